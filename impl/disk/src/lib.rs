@@ -1,0 +1,111 @@
+//! The disk that a storage writes to, as a trait, so that a test can take it away.
+//!
+//! A database engine is only as good as its answer to the question "and if the power goes *now*?". Nobody can pull
+//! the plug ten thousand times, so the engine never talks to the operating system directly: it talks to a [`Disk`].
+//!
+//! ```text
+//!                    ┌──────────────┐
+//!     the engine ──▶ │  trait Disk  │ ──▶ RealDisk   std::fs, flock
+//!                    └──────────────┘ ──▶ SimDisk    memory, a seed, and a list of misfortunes
+//! ```
+//!
+//! What a disk promises is little, and the simulated one keeps not a bit more:
+//!
+//! - bytes written are seen by later reads at once, but survive a crash only after [`DiskFile::sync`];
+//! - until then each 512-byte sector of them is lost, kept, or anything in between, in any order;
+//! - a file created, renamed or removed survives a crash only after [`Disk::sync_directory`];
+//! - any call may fail, and a write that fails may have been done in part.
+//!
+//! What this crate does not do: it knows no file format, it never retries, and it buffers nothing.
+#![forbid(unsafe_code)]
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+mod real;
+mod sim;
+
+pub use real::RealDisk;
+pub use sim::{SimDisk, Tear, is_power_cut};
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, for reading. Writes to it fail.
+    Read,
+    /// An existing file, for reading and writing.
+    ReadWrite,
+    /// A new, empty file, for reading and writing; [`io::ErrorKind::AlreadyExists`] if there is one.
+    CreateNew,
+    /// A new, empty file, for reading and writing, in place of whatever was there.
+    Truncate,
+}
+
+/// Names and the files behind them.
+pub trait Disk: Debug + Send + Sync {
+    /// Opens the file at `path`. A directory is an error ([`io::ErrorKind::IsADirectory`]).
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// A new file without a name, on the same volume as `near`, that is gone when its handle is.
+    fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives the file `from` the name `to`, in place of the file that had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Takes the name away; handles stay good. [`io::ErrorKind::NotFound`] if there is none.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether there is a file of this name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Makes creations, renames and removals in the directory *of* `path` survive a crash.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive lock that the file at `path` stands for, creating it if need be, and writes the process id
+    /// into it as ZODB does (a space, the id, a newline). [`io::ErrorKind::WouldBlock`] if somebody else has it.
+    /// Dropping what is returned gives the lock back; the file stays, as ZODB's does.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+}
+
+/// An open file: bytes at positions. Shared by threads; no call moves a cursor.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads into `buf` from `offset`; how many bytes were read. Fewer than asked for happens at the end of the file,
+    /// and on a bad day elsewhere too; zero only at or past the end (or for an empty `buf`).
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `buf` at `offset`, extending the file if need be. After an error any part of it may be written.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file off at `length` bytes, or extends it with zeros.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Makes everything written so far, and the length, survive a crash.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Reads until `buf` is full or the file ends; how many bytes were read.
+    fn read_full_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// An exclusive lock, held until it is dropped.
+pub trait Lock: Debug + Send + Sync {}

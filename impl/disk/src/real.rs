@@ -1,0 +1,174 @@
+//! The disk of the machine: `std::fs`, and nothing between it and the engine.
+//!
+//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Three things
+//! need more than that:
+//!
+//! - **A directory is not a file.** Unix opens one for reading without complaint, and fails at the first read, far from
+//!   the mistake. Here it fails at once, and alike for every way of opening.
+//! - **A name is durable only when its directory is.** A directory is therefore opened like a file, and synced.
+//! - **The lock is Python's too.** ZODB locks `Data.fs.lock` with `zc.lockfile`: `flock` on the whole file, then a
+//!   space, the process id and a newline in it. The same steps in the same order keep either program out while the
+//!   other is at work, and let each of them tell who it is.
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{Disk, DiskFile, Lock, Open};
+
+/// How many bytes of a lock file are worth reading: a space, a process id, a newline, and some.
+const LOCK_CONTENT_MAX: usize = 32;
+
+/// The disk of this machine.
+///
+/// Errors are the operating system's own, with its error number; they do not name the file, as the caller does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        match how {
+            Open::Read => options.read(true),
+            Open::ReadWrite => options.read(true).write(true),
+            Open::CreateNew => options.read(true).write(true).create_new(true),
+            Open::Truncate => options.read(true).write(true).create(true).truncate(true),
+        };
+        let file = options.open(path).map_err(|error| match error.kind() {
+            // For CreateNew the name is taken, which is true, but not the point.
+            io::ErrorKind::AlreadyExists if path.is_dir() => io::ErrorKind::IsADirectory.into(),
+            _ => error,
+        })?;
+        if how == Open::Read && file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(tempfile::tempfile_in(directory_of(near))?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(!metadata.is_dir()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        match File::open(directory_of(path))?.sync_all() {
+            // Some network filesystems have no such call for directories. They write names through, or cannot do
+            // better; either way no retry and no other call would change it (PostgreSQL passes over it as well).
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            result => result,
+        }
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        // Not truncated: until the lock is ours, what is in the file is somebody else's.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(held(path, &owner(&file))),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let lock = RealLock(file);
+        let content = format!(" {}\n", std::process::id());
+        lock.0.write_all_at(content.as_bytes(), 0)?;
+        lock.0.set_len(content.len() as u64)?;
+        Ok(Box::new(lock))
+    }
+}
+
+/// An open file. `File` shows its path in its `Debug`, so this does too.
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.0.read_at(buf, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset) // goes on after a short write and after a signal
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // fdatasync: it leaves out times and permissions, but not the length, without which the data would be lost.
+        self.0.sync_data()
+    }
+}
+
+/// A lock file that is ours.
+#[derive(Debug)]
+struct RealLock(File);
+
+impl Lock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing the file would do it, unless a child process inherited it: the lock belongs to the open file, not to
+        // the process. An error changes nothing that could be done about it.
+        let _ = self.0.unlock();
+    }
+}
+
+/// The directory that has the name `path` in it.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path, // the root, which is in itself
+    }
+}
+
+/// Who has the lock, by what they wrote into the file. They may not have got round to it yet.
+fn owner(file: &File) -> String {
+    let mut content = [0; LOCK_CONTENT_MAX];
+    let length = file.read_at(&mut content, 0).unwrap_or(0);
+    String::from_utf8_lossy(&content[..length]).trim().to_owned()
+}
+
+/// The error for a lock that somebody else has; `owner` is a process id, or empty.
+pub(crate) fn held(path: &Path, owner: &str) -> io::Error {
+    let owner = if owner.is_empty() {
+        "that has not said which"
+    } else {
+        owner
+    };
+    let message = format!(
+        "{} is locked by process {owner}: another program has this database open, and nothing was changed. Close that \
+         program and try again; the lock goes when it ends, so there is no need to remove the file",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::WouldBlock, message)
+}

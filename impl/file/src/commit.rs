@@ -1,0 +1,403 @@
+//! The second phase: one append and its syncs for everybody who is ready.
+//!
+//! Whoever finishes a transaction puts it into the queue. If nobody leads, he leads: takes all that is queued, gives out
+//! the tids, writes everything in one go behind the horizon, makes it durable, and moves the horizon past each of them.
+//! The others sleep until theirs is done; those that came meanwhile are the next batch.
+//!
+//! ```text
+//!   queue   A  B  C │ D  E           leader A:  write A B C (status c) · sync · mark · sync · show A, show B, show C
+//!           └─batch─┘ └─ next        leader D:  write D E ...
+//! ```
+//!
+//! The batch's transactions touch different objects: each holds its own since the vote, and gives them back when it is
+//! shown.
+
+use std::io;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use vellum_disk::DiskFile;
+use vellum_storage::{Error, Held, Notify, Result, Tid, TransactionMeta};
+
+use crate::Durability;
+use crate::draft::{Body, Change};
+use crate::format::{POSITION_MAX, RecordHeader, TransactionHeader, UNFINISHED};
+use crate::storage::Inner;
+
+/// A transaction that may be written.
+pub(crate) struct Job {
+    pub meta: TransactionMeta,
+    pub changes: Vec<Change>,
+    /// Bytes from its start to the second length.
+    pub length: u64,
+    pub scratch: Option<Arc<dyn DiskFile>>,
+    pub notify: Notify,
+    pub held: Held,
+}
+
+/// The queue before the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Committer {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(Job, Ticket)>,
+    /// Somebody is writing.
+    led: bool,
+    /// Why nothing more may be written.
+    failed: Option<String>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("waiting", &self.waiting.len())
+            .field("failed", &self.failed)
+            .finish()
+    }
+}
+
+/// Where a job's outcome appears.
+type Ticket = Arc<Mutex<Option<Result<Tid>>>>;
+
+/// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+/// The append goes to the disk in pieces of this size.
+const CHUNK: usize = 1 << 20;
+
+impl Committer {
+    /// An error if an earlier write left open what is on the disk.
+    pub fn usable(&self, storage: &Inner) -> Result<()> {
+        match &self.queue().failed {
+            None => Ok(()),
+            Some(cause) => Err(failed(storage, cause)),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Writes the job, alone or with others.
+    pub fn finish(&self, storage: &Inner, job: Job) -> Result<Tid> {
+        let ticket = Ticket::default();
+        let mut queue = self.queue();
+        queue.waiting.push((job, Arc::clone(&ticket)));
+        loop {
+            if let Some(outcome) = ticket.lock().unwrap_or_else(|e| e.into_inner()).take() {
+                return outcome;
+            }
+            if queue.led {
+                queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
+                continue;
+            }
+            let batch = next_batch(storage, &mut queue.waiting);
+            queue.led = true;
+            let broken = queue.failed.clone();
+            drop(queue);
+            let mut lead = Lead {
+                committer: self,
+                tickets: batch.iter().map(|(_, t)| Arc::clone(t)).collect(),
+                cause: None,
+            };
+            match broken {
+                Some(cause) => batch
+                    .into_iter()
+                    .for_each(|(_, ticket)| put(&ticket, Err(failed(storage, &cause)))),
+                None => lead.cause = run(storage, batch).err(),
+            }
+            drop(lead);
+            queue = self.queue();
+        }
+    }
+}
+
+/// Ends a turn of leading, also when something panicked in it: then nobody knows what is on the disk.
+struct Lead<'a> {
+    committer: &'a Committer,
+    tickets: Vec<Ticket>,
+    cause: Option<String>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.committer.queue();
+        if std::thread::panicking() {
+            self.cause = Some("a panic while a commit was being written".to_owned());
+        }
+        if let Some(cause) = self.cause.take() {
+            for ticket in &self.tickets {
+                let mut outcome = ticket.lock().unwrap_or_else(|e| e.into_inner());
+                outcome.get_or_insert_with(|| {
+                    Err(Error::Failed {
+                        name: "the storage".into(),
+                        cause: cause.clone(),
+                    })
+                });
+            }
+            queue.failed.get_or_insert(cause);
+        }
+        queue.led = false;
+        drop(queue);
+        self.committer.changed.notify_all();
+    }
+}
+
+fn failed(storage: &Inner, cause: &str) -> Error {
+    Error::Failed {
+        name: storage.log.path.display().to_string(),
+        cause: cause.to_owned(),
+    }
+}
+
+fn put(ticket: &Ticket, outcome: Result<Tid>) {
+    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
+}
+
+/// Takes from the queue what may share a sync. A transaction that lies in a scratch file goes alone, so that its trouble
+/// is nobody else's; and so does every one if there is but one sync (see [`Durability::Relaxed`]).
+fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ticket)> {
+    let mut bytes = 0;
+    let mut fits = |job: &Job| {
+        bytes += job.length;
+        job.scratch.is_none() && bytes <= BATCH_BYTES_MAX && storage.durability == Durability::Full
+    };
+    let count = waiting
+        .iter()
+        .take_while(|(job, _)| fits(job))
+        .count()
+        .max(1)
+        .min(waiting.len());
+    let rest = waiting.split_off(count);
+    mem::replace(waiting, rest)
+}
+
+/// A job with its place in the file.
+struct Placed {
+    job: Job,
+    ticket: Ticket,
+    tid: Tid,
+    position: u64,
+}
+
+impl Placed {
+    fn end(&self) -> u64 {
+        self.position + self.job.length + 8
+    }
+}
+
+/// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
+fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
+    let (start, mut last) = storage.horizon.get();
+    let mut end = start;
+    let mut placed = Vec::with_capacity(batch.len());
+    for (job, ticket) in batch {
+        match place(storage, &job, end, last) {
+            Ok(tid) => {
+                let this = Placed {
+                    job,
+                    ticket,
+                    tid,
+                    position: end,
+                };
+                (end, last) = (this.end(), tid);
+                placed.push(this);
+            }
+            Err(e) => put(&ticket, Err(e)),
+        }
+    }
+    if placed.is_empty() {
+        return Ok(());
+    }
+    if let Err(Broken { doing, source, fatal }) = write(storage, &placed, start) {
+        for this in placed {
+            // An io::Error can not be cloned.
+            let source = io::Error::new(source.kind(), source.to_string());
+            put(&this.ticket, Err(Error::io(&storage.log.path, doing, source)));
+        }
+        return if fatal {
+            Err(format!("{doing}: {source}"))
+        } else {
+            Ok(())
+        };
+    }
+    storage.index_changed();
+    for this in placed {
+        let mut position = this.position + records_at(&this.job);
+        for change in &this.job.changes {
+            storage.index.set(change.oid, position);
+            position += RecordHeader::SIZE as u64 + change.body.length();
+        }
+        let (tid, end) = (this.tid, this.end());
+        (this.job.notify)(tid);
+        storage.horizon.advance(end, tid);
+        put(&this.ticket, Ok(tid));
+        drop(this.job.held);
+    }
+    Ok(())
+}
+
+fn records_at(job: &Job) -> u64 {
+    (TransactionHeader::SIZE + job.meta.user.len() + job.meta.description.len() + job.meta.extension.len()) as u64
+}
+
+/// The tid that the job gets.
+fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
+    if position + job.length + 8 > POSITION_MAX {
+        return Err(Error::Exhausted {
+            what: "file positions (256 TiB)",
+        });
+    }
+    match job.meta.tid {
+        Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
+        Some(tid) => Ok(tid),
+        None if last == Tid::MAX => Err(Error::Exhausted { what: "tids" }),
+        None => Ok(Tid::at(storage.clock.now()).max(last.next())),
+    }
+}
+
+/// A write that failed. If `fatal`, what is on the disk is not known.
+struct Broken {
+    doing: &'static str,
+    source: io::Error,
+    fatal: bool,
+}
+
+fn write(storage: &Inner, placed: &[Placed], start: u64) -> Result<(), Broken> {
+    let file = &*storage.log.file;
+    let broken = |doing, fatal| move |source| Broken { doing, source, fatal };
+    if let Err(source) = append(storage, placed, start) {
+        let doing = "writing a commit, of which nothing was kept (is the disk full?)";
+        return Err(match file.set_len(start) {
+            Ok(()) => Broken {
+                doing,
+                source,
+                fatal: false,
+            },
+            // What is there has status `c`: the next opening cuts it off.
+            Err(_) => Broken {
+                doing,
+                source,
+                fatal: true,
+            },
+        });
+    }
+    if storage.durability == Durability::Full {
+        // A sync that failed may have forgotten what it failed on, so that the next one would succeed without it.
+        file.sync().map_err(broken(
+            "syncing a commit, which the next opening of the file will cut off",
+            true,
+        ))?;
+    }
+    let unknown = "marking a commit as finished: whether it is, the next opening of the file will find out";
+    for this in placed {
+        let at = this.position + TransactionHeader::STATUS_AT;
+        file.write_at(&[this.job.meta.status.byte()], at)
+            .map_err(broken(unknown, true))?;
+    }
+    file.sync().map_err(broken(unknown, true))
+}
+
+/// Writes all of a batch, unfinished.
+fn append(storage: &Inner, placed: &[Placed], start: u64) -> io::Result<()> {
+    let total = placed.last().map_or(0, |this| this.end() - start);
+    let mut out = Appender {
+        file: &*storage.log.file,
+        position: start,
+        buffer: Vec::with_capacity((total as usize).min(CHUNK + CHUNK / 4)),
+    };
+    for this in placed {
+        let Placed { job, tid, position, .. } = this;
+        let meta = &job.meta;
+        let header = TransactionHeader {
+            tid: *tid,
+            length: job.length,
+            status: UNFINISHED,
+            // `begin` made sure that they fit.
+            user_length: meta.user.len() as u16,
+            description_length: meta.description.len() as u16,
+            extension_length: meta.extension.len() as u16,
+        };
+        header.write(&mut out.buffer);
+        for field in [&meta.user, &meta.description, &meta.extension] {
+            out.buffer.extend_from_slice(field);
+        }
+        for change in &job.changes {
+            let header = RecordHeader {
+                oid: change.oid,
+                tid: *tid,
+                previous: storage.index.get(change.oid).unwrap_or(0),
+                transaction: *position,
+                version_length: 0,
+                data_length: if matches!(change.body, Body::Nothing) {
+                    0
+                } else {
+                    change.body.length()
+                },
+            };
+            header.write(&mut out.buffer);
+            match &change.body {
+                Body::Nothing => out
+                    .buffer
+                    .extend_from_slice(&[0; RecordHeader::BACKPOINTER_SIZE as usize]),
+                Body::Data(data) => out.data(data)?,
+                Body::Spilled { offset, length } => out.spilled(job.scratch.as_deref(), *offset, *length)?,
+            }
+        }
+        out.buffer.extend_from_slice(&job.length.to_be_bytes());
+        debug_assert_eq!(
+            out.position + out.buffer.len() as u64,
+            this.end(),
+            "a transaction's length is what was said"
+        );
+    }
+    out.flush()
+}
+
+struct Appender<'a> {
+    file: &'a dyn DiskFile,
+    position: u64,
+    buffer: Vec<u8>,
+}
+
+impl Appender<'_> {
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            self.file.write_at(&self.buffer, self.position)?;
+            self.position += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, data: &[u8]) -> io::Result<()> {
+        for piece in data.chunks(CHUNK) {
+            if self.buffer.len() + piece.len() > CHUNK {
+                self.flush()?;
+            }
+            self.buffer.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    fn spilled(&mut self, scratch: Option<&dyn DiskFile>, mut offset: u64, length: u64) -> io::Result<()> {
+        let scratch = scratch.ok_or_else(|| io::Error::other("a scratch file is missing"))?;
+        let end = offset + length;
+        let mut piece = vec![0; length.min(CHUNK as u64) as usize];
+        while offset < end {
+            let there = (end - offset).min(piece.len() as u64) as usize;
+            if scratch.read_full_at(&mut piece[..there], offset)? < there {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a scratch file is shorter than it was",
+                ));
+            }
+            self.data(&piece[..there])?;
+            offset += there as u64;
+        }
+        Ok(())
+    }
+}

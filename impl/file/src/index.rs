@@ -1,0 +1,325 @@
+//! Where each object's newest record is: at most 8 bytes an object, and no lock for readers.
+//!
+//! Oids are handed out one after the other, so they are dense, and the index is an array in pages. An entry is a file
+//! position of 48 bits, kept as 32 + 16 of them (`0` is no entry):
+//!
+//! ```text
+//!   segments   [64 pages][128 pages][256 pages] ...      made when first needed, never moved
+//!                 │
+//!                 ▼
+//!   page       sequence 4 │ low halves 256 × 4 │ high halves 256 × 2      6 bytes an object
+//! ```
+//!
+//! A reader takes no lock: it reads the page's sequence number, the two halves, and the sequence number again; if it was
+//! odd or has changed, a writer was there in between, and the reader looks again (a *seqlock*, of plain atomics).
+//! Writers take turns by a mutex.
+//!
+//! Oids need not be dense: a damaged or hostile file may hold any. Pages are made only while they are filled to an eighth
+//! on average; other entries go to a tree beside them, so that the index never takes more than some 50 bytes an object.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, OnceLock, RwLock};
+
+use vellum_storage::Oid;
+
+const PAGE: u64 = 256;
+const FIRST_SEGMENT: u64 = 64;
+const SEGMENTS: usize = 40;
+/// Entries that a page must hold on average for another one to be made, and what is granted before anybody asks.
+const ENTRIES_A_PAGE_MIN: u64 = PAGE / 8;
+const PAGES_FREE: u64 = 32;
+
+#[derive(Debug)]
+struct Page {
+    sequence: AtomicU32,
+    low: [AtomicU32; PAGE as usize],
+    high: [AtomicU16; PAGE as usize],
+}
+
+impl Page {
+    fn new() -> Box<Page> {
+        Box::new(Page {
+            sequence: AtomicU32::new(0),
+            low: std::array::from_fn(|_| AtomicU32::new(0)),
+            high: std::array::from_fn(|_| AtomicU16::new(0)),
+        })
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let low = self.low[at].load(Ordering::Relaxed);
+            let high = self.high[at].load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+                return u64::from(high) << 32 | u64::from(low);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Only one thread at a time: the caller holds the index's writer lock.
+    fn set(&self, at: usize, position: u64) {
+        let before = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(before.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.low[at].store(position as u32, Ordering::Relaxed);
+        self.high[at].store((position >> 32) as u16, Ordering::Relaxed);
+        self.sequence.store(before.wrapping_add(2), Ordering::Release);
+    }
+}
+
+type Segment = Box<[OnceLock<Box<Page>>]>;
+
+/// The index of an open file: oid to position.
+#[derive(Debug)]
+pub(crate) struct Index {
+    segments: [OnceLock<Segment>; SEGMENTS],
+    /// Entries whose page does not exist.
+    sparse: RwLock<BTreeMap<u64, u64>>,
+    entries: AtomicU64,
+    writer: Mutex<Pages>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// Pages that exist, and entries in them.
+    made: u64,
+    entries: u64,
+    /// One more than the greatest page number.
+    end: u64,
+}
+
+/// The segment of a page, and the place in it: segment s has 64 · 2^s pages.
+fn place(page: u64) -> (usize, usize) {
+    let segment = (page / FIRST_SEGMENT + 1).ilog2();
+    (segment as usize, (page - FIRST_SEGMENT * ((1 << segment) - 1)) as usize)
+}
+
+impl Index {
+    pub fn new() -> Index {
+        Index {
+            segments: std::array::from_fn(|_| OnceLock::new()),
+            sparse: RwLock::default(),
+            entries: AtomicU64::new(0),
+            writer: Mutex::default(),
+        }
+    }
+
+    fn page(&self, page: u64) -> Option<&Page> {
+        let (segment, at) = place(page);
+        self.segments.get(segment)?.get()?.get(at)?.get().map(|p| &**p)
+    }
+
+    /// The position of the object's newest record.
+    pub fn get(&self, oid: Oid) -> Option<u64> {
+        let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
+        let dense = |index: &Index| index.page(page).map(|p| p.get(at));
+        let found = dense(self).or_else(|| {
+            let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
+            let found = sparse.get(&oid.0).copied();
+            drop(sparse);
+            // Between the two looks the page may have been made, and the entry have moved into it.
+            found.or_else(|| dense(self))
+        });
+        found.filter(|&position| position != 0)
+    }
+
+    /// Sets the position of the object's newest record. It must not be 0 nor above 48 bits.
+    pub fn set(&self, oid: Oid, position: u64) {
+        assert!(
+            position != 0 && position <= crate::format::POSITION_MAX,
+            "position {position} can not be indexed"
+        );
+        let mut pages = self.writer.lock().unwrap_or_else(|e| e.into_inner());
+        let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
+        if self.page(page).is_none() && pages.may_make(page) {
+            self.make_page(page, &mut pages);
+        }
+        let is_new = match self.page(page) {
+            Some(found) => {
+                let is_new = found.get(at) == 0;
+                found.set(at, position);
+                pages.entries += u64::from(is_new);
+                is_new
+            }
+            None => self
+                .sparse
+                .write()
+                .unwrap_or_else(|e| e.into_inner())
+                .insert(oid.0, position)
+                .is_none(),
+        };
+        self.entries.fetch_add(u64::from(is_new), Ordering::Relaxed);
+    }
+
+    /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
+    /// the page first, then beside, then into the page again.
+    fn make_page(&self, page: u64, pages: &mut Pages) {
+        let (segment, at) = place(page);
+        let slots =
+            self.segments[segment].get_or_init(|| (0..FIRST_SEGMENT << segment).map(|_| OnceLock::new()).collect());
+        let fresh = Page::new();
+        let range = page * PAGE..=page * PAGE + (PAGE - 1);
+        let moved: Vec<_> = {
+            let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
+            sparse.range(range).map(|(&oid, &position)| (oid, position)).collect()
+        };
+        for &(oid, position) in &moved {
+            fresh.set((oid % PAGE) as usize, position);
+        }
+        let _ = slots[at].set(fresh);
+        let mut sparse = self.sparse.write().unwrap_or_else(|e| e.into_inner());
+        for (oid, _) in &moved {
+            sparse.remove(oid);
+        }
+        pages.made += 1;
+        pages.entries += moved.len() as u64;
+        pages.end = pages.end.max(page + 1);
+    }
+
+    /// How many objects are in it.
+    pub fn len(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// The greatest oid in it.
+    pub fn last_oid(&self) -> Option<Oid> {
+        let sparse = self
+            .sparse
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .last_key_value()
+            .map(|(&oid, _)| Oid(oid));
+        let end = self.writer.lock().unwrap_or_else(|e| e.into_inner()).end;
+        let dense = (0..end).rev().find_map(|page| {
+            let found = self.page(page)?;
+            let at = (0..PAGE).rev().find(|&at| found.get(at as usize) != 0)?;
+            Some(Oid(page * PAGE + at))
+        });
+        sparse.max(dense)
+    }
+
+    /// The first entry whose oid is not less than `oid`.
+    pub fn next(&self, oid: Oid) -> Option<(Oid, u64)> {
+        let end = self.writer.lock().unwrap_or_else(|e| e.into_inner()).end;
+        let sparse = {
+            let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
+            sparse
+                .range(oid.0..)
+                .next()
+                .map(|(&oid, &position)| (Oid(oid), position))
+        };
+        let mut at = oid.0;
+        while at / PAGE < end && sparse.is_none_or(|(other, _)| at < other.0) {
+            match self.page(at / PAGE) {
+                None => at = (at / PAGE + 1) * PAGE,
+                Some(page) => match page.get((at % PAGE) as usize) {
+                    0 => at += 1,
+                    position => return Some((Oid(at), position)),
+                },
+            }
+        }
+        sparse
+    }
+
+    /// Bytes that it takes in memory, those of the tree by estimate.
+    pub fn memory(&self) -> u64 {
+        let pages = self.writer.lock().unwrap_or_else(|e| e.into_inner()).made;
+        let slots: u64 = self
+            .segments
+            .iter()
+            .filter_map(|s| s.get())
+            .map(|s| s.len() as u64)
+            .sum();
+        let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner()).len() as u64;
+        size_of::<Index>() as u64
+            + slots * size_of::<OnceLock<Box<Page>>>() as u64
+            + pages * size_of::<Page>() as u64
+            + sparse * 24
+    }
+}
+
+impl Pages {
+    /// Whether memory allows another page at this number.
+    fn may_make(&self, page: u64) -> bool {
+        self.made < PAGES_FREE + self.entries / ENTRIES_A_PAGE_MIN && page < 8 * (self.made + PAGES_FREE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn dense_oids_take_at_most_eight_bytes_each() {
+        let index = Index::new();
+        for n in 0..200_000 {
+            index.set(Oid(n), n + 4);
+            assert!(
+                n < 20_000 || n % 1000 != 0 || index.memory() <= 8 * index.len(),
+                "{n}: {}",
+                index.memory()
+            );
+        }
+        assert_eq!(index.next(Oid(199_999)), Some((Oid(199_999), 200_003)));
+        assert_eq!(index.next(Oid(200_000)), None);
+    }
+
+    #[test]
+    fn scattered_oids_do_not_take_a_page_each() {
+        let index = Index::new();
+        for n in 0..100_000_u64 {
+            index.set(Oid(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)), n + 4);
+            index.set(Oid(n * PAGE), n + 4);
+        }
+        assert!(
+            index.memory() <= 60 * index.len() + 200_000,
+            "{} bytes an object",
+            index.memory() / index.len()
+        );
+    }
+
+    #[test]
+    fn readers_see_the_old_entry_or_the_new_one() {
+        let index = Index::new();
+        let (one, other) = (0x1111_1111_1111, 0x2222_2222_2222);
+        index.set(Oid(7), one);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for _ in 0..200_000 {
+                    let found = index.get(Oid(7));
+                    assert!(found == Some(one) || found == Some(other), "{found:x?}");
+                }
+            });
+            while !reader.is_finished() {
+                index.set(Oid(7), other);
+                index.set(Oid(7), one);
+            }
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((prop_oneof![0..300u64, 0..100_000u64, any::<u64>()], 4..1u64 << 48), 0..400)) {
+            let (index, mut model) = (Index::new(), BTreeMap::new());
+            for (oid, position) in steps {
+                index.set(Oid(oid), position);
+                model.insert(oid, position);
+                prop_assert_eq!(index.get(Oid(oid)), Some(position));
+            }
+            prop_assert_eq!(index.len(), model.len() as u64);
+            prop_assert_eq!(index.last_oid().map(|o| o.0), model.last_key_value().map(|(&oid, _)| oid));
+            let mut walked = BTreeMap::new();
+            let mut at = Some(Oid(0));
+            while let Some((oid, position)) = at.and_then(|oid| index.next(oid)) {
+                walked.insert(oid.0, position);
+                at = oid.0.checked_add(1).map(Oid);
+            }
+            prop_assert_eq!(walked, model);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The `.index` file: the index as it was at a position, so that opening need not walk over what is before it.
+//!
+//! It is ZODB's, byte for byte: pickles, one after the other. First the position, then for each oid prefix of six bytes
+//! a pair of it and a string (the two-byte suffixes in order, then the six-byte positions in the same order), then `None`.
+//!
+//! It is a hint. Nothing of it is believed before it agrees with the file: the last transactions must be where it says
+//! that they are, and entries picked from all over it must be records of their objects. When in doubt there is no index,
+//! and the file is walked over.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use bytes::Bytes;
+use vellum_disk::{Disk, DiskFile, Open};
+use vellum_pickle::{Value, decode_plain, encode_into};
+use vellum_storage::{Error, Oid, Result, Status, Tid};
+
+use crate::format::{RecordHeader, START, TransactionHeader, u64_at};
+use crate::index::Index;
+use crate::open::beside;
+use crate::scan::Scanner;
+
+/// An index that agrees with its file.
+pub(crate) struct Saved {
+    pub index: Index,
+    /// The position up to which it is good, and the last transaction before that.
+    pub end: u64,
+    pub last: Tid,
+}
+
+/// Records of the last transactions that are looked up, and entries from all over the index.
+const RECENT_RECORDS: usize = 32;
+const RECENT_TRANSACTIONS: usize = 8;
+const SAMPLES: usize = 64;
+
+/// Reads the index of the file at `path`, if there is one that agrees with it.
+pub(crate) fn load(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, size: u64) -> Option<Saved> {
+    let name = beside(path, ".index");
+    let file = disk.open(&name, Open::Read).ok()?;
+    let length = file.len().ok()?;
+    // 8 bytes an object and one object in at least 50 bytes: a longer one is not this file's.
+    if length > size.saturating_add(4096) {
+        return None;
+    }
+    let mut bytes = vec![0; length as usize];
+    let there = file.read_full_at(&mut bytes, 0).ok()?;
+    bytes.truncate(there);
+    let found = parse(&bytes, size).and_then(|(index, end)| {
+        let last = agrees(&index, data, end)?;
+        Some(Saved { index, end, last })
+    });
+    if found.is_none() {
+        tracing::info!("{} does not agree with its file and is made again", name.display());
+    }
+    found
+}
+
+fn parse(mut bytes: &[u8], size: u64) -> Option<(Index, u64)> {
+    let mut next = || {
+        let (value, length) = decode_plain(bytes).ok()?;
+        bytes = &bytes[length..];
+        Some(value)
+    };
+    let end = u64::try_from(next()?.as_int()?)
+        .ok()
+        .filter(|end| (START..=size).contains(end))?;
+    let index = Index::new();
+    loop {
+        match next()? {
+            Value::None => return Some((index, end)),
+            Value::Tuple(pair) => {
+                let [Value::Bytes(prefix), Value::Bytes(entries)] = &pair[..] else {
+                    return None;
+                };
+                add(&index, prefix, entries, end)?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn add(index: &Index, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
+    if prefix.len() != 6 || entries.len() % 8 != 0 {
+        return None;
+    }
+    let (suffixes, positions) = entries.split_at(entries.len() / 4);
+    let mut oid = [0; 8];
+    oid[..6].copy_from_slice(prefix);
+    for (suffix, position) in suffixes.chunks_exact(2).zip(positions.chunks_exact(6)) {
+        oid[6..].copy_from_slice(suffix);
+        let mut eight = [0; 8];
+        eight[2..].copy_from_slice(position);
+        let position = u64::from_be_bytes(eight);
+        if position < START + TransactionHeader::SIZE as u64 || position >= end {
+            return None;
+        }
+        index.set(Oid::from_bytes(oid), position);
+    }
+    Some(())
+}
+
+/// Holds the index against the file; the tid of the last transaction if they agree.
+fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
+    let mut scanner = Scanner::new(data, end);
+    let (mut at, mut last, mut transactions, mut seen) = (end, None, 0, HashSet::new());
+    while at > START && transactions < RECENT_TRANSACTIONS && seen.len() < RECENT_RECORDS {
+        let twin = u64_at(scanner.bytes(at.checked_sub(8)?, 8).ok().filter(|b| b.len() == 8)?, 0);
+        let start = at.checked_sub(twin.checked_add(8)?).filter(|&start| start >= START)?;
+        let mut found = Vec::new();
+        let header = scanner
+            .transaction(start, |_, record| {
+                found.push((record.header.oid, record.position));
+                Ok(())
+            })
+            .ok()?;
+        if start + header.length + 8 != at || Status::from_byte(header.status).is_none() {
+            return None;
+        }
+        // The last record of an object is the one that counts, here and in the index.
+        for (oid, position) in found.into_iter().rev() {
+            if seen.insert(oid) && index.get(oid) != Some(position) {
+                return None;
+            }
+        }
+        last.get_or_insert(header.tid);
+        transactions += 1;
+        at = start;
+    }
+    let mut next = Some(Oid(0));
+    let step = (index.len() / SAMPLES as u64).max(1);
+    let mut n = 0;
+    while let Some((oid, position)) = next.and_then(|oid| index.next(oid)) {
+        if n % step == 0 {
+            let bytes = scanner
+                .bytes(position, RecordHeader::SIZE)
+                .ok()
+                .filter(|b| b.len() == RecordHeader::SIZE)?;
+            let header = RecordHeader::parse(bytes);
+            if header.oid != oid || header.transaction >= position {
+                return None;
+            }
+        }
+        n += 1;
+        next = oid.0.checked_add(1).map(Oid);
+    }
+    last
+}
+
+/// Writes the index of the file at `path`, whose last transaction ends at `end`: under another name first, so that there
+/// is the old one or the new one, but never half of one.
+pub(crate) fn save(disk: &dyn Disk, path: &Path, index: &Index, end: u64) -> Result<()> {
+    let name = beside(path, ".index");
+    let temporary = beside(path, ".index.index_tmp");
+    let write = || {
+        let file = disk.open(&temporary, Open::Truncate)?;
+        file.write_at(&pickles(index, end), 0)?;
+        file.sync()?;
+        disk.rename(&temporary, &name)
+    };
+    write().map_err(|e| {
+        let _ = disk.remove(&temporary);
+        Error::io(
+            &name,
+            "saving the index (the next opening walks over the file instead)",
+            e,
+        )
+    })
+}
+
+fn pickles(index: &Index, end: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(index.len() as usize * 8 + 64);
+    encode_into(&Value::Int(end as i64), &mut out);
+    let (mut suffixes, mut positions) = (Vec::new(), Vec::new());
+    let mut prefix = None;
+    let mut flush = |prefix: Option<u64>, suffixes: &mut Vec<u8>, positions: &mut Vec<u8>| {
+        let Some(prefix) = prefix else { return };
+        suffixes.append(positions);
+        let prefix = Bytes::copy_from_slice(&prefix.to_be_bytes()[2..]);
+        let entries = Bytes::from(std::mem::take(suffixes));
+        encode_into(
+            &Value::Tuple(vec![Value::Bytes(prefix), Value::Bytes(entries)]),
+            &mut out,
+        );
+    };
+    let mut next = Some(Oid(0));
+    while let Some((oid, position)) = next.and_then(|oid| index.next(oid)) {
+        next = oid.0.checked_add(1).map(Oid);
+        // What is beyond the end belongs to a commit that is being published; the next opening finds it in the file.
+        if position >= end {
+            continue;
+        }
+        if prefix != Some(oid.0 >> 16) {
+            flush(prefix, &mut suffixes, &mut positions);
+            prefix = Some(oid.0 >> 16);
+        }
+        suffixes.extend_from_slice(&oid.0.to_be_bytes()[6..]);
+        positions.extend_from_slice(&position.to_be_bytes()[2..]);
+    }
+    flush(prefix, &mut suffixes, &mut positions);
+    encode_into(&Value::None, &mut out);
+    out
+}

@@ -1,0 +1,69 @@
+//! FileStorage: an object database in one append-only file, the `Data.fs` of ZODB.
+//!
+//! The file is a list of transactions, each a list of records, and nothing in it is ever written over but one byte: the
+//! mark that says that a transaction is finished. So the past is all there, a backup is a copy, and what a crash can
+//! leave behind is at the end. Finding things is the work of an index in memory, 6 bytes an object, which is but a hint:
+//! it can be made again from the file at any time.
+//!
+//! ```text
+//!   Data.fs   FS21 │ transaction │ transaction │ transaction │        ◀── commits append here
+//!                       ▲    └─record─┐  ▲ previous
+//!                       └─────────────┼──┘
+//!   index     oid ──────────────────▶─┘      always the newest record; the chain of `previous` is the history
+//! ```
+//!
+//! Any number of threads read, and none waits: neither for another reader nor for a commit. Transactions are put together
+//! side by side; those that vote on different objects are in their second phase side by side, and share the syncs.
+//!
+//! # A first database
+//!
+//! ```
+//! use vellum_file::FileStorage;
+//! use vellum_storage::{Oid, Storage, Tid, TransactionMeta, Version};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("Data.fs");
+//! let storage = FileStorage::create(&path)?;
+//!
+//! let mut change = storage.begin(TransactionMeta::new().user("ann").description("a first object"))?;
+//! change.store(Oid::ROOT, Tid::ZERO, "one".into())?;
+//! let first = change.vote()?.finish()?;
+//!
+//! let mut change = storage.begin(TransactionMeta::new().user("bob").description("a second thought"))?;
+//! change.store(Oid::ROOT, first, "two".into())?;
+//! let second = change.vote()?.finish()?;
+//!
+//! assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK)?.data, "two");
+//! assert_eq!(storage.load_before(Oid::ROOT, second)?.unwrap().data, "one");
+//! assert_eq!(storage.history(Oid::ROOT, 10)?.len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What can go wrong
+//!
+//! - Opening: [`OpenError`] says whether the file is missing, in use, not a database, or damaged, and what to do.
+//! - Reading: [`Error::KeyError`](vellum_storage::Error::KeyError) for what is not there; `Damaged` and `Io`, with a
+//!   position, for what cannot be read.
+//! - Committing: [`Error::Conflict`](vellum_storage::Error::Conflict) if somebody was faster: read again, and try again.
+//!   A full disk is an `Io` error, and leaves the database as it was.
+//!
+//! What this crate does not do yet: writing in versions, undo, and packing. It reads what they leave in a file.
+#![forbid(unsafe_code)]
+
+mod commit;
+mod draft;
+pub mod format;
+mod horizon;
+mod index;
+mod index_file;
+mod iterate;
+mod log;
+mod open;
+mod options;
+mod scan;
+mod storage;
+
+pub use open::Recovery;
+pub use options::{Durability, OpenError, Options, Progress};
+pub use scan::{Fault, FaultKind, InVersion, Record, Scanner};
+pub use storage::FileStorage;

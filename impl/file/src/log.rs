@@ -1,0 +1,201 @@
+//! Reading single records: the way of every `load`.
+//!
+//! An object's records form a chain, newest first, each naming the position of the one before. The index knows the head:
+//!
+//! ```text
+//!   index[oid] ─▶ record ──previous──▶ record ──previous──▶ record ─▶ 0
+//!                   │ no data of its own
+//!                   └──backpointer──▶ ... ─▶ the record that has it
+//! ```
+//!
+//! Every hop goes backwards in the file, to a record of the same object, or it is damage: so no chain is endless, however
+//! the bytes got there.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use vellum_disk::DiskFile;
+use vellum_storage::{Error, Oid, Result};
+
+use crate::format::{RecordHeader, START, TransactionHeader};
+use crate::scan::{Fault, FaultKind, Record, Scanner};
+
+/// What one read brings at most: a record of usual size, with its header, in one call.
+const READ: usize = 8 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+/// The file, for reading at positions.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    pub path: PathBuf,
+    pub file: Arc<dyn DiskFile>,
+}
+
+impl Log {
+    /// The record of the object at `position`, with its own data where it has some. It must lie before `end`.
+    pub fn record(&self, oid: Oid, position: u64, end: u64) -> Result<(Record, Option<Bytes>)> {
+        BUFFER.with_borrow_mut(|buffer| self.record_by(buffer, oid, position, end, true))
+    }
+
+    /// The same without its data.
+    pub fn header(&self, oid: Oid, position: u64, end: u64) -> Result<Record> {
+        let mut small = [0; 128];
+        Ok(self.record_by(&mut small, oid, position, end, false)?.0)
+    }
+
+    fn record_by(
+        &self,
+        buffer: &mut [u8],
+        oid: Oid,
+        position: u64,
+        end: u64,
+        with_data: bool,
+    ) -> Result<(Record, Option<Bytes>)> {
+        let there = end.saturating_sub(position).min(buffer.len() as u64) as usize;
+        let filled = self
+            .file
+            .read_full_at(&mut buffer[..there], position)
+            .map_err(|e| self.unreadable(position, e))?;
+        if filled < RecordHeader::SIZE + 8 {
+            return Err(self.damage(oid, position, FaultKind::RecordCutOff { left: filled as u64 }));
+        }
+        let header = RecordHeader::parse(buffer);
+        if header.oid != oid {
+            return Err(self.damage_because(
+                oid,
+                position,
+                format!(
+                    "there should be a record of the object, but the oid there is {}",
+                    header.oid
+                ),
+            ));
+        }
+        let left = end - position;
+        if header.length().is_none_or(|length| length > left) {
+            return Err(self.damage(
+                oid,
+                position,
+                FaultKind::RecordTooLong {
+                    length: header.length(),
+                    left,
+                },
+            ));
+        }
+        let record = if header.version_length == 0 {
+            let backpointer = if header.data_length == 0 {
+                crate::format::u64_at(buffer, RecordHeader::SIZE)
+            } else {
+                0
+            };
+            Record {
+                position,
+                header,
+                in_version: None,
+                backpointer,
+            }
+        } else {
+            Scanner::new(&*self.file, end).record(position, end).map_err(|fault| {
+                Fault {
+                    oid: Some(oid),
+                    ..fault
+                }
+                .damage(&self.path, "")
+            })?
+        };
+        for named in [record.header.previous, record.backpointer]
+            .into_iter()
+            .chain(record.in_version.as_ref().map(|version| version.trunk))
+        {
+            if named >= position || (named != 0 && named < START + TransactionHeader::SIZE as u64) {
+                return Err(self.damage(oid, position, FaultKind::BackpointerTooHigh { named }));
+            }
+        }
+        if !with_data || header.data_length == 0 {
+            return Ok((record, None));
+        }
+        let (body, length) = (header.body_at(), header.data_length);
+        let data = if body + length <= filled as u64 {
+            Bytes::copy_from_slice(&buffer[body as usize..(body + length) as usize])
+        } else {
+            // No larger than what is left of the file: so much was made sure of above.
+            let mut data = BytesMut::zeroed(length as usize);
+            let had = (filled as u64).saturating_sub(body) as usize;
+            data[..had].copy_from_slice(&buffer[body.min(filled as u64) as usize..filled]);
+            let rest = &mut data[had..];
+            let read = self.file.read_full_at(rest, position + body + had as u64);
+            if read.map_err(|e| self.unreadable(position, e))? < rest.len() {
+                return Err(self.damage(
+                    oid,
+                    position,
+                    FaultKind::RecordTooLong {
+                        length: header.length(),
+                        left,
+                    },
+                ));
+            }
+            data.freeze()
+        };
+        Ok((record, Some(data)))
+    }
+
+    /// The data of a record: its own, or that which it shares; and the record that has it. None if that is nothing.
+    pub fn data_of(&self, record: Record, own: Option<Bytes>, end: u64) -> Result<Option<(Bytes, Record)>> {
+        let (mut record, mut data) = (record, own);
+        loop {
+            if let Some(data) = data {
+                return Ok(Some((data, record)));
+            }
+            if record.header.data_length > 0 {
+                (record, data) = self.record(record.header.oid, record.position, end)?;
+            } else if record.backpointer == 0 {
+                return Ok(None);
+            } else {
+                (record, data) = self.record(record.header.oid, record.backpointer, end)?;
+            }
+        }
+    }
+
+    /// The transaction at `position`: its header and metadata.
+    pub fn transaction(&self, position: u64, end: u64) -> Result<(TransactionHeader, [Bytes; 3])> {
+        let mut scanner = Scanner::new(&*self.file, end);
+        let header = scanner.header(position).map_err(|f| f.damage(&self.path, ""))?;
+        let mut at = position + TransactionHeader::SIZE as u64;
+        let mut fields: [Bytes; 3] = Default::default();
+        let lengths = [header.user_length, header.description_length, header.extension_length];
+        for (field, length) in fields.iter_mut().zip(lengths) {
+            let bytes = scanner
+                .bytes(at, usize::from(length))
+                .map_err(|e| self.unreadable(position, e))?;
+            *field = Bytes::copy_from_slice(bytes);
+            at += u64::from(length);
+        }
+        Ok((header, fields))
+    }
+
+    pub fn unreadable(&self, position: u64, e: std::io::Error) -> Error {
+        Error::io(&self.path, format!("reading at position {position}"), e)
+    }
+
+    pub fn damage(&self, oid: Oid, position: u64, kind: FaultKind) -> Error {
+        self.damage_because(oid, position, kind.to_string())
+    }
+
+    pub fn damage_because(&self, oid: Oid, position: u64, why: String) -> Error {
+        let kind = FaultKind::Unreadable(why);
+        Fault {
+            position,
+            tid: None,
+            oid: Some(oid),
+            kind,
+        }
+        .damage(
+            &self.path,
+            "nothing else is affected: `vellum check` shows what is, `vellum recover` what can be saved",
+        )
+    }
+}

@@ -1,0 +1,472 @@
+//! Opening: which transactions are there, and what to make of the end of the file.
+//!
+//! The file is walked over from where the `.index` ends, or from its start, and every rule that costs no reading of data
+//! is checked. A file that was written to when the machine stopped ends in something unfinished, and that is cut off (and
+//! kept in a `.tr0` file beside it). Damage is something else: the file is then left as it is, and the error says where.
+//!
+//! What tells the two apart is the order in which a commit is written ([`crate::Durability::Full`]). Until the
+//! first sync, whatever is found after the last finished transaction has status `c`, or lost the sector that it was in,
+//! and nothing finished follows. After it every byte is on disk, and only the marks may be missing: then *some* of the
+//! transactions that shared a sync may be marked and others before them not. All of them are whole, so all are taken.
+//!
+//! ```text
+//!   found after the last finished transaction                        what it is
+//!   ─────────────────────────────────────────────────────────────    ────────────────────────────────────────────
+//!   c, whole; then others, whole, at least one of them finished      a commit of several, cut among its marks: kept
+//!   c, whole or torn; or fewer than 17 bytes; or a lost sector;      a commit cut before its marks: cut off
+//!       and nothing finished after it
+//!   anything else                                                    damage: refused
+//!   anything, with nothing finished after it, if opened `Relaxed`    a commit of ZODB's order: cut off
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vellum_disk::{Disk, DiskFile, Lock, Open};
+use vellum_storage::{Error, Oid, Status, Tid};
+
+use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
+use crate::index::Index;
+use crate::scan::{Fault, FaultKind, Record, Scanner};
+use crate::{Durability, FileStorage, OpenError, Options, index_file};
+
+/// What had to be done to the end of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where the unfinished part began.
+    pub position: u64,
+    /// How many bytes of it were cut off, or, read-only, are not looked at.
+    pub cut: u64,
+    /// The file in which those bytes are kept.
+    pub kept_in: Option<PathBuf>,
+    /// How many transactions were whole but not yet marked as finished, and were marked now.
+    pub completed: u64,
+}
+
+/// What opening came to.
+pub(crate) struct Opened {
+    pub path: PathBuf,
+    pub file: Arc<dyn DiskFile>,
+    pub index: Index,
+    pub end: u64,
+    pub last: Tid,
+    pub recovery: Option<Recovery>,
+    pub lock: Option<Box<dyn Lock>>,
+    /// Whether the `.index` on disk says what the index says.
+    pub index_saved: bool,
+}
+
+/// The file's name with something behind it.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+pub(crate) fn create(options: &Options, path: &Path) -> Result<FileStorage, OpenError> {
+    if options.read_only {
+        return Err(OpenError::CreateReadOnly);
+    }
+    let disk = &*options.disk;
+    let io = |doing: &str, e| OpenError::Storage(Error::io(path, doing, e));
+    let absent = |disk: &dyn Disk| match disk.exists(path) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(OpenError::Exists { path: path.to_owned() }),
+        Err(e) => Err(io("looking whether there is a file", e)),
+    };
+    absent(disk)?;
+    let lock = take_lock(disk, path)?;
+    absent(disk)?;
+    // Written under another name first: there is no moment at which the database is there but empty.
+    let new = beside(path, ".new");
+    let written = disk.open(&new, Open::Truncate).and_then(|file| {
+        file.write_at(&MAGIC, 0)?;
+        file.sync()?;
+        match disk.remove(&beside(path, ".index")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => disk.rename(&new, path)?,
+        }
+        disk.sync_directory(path)?;
+        Ok(file)
+    });
+    let file = written.map_err(|e| {
+        let _ = disk.remove(&new);
+        io("creating the database", e)
+    })?;
+    Ok(FileStorage::new(
+        options,
+        Opened {
+            path: path.to_owned(),
+            file,
+            index: Index::new(),
+            end: START,
+            last: Tid::ZERO,
+            recovery: None,
+            lock: Some(lock),
+            index_saved: false,
+        },
+    ))
+}
+
+fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    disk.lock(&beside(path, ".lock")).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked {
+            path: path.to_owned(),
+            why: e.to_string(),
+        },
+        _ => Error::io(beside(path, ".lock"), "taking the lock", e).into(),
+    })
+}
+
+/// Opens the file and makes sure that it is a database, without changing anything.
+pub(crate) fn open_data(disk: &dyn Disk, path: &Path, how: Open) -> Result<Arc<dyn DiskFile>, OpenError> {
+    let file = disk.open(path, how).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => OpenError::NotFound { path: path.to_owned() },
+        io::ErrorKind::IsADirectory => OpenError::Directory { path: path.to_owned() },
+        _ => Error::io(path, "opening", e).into(),
+    })?;
+    let mut magic = [0; MAGIC.len()];
+    let there = file
+        .read_full_at(&mut magic, 0)
+        .map_err(|e| Error::io(path, "reading the first bytes", e))?;
+    match there {
+        0 => Err(OpenError::Empty { path: path.to_owned() }),
+        _ if magic[..there] != MAGIC => Err(OpenError::NotADatabase {
+            path: path.to_owned(),
+            magic: magic[..there].to_vec(),
+        }),
+        _ => Ok(file),
+    }
+}
+
+pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenError> {
+    let disk = &*options.disk;
+    let mut file = open_data(disk, path, Open::Read)?;
+    let mut lock = None;
+    if !options.read_only {
+        lock = Some(take_lock(disk, path)?);
+        // Opened again now that nobody else can put another file in its place.
+        file = open_data(disk, path, Open::ReadWrite)?;
+    }
+    let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
+    let as_of = options.as_of.unwrap_or(Tid::MAX);
+    let saved = index_file::load(disk, path, &*file, size).filter(|saved| saved.last <= as_of);
+    let (index, start, last) = match saved {
+        Some(saved) => (saved.index, saved.end, saved.last),
+        None => (Index::new(), START, Tid::ZERO),
+    };
+    let mut walk = Walk {
+        options,
+        path,
+        file: &*file,
+        size,
+        index,
+        position: start,
+        last,
+        touched: Vec::new(),
+    };
+    let tail = walk.run(as_of)?;
+    let Walk {
+        index,
+        position: end,
+        last,
+        ..
+    } = walk;
+    let recovery = match tail {
+        Tail::Clean => None,
+        Tail::Unfinished { completed } => Some(repair(options, path, &*file, end, size, completed)?),
+    };
+    // What was read from an index that ends here need not be written again.
+    let index_saved = start == end && start != START;
+    let storage = FileStorage::new(
+        options,
+        Opened {
+            path: path.to_owned(),
+            file,
+            index,
+            end,
+            last,
+            recovery,
+            lock,
+            index_saved,
+        },
+    );
+    if start == START && end != START && !options.read_only {
+        // As ZODB does: the next opening need not walk over the whole file, even if this one ends in a crash.
+        if let Err(e) = storage.save_index() {
+            tracing::warn!("{e}");
+        }
+    }
+    Ok(storage)
+}
+
+/// How the file ends after the last finished transaction.
+enum Tail {
+    Clean,
+    /// Something is to be cut off, or these transactions are to be marked as finished, or both.
+    Unfinished {
+        completed: Vec<u64>,
+    },
+}
+
+struct Walk<'a> {
+    options: &'a Options,
+    path: &'a Path,
+    file: &'a dyn DiskFile,
+    size: u64,
+    index: Index,
+    position: u64,
+    last: Tid,
+    touched: Vec<(Oid, u64)>,
+}
+
+impl Walk<'_> {
+    /// Walks to the end, or to the last transaction that is not later than `as_of`.
+    fn run(&mut self, as_of: Tid) -> Result<Tail, Error> {
+        let mut scanner = Scanner::new(self.file, self.size);
+        let mut side = Scanner::new(self.file, self.size);
+        // Up to here even what is marked unfinished counts, because something finished follows.
+        let mut whole_until = self.position;
+        let mut completed = Vec::new();
+        let mut count = 0_u32;
+        while self.position < self.size {
+            let position = self.position;
+            let (index, touched, last) = (&self.index, &mut self.touched, self.last);
+            touched.clear();
+            let walked = scanner.transaction(position, |header, record| {
+                pointers(index, &mut side, header, &record)?;
+                touched.push((record.header.oid, record.position));
+                Ok(())
+            });
+            let header = match walked {
+                Ok(header) if header.tid <= last => {
+                    let kind = FaultKind::NotLater { last };
+                    let fault = Fault {
+                        position,
+                        tid: Some(header.tid),
+                        oid: None,
+                        kind,
+                    };
+                    return self.broken(&mut scanner, fault, completed);
+                }
+                Ok(header) => header,
+                Err(fault) => return self.broken(&mut scanner, fault, completed),
+            };
+            if header.tid > as_of {
+                return Ok(Tail::Clean);
+            }
+            if header.status == UNFINISHED {
+                if position >= whole_until {
+                    whole_until = finished_after(&mut side, position, last);
+                }
+                if position >= whole_until {
+                    let kind = FaultKind::Unfinished;
+                    let fault = Fault {
+                        position,
+                        tid: Some(header.tid),
+                        oid: None,
+                        kind,
+                    };
+                    return self.broken(&mut scanner, fault, completed);
+                }
+                completed.push(position);
+            }
+            for &(oid, at) in &self.touched {
+                self.index.set(oid, at);
+            }
+            self.last = header.tid;
+            self.position = position + header.length + 8;
+            count = count.wrapping_add(1);
+            if let (Some(progress), 0) = (&self.options.progress, count % 1024) {
+                progress(self.position, self.size);
+            }
+        }
+        Ok(if completed.is_empty() {
+            Tail::Clean
+        } else {
+            Tail::Unfinished { completed }
+        })
+    }
+
+    /// What stands at the present position is no finished transaction: is that a crash, or damage?
+    fn broken(&self, scanner: &mut Scanner<'_>, fault: Fault, completed: Vec<u64>) -> Result<Tail, Error> {
+        let unreadable = |e| Error::io(self.path, format!("reading after position {}", self.position), e);
+        let finished = scanner.resync(self.position + 1, self.last).map_err(unreadable)?;
+        if let Some(next) = finished {
+            let remedy = format!(
+                "finished transactions follow, the first of them at position {next}, so this is damage and not the end \
+                 of an interrupted commit. Nothing was changed. `vellum recover` copies what is whole around it"
+            );
+            return Err(fault.damage(self.path, &remedy));
+        }
+        let torn = fault.kind == FaultKind::Unfinished || self.is_torn(scanner).map_err(unreadable)?;
+        if torn || self.options.durability == Durability::Relaxed {
+            return Ok(Tail::Unfinished { completed });
+        }
+        Err(fault.damage(
+            self.path,
+            "it is the last one in the file, and marked as finished. Nothing was changed. If the machine stopped while \
+             ZODB was committing, it was never acknowledged: open with relaxed durability, and it is cut off. If not, \
+             `vellum recover` copies everything before it",
+        ))
+    }
+
+    /// Whether the header at the present position can be what a crash leaves of an unfinished transaction.
+    fn is_torn(&self, scanner: &mut Scanner<'_>) -> io::Result<bool> {
+        const SECTOR: u64 = 512;
+        let header = scanner.bytes(self.position, TransactionHeader::SIZE)?;
+        let status_at = TransactionHeader::STATUS_AT;
+        match header.get(status_at as usize) {
+            None | Some(&UNFINISHED) => Ok(true),
+            Some(0) => {
+                // The sector with the status in it was never written: then it is all zeros, as far as it is ours.
+                let sector = (self.position + status_at) / SECTOR * SECTOR;
+                let ours = sector.max(self.position);
+                let bytes = scanner.bytes(ours, (sector + SECTOR - ours) as usize)?;
+                Ok(bytes.iter().all(|&b| b == 0))
+            }
+            Some(_) => Ok(false),
+        }
+    }
+}
+
+/// The end of the last finished transaction in an unbroken row of whole ones from `position` on; `position` if there is
+/// none.
+fn finished_after(scanner: &mut Scanner<'_>, position: u64, last: Tid) -> u64 {
+    let (mut at, mut last, mut until) = (position, last, position);
+    while at < scanner.end() {
+        match scanner.transaction(at, |_, _| Ok(())) {
+            Ok(header) if header.tid > last => {
+                at += header.length + 8;
+                last = header.tid;
+                if header.status != UNFINISHED {
+                    until = at;
+                }
+            }
+            _ => break,
+        }
+    }
+    until
+}
+
+/// Whether a record's pointers lead where they should, given the index as it was before its transaction.
+pub(crate) fn pointers(
+    index: &Index,
+    side: &mut Scanner<'_>,
+    header: &TransactionHeader,
+    record: &Record,
+) -> Result<(), Fault> {
+    let RecordHeader { oid, previous, .. } = record.header;
+    let fault = |kind| {
+        Err(Fault {
+            position: record.position,
+            tid: Some(header.tid),
+            oid: Some(oid),
+            kind,
+        })
+    };
+    let mut record_at = |position: u64| {
+        let end = side.end();
+        side.record(position, end).ok().filter(|_| position >= START)
+    };
+    let found = index.get(oid).unwrap_or(0);
+    let packed = header.status == Status::Packed.byte();
+    if previous != found && !(packed && previous == 0) {
+        return fault(FaultKind::WrongPrevious { named: previous, found });
+    }
+    let named = record.backpointer;
+    if named != 0 && record_at(named).is_none_or(|r| r.header.oid != oid) {
+        return fault(FaultKind::BackpointerAstray { named });
+    }
+    if let Some(version) = &record.in_version {
+        let named = version.trunk;
+        let astray = |r: Record| named >= record.position || r.header.oid != oid || r.in_version.is_some();
+        if named != 0 && record_at(named).is_none_or(astray) {
+            return fault(FaultKind::TrunkAstray { named });
+        }
+        let named = version.previous;
+        let same = |r: &Record| r.in_version.as_ref().is_some_and(|v| v.version == version.version);
+        if named != 0 && (named >= record.position || !record_at(named).is_some_and(|r| same(&r))) {
+            return fault(FaultKind::VersionAstray { named });
+        }
+    }
+    Ok(())
+}
+
+/// Cuts off what follows `end`, keeping it in a file of its own, and marks as finished what is whole.
+fn repair(
+    options: &Options,
+    path: &Path,
+    file: &dyn DiskFile,
+    end: u64,
+    size: u64,
+    completed: Vec<u64>,
+) -> Result<Recovery, Error> {
+    let cut = size - end;
+    let position = completed.first().copied().unwrap_or(end);
+    let mut recovery = Recovery {
+        position,
+        cut,
+        kept_in: None,
+        completed: completed.len() as u64,
+    };
+    if options.read_only {
+        return Ok(recovery);
+    }
+    if cut > 0 {
+        let kept = keep(&*options.disk, path, file, end, size)?;
+        tracing::warn!(
+            "{}: {cut} bytes of an unfinished commit at position {end} cut off, kept in {}",
+            path.display(),
+            kept.display()
+        );
+        recovery.kept_in = Some(kept);
+    }
+    let cutting = || {
+        file.set_len(end)?;
+        for at in &completed {
+            file.write_at(&[Status::Complete.byte()], at + TransactionHeader::STATUS_AT)?;
+        }
+        file.sync()
+    };
+    cutting().map_err(|e| Error::io(path, format!("cutting off the unfinished commit at position {end}"), e))?;
+    Ok(recovery)
+}
+
+/// Copies the bytes from `from` to `to` into the first of `.tr0`, `.tr1`, ... that does not exist, as ZODB does.
+fn keep(disk: &dyn Disk, path: &Path, file: &dyn DiskFile, from: u64, to: u64) -> Result<PathBuf, Error> {
+    let mut number = 0;
+    let (kept, copy) = loop {
+        let name = beside(path, &format!(".tr{number}"));
+        match disk.open(&name, Open::CreateNew) {
+            Ok(copy) => break (name, copy),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(Error::io(name, "keeping the end of the file before it is cut off", e)),
+        }
+    };
+    let copying = || {
+        let mut buffer = vec![0; (to - from).min(1 << 20) as usize];
+        let mut at = from;
+        while at < to {
+            let length = (to - at).min(buffer.len() as u64) as usize;
+            let read = file.read_full_at(&mut buffer[..length], at)?;
+            if read == 0 {
+                break;
+            }
+            copy.write_at(&buffer[..read], at - from)?;
+            at += read as u64;
+        }
+        copy.sync()?;
+        disk.sync_directory(&kept)
+    };
+    copying().map_err(|e| {
+        let _ = disk.remove(&kept);
+        Error::io(
+            &kept,
+            "keeping the end of the file before it is cut off (nothing was changed)",
+            e,
+        )
+    })?;
+    Ok(kept)
+}

@@ -1,0 +1,192 @@
+//! How to open a database: what is asked for, and what can stand in the way.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vellum_disk::{Disk, RealDisk};
+use vellum_storage::{Clock, Error, NoResolver, Resolver, SystemClock, Tid};
+
+use crate::FileStorage;
+
+/// In which order a commit is written and synced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Write the transaction as unfinished, sync, mark it finished, sync. A crash can never leave a transaction that is
+    /// half there but looks whole. Commits that arrive together share both syncs.
+    #[default]
+    Full,
+    /// ZODB's order: write, mark, sync once. A crash may leave the last transaction with holes in it that nobody can see.
+    /// It halves the time of a commit that comes alone; commits that come together each sync for themselves, because a
+    /// crash among several at once could not be told from damage.
+    Relaxed,
+}
+
+/// Called now and then while a file is walked over: bytes done, bytes in all.
+pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// How to open a database.
+///
+/// ```no_run
+/// # use vellum_file::{Durability, Options};
+/// let storage = Options::new().quota(10 << 30).durability(Durability::Relaxed).open("Data.fs")?;
+/// # Ok::<(), vellum_file::OpenError>(())
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) read_only: bool,
+    pub(crate) as_of: Option<Tid>,
+    pub(crate) durability: Durability,
+    pub(crate) quota: Option<u64>,
+    pub(crate) spill_after: u64,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) progress: Option<Progress>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("read_only", &self.read_only)
+            .field("as_of", &self.as_of)
+            .field("durability", &self.durability)
+            .field("quota", &self.quota)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            read_only: false,
+            as_of: None,
+            durability: Durability::Full,
+            quota: None,
+            spill_after: 32 << 20,
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(SystemClock),
+            resolver: Arc::new(NoResolver),
+            progress: None,
+        }
+    }
+}
+
+impl Options {
+    /// For reading and writing, with full durability and no quota.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// For reading only: takes no lock, writes nothing, and works while somebody else has the file open. It sees what was
+    /// finished when it was opened.
+    pub fn read_only(mut self) -> Options {
+        self.read_only = true;
+        self
+    }
+
+    /// For reading only, and only what was there right after this transaction or moment.
+    pub fn as_of(mut self, tid: Tid) -> Options {
+        self.as_of = Some(tid);
+        self.read_only()
+    }
+
+    /// In which order a commit is written and synced.
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
+    /// How many bytes the file may have.
+    pub fn quota(mut self, bytes: u64) -> Options {
+        self.quota = Some(bytes);
+        self
+    }
+
+    /// From how many bytes on a transaction's records wait for their commit on disk, not in memory (32 MiB).
+    pub fn spill_after(mut self, bytes: u64) -> Options {
+        self.spill_after = bytes;
+        self
+    }
+
+    /// Another disk than the real one.
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Options {
+        self.disk = disk;
+        self
+    }
+
+    /// Another clock than the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Options {
+        self.clock = clock;
+        self
+    }
+
+    /// How to merge changes made at the same time.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Options {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Whom to tell how far the opening has come.
+    pub fn progress(mut self, progress: Progress) -> Options {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Opens the database at `path`.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        crate::open::open(self, path.as_ref())
+    }
+
+    /// Makes an empty database at `path`, where there must be no file yet.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        crate::open::create(self, path.as_ref())
+    }
+
+    /// Opens the database at `path`, or makes an empty one if there is no file.
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        match self.open(path.as_ref()) {
+            Err(OpenError::NotFound { .. }) => self.create(path),
+            other => other,
+        }
+    }
+}
+
+/// Why a database could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum OpenError {
+    #[error("{}: there is no such file; to make an empty database there, create it", .path.display())]
+    NotFound { path: PathBuf },
+
+    #[error("{}: there is a file already, and it is left as it is; to use it, open it", .path.display())]
+    Exists { path: PathBuf },
+
+    #[error("{}: this is a directory; name the file in it, which is usually called Data.fs", .path.display())]
+    Directory { path: PathBuf },
+
+    #[error("{}: the file is empty: not even the four bytes are there that every database begins with. If there was a \
+             database, restore it from a backup; if not, remove the file and create one", .path.display())]
+    Empty { path: PathBuf },
+
+    #[error("{}: not a database: it begins with `{}`, not with `FS21`{}", .path.display(), .magic.escape_ascii(),
+            older(.magic))]
+    NotADatabase { path: PathBuf, magic: Vec<u8> },
+
+    #[error("{}: in use: {why}. Stop the other process, or open the database read-only", .path.display())]
+    Locked { path: PathBuf, why: String },
+
+    #[error("a database is created to be written to: not read-only, and not as of a moment in the past")]
+    CreateReadOnly,
+
+    #[error(transparent)]
+    Storage(#[from] Error),
+}
+
+fn older(magic: &[u8]) -> &'static str {
+    match magic {
+        b"FS20" | b"FS10" => "; this is a format of before 2000, which ZODB 3 converts",
+        _ => "",
+    }
+}

@@ -1,0 +1,461 @@
+//! Walking over the file and believing nothing.
+//!
+//! A [`Scanner`] reads one transaction at a time and holds it against the format: does it fit into the file, does its
+//! length agree with its twin, do its records add up, do they know which transaction they belong to? What breaks a rule is
+//! a [`Fault`] with its position. Opening, checking, dumping and recovering are all built on this walk.
+//!
+//! Data is not read: the walk hops from header to header, and reads ahead a little, because the next header is often near.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use vellum_disk::DiskFile;
+use vellum_storage::{Damage, Error, Oid, Status, Tid, Version};
+
+use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
+
+/// A data record in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where it starts.
+    pub position: u64,
+    /// Its fixed part.
+    pub header: RecordHeader,
+    /// What a record in a version has besides.
+    pub in_version: Option<InVersion>,
+    /// Where there is no data: the position of the record that has it, 0 for nothing.
+    pub backpointer: u64,
+}
+
+/// What a record in a version has besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InVersion {
+    /// The position of the object's newest trunk record, 0 if it has none.
+    pub trunk: u64,
+    /// The position of the previous record in this version, 0 if it has none.
+    pub previous: u64,
+    /// The version.
+    pub version: Version,
+}
+
+impl Record {
+    /// The version it is in.
+    pub fn version(&self) -> Version {
+        self.in_version.as_ref().map_or(Version::TRUNK, |v| v.version.clone())
+    }
+
+    /// Where its data, or the backpointer in its place, starts.
+    pub fn body(&self) -> u64 {
+        self.position + self.header.body_at()
+    }
+
+    /// The object's record before this one. A pack leaves a version's record without one, but not without its trunk.
+    pub fn before(&self) -> u64 {
+        match &self.in_version {
+            Some(version) if self.header.previous == 0 => version.trunk,
+            _ => self.header.previous,
+        }
+    }
+}
+
+/// Something that breaks the format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The position of the transaction or record.
+    pub position: u64,
+    /// The transaction, where its header could be read.
+    pub tid: Option<Tid>,
+    /// The object, where it is about one.
+    pub oid: Option<Oid>,
+    /// What is wrong.
+    pub kind: FaultKind,
+}
+
+/// What can be wrong with the bytes of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages below say it")]
+pub enum FaultKind {
+    HeaderCutOff { there: u64 },
+    CutOff { length: u64, there: u64 },
+    Unfinished,
+    BadStatus(u8),
+    LengthTooSmall { length: u64, header: u64 },
+    TwinDiffers { length: u64, twin: u64 },
+    NotLater { last: Tid },
+    RecordCutOff { left: u64 },
+    RecordTooLong { length: Option<u64>, left: u64 },
+    WrongTransaction { named: u64 },
+    WrongTid { named: Tid },
+    BackpointerTooHigh { named: u64 },
+    BackpointerAstray { named: u64 },
+    WrongPrevious { named: u64, found: u64 },
+    TrunkAstray { named: u64 },
+    VersionAstray { named: u64 },
+    Unreadable(String),
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use FaultKind::*;
+        match self {
+            HeaderCutOff { there } => write!(f, "the file ends {there} bytes into a transaction's header of 23"),
+            CutOff { length, there } => {
+                write!(f, "the transaction has {length} bytes, but the file ends after {there}")
+            }
+            Unfinished => write!(f, "the transaction was never finished (status c)"),
+            BadStatus(status) => write!(f, "no transaction has the status 0x{status:02x}"),
+            LengthTooSmall { length, header } => {
+                write!(
+                    f,
+                    "the transaction says that it has {length} bytes, but its header alone has {header}"
+                )
+            }
+            TwinDiffers { length, twin } => write!(f, "the transaction's length is {length}, but its twin says {twin}"),
+            NotLater { last } => write!(f, "the transaction is not later than the one before it ({last})"),
+            RecordCutOff { left } => {
+                write!(
+                    f,
+                    "the transaction's records do not add up: {left} bytes are left, too few for a record's header"
+                )
+            }
+            RecordTooLong {
+                length: Some(length),
+                left,
+            } => {
+                write!(
+                    f,
+                    "the record has {length} bytes, but only {left} are left in its transaction"
+                )
+            }
+            RecordTooLong { length: None, left } => {
+                write!(
+                    f,
+                    "the record's length is beyond all measure; {left} bytes are left in its transaction"
+                )
+            }
+            WrongTransaction { named } => {
+                write!(f, "the record says that its transaction is at {named}, which it is not")
+            }
+            WrongTid { named } => write!(f, "the record says that its transaction is {named}, which it is not"),
+            BackpointerTooHigh { named } => write!(f, "the backpointer to {named} does not point backwards"),
+            BackpointerAstray { named } => write!(f, "the backpointer to {named} points to no record of the object"),
+            WrongPrevious { named, found: 0 } => {
+                write!(
+                    f,
+                    "the previous record should be at {named}, but the object has none before this"
+                )
+            }
+            WrongPrevious { named, found } => {
+                write!(f, "the previous record should be at {named}, but it is at {found}")
+            }
+            TrunkAstray { named } => write!(f, "the object's trunk record should be at {named}, but there is none"),
+            VersionAstray { named } => {
+                write!(
+                    f,
+                    "the version's previous record should be at {named}, but there is none"
+                )
+            }
+            Unreadable(why) => write!(f, "can not be read: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "position {}: {}", self.position, self.kind)
+    }
+}
+
+impl Fault {
+    /// As an error, with what to do about it.
+    pub(crate) fn damage(&self, path: &Path, remedy: &str) -> Error {
+        let mut what = self.kind.to_string();
+        if !remedy.is_empty() {
+            what.push_str("; ");
+            what.push_str(remedy);
+        }
+        Damage {
+            path: path.to_owned(),
+            position: self.position,
+            tid: self.tid,
+            oid: self.oid,
+            what,
+        }
+        .into_error()
+    }
+}
+
+/// Turns damage into an error.
+pub(crate) trait IntoError {
+    fn into_error(self) -> Error;
+}
+
+impl IntoError for Damage {
+    fn into_error(self) -> Error {
+        Error::Damaged(Box::new(self))
+    }
+}
+
+/// Walks over a file, up to `end`.
+pub struct Scanner<'a> {
+    file: &'a dyn DiskFile,
+    end: u64,
+    window: Vec<u8>,
+    /// Where in the file the window begins, and how much of it is filled.
+    start: u64,
+    filled: usize,
+}
+
+/// How much a hop reads ahead. Larger reads copy data that nobody looks at, smaller ones cost more calls; between 2 and
+/// 8 KiB it makes no difference on records of a few hundred to a few thousand bytes.
+const WINDOW: usize = 4096;
+
+impl<'a> Scanner<'a> {
+    /// A walk over what is before `end`.
+    pub fn new(file: &'a dyn DiskFile, end: u64) -> Scanner<'a> {
+        Scanner {
+            file,
+            end,
+            window: vec![0; WINDOW],
+            start: 0,
+            filled: 0,
+        }
+    }
+
+    /// Where the walk ends.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// `length` bytes at `position`, or as many as there are before the end. At most some 64 KiB.
+    pub(crate) fn bytes(&mut self, position: u64, length: usize) -> io::Result<&[u8]> {
+        let there = self.end.saturating_sub(position).min(length as u64) as usize;
+        let offset = position.wrapping_sub(self.start);
+        if position < self.start || offset + there as u64 > self.filled as u64 {
+            if self.window.len() < there {
+                self.window.resize(there, 0);
+            }
+            let ahead = self.end.saturating_sub(position).min(self.window.len() as u64) as usize;
+            self.filled = self.file.read_full_at(&mut self.window[..ahead], position)?;
+            self.start = position;
+            if self.filled < there {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file is shorter than it was",
+                ));
+            }
+            return Ok(&self.window[..there]);
+        }
+        Ok(&self.window[offset as usize..offset as usize + there])
+    }
+
+    /// The header of the transaction at `position`, and whether it can be one: its status, its length against its header,
+    /// the file's end, and its twin.
+    pub fn header(&mut self, position: u64) -> Result<TransactionHeader, Fault> {
+        let fault = |tid, kind| Fault {
+            position,
+            tid,
+            oid: None,
+            kind,
+        };
+        let unreadable = |e: io::Error| fault(None, FaultKind::Unreadable(e.to_string()));
+        let bytes = self.bytes(position, TransactionHeader::SIZE).map_err(unreadable)?;
+        if bytes.len() < TransactionHeader::SIZE {
+            return Err(fault(
+                None,
+                FaultKind::HeaderCutOff {
+                    there: bytes.len() as u64,
+                },
+            ));
+        }
+        let header = TransactionHeader::parse(bytes);
+        let fault = |kind| Err(fault(Some(header.tid), kind));
+        let there = self.end - position;
+        if header.length.checked_add(8).is_none_or(|all| all > there) {
+            return fault(FaultKind::CutOff {
+                length: header.length,
+                there,
+            });
+        }
+        if header.length < header.records_at() {
+            return fault(FaultKind::LengthTooSmall {
+                length: header.length,
+                header: header.records_at(),
+            });
+        }
+        if header.status != UNFINISHED && Status::from_byte(header.status).is_none() {
+            return fault(FaultKind::BadStatus(header.status));
+        }
+        Ok(header)
+    }
+
+    /// Walks over the transaction at `position`, gives each of its records to `each`, and holds its length against its
+    /// twin. An undone transaction's records are not looked at.
+    pub fn transaction(
+        &mut self,
+        position: u64,
+        mut each: impl FnMut(&TransactionHeader, Record) -> Result<(), Fault>,
+    ) -> Result<TransactionHeader, Fault> {
+        let header = self.header(position)?;
+        let fault = |kind| Fault {
+            position,
+            tid: Some(header.tid),
+            oid: None,
+            kind,
+        };
+        let end = position + header.length;
+        let mut at = position + header.records_at();
+        if header.status == Status::Undone.byte() {
+            at = end;
+        }
+        while at < end {
+            let record = self.record(at, end).map_err(|f| Fault {
+                tid: Some(header.tid),
+                ..f
+            })?;
+            let wrong = |kind| {
+                Err(Fault {
+                    position: at,
+                    tid: Some(header.tid),
+                    oid: Some(record.header.oid),
+                    kind,
+                })
+            };
+            if record.header.transaction != position {
+                return wrong(FaultKind::WrongTransaction {
+                    named: record.header.transaction,
+                });
+            }
+            if record.header.tid != header.tid {
+                return wrong(FaultKind::WrongTid {
+                    named: record.header.tid,
+                });
+            }
+            if record.backpointer >= at {
+                return wrong(FaultKind::BackpointerTooHigh {
+                    named: record.backpointer,
+                });
+            }
+            at = record.body() + record.header.body_length();
+            each(&header, record)?;
+        }
+        let twin = self
+            .bytes(end, 8)
+            .map_err(|e| fault(FaultKind::Unreadable(e.to_string())))?;
+        match u64_at(twin, 0) {
+            twin if twin == header.length => Ok(header),
+            twin => Err(fault(FaultKind::TwinDiffers {
+                length: header.length,
+                twin,
+            })),
+        }
+    }
+
+    /// The record at `position`, which must fit before `end`.
+    pub fn record(&mut self, position: u64, end: u64) -> Result<Record, Fault> {
+        let fault = |oid, kind| Fault {
+            position,
+            tid: None,
+            oid,
+            kind,
+        };
+        let left = end.saturating_sub(position);
+        if left < RecordHeader::SIZE as u64 {
+            return Err(fault(None, FaultKind::RecordCutOff { left }));
+        }
+        let unreadable = |e: io::Error| fault(None, FaultKind::Unreadable(e.to_string()));
+        // Most often, what follows the fixed part is wanted too: a backpointer or the version's fields.
+        let bytes = self.bytes(position, RecordHeader::SIZE + 8).map_err(unreadable)?;
+        if bytes.len() < RecordHeader::SIZE {
+            return Err(fault(
+                None,
+                FaultKind::RecordCutOff {
+                    left: bytes.len() as u64,
+                },
+            ));
+        }
+        let header = RecordHeader::parse(bytes);
+        if header.length().is_none_or(|length| length > left) {
+            return Err(fault(
+                Some(header.oid),
+                FaultKind::RecordTooLong {
+                    length: header.length(),
+                    left,
+                },
+            ));
+        }
+        let mut record = Record {
+            position,
+            header,
+            in_version: None,
+            backpointer: 0,
+        };
+        if header.version_length == 0 && header.data_length == 0 {
+            record.backpointer = u64_at(bytes, RecordHeader::SIZE);
+        } else if header.version_length > 0 {
+            let more = header.body_at() as usize + if header.data_length == 0 { 8 } else { 0 };
+            let bytes = self.bytes(position, more).map_err(unreadable)?;
+            if bytes.len() < more {
+                return Err(fault(
+                    Some(header.oid),
+                    FaultKind::RecordCutOff {
+                        left: bytes.len() as u64,
+                    },
+                ));
+            }
+            let name = &bytes[RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize..header.body_at() as usize];
+            record.in_version = Some(InVersion {
+                trunk: u64_at(bytes, RecordHeader::SIZE),
+                previous: u64_at(bytes, RecordHeader::SIZE + 8),
+                version: Version::named(Bytes::copy_from_slice(name)),
+            });
+            if header.data_length == 0 {
+                record.backpointer = u64_at(bytes, header.body_at() as usize);
+            }
+        }
+        Ok(record)
+    }
+
+    /// The first position from `position` on at which a whole transaction stands that is later than `last`: how to find
+    /// the way again after damage. Looks at every byte in between.
+    pub fn resync(&mut self, position: u64, last: Tid) -> io::Result<Option<u64>> {
+        const CHUNK: usize = 1 << 20;
+        let mut chunk = vec![0; CHUNK + TransactionHeader::SIZE];
+        let mut at = position;
+        while at < self.end {
+            let there = (self.end - at).min(chunk.len() as u64) as usize;
+            let filled = self.file.read_full_at(&mut chunk[..there], at)?;
+            let candidates = filled.saturating_sub(TransactionHeader::SIZE - 1).min(CHUNK);
+            for offset in 0..candidates {
+                // A quick look first: the high bytes of a length are zero, and few bytes are a status.
+                let bytes = &chunk[offset..offset + TransactionHeader::SIZE];
+                if bytes[8] != 0 || bytes[9] != 0 || Status::from_byte(bytes[16]).is_none() {
+                    continue;
+                }
+                let candidate = at + offset as u64;
+                if candidate >= START && self.is_whole(candidate, last) {
+                    return Ok(Some(candidate));
+                }
+            }
+            if candidates == 0 {
+                break;
+            }
+            at += candidates as u64;
+        }
+        Ok(None)
+    }
+
+    /// Whether a whole, finished transaction that is later than `last` stands at `position`.
+    fn is_whole(&mut self, position: u64, last: Tid) -> bool {
+        let Ok(header) = self.header(position) else {
+            return false;
+        };
+        // The twin first: it costs one read, and almost nothing gets past it by chance.
+        let twin = self
+            .bytes(position + header.length, 8)
+            .is_ok_and(|b| u64_at(b, 0) == header.length);
+        twin && header.tid > last && header.status != UNFINISHED && self.transaction(position, |_, _| Ok(())).is_ok()
+    }
+}

@@ -1,0 +1,340 @@
+//! The storage that a file is: reading, and the door to writing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use vellum_disk::{Disk, Lock};
+use vellum_storage::{
+    Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Resolver,
+    Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, Version,
+};
+
+use crate::commit::Committer;
+use crate::draft::Draft;
+use crate::horizon::Horizon;
+use crate::index::Index;
+use crate::iterate::Transactions;
+use crate::log::Log;
+use crate::open::{Opened, Recovery};
+use crate::scan::Record;
+use crate::{Durability, OpenError, Options, index_file};
+
+/// An object database in an append-only file. Cloning gives another handle to the same open file; when the last one is
+/// dropped, the `.index` is saved and the lock given back.
+#[derive(Clone, Debug)]
+pub struct FileStorage {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub log: Log,
+    pub index: Index,
+    pub horizon: Horizon,
+    pub locks: Arc<ObjectLocks>,
+    pub committer: Committer,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub resolver: Arc<dyn Resolver>,
+    pub durability: Durability,
+    pub quota: Option<u64>,
+    pub spill_after: u64,
+    pub read_only: bool,
+    last_oid: AtomicU64,
+    index_saved: AtomicBool,
+    recovery: Option<Recovery>,
+    /// Given back last of all.
+    _lock: Option<Box<dyn Lock>>,
+}
+
+impl FileStorage {
+    /// Opens the database at `path` for reading and writing.
+    pub fn open(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        Options::new().open(path)
+    }
+
+    /// Opens the database at `path` for reading only.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        Options::new().read_only().open(path)
+    }
+
+    /// Makes an empty database at `path`, where there must be no file yet.
+    pub fn create(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        Options::new().create(path)
+    }
+
+    pub(crate) fn new(options: &Options, opened: Opened) -> FileStorage {
+        let Opened {
+            path,
+            file,
+            index,
+            end,
+            last,
+            recovery,
+            lock,
+            index_saved,
+        } = opened;
+        let last_oid = index.last_oid().unwrap_or_default();
+        FileStorage {
+            inner: Arc::new(Inner {
+                log: Log { path, file },
+                index,
+                horizon: Horizon::new(end, last),
+                locks: Arc::default(),
+                committer: Committer::default(),
+                disk: Arc::clone(&options.disk),
+                clock: Arc::clone(&options.clock),
+                resolver: Arc::clone(&options.resolver),
+                durability: options.durability,
+                quota: options.quota,
+                spill_after: options.spill_after,
+                read_only: options.read_only,
+                last_oid: AtomicU64::new(last_oid.0),
+                index_saved: AtomicBool::new(index_saved),
+                recovery,
+                _lock: lock,
+            }),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.log.path
+    }
+
+    /// What had to be done to the end of the file when it was opened; none if it was in order.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.inner.recovery.as_ref()
+    }
+
+    /// Bytes of memory that the index takes.
+    pub fn index_memory(&self) -> u64 {
+        self.inner.index.memory()
+    }
+
+    /// Writes the `.index` file, so that the next opening need not walk over the file. Done when the storage is dropped
+    /// anyway; this tells whether it worked.
+    pub fn save_index(&self) -> Result<()> {
+        self.inner.save_index()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(e) = self.save_index() {
+            tracing::warn!("{e}");
+        }
+    }
+}
+
+impl Inner {
+    fn save_index(&self) -> Result<()> {
+        if self.read_only || self.index_saved.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // Entries beyond the horizon would be ahead of their position: leave the next opening to find them.
+        let end = self.horizon.end();
+        index_file::save(&*self.disk, &self.log.path, &self.index, end).inspect_err(|_| self.index_changed())
+    }
+
+    pub fn index_changed(&self) {
+        self.index_saved.store(false, Ordering::Release);
+    }
+
+    pub fn writable(&self) -> Result<()> {
+        if self.read_only {
+            Err(Error::ReadOnly {
+                name: self.log.path.display().to_string(),
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes sure that no oid up to this one is given out.
+    pub fn saw_oid(&self, oid: Oid) {
+        self.last_oid.fetch_max(oid.0, Ordering::Relaxed);
+    }
+
+    /// The object's newest record that lies before `end`, with its own data where it has some.
+    fn newest(&self, oid: Oid, end: u64) -> Result<(Record, Option<Bytes>)> {
+        self.log.record(oid, self.newest_position(oid, end)?, end)
+    }
+
+    fn newest_position(&self, oid: Oid, end: u64) -> Result<u64> {
+        let mut position = self.index.get(oid).ok_or_else(|| Error::key(oid))?;
+        while position >= end {
+            position = self.log.header(oid, position, u64::MAX)?.before();
+            if position == 0 {
+                return Err(Error::key(oid));
+            }
+        }
+        Ok(position)
+    }
+
+    /// The object's newest record without its data.
+    pub fn newest_header(&self, oid: Oid) -> Result<Option<Record>> {
+        let end = self.horizon.end();
+        match self.newest_position(oid, end) {
+            Ok(position) => self.log.header(oid, position, end).map(Some),
+            Err(Error::KeyError { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The object as it is before `end`.
+    pub fn load(&self, oid: Oid, version: &Version, end: u64) -> Result<Loaded> {
+        let (mut record, mut data) = self.newest(oid, end)?;
+        let tid = record.header.tid;
+        if let Some(other) = record.in_version.as_ref().filter(|v| v.version != *version) {
+            if other.trunk == 0 {
+                return Err(Error::key(oid));
+            }
+            (record, data) = self.log.record(oid, other.trunk, end)?;
+        }
+        let found = self.log.data_of(record, data, end)?;
+        found
+            .map(|(data, _)| Loaded { data, tid })
+            .ok_or_else(|| Error::key(oid))
+    }
+}
+
+impl Storage for FileStorage {
+    fn name(&self) -> String {
+        self.inner.log.path.display().to_string()
+    }
+
+    fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
+        self.inner.load(oid, version, self.inner.horizon.end())
+    }
+
+    fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
+        let (log, end) = (&self.inner.log, self.inner.horizon.end());
+        let mut position = self.inner.newest_position(oid, end)?;
+        let mut next = None;
+        while position != 0 {
+            let record = log.header(oid, position, end)?;
+            let tid = record.header.tid;
+            position = match &record.in_version {
+                Some(version) => version.trunk,
+                None if tid < before => {
+                    let found = log.data_of(record, None, end)?;
+                    let (data, _) = found.ok_or(Error::KeyError { oid, tid: Some(before) })?;
+                    return Ok(Some(LoadedAt { data, tid, next }));
+                }
+                None => {
+                    next = Some(tid);
+                    record.header.previous
+                }
+            };
+        }
+        Ok(None)
+    }
+
+    fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
+        let (log, end) = (&self.inner.log, self.inner.horizon.end());
+        let missing = || Error::KeyError { oid, tid: Some(tid) };
+        let mut position = self.inner.newest_position(oid, end)?;
+        let mut record = log.header(oid, position, end)?;
+        while record.header.tid != tid {
+            position = record.before();
+            if position == 0 || record.header.tid < tid {
+                return Err(missing());
+            }
+            record = log.header(oid, position, end)?;
+        }
+        if let Some(version) = &record.in_version {
+            if version.trunk == 0 {
+                return Err(missing());
+            }
+            record = log.header(oid, version.trunk, end)?;
+        }
+        let found = log.data_of(record, None, end)?;
+        found.map(|(data, _)| data).ok_or_else(missing)
+    }
+
+    fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
+        let (log, end) = (&self.inner.log, self.inner.horizon.end());
+        let mut position = self.inner.newest_position(oid, end)?;
+        let mut entries = Vec::new();
+        while position != 0 && entries.len() < limit {
+            let record = log.header(oid, position, end)?;
+            let (_, [user, description, extension]) = log.transaction(record.header.transaction, end)?;
+            entries.push(HistoryEntry {
+                tid: record.header.tid,
+                size: record.header.data_length,
+                version: record.version(),
+                user,
+                description,
+                extension,
+            });
+            position = record.before();
+        }
+        Ok(entries)
+    }
+
+    fn transactions(
+        &self,
+        range: TidRange,
+        order: Order,
+    ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
+        let found = Transactions::new(self.inner.log.clone(), self.inner.horizon.get(), range, order)?;
+        Ok(Box::new(found))
+    }
+
+    fn last_transaction(&self) -> Tid {
+        self.inner.horizon.get().1
+    }
+
+    fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
+        crate::iterate::last_invalidations(&self.inner.log, self.inner.horizon.end(), count)
+    }
+
+    fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
+        let (inner, end) = (Arc::clone(&self.inner), self.inner.horizon.end());
+        let mut next = Some(first);
+        Box::new(std::iter::from_fn(move || {
+            loop {
+                let (oid, _) = inner.index.next(next?)?;
+                next = oid.0.checked_add(1).map(Oid);
+                match inner.load(oid, &Version::TRUNK, end) {
+                    Ok(Loaded { data, tid }) => return Some(Ok(CurrentRecord { oid, tid, data })),
+                    Err(Error::KeyError { .. }) => {}
+                    Err(other) => return Some(Err(other)),
+                }
+            }
+        }))
+    }
+
+    fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
+        self.inner.writable()?;
+        let add = |last: u64| last.checked_add(u64::from(count));
+        let first = self
+            .inner
+            .last_oid
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let first = first.map_err(|_| Error::Exhausted { what: "oids" })?;
+        Ok((1..=u64::from(count)).map(|n| Oid(first + n)).collect())
+    }
+
+    fn size(&self) -> u64 {
+        self.inner.horizon.end()
+    }
+
+    fn object_count(&self) -> u64 {
+        self.inner.index.len()
+    }
+
+    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+        self.inner.writable()?;
+        meta.check()?;
+        self.inner.committer.usable(&self.inner)?;
+        let last = self.last_transaction();
+        match meta.tid {
+            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
+            _ => Ok(Box::new(Draft::new(Arc::clone(&self.inner), meta))),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Reads references, class names and plain values out of pickles, without running anything.
+//!
+//! # What a record is
+//!
+//! ZODB keeps an object as a *record*: two of Python's pickles, one after the other. The first says what class the
+//! object is of, the second is its state.
+//!
+//! ```text
+//!   80 03  c mail\nMessage\n  q 00  .    80 03  } q 01 X 05000000 title ... Q ... u  .
+//!  '------------- class ------------'   '------------------ state ----------------'
+//!          class_of(record)                render(record), references(record)
+//! ```
+//!
+//! A pickle is not a description of a value but a program that makes it: push a string, push a tuple, put the top of
+//! the stack in the memo, call this class with those arguments. Python runs the program, and then does whatever it
+//! says. A database engine must not, need not and cannot: the classes are somebody else's code, in another language.
+//! But it wants to know four things about a record:
+//!
+//! - **What does it refer to?** A pack keeps what can be reached from the root, so all that a record refers to must be
+//!   found, and nothing else: [`references`], and [`Scanner`] for a whole database.
+//! - **What class is it of?** [`class_of`], for lists and messages.
+//! - **What does it look like?** [`render`], for somebody who looks for the reason why their object does not load.
+//! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
+//!   tuples and dicts: [`decode_plain`] and [`encode`].
+//!
+//! # How it is done
+//!
+//! There is one machine which carries out all opcodes of protocols 0 to 5 (`machine.rs`), and it builds whatever it is
+//! told to build. The scanner has it build tokens that say "a string at byte 17" or "something" (`references.rs`); the
+//! others have it build a tree in an arena (`tree.rs`). What a persistent id means is said once, for both
+//! (`reference.rs`).
+//!
+//! | read | for |
+//! |---|---|
+//! | `opcode`, `machine`, `memo`, `strings` | the pickle language |
+//! | `reference`, `references` | references |
+//! | `tree`, `class`, `value`, `decode` | values |
+//! | `encode` | writing them |
+//! | `render`, `object`, `dates`, `sharing`, `quote`, `layout` | values for a human reader |
+//!
+//! # What holds for every input
+//!
+//! A record may be damaged, or be made by somebody who wishes us ill. Whatever the bytes are:
+//!
+//! - Nothing panics, and nothing recurses on the input's depth: a million nested lists are read, and dropped, with a
+//!   flat stack.
+//! - Memory is bounded by the input's length. A length that points beyond the input is an error before anything is
+//!   allocated, and memo entry 4,294,967,295 is one entry.
+//! - What is shared stays shared. A pickle of a hundred bytes can describe a value of 2^30 parts; here it is a hundred
+//!   nodes, it is shown with `*1` for what was shown before, and it is refused where it would have to be written out.
+//! - An error says at which byte which opcode wanted what: [`PickleError`].
+//!
+//! # What is not here
+//!
+//! No class is looked up, and nothing is called, so a state can be shown but never loaded. Nothing is known of BTrees or
+//! of any class but the few in `object.rs`. Values are written at protocol 3 only, as ZODB writes them.
+
+#![forbid(unsafe_code)]
+
+mod class;
+mod dates;
+mod decode;
+mod encode;
+mod error;
+mod layout;
+mod machine;
+mod memo;
+mod object;
+mod opcode;
+mod quote;
+mod reference;
+mod references;
+mod render;
+mod sharing;
+mod strings;
+mod tree;
+mod value;
+
+pub use class::{ClassName, class_of};
+pub use decode::decode_plain;
+pub use encode::{encode, encode_into};
+pub use error::{PickleError, Problem};
+pub use reference::{ClassRef, Reference};
+pub use references::{Scanner, references};
+pub use render::{RenderOptions, render};
+pub use value::Value;

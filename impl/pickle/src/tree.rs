@@ -1,0 +1,369 @@
+//! A pickle as a tree of values, in an arena.
+//!
+//! Whoever wants to look at a record, and not only at its references, needs its values. They live in one vector and
+//! name each other by their place in it, for two reasons: a value may occur many times, and inside itself, as the memo
+//! allows; and a tree that is nested a million deep is dropped as easily as a flat one.
+//!
+//! A node copies nothing out of the input. What a string says is decoded when somebody asks.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::error::PickleError;
+use crate::machine::{Atom, Builder, Machine, Registers};
+use crate::reference::{ClassRef, Shape, Shapes};
+use crate::references::{check_length, check_second};
+use crate::strings::{self, Kind, Span};
+
+/// A node's place in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Id(u32);
+
+impl Id {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A value.
+#[derive(Debug)]
+pub(crate) enum Node {
+    /// A value without parts.
+    Atom(Atom),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Set(Vec<Id>),
+    FrozenSet(Vec<Id>),
+    /// A class whose module and name are strings of their own.
+    StackGlobal(Id, Id),
+    /// The bytes that a text node stands for, character by character.
+    Encoded(Id),
+    /// A call of something with a tuple of arguments.
+    Call {
+        callable: Id,
+        arguments: Id,
+    },
+    /// A new object: a class, a tuple of arguments and a dict of keyword arguments.
+    New {
+        class: Id,
+        arguments: Id,
+        keywords: Option<Id>,
+    },
+    /// A new object in the old way.
+    Instance {
+        class: Id,
+        arguments: Vec<Id>,
+    },
+    Persistent {
+        at: usize,
+        id: Id,
+    },
+    PersistentLine {
+        at: usize,
+        line: Span,
+    },
+}
+
+/// What a pickle adds to an object after it was made.
+#[derive(Debug, Default)]
+pub(crate) struct Additions {
+    pub(crate) states: Vec<Id>,
+    pub(crate) items: Vec<Id>,
+    pub(crate) pairs: Vec<(Id, Id)>,
+}
+
+/// The values of one or two pickles.
+#[derive(Debug)]
+pub(crate) struct Tree<'a> {
+    input: &'a [u8],
+    nodes: Vec<Node>,
+    additions: HashMap<Id, Additions>,
+}
+
+impl<'a> Tree<'a> {
+    /// Reads one pickle from the front of `input`: the tree, its root, and the pickle's length.
+    pub(crate) fn of_pickle(input: &'a [u8]) -> Result<(Self, Id, usize), PickleError> {
+        let mut registers = Registers::new();
+        let mut machine = Machine::new(input, &mut registers, Tree::new(input));
+        let root = machine.load()?;
+        let length = machine.position();
+        Ok((machine.builder, root, length))
+    }
+
+    /// Reads both pickles of a record: the tree, and the root of the second, which is the object's state.
+    pub(crate) fn of_state(record: &'a [u8]) -> Result<(Self, Id), PickleError> {
+        check_length(record)?;
+        let mut registers = Registers::new();
+        let mut machine = Machine::new(record, &mut registers, Tree::new(record));
+        machine.load()?;
+        check_second(record, machine.position())?;
+        let root = machine.load()?;
+        Ok((machine.builder, root))
+    }
+
+    fn new(input: &'a [u8]) -> Self {
+        Tree {
+            input,
+            nodes: Vec::new(),
+            additions: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn node(&self, id: Id) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn additions(&self, id: Id) -> Option<&Additions> {
+        self.additions.get(&id)
+    }
+
+    pub(crate) fn raw(&self, span: Span) -> &'a [u8] {
+        span.of(self.input)
+    }
+
+    /// The items of a tuple.
+    pub(crate) fn tuple(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The name of a class or function.
+    pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'a>> {
+        let (module, name) = match *self.node(id) {
+            Node::Atom(Atom::Global(module, name)) => (module, name),
+            Node::StackGlobal(module, name) => match (self.node(module), self.node(name)) {
+                (&Node::Atom(Atom::Str(_, module)), &Node::Atom(Atom::Str(_, name))) => (module, name),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(ClassRef {
+            module: self.raw(module),
+            name: self.raw(name),
+        })
+    }
+
+    /// What a text says, or the `str` of Python 2 if it is UTF-8.
+    pub(crate) fn text(&self, id: Id) -> Option<Cow<'a, str>> {
+        match *self.node(id) {
+            Node::Atom(Atom::Str(kind, span)) => strings::text(kind, self.raw(span)),
+            _ => None,
+        }
+    }
+
+    /// The bytes of bytes, in whichever way they were written.
+    pub(crate) fn bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
+        match *self.node(id) {
+            Node::Atom(Atom::Str(kind, span)) => strings::bytes(kind, self.raw(span)),
+            Node::Encoded(text) => match *self.node(text) {
+                Node::Atom(Atom::Str(kind, span)) => strings::latin1(kind, self.raw(span)).map(Cow::Owned),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The bytes of short bytes: no longer than any that are a date or an oid.
+    pub(crate) fn short_bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
+        match self.shape(id) {
+            Shape::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// How long the string is, as it is written, that makes up a node.
+    pub(crate) fn raw_length(&self, id: Id) -> usize {
+        match *self.node(id) {
+            Node::Atom(Atom::Str(_, span)) => self.raw(span).len(),
+            Node::Encoded(text) => match *self.node(text) {
+                Node::Atom(Atom::Str(_, span)) => self.raw(span).len(),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    /// Gives `visit` each value that is part of this one, as often as it is.
+    pub(crate) fn parts(&self, id: Id, mut visit: impl FnMut(Id)) {
+        match self.node(id) {
+            Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) => {}
+            // What a reference is made of is not shown.
+            Node::Persistent { .. } | Node::PersistentLine { .. } => {}
+            Node::Tuple(items) | Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {
+                items.iter().copied().for_each(&mut visit);
+            }
+            Node::Dict(pairs) => pairs.iter().flat_map(|&(key, value)| [key, value]).for_each(&mut visit),
+            &Node::Call { callable, arguments } => [callable, arguments].into_iter().for_each(&mut visit),
+            &Node::New {
+                class,
+                arguments,
+                keywords,
+            } => {
+                [class, arguments].into_iter().chain(keywords).for_each(&mut visit);
+            }
+            Node::Instance { class, arguments } => [class].into_iter().chain(arguments).copied().for_each(&mut visit),
+        }
+        if let Some(Additions { states, items, pairs }) = self.additions(id) {
+            states.iter().chain(items).copied().for_each(&mut visit);
+            pairs.iter().flat_map(|&(key, value)| [key, value]).for_each(&mut visit);
+        }
+    }
+
+    fn add(&mut self, node: Node) -> Id {
+        // An opcode makes at most two nodes and the input has at most 4 GiB; a tree that size would not fit in memory.
+        let id = Id(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(node);
+        id
+    }
+
+    /// The one argument of a `zodbpickle.binary`, which is bytes by another name.
+    fn binary(&self, class: Id, arguments: Id) -> Option<Id> {
+        match self.tuple(arguments) {
+            Some(&[only]) if self.class(class)?.is_binary() && self.bytes_like(only) => Some(only),
+            _ => None,
+        }
+    }
+
+    fn bytes_like(&self, id: Id) -> bool {
+        matches!(
+            self.node(id),
+            Node::Encoded(_) | Node::Atom(Atom::Str(Kind::Bytes | Kind::Native | Kind::NativeLine, _))
+        )
+    }
+
+    /// The text argument of a call of `_codecs.encode`.
+    fn encoded(&self, callable: Id, arguments: Id) -> Option<Id> {
+        let Some(&[text, encoding]) = self.tuple(arguments) else {
+            return None;
+        };
+        let (&Node::Atom(Atom::Str(kind, _)), &Node::Atom(Atom::Str(_, encoding))) =
+            (self.node(text), self.node(encoding))
+        else {
+            return None;
+        };
+        (kind.is_text() && self.class(callable)?.is_encode(self.raw(encoding))).then_some(text)
+    }
+}
+
+fn pairs(items: &[Id]) -> impl Iterator<Item = (Id, Id)> {
+    items.chunks_exact(2).map(|pair| (pair[0], pair[1]))
+}
+
+impl Builder for Tree<'_> {
+    type Item = Id;
+
+    fn atom(&mut self, atom: Atom) -> Id {
+        self.add(Node::Atom(atom))
+    }
+
+    fn tuple(&mut self, items: &[Id]) -> Id {
+        self.add(Node::Tuple(items.to_vec()))
+    }
+
+    fn list(&mut self, items: &[Id]) -> Id {
+        self.add(Node::List(items.to_vec()))
+    }
+
+    fn dict(&mut self, items: &[Id]) -> Id {
+        self.add(Node::Dict(pairs(items).collect()))
+    }
+
+    fn set(&mut self) -> Id {
+        self.add(Node::Set(Vec::new()))
+    }
+
+    fn frozen_set(&mut self, items: &[Id]) -> Id {
+        self.add(Node::FrozenSet(items.to_vec()))
+    }
+
+    fn append(&mut self, target: Id, items: &[Id]) {
+        match &mut self.nodes[target.index()] {
+            Node::List(list) => list.extend(items),
+            _ => self.additions.entry(target).or_default().items.extend(items),
+        }
+    }
+
+    fn set_items(&mut self, target: Id, items: &[Id]) {
+        match &mut self.nodes[target.index()] {
+            Node::Dict(dict) => dict.extend(pairs(items)),
+            _ => self.additions.entry(target).or_default().pairs.extend(pairs(items)),
+        }
+    }
+
+    fn add_items(&mut self, target: Id, items: &[Id]) {
+        match &mut self.nodes[target.index()] {
+            Node::Set(set) => set.extend(items),
+            _ => self.additions.entry(target).or_default().items.extend(items),
+        }
+    }
+
+    fn stack_global(&mut self, module: Id, name: Id) -> Id {
+        self.add(Node::StackGlobal(module, name))
+    }
+
+    fn call(&mut self, callable: Id, arguments: Id) -> Id {
+        if let Some(text) = self.encoded(callable, arguments) {
+            return self.add(Node::Encoded(text));
+        }
+        match self.binary(callable, arguments) {
+            Some(bytes) => bytes,
+            None => self.add(Node::Call { callable, arguments }),
+        }
+    }
+
+    fn new_object(&mut self, class: Id, arguments: Id, keywords: Option<Id>) -> Id {
+        match self.binary(class, arguments) {
+            Some(bytes) => bytes,
+            None => self.add(Node::New {
+                class,
+                arguments,
+                keywords,
+            }),
+        }
+    }
+
+    fn instance(&mut self, class: Id, arguments: &[Id]) -> Id {
+        self.add(Node::Instance {
+            class,
+            arguments: arguments.to_vec(),
+        })
+    }
+
+    fn build(&mut self, target: Id, state: Id) {
+        self.additions.entry(target).or_default().states.push(state);
+    }
+
+    fn persistent(&mut self, at: usize, id: Id) -> Id {
+        self.add(Node::Persistent { at, id })
+    }
+
+    fn persistent_line(&mut self, at: usize, line: Span) -> Id {
+        self.add(Node::PersistentLine { at, line })
+    }
+}
+
+impl<'a> Shapes<'a> for Tree<'a> {
+    type Item = Id;
+
+    fn shape(&self, id: Id) -> Shape<'a, '_, Id> {
+        match self.node(id) {
+            Node::Atom(Atom::None) => Shape::None,
+            Node::Atom(Atom::Str(kind, span)) => Shape::string(*kind, self.raw(*span)),
+            Node::Encoded(text) => match *self.node(*text) {
+                Node::Atom(Atom::Str(kind, span)) => Shape::encoded(kind, self.raw(span)),
+                _ => Shape::Other,
+            },
+            Node::Tuple(items) => Shape::Tuple(items),
+            Node::List(items) => Shape::List(items),
+            _ => self.class(id).map_or(Shape::Other, Shape::Class),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Plain values: what a pickle holds that asks for no class to be made.
+
+use bytes::Bytes;
+
+/// A plain value.
+///
+/// [`decode_plain`](crate::decode_plain) reads it, [`encode`](crate::encode) writes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `None`.
+    None,
+    /// `True` or `False`.
+    Bool(bool),
+    /// A whole number that fits 64 bits.
+    Int(i64),
+    /// A whole number that does not: little-endian, in two's complement.
+    BigInt(Vec<u8>),
+    /// A floating-point number.
+    Float(f64),
+    /// Bytes; also the `str` of Python 2.
+    Bytes(Bytes),
+    /// Text.
+    Text(String),
+    /// A tuple.
+    Tuple(Vec<Value>),
+    /// A list.
+    List(Vec<Value>),
+    /// A dict, in the order in which it was written. A key that was written twice is here twice, and the last counts.
+    Dict(Vec<(Value, Value)>),
+}
+
+impl Value {
+    /// The number, if it is a whole one that fits.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Value::Int(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The bytes, if it is bytes.
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match self {
+            Value::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is text, or bytes that are UTF-8: what was a `str` to Python 2 is bytes to us, and means text.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            Value::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+}

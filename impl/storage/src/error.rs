@@ -1,0 +1,167 @@
+//! What can go wrong, said so that somebody woken at night can act on it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::{Oid, Tid, Version};
+
+/// The result of a storage's operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a storage did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The object is unknown, or what was asked for is nothing. ZODB's `POSKeyError`.
+    #[error("no object {oid}{}: it is unknown, or its creation was undone, or it was deleted",
+            .tid.map(|t| format!(" at {t}")).unwrap_or_default())]
+    KeyError {
+        /// The object asked for.
+        oid: Oid,
+        /// The revision or moment asked for, if one was.
+        tid: Option<Tid>,
+    },
+
+    /// The object was changed by somebody else meanwhile. Read it again, and do the work again.
+    #[error("conflict on object {oid}: it is at {committed}, but the change was made to {serial}")]
+    Conflict {
+        /// The object.
+        oid: Oid,
+        /// The tid of its newest revision ([`Tid::ZERO`]: the object is not there).
+        committed: Tid,
+        /// The revision that the change was made to.
+        serial: Tid,
+    },
+
+    /// An object that the transaction depends on was changed meanwhile. Read it again, and do the work again.
+    #[error("read conflict on object {oid}: it is at {committed}, but {serial} was read")]
+    ReadConflict {
+        /// The object.
+        oid: Oid,
+        /// The tid of its newest revision.
+        committed: Tid,
+        /// The revision that was read.
+        serial: Tid,
+    },
+
+    /// The object's newest revision is in a version; until that is committed or aborted nobody else may change it.
+    #[error("object {oid} is locked by the version `{version}`: commit or abort that version first")]
+    VersionLock {
+        /// The object.
+        oid: Oid,
+        /// The version that holds it.
+        version: Version,
+    },
+
+    /// A write to a storage that was opened for reading.
+    #[error("{name} was opened read-only")]
+    ReadOnly {
+        /// The storage's name.
+        name: String,
+    },
+
+    /// The change would make the storage larger than its quota. Nothing was written: pack, or raise the quota.
+    #[error("the quota is {quota} bytes, and with this change {name} would have {needed}: pack it, or raise the quota")]
+    Quota {
+        /// The storage's name.
+        name: String,
+        /// What is allowed, in bytes.
+        quota: u64,
+        /// What it would be, in bytes.
+        needed: u64,
+    },
+
+    /// A transaction's user, description or extension does not fit its two-byte length field.
+    #[error("the transaction's {field} is {length} bytes long; at most 65535 fit")]
+    MetadataTooLong {
+        /// Which of the three.
+        field: &'static str,
+        /// Its length in bytes.
+        length: usize,
+    },
+
+    /// A record of no bytes: in a file, that is how a shared or missing record is marked, so it can not be kept.
+    #[error("the record stored for object {oid} is empty: to delete the object, use `delete`")]
+    EmptyRecord {
+        /// The object.
+        oid: Oid,
+    },
+
+    /// The tid asked for is not after the last one.
+    #[error("the tid {tid} is not later than {last}, which is already in the storage")]
+    TidNotLater {
+        /// The tid asked for.
+        tid: Tid,
+        /// The storage's last.
+        last: Tid,
+    },
+
+    /// A number that only grows has reached its end: oids, tids, or file positions.
+    #[error("{what} are used up")]
+    Exhausted {
+        /// Which one.
+        what: &'static str,
+    },
+
+    /// The operating system said no. What became of the operation is said in `doing`.
+    #[error("{}: {doing}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, and what follows.
+        doing: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// Bytes that break the format.
+    #[error(transparent)]
+    Damaged(#[from] Box<Damage>),
+
+    /// An earlier write failed in a way that leaves open what is on the disk: nothing more is written until the storage
+    /// is opened again, which finds out.
+    #[error(
+        "{name} takes no more commits since a write failed ({cause}): open it again; what was acknowledged is safe"
+    )]
+    Failed {
+        /// The storage's name.
+        name: String,
+        /// The failure.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// For a failed call to the operating system.
+    pub fn io(path: impl Into<PathBuf>, doing: impl Into<String>, source: io::Error) -> Error {
+        Error::Io {
+            path: path.into(),
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    /// For an object that is not there.
+    pub fn key(oid: Oid) -> Error {
+        Error::KeyError { oid, tid: None }
+    }
+}
+
+/// Bytes that break the format: where they are, and what is wrong with them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}, position {position}: {what}{}{}", .path.display(),
+        .tid.map(|t| format!(" (transaction {t})")).unwrap_or_default(),
+        .oid.map(|o| format!(" (object {o})")).unwrap_or_default())]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// The position, in bytes from the start of the file, of the transaction or record that is wrong.
+    pub position: u64,
+    /// The transaction it is in, where that can be told.
+    pub tid: Option<Tid>,
+    /// The object it belongs to, where that can be told.
+    pub oid: Option<Oid>,
+    /// What is wrong and, where there is something, what to do.
+    pub what: String,
+}

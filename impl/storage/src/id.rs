@@ -1,0 +1,160 @@
+//! The two kinds of eight bytes: which object, and which moment.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// An object's identity. Printed, as everywhere in ZODB, as 16 hex digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oid(pub u64);
+
+impl Oid {
+    /// The root object, from which everything that lives is reached.
+    pub const ROOT: Oid = Oid(0);
+    /// The greatest oid there can be.
+    pub const MAX: Oid = Oid(u64::MAX);
+}
+
+/// A transaction's identity, which is also its time: minutes in the high four bytes, and in the low four the fraction of
+/// the minute in units of 60 / 2³² seconds. As the *serial* of a revision, the identity of the transaction that wrote it.
+///
+/// ```
+/// use vellum_storage::Tid;
+/// let tid = Tid::at("2003-04-01T12:00:00Z".parse().unwrap());
+/// assert_eq!(tid.to_string(), "034bf57000000000");
+/// assert_eq!(tid.time().unwrap().to_string(), "2003-04-01T12:00:00Z");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tid(pub u64);
+
+const MINUTES_A_DAY: u64 = 24 * 60;
+const NANOS_A_MINUTE: u128 = 60_000_000_000;
+
+impl Tid {
+    /// Before every transaction; the serial of an object that is not there yet.
+    pub const ZERO: Tid = Tid(0);
+    /// After every transaction.
+    pub const MAX: Tid = Tid(u64::MAX);
+
+    /// The tid of a moment: the greatest that is not later. Moments before 1900 give [`Tid::ZERO`].
+    pub fn at(moment: Timestamp) -> Tid {
+        let t = TimeZone::UTC.to_datetime(moment);
+        let Ok(years) = u64::try_from(i64::from(t.year()) - 1900) else {
+            return Tid::ZERO;
+        };
+        // A year of twelve months of 31 days each: what is wasted buys dates without a calendar.
+        let months = years * 12 + t.month() as u64 - 1;
+        let minutes = (months * 31 + t.day() as u64 - 1) * MINUTES_A_DAY + t.hour() as u64 * 60 + t.minute() as u64;
+        let nanos = t.second() as u128 * 1_000_000_000 + t.subsec_nanosecond() as u128;
+        Tid(minutes << 32 | ((nanos << 32) / NANOS_A_MINUTE) as u64)
+    }
+
+    /// The moment, to the nanosecond (rounded up, so that [`Tid::at`] gives the same tid back); none if these eight bytes
+    /// name no day of the calendar, as a tid that was made by adding one, or damage, may not.
+    pub fn time(self) -> Option<Timestamp> {
+        let minutes = self.0 >> 32;
+        let nanos = ((self.0 & 0xffff_ffff) as u128 * NANOS_A_MINUTE).div_ceil(1 << 32);
+        let (days, minute_of_day) = (minutes / MINUTES_A_DAY, minutes % MINUTES_A_DAY);
+        let (months, day) = (days / 31, days % 31 + 1);
+        let (years, month) = (months / 12, months % 12 + 1);
+        let civil = DateTime::new(
+            i16::try_from(years + 1900).ok()?,
+            month as i8,
+            day as i8,
+            (minute_of_day / 60) as i8,
+            (minute_of_day % 60) as i8,
+            (nanos / 1_000_000_000) as i8,
+            (nanos % 1_000_000_000) as i32,
+        )
+        .ok()?;
+        TimeZone::UTC.to_timestamp(civil).ok()
+    }
+
+    /// The next tid after this one; [`Tid::MAX`] has none after it and stays.
+    pub fn next(self) -> Tid {
+        Tid(self.0.saturating_add(1))
+    }
+}
+
+macro_rules! hex {
+    ($name:ident) => {
+        impl $name {
+            /// As the eight bytes, big-endian, that stand in files and messages.
+            pub fn to_bytes(self) -> [u8; 8] {
+                self.0.to_be_bytes()
+            }
+
+            /// From eight bytes, big-endian.
+            pub fn from_bytes(bytes: [u8; 8]) -> Self {
+                $name(u64::from_be_bytes(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            /// Reads up to 16 hex digits, with or without `0x`.
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let digits = text.strip_prefix("0x").unwrap_or(text);
+                if digits.is_empty() || digits.len() > 16 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    return Err(ParseIdError(text.to_owned()));
+                }
+                u64::from_str_radix(digits, 16)
+                    .map($name)
+                    .map_err(|_| ParseIdError(text.to_owned()))
+            }
+        }
+    };
+}
+hex!(Oid);
+hex!(Tid);
+
+/// A text that should have been an oid or a tid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not up to 16 hex digits")]
+pub struct ParseIdError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tid_is_a_time_and_back() {
+        // What ZODB's own TimeStamp makes of these moments.
+        for (text, hex) in [
+            ("1900-01-01T00:00:00Z", "0000000000000000"),
+            ("2003-04-01T00:01:00Z", "034bf2a100000000"),
+            ("2026-11-21T23:59:59.5Z", "040d2cdffddddddd"),
+        ] {
+            let tid = Tid::at(text.parse().unwrap());
+            assert_eq!(tid.to_string(), hex, "{text}");
+            assert_eq!(Tid::at(tid.time().unwrap()), tid, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tid_that_names_no_day_has_no_time() {
+        let minutes_of = |month: u64, day: u64| (((103 * 12 + month - 1) * 31) + day - 1) * MINUTES_A_DAY;
+        assert_eq!(Tid(minutes_of(2, 31) << 32).time(), None);
+        assert!(Tid(minutes_of(2, 28) << 32).time().is_some());
+        assert_eq!(Tid::at(Timestamp::MIN), Tid::ZERO);
+    }
+
+    #[test]
+    fn ids_read_what_they_print() {
+        assert_eq!("0x1f".parse(), Ok(Oid(31)));
+        assert_eq!(Oid(31).to_string().parse(), Ok(Oid(31)));
+        for bad in ["", "0x", "g", "00000000000000000", "+1", " 1"] {
+            assert!(bad.parse::<Oid>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What every object storage is, and what all storages share.
+//!
+//! A storage keeps **objects**. An object is an identity, the [`Oid`], and a list of **revisions**, each the work of one
+//! **transaction**, whose identity and time is its [`Tid`]. A revision is a record of bytes, or *nothing*: the object's
+//! creation was undone, or it was deleted. The newest revision is the object; the older ones are its past.
+//!
+//! ```text
+//!             tid 1      tid 2      tid 3      tid 4
+//!   oid 0   ──[root]──────────────[root']───────────────▶  load → root', 3
+//!   oid 1   ─────────────[mail]───────────────(nothing)─▶  load → key error; load_before(4) → mail, 2
+//! ```
+//!
+//! Reading takes a [`Storage`] and no lock. Writing goes through three types, so that a wrong order does not compile:
+//!
+//! ```text
+//!   storage.begin(meta) ─▶ Transaction ── vote() ─▶ Voted ── finish() ─▶ Tid
+//!                            store, delete,           │
+//!                            check_current            └─ dropping either of them aborts, and leaves no trace
+//! ```
+//!
+//! A conflict is found at the vote: every changed object must still be at the revision its writer had read (its
+//! *serial*), or a [`Resolver`] must know how to merge the two.
+//!
+//! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
+//!
+//! What this crate does not do: it opens no file and no socket. Undo, versions and packing are not here yet.
+//!
+//! ```
+//! use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
+//!
+//! let storage = MemoryStorage::new("demo");
+//! let mut change = storage.begin(TransactionMeta::new().user("ann").description("the first"))?;
+//! change.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+//! let tid = change.vote()?.finish()?;
+//! assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK)?.tid, tid);
+//! # Ok::<(), vellum_storage::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod clock;
+mod error;
+mod id;
+mod locks;
+mod memory;
+mod record;
+mod resolve;
+mod traits;
+
+pub use bytes::Bytes;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::{Damage, Error, Result};
+pub use id::{Oid, ParseIdError, Tid};
+pub use locks::{Held, ObjectLocks, Want};
+pub use memory::MemoryStorage;
+pub use record::{
+    CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
+    TransactionRecord, Version,
+};
+pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
+pub use traits::{Notify, Storage, Transaction, Vote, Voted};

@@ -1,0 +1,262 @@
+//! The nouns: what is in a storage, and what it answers.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::{Error, Oid, Result, Tid};
+
+/// A named line of work beside the trunk; the empty name is the trunk. At most 65,535 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(Bytes);
+
+impl Version {
+    /// The version with the empty name: what everybody sees.
+    pub const TRUNK: Version = Version(Bytes::new());
+
+    /// The version of this name.
+    pub fn named(name: impl Into<Bytes>) -> Version {
+        Version(name.into())
+    }
+
+    /// Whether this is the trunk.
+    pub fn is_trunk(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name's bytes.
+    pub fn name(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It is there, and can be undone (in a file: a blank).
+    #[default]
+    Complete,
+    /// A pack took away what came before it; it can no longer be undone (`p`).
+    Packed,
+    /// It does not count: old files mark so what was undone (`u`).
+    Undone,
+}
+
+impl Status {
+    /// The character that stands for it in files.
+    pub fn byte(self) -> u8 {
+        match self {
+            Status::Complete => b' ',
+            Status::Packed => b'p',
+            Status::Undone => b'u',
+        }
+    }
+
+    /// The status that a character in a file stands for.
+    pub fn from_byte(byte: u8) -> Option<Status> {
+        match byte {
+            b' ' => Some(Status::Complete),
+            b'p' => Some(Status::Packed),
+            b'u' => Some(Status::Undone),
+            _ => None,
+        }
+    }
+}
+
+/// What is known about a transaction when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransactionMeta {
+    /// Who did it. ZODB's bytes, as a rule UTF-8; at most 65,535 of them, as for the next two.
+    pub user: Bytes,
+    /// What was done.
+    pub description: Bytes,
+    /// Anything else: a pickled dict, which is kept but not looked into.
+    pub extension: Bytes,
+    /// The tid to take, when a history is written again; as a rule none, and the storage's clock decides.
+    pub tid: Option<Tid>,
+    /// The status to take, when a history is written again.
+    pub status: Status,
+}
+
+impl TransactionMeta {
+    /// A transaction about which nothing is said.
+    pub fn new() -> TransactionMeta {
+        TransactionMeta::default()
+    }
+
+    /// Says who does it.
+    pub fn user(mut self, user: impl Into<Bytes>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// Says what is done.
+    pub fn description(mut self, description: impl Into<Bytes>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// Adds a pickled dict.
+    pub fn extension(mut self, extension: impl Into<Bytes>) -> Self {
+        self.extension = extension.into();
+        self
+    }
+
+    /// Asks for a tid; it must be later than the storage's last.
+    pub fn tid(mut self, tid: Tid) -> Self {
+        self.tid = Some(tid);
+        self
+    }
+
+    /// Refuses what does not fit a file's two-byte length fields.
+    pub fn check(&self) -> Result<()> {
+        for (field, bytes) in [
+            ("user", &self.user),
+            ("description", &self.description),
+            ("extension", &self.extension),
+        ] {
+            if bytes.len() > usize::from(u16::MAX) {
+                return Err(Error::MetadataTooLong {
+                    field,
+                    length: bytes.len(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one transaction did to one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The object.
+    pub oid: Oid,
+    /// The version that it was done in.
+    pub version: Version,
+    /// The record; none if the object is nothing from here on.
+    pub data: Option<Bytes>,
+    /// Where the data is shared with an earlier revision: the tid of the one that holds it.
+    pub source: Option<Tid>,
+}
+
+/// A transaction, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionRecord {
+    /// Its identity and time.
+    pub tid: Tid,
+    /// What became of it.
+    pub status: Status,
+    /// Who did it.
+    pub user: Bytes,
+    /// What was done.
+    pub description: Bytes,
+    /// Anything else: a pickled dict, as bytes.
+    pub extension: Bytes,
+    /// What it did, in the order written. If an oid occurs twice, the last one counts.
+    pub revisions: Vec<Revision>,
+}
+
+/// An object as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The record.
+    pub data: Bytes,
+    /// The tid of the *newest* revision, even where the data is an older one's.
+    pub tid: Tid,
+}
+
+/// An object as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedAt {
+    /// The record.
+    pub data: Bytes,
+    /// The revision's tid.
+    pub tid: Tid,
+    /// The tid of the trunk's next revision; none if this is the newest.
+    pub next: Option<Tid>,
+}
+
+/// One line of an object's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The revision's tid.
+    pub tid: Tid,
+    /// Bytes of data that the revision itself holds: zero if it shares another's, or is nothing.
+    pub size: u64,
+    /// The version it is in.
+    pub version: Version,
+    /// Who did it.
+    pub user: Bytes,
+    /// What was done.
+    pub description: Bytes,
+    /// Anything else: a pickled dict, as bytes.
+    pub extension: Bytes,
+}
+
+/// An object in a walk over everything there is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CurrentRecord {
+    /// The object.
+    pub oid: Oid,
+    /// Its tid, as `load` gives it.
+    pub tid: Tid,
+    /// Its record on the trunk.
+    pub data: Bytes,
+}
+
+/// What a client's cache must forget after a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalidation {
+    /// The transaction.
+    pub tid: Tid,
+    /// The objects that it changed, as written.
+    pub oids: Vec<Oid>,
+}
+
+/// A range of transactions, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TidRange {
+    /// The first that belongs to it.
+    pub first: Tid,
+    /// The last that belongs to it.
+    pub last: Tid,
+}
+
+impl TidRange {
+    /// Every transaction.
+    pub const ALL: TidRange = TidRange {
+        first: Tid::ZERO,
+        last: Tid::MAX,
+    };
+
+    /// From this one on.
+    pub fn from(first: Tid) -> TidRange {
+        TidRange { first, ..TidRange::ALL }
+    }
+
+    /// Up to this one.
+    pub fn to(last: Tid) -> TidRange {
+        TidRange { last, ..TidRange::ALL }
+    }
+
+    /// Whether this transaction belongs to it.
+    pub fn contains(&self, tid: Tid) -> bool {
+        self.first <= tid && tid <= self.last
+    }
+}
+
+/// Which way to walk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// From the past to the present.
+    #[default]
+    OldestFirst,
+    /// From the present to the past.
+    NewestFirst,
+}
