@@ -1,7 +1,7 @@
 //! The bytes of a `Data.fs`, each structure with how it is read beside how it is written. All integers are big-endian.
 //!
 //! ```text
-//! file         "FS21", then transactions to the end
+//! file         "FS30" or "FS21", then transactions to the end
 //!
 //! transaction   0  tid                         8
 //!               8  length                      8   from the start of this up to the second length
@@ -29,8 +29,11 @@
 
 use vellum_storage::{Oid, Tid};
 
-/// The first four bytes of every file.
-pub const MAGIC: [u8; 4] = *b"FS21";
+/// The first four bytes of a file that we make, and that ZODB makes under Python 3.
+pub const MAGIC: [u8; 4] = *b"FS30";
+
+/// Those of a file that ZODB made under Python 2. Nothing else is different; what is written to such a file keeps it so.
+pub const MAGIC_PYTHON_2: [u8; 4] = *b"FS21";
 
 /// The position of the first transaction.
 pub const START: u64 = MAGIC.len() as u64;

@@ -6,7 +6,7 @@
 //! it can be made again from the file at any time.
 //!
 //! ```text
-//!   Data.fs   FS21 │ transaction │ transaction │ transaction │        ◀── commits append here
+//!   Data.fs   FS30 │ transaction │ transaction │ transaction │        ◀── commits append here
 //!                       ▲    └─record─┐  ▲ previous
 //!                       └─────────────┼──┘
 //!   index     oid ──────────────────▶─┘      always the newest record; the chain of `previous` is the history

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Oid, Status, Tid};
 
-use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
+use crate::format::{MAGIC, MAGIC_PYTHON_2, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::index::Index;
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::{Durability, FileStorage, OpenError, Options, index_file};
@@ -132,7 +132,7 @@ pub(crate) fn open_data(disk: &dyn Disk, path: &Path, how: Open) -> Result<Arc<d
         .map_err(|e| Error::io(path, "reading the first bytes", e))?;
     match there {
         0 => Err(OpenError::Empty { path: path.to_owned() }),
-        _ if magic[..there] != MAGIC => Err(OpenError::NotADatabase {
+        _ if magic != MAGIC && magic != MAGIC_PYTHON_2 => Err(OpenError::NotADatabase {
             path: path.to_owned(),
             magic: magic[..there].to_vec(),
         }),

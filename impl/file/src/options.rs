@@ -170,7 +170,7 @@ pub enum OpenError {
              database, restore it from a backup; if not, remove the file and create one", .path.display())]
     Empty { path: PathBuf },
 
-    #[error("{}: not a database: it begins with `{}`, not with `FS21`{}", .path.display(), .magic.escape_ascii(),
+    #[error("{}: not a database: it begins with `{}`, not with `FS30` or `FS21`{}", .path.display(), .magic.escape_ascii(),
             older(.magic))]
     NotADatabase { path: PathBuf, magic: Vec<u8> },
 

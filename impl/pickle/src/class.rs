@@ -51,12 +51,12 @@ pub fn class_of(record: &[u8]) -> Result<ClassName, PickleError> {
     if let Some(class) = tree.class(root) {
         return Ok(class.to_name());
     }
-    let items = tree.tuple(root).ok_or_else(|| not_a_class(root))?;
+    let items = tree.tuple_items(root).ok_or_else(|| not_a_class(root))?;
     let first = *items.first().ok_or_else(|| not_a_class(root))?;
     if let Some(class) = tree.class(first) {
         return Ok(class.to_name());
     }
-    let pair = tree.tuple(first).unwrap_or(items);
+    let pair = tree.tuple_items(first).unwrap_or(items);
     match pair {
         &[module, name] => match (tree.text(module), tree.text(name)) {
             (Some(module), Some(name)) => Ok(ClassName {

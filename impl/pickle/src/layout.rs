@@ -131,11 +131,15 @@ impl Pieces {
                 }
                 Piece::Separator => page.write(", "),
                 Piece::Close(bracket) => {
-                    if broken.pop() == Some(true) {
+                    let breaks = broken.pop() == Some(true);
+                    // The comma of a tuple with one item goes with the item.
+                    let rest = bracket.strip_prefix(',').filter(|_| breaks);
+                    if breaks {
+                        page.write(if rest.is_some() { "," } else { "" });
                         page.indent -= 2;
                         page.new_line();
                     }
-                    page.write(bracket);
+                    page.write(rest.unwrap_or(bracket));
                 }
             }
         }
@@ -194,6 +198,16 @@ mod tests {
         assert_eq!(nested(99).lay_out(19), "[one, (two, ☃☃☃☃☃)]");
         assert_eq!(nested(99).lay_out(18), "[\n  one,\n  (two, ☃☃☃☃☃)\n]");
         assert_eq!(nested(99).lay_out(10), "[\n  one,\n  (\n    two,\n    ☃☃☃☃☃\n  )\n]");
+    }
+
+    #[test]
+    fn the_comma_of_a_single_item_stays_with_it() {
+        let mut pieces = Pieces::new(99);
+        pieces.open("(");
+        pieces.text("one");
+        pieces.close(",)");
+        assert_eq!(pieces.lay_out(6), "(one,)");
+        assert_eq!(pieces.lay_out(5), "(\n  one,\n)");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     }
 
     /// Carries out one opcode. STOP answers with the pickle's value.
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, at: usize, code: u8) -> Step<Option<B::Item>> {
         match code {
             op::BININT1 | op::BININT2 | op::BININT | op::NONE | op::NEWTRUE | op::NEWFALSE | op::BINFLOAT => {
@@ -239,6 +239,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     }
 
     /// The numbers of protocol 0, which are lines of text, and the long ones.
+    #[inline(never)]
     fn number(&mut self, code: u8) -> Step<()> {
         let atom = match code {
             op::LONG1 => {
@@ -312,6 +313,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         Ok(())
     }
 
+    #[inline(never)]
     fn rare_string(&mut self, code: u8) -> Step<()> {
         let atom = match code {
             op::STRING => Atom::Str(Kind::NativeLine, self.line()?),
@@ -345,6 +347,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         Ok(())
     }
 
+    #[inline(never)]
     fn empty(&mut self, code: u8) {
         let item = match code {
             op::EMPTY_TUPLE => self.builder.tuple(&[]),
@@ -355,6 +358,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         self.push(item);
     }
 
+    #[inline(never)]
     fn marked(&mut self, code: u8) -> Step<()> {
         self.collect(|builder, items| match code {
             op::LIST => Ok(builder.list(items)),
@@ -395,6 +399,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
 
     // Classes and objects.
 
+    #[inline(never)]
     fn global(&mut self, code: u8) -> Step<()> {
         let atom = match code {
             op::EXT1 => Atom::Extension(u32::from(self.byte()?)),
@@ -413,6 +418,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         Ok(())
     }
 
+    #[inline(never)]
     fn object(&mut self, code: u8) -> Step<()> {
         let item = match code {
             op::INST => {
@@ -450,6 +456,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
 
     // The stack and the memo.
 
+    #[inline(never)]
     fn shuffle(&mut self, code: u8) -> Step<()> {
         match code {
             op::DUP => {
@@ -467,6 +474,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         Ok(())
     }
 
+    #[inline(never)]
     fn rare_memo(&mut self, code: u8) -> Step<()> {
         match code {
             op::LONG_BINGET => {

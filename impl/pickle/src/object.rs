@@ -23,8 +23,6 @@ pub(crate) enum Form<'t> {
     Set(&'t [Id]),
     /// A frozen set.
     FrozenSet(&'t [Id]),
-    /// The empty bytes, which Python 3 writes as a call for Python 2.
-    NoBytes,
 }
 
 impl<'t> Form<'t> {
@@ -56,7 +54,7 @@ impl<'t> Form<'t> {
     /// The form of a call of machinery. What is shared is not shown in these forms, which would show it again and again.
     fn of_call(tree: &'t Tree<'_>, sharing: &Sharing, callable: Id, arguments: Id) -> Option<Self> {
         let class = tree.class(callable)?;
-        let given = tree.tuple(arguments).filter(|_| !sharing.is_shared(arguments))?;
+        let given = tree.tuple_items(arguments).filter(|_| !sharing.is_shared(arguments))?;
         let list = |id| match tree.node(id) {
             Node::List(items) if !sharing.is_shared(id) => Some(items),
             _ => None,
@@ -74,7 +72,6 @@ impl<'t> Form<'t> {
             }
             (b"__builtin__" | b"builtins", b"set", &[items]) => list(items).map(|items| Form::Set(items)),
             (b"__builtin__" | b"builtins", b"frozenset", &[items]) => list(items).map(|items| Form::FrozenSet(items)),
-            (b"__builtin__" | b"builtins", b"bytes", &[]) => Some(Form::NoBytes),
             _ => None,
         }
     }
@@ -96,7 +93,7 @@ impl Moment {
             return None;
         };
         let class = tree.class(callable)?;
-        let (packed, zone) = match *tree.tuple(arguments)? {
+        let (packed, zone) = match *tree.tuple_items(arguments)? {
             [packed] => (packed, None),
             [packed, zone] => (packed, Some(zone)),
             _ => return None,

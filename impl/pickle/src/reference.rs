@@ -79,6 +79,11 @@ impl ClassRef<'_> {
         self.module == b"_codecs" && self.name == b"encode" && matches!(encoding, b"latin1" | b"latin-1")
     }
 
+    /// Is this Python's own class for bytes?
+    pub(crate) fn is_bytes(self) -> bool {
+        self.name == b"bytes" && matches!(self.module, b"__builtin__" | b"builtins")
+    }
+
     /// Is this zodbpickle's class for bytes that Python 2 shall see as `str`?
     pub(crate) fn is_binary(self) -> bool {
         self.name == b"binary" && self.module.starts_with(b"zodbpickle")

@@ -103,7 +103,7 @@ impl Renderer<'_, '_> {
             }
             match work {
                 Work::Value(id, depth) => self.value(id, depth),
-                Work::Arguments(id, depth) => self.sequence("(", self.tree.tuple(id).unwrap_or(&[]), ")", depth),
+                Work::Arguments(id, depth) => self.sequence("(", self.tree.tuple_items(id).unwrap_or(&[]), ")", depth),
                 Work::Text(text) => self.pieces.text(text),
                 Work::Open(bracket) => self.pieces.open(bracket),
                 Work::Separator => self.pieces.separator(),
@@ -201,7 +201,7 @@ impl Renderer<'_, '_> {
                 keywords,
             } => {
                 let mut work = vec![Work::Value(class, depth)];
-                if self.sharing.is_shared(arguments) || self.tree.tuple(arguments).is_none() {
+                if self.sharing.is_shared(arguments) || self.tree.tuple_items(arguments).is_none() {
                     // Arguments that are shared are a value like any other, and shown in full only once.
                     work.extend([Work::Open("("), Work::Value(arguments, depth + 1), Work::Close(")")]);
                 } else {
@@ -218,7 +218,6 @@ impl Renderer<'_, '_> {
             }
             Form::Set(items) => self.set(items, depth),
             Form::FrozenSet(items) => self.frozen_set(items, depth),
-            Form::NoBytes => self.pieces.text("b''"),
         }
     }
 

@@ -128,7 +128,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The items of a tuple.
-    pub(crate) fn tuple(&self, id: Id) -> Option<&[Id]> {
+    pub(crate) fn tuple_items(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(items) => Some(items),
             _ => None,
@@ -226,7 +226,7 @@ impl<'a> Tree<'a> {
 
     /// The one argument of a `zodbpickle.binary`, which is bytes by another name.
     fn binary(&self, class: Id, arguments: Id) -> Option<Id> {
-        match self.tuple(arguments) {
+        match self.tuple_items(arguments) {
             Some(&[only]) if self.class(class)?.is_binary() && self.bytes_like(only) => Some(only),
             _ => None,
         }
@@ -241,7 +241,7 @@ impl<'a> Tree<'a> {
 
     /// The text argument of a call of `_codecs.encode`.
     fn encoded(&self, callable: Id, arguments: Id) -> Option<Id> {
-        let Some(&[text, encoding]) = self.tuple(arguments) else {
+        let Some(&[text, encoding]) = self.tuple_items(arguments) else {
             return None;
         };
         let (&Node::Atom(Atom::Str(kind, _)), &Node::Atom(Atom::Str(_, encoding))) =
@@ -312,6 +312,11 @@ impl Builder for Tree<'_> {
     fn call(&mut self, callable: Id, arguments: Id) -> Id {
         if let Some(text) = self.encoded(callable, arguments) {
             return self.add(Node::Encoded(text));
+        }
+        // Bytes without any byte are written so for Python 2, where `bytes()` was `str()`.
+        let nothing = self.tuple_items(arguments).is_some_and(<[Id]>::is_empty);
+        if nothing && self.class(callable).is_some_and(ClassRef::is_bytes) {
+            return self.add(Node::Atom(Atom::Str(Kind::Bytes, Span::new(0, 0))));
         }
         match self.binary(callable, arguments) {
             Some(bytes) => bytes,
