@@ -36,7 +36,7 @@ impl Horizon {
             let before = self.sequence.load(Ordering::Acquire);
             let found = (self.end.load(Ordering::Acquire), Tid(self.last.load(Ordering::Relaxed)));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return found;
             }
             std::hint::spin_loop();

@@ -52,7 +52,7 @@ impl Page {
             let low = self.low[at].load(Ordering::Relaxed);
             let high = self.high[at].load(Ordering::Relaxed);
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return u64::from(high) << 32 | u64::from(low);
             }
             std::hint::spin_loop();

@@ -35,8 +35,53 @@ const SAMPLES: usize = 64;
 
 /// Reads the index of the file at `path`, if there is one that agrees with it.
 pub(crate) fn load(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, size: u64) -> Option<Saved> {
-    let name = beside(path, ".index");
-    let file = disk.open(&name, Open::Read).ok()?;
+    let Claimed { index, end } = read(disk, path, size)?;
+    let Some(last) = agrees(&index, data, end) else {
+        tracing::info!(
+            "{}.index does not agree with its file and is made again",
+            path.display()
+        );
+        return None;
+    };
+    Some(Saved { index, end, last })
+}
+
+/// An index that nobody has held against its file.
+pub(crate) struct Claimed {
+    index: Index,
+    end: u64,
+}
+
+impl Claimed {
+    /// Every object and where the index has it.
+    pub fn entries(&self) -> impl Iterator<Item = (Oid, u64)> {
+        entries(&self.index)
+    }
+
+    /// Calls `each` with an object, where the index has it, and where it was when the file ended where the index does.
+    /// What comes after that is not the index's fault.
+    pub fn differences(&self, found: &Index, each: &mut dyn FnMut(Oid, u64, u64)) {
+        for (oid, named) in self.entries() {
+            match found.get(oid) {
+                Some(at) if at == named || at >= self.end => {}
+                other => each(oid, named, other.unwrap_or(0)),
+            }
+        }
+    }
+}
+
+fn entries(index: &Index) -> impl Iterator<Item = (Oid, u64)> {
+    let mut next = Some(Oid::ROOT);
+    std::iter::from_fn(move || {
+        let (oid, position) = index.next(next?)?;
+        next = oid.0.checked_add(1).map(Oid);
+        Some((oid, position))
+    })
+}
+
+/// Reads the index of the file at `path`, if there is one and it can be read.
+pub(crate) fn read(disk: &dyn Disk, path: &Path, size: u64) -> Option<Claimed> {
+    let file = disk.open(&beside(path, ".index"), Open::Read).ok()?;
     let length = file.len().ok()?;
     // 8 bytes an object and one object in at least 50 bytes: a longer one is not this file's.
     if length > size.saturating_add(4096) {
@@ -45,14 +90,8 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, size: u64)
     let mut bytes = vec![0; length as usize];
     let there = file.read_full_at(&mut bytes, 0).ok()?;
     bytes.truncate(there);
-    let found = parse(&bytes, size).and_then(|(index, end)| {
-        let last = agrees(&index, data, end)?;
-        Some(Saved { index, end, last })
-    });
-    if found.is_none() {
-        tracing::info!("{} does not agree with its file and is made again", name.display());
-    }
-    found
+    let (index, end) = parse(&bytes, size)?;
+    Some(Claimed { index, end })
 }
 
 fn parse(mut bytes: &[u8], size: u64) -> Option<(Index, u64)> {
@@ -80,7 +119,7 @@ fn parse(mut bytes: &[u8], size: u64) -> Option<(Index, u64)> {
 }
 
 fn add(index: &Index, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
-    if prefix.len() != 6 || entries.len() % 8 != 0 {
+    if prefix.len() != 6 || !entries.len().is_multiple_of(8) {
         return None;
     }
     let (suffixes, positions) = entries.split_at(entries.len() / 4);
@@ -182,9 +221,7 @@ fn pickles(index: &Index, end: u64) -> Vec<u8> {
             &mut out,
         );
     };
-    let mut next = Some(Oid(0));
-    while let Some((oid, position)) = next.and_then(|oid| index.next(oid)) {
-        next = oid.0.checked_add(1).map(Oid);
+    for (oid, position) in entries(index) {
         // What is beyond the end belongs to a commit that is being published; the next opening finds it in the file.
         if position >= end {
             continue;

@@ -50,6 +50,7 @@
 //! What this crate does not do yet: writing in versions, undo, and packing. It reads what they leave in a file.
 #![forbid(unsafe_code)]
 
+mod check;
 mod commit;
 mod draft;
 pub mod format;
@@ -60,10 +61,13 @@ mod iterate;
 mod log;
 mod open;
 mod options;
+mod recover;
 mod scan;
 mod storage;
 
+pub use check::{Check, Problem, ProblemKind, check};
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
+pub use recover::{Lost, Salvage, recover};
 pub use scan::{Fault, FaultKind, InVersion, Record, Scanner};
 pub use storage::FileStorage;

@@ -333,7 +333,7 @@ impl Walk<'_> {
 
 /// The end of the last finished transaction in an unbroken row of whole ones from `position` on; `position` if there is
 /// none.
-fn finished_after(scanner: &mut Scanner<'_>, position: u64, last: Tid) -> u64 {
+pub(crate) fn finished_after(scanner: &mut Scanner<'_>, position: u64, last: Tid) -> u64 {
     let (mut at, mut last, mut until) = (position, last, position);
     while at < scanner.end() {
         match scanner.transaction(at, |_, _| Ok(())) {

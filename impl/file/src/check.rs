@@ -1,0 +1,406 @@
+//! Checking everything that can be checked.
+//!
+//! Two walks: the first, over the headers, finds out what there is and whether every pointer leads where it should; the
+//! second reads all data, and follows each reference to see whether its object is there. Where the file is broken, the
+//! walk goes on at the next whole transaction.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use vellum_disk::{DiskFile, Open};
+use vellum_pickle::Reference;
+use vellum_storage::{Error, Oid, Result, Tid};
+
+use crate::format::{START, UNFINISHED};
+use crate::index::Index;
+use crate::log::Log;
+use crate::open::{finished_after, open_data, pointers};
+use crate::scan::{Fault, FaultKind, Record, Scanner};
+use crate::{OpenError, Options, index_file};
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, in bytes from the start of the file.
+    pub position: u64,
+    /// The transaction, where that can be told.
+    pub tid: Option<Tid>,
+    /// The object, where it is about one.
+    pub oid: Option<Oid>,
+    /// What.
+    pub kind: ProblemKind,
+}
+
+/// What can be wrong with a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// Bytes that break the format.
+    Format(FaultKind),
+    /// From here on nothing could be read, up to the next whole transaction or the end of the file.
+    Skipped {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The end of the file holds a commit that never finished; opening the file for writing cuts it off.
+    UnfinishedEnd {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The record that came before this one was lost: it lay in a part of the file that can not be read.
+    PastLost {
+        /// Where it was.
+        named: u64,
+    },
+    /// The record's class or state is no pickle.
+    Pickle(String),
+    /// The record refers to an object that is not in the file.
+    Missing {
+        /// The object that is not there.
+        oid: Oid,
+    },
+    /// The record refers to an object that is nothing: its creation was undone, or it was deleted.
+    Nothing {
+        /// The object that is nothing.
+        oid: Oid,
+    },
+    /// A persistent id that is none of the known kinds.
+    BadReference(String),
+    /// The `.index` file claims to belong to this file, and says something else. Remove it: it is made again.
+    IndexDiffers {
+        /// Where the index says that the object's newest record is.
+        named: u64,
+        /// Where it is; 0 if the object is not in the file.
+        found: u64,
+    },
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProblemKind::Format(kind) => kind.fmt(f),
+            ProblemKind::Skipped { bytes } => write!(f, "{bytes} bytes can not be read as transactions"),
+            ProblemKind::UnfinishedEnd { bytes } => write!(
+                f,
+                "the last {bytes} bytes are a commit that never finished; opening the file for writing cuts them off"
+            ),
+            ProblemKind::PastLost { named } => {
+                write!(
+                    f,
+                    "the object's record before this, at {named}, lies in a part that can not be read"
+                )
+            }
+            ProblemKind::Pickle(why) => write!(f, "the record can not be read: {why}"),
+            ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
+            ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
+            ProblemKind::BadReference(why) => write!(f, "has a reference that is none: {why}"),
+            ProblemKind::IndexDiffers { named, found } => write!(
+                f,
+                "the .index file has the object at {named}, but it is at {found}; remove that file, it is made again"
+            ),
+        }
+    }
+}
+
+/// What a check looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Transactions that could be read.
+    pub transactions: u64,
+    /// Data records in them.
+    pub records: u64,
+    /// Objects that they belong to.
+    pub objects: u64,
+    /// Those of them that are nothing now.
+    pub nothing: u64,
+    /// References followed.
+    pub references: u64,
+    /// References into other databases, which can not be followed here.
+    pub foreign_references: u64,
+    /// Problems found.
+    pub problems: u64,
+    /// The last transaction.
+    pub last: Tid,
+}
+
+/// Checks the database at `path` without changing it, and gives each problem to `each` as it is found.
+pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Problem)) -> Result<Check, OpenError> {
+    let path = path.as_ref();
+    let file = open_data(&*options.disk, path, Open::Read)?;
+    let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
+    let log = Log {
+        path: path.to_owned(),
+        file,
+    };
+    let mut problems = 0;
+    let mut report = |problem| {
+        problems += 1;
+        each(problem);
+    };
+    let mut structure = Structure {
+        options,
+        file: &*log.file,
+        size,
+        index: Index::new(),
+        nothing: HashSet::new(),
+        lost: Vec::new(),
+        starts: Vec::new(),
+        counts: Check {
+            bytes: size,
+            ..Check::default()
+        },
+    };
+    structure.walk(&log, &mut report)?;
+    let Structure {
+        index,
+        nothing,
+        starts,
+        mut counts,
+        ..
+    } = structure;
+    let mut contents = Contents {
+        log: &log,
+        size,
+        index: &index,
+        nothing: &nothing,
+        scanner: Default::default(),
+    };
+    for &(from, to) in &starts {
+        contents.walk(options, from, to, &mut counts, &mut report)?;
+    }
+    if let Some(saved) = index_file::read(&*options.disk, path, size) {
+        saved.differences(&index, &mut |oid, named, found| {
+            let kind = ProblemKind::IndexDiffers { named, found };
+            report(Problem {
+                position: named,
+                tid: None,
+                oid: Some(oid),
+                kind,
+            });
+        });
+    }
+    counts.objects = index.len();
+    counts.nothing = nothing.len() as u64;
+    counts.problems = problems;
+    Ok(counts)
+}
+
+/// The first walk.
+struct Structure<'a> {
+    options: &'a Options,
+    file: &'a dyn DiskFile,
+    size: u64,
+    index: Index,
+    /// Objects that are nothing.
+    nothing: HashSet<Oid>,
+    /// Parts of the file that can not be read.
+    lost: Vec<(u64, u64)>,
+    /// Parts that can: where the first transaction starts, and where the last one ends.
+    starts: Vec<(u64, u64)>,
+    counts: Check,
+}
+
+impl Structure<'_> {
+    fn walk(&mut self, log: &Log, report: &mut dyn FnMut(Problem)) -> Result<()> {
+        let mut scanner = Scanner::new(self.file, self.size);
+        let mut side = Scanner::new(self.file, self.size);
+        let (mut position, mut part, mut last, mut whole_until) = (START, START, Tid::ZERO, START);
+        let mut records: Vec<Record> = Vec::new();
+        while position < self.size {
+            records.clear();
+            let mut faults = Vec::new();
+            let index = &self.index;
+            let mut walked = scanner.transaction(position, |header, record| {
+                faults.extend(pointers(index, &mut side, header, &record).err());
+                records.push(record);
+                Ok(())
+            });
+            if let Ok(header) = &walked {
+                let fault = |kind| Fault {
+                    position,
+                    tid: Some(header.tid),
+                    oid: None,
+                    kind,
+                };
+                if header.tid <= last {
+                    faults.push(fault(FaultKind::NotLater { last }));
+                }
+                if header.status == UNFINISHED {
+                    if position >= whole_until {
+                        whole_until = finished_after(&mut side, position, Tid::ZERO);
+                    }
+                    if position >= whole_until {
+                        walked = Err(fault(FaultKind::Unfinished));
+                    } else {
+                        faults.push(fault(FaultKind::Unfinished));
+                    }
+                }
+            }
+            let header = match walked {
+                Ok(header) => header,
+                Err(fault) => {
+                    let next = scanner
+                        .resync(position + 1, last)
+                        .map_err(|e| log.unreadable(position, e))?
+                        .unwrap_or(self.size);
+                    let bytes = next - position;
+                    let problem = |kind| Problem {
+                        position: fault.position,
+                        tid: fault.tid,
+                        oid: fault.oid,
+                        kind,
+                    };
+                    if fault.kind == FaultKind::Unfinished && next == self.size {
+                        report(problem(ProblemKind::UnfinishedEnd { bytes }));
+                    } else {
+                        report(problem(ProblemKind::Format(fault.kind.clone())));
+                        report(Problem {
+                            position,
+                            tid: None,
+                            oid: None,
+                            kind: ProblemKind::Skipped { bytes },
+                        });
+                    }
+                    self.starts.push((part, position));
+                    self.lost.push((position, next));
+                    (position, part) = (next, next);
+                    continue;
+                }
+            };
+            for Fault {
+                position,
+                tid,
+                oid,
+                kind,
+            } in faults
+            {
+                let kind = match kind {
+                    FaultKind::WrongPrevious { named, .. } if self.is_lost(named) => ProblemKind::PastLost { named },
+                    other => ProblemKind::Format(other),
+                };
+                report(Problem {
+                    position,
+                    tid,
+                    oid,
+                    kind,
+                });
+            }
+            self.counts.transactions += 1;
+            self.counts.records += records.len() as u64;
+            for record in &records {
+                let oid = record.header.oid;
+                self.index.set(oid, record.position);
+                let nothing = record.header.data_length == 0
+                    && (record.backpointer == 0 || matches!(log.data_of(record.clone(), None, self.size), Ok(None)));
+                if nothing {
+                    self.nothing.insert(oid);
+                } else if !self.nothing.is_empty() {
+                    self.nothing.remove(&oid);
+                }
+            }
+            last = last.max(header.tid);
+            position += header.length + 8;
+            if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
+                // The second walk takes most of the time.
+                progress(position / 8, self.size);
+            }
+        }
+        self.starts.push((part, position));
+        self.counts.last = last;
+        Ok(())
+    }
+
+    fn is_lost(&self, position: u64) -> bool {
+        self.lost.iter().any(|(from, to)| (from..to).contains(&&position))
+    }
+}
+
+/// The second walk.
+struct Contents<'a> {
+    log: &'a Log,
+    size: u64,
+    index: &'a Index,
+    nothing: &'a HashSet<Oid>,
+    scanner: vellum_pickle::Scanner,
+}
+
+impl Contents<'_> {
+    fn walk(
+        &mut self,
+        options: &Options,
+        from: u64,
+        to: u64,
+        counts: &mut Check,
+        report: &mut dyn FnMut(Problem),
+    ) -> Result<()> {
+        let file = &*self.log.file;
+        let mut headers = Scanner::new(file, self.size);
+        let (mut position, mut done) = (from, 0_u64);
+        let mut records = Vec::new();
+        while position < to {
+            records.clear();
+            let header = headers
+                .transaction(position, |_, record| {
+                    records.push(record);
+                    Ok(())
+                })
+                .map_err(|fault| fault.damage(&self.log.path, "the file changed while it was checked"))?;
+            for record in &records {
+                let problem = |kind| Problem {
+                    position: record.position,
+                    tid: Some(header.tid),
+                    oid: Some(record.header.oid),
+                    kind,
+                };
+                if record.header.data_length == 0 {
+                    if let Err(Error::Damaged(damage)) = self.log.data_of(record.clone(), None, self.size) {
+                        report(problem(ProblemKind::Pickle(damage.what)));
+                    }
+                    continue;
+                }
+                self.record(record, counts, &mut |kind| report(problem(kind)))?;
+            }
+            position += header.length + 8;
+            done += 1;
+            if let (Some(progress), 0) = (&options.progress, done % 256) {
+                progress(self.size / 8 + position / 8 * 7, self.size);
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record, counts: &mut Check, report: &mut dyn FnMut(ProblemKind)) -> Result<()> {
+        let oid = record.header.oid;
+        let (_, data) = self.log.record(oid, record.position, self.size)?;
+        let data = data.unwrap_or_default();
+        let is_current = self.index.get(oid) == Some(record.position);
+        let (index, nothing) = (self.index, self.nothing);
+        let mut found = Vec::new();
+        if let Err(e) = vellum_pickle::class_of(&data) {
+            report(ProblemKind::Pickle(e.to_string()));
+            return Ok(());
+        }
+        let scanned = self.scanner.scan(&data, |reference| match reference {
+            Reference::Strong { oid, .. } => {
+                counts.references += 1;
+                let oid = Oid(oid);
+                if index.get(oid).is_none() {
+                    found.push(ProblemKind::Missing { oid });
+                } else if is_current && nothing.contains(&oid) {
+                    found.push(ProblemKind::Nothing { oid });
+                }
+            }
+            Reference::Foreign { .. } => counts.foreign_references += 1,
+            Reference::Weak { .. } => {}
+            Reference::Bad { why, .. } => found.push(ProblemKind::BadReference(why.to_owned())),
+        });
+        if let Err(e) = scanned {
+            report(ProblemKind::Pickle(e.to_string()));
+        }
+        found.into_iter().for_each(report);
+        Ok(())
+    }
+}
