@@ -1,2 +1,97 @@
-//! Placeholder.
-fn main() {}
+//! `vellum`: looks at, checks and repairs object databases in `Data.fs` files.
+//!
+//! Each subcommand is one file here, and does its work in the crates below: what is in a file, and what is wrong with it,
+//! `vellum-file` knows; what a record means, `vellum-pickle`. What is left for the command is to ask, and to show the
+//! answer to a person (the default) or to a program (`--json`).
+//!
+//! | read | for |
+//! |---|---|
+//! | `info`, `log`, `show`, `dump`, `check`, `recover` | the subcommands |
+//! | `args` | oids and moments as people type them |
+//! | `people` | sizes, times and foreign text as people read them |
+//! | `meta` | who did what: a transaction's metadata, for both |
+//! | `output` | standard output, what can go wrong, and how the command ends |
+//! | `positions` | what stands in the file at a position |
+//! | `progress` | progress bars |
+//!
+//! What holds for every subcommand:
+//!
+//! - The database is opened for reading only and never changed; only `recover` writes, and only to a new file.
+//! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
+//!   found problems in the database, 2 if it was used wrongly or could not do its work.
+//! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
+//!   it are shown, never sent to the terminal.
+//! - A reader that goes away, as `head` does, is no error.
+//!
+//! What this command does not do: it changes no database, and it needs none of the classes in one.
+#![forbid(unsafe_code)]
+
+mod args;
+mod check;
+mod dump;
+mod info;
+mod log;
+mod meta;
+mod output;
+mod people;
+mod positions;
+mod progress;
+mod recover;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Look at, check and repair object databases in Data.fs files.
+///
+/// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
+/// holds a new revision of each object that was changed. No command here changes a database; `recover` writes a new one.
+#[derive(Parser)]
+#[command(name = "vellum", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = SHORT, after_long_help = LONG)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const SHORT: &str = "\
+Start with `vellum info Data.fs`. `vellum help COMMAND` explains a command, `vellum --help` how to name objects and times.";
+
+const LONG: &str = "\
+Objects and times:
+  An object is named by its oid: in hex as it is printed (1f, 0x1f, 000000000000001f), or in decimal with a d (31d).
+  Sixteen digits are always hex. Object 0 is the root.
+
+  A time is a transaction's tid (16 hex digits); a date, with or without a time of day, in UTC unless it says otherwise
+  (2026-11-22, \"2026-11-22 11:14\", 2026-11-22T11:14:03+01:00); or counts back from now (\"2 hours ago\", yesterday).
+
+For programs:
+  With --json the answer is one JSON object, or one to a line where there are many. The order of the fields does not
+  change, new ones come at the end. Times are RFC 3339, sizes are bytes. Text that is not UTF-8 has U+FFFD where it is
+  not, and stands beside it in hex, as user_hex and so on.
+
+  The exit code is 0 if all is well, 1 if problems were found in the database, 2 if the command was used wrongly or could
+  not do its work.";
+
+#[derive(Subcommand)]
+enum Command {
+    Info(info::Info),
+    Log(log::Log),
+    Show(show::Show),
+    Dump(dump::Dump),
+    Check(check::Check),
+    Recover(recover::Recover),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::run(|out, now| match cli.command {
+        Command::Info(info) => info.run(out, now),
+        Command::Log(log) => log.run(out, now),
+        Command::Show(show) => show.run(out, now),
+        Command::Dump(dump) => dump.run(out, now),
+        Command::Check(check) => check.run(out, now),
+        Command::Recover(recover) => recover.run(out, now),
+    })
+}

@@ -262,6 +262,17 @@ fn a_sector_that_is_written_very_often_still_has_its_first_and_its_last_state() 
 }
 
 #[test]
+fn a_file_is_durable_only_while_all_its_bytes_are() {
+    let (disk, file) = disk();
+    file.write_at(&[1; 2000], 0).unwrap();
+    assert!(!disk.is_durable(data_fs()), "longer");
+    file.sync().unwrap();
+    assert!(disk.is_durable(data_fs()));
+    file.write_at(&[2; 2], 1000).unwrap();
+    assert!(!disk.is_durable(data_fs()), "overwritten in place");
+}
+
+#[test]
 fn truncating_is_undone_by_a_crash_until_it_is_synced() {
     let (disk, file) = disk();
     file.write_at(&[1; 2000], 0).unwrap();

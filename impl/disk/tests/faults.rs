@@ -68,6 +68,8 @@ fn the_power_goes_off_in_the_operation_that_was_named() {
             let _ = history(&reference);
             if tear != Tear::Partly {
                 assert_eq!(seen(&disk), seen(&reference), "{operation} {tear:?}");
+                let durable = |disk: &SimDisk| seen(&disk.crash_losing_everything());
+                assert_eq!(durable(&disk), durable(&reference), "{operation} {tear:?}");
             }
         }
     }
@@ -222,6 +224,26 @@ fn a_sync_that_failed_in_part_saved_some_sectors() {
         .collect();
     let of = |a, b| [[a; 512], [b; 512]].concat();
     assert_eq!(saved, BTreeSet::from([of(1, 1), of(1, 2), of(2, 1), of(2, 2)]));
+}
+
+#[test]
+fn a_directory_sync_that_failed_in_part_saved_the_first_changes_and_can_be_repeated() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        for name in ["a", "b"] {
+            disk.open(Path::new(name), Open::CreateNew).unwrap();
+        }
+        disk.fail_at(2, ErrorKind::Other, true);
+        disk.sync_directory(data_fs()).unwrap_err();
+        seen.insert(disk.crash_losing_everything().paths());
+        disk.sync_directory(data_fs()).unwrap();
+        assert_eq!(disk.crash_losing_everything().paths().len(), 2);
+    }
+    assert_eq!(
+        seen,
+        BTreeSet::from([vec![], vec!["a".into()], vec!["a".into(), "b".into()]])
+    );
 }
 
 #[test]

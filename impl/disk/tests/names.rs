@@ -183,6 +183,40 @@ fn names_survive_every_crash_once_their_directory_is_synced_and_may_be_lost_befo
 }
 
 #[test]
+fn mostly_a_directory_keeps_its_first_changes_and_sometimes_any_of_them() {
+    let disk = SimDisk::new(0);
+    for name in ["a", "b", "c"] {
+        disk.open(Path::new(name), Open::CreateNew).unwrap();
+    }
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in 0..2000 {
+        let names: Vec<String> = disk
+            .crash(seed)
+            .paths()
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        *counts.entry(names.concat()).or_default() += 1;
+    }
+    for in_order in ["", "a", "ab", "abc"] {
+        assert!((300..600).contains(&counts[in_order]), "{counts:?}");
+    }
+    for out_of_order in ["b", "c", "ac", "bc"] {
+        assert!((20..200).contains(&counts[out_of_order]), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_to_its_own_name_stays_as_safe_as_it_was() {
+    let disk = SimDisk::new(0);
+    let path = Path::new("Data.fs");
+    disk.write_file(path, b"here");
+    disk.rename(path, path).unwrap();
+    assert!(disk.is_durable(path));
+    assert_eq!(disk.read_file(path).unwrap(), b"here");
+}
+
+#[test]
 fn a_rename_leaves_the_old_file_or_the_new_one_and_never_none() {
     let disk = SimDisk::new(0);
     let (data, pack) = (Path::new("Data.fs"), Path::new("Data.fs.pack"));
@@ -270,6 +304,7 @@ fn a_scratch_file_has_no_name_and_leaves_nothing() {
 fn a_lock_has_one_owner_at_a_time_and_none_after_a_crash() {
     let disk = SimDisk::new(0);
     let path = Path::new("Data.fs.lock");
+    disk.write_file(path, b" 99999999 and more that an earlier owner wrote\n");
     let lock = disk.lock(path).unwrap();
     assert_eq!(disk.read_file(path).unwrap(), b" 1\n");
     let error = disk.clone().lock(path).unwrap_err();
@@ -280,5 +315,11 @@ fn a_lock_has_one_owner_at_a_time_and_none_after_a_crash() {
     drop(lock);
     assert!(disk.exists(path).unwrap());
     disk.lock(path).unwrap();
+    let new = Path::new("new.lock");
+    disk.lock(new).unwrap();
+    assert_eq!(
+        (disk.read_file(new).unwrap(), disk.is_durable(new)),
+        (b" 1\n".to_vec(), false)
+    );
     assert_eq!(disk.operations(), 0, "a lock is no operation");
 }

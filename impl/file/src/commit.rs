@@ -77,6 +77,11 @@ impl Committer {
         }
     }
 
+    /// How many transactions wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.queue().waiting.len()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use vellum_disk::{Disk, Lock};
+use vellum_disk::{Disk, DiskFile, Lock};
 use vellum_storage::{
     Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Resolver,
     Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, Version,
@@ -112,6 +112,22 @@ impl FileStorage {
     /// Bytes of memory that the index takes.
     pub fn index_memory(&self) -> u64 {
         self.inner.index.memory()
+    }
+
+    /// How many voted transactions wait for the one that is being written.
+    pub fn commits_waiting(&self) -> usize {
+        self.inner.committer.waiting()
+    }
+
+    /// The file's bytes, and where the last finished transaction ends: for who walks over them with a
+    /// [`Scanner`](crate::Scanner).
+    pub fn data_file(&self) -> (Arc<dyn DiskFile>, u64) {
+        (Arc::clone(&self.inner.log.file), self.inner.horizon.end())
+    }
+
+    /// The object's newest record as it stands in the file, in whatever version; none if the object is unknown.
+    pub fn newest_record(&self, oid: Oid) -> Result<Option<Record>> {
+        self.inner.newest_header(oid)
     }
 
     /// Writes the `.index` file, so that the next opening need not walk over the file. Done when the storage is dropped

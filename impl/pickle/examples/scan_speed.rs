@@ -12,7 +12,10 @@ use std::time::Instant;
 use vellum_pickle::{Reference, Scanner};
 
 fn main() {
-    let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(100_000);
+    let count = std::env::args()
+        .nth(1)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(100_000);
     for (name, records) in [("buckets", buckets(count)), ("messages", messages(count))] {
         let bytes: usize = records.iter().map(Vec::len).sum();
         let limit = seconds(|| {
@@ -83,15 +86,14 @@ fn messages(count: usize) -> Vec<Vec<u8>> {
     (0..count)
         .map(|number| {
             let mut record = b"\x80\x03cmail\nMessage\nq\x00.\x80\x03}q\x01(".to_vec();
-            let mut memo = 2_u8;
             let id = format!("<{number:06}@example.org>");
             let attributes = [("message_id", &id), ("sender", &id), ("subject", &id), ("body", &body)];
-            for text in attributes.iter().flat_map(|(key, value)| [*key, value.as_str()]) {
+            let texts = attributes.iter().flat_map(|(key, value)| [*key, value.as_str()]);
+            for (memo, text) in (2_u8..).zip(texts) {
                 record.push(b'X');
                 record.extend((text.len() as u32).to_le_bytes());
                 record.extend(text.as_bytes());
                 record.extend([b'q', memo]);
-                memo += 1;
             }
             record.extend(b"X\x05\x00\x00\x00flagsq\x20}q\x21X\x04\x00\x00\x00seenq\x22\x88s");
             record.extend(b"X\x06\x00\x00\x00parentq\x23C\x08");

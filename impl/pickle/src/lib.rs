@@ -32,7 +32,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `opcode`, `machine`, `memo`, `strings` | the pickle language |
+//! | `opcode`, `machine`, `registers`, `memo`, `input`, `strings` | the pickle language |
 //! | `reference`, `references` | references |
 //! | `tree`, `class`, `value`, `decode` | values |
 //! | `encode` | writing them |
@@ -62,6 +62,7 @@ mod dates;
 mod decode;
 mod encode;
 mod error;
+mod input;
 mod layout;
 mod machine;
 mod memo;
@@ -70,6 +71,7 @@ mod opcode;
 mod quote;
 mod reference;
 mod references;
+mod registers;
 mod render;
 mod sharing;
 mod strings;

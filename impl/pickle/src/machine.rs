@@ -12,8 +12,9 @@
 //! at STOP, a PROTO may come twice, frames need not end where opcodes end.
 
 use crate::error::{PickleError, Problem};
-use crate::memo::Memo;
-use crate::opcode::{self as op};
+use crate::input::{Input, Step};
+use crate::opcode as op;
+use crate::registers::Registers;
 use crate::strings::{Kind, Span};
 
 /// A value that an opcode and its argument give, without looking at the stack.
@@ -63,52 +64,20 @@ pub(crate) trait Builder {
     fn persistent_line(&mut self, at: usize, line: Span) -> Self::Item;
 }
 
-/// The machine's stack, marks and memo, kept from record to record for their memory.
-#[derive(Debug)]
-pub(crate) struct Registers<T> {
-    stack: Vec<T>,
-    marks: Vec<usize>,
-    memo: Memo<T>,
-}
-
-impl<T: Copy> Registers<T> {
-    pub(crate) fn new() -> Self {
-        Registers {
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: Memo::new(),
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.stack.clear();
-        self.marks.clear();
-        self.memo.clear();
-    }
-}
-
 /// A machine at a position in an input.
 pub(crate) struct Machine<'a, 'r, B: Builder> {
-    input: &'a [u8],
-    position: usize,
-    /// Where the values after the last MARK start: nothing below may be taken.
-    fence: usize,
+    input: Input<'a>,
     registers: &'r mut Registers<B::Item>,
     pub(crate) builder: B,
 }
 
-/// `Err` without its place; [`Machine::load`] knows the place.
-type Step<T> = Result<T, Problem>;
-
 impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     /// A machine at the start of `input`, of which it sees at most 4 GiB.
     pub(crate) fn new(input: &'a [u8], registers: &'r mut Registers<B::Item>, builder: B) -> Self {
-        registers.clear();
-        let input = &input[..input.len().min(u32::MAX as usize)];
+        let input = Input::new(input);
+        registers.start_input(input.bytes.len());
         Machine {
             input,
-            position: 0,
-            fence: 0,
             registers,
             builder,
         }
@@ -116,25 +85,23 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
 
     /// How far the machine has read.
     pub(crate) fn position(&self) -> usize {
-        self.position
+        self.input.position
     }
 
     /// Reads one pickle, up to its STOP, and gives its value. The memo stays for the next pickle: the second pickle of
     /// a record may use what the first one put there.
     pub(crate) fn load(&mut self) -> Result<B::Item, PickleError> {
-        self.registers.stack.clear();
-        self.registers.marks.clear();
-        self.fence = 0;
+        self.registers.start_pickle();
         loop {
-            let at = self.position;
-            let Some(&code) = self.input.get(at) else {
+            let at = self.input.position;
+            let Some(&code) = self.input.bytes.get(at) else {
                 return Err(PickleError {
                     offset: at,
                     opcode: None,
                     problem: Problem::NoStop,
                 });
             };
-            self.position = at + 1;
+            self.input.position = at + 1;
             match self.step(at, code) {
                 Ok(None) => {}
                 Ok(Some(item)) => return Ok(item),
@@ -162,31 +129,29 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
             op::BINUNICODE => self.string(Kind::Text)?,
             op::BINBYTES => self.string(Kind::Bytes)?,
             op::BINPUT => {
-                let key = u64::from(self.byte()?);
-                self.put(key)?;
+                let key = u64::from(self.input.byte()?);
+                self.registers.put(key)?;
             }
             op::BINGET => {
-                let key = u64::from(self.byte()?);
-                self.get(key)?;
+                let key = u64::from(self.input.byte()?);
+                self.registers.get(key)?;
             }
             op::MEMOIZE => {
-                let top = self.top()?;
-                self.registers.memo.memoize(top, self.input.len());
+                self.registers.memoize()?;
             }
             op::MARK => {
-                self.fence = self.registers.stack.len();
-                self.registers.marks.push(self.fence);
+                self.registers.mark();
             }
             op::TUPLE1 => self.small_tuple(1)?,
             op::TUPLE2 => self.small_tuple(2)?,
             op::TUPLE3 => self.small_tuple(3)?,
             op::TUPLE => self.collect(|builder, items| Ok(builder.tuple(items)))?,
             op::BINPERSID => {
-                let id = self.pop()?;
+                let id = self.registers.pop()?;
                 let item = self.builder.persistent(at, id);
-                self.push(item);
+                self.registers.push(item);
             }
-            op::STOP => return self.pop().map(Some),
+            op::STOP => return self.registers.pop().map(Some),
             op::INT | op::LONG | op::FLOAT | op::LONG1 | op::LONG4 => self.number(code)?,
             op::STRING | op::UNICODE | op::BINSTRING | op::BINUNICODE8 | op::BINBYTES8 | op::BYTEARRAY8 => {
                 self.rare_string(code)?;
@@ -199,22 +164,22 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
             op::GLOBAL | op::STACK_GLOBAL | op::EXT1 | op::EXT2 | op::EXT4 => self.global(code)?,
             op::REDUCE | op::BUILD | op::NEWOBJ | op::NEWOBJ_EX | op::INST | op::OBJ => self.object(code)?,
             op::PERSID => {
-                let line = self.line()?;
+                let line = self.input.line()?;
                 let item = self.builder.persistent_line(at, line);
-                self.push(item);
+                self.registers.push(item);
             }
             op::NEXT_BUFFER => self.atom(Atom::Buffer),
-            op::READONLY_BUFFER => _ = self.top()?,
+            op::READONLY_BUFFER => _ = self.registers.top()?,
             op::PROTO => {
-                let protocol = self.byte()?;
+                let protocol = self.input.byte()?;
                 if protocol > 5 {
                     return Err(Problem::Protocol(protocol));
                 }
             }
             // A frame says how much to read ahead. All the input is here already: only a length beyond it matters.
             op::FRAME => {
-                let length = u64::from_le_bytes(self.fixed()?);
-                self.fits(length)?;
+                let length = u64::from_le_bytes(self.input.fixed()?);
+                self.input.fits(length)?;
             }
             _ => return Err(Problem::UnknownOpcode),
         }
@@ -226,10 +191,10 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     #[inline]
     fn scalar(&mut self, code: u8) -> Step<()> {
         let atom = match code {
-            op::BININT1 => Atom::Int(i64::from(self.byte()?)),
-            op::BININT2 => Atom::Int(i64::from(u16::from_le_bytes(self.fixed()?))),
-            op::BININT => Atom::Int(i64::from(i32::from_le_bytes(self.fixed()?))),
-            op::BINFLOAT => Atom::Float(f64::from_be_bytes(self.fixed()?)),
+            op::BININT1 => Atom::Int(i64::from(self.input.byte()?)),
+            op::BININT2 => Atom::Int(i64::from(u16::from_le_bytes(self.input.fixed()?))),
+            op::BININT => Atom::Int(i64::from(i32::from_le_bytes(self.input.fixed()?))),
+            op::BINFLOAT => Atom::Float(f64::from_be_bytes(self.input.fixed()?)),
             op::NEWTRUE => Atom::Bool(true),
             op::NEWFALSE => Atom::Bool(false),
             _ => Atom::None,
@@ -243,25 +208,25 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     fn number(&mut self, code: u8) -> Step<()> {
         let atom = match code {
             op::LONG1 => {
-                let length = u64::from(self.byte()?);
-                self.long(length)?
+                let length = u64::from(self.input.byte()?);
+                self.input.long(length)?
             }
             op::LONG4 => {
-                let length = self.length()?;
-                self.long(length)?
+                let length = self.input.length()?;
+                self.input.long(length)?
             }
             op::FLOAT => {
-                let line = self.line()?.of(self.input).trim_ascii();
+                let line = self.input.line()?.of(self.input.bytes).trim_ascii();
                 let text = std::str::from_utf8(line).map_err(|_| Problem::NotANumber)?;
                 Atom::Float(text.parse().map_err(|_| Problem::NotANumber)?)
             }
             _ => {
-                let line = self.line()?;
-                match (code, line.of(self.input)) {
+                let line = self.input.line()?;
+                match (code, line.of(self.input.bytes)) {
                     // Protocol 0 had no opcode for truth, and wrote it as a number with a needless zero.
                     (op::INT, b"00") => Atom::Bool(false),
                     (op::INT, b"01") => Atom::Bool(true),
-                    _ => self.decimal(line)?,
+                    _ => self.input.decimal(line)?,
                 }
             }
         };
@@ -269,46 +234,18 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         Ok(())
     }
 
-    fn long(&mut self, length: u64) -> Step<Atom> {
-        let span = self.span(length)?;
-        let bytes = span.of(self.input);
-        Ok(if bytes.len() <= 8 {
-            Atom::Int(small_int(bytes))
-        } else {
-            Atom::Long(span)
-        })
-    }
-
-    /// A whole number as text, perhaps with Python 2's `L` at its end.
-    fn decimal(&self, line: Span) -> Step<Atom> {
-        let raw = line.of(self.input);
-        let text = raw.trim_ascii();
-        let text = text.strip_suffix(b"L").unwrap_or(text);
-        let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(Problem::NotANumber);
-        }
-        // Nineteen digits and a sign are the most that 64 bits can hold, so longer ones need not be looked at.
-        let small = std::str::from_utf8(text)
-            .ok()
-            .filter(|text| text.len() <= 20)
-            .and_then(|text| text.parse().ok());
-        let start = line.start() + raw.len() - raw.trim_ascii_start().len();
-        Ok(small.map_or(Atom::Digits(Span::new(start, start + text.len())), Atom::Int))
-    }
-
     #[inline]
     fn short_string(&mut self, kind: Kind) -> Step<()> {
-        let length = u64::from(self.byte()?);
-        let span = self.span(length)?;
+        let length = u64::from(self.input.byte()?);
+        let span = self.input.span(length)?;
         self.atom(Atom::Str(kind, span));
         Ok(())
     }
 
     #[inline]
     fn string(&mut self, kind: Kind) -> Step<()> {
-        let length = u64::from(u32::from_le_bytes(self.fixed()?));
-        let span = self.span(length)?;
+        let length = u64::from(u32::from_le_bytes(self.input.fixed()?));
+        let span = self.input.span(length)?;
         self.atom(Atom::Str(kind, span));
         Ok(())
     }
@@ -316,15 +253,15 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     #[inline(never)]
     fn rare_string(&mut self, code: u8) -> Step<()> {
         let atom = match code {
-            op::STRING => Atom::Str(Kind::NativeLine, self.line()?),
-            op::UNICODE => Atom::Str(Kind::TextLine, self.line()?),
+            op::STRING => Atom::Str(Kind::NativeLine, self.input.line()?),
+            op::UNICODE => Atom::Str(Kind::TextLine, self.input.line()?),
             op::BINSTRING => {
-                let length = self.length()?;
-                Atom::Str(Kind::Native, self.span(length)?)
+                let length = self.input.length()?;
+                Atom::Str(Kind::Native, self.input.span(length)?)
             }
             _ => {
-                let length = u64::from_le_bytes(self.fixed()?);
-                let span = self.span(length)?;
+                let length = u64::from_le_bytes(self.input.fixed()?);
+                let span = self.input.span(length)?;
                 match code {
                     op::BINUNICODE8 => Atom::Str(Kind::Text, span),
                     op::BINBYTES8 => Atom::Str(Kind::Bytes, span),
@@ -340,10 +277,10 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
 
     #[inline]
     fn small_tuple(&mut self, count: usize) -> Step<()> {
-        let start = self.below(count)?;
-        let item = self.builder.tuple(&self.registers.stack[start..]);
-        self.registers.stack.truncate(start);
-        self.push(item);
+        let start = self.registers.below(count)?;
+        let item = self.builder.tuple(self.registers.above(start));
+        self.registers.truncate(start);
+        self.registers.push(item);
         Ok(())
     }
 
@@ -355,7 +292,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
             op::EMPTY_DICT => self.builder.dict(&[]),
             _ => self.builder.set(),
         };
-        self.push(item);
+        self.registers.push(item);
     }
 
     #[inline(never)]
@@ -370,30 +307,27 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     /// Replaces everything since the last MARK by what `make` makes of it.
     #[inline]
     fn collect(&mut self, make: impl FnOnce(&mut B, &[B::Item]) -> Step<B::Item>) -> Step<()> {
-        let start = self.unmark()?;
-        let item = make(&mut self.builder, &self.registers.stack[start..])?;
-        self.registers.stack.truncate(start);
-        self.push(item);
+        let start = self.registers.unmark()?;
+        let item = make(&mut self.builder, self.registers.above(start))?;
+        self.registers.truncate(start);
+        self.registers.push(item);
         Ok(())
     }
 
     fn fill(&mut self, code: u8) -> Step<()> {
         let start = match code {
-            op::APPEND => self.below(1)?,
-            op::SETITEM => self.below(2)?,
-            _ => self.unmark()?,
+            op::APPEND => self.registers.below(1)?,
+            op::SETITEM => self.registers.below(2)?,
+            _ => self.registers.unmark()?,
         };
-        if start <= self.fence {
-            return Err(Problem::EmptyStack);
-        }
-        let items = &self.registers.stack[start..];
-        let target = self.registers.stack[start - 1];
+        let target = self.registers.target(start)?;
+        let items = self.registers.above(start);
         match code {
             op::APPEND | op::APPENDS => self.builder.append(target, items),
             op::ADDITEMS => self.builder.add_items(target, items),
             _ => self.builder.set_items(target, in_pairs(items)?),
         }
-        self.registers.stack.truncate(start);
+        self.registers.truncate(start);
         Ok(())
     }
 
@@ -402,15 +336,15 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     #[inline(never)]
     fn global(&mut self, code: u8) -> Step<()> {
         let atom = match code {
-            op::EXT1 => Atom::Extension(u32::from(self.byte()?)),
-            op::EXT2 => Atom::Extension(u32::from(u16::from_le_bytes(self.fixed()?))),
-            op::EXT4 => Atom::Extension(u32::from_le_bytes(self.fixed()?)),
-            op::GLOBAL => Atom::Global(self.line()?, self.line()?),
+            op::EXT1 => Atom::Extension(u32::from(self.input.byte()?)),
+            op::EXT2 => Atom::Extension(u32::from(u16::from_le_bytes(self.input.fixed()?))),
+            op::EXT4 => Atom::Extension(u32::from_le_bytes(self.input.fixed()?)),
+            op::GLOBAL => Atom::Global(self.input.line()?, self.input.line()?),
             _ => {
-                let name = self.pop()?;
-                let module = self.pop()?;
+                let name = self.registers.pop()?;
+                let module = self.registers.pop()?;
                 let item = self.builder.stack_global(module, name);
-                self.push(item);
+                self.registers.push(item);
                 return Ok(());
             }
         };
@@ -422,7 +356,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     fn object(&mut self, code: u8) -> Step<()> {
         let item = match code {
             op::INST => {
-                let global = Atom::Global(self.line()?, self.line()?);
+                let global = Atom::Global(self.input.line()?, self.input.line()?);
                 let class = self.builder.atom(global);
                 return self.collect(|builder, items| Ok(builder.instance(class, items)));
             }
@@ -433,24 +367,28 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
                 });
             }
             op::BUILD => {
-                let state = self.pop()?;
-                let target = self.top()?;
+                let state = self.registers.pop()?;
+                let target = self.registers.top()?;
                 self.builder.build(target, state);
                 return Ok(());
             }
             op::REDUCE => {
-                let arguments = self.pop()?;
-                let callable = self.pop()?;
+                let arguments = self.registers.pop()?;
+                let callable = self.registers.pop()?;
                 self.builder.call(callable, arguments)
             }
             _ => {
-                let keywords = if code == op::NEWOBJ_EX { Some(self.pop()?) } else { None };
-                let arguments = self.pop()?;
-                let class = self.pop()?;
+                let keywords = if code == op::NEWOBJ_EX {
+                    Some(self.registers.pop()?)
+                } else {
+                    None
+                };
+                let arguments = self.registers.pop()?;
+                let class = self.registers.pop()?;
                 self.builder.new_object(class, arguments, keywords)
             }
         };
-        self.push(item);
+        self.registers.push(item);
         Ok(())
     }
 
@@ -460,16 +398,16 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     fn shuffle(&mut self, code: u8) -> Step<()> {
         match code {
             op::DUP => {
-                let top = self.top()?;
-                self.push(top);
+                let top = self.registers.top()?;
+                self.registers.push(top);
             }
             op::POP_MARK => {
-                let start = self.unmark()?;
-                self.registers.stack.truncate(start);
+                let start = self.registers.unmark()?;
+                self.registers.truncate(start);
             }
             // A POP with nothing above the last MARK takes the MARK: picklers of recursive tuples rely on it.
-            _ if self.registers.marks.last() == Some(&self.registers.stack.len()) => _ = self.unmark()?,
-            _ => _ = self.pop()?,
+            _ if self.registers.at_mark() => _ = self.registers.unmark()?,
+            _ => _ = self.registers.pop()?,
         }
         Ok(())
     }
@@ -478,144 +416,30 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     fn rare_memo(&mut self, code: u8) -> Step<()> {
         match code {
             op::LONG_BINGET => {
-                let key = u64::from(u32::from_le_bytes(self.fixed()?));
-                self.get(key)
+                let key = u64::from(u32::from_le_bytes(self.input.fixed()?));
+                self.registers.get(key)
             }
             op::LONG_BINPUT => {
-                let key = u64::from(u32::from_le_bytes(self.fixed()?));
-                self.put(key)
+                let key = u64::from(u32::from_le_bytes(self.input.fixed()?));
+                self.registers.put(key)
             }
             _ => {
-                let line = self.line()?.of(self.input).trim_ascii();
+                let line = self.input.line()?.of(self.input.bytes).trim_ascii();
                 let text = std::str::from_utf8(line).map_err(|_| Problem::NotANumber)?;
                 let key = text.parse().map_err(|_| Problem::NotANumber)?;
-                if code == op::GET { self.get(key) } else { self.put(key) }
+                if code == op::GET {
+                    self.registers.get(key)
+                } else {
+                    self.registers.put(key)
+                }
             }
         }
-    }
-
-    #[inline]
-    fn put(&mut self, key: u64) -> Step<()> {
-        let top = self.top()?;
-        self.registers.memo.put(key, top, self.input.len());
-        Ok(())
-    }
-
-    #[inline]
-    fn get(&mut self, key: u64) -> Step<()> {
-        let item = self.registers.memo.get(key).ok_or(Problem::NotInMemo(key))?;
-        self.push(item);
-        Ok(())
     }
 
     #[inline]
     fn atom(&mut self, atom: Atom) {
         let item = self.builder.atom(atom);
-        self.push(item);
-    }
-
-    #[inline]
-    fn push(&mut self, item: B::Item) {
-        self.registers.stack.push(item);
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Step<B::Item> {
-        if self.registers.stack.len() <= self.fence {
-            return Err(Problem::EmptyStack);
-        }
-        self.registers.stack.pop().ok_or(Problem::EmptyStack)
-    }
-
-    #[inline]
-    fn top(&self) -> Step<B::Item> {
-        let stack = &self.registers.stack;
-        stack
-            .last()
-            .filter(|_| stack.len() > self.fence)
-            .copied()
-            .ok_or(Problem::EmptyStack)
-    }
-
-    /// Where the topmost `count` values start.
-    #[inline]
-    fn below(&self, count: usize) -> Step<usize> {
-        let start = self
-            .registers
-            .stack
-            .len()
-            .checked_sub(count)
-            .ok_or(Problem::EmptyStack)?;
-        if start < self.fence {
-            Err(Problem::EmptyStack)
-        } else {
-            Ok(start)
-        }
-    }
-
-    /// Takes the last MARK away, and says where the values above it start.
-    #[inline]
-    fn unmark(&mut self) -> Step<usize> {
-        let start = self.registers.marks.pop().ok_or(Problem::NoMark)?;
-        self.fence = self.registers.marks.last().copied().unwrap_or(0);
-        Ok(start)
-    }
-
-    // The input.
-
-    #[inline]
-    fn byte(&mut self) -> Step<u8> {
-        self.fixed::<1>().map(|[byte]| byte)
-    }
-
-    #[inline]
-    fn fixed<const N: usize>(&mut self) -> Step<[u8; N]> {
-        let rest = &self.input[self.position..];
-        match rest.first_chunk::<N>() {
-            Some(bytes) => {
-                self.position += N;
-                Ok(*bytes)
-            }
-            None => Err(Problem::Truncated {
-                needed: N as u64,
-                left: rest.len() as u64,
-            }),
-        }
-    }
-
-    /// A length that was written with a sign.
-    fn length(&mut self) -> Step<u64> {
-        let length = i32::from_le_bytes(self.fixed()?);
-        u64::try_from(length).map_err(|_| Problem::NegativeLength(length))
-    }
-
-    #[inline]
-    fn fits(&self, length: u64) -> Step<usize> {
-        let left = (self.input.len() - self.position) as u64;
-        if length > left {
-            Err(Problem::Truncated { needed: length, left })
-        } else {
-            Ok(length as usize)
-        }
-    }
-
-    #[inline]
-    fn span(&mut self, length: u64) -> Step<Span> {
-        let start = self.position;
-        let end = start + self.fits(length)?;
-        self.position = end;
-        Ok(Span::new(start, end))
-    }
-
-    /// The rest of the line, without its newline.
-    fn line(&mut self) -> Step<Span> {
-        let start = self.position;
-        let length = self.input[start..]
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .ok_or(Problem::NoNewline)?;
-        self.position = start + length + 1;
-        Ok(Span::new(start, start + length))
+        self.registers.push(item);
     }
 }
 
@@ -625,16 +449,4 @@ fn in_pairs<T>(items: &[T]) -> Step<&[T]> {
     } else {
         Err(Problem::OddItems)
     }
-}
-
-/// At most eight bytes of little-endian two's complement.
-fn small_int(bytes: &[u8]) -> i64 {
-    let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) {
-        0xff
-    } else {
-        0
-    };
-    let mut wide = [sign; 8];
-    wide[..bytes.len()].copy_from_slice(bytes);
-    i64::from_le_bytes(wide)
 }

@@ -14,8 +14,9 @@
 //! A token has twelve bytes and an opcode makes at most one, so memory is bounded by the record's length.
 
 use crate::error::{PickleError, Problem};
-use crate::machine::{Atom, Builder, Machine, Registers};
+use crate::machine::{Atom, Builder, Machine};
 use crate::reference::{ClassRef, Reference, Shape, Shapes, classify, classify_line};
+use crate::registers::Registers;
 use crate::strings::{Kind, Span};
 
 /// All references of a record, of every kind, in the order in which they occur and as often as they occur.

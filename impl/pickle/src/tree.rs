@@ -10,9 +10,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::error::PickleError;
-use crate::machine::{Atom, Builder, Machine, Registers};
+use crate::machine::{Atom, Builder, Machine};
 use crate::reference::{ClassRef, Shape, Shapes};
 use crate::references::{check_length, check_second};
+use crate::registers::Registers;
 use crate::strings::{self, Kind, Span};
 
 /// A node's place in the arena.

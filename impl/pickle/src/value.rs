@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 /// A plain value.
 ///
-/// [`decode_plain`](crate::decode_plain) reads it, [`encode`](crate::encode) writes it.
+/// [`decode_plain`](crate::decode_plain()) reads it, [`encode`](crate::encode()) writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// `None`.

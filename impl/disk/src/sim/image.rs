@@ -219,13 +219,17 @@ impl Image {
 
 /// Drops every other state when there are too many, but never the first, which is durable, nor the last.
 fn thin_out<T>(states: &mut Vec<Since<T>>) {
+    const {
+        assert!(
+            STATES_MAX.is_multiple_of(2),
+            "or the last of one more would not be kept"
+        )
+    };
     if states.len() > STATES_MAX {
-        let last = states.len() - 1;
         let mut index = 0;
         states.retain(|_| {
-            let keep = index % 2 == 0 || index == last;
             index += 1;
-            keep
+            index % 2 == 1
         });
     }
 }

@@ -240,10 +240,10 @@ impl Names {
             .any(|change| change.names().any(|name| **name == *path))
     }
 
-    /// Whether the file has a name, or could have one after a crash.
+    /// Whether the file has a name, or could have one after a crash: what has one got it in one of these ways.
     pub(super) fn mention(&self, file: FileId) -> bool {
         let created = |change: &Change| matches!(change.what, What::Create { file: created, .. } if created == file);
-        self.has_name(file) || self.durable.values().any(|&named| named == file) || self.changes.iter().any(created)
+        self.durable.values().any(|&named| named == file) || self.changes.iter().any(created)
     }
 
     /// Whether the file has a name.
