@@ -1,2 +1,52 @@
-//! Placeholder.
-fn main() {}
+//! The project's own tasks, as `cargo xtask TASK`. `cargo xtask help` lists them.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+mod bench;
+mod peers;
+mod venv;
+
+/// What a task comes to: an error is printed, and the exit code is 1.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+const HELP: &str = "\
+cargo xtask peers [--histories N] [--seed S]
+    Sets up the real ZODB in a virtual environment under target/, and holds the engine against it.
+
+cargo xtask bench [--messages N] [--rounds N]
+    Makes a mail database with the real ZODB (100,000 messages), and times the engine beside it and beside the bare
+    machine, in the same run, on the same file.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("peers") => peers::run(&arguments[1..]),
+        Some("bench") => bench::run(&arguments[1..]),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no task `{other}`; `cargo xtask help` lists them").into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The number after this flag, or what it is by default.
+fn number(arguments: &[String], flag: &str, default: u64) -> Result<u64, Box<dyn std::error::Error>> {
+    let Some(at) = arguments.iter().position(|argument| argument == flag) else {
+        return Ok(default);
+    };
+    let value = arguments.get(at + 1).ok_or(format!("{flag} takes a number"))?;
+    value
+        .replace(['_', ','], "")
+        .parse()
+        .map_err(|_| format!("{flag} takes a number, not `{value}`").into())
+}

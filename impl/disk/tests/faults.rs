@@ -144,6 +144,23 @@ fn a_write_that_the_power_cut_tore_left_whole_sectors_of_it() {
 }
 
 #[test]
+fn a_sync_in_which_the_power_went_off_is_done_or_not_as_told() {
+    let saved = |seed, tear| {
+        let disk = SimDisk::new(seed);
+        disk.write_file(data_fs(), &[1; 1024]);
+        let file = disk.open(data_fs(), Open::ReadWrite).unwrap();
+        file.write_at(&[2; 1024], 0).unwrap();
+        disk.stop_at(1, tear);
+        assert!(is_power_cut(&file.sync().unwrap_err()));
+        disk.crash_losing_everything().read_file(data_fs()).unwrap()
+    };
+    assert_eq!(saved(0, Tear::NotAtAll), [1; 1024]);
+    assert_eq!(saved(0, Tear::Wholly), [2; 1024]);
+    let partly: BTreeSet<Vec<u8>> = (0..100).map(|seed| saved(seed, Tear::Partly)).collect();
+    assert_eq!(partly.len(), 4, "either sector, none or both");
+}
+
+#[test]
 fn one_operation_fails_as_told_and_the_next_one_works() {
     for operation in 0..7 {
         for partial in [false, true] {

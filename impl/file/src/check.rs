@@ -243,7 +243,7 @@ impl Structure<'_> {
                 Ok(header) => header,
                 Err(fault) => {
                     let next = scanner
-                        .resync(position + 1, last)
+                        .resync(position + 1, self.size, last)
                         .map_err(|e| log.unreadable(position, e))?
                         .unwrap_or(self.size);
                     let bytes = next - position;

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, OnceLock, RwLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 
 use vellum_storage::Oid;
 
@@ -128,30 +128,15 @@ impl Index {
 
     /// Sets the position of the object's newest record. It must not be 0 nor above 48 bits.
     pub fn set(&self, oid: Oid, position: u64) {
-        assert!(
-            position != 0 && position <= crate::format::POSITION_MAX,
-            "position {position} can not be indexed"
-        );
-        let mut pages = self.writer.lock().unwrap_or_else(|e| e.into_inner());
-        let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
-        if self.page(page).is_none() && pages.may_make(page) {
-            self.make_page(page, &mut pages);
+        self.writer().set(oid, position);
+    }
+
+    /// The right to set many.
+    pub fn writer(&self) -> Writer<'_> {
+        Writer {
+            index: self,
+            pages: self.writer.lock().unwrap_or_else(|e| e.into_inner()),
         }
-        let is_new = match self.page(page) {
-            Some(found) => {
-                let is_new = found.get(at) == 0;
-                found.set(at, position);
-                pages.entries += u64::from(is_new);
-                is_new
-            }
-            None => self
-                .sparse
-                .write()
-                .unwrap_or_else(|e| e.into_inner())
-                .insert(oid.0, position)
-                .is_none(),
-        };
-        self.entries.fetch_add(u64::from(is_new), Ordering::Relaxed);
     }
 
     /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
@@ -238,6 +223,46 @@ impl Index {
             + slots * size_of::<OnceLock<Box<Page>>>() as u64
             + pages * size_of::<Page>() as u64
             + sparse * 24
+    }
+}
+
+/// The right to set entries, which one thread has at a time.
+pub(crate) struct Writer<'a> {
+    index: &'a Index,
+    pages: MutexGuard<'a, Pages>,
+}
+
+impl Writer<'_> {
+    /// See [`Index::set`].
+    pub fn set(&mut self, oid: Oid, position: u64) {
+        assert!(
+            position != 0 && position <= crate::format::POSITION_MAX,
+            "position {position} can not be indexed"
+        );
+        let Writer { index, pages } = self;
+        let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
+        let mut found = index.page(page);
+        if found.is_none() && pages.may_make(page) {
+            index.make_page(page, pages);
+            found = index.page(page);
+        }
+        let is_new = match found {
+            Some(found) => {
+                let is_new = found.get(at) == 0;
+                found.set(at, position);
+                pages.entries += u64::from(is_new);
+                is_new
+            }
+            None => index
+                .sparse
+                .write()
+                .unwrap_or_else(|e| e.into_inner())
+                .insert(oid.0, position)
+                .is_none(),
+        };
+        if is_new {
+            index.entries.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -123,6 +123,7 @@ fn add(index: &Index, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
         return None;
     }
     let (suffixes, positions) = entries.split_at(entries.len() / 4);
+    let mut index = index.writer();
     let mut oid = [0; 8];
     oid[..6].copy_from_slice(prefix);
     for (suffix, position) in suffixes.chunks_exact(2).zip(positions.chunks_exact(6)) {

@@ -1,6 +1,6 @@
 //! The walk over transactions, in both directions, with their data.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use vellum_storage::{
     Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
 };
@@ -60,7 +60,9 @@ impl Transactions {
                     (start, position + length - start)
                 }
             };
-            let mut chunk = BytesMut::zeroed(size as usize);
+            // As a rule nobody holds on to what was given out of the last piece, and its memory serves again.
+            let mut chunk = std::mem::take(&mut self.chunk).try_into_mut().unwrap_or_default();
+            chunk.resize(size as usize, 0);
             let read = self
                 .log
                 .file

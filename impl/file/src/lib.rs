@@ -64,6 +64,7 @@ mod options;
 mod recover;
 mod scan;
 mod storage;
+mod survey;
 
 pub use check::{Check, Problem, ProblemKind, check};
 pub use open::Recovery;

@@ -29,6 +29,7 @@ use vellum_storage::{Error, Oid, Status, Tid};
 use crate::format::{MAGIC, MAGIC_PYTHON_2, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::index::Index;
 use crate::scan::{Fault, FaultKind, Record, Scanner};
+use crate::survey::{Seen, Stretch, Walked, stretches};
 use crate::{Durability, FileStorage, OpenError, Options, index_file};
 
 /// What had to be done to the end of the file.
@@ -166,6 +167,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         last,
         touched: Vec::new(),
     };
+    walk.survey(as_of);
     let tail = walk.run(as_of)?;
     let Walk {
         index,
@@ -222,6 +224,55 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Walks as far as nothing is out of order, on all cores.
+    fn survey(&mut self, as_of: Tid) {
+        let (file, start, size, threads) = (self.file, self.position, self.size, self.options.threads);
+        std::thread::scope(|scope| {
+            let mut side = Scanner::new(file, size);
+            for stretch in stretches(scope, file, start, size, threads) {
+                // One that found no transaction to begin with lies within one that began before it.
+                if stretch.transactions.is_empty() && stretch.start < self.position {
+                    continue;
+                }
+                if stretch.start != self.position || !self.take(&stretch, &mut side, as_of) {
+                    break;
+                }
+                if let Some(progress) = &self.options.progress {
+                    progress(self.position, self.size);
+                }
+            }
+        });
+    }
+
+    /// Takes over what a stretch found; false if something in it has to be looked at more closely.
+    fn take(&mut self, stretch: &Stretch, side: &mut Scanner<'_>, as_of: Tid) -> bool {
+        let mut records = &stretch.records[..];
+        for Walked {
+            position,
+            header,
+            records: count,
+        } in &stretch.transactions
+        {
+            let (own, rest) = records.split_at(*count);
+            records = rest;
+            let in_order = header.tid > self.last && header.tid <= as_of && header.status != UNFINISHED;
+            let index = &self.index;
+            let packed = header.status == Status::Packed.byte();
+            let mut leads = |seen: &Seen| match stretch.special(seen) {
+                Some(record) => pointers(index, side, header, record).is_ok(),
+                None => is_previous(index.get(seen.oid).unwrap_or(0), seen.previous, packed),
+            };
+            if !in_order || !own.iter().all(&mut leads) {
+                return false;
+            }
+            let mut index = self.index.writer();
+            own.iter().for_each(|seen| index.set(seen.oid, seen.position));
+            self.last = header.tid;
+            self.position = position + header.length + 8;
+        }
+        true
+    }
+
     /// Walks to the end, or to the last transaction that is not later than `as_of`.
     fn run(&mut self, as_of: Tid) -> Result<Tail, Error> {
         let mut scanner = Scanner::new(self.file, self.size);
@@ -292,7 +343,9 @@ impl Walk<'_> {
     /// What stands at the present position is no finished transaction: is that a crash, or damage?
     fn broken(&self, scanner: &mut Scanner<'_>, fault: Fault, completed: Vec<u64>) -> Result<Tail, Error> {
         let unreadable = |e| Error::io(self.path, format!("reading after position {}", self.position), e);
-        let finished = scanner.resync(self.position + 1, self.last).map_err(unreadable)?;
+        let finished = scanner
+            .resync(self.position + 1, self.size, self.last)
+            .map_err(unreadable)?;
         if let Some(next) = finished {
             let remedy = format!(
                 "finished transactions follow, the first of them at position {next}, so this is damage and not the end \
@@ -350,6 +403,11 @@ pub(crate) fn finished_after(scanner: &mut Scanner<'_>, position: u64, last: Tid
     until
 }
 
+/// Whether a record may name `previous` as the object's record before it, which is at `found`. A pack cuts the chain.
+fn is_previous(found: u64, previous: u64, packed: bool) -> bool {
+    previous == found || (packed && previous == 0)
+}
+
 /// Whether a record's pointers lead where they should, given the index as it was before its transaction.
 pub(crate) fn pointers(
     index: &Index,
@@ -371,8 +429,7 @@ pub(crate) fn pointers(
         side.record(position, end).ok().filter(|_| position >= START)
     };
     let found = index.get(oid).unwrap_or(0);
-    let packed = header.status == Status::Packed.byte();
-    if previous != found && !(packed && previous == 0) {
+    if !is_previous(found, previous, header.status == Status::Packed.byte()) {
         return fault(FaultKind::WrongPrevious { named: previous, found });
     }
     let named = record.backpointer;

@@ -43,6 +43,7 @@ pub struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) progress: Option<Progress>,
+    pub(crate) threads: u64,
 }
 
 impl fmt::Debug for Options {
@@ -68,6 +69,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock),
             resolver: Arc::new(NoResolver),
             progress: None,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         }
     }
 }
@@ -124,6 +126,12 @@ impl Options {
     /// How to merge changes made at the same time.
     pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Options {
         self.resolver = resolver;
+        self
+    }
+
+    /// How many threads walk over a large file when it is opened without an index (as many as the machine has cores).
+    pub fn threads(mut self, threads: u32) -> Options {
+        self.threads = u64::from(threads);
         self
     }
 

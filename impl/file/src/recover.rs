@@ -172,7 +172,9 @@ impl Rescue<'_> {
                     }
                 }
                 Err(why) => {
-                    let next = scanner.resync(at + 1, last).map_err(|e| self.old.unreadable(at, e))?;
+                    let next = scanner
+                        .resync(at + 1, self.size, last)
+                        .map_err(|e| self.old.unreadable(at, e))?;
                     let end = next.unwrap_or(self.size);
                     if why.kind == FaultKind::Unfinished && next.is_none() {
                         self.salvage.unfinished = end - at;

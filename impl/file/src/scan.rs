@@ -418,25 +418,27 @@ impl<'a> Scanner<'a> {
         Ok(record)
     }
 
-    /// The first position from `position` on at which a whole transaction stands that is later than `last`: how to find
-    /// the way again after damage. Looks at every byte in between.
-    pub fn resync(&mut self, position: u64, last: Tid) -> io::Result<Option<u64>> {
-        const CHUNK: usize = 1 << 20;
+    /// The first position in `from..to` at which a whole transaction stands that is later than `last`: how to find the way
+    /// again after damage. Looks at every byte in between.
+    pub fn resync(&mut self, from: u64, to: u64, last: Tid) -> io::Result<Option<u64>> {
+        const CHUNK: usize = 64 << 10;
         let mut chunk = vec![0; CHUNK + TransactionHeader::SIZE];
-        let mut at = position;
-        while at < self.end {
+        let mut at = from.max(START);
+        while at < to {
             let there = (self.end - at).min(chunk.len() as u64) as usize;
             let filled = self.file.read_full_at(&mut chunk[..there], at)?;
-            let candidates = filled.saturating_sub(TransactionHeader::SIZE - 1).min(CHUNK);
+            let candidates = filled
+                .saturating_sub(TransactionHeader::SIZE - 1)
+                .min(CHUNK)
+                .min((to - at) as usize);
             for offset in 0..candidates {
                 // A quick look first: the high bytes of a length are zero, and few bytes are a status.
                 let bytes = &chunk[offset..offset + TransactionHeader::SIZE];
                 if bytes[8] != 0 || bytes[9] != 0 || Status::from_byte(bytes[16]).is_none() {
                     continue;
                 }
-                let candidate = at + offset as u64;
-                if candidate >= START && self.is_whole(candidate, last) {
-                    return Ok(Some(candidate));
+                if self.is_whole(at + offset as u64, last) {
+                    return Ok(Some(at + offset as u64));
                 }
             }
             if candidates == 0 {

@@ -162,7 +162,7 @@ impl Decoder<'_, '_> {
     }
 
     fn spend(&mut self, size: usize) -> Result<(), Refused> {
-        self.left = self.left.checked_sub(size).unwrap_or(0);
+        self.left = self.left.checked_sub(size).ok_or(Refused::TooLarge)?;
         Ok(())
     }
 }

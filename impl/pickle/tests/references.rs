@@ -134,7 +134,7 @@ fn the_class_is_found_in_every_form() {
 
 #[test]
 fn an_error_names_the_byte_and_the_opcode() {
-    let cases: [(&[u8], &str); 22] = [
+    let cases: [(&[u8], &str); 25] = [
         (b"N.N\x85\x860000", "byte 4: opcode 0x86 (TUPLE2) finds an empty stack"),
         (
             b"N.",
@@ -177,6 +177,12 @@ fn an_error_names_the_byte_and_the_opcode() {
         ),
         (b"q\x05", "byte 0: opcode 0x71 (BINPUT) finds an empty stack"),
         (b"N(q\x05", "byte 2: opcode 0x71 (BINPUT) finds an empty stack"),
+        (b"NN(R", "byte 3: opcode 0x52 (REDUCE) finds an empty stack"),
+        (b"NN(\x86", "byte 3: opcode 0x86 (TUPLE2) finds an empty stack"),
+        (
+            b"X\x04\0\0\0abc",
+            "byte 0: opcode 0x58 (BINUNICODE) needs 4 bytes after it, and the input has 3",
+        ),
         (b"N(0t", "byte 3: opcode 0x74 (TUPLE) finds no MARK"),
         (b"(K\x01d", "byte 3: opcode 0x64 (DICT) finds a key without a value"),
         (b"(o", "byte 1: opcode 0x6f (OBJ) finds no class above its MARK"),

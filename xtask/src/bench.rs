@@ -1,0 +1,385 @@
+//! `cargo xtask bench`: the engine, the real ZODB and the bare machine, on the same file in the same run.
+//!
+//! Each figure is the best of several rounds, in which the three take turns, so that a slow moment of the machine hits
+//! all of them. The file is in the page cache: what is measured is the software, not the disk.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use vellum_file::{Durability, FileStorage, Options};
+use vellum_storage::{Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+
+use crate::{Outcome, number, venv};
+
+const LOADS: usize = 100_000;
+const COMMITS: usize = 2_000;
+
+pub fn run(arguments: &[String]) -> Outcome {
+    let messages = number(arguments, "--messages", 100_000)?;
+    let rounds = number(arguments, "--rounds", 5)?.max(1) as usize;
+    let python = venv::python()?;
+    let folder = venv::workshop("bench")?;
+    let path = folder.join(format!("mail-{messages}.fs"));
+    if !path.exists() {
+        eprintln!("making {} with ZODB; this takes a minute or two", path.display());
+        let new = folder.join("new.fs");
+        let messages = messages.to_string();
+        venv::succeed(
+            Command::new(&python)
+                .arg(venv::script("mail.py"))
+                .arg(&new)
+                .args(["--messages", &messages]),
+        )?;
+        let _ = std::fs::remove_file(folder.join("new.fs.index"));
+        std::fs::rename(&new, &path)?;
+    }
+    let bench = Bench {
+        python: &python,
+        path: &path,
+        folder: &folder,
+        rounds,
+    };
+    bench.all()
+}
+
+struct Bench<'a> {
+    python: &'a Path,
+    path: &'a Path,
+    folder: &'a Path,
+    rounds: usize,
+}
+
+/// One line of the table.
+struct Line {
+    what: String,
+    ours: Duration,
+    peer: Option<Duration>,
+    /// What the bare machine takes, and doing what.
+    limit: Option<(Duration, &'static str)>,
+}
+
+impl Bench<'_> {
+    fn all(&self) -> Outcome {
+        let storage = FileStorage::open_read_only(self.path)?;
+        let (size, objects) = (storage.size(), storage.object_count());
+        let oids = self.oids(&storage)?;
+        let positions = self.positions(&storage, &oids)?;
+        println!(
+            "{}: {:.1} MB, {objects} objects\n",
+            self.path.file_name().unwrap_or_default().display(),
+            size as f64 / 1e6
+        );
+        let mut lines = vec![self.open(None)?, self.open_with_index()?];
+        lines.push(self.load(&storage, &oids, &positions, 1)?);
+        lines.push(self.load(&storage, &oids, &positions, 2)?);
+        lines.push(self.iterate(&storage, None)?);
+        lines.push(self.commit(Durability::Relaxed, 1)?);
+        lines.push(self.commit(Durability::Full, 1)?);
+        lines.push(self.commit(Durability::Full, 8)?);
+        print(&lines);
+        let memory = storage.index_memory();
+        println!(
+            "\nindex: {memory} bytes, {:.2} bytes an object",
+            memory as f64 / objects as f64
+        );
+        if let [_, _, one, two, ..] = &lines[..] {
+            println!(
+                "loads on 2 threads: {:.2} times as fast as on one",
+                one.ours.as_secs_f64() / two.ours.as_secs_f64()
+            );
+        }
+        Ok(())
+    }
+
+    /// Oids of objects that are there, in an order that chance made; in a file too, for the peer.
+    fn oids(&self, storage: &FileStorage) -> Result<Vec<Oid>, Box<dyn std::error::Error>> {
+        let all: Vec<Oid> = storage
+            .current_records(Oid::ROOT)
+            .map(|r| r.map(|r| r.oid))
+            .collect::<Result<_, _>>()?;
+        let mut dice = 1_u64;
+        let oids: Vec<Oid> = (0..LOADS)
+            .map(|_| {
+                dice = dice
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                all[(dice >> 33) as usize % all.len()]
+            })
+            .collect();
+        let text: String = oids.iter().map(|oid| format!("{oid}\n")).collect();
+        std::fs::write(self.folder.join("oids.txt"), text)?;
+        Ok(oids)
+    }
+
+    /// Where in the file the records of these objects are, with their headers.
+    fn positions(&self, storage: &FileStorage, oids: &[Oid]) -> Result<Vec<(u64, usize)>, Box<dyn std::error::Error>> {
+        let mut at = std::collections::HashMap::new();
+        let file = vellum_disk::Disk::open(&vellum_disk::RealDisk, self.path, vellum_disk::Open::Read)?;
+        let mut scanner = vellum_file::Scanner::new(&*file, storage.size());
+        let mut position = vellum_file::format::START;
+        while position < storage.size() {
+            let header = scanner.transaction(position, |_, record| {
+                at.insert(
+                    record.header.oid,
+                    (record.position, record.header.length().unwrap_or(0) as usize),
+                );
+                Ok(())
+            });
+            position += header.map_err(|fault| fault.to_string())?.length + 8;
+        }
+        Ok(oids.iter().map(|oid| at[oid]).collect())
+    }
+
+    /// What the peer's script says about one measurement.
+    fn peer(&self, what: &str, more: &[&str]) -> Result<Duration, Box<dyn std::error::Error>> {
+        let mut command = Command::new(self.python);
+        command
+            .arg(venv::script("bench.py"))
+            .arg(self.path)
+            .args(["--what", what, "--k", "1", "--json"])
+            .args(more);
+        let output = command.output()?;
+        if !output.status.success() {
+            return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let line: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(Duration::from_secs_f64(line["seconds"].as_f64().ok_or("no seconds")?))
+    }
+
+    fn best(
+        &self,
+        what: &str,
+        peer: Option<(&str, &[&str])>,
+        limit: Option<(&'static str, &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>)>,
+        ours: &mut dyn FnMut() -> Result<Duration, Box<dyn std::error::Error>>,
+    ) -> Result<Line, Box<dyn std::error::Error>> {
+        let mut line = Line {
+            what: what.to_owned(),
+            ours: Duration::MAX,
+            peer: None,
+            limit: None,
+        };
+        let mut limit = limit;
+        for _ in 0..self.rounds {
+            line.ours = line.ours.min(ours()?);
+            if let Some((doing, limit)) = &mut limit {
+                let started = Instant::now();
+                limit()?;
+                let took = started
+                    .elapsed()
+                    .min(line.limit.map_or(Duration::MAX, |(took, _)| took));
+                line.limit = Some((took, doing));
+            }
+            if let Some((what, more)) = peer {
+                line.peer = Some(self.peer(what, more)?.min(line.peer.unwrap_or(Duration::MAX)));
+            }
+        }
+        eprintln!("{what}: done");
+        Ok(line)
+    }
+
+    fn open(&self, _: Option<()>) -> Result<Line, Box<dyn std::error::Error>> {
+        let path = self.path;
+        self.best(
+            "open without an index",
+            Some(("open", &[])),
+            Some(("read the file through", &mut || read_through(path))),
+            &mut || {
+                timed(|| {
+                    black_box(FileStorage::open_read_only(path)?.object_count());
+                    Ok(())
+                })
+            },
+        )
+    }
+
+    fn open_with_index(&self) -> Result<Line, Box<dyn std::error::Error>> {
+        // A link of another name, so that the index beside it is not the file's own.
+        let link = self.folder.join("indexed.fs");
+        let _ = std::fs::remove_file(&link);
+        std::fs::hard_link(self.path, &link)?;
+        drop(FileStorage::open(&link)?);
+        let line = self.best("open with an index", Some(("open-index", &[])), None, &mut || {
+            timed(|| {
+                black_box(FileStorage::open_read_only(&link)?.object_count());
+                Ok(())
+            })
+        });
+        for suffix in ["", ".index", ".lock"] {
+            let _ = std::fs::remove_file(self.folder.join(format!("indexed.fs{suffix}")));
+        }
+        line
+    }
+
+    fn load(
+        &self,
+        storage: &FileStorage,
+        oids: &[Oid],
+        positions: &[(u64, usize)],
+        threads: usize,
+    ) -> Result<Line, Box<dyn std::error::Error>> {
+        let list = self.folder.join("oids.txt").display().to_string();
+        let file = File::open(self.path)?;
+        let what = if threads == 1 { "load" } else { "load2" };
+        self.best(
+            &format!(
+                "{LOADS} random loads, {threads} thread{}",
+                if threads == 1 { "" } else { "s" }
+            ),
+            Some((what, &["--oids", &list])),
+            Some(("pread the same places", &mut || {
+                share(positions, threads, |part| {
+                    let mut buffer = vec![0; 1 << 20];
+                    for &(at, length) in part {
+                        file.read_exact_at(&mut buffer[..length], at)?;
+                        black_box(&buffer);
+                    }
+                    Ok(())
+                })
+            })),
+            &mut || {
+                timed(|| {
+                    share(oids, threads, |part| {
+                        for &oid in part {
+                            black_box(storage.load(oid, &Version::TRUNK)?);
+                        }
+                        Ok(())
+                    })
+                })
+            },
+        )
+    }
+
+    fn iterate(&self, storage: &FileStorage, _: Option<()>) -> Result<Line, Box<dyn std::error::Error>> {
+        let path = self.path;
+        self.best(
+            "iterate over everything",
+            Some(("iterate", &[])),
+            Some(("read the file through", &mut || read_through(path))),
+            &mut || {
+                timed(|| {
+                    for transaction in storage.transactions(TidRange::ALL, Order::OldestFirst)? {
+                        for revision in &transaction?.revisions {
+                            black_box(&revision.data);
+                        }
+                    }
+                    Ok(())
+                })
+            },
+        )
+    }
+
+    fn commit(&self, durability: Durability, threads: usize) -> Result<Line, Box<dyn std::error::Error>> {
+        let folder = self.folder.display().to_string();
+        let count = COMMITS.to_string();
+        let path = self.folder.join("commits.fs");
+        let remove = || {
+            for suffix in ["", ".index", ".lock"] {
+                let _ = std::fs::remove_file(self.folder.join(format!("commits.fs{suffix}")));
+            }
+        };
+        let syncs = if durability == Durability::Full { 2 } else { 1 };
+        let raw = self.folder.join("raw");
+        let line = self.best(
+            &format!(
+                "{COMMITS} small commits, {durability:?}, {threads} thread{}",
+                if threads == 1 { "" } else { "s" }
+            ),
+            Some(("commit", &["--dir", &folder, "--count", &count])),
+            Some(("append and sync, as often as one thread has to", &mut || {
+                let file = File::create(&raw)?;
+                for n in 0..COMMITS as u64 {
+                    file.write_all_at(&[0; 300], n * 300)?;
+                    for _ in 0..syncs {
+                        file.sync_data()?;
+                        file.write_all_at(&[1], n * 300)?;
+                    }
+                }
+                Ok(())
+            })),
+            &mut || {
+                remove();
+                let storage = Options::new().durability(durability).create(&path)?;
+                let numbers: Vec<u64> = (0..COMMITS as u64).collect();
+                timed(|| {
+                    share(&numbers, threads, |part| {
+                        for &n in part {
+                            let mut change = storage.begin(TransactionMeta::new())?;
+                            change.store(Oid(n), Tid::ZERO, vec![b'x'; 200].into())?;
+                            change.vote()?.finish()?;
+                        }
+                        Ok(())
+                    })
+                })
+            },
+        );
+        remove();
+        let _ = std::fs::remove_file(&raw);
+        line
+    }
+}
+
+fn timed(work: impl FnOnce() -> Outcome) -> Result<Duration, Box<dyn std::error::Error>> {
+    let started = Instant::now();
+    work()?;
+    Ok(started.elapsed())
+}
+
+/// Does the work in as many threads, each with its share.
+fn share<T: Sync>(
+    all: &[T],
+    threads: usize,
+    work: impl Fn(&[T]) -> Result<(), Box<dyn std::error::Error>> + Sync,
+) -> Outcome {
+    if threads == 1 {
+        return work(all);
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let running: Vec<_> = all
+            .chunks(all.len().div_ceil(threads))
+            .map(|part| scope.spawn(move || work(part).map_err(|e| e.to_string())))
+            .collect();
+        for thread in running {
+            thread.join().map_err(|_| "a thread panicked")??;
+        }
+        Ok(())
+    })
+}
+
+fn read_through(path: &Path) -> Outcome {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 256 * 1024];
+    while file.read(&mut buffer)? > 0 {
+        black_box(&buffer);
+    }
+    Ok(())
+}
+
+fn print(lines: &[Line]) {
+    let ms = |took: Duration| format!("{:.1} ms", took.as_secs_f64() * 1e3);
+    println!(
+        "{:<44} {:>10} {:>11} {:>7}   {:>10}  bare limit",
+        "", "vellum", "ZODB 6.4", "ratio", "limit"
+    );
+    for line in lines {
+        let ratio = line
+            .peer
+            .map(|peer| format!("{:.1}", peer.as_secs_f64() / line.ours.as_secs_f64()));
+        println!(
+            "{:<44} {:>10} {:>11} {:>7}   {:>10}  {}",
+            line.what,
+            ms(line.ours),
+            line.peer.map(ms).unwrap_or_default(),
+            ratio.unwrap_or_default(),
+            line.limit.map(|(took, _)| ms(took)).unwrap_or_default(),
+            line.limit.map(|(_, doing)| doing).unwrap_or_default(),
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! Placeholder.
+pub fn run(_: &[String]) -> crate::Outcome {
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The virtual environment with the real ZODB, under `target/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Outcome;
+
+/// The workspace's folder.
+pub fn workspace() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Where tasks keep what they make: under the target folder that cargo uses.
+pub fn workshop(name: &str) -> std::io::Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let path = target.join(name);
+    std::fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+/// A script of ours that runs under the peer's Python.
+pub fn script(name: &str) -> PathBuf {
+    workspace().join("xtask/peer").join(name)
+}
+
+/// The Python that has ZODB, after making sure that it is there.
+pub fn python() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let wanted = std::fs::read_to_string(script("requirements.txt"))?;
+    let venv = workshop("peer")?.join("venv");
+    let python = venv.join("bin/python");
+    let mark = venv.join("installed.txt");
+    if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    eprintln!("setting up the real ZODB in {}", venv.display());
+    succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    succeed(Command::new(&python).args(pip).arg(script("requirements.txt")))?;
+    std::fs::write(&mark, wanted)?;
+    Ok(python)
+}
+
+/// Runs a command; anything but success is an error that names it.
+pub fn succeed(command: &mut Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?}: {status}").into())
+    }
+}
