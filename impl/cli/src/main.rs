@@ -6,7 +6,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `info`, `log`, `show`, `dump`, `check`, `recover` | the subcommands |
+//! | `info`, `log`, `show` (and `history`), `dump`, `check`, `recover` | the subcommands |
 //! | `args` | oids and moments as people type them |
 //! | `people` | sizes, times and foreign text as people read them |
 //! | `meta` | who did what: a transaction's metadata, for both |
@@ -29,6 +29,7 @@
 mod args;
 mod check;
 mod dump;
+mod history;
 mod info;
 mod log;
 mod meta;
@@ -41,38 +42,56 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::output::{Failure, Outcome, Run};
 
 /// Look at, check and repair object databases in Data.fs files.
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
 /// holds a new revision of each object that was changed. No command here changes a database; `recover` writes a new one.
 #[derive(Parser)]
-#[command(name = "vellum", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "vellum",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 #[command(after_help = SHORT, after_long_help = LONG)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+// Lines of help are kept below 80 columns: those that are too long for a terminal would be broken without an indent.
+
 const SHORT: &str = "\
-Start with `vellum info Data.fs`. `vellum help COMMAND` explains a command, `vellum --help` how to name objects and times.";
+Start with `vellum info Data.fs`. `vellum help COMMAND` explains a command,
+`vellum --help` how to name objects and times, and what --json and the exit
+codes mean.";
 
 const LONG: &str = "\
-Objects and times:
-  An object is named by its oid: in hex as it is printed (1f, 0x1f, 000000000000001f), or in decimal with a d (31d).
-  Sixteen digits are always hex. Object 0 is the root.
+Objects:
+  An object is named by its oid: in hex, as it is printed (1f, 0x1f,
+  000000000000001f), or in decimal with a d behind it (31d). Sixteen digits are
+  always hex. Object 0 is the root.
 
-  A time is a transaction's tid (16 hex digits); a date, with or without a time of day, in UTC unless it says otherwise
-  (2026-11-22, \"2026-11-22 11:14\", 2026-11-22T11:14:03+01:00); or counts back from now (\"2 hours ago\", yesterday).
+Times:
+  A time is the tid of a transaction (16 hex digits);
+  a date, or a date and a time of day, in UTC unless it says otherwise
+  (2026-11-22, \"2026-11-22 11:14\", 2026-11-22T11:14:03+01:00);
+  or so long ago (\"2 hours ago\", yesterday, today, now).
 
 For programs:
-  With --json the answer is one JSON object, or one to a line where there are many. The order of the fields does not
-  change, new ones come at the end. Times are RFC 3339, sizes are bytes. Text that is not UTF-8 has U+FFFD where it is
-  not, and stands beside it in hex, as user_hex and so on.
+  With --json the answer is one JSON object, or one on each line where there are
+  many. The order of fields does not change; new ones come at the end. Times are
+  RFC 3339, sizes are bytes. Text that is not UTF-8 has U+FFFD in the places
+  where it is not, and is there again in hex, as user_hex and so on.
 
-  The exit code is 0 if all is well, 1 if problems were found in the database, 2 if the command was used wrongly or could
-  not do its work.";
+Exit codes:
+  0  all is well
+  1  problems were found in the database
+  2  the command was used wrongly, or could not do its work";
 
 #[derive(Subcommand)]
 enum Command {
@@ -82,6 +101,11 @@ enum Command {
     Dump(dump::Dump),
     Check(check::Check),
     Recover(recover::Recover),
+    /// Explain a command
+    Help {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,5 +117,20 @@ fn main() -> ExitCode {
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
+        Command::Help { command } => help(command.as_deref()),
     })
+}
+
+/// The short page, or a command's.
+fn help(command: Option<&str>) -> Run {
+    let mut vellum = Cli::command();
+    vellum.build();
+    let page = match command {
+        None => &mut vellum,
+        Some(name) => vellum
+            .find_subcommand_mut(name)
+            .ok_or_else(|| Failure::Message(format!("there is no command `{name}`; `vellum help` lists them")))?,
+    };
+    page.print_help()?;
+    Ok(Outcome::Fine)
 }

@@ -64,7 +64,7 @@ pub fn percent(part: u64, whole: u64) -> String {
 
 /// A transaction's time, and how long ago that is.
 pub fn time(tid: Tid, now: Timestamp) -> String {
-    match tid.time() {
+    match moment(tid) {
         None => "no date of the calendar".to_owned(),
         Some(moment) => {
             let civil = TimeZone::UTC.to_datetime(moment);
@@ -98,7 +98,19 @@ fn age(moment: Timestamp, now: Timestamp) -> String {
 
 /// A transaction's time for programs.
 pub fn rfc3339(tid: Tid) -> Option<String> {
-    tid.time().map(|moment| moment.to_string())
+    moment(tid).map(|moment| moment.to_string())
+}
+
+/// A tid's time, as short as it can be said. A tid counts in steps of 14 nanoseconds, so that of a whole second lies a
+/// little before it; the shortest time that has this tid is what was meant.
+fn moment(tid: Tid) -> Option<Timestamp> {
+    let exact = tid.time()?;
+    let shorter = [1_000_000_000, 1_000_000, 1000].into_iter().find_map(|unit| {
+        let nanos = exact.as_nanosecond();
+        let rounded = Timestamp::from_nanosecond(nanos + (-nanos).rem_euclid(unit)).ok()?;
+        (Tid::at(rounded) == tid).then_some(rounded)
+    });
+    Some(shorter.unwrap_or(exact))
 }
 
 /// Bytes in hex.
@@ -162,8 +174,17 @@ mod tests {
 
     #[test]
     fn sizes_have_few_digits() {
-        let shown = [0, 1, 1023, 1024, 1_048_524, 1_048_576, 720_027_742, u64::MAX].map(size);
-        let expected = ["0 bytes", "1 byte", "1,023 bytes", "1.0 KiB", "1.0 MiB", "1.0 MiB", "686.7 MiB", "16.0 EiB"];
+        let shown = [0, 1, 1023, 1024, 1_048_530, 1_048_576, 720_027_742, u64::MAX].map(size);
+        let expected = [
+            "0 bytes",
+            "1 byte",
+            "1,023 bytes",
+            "1.0 KiB",
+            "1.0 MiB",
+            "1.0 MiB",
+            "686.7 MiB",
+            "16.0 EiB",
+        ];
         assert_eq!(shown, expected);
         assert_eq!(exact_size(720_027_742), "686.7 MiB (720,027,742 bytes)");
         assert_eq!(exact_size(7), "7 bytes");
@@ -174,7 +195,10 @@ mod tests {
     fn a_part_is_never_rounded_to_nothing_or_to_all() {
         assert_eq!(percent(1, 1_000_000), "< 0.1 %");
         assert_eq!(percent(999_999, 1_000_000), "> 99.9 %");
-        assert_eq!([percent(0, 9), percent(9, 9), percent(1, 3), percent(0, 0)], ["0.0 %", "100.0 %", "33.3 %", "0 %"]);
+        assert_eq!(
+            [percent(0, 9), percent(9, 9), percent(1, 3), percent(0, 0)],
+            ["0.0 %", "100.0 %", "33.3 %", "0 %"]
+        );
     }
 
     #[test]
@@ -191,12 +215,19 @@ mod tests {
         ] {
             assert_eq!(time(Tid::at(moment.parse().unwrap()), now), shown);
         }
-        assert_eq!(time(Tid::MAX, now), "no date of the calendar");
+        let february_31 = ((103 * 12 + 1) * 31 + 30) * 24 * 60;
+        assert_eq!(time(Tid(february_31 << 32), now), "no date of the calendar");
+        let second = Tid::at("2026-11-22T11:14:03Z".parse().unwrap());
+        assert_eq!(rfc3339(second).unwrap(), "2026-11-22T11:14:03Z");
+        assert!(time(Tid(second.0 - 1), now).contains("11:14:02"), "not yet");
     }
 
     #[test]
     fn foreign_text_does_nothing_to_a_terminal() {
-        assert_eq!(printable("é ☃ \u{1b}[2J\r\u{202e}\u{9b}"), "é ☃ \\x1b[2J\\r\\u202e\\x9b");
+        assert_eq!(
+            printable("é ☃ \u{1b}[2J\r\u{202e}\u{9b}"),
+            "é ☃ \\x1b[2J\\r\\u202e\\x9b"
+        );
         assert_eq!(printable_lines(b" a\nb\x07\n"), "a\nb\\x07");
         assert_eq!(printable_start(b"/folder\nadded"), "/folder ...");
         assert_eq!(printable_start(b"\xff"), "\u{fffd}");

@@ -125,13 +125,7 @@ impl DataFile {
         }
     }
 
-    fn linked(
-        &self,
-        scanner: &mut Scanner<'_>,
-        from: &Record,
-        to: u64,
-        astray: FaultKind,
-    ) -> Result<Record, Fault> {
+    fn linked(&self, scanner: &mut Scanner<'_>, from: &Record, to: u64, astray: FaultKind) -> Result<Record, Fault> {
         let fault = || Fault {
             position: from.position,
             tid: Some(from.header.tid),

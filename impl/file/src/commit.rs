@@ -233,8 +233,10 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     for this in placed {
         let mut position = this.position + records_at(&this.job);
         for change in &this.job.changes {
+            let length = RecordHeader::SIZE as u64 + change.body.length();
             storage.index.set(change.oid, position);
-            position += RecordHeader::SIZE as u64 + change.body.length();
+            storage.index.learn(change.oid, length);
+            position += length;
         }
         let (tid, end) = (this.tid, this.end());
         (this.job.notify)(tid);

@@ -1,13 +1,14 @@
 //! Where each object's newest record is: at most 8 bytes an object, and no lock for readers.
 //!
 //! Oids are handed out one after the other, so they are dense, and the index is an array in pages. An entry is a file
-//! position of 48 bits, kept as 32 + 16 of them (`0` is no entry):
+//! position of 48 bits, kept as 32 + 16 of them (`0` is no entry), and a hint how long the record is, so that a load can
+//! bring all of it in one read and no more than it:
 //!
 //! ```text
 //!   segments   [64 pages][128 pages][256 pages] ...      made when first needed, never moved
 //!                 │
 //!                 ▼
-//!   page       sequence 4 │ low halves 256 × 4 │ high halves 256 × 2      6 bytes an object
+//!   page       sequence 4 │ low 256 × 4 │ high 256 × 2 │ hint 256 × 1      7 bytes an object
 //! ```
 //!
 //! A reader takes no lock: it reads the page's sequence number, the two halves, and the sequence number again; if it was
@@ -18,7 +19,7 @@
 //! on average; other entries go to a tree beside them, so that the index never takes more than some 50 bytes an object.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 
 use vellum_storage::Oid;
@@ -35,6 +36,26 @@ struct Page {
     sequence: AtomicU32,
     low: [AtomicU32; PAGE as usize],
     high: [AtomicU16; PAGE as usize],
+    /// Not guarded by the sequence: a wrong hint costs a read, and nothing else.
+    hint: [AtomicU8; PAGE as usize],
+}
+
+/// How long a record may be, in one byte: the next of eight sizes between two powers of two. 0 is not known.
+fn hint(length: u64) -> u8 {
+    if length <= 8 {
+        return 0;
+    }
+    let power = u64::from((length - 1).ilog2());
+    let eighth = (length - 1) >> (power - 3) & 7;
+    (power * 8 + eighth + 1).min(255) as u8
+}
+
+/// The most bytes of this hint.
+fn bytes_of(hint: u8) -> u64 {
+    match u64::from(hint).checked_sub(1) {
+        Some(size) if size >= 24 => (8 + (size & 7) + 1) << ((size >> 3) - 3),
+        _ => 0,
+    }
 }
 
 impl Page {
@@ -43,6 +64,7 @@ impl Page {
             sequence: AtomicU32::new(0),
             low: std::array::from_fn(|_| AtomicU32::new(0)),
             high: std::array::from_fn(|_| AtomicU16::new(0)),
+            hint: std::array::from_fn(|_| AtomicU8::new(0)),
         })
     }
 
@@ -129,6 +151,20 @@ impl Index {
     /// Sets the position of the object's newest record. It must not be 0 nor above 48 bits.
     pub fn set(&self, oid: Oid, position: u64) {
         self.writer().set(oid, position);
+    }
+
+    /// About how many bytes the object's newest record has; 0 if that is not known.
+    pub fn length_hint(&self, oid: Oid) -> u64 {
+        self.page(oid.0 / PAGE).map_or(0, |page| {
+            bytes_of(page.hint[(oid.0 % PAGE) as usize].load(Ordering::Relaxed))
+        })
+    }
+
+    /// Notes how many bytes the object's newest record has.
+    pub fn learn(&self, oid: Oid, length: u64) {
+        if let Some(page) = self.page(oid.0 / PAGE) {
+            page.hint[(oid.0 % PAGE) as usize].store(hint(length), Ordering::Relaxed);
+        }
     }
 
     /// The right to set many.
@@ -292,6 +328,18 @@ mod tests {
         }
         assert_eq!(index.next(Oid(199_999)), Some((Oid(199_999), 200_003)));
         assert_eq!(index.next(Oid(200_000)), None);
+    }
+
+    #[test]
+    fn a_hint_is_enough_and_not_much_more() {
+        for length in (50..5000).chain((13..32).map(|power| (1 << power) + 1)) {
+            let enough = bytes_of(hint(length));
+            assert!(
+                length <= enough && enough <= length + length / 7 + 8,
+                "{length}: {enough}"
+            );
+        }
+        assert_eq!(bytes_of(hint(0)), 0);
     }
 
     #[test]

@@ -22,11 +22,12 @@ use vellum_storage::{Error, Oid, Result};
 use crate::format::{RecordHeader, START, TransactionHeader};
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 
-/// What one read brings at most: a record of usual size, with its header, in one call.
-const READ: usize = 8 * 1024;
+/// What one read brings if nobody knows how long the record is, and at most.
+const READ: usize = 4 * 1024;
+const READ_MAX: usize = 64 * 1024;
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_MAX]);
 }
 
 /// The file, for reading at positions.
@@ -39,7 +40,17 @@ pub(crate) struct Log {
 impl Log {
     /// The record of the object at `position`, with its own data where it has some. It must lie before `end`.
     pub fn record(&self, oid: Oid, position: u64, end: u64) -> Result<(Record, Option<Bytes>)> {
-        BUFFER.with_borrow_mut(|buffer| self.record_by(buffer, oid, position, end, true))
+        self.record_of(oid, position, end, 0)
+    }
+
+    /// The same, of a record that has about `hint` bytes; 0 if that is not known.
+    pub fn record_of(&self, oid: Oid, position: u64, end: u64, hint: u64) -> Result<(Record, Option<Bytes>)> {
+        let first = if hint == 0 {
+            READ
+        } else {
+            (hint as usize).clamp(RecordHeader::SIZE + 8, READ_MAX)
+        };
+        BUFFER.with_borrow_mut(|buffer| self.record_by(&mut buffer[..first], oid, position, end, true))
     }
 
     /// The same without its data.

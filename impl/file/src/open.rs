@@ -266,7 +266,10 @@ impl Walk<'_> {
                 return false;
             }
             let mut index = self.index.writer();
-            own.iter().for_each(|seen| index.set(seen.oid, seen.position));
+            for seen in own {
+                index.set(seen.oid, seen.position);
+                self.index.learn(seen.oid, seen.length);
+            }
             self.last = header.tid;
             self.position = position + header.length + 8;
         }

@@ -176,7 +176,12 @@ impl Inner {
 
     /// The object's newest record that lies before `end`, with its own data where it has some.
     fn newest(&self, oid: Oid, end: u64) -> Result<(Record, Option<Bytes>)> {
-        self.log.record(oid, self.newest_position(oid, end)?, end)
+        let (hint, position) = (self.index.length_hint(oid), self.newest_position(oid, end)?);
+        let found = self.log.record_of(oid, position, end, hint)?;
+        if hint == 0 {
+            self.index.learn(oid, found.0.header.length().unwrap_or(0));
+        }
+        Ok(found)
     }
 
     fn newest_position(&self, oid: Oid, end: u64) -> Result<u64> {

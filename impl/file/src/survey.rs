@@ -49,6 +49,7 @@ pub(crate) struct Seen {
     pub oid: Oid,
     pub position: u64,
     pub previous: u64,
+    /// Bytes of the whole record.
     pub length: u64,
     /// One more than the place among the special ones.
     special: u32,
