@@ -30,21 +30,11 @@ pub fn run(arguments: &[String]) -> Outcome {
         eprintln!("making {} with ZODB; this takes a minute or two", path.display());
         let new = folder.join("new.fs");
         let messages = messages.to_string();
-        venv::succeed(
-            Command::new(&python)
-                .arg(venv::script("mail.py"))
-                .arg(&new)
-                .args(["--messages", &messages]),
-        )?;
+        venv::succeed(Command::new(&python).arg(venv::script("mail.py")).arg(&new).args(["--messages", &messages]))?;
         let _ = std::fs::remove_file(folder.join("new.fs.index"));
         std::fs::rename(&new, &path)?;
     }
-    let bench = Bench {
-        python: &python,
-        path: &path,
-        folder: &folder,
-        rounds,
-    };
+    let bench = Bench { python: &python, path: &path, folder: &folder, rounds };
     bench.all()
 }
 
@@ -84,10 +74,7 @@ impl Bench<'_> {
         lines.push(self.commit(Durability::Full, 8)?);
         print(&lines);
         let memory = storage.index_memory();
-        println!(
-            "\nindex: {memory} bytes, {:.2} bytes an object",
-            memory as f64 / objects as f64
-        );
+        println!("\nindex: {memory} bytes, {:.2} bytes an object", memory as f64 / objects as f64);
         if let [_, _, one, two, ..] = &lines[..] {
             println!(
                 "loads on 2 threads: {:.2} times as fast as on one",
@@ -99,16 +86,11 @@ impl Bench<'_> {
 
     /// Oids of objects that are there, in an order that chance made; in a file too, for the peer.
     fn oids(&self, storage: &FileStorage) -> Result<Vec<Oid>, Box<dyn std::error::Error>> {
-        let all: Vec<Oid> = storage
-            .current_records(Oid::ROOT)
-            .map(|r| r.map(|r| r.oid))
-            .collect::<Result<_, _>>()?;
+        let all: Vec<Oid> = storage.current_records(Oid::ROOT).map(|r| r.map(|r| r.oid)).collect::<Result<_, _>>()?;
         let mut dice = 1_u64;
         let oids: Vec<Oid> = (0..LOADS)
             .map(|_| {
-                dice = dice
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 all[(dice >> 33) as usize % all.len()]
             })
             .collect();
@@ -125,10 +107,7 @@ impl Bench<'_> {
         let mut position = vellum_file::format::START;
         while position < storage.size() {
             let header = scanner.transaction(position, |_, record| {
-                at.insert(
-                    record.header.oid,
-                    (record.position, record.header.length().unwrap_or(0) as usize),
-                );
+                at.insert(record.header.oid, (record.position, record.header.length().unwrap_or(0) as usize));
                 Ok(())
             });
             position += header.map_err(|fault| fault.to_string())?.length + 8;
@@ -139,11 +118,7 @@ impl Bench<'_> {
     /// What the peer's script says about one measurement.
     fn peer(&self, what: &str, more: &[&str]) -> Result<Duration, Box<dyn std::error::Error>> {
         let mut command = Command::new(self.python);
-        command
-            .arg(venv::script("bench.py"))
-            .arg(self.path)
-            .args(["--what", what, "--k", "1", "--json"])
-            .args(more);
+        command.arg(venv::script("bench.py")).arg(self.path).args(["--what", what, "--k", "1", "--json"]).args(more);
         let output = command.output()?;
         if !output.status.success() {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -159,21 +134,14 @@ impl Bench<'_> {
         limit: Option<(&'static str, &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>)>,
         ours: &mut dyn FnMut() -> Result<Duration, Box<dyn std::error::Error>>,
     ) -> Result<Line, Box<dyn std::error::Error>> {
-        let mut line = Line {
-            what: what.to_owned(),
-            ours: Duration::MAX,
-            peer: None,
-            limit: None,
-        };
+        let mut line = Line { what: what.to_owned(), ours: Duration::MAX, peer: None, limit: None };
         let mut limit = limit;
         for _ in 0..self.rounds {
             line.ours = line.ours.min(ours()?);
             if let Some((doing, limit)) = &mut limit {
                 let started = Instant::now();
                 limit()?;
-                let took = started
-                    .elapsed()
-                    .min(line.limit.map_or(Duration::MAX, |(took, _)| took));
+                let took = started.elapsed().min(line.limit.map_or(Duration::MAX, |(took, _)| took));
                 line.limit = Some((took, doing));
             }
             if let Some((what, more)) = peer {
@@ -228,10 +196,7 @@ impl Bench<'_> {
         let file = File::open(self.path)?;
         let what = if threads == 1 { "load" } else { "load2" };
         self.best(
-            &format!(
-                "{LOADS} random loads, {threads} thread{}",
-                if threads == 1 { "" } else { "s" }
-            ),
+            &format!("{LOADS} random loads, {threads} thread{}", if threads == 1 { "" } else { "s" }),
             Some((what, &["--oids", &list])),
             Some(("pread the same places", &mut || {
                 share(positions, threads, |part| {
@@ -364,14 +329,9 @@ fn read_through(path: &Path) -> Outcome {
 
 fn print(lines: &[Line]) {
     let ms = |took: Duration| format!("{:.1} ms", took.as_secs_f64() * 1e3);
-    println!(
-        "{:<44} {:>10} {:>11} {:>7}   {:>10}  bare limit",
-        "", "vellum", "ZODB 6.4", "ratio", "limit"
-    );
+    println!("{:<44} {:>10} {:>11} {:>7}   {:>10}  bare limit", "", "vellum", "ZODB 6.4", "ratio", "limit");
     for line in lines {
-        let ratio = line
-            .peer
-            .map(|peer| format!("{:.1}", peer.as_secs_f64() / line.ours.as_secs_f64()));
+        let ratio = line.peer.map(|peer| format!("{:.1}", peer.as_secs_f64() / line.ours.as_secs_f64()));
         println!(
             "{:<44} {:>10} {:>11} {:>7}   {:>10}  {}",
             line.what,

@@ -45,8 +45,5 @@ fn number(arguments: &[String], flag: &str, default: u64) -> Result<u64, Box<dyn
         return Ok(default);
     };
     let value = arguments.get(at + 1).ok_or(format!("{flag} takes a number"))?;
-    value
-        .replace(['_', ','], "")
-        .parse()
-        .map_err(|_| format!("{flag} takes a number, not `{value}`").into())
+    value.replace(['_', ','], "").parse().map_err(|_| format!("{flag} takes a number, not `{value}`").into())
 }

@@ -44,9 +44,5 @@ pub fn python() -> Result<PathBuf, Box<dyn std::error::Error>> {
 /// Runs a command; anything but success is an error that names it.
 pub fn succeed(command: &mut Command) -> Outcome {
     let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?}: {status}").into())
-    }
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
 }

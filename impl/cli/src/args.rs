@@ -18,9 +18,7 @@ pub struct Moment {
 pub fn now() -> Result<Timestamp, String> {
     match std::env::var("VELLUM_NOW") {
         Err(_) => Ok(Timestamp::now()),
-        Ok(text) => text
-            .parse()
-            .map_err(|_| format!("VELLUM_NOW is `{text}`, which is no RFC 3339 time")),
+        Ok(text) => text.parse().map_err(|_| format!("VELLUM_NOW is `{text}`, which is no RFC 3339 time")),
     }
 }
 
@@ -33,15 +31,10 @@ pub fn oid(text: &str) -> Result<Oid, String> {
         && !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit())
     {
-        return digits
-            .parse()
-            .map(Oid)
-            .map_err(|_| "too large: an oid has 64 bits".to_owned());
+        return digits.parse().map(Oid).map_err(|_| "too large: an oid has 64 bits".to_owned());
     }
     let lower = text.to_ascii_lowercase();
-    lower
-        .parse()
-        .map_err(|_| "an oid is up to 16 hex digits (1f, 0x1f), or a decimal number with a d (31d)".to_owned())
+    lower.parse().map_err(|_| "an oid is up to 16 hex digits (1f, 0x1f), or a decimal number with a d (31d)".to_owned())
 }
 
 /// A moment: a tid, a date, a time, or so long ago.
@@ -134,10 +127,7 @@ fn instant(moment: Timestamp) -> Moment {
 fn span_from(start: DateTime, span: Span) -> Option<Moment> {
     let at = |moment: DateTime| TimeZone::UTC.to_timestamp(moment).ok().map(Tid::at);
     let (first, next) = (at(start)?, at(start.checked_add(span).ok()?)?);
-    Some(Moment {
-        first,
-        last: Tid(next.0.saturating_sub(1)),
-    })
+    Some(Moment { first, last: Tid(next.0.saturating_sub(1)) })
 }
 
 #[cfg(test)]
@@ -162,16 +152,7 @@ mod tests {
         ] {
             assert_eq!(oid(text), Ok(Oid(expected)), "{text}");
         }
-        for bad in [
-            "",
-            "g",
-            "-1",
-            "+1d",
-            "0x",
-            "18446744073709551616d",
-            "11111111111111111",
-            "1 d",
-        ] {
+        for bad in ["", "g", "-1", "+1d", "0x", "18446744073709551616d", "11111111111111111", "1 d"] {
             assert!(oid(bad).is_err(), "{bad}");
         }
     }
@@ -196,31 +177,16 @@ mod tests {
             ("2026-11-21", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z"),
             ("2026-11-21 10:05", "2026-11-21T10:05:00Z", "2026-11-21T10:06:00Z"),
             ("2026-11-21 10:05:07", "2026-11-21T10:05:07Z", "2026-11-21T10:05:08Z"),
-            (
-                "2026-11-21 10:05:07 UTC",
-                "2026-11-21T10:05:07Z",
-                "2026-11-21T10:05:08Z",
-            ),
+            ("2026-11-21 10:05:07 UTC", "2026-11-21T10:05:07Z", "2026-11-21T10:05:08Z"),
             ("2026-11-21T10:05:07Z", "2026-11-21T10:05:07Z", "2026-11-21T10:05:08Z"),
             ("2026-11-21t10:05:07z", "2026-11-21T10:05:07Z", "2026-11-21T10:05:08Z"),
-            (
-                "2026-11-21T10:05:07+01:00",
-                "2026-11-21T09:05:07Z",
-                "2026-11-21T09:05:08Z",
-            ),
-            (
-                "2026-12-31T23:59:59-00:00",
-                "2026-12-31T23:59:59Z",
-                "2027-01-01T00:00:00Z",
-            ),
+            ("2026-11-21T10:05:07+01:00", "2026-11-21T09:05:07Z", "2026-11-21T09:05:08Z"),
+            ("2026-12-31T23:59:59-00:00", "2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z"),
             ("20261121", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z"),
             ("yesterday", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z"),
             ("Today", "2026-11-22T00:00:00Z", "2026-11-23T00:00:00Z"),
         ] {
-            let expected = Moment {
-                first: tid(first),
-                last: Tid(tid(next).0 - 1),
-            };
+            let expected = Moment { first: tid(first), last: Tid(tid(next).0 - 1) };
             assert_eq!(read(text), Some(expected), "{text}");
         }
     }

@@ -113,11 +113,7 @@ impl Check {
         } else {
             self.summary(out, &checked, shown, now)?;
         }
-        Ok(if checked.problems == 0 {
-            Outcome::Fine
-        } else {
-            Outcome::Problems
-        })
+        Ok(if checked.problems == 0 { Outcome::Fine } else { Outcome::Problems })
     }
 
     fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {
@@ -156,23 +152,13 @@ impl Check {
             problems => counted(problems, "problem"),
         };
         writeln!(out, "{}: {found}", printable(&self.file.display().to_string()))?;
-        out.field(
-            "checked",
-            format!(
-                "{}, {}",
-                size(checked.bytes),
-                counted(checked.transactions, "transaction")
-            ),
-        )?;
+        out.field("checked", format!("{}, {}", size(checked.bytes), counted(checked.transactions, "transaction")))?;
         let nothing = match checked.nothing {
             0 => String::new(),
             nothing => format!(" ({} of them deleted or undone)", count(nothing)),
         };
         let records = counted(checked.records, "record");
-        out.field(
-            "",
-            format!("{records} of {}{nothing}", counted(checked.objects, "object")),
-        )?;
+        out.field("", format!("{records} of {}{nothing}", counted(checked.objects, "object")))?;
         let foreign = match checked.foreign_references {
             0 => String::new(),
             foreign => format!(", and {} into other databases, not followed", count(foreign)),

@@ -76,19 +76,9 @@ impl Dump {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let file = self.open()?;
         // On a terminal, what is written is progress enough.
-        let meter = if out.is_terminal() {
-            Meter::hidden()
-        } else {
-            Meter::new("dumping")
-        };
-        let mut dumping = Dumping {
-            what: &self,
-            file: &file,
-            side: file.scanner(),
-            now,
-            meter,
-            outcome: Outcome::Fine,
-        };
+        let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("dumping") };
+        let mut dumping =
+            Dumping { what: &self, file: &file, side: file.scanner(), now, meter, outcome: Outcome::Fine };
         dumping.walk(out)?;
         Ok(dumping.outcome)
     }
@@ -104,18 +94,12 @@ impl Dump {
         })?;
         let end = file.len().map_err(|e| io("asking for the length", e))?;
         let mut magic = [0; START as usize];
-        let there = file
-            .read_full_at(&mut magic, 0)
-            .map_err(|e| io("reading the first bytes", e))?;
+        let there = file.read_full_at(&mut magic, 0).map_err(|e| io("reading the first bytes", e))?;
         if there == 0 {
             return Err(OpenError::Empty { path: path.to_owned() }.into());
         }
         if magic != vellum_file::format::MAGIC && magic != vellum_file::format::MAGIC_PYTHON_2 {
-            return Err(OpenError::NotADatabase {
-                path: path.to_owned(),
-                magic: magic[..there].to_vec(),
-            }
-            .into());
+            return Err(OpenError::NotADatabase { path: path.to_owned(), magic: magic[..there].to_vec() }.into());
         }
         Ok(DataFile::new(path, file, end))
     }
@@ -280,26 +264,13 @@ impl Dumping<'_> {
         let mut rows = Vec::with_capacity(records.len());
         for record in records {
             let (shared, holder) = self.follow(out, record)?;
-            rows.push((
-                record,
-                self.class(holder.as_ref())?,
-                what(record, shared.as_ref(), holder.as_ref()),
-            ));
+            rows.push((record, self.class(holder.as_ref())?, what(record, shared.as_ref(), holder.as_ref())));
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let width = rows
-            .iter()
-            .map(|(_, class, _)| class.chars().count())
-            .max()
-            .unwrap_or(0)
-            .max(5);
-        writeln!(
-            out,
-            "    {:>12}  {:<16}  {:>12}  {:<width$}  data",
-            "position", "oid", "previous", "class"
-        )?;
+        let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0).max(5);
+        writeln!(out, "    {:>12}  {:<16}  {:>12}  {:<width$}  data", "position", "oid", "previous", "class")?;
         for (record, class, what) in rows {
             let previous = match record.header.previous {
                 0 => "-".to_owned(),
@@ -320,10 +291,7 @@ impl Dumping<'_> {
         let data = self.file.data_start(holder, START_MAX);
         let data = data.map_err(|fault| self.file.damage(&fault))?;
         let class = vellum_pickle::class_of(&data);
-        Ok(class.map_or_else(
-            |_| "(can not be read)".to_owned(),
-            |class| printable(&class.to_string()),
-        ))
+        Ok(class.map_or_else(|_| "(can not be read)".to_owned(), |class| printable(&class.to_string())))
     }
 }
 

@@ -75,12 +75,7 @@ pub fn show(out: &mut Out, file: &DataFile, newest: Record, at: Option<Moment>, 
         writeln!(out, "  {tid}  {}", people::time(tid, now))?;
         let who = [&meta.user, &meta.description].map(|text| printable_start(text));
         let who: Vec<_> = who.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
-        writeln!(
-            out,
-            "      {what}{}{}",
-            if who.is_empty() { "" } else { "; " },
-            who.join(": ")
-        )?;
+        writeln!(out, "      {what}{}{}", if who.is_empty() { "" } else { "; " }, who.join(": "))?;
         shown += 1;
     }
     if shown == 0 && !json {

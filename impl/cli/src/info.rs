@@ -201,12 +201,7 @@ fn versions(
         .into_iter()
         .map(|(version, objects)| {
             let (name, name_hex) = meta::version(&version);
-            VersionSummary {
-                name,
-                name_hex,
-                objects,
-                version,
-            }
+            VersionSummary { name, name_hex, objects, version }
         })
         .collect();
     Ok(())
@@ -272,11 +267,9 @@ impl Summary {
             }
             _ => out.field("last", "there is no transaction yet")?,
         }
-        for (name, bytes) in [
-            ("current data", self.current_bytes),
-            ("history", self.history_bytes),
-            ("overhead", self.overhead_bytes),
-        ] {
+        for (name, bytes) in
+            [("current data", self.current_bytes), ("history", self.history_bytes), ("overhead", self.overhead_bytes)]
+        {
             out.field(name, format!("{:>12}  {:>8}", size(bytes), percent(bytes, self.bytes)))?;
         }
         let memory = format!("{} of memory while the database is open", size(self.index_memory_bytes));
@@ -284,12 +277,7 @@ impl Summary {
         if !self.versions.is_empty() {
             writeln!(out, "\nversions")?;
             for version in &self.versions {
-                writeln!(
-                    out,
-                    "  {}  {}",
-                    version_name(&version.version),
-                    counted(version.objects, "object")
-                )?;
+                writeln!(out, "  {}  {}", version_name(&version.version), counted(version.objects, "object"))?;
             }
         }
         self.show_classes(out)
@@ -300,11 +288,7 @@ impl Summary {
         if self.classes.is_empty() {
             return Ok(());
         }
-        writeln!(
-            out,
-            "\n{:>12}  {:>8}  {:>12}  {:>12}  class",
-            "bytes", "part", "objects", "average"
-        )?;
+        writeln!(out, "\n{:>12}  {:>8}  {:>12}  {:>12}  class", "bytes", "part", "objects", "average")?;
         for class in &self.classes {
             writeln!(
                 out,
@@ -321,11 +305,7 @@ impl Summary {
             writeln!(
                 out,
                 "  and {} more; `--classes 0` shows all",
-                if more == 1 {
-                    "one class".to_owned()
-                } else {
-                    format!("{} classes", count(more as u64))
-                }
+                if more == 1 { "one class".to_owned() } else { format!("{} classes", count(more as u64)) }
             )?;
         }
         Ok(())

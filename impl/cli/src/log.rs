@@ -94,11 +94,7 @@ impl Log {
             Some(oid) => of_object(&storage, &data_file, oid, range)?,
             None => Box::new(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?))),
         };
-        let number = if self.all || self.number == 0 {
-            usize::MAX
-        } else {
-            self.number
-        };
+        let number = if self.all || self.number == 0 { usize::MAX } else { self.number };
         let mut shown = 0;
         for transaction in transactions.by_ref().take(number) {
             let transaction = transaction?;
@@ -116,10 +112,7 @@ impl Log {
             if shown == 0 {
                 writeln!(out, "no transactions")?;
             } else if shown == number && transactions.next().is_some() {
-                writeln!(
-                    out,
-                    "\nOlder ones are not shown: `-n 100` shows more, `--all` shows all."
-                )?;
+                writeln!(out, "\nOlder ones are not shown: `-n 100` shows more, `--all` shows all.")?;
             }
         }
         Ok(Outcome::Fine)
@@ -140,19 +133,9 @@ impl Log {
         let rows: Vec<_> = revisions
             .iter()
             .take(at_most)
-            .map(|revision| {
-                (
-                    revision.oid,
-                    class(revision).unwrap_or_else(|| "-".to_owned()),
-                    what(revision),
-                )
-            })
+            .map(|revision| (revision.oid, class(revision).unwrap_or_else(|| "-".to_owned()), what(revision)))
             .collect();
-        let width = rows
-            .iter()
-            .map(|(_, class, _)| class.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0);
         for (oid, class, what) in rows {
             writeln!(out, "    {oid}  {class:<width$}  {what}")?;
         }
@@ -204,10 +187,7 @@ fn own_bytes(revision: &Revision) -> u64 {
 
 fn class(revision: &Revision) -> Option<String> {
     let class = vellum_pickle::class_of(revision.data.as_ref()?);
-    Some(class.map_or_else(
-        |_| "(can not be read)".to_owned(),
-        |class| printable(&class.to_string()),
-    ))
+    Some(class.map_or_else(|_| "(can not be read)".to_owned(), |class| printable(&class.to_string())))
 }
 
 fn what(revision: &Revision) -> String {
@@ -225,10 +205,7 @@ fn what(revision: &Revision) -> String {
 fn line(transaction: &TransactionRecord) -> Line {
     let touched = |revision: &Revision| {
         let (version, version_hex) = meta::version(&revision.version);
-        let class = revision
-            .data
-            .as_ref()
-            .and_then(|data| vellum_pickle::class_of(data).ok());
+        let class = revision.data.as_ref().and_then(|data| vellum_pickle::class_of(data).ok());
         Touched {
             oid: revision.oid.to_string(),
             class: class.map(|class| class.to_string()),

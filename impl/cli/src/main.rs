@@ -51,12 +51,7 @@ use crate::output::{Failure, Outcome, Run};
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
 /// holds a new revision of each object that was changed. No command here changes a database; `recover` writes a new one.
 #[derive(Parser)]
-#[command(
-    name = "vellum",
-    version,
-    arg_required_else_help = true,
-    disable_help_subcommand = true
-)]
+#[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
 struct Cli {
     #[command(subcommand)]

@@ -67,14 +67,7 @@ impl Metadata {
             None if self.extension.is_empty() => (Json::Object(Map::new()), None),
             None => (Json::Null, Some(hex(&self.extension))),
         };
-        JsonMetadata {
-            user,
-            user_hex,
-            description,
-            description_hex,
-            extension,
-            extension_hex,
-        }
+        JsonMetadata { user, user_hex, description, description_hex, extension, extension_hex }
     }
 
     /// For people: what is there.
@@ -99,10 +92,7 @@ impl Metadata {
         if self.plain_extension().is_some() {
             // A record is two pickles, and shows the second: this one, after a None.
             let record = [b"N.", &self.extension[..]].concat();
-            let options = RenderOptions {
-                bytes_max: 4096,
-                ..RenderOptions::default()
-            };
+            let options = RenderOptions { bytes_max: 4096, ..RenderOptions::default() };
             if let Ok(text) = render(&record, &options) {
                 return text;
             }

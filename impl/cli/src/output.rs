@@ -128,13 +128,8 @@ pub fn say(message: &str) {
 /// Runs a command and makes an exit code of what it comes to.
 pub fn run(command: impl FnOnce(&mut Out, Timestamp) -> Run) -> ExitCode {
     let stdout = io::stdout();
-    let mut out = Out {
-        is_terminal: stdout.is_terminal(),
-        to: BufWriter::with_capacity(64 << 10, stdout.lock()),
-    };
-    let outcome = args::now()
-        .map_err(Failure::Message)
-        .and_then(|now| command(&mut out, now));
+    let mut out = Out { is_terminal: stdout.is_terminal(), to: BufWriter::with_capacity(64 << 10, stdout.lock()) };
+    let outcome = args::now().map_err(Failure::Message).and_then(|now| command(&mut out, now));
     // What was found before a failure is worth seeing, and comes before the message.
     let flushed = out.flush().map_err(Failure::from);
     match outcome.and_then(|outcome| flushed.map(|()| outcome)) {

@@ -89,11 +89,7 @@ fn age(moment: Timestamp, now: Timestamp) -> String {
         return "now".to_owned();
     };
     let span = counted((distance / unit).unsigned_abs(), name);
-    if seconds > 0 {
-        format!("{span} ago")
-    } else {
-        format!("in {span}")
-    }
+    if seconds > 0 { format!("{span} ago") } else { format!("in {span}") }
 }
 
 /// A transaction's time for programs.
@@ -161,11 +157,7 @@ pub fn printable_start(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.trim().lines();
     let first = printable(lines.next().unwrap_or_default());
-    if lines.next().is_some() {
-        format!("{first} ...")
-    } else {
-        first
-    }
+    if lines.next().is_some() { format!("{first} ...") } else { first }
 }
 
 #[cfg(test)]
@@ -175,16 +167,7 @@ mod tests {
     #[test]
     fn sizes_have_few_digits() {
         let shown = [0, 1, 1023, 1024, 1_048_530, 1_048_576, 720_027_742, u64::MAX].map(size);
-        let expected = [
-            "0 bytes",
-            "1 byte",
-            "1,023 bytes",
-            "1.0 KiB",
-            "1.0 MiB",
-            "1.0 MiB",
-            "686.7 MiB",
-            "16.0 EiB",
-        ];
+        let expected = ["0 bytes", "1 byte", "1,023 bytes", "1.0 KiB", "1.0 MiB", "1.0 MiB", "686.7 MiB", "16.0 EiB"];
         assert_eq!(shown, expected);
         assert_eq!(exact_size(720_027_742), "686.7 MiB (720,027,742 bytes)");
         assert_eq!(exact_size(7), "7 bytes");
@@ -195,10 +178,7 @@ mod tests {
     fn a_part_is_never_rounded_to_nothing_or_to_all() {
         assert_eq!(percent(1, 1_000_000), "< 0.1 %");
         assert_eq!(percent(999_999, 1_000_000), "> 99.9 %");
-        assert_eq!(
-            [percent(0, 9), percent(9, 9), percent(1, 3), percent(0, 0)],
-            ["0.0 %", "100.0 %", "33.3 %", "0 %"]
-        );
+        assert_eq!([percent(0, 9), percent(9, 9), percent(1, 3), percent(0, 0)], ["0.0 %", "100.0 %", "33.3 %", "0 %"]);
     }
 
     #[test]
@@ -224,10 +204,7 @@ mod tests {
 
     #[test]
     fn foreign_text_does_nothing_to_a_terminal() {
-        assert_eq!(
-            printable("é ☃ \u{1b}[2J\r\u{202e}\u{9b}"),
-            "é ☃ \\x1b[2J\\r\\u202e\\x9b"
-        );
+        assert_eq!(printable("é ☃ \u{1b}[2J\r\u{202e}\u{9b}"), "é ☃ \\x1b[2J\\r\\u202e\\x9b");
         assert_eq!(printable_lines(b" a\nb\x07\n"), "a\nb\\x07");
         assert_eq!(printable_start(b"/folder\nadded"), "/folder ...");
         assert_eq!(printable_start(b"\xff"), "\u{fffd}");

@@ -29,11 +29,7 @@ pub struct DataFile {
 impl DataFile {
     /// The file at `path`, up to `end`.
     pub fn new(path: &Path, file: Arc<dyn DiskFile>, end: u64) -> DataFile {
-        DataFile {
-            path: path.to_owned(),
-            file,
-            end,
-        }
+        DataFile { path: path.to_owned(), file, end }
     }
 
     /// The file of a storage, up to the end of the last finished transaction.
@@ -66,12 +62,8 @@ impl DataFile {
 
     /// Fills `buffer` from `position` on.
     fn read(&self, buffer: &mut [u8], position: u64) -> Result<(), Fault> {
-        let unreadable = |e: io::Error| Fault {
-            position,
-            tid: None,
-            oid: None,
-            kind: FaultKind::Unreadable(e.to_string()),
-        };
+        let unreadable =
+            |e: io::Error| Fault { position, tid: None, oid: None, kind: FaultKind::Unreadable(e.to_string()) };
         let filled = self.file.read_full_at(buffer, position).map_err(unreadable)?;
         if filled < buffer.len() {
             let short = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was");
@@ -87,11 +79,7 @@ impl DataFile {
         self.read(&mut bytes, position + TransactionHeader::SIZE as u64)?;
         let extension = bytes.split_off(usize::from(header.user_length) + usize::from(header.description_length));
         let description = bytes.split_off(usize::from(header.user_length));
-        Ok(Metadata {
-            user: bytes.into(),
-            description: description.into(),
-            extension: extension.into(),
-        })
+        Ok(Metadata { user: bytes.into(), description: description.into(), extension: extension.into() })
     }
 
     /// The record that the backpointer of `record` names: one hop. None if there is no backpointer.
@@ -100,17 +88,14 @@ impl DataFile {
         if record.header.data_length > 0 || named == 0 {
             return Ok(None);
         }
-        self.linked(scanner, record, named, FaultKind::BackpointerAstray { named })
-            .map(Some)
+        self.linked(scanner, record, named, FaultKind::BackpointerAstray { named }).map(Some)
     }
 
     /// The object's record before this one; none if there is none.
     pub fn before(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
         match record.before() {
             0 => Ok(None),
-            named => self
-                .linked(scanner, record, named, FaultKind::WrongPrevious { named, found: 0 })
-                .map(Some),
+            named => self.linked(scanner, record, named, FaultKind::WrongPrevious { named, found: 0 }).map(Some),
         }
     }
 
@@ -119,19 +104,13 @@ impl DataFile {
         match record.in_version.as_ref().map(|version| version.trunk) {
             None => Ok(Some(record.clone())),
             Some(0) => Ok(None),
-            Some(named) => self
-                .linked(scanner, record, named, FaultKind::TrunkAstray { named })
-                .map(Some),
+            Some(named) => self.linked(scanner, record, named, FaultKind::TrunkAstray { named }).map(Some),
         }
     }
 
     fn linked(&self, scanner: &mut Scanner<'_>, from: &Record, to: u64, astray: FaultKind) -> Result<Record, Fault> {
-        let fault = || Fault {
-            position: from.position,
-            tid: Some(from.header.tid),
-            oid: Some(from.header.oid),
-            kind: astray,
-        };
+        let fault =
+            || Fault { position: from.position, tid: Some(from.header.tid), oid: Some(from.header.oid), kind: astray };
         if to < START + TransactionHeader::SIZE as u64 || to >= from.position {
             return Err(fault());
         }

@@ -24,16 +24,8 @@ struct Inner {
 impl Meter {
     /// For something that begins now.
     pub fn new(what: &'static str) -> Meter {
-        let inner = || {
-            Arc::new(Inner {
-                what,
-                start: Instant::now(),
-                bar: Mutex::new(None),
-            })
-        };
-        Meter {
-            inner: io::stderr().is_terminal().then(inner),
-        }
+        let inner = || Arc::new(Inner { what, start: Instant::now(), bar: Mutex::new(None) });
+        Meter { inner: io::stderr().is_terminal().then(inner) }
     }
 
     /// For something that nobody needs to be told about.

@@ -105,10 +105,7 @@ impl Recover {
             before: lost.before.map(|tid| tid.to_string()),
             transactions: lost.transactions.iter().map(Tid::to_string).collect(),
         };
-        let revision = |&(oid, tid): &(Oid, Tid)| Revision {
-            oid: oid.to_string(),
-            tid: tid.to_string(),
-        };
+        let revision = |&(oid, tid): &(Oid, Tid)| Revision { oid: oid.to_string(), tid: tid.to_string() };
         Report {
             file: self.file.display().to_string(),
             out: self.out.display().to_string(),
@@ -131,23 +128,14 @@ impl Recover {
         writeln!(out, "{} -> {to}", printable(&self.file.display().to_string()))?;
         let transactions = counted(salvage.transactions, "transaction");
         let records = counted(salvage.records, "record");
-        out.field(
-            "saved",
-            format!("{transactions}, {records}, {}", exact_size(salvage.bytes)),
-        )?;
+        out.field("saved", format!("{transactions}, {records}, {}", exact_size(salvage.bytes)))?;
         if salvage.unfinished > 0 {
             let bytes = counted(salvage.unfinished, "byte");
-            out.field(
-                "left out",
-                format!("{bytes} at the end, a commit that never finished: no loss"),
-            )?;
+            out.field("left out", format!("{bytes} at the end, a commit that never finished: no loss"))?;
         }
         if salvage.undone > 0 {
             let undone = counted(salvage.undone, "transaction");
-            out.field(
-                "left out",
-                format!("{undone} marked as undone, which nobody sees: no loss"),
-            )?;
+            out.field("left out", format!("{undone} marked as undone, which nobody sees: no loss"))?;
         }
         if nothing_lost {
             out.field("lost", "nothing")?;
@@ -158,10 +146,7 @@ impl Recover {
             return Ok(());
         }
         let parts = counted(salvage.lost.len() as u64, "part");
-        out.field(
-            "lost",
-            format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))),
-        )?;
+        out.field("lost", format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))))?;
         for lost in &salvage.lost {
             show_part(out, lost, now)?;
         }
@@ -169,21 +154,14 @@ impl Recover {
             writeln!(out)?;
             let lost = counted(salvage.records_lost.len() as u64, "record");
             writeln!(out, "{lost} left out whose data lay in a lost part:")?;
-            let records = salvage
-                .records_lost
-                .iter()
-                .map(|(oid, tid)| format!("{oid} of transaction {tid}"));
+            let records = salvage.records_lost.iter().map(|(oid, tid)| format!("{oid} of transaction {tid}"));
             self.list(out, records, salvage.records_lost.len())?;
         }
         if !salvage.objects_gone.is_empty() {
             writeln!(out)?;
             let gone = counted(salvage.objects_gone.len() as u64, "object");
             writeln!(out, "Nothing is left of {gone}:")?;
-            self.list(
-                out,
-                salvage.objects_gone.iter().map(Oid::to_string),
-                salvage.objects_gone.len(),
-            )?;
+            self.list(out, salvage.objects_gone.iter().map(Oid::to_string), salvage.objects_gone.len())?;
         }
         let older: Vec<_> = salvage.objects.difference(&salvage.objects_gone).collect();
         if !older.is_empty() {
@@ -224,20 +202,9 @@ fn show_part(out: &mut Out, lost: &Lost, now: Timestamp) -> Run<()> {
     writeln!(out, "\nposition {}: {}", lost.position, counted(lost.bytes, "byte"))?;
     out.field("why", printable(&lost.why.kind.to_string()))?;
     let when = |tid: Tid| format!("{tid}  {}", people::time(tid, now));
-    out.field(
-        "after",
-        lost.after.map_or_else(|| "the start of the file".to_owned(), when),
-    )?;
-    out.field(
-        "before",
-        lost.before.map_or_else(|| "the end of the file".to_owned(), when),
-    )?;
-    let mut lines: Vec<_> = lost
-        .transactions
-        .iter()
-        .take(TRANSACTIONS_MAX)
-        .map(|&tid| when(tid))
-        .collect();
+    out.field("after", lost.after.map_or_else(|| "the start of the file".to_owned(), when))?;
+    out.field("before", lost.before.map_or_else(|| "the end of the file".to_owned(), when))?;
+    let mut lines: Vec<_> = lost.transactions.iter().take(TRANSACTIONS_MAX).map(|&tid| when(tid)).collect();
     let more = lost.transactions.len().saturating_sub(TRANSACTIONS_MAX);
     if more > 0 {
         lines.push(format!("and {} more", count(more as u64)));

@@ -110,10 +110,7 @@ impl Show {
         let storage = output::open(&self.file)?;
         let file = DataFile::of(&storage);
         let newest = storage.newest_record(self.oid)?;
-        let newest = newest.ok_or(Error::KeyError {
-            oid: self.oid,
-            tid: None,
-        })?;
+        let newest = newest.ok_or(Error::KeyError { oid: self.oid, tid: None })?;
         if self.history {
             return history::show(out, &file, newest, self.at, self.json, now);
         }
@@ -123,13 +120,8 @@ impl Show {
             return Ok(Outcome::Fine);
         }
         let mut scanner = file.scanner();
-        let meta = file
-            .metadata_of(&mut scanner, &found.record)
-            .map_err(|fault| file.damage(&fault))?;
-        let mut options = RenderOptions {
-            width: 96,
-            ..RenderOptions::default()
-        };
+        let meta = file.metadata_of(&mut scanner, &found.record).map_err(|fault| file.damage(&fault))?;
+        let mut options = RenderOptions { width: 96, ..RenderOptions::default() };
         if self.full {
             options.bytes_max = usize::MAX >> 1;
             options.depth_max = usize::MAX >> 1;
@@ -174,10 +166,7 @@ impl Show {
         }
         if let Some(other) = &found.other {
             let other = version_name(other);
-            out.field(
-                "note",
-                format!("newer in version {other}, since {}; `--version` shows it", found.tid),
-            )?;
+            out.field("note", format!("newer in version {other}, since {}; `--version` shows it", found.tid))?;
         }
         out.field("size", exact_size(found.data.len() as u64))?;
         if let Some(tid) = shares {
@@ -191,10 +180,7 @@ impl Show {
                     writeln!(out, "  {line}")?;
                 }
             }
-            Err(e) => writeln!(
-                out,
-                "\nThe state can not be read: {e}\n`--raw` writes the record's bytes."
-            )?,
+            Err(e) => writeln!(out, "\nThe state can not be read: {e}\n`--raw` writes the record's bytes.")?,
         }
         Ok(outcome)
     }
@@ -219,16 +205,10 @@ impl Show {
             };
             let is_it = |r: &Record| r.header.tid == loaded.tid && r.in_version.is_none();
             let record = file.chain(Some(newest)).find(|r| r.as_ref().map_or(true, is_it));
-            let record = record.ok_or(Error::KeyError {
-                oid,
-                tid: Some(loaded.tid),
-            })?;
+            let record = record.ok_or(Error::KeyError { oid, tid: Some(loaded.tid) })?;
             (loaded.data, loaded.tid, record.map_err(damage)?, None)
         } else {
-            let version = self
-                .version
-                .as_ref()
-                .map_or(Version::TRUNK, |name| Version::named(name.clone()));
+            let version = self.version.as_ref().map_or(Version::TRUNK, |name| Version::named(name.clone()));
             let loaded = match storage.load(oid, &version) {
                 Ok(loaded) => loaded,
                 Err(Error::KeyError { .. }) => return Err(self.nothing(file, newest, None, now)),
@@ -243,13 +223,7 @@ impl Show {
             }
         };
         let holder = file.holder(&mut scanner, &record).map_err(damage)?;
-        Ok(Found {
-            data,
-            tid,
-            holder: holder.unwrap_or_else(|| record.clone()),
-            record,
-            other,
-        })
+        Ok(Found { data, tid, holder: holder.unwrap_or_else(|| record.clone()), record, other })
     }
 
     /// Says why there is nothing to show of an object that is known.
@@ -259,9 +233,7 @@ impl Show {
             && let Some(version) = &newest.in_version
         {
             let name = version_name(&version.version);
-            return Failure::Message(format!(
-                "object {oid} is there in the version {name} only: `--version` shows it"
-            ));
+            return Failure::Message(format!("object {oid} is there in the version {name} only: `--version` shows it"));
         }
         let then = file.chain(Some(newest)).find(|record| match record {
             Ok(record) => record.in_version.is_none() && at.is_none_or(|at| record.header.tid <= at),
@@ -312,20 +284,11 @@ impl Show {
 
 fn named(reference: &Reference<'_>) -> Named {
     let name = |oid: u64| Some(Oid(oid).to_string());
-    let none = Named {
-        kind: "bad",
-        oid: None,
-        class: None,
-        database: None,
-        error: None,
-    };
+    let none = Named { kind: "bad", oid: None, class: None, database: None, error: None };
     match reference {
-        Reference::Strong { oid, class } => Named {
-            kind: "strong",
-            oid: name(*oid),
-            class: class.map(|class| class.to_string()),
-            ..none
-        },
+        Reference::Strong { oid, class } => {
+            Named { kind: "strong", oid: name(*oid), class: class.map(|class| class.to_string()), ..none }
+        }
         Reference::Weak { oid, database } => Named {
             kind: "weak",
             oid: name(*oid),
@@ -339,9 +302,6 @@ fn named(reference: &Reference<'_>) -> Named {
             database: Some(database.to_string()),
             ..none
         },
-        Reference::Bad { why, .. } => Named {
-            error: Some(why),
-            ..none
-        },
+        Reference::Bad { why, .. } => Named { error: Some(why), ..none },
     }
 }

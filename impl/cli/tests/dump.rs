@@ -11,16 +11,10 @@ fn a_dump_says_what_zodb_says() {
     for name in ["mail", "undo", "unpacked", "packed", "versions"] {
         let run = sandbox.golden(name).run(&["dump", "--json", &format!("{name}.fs")]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{name}");
-        let dumped: Vec<Value> = run
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let dumped: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let facts = std::fs::read_to_string(golden(&format!("{name}.json"))).unwrap();
         let mut facts: Value = serde_json::from_str(&facts).unwrap();
-        let Value::Array(mut expected) = facts["transactions"].take() else {
-            panic!("{name}: no transactions")
-        };
+        let Value::Array(mut expected) = facts["transactions"].take() else { panic!("{name}: no transactions") };
         assert_eq!(dumped.len(), expected.len(), "{name}");
         for (mut dumped, expected) in dumped.into_iter().zip(&mut expected) {
             expected.as_object_mut().unwrap().remove("extension");
@@ -59,9 +53,7 @@ fn only_fields_of(found: &mut Value, expected: &Value) {
 
 #[test]
 fn the_fields_are_in_the_order_of_the_documentation() {
-    let run = Sandbox::new()
-        .golden("versions")
-        .run(&["dump", "--json", "versions.fs"]);
+    let run = Sandbox::new().golden("versions").run(&["dump", "--json", "versions.fs"]);
     let line = run.stdout.lines().nth(1).unwrap();
     let expected = "{\"tid\":\"0349b00020000000\",\"status\":\" \",\"user\":\"tester\",\
                     \"description\":\"change one in draft\",\"extension_bytes\":\"\",\"position\":";

@@ -51,11 +51,7 @@ fn without_memory(session: String) -> String {
 #[test]
 fn info() {
     let sandbox = Sandbox::new();
-    sandbox
-        .golden("mail")
-        .golden("packed")
-        .golden("versions")
-        .golden("undo");
+    sandbox.golden("mail").golden("packed").golden("versions").golden("undo");
     let session = |commands: &[&[&str]]| without_memory(sandbox.session(commands));
     let commands: &[&[&str]] = &[&["info", "mail.fs"], &["info", "--classes", "2", "mail.fs"]];
     assert_session!("cli-info-mail", session(commands));
@@ -68,36 +64,13 @@ fn info() {
 #[test]
 fn log() {
     let sandbox = Sandbox::new();
-    sandbox
-        .golden("mail")
-        .golden("undo")
-        .golden("versions")
-        .golden("packed");
+    sandbox.golden("mail").golden("undo").golden("versions").golden("packed");
     let commands: &[&[&str]] = &[
         &["log", "mail.fs", "-n", "2"],
         &["log", "mail.fs", "--until", "040d2ed75f56a699", "--objects", "3"],
-        &[
-            "log",
-            "mail.fs",
-            "--object",
-            "2",
-            "--since",
-            "040d2ed75f552a00",
-            "--until",
-            "040d2ed75f552a00",
-        ],
+        &["log", "mail.fs", "--object", "2", "--since", "040d2ed75f552a00", "--until", "040d2ed75f552a00"],
         &["log", "mail.fs", "--since", "1 day ago"],
-        &[
-            "log",
-            "mail.fs",
-            "-n",
-            "1",
-            "--objects",
-            "1",
-            "--json",
-            "--until",
-            "040d2ed75f56a699",
-        ],
+        &["log", "mail.fs", "-n", "1", "--objects", "1", "--json", "--until", "040d2ed75f56a699"],
     ];
     assert_session!("cli-log-mail", sandbox.session(commands));
     assert_session!(
@@ -153,11 +126,7 @@ fn dump() {
 #[test]
 fn check() {
     let sandbox = Sandbox::new();
-    sandbox
-        .golden("mail")
-        .golden("undo")
-        .golden("packed")
-        .golden("versions");
+    sandbox.golden("mail").golden("undo").golden("packed").golden("versions");
     let commands: &[&[&str]] = &[
         &["check", "mail.fs"],
         &["check", "undo.fs"],
@@ -188,23 +157,11 @@ fn a_transaction_in_the_middle_is_damaged() {
         &["recover", "--json", "damaged.fs", "again.fs"],
     ];
     assert_session!("cli-damaged-middle", sandbox.session(commands));
-    assert_eq!(
-        std::fs::read(sandbox.path("damaged.fs")).unwrap(),
-        bytes,
-        "the damaged file was changed"
-    );
+    assert_eq!(std::fs::read(sandbox.path("damaged.fs")).unwrap(), bytes, "the damaged file was changed");
     let dump = sandbox.run(&["dump", "damaged.fs"]);
     assert_eq!(dump.code, 1);
-    assert!(
-        dump.stdout.contains("at 203") && !dump.stdout.contains("subject fourth"),
-        "{}",
-        dump.stdout
-    );
-    assert!(
-        dump.stderr.contains("position 85982") && dump.stderr.contains("vellum recover"),
-        "{}",
-        dump.stderr
-    );
+    assert!(dump.stdout.contains("at 203") && !dump.stdout.contains("subject fourth"), "{}", dump.stdout);
+    assert!(dump.stderr.contains("position 85982") && dump.stderr.contains("vellum recover"), "{}", dump.stderr);
 }
 
 /// A byte of a record is flipped: every length is right, but the pickle is not.

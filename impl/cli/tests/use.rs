@@ -15,10 +15,7 @@ use vellum_storage::{Oid, Storage, Tid, TransactionMeta};
 fn wrong_use_ends_with_2() {
     let sandbox = Sandbox::new();
     sandbox.golden("mail").golden("undo");
-    sandbox
-        .file("text", b"just some text\n")
-        .file("empty", b"")
-        .file("old.fs", b"FS20....");
+    sandbox.file("text", b"just some text\n").file("empty", b"").file("old.fs", b"FS20....");
     std::fs::create_dir(sandbox.path("folder")).unwrap();
     for (arguments, said) in [
         (&["frob"][..], "unrecognized subcommand"),
@@ -29,10 +26,7 @@ fn wrong_use_ends_with_2() {
         (&["log", "mail.fs", "-n", "-1"], ""),
         (&["log", "mail.fs", "--object", "ffff"], "no object 000000000000ffff"),
         (&["show", "mail.fs", "0", "--raw", "--json"], "cannot be used with"),
-        (
-            &["show", "mail.fs", "0", "--at", "now", "--version", "a"],
-            "cannot be used with",
-        ),
+        (&["show", "mail.fs", "0", "--at", "now", "--version", "a"], "cannot be used with"),
         (&["show", "mail.fs", "0", "--at", "1999-12-31"], "was not there yet"),
         (&["show", "undo.fs", "19"], "is nothing: transaction 040d2ed760501c11"),
         (&["recover", "mail.fs"], "required"),
@@ -45,10 +39,7 @@ fn wrong_use_ends_with_2() {
         assert!(run.stderr.contains(said), "{arguments:?}: {}", run.stderr);
         assert_eq!(run.stdout, "", "{arguments:?}");
     }
-    assert_eq!(
-        std::fs::read(sandbox.path("undo.fs")).unwrap(),
-        std::fs::read(golden("undo.fs")).unwrap()
-    );
+    assert_eq!(std::fs::read(sandbox.path("undo.fs")).unwrap(), std::fs::read(golden("undo.fs")).unwrap());
     for (name, said) in [
         ("missing.fs", "no such file"),
         ("folder", "a directory"),
@@ -66,11 +57,7 @@ fn wrong_use_ends_with_2() {
         ] {
             let run = sandbox.run(command);
             assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{command:?}");
-            assert!(
-                run.stderr.starts_with("vellum: ") && run.stderr.contains(said),
-                "{command:?}: {}",
-                run.stderr
-            );
+            assert!(run.stderr.starts_with("vellum: ") && run.stderr.contains(said), "{command:?}: {}", run.stderr);
             assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
         }
     }
@@ -79,11 +66,7 @@ fn wrong_use_ends_with_2() {
 
 #[test]
 fn a_wrong_clock_is_said_to_be_wrong() {
-    let output = Sandbox::new()
-        .command(&["help"])
-        .env("VELLUM_NOW", "noon")
-        .output()
-        .unwrap();
+    let output = Sandbox::new().command(&["help"]).env("VELLUM_NOW", "noon").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("VELLUM_NOW"));
 }
@@ -104,20 +87,11 @@ fn a_reader_that_goes_away_is_no_error() {
         &["check", "cut.fs"],
         &["help"],
     ] {
-        let mut child = sandbox
-            .command(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = sandbox.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(
-            (child.wait().unwrap().code(), said.as_str()),
-            (Some(0), ""),
-            "{arguments:?}"
-        );
+        assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{arguments:?}");
     }
 }
 
@@ -176,14 +150,8 @@ fn raw_is_the_record() {
     let then = storage.load_before(Oid::ROOT, tid.next()).unwrap().unwrap();
     assert_eq!(then.tid, tid);
     for (arguments, expected) in [
-        (
-            &["show", "mail.fs", "1", "--raw"][..],
-            storage.load(Oid(1), &Default::default()).unwrap().data,
-        ),
-        (
-            &["show", "mail.fs", "0", "--raw", "--at", "040d2ed75f552a00"],
-            then.data,
-        ),
+        (&["show", "mail.fs", "1", "--raw"][..], storage.load(Oid(1), &Default::default()).unwrap().data),
+        (&["show", "mail.fs", "0", "--raw", "--at", "040d2ed75f552a00"], then.data),
     ] {
         let output = sandbox.command(arguments).output().unwrap();
         assert_eq!(output.stdout, expected, "{arguments:?}");
@@ -218,28 +186,17 @@ fn info_adds_up() {
     let sandbox = Sandbox::new();
     for name in ["mail", "undo", "unpacked", "packed", "versions"] {
         let file = format!("{name}.fs");
-        let info = sandbox
-            .golden(name)
-            .run(&["info", "--json", "--classes", "0", &file])
-            .stdout;
+        let info = sandbox.golden(name).run(&["info", "--json", "--classes", "0", &file]).stdout;
         let info: Value = serde_json::from_str(&info).unwrap();
         let number = |field: &str| info[field].as_u64().unwrap();
         let sum = number("current_bytes") + number("history_bytes") + number("overhead_bytes");
         assert_eq!(sum, number("bytes"), "{name}");
         let storage = FileStorage::open_read_only(sandbox.path(&file)).unwrap();
-        let current: u64 = storage
-            .current_records(Oid::ROOT)
-            .map(|r| r.unwrap().data.len() as u64)
-            .sum();
+        let current: u64 = storage.current_records(Oid::ROOT).map(|r| r.unwrap().data.len() as u64).sum();
         // In versions.fs, object 3 is 49 bytes in its version besides.
         let in_versions = if name == "versions" { 49 } else { 0 };
         assert_eq!(number("current_bytes"), current + in_versions, "{name}");
-        let classes: u64 = info["classes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|c| c["objects"].as_u64().unwrap())
-            .sum();
+        let classes: u64 = info["classes"].as_array().unwrap().iter().map(|c| c["objects"].as_u64().unwrap()).sum();
         assert_eq!(classes, number("objects") - number("nothing"), "{name}");
     }
 }

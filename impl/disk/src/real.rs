@@ -77,12 +77,7 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         // Not truncated: until the lock is ours, what is in the file is somebody else's.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held(path, &owner(&file))),
@@ -160,11 +155,7 @@ fn owner(file: &File) -> String {
 
 /// The error for a lock that somebody else has; `owner` is a process id, or empty.
 pub(crate) fn held(path: &Path, owner: &str) -> io::Error {
-    let owner = if owner.is_empty() {
-        "that has not said which"
-    } else {
-        owner
-    };
+    let owner = if owner.is_empty() { "that has not said which" } else { owner };
     let message = format!(
         "{} is locked by process {owner}: another program has this database open, and nothing was changed. Close that \
          program and try again; the lock goes when it ends, so there is no need to remove the file",

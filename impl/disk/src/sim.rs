@@ -81,9 +81,7 @@ impl SimDisk {
     }
 
     fn with(world: World) -> Self {
-        SimDisk {
-            world: Arc::new(Mutex::new(world)),
-        }
+        SimDisk { world: Arc::new(Mutex::new(world)) }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -183,11 +181,7 @@ impl SimDisk {
 
     /// The names of all files, in order.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.world()
-            .names()
-            .iter()
-            .map(|(path, _)| path.to_path_buf())
-            .collect()
+        self.world().names().iter().map(|(path, _)| path.to_path_buf()).collect()
     }
 
     /// Whether no crash can change what is found at `path`, be it a file or nothing.
@@ -211,12 +205,7 @@ impl SimDisk {
     }
 
     fn handle(&self, file: FileId, path: &Path, writable: bool) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile {
-            disk: self.clone(),
-            file,
-            path: path.into(),
-            writable,
-        })
+        Arc::new(SimFile { disk: self.clone(), file, path: path.into(), writable })
     }
 }
 
@@ -233,8 +222,7 @@ impl fmt::Debug for SimDisk {
         let mut disk = f.debug_struct("SimDisk");
         if let Ok(world) = self.world.try_lock() {
             let files: Vec<_> = world.names().iter().map(|(path, _)| path).collect();
-            disk.field("operations", &world.faults.operations())
-                .field("files", &files);
+            disk.field("operations", &world.faults.operations()).field("files", &files);
         }
         disk.finish_non_exhaustive()
     }
@@ -270,10 +258,7 @@ impl Disk for SimDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let file = self.world().lock(plain(path))?;
-        Ok(Box::new(SimLock {
-            disk: self.clone(),
-            file,
-        }))
+        Ok(Box::new(SimLock { disk: self.clone(), file }))
     }
 }
 
@@ -291,11 +276,7 @@ impl SimFile {
         if self.writable {
             return Ok(());
         }
-        Err(names::error(
-            io::ErrorKind::PermissionDenied,
-            &self.path,
-            "was opened for reading only",
-        ))
+        Err(names::error(io::ErrorKind::PermissionDenied, &self.path, "was opened for reading only"))
     }
 }
 
@@ -331,10 +312,7 @@ impl Drop for SimFile {
 
 impl fmt::Debug for SimFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimFile")
-            .field("path", &self.path)
-            .field("writable", &self.writable)
-            .finish_non_exhaustive()
+        f.debug_struct("SimFile").field("path", &self.path).field("writable", &self.writable).finish_non_exhaustive()
     }
 }
 

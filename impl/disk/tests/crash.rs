@@ -65,11 +65,7 @@ impl History {
         let lengths = self.lengths();
         let between = *lengths.first().unwrap()..=*lengths.last().unwrap();
         let cut = found.len().is_multiple_of(SECTOR) && between.contains(&found.len());
-        assert!(
-            lengths.contains(&found.len()) || cut,
-            "length {} of {lengths:?}",
-            found.len()
-        );
+        assert!(lengths.contains(&found.len()) || cut, "length {} of {lengths:?}", found.len());
         for number in 0..found.len().div_ceil(SECTOR) {
             let visible = (found.len() - number * SECTOR).min(SECTOR);
             let part = &sector_of(found, number)[..visible];
@@ -80,10 +76,7 @@ impl History {
                 let ends = |cut: usize| states.iter().any(|state| state[cut..].starts_with(&part[cut..]));
                 (0..part.len()).any(|cut| begins(cut) && ends(cut))
             };
-            assert!(
-                whole || torn_sectors && torn(),
-                "sector {number} is in a state it has never been in"
-            );
+            assert!(whole || torn_sectors && torn(), "sector {number} is in a state it has never been in");
         }
     }
 }
@@ -224,11 +217,7 @@ fn sometimes_the_disk_just_stops() {
     let in_order = |bytes: &Vec<u8>| bytes.chunks(SECTOR).is_sorted_by(|a, b| a[0] >= b[0]);
     let outcomes = outcomes(&disk);
     let prefixes: Vec<&Vec<u8>> = outcomes.iter().filter(|bytes| in_order(bytes)).collect();
-    assert_eq!(
-        prefixes.len(),
-        writes + 1,
-        "each number of writes, none and all included"
-    );
+    assert_eq!(prefixes.len(), writes + 1, "each number of writes, none and all included");
     assert!(outcomes.len() > prefixes.len(), "never out of order");
 }
 
@@ -242,10 +231,7 @@ fn a_sector_is_torn_only_where_the_test_wants_it() {
     disk.tear_sectors(true);
     let torn = outcomes(&disk);
     assert!(torn.len() > 50, "{} outcomes", torn.len());
-    assert!(
-        torn.iter().all(|bytes| bytes.is_sorted_by(|a, b| a >= b)),
-        "new content first, then old"
-    );
+    assert!(torn.iter().all(|bytes| bytes.is_sorted_by(|a, b| a >= b)), "new content first, then old");
 }
 
 #[test]
@@ -282,8 +268,5 @@ fn truncating_is_undone_by_a_crash_until_it_is_synced() {
     assert_eq!(found(&disk.crash_losing_everything()), [1; 2000]);
     file.write_at(&[2; 10], 1000).unwrap();
     file.sync().unwrap();
-    assert_eq!(
-        found(&disk.crash_losing_everything()),
-        [[0; 1000].as_slice(), &[2; 10]].concat()
-    );
+    assert_eq!(found(&disk.crash_losing_everything()), [[0; 1000].as_slice(), &[2; 10]].concat());
 }

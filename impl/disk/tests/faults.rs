@@ -35,9 +35,7 @@ fn disk(seed: u64) -> SimDisk {
 /// The names and contents that programs see.
 fn seen(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
     let paths = disk.paths().into_iter();
-    paths
-        .map(|path| (path.display().to_string(), disk.read_file(&path).unwrap()))
-        .collect()
+    paths.map(|path| (path.display().to_string(), disk.read_file(&path).unwrap())).collect()
 }
 
 #[test]
@@ -101,11 +99,7 @@ fn nothing_works_without_power_and_everything_does_after_the_crash() {
     assert_eq!(disk.operations(), 1);
     let after = disk.crash(0);
     assert_eq!(after.read_file(data_fs()).unwrap(), b"data");
-    after
-        .open(data_fs(), Open::ReadWrite)
-        .unwrap()
-        .write_at(b"x", 0)
-        .unwrap();
+    after.open(data_fs(), Open::ReadWrite).unwrap().write_at(b"x", 0).unwrap();
     assert!(file.read_at(&mut [0], 0).is_err(), "a handle stays with its disk");
 }
 
@@ -200,11 +194,7 @@ fn after_a_failed_sync_the_next_one_succeeds_and_saves_nothing() {
     file.sync().unwrap();
     assert_eq!(disk.read_file(data_fs()).unwrap(), [2; 2048], "it is still read");
     let lost = disk.crash_losing_everything().read_file(data_fs()).unwrap();
-    assert_eq!(
-        lost,
-        [[1; 1024], [0; 1024]].concat(),
-        "the length is safe, the bytes are not"
-    );
+    assert_eq!(lost, [[1; 1024], [0; 1024]].concat(), "the length is safe, the bytes are not");
     // What is written again is safe again.
     file.write_at(&[3; 512], 512).unwrap();
     file.sync().unwrap();
@@ -257,10 +247,7 @@ fn a_directory_sync_that_failed_in_part_saved_the_first_changes_and_can_be_repea
         disk.sync_directory(data_fs()).unwrap();
         assert_eq!(disk.crash_losing_everything().paths().len(), 2);
     }
-    assert_eq!(
-        seen,
-        BTreeSet::from([vec![], vec!["a".into()], vec!["a".into(), "b".into()]])
-    );
+    assert_eq!(seen, BTreeSet::from([vec![], vec!["a".into()], vec!["a".into(), "b".into()]]));
 }
 
 #[test]
@@ -273,14 +260,8 @@ fn a_full_disk_takes_what_fits_and_the_rest_after_something_went_away() {
     file.write_at(&[2; 600], 0).unwrap(); // needs no room
     let error = file.write_at(&[3; 200], 550).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull);
-    assert_eq!(
-        disk.read_file(data_fs()).unwrap(),
-        [[2; 550].as_slice(), &[3; 150]].concat()
-    );
-    assert_eq!(
-        file.write_at(&[4; 10], 5000).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
+    assert_eq!(disk.read_file(data_fs()).unwrap(), [[2; 550].as_slice(), &[3; 150]].concat());
+    assert_eq!(file.write_at(&[4; 10], 5000).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(file.set_len(701).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(file.len().unwrap(), 700);
     let scratch = disk.scratch(data_fs()).unwrap();
@@ -294,14 +275,7 @@ fn a_full_disk_takes_what_fits_and_the_rest_after_something_went_away() {
     assert!(file.set_len(801).is_err());
     drop(scratch);
     file.set_len(1000).unwrap();
-    assert!(
-        disk.crash(0)
-            .open(data_fs(), Open::ReadWrite)
-            .unwrap()
-            .set_len(1001)
-            .is_err(),
-        "the disk stays small"
-    );
+    assert!(disk.crash(0).open(data_fs(), Open::ReadWrite).unwrap().set_len(1001).is_err(), "the disk stays small");
 }
 
 #[test]
@@ -385,8 +359,7 @@ fn many_threads_share_a_disk() {
             let (file, disk) = (file.clone(), disk.clone());
             scope.spawn(move || {
                 for round in 0..100 {
-                    file.write_at(&[thread; 16], u64::from(thread) * 1600 + round * 16)
-                        .unwrap();
+                    file.write_at(&[thread; 16], u64::from(thread) * 1600 + round * 16).unwrap();
                     file.sync().unwrap();
                     disk.crash(round);
                 }

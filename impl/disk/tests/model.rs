@@ -15,38 +15,17 @@ enum Step {
     Rename(usize, usize),
     Remove(usize),
     SyncDirectory,
-    Write {
-        file: usize,
-        offset: u64,
-        length: usize,
-        byte: u8,
-    },
-    SetLen {
-        file: usize,
-        length: u64,
-    },
-    Read {
-        file: usize,
-        offset: u64,
-        length: usize,
-    },
-    Sync {
-        file: usize,
-    },
-    Close {
-        file: usize,
-    },
+    Write { file: usize, offset: u64, length: usize, byte: u8 },
+    SetLen { file: usize, length: u64 },
+    Read { file: usize, offset: u64, length: usize },
+    Sync { file: usize },
+    Close { file: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let name = 0..NAMES.len();
     let file = 0..4usize;
-    let how = prop_oneof![
-        Just(Open::Read),
-        Just(Open::ReadWrite),
-        Just(Open::CreateNew),
-        Just(Open::Truncate)
-    ];
+    let how = prop_oneof![Just(Open::Read), Just(Open::ReadWrite), Just(Open::CreateNew), Just(Open::Truncate)];
     prop_oneof![
         3 => (name.clone(), how).prop_map(|(name, how)| Step::Open(name, how)),
         1 => (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
@@ -102,12 +81,7 @@ fn compare(disk: &dyn Disk, directory: &str, steps: &[Step]) {
                 let opened = disk.open(&path(name), how);
                 let expected = model.open(path(name), how);
                 assert_eq!(opened.is_ok(), expected.is_some(), "{step:?}: {opened:?}");
-                handles.extend(
-                    opened
-                        .ok()
-                        .zip(expected)
-                        .map(|(file, id)| (file, id, how != Open::Read)),
-                );
+                handles.extend(opened.ok().zip(expected).map(|(file, id)| (file, id, how != Open::Read)));
             }
             Step::Rename(from, to) => {
                 let file = model.names.remove(&path(from));
@@ -115,11 +89,7 @@ fn compare(disk: &dyn Disk, directory: &str, steps: &[Step]) {
                 assert_eq!(disk.rename(&path(from), &path(to)).is_ok(), file.is_some(), "{step:?}");
             }
             Step::Remove(name) => {
-                assert_eq!(
-                    disk.remove(&path(name)).is_ok(),
-                    model.names.remove(&path(name)).is_some(),
-                    "{step:?}"
-                );
+                assert_eq!(disk.remove(&path(name)).is_ok(), model.names.remove(&path(name)).is_some(), "{step:?}");
             }
             Step::SyncDirectory => disk.sync_directory(&path(0)).unwrap(),
             Step::Close { file } if file < handles.len() => drop(handles.remove(file)),
@@ -132,11 +102,7 @@ fn compare(disk: &dyn Disk, directory: &str, steps: &[Step]) {
             _ => {} // there is no such handle
         }
         for name in 0..NAMES.len() {
-            assert_eq!(
-                disk.exists(&path(name)).unwrap(),
-                model.names.contains_key(&path(name)),
-                "after {step:?}"
-            );
+            assert_eq!(disk.exists(&path(name)).unwrap(), model.names.contains_key(&path(name)), "after {step:?}");
         }
     }
     for (path, &id) in &model.names {
@@ -150,9 +116,7 @@ fn compare(disk: &dyn Disk, directory: &str, steps: &[Step]) {
 
 fn compare_file(file: &dyn DiskFile, model: &mut Vec<u8>, writable: bool, step: &Step) {
     match *step {
-        Step::Write {
-            offset, length, byte, ..
-        } => {
+        Step::Write { offset, length, byte, .. } => {
             if length > 0 {
                 assert_eq!(file.write_at(&vec![byte; length], offset).is_ok(), writable, "{step:?}");
             }
@@ -174,10 +138,7 @@ fn compare_file(file: &dyn DiskFile, model: &mut Vec<u8>, writable: bool, step: 
             let expected = model.get(offset as usize..).unwrap_or_default();
             let expected = &expected[..expected.len().min(length)];
             assert_eq!(&buf[..read], expected, "{step:?}");
-            assert!(
-                buf[read..].iter().all(|&byte| byte == 0xee),
-                "bytes past the answer were touched"
-            );
+            assert!(buf[read..].iter().all(|&byte| byte == 0xee), "bytes past the answer were touched");
         }
         _ => file.sync().unwrap(),
     }

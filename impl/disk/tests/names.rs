@@ -61,10 +61,7 @@ fn play(disk: &SimDisk, step: &Step, content: u8) -> bool {
 }
 
 fn found(disk: &SimDisk) -> Found {
-    disk.paths()
-        .into_iter()
-        .map(|path| (path.clone(), disk.read_file(&path).unwrap()))
-        .collect()
+    disk.paths().into_iter().map(|path| (path.clone(), disk.read_file(&path).unwrap())).collect()
 }
 
 /// A change of names as the reader of the rules would write it down.
@@ -93,12 +90,7 @@ fn allowed(changes: &[Change]) -> BTreeSet<Found> {
     };
     let outcome = |kept: u32| {
         let mut names = Found::new();
-        for change in changes
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| kept & 1 << index != 0)
-            .map(|(_, change)| change)
-        {
+        for change in changes.iter().enumerate().filter(|(index, _)| kept & 1 << index != 0).map(|(_, change)| change) {
             match change.step {
                 Step::Create(name) => drop(names.insert(NAMES[name].into(), vec![change.content])),
                 Step::Rename(from, to) => {
@@ -111,10 +103,7 @@ fn allowed(changes: &[Change]) -> BTreeSet<Found> {
         }
         names
     };
-    (0..1 << changes.len())
-        .filter(|&kept| whole(kept))
-        .map(outcome)
-        .collect()
+    (0..1 << changes.len()).filter(|&kept| whole(kept)).map(outcome).collect()
 }
 
 proptest! {
@@ -174,10 +163,7 @@ fn names_survive_every_crash_once_their_directory_is_synced_and_may_be_lost_befo
     assert_eq!(disk.crash_losing_everything().paths(), Vec::<PathBuf>::new());
     assert!((0..100).any(|seed| !disk.crash(seed).exists(path).unwrap()));
     disk.sync_directory(path).unwrap();
-    assert!(
-        disk.is_durable(path) && !disk.is_durable(other),
-        "one directory was synced, the other was not"
-    );
+    assert!(disk.is_durable(path) && !disk.is_durable(other), "one directory was synced, the other was not");
     assert_eq!(disk.crash_losing_everything().paths(), [path]);
     assert!((0..100).all(|seed| disk.crash(seed).read_file(path).unwrap() == b"synced"));
 }
@@ -190,12 +176,7 @@ fn mostly_a_directory_keeps_its_first_changes_and_sometimes_any_of_them() {
     }
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for seed in 0..2000 {
-        let names: Vec<String> = disk
-            .crash(seed)
-            .paths()
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let names: Vec<String> = disk.crash(seed).paths().iter().map(|path| path.display().to_string()).collect();
         *counts.entry(names.concat()).or_default() += 1;
     }
     for in_order in ["", "a", "ab", "abc"] {
@@ -269,24 +250,14 @@ fn directories_are_not_files_and_files_are_not_directories() {
     disk.make_directory("empty");
     for path in ["one", "empty", ".", "/", ""] {
         for how in [Open::Read, Open::ReadWrite, Open::CreateNew, Open::Truncate] {
-            assert_eq!(
-                disk.open(Path::new(path), how).unwrap_err().kind(),
-                ErrorKind::IsADirectory,
-                "{path:?}"
-            );
+            assert_eq!(disk.open(Path::new(path), how).unwrap_err().kind(), ErrorKind::IsADirectory, "{path:?}");
         }
         assert!(!disk.exists(Path::new(path)).unwrap());
     }
     let below = disk.open(Path::new("one/a/b"), Open::CreateNew).unwrap_err();
     assert_eq!(below.kind(), ErrorKind::NotADirectory);
-    assert_eq!(
-        disk.rename(Path::new("one/a"), Path::new("empty")).unwrap_err().kind(),
-        ErrorKind::IsADirectory
-    );
-    assert_eq!(
-        disk.crash(0).remove(Path::new("empty")).unwrap_err().kind(),
-        ErrorKind::IsADirectory
-    );
+    assert_eq!(disk.rename(Path::new("one/a"), Path::new("empty")).unwrap_err().kind(), ErrorKind::IsADirectory);
+    assert_eq!(disk.crash(0).remove(Path::new("empty")).unwrap_err().kind(), ErrorKind::IsADirectory);
     assert!(disk.exists(Path::new("./one.txt")).unwrap());
 }
 
@@ -317,9 +288,6 @@ fn a_lock_has_one_owner_at_a_time_and_none_after_a_crash() {
     disk.lock(path).unwrap();
     let new = Path::new("new.lock");
     disk.lock(new).unwrap();
-    assert_eq!(
-        (disk.read_file(new).unwrap(), disk.is_durable(new)),
-        (b" 1\n".to_vec(), false)
-    );
+    assert_eq!((disk.read_file(new).unwrap(), disk.is_durable(new)), (b" 1\n".to_vec(), false));
     assert_eq!(disk.operations(), 0, "a lock is no operation");
 }

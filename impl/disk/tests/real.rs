@@ -22,10 +22,7 @@ fn what_is_written_is_read_and_stays() {
     assert_eq!(&buf[..8], b"\0\0\0hello");
     assert_eq!(file.read_at(&mut buf, 8).unwrap(), 0);
     file.set_len(5).unwrap();
-    assert_eq!(
-        (file.len().unwrap(), std::fs::read(&path).unwrap()),
-        (5, b"\0\0\0he".to_vec())
-    );
+    assert_eq!((file.len().unwrap(), std::fs::read(&path).unwrap()), (5, b"\0\0\0he".to_vec()));
 }
 
 #[test]
@@ -33,23 +30,12 @@ fn each_way_of_opening_does_what_it_says() {
     let directory = directory();
     let path = directory.path().join("Data.fs");
     let kind = |how| RealDisk.open(&path, how).unwrap_err().kind();
-    assert_eq!(
-        (kind(Open::Read), kind(Open::ReadWrite)),
-        (ErrorKind::NotFound, ErrorKind::NotFound)
-    );
-    RealDisk
-        .open(&path, Open::Truncate)
-        .unwrap()
-        .write_at(b"one", 0)
-        .unwrap();
+    assert_eq!((kind(Open::Read), kind(Open::ReadWrite)), (ErrorKind::NotFound, ErrorKind::NotFound));
+    RealDisk.open(&path, Open::Truncate).unwrap().write_at(b"one", 0).unwrap();
     assert_eq!(kind(Open::CreateNew), ErrorKind::AlreadyExists);
     let reader = RealDisk.open(&path, Open::Read).unwrap();
     assert!(reader.write_at(b"two", 0).is_err());
-    RealDisk
-        .open(&path, Open::ReadWrite)
-        .unwrap()
-        .write_at(b"T", 0)
-        .unwrap();
+    RealDisk.open(&path, Open::ReadWrite).unwrap().write_at(b"T", 0).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"Tne");
     RealDisk.open(&path, Open::Truncate).unwrap();
     assert!(reader.is_empty().unwrap());
@@ -59,11 +45,7 @@ fn each_way_of_opening_does_what_it_says() {
 fn a_directory_is_not_a_file() {
     let directory = directory();
     for how in [Open::Read, Open::ReadWrite, Open::CreateNew, Open::Truncate] {
-        assert_eq!(
-            RealDisk.open(directory.path(), how).unwrap_err().kind(),
-            ErrorKind::IsADirectory,
-            "{how:?}"
-        );
+        assert_eq!(RealDisk.open(directory.path(), how).unwrap_err().kind(), ErrorKind::IsADirectory, "{how:?}");
     }
     assert!(!RealDisk.exists(directory.path()).unwrap());
     assert!(RealDisk.lock(directory.path()).is_err());
@@ -77,10 +59,7 @@ fn names_come_and_go() {
     file.write_at(b"a", 0).unwrap();
     RealDisk.open(&b, Open::CreateNew).unwrap();
     RealDisk.rename(&a, &b).unwrap();
-    assert_eq!(
-        (RealDisk.exists(&a).unwrap(), std::fs::read(&b).unwrap()),
-        (false, b"a".to_vec())
-    );
+    assert_eq!((RealDisk.exists(&a).unwrap(), std::fs::read(&b).unwrap()), (false, b"a".to_vec()));
     RealDisk.remove(&b).unwrap();
     assert_eq!((RealDisk.exists(&b).unwrap(), file.len().unwrap()), (false, 1));
     assert_eq!(RealDisk.remove(&b).unwrap_err().kind(), ErrorKind::NotFound);

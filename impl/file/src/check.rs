@@ -15,7 +15,7 @@ use vellum_storage::{Error, Oid, Result, Tid};
 use crate::format::{START, UNFINISHED};
 use crate::index::Index;
 use crate::log::Log;
-use crate::open::{finished_after, open_data, pointers};
+use crate::open::{finished_after, is_torn, open_data, pointers};
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::{OpenError, Options, index_file};
 
@@ -86,10 +86,7 @@ impl fmt::Display for ProblemKind {
                 "the last {bytes} bytes are a commit that never finished; opening the file for writing cuts them off"
             ),
             ProblemKind::PastLost { named } => {
-                write!(
-                    f,
-                    "the object's record before this, at {named}, lies in a part that can not be read"
-                )
+                write!(f, "the object's record before this, at {named}, lies in a part that can not be read")
             }
             ProblemKind::Pickle(why) => write!(f, "the record can not be read: {why}"),
             ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
@@ -131,10 +128,7 @@ pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Pro
     let path = path.as_ref();
     let file = open_data(&*options.disk, path, Open::Read)?;
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
-    let log = Log {
-        path: path.to_owned(),
-        file,
-    };
+    let log = Log { path: path.to_owned(), file };
     let mut problems = 0;
     let mut report = |problem| {
         problems += 1;
@@ -148,38 +142,18 @@ pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Pro
         nothing: HashSet::new(),
         lost: Vec::new(),
         starts: Vec::new(),
-        counts: Check {
-            bytes: size,
-            ..Check::default()
-        },
+        counts: Check { bytes: size, ..Check::default() },
     };
     structure.walk(&log, &mut report)?;
-    let Structure {
-        index,
-        nothing,
-        starts,
-        mut counts,
-        ..
-    } = structure;
-    let mut contents = Contents {
-        log: &log,
-        size,
-        index: &index,
-        nothing: &nothing,
-        scanner: Default::default(),
-    };
+    let Structure { index, nothing, starts, mut counts, .. } = structure;
+    let mut contents = Contents { log: &log, size, index: &index, nothing: &nothing, scanner: Default::default() };
     for &(from, to) in &starts {
         contents.walk(options, from, to, &mut counts, &mut report)?;
     }
     if let Some(saved) = index_file::read(&*options.disk, path, size) {
         saved.differences(&index, &mut |oid, named, found| {
             let kind = ProblemKind::IndexDiffers { named, found };
-            report(Problem {
-                position: named,
-                tid: None,
-                oid: Some(oid),
-                kind,
-            });
+            report(Problem { position: named, tid: None, oid: Some(oid), kind });
         });
     }
     counts.objects = index.len();
@@ -219,12 +193,7 @@ impl Structure<'_> {
                 Ok(())
             });
             if let Ok(header) = &walked {
-                let fault = |kind| Fault {
-                    position,
-                    tid: Some(header.tid),
-                    oid: None,
-                    kind,
-                };
+                let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
                 if header.tid <= last {
                     faults.push(fault(FaultKind::NotLater { last }));
                 }
@@ -247,22 +216,13 @@ impl Structure<'_> {
                         .map_err(|e| log.unreadable(position, e))?
                         .unwrap_or(self.size);
                     let bytes = next - position;
-                    let problem = |kind| Problem {
-                        position: fault.position,
-                        tid: fault.tid,
-                        oid: fault.oid,
-                        kind,
-                    };
-                    if fault.kind == FaultKind::Unfinished && next == self.size {
+                    let problem = |kind| Problem { position: fault.position, tid: fault.tid, oid: fault.oid, kind };
+                    let torn = is_torn(&mut side, position).map_err(|e| log.unreadable(position, e))?;
+                    if torn && next == self.size {
                         report(problem(ProblemKind::UnfinishedEnd { bytes }));
                     } else {
                         report(problem(ProblemKind::Format(fault.kind.clone())));
-                        report(Problem {
-                            position,
-                            tid: None,
-                            oid: None,
-                            kind: ProblemKind::Skipped { bytes },
-                        });
+                        report(Problem { position, tid: None, oid: None, kind: ProblemKind::Skipped { bytes } });
                     }
                     self.starts.push((part, position));
                     self.lost.push((position, next));
@@ -270,23 +230,12 @@ impl Structure<'_> {
                     continue;
                 }
             };
-            for Fault {
-                position,
-                tid,
-                oid,
-                kind,
-            } in faults
-            {
+            for Fault { position, tid, oid, kind } in faults {
                 let kind = match kind {
                     FaultKind::WrongPrevious { named, .. } if self.is_lost(named) => ProblemKind::PastLost { named },
                     other => ProblemKind::Format(other),
                 };
-                report(Problem {
-                    position,
-                    tid,
-                    oid,
-                    kind,
-                });
+                report(Problem { position, tid, oid, kind });
             }
             self.counts.transactions += 1;
             self.counts.records += records.len() as u64;

@@ -53,10 +53,7 @@ struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue")
-            .field("waiting", &self.waiting.len())
-            .field("failed", &self.failed)
-            .finish()
+        f.debug_struct("Queue").field("waiting", &self.waiting.len()).field("failed", &self.failed).finish()
     }
 }
 
@@ -103,15 +100,10 @@ impl Committer {
             queue.led = true;
             let broken = queue.failed.clone();
             drop(queue);
-            let mut lead = Lead {
-                committer: self,
-                tickets: batch.iter().map(|(_, t)| Arc::clone(t)).collect(),
-                cause: None,
-            };
+            let mut lead =
+                Lead { committer: self, tickets: batch.iter().map(|(_, t)| Arc::clone(t)).collect(), cause: None };
             match broken {
-                Some(cause) => batch
-                    .into_iter()
-                    .for_each(|(_, ticket)| put(&ticket, Err(failed(storage, &cause)))),
+                Some(cause) => batch.into_iter().for_each(|(_, ticket)| put(&ticket, Err(failed(storage, &cause)))),
                 None => lead.cause = run(storage, batch).err(),
             }
             drop(lead);
@@ -136,12 +128,7 @@ impl Drop for Lead<'_> {
         if let Some(cause) = self.cause.take() {
             for ticket in &self.tickets {
                 let mut outcome = ticket.lock().unwrap_or_else(|e| e.into_inner());
-                outcome.get_or_insert_with(|| {
-                    Err(Error::Failed {
-                        name: "the storage".into(),
-                        cause: cause.clone(),
-                    })
-                });
+                outcome.get_or_insert_with(|| Err(Error::Failed { name: "the storage".into(), cause: cause.clone() }));
             }
             queue.failed.get_or_insert(cause);
         }
@@ -152,10 +139,7 @@ impl Drop for Lead<'_> {
 }
 
 fn failed(storage: &Inner, cause: &str) -> Error {
-    Error::Failed {
-        name: storage.log.path.display().to_string(),
-        cause: cause.to_owned(),
-    }
+    Error::Failed { name: storage.log.path.display().to_string(), cause: cause.to_owned() }
 }
 
 fn put(ticket: &Ticket, outcome: Result<Tid>) {
@@ -170,12 +154,7 @@ fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ti
         bytes += job.length;
         job.scratch.is_none() && bytes <= BATCH_BYTES_MAX && storage.durability == Durability::Full
     };
-    let count = waiting
-        .iter()
-        .take_while(|(job, _)| fits(job))
-        .count()
-        .max(1)
-        .min(waiting.len());
+    let count = waiting.iter().take_while(|(job, _)| fits(job)).count().max(1).min(waiting.len());
     let rest = waiting.split_off(count);
     mem::replace(waiting, rest)
 }
@@ -202,12 +181,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     for (job, ticket) in batch {
         match place(storage, &job, end, last) {
             Ok(tid) => {
-                let this = Placed {
-                    job,
-                    ticket,
-                    tid,
-                    position: end,
-                };
+                let this = Placed { job, ticket, tid, position: end };
                 (end, last) = (this.end(), tid);
                 placed.push(this);
             }
@@ -223,11 +197,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
             let source = io::Error::new(source.kind(), source.to_string());
             put(&this.ticket, Err(Error::io(&storage.log.path, doing, source)));
         }
-        return if fatal {
-            Err(format!("{doing}: {source}"))
-        } else {
-            Ok(())
-        };
+        return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
     storage.index_changed();
     for this in placed {
@@ -254,9 +224,7 @@ fn records_at(job: &Job) -> u64 {
 /// The tid that the job gets.
 fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
     if position + job.length + 8 > POSITION_MAX {
-        return Err(Error::Exhausted {
-            what: "file positions (256 TiB)",
-        });
+        return Err(Error::Exhausted { what: "file positions (256 TiB)" });
     }
     match job.meta.tid {
         Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
@@ -279,31 +247,19 @@ fn write(storage: &Inner, placed: &[Placed], start: u64) -> Result<(), Broken> {
     if let Err(source) = append(storage, placed, start) {
         let doing = "writing a commit, of which nothing was kept (is the disk full?)";
         return Err(match file.set_len(start) {
-            Ok(()) => Broken {
-                doing,
-                source,
-                fatal: false,
-            },
+            Ok(()) => Broken { doing, source, fatal: false },
             // What is there has status `c`: the next opening cuts it off.
-            Err(_) => Broken {
-                doing,
-                source,
-                fatal: true,
-            },
+            Err(_) => Broken { doing, source, fatal: true },
         });
     }
     if storage.durability == Durability::Full {
         // A sync that failed may have forgotten what it failed on, so that the next one would succeed without it.
-        file.sync().map_err(broken(
-            "syncing a commit, which the next opening of the file will cut off",
-            true,
-        ))?;
+        file.sync().map_err(broken("syncing a commit, which the next opening of the file will cut off", true))?;
     }
     let unknown = "marking a commit as finished: whether it is, the next opening of the file will find out";
     for this in placed {
         let at = this.position + TransactionHeader::STATUS_AT;
-        file.write_at(&[this.job.meta.status.byte()], at)
-            .map_err(broken(unknown, true))?;
+        file.write_at(&[this.job.meta.status.byte()], at).map_err(broken(unknown, true))?;
     }
     file.sync().map_err(broken(unknown, true))
 }
@@ -339,27 +295,17 @@ fn append(storage: &Inner, placed: &[Placed], start: u64) -> io::Result<()> {
                 previous: storage.index.get(change.oid).unwrap_or(0),
                 transaction: *position,
                 version_length: 0,
-                data_length: if matches!(change.body, Body::Nothing) {
-                    0
-                } else {
-                    change.body.length()
-                },
+                data_length: if matches!(change.body, Body::Nothing) { 0 } else { change.body.length() },
             };
             header.write(&mut out.buffer);
             match &change.body {
-                Body::Nothing => out
-                    .buffer
-                    .extend_from_slice(&[0; RecordHeader::BACKPOINTER_SIZE as usize]),
+                Body::Nothing => out.buffer.extend_from_slice(&[0; RecordHeader::BACKPOINTER_SIZE as usize]),
                 Body::Data(data) => out.data(data)?,
                 Body::Spilled { offset, length } => out.spilled(job.scratch.as_deref(), *offset, *length)?,
             }
         }
         out.buffer.extend_from_slice(&job.length.to_be_bytes());
-        debug_assert_eq!(
-            out.position + out.buffer.len() as u64,
-            this.end(),
-            "a transaction's length is what was said"
-        );
+        debug_assert_eq!(out.position + out.buffer.len() as u64, this.end(), "a transaction's length is what was said");
     }
     out.flush()
 }
@@ -397,10 +343,7 @@ impl Appender<'_> {
         while offset < end {
             let there = (end - offset).min(piece.len() as u64) as usize;
             if scratch.read_full_at(&mut piece[..there], offset)? < there {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "a scratch file is shorter than it was",
-                ));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a scratch file is shorter than it was"));
             }
             self.data(&piece[..there])?;
             offset += there as u64;

@@ -61,25 +61,13 @@ impl Draft {
     pub fn new(storage: Arc<Inner>, meta: TransactionMeta) -> Draft {
         let metadata = meta.user.len() + meta.description.len() + meta.extension.len();
         let length = (TransactionHeader::SIZE + metadata + 8) as u64;
-        Draft {
-            storage,
-            meta,
-            changes: Vec::new(),
-            checks: Vec::new(),
-            length,
-            in_memory: 0,
-            scratch: None,
-        }
+        Draft { storage, meta, changes: Vec::new(), checks: Vec::new(), length, in_memory: 0, scratch: None }
     }
 
     fn add(&mut self, oid: Oid, serial: Tid, body: Body) -> Result<()> {
         let needed = self.storage.horizon.end() + self.length + RecordHeader::SIZE as u64 + body.length();
         if let Some(quota) = self.storage.quota.filter(|&quota| needed > quota) {
-            return Err(Error::Quota {
-                name: self.storage.log.path.display().to_string(),
-                quota,
-                needed,
-            });
+            return Err(Error::Quota { name: self.storage.log.path.display().to_string(), quota, needed });
         }
         self.length += RecordHeader::SIZE as u64 + body.length();
         let body = match body {
@@ -102,10 +90,7 @@ impl Draft {
             None => (self.storage.disk.scratch(path).map_err(io)?, 0),
         };
         let written = file.write_at(data, end).map_err(io);
-        let body = Body::Spilled {
-            offset: end,
-            length: data.len() as u64,
-        };
+        let body = Body::Spilled { offset: end, length: data.len() as u64 };
         self.scratch = Some((file, end + data.len() as u64));
         written.map(|()| body)
     }
@@ -126,12 +111,7 @@ impl Draft {
 
     fn wants(&self) -> Vec<(Oid, Want)> {
         let changed: HashSet<Oid> = self.changes.iter().map(|change| change.oid).collect();
-        let kept: HashSet<Oid> = self
-            .checks
-            .iter()
-            .map(|check| check.0)
-            .filter(|oid| !changed.contains(oid))
-            .collect();
+        let kept: HashSet<Oid> = self.checks.iter().map(|check| check.0).filter(|oid| !changed.contains(oid)).collect();
         let change = changed.into_iter().map(|oid| (oid, Want::Change));
         change.chain(kept.into_iter().map(|oid| (oid, Want::Keep))).collect()
     }
@@ -141,19 +121,14 @@ impl Draft {
         let mut resolved = Vec::new();
         for n in 0..self.changes.len() {
             let Change { oid, serial, .. } = self.changes[n];
-            let newest = self
-                .storage
-                .newest_header(oid)?
-                .map(|record| (record.header.tid, record.version()));
+            let newest = self.storage.newest_header(oid)?.map(|record| (record.header.tid, record.version()));
             let Some(committed) = judge(oid, serial, newest)? else {
                 continue;
             };
             let Some(new) = self.data(&self.changes[n])? else {
                 return Err(Error::Conflict { oid, committed, serial });
             };
-            let storage = crate::FileStorage {
-                inner: Arc::clone(&self.storage),
-            };
+            let storage = crate::FileStorage { inner: Arc::clone(&self.storage) };
             let load = |oid, tid| vellum_storage::Storage::load_serial(&storage, oid, tid);
             let merged = merge(&*self.storage.resolver, load, (oid, serial, committed), &new)?;
             self.length = self.length - self.changes[n].body.length() + merged.len() as u64;
@@ -163,18 +138,10 @@ impl Draft {
         for &(oid, serial) in &self.checks {
             let newest = self.storage.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
             if newest.header.tid != serial {
-                return Err(Error::ReadConflict {
-                    oid,
-                    committed: newest.header.tid,
-                    serial,
-                });
+                return Err(Error::ReadConflict { oid, committed: newest.header.tid, serial });
             }
         }
-        Ok(Box::new(Ready {
-            draft: self,
-            resolved,
-            held,
-        }))
+        Ok(Box::new(Ready { draft: self, resolved, held }))
     }
 }
 
@@ -223,30 +190,8 @@ impl Voted for Ready {
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let Ready {
-            draft:
-                Draft {
-                    storage,
-                    meta,
-                    changes,
-                    length,
-                    scratch,
-                    ..
-                },
-            held,
-            ..
-        } = *self;
+        let Ready { draft: Draft { storage, meta, changes, length, scratch, .. }, held, .. } = *self;
         let scratch = scratch.map(|(file, _)| file);
-        storage.committer.finish(
-            &storage,
-            Job {
-                meta,
-                changes,
-                length: length - 8,
-                scratch,
-                notify,
-                held,
-            },
-        )
+        storage.committer.finish(&storage, Job { meta, changes, length: length - 8, scratch, notify, held })
     }
 }

@@ -166,11 +166,7 @@ impl RecordHeader {
 
     /// Bytes of data, or of the backpointer in their place.
     pub fn body_length(&self) -> u64 {
-        if self.data_length == 0 {
-            Self::BACKPOINTER_SIZE
-        } else {
-            self.data_length
-        }
+        if self.data_length == 0 { Self::BACKPOINTER_SIZE } else { self.data_length }
     }
 
     /// Bytes of the whole record; none if the lengths are so wrong that no file could hold it.
@@ -193,14 +189,8 @@ mod tests {
             description_length: 4,
             extension_length: 5,
         };
-        let record = RecordHeader {
-            oid: Oid(6),
-            tid: Tid(7),
-            previous: 8,
-            transaction: 9,
-            version_length: 10,
-            data_length: 11,
-        };
+        let record =
+            RecordHeader { oid: Oid(6), tid: Tid(7), previous: 8, transaction: 9, version_length: 10, data_length: 11 };
         let mut out = Vec::new();
         transaction.write(&mut out);
         assert_eq!(out.len(), TransactionHeader::SIZE);
@@ -210,13 +200,6 @@ mod tests {
         assert_eq!(out.len(), RecordHeader::SIZE);
         assert_eq!(RecordHeader::parse(&out), record);
         assert_eq!(record.length(), Some(42 + 16 + 10 + 11));
-        assert_eq!(
-            RecordHeader {
-                data_length: u64::MAX,
-                ..record
-            }
-            .length(),
-            None
-        );
+        assert_eq!(RecordHeader { data_length: u64::MAX, ..record }.length(), None);
     }
 }

@@ -18,11 +18,7 @@ pub(crate) struct Horizon {
 
 impl Horizon {
     pub fn new(end: u64, last: Tid) -> Horizon {
-        Horizon {
-            sequence: AtomicU64::new(0),
-            end: AtomicU64::new(end),
-            last: AtomicU64::new(last.0),
-        }
+        Horizon { sequence: AtomicU64::new(0), end: AtomicU64::new(end), last: AtomicU64::new(last.0) }
     }
 
     /// The position before which everything may be read.

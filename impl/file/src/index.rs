@@ -155,9 +155,7 @@ impl Index {
 
     /// About how many bytes the object's newest record has; 0 if that is not known.
     pub fn length_hint(&self, oid: Oid) -> u64 {
-        self.page(oid.0 / PAGE).map_or(0, |page| {
-            bytes_of(page.hint[(oid.0 % PAGE) as usize].load(Ordering::Relaxed))
-        })
+        self.page(oid.0 / PAGE).map_or(0, |page| bytes_of(page.hint[(oid.0 % PAGE) as usize].load(Ordering::Relaxed)))
     }
 
     /// Notes how many bytes the object's newest record has.
@@ -169,10 +167,7 @@ impl Index {
 
     /// The right to set many.
     pub fn writer(&self) -> Writer<'_> {
-        Writer {
-            index: self,
-            pages: self.writer.lock().unwrap_or_else(|e| e.into_inner()),
-        }
+        Writer { index: self, pages: self.writer.lock().unwrap_or_else(|e| e.into_inner()) }
     }
 
     /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
@@ -207,12 +202,7 @@ impl Index {
 
     /// The greatest oid in it.
     pub fn last_oid(&self) -> Option<Oid> {
-        let sparse = self
-            .sparse
-            .read()
-            .unwrap_or_else(|e| e.into_inner())
-            .last_key_value()
-            .map(|(&oid, _)| Oid(oid));
+        let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner()).last_key_value().map(|(&oid, _)| Oid(oid));
         let end = self.writer.lock().unwrap_or_else(|e| e.into_inner()).end;
         let dense = (0..end).rev().find_map(|page| {
             let found = self.page(page)?;
@@ -227,10 +217,7 @@ impl Index {
         let end = self.writer.lock().unwrap_or_else(|e| e.into_inner()).end;
         let sparse = {
             let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
-            sparse
-                .range(oid.0..)
-                .next()
-                .map(|(&oid, &position)| (Oid(oid), position))
+            sparse.range(oid.0..).next().map(|(&oid, &position)| (Oid(oid), position))
         };
         let mut at = oid.0;
         while at / PAGE < end && sparse.is_none_or(|(other, _)| at < other.0) {
@@ -245,15 +232,23 @@ impl Index {
         sparse
     }
 
+    /// Every entry, in the order of the oids.
+    pub fn entries(&self) -> impl Iterator<Item = (Oid, u64)> {
+        let mut next = Some(Oid::ROOT);
+        std::iter::from_fn(move || {
+            // Most often the next entry is on the same page, and there is no need to ask what lies beside the pages.
+            let at = next?;
+            let near = self.page(at.0 / PAGE).map_or(0, |page| page.get((at.0 % PAGE) as usize));
+            let found = if near == 0 { self.next(at)? } else { (at, near) };
+            next = found.0.0.checked_add(1).map(Oid);
+            Some(found)
+        })
+    }
+
     /// Bytes that it takes in memory, those of the tree by estimate.
     pub fn memory(&self) -> u64 {
         let pages = self.writer.lock().unwrap_or_else(|e| e.into_inner()).made;
-        let slots: u64 = self
-            .segments
-            .iter()
-            .filter_map(|s| s.get())
-            .map(|s| s.len() as u64)
-            .sum();
+        let slots: u64 = self.segments.iter().filter_map(|s| s.get()).map(|s| s.len() as u64).sum();
         let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner()).len() as u64;
         size_of::<Index>() as u64
             + slots * size_of::<OnceLock<Box<Page>>>() as u64
@@ -271,10 +266,7 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// See [`Index::set`].
     pub fn set(&mut self, oid: Oid, position: u64) {
-        assert!(
-            position != 0 && position <= crate::format::POSITION_MAX,
-            "position {position} can not be indexed"
-        );
+        assert!(position != 0 && position <= crate::format::POSITION_MAX, "position {position} can not be indexed");
         let Writer { index, pages } = self;
         let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
         let mut found = index.page(page);
@@ -289,12 +281,7 @@ impl Writer<'_> {
                 pages.entries += u64::from(is_new);
                 is_new
             }
-            None => index
-                .sparse
-                .write()
-                .unwrap_or_else(|e| e.into_inner())
-                .insert(oid.0, position)
-                .is_none(),
+            None => index.sparse.write().unwrap_or_else(|e| e.into_inner()).insert(oid.0, position).is_none(),
         };
         if is_new {
             index.entries.fetch_add(1, Ordering::Relaxed);
@@ -320,11 +307,7 @@ mod tests {
         let index = Index::new();
         for n in 0..200_000 {
             index.set(Oid(n), n + 4);
-            assert!(
-                n < 20_000 || n % 1000 != 0 || index.memory() <= 8 * index.len(),
-                "{n}: {}",
-                index.memory()
-            );
+            assert!(n < 20_000 || n % 1000 != 0 || index.memory() <= 8 * index.len(), "{n}: {}", index.memory());
         }
         assert_eq!(index.next(Oid(199_999)), Some((Oid(199_999), 200_003)));
         assert_eq!(index.next(Oid(200_000)), None);
@@ -334,10 +317,7 @@ mod tests {
     fn a_hint_is_enough_and_not_much_more() {
         for length in (50..5000).chain((13..32).map(|power| (1 << power) + 1)) {
             let enough = bytes_of(hint(length));
-            assert!(
-                length <= enough && enough <= length + length / 7 + 8,
-                "{length}: {enough}"
-            );
+            assert!(length <= enough && enough <= length + length / 7 + 8, "{length}: {enough}");
         }
         assert_eq!(bytes_of(hint(0)), 0);
     }
@@ -349,11 +329,7 @@ mod tests {
             index.set(Oid(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)), n + 4);
             index.set(Oid(n * PAGE), n + 4);
         }
-        assert!(
-            index.memory() <= 60 * index.len() + 200_000,
-            "{} bytes an object",
-            index.memory() / index.len()
-        );
+        assert!(index.memory() <= 60 * index.len() + 200_000, "{} bytes an object", index.memory() / index.len());
     }
 
     #[test]

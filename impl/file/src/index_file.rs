@@ -31,16 +31,13 @@ pub(crate) struct Saved {
 /// Records of the last transactions that are looked up, and entries from all over the index.
 const RECENT_RECORDS: usize = 32;
 const RECENT_TRANSACTIONS: usize = 8;
-const SAMPLES: usize = 64;
+const SAMPLES: u64 = 64;
 
 /// Reads the index of the file at `path`, if there is one that agrees with it.
 pub(crate) fn load(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, size: u64) -> Option<Saved> {
     let Claimed { index, end } = read(disk, path, size)?;
     let Some(last) = agrees(&index, data, end) else {
-        tracing::info!(
-            "{}.index does not agree with its file and is made again",
-            path.display()
-        );
+        tracing::info!("{}.index does not agree with its file and is made again", path.display());
         return None;
     };
     Some(Saved { index, end, last })
@@ -55,7 +52,7 @@ pub(crate) struct Claimed {
 impl Claimed {
     /// Every object and where the index has it.
     pub fn entries(&self) -> impl Iterator<Item = (Oid, u64)> {
-        entries(&self.index)
+        self.index.entries()
     }
 
     /// Calls `each` with an object, where the index has it, and where it was when the file ended where the index does.
@@ -68,15 +65,6 @@ impl Claimed {
             }
         }
     }
-}
-
-fn entries(index: &Index) -> impl Iterator<Item = (Oid, u64)> {
-    let mut next = Some(Oid::ROOT);
-    std::iter::from_fn(move || {
-        let (oid, position) = index.next(next?)?;
-        next = oid.0.checked_add(1).map(Oid);
-        Some((oid, position))
-    })
 }
 
 /// Reads the index of the file at `path`, if there is one and it can be read.
@@ -100,9 +88,7 @@ fn parse(mut bytes: &[u8], size: u64) -> Option<(Index, u64)> {
         bytes = &bytes[length..];
         Some(value)
     };
-    let end = u64::try_from(next()?.as_int()?)
-        .ok()
-        .filter(|end| (START..=size).contains(end))?;
+    let end = u64::try_from(next()?.as_int()?).ok().filter(|end| (START..=size).contains(end))?;
     let index = Index::new();
     loop {
         match next()? {
@@ -166,22 +152,14 @@ fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
         transactions += 1;
         at = start;
     }
-    let mut next = Some(Oid(0));
-    let step = (index.len() / SAMPLES as u64).max(1);
-    let mut n = 0;
-    while let Some((oid, position)) = next.and_then(|oid| index.next(oid)) {
-        if n % step == 0 {
-            let bytes = scanner
-                .bytes(position, RecordHeader::SIZE)
-                .ok()
-                .filter(|b| b.len() == RecordHeader::SIZE)?;
-            let header = RecordHeader::parse(bytes);
-            if header.oid != oid || header.transaction >= position {
-                return None;
-            }
+    let last_oid = index.last_oid().unwrap_or_default().0;
+    for n in 0..=SAMPLES {
+        let Some((oid, position)) = index.next(Oid(last_oid / SAMPLES * n)) else { break };
+        let bytes = scanner.bytes(position, RecordHeader::SIZE).ok().filter(|b| b.len() == RecordHeader::SIZE)?;
+        let header = RecordHeader::parse(bytes);
+        if header.oid != oid || header.transaction >= position {
+            return None;
         }
-        n += 1;
-        next = oid.0.checked_add(1).map(Oid);
     }
     last
 }
@@ -199,11 +177,7 @@ pub(crate) fn save(disk: &dyn Disk, path: &Path, index: &Index, end: u64) -> Res
     };
     write().map_err(|e| {
         let _ = disk.remove(&temporary);
-        Error::io(
-            &name,
-            "saving the index (the next opening walks over the file instead)",
-            e,
-        )
+        Error::io(&name, "saving the index (the next opening walks over the file instead)", e)
     })
 }
 
@@ -217,12 +191,9 @@ fn pickles(index: &Index, end: u64) -> Vec<u8> {
         suffixes.append(positions);
         let prefix = Bytes::copy_from_slice(&prefix.to_be_bytes()[2..]);
         let entries = Bytes::from(std::mem::take(suffixes));
-        encode_into(
-            &Value::Tuple(vec![Value::Bytes(prefix), Value::Bytes(entries)]),
-            &mut out,
-        );
+        encode_into(&Value::Tuple(vec![Value::Bytes(prefix), Value::Bytes(entries)]), &mut out);
     };
-    for (oid, position) in entries(index) {
+    for (oid, position) in index.entries() {
         // What is beyond the end belongs to a commit that is being published; the next opening finds it in the file.
         if position >= end {
             continue;

@@ -1,5 +1,7 @@
 //! The walk over transactions, in both directions, with their data.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use vellum_storage::{
     Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
@@ -7,22 +9,21 @@ use vellum_storage::{
 
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
 use crate::log::Log;
+use crate::pieces::Pieces;
 use crate::scan::{Fault, FaultKind, InVersion, Record, Scanner};
-
-/// What is read at once; small transactions share such a piece.
-const CHUNK: usize = 128 * 1024;
 
 /// An iterator over the transactions of a range.
 #[derive(Debug)]
 pub(crate) struct Transactions {
     log: Log,
+    /// Where what may be seen ends, and where the walk does (backwards: where it began).
     end: u64,
+    limit: u64,
     range: TidRange,
     order: Order,
     /// Oldest first: the start of the next transaction. Newest first: the end of it.
     position: u64,
-    chunk: Bytes,
-    chunk_at: u64,
+    pieces: Pieces,
     done: bool,
 }
 
@@ -33,119 +34,67 @@ impl Transactions {
             Order::NewestFirst => range.last,
         };
         let position = find(&log, end, last, wanted, order)?;
-        Ok(Transactions {
-            log,
-            end,
-            range,
-            order,
-            position,
-            chunk: Bytes::new(),
-            chunk_at: 0,
-            done: false,
-        })
+        let file = Arc::clone(&log.file);
+        let (limit, pieces) = match order {
+            Order::NewestFirst => (position, Pieces::backwards(file, position)),
+            Order::OldestFirst => {
+                // The range's end is looked for too, so that nothing is read ahead that nobody wants.
+                let limit = find(&log, end, last, range.last, Order::NewestFirst)?.max(position);
+                (limit, Pieces::forwards(file, position, limit))
+            }
+        };
+        Ok(Transactions { log, end, limit, range, order, position, pieces, done: false })
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
     fn bytes(&mut self, position: u64, length: u64) -> Result<Bytes> {
-        let offset = position.wrapping_sub(self.chunk_at);
-        if position < self.chunk_at || offset.saturating_add(length) > self.chunk.len() as u64 {
-            let (start, size) = match self.order {
-                Order::OldestFirst => (position, length.max((CHUNK as u64).min(self.end - position))),
-                // Backwards, the bytes before are the ones needed next.
-                Order::NewestFirst => {
-                    let start = (position + length)
-                        .saturating_sub(CHUNK as u64)
-                        .max(START)
-                        .min(position);
-                    (start, position + length - start)
-                }
-            };
-            // As a rule nobody holds on to what was given out of the last piece, and its memory serves again.
-            let mut chunk = std::mem::take(&mut self.chunk).try_into_mut().unwrap_or_default();
-            chunk.resize(size as usize, 0);
-            let read = self
-                .log
-                .file
-                .read_full_at(&mut chunk, start)
-                .map_err(|e| self.log.unreadable(start, e))?;
-            if (read as u64) < size {
-                let short = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file is shorter than it was");
-                return Err(self.log.unreadable(start, short));
-            }
-            (self.chunk, self.chunk_at) = (chunk.freeze(), start);
-        }
-        let offset = (position - self.chunk_at) as usize;
-        Ok(self.chunk.slice(offset..offset + length as usize))
+        self.pieces.bytes(position, length).map_err(|e| self.log.unreadable(position, e))
     }
 
     fn fault(&self, position: u64, tid: Option<Tid>, oid: Option<Oid>, kind: FaultKind) -> Error {
-        Fault {
-            position,
-            tid,
-            oid,
-            kind,
-        }
-        .damage(
-            &self.log.path,
-            "`vellum check` shows all of it, `vellum recover` what can be saved",
-        )
+        Fault { position, tid, oid, kind }
+            .damage(&self.log.path, "`vellum check` shows all of it, `vellum recover` what can be saved")
     }
 
     /// Reads the next transaction of the walk; none at its end.
     fn step(&mut self) -> Result<Option<TransactionRecord>> {
         loop {
             let start = match self.order {
-                Order::OldestFirst if self.position >= self.end => return Ok(None),
-                Order::OldestFirst => self.position,
+                Order::OldestFirst if self.position >= self.limit => return Ok(None),
+                Order::OldestFirst => {
+                    self.pieces.done_with(self.position);
+                    self.position
+                }
                 Order::NewestFirst if self.position <= START => return Ok(None),
                 Order::NewestFirst => {
                     let end = self.position;
                     let twin = u64_at(&self.bytes(end.saturating_sub(8).max(START), 8)?, 0);
-                    let start = twin
-                        .checked_add(8)
-                        .and_then(|all| end.checked_sub(all))
-                        .filter(|&start| start >= START);
+                    let start =
+                        twin.checked_add(8).and_then(|all| end.checked_sub(all)).filter(|&start| start >= START);
                     start.ok_or_else(|| {
-                        let kind = FaultKind::TwinDiffers {
-                            length: end - START,
-                            twin,
-                        };
+                        let kind = FaultKind::TwinDiffers { length: end - START, twin };
                         self.fault(end.saturating_sub(8), None, None, kind)
                     })?
                 }
             };
-            let head = self.bytes(start, (TransactionHeader::SIZE as u64).min(self.end - start))?;
+            let head = self.bytes(start, (TransactionHeader::SIZE as u64).min(self.limit - start))?;
             if head.len() < TransactionHeader::SIZE {
-                return Err(self.fault(
-                    start,
-                    None,
-                    None,
-                    FaultKind::HeaderCutOff {
-                        there: head.len() as u64,
-                    },
-                ));
+                return Err(self.fault(start, None, None, FaultKind::HeaderCutOff { there: head.len() as u64 }));
             }
             let header = TransactionHeader::parse(&head);
-            let there = self.end - start;
+            // Held any longer, it would keep the piece from serving again.
+            drop(head);
+            let there = self.limit - start;
             if header.length.checked_add(8).is_none_or(|all| all > there) {
-                let kind = FaultKind::CutOff {
-                    length: header.length,
-                    there,
-                };
+                let kind = FaultKind::CutOff { length: header.length, there };
                 return Err(self.fault(start, Some(header.tid), None, kind));
             }
             if header.length < header.records_at() {
-                let kind = FaultKind::LengthTooSmall {
-                    length: header.length,
-                    header: header.records_at(),
-                };
+                let kind = FaultKind::LengthTooSmall { length: header.length, header: header.records_at() };
                 return Err(self.fault(start, Some(header.tid), None, kind));
             }
             if self.order == Order::NewestFirst && start + header.length + 8 != self.position {
-                let kind = FaultKind::TwinDiffers {
-                    length: header.length,
-                    twin: self.position - start - 8,
-                };
+                let kind = FaultKind::TwinDiffers { length: header.length, twin: self.position - start - 8 };
                 return Err(self.fault(start, Some(header.tid), None, kind));
             }
             self.position = match self.order {
@@ -173,10 +122,7 @@ impl Transactions {
         let all = self.bytes(start, header.length + 8)?;
         let twin = u64_at(&all, header.length as usize);
         if twin != header.length {
-            let kind = FaultKind::TwinDiffers {
-                length: header.length,
-                twin,
-            };
+            let kind = FaultKind::TwinDiffers { length: header.length, twin };
             return Err(self.fault(start, Some(header.tid), None, kind));
         }
         let (user, description) = (header.user_length as usize, header.description_length as usize);
@@ -215,35 +161,14 @@ impl Transactions {
         let header = RecordHeader::parse(&all[at..]);
         let oid = Some(header.oid);
         let Some(length) = header.length().filter(|&length| length <= left) else {
-            return wrong(
-                oid,
-                FaultKind::RecordTooLong {
-                    length: header.length(),
-                    left,
-                },
-            );
+            return wrong(oid, FaultKind::RecordTooLong { length: header.length(), left });
         };
         if header.transaction != start {
-            return wrong(
-                oid,
-                FaultKind::WrongTransaction {
-                    named: header.transaction,
-                },
-            );
+            return wrong(oid, FaultKind::WrongTransaction { named: header.transaction });
         }
         let body = at + header.body_at() as usize;
-        let mut revision = Revision {
-            oid: header.oid,
-            version: Version::TRUNK,
-            data: None,
-            source: None,
-        };
-        let mut record = Record {
-            position,
-            header,
-            in_version: None,
-            backpointer: 0,
-        };
+        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None };
+        let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length > 0 {
             let name_at = at + RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize;
             revision.version = Version::named(all.slice(name_at..body));
@@ -258,12 +183,7 @@ impl Transactions {
         } else {
             record.backpointer = u64_at(all, body);
             if record.backpointer >= position {
-                return wrong(
-                    oid,
-                    FaultKind::BackpointerTooHigh {
-                        named: record.backpointer,
-                    },
-                );
+                return wrong(oid, FaultKind::BackpointerTooHigh { named: record.backpointer });
             }
             if let Some((data, holder)) = self.log.data_of(record, None, self.end)? {
                 revision.data = Some(data);
@@ -330,26 +250,12 @@ fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) -> Result<u64
 pub(crate) fn before(log: &Log, position: u64) -> Result<u64> {
     let mut twin = [0; 8];
     let at = position.saturating_sub(8).max(START);
-    log.file
-        .read_full_at(&mut twin, at)
-        .map_err(|e| log.unreadable(at, e))?;
+    log.file.read_full_at(&mut twin, at).map_err(|e| log.unreadable(at, e))?;
     let twin = u64::from_be_bytes(twin);
-    let start = twin
-        .checked_add(8)
-        .and_then(|all| position.checked_sub(all))
-        .filter(|&start| start >= START);
+    let start = twin.checked_add(8).and_then(|all| position.checked_sub(all)).filter(|&start| start >= START);
     start.ok_or_else(|| {
-        let kind = FaultKind::TwinDiffers {
-            length: position - START,
-            twin,
-        };
-        Fault {
-            position: at,
-            tid: None,
-            oid: None,
-            kind,
-        }
-        .damage(&log.path, "`vellum check` shows all of it")
+        let kind = FaultKind::TwinDiffers { length: position - START, twin };
+        Fault { position: at, tid: None, oid: None, kind }.damage(&log.path, "`vellum check` shows all of it")
     })
 }
 

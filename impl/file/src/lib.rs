@@ -61,6 +61,7 @@ mod iterate;
 mod log;
 mod open;
 mod options;
+mod pieces;
 mod recover;
 mod scan;
 mod storage;

@@ -45,11 +45,7 @@ impl Log {
 
     /// The same, of a record that has about `hint` bytes; 0 if that is not known.
     pub fn record_of(&self, oid: Oid, position: u64, end: u64, hint: u64) -> Result<(Record, Option<Bytes>)> {
-        let first = if hint == 0 {
-            READ
-        } else {
-            (hint as usize).clamp(RecordHeader::SIZE + 8, READ_MAX)
-        };
+        let first = if hint == 0 { READ } else { (hint as usize).clamp(RecordHeader::SIZE + 8, READ_MAX) };
         BUFFER.with_borrow_mut(|buffer| self.record_by(&mut buffer[..first], oid, position, end, true))
     }
 
@@ -68,10 +64,8 @@ impl Log {
         with_data: bool,
     ) -> Result<(Record, Option<Bytes>)> {
         let there = end.saturating_sub(position).min(buffer.len() as u64) as usize;
-        let filled = self
-            .file
-            .read_full_at(&mut buffer[..there], position)
-            .map_err(|e| self.unreadable(position, e))?;
+        let filled =
+            self.file.read_full_at(&mut buffer[..there], position).map_err(|e| self.unreadable(position, e))?;
         if filled < RecordHeader::SIZE + 8 {
             return Err(self.damage(oid, position, FaultKind::RecordCutOff { left: filled as u64 }));
         }
@@ -80,43 +74,21 @@ impl Log {
             return Err(self.damage_because(
                 oid,
                 position,
-                format!(
-                    "there should be a record of the object, but the oid there is {}",
-                    header.oid
-                ),
+                format!("there should be a record of the object, but the oid there is {}", header.oid),
             ));
         }
         let left = end - position;
         if header.length().is_none_or(|length| length > left) {
-            return Err(self.damage(
-                oid,
-                position,
-                FaultKind::RecordTooLong {
-                    length: header.length(),
-                    left,
-                },
-            ));
+            return Err(self.damage(oid, position, FaultKind::RecordTooLong { length: header.length(), left }));
         }
         let record = if header.version_length == 0 {
-            let backpointer = if header.data_length == 0 {
-                crate::format::u64_at(buffer, RecordHeader::SIZE)
-            } else {
-                0
-            };
-            Record {
-                position,
-                header,
-                in_version: None,
-                backpointer,
-            }
+            let backpointer =
+                if header.data_length == 0 { crate::format::u64_at(buffer, RecordHeader::SIZE) } else { 0 };
+            Record { position, header, in_version: None, backpointer }
         } else {
-            Scanner::new(&*self.file, end).record(position, end).map_err(|fault| {
-                Fault {
-                    oid: Some(oid),
-                    ..fault
-                }
-                .damage(&self.path, "")
-            })?
+            Scanner::new(&*self.file, end)
+                .record(position, end)
+                .map_err(|fault| Fault { oid: Some(oid), ..fault }.damage(&self.path, ""))?
         };
         for named in [record.header.previous, record.backpointer]
             .into_iter()
@@ -140,14 +112,7 @@ impl Log {
             let rest = &mut data[had..];
             let read = self.file.read_full_at(rest, position + body + had as u64);
             if read.map_err(|e| self.unreadable(position, e))? < rest.len() {
-                return Err(self.damage(
-                    oid,
-                    position,
-                    FaultKind::RecordTooLong {
-                        length: header.length(),
-                        left,
-                    },
-                ));
+                return Err(self.damage(oid, position, FaultKind::RecordTooLong { length: header.length(), left }));
             }
             data.freeze()
         };
@@ -179,9 +144,7 @@ impl Log {
         let mut fields: [Bytes; 3] = Default::default();
         let lengths = [header.user_length, header.description_length, header.extension_length];
         for (field, length) in fields.iter_mut().zip(lengths) {
-            let bytes = scanner
-                .bytes(at, usize::from(length))
-                .map_err(|e| self.unreadable(position, e))?;
+            let bytes = scanner.bytes(at, usize::from(length)).map_err(|e| self.unreadable(position, e))?;
             *field = Bytes::copy_from_slice(bytes);
             at += u64::from(length);
         }
@@ -198,13 +161,7 @@ impl Log {
 
     pub fn damage_because(&self, oid: Oid, position: u64, why: String) -> Error {
         let kind = FaultKind::Unreadable(why);
-        Fault {
-            position,
-            tid: None,
-            oid: Some(oid),
-            kind,
-        }
-        .damage(
+        Fault { position, tid: None, oid: Some(oid), kind }.damage(
             &self.path,
             "nothing else is affected: `vellum check` shows what is, `vellum recover` what can be saved",
         )

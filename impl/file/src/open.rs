@@ -112,10 +112,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<FileStorage, Open
 
 fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
     disk.lock(&beside(path, ".lock")).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => OpenError::Locked {
-            path: path.to_owned(),
-            why: e.to_string(),
-        },
+        io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned(), why: e.to_string() },
         _ => Error::io(beside(path, ".lock"), "taking the lock", e).into(),
     })
 }
@@ -128,15 +125,12 @@ pub(crate) fn open_data(disk: &dyn Disk, path: &Path, how: Open) -> Result<Arc<d
         _ => Error::io(path, "opening", e).into(),
     })?;
     let mut magic = [0; MAGIC.len()];
-    let there = file
-        .read_full_at(&mut magic, 0)
-        .map_err(|e| Error::io(path, "reading the first bytes", e))?;
+    let there = file.read_full_at(&mut magic, 0).map_err(|e| Error::io(path, "reading the first bytes", e))?;
     match there {
         0 => Err(OpenError::Empty { path: path.to_owned() }),
-        _ if magic != MAGIC && magic != MAGIC_PYTHON_2 => Err(OpenError::NotADatabase {
-            path: path.to_owned(),
-            magic: magic[..there].to_vec(),
-        }),
+        _ if magic != MAGIC && magic != MAGIC_PYTHON_2 => {
+            Err(OpenError::NotADatabase { path: path.to_owned(), magic: magic[..there].to_vec() })
+        }
         _ => Ok(file),
     }
 }
@@ -157,24 +151,10 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         Some(saved) => (saved.index, saved.end, saved.last),
         None => (Index::new(), START, Tid::ZERO),
     };
-    let mut walk = Walk {
-        options,
-        path,
-        file: &*file,
-        size,
-        index,
-        position: start,
-        last,
-        touched: Vec::new(),
-    };
+    let mut walk = Walk { options, path, file: &*file, size, index, position: start, last, touched: Vec::new() };
     walk.survey(as_of);
     let tail = walk.run(as_of)?;
-    let Walk {
-        index,
-        position: end,
-        last,
-        ..
-    } = walk;
+    let Walk { index, position: end, last, .. } = walk;
     let recovery = match tail {
         Tail::Clean => None,
         Tail::Unfinished { completed } => Some(repair(options, path, &*file, end, size, completed)?),
@@ -183,16 +163,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
     let index_saved = start == end && start != START;
     let storage = FileStorage::new(
         options,
-        Opened {
-            path: path.to_owned(),
-            file,
-            index,
-            end,
-            last,
-            recovery,
-            lock,
-            index_saved,
-        },
+        Opened { path: path.to_owned(), file, index, end, last, recovery, lock, index_saved },
     );
     if start == START && end != START && !options.read_only {
         // As ZODB does: the next opening need not walk over the whole file, even if this one ends in a crash.
@@ -247,12 +218,7 @@ impl Walk<'_> {
     /// Takes over what a stretch found; false if something in it has to be looked at more closely.
     fn take(&mut self, stretch: &Stretch, side: &mut Scanner<'_>, as_of: Tid) -> bool {
         let mut records = &stretch.records[..];
-        for Walked {
-            position,
-            header,
-            records: count,
-        } in &stretch.transactions
-        {
+        for Walked { position, header, records: count } in &stretch.transactions {
             let (own, rest) = records.split_at(*count);
             records = rest;
             let in_order = header.tid > self.last && header.tid <= as_of && header.status != UNFINISHED;
@@ -296,12 +262,7 @@ impl Walk<'_> {
             let header = match walked {
                 Ok(header) if header.tid <= last => {
                     let kind = FaultKind::NotLater { last };
-                    let fault = Fault {
-                        position,
-                        tid: Some(header.tid),
-                        oid: None,
-                        kind,
-                    };
+                    let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
                     return self.broken(&mut scanner, fault, completed);
                 }
                 Ok(header) => header,
@@ -316,12 +277,7 @@ impl Walk<'_> {
                 }
                 if position >= whole_until {
                     let kind = FaultKind::Unfinished;
-                    let fault = Fault {
-                        position,
-                        tid: Some(header.tid),
-                        oid: None,
-                        kind,
-                    };
+                    let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
                     return self.broken(&mut scanner, fault, completed);
                 }
                 completed.push(position);
@@ -336,19 +292,13 @@ impl Walk<'_> {
                 progress(self.position, self.size);
             }
         }
-        Ok(if completed.is_empty() {
-            Tail::Clean
-        } else {
-            Tail::Unfinished { completed }
-        })
+        Ok(if completed.is_empty() { Tail::Clean } else { Tail::Unfinished { completed } })
     }
 
     /// What stands at the present position is no finished transaction: is that a crash, or damage?
     fn broken(&self, scanner: &mut Scanner<'_>, fault: Fault, completed: Vec<u64>) -> Result<Tail, Error> {
         let unreadable = |e| Error::io(self.path, format!("reading after position {}", self.position), e);
-        let finished = scanner
-            .resync(self.position + 1, self.size, self.last)
-            .map_err(unreadable)?;
+        let finished = scanner.resync(self.position + 1, self.size, self.last).map_err(unreadable)?;
         if let Some(next) = finished {
             let remedy = format!(
                 "finished transactions follow, the first of them at position {next}, so this is damage and not the end \
@@ -356,8 +306,7 @@ impl Walk<'_> {
             );
             return Err(fault.damage(self.path, &remedy));
         }
-        let torn = fault.kind == FaultKind::Unfinished || self.is_torn(scanner).map_err(unreadable)?;
-        if torn || self.options.durability == Durability::Relaxed {
+        if is_torn(scanner, self.position).map_err(unreadable)? || self.options.durability == Durability::Relaxed {
             return Ok(Tail::Unfinished { completed });
         }
         Err(fault.damage(
@@ -367,23 +316,24 @@ impl Walk<'_> {
              `vellum recover` copies everything before it",
         ))
     }
+}
 
-    /// Whether the header at the present position can be what a crash leaves of an unfinished transaction.
-    fn is_torn(&self, scanner: &mut Scanner<'_>) -> io::Result<bool> {
-        const SECTOR: u64 = 512;
-        let header = scanner.bytes(self.position, TransactionHeader::SIZE)?;
-        let status_at = TransactionHeader::STATUS_AT;
-        match header.get(status_at as usize) {
-            None | Some(&UNFINISHED) => Ok(true),
-            Some(0) => {
-                // The sector with the status in it was never written: then it is all zeros, as far as it is ours.
-                let sector = (self.position + status_at) / SECTOR * SECTOR;
-                let ours = sector.max(self.position);
-                let bytes = scanner.bytes(ours, (sector + SECTOR - ours) as usize)?;
-                Ok(bytes.iter().all(|&b| b == 0))
-            }
-            Some(_) => Ok(false),
+/// Whether what stands at `position`, with no finished transaction after it, can be what a crash leaves of an unfinished
+/// one.
+pub(crate) fn is_torn(scanner: &mut Scanner<'_>, position: u64) -> io::Result<bool> {
+    const SECTOR: u64 = 512;
+    let header = scanner.bytes(position, TransactionHeader::SIZE)?;
+    let status_at = TransactionHeader::STATUS_AT;
+    match header.get(status_at as usize) {
+        None | Some(&UNFINISHED) => Ok(true),
+        Some(0) => {
+            // The sector with the status in it was never written: then it is all zeros, as far as it is ours.
+            let sector = (position + status_at) / SECTOR * SECTOR;
+            let ours = sector.max(position);
+            let bytes = scanner.bytes(ours, (sector + SECTOR - ours) as usize)?;
+            Ok(bytes.iter().all(|&b| b == 0))
         }
+        Some(_) => Ok(false),
     }
 }
 
@@ -419,14 +369,7 @@ pub(crate) fn pointers(
     record: &Record,
 ) -> Result<(), Fault> {
     let RecordHeader { oid, previous, .. } = record.header;
-    let fault = |kind| {
-        Err(Fault {
-            position: record.position,
-            tid: Some(header.tid),
-            oid: Some(oid),
-            kind,
-        })
-    };
+    let fault = |kind| Err(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind });
     let mut record_at = |position: u64| {
         let end = side.end();
         side.record(position, end).ok().filter(|_| position >= START)
@@ -465,12 +408,7 @@ fn repair(
 ) -> Result<Recovery, Error> {
     let cut = size - end;
     let position = completed.first().copied().unwrap_or(end);
-    let mut recovery = Recovery {
-        position,
-        cut,
-        kept_in: None,
-        completed: completed.len() as u64,
-    };
+    let mut recovery = Recovery { position, cut, kept_in: None, completed: completed.len() as u64 };
     if options.read_only {
         return Ok(recovery);
     }
@@ -522,11 +460,7 @@ fn keep(disk: &dyn Disk, path: &Path, file: &dyn DiskFile, from: u64, to: u64) -
     };
     copying().map_err(|e| {
         let _ = disk.remove(&kept);
-        Error::io(
-            &kept,
-            "keeping the end of the file before it is cut off (nothing was changed)",
-            e,
-        )
+        Error::io(&kept, "keeping the end of the file before it is cut off (nothing was changed)", e)
     })?;
     Ok(kept)
 }

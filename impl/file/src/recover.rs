@@ -15,7 +15,7 @@ use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::index::Index;
 use crate::log::Log;
-use crate::open::{finished_after, open_data};
+use crate::open::{finished_after, is_torn, open_data};
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::{OpenError, Options, index_file};
 
@@ -66,20 +66,13 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
     let file = open_data(disk, from, Open::Read)?;
     let size = file.len().map_err(|e| Error::io(from, "asking for the length", e))?;
     let mut magic = MAGIC;
-    file.read_full_at(&mut magic, 0)
-        .map_err(|e| Error::io(from, "reading the first bytes", e))?;
+    file.read_full_at(&mut magic, 0).map_err(|e| Error::io(from, "reading the first bytes", e))?;
     let out = disk.open(to, Open::CreateNew).map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => OpenError::Exists { path: to.to_owned() },
         _ => Error::io(to, "making the new file", e).into(),
     })?;
-    let new = Log {
-        path: to.to_owned(),
-        file: out,
-    };
-    let old = Log {
-        path: from.to_owned(),
-        file,
-    };
+    let new = Log { path: to.to_owned(), file: out };
+    let old = Log { path: from.to_owned(), file };
     let mut rescue = Rescue {
         options,
         size,
@@ -91,16 +84,9 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
         moved: Vec::new(),
         salvage: Salvage::default(),
     };
-    let write = |bytes: &[u8], at| {
-        new.file
-            .write_at(bytes, at)
-            .map_err(|e| Error::io(to, "writing the new file", e))
-    };
+    let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
     let run = write(&magic, 0).and_then(|()| rescue.run()).and_then(|()| {
-        new.file
-            .sync()
-            .and_then(|()| disk.sync_directory(to))
-            .map_err(|e| Error::io(to, "syncing the new file", e))
+        new.file.sync().and_then(|()| disk.sync_directory(to)).map_err(|e| Error::io(to, "syncing the new file", e))
     });
     match run {
         Ok(()) => Ok(rescue.finish()),
@@ -141,14 +127,7 @@ impl Rescue<'_> {
                 Ok(())
             });
             if let Ok(header) = &walked {
-                let fault = |kind| {
-                    Err(Fault {
-                        position: at,
-                        tid: Some(header.tid),
-                        oid: None,
-                        kind,
-                    })
-                };
+                let fault = |kind| Err(Fault { position: at, tid: Some(header.tid), oid: None, kind });
                 if header.status == UNFINISHED && at >= whole_until {
                     whole_until = finished_after(&mut side, at, last);
                 }
@@ -172,11 +151,10 @@ impl Rescue<'_> {
                     }
                 }
                 Err(why) => {
-                    let next = scanner
-                        .resync(at + 1, self.size, last)
-                        .map_err(|e| self.old.unreadable(at, e))?;
+                    let next = scanner.resync(at + 1, self.size, last).map_err(|e| self.old.unreadable(at, e))?;
                     let end = next.unwrap_or(self.size);
-                    if why.kind == FaultKind::Unfinished && next.is_none() {
+                    let torn = is_torn(&mut side, at).map_err(|e| self.old.unreadable(at, e))?;
+                    if torn && next.is_none() {
                         self.salvage.unfinished = end - at;
                     } else {
                         self.lose(&mut side, at, end, why, last, next)?;
@@ -213,22 +191,12 @@ impl Rescue<'_> {
         }
         let before = next.and_then(|next| side.header(next).ok()).map(|header| header.tid);
         let after = (last != Tid::ZERO).then_some(last);
-        self.salvage.lost.push(Lost {
-            position: from,
-            bytes: to - from,
-            why,
-            after,
-            before,
-            transactions,
-        });
+        self.salvage.lost.push(Lost { position: from, bytes: to - from, why, after, before, transactions });
         Ok(())
     }
 
     fn is_lost(&self, position: u64) -> bool {
-        self.salvage
-            .lost
-            .iter()
-            .any(|lost| (lost.position..lost.position + lost.bytes).contains(&position))
+        self.salvage.lost.iter().any(|lost| (lost.position..lost.position + lost.bytes).contains(&position))
     }
 
     /// Where the record that was at `old` is now; none if it is not there.
@@ -244,10 +212,7 @@ impl Rescue<'_> {
     }
 
     fn moved(&mut self, old: u64, new: u64) {
-        let same = self
-            .moved
-            .last()
-            .is_some_and(|&(was, is)| old >= was && new.checked_sub(is) == Some(old - was));
+        let same = self.moved.last().is_some_and(|&(was, is)| old >= was && new.checked_sub(is) == Some(old - was));
         if !same {
             self.moved.push((old, new));
         }
@@ -271,35 +236,14 @@ impl Rescue<'_> {
             };
             let position = self.position + out.len() as u64;
             self.moved(record.position, position);
-            let previous = self.index.get(oid).unwrap_or(0);
-            let data_length = if let Body::Data(data) = &body {
-                data.len() as u64
-            } else {
-                0
-            };
-            RecordHeader {
-                previous,
-                transaction: self.position,
-                data_length,
-                ..record.header
-            }
-            .write(&mut out);
+            // Where a pack cut the chain, it stays cut: a packed record has no past.
+            let previous = if record.header.previous == 0 { 0 } else { self.index.get(oid).unwrap_or(0) };
+            let data_length = if let Body::Data(data) = &body { data.len() as u64 } else { 0 };
+            RecordHeader { previous, transaction: self.position, data_length, ..record.header }.write(&mut out);
             if let Some(version) = &record.in_version {
-                let trunk = match previous {
-                    0 => 0,
-                    at => match self.new.header(oid, at, self.position)?.in_version {
-                        Some(version) => version.trunk,
-                        None => at,
-                    },
-                };
-                // In a packed part the chain may be cut, but not the way to the trunk.
-                let trunk = if trunk == 0 {
-                    self.now_at(version.trunk, oid).map_or(0, |(at, _)| at)
-                } else {
-                    trunk
-                };
-                let before = self.in_versions.insert(version.version.clone(), position).unwrap_or(0);
-                out.extend_from_slice(&trunk.to_be_bytes());
+                let last = self.in_versions.insert(version.version.clone(), position).unwrap_or(0);
+                let before = if version.previous == 0 { 0 } else { last };
+                out.extend_from_slice(&self.trunk(oid, version.trunk, previous)?.to_be_bytes());
                 out.extend_from_slice(&before.to_be_bytes());
                 out.extend_from_slice(version.version.name());
             }
@@ -330,6 +274,25 @@ impl Rescue<'_> {
         Ok(())
     }
 
+    /// Where the trunk's record under one in a version is now, which was at `old`. If it is lost, the one before it.
+    fn trunk(&self, oid: Oid, old: u64, previous: u64) -> Result<u64> {
+        if old == 0 {
+            return Ok(0);
+        }
+        if let Some((now, _)) = self.now_at(old, oid) {
+            return Ok(now);
+        }
+        let mut at = previous;
+        while at != 0 {
+            let record = self.new.header(oid, at, self.position)?;
+            match record.in_version {
+                None => return Ok(at),
+                Some(version) => at = version.trunk,
+            }
+        }
+        Ok(0)
+    }
+
     /// What the record will hold in the new file; none if that is lost.
     fn body(&self, record: &Record) -> Result<Option<Body>> {
         let oid = record.header.oid;
@@ -357,23 +320,11 @@ impl Rescue<'_> {
         // An index that was saved before the damage knows what lay in the lost parts.
         if let Some(saved) = index_file::read(&*self.options.disk, &self.old.path, self.size) {
             let lost = &salvage.lost;
-            let is_lost = |at: u64| {
-                lost.iter()
-                    .any(|lost| (lost.position..lost.position + lost.bytes).contains(&at))
-            };
-            let objects: Vec<Oid> = saved
-                .entries()
-                .filter(|&(_, at)| is_lost(at))
-                .map(|(oid, _)| oid)
-                .collect();
+            let is_lost = |at: u64| lost.iter().any(|lost| (lost.position..lost.position + lost.bytes).contains(&at));
+            let objects: Vec<Oid> = saved.entries().filter(|&(_, at)| is_lost(at)).map(|(oid, _)| oid).collect();
             salvage.objects.extend(objects);
         }
-        salvage.objects_gone = salvage
-            .objects
-            .iter()
-            .copied()
-            .filter(|&oid| self.index.get(oid).is_none())
-            .collect();
+        salvage.objects_gone = salvage.objects.iter().copied().filter(|&oid| self.index.get(oid).is_none()).collect();
         salvage
     }
 }

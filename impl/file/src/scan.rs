@@ -107,10 +107,7 @@ impl fmt::Display for FaultKind {
             Unfinished => write!(f, "the transaction was never finished (status c)"),
             BadStatus(status) => write!(f, "no transaction has the status 0x{status:02x}"),
             LengthTooSmall { length, header } => {
-                write!(
-                    f,
-                    "the transaction says that it has {length} bytes, but its header alone has {header}"
-                )
+                write!(f, "the transaction says that it has {length} bytes, but its header alone has {header}")
             }
             TwinDiffers { length, twin } => write!(f, "the transaction's length is {length}, but its twin says {twin}"),
             NotLater { last } => write!(f, "the transaction is not later than the one before it ({last})"),
@@ -120,20 +117,11 @@ impl fmt::Display for FaultKind {
                     "the transaction's records do not add up: {left} bytes are left, too few for a record's header"
                 )
             }
-            RecordTooLong {
-                length: Some(length),
-                left,
-            } => {
-                write!(
-                    f,
-                    "the record has {length} bytes, but only {left} are left in its transaction"
-                )
+            RecordTooLong { length: Some(length), left } => {
+                write!(f, "the record has {length} bytes, but only {left} are left in its transaction")
             }
             RecordTooLong { length: None, left } => {
-                write!(
-                    f,
-                    "the record's length is beyond all measure; {left} bytes are left in its transaction"
-                )
+                write!(f, "the record's length is beyond all measure; {left} bytes are left in its transaction")
             }
             WrongTransaction { named } => {
                 write!(f, "the record says that its transaction is at {named}, which it is not")
@@ -142,20 +130,14 @@ impl fmt::Display for FaultKind {
             BackpointerTooHigh { named } => write!(f, "the backpointer to {named} does not point backwards"),
             BackpointerAstray { named } => write!(f, "the backpointer to {named} points to no record of the object"),
             WrongPrevious { named, found: 0 } => {
-                write!(
-                    f,
-                    "the previous record should be at {named}, but the object has none before this"
-                )
+                write!(f, "the previous record should be at {named}, but the object has none before this")
             }
             WrongPrevious { named, found } => {
                 write!(f, "the previous record should be at {named}, but it is at {found}")
             }
             TrunkAstray { named } => write!(f, "the object's trunk record should be at {named}, but there is none"),
             VersionAstray { named } => {
-                write!(
-                    f,
-                    "the version's previous record should be at {named}, but there is none"
-                )
+                write!(f, "the version's previous record should be at {named}, but there is none")
             }
             Unreadable(why) => write!(f, "can not be read: {why}"),
         }
@@ -176,14 +158,7 @@ impl Fault {
             what.push_str("; ");
             what.push_str(remedy);
         }
-        Damage {
-            path: path.to_owned(),
-            position: self.position,
-            tid: self.tid,
-            oid: self.oid,
-            what,
-        }
-        .into_error()
+        Damage { path: path.to_owned(), position: self.position, tid: self.tid, oid: self.oid, what }.into_error()
     }
 }
 
@@ -215,13 +190,7 @@ const WINDOW: usize = 4096;
 impl<'a> Scanner<'a> {
     /// A walk over what is before `end`.
     pub fn new(file: &'a dyn DiskFile, end: u64) -> Scanner<'a> {
-        Scanner {
-            file,
-            end,
-            window: vec![0; WINDOW],
-            start: 0,
-            filled: 0,
-        }
+        Scanner { file, end, window: vec![0; WINDOW], start: 0, filled: 0 }
     }
 
     /// Where the walk ends.
@@ -241,10 +210,7 @@ impl<'a> Scanner<'a> {
             self.filled = self.file.read_full_at(&mut self.window[..ahead], position)?;
             self.start = position;
             if self.filled < there {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the file is shorter than it was",
-                ));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was"));
             }
             return Ok(&self.window[..there]);
         }
@@ -254,36 +220,20 @@ impl<'a> Scanner<'a> {
     /// The header of the transaction at `position`, and whether it can be one: its status, its length against its header,
     /// the file's end, and its twin.
     pub fn header(&mut self, position: u64) -> Result<TransactionHeader, Fault> {
-        let fault = |tid, kind| Fault {
-            position,
-            tid,
-            oid: None,
-            kind,
-        };
+        let fault = |tid, kind| Fault { position, tid, oid: None, kind };
         let unreadable = |e: io::Error| fault(None, FaultKind::Unreadable(e.to_string()));
         let bytes = self.bytes(position, TransactionHeader::SIZE).map_err(unreadable)?;
         if bytes.len() < TransactionHeader::SIZE {
-            return Err(fault(
-                None,
-                FaultKind::HeaderCutOff {
-                    there: bytes.len() as u64,
-                },
-            ));
+            return Err(fault(None, FaultKind::HeaderCutOff { there: bytes.len() as u64 }));
         }
         let header = TransactionHeader::parse(bytes);
         let fault = |kind| Err(fault(Some(header.tid), kind));
         let there = self.end - position;
         if header.length.checked_add(8).is_none_or(|all| all > there) {
-            return fault(FaultKind::CutOff {
-                length: header.length,
-                there,
-            });
+            return fault(FaultKind::CutOff { length: header.length, there });
         }
         if header.length < header.records_at() {
-            return fault(FaultKind::LengthTooSmall {
-                length: header.length,
-                header: header.records_at(),
-            });
+            return fault(FaultKind::LengthTooSmall { length: header.length, header: header.records_at() });
         }
         if header.status != UNFINISHED && Status::from_byte(header.status).is_none() {
             return fault(FaultKind::BadStatus(header.status));
@@ -299,68 +249,37 @@ impl<'a> Scanner<'a> {
         mut each: impl FnMut(&TransactionHeader, Record) -> Result<(), Fault>,
     ) -> Result<TransactionHeader, Fault> {
         let header = self.header(position)?;
-        let fault = |kind| Fault {
-            position,
-            tid: Some(header.tid),
-            oid: None,
-            kind,
-        };
+        let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
         let end = position + header.length;
         let mut at = position + header.records_at();
         if header.status == Status::Undone.byte() {
             at = end;
         }
         while at < end {
-            let record = self.record(at, end).map_err(|f| Fault {
-                tid: Some(header.tid),
-                ..f
-            })?;
-            let wrong = |kind| {
-                Err(Fault {
-                    position: at,
-                    tid: Some(header.tid),
-                    oid: Some(record.header.oid),
-                    kind,
-                })
-            };
+            let record = self.record(at, end).map_err(|f| Fault { tid: Some(header.tid), ..f })?;
+            let wrong = |kind| Err(Fault { position: at, tid: Some(header.tid), oid: Some(record.header.oid), kind });
             if record.header.transaction != position {
-                return wrong(FaultKind::WrongTransaction {
-                    named: record.header.transaction,
-                });
+                return wrong(FaultKind::WrongTransaction { named: record.header.transaction });
             }
             if record.header.tid != header.tid {
-                return wrong(FaultKind::WrongTid {
-                    named: record.header.tid,
-                });
+                return wrong(FaultKind::WrongTid { named: record.header.tid });
             }
             if record.backpointer >= at {
-                return wrong(FaultKind::BackpointerTooHigh {
-                    named: record.backpointer,
-                });
+                return wrong(FaultKind::BackpointerTooHigh { named: record.backpointer });
             }
             at = record.body() + record.header.body_length();
             each(&header, record)?;
         }
-        let twin = self
-            .bytes(end, 8)
-            .map_err(|e| fault(FaultKind::Unreadable(e.to_string())))?;
+        let twin = self.bytes(end, 8).map_err(|e| fault(FaultKind::Unreadable(e.to_string())))?;
         match u64_at(twin, 0) {
             twin if twin == header.length => Ok(header),
-            twin => Err(fault(FaultKind::TwinDiffers {
-                length: header.length,
-                twin,
-            })),
+            twin => Err(fault(FaultKind::TwinDiffers { length: header.length, twin })),
         }
     }
 
     /// The record at `position`, which must fit before `end`.
     pub fn record(&mut self, position: u64, end: u64) -> Result<Record, Fault> {
-        let fault = |oid, kind| Fault {
-            position,
-            tid: None,
-            oid,
-            kind,
-        };
+        let fault = |oid, kind| Fault { position, tid: None, oid, kind };
         let left = end.saturating_sub(position);
         if left < RecordHeader::SIZE as u64 {
             return Err(fault(None, FaultKind::RecordCutOff { left }));
@@ -369,41 +288,20 @@ impl<'a> Scanner<'a> {
         // Most often, what follows the fixed part is wanted too: a backpointer or the version's fields.
         let bytes = self.bytes(position, RecordHeader::SIZE + 8).map_err(unreadable)?;
         if bytes.len() < RecordHeader::SIZE {
-            return Err(fault(
-                None,
-                FaultKind::RecordCutOff {
-                    left: bytes.len() as u64,
-                },
-            ));
+            return Err(fault(None, FaultKind::RecordCutOff { left: bytes.len() as u64 }));
         }
         let header = RecordHeader::parse(bytes);
         if header.length().is_none_or(|length| length > left) {
-            return Err(fault(
-                Some(header.oid),
-                FaultKind::RecordTooLong {
-                    length: header.length(),
-                    left,
-                },
-            ));
+            return Err(fault(Some(header.oid), FaultKind::RecordTooLong { length: header.length(), left }));
         }
-        let mut record = Record {
-            position,
-            header,
-            in_version: None,
-            backpointer: 0,
-        };
+        let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length == 0 && header.data_length == 0 {
             record.backpointer = u64_at(bytes, RecordHeader::SIZE);
         } else if header.version_length > 0 {
             let more = header.body_at() as usize + if header.data_length == 0 { 8 } else { 0 };
             let bytes = self.bytes(position, more).map_err(unreadable)?;
             if bytes.len() < more {
-                return Err(fault(
-                    Some(header.oid),
-                    FaultKind::RecordCutOff {
-                        left: bytes.len() as u64,
-                    },
-                ));
+                return Err(fault(Some(header.oid), FaultKind::RecordCutOff { left: bytes.len() as u64 }));
             }
             let name = &bytes[RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize..header.body_at() as usize];
             record.in_version = Some(InVersion {
@@ -427,10 +325,7 @@ impl<'a> Scanner<'a> {
         while at < to {
             let there = (self.end - at).min(chunk.len() as u64) as usize;
             let filled = self.file.read_full_at(&mut chunk[..there], at)?;
-            let candidates = filled
-                .saturating_sub(TransactionHeader::SIZE - 1)
-                .min(CHUNK)
-                .min((to - at) as usize);
+            let candidates = filled.saturating_sub(TransactionHeader::SIZE - 1).min(CHUNK).min((to - at) as usize);
             for offset in 0..candidates {
                 // A quick look first: the high bytes of a length are zero, and few bytes are a status.
                 let bytes = &chunk[offset..offset + TransactionHeader::SIZE];
@@ -455,9 +350,7 @@ impl<'a> Scanner<'a> {
             return false;
         };
         // The twin first: it costs one read, and almost nothing gets past it by chance.
-        let twin = self
-            .bytes(position + header.length, 8)
-            .is_ok_and(|b| u64_at(b, 0) == header.length);
+        let twin = self.bytes(position + header.length, 8).is_ok_and(|b| u64_at(b, 0) == header.length);
         twin && header.tid > last && header.status != UNFINISHED && self.transaction(position, |_, _| Ok(())).is_ok()
     }
 }

@@ -66,16 +66,7 @@ impl FileStorage {
     }
 
     pub(crate) fn new(options: &Options, opened: Opened) -> FileStorage {
-        let Opened {
-            path,
-            file,
-            index,
-            end,
-            last,
-            recovery,
-            lock,
-            index_saved,
-        } = opened;
+        let Opened { path, file, index, end, last, recovery, lock, index_saved } = opened;
         let last_oid = index.last_oid().unwrap_or_default();
         FileStorage {
             inner: Arc::new(Inner {
@@ -160,13 +151,7 @@ impl Inner {
     }
 
     pub fn writable(&self) -> Result<()> {
-        if self.read_only {
-            Err(Error::ReadOnly {
-                name: self.log.path.display().to_string(),
-            })
-        } else {
-            Ok(())
-        }
+        if self.read_only { Err(Error::ReadOnly { name: self.log.path.display().to_string() }) } else { Ok(()) }
     }
 
     /// Makes sure that no oid up to this one is given out.
@@ -216,9 +201,7 @@ impl Inner {
             (record, data) = self.log.record(oid, other.trunk, end)?;
         }
         let found = self.log.data_of(record, data, end)?;
-        found
-            .map(|(data, _)| Loaded { data, tid })
-            .ok_or_else(|| Error::key(oid))
+        found.map(|(data, _)| Loaded { data, tid }).ok_or_else(|| Error::key(oid))
     }
 }
 
@@ -332,10 +315,7 @@ impl Storage for FileStorage {
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
         self.inner.writable()?;
         let add = |last: u64| last.checked_add(u64::from(count));
-        let first = self
-            .inner
-            .last_oid
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let first = self.inner.last_oid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         let first = first.map_err(|_| Error::Exhausted { what: "oids" })?;
         Ok((1..=u64::from(count)).map(|n| Oid(first + n)).collect())
     }

@@ -86,10 +86,7 @@ pub(crate) fn stretches<'scope>(
             scope.spawn(move || {
                 for n in (first..count).step_by(threads as usize) {
                     let from = start + n * size;
-                    if send
-                        .send(walk(file, from, (from + size).min(end), end, n == 0))
-                        .is_err()
-                    {
+                    if send.send(walk(file, from, (from + size).min(end), end, n == 0)).is_err() {
                         break;
                     }
                 }
@@ -107,12 +104,7 @@ pub(crate) fn stretches<'scope>(
 
 fn walk(file: &dyn DiskFile, from: u64, to: u64, end: u64, at_start: bool) -> Stretch {
     let mut scanner = Scanner::new(file, end);
-    let mut stretch = Stretch {
-        start: from,
-        transactions: Vec::new(),
-        records: Vec::new(),
-        special: Vec::new(),
-    };
+    let mut stretch = Stretch { start: from, transactions: Vec::new(), records: Vec::new(), special: Vec::new() };
     if !at_start {
         match Scanner::new(file, end).resync(from, to, Tid::ZERO) {
             Ok(Some(start)) => stretch.start = start,
@@ -141,11 +133,7 @@ fn walk(file: &dyn DiskFile, from: u64, to: u64, end: u64, at_start: bool) -> St
             stretch.records.truncate(before);
             break;
         };
-        stretch.transactions.push(Walked {
-            position,
-            header,
-            records: stretch.records.len() - before,
-        });
+        stretch.transactions.push(Walked { position, header, records: stretch.records.len() - before });
         position += header.length + 8;
     }
     stretch

@@ -59,14 +59,7 @@ fn history(seed: u64) -> Vec<Step> {
             if !known {
                 there.push(oid);
             }
-            (
-                oid,
-                if known && dice.roll(5) == 0 {
-                    None
-                } else {
-                    Some(record(dice))
-                },
-            )
+            (oid, if known && dice.roll(5) == 0 { None } else { Some(record(dice)) })
         };
         steps.push(match dice.roll(8) {
             0 => Step::Reopen,
@@ -92,10 +85,7 @@ struct Run {
 }
 
 fn options(disk: &SimDisk, clock: &Arc<ManualClock>, durability: Durability) -> Options {
-    Options::new()
-        .disk(Arc::new(disk.clone()))
-        .clock(Arc::clone(clock) as _)
-        .durability(durability)
+    Options::new().disk(Arc::new(disk.clone())).clock(Arc::clone(clock) as _).durability(durability)
 }
 
 fn serial(storage: &FileStorage, oid: Oid) -> Tid {
@@ -169,10 +159,7 @@ fn play(steps: &[Step], disk: &SimDisk, durability: Durability) -> Run {
                 let Ok(voted) = voted else { return run };
                 let outcomes = finish_together(&storage, voted);
                 let fine = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
-                assert!(
-                    outcomes[fine..].iter().all(|o| o.is_err()),
-                    "one that came later was acknowledged alone"
-                );
+                assert!(outcomes[fine..].iter().all(|o| o.is_err()), "one that came later was acknowledged alone");
                 run.acknowledged += fine;
                 if fine < outcomes.len() {
                     return run;
@@ -196,11 +183,7 @@ fn play(steps: &[Step], disk: &SimDisk, durability: Durability) -> Run {
 }
 
 fn transactions(storage: &FileStorage) -> Vec<TransactionRecord> {
-    storage
-        .transactions(TidRange::ALL, Order::OldestFirst)
-        .unwrap()
-        .map(|t| t.unwrap())
-        .collect()
+    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
 }
 
 /// Opens what a crash left, and holds it against the whole history.
@@ -214,31 +197,18 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
         Err(e) => panic!("it does not open: {e}"),
     };
     let there = transactions(&storage);
-    assert!(
-        there.len() >= acknowledged,
-        "{} transactions of {acknowledged} acknowledged ones",
-        there.len()
-    );
+    assert!(there.len() >= acknowledged, "{} transactions of {acknowledged} acknowledged ones", there.len());
     match durability {
-        Durability::Full => assert!(
-            there[..] == expected[..there.len()],
-            "what is there is not how it began"
-        ),
+        Durability::Full => assert!(there[..] == expected[..there.len()], "what is there is not how it began"),
         // The last one, if it was not acknowledged, may have holes.
         Durability::Relaxed => {
             assert!(there.len() <= acknowledged + 1);
-            assert!(
-                there[..acknowledged] == expected[..acknowledged],
-                "what is there is not how it began"
-            );
+            assert!(there[..acknowledged] == expected[..acknowledged], "what is there is not how it began");
         }
     }
     if durability == Durability::Full {
         for oid in (0..60).map(Oid) {
-            let newest = there
-                .iter()
-                .rev()
-                .flat_map(|t| t.revisions.iter().rev().map(move |r| (t.tid, r)));
+            let newest = there.iter().rev().flat_map(|t| t.revisions.iter().rev().map(move |r| (t.tid, r)));
             let newest = newest.into_iter().find(|(_, r)| r.oid == oid);
             let loaded = storage.load(oid, &Version::TRUNK).ok();
             let expected = newest.and_then(|(tid, r)| Some((tid, r.data.clone()?)));
@@ -247,10 +217,7 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
     }
     // It goes on working, and is still there when it is opened again, by the index and without it.
     let fresh = record(&mut Dice(7));
-    let tid = vote(&storage, "afterwards", &[(Oid(99), Some(fresh.clone()))])
-        .unwrap()
-        .finish()
-        .unwrap();
+    let tid = vote(&storage, "afterwards", &[(Oid(99), Some(fresh.clone()))]).unwrap().finish().unwrap();
     drop(storage);
     for without_index in [false, true] {
         if without_index {

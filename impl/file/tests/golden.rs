@@ -9,9 +9,7 @@ use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, Version};
 
 fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures/golden")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
 }
 
 fn facts(name: &str) -> Value {
@@ -56,11 +54,8 @@ fn current_records() {
                 }
             }
         }
-        let walked: Vec<_> = storage
-            .current_records(Oid::ROOT)
-            .map(|r| r.unwrap())
-            .map(|r| (r.oid, r.tid, r.data))
-            .collect();
+        let walked: Vec<_> =
+            storage.current_records(Oid::ROOT).map(|r| r.unwrap()).map(|r| (r.oid, r.tid, r.data)).collect();
         assert!(walked == there, "{name}: the walk and the loads differ");
     }
 }
@@ -72,12 +67,8 @@ fn histories() {
         for (oid, entries) in facts["history"].as_object().unwrap() {
             let found = storage.history(oid.parse().unwrap(), 99).unwrap();
             let found: Vec<_> = found.iter().map(|e| (e.tid.0, e.size)).collect();
-            let expected: Vec<_> = entries
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|e| (hex(&e["tid"]), e["size"].as_u64().unwrap()))
-                .collect();
+            let expected: Vec<_> =
+                entries.as_array().unwrap().iter().map(|e| (hex(&e["tid"]), e["size"].as_u64().unwrap())).collect();
             assert_eq!(found, expected, "{name} {oid}");
         }
     }
@@ -97,10 +88,7 @@ fn loads_before() {
                 Ok(Some(found)) => {
                     assert_eq!(sha(&found.data), expected["data_sha256"], "{name} {oid} {before}");
                     assert_eq!(found.tid.to_string(), expected["tid"]);
-                    assert_eq!(
-                        found.next.map_or(Value::Null, |t| t.to_string().into()),
-                        expected["next_tid"]
-                    );
+                    assert_eq!(found.next.map_or(Value::Null, |t| t.to_string().into()), expected["next_tid"]);
                     assert_eq!(storage.load_serial(oid, found.tid).unwrap(), found.data);
                 }
             }
@@ -125,10 +113,7 @@ fn references_and_classes() {
             found.sort();
             let oid = record.oid.to_string();
             assert_eq!(serde_json::json!(found), facts["references"][&oid], "{name} {oid}");
-            assert_eq!(
-                vellum_pickle::class_of(&record.data).unwrap().to_string(),
-                facts["classes"][&oid]
-            );
+            assert_eq!(vellum_pickle::class_of(&record.data).unwrap().to_string(), facts["classes"][&oid]);
         }
     }
 }
@@ -138,11 +123,8 @@ fn transactions_in_both_directions() {
     for name in WRITTEN_BY_ZODB_6 {
         let (storage, facts) = (open(name), facts(name));
         let expected = facts["transactions"].as_array().unwrap();
-        let forward: Vec<_> = storage
-            .transactions(TidRange::ALL, Order::OldestFirst)
-            .unwrap()
-            .map(|t| t.unwrap())
-            .collect();
+        let forward: Vec<_> =
+            storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect();
         assert_eq!(forward.len(), expected.len());
         for (found, expected) in forward.iter().zip(expected) {
             assert_eq!(found.tid.to_string(), expected["tid"]);
@@ -161,27 +143,18 @@ fn transactions_in_both_directions() {
                 );
             }
         }
-        let mut backward: Vec<_> = storage
-            .transactions(TidRange::ALL, Order::NewestFirst)
-            .unwrap()
-            .map(|t| t.unwrap())
-            .collect();
+        let mut backward: Vec<_> =
+            storage.transactions(TidRange::ALL, Order::NewestFirst).unwrap().map(|t| t.unwrap()).collect();
         backward.reverse();
         assert!(forward == backward, "{name}: the two directions differ");
 
         // Every range between two transactions, and between two moments next to them.
         for (first, last) in [(3, 7), (0, 0), (5, 5), (forward.len() - 3, forward.len() - 1)] {
             for (before, after) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                let range = TidRange {
-                    first: Tid(forward[first].tid.0 - before),
-                    last: Tid(forward[last].tid.0 + after),
-                };
+                let range =
+                    TidRange { first: Tid(forward[first].tid.0 - before), last: Tid(forward[last].tid.0 + after) };
                 for order in [Order::OldestFirst, Order::NewestFirst] {
-                    let mut found: Vec<_> = storage
-                        .transactions(range, order)
-                        .unwrap()
-                        .map(|t| t.unwrap())
-                        .collect();
+                    let mut found: Vec<_> = storage.transactions(range, order).unwrap().map(|t| t.unwrap()).collect();
                     if order == Order::NewestFirst {
                         found.reverse();
                     }

@@ -12,10 +12,7 @@ use std::time::Instant;
 use vellum_pickle::{Reference, Scanner};
 
 fn main() {
-    let count = std::env::args()
-        .nth(1)
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(100_000);
+    let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(100_000);
     for (name, records) in [("buckets", buckets(count)), ("messages", messages(count))] {
         let bytes: usize = records.iter().map(Vec::len).sum();
         let limit = seconds(|| {

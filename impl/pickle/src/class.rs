@@ -43,11 +43,8 @@ impl fmt::Display for ClassName {
 pub fn class_of(record: &[u8]) -> Result<ClassName, PickleError> {
     check_length(record)?;
     let (tree, root, _) = Tree::of_pickle(record)?;
-    let not_a_class = |id| PickleError {
-        offset: 0,
-        opcode: None,
-        problem: Problem::NotAClass(what_instead(&tree, id)),
-    };
+    let not_a_class =
+        |id| PickleError { offset: 0, opcode: None, problem: Problem::NotAClass(what_instead(&tree, id)) };
     if let Some(class) = tree.class(root) {
         return Ok(class.to_name());
     }
@@ -59,10 +56,7 @@ pub fn class_of(record: &[u8]) -> Result<ClassName, PickleError> {
     let pair = tree.tuple_items(first).unwrap_or(items);
     match pair {
         &[module, name] => match (tree.text(module), tree.text(name)) {
-            (Some(module), Some(name)) => Ok(ClassName {
-                module: module.into_owned(),
-                name: name.into_owned(),
-            }),
+            (Some(module), Some(name)) => Ok(ClassName { module: module.into_owned(), name: name.into_owned() }),
             _ => Err(not_a_class(first)),
         },
         _ => Err(not_a_class(first)),

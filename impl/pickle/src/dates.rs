@@ -40,13 +40,7 @@ fn time(hour: u8, rest: &[u8]) -> Option<Time> {
     };
     let small = |number: u8| i8::try_from(number).ok();
     let microsecond = i32::from_be_bytes([0, m1, m2, m3]);
-    Time::new(
-        small(hour)?,
-        small(minute)?,
-        small(second)?,
-        microsecond.checked_mul(1000)?,
-    )
-    .ok()
+    Time::new(small(hour)?, small(minute)?, small(second)?, microsecond.checked_mul(1000)?).ok()
 }
 
 #[cfg(test)]
@@ -55,15 +49,7 @@ mod tests {
 
     #[test]
     fn packed_times_are_iso_dates() {
-        let iso = |name: &str, packed: &[u8]| {
-            iso(
-                ClassRef {
-                    module: b"datetime",
-                    name: name.as_bytes(),
-                },
-                packed,
-            )
-        };
+        let iso = |name: &str, packed: &[u8]| iso(ClassRef { module: b"datetime", name: name.as_bytes() }, packed);
         assert_eq!(iso("date", b"\x07\xd3\x04\x01").as_deref(), Some("2003-04-01"));
         assert_eq!(iso("time", b"\x17\x3b\x3a\x00\x00\x00").as_deref(), Some("23:59:58"));
         let moment = b"\x07\xd3\x04\x01\x00\x25\x00\x01\xe2\x40";
@@ -72,10 +58,6 @@ mod tests {
         assert_eq!(iso("datetime", folded).as_deref(), Some("2003-04-01T00:37:00"));
         assert_eq!(iso("date", b"\x07\xd3\x04"), None);
         assert_eq!(iso("date", b"\x07\xd3\x0d\x01"), None);
-        assert_eq!(
-            iso("time", b"\x17\x3b\x3a\xff\xff\xff"),
-            None,
-            "sixteen million microseconds"
-        );
+        assert_eq!(iso("time", b"\x17\x3b\x3a\xff\xff\xff"), None, "sixteen million microseconds");
     }
 }

@@ -46,22 +46,11 @@ const DIGITS_MAX: usize = 640;
 /// pickle does.
 pub fn decode_plain(input: &[u8]) -> Result<(Value, usize), PickleError> {
     let (tree, root, length) = Tree::of_pickle(input)?;
-    let mut decoder = Decoder {
-        tree: &tree,
-        left: length.saturating_mul(GROWTH_MAX).saturating_add(SIZE_FREE),
-    };
+    let mut decoder = Decoder { tree: &tree, left: length.saturating_mul(GROWTH_MAX).saturating_add(SIZE_FREE) };
     match decoder.value(root, 0) {
         Ok(value) => Ok((value, length)),
-        Err(Refused::Problem(problem)) => Err(PickleError {
-            offset: 0,
-            opcode: None,
-            problem,
-        }),
-        Err(Refused::TooLarge) => Err(PickleError {
-            offset: 0,
-            opcode: None,
-            problem: Problem::TooLarge(length),
-        }),
+        Err(Refused::Problem(problem)) => Err(PickleError { offset: 0, opcode: None, problem }),
+        Err(Refused::TooLarge) => Err(PickleError { offset: 0, opcode: None, problem: Problem::TooLarge(length) }),
     }
 }
 
@@ -105,10 +94,7 @@ impl Decoder<'_, '_> {
             }
             Node::Encoded(_) => {
                 self.spend(self.tree.raw_length(id))?;
-                let bytes = self
-                    .tree
-                    .bytes(id)
-                    .ok_or(Problem::NotPlain("bytes that were not written as Latin-1"))?;
+                let bytes = self.tree.bytes(id).ok_or(Problem::NotPlain("bytes that were not written as Latin-1"))?;
                 Ok(Value::Bytes(Bytes::from(bytes.into_owned())))
             }
             Node::Set(_) | Node::FrozenSet(_) => Err(Problem::NotPlain("a set").into()),
@@ -184,11 +170,7 @@ fn big(bytes: Vec<u8>) -> Value {
     if bytes.len() > 8 {
         return Value::BigInt(bytes);
     }
-    let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) {
-        0xff
-    } else {
-        0
-    };
+    let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) { 0xff } else { 0 };
     let mut wide = [sign; 8];
     wide[..bytes.len()].copy_from_slice(&bytes);
     Value::Int(i64::from_le_bytes(wide))

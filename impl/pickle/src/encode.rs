@@ -54,12 +54,7 @@ pub fn encode_into(value: &Value, out: &mut Vec<u8>) {
                     work.push(Work::Pairs(rest));
                 }
                 work.push(Work::Opcode(op::SETITEMS));
-                work.extend(
-                    batch
-                        .iter()
-                        .rev()
-                        .flat_map(|(key, value)| [Work::Value(value), Work::Value(key)]),
-                );
+                work.extend(batch.iter().rev().flat_map(|(key, value)| [Work::Value(value), Work::Value(key)]));
             }
         }
     }
@@ -153,10 +148,7 @@ fn write_long(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 fn write_length(code: u8, length: usize, out: &mut Vec<u8>) {
-    assert!(
-        u32::try_from(length).is_ok(),
-        "protocol 3 cannot write {length} bytes in one piece"
-    );
+    assert!(u32::try_from(length).is_ok(), "protocol 3 cannot write {length} bytes in one piece");
     out.push(code);
     out.extend((length as u32).to_le_bytes());
 }

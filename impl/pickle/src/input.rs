@@ -19,10 +19,7 @@ pub(crate) struct Input<'a> {
 impl<'a> Input<'a> {
     /// The start of `bytes`, of which at most 4 GiB are seen.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Input {
-            bytes: &bytes[..bytes.len().min(u32::MAX as usize)],
-            position: 0,
-        }
+        Input { bytes: &bytes[..bytes.len().min(u32::MAX as usize)], position: 0 }
     }
 
     #[inline]
@@ -38,10 +35,7 @@ impl<'a> Input<'a> {
                 self.position += N;
                 Ok(*bytes)
             }
-            None => Err(Problem::Truncated {
-                needed: N as u64,
-                left: rest.len() as u64,
-            }),
+            None => Err(Problem::Truncated { needed: N as u64, left: rest.len() as u64 }),
         }
     }
 
@@ -54,11 +48,7 @@ impl<'a> Input<'a> {
     #[inline]
     pub(crate) fn fits(&self, length: u64) -> Step<usize> {
         let left = (self.bytes.len() - self.position) as u64;
-        if length > left {
-            Err(Problem::Truncated { needed: length, left })
-        } else {
-            Ok(length as usize)
-        }
+        if length > left { Err(Problem::Truncated { needed: length, left }) } else { Ok(length as usize) }
     }
 
     #[inline]
@@ -72,10 +62,7 @@ impl<'a> Input<'a> {
     /// The rest of the line, without its newline.
     pub(crate) fn line(&mut self) -> Step<Span> {
         let start = self.position;
-        let length = self.bytes[start..]
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .ok_or(Problem::NoNewline)?;
+        let length = self.bytes[start..].iter().position(|&byte| byte == b'\n').ok_or(Problem::NoNewline)?;
         self.position = start + length + 1;
         Ok(Span::new(start, start + length))
     }
@@ -84,11 +71,7 @@ impl<'a> Input<'a> {
     pub(crate) fn long(&mut self, length: u64) -> Step<Atom> {
         let span = self.span(length)?;
         let bytes = span.of(self.bytes);
-        Ok(if bytes.len() <= 8 {
-            Atom::Int(small_int(bytes))
-        } else {
-            Atom::Long(span)
-        })
+        Ok(if bytes.len() <= 8 { Atom::Int(small_int(bytes)) } else { Atom::Long(span) })
     }
 
     /// A whole number as text, perhaps with Python 2's `L` at its end.
@@ -101,10 +84,7 @@ impl<'a> Input<'a> {
             return Err(Problem::NotANumber);
         }
         // Nineteen digits and a sign are the most that 64 bits can hold, so longer ones need not be looked at.
-        let small = std::str::from_utf8(text)
-            .ok()
-            .filter(|text| text.len() <= 20)
-            .and_then(|text| text.parse().ok());
+        let small = std::str::from_utf8(text).ok().filter(|text| text.len() <= 20).and_then(|text| text.parse().ok());
         let start = line.start() + raw.len() - raw.trim_ascii_start().len();
         Ok(small.map_or(Atom::Digits(Span::new(start, start + text.len())), Atom::Int))
     }
@@ -112,11 +92,7 @@ impl<'a> Input<'a> {
 
 /// At most eight bytes of little-endian two's complement.
 fn small_int(bytes: &[u8]) -> i64 {
-    let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) {
-        0xff
-    } else {
-        0
-    };
+    let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) { 0xff } else { 0 };
     let mut wide = [sign; 8];
     wide[..bytes.len()].copy_from_slice(bytes);
     i64::from_le_bytes(wide)

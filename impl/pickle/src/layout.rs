@@ -30,12 +30,7 @@ const INDENT_MAX: usize = 60;
 
 impl Pieces {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Pieces {
-            text: String::new(),
-            pieces: Vec::new(),
-            bytes: 0,
-            bytes_max,
-        }
+        Pieces { text: String::new(), pieces: Vec::new(), bytes: 0, bytes_max }
     }
 
     /// Is there more than may be printed? Then there is no point in adding to it.
@@ -104,11 +99,7 @@ impl Pieces {
     /// The text, with lines of at most `width` columns where that can be done by breaking groups.
     pub(crate) fn lay_out(&self, width: usize) -> String {
         let widths = self.widths();
-        let mut page = Page {
-            out: String::new(),
-            column: 0,
-            indent: 0,
-        };
+        let mut page = Page { out: String::new(), column: 0, indent: 0 };
         let mut broken = Vec::new();
         for (index, piece) in self.pieces.iter().enumerate() {
             if page.out.len() > self.bytes_max {
@@ -217,10 +208,6 @@ mod tests {
         let mut pieces = Pieces::new(4);
         pieces.text("☃☃☃");
         assert_eq!(pieces.lay_out(100), "☃… (truncated)");
-        assert_eq!(
-            pieces.text.len(),
-            6,
-            "no more was kept than is needed to know that it is too long"
-        );
+        assert_eq!(pieces.text.len(), 6, "no more was kept than is needed to know that it is too long");
     }
 }

@@ -76,11 +76,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
     pub(crate) fn new(input: &'a [u8], registers: &'r mut Registers<B::Item>, builder: B) -> Self {
         let input = Input::new(input);
         registers.start_input(input.bytes.len());
-        Machine {
-            input,
-            registers,
-            builder,
-        }
+        Machine { input, registers, builder }
     }
 
     /// How far the machine has read.
@@ -95,22 +91,14 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
         loop {
             let at = self.input.position;
             let Some(&code) = self.input.bytes.get(at) else {
-                return Err(PickleError {
-                    offset: at,
-                    opcode: None,
-                    problem: Problem::NoStop,
-                });
+                return Err(PickleError { offset: at, opcode: None, problem: Problem::NoStop });
             };
             self.input.position = at + 1;
             match self.step(at, code) {
                 Ok(None) => {}
                 Ok(Some(item)) => return Ok(item),
                 Err(problem) => {
-                    return Err(PickleError {
-                        offset: at,
-                        opcode: Some(code),
-                        problem,
-                    });
+                    return Err(PickleError { offset: at, opcode: Some(code), problem });
                 }
             }
         }
@@ -378,11 +366,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
                 self.builder.call(callable, arguments)
             }
             _ => {
-                let keywords = if code == op::NEWOBJ_EX {
-                    Some(self.registers.pop()?)
-                } else {
-                    None
-                };
+                let keywords = if code == op::NEWOBJ_EX { Some(self.registers.pop()?) } else { None };
                 let arguments = self.registers.pop()?;
                 let class = self.registers.pop()?;
                 self.builder.new_object(class, arguments, keywords)
@@ -427,11 +411,7 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
                 let line = self.input.line()?.of(self.input.bytes).trim_ascii();
                 let text = std::str::from_utf8(line).map_err(|_| Problem::NotANumber)?;
                 let key = text.parse().map_err(|_| Problem::NotANumber)?;
-                if code == op::GET {
-                    self.registers.get(key)
-                } else {
-                    self.registers.put(key)
-                }
+                if code == op::GET { self.registers.get(key) } else { self.registers.put(key) }
             }
         }
     }
@@ -444,9 +424,5 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
 }
 
 fn in_pairs<T>(items: &[T]) -> Step<&[T]> {
-    if items.len().is_multiple_of(2) {
-        Ok(items)
-    } else {
-        Err(Problem::OddItems)
-    }
+    if items.len().is_multiple_of(2) { Ok(items) } else { Err(Problem::OddItems) }
 }

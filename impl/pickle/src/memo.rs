@@ -17,11 +17,7 @@ pub(crate) struct Memo<T> {
 
 impl<T: Copy> Memo<T> {
     pub(crate) fn new() -> Self {
-        Memo {
-            dense: Vec::new(),
-            sparse: HashMap::new(),
-            count: 0,
-        }
+        Memo { dense: Vec::new(), sparse: HashMap::new(), count: 0 }
     }
 
     /// Forgets everything, and keeps the memory for the next record.
@@ -88,10 +84,6 @@ mod tests {
         assert_eq!(memo.get(u64::from(u32::MAX)), Some('a'));
         assert_eq!((memo.get(99), memo.get(3), memo.get(4)), (Some('b'), Some('d'), None));
         memo.memoize('e', 100);
-        assert_eq!(
-            memo.get(3),
-            Some('e'),
-            "MEMOIZE counts entries, as Python does, and does not look for a gap"
-        );
+        assert_eq!(memo.get(3), Some('e'), "MEMOIZE counts entries, as Python does, and does not look for a gap");
     }
 }

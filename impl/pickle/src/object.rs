@@ -12,11 +12,7 @@ use crate::tree::{Id, Node, Tree};
 #[derive(Debug)]
 pub(crate) enum Form<'t> {
     /// A call of a class or function with a tuple of arguments, and perhaps a dict of keyword arguments.
-    Call {
-        class: Id,
-        arguments: Id,
-        keywords: Option<Id>,
-    },
+    Call { class: Id, arguments: Id, keywords: Option<Id> },
     /// A call of a class with arguments that are not a tuple of their own.
     Plain { class: Id, arguments: &'t [Id] },
     /// A set.
@@ -31,21 +27,9 @@ impl<'t> Form<'t> {
         match *tree.node(id) {
             Node::Call { callable, arguments } => {
                 let known = Form::of_call(tree, sharing, callable, arguments);
-                Some(known.unwrap_or(Form::Call {
-                    class: callable,
-                    arguments,
-                    keywords: None,
-                }))
+                Some(known.unwrap_or(Form::Call { class: callable, arguments, keywords: None }))
             }
-            Node::New {
-                class,
-                arguments,
-                keywords,
-            } => Some(Form::Call {
-                class,
-                arguments,
-                keywords,
-            }),
+            Node::New { class, arguments, keywords } => Some(Form::Call { class, arguments, keywords }),
             Node::Instance { class, ref arguments } => Some(Form::Plain { class, arguments }),
             _ => None,
         }
@@ -62,10 +46,7 @@ impl<'t> Form<'t> {
         match (class.module, class.name, given) {
             (b"copy_reg" | b"copyreg", b"_reconstructor", &[class, _base, state]) => {
                 let empty = matches!(tree.node(state), Node::Atom(Atom::None));
-                Some(Form::Plain {
-                    class,
-                    arguments: if empty { &[] } else { &given[2..] },
-                })
+                Some(Form::Plain { class, arguments: if empty { &[] } else { &given[2..] } })
             }
             (b"copy_reg" | b"copyreg", b"__newobj__", &[class, ref arguments @ ..]) => {
                 Some(Form::Plain { class, arguments })
@@ -99,11 +80,7 @@ impl Moment {
             _ => return None,
         };
         let iso = dates::iso(class, &tree.short_bytes(packed)?)?;
-        let class = if class.name == b"time" {
-            "datetime.time"
-        } else {
-            "datetime.datetime"
-        };
+        let class = if class.name == b"time" { "datetime.time" } else { "datetime.datetime" };
         Some(Moment { iso, class, zone })
     }
 }

@@ -44,20 +44,12 @@ fn in_quotes<'p>(quote: &'static str, parts: impl Iterator<Item = Part> + 'p) ->
 }
 
 fn inside(c: char, quote: &str) -> Part {
-    if c == '\'' && quote == "'" {
-        "\\'".into()
-    } else {
-        visible(c)
-    }
+    if c == '\'' && quote == "'" { "\\'".into() } else { visible(c) }
 }
 
 /// Single quotes, unless double ones save an escape.
 fn quote_for(bytes: &[u8]) -> &'static str {
-    if bytes.contains(&b'\'') && !bytes.contains(&b'"') {
-        "\""
-    } else {
-        "'"
-    }
+    if bytes.contains(&b'\'') && !bytes.contains(&b'"') { "\"" } else { "'" }
 }
 
 #[cfg(test)]

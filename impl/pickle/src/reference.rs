@@ -67,10 +67,7 @@ impl ClassRef<'_> {
     /// The same name, on its own. What is not UTF-8 becomes U+FFFD.
     pub fn to_name(self) -> ClassName {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        ClassName {
-            module: text(self.module),
-            name: text(self.name),
-        }
+        ClassName { module: text(self.module), name: text(self.name) }
     }
 
     /// Is this a function that makes bytes from text, when called with this encoding? Python 3 writes bytes so for
@@ -92,12 +89,7 @@ impl ClassRef<'_> {
 
 impl fmt::Display for ClassRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{}",
-            String::from_utf8_lossy(self.module),
-            String::from_utf8_lossy(self.name)
-        )
+        write!(f, "{}.{}", String::from_utf8_lossy(self.module), String::from_utf8_lossy(self.name))
     }
 }
 
@@ -159,10 +151,9 @@ pub(crate) trait Shapes<'a> {
 #[inline]
 pub(crate) fn classify<'a, S: Shapes<'a>>(shapes: &S, id: S::Item, offset: usize) -> Reference<'a> {
     let read = match shapes.shape(id) {
-        Shape::Tuple(&[oid, class]) => object_id(shapes, oid).map(|oid| Reference::Strong {
-            oid,
-            class: class_name(shapes, class),
-        }),
+        Shape::Tuple(&[oid, class]) => {
+            object_id(shapes, oid).map(|oid| Reference::Strong { oid, class: class_name(shapes, class) })
+        }
         Shape::List(items) => in_list(shapes, items),
         shape => of_shape(shape).map(|oid| Reference::Strong { oid, class: None }),
     };
@@ -173,10 +164,7 @@ pub(crate) fn classify<'a, S: Shapes<'a>>(shapes: &S, id: S::Item, offset: usize
 pub(crate) fn classify_line<'a>(line: &[u8], offset: usize) -> Reference<'a> {
     match eight(line) {
         Some(oid) => Reference::Strong { oid, class: None },
-        None => Reference::Bad {
-            offset,
-            why: "a line that is not 8 characters long",
-        },
+        None => Reference::Bad { offset, why: "a line that is not 8 characters long" },
     }
 }
 
@@ -184,10 +172,7 @@ pub(crate) fn classify_line<'a>(line: &[u8], offset: usize) -> Reference<'a> {
 fn in_list<'a, S: Shapes<'a>>(shapes: &S, items: &[S::Item]) -> Result<Reference<'a>, &'static str> {
     let (tag, arguments) = match *items {
         [oid] => {
-            return Ok(Reference::Weak {
-                oid: object_id(shapes, oid)?,
-                database: None,
-            });
+            return Ok(Reference::Weak { oid: object_id(shapes, oid)?, database: None });
         }
         [tag, arguments] => (tag, arguments),
         _ => return Err("a list of neither one nor two items"),
@@ -198,19 +183,11 @@ fn in_list<'a, S: Shapes<'a>>(shapes: &S, items: &[S::Item]) -> Result<Reference
     };
     let database = |item| name(shapes, item).ok_or("a reference whose database is not named by a text");
     match (tag.as_ref(), arguments) {
-        ("w", &[oid]) => Ok(Reference::Weak {
-            oid: object_id(shapes, oid)?,
-            database: None,
-        }),
-        ("w", &[oid, other]) => Ok(Reference::Weak {
-            oid: object_id(shapes, oid)?,
-            database: Some(database(other)?),
-        }),
-        ("n", &[other, oid]) => Ok(Reference::Foreign {
-            database: database(other)?,
-            oid: object_id(shapes, oid)?,
-            class: None,
-        }),
+        ("w", &[oid]) => Ok(Reference::Weak { oid: object_id(shapes, oid)?, database: None }),
+        ("w", &[oid, other]) => Ok(Reference::Weak { oid: object_id(shapes, oid)?, database: Some(database(other)?) }),
+        ("n", &[other, oid]) => {
+            Ok(Reference::Foreign { database: database(other)?, oid: object_id(shapes, oid)?, class: None })
+        }
         ("m", &[other, oid, class]) => Ok(Reference::Foreign {
             database: database(other)?,
             oid: object_id(shapes, oid)?,
@@ -266,10 +243,7 @@ fn class_name<'a, S: Shapes<'a>>(shapes: &S, item: S::Item) -> Option<ClassRef<'
     };
     match shapes.shape(item) {
         Shape::Class(class) => Some(class),
-        Shape::Tuple(&[module, name]) => Some(ClassRef {
-            module: part(module)?,
-            name: part(name)?,
-        }),
+        Shape::Tuple(&[module, name]) => Some(ClassRef { module: part(module)?, name: part(name)? }),
         _ => None,
     }
 }

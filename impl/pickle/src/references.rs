@@ -57,10 +57,7 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner that has scanned nothing yet.
     pub fn new() -> Self {
-        Scanner {
-            registers: Registers::new(),
-            parts: Parts::default(),
-        }
+        Scanner { registers: Registers::new(), parts: Parts::default() }
     }
 
     /// Gives `found` each reference of the record, in the order in which they occur and as often as they occur.
@@ -71,11 +68,7 @@ impl Scanner {
     pub fn scan<'a>(&mut self, record: &'a [u8], found: impl FnMut(Reference<'a>)) -> Result<(), PickleError> {
         check_length(record)?;
         self.parts.clear();
-        let tokens = Tokens {
-            record,
-            parts: &mut self.parts,
-            found,
-        };
+        let tokens = Tokens { record, parts: &mut self.parts, found };
         let mut machine = Machine::new(record, &mut self.registers, tokens);
         machine.load()?;
         check_second(record, machine.position())?;
@@ -95,11 +88,7 @@ pub(crate) fn check_length(record: &[u8]) -> Result<(), PickleError> {
     if u32::try_from(record.len()).is_ok() {
         return Ok(());
     }
-    Err(PickleError {
-        offset: 0,
-        opcode: None,
-        problem: Problem::TooLong(record.len() as u64),
-    })
+    Err(PickleError { offset: 0, opcode: None, problem: Problem::TooLong(record.len() as u64) })
 }
 
 /// Is there anything after the class?
@@ -107,11 +96,7 @@ pub(crate) fn check_second(record: &[u8], end: usize) -> Result<(), PickleError>
     if end < record.len() {
         return Ok(());
     }
-    Err(PickleError {
-        offset: end,
-        opcode: None,
-        problem: Problem::NoState,
-    })
+    Err(PickleError { offset: end, opcode: None, problem: Problem::NoState })
 }
 
 /// As much of a value as a persistent id could need.
@@ -172,10 +157,7 @@ impl<'a, F> Tokens<'a, '_, F> {
 
     fn class(&self, index: u32) -> ClassRef<'a> {
         let (module, name) = self.parts.globals[index as usize];
-        ClassRef {
-            module: module.of(self.record),
-            name: name.of(self.record),
-        }
+        ClassRef { module: module.of(self.record), name: name.of(self.record) }
     }
 
     /// The one argument of a `zodbpickle.binary`, which is bytes by another name.
@@ -216,10 +198,7 @@ impl<'a, F: FnMut(Reference<'a>)> Builder for Tokens<'a, '_, F> {
     }
 
     fn list(&mut self, items: &[Token]) -> Token {
-        self.parts.lists.push(SmallList {
-            items: [Token::Something; 2],
-            length: 0,
-        });
+        self.parts.lists.push(SmallList { items: [Token::Something; 2], length: 0 });
         let list = Token::List(self.parts.lists.len() as u32 - 1);
         self.append(list, items);
         list
@@ -312,9 +291,7 @@ impl<'a, F> Shapes<'a> for Tokens<'a, '_, F> {
             Token::List(index) => {
                 let list = &self.parts.lists[index as usize];
                 // A list of more than two items has no shape, and its items do not matter.
-                list.items
-                    .get(..usize::from(list.length))
-                    .map_or(Shape::Other, Shape::List)
+                list.items.get(..usize::from(list.length)).map_or(Shape::Other, Shape::List)
             }
         }
     }

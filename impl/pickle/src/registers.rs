@@ -19,13 +19,7 @@ pub(crate) struct Registers<T> {
 
 impl<T: Copy> Registers<T> {
     pub(crate) fn new() -> Self {
-        Registers {
-            stack: Vec::new(),
-            marks: Vec::new(),
-            fence: 0,
-            memo: Memo::new(),
-            input_length: 0,
-        }
+        Registers { stack: Vec::new(), marks: Vec::new(), fence: 0, memo: Memo::new(), input_length: 0 }
     }
 
     /// Empties everything, for a new input.
@@ -67,11 +61,7 @@ impl<T: Copy> Registers<T> {
     #[inline]
     pub(crate) fn below(&self, count: usize) -> Step<usize> {
         let start = self.stack.len().checked_sub(count).ok_or(Problem::EmptyStack)?;
-        if start < self.fence {
-            Err(Problem::EmptyStack)
-        } else {
-            Ok(start)
-        }
+        if start < self.fence { Err(Problem::EmptyStack) } else { Ok(start) }
     }
 
     /// The values from `start` on.
@@ -83,11 +73,7 @@ impl<T: Copy> Registers<T> {
     /// The value right below `start`, unless a MARK is between them.
     #[inline]
     pub(crate) fn target(&self, start: usize) -> Step<T> {
-        if start <= self.fence {
-            Err(Problem::EmptyStack)
-        } else {
-            Ok(self.stack[start - 1])
-        }
+        if start <= self.fence { Err(Problem::EmptyStack) } else { Ok(self.stack[start - 1]) }
     }
 
     /// Takes the values from `start` on away.

@@ -39,11 +39,7 @@ pub struct RenderOptions {
 impl Default for RenderOptions {
     /// 64 KiB, 32 deep, 100 columns.
     fn default() -> Self {
-        RenderOptions {
-            bytes_max: 64 * 1024,
-            depth_max: 32,
-            width: 100,
-        }
+        RenderOptions { bytes_max: 64 * 1024, depth_max: 32, width: 100 }
     }
 }
 
@@ -150,11 +146,7 @@ impl Renderer<'_, '_> {
         let Some((number, first)) = self.sharing.number(id) else {
             return true;
         };
-        self.pieces.text(&if first {
-            format!("&{number} ")
-        } else {
-            format!("*{number}")
-        });
+        self.pieces.text(&if first { format!("&{number} ") } else { format!("*{number}") });
         first
     }
 
@@ -169,19 +161,11 @@ impl Renderer<'_, '_> {
         let mut work = Vec::new();
         if !additions.items.is_empty() {
             work.push(Work::Text(" "));
-            work.extend(bracketed(
-                "[",
-                additions.items.iter().map(|&item| [Work::Value(item, depth + 1)]),
-                "]",
-            ));
+            work.extend(bracketed("[", additions.items.iter().map(|&item| [Work::Value(item, depth + 1)]), "]"));
         }
         if !additions.pairs.is_empty() {
             work.push(Work::Text(" "));
-            work.extend(bracketed(
-                "{",
-                additions.pairs.iter().map(|pair| entry(*pair, depth + 1)),
-                "}",
-            ));
+            work.extend(bracketed("{", additions.pairs.iter().map(|pair| entry(*pair, depth + 1)), "}"));
         }
         for &state in &additions.states {
             work.push(Work::Text(" "));
@@ -195,11 +179,7 @@ impl Renderer<'_, '_> {
 
     fn object(&mut self, form: Form<'_>, depth: usize) {
         match form {
-            Form::Call {
-                class,
-                arguments,
-                keywords,
-            } => {
+            Form::Call { class, arguments, keywords } => {
                 let mut work = vec![Work::Value(class, depth)];
                 if self.sharing.is_shared(arguments) || self.tree.tuple_items(arguments).is_none() {
                     // Arguments that are shared are a value like any other, and shown in full only once.
@@ -233,11 +213,7 @@ impl Renderer<'_, '_> {
     }
 
     fn set(&mut self, items: &[Id], depth: usize) {
-        if items.is_empty() {
-            self.pieces.text("set()")
-        } else {
-            self.sequence("{", items, "}", depth)
-        }
+        if items.is_empty() { self.pieces.text("set()") } else { self.sequence("{", items, "}", depth) }
     }
 
     fn frozen_set(&mut self, items: &[Id], depth: usize) {
@@ -314,8 +290,7 @@ impl Renderer<'_, '_> {
             }
         }
         self.pieces.text(if negative { "-0x" } else { "0x" });
-        self.pieces
-            .write(magnitude.iter().rev().map(|byte| format!("{byte:02x}")));
+        self.pieces.write(magnitude.iter().rev().map(|byte| format!("{byte:02x}")));
     }
 
     fn string(&mut self, kind: Kind, raw: &[u8]) {
@@ -350,10 +325,7 @@ impl Renderer<'_, '_> {
         let (text, class) = match reference {
             Reference::Strong { oid, class } => (format!("→ {oid:016x}"), *class),
             Reference::Weak { oid, database: None } => (format!("⇢ {oid:016x}"), None),
-            Reference::Weak {
-                oid,
-                database: Some(database),
-            } => (format!("⇢ {database}:{oid:016x}"), None),
+            Reference::Weak { oid, database: Some(database) } => (format!("⇢ {database}:{oid:016x}"), None),
             Reference::Foreign { database, oid, class } => (format!("→ {database}:{oid:016x}"), *class),
             Reference::Bad { why, .. } => (format!("→ damaged ({why})"), None),
         };
@@ -370,9 +342,8 @@ fn bracketed<I: IntoIterator<Item = Work>>(
     items: impl Iterator<Item = I>,
     close: &'static str,
 ) -> impl Iterator<Item = Work> {
-    let inside = items
-        .enumerate()
-        .flat_map(|(index, item)| (index > 0).then_some(Work::Separator).into_iter().chain(item));
+    let inside =
+        items.enumerate().flat_map(|(index, item)| (index > 0).then_some(Work::Separator).into_iter().chain(item));
     [Work::Open(open)].into_iter().chain(inside).chain([Work::Close(close)])
 }
 

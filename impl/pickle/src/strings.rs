@@ -18,10 +18,7 @@ impl Span {
     #[inline]
     pub(crate) fn new(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && u32::try_from(end).is_ok());
-        Span {
-            start: start as u32,
-            length: (end - start) as u32,
-        }
+        Span { start: start as u32, length: (end - start) as u32 }
     }
 
     /// Where the span starts in the input.
@@ -191,10 +188,7 @@ mod tests {
 
     #[test]
     fn a_text_line_is_latin_1_with_escapes() {
-        assert_eq!(
-            unescape(b"caf\xe9 \\u2603 \\U0001f40d \\n").as_deref(),
-            Some("café ☃ 🐍 \\n")
-        );
+        assert_eq!(unescape(b"caf\xe9 \\u2603 \\U0001f40d \\n").as_deref(), Some("café ☃ 🐍 \\n"));
         assert_eq!(unescape(b"\\ud83d\\udc0d").as_deref(), Some("🐍"));
         assert_eq!(unescape(b"\\ud83d").as_deref(), None, "a lone surrogate is no text");
         assert_eq!(unescape(b"\\u12").as_deref(), None);

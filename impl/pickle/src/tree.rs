@@ -104,11 +104,7 @@ impl<'a> Tree<'a> {
     }
 
     fn new(input: &'a [u8]) -> Self {
-        Tree {
-            input,
-            nodes: Vec::new(),
-            additions: HashMap::new(),
-        }
+        Tree { input, nodes: Vec::new(), additions: HashMap::new() }
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {
@@ -146,10 +142,7 @@ impl<'a> Tree<'a> {
             },
             _ => return None,
         };
-        Some(ClassRef {
-            module: self.raw(module),
-            name: self.raw(name),
-        })
+        Some(ClassRef { module: self.raw(module), name: self.raw(name) })
     }
 
     /// What a text says, or the `str` of Python 2 if it is UTF-8.
@@ -203,11 +196,7 @@ impl<'a> Tree<'a> {
             }
             Node::Dict(pairs) => pairs.iter().flat_map(|&(key, value)| [key, value]).for_each(&mut visit),
             &Node::Call { callable, arguments } => [callable, arguments].into_iter().for_each(&mut visit),
-            &Node::New {
-                class,
-                arguments,
-                keywords,
-            } => {
+            &Node::New { class, arguments, keywords } => {
                 [class, arguments].into_iter().chain(keywords).for_each(&mut visit);
             }
             Node::Instance { class, arguments } => [class].into_iter().chain(arguments).copied().for_each(&mut visit),
@@ -328,19 +317,12 @@ impl Builder for Tree<'_> {
     fn new_object(&mut self, class: Id, arguments: Id, keywords: Option<Id>) -> Id {
         match self.binary(class, arguments) {
             Some(bytes) => bytes,
-            None => self.add(Node::New {
-                class,
-                arguments,
-                keywords,
-            }),
+            None => self.add(Node::New { class, arguments, keywords }),
         }
     }
 
     fn instance(&mut self, class: Id, arguments: &[Id]) -> Id {
-        self.add(Node::Instance {
-            class,
-            arguments: arguments.to_vec(),
-        })
+        self.add(Node::Instance { class, arguments: arguments.to_vec() })
     }
 
     fn build(&mut self, target: Id, state: Id) {

@@ -32,18 +32,10 @@ fn references_and_classes_of_every_object_are_those_that_zodb_finds() {
                 .collect();
             found.sort();
             assert_eq!(serde_json::json!(found), *wanted, "{name}, object {oid}");
-            assert_eq!(
-                class_of(&record).unwrap().to_string(),
-                golden["classes"][&oid],
-                "{name}, object {oid}"
-            );
+            assert_eq!(class_of(&record).unwrap().to_string(), golden["classes"][&oid], "{name}, object {oid}");
             compared += 1;
         }
-        assert_eq!(
-            compared,
-            golden["references"].as_object().unwrap().len(),
-            "{name}: every object was compared"
-        );
+        assert_eq!(compared, golden["references"].as_object().unwrap().len(), "{name}: every object was compared");
     }
 }
 

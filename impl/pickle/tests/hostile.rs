@@ -39,9 +39,7 @@ static RECORDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut records: Vec<Vec<u8>> = common::current_records(&file).into_values().flatten().collect();
     records.extend(include_str!("render.txt").lines().map(common::from_hex));
     records.extend(
-        include_str!("references.txt")
-            .split("\n\n")
-            .map(|case| common::from_hex(case.lines().nth(1).unwrap())),
+        include_str!("references.txt").split("\n\n").map(|case| common::from_hex(case.lines().nth(1).unwrap())),
     );
     records
 });
@@ -168,26 +166,17 @@ fn nesting_a_million_deep_does_not_overflow_the_stack() {
 fn bombs_do_not_go_off() {
     let started = Instant::now();
     let doubling = [&b"N.]"[..], &b"2\x86".repeat(100), b"."].concat();
-    let memo: Vec<u8> = (1..=200_u8)
-        .flat_map(|n| [b']', b'q', n, b'(', b'h', n - 1, b'h', n - 1, b'e'])
-        .collect();
+    let memo: Vec<u8> = (1..=200_u8).flat_map(|n| [b']', b'q', n, b'(', b'h', n - 1, b'h', n - 1, b'e']).collect();
     let memo = [&b"N.]q\x00"[..], &memo, b"."].concat();
     let calls = [&b"N.N"[..], &b"q\x00cm\nC\nh\x00h\x00\x86R".repeat(100), b"."].concat();
     for bomb in [doubling, memo, calls] {
         run_all(&bomb);
         run_all(&bomb[2..]);
-        let unlimited = RenderOptions {
-            bytes_max: usize::MAX,
-            depth_max: usize::MAX,
-            width: 100,
-        };
+        let unlimited = RenderOptions { bytes_max: usize::MAX, depth_max: usize::MAX, width: 100 };
         assert!(render(&bomb, &unlimited).unwrap().len() < 200 * bomb.len());
         let refused = decode_plain(&bomb[2..]).unwrap_err();
         assert!(
-            matches!(
-                refused.problem,
-                Problem::TooLarge(_) | Problem::TooDeep(_) | Problem::NotPlain(_)
-            ),
+            matches!(refused.problem, Problem::TooLarge(_) | Problem::TooDeep(_) | Problem::NotPlain(_)),
             "{refused}"
         );
     }
@@ -197,10 +186,7 @@ fn bombs_do_not_go_off() {
     for (before, part) in [
         (&b""[..], &b"h\x00Q0"[..]),
         (b"c_codecs\nencode\nq\x01U\x06latin1q\x02", b"h\x01h\x00h\x02\x86RQ0"),
-        (
-            b"cdatetime\ndate\nq\x01c_codecs\nencode\nh\x00U\x06latin1\x86Rq\x02",
-            b"h\x01h\x02\x85R",
-        ),
+        (b"cdatetime\ndate\nq\x01c_codecs\nencode\nh\x00U\x06latin1\x86Rq\x02", b"h\x01h\x02\x85R"),
         (b"", b"h\x00h\x00\x93"),
         (b"(", b"h\x00"),
     ] {
@@ -212,19 +198,12 @@ fn bombs_do_not_go_off() {
     let digits = [&b"L"[..], &[b'9'; 640], b"\nq\x00("].concat();
     run_all(&[&b"N."[..], &digits, &b"h\x00".repeat(200_000), b"t."].concat());
     run_all(&[&digits[..], &b"h\x00".repeat(200_000), b"t."].concat());
-    assert!(
-        started.elapsed() < Duration::from_secs(30),
-        "took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(30), "took {:?}", started.elapsed());
 }
 
 #[test]
 fn a_huge_memo_key_or_length_allocates_nothing() {
-    for opcode in [
-        &b"r\xff\xff\xff\xffj\xff\xff\xff\xff"[..],
-        b"p99999999999999\ng99999999999999\n",
-    ] {
+    for opcode in [&b"r\xff\xff\xff\xffj\xff\xff\xff\xff"[..], b"p99999999999999\ng99999999999999\n"] {
         let record = [b"N.N", opcode, b"."].concat();
         assert_eq!(references(&record), Ok(vec![]));
         assert_eq!(render(&record, &RenderOptions::default()).as_deref(), Ok("None"));

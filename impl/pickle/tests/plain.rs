@@ -36,10 +36,7 @@ fn every_value_is_written_as_zodb_writes_it_and_read_again() {
         (int(1 << 31), b"\x8a\x05\x00\x00\x00\x80\x00"),
         (int(-(1 << 31) - 1), b"\x8a\x05\xff\xff\xff\x7f\xff"),
         (int(i64::MIN), b"\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80"),
-        (
-            Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0x80, 0]),
-            b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x80\x00",
-        ),
+        (Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0x80, 0]), b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x80\x00"),
         (Value::Float(1.5), b"G\x3f\xf8\x00\x00\x00\x00\x00\x00"),
         (Value::Bytes(Bytes::from_static(b"ab")), b"C\x02ab"),
         (text("é"), b"X\x02\x00\x00\x00\xc3\xa9"),
@@ -47,26 +44,17 @@ fn every_value_is_written_as_zodb_writes_it_and_read_again() {
         (Value::Tuple(vec![int(1)]), b"K\x01\x85"),
         (Value::Tuple(vec![int(1), int(2)]), b"K\x01K\x02\x86"),
         (Value::Tuple(vec![int(1), int(2), int(3)]), b"K\x01K\x02K\x03\x87"),
-        (
-            Value::Tuple(vec![int(1), int(2), int(3), int(4)]),
-            b"(K\x01K\x02K\x03K\x04t",
-        ),
+        (Value::Tuple(vec![int(1), int(2), int(3), int(4)]), b"(K\x01K\x02K\x03K\x04t"),
         (Value::List(vec![]), b"]"),
         (Value::List(vec![int(1)]), b"]K\x01a"),
         (Value::List(vec![int(1), int(2)]), b"](K\x01K\x02e"),
         (Value::Dict(vec![]), b"}"),
         (Value::Dict(vec![(text("a"), int(1))]), b"}X\x01\x00\x00\x00aK\x01s"),
-        (
-            Value::Dict(vec![(int(1), int(2)), (int(3), int(4))]),
-            b"}(K\x01K\x02K\x03K\x04u",
-        ),
+        (Value::Dict(vec![(int(1), int(2)), (int(3), int(4))]), b"}(K\x01K\x02K\x03K\x04u"),
     ];
     for (value, body) in cases {
         let pickle = [b"\x80\x03", body, b"."].concat();
-        assert_eq!(
-            encode(&value).escape_ascii().to_string(),
-            pickle.escape_ascii().to_string()
-        );
+        assert_eq!(encode(&value).escape_ascii().to_string(), pickle.escape_ascii().to_string());
         assert_eq!(read(&pickle), Ok(value));
     }
 }
@@ -74,10 +62,7 @@ fn every_value_is_written_as_zodb_writes_it_and_read_again() {
 #[test]
 fn long_strings_and_long_lists_are_written_as_zodb_writes_them() {
     let bytes = Value::Bytes(Bytes::from(vec![b'x'; 256]));
-    assert_eq!(
-        encode(&bytes),
-        [&b"\x80\x03B\x00\x01\x00\x00"[..], &[b'x'; 256], b"."].concat()
-    );
+    assert_eq!(encode(&bytes), [&b"\x80\x03B\x00\x01\x00\x00"[..], &[b'x'; 256], b"."].concat());
     let list = Value::List(vec![Value::None; 1001]);
     assert_eq!(encode(&list), [&b"\x80\x03]("[..], &[b'N'; 1000], b"e(Ne."].concat());
     let dict = Value::Dict(vec![(Value::None, Value::None); 1000]);
@@ -102,10 +87,7 @@ fn the_index_file_is_a_sequence_of_pickles() {
     let pair = Value::Tuple(vec![bytes(&[0; 6]), bytes(b"\0\0\0\0\0\0\0\x04")]);
     assert_eq!(values, [Value::Int(2745), pair.clone(), Value::None]);
     // Python 2 wrote the same with its own strings, and with the memo.
-    assert_eq!(
-        read(b"(U\x06\0\0\0\0\0\0q\x01U\x08\0\0\0\0\0\0\0\x04q\x02tq\x03."),
-        Ok(pair)
-    );
+    assert_eq!(read(b"(U\x06\0\0\0\0\0\0q\x01U\x08\0\0\0\0\0\0\0\x04q\x02tq\x03."), Ok(pair));
 }
 
 #[test]
@@ -122,18 +104,12 @@ fn an_extension_is_read_in_every_protocol() {
     ] {
         assert_eq!(read(pickle), Ok(wanted.clone()), "{}", pickle.escape_ascii());
     }
-    assert_eq!(
-        read(b"L-1180591620717411303424L\n."),
-        Ok(Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0, 0xc0]))
-    );
+    assert_eq!(read(b"L-1180591620717411303424L\n."), Ok(Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0, 0xc0])));
     assert_eq!(read(b"L-128L\n."), Ok(Value::Int(-128)));
     // Bytes that Python 3 wrote for Python 2.
     let encoded = b"\x80\x02c_codecs\nencode\nX\x05\0\0\0abc\xc3\xbfX\x06\0\0\0latin1\x86R.";
     assert_eq!(read(encoded), Ok(Value::Bytes(Bytes::from_static(b"abc\xff"))));
-    assert_eq!(
-        read(b"\x80\x02c__builtin__\nbytes\n)R."),
-        Ok(Value::Bytes(Bytes::new()))
-    );
+    assert_eq!(read(b"\x80\x02c__builtin__\nbytes\n)R."), Ok(Value::Bytes(Bytes::new())));
 }
 
 #[test]
@@ -145,8 +121,5 @@ fn what_is_not_plain_is_refused() {
     assert_eq!(read(b"}Nb."), not_plain("an object with a state"));
     assert_eq!(read(b"X\x03\0\0\0\xed\xa0\x80."), not_plain("text that is not Unicode"));
     let circle = b"]q\x00h\x00a.";
-    assert_eq!(
-        read(circle),
-        Err("byte 0: the pickle nests its data more than 64 deep, or in a circle".into())
-    );
+    assert_eq!(read(circle), Err("byte 0: the pickle nests its data more than 64 deep, or in a circle".into()));
 }

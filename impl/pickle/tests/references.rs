@@ -13,10 +13,7 @@ fn line(reference: &Reference<'_>) -> String {
     let mut line = match reference {
         Reference::Strong { oid, .. } => format!("strong {oid:016x}"),
         Reference::Weak { oid, database: None } => format!("weak {oid:016x}"),
-        Reference::Weak {
-            oid,
-            database: Some(database),
-        } => format!("weak {database}:{oid:016x}"),
+        Reference::Weak { oid, database: Some(database) } => format!("weak {database}:{oid:016x}"),
         Reference::Foreign { database, oid, .. } => format!("foreign {database}:{oid:016x}"),
         Reference::Bad { .. } => "bad".to_string(),
     };
@@ -55,51 +52,17 @@ fn the_class_pickle_has_references_and_a_memo_too() {
 #[test]
 fn a_bad_reference_says_where_and_why() {
     let found = |record: &'static [u8]| references(record).unwrap().remove(0);
-    assert_eq!(
-        found(b"N.NQ."),
-        Reference::Bad {
-            offset: 3,
-            why: "None in place of an oid"
-        }
-    );
-    assert_eq!(
-        found(b"N.C\x02abQ."),
-        Reference::Bad {
-            offset: 6,
-            why: "an oid that is not 8 bytes long"
-        }
-    );
+    assert_eq!(found(b"N.NQ."), Reference::Bad { offset: 3, why: "None in place of an oid" });
+    assert_eq!(found(b"N.C\x02abQ."), Reference::Bad { offset: 6, why: "an oid that is not 8 bytes long" });
     let text = b"N.X\x10\0\0\0\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9Q.";
-    assert_eq!(
-        found(text),
-        Reference::Bad {
-            offset: 23,
-            why: "an oid in text that is not ASCII"
-        }
-    );
-    assert_eq!(
-        found(b"N.Pabc\n."),
-        Reference::Bad {
-            offset: 2,
-            why: "a line that is not 8 characters long"
-        }
-    );
-    assert_eq!(
-        found(b"N.]Q."),
-        Reference::Bad {
-            offset: 3,
-            why: "a list of neither one nor two items"
-        }
-    );
+    assert_eq!(found(text), Reference::Bad { offset: 23, why: "an oid in text that is not ASCII" });
+    assert_eq!(found(b"N.Pabc\n."), Reference::Bad { offset: 2, why: "a line that is not 8 characters long" });
+    assert_eq!(found(b"N.]Q."), Reference::Bad { offset: 3, why: "a list of neither one nor two items" });
 }
 
 #[test]
 fn the_class_is_found_in_every_form() {
-    let class = |record: &[u8]| {
-        class_of(record)
-            .map(|class| class.to_string())
-            .map_err(|error| error.to_string())
-    };
+    let class = |record: &[u8]| class_of(record).map(|class| class.to_string()).map_err(|error| error.to_string());
     for record in [
         &b"cmail\nMessage\n."[..],
         b"(cmail\nMessage\nq\x01Ntq\x02.",
@@ -110,17 +73,9 @@ fn the_class_is_found_in_every_form() {
         b"((S'mail'\nS'Message'\ntp1\nNt.",
         b"\x80\x04\x95\x14\0\0\0\0\0\0\0\x8c\x04mail\x94\x8c\x07Message\x94\x93\x94.",
     ] {
-        assert_eq!(
-            class(record).as_deref(),
-            Ok("mail.Message"),
-            "{}",
-            record.escape_ascii()
-        );
+        assert_eq!(class(record).as_deref(), Ok("mail.Message"), "{}", record.escape_ascii());
     }
-    assert_eq!(
-        class(b"N."),
-        Err("byte 0: the class pickle holds None, which names no class".into())
-    );
+    assert_eq!(class(b"N."), Err("byte 0: the class pickle holds None, which names no class".into()));
     assert_eq!(
         class(b")."),
         Err("byte 0: the class pickle holds a tuple of something else, which names no class".into())
@@ -136,71 +91,36 @@ fn the_class_is_found_in_every_form() {
 fn an_error_names_the_byte_and_the_opcode() {
     let cases: [(&[u8], &str); 25] = [
         (b"N.N\x85\x860000", "byte 4: opcode 0x86 (TUPLE2) finds an empty stack"),
-        (
-            b"N.",
-            "byte 2: the second pickle of the record, the object's state, is missing",
-        ),
+        (b"N.", "byte 2: the second pickle of the record, the object's state, is missing"),
         (b"N.N", "byte 3: the pickle ends before its STOP"),
         (b"N..", "byte 2: opcode 0x2e (STOP) finds an empty stack"),
         (b"N.\xff", "byte 2: opcode 0xff is no pickle opcode"),
-        (
-            b"\x80\x06N.",
-            "byte 0: opcode 0x80 (PROTO) announces protocol 6, and 5 is the newest known",
-        ),
-        (
-            b"X\x05\0\0\0abc",
-            "byte 0: opcode 0x58 (BINUNICODE) needs 5 bytes after it, and the input has 3",
-        ),
-        (
-            b"J\0\0",
-            "byte 0: opcode 0x4a (BININT) needs 4 bytes after it, and the input has 2",
-        ),
-        (
-            b"T\xff\xff\xff\xff",
-            "byte 0: opcode 0x54 (BINSTRING) has the negative length -1",
-        ),
-        (
-            b"\x8b\xff\xff\xff\x7f",
-            "byte 0: opcode 0x8b (LONG4) needs 2147483647 bytes after it, and the input has 0",
-        ),
+        (b"\x80\x06N.", "byte 0: opcode 0x80 (PROTO) announces protocol 6, and 5 is the newest known"),
+        (b"X\x05\0\0\0abc", "byte 0: opcode 0x58 (BINUNICODE) needs 5 bytes after it, and the input has 3"),
+        (b"J\0\0", "byte 0: opcode 0x4a (BININT) needs 4 bytes after it, and the input has 2"),
+        (b"T\xff\xff\xff\xff", "byte 0: opcode 0x54 (BINSTRING) has the negative length -1"),
+        (b"\x8b\xff\xff\xff\x7f", "byte 0: opcode 0x8b (LONG4) needs 2147483647 bytes after it, and the input has 0"),
         (
             b"\x8e\0\0\0\0\0\0\0\x80",
             "byte 0: opcode 0x8e (BINBYTES8) needs 9223372036854775808 bytes after it, and the input has 0",
         ),
-        (
-            b"\x95\x09\0\0\0\0\0\0\0N.",
-            "byte 0: opcode 0x95 (FRAME) needs 9 bytes after it, and the input has 2",
-        ),
-        (
-            b"h\x05",
-            "byte 0: opcode 0x68 (BINGET) asks for memo entry 5, which was never made",
-        ),
+        (b"\x95\x09\0\0\0\0\0\0\0N.", "byte 0: opcode 0x95 (FRAME) needs 9 bytes after it, and the input has 2"),
+        (b"h\x05", "byte 0: opcode 0x68 (BINGET) asks for memo entry 5, which was never made"),
         (b"q\x05", "byte 0: opcode 0x71 (BINPUT) finds an empty stack"),
         (b"N(q\x05", "byte 2: opcode 0x71 (BINPUT) finds an empty stack"),
         (b"NN(R", "byte 3: opcode 0x52 (REDUCE) finds an empty stack"),
         (b"NN(\x86", "byte 3: opcode 0x86 (TUPLE2) finds an empty stack"),
-        (
-            b"X\x04\0\0\0abc",
-            "byte 0: opcode 0x58 (BINUNICODE) needs 4 bytes after it, and the input has 3",
-        ),
+        (b"X\x04\0\0\0abc", "byte 0: opcode 0x58 (BINUNICODE) needs 4 bytes after it, and the input has 3"),
         (b"N(0t", "byte 3: opcode 0x74 (TUPLE) finds no MARK"),
         (b"(K\x01d", "byte 3: opcode 0x64 (DICT) finds a key without a value"),
         (b"(o", "byte 1: opcode 0x6f (OBJ) finds no class above its MARK"),
         (b"(e", "byte 1: opcode 0x65 (APPENDS) finds an empty stack"),
-        (
-            b"cmail\nMess",
-            "byte 0: opcode 0x63 (GLOBAL) needs a line of text after it, and the input ends first",
-        ),
+        (b"cmail\nMess", "byte 0: opcode 0x63 (GLOBAL) needs a line of text after it, and the input ends first"),
         (b"Ione\n", "byte 0: opcode 0x49 (INT) has an argument that is no number"),
         (b"Np-1\n", "byte 1: opcode 0x70 (PUT) has an argument that is no number"),
     ];
     for (record, message) in cases {
-        assert_eq!(
-            references(record).unwrap_err().to_string(),
-            message,
-            "{}",
-            record.escape_ascii()
-        );
+        assert_eq!(references(record).unwrap_err().to_string(), message, "{}", record.escape_ascii());
     }
 }
 

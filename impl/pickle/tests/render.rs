@@ -28,11 +28,7 @@ fn the_same_state_looks_the_same_in_every_protocol() {
   'big': 1180591620717411303424
 }}"
         );
-        assert_eq!(
-            render(&common::from_hex(line), &RenderOptions::default()).unwrap(),
-            wanted,
-            "protocol {protocol}"
-        );
+        assert_eq!(render(&common::from_hex(line), &RenderOptions::default()).unwrap(), wanted, "protocol {protocol}");
     }
 }
 
@@ -51,16 +47,10 @@ fn values_look_as_in_python() {
         (b"\x8f(K\x01K\x02\x90.", "{1, 2}"),
         (b"cmail\nThing\n.", "mail.Thing"),
         (b"cmail\nThing\n)\x81K\x01b.", "mail.Thing() {1}"),
-        (
-            b"cmail\nThing\nK\x01\x85R(K\x02K\x03eK\x04K\x05s.",
-            "mail.Thing(1) [2, 3] {4: 5}",
-        ),
+        (b"cmail\nThing\nK\x01\x85R(K\x02K\x03eK\x04K\x05s.", "mail.Thing(1) [2, 3] {4: 5}"),
         (b"cmail\nThing\n)}U\x01aK\x01s\x92.", "mail.Thing() with {'a': 1}"),
         (b"(imail\nThing\n}U\x01aK\x01sb.", "mail.Thing() {'a': 1}"),
-        (
-            b"\x8a\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01.",
-            "0x0100000000000000000000000000000000",
-        ),
+        (b"\x8a\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01.", "0x0100000000000000000000000000000000"),
     ];
     for (state, wanted) in cases {
         assert_eq!(show(state), wanted, "{}", state.escape_ascii());
@@ -71,23 +61,11 @@ fn values_look_as_in_python() {
 fn references_show_where_they_point() {
     let cases: [(&[u8], &str); 8] = [
         (b"C\x08\0\0\0\0\0\0\0\x1aQ.", "→ 000000000000001a"),
-        (
-            b"C\x08\0\0\0\0\0\0\0\x1acmail\nMessage\n\x86Q.",
-            "→ 000000000000001a mail.Message",
-        ),
+        (b"C\x08\0\0\0\0\0\0\0\x1acmail\nMessage\n\x86Q.", "→ 000000000000001a mail.Message"),
         (b"](U\x01wC\x08\0\0\0\0\0\0\0\x1a\x85eQ.", "⇢ 000000000000001a"),
-        (
-            b"](U\x01wC\x08\0\0\0\0\0\0\0\x1aU\x03old\x86eQ.",
-            "⇢ old:000000000000001a",
-        ),
-        (
-            b"](U\x01mU\x03oldC\x08\0\0\0\0\0\0\0\x1acmail\nMessage\n\x87eQ.",
-            "→ old:000000000000001a mail.Message",
-        ),
-        (
-            b"](U\x01nU\x03oldC\x08\0\0\0\0\0\0\0\x1a\x86eQ.",
-            "→ old:000000000000001a",
-        ),
+        (b"](U\x01wC\x08\0\0\0\0\0\0\0\x1aU\x03old\x86eQ.", "⇢ old:000000000000001a"),
+        (b"](U\x01mU\x03oldC\x08\0\0\0\0\0\0\0\x1acmail\nMessage\n\x87eQ.", "→ old:000000000000001a mail.Message"),
+        (b"](U\x01nU\x03oldC\x08\0\0\0\0\0\0\0\x1a\x86eQ.", "→ old:000000000000001a"),
         (b"NQ.", "→ damaged (None in place of an oid)"),
         (b"PABCDEFGH\n.", "→ 4142434445464748"),
     ];
@@ -101,20 +79,14 @@ fn a_date_in_a_time_zone_keeps_it() {
     let state = b"cdatetime\ndatetime\nC\x0a\x07\xd3\x04\x01\0\x25\0\0\0\0cpytz\nUTC\n)R\x86R.";
     assert_eq!(show(state), "datetime.datetime(2003-04-01T00:37:00, pytz.UTC())");
     // Bytes that are no date are shown as they are.
-    assert_eq!(
-        show(b"cdatetime\ndate\nC\x04\x07\xd3\x0d\x01\x85R."),
-        "datetime.date(b'\\x07\\xd3\\r\\x01')"
-    );
+    assert_eq!(show(b"cdatetime\ndate\nC\x04\x07\xd3\x0d\x01\x85R."), "datetime.date(b'\\x07\\xd3\\r\\x01')");
 }
 
 #[test]
 fn what_is_shared_is_shown_once() {
     assert_eq!(show(b"]q\x00K\x01ah\x00h\x00\x87."), "(&1 [1], *1, *1)");
     assert_eq!(show(b"]q\x00h\x00a."), "&1 [*1]", "a list that holds itself");
-    assert_eq!(
-        show(b"cmail\nThing\n)\x81q\x00}U\x02meh\x00sb."),
-        "&1 mail.Thing() {'me': *1}"
-    );
+    assert_eq!(show(b"cmail\nThing\n)\x81q\x00}U\x02meh\x00sb."), "&1 mail.Thing() {'me': *1}");
     let arguments = b"K\x01\x85q\x00cmail\nThing\nh\x00Rcmail\nThing\nh\x00R\x87.";
     assert_eq!(show(arguments), "(&1 (1,), mail.Thing(*1), mail.Thing(*1))");
 }
@@ -124,24 +96,9 @@ fn output_is_limited_in_length_depth_and_width() {
     let record = b"N.]]]K\x01aaa.";
     let show = |options: RenderOptions| render(record, &options).unwrap();
     let all = RenderOptions::default();
-    assert_eq!(
-        show(RenderOptions {
-            depth_max: 2,
-            ..all.clone()
-        }),
-        "[[[…]]]"
-    );
-    assert_eq!(
-        show(RenderOptions {
-            bytes_max: 3,
-            ..all.clone()
-        }),
-        "[\n … (truncated)"
-    );
-    assert_eq!(
-        show(RenderOptions { width: 6, ..all }),
-        "[\n  [\n    [\n      1\n    ]\n  ]\n]"
-    );
+    assert_eq!(show(RenderOptions { depth_max: 2, ..all.clone() }), "[[[…]]]");
+    assert_eq!(show(RenderOptions { bytes_max: 3, ..all.clone() }), "[\n … (truncated)");
+    assert_eq!(show(RenderOptions { width: 6, ..all }), "[\n  [\n    [\n      1\n    ]\n  ]\n]");
 }
 
 #[test]

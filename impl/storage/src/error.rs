@@ -135,11 +135,7 @@ pub enum Error {
 impl Error {
     /// For a failed call to the operating system.
     pub fn io(path: impl Into<PathBuf>, doing: impl Into<String>, source: io::Error) -> Error {
-        Error::Io {
-            path: path.into(),
-            doing: doing.into(),
-            source,
-        }
+        Error::Io { path: path.into(), doing: doing.into(), source }
     }
 
     /// For an object that is not there.

@@ -52,11 +52,15 @@ impl Tid {
         Tid(minutes << 32 | ((nanos << 32) / NANOS_A_MINUTE) as u64)
     }
 
-    /// The moment, to the nanosecond (rounded up, so that [`Tid::at`] gives the same tid back); none if these eight bytes
-    /// name no day of the calendar, as a tid that was made by adding one, or damage, may not.
+    /// The moment, such that [`Tid::at`] gives the same tid back: the whole microsecond there is, or else to the
+    /// nanosecond. None if these eight bytes name no day of the calendar, as a tid that was made by adding one, or
+    /// damage, may not.
     pub fn time(self) -> Option<Timestamp> {
-        let minutes = self.0 >> 32;
-        let nanos = ((self.0 & 0xffff_ffff) as u128 * NANOS_A_MINUTE).div_ceil(1 << 32);
+        let (minutes, fraction) = (self.0 >> 32, u128::from(self.0 & 0xffff_ffff));
+        let exact = (fraction * NANOS_A_MINUTE).div_ceil(1 << 32);
+        // A tid counts in 14 ns: at most one whole microsecond lies in that, and most clocks tell no more.
+        let round = exact.next_multiple_of(1000);
+        let nanos = if (round << 32) / NANOS_A_MINUTE == fraction { round } else { exact };
         let (days, minute_of_day) = (minutes / MINUTES_A_DAY, minutes % MINUTES_A_DAY);
         let (months, day) = (days / 31, days % 31 + 1);
         let (years, month) = (months / 12, months % 12 + 1);
@@ -108,9 +112,7 @@ macro_rules! hex {
                 if digits.is_empty() || digits.len() > 16 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
                     return Err(ParseIdError(text.to_owned()));
                 }
-                u64::from_str_radix(digits, 16)
-                    .map($name)
-                    .map_err(|_| ParseIdError(text.to_owned()))
+                u64::from_str_radix(digits, 16).map($name).map_err(|_| ParseIdError(text.to_owned()))
             }
         }
     };
@@ -132,11 +134,13 @@ mod tests {
         // What ZODB's own TimeStamp makes of these moments.
         for (text, hex) in [
             ("1900-01-01T00:00:00Z", "0000000000000000"),
+            ("2003-04-01T00:00:59Z", "034bf2a0fbbbbbbb"),
             ("2003-04-01T00:01:00Z", "034bf2a100000000"),
             ("2026-11-21T23:59:59.5Z", "040d2cdffddddddd"),
         ] {
             let tid = Tid::at(text.parse().unwrap());
             assert_eq!(tid.to_string(), hex, "{text}");
+            assert_eq!(tid.time().unwrap().to_string(), text);
             assert_eq!(Tid::at(tid.time().unwrap()), tid, "{text}");
         }
     }

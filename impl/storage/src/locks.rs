@@ -34,10 +34,7 @@ impl ObjectLocks {
     /// Takes all the objects, or says which one is held by somebody else. Each oid must occur once.
     pub fn try_take(self: &Arc<Self>, wants: Vec<(Oid, Want)>) -> Result<Held, (Vec<(Oid, Want)>, Oid)> {
         match Self::take_in(&mut self.table(), &wants) {
-            Ok(()) => Ok(Held {
-                locks: Arc::clone(self),
-                wants,
-            }),
+            Ok(()) => Ok(Held { locks: Arc::clone(self), wants }),
             Err(busy) => Err((wants, busy)),
         }
     }
@@ -49,10 +46,7 @@ impl ObjectLocks {
             table = self.given_back.wait(table).unwrap_or_else(|e| e.into_inner());
         }
         drop(table);
-        Held {
-            locks: Arc::clone(self),
-            wants,
-        }
+        Held { locks: Arc::clone(self), wants }
     }
 
     fn take_in(table: &mut HashMap<Oid, Holding>, wants: &[(Oid, Want)]) -> Result<(), Oid> {
@@ -111,24 +105,13 @@ mod tests {
         let keep = || vec![(Oid(1), Want::Keep), (Oid(2), Want::Keep)];
         let one = locks.try_take(keep()).unwrap();
         let two = locks.try_take(keep()).unwrap();
-        assert_eq!(
-            locks
-                .try_take(vec![(Oid(3), Want::Change), (Oid(2), Want::Change)])
-                .unwrap_err()
-                .1,
-            Oid(2)
-        );
+        assert_eq!(locks.try_take(vec![(Oid(3), Want::Change), (Oid(2), Want::Change)]).unwrap_err().1, Oid(2));
         drop(one);
         assert_eq!(locks.try_take(vec![(Oid(2), Want::Change)]).unwrap_err().1, Oid(2));
         drop(two);
         let changer = locks.try_take(vec![(Oid(2), Want::Change)]).unwrap();
         assert_eq!(locks.try_take(keep()).unwrap_err().1, Oid(2));
-        assert!(
-            locks
-                .try_take(vec![(Oid(1), Want::Change), (Oid(3), Want::Change)])
-                .is_ok(),
-            "nothing was half taken"
-        );
+        assert!(locks.try_take(vec![(Oid(1), Want::Change), (Oid(3), Want::Change)]).is_ok(), "nothing was half taken");
         drop(changer);
         assert!(locks.table().is_empty());
     }

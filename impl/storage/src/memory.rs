@@ -46,10 +46,7 @@ impl State {
     /// The object's revisions, newest first, each with its transaction.
     fn past(&self, oid: Oid) -> Result<impl Iterator<Item = (&TransactionRecord, &Revision)>> {
         let places = self.revisions.get(&oid).ok_or_else(|| Error::key(oid))?;
-        Ok(places
-            .iter()
-            .rev()
-            .map(|&(t, r)| (&*self.transactions[t], &self.transactions[t].revisions[r])))
+        Ok(places.iter().rev().map(|&(t, r)| (&*self.transactions[t], &self.transactions[t].revisions[r])))
     }
 
     fn newest(&self, oid: Oid) -> Option<(Tid, Version)> {
@@ -73,15 +70,7 @@ impl MemoryStorage {
     /// An empty storage with this clock and this resolver.
     pub fn with(name: impl Into<String>, clock: Box<dyn Clock>, resolver: Box<dyn Resolver>) -> MemoryStorage {
         let (locks, state) = (Arc::default(), RwLock::default());
-        MemoryStorage {
-            shared: Arc::new(Shared {
-                name: name.into(),
-                clock,
-                resolver,
-                locks,
-                state,
-            }),
-        }
+        MemoryStorage { shared: Arc::new(Shared { name: name.into(), clock, resolver, locks, state }) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -102,12 +91,8 @@ impl Storage for MemoryStorage {
         let state = self.read();
         let mut past = state.past(oid)?.peekable();
         let tid = past.peek().map(|(t, _)| t.tid).ok_or_else(|| Error::key(oid))?;
-        let seen = past
-            .enumerate()
-            .find(|(n, (_, r))| r.version.is_trunk() || (*n == 0 && r.version == *version));
-        let data = seen
-            .and_then(|(_, (_, r))| r.data.clone())
-            .ok_or_else(|| Error::key(oid))?;
+        let seen = past.enumerate().find(|(n, (_, r))| r.version.is_trunk() || (*n == 0 && r.version == *version));
+        let data = seen.and_then(|(_, (_, r))| r.data.clone()).ok_or_else(|| Error::key(oid))?;
         Ok(Loaded { data, tid })
     }
 
@@ -116,15 +101,8 @@ impl Storage for MemoryStorage {
         let mut next = None;
         for (transaction, revision) in state.past(oid)?.filter(|(_, r)| r.version.is_trunk()) {
             if transaction.tid < before {
-                let data = revision
-                    .data
-                    .clone()
-                    .ok_or(Error::KeyError { oid, tid: Some(before) })?;
-                return Ok(Some(LoadedAt {
-                    data,
-                    tid: transaction.tid,
-                    next,
-                }));
+                let data = revision.data.clone().ok_or(Error::KeyError { oid, tid: Some(before) })?;
+                return Ok(Some(LoadedAt { data, tid: transaction.tid, next }));
             }
             next = Some(transaction.tid);
         }
@@ -139,11 +117,7 @@ impl Storage for MemoryStorage {
         let state = self.read();
         let entries = state.past(oid)?.take(limit).map(|(t, r)| HistoryEntry {
             tid: t.tid,
-            size: if r.source.is_some() {
-                0
-            } else {
-                r.data.as_ref().map_or(0, |d| d.len() as u64)
-            },
+            size: if r.source.is_some() { 0 } else { r.data.as_ref().map_or(0, |d| d.len() as u64) },
             version: r.version.clone(),
             user: t.user.clone(),
             description: t.description.clone(),
@@ -157,13 +131,8 @@ impl Storage for MemoryStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
-        let mut found: Vec<_> = self
-            .read()
-            .transactions
-            .iter()
-            .filter(|t| range.contains(t.tid))
-            .map(Arc::clone)
-            .collect();
+        let mut found: Vec<_> =
+            self.read().transactions.iter().filter(|t| range.contains(t.tid)).map(Arc::clone).collect();
         if order == Order::NewestFirst {
             found.reverse();
         }
@@ -177,32 +146,25 @@ impl Storage for MemoryStorage {
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let state = self.read();
         let first = state.transactions.len().saturating_sub(count);
-        let seen = |t: &Arc<TransactionRecord>| Invalidation {
-            tid: t.tid,
-            oids: t.revisions.iter().map(|r| r.oid).collect(),
-        };
+        let seen =
+            |t: &Arc<TransactionRecord>| Invalidation { tid: t.tid, oids: t.revisions.iter().map(|r| r.oid).collect() };
         Ok(state.transactions[first..].iter().map(seen).collect())
     }
 
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         let oids: Vec<_> = self.read().revisions.range(first..).map(|(oid, _)| *oid).collect();
         let storage = self.clone();
-        Box::new(
-            oids.into_iter()
-                .filter_map(move |oid| match storage.load(oid, &Version::TRUNK) {
-                    Ok(Loaded { data, tid }) => Some(Ok(CurrentRecord { oid, tid, data })),
-                    Err(Error::KeyError { .. }) => None,
-                    Err(other) => Some(Err(other)),
-                }),
-        )
+        Box::new(oids.into_iter().filter_map(move |oid| match storage.load(oid, &Version::TRUNK) {
+            Ok(Loaded { data, tid }) => Some(Ok(CurrentRecord { oid, tid, data })),
+            Err(Error::KeyError { .. }) => None,
+            Err(other) => Some(Err(other)),
+        }))
     }
 
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
         let mut state = self.write();
         let first = state.last_oid.0;
-        let last = first
-            .checked_add(u64::from(count))
-            .ok_or(Error::Exhausted { what: "oids" })?;
+        let last = first.checked_add(u64::from(count)).ok_or(Error::Exhausted { what: "oids" })?;
         state.last_oid = Oid(last);
         Ok((first..last).map(|n| Oid(n + 1)).collect())
     }
@@ -220,12 +182,7 @@ impl Storage for MemoryStorage {
         let last = self.last_transaction();
         match meta.tid {
             Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft {
-                storage: self.clone(),
-                meta,
-                changes: Vec::new(),
-                checks: Vec::new(),
-            })),
+            _ => Ok(Box::new(Draft { storage: self.clone(), meta, changes: Vec::new(), checks: Vec::new() })),
         }
     }
 }
@@ -242,12 +199,7 @@ struct Draft {
 impl Draft {
     fn wants(&self) -> Vec<(Oid, Want)> {
         let changed: HashSet<Oid> = self.changes.iter().map(|c| c.0).collect();
-        let kept: HashSet<Oid> = self
-            .checks
-            .iter()
-            .map(|c| c.0)
-            .filter(|oid| !changed.contains(oid))
-            .collect();
+        let kept: HashSet<Oid> = self.checks.iter().map(|c| c.0).filter(|oid| !changed.contains(oid)).collect();
         let change = changed.into_iter().map(|oid| (oid, Want::Change));
         change.chain(kept.into_iter().map(|oid| (oid, Want::Keep))).collect()
     }
@@ -260,11 +212,7 @@ impl Draft {
                 continue;
             };
             let Some(new) = data else {
-                return Err(Error::Conflict {
-                    oid: *oid,
-                    committed,
-                    serial: *serial,
-                });
+                return Err(Error::Conflict { oid: *oid, committed, serial: *serial });
             };
             let load = |oid, tid| state.load_serial(oid, tid);
             *new = merge(&*self.storage.shared.resolver, load, (*oid, *serial, committed), new)?;
@@ -277,11 +225,7 @@ impl Draft {
             }
         }
         drop(state);
-        Ok(Box::new(Ready {
-            draft: self,
-            resolved,
-            _held: held,
-        }))
+        Ok(Box::new(Ready { draft: self, resolved, _held: held }))
     }
 }
 
@@ -334,9 +278,7 @@ impl Voted for Ready {
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let Draft {
-            storage, meta, changes, ..
-        } = self.draft;
+        let Draft { storage, meta, changes, .. } = self.draft;
         let mut state = storage.write();
         let last = state.last();
         let tid = match meta.tid {
@@ -349,12 +291,7 @@ impl Voted for Ready {
         let number = state.transactions.len();
         let revisions: Vec<_> = changes
             .into_iter()
-            .map(|(oid, _, data)| Revision {
-                oid,
-                version: Version::TRUNK,
-                data,
-                source: None,
-            })
+            .map(|(oid, _, data)| Revision { oid, version: Version::TRUNK, data, source: None })
             .collect();
         let mut seen = HashSet::new();
         for (n, revision) in revisions.iter().enumerate().rev() {

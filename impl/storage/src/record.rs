@@ -116,16 +116,10 @@ impl TransactionMeta {
 
     /// Refuses what does not fit a file's two-byte length fields.
     pub fn check(&self) -> Result<()> {
-        for (field, bytes) in [
-            ("user", &self.user),
-            ("description", &self.description),
-            ("extension", &self.extension),
-        ] {
+        for (field, bytes) in [("user", &self.user), ("description", &self.description), ("extension", &self.extension)]
+        {
             if bytes.len() > usize::from(u16::MAX) {
-                return Err(Error::MetadataTooLong {
-                    field,
-                    length: bytes.len(),
-                });
+                return Err(Error::MetadataTooLong { field, length: bytes.len() });
             }
         }
         Ok(())
@@ -230,10 +224,7 @@ pub struct TidRange {
 
 impl TidRange {
     /// Every transaction.
-    pub const ALL: TidRange = TidRange {
-        first: Tid::ZERO,
-        last: Tid::MAX,
-    };
+    pub const ALL: TidRange = TidRange { first: Tid::ZERO, last: Tid::MAX };
 
     /// From this one on.
     pub fn from(first: Tid) -> TidRange {

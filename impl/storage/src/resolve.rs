@@ -60,14 +60,6 @@ pub fn merge(
         other => other,
     };
     let (ancestor, current) = (load(serial)?, load(committed)?);
-    let contested = Contested {
-        oid,
-        ancestor: &ancestor,
-        committed: &current,
-        new,
-    };
-    resolver
-        .resolve(contested)
-        .filter(|merged| !merged.is_empty())
-        .ok_or_else(conflict)
+    let contested = Contested { oid, ancestor: &ancestor, committed: &current, new };
+    resolver.resolve(contested).filter(|merged| !merged.is_empty()).ok_or_else(conflict)
 }

@@ -7,9 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 /// The file of this name among the golden databases.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures/golden")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
 }
 
 /// A directory with databases in it.
@@ -55,9 +53,7 @@ impl Run {
 
 impl Sandbox {
     pub fn new() -> Sandbox {
-        Sandbox {
-            directory: tempfile::tempdir().unwrap(),
-        }
+        Sandbox { directory: tempfile::tempdir().unwrap() }
     }
 
     /// Puts a copy of a golden database here.

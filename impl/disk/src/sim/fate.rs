@@ -35,19 +35,11 @@ const EIGHTHS: u64 = 8;
 
 impl Crash {
     pub(super) fn losing_everything() -> Self {
-        Crash {
-            mood: Mood::LoseEverything,
-            rng: Rng::new(0),
-            torn_sectors: false,
-        }
+        Crash { mood: Mood::LoseEverything, rng: Rng::new(0), torn_sectors: false }
     }
 
     pub(super) fn keeping_everything() -> Self {
-        Crash {
-            mood: Mood::KeepEverything,
-            rng: Rng::new(0),
-            torn_sectors: false,
-        }
+        Crash { mood: Mood::KeepEverything, rng: Rng::new(0), torn_sectors: false }
     }
 
     /// A crash after operation `now`, when `oldest` is the first operation that it might undo.
@@ -55,17 +47,11 @@ impl Crash {
         assert!(oldest <= now, "operation {oldest} is yet to come at {now}");
         let mut rng = Rng::new(seed);
         let mood = if rng.chance(1, 4) {
-            Mood::InOrder {
-                until: oldest.saturating_sub(1) + rng.below(now - oldest + 2),
-            }
+            Mood::InOrder { until: oldest.saturating_sub(1) + rng.below(now - oldest + 2) }
         } else {
             Mood::Scattered { keep: EIGHTHS / 2 }
         };
-        Crash {
-            mood,
-            rng,
-            torn_sectors,
-        }
+        Crash { mood, rng, torn_sectors }
     }
 
     /// To be called before the questions about each file.
@@ -85,16 +71,8 @@ impl Crash {
             Mood::Scattered { keep } if self.rng.chance(keep, EIGHTHS) => last,
             Mood::Scattered { .. } => {
                 let had = self.rng.below(lengths.len() as u64) as usize;
-                let shortest = lengths
-                    .iter()
-                    .map(|length| length.value)
-                    .min()
-                    .expect("a file has a length");
-                let longest = lengths
-                    .iter()
-                    .map(|length| length.value)
-                    .max()
-                    .expect("a file has a length");
+                let shortest = lengths.iter().map(|length| length.value).min().expect("a file has a length");
+                let longest = lengths.iter().map(|length| length.value).max().expect("a file has a length");
                 let sectors = shortest / SECTOR as u64 + 1..longest.div_ceil(SECTOR as u64);
                 if !sectors.is_empty() && self.rng.coin() {
                     return (sectors.start + self.rng.below(sectors.end - sectors.start)) * SECTOR as u64;

@@ -88,10 +88,7 @@ impl Misfortune {
 
 impl Faults {
     pub(super) fn new(seed: u64) -> Self {
-        Faults {
-            seed,
-            ..Faults::default()
-        }
+        Faults { seed, ..Faults::default() }
     }
 
     pub(super) fn stop_at(&mut self, operation: u64, tear: Tear) {
@@ -120,25 +117,12 @@ impl Faults {
         let rng = Rng::stream(self.seed, operation);
         if let Some((_, tear)) = self.stop.filter(|&(stop, _)| stop <= operation) {
             self.power_is_off = true;
-            return Ok(Some(Misfortune {
-                tear,
-                error: power_cut(),
-                power_cut: true,
-                rng,
-            }));
+            return Ok(Some(Misfortune { tear, error: power_cut(), power_cut: true, rng }));
         }
         Ok(self.failures.remove(&operation).map(|(kind, partial)| {
             let tear = if partial { Tear::Partly } else { Tear::NotAtAll };
-            let error = io::Error::new(
-                kind,
-                format!("operation {operation} of the simulated disk was told to fail"),
-            );
-            Misfortune {
-                tear,
-                error,
-                power_cut: false,
-                rng,
-            }
+            let error = io::Error::new(kind, format!("operation {operation} of the simulated disk was told to fail"));
+            Misfortune { tear, error, power_cut: false, rng }
         }))
     }
 }

@@ -63,24 +63,13 @@ pub(super) struct Image {
 impl Image {
     /// A file that holds `bytes` and will after a crash.
     pub(super) fn durable(bytes: Vec<u8>) -> Self {
-        let lengths = vec![Since {
-            since: 0,
-            value: bytes.len() as u64,
-        }];
-        Image {
-            bytes,
-            lengths,
-            sectors: BTreeMap::new(),
-            nameless: false,
-        }
+        let lengths = vec![Since { since: 0, value: bytes.len() as u64 }];
+        Image { bytes, lengths, sectors: BTreeMap::new(), nameless: false }
     }
 
     /// An empty file that nothing survives of.
     pub(super) fn nameless() -> Self {
-        Image {
-            nameless: true,
-            ..Image::durable(Vec::new())
-        }
+        Image { nameless: true, ..Image::durable(Vec::new()) }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -98,10 +87,7 @@ impl Image {
 
     /// The first operation that a crash now might undo.
     pub(super) fn oldest_unsynced(&self) -> Option<u64> {
-        let sectors = self
-            .sectors
-            .values()
-            .map(|history| history.former.get(1).map_or(history.since, |s| s.since));
+        let sectors = self.sectors.values().map(|history| history.former.get(1).map_or(history.since, |s| s.since));
         sectors.chain(self.lengths.get(1).map(|length| length.since)).min()
     }
 
@@ -137,10 +123,7 @@ impl Image {
     }
 
     pub(super) fn sync_length(&mut self) {
-        self.lengths = vec![Since {
-            since: 0,
-            value: self.len(),
-        }];
+        self.lengths = vec![Since { since: 0, value: self.len() }];
     }
 
     /// Makes the touched sectors that `which` picks durable, and no other.
@@ -179,15 +162,9 @@ impl Image {
         }
         for number in range.start / SECTOR as u64..range.end.div_ceil(SECTOR as u64) {
             let value = self.sector(number);
-            let history = self.sectors.entry(number).or_insert(History {
-                former: Vec::new(),
-                since: 0,
-                forgotten: false,
-            });
-            history.former.push(Since {
-                since: history.since,
-                value,
-            });
+            let history =
+                self.sectors.entry(number).or_insert(History { former: Vec::new(), since: 0, forgotten: false });
+            history.former.push(Since { since: history.since, value });
             history.since = now;
             history.forgotten = false;
             thin_out(&mut history.former);
@@ -198,10 +175,7 @@ impl Image {
         if self.nameless {
             return self.sync_length();
         }
-        self.lengths.push(Since {
-            since: now,
-            value: self.len(),
-        });
+        self.lengths.push(Since { since: now, value: self.len() });
         thin_out(&mut self.lengths);
     }
 
@@ -219,12 +193,7 @@ impl Image {
 
 /// Drops every other state when there are too many, but never the first, which is durable, nor the last.
 fn thin_out<T>(states: &mut Vec<Since<T>>) {
-    const {
-        assert!(
-            STATES_MAX.is_multiple_of(2),
-            "or the last of one more would not be kept"
-        )
-    };
+    const { assert!(STATES_MAX.is_multiple_of(2), "or the last of one more would not be kept") };
     if states.len() > STATES_MAX {
         let mut index = 0;
         states.retain(|_| {

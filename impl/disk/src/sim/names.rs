@@ -65,9 +65,8 @@ impl Change {
                 names.insert(path.clone(), *file);
             }
             What::Rename { from, to } => {
-                let file = names
-                    .remove(from)
-                    .expect("what is renamed was there, or its creation would be lost as well");
+                let file =
+                    names.remove(from).expect("what is renamed was there, or its creation would be lost as well");
                 names.insert(to.clone(), file);
             }
             What::Remove { path } => {
@@ -91,12 +90,7 @@ pub(super) struct Names {
 impl Names {
     /// Names that are all durable.
     pub(super) fn durable(names: BTreeMap<Arc<Path>, FileId>, directories: BTreeSet<Arc<Path>>) -> Self {
-        Names {
-            current: names.clone(),
-            durable: names,
-            changes: Vec::new(),
-            directories,
-        }
+        Names { current: names.clone(), durable: names, changes: Vec::new(), directories }
     }
 
     pub(super) fn get(&self, path: &Path) -> Option<FileId> {
@@ -120,11 +114,7 @@ impl Names {
         if self.is_directory(path) {
             return Err(error(io::ErrorKind::IsADirectory, path, "is a directory"));
         }
-        match path
-            .ancestors()
-            .skip(1)
-            .find(|ancestor| self.current.contains_key(*ancestor))
-        {
+        match path.ancestors().skip(1).find(|ancestor| self.current.contains_key(*ancestor)) {
             Some(file) => Err(error(io::ErrorKind::NotADirectory, file, "is a file, not a directory")),
             None => Ok(()),
         }
@@ -134,16 +124,8 @@ impl Names {
         // Paths are ordered by their parts, so what is in a directory follows it directly.
         let inside = |name: &Arc<Path>| name.starts_with(path);
         path.file_name().is_none()
-            || self
-                .directories
-                .range::<Path, _>((Included(path), Unbounded))
-                .next()
-                .is_some_and(inside)
-            || self
-                .current
-                .range::<Path, _>((Excluded(path), Unbounded))
-                .next()
-                .is_some_and(|(name, _)| inside(name))
+            || self.directories.range::<Path, _>((Included(path), Unbounded)).next().is_some_and(inside)
+            || self.current.range::<Path, _>((Excluded(path), Unbounded)).next().is_some_and(|(name, _)| inside(name))
     }
 
     pub(super) fn create(&mut self, path: Arc<Path>, file: FileId, now: u64) {
@@ -154,13 +136,7 @@ impl Names {
     /// The file must be there.
     pub(super) fn rename(&mut self, from: &Path, to: &Path, now: u64) {
         if from != to {
-            self.change(
-                What::Rename {
-                    from: from.into(),
-                    to: to.into(),
-                },
-                now,
-            );
+            self.change(What::Rename { from: from.into(), to: to.into() }, now);
         }
     }
 
@@ -196,19 +172,12 @@ impl Names {
     /// How many changes a sync of the directory of `path` has to do with.
     pub(super) fn unsynced_changes(&self, path: &Path) -> usize {
         let directory = directory_of(path);
-        self.changes
-            .iter()
-            .filter(|change| change.directories().any(|other| other == directory))
-            .count()
+        self.changes.iter().filter(|change| change.directories().any(|other| other == directory)).count()
     }
 
     /// Makes everything about this one name durable.
     pub(super) fn sync_name(&mut self, path: &Path) {
-        let safe = self
-            .changes
-            .iter()
-            .map(|change| change.names().any(|name| **name == *path))
-            .collect();
+        let safe = self.changes.iter().map(|change| change.names().any(|name| **name == *path)).collect();
         self.settle(safe);
     }
 
@@ -234,10 +203,7 @@ impl Names {
 
     /// Whether a crash now would leave this name as it is.
     pub(super) fn is_durable(&self, path: &Path) -> bool {
-        !self
-            .changes
-            .iter()
-            .any(|change| change.names().any(|name| **name == *path))
+        !self.changes.iter().any(|change| change.names().any(|name| **name == *path))
     }
 
     /// Whether the file has a name, or could have one after a crash: what has one got it in one of these ways.

@@ -43,11 +43,7 @@ struct Inode {
 
 impl Inode {
     fn new(image: Image) -> Self {
-        Inode {
-            image,
-            handles: 0,
-            bad: Vec::new(),
-        }
+        Inode { image, handles: 0, bad: Vec::new() }
     }
 }
 
@@ -88,10 +84,7 @@ impl World {
             let inode = &self.files[&file];
             crash.next_file();
             let bytes = inode.image.after(&mut crash);
-            let survivor = Inode {
-                bad: inode.bad.clone(),
-                ..Inode::new(Image::durable(bytes))
-            };
+            let survivor = Inode { bad: inode.bad.clone(), ..Inode::new(Image::durable(bytes)) };
             world.files.insert(file, survivor);
         }
         world.next_file = self.next_file;
@@ -137,10 +130,7 @@ impl World {
     }
 
     pub(super) fn is_durable(&self, path: &Path) -> bool {
-        let content = self
-            .names
-            .get(path)
-            .is_none_or(|file| self.files[&file].image.is_durable());
+        let content = self.names.get(path).is_none_or(|file| self.files[&file].image.is_durable());
         content && self.names.is_durable(path)
     }
 
@@ -170,10 +160,7 @@ impl World {
         let misfortune = self.faults.begin()?;
         match &misfortune {
             None => self.note(format_args!("{operation:>4} {description}")),
-            Some(m) => self.note(format_args!(
-                "{operation:>4} {description}: done {:?}: {}",
-                m.tear, m.error
-            )),
+            Some(m) => self.note(format_args!("{operation:>4} {description}: done {:?}: {}", m.tear, m.error)),
         }
         Ok(misfortune)
     }
@@ -188,9 +175,7 @@ impl World {
     }
 
     fn inode(&mut self, file: FileId) -> &mut Inode {
-        self.files
-            .get_mut(&file)
-            .expect("a file stays as long as it has a handle or a name")
+        self.files.get_mut(&file).expect("a file stays as long as it has a handle or a name")
     }
 
     fn add_file(&mut self, image: Image) -> FileId {
@@ -203,7 +188,6 @@ impl World {
     /// Lets go of files that nobody can get at any more, not even after a crash.
     fn reclaim(&mut self) {
         let names = &self.names;
-        self.files
-            .retain(|&file, inode| inode.handles > 0 || names.mention(file));
+        self.files.retain(|&file, inode| inode.handles > 0 || names.mention(file));
     }
 }

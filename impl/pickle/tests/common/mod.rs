@@ -7,19 +7,13 @@ use std::path::PathBuf;
 #[allow(dead_code, reason = "not every test reads hexadecimal")]
 pub fn from_hex(digits: &str) -> Vec<u8> {
     let digit = |c: u8| char::from(c).to_digit(16).expect("a hexadecimal digit") as u8;
-    digits
-        .as_bytes()
-        .chunks_exact(2)
-        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-        .collect()
+    digits.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 /// A golden database, and what the real ZODB reads in it.
 #[allow(dead_code, reason = "not every test reads a database")]
 pub fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures/golden")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
 }
 
 /// The current record of each object in a file without versions: the last one that the file has, unless its creation

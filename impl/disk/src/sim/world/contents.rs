@@ -21,18 +21,9 @@ impl World {
         match misfortune {
             None => {
                 image.write(&buf[..fits], offset, now);
-                if fits as u64 == length {
-                    Ok(())
-                } else {
-                    Err(fitting.err().unwrap_or_else(|| storage_full(path)))
-                }
+                if fits as u64 == length { Ok(()) } else { Err(fitting.err().unwrap_or_else(|| storage_full(path))) }
             }
-            Some(Misfortune {
-                tear,
-                error,
-                power_cut,
-                mut rng,
-            }) => {
+            Some(Misfortune { tear, error, power_cut, mut rng }) => {
                 match tear {
                     Tear::NotAtAll => {}
                     Tear::Partly => image.write_partly(&buf[..fits], offset, now, &mut rng, whole_sectors && power_cut),
@@ -46,12 +37,10 @@ impl World {
     pub(in crate::sim) fn set_len(&mut self, file: FileId, path: &Path, length: u64) -> io::Result<()> {
         let misfortune = self.begin(format_args!("set_len {} to {length}", path.display()))?;
         let now = self.faults.operations();
-        let fits = self
-            .fitting(file, path, 0, length)
-            .and_then(|fits| match fits == length {
-                true => Ok(()),
-                false => Err(storage_full(path)),
-            });
+        let fits = self.fitting(file, path, 0, length).and_then(|fits| match fits == length {
+            true => Ok(()),
+            false => Err(storage_full(path)),
+        });
         let image = &mut self.inode(file).image;
         match misfortune {
             None => {
@@ -59,9 +48,7 @@ impl World {
                 image.set_len(length, now);
                 Ok(())
             }
-            Some(Misfortune {
-                tear, error, mut rng, ..
-            }) => {
+            Some(Misfortune { tear, error, mut rng, .. }) => {
                 match tear {
                     _ if fits.is_err() => {}
                     Tear::NotAtAll => {}
@@ -82,12 +69,7 @@ impl World {
                 image.sync();
                 Ok(())
             }
-            Some(Misfortune {
-                tear,
-                error,
-                power_cut,
-                mut rng,
-            }) => {
+            Some(Misfortune { tear, error, power_cut, mut rng }) => {
                 match tear {
                     Tear::NotAtAll => {}
                     Tear::Partly => image.sync_partly(&mut rng),
@@ -111,24 +93,14 @@ impl World {
         self.faults.check_power()?;
         let inode = &self.files[&file];
         let bytes = inode.image.bytes();
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|start| bytes.get(start..))
-            .unwrap_or_default();
+        let rest = usize::try_from(offset).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
         let mut length = rest.len().min(buf.len());
         if self.habits.short_reads && length > 1 {
             length = 1 + self.reads.below(length as u64) as usize;
         }
         let end = offset.saturating_add(length as u64);
-        if let Some(bad) = inode
-            .bad
-            .iter()
-            .find(|bad| length > 0 && bad.start < end && offset < bad.end)
-        {
-            let what = format!(
-                "cannot be read from {} to {}: a bad sector of the simulated disk",
-                bad.start, bad.end
-            );
+        if let Some(bad) = inode.bad.iter().find(|bad| length > 0 && bad.start < end && offset < bad.end) {
+            let what = format!("cannot be read from {} to {}: a bad sector of the simulated disk", bad.start, bad.end);
             return Err(error(io::ErrorKind::Other, path, &what));
         }
         buf[..length].copy_from_slice(&rest[..length]);
@@ -142,13 +114,10 @@ impl World {
 
     /// How many of `length` bytes at `offset` there is room for.
     fn fitting(&self, file: FileId, path: &Path, offset: u64, length: u64) -> io::Result<u64> {
-        let end = offset
-            .checked_add(length)
-            .filter(|&end| end <= FILE_LENGTH_MAX)
-            .ok_or_else(|| {
-                let what = format!("would pass {FILE_LENGTH_MAX} bytes, which is as long as a simulated file can be");
-                error(io::ErrorKind::FileTooLarge, path, &what)
-            })?;
+        let end = offset.checked_add(length).filter(|&end| end <= FILE_LENGTH_MAX).ok_or_else(|| {
+            let what = format!("would pass {FILE_LENGTH_MAX} bytes, which is as long as a simulated file can be");
+            error(io::ErrorKind::FileTooLarge, path, &what)
+        })?;
         let Some(capacity) = self.habits.capacity else {
             return Ok(length);
         };

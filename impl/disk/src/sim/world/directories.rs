@@ -70,9 +70,7 @@ impl World {
 
     fn check_existing(&self, path: &Path) -> io::Result<FileId> {
         self.names.check_file_name(path)?;
-        self.names
-            .get(path)
-            .ok_or_else(|| error(io::ErrorKind::NotFound, path, "is not there"))
+        self.names.get(path).ok_or_else(|| error(io::ErrorKind::NotFound, path, "is not there"))
     }
 
     fn whole_or_nothing<T>(
@@ -101,9 +99,7 @@ impl World {
                 self.reclaim();
                 Ok(())
             }
-            Some(Misfortune {
-                tear, error, mut rng, ..
-            }) => {
+            Some(Misfortune { tear, error, mut rng, .. }) => {
                 let done = match tear {
                     Tear::NotAtAll => 0,
                     Tear::Partly => rng.below(all as u64 + 1) as usize,
