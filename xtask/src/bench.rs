@@ -45,6 +45,9 @@ struct Bench<'a> {
     rounds: usize,
 }
 
+/// Something to be timed from outside.
+type Task<'a> = &'a mut dyn FnMut() -> Outcome;
+
 /// One line of the table.
 struct Line {
     what: String,
@@ -65,10 +68,10 @@ impl Bench<'_> {
             self.path.file_name().unwrap_or_default().display(),
             size as f64 / 1e6
         );
-        let mut lines = vec![self.open(None)?, self.open_with_index()?];
+        let mut lines = vec![self.open()?, self.open_with_index()?];
         lines.push(self.load(&storage, &oids, &positions, 1)?);
         lines.push(self.load(&storage, &oids, &positions, 2)?);
-        lines.push(self.iterate(&storage, None)?);
+        lines.push(self.iterate(&storage)?);
         lines.push(self.commit(Durability::Relaxed, 1)?);
         lines.push(self.commit(Durability::Full, 1)?);
         lines.push(self.commit(Durability::Full, 8)?);
@@ -131,7 +134,7 @@ impl Bench<'_> {
         &self,
         what: &str,
         peer: Option<(&str, &[&str])>,
-        limit: Option<(&'static str, &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>)>,
+        limit: Option<(&'static str, Task<'_>)>,
         ours: &mut dyn FnMut() -> Result<Duration, Box<dyn std::error::Error>>,
     ) -> Result<Line, Box<dyn std::error::Error>> {
         let mut line = Line { what: what.to_owned(), ours: Duration::MAX, peer: None, limit: None };
@@ -152,7 +155,7 @@ impl Bench<'_> {
         Ok(line)
     }
 
-    fn open(&self, _: Option<()>) -> Result<Line, Box<dyn std::error::Error>> {
+    fn open(&self) -> Result<Line, Box<dyn std::error::Error>> {
         let path = self.path;
         self.best(
             "open without an index",
@@ -221,7 +224,7 @@ impl Bench<'_> {
         )
     }
 
-    fn iterate(&self, storage: &FileStorage, _: Option<()>) -> Result<Line, Box<dyn std::error::Error>> {
+    fn iterate(&self, storage: &FileStorage) -> Result<Line, Box<dyn std::error::Error>> {
         let path = self.path;
         self.best(
             "iterate over everything",

@@ -64,7 +64,7 @@ pub fn percent(part: u64, whole: u64) -> String {
 
 /// A transaction's time, and how long ago that is.
 pub fn time(tid: Tid, now: Timestamp) -> String {
-    match moment(tid) {
+    match tid.time() {
         None => "no date of the calendar".to_owned(),
         Some(moment) => {
             let civil = TimeZone::UTC.to_datetime(moment);
@@ -94,19 +94,7 @@ fn age(moment: Timestamp, now: Timestamp) -> String {
 
 /// A transaction's time for programs.
 pub fn rfc3339(tid: Tid) -> Option<String> {
-    moment(tid).map(|moment| moment.to_string())
-}
-
-/// A tid's time, as short as it can be said. A tid counts in steps of 14 nanoseconds, so that of a whole second lies a
-/// little before it; the shortest time that has this tid is what was meant.
-fn moment(tid: Tid) -> Option<Timestamp> {
-    let exact = tid.time()?;
-    let shorter = [1_000_000_000, 1_000_000, 1000].into_iter().find_map(|unit| {
-        let nanos = exact.as_nanosecond();
-        let rounded = Timestamp::from_nanosecond(nanos + (-nanos).rem_euclid(unit)).ok()?;
-        (Tid::at(rounded) == tid).then_some(rounded)
-    });
-    Some(shorter.unwrap_or(exact))
+    tid.time().map(|moment| moment.to_string())
 }
 
 /// Bytes in hex.

@@ -296,7 +296,9 @@ impl Contents<'_> {
                     records.push(record);
                     Ok(())
                 })
-                .map_err(|fault| fault.damage(&self.log.path, "the file changed while it was checked"))?;
+                .map_err(|fault| {
+                    fault.damage(&self.log.path, "It could be read a moment ago: the file changed while it was checked")
+                })?;
             for record in &records {
                 let problem = |kind| Problem {
                     position: record.position,

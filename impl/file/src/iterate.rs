@@ -52,8 +52,10 @@ impl Transactions {
     }
 
     fn fault(&self, position: u64, tid: Option<Tid>, oid: Option<Oid>, kind: FaultKind) -> Error {
-        Fault { position, tid, oid, kind }
-            .damage(&self.log.path, "`vellum check` shows all of it, `vellum recover` what can be saved")
+        Fault { position, tid, oid, kind }.damage(
+            &self.log.path,
+            "Nothing was changed; `vellum check` shows everything that is wrong, `vellum recover` saves what is whole",
+        )
     }
 
     /// Reads the next transaction of the walk; none at its end.
@@ -218,7 +220,8 @@ fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) -> Result<u64
     if wanted > last || (wanted == last && !oldest_first) {
         return Ok(end);
     }
-    let damage = |fault: Fault| fault.damage(&log.path, "`vellum check` shows all of it");
+    let damage =
+        |fault: Fault| fault.damage(&log.path, "Nothing was changed; `vellum check` shows everything that is wrong");
     let mut scanner = Scanner::new(&*log.file, end);
     let first = scanner.header(START).map_err(damage)?.tid;
     // The boundary lies before the first transaction for which this holds.
@@ -255,7 +258,8 @@ pub(crate) fn before(log: &Log, position: u64) -> Result<u64> {
     let start = twin.checked_add(8).and_then(|all| position.checked_sub(all)).filter(|&start| start >= START);
     start.ok_or_else(|| {
         let kind = FaultKind::TwinDiffers { length: position - START, twin };
-        Fault { position: at, tid: None, oid: None, kind }.damage(&log.path, "`vellum check` shows all of it")
+        Fault { position: at, tid: None, oid: None, kind }
+            .damage(&log.path, "Nothing was changed; `vellum check` shows everything that is wrong")
     })
 }
 
@@ -272,7 +276,9 @@ pub(crate) fn last_invalidations(log: &Log, end: u64, count: usize) -> Result<Ve
                 oids.push(record.header.oid);
                 Ok(())
             })
-            .map_err(|fault| fault.damage(&log.path, "`vellum check` shows all of it"))?;
+            .map_err(|fault| {
+                fault.damage(&log.path, "Nothing was changed; `vellum check` shows everything that is wrong")
+            })?;
         if header.status != Status::Undone.byte() {
             found.push(Invalidation { tid: header.tid, oids });
         }

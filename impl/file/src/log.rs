@@ -163,7 +163,7 @@ impl Log {
         let kind = FaultKind::Unreadable(why);
         Fault { position, tid: None, oid: Some(oid), kind }.damage(
             &self.path,
-            "nothing else is affected: `vellum check` shows what is, `vellum recover` what can be saved",
+            "Nothing was changed; `vellum check` shows everything that is wrong, `vellum recover` saves what is whole",
         )
     }
 }

@@ -301,7 +301,7 @@ impl Walk<'_> {
         let finished = scanner.resync(self.position + 1, self.size, self.last).map_err(unreadable)?;
         if let Some(next) = finished {
             let remedy = format!(
-                "finished transactions follow, the first of them at position {next}, so this is damage and not the end \
+                "Finished transactions follow, the first of them at position {next}, so this is damage and not the end \
                  of an interrupted commit. Nothing was changed. `vellum recover` copies what is whole around it"
             );
             return Err(fault.damage(self.path, &remedy));
@@ -311,9 +311,9 @@ impl Walk<'_> {
         }
         Err(fault.damage(
             self.path,
-            "it is the last one in the file, and marked as finished. Nothing was changed. If the machine stopped while \
-             ZODB was committing, it was never acknowledged: open with relaxed durability, and it is cut off. If not, \
-             `vellum recover` copies everything before it",
+            "It is the last one in the file, marked as finished, and nothing was changed. If the machine stopped while \
+             ZODB was committing, it was never acknowledged, and nothing is lost without it: `vellum recover` copies \
+             everything before it, and opening with relaxed durability cuts it off",
         ))
     }
 }

@@ -153,23 +153,9 @@ impl fmt::Display for Fault {
 impl Fault {
     /// As an error, with what to do about it.
     pub(crate) fn damage(&self, path: &Path, remedy: &str) -> Error {
-        let mut what = self.kind.to_string();
-        if !remedy.is_empty() {
-            what.push_str("; ");
-            what.push_str(remedy);
-        }
-        Damage { path: path.to_owned(), position: self.position, tid: self.tid, oid: self.oid, what }.into_error()
-    }
-}
-
-/// Turns damage into an error.
-pub(crate) trait IntoError {
-    fn into_error(self) -> Error;
-}
-
-impl IntoError for Damage {
-    fn into_error(self) -> Error {
-        Error::Damaged(Box::new(self))
+        let Fault { position, tid, oid, ref kind } = *self;
+        let (path, what, remedy) = (path.to_owned(), kind.to_string(), remedy.to_owned());
+        Error::Damaged(Box::new(Damage { path, position, tid, oid, what, remedy }))
     }
 }
 

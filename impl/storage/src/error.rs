@@ -146,9 +146,10 @@ impl Error {
 
 /// Bytes that break the format: where they are, and what is wrong with them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}, position {position}: {what}{}{}", .path.display(),
-        .tid.map(|t| format!(" (transaction {t})")).unwrap_or_default(),
-        .oid.map(|o| format!(" (object {o})")).unwrap_or_default())]
+#[error("{}, position {position}{}{}: {what}{}", .path.display(),
+        .tid.map(|t| format!(", transaction {t}")).unwrap_or_default(),
+        .oid.map(|o| format!(", object {o}")).unwrap_or_default(),
+        if .remedy.is_empty() { String::new() } else { format!(". {}", .remedy) })]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
@@ -158,6 +159,8 @@ pub struct Damage {
     pub tid: Option<Tid>,
     /// The object it belongs to, where that can be told.
     pub oid: Option<Oid>,
-    /// What is wrong and, where there is something, what to do.
+    /// What is wrong.
     pub what: String,
+    /// What that means and what to do about it, in whole sentences; may be empty.
+    pub remedy: String,
 }
