@@ -34,7 +34,8 @@ pub fn run(arguments: &[String]) -> Outcome {
         let _ = std::fs::remove_file(folder.join("new.fs.index"));
         std::fs::rename(&new, &path)?;
     }
-    let bench = Bench { python: &python, path: &path, folder: &folder, rounds };
+    let only = arguments.iter().position(|a| a == "--only").and_then(|at| arguments.get(at + 1));
+    let bench = Bench { python: &python, path: &path, folder: &folder, rounds, only: only.map(String::as_str) };
     bench.all()
 }
 
@@ -43,6 +44,8 @@ struct Bench<'a> {
     path: &'a Path,
     folder: &'a Path,
     rounds: usize,
+    /// The one measurement that is wanted.
+    only: Option<&'a str>,
 }
 
 /// Something to be timed from outside.
@@ -68,17 +71,22 @@ impl Bench<'_> {
             self.path.file_name().unwrap_or_default().display(),
             size as f64 / 1e6
         );
-        let mut lines = vec![self.open()?, self.open_with_index()?];
-        lines.push(self.load(&storage, &oids, &positions, 1)?);
-        lines.push(self.load(&storage, &oids, &positions, 2)?);
-        lines.push(self.iterate(&storage)?);
-        lines.push(self.commit(Durability::Relaxed, 1)?);
-        lines.push(self.commit(Durability::Full, 1)?);
-        lines.push(self.commit(Durability::Full, 8)?);
+        let measurements: [(&str, &dyn Fn() -> Result<Line, Box<dyn std::error::Error>>); 8] = [
+            ("open", &|| self.open()),
+            ("open-index", &|| self.open_with_index()),
+            ("load", &|| self.load(&storage, &oids, &positions, 1)),
+            ("load2", &|| self.load(&storage, &oids, &positions, 2)),
+            ("iterate", &|| self.iterate(&storage)),
+            ("commit-relaxed", &|| self.commit(Durability::Relaxed, 1)),
+            ("commit", &|| self.commit(Durability::Full, 1)),
+            ("commit8", &|| self.commit(Durability::Full, 8)),
+        ];
+        let wanted = measurements.iter().filter(|(name, _)| self.only.is_none_or(|only| only == *name));
+        let lines = wanted.map(|(_, measure)| measure()).collect::<Result<Vec<_>, _>>()?;
         print(&lines);
         let memory = storage.index_memory();
         println!("\nindex: {memory} bytes, {:.2} bytes an object", memory as f64 / objects as f64);
-        if let [_, _, one, two, ..] = &lines[..] {
+        if let ([_, _, one, two, ..], None) = (&lines[..], self.only) {
             println!(
                 "loads on 2 threads: {:.2} times as fast as on one",
                 one.ours.as_secs_f64() / two.ours.as_secs_f64()

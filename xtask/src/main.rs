@@ -14,9 +14,10 @@ const HELP: &str = "\
 cargo xtask peers [--histories N] [--seed S]
     Sets up the real ZODB in a virtual environment under target/, and holds the engine against it.
 
-cargo xtask bench [--messages N] [--rounds N]
+cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
     Makes a mail database with the real ZODB (100,000 messages), and times the engine beside it and beside the bare
-    machine, in the same run, on the same file.
+    machine, in the same run, on the same file. WHAT is open, open-index, load, load2, iterate, commit-relaxed, commit
+    or commit8.
 ";
 
 fn main() -> ExitCode {

@@ -24,7 +24,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 
 use vellum_storage::Oid;
 
-const PAGE: u64 = 256;
+/// Entries of a page.
+pub(crate) const PAGE: u64 = 256;
 const FIRST_SEGMENT: u64 = 64;
 const SEGMENTS: usize = 40;
 /// Entries that a page must hold on average for another one to be made, and what is granted before anybody asks.
@@ -170,12 +171,20 @@ impl Index {
         Writer { index: self, pages: self.writer.lock().unwrap_or_else(|e| e.into_inner()) }
     }
 
-    /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
-    /// the page first, then beside, then into the page again.
-    fn make_page(&self, page: u64, pages: &mut Pages) {
+    fn put_page(&self, page: u64, fresh: Box<Page>) {
         let (segment, at) = place(page);
         let slots =
             self.segments[segment].get_or_init(|| (0..FIRST_SEGMENT << segment).map(|_| OnceLock::new()).collect());
+        let _ = slots[at].set(fresh);
+    }
+
+    fn is_empty_beside(&self) -> bool {
+        self.sparse.read().unwrap_or_else(|e| e.into_inner()).is_empty()
+    }
+
+    /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
+    /// the page first, then beside, then into the page again.
+    fn make_page(&self, page: u64, pages: &mut Pages) {
         let fresh = Page::new();
         let range = page * PAGE..=page * PAGE + (PAGE - 1);
         let moved: Vec<_> = {
@@ -185,7 +194,7 @@ impl Index {
         for &(oid, position) in &moved {
             fresh.set((oid % PAGE) as usize, position);
         }
-        let _ = slots[at].set(fresh);
+        self.put_page(page, fresh);
         let mut sparse = self.sparse.write().unwrap_or_else(|e| e.into_inner());
         for (oid, _) in &moved {
             sparse.remove(oid);
@@ -286,6 +295,32 @@ impl Writer<'_> {
         if is_new {
             index.entries.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Writer<'_> {
+    /// Sets entries of one page, in order, as from a file of them: at once, if the page is not there yet.
+    pub fn fill(&mut self, entries: &[(Oid, u64)]) {
+        let Some(&(Oid(first), _)) = entries.first() else { return };
+        let Writer { index, pages } = self;
+        let page = first / PAGE;
+        if index.page(page).is_some() || !pages.may_make(page) || !index.is_empty_beside() {
+            return entries.iter().for_each(|&(oid, position)| self.set(oid, position));
+        }
+        let mut fresh = Page::new();
+        let mut count = 0;
+        for &(oid, position) in entries {
+            assert!(oid.0 / PAGE == page && position != 0 && position <= crate::format::POSITION_MAX);
+            let at = (oid.0 % PAGE) as usize;
+            let (low, high) = (fresh.low[at].get_mut(), fresh.high[at].get_mut());
+            count += u64::from(*low == 0 && *high == 0);
+            (*low, *high) = (position as u32, (position >> 32) as u16);
+        }
+        index.put_page(page, fresh);
+        pages.made += 1;
+        pages.entries += count;
+        pages.end = pages.end.max(page + 1);
+        index.entries.fetch_add(count, Ordering::Relaxed);
     }
 }
 

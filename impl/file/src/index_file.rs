@@ -16,7 +16,7 @@ use vellum_pickle::{Value, decode_plain, encode_into};
 use vellum_storage::{Error, Oid, Result, Status, Tid};
 
 use crate::format::{RecordHeader, START, TransactionHeader, u64_at};
-use crate::index::Index;
+use crate::index::{Index, PAGE};
 use crate::open::beside;
 use crate::scan::Scanner;
 
@@ -112,16 +112,22 @@ fn add(index: &Index, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
     let mut index = index.writer();
     let mut oid = [0; 8];
     oid[..6].copy_from_slice(prefix);
+    let mut page: Vec<(Oid, u64)> = Vec::new();
     for (suffix, position) in suffixes.chunks_exact(2).zip(positions.chunks_exact(6)) {
         oid[6..].copy_from_slice(suffix);
         let mut eight = [0; 8];
         eight[2..].copy_from_slice(position);
-        let position = u64::from_be_bytes(eight);
+        let (oid, position) = (Oid::from_bytes(oid), u64::from_be_bytes(eight));
         if position < START + TransactionHeader::SIZE as u64 || position >= end {
             return None;
         }
-        index.set(Oid::from_bytes(oid), position);
+        if page.last().is_some_and(|&(last, _)| last.0 / PAGE != oid.0 / PAGE) {
+            index.fill(&page);
+            page.clear();
+        }
+        page.push((oid, position));
     }
+    index.fill(&page);
     Some(())
 }
 

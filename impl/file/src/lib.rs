@@ -50,6 +50,7 @@
 //! What this crate does not do yet: writing in versions, undo, and packing. It reads what they leave in a file.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod check;
 mod commit;
 mod draft;

@@ -152,7 +152,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         None => (Index::new(), START, Tid::ZERO),
     };
     let mut walk = Walk { options, path, file: &*file, size, index, position: start, last, touched: Vec::new() };
-    walk.survey(as_of);
+    walk.survey(Arc::clone(&file), as_of);
     let tail = walk.run(as_of)?;
     let Walk { index, position: end, last, .. } = walk;
     let recovery = match tail {
@@ -196,23 +196,21 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Walks as far as nothing is out of order, on all cores.
-    fn survey(&mut self, as_of: Tid) {
-        let (file, start, size, threads) = (self.file, self.position, self.size, self.options.threads);
-        std::thread::scope(|scope| {
-            let mut side = Scanner::new(file, size);
-            for stretch in stretches(scope, file, start, size, threads) {
-                // One that found no transaction to begin with lies within one that began before it.
-                if stretch.transactions.is_empty() && stretch.start < self.position {
-                    continue;
-                }
-                if stretch.start != self.position || !self.take(&stretch, &mut side, as_of) {
-                    break;
-                }
-                if let Some(progress) = &self.options.progress {
-                    progress(self.position, self.size);
-                }
+    fn survey(&mut self, file: Arc<dyn DiskFile>, as_of: Tid) {
+        let mut side = Scanner::new(self.file, self.size);
+        let found = stretches(file, self.position, self.size, self.options.threads);
+        for stretch in found.into_iter().flatten() {
+            // One that found no transaction to begin with lies within one that began before it.
+            if stretch.transactions.is_empty() && stretch.start < self.position {
+                continue;
             }
-        });
+            if stretch.start != self.position || !self.take(&stretch, &mut side, as_of) {
+                break;
+            }
+            if let Some(progress) = &self.options.progress {
+                progress(self.position, self.size);
+            }
+        }
     }
 
     /// Takes over what a stretch found; false if something in it has to be looked at more closely.

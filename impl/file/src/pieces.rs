@@ -1,16 +1,17 @@
 //! The file in pieces, for whoever walks over all of it with its data.
 //!
-//! A long walk forward has threads that read ahead, each every nth piece, so that copying out of the page cache, which
-//! takes most of the time, is done beside the looking into it. What is given out are slices of the pieces; when all of
+//! A long walk forward has threads that read ahead, so that copying out of the page cache, which takes most of the time,
+//! is done beside the looking into it. What is given out are slices of the pieces; when all of
 //! a piece's slices are dropped, as is the rule, its memory serves again.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use vellum_disk::DiskFile;
+
+use crate::ahead::Ahead;
 
 /// What is read at once: small transactions share a piece.
 const PIECE: u64 = 256 << 10;
@@ -25,54 +26,47 @@ pub(crate) struct Pieces {
     backwards: bool,
     /// Pieces in hand, in order and without a gap, each with its position.
     held: VecDeque<(u64, Bytes)>,
-    ahead: Option<Ahead>,
+    ahead: Option<ReadAhead>,
 }
 
-/// The threads that read ahead.
-#[derive(Debug)]
-struct Ahead {
-    read: Vec<Receiver<io::Result<Bytes>>>,
-    empty: Vec<Sender<BytesMut>>,
-    start: u64,
-    /// How many pieces were taken.
-    taken: u64,
+/// The file from `start` on, read ahead in pieces.
+struct ReadAhead {
+    pieces: Ahead<io::Result<Bytes>>,
+    /// Where the next piece starts.
+    at: u64,
+    /// Memory of pieces that nobody needs any more.
+    empty: Arc<Mutex<Vec<BytesMut>>>,
 }
 
-impl Ahead {
-    fn new(file: &Arc<dyn DiskFile>, start: u64, end: u64, threads: u64) -> Ahead {
-        let (mut read, mut empty) = (Vec::new(), Vec::new());
-        for first in 0..threads {
-            let (send, receive) = sync_channel(1);
-            let (give_back, given_back) = channel();
-            let file = Arc::clone(file);
-            // The thread ends when the walk is over, or nobody takes its pieces any more.
-            std::thread::spawn(move || {
-                for n in (first..(end - start).div_ceil(PIECE)).step_by(threads as usize) {
-                    let at = start + n * PIECE;
-                    let buffer = given_back.try_recv().unwrap_or_default();
-                    if send.send(read_piece(&*file, at, PIECE.min(end - at), buffer)).is_err() {
-                        break;
-                    }
-                }
-            });
-            read.push(receive);
-            empty.push(give_back);
-        }
-        Ahead { read, empty, start, taken: 0 }
+impl ReadAhead {
+    fn new(file: &Arc<dyn DiskFile>, start: u64, end: u64, threads: u64) -> ReadAhead {
+        let empty: Arc<Mutex<Vec<BytesMut>>> = Arc::default();
+        let (file, buffers) = (Arc::clone(file), Arc::clone(&empty));
+        let pieces = Ahead::new((end - start).div_ceil(PIECE), threads, move |n| {
+            let at = start + n * PIECE;
+            let buffer = buffers.lock().unwrap_or_else(|e| e.into_inner()).pop();
+            read_piece(&*file, at, PIECE.min(end - at), buffer.unwrap_or_default())
+        });
+        ReadAhead { pieces, at: start, empty }
     }
 
     fn next(&mut self) -> io::Result<(u64, Bytes)> {
-        let thread = self.taken as usize % self.read.len();
-        let piece = self.read[thread].recv().map_err(|_| io::Error::other("a thread that reads ahead is gone"))??;
-        self.taken += 1;
-        Ok((self.start + (self.taken - 1) * PIECE, piece))
+        let piece = self.pieces.next().ok_or_else(|| io::Error::other("a thread that reads ahead is gone"))??;
+        let at = self.at;
+        self.at += piece.len() as u64;
+        Ok((at, piece))
     }
 
-    fn give_back(&mut self, at: u64, piece: Bytes) {
+    fn give_back(&mut self, piece: Bytes) {
         if let Ok(buffer) = piece.try_into_mut() {
-            let thread = ((at - self.start) / PIECE) as usize % self.empty.len();
-            let _ = self.empty[thread].send(buffer);
+            self.empty.lock().unwrap_or_else(|e| e.into_inner()).push(buffer);
         }
+    }
+}
+
+impl std::fmt::Debug for ReadAhead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadAhead").field("at", &self.at).finish_non_exhaustive()
     }
 }
 
@@ -88,7 +82,7 @@ impl Pieces {
     /// For a walk forwards from `start`.
     pub fn forwards(file: Arc<dyn DiskFile>, start: u64, end: u64) -> Pieces {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(4);
-        let ahead = (end - start >= AHEAD_MIN).then(|| Ahead::new(&file, start, end, threads));
+        let ahead = (end - start >= AHEAD_MIN).then(|| ReadAhead::new(&file, start, end, threads));
         Pieces { file, end, backwards: false, held: VecDeque::new(), ahead }
     }
 
@@ -103,9 +97,9 @@ impl Pieces {
             if self.backwards || at + piece.len() as u64 > position {
                 break;
             }
-            let (at, piece) = self.held.pop_front().unwrap_or_default();
+            let (_, piece) = self.held.pop_front().unwrap_or_default();
             if let Some(ahead) = &mut self.ahead {
-                ahead.give_back(at, piece);
+                ahead.give_back(piece);
             }
         }
     }

@@ -15,12 +15,12 @@
 //! one before it ended, up to its first fault, and everything that needs the index is checked when they are put together.
 //! Whoever calls goes on from where that ends, transaction by transaction.
 
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Scope;
+use std::sync::Arc;
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Tid};
 
+use crate::ahead::Ahead;
 use crate::format::TransactionHeader;
 use crate::scan::{Record, Scanner};
 
@@ -68,38 +68,21 @@ const STRETCH_MIN: u64 = 256 << 10;
 const STRETCH_MAX: u64 = 8 << 20;
 
 /// The stretches of the file from `start` to `end`, in order, as they are done; none if it is too short to be cut.
-pub(crate) fn stretches<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    file: &'scope dyn DiskFile,
+pub(crate) fn stretches(
+    file: Arc<dyn DiskFile>,
     start: u64,
     end: u64,
     threads: u64,
-) -> impl Iterator<Item = Stretch> + use<'scope> {
+) -> Option<impl Iterator<Item = Stretch>> {
     let bytes = end - start;
-    let threads = if bytes < BYTES_MIN { 0 } else { threads };
-    let size = (bytes / (threads.max(1) * 4)).clamp(STRETCH_MIN, STRETCH_MAX);
-    let count = bytes.div_ceil(size);
-    // Each thread has every nth stretch, and a channel with room for one: so nobody runs far ahead, and memory is bounded.
-    let done: Vec<Receiver<Stretch>> = (0..threads)
-        .map(|first| {
-            let (send, receive) = sync_channel(1);
-            scope.spawn(move || {
-                for n in (first..count).step_by(threads as usize) {
-                    let from = start + n * size;
-                    if send.send(walk(file, from, (from + size).min(end), end, n == 0)).is_err() {
-                        break;
-                    }
-                }
-            });
-            receive
-        })
-        .collect();
-    let mut n = 0;
-    std::iter::from_fn(move || {
-        let stretch = done.get(n % done.len().max(1))?.recv().ok();
-        n += 1;
-        stretch
-    })
+    if bytes < BYTES_MIN || threads < 2 {
+        return None;
+    }
+    let size = (bytes / (threads * 4)).clamp(STRETCH_MIN, STRETCH_MAX);
+    Some(Ahead::new(bytes.div_ceil(size), threads, move |n| {
+        let from = start + n * size;
+        walk(&*file, from, (from + size).min(end), end, n == 0)
+    }))
 }
 
 fn walk(file: &dyn DiskFile, from: u64, to: u64, end: u64, at_start: bool) -> Stretch {
