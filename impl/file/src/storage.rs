@@ -219,20 +219,23 @@ impl Storage for FileStorage {
         let mut position = self.inner.newest_position(oid, end)?;
         let mut next = None;
         while position != 0 {
-            let record = log.header(oid, position, end)?;
+            let mut record = log.header(oid, position, end)?;
+            if record.header.tid >= before {
+                position = record.before();
+                next = if record.in_version.is_none() { Some(record.header.tid) } else { next };
+                continue;
+            }
+            // What a version had under it when it was written is what the trunk showed from then on: where the commit of
+            // a version was undone, that is not the trunk's newest record.
+            if let Some(version) = &record.in_version {
+                if version.trunk == 0 {
+                    break;
+                }
+                record = log.header(oid, version.trunk, end)?;
+            }
             let tid = record.header.tid;
-            position = match &record.in_version {
-                Some(version) => version.trunk,
-                None if tid < before => {
-                    let found = log.data_of(record, None, end)?;
-                    let (data, _) = found.ok_or(Error::KeyError { oid, tid: Some(before) })?;
-                    return Ok(Some(LoadedAt { data, tid, next }));
-                }
-                None => {
-                    next = Some(tid);
-                    record.header.previous
-                }
-            };
+            let (data, _) = log.data_of(record, None, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
+            return Ok(Some(LoadedAt { data, tid, next }));
         }
         Ok(None)
     }

@@ -206,3 +206,25 @@ fn versions_as_of_every_step() {
     }
     assert!(looked_at > 100, "only {looked_at}");
 }
+
+/// What the trunk looked like after each step is also what `load_before` finds there in the whole file.
+#[test]
+fn the_trunk_in_the_past_of_versions() {
+    let facts = facts("versions");
+    let storage = open("versions");
+    let mut looked_at = 0;
+    for step in facts["steps"].as_array().unwrap().iter().filter(|step| step["committed"] == true) {
+        let after = Tid(hex(&step["tid"])).next();
+        for (key, expected) in step["view"].as_object().unwrap() {
+            let Some(oid) = key.strip_suffix(' ') else { continue };
+            let found = match storage.load_before(oid.parse().unwrap(), after) {
+                Ok(found) => found.map_or(Value::Null, |found| sha(&found.data).into()),
+                Err(Error::KeyError { .. }) => Value::Null,
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(found, *expected.get("data_sha256").unwrap_or(&Value::Null), "{} {key}", step["note"]);
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 60, "only {looked_at}");
+}
