@@ -51,6 +51,11 @@ impl Record {
         self.position + self.header.body_at()
     }
 
+    /// The record that the trunk shows from this one on: itself, or the one under the version it is in; 0 for none.
+    pub fn on_trunk(&self) -> u64 {
+        self.in_version.as_ref().map_or(self.position, |version| version.trunk)
+    }
+
     /// The object's record before this one. A pack leaves a version's record without one, but not without its trunk.
     pub fn before(&self) -> u64 {
         match &self.in_version {

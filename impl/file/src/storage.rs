@@ -216,28 +216,43 @@ impl Storage for FileStorage {
 
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let (log, end) = (&self.inner.log, self.inner.horizon.end());
-        let mut position = self.inner.newest_position(oid, end)?;
-        let mut next = None;
-        while position != 0 {
-            let mut record = log.header(oid, position, end)?;
-            if record.header.tid >= before {
-                position = record.before();
-                next = if record.in_version.is_none() { Some(record.header.tid) } else { next };
-                continue;
+        let mut record = log.header(oid, self.inner.newest_position(oid, end)?, end)?;
+        let earlier = |record: &Record| match record.before() {
+            0 => Ok(None),
+            position => log.header(oid, position, end).map(Some),
+        };
+        // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
+        // when, and since when it showed the next thing.
+        let mut shown: Option<(u64, Tid)> = None;
+        let mut then = None;
+        while record.header.tid >= before {
+            if shown.is_none_or(|(position, _)| position != record.on_trunk()) {
+                then = shown.map(|(_, since)| since);
             }
-            // What a version had under it when it was written is what the trunk showed from then on: where the commit of
-            // a version was undone, that is not the trunk's newest record.
-            if let Some(version) = &record.in_version {
-                if version.trunk == 0 {
-                    break;
-                }
-                record = log.header(oid, version.trunk, end)?;
+            shown = Some((record.on_trunk(), record.header.tid));
+            match earlier(&record)? {
+                Some(found) => record = found,
+                None => return Ok(None),
             }
-            let tid = record.header.tid;
-            let (data, _) = log.data_of(record, None, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
-            return Ok(Some(LoadedAt { data, tid, next }));
         }
-        Ok(None)
+        let position = record.on_trunk();
+        if position == 0 {
+            return Ok(None);
+        }
+        let next = match shown {
+            Some((other, since)) if other != position => Some(since),
+            _ => then,
+        };
+        let held = if position == record.position { record.clone() } else { log.header(oid, position, end)? };
+        let (data, _) = log.data_of(held, None, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
+        let mut tid = record.header.tid;
+        while record.position != position {
+            match earlier(&record)?.filter(|earlier| earlier.on_trunk() == position) {
+                Some(earlier) => (record, tid) = (earlier.clone(), earlier.header.tid),
+                None => break,
+            }
+        }
+        Ok(Some(LoadedAt { data, tid, next }))
     }
 
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {

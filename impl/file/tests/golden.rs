@@ -207,23 +207,34 @@ fn versions_as_of_every_step() {
     assert!(looked_at > 100, "only {looked_at}");
 }
 
-/// What the trunk looked like after each step is also what `load_before` finds there in the whole file.
+/// What the trunk looked like after each step is also what `load_before` finds there in the whole file; and it says
+/// rightly since when and until when.
 #[test]
 fn the_trunk_in_the_past_of_versions() {
     let facts = facts("versions");
     let storage = open("versions");
+    let steps: Vec<_> = facts["steps"].as_array().unwrap().iter().filter(|step| step["committed"] == true).collect();
+    let shown = |step: &Value, oid: Oid| step["view"][format!("{oid} ")]["data_sha256"].clone();
     let mut looked_at = 0;
-    for step in facts["steps"].as_array().unwrap().iter().filter(|step| step["committed"] == true) {
-        let after = Tid(hex(&step["tid"])).next();
-        for (key, expected) in step["view"].as_object().unwrap() {
-            let Some(oid) = key.strip_suffix(' ') else { continue };
-            let found = match storage.load_before(oid.parse().unwrap(), after) {
-                Ok(found) => found.map_or(Value::Null, |found| sha(&found.data).into()),
-                Err(Error::KeyError { .. }) => Value::Null,
+    for oid in (0..5).map(Oid) {
+        for (n, step) in steps.iter().enumerate() {
+            let expected = shown(step, oid);
+            match storage.load_before(oid, Tid(hex(&step["tid"])).next()) {
+                Err(Error::KeyError { .. }) | Ok(None) => assert!(expected.is_null(), "{oid} {}", step["note"]),
                 Err(other) => panic!("{other}"),
-            };
-            assert_eq!(found, *expected.get("data_sha256").unwrap_or(&Value::Null), "{} {key}", step["note"]);
-            looked_at += 1;
+                Ok(Some(found)) => {
+                    assert_eq!(sha(&found.data), expected, "{oid} {}", step["note"]);
+                    let tid = |n: usize| Tid(hex(&steps[n]["tid"]));
+                    let until = (n..steps.len()).find(|&n| found.next == Some(tid(n))).unwrap_or(steps.len());
+                    assert_eq!(found.next.is_none(), until == steps.len());
+                    for other in 0..steps.len() {
+                        if tid(other) >= found.tid && other < until {
+                            assert_eq!(shown(steps[other], oid), expected, "{oid}: {} .. {}", found.tid, until);
+                        }
+                    }
+                    looked_at += 1;
+                }
+            }
         }
     }
     assert!(looked_at > 60, "only {looked_at}");

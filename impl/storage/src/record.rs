@@ -170,9 +170,9 @@ pub struct Loaded {
 pub struct LoadedAt {
     /// The record.
     pub data: Bytes,
-    /// The revision's tid.
+    /// The tid since which the trunk showed it.
     pub tid: Tid,
-    /// The tid of the trunk's next revision; none if this is the newest.
+    /// The tid at which the trunk began to show something else; none if it still shows this.
     pub next: Option<Tid>,
 }
 

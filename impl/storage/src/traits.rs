@@ -24,7 +24,9 @@ pub trait Storage: Send + Sync {
     /// Errors: a key error for an unknown object, and where there is nothing.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded>;
 
-    /// The last trunk revision whose tid is less than `before`; none if the object was not there yet.
+    /// What the trunk showed just before `before`: the data, the tid since which it showed that, and the tid of the
+    /// revision at which it began to show something else. Where no commit of a version was undone, these are the last
+    /// trunk revision before the moment and the next one. None if the object was not on the trunk yet.
     ///
     /// Errors: a key error for an unknown object, and if that revision is nothing.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>>;
