@@ -1,0 +1,329 @@
+//! Part 3: writing.
+
+use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
+
+/// What is known of a transaction when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begin {
+    /// The tid it will have.
+    pub tid: Tid,
+    /// The status it will have.
+    pub status: Status,
+    /// Who does it; at most 65,535 bytes, as the next two.
+    pub user: Vec<u8>,
+    /// What it is.
+    pub description: Vec<u8>,
+    /// Anything else.
+    pub extension: Vec<u8>,
+}
+
+impl Begin {
+    /// A transaction of which nothing but its tid is said.
+    pub fn at(tid: Tid) -> Begin {
+        Begin { tid, ..Begin::default() }
+    }
+}
+
+/// Something that a transaction does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Rule 3.1.
+    Store {
+        /// The object.
+        oid: Oid,
+        /// The revision that the change was made to; 0 for a new object.
+        serial: Tid,
+        /// The new record.
+        data: Vec<u8>,
+        /// The version it is done in.
+        version: String,
+    },
+    /// Rule 3.2.
+    Delete {
+        /// The object.
+        oid: Oid,
+        /// The revision that was seen.
+        serial: Tid,
+    },
+    /// Rule 3.3.
+    CheckCurrent {
+        /// The object.
+        oid: Oid,
+        /// The revision that it must be at.
+        serial: Tid,
+    },
+    /// Rule 3.4.
+    Undo {
+        /// The transaction to take back.
+        tid: Tid,
+    },
+    /// Rule 3.5.
+    CommitVersion {
+        /// What ends.
+        from: String,
+        /// Where its changes go: another version, or the trunk.
+        to: String,
+    },
+    /// Rule 3.6.
+    AbortVersion {
+        /// What ends.
+        from: String,
+    },
+    /// Rule 3.7.
+    Restore {
+        /// The object.
+        oid: Oid,
+        /// Its record; none for nothing.
+        data: Option<Vec<u8>>,
+        /// The version it is in.
+        version: String,
+        /// The transaction whose data it shared where it comes from.
+        source: Option<Tid>,
+    },
+}
+
+impl Change {
+    /// A store on the trunk.
+    pub fn store(oid: Oid, serial: Tid, data: &[u8]) -> Change {
+        Change::Store { oid, serial, data: data.to_vec(), version: String::new() }
+    }
+}
+
+/// Two changes to the same record.
+#[derive(Clone, Copy, Debug)]
+pub struct Contested<'a> {
+    /// The object.
+    pub oid: Oid,
+    /// What both had read.
+    pub ancestor: &'a [u8],
+    /// What one made of it.
+    pub committed: &'a [u8],
+    /// What the other makes of it.
+    pub new: &'a [u8],
+}
+
+/// Merges two changes, or says that it can not be done.
+pub type Resolver<'a> = dyn Fn(Contested<'_>) -> Option<Vec<u8>> + 'a;
+
+/// Why a transaction was not done. Nothing of it is there then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Unknown object.
+    Key(Oid),
+    /// The object is at another revision.
+    Conflict {
+        /// The object.
+        oid: Oid,
+        /// Where it is.
+        committed: Tid,
+        /// Where it was thought to be.
+        serial: Tid,
+    },
+    /// The object that was depended on is at another revision.
+    ReadConflict {
+        /// The object.
+        oid: Oid,
+        /// Where it is.
+        committed: Tid,
+        /// Where it was thought to be.
+        serial: Tid,
+    },
+    /// A version holds the object.
+    VersionLock(Oid),
+    /// The version to end is the trunk, or the one that it should go to.
+    Version,
+    /// The transaction is not there, not finished, or packed.
+    NotUndoable(Tid),
+    /// These objects changed since, and nobody could merge that.
+    Undo(Vec<Oid>),
+    /// A record of no bytes.
+    Empty(Oid),
+    /// User, description or extension does not fit.
+    TooLong,
+    /// The tid is not later than the last.
+    NotLater,
+}
+
+/// Bytes that user, description and extension may have, each.
+const METADATA_MAX: usize = 65_535;
+
+impl Database {
+    /// Does everything that a transaction does, or nothing of it. The second answer is the objects it touched.
+    pub fn commit(
+        &self,
+        begin: Begin,
+        changes: &[Change],
+        resolver: &Resolver<'_>,
+    ) -> Result<(Database, Vec<Oid>), Refusal> {
+        let Begin { tid, status, user, description, extension } = begin;
+        if [&user, &description, &extension].iter().any(|field| field.len() > METADATA_MAX) {
+            return Err(Refusal::TooLong);
+        }
+        if tid <= self.last_transaction() {
+            return Err(Refusal::NotLater);
+        }
+        let mut done = self.clone();
+        done.transactions.push(Transaction { tid, status, user, description, extension, revisions: Vec::new() });
+        for change in changes {
+            let revisions = self.change(&done, change, resolver)?;
+            if let Some(transaction) = done.transactions.last_mut() {
+                transaction.revisions.extend(revisions);
+            }
+        }
+        let touched = done.transactions.last().map(Transaction::oids).unwrap_or_default();
+        Ok((done, touched))
+    }
+
+    /// What one change writes. `self` is the database before the transaction, `so_far` with what it has done up to now:
+    /// stores look at the one, undos and version operations at the other, so that several of them see each other's work.
+    fn change(&self, so_far: &Database, change: &Change, resolver: &Resolver<'_>) -> Result<Vec<Revision>, Refusal> {
+        match change {
+            Change::Store { oid, serial, data, version } => self.store(*oid, *serial, data, version, resolver),
+            Change::Delete { oid, serial } => self.delete(*oid, *serial),
+            Change::CheckCurrent { oid, serial } => self.check_current(*oid, *serial),
+            Change::Undo { tid } => so_far.undo(*tid, resolver),
+            Change::CommitVersion { from, to } => so_far.commit_version(from, to),
+            Change::AbortVersion { from } => so_far.abort_version(from),
+            Change::Restore { oid, data, version, source } => Ok(vec![self.restore(*oid, data, version, *source)]),
+        }
+    }
+
+    /// The revision that the trunk shows of the object, for one that is about to be written in a version.
+    fn under(&self, oid: Oid, version: &str) -> Option<Tid> {
+        let shown = self.newest(oid).and_then(|newest| self.on_trunk(newest))?;
+        (!version.is_empty()).then(|| shown.tid())
+    }
+
+    /// Rule 3.1: the serial must be the newest revision's, or the resolver must merge the two; and no other version may
+    /// hold the object.
+    fn store(
+        &self,
+        oid: Oid,
+        serial: Tid,
+        data: &[u8],
+        version: &str,
+        resolver: &Resolver<'_>,
+    ) -> Result<Vec<Revision>, Refusal> {
+        if data.is_empty() {
+            return Err(Refusal::Empty(oid));
+        }
+        let held = self.modified_in_version(oid);
+        if !held.is_empty() && held != version {
+            return Err(Refusal::VersionLock(oid));
+        }
+        let committed = self.newest(oid).map_or(0, |newest| newest.tid());
+        let mut data = data.to_vec();
+        if committed != serial {
+            let conflict = Refusal::Conflict { oid, committed, serial };
+            let record = |tid| self.past(oid).into_iter().find(|at| at.tid() == tid).and_then(|at| self.data(at));
+            let (Some(ancestor), Some(current)) = (record(serial), record(committed)) else { return Err(conflict) };
+            let contested = Contested { oid, ancestor, committed: current, new: &data };
+            data = resolver(contested).ok_or(conflict)?;
+        }
+        let under = self.under(oid, version);
+        Ok(vec![Revision { oid, version: version.to_owned(), under, content: Content::Data(data) }])
+    }
+
+    /// Rule 3.2: the same checks; the object becomes nothing.
+    fn delete(&self, oid: Oid, serial: Tid) -> Result<Vec<Revision>, Refusal> {
+        let newest = self.newest(oid).ok_or(Refusal::Key(oid))?;
+        if !newest.revision.version.is_empty() {
+            return Err(Refusal::VersionLock(oid));
+        }
+        if newest.tid() != serial {
+            return Err(Refusal::Conflict { oid, committed: newest.tid(), serial });
+        }
+        Ok(vec![Revision { oid, version: String::new(), under: None, content: Content::Nothing }])
+    }
+
+    /// Rule 3.3: the object must be at this revision.
+    fn check_current(&self, oid: Oid, serial: Tid) -> Result<Vec<Revision>, Refusal> {
+        match self.newest(oid).ok_or(Refusal::Key(oid))?.tid() {
+            committed if committed != serial => Err(Refusal::ReadConflict { oid, committed, serial }),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Rule 3.4: takes back what a transaction did, to all its objects or to none.
+    fn undo(&self, tid: Tid, resolver: &Resolver<'_>) -> Result<Vec<Revision>, Refusal> {
+        let under_way = self.last_transaction();
+        let found = self.transactions.iter().find(|t| t.tid == tid && t.status == Status::Complete && tid != under_way);
+        let undone = found.ok_or(Refusal::NotUndoable(tid))?;
+        let results = undone.oids().into_iter().map(|oid| self.undo_one(oid, tid, resolver).ok_or(oid));
+        let (revisions, failed): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+        match failed.is_empty() {
+            true => Ok(revisions.into_iter().flatten().collect()),
+            false => Err(Refusal::Undo(failed.into_iter().filter_map(Result::err).collect())),
+        }
+    }
+
+    /// What undoing a transaction writes for one of its objects.
+    fn undo_one(&self, oid: Oid, tid: Tid, resolver: &Resolver<'_>) -> Option<Revision> {
+        let past = self.past(oid);
+        let n = past.iter().position(|at| at.tid() == tid)?;
+        let (newest, undone, before) = (past[0], past[n], past.get(n + 1).copied());
+        let same_version = newest.revision.version == undone.revision.version;
+        if newest == undone || (same_version && self.data(newest) == self.data(undone)) {
+            return Some(match before {
+                Some(At { transaction, revision }) => {
+                    Revision { content: Content::Source(transaction.tid), ..revision.clone() }
+                }
+                None => Revision { oid, version: String::new(), under: None, content: Content::Nothing },
+            });
+        }
+        let (ancestor, committed) = (self.data(undone)?, self.data(newest)?);
+        let new = self.data(before?)?;
+        let merged = resolver(Contested { oid, ancestor, committed, new }).filter(|_| same_version)?;
+        Some(Revision { content: Content::Data(merged), ..newest.revision.clone() })
+    }
+
+    /// Content that is the same as this revision's. What the transaction under way wrote can not be its own source.
+    fn shared(&self, at: At<'_>) -> Content {
+        if at.tid() == self.last_transaction() { at.revision.content.clone() } else { Content::Source(at.tid()) }
+    }
+
+    /// The objects whose newest revision lies in this version.
+    fn in_version(&self, version: &str) -> Vec<At<'_>> {
+        let newest = self.oids().into_iter().filter_map(|oid| self.newest(oid));
+        newest.filter(|at| at.revision.version == version).collect()
+    }
+
+    /// Rule 3.5: what was done in one version is now done in another, or in the trunk.
+    fn commit_version(&self, from: &str, to: &str) -> Result<Vec<Revision>, Refusal> {
+        if from.is_empty() || from == to {
+            return Err(Refusal::Version);
+        }
+        let moved = self.in_version(from).into_iter().map(|at| Revision {
+            oid: at.revision.oid,
+            version: to.to_owned(),
+            under: if to.is_empty() { None } else { at.revision.under },
+            content: self.shared(at),
+        });
+        Ok(moved.collect())
+    }
+
+    /// Rule 3.6: the trunk's objects are again what they are under the version.
+    fn abort_version(&self, from: &str) -> Result<Vec<Revision>, Refusal> {
+        if from.is_empty() {
+            return Err(Refusal::Version);
+        }
+        let back = self.in_version(from).into_iter().map(|at| Revision {
+            oid: at.revision.oid,
+            version: String::new(),
+            under: None,
+            content: at.revision.under.map_or(Content::Nothing, Content::Source),
+        });
+        Ok(back.collect())
+    }
+
+    /// Rule 3.7: a revision from another storage, as it is. `source` counts if the same data is there.
+    fn restore(&self, oid: Oid, data: &Option<Vec<u8>>, version: &str, source: Option<Tid>) -> Revision {
+        let shares = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| self.data(at) == data.as_deref());
+        let content = match (data, source.filter(shares)) {
+            (Some(_), Some(tid)) => Content::Source(tid),
+            (Some(data), None) => Content::Data(data.clone()),
+            (None, _) => Content::Nothing,
+        };
+        Revision { oid, version: version.to_owned(), under: self.under(oid, version), content }
+    }
+}

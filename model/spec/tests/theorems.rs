@@ -1,0 +1,309 @@
+//! What follows from the rules, whatever happened before. A history is made of small numbers; what they mean depends on
+//! the database at that moment, so that most of what is tried can be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use vellum_spec::{Begin, Change, Contested, Database, Oid, Tid};
+
+const OIDS: u64 = 6;
+const VERSIONS: [&str; 3] = ["", "draft", "other"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Store { oid: Oid, refers: Vec<Oid>, tag: u8, version: usize, current: bool },
+    Delete(Oid),
+    Undo(usize),
+    Commit(usize, usize),
+    Abort(usize),
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Transaction(Vec<Op>),
+    /// To this transaction, counted from the newest; and whether to collect.
+    Pack(usize, bool),
+}
+
+/// Records are a number of references, those, and a tag that makes them differ.
+fn record(refers: &[Oid], tag: u8) -> Vec<u8> {
+    [&[refers.len() as u8][..], &refers.iter().map(|oid| *oid as u8).collect::<Vec<_>>(), &[tag]].concat()
+}
+
+fn references(record: &[u8]) -> Vec<Oid> {
+    record[1..][..record[0] as usize].iter().map(|oid| u64::from(*oid)).collect()
+}
+
+/// Two changes of the tag add up, as those of a counter do, if the references are the same.
+fn merge(c: Contested<'_>) -> Option<Vec<u8>> {
+    let split = |record: &[u8]| record.split_last().map(|(tag, rest)| (*tag, rest.to_vec()));
+    let ((old, refers), (one, a), (two, b)) = (split(c.ancestor)?, split(c.committed)?, split(c.new)?);
+    (refers == a && refers == b).then(|| [&refers[..], &[one.wrapping_add(two).wrapping_sub(old)]].concat())
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let oid = || 0..OIDS;
+    let version = || prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2)];
+    let store = (oid(), prop::collection::vec(oid(), 0..3), any::<u8>(), version(), prop::bool::weighted(0.9));
+    let store = store.prop_map(|(oid, refers, tag, version, current)| Op::Store { oid, refers, tag, version, current });
+    prop_oneof![
+        8 => store,
+        1 => oid().prop_map(Op::Delete),
+        3 => (0..4_usize).prop_map(Op::Undo),
+        1 => (1..3_usize, 0..3_usize).prop_map(|(from, to)| Op::Commit(from, to)),
+        1 => (1..3_usize).prop_map(Op::Abort),
+    ]
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => prop::collection::vec(op(), 1..3).prop_map(Step::Transaction),
+        1 => (0..6_usize, any::<bool>()).prop_map(|(back, collect)| Step::Pack(back, collect)),
+    ];
+    prop::collection::vec(step, 0..25)
+}
+
+fn change(db: &Database, op: &Op) -> Option<Change> {
+    let serial = |oid| db.newest(oid).map_or(0, |at| at.tid());
+    Some(match op {
+        Op::Store { oid, refers, tag, version, current } => Change::Store {
+            oid: *oid,
+            serial: if *current { serial(*oid) } else { serial(*oid).saturating_sub(10) },
+            data: record(refers, *tag),
+            version: VERSIONS[*version].to_owned(),
+        },
+        Op::Delete(oid) => Change::Delete { oid: *oid, serial: serial(*oid) },
+        Op::Undo(n) => Change::Undo { tid: db.undo_log(*n, n + 1).first()?.tid },
+        Op::Commit(from, to) => {
+            Change::CommitVersion { from: VERSIONS[*from].to_owned(), to: VERSIONS[*to].to_owned() }
+        }
+        Op::Abort(from) => Change::AbortVersion { from: VERSIONS[*from].to_owned() },
+    })
+}
+
+fn next(db: &Database) -> Tid {
+    db.last_transaction() + 10
+}
+
+/// The tid of a transaction counted from the newest; that of the database's beginning if there are not so many.
+fn back(db: &Database, n: usize) -> Tid {
+    db.transactions.iter().rev().nth(n).map_or(0, |t| t.tid)
+}
+
+fn play(steps: &[Step]) -> Database {
+    let first: Vec<_> = (0..OIDS).map(|oid| Change::store(oid, 0, &record(&[(oid + 1) % OIDS], 0))).collect();
+    let mut db = Database::default().commit(Begin::at(10), &first, &merge).unwrap().0;
+    for step in steps {
+        let done = match step {
+            Step::Transaction(ops) => {
+                let changes: Vec<_> = ops.iter().filter_map(|op| change(&db, op)).collect();
+                db.commit(Begin::at(next(&db)), &changes, &merge).ok().map(|(db, _)| db)
+            }
+            Step::Pack(n, collect) => {
+                db.pack(back(&db, *n), *collect, false, &references).ok().map(|packed| packed.database)
+            }
+        };
+        db = done.unwrap_or(db);
+    }
+    db
+}
+
+/// What everybody sees: for each object and version, the record.
+fn view(db: &Database) -> BTreeMap<(Oid, &'static str), Option<Vec<u8>>> {
+    let loads = (0..OIDS).flat_map(|oid| VERSIONS.map(|version| (oid, version)));
+    loads.map(|(oid, version)| ((oid, version), db.load(oid, version).ok().map(|(data, _)| data.to_vec()))).collect()
+}
+
+fn one(db: &Database, change: Change) -> Option<Database> {
+    db.commit(Begin::at(next(db)), &[change], &|_| None).ok().map(|(db, _)| db)
+}
+
+/// Everything that somebody who works in a version can reach from the root now.
+fn reachable_in(db: &Database, version: &str) -> BTreeMap<Oid, Vec<u8>> {
+    let (mut found, mut next) = (BTreeMap::new(), vec![0]);
+    while let Some(oid) = next.pop() {
+        if let (false, Ok((data, _))) = (found.contains_key(&oid), db.load(oid, version)) {
+            found.insert(oid, data.to_vec());
+            next.extend(references(data));
+        }
+    }
+    found
+}
+
+/// Who refers now, in whatever version, to an object that is nowhere or nothing.
+fn dangling(db: &Database) -> BTreeSet<(Oid, Oid)> {
+    let all = (0..OIDS).flat_map(|oid| VERSIONS.map(|version| (oid, version)));
+    let refers = all.filter_map(|(oid, version)| Some((oid, version, references(db.load(oid, version).ok()?.0))));
+    let pairs = refers.flat_map(|(oid, version, to)| to.into_iter().map(move |to| (oid, version, to)));
+    pairs.filter(|(_, version, to)| db.load(*to, version).is_err()).map(|(oid, _, to)| (oid, to)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn packing_never_changes_what_can_be_reached_at_or_after_its_time(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        let t = back(&db, n);
+        if let Ok(packed) = db.pack(t, true, true, &references) {
+            let moments = db.transactions.iter().map(|t| t.tid).filter(|&tid| tid >= t).chain([t, db.last_transaction() + 5]);
+            for moment in moments {
+                let (before, after) = (db.reachable(moment, &references), packed.database.reachable(moment, &references));
+                prop_assert_eq!(before, after, "at {}", moment);
+            }
+            for version in VERSIONS {
+                prop_assert_eq!(reachable_in(&db, version), reachable_in(&packed.database, version));
+            }
+        }
+    }
+
+    #[test]
+    fn packing_leaves_everything_after_its_time_as_it_is(steps in history(), n in 0..8_usize, collect: bool) {
+        let db = play(&steps);
+        let t = back(&db, n);
+        if let Ok(packed) = db.pack(t, collect, true, &references) {
+            let later = |db: &Database| db.transactions.iter().filter(|x| x.tid > t).cloned().collect::<Vec<_>>();
+            prop_assert_eq!(later(&db), later(&packed.database));
+            for transaction in &later(&db) {
+                for oid in transaction.oids() {
+                    let data = |db: &Database| db.at(oid, transaction.tid).and_then(|at| db.data(at).map(<[u8]>::to_vec));
+                    prop_assert_eq!(data(&db), data(&packed.database));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packing_without_collection_keeps_what_everybody_sees(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        if let Ok(packed) = db.pack(back(&db, n), false, true, &references) {
+            prop_assert_eq!(view(&db), view(&packed.database));
+        }
+    }
+
+    #[test]
+    fn packing_makes_no_reference_dangle(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        if let Ok(packed) = db.pack(back(&db, n), true, true, &references) {
+            prop_assert!(dangling(&packed.database).is_subset(&dangling(&db)));
+        }
+    }
+
+    #[test]
+    fn packing_twice_is_packing_once(steps in history(), n in 0..8_usize, m in 0..8_usize, collect: bool) {
+        let db = play(&steps);
+        if let Ok(once) = db.pack(back(&db, n.min(m)), collect, true, &references) {
+            let again = once.database.pack(back(&db, n.max(m)), collect, true, &references).unwrap();
+            prop_assert_eq!(&again.database, &once.database);
+        }
+    }
+
+    #[test]
+    fn undo_takes_back_and_undo_of_that_does_it_again(steps in history()) {
+        let db = play(&steps);
+        let log = db.undo_log(0, 1);
+        if let Some(undone) = log.first().and_then(|last| one(&db, Change::Undo { tid: last.tid })) {
+            let before = Database { transactions: db.transactions[..db.transactions.len() - 1].to_vec(), ..db.clone() };
+            prop_assert_eq!(view(&undone), view(&before));
+            let redone = one(&undone, Change::Undo { tid: undone.last_transaction() }).unwrap();
+            prop_assert_eq!(view(&redone), view(&db));
+        }
+    }
+
+    #[test]
+    fn aborting_a_version_shows_everybody_the_trunk(steps in history()) {
+        let db = play(&steps);
+        let aborted = one(&db, Change::AbortVersion { from: "draft".into() }).unwrap();
+        for oid in 0..OIDS {
+            let record = |db: &Database, version| db.load(oid, version).map(|(data, _)| data.to_vec());
+            prop_assert_eq!(record(&aborted, ""), record(&db, ""));
+            prop_assert_eq!(record(&aborted, "draft"), record(&db, ""));
+            prop_assert_eq!(record(&aborted, "other"), record(&db, "other"));
+        }
+        prop_assert!(!aborted.versions().contains("draft"));
+    }
+
+    #[test]
+    fn committing_a_version_shows_it_to_everybody_and_undo_of_that_hides_it_again(steps in history()) {
+        let db = play(&steps);
+        let committed = one(&db, Change::CommitVersion { from: "draft".into(), to: "".into() }).unwrap();
+        for oid in 0..OIDS {
+            let record = |db: &Database, version| db.load(oid, version).map(|(data, _)| data.to_vec());
+            prop_assert_eq!(record(&committed, "draft"), record(&db, "draft"));
+            if db.modified_in_version(oid) == "draft" {
+                prop_assert_eq!(record(&committed, ""), record(&db, "draft"));
+            }
+        }
+        let undone = one(&committed, Change::Undo { tid: committed.last_transaction() }).unwrap();
+        prop_assert_eq!(view(&undone), view(&db));
+        prop_assert_eq!(undone.versions(), db.versions());
+    }
+
+    #[test]
+    fn the_present_is_the_end_of_the_past(steps in history()) {
+        let db = play(&steps);
+        for oid in 0..OIDS {
+            let now = db.load(oid, "").ok().map(|(data, _)| data.to_vec());
+            let last = db.load_before(oid, Tid::MAX).ok().flatten();
+            prop_assert_eq!(last.map(|shown| shown.data.to_vec()), now);
+            prop_assert!(last.is_none_or(|shown| shown.next.is_none()));
+            if let (Ok(history), Some(newest)) = (db.history(oid, 1), db.newest(oid)) {
+                prop_assert_eq!(history[0].transaction.tid, newest.tid());
+            }
+        }
+    }
+
+    /// What was shown at a moment was shown from its tid until just before the next.
+    #[test]
+    fn what_the_trunk_showed_it_showed_since_and_until(steps in history(), oid in 0..OIDS, n in 0..8_usize) {
+        let db = play(&steps);
+        if let Ok(Some(shown)) = db.load_before(oid, back(&db, n)) {
+            for moment in shown.tid + 1..=shown.next.unwrap_or(db.last_transaction() + 5) {
+                prop_assert_eq!(db.load_before(oid, moment), Ok(Some(shown)), "before {}", moment);
+            }
+        }
+    }
+
+    /// Without versions: what is under a version's revision after the undo of a commit, no copy can know.
+    #[test]
+    fn a_copy_is_the_same_database(steps in history()) {
+        let trunk = |op: &Op| match op.clone() {
+            Op::Store { oid, refers, tag, current, .. } => Some(Op::Store { oid, refers, tag, version: 0, current }),
+            Op::Commit(..) | Op::Abort(..) => None,
+            other => Some(other),
+        };
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Transaction(ops) => Step::Transaction(ops.iter().filter_map(trunk).collect()),
+                pack => pack.clone(),
+            })
+            .collect();
+        let db = play(&steps);
+        let mut copy = Database { packed_to: db.packed_to, ..Database::default() };
+        for transaction in &db.transactions {
+            let changes: Vec<_> = transaction
+                .revisions
+                .iter()
+                .map(|revision| {
+                    let at = vellum_spec::At { transaction, revision };
+                    let source = match revision.content {
+                        vellum_spec::Content::Source(tid) => Some(tid),
+                        _ => None,
+                    };
+                    Change::Restore { oid: revision.oid, data: db.data(at).map(<[u8]>::to_vec), version: "".into(), source }
+                })
+                .collect();
+            let begin = Begin { tid: transaction.tid, status: transaction.status, ..Begin::default() };
+            copy = copy.commit(begin, &changes, &|_| None).unwrap().0;
+        }
+        prop_assert_eq!(view(&copy), view(&db));
+        let same = |db: &Database| {
+            db.transactions.iter().map(|t| (t.tid, t.status, t.oids().into_iter().map(|oid| {
+                let at = db.at(oid, t.tid).unwrap();
+                (oid, db.data(at).map(<[u8]>::to_vec), db.data(at).and(db.holder(at)))
+            }).collect::<Vec<_>>())).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(same(&copy), same(&db));
+    }
+}
