@@ -13,6 +13,9 @@ the storage is closed.  ZODB's warnings go to stderr.
                                          -> tid, resolved: the oids of which conflicts were resolved
         {"op": "store", "oid", "serial", "data"}, {"op": "delete", "oid", "serial"},
         {"op": "check_current", "oid", "serial"}, {"op": "undo", "tid"}
+    vote  (as for commit)                -> resolved; the transaction is then between vote and finish
+    finish                               -> tid
+    abort                                -> (nothing)
     load  oid                            -> data, tid
     load_before  oid, tid                -> data, tid, end (or null); data is null when there is none
     load_serial  oid, tid                -> data
@@ -64,6 +67,7 @@ class Peer:
 
     def __init__(self):
         self.storage = None
+        self.voted = None
 
     def open(self, path, read_only=False, create=False):
         if self.storage is not None:
@@ -81,7 +85,10 @@ class Peer:
         storage.close()
         return {}
 
-    def commit(self, changes, tid=None, user="", description="", extension=""):
+    def commit(self, **request):
+        return {**self.vote(**request), **self.finish()}
+
+    def vote(self, changes, tid=None, user="", description="", extension=""):
         storage = self.storage
         transaction = TransactionMetaData(unhex(user), unhex(description), unhex(extension))
         try:
@@ -89,13 +96,24 @@ class Peer:
             for change in changes:
                 self._change(transaction, **change)
             resolved = storage.tpc_vote(transaction) or ()
-            return {
-                "resolved": [oid.hex() for oid in resolved],
-                "tid": storage.tpc_finish(transaction).hex(),
-            }
         except BaseException:
             storage.tpc_abort(transaction)
             raise
+        self.voted = transaction
+        return {"resolved": [oid.hex() for oid in resolved]}
+
+    def finish(self):
+        transaction, self.voted = self.voted, None
+        try:
+            return {"tid": self.storage.tpc_finish(transaction).hex()}
+        except BaseException:
+            self.storage.tpc_abort(transaction)
+            raise
+
+    def abort(self):
+        transaction, self.voted = self.voted, None
+        self.storage.tpc_abort(transaction)
+        return {}
 
     def _change(self, transaction, op, oid=None, serial=None, data=None, tid=None):
         storage = self.storage

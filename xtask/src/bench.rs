@@ -60,6 +60,9 @@ struct Line {
     limit: Option<(Duration, &'static str)>,
 }
 
+/// What measures one line.
+type Measurement<'a> = &'a dyn Fn() -> Result<Line, Box<dyn std::error::Error>>;
+
 impl Bench<'_> {
     fn all(&self) -> Outcome {
         let storage = FileStorage::open_read_only(self.path)?;
@@ -71,7 +74,7 @@ impl Bench<'_> {
             self.path.file_name().unwrap_or_default().display(),
             size as f64 / 1e6
         );
-        let measurements: [(&str, &dyn Fn() -> Result<Line, Box<dyn std::error::Error>>); 8] = [
+        let measurements: [(&str, Measurement<'_>); 8] = [
             ("open", &|| self.open()),
             ("open-index", &|| self.open_with_index()),
             ("load", &|| self.load(&storage, &oids, &positions, 1)),

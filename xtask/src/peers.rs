@@ -1,4 +1,140 @@
-//! Placeholder.
-pub fn run(_: &[String]) -> crate::Outcome {
-    Ok(())
+//! `cargo xtask peers`: the engine beside the real ZODB 6.4, on the same files.
+//!
+//! A format is what its other readers and writers take it for. So each check has both engines do the same thing, or one
+//! of them go on where the other left off, and compares whatever can be compared: whole files, and every answer.
+//!
+//! | check | what it holds together |
+//! |---|---|
+//! | `bytes` | one script of commits on two files: the files and their indexes are the same, byte for byte |
+//! | `back and forth` | one file, opened by the one and the other in turn |
+//! | `reads` | every way to read, on files that ZODB wrote |
+//! | `pickles` | references and classes in records |
+//! | `index` | the `.index` file, good and bad |
+//! | `crash files` | what is left when a commit is interrupted |
+//!
+//! Everything is made from `--seed`, which is printed.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::{Outcome, number, venv};
+
+mod bytes;
+mod crash;
+mod dice;
+mod forth;
+mod index;
+mod pickles;
+mod reads;
+mod script;
+mod zodb;
+
+/// Whatever keeps a check from succeeding.
+type Trouble = Box<dyn std::error::Error>;
+
+/// A check answers with what it has looked at.
+type Check = fn(&Ground) -> Result<String, Trouble>;
+
+const CHECKS: [(&str, Check); 6] = [
+    ("bytes", bytes::check),
+    ("back and forth", forth::check),
+    ("reads", reads::check),
+    ("pickles", pickles::check),
+    ("index", index::check),
+    ("crash files", crash::check),
+];
+
+/// Where a check works, and with what.
+struct Ground {
+    python: PathBuf,
+    folder: TempDir,
+    log: PathBuf,
+    histories: u64,
+    seed: u64,
+}
+
+impl Ground {
+    fn zodb(&self) -> std::io::Result<zodb::Zodb> {
+        zodb::Zodb::start(&self.python, &self.log)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+pub fn run(arguments: &[String]) -> Outcome {
+    let (histories, seed) = (number(arguments, "--histories", 200)?, number(arguments, "--seed", 1)?);
+    let python = venv::python()?;
+    let workshop = venv::workshop("peer")?;
+    let log = workshop.join("zodb.log");
+    let _ = std::fs::remove_file(&log);
+    println!("seed {seed}; what ZODB warns of is in {}", log.display());
+    let (mut passed, mut failed) = (0, 0);
+    for (name, check) in CHECKS {
+        let (python, log) = (python.clone(), log.clone());
+        let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed };
+        let started = Instant::now();
+        match check(&ground) {
+            Ok(what) => {
+                passed += 1;
+                println!("ok   {name}: {what} ({:.1} s)", started.elapsed().as_secs_f64());
+            }
+            Err(why) => {
+                failed += 1;
+                println!("FAIL {name}: {why}");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { Ok(()) } else { Err("the engine and ZODB differ".into()) }
+}
+
+/// The file's name with something behind it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Removes a database and all that is kept beside it.
+fn clear(path: &Path) {
+    for suffix in ["", ".index", ".lock", ".tmp", ".tr0", ".tr1"] {
+        let _ = std::fs::remove_file(beside(path, suffix));
+    }
+}
+
+/// The golden databases that ZODB 6.4 wrote.
+fn golden() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let folder = venv::workspace().join("fixtures/golden");
+    ["mail", "undo", "unpacked", "packed"].into_iter().map(move |name| (name, folder.join(format!("{name}.fs"))))
+}
+
+/// An error unless both engines say the same.
+fn same<T: PartialEq + std::fmt::Debug>(what: impl std::fmt::Display, ours: &T, theirs: &T) -> Outcome {
+    if ours == theirs {
+        return Ok(());
+    }
+    let short = |value: &T| format!("{value:?}").chars().take(300).collect::<String>();
+    Err(format!("{what}: we say {}, ZODB says {}", short(ours), short(theirs)).into())
+}
+
+/// An error unless two files hold the same bytes; it says where they part.
+fn same_files(what: impl std::fmt::Display, ours: &Path, theirs: &Path) -> Outcome {
+    let (one, other) = (std::fs::read(ours)?, std::fs::read(theirs)?);
+    if one == other {
+        return Ok(());
+    }
+    let at = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let names = (ours.display(), theirs.display());
+    let lengths = (one.len(), other.len());
+    Err(format!("{what}: {} and {} part at byte {at}; lengths {} and {}", names.0, names.1, lengths.0, lengths.1)
+        .into())
+}
+
+/// An error of these words unless it holds.
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(otherwise().into()) }
 }

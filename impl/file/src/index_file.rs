@@ -160,7 +160,8 @@ fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
     }
     let last_oid = index.last_oid().unwrap_or_default().0;
     for n in 0..=SAMPLES {
-        let Some((oid, position)) = index.next(Oid(last_oid / SAMPLES * n)) else { break };
+        let sample = u128::from(last_oid) * u128::from(n) / u128::from(SAMPLES);
+        let Some((oid, position)) = index.next(Oid(sample as u64)) else { break };
         let bytes = scanner.bytes(position, RecordHeader::SIZE).ok().filter(|b| b.len() == RecordHeader::SIZE)?;
         let header = RecordHeader::parse(bytes);
         if header.oid != oid || header.transaction >= position {
