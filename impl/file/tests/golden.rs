@@ -227,10 +227,8 @@ fn the_trunk_in_the_past_of_versions() {
                     let tid = |n: usize| Tid(hex(&steps[n]["tid"]));
                     let until = (n..steps.len()).find(|&n| found.next == Some(tid(n))).unwrap_or(steps.len());
                     assert_eq!(found.next.is_none(), until == steps.len());
-                    for other in 0..steps.len() {
-                        if tid(other) >= found.tid && other < until {
-                            assert_eq!(shown(steps[other], oid), expected, "{oid}: {} .. {}", found.tid, until);
-                        }
+                    for (_, step) in steps[..until].iter().enumerate().filter(|(n, _)| tid(*n) >= found.tid) {
+                        assert_eq!(shown(step, oid), expected, "{oid}: {} .. {}", found.tid, step["note"]);
                     }
                     looked_at += 1;
                 }
