@@ -4,20 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{At, Content, Database, Oid, Status, Tid, Transaction};
 
+/// References to objects that are nowhere: who refers, to whom.
+pub type Dangling = BTreeSet<(Oid, Oid)>;
+
 /// What a pack came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
     /// The database afterwards.
     pub database: Database,
     /// References to objects that are nowhere (rule 4.8): who refers, to whom.
-    pub dangling: BTreeSet<(Oid, Oid)>,
+    pub dangling: Dangling,
 }
 
 /// Needed objects refer to others that are nowhere: the database was broken before. Nothing was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Who refers, to whom.
-    pub dangling: BTreeSet<(Oid, Oid)>,
+    pub dangling: Dangling,
 }
 
 impl Database {
@@ -134,7 +137,7 @@ impl<'a> Pack<'a> {
 
     /// Rule 4.8: references from kept revisions to objects that are nowhere, which are a reason to stop; and those from
     /// later ones, which are not.
-    fn dangling(&self, kept: &BTreeSet<(Oid, Tid)>) -> (BTreeSet<(Oid, Oid)>, BTreeSet<(Oid, Oid)>) {
+    fn dangling(&self, kept: &BTreeSet<(Oid, Tid)>) -> (Dangling, Dangling) {
         let there = self.before.oids();
         let lost = |at: At<'a>| {
             let oid = at.revision.oid;
