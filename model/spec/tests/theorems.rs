@@ -240,6 +240,20 @@ proptest! {
     }
 
     #[test]
+    fn committing_a_version_to_another_moves_it_and_leaves_the_trunk(steps in history()) {
+        let db = play(&steps);
+        let moved = one(&db, Change::CommitVersion { from: "draft".into(), to: "other".into() }).unwrap();
+        for oid in 0..OIDS {
+            let record = |db: &Database, version| db.load(oid, version).map(|(data, _)| data.to_vec());
+            prop_assert_eq!(record(&moved, ""), record(&db, ""));
+            if db.modified_in_version(oid) == "draft" {
+                prop_assert_eq!(record(&moved, "other"), record(&db, "draft"));
+            }
+        }
+        prop_assert!(!moved.versions().contains("draft"));
+    }
+
+    #[test]
     fn the_present_is_the_end_of_the_past(steps in history()) {
         let db = play(&steps);
         for oid in 0..OIDS {
@@ -306,4 +320,31 @@ proptest! {
         };
         prop_assert_eq!(same(&copy), same(&db));
     }
+}
+
+fn stores(records: &[&[u8]]) -> Database {
+    records.iter().fold(Database::default(), |db, record| {
+        let serial = db.newest(1).map_or(0, |at| at.tid());
+        one(&db, Change::store(1, serial, record)).unwrap()
+    })
+}
+
+/// Somebody changed it, and somebody else changed it back: then the first change is still what is there.
+#[test]
+fn what_holds_the_same_data_can_be_undone() {
+    let db = stores(&[b"a", b"b", b"c", b"b"]);
+    let undone = one(&db, Change::Undo { tid: 20 }).unwrap();
+    assert_eq!(undone.load(1, ""), Ok((&b"a"[..], 50)));
+    assert_eq!(one(&db, Change::Undo { tid: 30 }), None);
+}
+
+#[test]
+fn a_packed_revision_in_a_version_still_has_the_trunk_under_it() {
+    let draft = Change::Store { oid: 1, serial: 20, data: b"draft".to_vec(), version: "draft".into() };
+    let db = one(&stores(&[b"old", b"trunk"]), draft).unwrap();
+    let packed = db.pack(30, false, false, &|_| vec![]).unwrap().database;
+    let tids: Vec<_> = packed.history(1, 9).unwrap().iter().map(|entry| entry.transaction.tid).collect();
+    assert_eq!(tids, [30, 20]);
+    assert_eq!((packed.load(1, "").unwrap().0, packed.load_serial(1, 20)), (&b"trunk"[..], Ok(&b"trunk"[..])));
+    assert!(packed.load_serial(1, 10).is_err());
 }
