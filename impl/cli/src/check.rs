@@ -198,6 +198,7 @@ pub fn fault_kind(kind: &FaultKind) -> &'static str {
         FaultKind::LengthTooSmall { .. } => "length_too_small",
         FaultKind::TwinDiffers { .. } => "twin_differs",
         FaultKind::NotLater { .. } => "not_later",
+        FaultKind::NotEarlier { .. } => "not_earlier",
         FaultKind::RecordCutOff { .. } => "record_cut_off",
         FaultKind::RecordTooLong { .. } => "record_too_long",
         FaultKind::WrongTransaction { .. } => "wrong_transaction",

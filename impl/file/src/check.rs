@@ -185,7 +185,7 @@ impl Structure<'_> {
         let mut records: Vec<Record> = Vec::new();
         while position < self.size {
             records.clear();
-            let mut faults = Vec::new();
+            let (mut faults, mut astray) = (Vec::new(), None);
             let index = &self.index;
             let mut walked = scanner.transaction(position, |header, record| {
                 faults.extend(pointers(index, &mut side, header, &record).err());
@@ -194,6 +194,8 @@ impl Structure<'_> {
             });
             if let Ok(header) = &walked {
                 let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
+                astray = side.tid_astray(position, header, last);
+                faults.extend(astray.clone());
                 if header.tid <= last {
                     faults.push(fault(FaultKind::NotLater { last }));
                 }
@@ -211,13 +213,10 @@ impl Structure<'_> {
             let header = match walked {
                 Ok(header) => header,
                 Err(fault) => {
-                    let next = scanner
-                        .resync(position + 1, self.size, last)
-                        .map_err(|e| log.unreadable(position, e))?
-                        .unwrap_or(self.size);
+                    let next = scanner.resync(position + 1, self.size, last).unwrap_or(self.size);
                     let bytes = next - position;
                     let problem = |kind| Problem { position: fault.position, tid: fault.tid, oid: fault.oid, kind };
-                    let torn = is_torn(&mut side, position).map_err(|e| log.unreadable(position, e))?;
+                    let torn = is_torn(&mut side, position).unwrap_or(false);
                     if torn && next == self.size {
                         report(problem(ProblemKind::UnfinishedEnd { bytes }));
                     } else {
@@ -250,7 +249,9 @@ impl Structure<'_> {
                     self.nothing.remove(&oid);
                 }
             }
-            last = last.max(header.tid);
+            if astray.is_none() {
+                last = last.max(header.tid);
+            }
             position += header.length + 8;
             if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
                 // The second walk takes most of the time.
@@ -263,7 +264,9 @@ impl Structure<'_> {
     }
 
     fn is_lost(&self, position: u64) -> bool {
-        self.lost.iter().any(|(from, to)| (from..to).contains(&&position))
+        // They are in order, and there may be many.
+        let before = self.lost.partition_point(|&(from, _)| from <= position);
+        self.lost[..before].last().is_some_and(|&(_, to)| position < to)
     }
 }
 
@@ -307,12 +310,14 @@ impl Contents<'_> {
                     kind,
                 };
                 if record.header.data_length == 0 {
-                    if let Err(Error::Damaged(damage)) = self.log.data_of(record.clone(), None, self.size) {
-                        report(problem(ProblemKind::Pickle(damage.what)));
+                    match self.log.data_of(record.clone(), None, self.size) {
+                        Ok(_) => {}
+                        Err(Error::Damaged(damage)) => report(problem(ProblemKind::Pickle(damage.what))),
+                        Err(e) => report(problem(ProblemKind::Pickle(e.to_string()))),
                     }
                     continue;
                 }
-                self.record(record, counts, &mut |kind| report(problem(kind)))?;
+                self.record(record, counts, &mut |kind| report(problem(kind)));
             }
             position += header.length + 8;
             done += 1;
@@ -323,16 +328,19 @@ impl Contents<'_> {
         Ok(())
     }
 
-    fn record(&mut self, record: &Record, counts: &mut Check, report: &mut dyn FnMut(ProblemKind)) -> Result<()> {
+    fn record(&mut self, record: &Record, counts: &mut Check, report: &mut dyn FnMut(ProblemKind)) {
         let oid = record.header.oid;
-        let (_, data) = self.log.record(oid, record.position, self.size)?;
-        let data = data.unwrap_or_default();
+        let data = match self.log.own_data(record) {
+            Ok(data) => data,
+            Err(e) => {
+                return report(ProblemKind::Format(FaultKind::Unreadable(e.to_string())));
+            }
+        };
         let is_current = self.index.get(oid) == Some(record.position);
         let (index, nothing) = (self.index, self.nothing);
         let mut found = Vec::new();
         if let Err(e) = vellum_pickle::class_of(&data) {
-            report(ProblemKind::Pickle(e.to_string()));
-            return Ok(());
+            return report(ProblemKind::Pickle(e.to_string()));
         }
         let scanned = self.scanner.scan(&data, |reference| match reference {
             Reference::Strong { oid, .. } => {
@@ -352,6 +360,5 @@ impl Contents<'_> {
             report(ProblemKind::Pickle(e.to_string()));
         }
         found.into_iter().for_each(report);
-        Ok(())
     }
 }

@@ -64,8 +64,14 @@ impl Log {
         with_data: bool,
     ) -> Result<(Record, Option<Bytes>)> {
         let there = end.saturating_sub(position).min(buffer.len() as u64) as usize;
-        let filled =
-            self.file.read_full_at(&mut buffer[..there], position).map_err(|e| self.unreadable(position, e))?;
+        let filled = match self.file.read_full_at(&mut buffer[..there], position) {
+            // What can not be read may lie in what nobody asked for.
+            Err(_) if there > RecordHeader::SIZE + 8 => {
+                self.file.read_full_at(&mut buffer[..RecordHeader::SIZE + 8], position)
+            }
+            read => read,
+        };
+        let filled = filled.map_err(|e| self.unreadable(position, e))?;
         if filled < RecordHeader::SIZE + 8 {
             return Err(self.damage(oid, position, FaultKind::RecordCutOff { left: filled as u64 }));
         }
@@ -78,6 +84,11 @@ impl Log {
             ));
         }
         let left = end - position;
+        // A record lies in its transaction, behind the header: where this does not hold, the index led astray.
+        let transaction = header.transaction;
+        if transaction < START || transaction > position.saturating_sub(TransactionHeader::SIZE as u64) {
+            return Err(self.damage(oid, position, FaultKind::WrongTransaction { named: transaction }));
+        }
         if header.length().is_none_or(|length| length > left) {
             return Err(self.damage(oid, position, FaultKind::RecordTooLong { length: header.length(), left }));
         }
@@ -105,18 +116,29 @@ impl Log {
         let data = if body + length <= filled as u64 {
             Bytes::copy_from_slice(&buffer[body as usize..(body + length) as usize])
         } else {
-            // No larger than what is left of the file: so much was made sure of above.
-            let mut data = BytesMut::zeroed(length as usize);
-            let had = (filled as u64).saturating_sub(body) as usize;
-            data[..had].copy_from_slice(&buffer[body.min(filled as u64) as usize..filled]);
-            let rest = &mut data[had..];
-            let read = self.file.read_full_at(rest, position + body + had as u64);
-            if read.map_err(|e| self.unreadable(position, e))? < rest.len() {
-                return Err(self.damage(oid, position, FaultKind::RecordTooLong { length: header.length(), left }));
-            }
-            data.freeze()
+            self.rest_of_data(&record, &buffer[body.min(filled as u64) as usize..filled])?
         };
         Ok((record, Some(data)))
+    }
+
+    /// The data that the record holds itself, whatever its pointers say. The record must fit into the file.
+    pub fn own_data(&self, record: &Record) -> Result<Bytes> {
+        self.rest_of_data(record, &[])
+    }
+
+    fn rest_of_data(&self, record: &Record, beginning: &[u8]) -> Result<Bytes> {
+        let position = record.position;
+        // No larger than what is left of the file: so much was made sure of.
+        let mut data = BytesMut::zeroed(record.header.data_length as usize);
+        let (had, rest) = data.split_at_mut(beginning.len());
+        had.copy_from_slice(beginning);
+        let read = self.file.read_full_at(rest, record.body() + had.len() as u64);
+        let read = read.map_err(|e| self.unreadable(position, e))?;
+        if read < rest.len() {
+            let kind = FaultKind::RecordTooLong { length: record.header.length(), left: read as u64 };
+            return Err(self.damage(record.header.oid, position, kind));
+        }
+        Ok(data.freeze())
     }
 
     /// The data of a record: its own, or that which it shares; and the record that has it. None if that is nothing.

@@ -72,7 +72,10 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<FileStorage, Open
     let disk = &*options.disk;
     let io = |doing: &str, e| OpenError::Storage(Error::io(path, doing, e));
     let absent = |disk: &dyn Disk| match disk.exists(path) {
-        Ok(false) => Ok(()),
+        Ok(false) => match disk.open(path, Open::Read) {
+            Err(e) if e.kind() == io::ErrorKind::IsADirectory => Err(OpenError::Directory { path: path.to_owned() }),
+            _ => Ok(()),
+        },
         Ok(true) => Err(OpenError::Exists { path: path.to_owned() }),
         Err(e) => Err(io("looking whether there is a file", e)),
     };
@@ -229,6 +232,9 @@ impl Walk<'_> {
             if !in_order || !own.iter().all(&mut leads) {
                 return false;
             }
+            if own.is_empty() && side.tid_astray(*position, header, self.last).is_some() {
+                return false;
+            }
             let mut index = self.index.writer();
             for seen in own {
                 index.set(seen.oid, seen.position);
@@ -249,6 +255,10 @@ impl Walk<'_> {
         let mut completed = Vec::new();
         let mut count = 0_u32;
         while self.position < self.size {
+            if self.options.as_of == Some(self.last) {
+                // Whatever comes, and be it damage, is later.
+                return Ok(Tail::Clean);
+            }
             let position = self.position;
             let (index, touched, last) = (&self.index, &mut self.touched, self.last);
             touched.clear();
@@ -263,7 +273,10 @@ impl Walk<'_> {
                     let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
                     return self.broken(&mut scanner, fault, completed);
                 }
-                Ok(header) => header,
+                Ok(header) => match side.tid_astray(position, &header, last) {
+                    Some(fault) => return self.broken(&mut scanner, fault, completed),
+                    None => header,
+                },
                 Err(fault) => return self.broken(&mut scanner, fault, completed),
             };
             if header.tid > as_of {
@@ -296,8 +309,14 @@ impl Walk<'_> {
     /// What stands at the present position is no finished transaction: is that a crash, or damage?
     fn broken(&self, scanner: &mut Scanner<'_>, fault: Fault, completed: Vec<u64>) -> Result<Tail, Error> {
         let unreadable = |e| Error::io(self.path, format!("reading after position {}", self.position), e);
-        let finished = scanner.resync(self.position + 1, self.size, self.last).map_err(unreadable)?;
-        if let Some(next) = finished {
+        if matches!(fault.kind, FaultKind::Unreadable(_)) {
+            return Err(fault.damage(
+                self.path,
+                "Nothing was changed. Whether the disk can be made to read it, its maker knows; `vellum recover` copies \
+                 what can be read",
+            ));
+        }
+        if let Some(next) = scanner.resync(self.position + 1, self.size, self.last) {
             let remedy = format!(
                 "Finished transactions follow, the first of them at position {next}, so this is damage and not the end \
                  of an interrupted commit. Nothing was changed. `vellum recover` copies what is whole around it"

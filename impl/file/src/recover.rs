@@ -131,7 +131,9 @@ impl Rescue<'_> {
                 if header.status == UNFINISHED && at >= whole_until {
                     whole_until = finished_after(&mut side, at, last);
                 }
-                if header.tid <= last {
+                if let Some(fault) = side.tid_astray(at, header, last) {
+                    walked = Err(fault);
+                } else if header.tid <= last {
                     walked = fault(FaultKind::NotLater { last });
                 } else if header.status == UNFINISHED && at >= whole_until {
                     walked = fault(FaultKind::Unfinished);
@@ -151,9 +153,9 @@ impl Rescue<'_> {
                     }
                 }
                 Err(why) => {
-                    let next = scanner.resync(at + 1, self.size, last).map_err(|e| self.old.unreadable(at, e))?;
+                    let next = scanner.resync(at + 1, self.size, last);
                     let end = next.unwrap_or(self.size);
-                    let torn = is_torn(&mut side, at).map_err(|e| self.old.unreadable(at, e))?;
+                    let torn = is_torn(&mut side, at).unwrap_or(false);
                     if torn && next.is_none() {
                         self.salvage.unfinished = end - at;
                     } else {
@@ -195,10 +197,6 @@ impl Rescue<'_> {
         Ok(())
     }
 
-    fn is_lost(&self, position: u64) -> bool {
-        self.salvage.lost.iter().any(|lost| (lost.position..lost.position + lost.bytes).contains(&position))
-    }
-
     /// Where the record that was at `old` is now; none if it is not there.
     fn now_at(&self, old: u64, oid: Oid) -> Option<(u64, Record)> {
         let (was, is) = self.moved[..self.moved.partition_point(|&(was, _)| was <= old)].last()?;
@@ -207,8 +205,9 @@ impl Rescue<'_> {
             return None;
         }
         let record = self.new.header(oid, now, self.position).ok()?;
-        let tid = self.old.header(oid, old, self.size).ok()?.header.tid;
-        (record.header.tid == tid).then_some((now, record))
+        // Its pointers may be wrong in the old file: they were made again.
+        let was = Scanner::new(&*self.old.file, self.size).record(old, self.size).ok()?;
+        (record.header.tid == was.header.tid).then_some((now, record))
     }
 
     fn moved(&mut self, old: u64, new: u64) {
@@ -226,10 +225,10 @@ impl Rescue<'_> {
         let mut written = Vec::new();
         for record in records {
             let oid = record.header.oid;
-            if self.is_lost(record.header.previous) {
+            if is_lost(&self.salvage.lost, record.header.previous) {
                 self.salvage.objects.insert(oid);
             }
-            let Some(body) = self.body(record)? else {
+            let Some(body) = self.body(record) else {
                 self.salvage.records_lost.push((oid, header.tid));
                 self.salvage.objects.insert(oid);
                 continue;
@@ -237,7 +236,8 @@ impl Rescue<'_> {
             let position = self.position + out.len() as u64;
             self.moved(record.position, position);
             // Where a pack cut the chain, it stays cut: a packed record has no past.
-            let previous = if record.header.previous == 0 { 0 } else { self.index.get(oid).unwrap_or(0) };
+            let cut = record.header.previous == 0 && header.status == Status::Packed.byte();
+            let previous = if cut { 0 } else { self.index.get(oid).unwrap_or(0) };
             let data_length = if let Body::Data(data) = &body { data.len() as u64 } else { 0 };
             RecordHeader { previous, transaction: self.position, data_length, ..record.header }.write(&mut out);
             if let Some(version) = &record.in_version {
@@ -279,7 +279,7 @@ impl Rescue<'_> {
         if old == 0 {
             return Ok(0);
         }
-        if let Some((now, _)) = self.now_at(old, oid) {
+        if let Some((now, _)) = self.now_at(old, oid).filter(|(_, record)| record.in_version.is_none()) {
             return Ok(now);
         }
         let mut at = previous;
@@ -294,24 +294,24 @@ impl Rescue<'_> {
     }
 
     /// What the record will hold in the new file; none if that is lost.
-    fn body(&self, record: &Record) -> Result<Option<Body>> {
+    fn body(&self, record: &Record) -> Option<Body> {
         let oid = record.header.oid;
         if record.header.data_length > 0 {
-            let (_, data) = self.old.record(oid, record.position, self.size)?;
-            return Ok(data.map(Body::Data));
+            // Whatever its pointers say; and if the disk can not read it, it is one record that is lost.
+            return self.old.own_data(record).ok().map(Body::Data);
         }
         if record.backpointer == 0 {
-            return Ok(Some(Body::Shared(0)));
+            return Some(Body::Shared(0));
         }
         if let Some((now, _)) = self.now_at(record.backpointer, oid) {
-            return Ok(Some(Body::Shared(now)));
+            return Some(Body::Shared(now));
         }
         // The record that it shares is lost, but its bytes may still be there.
-        Ok(match self.old.data_of(record.clone(), None, self.size) {
+        match self.old.data_of(record.clone(), None, self.size) {
             Ok(Some((data, _))) if vellum_pickle::references(&data).is_ok() => Some(Body::Data(data)),
             Ok(None) => Some(Body::Shared(0)),
             _ => None,
-        })
+        }
     }
 
     fn finish(self) -> Salvage {
@@ -320,13 +320,19 @@ impl Rescue<'_> {
         // An index that was saved before the damage knows what lay in the lost parts.
         if let Some(saved) = index_file::read(&*self.options.disk, &self.old.path, self.size) {
             let lost = &salvage.lost;
-            let is_lost = |at: u64| lost.iter().any(|lost| (lost.position..lost.position + lost.bytes).contains(&at));
-            let objects: Vec<Oid> = saved.entries().filter(|&(_, at)| is_lost(at)).map(|(oid, _)| oid).collect();
+            let entries = saved.entries().filter(|&(_, at)| is_lost(lost, at));
+            let objects: Vec<Oid> = entries.map(|(oid, _)| oid).collect();
             salvage.objects.extend(objects);
         }
         salvage.objects_gone = salvage.objects.iter().copied().filter(|&oid| self.index.get(oid).is_none()).collect();
         salvage
     }
+}
+
+/// Whether the position is in one of these parts, which are in order, and may be many.
+fn is_lost(lost: &[Lost], position: u64) -> bool {
+    let before = lost.partition_point(|lost| lost.position <= position);
+    lost[..before].last().is_some_and(|lost| position - lost.position < lost.bytes)
 }
 
 enum Body {

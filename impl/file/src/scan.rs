@@ -89,6 +89,7 @@ pub enum FaultKind {
     LengthTooSmall { length: u64, header: u64 },
     TwinDiffers { length: u64, twin: u64 },
     NotLater { last: Tid },
+    NotEarlier { next: Tid },
     RecordCutOff { left: u64 },
     RecordTooLong { length: Option<u64>, left: u64 },
     WrongTransaction { named: u64 },
@@ -116,6 +117,7 @@ impl fmt::Display for FaultKind {
             }
             TwinDiffers { length, twin } => write!(f, "the transaction's length is {length}, but its twin says {twin}"),
             NotLater { last } => write!(f, "the transaction is not later than the one before it ({last})"),
+            NotEarlier { next } => write!(f, "the transaction is not earlier than the one after it ({next})"),
             RecordCutOff { left } => {
                 write!(
                     f,
@@ -198,8 +200,13 @@ impl<'a> Scanner<'a> {
                 self.window.resize(there, 0);
             }
             let ahead = self.end.saturating_sub(position).min(self.window.len() as u64) as usize;
-            self.filled = self.file.read_full_at(&mut self.window[..ahead], position)?;
-            self.start = position;
+            // A read that fails may have written into the window all the same.
+            (self.start, self.filled) = (position, 0);
+            self.filled = match self.file.read_full_at(&mut self.window[..ahead], position) {
+                // What can not be read may lie in what nobody asked for.
+                Err(_) if ahead > there => self.file.read_full_at(&mut self.window[..there], position)?,
+                read => read?,
+            };
             if self.filled < there {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was"));
             }
@@ -268,6 +275,20 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// A transaction's records say its tid again. Where there are none, a wrong tid shows only in the transaction after
+    /// it; but then it is this one that is wrong, and not all that follow. `last` is the tid of the one before it.
+    pub(crate) fn tid_astray(&mut self, position: u64, header: &TransactionHeader, last: Tid) -> Option<Fault> {
+        let is_bare = header.length == header.records_at() || header.status == Status::Undone.byte();
+        let after = position + header.length + 8;
+        let next = if is_bare { self.header(after).ok()?.tid } else { return None };
+        (last < next && next <= header.tid && self.is_whole(after, last)).then_some(Fault {
+            position,
+            tid: Some(header.tid),
+            oid: None,
+            kind: FaultKind::NotEarlier { next },
+        })
+    }
+
     /// The record at `position`, which must fit before `end`.
     pub fn record(&mut self, position: u64, end: u64) -> Result<Record, Fault> {
         let fault = |oid, kind| Fault { position, tid: None, oid, kind };
@@ -308,14 +329,17 @@ impl<'a> Scanner<'a> {
     }
 
     /// The first position in `from..to` at which a whole transaction stands that is later than `last`: how to find the way
-    /// again after damage. Looks at every byte in between.
-    pub fn resync(&mut self, from: u64, to: u64, last: Tid) -> io::Result<Option<u64>> {
+    /// again after damage. Looks at every byte in between; sectors that can not be read are passed over.
+    pub fn resync(&mut self, from: u64, to: u64, last: Tid) -> Option<u64> {
         const CHUNK: usize = 64 << 10;
         let mut chunk = vec![0; CHUNK + TransactionHeader::SIZE];
         let mut at = from.max(START);
         while at < to {
             let there = (self.end - at).min(chunk.len() as u64) as usize;
-            let filled = self.file.read_full_at(&mut chunk[..there], at)?;
+            let filled = self.file.read_full_at(&mut chunk[..there], at).unwrap_or_else(|_| {
+                self.readable(&mut chunk[..there], at);
+                there
+            });
             let candidates = filled.saturating_sub(TransactionHeader::SIZE - 1).min(CHUNK).min((to - at) as usize);
             for offset in 0..candidates {
                 // A quick look first: the high bytes of a length are zero, and few bytes are a status.
@@ -324,7 +348,7 @@ impl<'a> Scanner<'a> {
                     continue;
                 }
                 if self.is_whole(at + offset as u64, last) {
-                    return Ok(Some(at + offset as u64));
+                    return Some(at + offset as u64);
                 }
             }
             if candidates == 0 {
@@ -332,7 +356,22 @@ impl<'a> Scanner<'a> {
             }
             at += candidates as u64;
         }
-        Ok(None)
+        None
+    }
+
+    /// Reads what can be read of `buffer`, sector by sector; what can not is zeros.
+    fn readable(&self, buffer: &mut [u8], position: u64) {
+        const SECTOR: u64 = 512;
+        buffer.fill(0);
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = position + done as u64;
+            let end = buffer.len().min(done + (SECTOR - at % SECTOR) as usize);
+            if self.file.read_full_at(&mut buffer[done..end], at).is_err() {
+                buffer[done..end].fill(0);
+            }
+            done = end;
+        }
     }
 
     /// Whether a whole, finished transaction that is later than `last` stands at `position`.

@@ -90,8 +90,8 @@ fn walk(file: &dyn DiskFile, from: u64, to: u64, end: u64, at_start: bool) -> St
     let mut stretch = Stretch { start: from, transactions: Vec::new(), records: Vec::new(), special: Vec::new() };
     if !at_start {
         match Scanner::new(file, end).resync(from, to, Tid::ZERO) {
-            Ok(Some(start)) => stretch.start = start,
-            _ => return stretch,
+            Some(start) => stretch.start = start,
+            None => return stretch,
         }
     }
     let mut position = stretch.start;
