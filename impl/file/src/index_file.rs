@@ -90,6 +90,7 @@ fn parse(mut bytes: &[u8], size: u64) -> Option<(Index, u64)> {
     };
     let end = u64::try_from(next()?.as_int()?).ok().filter(|end| (START..=size).contains(end))?;
     let index = Index::new();
+    let mut last = None;
     loop {
         match next()? {
             Value::None => return Some((index, end)),
@@ -97,14 +98,15 @@ fn parse(mut bytes: &[u8], size: u64) -> Option<(Index, u64)> {
                 let [Value::Bytes(prefix), Value::Bytes(entries)] = &pair[..] else {
                     return None;
                 };
-                add(&index, prefix, entries, end)?;
+                add(&index, &mut last, prefix, entries, end)?;
             }
             _ => return None,
         }
     }
 }
 
-fn add(index: &Index, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
+/// Takes over the entries of one prefix. `last` is the greatest oid so far: they are in order, or something is wrong.
+fn add(index: &Index, last: &mut Option<Oid>, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
     if prefix.len() != 6 || !entries.len().is_multiple_of(8) {
         return None;
     }
@@ -118,9 +120,11 @@ fn add(index: &Index, prefix: &[u8], entries: &[u8], end: u64) -> Option<()> {
         let mut eight = [0; 8];
         eight[2..].copy_from_slice(position);
         let (oid, position) = (Oid::from_bytes(oid), u64::from_be_bytes(eight));
-        if position < START + TransactionHeader::SIZE as u64 || position >= end {
+        if position < START + TransactionHeader::SIZE as u64 || position >= end || last.is_some_and(|last| oid <= last)
+        {
             return None;
         }
+        *last = Some(oid);
         if page.last().is_some_and(|&(last, _)| last.0 / PAGE != oid.0 / PAGE) {
             index.fill(&page);
             page.clear();
