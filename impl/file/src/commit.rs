@@ -257,11 +257,15 @@ fn write(storage: &Inner, placed: &[Placed], start: u64) -> Result<(), Broken> {
         file.sync().map_err(broken("syncing a commit, which the next opening of the file will cut off", true))?;
     }
     let unknown = "marking a commit as finished: whether it is, the next opening of the file will find out";
-    for this in placed {
-        let at = this.position + TransactionHeader::STATUS_AT;
-        file.write_at(&[this.job.meta.status.byte()], at).map_err(broken(unknown, true))?;
-    }
-    file.sync().map_err(broken(unknown, true))
+    let mark = |status: &dyn Fn(&Placed) -> u8| {
+        placed.iter().try_for_each(|this| file.write_at(&[status(this)], this.position + TransactionHeader::STATUS_AT))
+    };
+    mark(&|this| this.job.meta.status.byte()).and_then(|()| file.sync()).map_err(|source| {
+        // What a failed sync forgot is still read, and no later sync makes it durable: an opening before the machine stops
+        // must not take for finished what may be gone after it.
+        let _ = mark(&|_| UNFINISHED);
+        broken(unknown, true)(source)
+    })
 }
 
 /// Writes all of a batch, unfinished.
@@ -305,7 +309,8 @@ fn append(storage: &Inner, placed: &[Placed], start: u64) -> io::Result<()> {
             }
         }
         out.buffer.extend_from_slice(&job.length.to_be_bytes());
-        debug_assert_eq!(out.position + out.buffer.len() as u64, this.end(), "a transaction's length is what was said");
+        // Wrong, it would make everything after it unreadable.
+        assert_eq!(out.position + out.buffer.len() as u64, this.end(), "a transaction's length is what was said");
     }
     out.flush()
 }

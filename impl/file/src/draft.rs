@@ -69,7 +69,7 @@ impl Draft {
         if let Some(quota) = self.storage.quota.filter(|&quota| needed > quota) {
             return Err(Error::Quota { name: self.storage.log.path.display().to_string(), quota, needed });
         }
-        self.length += RecordHeader::SIZE as u64 + body.length();
+        let length = RecordHeader::SIZE as u64 + body.length();
         let body = match body {
             Body::Data(data) if self.in_memory + data.len() as u64 > self.storage.spill_after => self.spill(&data)?,
             Body::Data(data) => {
@@ -78,6 +78,8 @@ impl Draft {
             }
             other => other,
         };
+        // Only now: what could not be put anywhere is not in the transaction, which may go on without it.
+        self.length += length;
         self.changes.push(Change { oid, serial, body });
         Ok(())
     }
@@ -102,8 +104,10 @@ impl Draft {
             (Body::Spilled { offset, length }, Some((file, _))) => {
                 let mut data = vec![0; *length as usize];
                 let io = |e| Error::io(&self.storage.log.path, "reading a scratch file", e);
-                file.read_full_at(&mut data, *offset).map_err(io)?;
-                Ok(Some(data.into()))
+                match file.read_full_at(&mut data, *offset).map_err(io)? == data.len() {
+                    true => Ok(Some(data.into())),
+                    false => Err(io(std::io::ErrorKind::UnexpectedEof.into())),
+                }
             }
             _ => Ok(None),
         }

@@ -297,8 +297,10 @@ impl<'a> Scanner<'a> {
             return Err(fault(None, FaultKind::RecordCutOff { left }));
         }
         let unreadable = |e: io::Error| fault(None, FaultKind::Unreadable(e.to_string()));
-        // Most often, what follows the fixed part is wanted too: a backpointer or the version's fields.
-        let bytes = self.bytes(position, RecordHeader::SIZE + 8).map_err(unreadable)?;
+        // Most often, what follows the fixed part is wanted too: a backpointer or the version's fields. If it can not be
+        // read, it may be data, at which nobody looks here.
+        let more = if self.bytes(position, RecordHeader::SIZE + 8).is_ok() { 8 } else { 0 };
+        let bytes = self.bytes(position, RecordHeader::SIZE + more).map_err(unreadable)?;
         if bytes.len() < RecordHeader::SIZE {
             return Err(fault(None, FaultKind::RecordCutOff { left: bytes.len() as u64 }));
         }
@@ -308,7 +310,11 @@ impl<'a> Scanner<'a> {
         }
         let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length == 0 && header.data_length == 0 {
-            record.backpointer = u64_at(bytes, RecordHeader::SIZE);
+            let more = self.bytes(position + RecordHeader::SIZE as u64, 8).map_err(unreadable)?;
+            if more.len() < 8 {
+                return Err(fault(Some(header.oid), FaultKind::RecordCutOff { left }));
+            }
+            record.backpointer = u64_at(more, 0);
         } else if header.version_length > 0 {
             let more = header.body_at() as usize + if header.data_length == 0 { 8 } else { 0 };
             let bytes = self.bytes(position, more).map_err(unreadable)?;
