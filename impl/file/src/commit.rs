@@ -14,7 +14,9 @@
 
 use std::io;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Held, Notify, Result, Tid, TransactionMeta};
@@ -57,8 +59,8 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Where a job's outcome appears.
-type Ticket = Arc<Mutex<Option<Result<Tid>>>>;
+/// Where a job's outcome appears: a result, or the panic of its `notify`, which is for its own thread.
+type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
 
 /// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
@@ -90,7 +92,8 @@ impl Committer {
         queue.waiting.push((job, Arc::clone(&ticket)));
         loop {
             if let Some(outcome) = ticket.lock().unwrap_or_else(|e| e.into_inner()).take() {
-                return outcome;
+                drop(queue);
+                return outcome.unwrap_or_else(|panic| resume_unwind(panic));
             }
             if queue.led {
                 queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
@@ -100,10 +103,15 @@ impl Committer {
             queue.led = true;
             let broken = queue.failed.clone();
             drop(queue);
-            let mut lead =
-                Lead { committer: self, tickets: batch.iter().map(|(_, t)| Arc::clone(t)).collect(), cause: None };
+            let tickets = batch.iter().map(|(_, ticket)| Arc::clone(ticket)).collect();
+            // What is left of it if the thread panics.
+            let cause = Some("a panic while a commit was being written".to_owned());
+            let mut lead = Lead { storage, committer: self, tickets, cause };
             match broken {
-                Some(cause) => batch.into_iter().for_each(|(_, ticket)| put(&ticket, Err(failed(storage, &cause)))),
+                Some(cause) => {
+                    batch.into_iter().for_each(|(_, ticket)| put(&ticket, Err(failed(storage, &cause))));
+                    lead.cause = None;
+                }
                 None => lead.cause = run(storage, batch).err(),
             }
             drop(lead);
@@ -114,6 +122,7 @@ impl Committer {
 
 /// Ends a turn of leading, also when something panicked in it: then nobody knows what is on the disk.
 struct Lead<'a> {
+    storage: &'a Inner,
     committer: &'a Committer,
     tickets: Vec<Ticket>,
     cause: Option<String>,
@@ -122,13 +131,10 @@ struct Lead<'a> {
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let mut queue = self.committer.queue();
-        if std::thread::panicking() {
-            self.cause = Some("a panic while a commit was being written".to_owned());
-        }
         if let Some(cause) = self.cause.take() {
             for ticket in &self.tickets {
                 let mut outcome = ticket.lock().unwrap_or_else(|e| e.into_inner());
-                outcome.get_or_insert_with(|| Err(Error::Failed { name: "the storage".into(), cause: cause.clone() }));
+                outcome.get_or_insert_with(|| Ok(Err(failed(self.storage, &cause))));
             }
             queue.failed.get_or_insert(cause);
         }
@@ -143,7 +149,7 @@ fn failed(storage: &Inner, cause: &str) -> Error {
 }
 
 fn put(ticket: &Ticket, outcome: Result<Tid>) {
-    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
+    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(Ok(outcome));
 }
 
 /// Takes from the queue what may share a sync. A transaction that lies in a scratch file goes alone, so that its trouble
@@ -199,7 +205,6 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
-    storage.index_changed();
     for this in placed {
         let mut position = this.position + records_at(&this.job);
         for change in &this.job.changes {
@@ -209,11 +214,15 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
             position += length;
         }
         let (tid, end) = (this.tid, this.end());
-        (this.job.notify)(tid);
+        // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
+        let notify = this.job.notify;
+        let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
         storage.horizon.advance(end, tid);
-        put(&this.ticket, Ok(tid));
+        *this.ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
         drop(this.job.held);
     }
+    // Last: an index that is saved meanwhile ends before some of them.
+    storage.index_changed();
     Ok(())
 }
 

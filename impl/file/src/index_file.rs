@@ -176,13 +176,21 @@ fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
 }
 
 /// Writes the index of the file at `path`, whose last transaction ends at `end`: under another name first, so that there
-/// is the old one or the new one, but never half of one.
-pub(crate) fn save(disk: &dyn Disk, path: &Path, index: &Index, end: u64) -> Result<()> {
+/// is the old one or the new one, but never half of one. `before_end` says where an object was that has since got a record
+/// beyond the end, by a commit that is being shown.
+pub(crate) fn save(
+    disk: &dyn Disk,
+    path: &Path,
+    index: &Index,
+    end: u64,
+    before_end: &dyn Fn(Oid) -> Result<Option<u64>>,
+) -> Result<()> {
     let name = beside(path, ".index");
     let temporary = beside(path, ".index.index_tmp");
+    let pickles = pickles(index, end, before_end)?;
     let write = || {
         let file = disk.open(&temporary, Open::Truncate)?;
-        file.write_at(&pickles(index, end), 0)?;
+        file.write_at(&pickles, 0)?;
         file.sync()?;
         disk.rename(&temporary, &name)
     };
@@ -192,7 +200,7 @@ pub(crate) fn save(disk: &dyn Disk, path: &Path, index: &Index, end: u64) -> Res
     })
 }
 
-fn pickles(index: &Index, end: u64) -> Vec<u8> {
+fn pickles(index: &Index, end: u64, before_end: &dyn Fn(Oid) -> Result<Option<u64>>) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(index.len() as usize * 8 + 64);
     encode_into(&Value::Int(end as i64), &mut out);
     let (mut suffixes, mut positions) = (Vec::new(), Vec::new());
@@ -205,10 +213,9 @@ fn pickles(index: &Index, end: u64) -> Vec<u8> {
         encode_into(&Value::Tuple(vec![Value::Bytes(prefix), Value::Bytes(entries)]), &mut out);
     };
     for (oid, position) in index.entries() {
-        // What is beyond the end belongs to a commit that is being published; the next opening finds it in the file.
-        if position >= end {
-            continue;
-        }
+        // What is beyond the end the next opening finds in the file; but it has to know what was before that.
+        let position = if position < end { Some(position) } else { before_end(oid)? };
+        let Some(position) = position else { continue };
         if prefix != Some(oid.0 >> 16) {
             flush(prefix, &mut suffixes, &mut positions);
             prefix = Some(oid.0 >> 16);
@@ -218,5 +225,5 @@ fn pickles(index: &Index, end: u64) -> Vec<u8> {
     }
     flush(prefix, &mut suffixes, &mut positions);
     encode_into(&Value::None, &mut out);
-    out
+    Ok(out)
 }

@@ -141,9 +141,14 @@ impl Inner {
         if self.read_only || self.index_saved.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Entries beyond the horizon would be ahead of their position: leave the next opening to find them.
         let end = self.horizon.end();
-        index_file::save(&*self.disk, &self.log.path, &self.index, end).inspect_err(|_| self.index_changed())
+        let before_end = |oid| match self.newest_position(oid, end) {
+            Ok(position) => Ok(Some(position)),
+            Err(Error::KeyError { .. }) => Ok(None),
+            Err(other) => Err(other),
+        };
+        index_file::save(&*self.disk, &self.log.path, &self.index, end, &before_end)
+            .inspect_err(|_| self.index_changed())
     }
 
     pub fn index_changed(&self) {

@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Called with the new tid when a transaction is durable and nobody can read it yet, in the order of the tids: the
-/// moment to tell other clients what to forget. It may run on another thread than `finish`, and should be quick.
+/// moment to tell other clients what to forget. It may run on another thread than `finish`, and should be quick; it must
+/// not commit. If it panics, so does `finish`; a transaction that is durable is shown all the same.
 pub type Notify = Box<dyn FnOnce(Tid) + Send>;
 
 /// A database as its clients see it. Shared by threads. Reads never wait for a commit's fsync, and each sees exactly the

@@ -1,0 +1,439 @@
+//! Many threads at once: nothing is lost, nothing is seen half, and nobody waits for ever.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use bytes::Bytes;
+use common::*;
+use vellum_disk::SimDisk;
+use vellum_file::{Durability, FileStorage, Options};
+use vellum_storage::{
+    Contested, Error, Oid, Order, Resolver, Result, Storage, Tid, TidRange, TransactionMeta, Version, Vote, Voted,
+};
+
+const THREADS: u64 = 4;
+
+fn new(disk: &SimDisk) -> FileStorage {
+    options(disk, &SharedClock::new()).create(PATH).unwrap()
+}
+
+fn number(data: &[u8]) -> u64 {
+    u64::from_be_bytes(data[data.len() - 9..data.len() - 1].try_into().unwrap())
+}
+
+fn of_number(number: u64) -> Bytes {
+    record(&number.to_be_bytes())
+}
+
+fn load(storage: &FileStorage, oid: u64) -> (u64, Tid) {
+    let loaded = storage.load(Oid(oid), &Version::TRUNK).unwrap();
+    (number(&loaded.data), loaded.tid)
+}
+
+/// A vote on storing these numbers, whatever is there.
+fn vote(storage: &FileStorage, numbers: &[(u64, u64)]) -> Result<Box<dyn Voted>> {
+    let mut transaction = storage.begin(TransactionMeta::new())?;
+    for (oid, number) in numbers {
+        transaction.store(Oid(*oid), serial(storage, Oid(*oid)), of_number(*number))?;
+    }
+    transaction.vote()
+}
+
+fn tids(storage: &FileStorage) -> Vec<Tid> {
+    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap().tid).collect()
+}
+
+#[test]
+fn writers_of_different_objects_do_not_meet() {
+    for durability in [Durability::Full, Durability::Relaxed] {
+        let disk = SimDisk::new(1);
+        let options = options(&disk, &SharedClock::new()).durability(durability);
+        let storage = options.create(PATH).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let storage = &storage;
+                scope.spawn(move || {
+                    for n in 0..100 {
+                        let tid = vote(storage, &[(thread, n), (100 + thread, n)]).unwrap().finish().unwrap();
+                        assert_eq!(load(storage, thread), (n, tid), "what is acknowledged is there");
+                    }
+                });
+            }
+        });
+        assert_eq!(tids(&storage).len() as u64, THREADS * 100);
+        assert!(tids(&storage).is_sorted_by(|a, b| a < b));
+        for thread in 0..THREADS {
+            let past = storage.history(Oid(thread), 1000).unwrap();
+            let past: Vec<_> = past.iter().map(|e| number(&storage.load_serial(Oid(thread), e.tid).unwrap())).collect();
+            assert_eq!(past, (0..100).rev().collect::<Vec<_>>());
+        }
+        let answers = dump(&storage);
+        drop(storage);
+        assert_eq!(problems(&options, PATH).iter().filter(|p| p.oid.is_none()).count(), 0);
+        disk.write_file("Data.fs.index", b"");
+        assert_eq!(dump(&options.open(PATH).unwrap()), answers);
+    }
+}
+
+#[test]
+fn without_a_resolver_whoever_is_late_tries_again() {
+    let disk = SimDisk::new(1);
+    let storage = new(&disk);
+    vote(&storage, &[(0, 0), (1, 0)]).unwrap().finish().unwrap();
+    let conflicts = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    loop {
+                        let (one, other) = (load(&storage, 0), load(&storage, 1));
+                        let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
+                        transaction.store(Oid(0), one.1, of_number(one.0 + 1)).unwrap();
+                        // It depends on an object that all of them change now and then.
+                        transaction.check_current(Oid(1), other.1).unwrap();
+                        if one.0 % 10 == 0 {
+                            transaction.store(Oid(1), other.1, of_number(other.0 + 1)).unwrap();
+                        }
+                        match transaction.vote().and_then(|voted| voted.finish()) {
+                            Ok(_) => break,
+                            Err(Error::Conflict { .. } | Error::ReadConflict { .. }) => {
+                                conflicts.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((load(&storage, 0).0, load(&storage, 1).0), (THREADS * 100, THREADS * 10));
+    println!("{} conflicts", conflicts.into_inner());
+}
+
+#[derive(Debug, Default)]
+struct Counter {
+    asked: AtomicU64,
+}
+
+impl Resolver for Counter {
+    fn resolve(&self, contested: Contested<'_>) -> Option<Bytes> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let Contested { ancestor, committed, new, .. } = contested;
+        Some(of_number(number(committed) + number(new) - number(ancestor)))
+    }
+}
+
+#[test]
+fn with_a_resolver_everybody_is_counted() {
+    let disk = SimDisk::new(1);
+    let counter = Arc::new(Counter::default());
+    let storage = options(&disk, &SharedClock::new()).resolver(Arc::clone(&counter) as _).create(PATH).unwrap();
+    let first = vote(&storage, &[(0, 0)]).unwrap().finish().unwrap();
+    let resolved = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (storage, resolved) = (&storage, &resolved);
+            scope.spawn(move || {
+                for n in 0..100 {
+                    // Some read what is there, some what was there in the beginning.
+                    let (was, serial) = if (thread + n) % 2 == 0 { load(storage, 0) } else { (0, first) };
+                    let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
+                    transaction.store(Oid(0), serial, of_number(was + 1)).unwrap();
+                    let voted = transaction.vote().unwrap();
+                    resolved.fetch_add(voted.resolved().len() as u64, Ordering::Relaxed);
+                    voted.finish().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(load(&storage, 0).0, THREADS * 100);
+    assert_eq!(resolved.into_inner(), counter.asked.load(Ordering::Relaxed));
+    assert!(counter.asked.load(Ordering::Relaxed) >= THREADS * 50 - 1);
+}
+
+/// Each transaction writes one number to five objects. Whoever looks sees one number in all of them.
+#[test]
+fn a_transaction_is_seen_whole_and_never_goes_away() {
+    let disk = SimDisk::new(1);
+    let storage = new(&disk);
+    let all = |n: u64, first: u64| (first..first + 5).map(|oid| (oid, n)).collect::<Vec<_>>();
+    vote(&storage, &all(0, 0)).unwrap().finish().unwrap();
+    vote(&storage, &all(0, 300)).unwrap().finish().unwrap();
+    let (done, looks, changes) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = [0, 300]
+            .into_iter()
+            .map(|first| {
+                let (storage, changes) = (&storage, &changes);
+                scope.spawn(move || {
+                    let mut n = 0;
+                    // Until readers had a look at many.
+                    while n < 300 || (changes.load(Ordering::Relaxed) < 50 && n < 20_000) {
+                        n += 1;
+                        vote(storage, &all(n, first)).unwrap().finish().unwrap();
+                    }
+                })
+            })
+            .collect();
+        for reader in 0..2 {
+            let (storage, done, looks, changes) = (&storage, &done, &looks, &changes);
+            scope.spawn(move || {
+                let first = reader * 300;
+                let (mut newest, mut seen) = ([(0, Tid::ZERO); 5], 0);
+                while !done.load(Ordering::Relaxed) {
+                    let last = storage.last_transaction();
+                    let found: Vec<_> = (first..first + 5)
+                        .map(|oid| {
+                            let found = storage.load_before(Oid(oid), last.next()).unwrap().unwrap();
+                            assert!(found.tid <= last && found.next.is_none_or(|next| next > last));
+                            (number(&found.data), found.tid)
+                        })
+                        .collect();
+                    assert!(found.iter().all(|f| *f == found[0]), "{found:?}");
+                    assert!(found[0].0 >= seen, "{found:?} after {seen}");
+                    changes.fetch_add(u64::from(found[0].0 > seen), Ordering::Relaxed);
+                    seen = found[0].0;
+                    for (n, newest) in newest.iter_mut().enumerate() {
+                        let now = load(storage, first + n as u64);
+                        assert!(now.0 >= seen && now >= *newest, "{now:?} after {newest:?}, {seen} before");
+                        assert!(now.1 <= storage.last_transaction());
+                        *newest = now;
+                    }
+                    let recent = storage.last_invalidations(1).unwrap().pop().unwrap();
+                    assert!(recent.tid >= last && recent.oids.len() == 5);
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+    });
+    println!("{looks:?} looks, {changes:?} of them at something new");
+    assert!(changes.into_inner() >= 50);
+}
+
+#[test]
+fn votes_hold_their_objects_and_only_these() {
+    let disk = SimDisk::new(1);
+    let storage = new(&disk);
+    vote(&storage, &[(0, 0), (1, 0), (2, 0)]).unwrap().finish().unwrap();
+    let begin = |changed: &[u64], kept: &[u64]| {
+        let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
+        changed.iter().for_each(|&n| transaction.store(Oid(n), serial(&storage, Oid(n)), of_number(9)).unwrap());
+        kept.iter().for_each(|&n| transaction.check_current(Oid(n), serial(&storage, Oid(n))).unwrap());
+        transaction
+    };
+    let first = begin(&[0], &[2]).vote().unwrap();
+    // Side by side: on another object, and depending on the same.
+    let second = begin(&[1], &[2]).vote().unwrap();
+    // Not on an object that is changed, nor on one that must stay.
+    let mut busy = Vec::new();
+    for (changed, kept, on) in [(&[0][..], &[][..], 0), (&[2], &[], 2), (&[7], &[1], 1), (&[7, 0], &[2], 0)] {
+        match begin(changed, kept).try_vote().unwrap() {
+            Vote::Voted(_) => panic!("{changed:?} {kept:?}"),
+            Vote::Busy(transaction, oid) => {
+                assert_eq!(oid, Oid(on));
+                busy.push(transaction);
+            }
+        }
+    }
+    // Nothing was taken by those who got nothing.
+    assert!(matches!(begin(&[7], &[]).try_vote().unwrap(), Vote::Voted(_)));
+    // The second is finished before the first, and gets the earlier tid.
+    let tid = second.finish().unwrap();
+    drop(first);
+    assert_eq!(storage.last_transaction(), tid);
+    // Those who had to wait can go on, each when the one before has given back: by finishing, and by going away.
+    let mut outcomes = Vec::new();
+    for transaction in busy {
+        outcomes.push(match transaction.try_vote() {
+            Ok(Vote::Voted(voted)) => voted.finish().map(drop),
+            Ok(Vote::Busy(_, oid)) => panic!("{oid} is still held"),
+            Err(error) => Err(error),
+        });
+    }
+    assert!(outcomes[0].is_ok() && outcomes[1].is_ok());
+    assert!(matches!(outcomes[2], Err(Error::ReadConflict { oid: Oid(1), .. })), "{:?}", outcomes[2]);
+    assert!(matches!(outcomes[3], Err(Error::Conflict { oid: Oid(0), .. })), "{:?}", outcomes[3]);
+    // A vote that failed holds nothing, nor does one that waits in vain: it is woken.
+    let held = begin(&[0, 1, 2], &[]).vote().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| begin(&[1], &[]).vote().and_then(|voted| voted.finish()));
+        drop(held);
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn who_is_notified_hears_in_order_and_before_it_is_seen() {
+    let disk = SimDisk::new(1);
+    let storage = new(&disk);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (storage, heard) = (&storage, &heard);
+            scope.spawn(move || {
+                for n in 0..100 {
+                    let voted = vote(storage, &[(thread, n)]).unwrap();
+                    let (listener, heard) = (storage.clone(), Arc::clone(heard));
+                    let tid = voted.finish_with(Box::new(move |tid| {
+                        heard.lock().unwrap().push(tid);
+                        assert!(listener.last_transaction() < tid, "it is seen already");
+                        match listener.load(Oid(thread), &Version::TRUNK) {
+                            Ok(found) => assert!(number(&found.data) + 1 == n && found.tid < tid),
+                            Err(error) => assert!(n == 0 && matches!(error, Error::KeyError { .. }), "{error}"),
+                        }
+                        assert!(listener.last_invalidations(1).unwrap().iter().all(|i| i.tid < tid));
+                    }));
+                    let tid = tid.unwrap();
+                    assert!(storage.last_transaction() >= tid);
+                    assert_eq!(load(storage, thread), (n, tid));
+                }
+            });
+        }
+    });
+    let heard = heard.lock().unwrap();
+    assert_eq!(*heard, tids(&storage));
+    assert_eq!(heard.len() as u64, THREADS * 100);
+}
+
+/// Finishes the first alone, and the others together: they queue up while the first is being shown.
+fn finish_together(storage: &FileStorage, voted: Vec<Box<dyn Voted>>, notify: &(dyn Fn(usize) + Sync)) -> Vec<bool> {
+    let outcomes = Mutex::new(vec![false; voted.len()]);
+    std::thread::scope(|scope| {
+        let (shown, is_shown) = mpsc::channel();
+        let (go_on, gone_on) = mpsc::channel::<()>();
+        let mut voted = voted.into_iter();
+        let first = voted.next().unwrap();
+        let outcomes = &outcomes;
+        scope.spawn(move || {
+            let outcome = first.finish_with(Box::new(move |_| {
+                shown.send(()).unwrap();
+                let _ = gone_on.recv();
+            }));
+            outcomes.lock().unwrap()[0] = outcome.is_ok();
+        });
+        is_shown.recv().unwrap();
+        for (n, next) in voted.enumerate() {
+            // What `notify` borrows lives longer than the scope, but it is asked for a box that lives for ever.
+            let (send, receive) = mpsc::channel::<mpsc::Sender<()>>();
+            scope.spawn(move || {
+                for back in receive {
+                    let told = catch_unwind(AssertUnwindSafe(|| notify(n + 1)));
+                    if told.is_ok() {
+                        let _ = back.send(());
+                    }
+                }
+            });
+            scope.spawn(move || {
+                let finish = || {
+                    next.finish_with(Box::new(move |_| {
+                        let (back, answer) = mpsc::channel();
+                        send.send(back).unwrap();
+                        answer.recv().expect("this one panics when it is told");
+                    }))
+                };
+                let outcome = catch_unwind(AssertUnwindSafe(finish));
+                outcomes.lock().unwrap()[n + 1] = matches!(outcome, Ok(Ok(_)));
+            });
+            while storage.commits_waiting() < n + 1 {
+                std::thread::yield_now();
+            }
+        }
+        drop(go_on);
+    });
+    outcomes.into_inner().unwrap()
+}
+
+#[test]
+fn those_who_come_together_share_the_syncs() {
+    for (durability, syncs) in [(Durability::Full, 2 + 2), (Durability::Relaxed, 5)] {
+        let disk = SimDisk::new(1);
+        let storage = options(&disk, &SharedClock::new()).durability(durability).create(PATH).unwrap();
+        let voted = (0..5).map(|n| vote(&storage, &[(n, n)]).unwrap()).collect();
+        disk.keep_trace(1000);
+        assert_eq!(finish_together(&storage, voted, &|_| ()), [true; 5]);
+        let trace = disk.trace();
+        let count = trace.iter().filter(|line| line.contains(" sync ")).count();
+        assert_eq!(count, syncs, "{durability:?}: {trace:#?}");
+        assert_eq!(tids(&storage).len(), 5);
+    }
+}
+
+/// The transaction is on the disk when its notify is called. It stays there, and is seen; the panic goes to whoever
+/// finished it, and to nobody else.
+#[test]
+fn a_notify_that_panics_is_nobody_elses_trouble() {
+    for panics in 1..5 {
+        let disk = SimDisk::new(1);
+        let storage = new(&disk);
+        let voted = (0..5).map(|n| vote(&storage, &[(n, n)]).unwrap()).collect();
+        let outcomes = finish_together(&storage, voted, &|n| assert_ne!(n, panics, "a panic that the test wants"));
+        let mut expected = [true; 5];
+        expected[panics] = false;
+        assert_eq!(outcomes, expected);
+        (0..5).for_each(|n| assert_eq!(load(&storage, n).0, n));
+        // Its objects are free, and commits go on.
+        vote(&storage, &[(panics as u64, 77)]).unwrap().finish().unwrap();
+        assert_eq!(tids(&storage).len(), 6);
+        drop(storage);
+        let options = options(&disk.crash_losing_everything(), &SharedClock::new());
+        assert_eq!(tids(&options.open(PATH).unwrap()).len(), 6);
+    }
+    // Alone, in the thread that finishes.
+    let disk = SimDisk::new(1);
+    let storage = new(&disk);
+    let voted = vote(&storage, &[(0, 1)]).unwrap();
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| voted.finish_with(Box::new(|_| panic!("a panic that the test wants")))));
+    assert!(panicked.is_err());
+    assert_eq!(load(&storage, 0).0, 1);
+    vote(&storage, &[(0, 2)]).unwrap().finish().unwrap();
+}
+
+/// An index is saved while a commit is being shown: it must know the objects that the commit changes as they were before.
+#[test]
+fn an_index_saved_during_a_commit() {
+    let disk = SimDisk::new(1);
+    let storage = new(&disk);
+    for n in 0..3 {
+        vote(&storage, &[(0, n), (1, n), (2, n)]).unwrap().finish().unwrap();
+    }
+    // So many that the newest transactions do not show what the index lacks.
+    for n in 0..40 {
+        vote(&storage, &[(10 + n, n)]).unwrap().finish().unwrap();
+    }
+    let (listener, machine) = (storage.clone(), disk.clone());
+    let (send, receive) = mpsc::channel();
+    let voted = vote(&storage, &[(0, 10), (5, 10)]).unwrap();
+    let tid = voted
+        .finish_with(Box::new(move |_| {
+            listener.save_index().unwrap();
+            send.send((machine.crash_keeping_everything(), listener.size())).unwrap();
+        }))
+        .unwrap();
+    // All of it is there, with that index; and also if the commit is not.
+    let (found, size) = receive.recv().unwrap();
+    let index = found.read_file("Data.fs.index").unwrap();
+    let options = |disk: &SimDisk| -> Options { common::options(disk, &SharedClock::new()) };
+    let again = options(&found).open(PATH).unwrap();
+    assert_eq!((load(&again, 0), load(&again, 1).0, load(&again, 5)), ((10, tid), 2, (10, tid)));
+    drop(again);
+    let mut bytes = found.read_file(PATH).unwrap();
+    bytes.truncate(size as usize);
+    found.write_file(PATH, &bytes);
+    found.write_file("Data.fs.index", &index);
+    let again = options(&found).open(PATH).unwrap();
+    assert_eq!((load(&again, 0).0, load(&again, 1).0), (2, 2));
+    // What is saved last knows of the commit that was being shown when one was saved.
+    drop(storage);
+    assert_eq!(problems(&options(&disk), PATH).iter().filter(|p| p.oid == Some(Oid(0))).count(), 0);
+    let storage = options(&disk).open(PATH).unwrap();
+    let before = disk.operations();
+    assert_eq!(load(&storage, 0), (10, tid));
+    drop(storage);
+    assert_eq!(disk.operations(), before, "the index was not up to date");
+}
