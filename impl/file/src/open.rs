@@ -150,16 +150,23 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     let as_of = options.as_of.unwrap_or(Tid::MAX);
     let saved = index_file::load(disk, path, &*file, size).filter(|saved| saved.last <= as_of);
-    let (index, start, last) = match saved {
+    let walk = |(index, start, last)| {
+        let mut walk =
+            Walk { options, path, file: &*file, size, index, start, position: start, last, touched: Vec::new() };
+        walk.survey(Arc::clone(&file), as_of);
+        walk.run(as_of).map(|tail| (walk.index, start, walk.position, walk.last, tail))
+    };
+    let mut walked = walk(match saved {
         Some(saved) => (saved.index, saved.end, saved.last),
         None => (Index::new(), START, Tid::ZERO),
-    };
-    let mut walk = Walk { options, path, file: &*file, size, index, position: start, last, touched: Vec::new() };
-    walk.survey(Arc::clone(&file), as_of);
-    let tail = walk.run(as_of)?;
-    let Walk { index, position: end, last, .. } = walk;
+    })?;
+    if let Tail::IndexAstray = walked.4 {
+        tracing::info!("{}.index does not agree with its file and is made again", path.display());
+        walked = walk((Index::new(), START, Tid::ZERO))?;
+    }
+    let (index, start, end, last, tail) = walked;
     let recovery = match tail {
-        Tail::Clean => None,
+        Tail::Clean | Tail::IndexAstray => None,
         Tail::Unfinished { completed } => Some(repair(options, path, &*file, end, size, completed)?),
     };
     // What was read from an index that ends here need not be written again.
@@ -184,6 +191,8 @@ enum Tail {
     Unfinished {
         completed: Vec<u64>,
     },
+    /// What follows the saved index does not follow from it: nobody knows yet which of them is wrong.
+    IndexAstray,
 }
 
 struct Walk<'a> {
@@ -192,6 +201,7 @@ struct Walk<'a> {
     file: &'a dyn DiskFile,
     size: u64,
     index: Index,
+    start: u64,
     position: u64,
     last: Tid,
     touched: Vec<(Oid, u64)>,
@@ -309,6 +319,9 @@ impl Walk<'_> {
     /// What stands at the present position is no finished transaction: is that a crash, or damage?
     fn broken(&self, scanner: &mut Scanner<'_>, fault: Fault, completed: Vec<u64>) -> Result<Tail, Error> {
         let unreadable = |e| Error::io(self.path, format!("reading after position {}", self.position), e);
+        if self.start != START && matches!(fault.kind, FaultKind::WrongPrevious { .. }) {
+            return Ok(Tail::IndexAstray);
+        }
         if matches!(fault.kind, FaultKind::Unreadable(_)) {
             return Err(fault.damage(
                 self.path,

@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use vellum_disk::SimDisk;
-use vellum_file::{FileStorage, Options};
+use vellum_file::{Durability, FileStorage, Options};
 use vellum_pickle::{Value, encode_into};
 use vellum_storage::{Error, Loaded, Oid, Storage, Version};
 
@@ -195,4 +195,51 @@ fn an_index_of_wrong_lengths() {
         cases += 1;
     }
     println!("{cases} indexes");
+}
+
+/// An index from which an object is missing, or where it is an older record, shows when a later transaction changes that
+/// object. Then it is the index that is doubted, not the transaction.
+#[test]
+fn an_index_that_what_follows_contradicts() {
+    let mut cases = 0;
+    for durability in [Durability::Full, Durability::Relaxed] {
+        let (disk, options) = database();
+        let options = options.durability(durability);
+        let storage = options.open(PATH).unwrap();
+        let first: Vec<u64> = (0..OBJECTS).map(|n| storage.newest_record(Oid(n)).unwrap().unwrap().position).collect();
+        commit(&storage, "again", &[(2, Some(record(b"two"))), (3, Some(record(b"three")))]).unwrap();
+        for n in 100..OBJECTS {
+            commit(&storage, "others", &[(n, Some(record(b"other")))]).unwrap();
+        }
+        let end = storage.size();
+        let right: Vec<u64> = (0..OBJECTS).map(|n| storage.newest_record(Oid(n)).unwrap().unwrap().position).collect();
+        commit(&storage, "the last", &[(2, Some(record(b"two, again"))), (3, None)]).unwrap();
+        let answers = dump(&storage);
+        drop(storage);
+        let bytes = disk.read_file(PATH).unwrap();
+        for n in [2, 3] {
+            let mut older = right.clone();
+            older[n] = first[n];
+            let mut missing = Vec::new();
+            encode_into(&Value::Int(end as i64), &mut missing);
+            let others = || (0..OBJECTS as usize).filter(|other| *other != n);
+            let suffixes = others().flat_map(|other| (other as u16).to_be_bytes());
+            let entries = suffixes.chain(others().flat_map(|other| right[other].to_be_bytes()[2..].to_vec()));
+            let pair = vec![Value::Bytes(Bytes::from_static(&[0; 6])), Value::Bytes(entries.collect())];
+            encode_into(&Value::Tuple(pair), &mut missing);
+            encode_into(&Value::None, &mut missing);
+            for index in [index(end, &older), missing] {
+                for options in [options.clone().read_only(), options.clone()] {
+                    disk.write_file("Data.fs.index", &index);
+                    let storage = options.open(PATH).unwrap();
+                    assert_eq!(storage.recovery(), None);
+                    assert_eq!(dump(&storage), answers);
+                    cases += 1;
+                }
+                assert!(disk.read_file(PATH).unwrap() == bytes);
+                assert!(!disk.paths().iter().any(|path| path.to_string_lossy().contains(".tr")));
+            }
+        }
+    }
+    assert_eq!(cases, 16);
 }

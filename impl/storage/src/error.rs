@@ -80,6 +80,10 @@ pub enum Error {
         length: usize,
     },
 
+    /// A transaction that is to be committed as undone.
+    #[error("a transaction can not be committed as undone: nobody would see what it does. Leave it out")]
+    CommittedAsUndone,
+
     /// A record of no bytes: in a file, that is how a shared or missing record is marked, so it can not be kept.
     #[error("the record stored for object {oid} is empty: to delete the object, use `delete`")]
     EmptyRecord {

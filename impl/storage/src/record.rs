@@ -114,8 +114,11 @@ impl TransactionMeta {
         self
     }
 
-    /// Refuses what does not fit a file's two-byte length fields.
+    /// Refuses what does not fit a file's two-byte length fields, and the status of what no reader sees.
     pub fn check(&self) -> Result<()> {
+        if self.status == Status::Undone {
+            return Err(Error::CommittedAsUndone);
+        }
         for (field, bytes) in [("user", &self.user), ("description", &self.description), ("extension", &self.extension)]
         {
             if bytes.len() > usize::from(u16::MAX) {

@@ -71,7 +71,7 @@ pub trait Storage: Send + Sync {
 
     /// Begins a transaction. Any number of them can be under way at the same time.
     ///
-    /// Errors: read-only; metadata too long; a tid asked for that is not later than the last.
+    /// Errors: read-only; metadata too long; a status of undone; a tid asked for that is not later than the last.
     fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>>;
 }
 
