@@ -365,6 +365,9 @@ fn what_does_not_stay_in_memory_is_written_the_same() {
         let storage = options(&disk, &clock).spill_after(spill_after).create(PATH).unwrap();
         all_commits(&storage, &clock);
         commit(&storage, "large", &[(70, Some(record(&[1; 3_000_000]))), (71, Some(record(&[2; 1 << 20])))]).unwrap();
+        for (oid, length, fill) in [(70, 3_000_000, 1), (71, 1 << 20, 2)] {
+            assert!(storage.load(Oid(oid), &Version::TRUNK).unwrap().data == record(&vec![fill; length]));
+        }
         drop(storage);
         everything(&disk)
     };

@@ -115,8 +115,31 @@ fn several_threads_find_the_same_damage() {
         })
         .collect()
     };
+    let bare: Vec<usize> = {
+        let (file, end) = storage.data_file();
+        let mut scanner = vellum_file::Scanner::new(&*file, end);
+        let mut is_bare = |start: &usize| {
+            let header = scanner.header(*start as u64).unwrap();
+            header.length == header.records_at()
+        };
+        starts.iter().copied().filter(|start| is_bare(start)).collect()
+    };
     drop(storage);
     assert_eq!(starts.len(), tids.len());
+    // The tid of a transaction that has no records to say it again.
+    assert!(bare.len() > 20);
+    for start in [bare[0], bare[bare.len() / 2], bare[bare.len() - 2]] {
+        for durability in [Durability::Full, Durability::Relaxed] {
+            let mut bad = good.clone();
+            bad[start..start + 8].fill(255);
+            let disk = SimDisk::new(1);
+            disk.write_file(PATH, &bad);
+            for threads in [1, 2, 3] {
+                let error = opened(&options(&disk, &clock).durability(durability), threads).unwrap_err();
+                assert!(error.contains(&format!("Data.fs, position {start}, ")), "{threads}: {error}");
+            }
+        }
+    }
     let (mut cases, mut refused) = (0, 0);
     for part in [1, 17, 30, 50, 77, 95, 99, 100] {
         let n = (starts.len() * part / 100).min(starts.len() - 1);
