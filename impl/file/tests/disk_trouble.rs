@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::*;
 use vellum_disk::{Disk, Open, SimDisk};
-use vellum_file::{Durability, FileStorage, OpenError, Options, recover};
+use vellum_file::{Durability, FileStorage, OpenError, Options, Scanner, recover};
 use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
 
 const COMMITS: u64 = 8;
@@ -296,6 +296,22 @@ fn a_bad_sector_under_a_record() {
         }
     }
     println!("{cases} bad sectors");
+}
+
+/// A read that fails after it has brought some bytes must not leave them where others are looked for.
+#[test]
+fn a_failed_read_leaves_nothing_behind() {
+    let (disk, _, storage) = long_records();
+    let (file, end) = storage.data_file();
+    let at = storage.newest_record(Oid(3)).unwrap().unwrap().header.transaction;
+    disk.read_fail(PATH, at + 10..at + 12);
+    disk.short_reads(true);
+    let mut scanner = Scanner::new(&*file, end);
+    let first = scanner.header(4).unwrap();
+    for _ in 0..100 {
+        scanner.header(at).unwrap_err();
+        assert_eq!(scanner.header(4), Ok(first));
+    }
 }
 
 /// Opening must read every header, so it can not go past one that it can not read: it says where, and changes nothing.

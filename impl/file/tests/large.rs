@@ -44,7 +44,7 @@ fn database() -> (SimDisk, SharedClock, Vec<Tid>) {
                 let mut at = storage.size();
                 data = std::iter::from_fn(|| {
                     at += 100;
-                    Some(decoy(at, at % 3 > 0))
+                    Some(decoy(at, !at.is_multiple_of(3)))
                 })
                 .take(1 + length as usize / 100)
                 .collect::<Vec<_>>()

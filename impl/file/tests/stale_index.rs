@@ -154,6 +154,10 @@ fn an_index_of_wrong_positions() {
         let mut rotated = right.clone();
         rotated.rotate_left(by);
         hold(end, &rotated, format!("rotated by {by}"));
+        // All but those that the newest transactions vouch for.
+        let mut rotated = right.clone();
+        rotated[..100].rotate_left(1 + by % 99);
+        hold(end, &rotated, format!("rotated but for the newest by {by}"));
         hold(end - 1 - dice.roll(end - 5), &right, format!("wrong end {n}"));
     }
     println!("{cases} indexes, {damaged} loads answered with damage");
