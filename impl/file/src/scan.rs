@@ -121,14 +121,14 @@ impl fmt::Display for FaultKind {
             RecordCutOff { left } => {
                 write!(
                     f,
-                    "the transaction's records do not add up: {left} bytes are left, too few for a record's header"
+                    "the transaction's records do not add up: what follows the last of them is too short for another ({left} B)"
                 )
             }
             RecordTooLong { length: Some(length), left } => {
                 write!(f, "the record has {length} bytes, but only {left} are left in its transaction")
             }
             RecordTooLong { length: None, left } => {
-                write!(f, "the record's length is beyond all measure; {left} bytes are left in its transaction")
+                write!(f, "the record's length is beyond all measure: its transaction has only {left} bytes more")
             }
             WrongTransaction { named } => {
                 write!(f, "the record says that its transaction is at {named}, which it is not")
