@@ -381,12 +381,30 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether a whole, finished transaction that is later than `last` stands at `position`.
-    fn is_whole(&mut self, position: u64, last: Tid) -> bool {
-        let Ok(header) = self.header(position) else {
-            return false;
-        };
-        // The twin first: it costs one read, and almost nothing gets past it by chance.
-        let twin = self.bytes(position + header.length, 8).is_ok_and(|b| u64_at(b, 0) == header.length);
-        twin && header.tid > last && header.status != UNFINISHED && self.transaction(position, |_, _| Ok(())).is_ok()
+    ///
+    /// A record names the position of its transaction, and so vouches for it. A transaction without records is but 31 bytes
+    /// that could stand in anybody's data, and counts only if the file ends with it or goes on with another.
+    fn is_whole(&mut self, mut position: u64, mut last: Tid) -> bool {
+        const WITHOUT_RECORDS_MAX: usize = 16;
+        for _ in 0..WITHOUT_RECORDS_MAX {
+            let Ok(header) = self.header(position) else {
+                return false;
+            };
+            // The twin first: it costs one read, and almost nothing gets past it by chance.
+            let twin = self.bytes(position + header.length, 8).is_ok_and(|b| u64_at(b, 0) == header.length);
+            if !twin || header.tid <= last || header.status == UNFINISHED {
+                return false;
+            }
+            let mut records = 0_u64;
+            let walked = self.transaction(position, |_, _| {
+                records += 1;
+                Ok(())
+            });
+            (position, last) = (position + header.length + 8, header.tid);
+            if walked.is_err() || records > 0 || position == self.end {
+                return walked.is_ok();
+            }
+        }
+        true
     }
 }

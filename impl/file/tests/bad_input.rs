@@ -403,6 +403,24 @@ fn a_lost_sector() {
     }
 }
 
+/// What somebody stores may look like a transaction. That does not make damage of what a crash left of the commit.
+#[test]
+fn a_torn_commit_of_what_looks_like_a_transaction() {
+    let mut decoy = [0x7000_0000_0000_0000_u64.to_be_bytes(), 23_u64.to_be_bytes()].concat();
+    decoy.extend_from_slice(&[b' ', 0, 0, 0, 0, 0, 0]);
+    decoy.extend_from_slice(&23_u64.to_be_bytes());
+    let before = small_database();
+    let (disk, options) = disk_with(&before);
+    let storage = options.open(PATH).unwrap();
+    commit(&storage, "a decoy", &[(8, Some(record(&[&decoy[..], &[1; 300]].concat())))]).unwrap();
+    drop(storage);
+    let mut bytes = disk.read_file(PATH).unwrap();
+    bytes[before.len() + 16] = b'c';
+    for cut in [0, 1, 50, 200] {
+        cut_off(&format!("{cut} bytes less"), &bytes[..bytes.len() - cut], before.len() as u64);
+    }
+}
+
 // What is no database.
 
 /// Refused by everything, with this in the text; and nothing changes.
