@@ -4,6 +4,8 @@
 //! headers only; metadata, data, and where a backpointer leads to are read here. Nothing read is believed: each hop must
 //! go backwards, to a record of the same object.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,17 +21,23 @@ use crate::output::{Failure, Run};
 /// What is read at once.
 const PIECE: u64 = 64 << 10;
 
+/// How many ends of backpointers are remembered, some 40 bytes each.
+const HOLDERS_MAX: usize = 1 << 20;
+
 /// A database file, up to where it is of interest.
 pub struct DataFile {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     end: u64,
+    /// For records without data, the position of the one that has it, 0 for nothing: a long chain of backpointers is
+    /// followed once, and not once for each of its records.
+    holders: RefCell<HashMap<u64, u64>>,
 }
 
 impl DataFile {
     /// The file at `path`, up to `end`.
     pub fn new(path: &Path, file: Arc<dyn DiskFile>, end: u64) -> DataFile {
-        DataFile { path: path.to_owned(), file, end }
+        DataFile { path: path.to_owned(), file, end, holders: RefCell::default() }
     }
 
     /// The file of a storage, up to the end of the last finished transaction.
@@ -122,16 +130,28 @@ impl DataFile {
 
     /// The record that has this one's data: itself, or the last one that backpointers lead to. None if that is nothing.
     pub fn holder(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
-        let mut record = record.clone();
-        loop {
-            if record.header.data_length > 0 {
-                return Ok(Some(record));
+        let (mut at, mut passed) = (record.clone(), Vec::new());
+        let holder = loop {
+            if at.header.data_length > 0 {
+                break Some(at);
             }
-            match self.shared(scanner, &record)? {
-                Some(next) => record = next,
-                None => return Ok(None),
+            if let Some(&known) = self.holders.borrow().get(&at.position) {
+                let unreadable = FaultKind::BackpointerAstray { named: at.backpointer };
+                break if known == 0 { None } else { Some(self.linked(scanner, &at, known, unreadable)?) };
             }
+            passed.push(at.position);
+            match self.shared(scanner, &at)? {
+                Some(next) => at = next,
+                None => break None,
+            }
+        };
+        let mut holders = self.holders.borrow_mut();
+        if holders.len() + passed.len() > HOLDERS_MAX {
+            holders.clear();
         }
+        let position = holder.as_ref().map_or(0, |holder| holder.position);
+        holders.extend(passed.into_iter().map(|at| (at, position)));
+        Ok(holder)
     }
 
     /// The data that the record itself holds, given to `each` in pieces.

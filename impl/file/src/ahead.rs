@@ -45,7 +45,8 @@ impl<T: Send + 'static> Ahead<T> {
         });
         for _ in 1..threads.min(count) {
             let shared = Arc::clone(&shared);
-            std::thread::spawn(move || shared.help());
+            // If there can be no thread, the caller makes all of it himself.
+            let _ = std::thread::Builder::new().spawn(move || shared.help());
         }
         Ahead { shared }
     }

@@ -14,7 +14,7 @@ use vellum_storage::{Error, Oid, Result, Tid};
 
 use crate::format::{START, UNFINISHED};
 use crate::index::Index;
-use crate::log::Log;
+use crate::log::{Holders, Log};
 use crate::open::{finished_after, is_torn, open_data, pointers};
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::{OpenError, Options, index_file};
@@ -146,7 +146,14 @@ pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Pro
     };
     structure.walk(&log, &mut report)?;
     let Structure { index, nothing, starts, mut counts, .. } = structure;
-    let mut contents = Contents { log: &log, size, index: &index, nothing: &nothing, scanner: Default::default() };
+    let mut contents = Contents {
+        log: &log,
+        size,
+        index: &index,
+        nothing: &nothing,
+        scanner: Default::default(),
+        holders: Holders::default(),
+    };
     for &(from, to) in &starts {
         contents.walk(options, from, to, &mut counts, &mut report)?;
     }
@@ -183,6 +190,7 @@ impl Structure<'_> {
         let mut side = Scanner::new(self.file, self.size);
         let (mut position, mut part, mut last, mut whole_until) = (START, START, Tid::ZERO, START);
         let mut records: Vec<Record> = Vec::new();
+        let mut holders = Holders::default();
         while position < self.size {
             records.clear();
             let (mut faults, mut astray) = (Vec::new(), None);
@@ -242,7 +250,7 @@ impl Structure<'_> {
                 let oid = record.header.oid;
                 self.index.set(oid, record.position);
                 let nothing = record.header.data_length == 0
-                    && (record.backpointer == 0 || matches!(log.data_of(record.clone(), None, self.size), Ok(None)));
+                    && matches!(holders.find(log, oid, record.backpointer, self.size), Ok(0));
                 if nothing {
                     self.nothing.insert(oid);
                 } else if !self.nothing.is_empty() {
@@ -277,6 +285,7 @@ struct Contents<'a> {
     index: &'a Index,
     nothing: &'a HashSet<Oid>,
     scanner: vellum_pickle::Scanner,
+    holders: Holders,
 }
 
 impl Contents<'_> {
@@ -310,7 +319,7 @@ impl Contents<'_> {
                     kind,
                 };
                 if record.header.data_length == 0 {
-                    match self.log.data_of(record.clone(), None, self.size) {
+                    match self.holders.find(self.log, record.header.oid, record.backpointer, self.size) {
                         Ok(_) => {}
                         Err(Error::Damaged(damage)) => report(problem(ProblemKind::Pickle(damage.what))),
                         Err(e) => report(problem(ProblemKind::Pickle(e.to_string()))),

@@ -235,6 +235,11 @@ fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
     if position + job.length + 8 > POSITION_MAX {
         return Err(Error::Exhausted { what: "file positions (256 TiB)" });
     }
+    // Each store looked at its own transaction; here are those that came together, and records that were merged.
+    let needed = position + job.length + 8;
+    if let Some(quota) = storage.quota.filter(|&quota| needed > quota) {
+        return Err(Error::Quota { name: storage.log.path.display().to_string(), quota, needed });
+    }
     match job.meta.tid {
         Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
         Some(tid) => Ok(tid),

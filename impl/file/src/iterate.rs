@@ -8,7 +8,7 @@ use vellum_storage::{
 };
 
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
-use crate::log::Log;
+use crate::log::{Holders, Log};
 use crate::pieces::Pieces;
 use crate::scan::{Fault, FaultKind, InVersion, Record, Scanner};
 
@@ -24,6 +24,7 @@ pub(crate) struct Transactions {
     /// Oldest first: the start of the next transaction. Newest first: the end of it.
     position: u64,
     pieces: Pieces,
+    holders: Holders,
     done: bool,
 }
 
@@ -43,7 +44,7 @@ impl Transactions {
                 (limit, Pieces::forwards(file, position, limit))
             }
         };
-        Ok(Transactions { log, end, limit, range, order, position, pieces, done: false })
+        Ok(Transactions { log, end, limit, range, order, position, pieces, holders: Holders::default(), done: false })
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
@@ -148,7 +149,7 @@ impl Transactions {
     }
 
     fn revision(
-        &self,
+        &mut self,
         start: u64,
         transaction: &TransactionHeader,
         all: &Bytes,
@@ -187,9 +188,10 @@ impl Transactions {
             if record.backpointer >= position {
                 return wrong(oid, FaultKind::BackpointerTooHigh { named: record.backpointer });
             }
-            if let Some((data, holder)) = self.log.data_of(record, None, self.end)? {
-                revision.data = Some(data);
-                revision.source = Some(holder.header.tid);
+            let holder = self.holders.find(&self.log, header.oid, record.backpointer, self.end)?;
+            if holder != 0 {
+                let (holder, data) = self.log.record(header.oid, holder, self.end)?;
+                (revision.data, revision.source) = (data, Some(holder.header.tid));
             }
         }
         Ok((revision, length as usize))

@@ -12,6 +12,7 @@
 //! the bytes got there.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -187,5 +188,39 @@ impl Log {
             &self.path,
             "Nothing was changed; `vellum check` shows everything that is wrong, `vellum recover` saves what is whole",
         )
+    }
+}
+
+/// Where chains of backpointers end, remembered: walking over many records of a long chain takes time for each but once.
+#[derive(Debug, Default)]
+pub(crate) struct Holders(HashMap<u64, u64>);
+
+/// How many are remembered, some 40 bytes each.
+const HOLDERS_MAX: usize = 1 << 20;
+
+impl Holders {
+    /// The position of the record that holds the data which a record of the object shares by this backpointer; 0 if that is
+    /// nothing.
+    pub fn find(&mut self, log: &Log, oid: Oid, backpointer: u64, end: u64) -> Result<u64> {
+        let (mut at, mut passed) = (backpointer, Vec::new());
+        let holder = loop {
+            if at == 0 {
+                break 0;
+            }
+            if let Some(&known) = self.0.get(&at) {
+                break known;
+            }
+            let record = log.header(oid, at, end)?;
+            if record.header.data_length > 0 {
+                break at;
+            }
+            passed.push(at);
+            at = record.backpointer;
+        };
+        if self.0.len() + passed.len() > HOLDERS_MAX {
+            self.0.clear();
+        }
+        self.0.extend(passed.into_iter().map(|at| (at, holder)));
+        Ok(holder)
     }
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Oid, Status, Tid};
 
-use crate::format::{MAGIC, MAGIC_PYTHON_2, RecordHeader, START, TransactionHeader, UNFINISHED};
+use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::index::Index;
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::survey::{Seen, Stretch, Walked, stretches};
@@ -129,7 +129,9 @@ pub(crate) fn open_data(disk: &dyn Disk, path: &Path, how: Open) -> Result<Arc<d
     })?;
     let mut magic = [0; MAGIC.len()];
     let there = file.read_full_at(&mut magic, 0).map_err(|e| Error::io(path, "reading the first bytes", e))?;
+    let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     match there {
+        _ if size > POSITION_MAX => Err(Error::Exhausted { what: "file positions (256 TiB)" }.into()),
         0 => Err(OpenError::Empty { path: path.to_owned() }),
         _ if magic != MAGIC && magic != MAGIC_PYTHON_2 => {
             Err(OpenError::NotADatabase { path: path.to_owned(), magic: magic[..there].to_vec() })

@@ -34,7 +34,8 @@ pub struct Salvage {
     pub unfinished: u64,
     /// Transactions marked as undone (status `u`), which no reader sees, and which were left out.
     pub undone: u64,
-    /// Records whose data lay in a lost part; they were left out of their transactions.
+    /// Records whose data lay in a lost part, or of which it is not sure whose they are; they were left out of their
+    /// transactions.
     pub records_lost: Vec<(Oid, Tid)>,
     /// Objects of which a revision is known to be lost. Those that the new file still has show an older or newer one.
     pub objects: BTreeSet<Oid>,
@@ -228,7 +229,9 @@ impl Rescue<'_> {
             if is_lost(&self.salvage.lost, record.header.previous) {
                 self.salvage.objects.insert(oid);
             }
-            let Some(body) = self.body(record) else {
+            let other = self.belongs_to_another(record);
+            self.salvage.objects.extend(other);
+            let Some(body) = self.body(record).filter(|_| other.is_none()) else {
                 self.salvage.records_lost.push((oid, header.tid));
                 self.salvage.objects.insert(oid);
                 continue;
@@ -272,6 +275,17 @@ impl Rescue<'_> {
         // What comes next in the old file may have moved by another distance.
         self.moved(at + header.length + 8, self.position);
         Ok(())
+    }
+
+    /// The object that the record continues, if that is another one: its previous record is exactly the newest one of an
+    /// object with another oid. Then it is the oid that is damaged, and nobody knows for sure whose data it is.
+    fn belongs_to_another(&self, record: &Record) -> Option<Oid> {
+        let previous = record.header.previous;
+        let found =
+            Scanner::new(&*self.old.file, self.size).record(previous, self.size).ok().filter(|_| previous != 0)?;
+        let other = found.header.oid;
+        let (now, _) = self.now_at(previous, other).filter(|_| other != record.header.oid)?;
+        (self.index.get(other) == Some(now)).then_some(other)
     }
 
     /// Where the trunk's record under one in a version is now, which was at `old`. If it is lost, the one before it.
