@@ -437,3 +437,15 @@ fn an_index_saved_during_a_commit() {
     drop(storage);
     assert_eq!(disk.operations(), before, "the index was not up to date");
 }
+
+/// Each of two transactions fits, both together do not: the one that is written second is refused.
+#[test]
+fn the_quota_holds_for_commits_that_come_together() {
+    let disk = SimDisk::new(1);
+    let storage = options(&disk, &SharedClock::new()).quota(150).create(PATH).unwrap();
+    let (one, other) = (vote(&storage, &[(1, 1)]).unwrap(), vote(&storage, &[(2, 2)]).unwrap());
+    one.finish().unwrap();
+    let size = storage.size();
+    assert!(matches!(other.finish(), Err(Error::Quota { quota: 150, needed, .. }) if needed > 150));
+    assert_eq!((storage.size(), tids(&storage).len()), (size, 1));
+}

@@ -236,4 +236,11 @@ fn the_trunk_in_the_past_of_versions() {
         }
     }
     assert!(looked_at > 60, "only {looked_at}");
+
+    // Under a version, the trunk shows object 1 as it was created; from the undo of the version's commit on, again.
+    for (step, since) in [("change one again in draft", "create"), ("undo the commit", "undo the commit")] {
+        let tid = |note: &str| Tid(hex(&steps.iter().find(|step| step["note"] == note).unwrap()["tid"]));
+        let found = storage.load_before(Oid(1), tid(step).next()).unwrap().unwrap();
+        assert_eq!(found.tid, tid(since), "{step}");
+    }
 }
