@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod peers;
+mod teeth;
 mod venv;
 
 /// What a task comes to: an error is printed, and the exit code is 1.
@@ -18,6 +19,10 @@ cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
     Makes a mail database with the real ZODB (100,000 messages), and times the engine beside it and beside the bare
     machine, in the same run, on the same file. WHAT is open, open-index, load, load2, iterate, commit-relaxed, commit
     or commit8.
+
+cargo xtask teeth [--only NAME]
+    Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught
+    by the check that it names. --only takes part of a name.
 ";
 
 fn main() -> ExitCode {
@@ -25,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.first().map(String::as_str) {
         Some("peers") => peers::run(&arguments[1..]),
         Some("bench") => bench::run(&arguments[1..]),
+        Some("teeth") => teeth::run(&arguments[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())

@@ -11,6 +11,8 @@
 //! | `pickles` | references and classes in records |
 //! | `index` | the `.index` file, good and bad |
 //! | `crash files` | what is left when a commit is interrupted |
+//! | `rules` | the harness of `model/harness` on ZODB |
+//! | `findings` | what `docs/findings.md` says of ZODB is still so |
 //!
 //! Everything is made from `--seed`, which is printed.
 
@@ -24,10 +26,12 @@ use crate::{Outcome, number, venv};
 mod bytes;
 mod crash;
 mod dice;
+mod findings;
 mod forth;
 mod index;
 mod pickles;
 mod reads;
+mod rules;
 mod script;
 mod zodb;
 
@@ -37,13 +41,15 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 8] = [
     ("bytes", bytes::check),
     ("back and forth", forth::check),
     ("reads", reads::check),
     ("pickles", pickles::check),
     ("index", index::check),
     ("crash files", crash::check),
+    ("rules", rules::check),
+    ("findings", findings::check),
 ];
 
 /// Where a check works, and with what.

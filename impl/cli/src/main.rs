@@ -7,6 +7,7 @@
 //! | read | for |
 //! |---|---|
 //! | `info`, `log`, `show` (and `history`), `dump`, `check`, `recover` | the subcommands |
+//! | `prove` | the subcommand that holds a storage to the rules |
 //! | `args` | oids and moments as people type them |
 //! | `people` | sizes, times and foreign text as people read them |
 //! | `meta` | who did what: a transaction's metadata, for both |
@@ -16,7 +17,8 @@
 //!
 //! What holds for every subcommand:
 //!
-//! - The database is opened for reading only and never changed; only `recover` writes, and only to a new file.
+//! - The database is opened for reading only and never changed; only `recover` writes, and only to a new file. (`prove`
+//!   has databases of its own.)
 //! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
 //!   found problems in the database, 2 if it was used wrongly or could not do its work.
 //! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
@@ -37,6 +39,7 @@ mod output;
 mod people;
 mod positions;
 mod progress;
+mod prove;
 mod recover;
 mod show;
 
@@ -96,6 +99,7 @@ enum Command {
     Dump(dump::Dump),
     Check(check::Check),
     Recover(recover::Recover),
+    Prove(prove::Prove),
     /// Explain a command
     Help {
         /// The command
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
+        Command::Prove(prove) => prove.run(out),
         Command::Help { command } => help(command.as_deref()),
     })
 }

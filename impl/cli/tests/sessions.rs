@@ -27,6 +27,7 @@ fn help() {
         &["help", "dump"],
         &["help", "check"],
         &["help", "recover"],
+        &["help", "prove"],
     ];
     assert_session!("cli-help", Sandbox::new().session(commands));
 }

@@ -1,6 +1,6 @@
 //! Where tids come from: time, but never backwards.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,6 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The present moment, UTC.
     fn now(&self) -> Timestamp;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
 }
 
 /// The machine's clock.
@@ -28,6 +34,11 @@ impl ManualClock {
     /// A clock that stands at `moment`.
     pub fn at(moment: Timestamp) -> ManualClock {
         ManualClock(Mutex::new(moment))
+    }
+
+    /// Moves it to `moment`, forwards or backwards.
+    pub fn set(&self, moment: Timestamp) {
+        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = moment;
     }
 
     /// Moves it, forwards or backwards; at the end of time it stays there.

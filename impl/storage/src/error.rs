@@ -100,6 +100,36 @@ pub enum Error {
         last: Tid,
     },
 
+    /// The transaction can not be taken back.
+    #[error("transaction {tid} can not be undone: it is not here, or not finished, or a pack took its past away")]
+    NotUndoable {
+        /// The transaction.
+        tid: Tid,
+    },
+
+    /// Objects that the transaction changed were changed again since, and nobody could merge that. Undo what came after
+    /// it first, or all of it in one transaction.
+    #[error("an undo would take back more than it should: changed again since, and not to be merged: {}", list(.oids))]
+    UndoConflict {
+        /// Every such object.
+        oids: Vec<Oid>,
+    },
+
+    /// A version that can not be ended.
+    #[error("`{version}` can not be committed or aborted: it is the trunk, or the version that it should go to")]
+    VersionEnd {
+        /// The version.
+        version: Version,
+    },
+
+    /// Objects that are needed refer to others that are nowhere: the database was damaged before. Nothing was packed.
+    #[error("nothing was packed, since there are references to objects that are nowhere: {}. Mend them, or tell the pack \
+             to go on", pairs(.references))]
+    Dangling {
+        /// Who refers, to whom.
+        references: Vec<(Oid, Oid)>,
+    },
+
     /// A number that only grows has reached its end: oids, tids, or file positions.
     #[error("{what} are used up")]
     Exhausted {
@@ -134,6 +164,25 @@ pub enum Error {
         /// The failure.
         cause: String,
     },
+}
+
+const LISTED_MAX: usize = 10;
+
+fn list(oids: &[Oid]) -> String {
+    shortened(oids.iter().map(|oid| oid.to_string()).collect())
+}
+
+fn pairs(references: &[(Oid, Oid)]) -> String {
+    shortened(references.iter().map(|(from, to)| format!("{from} refers to {to}")).collect())
+}
+
+fn shortened(mut words: Vec<String>) -> String {
+    if words.len() > LISTED_MAX {
+        let more = words.len() - LISTED_MAX;
+        words.truncate(LISTED_MAX);
+        words.push(format!("and {more} more"));
+    }
+    words.join(", ")
 }
 
 impl Error {

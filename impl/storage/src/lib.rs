@@ -23,7 +23,10 @@
 //!
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
-//! What this crate does not do: it opens no file and no socket. Undo, versions and packing are not here yet.
+//! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
+//! [`Transaction::undo`], and so on.
+//!
+//! What this crate does not do: it opens no file and no socket.
 //!
 //! ```
 //! use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
@@ -37,6 +40,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod capability;
 mod clock;
 mod error;
 mod id;
@@ -47,6 +51,9 @@ mod resolve;
 mod traits;
 
 pub use bytes::Bytes;
+pub use capability::{
+    CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Damage, Error, Result};
 pub use id::{Oid, ParseIdError, Tid};

@@ -152,13 +152,16 @@ impl Storage for MemoryStorage {
     }
 
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
-        let oids: Vec<_> = self.read().revisions.range(first..).map(|(oid, _)| *oid).collect();
-        let storage = self.clone();
-        Box::new(oids.into_iter().filter_map(move |oid| match storage.load(oid, &Version::TRUNK) {
-            Ok(Loaded { data, tid }) => Some(Ok(CurrentRecord { oid, tid, data })),
-            Err(Error::KeyError { .. }) => None,
-            Err(other) => Some(Err(other)),
-        }))
+        // All at one moment: later ones would show transactions by halves.
+        let state = self.read();
+        let current = |(oid, places): (&Oid, &Vec<(usize, usize)>)| {
+            let &(transaction, revision) = places.last()?;
+            let transaction = state.transactions.get(transaction)?;
+            let data = transaction.revisions.get(revision)?.data.clone()?;
+            Some(Ok(CurrentRecord { oid: *oid, tid: transaction.tid, data }))
+        };
+        let records: Vec<_> = state.revisions.range(first..).filter_map(current).collect();
+        Box::new(records.into_iter())
     }
 
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {

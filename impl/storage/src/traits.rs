@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Tid, TidRange, TransactionMeta,
-    TransactionRecord, Version,
+    CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid, TidRange,
+    TransactionMeta, TransactionRecord, UndoChange, UndoLog, Version, VersionChange, Versions,
 };
 
 /// Called with the new tid when a transaction is durable and nobody can read it yet, in the order of the tids: the
@@ -55,7 +55,8 @@ pub trait Storage: Send + Sync {
     /// What the last `count` transactions changed, oldest first.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>>;
 
-    /// Every object that is something on the trunk now, in the order of the oids, from `first` on.
+    /// Every object that is something on the trunk now, in the order of the oids, from `first` on. The iterator
+    /// sees what was finished when it was made.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send>;
 
     /// `count` oids, one after the other, that nobody was given before.
@@ -73,6 +74,21 @@ pub trait Storage: Send + Sync {
     ///
     /// Errors: read-only; metadata too long; a status of undone; a tid asked for that is not later than the last.
     fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>>;
+
+    /// What can be undone, if it can undo.
+    fn undo_log(&self) -> Option<&dyn UndoLog> {
+        None
+    }
+
+    /// The versions, if it has them.
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+
+    /// Packing, if it can do that.
+    fn pack(&self) -> Option<&dyn Pack> {
+        None
+    }
 }
 
 /// A transaction that is being put together. Nobody else sees anything of it, and it holds no lock. Dropping it aborts.
@@ -90,6 +106,21 @@ pub trait Transaction: Send {
 
     /// Makes the transaction depend on the object's being at `serial` when it is finished.
     fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()>;
+
+    /// Undoing, if the storage can do that.
+    fn undo(&mut self) -> Option<&mut dyn UndoChange> {
+        None
+    }
+
+    /// Working in versions, if the storage has them.
+    fn versions(&mut self) -> Option<&mut dyn VersionChange> {
+        None
+    }
+
+    /// Writing down what another storage has, if this one can.
+    fn copy(&mut self) -> Option<&mut dyn CopyChange> {
+        None
+    }
 
     /// The first phase: looks at every serial, asks the resolver where one is old, and holds the objects until the end.
     /// After it only the disk can keep the transaction from being finished. Waits while another transaction between vote

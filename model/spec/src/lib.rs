@@ -29,7 +29,7 @@ mod pack;
 mod read;
 mod write;
 
-pub use pack::{Dangling, Packed, Refused};
+pub use pack::{Dangling, How, Packed, Refused};
 pub use read::{At, HistoryEntry, KeyError, Shown};
 pub use write::{Begin, Change, Contested, Refusal, Resolver};
 

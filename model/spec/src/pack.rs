@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{At, Content, Database, Oid, Status, Tid, Transaction};
+use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 
 /// References to objects that are nowhere: who refers, to whom.
 pub type Dangling = BTreeSet<(Oid, Oid)>;
@@ -23,36 +23,45 @@ pub struct Refused {
     pub dangling: Dangling,
 }
 
+/// How to pack.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How<'a> {
+    /// What nobody needs goes.
+    pub collect: bool,
+    /// If something is dangling, that is no reason to stop.
+    pub go_on: bool,
+    /// What transactions between vote and finish will write (rule 4.9).
+    pub under_way: &'a [Revision],
+}
+
 impl Database {
     /// Packs to the time `t`. `references` says which objects a record refers to, weak references and those into other
-    /// databases left out (rule 4.6). With `collect`, what nobody needs goes. If something is dangling, it is refused
-    /// unless `go_on`.
-    pub fn pack(
-        &self,
-        t: Tid,
-        collect: bool,
-        go_on: bool,
-        references: &dyn Fn(&[u8]) -> Vec<Oid>,
-    ) -> Result<Packed, Refused> {
-        // Rule 4.7: the past is packed once.
-        if t <= self.packed_to {
+    /// databases left out (rule 4.6).
+    pub fn pack(&self, t: Tid, how: How<'_>, references: &dyn Fn(&[u8]) -> Vec<Oid>) -> Result<Packed, Refused> {
+        // Rule 4.7: what a pack took away does not come back for an earlier one.
+        if t < self.packed_to {
             return Ok(Packed { database: self.clone(), dangling: BTreeSet::new() });
         }
-        let pack = Pack { before: self, t, references };
-        let newest = pack.newest();
-        let sources = pack.sources();
-        let needed = if collect { pack.needed(&newest, &sources) } else { newest.keys().copied().collect() };
-        let mut kept: BTreeSet<(Oid, Tid)> = pack.nothing_over(&sources).chain(sources.iter().copied()).collect();
+        let pack = Pack { before: self, t, under_way: how.under_way, references };
+        let (newest, sources) = (pack.newest(), pack.sources());
+        let needed = pack.needed(&newest, &sources, how.collect);
+        let mut kept = sources;
         for (oid, revisions) in newest.iter().filter(|(oid, _)| needed.contains(oid)) {
             kept.extend(revisions.iter().map(|at| (*oid, at.tid())));
         }
-        let (refuse, report) = pack.dangling(&kept);
-        if !refuse.is_empty() && !go_on {
+        let (mut refuse, report) = pack.dangling(&kept);
+        // The root refers to itself, so to say: where there is none, everything would be garbage.
+        let oids = self.oids();
+        if how.collect && !oids.is_empty() && !oids.contains(&0) {
+            refuse.insert((0, 0));
+        }
+        if !refuse.is_empty() && !how.go_on {
             return Err(Refused { dangling: refuse });
         }
         let transactions = self.transactions.iter().filter_map(|transaction| pack.forget(transaction, &kept)).collect();
         let dangling = refuse.into_iter().chain(report).collect();
-        Ok(Packed { database: Database { transactions, packed_to: t }, dangling })
+        // A time that is still to come is packed to when it has come.
+        Ok(Packed { database: Database { transactions, packed_to: t.min(self.last_transaction()) }, dangling })
     }
 
     /// Every object that can be reached from the root at a moment: what the trunk showed right after `t`.
@@ -71,34 +80,32 @@ impl Database {
 struct Pack<'a> {
     before: &'a Database,
     t: Tid,
+    under_way: &'a [Revision],
     references: &'a dyn Fn(&[u8]) -> Vec<Oid>,
 }
 
 impl<'a> Pack<'a> {
-    /// Rule 4.2: the revisions that were newest at the time, in the trunk or in a version, and not nothing.
+    /// Rule 4.2: the revisions that were newest at the time, in the trunk or in a version.
     fn newest(&self) -> BTreeMap<Oid, Vec<At<'a>>> {
         let mut newest = BTreeMap::new();
         for oid in self.before.oids() {
             let Some(at) = self.before.past(oid).into_iter().find(|at| at.tid() <= self.t) else { continue };
             let under = self.before.on_trunk(at).filter(|under| *under != at);
-            let revisions: Vec<_> =
-                [Some(at), under].into_iter().flatten().filter(|at| self.before.data(*at).is_some()).collect();
-            if !revisions.is_empty() {
-                newest.insert(oid, revisions);
-            }
+            newest.insert(oid, [Some(at), under].into_iter().flatten().collect());
         }
         newest
     }
 
-    fn later(&self) -> impl Iterator<Item = At<'a>> {
+    /// Every revision after the time, or to come.
+    fn later(&self) -> impl Iterator<Item = &'a Revision> {
         let later = self.before.transactions.iter().filter(|transaction| transaction.tid > self.t);
-        later.flat_map(|transaction| transaction.revisions.iter().map(move |revision| At { transaction, revision }))
+        later.flat_map(|transaction| &transaction.revisions).chain(self.under_way)
     }
 
     /// Rule 4.3: what later revisions name as the source of their data, or as what is under them.
     fn sources(&self) -> BTreeSet<(Oid, Tid)> {
         let mut sources = BTreeSet::new();
-        for At { revision, .. } in self.later() {
+        for revision in self.later() {
             let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
             sources.extend([source, revision.under].into_iter().flatten().map(|tid| (revision.oid, tid)));
         }
@@ -106,25 +113,28 @@ impl<'a> Pack<'a> {
         sources
     }
 
-    /// Rule 4.4: where an object was nothing at the time, but an older revision is kept as a source, the nothing is kept
-    /// too; or else the source would be shown in its place.
-    fn nothing_over(&self, sources: &BTreeSet<(Oid, Tid)>) -> impl Iterator<Item = (Oid, Tid)> {
-        let newest = |oid| self.before.past(oid).into_iter().find(|at| at.tid() <= self.t);
-        let over = sources.iter().filter_map(move |&(oid, tid)| {
-            newest(oid).filter(|at| at.tid() > tid && self.before.data(*at).is_none()).map(|at| (oid, at.tid()))
-        });
-        over.collect::<Vec<_>>().into_iter()
+    /// What a later revision refers to. If it shares its data, that is its source's business.
+    fn later_refers(&self, revision: &Revision) -> Vec<Oid> {
+        if let Content::Data(data) = &revision.content { (self.references)(data) } else { Vec::new() }
     }
 
     fn refers(&self, at: At<'a>) -> Vec<Oid> {
         self.before.data(at).map(|data| (self.references)(data)).unwrap_or_default()
     }
 
-    /// Rules 4.2 and 4.3: the smallest set that holds the root, what a needed revision refers to, and what any later
-    /// revision or source refers to.
-    fn needed(&self, newest: &BTreeMap<Oid, Vec<At<'a>>>, sources: &BTreeSet<(Oid, Tid)>) -> BTreeSet<Oid> {
+    /// Rules 4.2 and 4.3: the smallest set that holds the root, what has a later revision, and what a needed revision, any
+    /// later one, or a source refers to. Without collection, also all that was something at the time.
+    fn needed(
+        &self,
+        newest: &BTreeMap<Oid, Vec<At<'a>>>,
+        sources: &BTreeSet<(Oid, Tid)>,
+        collect: bool,
+    ) -> BTreeSet<Oid> {
+        let something = |revisions: &[At<'a>]| revisions.iter().any(|at| self.before.data(*at).is_some());
         let mut next = vec![0];
-        next.extend(self.later().flat_map(|at| self.refers(at)));
+        next.extend(newest.iter().filter(|(_, revisions)| !collect && something(revisions)).map(|(oid, _)| *oid));
+        next.extend(self.later().map(|revision| revision.oid));
+        next.extend(self.later().flat_map(|revision| self.later_refers(revision)));
         next.extend(sources.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid)).flat_map(|at| self.refers(at)));
         let mut needed = BTreeSet::new();
         while let Some(oid) = next.pop() {
@@ -138,17 +148,17 @@ impl<'a> Pack<'a> {
     /// Rule 4.8: references from kept revisions to objects that are nowhere, which are a reason to stop; and those from
     /// later ones, which are not.
     fn dangling(&self, kept: &BTreeSet<(Oid, Tid)>) -> (Dangling, Dangling) {
-        let there = self.before.oids();
-        let lost = |at: At<'a>| {
-            let oid = at.revision.oid;
-            self.refers(at).into_iter().filter(|to| !there.contains(to)).map(move |to| (oid, to)).collect::<Vec<_>>()
+        let mut there = self.before.oids();
+        there.extend(self.under_way.iter().map(|revision| revision.oid));
+        let lost = |oid: Oid, refers: Vec<Oid>| {
+            refers.into_iter().filter(|to| !there.contains(to)).map(move |to| (oid, to)).collect::<Vec<_>>()
         };
         let kept = kept.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid));
-        (kept.flat_map(lost).collect(), self.later().flat_map(lost).collect())
+        let kept = kept.flat_map(|at| lost(at.revision.oid, self.refers(at))).collect();
+        (kept, self.later().flat_map(|revision| lost(revision.oid, self.later_refers(revision))).collect())
     }
 
-    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data; none if that is
-    /// nothing.
+    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data.
     fn forget(&self, transaction: &'a Transaction, kept: &BTreeSet<(Oid, Tid)>) -> Option<Transaction> {
         if transaction.tid > self.t {
             return Some(transaction.clone());
@@ -157,8 +167,9 @@ impl<'a> Pack<'a> {
         for oid in transaction.oids().into_iter().filter(|oid| kept.contains(&(*oid, transaction.tid))) {
             let at = self.before.at(oid, transaction.tid)?;
             let content = self.before.data(at).map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
-            packed.revisions.push(crate::Revision { content, ..at.revision.clone() });
+            packed.revisions.push(Revision { content, ..at.revision.clone() });
         }
-        (!packed.revisions.is_empty()).then_some(packed)
+        // The last transaction stays even without revisions, so that no tid is given out twice.
+        (!packed.revisions.is_empty() || packed.tid == self.before.last_transaction()).then_some(packed)
     }
 }

@@ -263,7 +263,8 @@ impl Database {
         let n = past.iter().position(|at| at.tid() == tid)?;
         let (newest, undone, before) = (past[0], past[n], past.get(n + 1).copied());
         let same_version = newest.revision.version == undone.revision.version;
-        if newest == undone || (same_version && self.data(newest) == self.data(undone)) {
+        let same_data = self.data(newest).is_some_and(|data| self.data(undone) == Some(data));
+        if newest == undone || (same_version && (same_data || self.shares(newest, undone))) {
             return Some(match before {
                 Some(At { transaction, revision }) => {
                     Revision { content: Content::Source(transaction.tid), ..revision.clone() }
@@ -275,6 +276,12 @@ impl Database {
         let new = self.data(before?)?;
         let merged = resolver(Contested { oid, ancestor, committed, new }).filter(|_| same_version)?;
         Some(Revision { content: Content::Data(merged), ..newest.revision.clone() })
+    }
+
+    /// Whether one revision shares the data of another, be it nothing, directly or by way of others.
+    fn shares(&self, at: At<'_>, with: At<'_>) -> bool {
+        let Content::Source(tid) = at.revision.content else { return false };
+        tid == with.tid() || self.at(at.revision.oid, tid).is_some_and(|source| self.shares(source, with))
     }
 
     /// Content that is the same as this revision's. What the transaction under way wrote can not be its own source.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use vellum_spec::{Begin, Change, Contested, Database, Oid, Tid};
+use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid};
 
 const OIDS: u64 = 6;
 const VERSIONS: [&str; 3] = ["", "draft", "other"];
@@ -99,9 +99,10 @@ fn play(steps: &[Step]) -> Database {
                 let changes: Vec<_> = ops.iter().filter_map(|op| change(&db, op)).collect();
                 db.commit(Begin::at(next(&db)), &changes, &merge).ok().map(|(db, _)| db)
             }
-            Step::Pack(n, collect) => {
-                db.pack(back(&db, *n), *collect, false, &references).ok().map(|packed| packed.database)
-            }
+            Step::Pack(n, collect) => db
+                .pack(back(&db, *n), How { collect: *collect, go_on: false, ..How::default() }, &references)
+                .ok()
+                .map(|packed| packed.database),
         };
         db = done.unwrap_or(db);
     }
@@ -145,7 +146,7 @@ proptest! {
     fn packing_never_changes_what_can_be_reached_at_or_after_its_time(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
         let t = back(&db, n);
-        if let Ok(packed) = db.pack(t, true, true, &references) {
+        if let Ok(packed) = db.pack(t, How { collect: true, go_on: true, ..How::default() }, &references) {
             let moments = db.transactions.iter().map(|t| t.tid).filter(|&tid| tid >= t).chain([t, db.last_transaction() + 5]);
             for moment in moments {
                 let (before, after) = (db.reachable(moment, &references), packed.database.reachable(moment, &references));
@@ -161,7 +162,7 @@ proptest! {
     fn packing_leaves_everything_after_its_time_as_it_is(steps in history(), n in 0..8_usize, collect: bool) {
         let db = play(&steps);
         let t = back(&db, n);
-        if let Ok(packed) = db.pack(t, collect, true, &references) {
+        if let Ok(packed) = db.pack(t, How { collect, go_on: true, ..How::default() }, &references) {
             let later = |db: &Database| db.transactions.iter().filter(|x| x.tid > t).cloned().collect::<Vec<_>>();
             prop_assert_eq!(later(&db), later(&packed.database));
             for transaction in &later(&db) {
@@ -176,7 +177,7 @@ proptest! {
     #[test]
     fn packing_without_collection_keeps_what_everybody_sees(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
-        if let Ok(packed) = db.pack(back(&db, n), false, true, &references) {
+        if let Ok(packed) = db.pack(back(&db, n), How { collect: false, go_on: true, ..How::default() }, &references) {
             prop_assert_eq!(view(&db), view(&packed.database));
         }
     }
@@ -184,16 +185,54 @@ proptest! {
     #[test]
     fn packing_makes_no_reference_dangle(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
-        if let Ok(packed) = db.pack(back(&db, n), true, true, &references) {
+        if let Ok(packed) = db.pack(back(&db, n), How { collect: true, go_on: true, ..How::default() }, &references) {
             prop_assert!(dangling(&packed.database).is_subset(&dangling(&db)));
+        }
+    }
+
+    /// What nobody can tell from before: every object of which something is left, at every moment from the pack time on,
+    /// in every version; who can be undone; and what comes of that.
+    #[test]
+    fn packing_takes_back_no_undo_and_changes_no_answer(steps in history(), n in 0..8_usize, collect: bool) {
+        let db = play(&steps);
+        let t = back(&db, n);
+        if let Ok(packed) = db.pack(t, How { collect, go_on: true, ..How::default() }, &references) {
+            let packed = packed.database;
+            prop_assert_eq!(packed.last_transaction(), db.last_transaction());
+            let left = |view: BTreeMap<(Oid, &'static str), Option<Vec<u8>>>| -> BTreeMap<_, _> {
+                view.into_iter().filter(|((oid, _), _)| packed.newest(*oid).is_some()).collect()
+            };
+            prop_assert_eq!(left(view(&packed)), left(view(&db)));
+            for oid in packed.oids() {
+                for moment in db.transactions.iter().map(|x| x.tid).filter(|&tid| tid >= t) {
+                    let shown = |db: &Database| {
+                        db.load_before(oid, moment + 1).ok().flatten().map(|shown| (shown.data.to_vec(), shown.next))
+                    };
+                    prop_assert_eq!(shown(&packed), shown(&db), "{} at {}", oid, moment);
+                }
+            }
+            for later in db.transactions.iter().filter(|x| x.tid > t && x.status == Status::Complete) {
+                let undo = |db: &Database| one(db, Change::Undo { tid: later.tid }).map(|db| left(view(&db)));
+                prop_assert_eq!(undo(&packed), undo(&db), "undo of {}", later.tid);
+            }
+        }
+    }
+
+    /// A pack that was not refused gives no reason to refuse the next one.
+    #[test]
+    fn after_a_pack_comes_another(steps in history(), n in 0..8_usize, collect: bool, then: bool) {
+        let db = play(&steps);
+        if let Ok(packed) = db.pack(back(&db, n), How { collect, ..How::default() }, &references) {
+            let next = packed.database.pack(back(&db, n), How { collect: then, ..How::default() }, &references);
+            prop_assert!(next.is_ok_and(|next| next.dangling == packed.dangling));
         }
     }
 
     #[test]
     fn packing_twice_is_packing_once(steps in history(), n in 0..8_usize, m in 0..8_usize, collect: bool) {
         let db = play(&steps);
-        if let Ok(once) = db.pack(back(&db, n.min(m)), collect, true, &references) {
-            let again = once.database.pack(back(&db, n.max(m)), collect, true, &references).unwrap();
+        if let Ok(once) = db.pack(back(&db, n.min(m)), How { collect, go_on: true, ..How::default() }, &references) {
+            let again = once.database.pack(back(&db, n.max(m)), How { collect, go_on: true, ..How::default() }, &references).unwrap();
             prop_assert_eq!(&again.database, &once.database);
         }
     }
@@ -342,7 +381,7 @@ fn what_holds_the_same_data_can_be_undone() {
 fn a_packed_revision_in_a_version_still_has_the_trunk_under_it() {
     let draft = Change::Store { oid: 1, serial: 20, data: b"draft".to_vec(), version: "draft".into() };
     let db = one(&stores(&[b"old", b"trunk"]), draft).unwrap();
-    let packed = db.pack(30, false, false, &|_| vec![]).unwrap().database;
+    let packed = db.pack(30, How { collect: false, go_on: false, ..How::default() }, &|_| vec![]).unwrap().database;
     let tids: Vec<_> = packed.history(1, 9).unwrap().iter().map(|entry| entry.transaction.tid).collect();
     assert_eq!(tids, [30, 20]);
     assert_eq!((packed.load(1, "").unwrap().0, packed.load_serial(1, 20)), (&b"trunk"[..], Ok(&b"trunk"[..])));

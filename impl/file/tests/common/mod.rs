@@ -9,10 +9,42 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::SignedDuration;
 use vellum_disk::SimDisk;
-use vellum_file::{FileStorage, Options, Problem, ProblemKind};
-use vellum_storage::{Clock, ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_file::{FileStorage, OpenError, Options, Problem, ProblemKind};
+use vellum_harness::hosted::{Merger, Opening};
+use vellum_harness::subject::Can;
+use vellum_storage::{Clock, Error, ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, Version};
 
 pub const PATH: &str = "Data.fs";
+
+/// What FileStorage declares to the harness.
+pub const CAN: Can = Can {
+    concurrent: true,
+    repeat: true,
+    delete: true,
+    check_current: true,
+    resolve: true,
+    reopen: true,
+    read_only: true,
+    undo: false,
+    versions: false,
+    restore: false,
+    pack: false,
+    collect: false,
+    edges: false,
+    dangling: false,
+};
+
+/// Opens a database as the harness wants it: a new one if there is none. One thread, so that the operations of the disk
+/// come in the same order each time.
+pub fn open_under_harness(options: Options, opening: Opening) -> Result<Box<dyn Storage>> {
+    let options = options.clock(opening.clock).resolver(Arc::new(Merger)).threads(1);
+    let opened = if opening.read_only { options.read_only().open(PATH) } else { options.open_or_create(PATH) };
+    match opened {
+        Ok(storage) => Ok(Box::new(storage)),
+        Err(OpenError::Storage(error)) => Err(error),
+        Err(other) => Err(Error::io(PATH, "opening it", std::io::Error::other(other.to_string()))),
+    }
+}
 
 /// A small generator, so that a seed says everything.
 pub struct Dice(pub u64);

@@ -1,0 +1,36 @@
+//! Many threads on FileStorage: what each was told must have an explanation.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::CAN;
+use vellum_disk::SimDisk;
+use vellum_file::{Durability, Options};
+use vellum_harness::concurrent::{Plan, Report, run};
+use vellum_harness::hosted::Merger;
+use vellum_harness::tick::tick;
+use vellum_storage::ManualClock;
+
+fn hold(durability: Durability, seeds: std::ops::Range<u64>) {
+    let mut total = Report::default();
+    for seed in seeds {
+        let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+        let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
+        let storage = options.durability(durability).create("Data.fs").unwrap();
+        let plan = Plan { seed, threads: 4, transactions: 40, objects: 4 };
+        total.add(&run(&storage, CAN, &plan).unwrap_or_else(|failure| panic!("{failure}")));
+    }
+    println!("{total}");
+    assert_eq!(total.never(CAN), [""; 0], "{total}");
+}
+
+#[test]
+fn what_many_threads_are_told_has_an_explanation() {
+    hold(Durability::Full, 0..40);
+}
+
+#[test]
+fn what_many_threads_are_told_in_the_weaker_order_has_an_explanation() {
+    hold(Durability::Relaxed, 100..130);
+}

@@ -1,0 +1,100 @@
+//! What not every storage can do: undo, versions, packing, copying. Each is a trait of its own that one asks a
+//! [`Storage`](crate::Storage) or a [`Transaction`](crate::Transaction) for; who has it says so by handing it out, so
+//! that nobody finds out by an error.
+//!
+//! ```text
+//!              ask the storage for          ask the transaction for
+//!   undo       undo_log()  → UndoLog        undo()     → UndoChange
+//!   versions   versions()  → Versions       versions() → VersionChange
+//!   packing    pack()      → Pack
+//!   copying                                 copy()     → CopyChange
+//! ```
+
+use bytes::Bytes;
+
+use crate::{Oid, Result, Tid, Version};
+
+/// Which transactions can be undone.
+pub trait UndoLog {
+    /// The transactions that can be undone, newest first, from number `first` up to but not including `last`.
+    fn undo_log(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>>;
+}
+
+/// A transaction that can be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndoEntry {
+    /// Its identity and time.
+    pub tid: Tid,
+    /// Who did it.
+    pub user: Bytes,
+    /// What was done.
+    pub description: Bytes,
+    /// Anything else: a pickled dict, as bytes.
+    pub extension: Bytes,
+}
+
+/// Undoing, as a part of a transaction.
+pub trait UndoChange {
+    /// Takes back what that transaction did. It sees what this one has undone before.
+    ///
+    /// Errors, here or at the vote: not undoable; undo conflict, naming every object.
+    fn undo(&mut self, tid: Tid) -> Result<()>;
+}
+
+/// Which lines of work there are beside the trunk.
+pub trait Versions {
+    /// The versions in which some object's newest revision lies, by name.
+    fn versions(&self) -> Result<Vec<Version>>;
+
+    /// The version of the object's newest revision; the trunk for an object that is unknown.
+    fn modified_in_version(&self, oid: Oid) -> Result<Version>;
+}
+
+/// Working in versions, and ending them, as a part of a transaction.
+pub trait VersionChange {
+    /// As [`Transaction::store`](crate::Transaction::store), in a version.
+    ///
+    /// Errors, here or at the vote: those of `store`; version lock.
+    fn store_in(&mut self, version: &Version, oid: Oid, serial: Tid, data: Bytes) -> Result<()>;
+
+    /// Every object whose newest revision is in `from` gets one in `to` that shares its data.
+    ///
+    /// Errors, here or at the vote: a version error if `from` is the trunk, or the same as `to`.
+    fn commit_version(&mut self, from: &Version, to: &Version) -> Result<()>;
+
+    /// Every object whose newest revision is in `from` is again what the trunk shows.
+    ///
+    /// Errors, here or at the vote: a version error if `from` is the trunk.
+    fn abort_version(&mut self, from: &Version) -> Result<()>;
+}
+
+/// Writing down what another storage has, as a part of a transaction.
+pub trait CopyChange {
+    /// A revision as it is, without looking at serials; no data for nothing. `source` says with which transaction it
+    /// shared its data where it comes from, and counts if that one is here and has that data.
+    fn restore(&mut self, oid: Oid, data: Option<Bytes>, version: &Version, source: Option<Tid>) -> Result<()>;
+}
+
+/// Giving back space.
+pub trait Pack {
+    /// Forgets the past before `to`, as the rules of packing say.
+    ///
+    /// Errors: read-only; a pack that is running; dangling references, unless told to go on.
+    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport>;
+}
+
+/// How to pack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackOptions {
+    /// Collects garbage: objects go that nothing needs.
+    pub collect: bool,
+    /// Goes on where a needed object refers to one that is nowhere.
+    pub go_on: bool,
+}
+
+/// What a pack came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackReport {
+    /// References to objects that are nowhere, each once, in order: who refers, to whom.
+    pub dangling: Vec<(Oid, Oid)>,
+}

@@ -1,0 +1,481 @@
+//! Many threads on one storage, and what they were told must have an explanation.
+//!
+//! Each thread commits, aborts and reads at random on a few objects that all of them fight for, and writes down every call:
+//! what was asked, what was answered, and two numbers from one counter, taken just before the call and just after it. If
+//! one call's second number is smaller than another's first, the one was over before the other began. The question is then
+//! whether there is an order of all of it that the rules allow and that contradicts no such pair: whether the history is
+//! *linearizable* (Herlihy and Wing, 1990).
+//!
+//! In general that takes a search through orders. Here the storage itself gives the order of the writes away: every finish
+//! returned a tid, and tids increase. So the databases that there can have been are known, one after each commit, and what
+//! is open is only *when* each gave way to the next:
+//!
+//! ```text
+//!   commits, by tid       1 ········├─notify══════╡               ═ somewhere here it was shown: after `notify` was
+//!                         2      ···········├─notify═══════╡        called, before `finish` returned
+//!   database              0 0 0 0 0 0 ? ? ? ? ? ? ? 1? 2? 2 2
+//!   a read                              ├────┤                      may be answered as of 0 or 1; if it is 1, then
+//!   another, later                              ├───┤               here no longer 0, whichever thread asks
+//! ```
+//!
+//! A read is explained by a database that it can have met: one whose commit may have been shown before the read ended, and
+//! whose successor need not have been shown when it began. All reads together are explained if one course of time does for
+//! all of them: a number of commits shown that never decreases. That is found by going through the calls' beginnings and
+//! ends in their order, with the number as small as all that was seen so far allows:
+//!
+//! - when a finish has returned, the number is at least that commit's;
+//! - when a read ends, the number is at least that of the *first* database that gives its answer, counted from what the
+//!   number was when the read began; none, or one whose commit can not have been shown yet: there is no explanation.
+//!
+//! A larger number than need be never helps a later read, so if the smallest course fails, every course does. Nothing is
+//! let through that should not be, and nothing is complained of that has an explanation.
+//!
+//! **Votes** are reads too: what came of one, good or bad, is what the rules say of its changes on one of the databases.
+//! From then on a transaction holds its objects, which is looked at from three sides:
+//!
+//! - what was finished is done again on the database of the commit before it, however long ago the vote was, and has to
+//!   go well, merge the same objects, and lead to what the storage holds in the end;
+//! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one may;
+//! - who was told that an object is busy was so while another one can have held it.
+//!
+//! **Finishes**: if one returned before another began, its tid is smaller; and `notify` is called once for each, in the
+//! order of the tids.
+//!
+//! What is not here: packs, versions, and iterators that are made and read much later. And the schedule is the machine's
+//! choice. A seed repeats what the threads *want* to do, not how they meet; a run that finds nothing has tried some
+//! schedules, and a failure is judged by the calls that are printed, not by running it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use vellum_storage::{Error, Oid, Storage, Tid, Transaction, TransactionMeta, Vote, Voted};
+
+use crate::dice::{Dice, Seed};
+use crate::hosted::{answer, outcome_of};
+use crate::node::Node;
+use crate::question::{Answer, Question};
+use crate::step::{Change, Meta, Outcome};
+use crate::subject::Can;
+
+mod explain;
+
+use explain::Wrong;
+
+/// What to try.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the threads' choices come from.
+    pub seed: u64,
+    /// How many threads.
+    pub threads: u64,
+    /// Transactions that each of them begins.
+    pub transactions: u64,
+    /// How many objects they fight for.
+    pub objects: u64,
+}
+
+/// How often what happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Calls that were recorded and explained.
+    pub calls: u64,
+    /// Reads among them.
+    pub reads: u64,
+    /// Transactions that were finished.
+    pub finished: u64,
+    /// Some of whose records were merged.
+    pub merged: u64,
+    /// Transactions that a rule forbade.
+    pub refused: u64,
+    /// Times that an object was busy.
+    pub busy: u64,
+    /// Reads during which something may have been committed: those with more than one possible explanation.
+    pub raced: u64,
+    /// Votes during which something may have been committed.
+    pub votes_raced: u64,
+}
+
+impl Report {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Report) {
+        let Report { calls, reads, finished, merged, refused, busy, raced, votes_raced } = other;
+        self.calls += calls;
+        self.reads += reads;
+        self.finished += finished;
+        self.merged += merged;
+        self.refused += refused;
+        self.busy += busy;
+        self.raced += raced;
+        self.votes_raced += votes_raced;
+    }
+
+    /// What should happen in every long run, and never did in this one.
+    pub fn never(&self, can: Can) -> Vec<&'static str> {
+        [
+            (true, self.finished, "a transaction was finished"),
+            (can.resolve, self.merged, "changes were merged"),
+            (true, self.refused, "a transaction was refused"),
+            (true, self.busy, "an object was busy"),
+            (true, self.raced, "something was committed during a read"),
+            (true, self.votes_raced, "something was committed during a vote"),
+        ]
+        .into_iter()
+        .filter_map(|(needed, count, what)| (needed && count == 0).then_some(what))
+        .collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { calls, reads, finished, merged, refused, busy, raced, votes_raced } = self;
+        write!(
+            f,
+            "{calls} calls: {reads} reads ({raced} raced a commit), {finished} transactions finished ({merged} merged), \
+             {refused} refused, {busy} times busy, {votes_raced} votes raced a commit"
+        )
+    }
+}
+
+/// Calls for which there is no explanation.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Where the threads' choices came from.
+    pub seed: u64,
+    /// What is wrong.
+    pub what: String,
+    /// The calls around it, in the order in which they began.
+    pub calls: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# seed {}; how the threads met was the machine's choice", self.seed)?;
+        self.calls.iter().try_for_each(|call| writeln!(f, "{call}"))?;
+        write!(f, "---\n{}", self.what)
+    }
+}
+
+/// Lets threads loose on a storage, which must be empty, and looks for an explanation of what they were told. The storage
+/// should merge as [`crate::node::merge`] does if it is said to.
+pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<Failure>> {
+    let stamps = Arc::new(AtomicU64::new(0));
+    let tids = Mutex::new(Vec::new());
+    let work = |number| {
+        let dice = Seed::of(plan.seed, number);
+        let (storage, stamps, tids) = (storage, Arc::clone(&stamps), &tids);
+        let mut thread = Thread {
+            storage,
+            can,
+            plan,
+            number,
+            dice,
+            stamps,
+            tids,
+            log: Log::default(),
+            seen: BTreeMap::new(),
+            label: 0,
+        };
+        for _ in 0..plan.transactions {
+            thread.transaction();
+        }
+        thread.log
+    };
+    let logs: Vec<Log> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..plan.threads).map(|number| scope.spawn(move || work(number))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let panicked = plan.threads - logs.len() as u64;
+    let mut log = Log::default();
+    for other in logs {
+        log.reads.extend(other.reads);
+        log.transactions.extend(other.transactions);
+        log.oids.extend(other.oids);
+    }
+    let failure =
+        |Wrong { what, around }: Wrong| Box::new(Failure { seed: plan.seed, what, calls: log.around(around) });
+    if panicked > 0 {
+        return Err(failure(Wrong { what: format!("{panicked} threads panicked; see above"), around: None }));
+    }
+    log.explain(storage, can).map_err(failure)
+}
+
+/// Two numbers from the counter, around a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u64,
+    end: u64,
+}
+
+/// A read.
+#[derive(Clone, Debug)]
+struct Read {
+    thread: u64,
+    question: Question,
+    answer: Answer,
+    span: Span,
+}
+
+/// A transaction, as far as it came.
+#[derive(Clone, Debug)]
+struct Done {
+    thread: u64,
+    meta: Meta,
+    changes: Vec<Change>,
+    /// The change that was refused when it was made, and when that was.
+    refused: Option<(Outcome, Span)>,
+    /// Each vote, of which all but the last found something busy.
+    votes: Vec<(Came, Span)>,
+    /// From when on it lets go of its objects: the finish, or the abort.
+    end: Option<Span>,
+    /// When `notify` was called: none, once, or more often.
+    notified: Vec<(Tid, u64)>,
+    /// What the finish said.
+    finished: Option<Outcome>,
+}
+
+/// What a vote came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Came {
+    Said(Outcome),
+    Busy(Oid),
+}
+
+/// What was written down.
+#[derive(Default)]
+struct Log {
+    reads: Vec<Read>,
+    transactions: Vec<Done>,
+    oids: Vec<(Oid, Span)>,
+}
+
+struct Thread<'a> {
+    storage: &'a dyn Storage,
+    can: Can,
+    plan: &'a Plan,
+    number: u64,
+    dice: Seed,
+    stamps: Arc<AtomicU64>,
+    /// Tids that any of the threads was told of.
+    tids: &'a Mutex<Vec<Tid>>,
+    log: Log,
+    /// The revisions that this thread has seen, which it makes its changes to.
+    seen: BTreeMap<Oid, Tid>,
+    label: u64,
+}
+
+/// So often, in percent, a thread gives way to others between two calls.
+const GIVE_WAY: u64 = 15;
+
+impl Thread<'_> {
+    fn dice(&mut self) -> &mut dyn Dice {
+        &mut self.dice
+    }
+
+    fn call<T>(&mut self, call: impl FnOnce() -> T) -> (T, Span) {
+        if self.dice().chance(GIVE_WAY) {
+            thread::yield_now();
+        }
+        let start = self.stamps.fetch_add(1, Ordering::SeqCst);
+        let result = call();
+        (result, Span { start, end: self.stamps.fetch_add(1, Ordering::SeqCst) })
+    }
+
+    fn oid(&mut self) -> Oid {
+        let objects = self.plan.objects;
+        Oid(self.dice().roll(objects))
+    }
+
+    fn reads(&mut self) {
+        for _ in 0..self.dice().roll(4) {
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        let oid = self.oid();
+        let known = self.tids.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        // Mostly a recent one.
+        let recent = &known[known.len().saturating_sub(6)..];
+        let tid = self.dice().pick(recent).copied().unwrap_or(Tid::ZERO);
+        let newest_first = self.dice().chance(50);
+        let question = match self.dice().roll(12) {
+            0..4 => Question::Load { oid, version: String::new() },
+            4..6 => Question::LoadBefore { oid, before: if self.dice().chance(50) { tid.next() } else { Tid::MAX } },
+            6 => Question::LoadSerial { oid, tid },
+            7 => Question::History { oid, limit: 4 },
+            8 => Question::Transactions { first: tid, last: Tid::MAX, newest_first },
+            9 => Question::LastInvalidations { count: 3 },
+            10 if self.dice().chance(50) => Question::CurrentRecords { first: Oid(oid.0 / 2) },
+            11 if self.can.undo => Question::UndoLog { first: 0, last: 3 },
+            _ => Question::LastTransaction,
+        };
+        let storage = self.storage;
+        let (answer, span) = self.call(|| answer(storage, &question));
+        let newest = match &answer {
+            Answer::Loaded { tid, .. } => Some(*tid),
+            Answer::History { entries } => entries.first().map(|entry| entry.tid),
+            _ => None,
+        };
+        if let Some(tid) = newest {
+            self.seen.insert(oid, tid);
+        }
+        self.log.reads.push(Read { thread: self.number, question, answer, span });
+    }
+
+    /// What a change is made to: what was seen last, or something older.
+    fn serial(&mut self, oid: Oid) -> Tid {
+        let seen = self.seen.get(&oid).copied().unwrap_or(Tid::ZERO);
+        match self.dice().roll(20) {
+            0 => Tid::ZERO,
+            1 => self.seen.values().min().copied().unwrap_or(seen),
+            _ => seen,
+        }
+    }
+
+    fn change(&mut self) -> Change {
+        let oid = self.oid();
+        let serial = self.serial(oid);
+        let undone = {
+            let tids = self.tids.lock().unwrap_or_else(|e| e.into_inner());
+            tids.get(tids.len().saturating_sub(3)).copied()
+        };
+        match (self.dice().roll(20), undone) {
+            (0, _) if self.can.delete => Change::Delete { oid, serial },
+            (1..4, _) if self.can.check_current => Change::CheckCurrent { oid, serial },
+            (4..6, Some(tid)) if self.can.undo => Change::Undo { tid },
+            _ => {
+                let number = self.dice().roll(250) as u8;
+                let node = Node { counter: oid.0 % 2 == 1, number, ..Node::default() };
+                Change::Store { oid, serial, node: Some(node), version: String::new() }
+            }
+        }
+    }
+
+    fn transaction(&mut self) {
+        self.reads();
+        if self.dice().chance(10) {
+            let storage = self.storage;
+            let (oids, span) = self.call(|| storage.new_oids(2));
+            self.log.oids.extend(oids.unwrap_or_default().into_iter().map(|oid| (oid, span)));
+        }
+        self.label += 1;
+        let meta = Meta { user: format!("{}-{}", self.number, self.label), ..Meta::default() };
+        let mut done = Done {
+            thread: self.number,
+            meta: meta.clone(),
+            changes: Vec::new(),
+            refused: None,
+            votes: Vec::new(),
+            end: None,
+            notified: Vec::new(),
+            finished: None,
+        };
+        match self.storage.begin(TransactionMeta::new().user(meta.user)) {
+            Ok(draft) => self.go(draft, &mut done),
+            Err(error) => {
+                // Nothing forbids to begin one.
+                let (outcome, span) = self.call(|| outcome_of(error));
+                done.refused = Some((outcome, span));
+            }
+        }
+        self.log.transactions.push(done);
+    }
+
+    fn go(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) {
+        for _ in 0..1 + self.dice().roll(3) {
+            let change = self.change();
+            let again = |other: &Change| changed(other).is_some() && changed(other) == changed(&change);
+            if !self.can.repeat && done.changes.iter().any(again) {
+                continue;
+            }
+            done.changes.push(change.clone());
+            let (result, span) = self.call(|| tell(&mut *draft, &change));
+            if let Err(error) = result {
+                done.refused = Some((outcome_of(error), span));
+                return;
+            }
+            if self.dice().chance(20) {
+                self.read();
+            }
+        }
+        if self.dice().chance(5) {
+            return;
+        }
+        let Some(voted) = self.vote(draft, done) else { return };
+        self.reads();
+        if self.dice().chance(10) {
+            let ((), span) = self.call(|| drop(voted));
+            done.end = Some(span);
+            return;
+        }
+        let notified = Arc::new(Mutex::new(Vec::new()));
+        let notify = {
+            let (stamps, notified) = (Arc::clone(&self.stamps), Arc::clone(&notified));
+            // As long as it runs, nobody may see the transaction: the longer it takes, the likelier somebody looks.
+            let give_way = if self.dice().chance(30) { 1 + self.dice().roll(20) } else { 0 };
+            Box::new(move |tid| {
+                (0..give_way).for_each(|_| thread::yield_now());
+                let stamp = stamps.fetch_add(1, Ordering::SeqCst);
+                notified.lock().unwrap_or_else(|e| e.into_inner()).push((tid, stamp));
+            })
+        };
+        let (result, span) = self.call(|| voted.finish_with(notify));
+        done.end = Some(span);
+        done.notified = notified.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        done.finished = Some(match result {
+            Ok(tid) => {
+                self.tids.lock().unwrap_or_else(|e| e.into_inner()).push(tid);
+                Outcome::Finished { tid }
+            }
+            Err(error) => outcome_of(error),
+        });
+    }
+
+    /// Votes, waiting or asking again.
+    fn vote(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) -> Option<Box<dyn Voted>> {
+        let mut tries = self.dice().roll(3);
+        loop {
+            let (result, span) =
+                if tries == 0 { self.call(|| draft.vote().map(Vote::Voted)) } else { self.call(|| draft.try_vote()) };
+            match result {
+                Ok(Vote::Voted(voted)) => {
+                    let resolved: BTreeSet<Oid> = voted.resolved().iter().copied().collect();
+                    let resolved = resolved.into_iter().collect();
+                    done.votes.push((Came::Said(Outcome::Voted { resolved }), span));
+                    return Some(voted);
+                }
+                Ok(Vote::Busy(back, oid)) => {
+                    done.votes.push((Came::Busy(oid), span));
+                    (draft, tries) = (back, tries - 1);
+                    self.read();
+                }
+                Err(error) => {
+                    done.votes.push((Came::Said(outcome_of(error)), span));
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn changed(change: &Change) -> Option<Oid> {
+    match change {
+        Change::Store { oid, .. } | Change::Delete { oid, .. } => Some(*oid),
+        _ => None,
+    }
+}
+
+fn tell(draft: &mut dyn Transaction, change: &Change) -> Result<(), Error> {
+    match change {
+        Change::Store { oid, serial, node, .. } => {
+            draft.store(*oid, *serial, node.as_ref().map(Node::encode).unwrap_or_default())
+        }
+        Change::Delete { oid, serial } => draft.delete(*oid, *serial),
+        Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial),
+        Change::Undo { tid } => draft.undo().map_or(Ok(()), |undo| undo.undo(*tid)),
+        Change::CommitVersion { .. } | Change::AbortVersion { .. } | Change::Restore { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,402 @@
+//! Looks for an explanation of what was written down: see the module above.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use vellum_spec::Database;
+use vellum_storage::{Oid, Storage, Tid};
+
+use super::{Came, Done, Log, Read, Report, Span};
+use crate::expected;
+use crate::hosted::answer;
+use crate::question;
+use crate::step::{Change, Outcome, Step};
+use crate::subject::Can;
+use crate::tick::Tick;
+use crate::world::{Open, Stage, World};
+
+/// What has no explanation, and when that was.
+pub(super) struct Wrong {
+    pub(super) what: String,
+    pub(super) around: Option<Span>,
+}
+
+fn wrong(span: Span, what: impl Into<String>) -> Wrong {
+    Wrong { what: what.into(), around: Some(span) }
+}
+
+/// A finished transaction, and when it can have been shown first: after `from`, before `until`.
+struct Commit<'a> {
+    tid: Tid,
+    done: &'a Done,
+    from: u64,
+    until: u64,
+}
+
+/// Something that was said, to be explained by one of the databases.
+struct Said<'a> {
+    span: Span,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    Read(&'a Read),
+    /// What came of all the changes, or of the last one as it was made.
+    Transaction(&'a Done, &'a Outcome),
+}
+
+impl Log {
+    /// Looks for an explanation.
+    pub(super) fn explain(&self, storage: &dyn Storage, can: Can) -> Result<Report, Wrong> {
+        let commits = self.commits()?;
+        let states = states(&commits, can)?;
+        self.one_holder(&states)?;
+        self.new_oids()?;
+        let report = self.in_time(can, &commits, &states)?;
+        self.in_the_end(storage, can, &states)?;
+        Ok(report)
+    }
+
+    /// Those that were finished, in the order of their tids.
+    fn commits(&self) -> Result<Vec<Commit<'_>>, Wrong> {
+        let mut commits = Vec::new();
+        for done in &self.transactions {
+            let (Some(outcome), Some(span)) = (&done.finished, done.end) else { continue };
+            let Outcome::Finished { tid } = *outcome else {
+                return Err(wrong(span, format!("{done}\nwas voted, and then not finished: {outcome}")));
+            };
+            match done.notified[..] {
+                [(said, from)] if said == tid && span.start < from && from < span.end => {
+                    commits.push(Commit { tid, done, from, until: span.end });
+                }
+                _ => return Err(wrong(span, format!("{done}\nnotified of {:?}", done.notified))),
+            }
+        }
+        commits.sort_by_key(|commit| commit.tid);
+        for pair in commits.windows(2) {
+            let [one, next] = pair else { continue };
+            let text = |what: &str| format!("{}\nand\n{}\n{what}", one.done, next.done);
+            let span = Span { start: one.from.min(next.from), end: one.until.max(next.until) };
+            if one.tid == next.tid {
+                return Err(wrong(span, text("have one tid")));
+            }
+            if one.from > next.from {
+                return Err(wrong(span, text("were notified of in another order than that of their tids")));
+            }
+        }
+        // In the order of the tids, each is shown after those before it: what is shown late makes the later ones late.
+        let mut until = u64::MAX;
+        for commit in commits.iter_mut().rev() {
+            until = until.min(commit.until);
+            commit.until = until;
+            if commit.from >= until {
+                let span = Span { start: until, end: commit.from };
+                let text = format!("{}\nbegan after one with a later tid had returned", commit.done);
+                return Err(wrong(span, text));
+            }
+        }
+        Ok(commits)
+    }
+
+    /// No object was with two that may not share it, and who was told that one is busy was so for a reason.
+    fn one_holder(&self, states: &[Database]) -> Result<(), Wrong> {
+        let mut wants: Vec<(Wants, &Done)> = Vec::new();
+        for done in &self.transactions {
+            let mut change = BTreeSet::new();
+            let mut keep = BTreeSet::new();
+            for this in &done.changes {
+                match this {
+                    Change::Store { oid, .. } | Change::Delete { oid, .. } => drop(change.insert(*oid)),
+                    Change::CheckCurrent { oid, .. } => drop(keep.insert(*oid)),
+                    Change::Undo { tid } => {
+                        let undone = states.last().and_then(|last| last.transactions.iter().find(|t| t.tid == tid.0));
+                        change.extend(undone.into_iter().flat_map(|t| t.oids()).map(Oid));
+                    }
+                    _ => {}
+                }
+            }
+            wants.push((Wants { change, keep }, done));
+        }
+        // What each was certainly holding.
+        let mut held: Vec<_> = wants.iter().filter_map(|(wants, done)| Some((done.held()?, wants, *done))).collect();
+        held.sort_by_key(|(span, ..)| span.start);
+        for (n, (span, wants, done)) in held.iter().enumerate() {
+            for (other_span, other_wants, other) in
+                held[n + 1..].iter().take_while(|(other, ..)| other.start < span.end)
+            {
+                if let Some(oid) = wants.meet(other_wants) {
+                    let span = Span { start: span.start.min(other_span.start), end: span.end.max(other_span.end) };
+                    return Err(wrong(span, format!("{done}\nand\n{other}\nboth held object {} at one time", oid.0)));
+                }
+            }
+        }
+        for (mine, done) in &wants {
+            for (came, span) in &done.votes {
+                let Came::Busy(oid) = came else { continue };
+                let holds = |(theirs, other): &(Wants, &Done)| {
+                    let alone = |wants: &Wants| Wants {
+                        change: wants.change.iter().copied().filter(|o| o == oid).collect(),
+                        keep: wants.keep.iter().copied().filter(|o| o == oid).collect(),
+                    };
+                    let meets = alone(mine).meet(&alone(theirs)).is_some();
+                    !std::ptr::eq(*other, *done) && meets && other.may_hold(*span)
+                };
+                if !wants.iter().any(holds) {
+                    return Err(wrong(
+                        *span,
+                        format!("{done}\nwas told that object {} is busy, which nobody held", oid.0),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn new_oids(&self) -> Result<(), Wrong> {
+        let mut given = BTreeMap::new();
+        for (oid, span) in &self.oids {
+            if let Some(other) = given.insert(*oid, *span) {
+                return Err(wrong(other, format!("{oid} was given out as new twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// When all is over, the storage is what the commits make of an empty one.
+    fn in_the_end(&self, storage: &dyn Storage, can: Can, states: &[Database]) -> Result<(), Wrong> {
+        let last = states.last().cloned().unwrap_or_default();
+        let oids = last.oids().into_iter().map(Oid).collect();
+        let tids = last.transactions.iter().map(|t| Tid(t.tid)).collect();
+        for question in question::all(Can { versions: false, ..can }, &oids, &BTreeSet::new(), &tids) {
+            let (rules, said) = (expected::answer(&last, &question), answer(storage, &question));
+            if rules != said {
+                let what = format!("in the end, {question}\n    the rules: {rules}\n    {}: {said}", storage.name());
+                return Err(Wrong { what, around: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// One course of time for everything that was said: see the module.
+    fn in_time(&self, can: Can, commits: &[Commit<'_>], states: &[Database]) -> Result<Report, Wrong> {
+        let mut report = Report { finished: commits.len() as u64, reads: self.reads.len() as u64, ..Report::default() };
+        let mut said: Vec<Said<'_>> =
+            self.reads.iter().map(|read| Said { span: read.span, kind: Kind::Read(read) }).collect();
+        for done in &self.transactions {
+            if let Some((outcome, span)) = &done.refused {
+                said.push(Said { span: *span, kind: Kind::Transaction(done, outcome) });
+            }
+            for (came, span) in &done.votes {
+                match came {
+                    Came::Busy(_) => report.busy += 1,
+                    Came::Said(outcome) => said.push(Said { span: *span, kind: Kind::Transaction(done, outcome) }),
+                }
+            }
+        }
+        report.calls = (said.len() + commits.len()) as u64 + report.busy;
+        // Beginnings and ends, of what was said and of what must be seen from then on.
+        let mut events: BTreeMap<u64, Event> = BTreeMap::new();
+        for (n, said) in said.iter().enumerate() {
+            events.insert(said.span.start, Event::Begins(n));
+            events.insert(said.span.end, Event::Ends(n));
+        }
+        for done in commits.iter().map(|commit| commit.done).filter_map(|done| done.end) {
+            // Another one's end may be the time until which this one is shown; every such time is some finish's end.
+            events.insert(done.end, Event::Returns);
+        }
+        let mut shown = 0;
+        let mut began: BTreeMap<usize, usize> = BTreeMap::new();
+        for (stamp, event) in events {
+            match event {
+                Event::Returns => shown = shown.max(commits.partition_point(|commit| commit.until <= stamp)),
+                Event::Begins(n) => drop(began.insert(n, shown)),
+                Event::Ends(n) => {
+                    let first = began.remove(&n).unwrap_or(shown);
+                    let last = commits.partition_point(|commit| commit.from < stamp);
+                    let this = &said[n];
+                    let mut possible = (first..=last).filter(|&count| this.is_right(&states[count], can));
+                    let Some(count) = possible.next() else {
+                        return Err(wrong(this.span, this.unexplained(can, first, &states[first..=last])));
+                    };
+                    shown = shown.max(count);
+                    let raced = u64::from(last > first);
+                    match this.kind {
+                        Kind::Read(_) => report.raced += raced,
+                        Kind::Transaction(_, outcome) => {
+                            report.votes_raced += raced;
+                            report.refused += u64::from(matches!(outcome, Outcome::Refused { .. }));
+                            let merged = matches!(outcome, Outcome::Voted { resolved } if !resolved.is_empty());
+                            report.merged += u64::from(merged);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The calls that overlap a span, a few before them, and what they were.
+    pub(super) fn around(&self, span: Option<Span>) -> Vec<String> {
+        const BEFORE: u64 = 30;
+        let Some(span) = span else { return Vec::new() };
+        let near = |other: &Span| other.end + BEFORE > span.start && other.start < span.end;
+        let mut lines: Vec<(u64, String)> = Vec::new();
+        let mut add = |thread: u64, span: &Span, what: String| {
+            if near(span) {
+                let indent = "    ".repeat(thread as usize);
+                lines.push((span.start, format!("{:>5}..{:<5} {indent}{thread}: {what}", span.start, span.end)));
+            }
+        };
+        for read in &self.reads {
+            add(read.thread, &read.span, format!("{}: {}", read.question, read.answer));
+        }
+        for done in &self.transactions {
+            if let Some((outcome, span)) = &done.refused {
+                add(done.thread, span, format!("{} change: {outcome}", done.meta.user));
+            }
+            for (came, span) in &done.votes {
+                let came = match came {
+                    Came::Busy(oid) => format!("busy: {}", oid.0),
+                    Came::Said(outcome) => outcome.to_string(),
+                };
+                add(done.thread, span, format!("{} vote: {came}", done.meta.user));
+            }
+            if let Some(span) = &done.end {
+                let outcome = done.finished.as_ref().map_or("aborted".to_owned(), Outcome::to_string);
+                add(done.thread, span, format!("{} {outcome}", done.meta.user));
+            }
+        }
+        lines.sort();
+        lines.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Event {
+    /// A finish returned.
+    Returns,
+    Begins(usize),
+    Ends(usize),
+}
+
+/// The database before the first commit, and after each.
+fn states(commits: &[Commit<'_>], can: Can) -> Result<Vec<Database>, Wrong> {
+    let mut world = World::new(can);
+    let mut states = vec![world.database.clone()];
+    for Commit { tid, done, .. } in commits {
+        world.open = done.open();
+        let vote = Step::Vote { transaction: NAME, clock: *tid };
+        let right = world.expect(&vote).unwrap_or_default();
+        let said = done.votes.last().map(|(came, span)| (came.clone(), *span));
+        let Some((Came::Said(outcome), span)) = said
+            .filter(|(came, _)| matches!(came, Came::Said(outcome @ Outcome::Voted { .. }) if right.contains(outcome)))
+        else {
+            let span = done.end.unwrap_or(Span { start: 0, end: 0 });
+            let (right, came) = (list(&right), done.votes.last().map(|(came, _)| format!("{came:?}")));
+            let last = Tick(world.last());
+            let text = format!(
+                "{done}\nfinished as {}; on what was committed before that, up to {last}, the rules say of its vote: \
+                 {right}; the storage said: {}",
+                Tick(*tid),
+                came.unwrap_or_default()
+            );
+            return Err(wrong(span, text));
+        };
+        world.follow(&vote, &outcome);
+        world.follow(&Step::Finish { transaction: NAME }, &Outcome::Finished { tid: *tid });
+        if states.last() == Some(&world.database) {
+            return Err(wrong(span, format!("{done}\ncan not be done again")));
+        }
+        states.push(world.database.clone());
+    }
+    Ok(states)
+}
+
+fn list(outcomes: &[Outcome]) -> String {
+    outcomes.iter().map(Outcome::to_string).collect::<Vec<_>>().join(", or ")
+}
+
+/// What a transaction is called in a world in which it is alone.
+const NAME: char = 'a';
+
+impl Said<'_> {
+    fn is_right(&self, database: &Database, can: Can) -> bool {
+        match &self.kind {
+            Kind::Read(read) => expected::answer(database, &read.question) == read.answer,
+            Kind::Transaction(done, outcome) => done.right(database, can).contains(outcome),
+        }
+    }
+
+    fn unexplained(&self, can: Can, first: usize, states: &[Database]) -> String {
+        let mut text = match &self.kind {
+            Kind::Read(read) => format!("thread {}, {}: {}", read.thread, read.question, read.answer),
+            Kind::Transaction(done, outcome) => format!("{done}\nwas told: {outcome}"),
+        };
+        for (n, state) in states.iter().enumerate() {
+            let rules = match &self.kind {
+                Kind::Read(read) => expected::answer(state, &read.question).to_string(),
+                Kind::Transaction(done, _) => list(&done.right(state, can)),
+            };
+            let last = Tick(Tid(state.last_transaction()));
+            text += &format!("\n    the rules, after {} commits, up to {last}: {rules}", first + n);
+        }
+        text
+    }
+}
+
+impl Done {
+    fn open(&self) -> BTreeMap<char, Open> {
+        let open = Open { meta: self.meta.clone(), changes: self.changes.clone(), stage: Stage::Drafting };
+        [(NAME, open)].into()
+    }
+
+    /// What the rules say of its changes on this database.
+    fn right(&self, database: &Database, can: Can) -> Vec<Outcome> {
+        let mut world = World::new(can);
+        (world.database, world.open) = (database.clone(), self.open());
+        world.expect(&Step::Vote { transaction: NAME, clock: Tid::ZERO }).unwrap_or_default()
+    }
+
+    /// The time in which it certainly held its objects.
+    fn held(&self) -> Option<Span> {
+        match (self.votes.last()?, self.end) {
+            ((Came::Said(Outcome::Voted { .. }), vote), Some(end)) => Some(Span { start: vote.end, end: end.start }),
+            _ => None,
+        }
+    }
+
+    /// Whether it can have held its objects at a moment in this time: from the beginning of a vote to its end, and if it
+    /// went well, to the end of finish or abort.
+    fn may_hold(&self, span: Span) -> bool {
+        self.votes.iter().any(|(came, vote)| {
+            let end = match came {
+                Came::Said(Outcome::Voted { .. }) => self.end.map_or(u64::MAX, |end| end.end),
+                _ => vote.end,
+            };
+            vote.start < span.end && span.start < end
+        })
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "transaction {}:", self.meta.user)?;
+        let line = |change: &Change| Step::Change { transaction: NAME, change: change.clone() };
+        self.changes.iter().try_for_each(|change| write!(f, " {};", line(change)))
+    }
+}
+
+/// What a transaction wants between vote and finish: see [`vellum_storage::Want`].
+struct Wants {
+    change: BTreeSet<Oid>,
+    keep: BTreeSet<Oid>,
+}
+
+impl Wants {
+    /// An object that they can not both have.
+    fn meet(&self, other: &Wants) -> Option<Oid> {
+        let contested = |oid: &&Oid| other.change.contains(oid) || other.keep.contains(oid);
+        let kept = |oid: &&Oid| other.change.contains(oid);
+        self.change.iter().find(contested).or(self.keep.iter().find(kept)).copied()
+    }
+}

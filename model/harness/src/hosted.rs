@@ -1,0 +1,377 @@
+//! A storage of ours under the harness: whatever implements [`Storage`], with a clock that the harness sets.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use vellum_storage::{
+    Contested, Error, ManualClock, MemoryStorage, Order, PackOptions, Resolver, Storage, Tid, TidRange, Transaction,
+    TransactionMeta, Version, Vote, Voted,
+};
+
+use crate::node;
+use crate::question::{Answer, Change as Shown, Entry, Question, Written};
+use crate::rules::Rules;
+use crate::step::{Change, Data, Meta, Name, Outcome, Refusal, Step};
+use crate::subject::{Can, Subject};
+
+/// Opens a storage: the first time an empty one (`fresh`), then what was there before, perhaps for reading only.
+pub type Opener = dyn FnMut(Opening) -> Result<Box<dyn Storage>, Error> + Send;
+
+/// How to open it.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// An empty database, wherever: nothing of an earlier one.
+    pub fresh: bool,
+    /// For reading only.
+    pub read_only: bool,
+    /// Where its tids come from.
+    pub clock: Arc<ManualClock>,
+}
+
+/// The harness's resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Merger;
+
+impl Resolver for Merger {
+    fn resolve(&self, contested: Contested<'_>) -> Option<Bytes> {
+        node::merge(contested.ancestor, contested.committed, contested.new)
+    }
+}
+
+/// A [`Storage`], as the harness drives it.
+pub struct Hosted {
+    name: String,
+    can: Can,
+    opener: Box<Opener>,
+    clock: Arc<ManualClock>,
+    storage: Option<Box<dyn Storage>>,
+    drafts: HashMap<Name, Box<dyn Transaction>>,
+    voted: HashMap<Name, Box<dyn Voted>>,
+}
+
+impl Hosted {
+    /// A storage that `opener` opens. It should use [`Merger`] if it declares to resolve.
+    pub fn new(
+        name: impl Into<String>,
+        can: Can,
+        opener: impl FnMut(Opening) -> Result<Box<dyn Storage>, Error> + Send + 'static,
+    ) -> Hosted {
+        Hosted {
+            name: name.into(),
+            can,
+            opener: Box::new(opener),
+            clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
+            storage: None,
+            drafts: HashMap::new(),
+            voted: HashMap::new(),
+        }
+    }
+
+    /// The specification, driven as any storage of ours is.
+    pub fn rules() -> Hosted {
+        let mut last: Option<Rules> = None;
+        Hosted::new("the specification", Can::EVERYTHING, move |Opening { fresh, read_only, clock }| {
+            let rules = match last.take() {
+                Some(rules) if !fresh => rules.reopened(read_only, Box::new(clock), Box::new(Merger)),
+                _ => Rules::new(Default::default(), Box::new(clock), Box::new(Merger), node::Node::references),
+            };
+            last = Some(rules.clone());
+            Ok(Box::new(rules))
+        })
+    }
+
+    /// The storage in memory.
+    pub fn memory() -> Hosted {
+        let can =
+            Can { concurrent: true, repeat: true, delete: true, check_current: true, resolve: true, ..Can::default() };
+        Hosted::new("MemoryStorage", can, |Opening { clock, .. }| {
+            Ok(Box::new(MemoryStorage::with("memory", Box::new(clock), Box::new(Merger))))
+        })
+    }
+
+    fn open(&mut self, fresh: bool, read_only: bool) -> Result<(), Error> {
+        self.drafts.clear();
+        self.voted.clear();
+        self.storage = None;
+        self.storage = Some((self.opener)(Opening { fresh, read_only, clock: Arc::clone(&self.clock) })?);
+        Ok(())
+    }
+
+    fn storage(&self) -> Result<&dyn Storage, Trouble> {
+        self.storage.as_deref().ok_or(Trouble::Missing("an open storage"))
+    }
+
+    fn begin(&mut self, name: Name, meta: &Meta) -> Result<Outcome, Trouble> {
+        let mut said = TransactionMeta::new()
+            .user(meta.user.clone())
+            .description(meta.description.clone())
+            .extension(meta.extension());
+        said.tid = meta.tid;
+        if meta.packed {
+            said.status = vellum_storage::Status::Packed;
+        }
+        let draft = self.storage()?.begin(said)?;
+        self.drafts.insert(name, draft);
+        Ok(Outcome::Done)
+    }
+
+    fn change(&mut self, name: Name, change: &Change) -> Result<Outcome, Trouble> {
+        let draft = self.drafts.get_mut(&name).ok_or(Trouble::Missing("such a transaction"))?;
+        let record = |node: &Option<node::Node>| node.as_ref().map(node::Node::encode);
+        let version = |name: &String| Version::named(name.clone());
+        let versions = Trouble::Missing("versions");
+        match change {
+            Change::Store { oid, serial, node, version: v } if v.is_empty() => {
+                draft.store(*oid, *serial, record(node).unwrap_or_default())?;
+            }
+            Change::Store { oid, serial, node, version: v } => {
+                let data = record(node).unwrap_or_default();
+                draft.versions().ok_or(versions)?.store_in(&version(v), *oid, *serial, data)?;
+            }
+            Change::Delete { oid, serial } => draft.delete(*oid, *serial)?,
+            Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial)?,
+            Change::Undo { tid } => draft.undo().ok_or(Trouble::Missing("undo"))?.undo(*tid)?,
+            Change::CommitVersion { from, to } => {
+                draft.versions().ok_or(versions)?.commit_version(&version(from), &version(to))?;
+            }
+            Change::AbortVersion { from } => draft.versions().ok_or(versions)?.abort_version(&version(from))?,
+            Change::Restore { oid, node, version: v, source } => {
+                let copy = draft.copy().ok_or(Trouble::Missing("copying"))?;
+                copy.restore(*oid, record(node), &version(v), *source)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn vote(&mut self, name: Name, clock: Tid) -> Result<Outcome, Trouble> {
+        self.clock.set(clock.time().ok_or(Trouble::Missing("such a time"))?);
+        let draft = self.drafts.remove(&name).ok_or(Trouble::Missing("such a transaction"))?;
+        match draft.try_vote()? {
+            Vote::Voted(voted) => {
+                let mut resolved = voted.resolved().to_vec();
+                resolved.sort();
+                resolved.dedup();
+                self.voted.insert(name, voted);
+                Ok(Outcome::Voted { resolved })
+            }
+            Vote::Busy(draft, _) => {
+                self.drafts.insert(name, draft);
+                Ok(Outcome::Busy)
+            }
+        }
+    }
+
+    fn finish(&mut self, name: Name) -> Result<Outcome, Trouble> {
+        let voted = self.voted.remove(&name).ok_or(Trouble::Missing("such a transaction"))?;
+        Ok(Outcome::Finished { tid: voted.finish()? })
+    }
+
+    fn try_perform(&mut self, step: &Step) -> Result<Outcome, Trouble> {
+        match step {
+            Step::Begin { transaction, meta } => self.begin(*transaction, meta),
+            Step::Change { transaction, change } => self.change(*transaction, change),
+            Step::Vote { transaction, clock } => self.vote(*transaction, *clock),
+            Step::Finish { transaction } => self.finish(*transaction),
+            Step::Commit { .. } => Err(Trouble::Missing("a commit in one go")),
+            Step::Abort { transaction } => {
+                self.drafts.remove(transaction);
+                self.voted.remove(transaction);
+                Ok(Outcome::Done)
+            }
+            Step::Pack { to, collect, go_on } => {
+                let pack = self.storage()?.pack().ok_or(Trouble::Missing("packing"))?;
+                let report = pack.pack(*to, PackOptions { collect: *collect, go_on: *go_on })?;
+                Ok(Outcome::Packed { dangling: Some(report.dangling) })
+            }
+            Step::Reopen { read_only } => {
+                self.open(false, *read_only)?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+}
+
+/// What a storage answers to a question.
+pub fn answer(storage: &dyn Storage, question: &Question) -> Answer {
+    match try_answer(storage, question) {
+        Ok(answer) => answer,
+        Err(Trouble::Storage(Error::KeyError { .. })) => Answer::KeyError,
+        Err(Trouble::Storage(other)) => Answer::Failed { message: other.to_string() },
+        Err(Trouble::Missing(what)) => Answer::Failed { message: format!("there is not {what}") },
+    }
+}
+
+/// What an error says of the step that it ended.
+pub fn outcome_of(error: Error) -> Outcome {
+    Trouble::Storage(error).outcome()
+}
+
+fn try_answer(storage: &dyn Storage, question: &Question) -> Result<Answer, Trouble> {
+    let all = |range, order| storage.transactions(range, order)?.collect::<Result<Vec<_>, Error>>();
+    Ok(match question {
+        Question::Load { oid, version } => {
+            let loaded = if version.is_empty() {
+                storage.load(*oid, &Version::TRUNK)?
+            } else {
+                storage.load(*oid, &Version::named(version.clone()))?
+            };
+            Answer::Loaded { data: Data(loaded.data), tid: loaded.tid }
+        }
+        Question::LoadBefore { oid, before } => match storage.load_before(*oid, *before)? {
+            None => Answer::NotYet,
+            Some(shown) => Answer::Shown { data: Data(shown.data), tid: shown.tid, next: shown.next },
+        },
+        Question::LoadSerial { oid, tid } => Answer::Record { data: Data(storage.load_serial(*oid, *tid)?) },
+        Question::History { oid, limit } => {
+            let entry = |line: vellum_storage::HistoryEntry| Entry {
+                tid: line.tid,
+                user: text(&line.user),
+                description: text(&line.description),
+                version: line.version.to_string(),
+                size: line.size,
+            };
+            Answer::History { entries: storage.history(*oid, *limit)?.into_iter().map(entry).collect() }
+        }
+        Question::UndoLog { first, last } => {
+            let log = storage.undo_log().ok_or(Trouble::Missing("undo"))?.undo_log(*first, *last)?;
+            let entry = |line: vellum_storage::UndoEntry| Entry {
+                tid: line.tid,
+                user: text(&line.user),
+                description: text(&line.description),
+                version: String::new(),
+                size: 0,
+            };
+            Answer::UndoLog { entries: log.into_iter().map(entry).collect() }
+        }
+        Question::Transactions { first, last, newest_first } => {
+            let order = if *newest_first { Order::NewestFirst } else { Order::OldestFirst };
+            let found = all(TidRange { first: *first, last: *last }, order)?;
+            Answer::Transactions { transactions: found.into_iter().map(written).collect() }
+        }
+        Question::LastTransaction => Answer::Tid { tid: storage.last_transaction() },
+        Question::LastInvalidations { count } => {
+            let changed = storage.last_invalidations(*count)?;
+            Answer::Invalidations { changed: changed.into_iter().map(|i| (i.tid, i.oids)).collect() }
+        }
+        Question::CurrentRecords { first } => {
+            let records = storage.current_records(*first).map(|r| r.map(|r| (r.oid, r.tid, Data(r.data))));
+            Answer::CurrentRecords { records: records.collect::<Result<_, _>>()? }
+        }
+        Question::ModifiedInVersion { oid } => {
+            let versions = storage.versions().ok_or(Trouble::Missing("versions"))?;
+            Answer::Version { version: versions.modified_in_version(*oid)?.to_string() }
+        }
+        Question::Versions => {
+            let versions = storage.versions().ok_or(Trouble::Missing("versions"))?;
+            Answer::Versions { versions: versions.versions()?.iter().map(Version::to_string).collect() }
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn written(transaction: vellum_storage::TransactionRecord) -> Written {
+    let change = |revision: vellum_storage::Revision| Shown {
+        oid: revision.oid,
+        version: revision.version.to_string(),
+        data: revision.data.map(Data),
+        source: revision.source,
+    };
+    Written {
+        tid: transaction.tid,
+        packed: transaction.status == vellum_storage::Status::Packed,
+        user: text(&transaction.user),
+        description: text(&transaction.description),
+        extension: Data(transaction.extension),
+        revisions: transaction.revisions.into_iter().map(change).collect(),
+    }
+}
+
+/// Why something was not done.
+enum Trouble {
+    Storage(Error),
+    /// It was declared, but it is not there.
+    Missing(&'static str),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Storage(error)
+    }
+}
+
+impl Trouble {
+    fn outcome(self) -> Outcome {
+        let refused = |why| Outcome::Refused { why };
+        match self {
+            Trouble::Missing(what) => Outcome::Failed { message: format!("there is not {what}") },
+            Trouble::Storage(error) => match error {
+                Error::KeyError { oid, .. } => refused(Refusal::Key { oid }),
+                Error::Conflict { oid, committed, serial } => refused(Refusal::Conflict { oid, committed, serial }),
+                Error::ReadConflict { oid, committed, serial } => {
+                    refused(Refusal::ReadConflict { oid, committed, serial })
+                }
+                Error::VersionLock { oid, .. } => refused(Refusal::VersionLock { oid }),
+                Error::VersionEnd { .. } => refused(Refusal::VersionEnd),
+                Error::NotUndoable { tid } => refused(Refusal::NotUndoable { tid }),
+                Error::UndoConflict { mut oids } => {
+                    oids.sort();
+                    refused(Refusal::UndoConflict { oids })
+                }
+                Error::EmptyRecord { oid } => refused(Refusal::Empty { oid }),
+                Error::MetadataTooLong { .. } => refused(Refusal::TooLong),
+                Error::TidNotLater { .. } => refused(Refusal::NotLater),
+                Error::ReadOnly { .. } => refused(Refusal::ReadOnly),
+                Error::Dangling { references } => refused(Refusal::Dangling { references }),
+                other => Outcome::Failed { message: other.to_string() },
+            },
+        }
+    }
+}
+
+impl Subject for Hosted {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn can(&self) -> Can {
+        self.can
+    }
+
+    fn reset(&mut self) -> Result<(), String> {
+        self.open(true, false).map_err(|e| e.to_string())
+    }
+
+    fn perform(&mut self, step: &Step) -> Outcome {
+        // A panic is a difference like any other.
+        let outcome = match catch_unwind(AssertUnwindSafe(|| self.try_perform(step))) {
+            Ok(outcome) => outcome.unwrap_or_else(Trouble::outcome),
+            Err(panic) => Outcome::Failed { message: said(&*panic) },
+        };
+        if let (Outcome::Refused { .. } | Outcome::Failed { .. }, Step::Change { transaction, .. }) = (&outcome, step) {
+            self.drafts.remove(transaction);
+        }
+        outcome
+    }
+
+    fn ask(&mut self, questions: &[Question]) -> Vec<Answer> {
+        let answer = |question| match &self.storage {
+            Some(storage) => catch_unwind(AssertUnwindSafe(|| answer(&**storage, question)))
+                .unwrap_or_else(|panic| Answer::Failed { message: said(&*panic) }),
+            None => Answer::Failed { message: "there is not an open storage".to_owned() },
+        };
+        questions.iter().map(answer).collect()
+    }
+}
+
+/// What somebody said who panicked.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("it panicked: {}", text.unwrap_or("without words"))
+}

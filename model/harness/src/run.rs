@@ -1,0 +1,189 @@
+//! Plays a history on the rules and on a storage, and looks for a difference.
+
+use std::fmt;
+
+use crate::coverage::Coverage;
+use crate::dice::{Dice, Seed};
+use crate::expected;
+use crate::generate;
+use crate::question::{self, Answer, Question};
+use crate::step::{Outcome, Step};
+use crate::subject::Subject;
+use crate::world::World;
+
+/// Something that a storage did or said and the rules do not, or the other way round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The storage.
+    pub name: String,
+    /// Everything that was done up to there.
+    pub steps: Vec<Step>,
+    /// Where they differ: a step, or a question.
+    pub at: String,
+    /// What the rules say.
+    pub rules: String,
+    /// What the storage did or said.
+    pub storage: String,
+}
+
+/// A history as it is played: the rules beside the storage.
+pub struct Play<'a> {
+    /// The rules' side.
+    pub world: World,
+    subject: &'a mut dyn Subject,
+    /// What has been done.
+    pub steps: Vec<Step>,
+    /// What became of the last step, part by part.
+    pub outcomes: Vec<Outcome>,
+    questions: Vec<Question>,
+    answers: Vec<Answer>,
+}
+
+impl<'a> Play<'a> {
+    /// Begins with an empty database.
+    pub fn begin(subject: &'a mut dyn Subject) -> Result<Play<'a>, Difference> {
+        let reset = subject.reset();
+        let mut play = Play {
+            world: World::new(subject.can()),
+            subject,
+            steps: Vec::new(),
+            outcomes: Vec::new(),
+            questions: Vec::new(),
+            answers: Vec::new(),
+        };
+        reset.map_err(|message| play.difference("an empty database", "it is there", message))?;
+        play.renew();
+        Ok(play)
+    }
+
+    /// Goes on with a storage that is said to be in this state: everything that can be seen is compared at once.
+    pub fn resume(subject: &'a mut dyn Subject, world: World) -> Result<Play<'a>, Difference> {
+        let (steps, outcomes, questions, answers) = Default::default();
+        let mut play = Play { world, subject, steps, outcomes, questions, answers };
+        play.renew();
+        play.compare()?;
+        Ok(play)
+    }
+
+    fn difference(&self, at: impl fmt::Display, rules: impl fmt::Display, storage: impl fmt::Display) -> Difference {
+        Difference {
+            name: self.subject.name(),
+            steps: self.steps.clone(),
+            at: at.to_string(),
+            rules: rules.to_string(),
+            storage: storage.to_string(),
+        }
+    }
+
+    /// Does a step on both sides and compares everything that can be seen. Whether it was done: a step that makes no sense
+    /// where it stands is passed over.
+    pub fn step(&mut self, step: &Step, coverage: &mut Coverage) -> Result<bool, Difference> {
+        self.outcomes.clear();
+        for part in generate::parts(&self.world, step) {
+            let Some(right) = self.world.expect(&part) else { break };
+            if self.outcomes.is_empty() {
+                self.steps.push(step.clone());
+            }
+            let outcome = self.subject.perform(&part);
+            if !right.contains(&outcome) {
+                let right: Vec<_> = right.iter().map(Outcome::to_string).collect();
+                return Err(self.difference(part, right.join(", or "), outcome));
+            }
+            let before = self.world.clone();
+            self.world.follow(&part, &outcome);
+            coverage.step(&before, &part, &outcome, &self.world);
+            if before.known != self.world.known || before.database != self.world.database {
+                self.renew();
+                coverage.answers(&self.world, &self.questions, &self.answers);
+            }
+            let stop = matches!(outcome, Outcome::Refused { .. } | Outcome::Busy);
+            self.outcomes.push(outcome);
+            if stop {
+                break;
+            }
+        }
+        if !self.outcomes.is_empty() {
+            self.compare()?;
+        }
+        Ok(!self.outcomes.is_empty())
+    }
+
+    /// Asks both sides. The answer is the one that they agree on.
+    pub fn ask(&mut self, question: &Question) -> Result<Answer, Difference> {
+        let rules = expected::answer(&self.world.database, question);
+        match self.subject.ask(std::slice::from_ref(question)).as_slice() {
+            [storage] if *storage == rules => Ok(rules),
+            [storage] => Err(self.difference(question, rules, storage)),
+            answers => Err(self.difference(question, rules, format!("{} answers", answers.len()))),
+        }
+    }
+
+    fn renew(&mut self) {
+        let known = &self.world.known;
+        self.questions = question::all(self.world.can(), &known.oids, &known.versions, &known.tids);
+        self.answers = self.questions.iter().map(|q| expected::answer(&self.world.database, q)).collect();
+    }
+
+    fn compare(&mut self) -> Result<(), Difference> {
+        let said = self.subject.ask(&self.questions);
+        for ((question, rules), storage) in self.questions.iter().zip(&self.answers).zip(&said) {
+            if rules != storage {
+                return Err(self.difference(question, rules, storage));
+            }
+        }
+        if said.len() != self.questions.len() {
+            let (asked, answered) = (self.questions.len(), said.len());
+            return Err(self.difference("all questions", format!("{asked} answers"), format!("{answered} of them")));
+        }
+        Ok(())
+    }
+}
+
+/// Plays these steps.
+pub fn play(subject: &mut dyn Subject, steps: &[Step], coverage: &mut Coverage) -> Result<World, Difference> {
+    let mut play = Play::begin(subject)?;
+    for step in steps {
+        play.step(step, coverage)?;
+    }
+    Ok(play.world)
+}
+
+/// Plays so many steps as the dice make them up.
+pub fn play_random(
+    subject: &mut dyn Subject,
+    dice: &mut dyn Dice,
+    length: usize,
+    coverage: &mut Coverage,
+) -> Result<usize, Difference> {
+    let mut play = Play::begin(subject)?;
+    for n in 0..length {
+        if !dice.more() {
+            return Ok(n);
+        }
+        let step = generate::next(dice, &play.world);
+        play.step(&step, coverage)?;
+    }
+    Ok(length)
+}
+
+/// One case of a run, which its seed and its number say.
+pub fn case(
+    subject: &mut dyn Subject,
+    seed: u64,
+    case: u64,
+    length: usize,
+    coverage: &mut Coverage,
+) -> Result<(), Difference> {
+    coverage.histories += 1;
+    play_random(subject, &mut Seed::of(seed, case), length, coverage).map(drop)
+}
+
+/// The script, `---`, and who said what.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
+        writeln!(f, "---\n{}", self.at)?;
+        writeln!(f, "    the rules: {}", self.rules)?;
+        write!(f, "    {}: {}", self.name, self.storage)
+    }
+}

@@ -1,0 +1,162 @@
+//! A storage under the harness, of whatever kind.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::question::{Answer, Question};
+use crate::step::{Outcome, Step};
+
+/// Something that is held to the rules: a storage of ours, the specification itself, or a program at the other end of a
+/// pipe.
+pub trait Subject {
+    /// What to call it.
+    fn name(&self) -> String;
+
+    /// What it can do. What it does not declare is not asked of it.
+    fn can(&self) -> Can;
+
+    /// Begins again, with an empty database.
+    fn reset(&mut self) -> Result<(), String>;
+
+    /// Does one thing. [`Step::Commit`] never comes: it is a vote and a finish; and before a transaction's first change
+    /// there is always a [`Step::Begin`].
+    fn perform(&mut self, step: &Step) -> Outcome;
+
+    /// Answers each question, in their order.
+    fn ask(&mut self, questions: &[Question]) -> Vec<Answer>;
+}
+
+/// A storage of which less is asked than it can do.
+pub struct Limited {
+    /// The storage.
+    pub subject: Box<dyn Subject>,
+    /// What is not asked of it.
+    pub without: Can,
+}
+
+impl Subject for Limited {
+    fn name(&self) -> String {
+        self.subject.name()
+    }
+
+    fn can(&self) -> Can {
+        self.subject.can().without(self.without)
+    }
+
+    fn reset(&mut self) -> Result<(), String> {
+        self.subject.reset()
+    }
+
+    fn perform(&mut self, step: &Step) -> Outcome {
+        self.subject.perform(step)
+    }
+
+    fn ask(&mut self, questions: &[Question]) -> Vec<Answer> {
+        self.subject.ask(questions)
+    }
+}
+
+macro_rules! abilities {
+    ($($(#[doc = $doc:literal])+ $name:ident $word:literal)+) => {
+        /// What a storage can do beyond begin, store, vote, finish, abort, and reading.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub struct Can {
+            $($(#[doc = $doc])+ pub $name: bool,)+
+        }
+
+        impl Can {
+            /// All of it.
+            pub const EVERYTHING: Can = Can { $($name: true),+ };
+            /// What there is, with the names that [`crate::pipe`] gives them.
+            pub const WORDS: &[&str] = &[$($word),+];
+
+            /// What one does and the other does too.
+            pub fn and(self, other: Can) -> Can {
+                Can { $($name: self.$name && other.$name),+ }
+            }
+
+            /// What one does or the other does.
+            pub fn or(self, other: Can) -> Can {
+                Can { $($name: self.$name || other.$name),+ }
+            }
+
+            /// What one does and the other does not.
+            pub fn without(self, other: Can) -> Can {
+                Can { $($name: self.$name && !other.$name),+ }
+            }
+
+            /// Whether there is all of this in it.
+            pub fn covers(self, needed: Can) -> bool {
+                self.and(needed) == needed
+            }
+
+            /// The names of what it can do.
+            pub fn words(self) -> Vec<&'static str> {
+                [$((self.$name, $word)),+].into_iter().filter(|(can, _)| *can).map(|(_, word)| word).collect()
+            }
+
+            /// Adds what is called so.
+            pub fn with(mut self, word: &str) -> Result<Can, String> {
+                match word {
+                    $($word => self.$name = true,)+
+                    _ => return Err(format!("`{word}` is nothing that a storage can do; there is {}",
+                                            Can::WORDS.join(", "))),
+                }
+                Ok(self)
+            }
+        }
+    };
+}
+
+abilities! {
+    /// Several transactions under way at the same time, and those that touch different objects between vote and finish.
+    concurrent "concurrent"
+    /// Storing an object more than once in a transaction, and undoing that.
+    repeat "repeat"
+    /// Deleting objects.
+    delete "delete"
+    /// Depending on an object.
+    check_current "check_current"
+    /// Merging changes, as [`crate::node::merge`] does.
+    resolve "resolve"
+    /// Being closed and opened again.
+    reopen "reopen"
+    /// Being opened for reading only.
+    read_only "read_only"
+    /// Undo.
+    undo "undo"
+    /// Versions.
+    versions "versions"
+    /// Copying: `restore`, and transactions whose tid and status are given.
+    restore "restore"
+    /// Packing.
+    pack "pack"
+    /// Collecting garbage when packing.
+    collect "collect"
+    /// Packing at the edges: where there is no root at its time, where nothing can be taken away, or nothing was written
+    /// since the last pack; where an object that is nothing must be kept, and where nothing is left of the last transaction.
+    /// And transactions that are copied as packed.
+    edges "edges"
+    /// Telling, when packing, of references to objects that are nowhere, and going on if told to.
+    dangling "dangling"
+}
+
+impl fmt::Display for Can {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(" "))
+    }
+}
+
+impl Serialize for Can {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.words())
+    }
+}
+
+impl<'de> Deserialize<'de> for Can {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let words = Vec::<String>::deserialize(from)?;
+        words.iter().try_fold(Can::default(), |can, word| can.with(word)).map_err(serde::de::Error::custom)
+    }
+}

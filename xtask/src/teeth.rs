@@ -1,0 +1,366 @@
+//! `cargo xtask teeth`: bugs planted on purpose, each of which a check has to find.
+//!
+//! A check that never failed has not been tested. `model/harness/planted` holds small patches, each a bug that somebody
+//! could have made, and says for each which check is to catch it. Here each of them is put into a copy of the workspace,
+//! built, and its check run; then it is taken out again:
+//!
+//! ```text
+//!   copy ── every check, as it is: must pass ──┐
+//!     ┌───────────────────────────────────────┘
+//!     └▶ apply ─ build ─ check: must fail ─ take out ─▶ the next one
+//! ```
+//!
+//! What does not apply, or does not compile, is not caught: it is an error of the patch. What never ends is caught.
+//! The copy and what is built of it stay, so that the next run builds only what has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::{Outcome, venv};
+
+type Trouble = Box<dyn std::error::Error>;
+
+const PLANTED: &str = "model/harness/planted";
+/// A check that takes longer hangs, unless it is slow as it is: then it may take so many times as long with a bug in it.
+const CHECK_SECONDS_MAX: u64 = 120;
+const SLOWER_MAX: u64 = 4;
+/// So long a build may take, or a check as it is.
+const PATIENCE_SECONDS: u64 = 1200;
+const WORDS_MAX: usize = 90;
+
+pub fn run(arguments: &[String]) -> Outcome {
+    let only = match arguments {
+        [] => None,
+        [flag, name] if flag == "--only" => Some(name.as_str()),
+        _ => return Err("teeth takes --only NAME, or nothing".into()),
+    };
+    let planted = planted(&venv::workspace().join(PLANTED), only)?;
+    let started = Instant::now();
+    let ground = Ground::new()?;
+    ground.copy()?;
+    let mut limits = BTreeMap::new();
+    for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
+        match ground.check(check, PATIENCE_SECONDS) {
+            Ok(Verdict::Passed { seconds }) => {
+                println!("passes as it is: {} ({seconds} s)", check.0);
+                limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
+            }
+            Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
+            Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
+        }
+    }
+    println!("\n{:<30} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
+    let (mut caught, mut wrong) = (0, Vec::new());
+    for bug in &planted {
+        let started = Instant::now();
+        let found = match limits.get(&bug.check) {
+            None => Err("not tried: its check fails as it is".into()),
+            Some(&seconds_max) => ground.with(bug, seconds_max),
+        };
+        let (histories, steps, by) = match found {
+            Ok(Verdict::Caught(catch)) => {
+                caught += 1;
+                (catch.histories, catch.steps, catch.by)
+            }
+            Ok(Verdict::Passed { .. }) => {
+                wrong.push(bug.name.as_str());
+                (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug))
+            }
+            Err(why) => {
+                wrong.push(bug.name.as_str());
+                (None, None, format!("WRONG: {why}"))
+            }
+        };
+        let text = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{:<30} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
+    }
+    println!("\n{caught} of {} caught, in {:.0} s", planted.len(), started.elapsed().as_secs_f64());
+    if wrong.is_empty() { Ok(()) } else { Err(format!("not caught: {}", wrong.join(", ")).into()) }
+}
+
+/// A planted bug.
+struct Planted {
+    name: String,
+    path: PathBuf,
+    bug: String,
+    check: Check,
+}
+
+/// What is to catch it, as its patch says: `prove` or `test`, and arguments.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Check(String);
+
+/// The patches, in the order of their names; all, or those whose name has `only` in it.
+fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_none_or(|extension| extension != "patch") || !only.is_none_or(|only| name.contains(only))
+        {
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        let head = |word: &str| {
+            let line = text.lines().take_while(|line| !line.starts_with("---")).find_map(|l| l.strip_prefix(word));
+            line.map(|line| line.trim().to_owned()).ok_or(format!("{} has no line `{word} ...`", path.display()))
+        };
+        head("Stands for:")?;
+        let (bug, check) = (head("Bug:")?, Check(head("Check:")?));
+        found.push(Planted { name, path, bug, check });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    if found.is_empty() { Err("there is no such planted bug".into()) } else { Ok(found) }
+}
+
+/// What a check came to.
+enum Verdict {
+    Passed {
+        /// How long it took.
+        seconds: u64,
+    },
+    Caught(Catch),
+}
+
+/// How a bug was caught.
+#[derive(Default)]
+struct Catch {
+    by: String,
+    /// How many histories it took, and how many steps the shortest one has.
+    histories: Option<u64>,
+    steps: Option<u64>,
+}
+
+/// What `vellum prove --json` says, as far as it matters here.
+#[derive(Deserialize)]
+struct Proof {
+    found: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    case: u64,
+    script: String,
+}
+
+/// The copy of the workspace, and where it is built.
+struct Ground {
+    tree: PathBuf,
+    target: PathBuf,
+    workshop: PathBuf,
+}
+
+/// A command that came to its end, or was ended.
+struct Ended {
+    /// None if it did not end by itself.
+    status: Option<ExitStatus>,
+    out: String,
+    err: String,
+    seconds: u64,
+}
+
+impl Ground {
+    fn new() -> Result<Ground, Trouble> {
+        let workshop = venv::workshop("teeth")?.canonicalize()?;
+        let (tree, target) = (workshop.join("tree"), workshop.join("target"));
+        fs::create_dir_all(&tree)?;
+        Ok(Ground { tree, target, workshop })
+    }
+
+    /// Makes the copy the same as the workspace, uncommitted changes included. Files that are the same are not touched,
+    /// so that they are not built again.
+    fn copy(&self) -> Outcome {
+        let workspace = venv::workspace();
+        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+        let listed = Command::new("git").args(list).current_dir(&workspace).output()?;
+        if !listed.status.success() {
+            return Err(format!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr)).into());
+        }
+        let names = String::from_utf8(listed.stdout)?;
+        let mut wanted = BTreeSet::new();
+        for name in names.split('\0').filter(|name| !name.is_empty() && workspace.join(name).is_file()) {
+            let (from, to) = (workspace.join(name), self.tree.join(name));
+            let content = fs::read(&from)?;
+            if fs::read(&to).ok().as_ref() != Some(&content) {
+                fs::create_dir_all(to.parent().unwrap_or(&self.tree))?;
+                fs::write(&to, content)?;
+            }
+            wanted.insert(to);
+        }
+        remove_others(&self.tree, &wanted)?;
+        Ok(())
+    }
+
+    /// Puts the bug in, runs its check, and takes it out again.
+    fn with(&self, bug: &Planted, seconds_max: u64) -> Result<Verdict, Trouble> {
+        // The one that is put in is the one that is taken out, whoever works on it meanwhile.
+        fs::copy(&bug.path, self.patch())?;
+        self.apply(&[]).map_err(|why| format!("the patch does not apply (any more): {why}"))?;
+        let verdict = self.check(&bug.check, seconds_max);
+        self.apply(&["-R"]).map_err(|why| format!("the patch could not be taken out again: {why}"))?;
+        verdict
+    }
+
+    fn patch(&self) -> PathBuf {
+        self.workshop.join("bug.patch")
+    }
+
+    fn apply(&self, more: &[&str]) -> Outcome {
+        let mut git = Command::new("git");
+        git.arg("apply").args(more).arg(self.patch()).current_dir(&self.tree);
+        // The copy lies within the ignored part of another tree, of which git would think.
+        let output = git.env("GIT_CEILING_DIRECTORIES", &self.workshop).output()?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().into()) }
+    }
+
+    fn check(&self, Check(check): &Check, seconds_max: u64) -> Result<Verdict, Trouble> {
+        let words: Vec<&str> = check.split_whitespace().collect();
+        match words.split_first() {
+            Some((&"prove", rest)) => self.prove(rest, seconds_max),
+            Some((&"test", rest)) => self.test(rest, seconds_max),
+            _ => Err(format!("`{check}` is no check: it begins with `prove` or `test`").into()),
+        }
+    }
+
+    fn prove(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
+        self.build(&["build", "--package", "vellum"])?;
+        let mut command = Command::new(self.target.join("debug/vellum"));
+        command.args(["prove", "--json"]).args(words);
+        let Ended { status, out, err, seconds } = self.end(&mut command, seconds_max)?;
+        let Some(status) = status else { return Ok(hangs(seconds_max)) };
+        match status.code() {
+            Some(0) => return Ok(Verdict::Passed { seconds }),
+            Some(1) => {}
+            _ => return Err(format!("vellum prove: {status}: {}", last_line(&err)).into()),
+        }
+        let proof: Proof = serde_json::from_str(&out)?;
+        let found = proof.found.into_iter().next().ok_or(format!("nothing differs, but {}", last_line(&err)))?;
+        let (steps, difference) = found.script.split_once("---\n").unwrap_or(("", &found.script));
+        let parts: Vec<&str> = difference.lines().map(str::trim).collect();
+        Ok(Verdict::Caught(Catch {
+            by: short(&parts.join(" | ")),
+            histories: Some(found.case + 1),
+            steps: Some(steps.lines().count() as u64),
+        }))
+    }
+
+    fn test(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
+        self.build(&[&["test", "--no-run"], words].concat())?;
+        let Ended { status, out, err, seconds } = self.end(self.cargo("test").args(words), seconds_max)?;
+        let Some(status) = status else { return Ok(hangs(seconds_max)) };
+        if status.success() {
+            let passed = out.lines().any(|line| line.starts_with("test ") && line.ends_with("... ok"));
+            return if passed { Ok(Verdict::Passed { seconds }) } else { Err("no test has such a name".into()) };
+        }
+        let mut failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+        // A test that takes the whole process down has no line of its own.
+        let by = failed.next().map(|name| name.split(" - ").next().unwrap_or(name).to_owned());
+        match by {
+            Some(by) => {
+                let (steps, difference) = shrunk(&out).unzip();
+                let by = difference.map_or(by.clone(), |difference| format!("{difference} ({by})"));
+                Ok(Verdict::Caught(Catch { by: short(&by), steps, histories: None }))
+            }
+            None if err.contains("(signal: ") => {
+                Ok(Verdict::Caught(Catch { by: short(last_line(&err)), ..Catch::default() }))
+            }
+            None => Err(format!("cargo test: {status}: {}", last_line(&err)).into()),
+        }
+    }
+
+    fn build(&self, words: &[&str]) -> Outcome {
+        let (first, rest) = words.split_first().ok_or("nothing to build")?;
+        let Ended { status, err, .. } = self.end(self.cargo(first).args(rest), PATIENCE_SECONDS)?;
+        if status.is_some_and(|status| status.success()) {
+            return Ok(());
+        }
+        let why = err.lines().find(|line| line.starts_with("error")).unwrap_or("it takes too long");
+        Err(format!("it can not be built: {why}").into())
+    }
+
+    fn cargo(&self, what: &str) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        command.arg(what).env("CARGO_TARGET_DIR", &self.target).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        command
+    }
+
+    /// Runs a command in the copy to its end; after so many seconds it is ended, with everything that it started.
+    fn end(&self, command: &mut Command, seconds_max: u64) -> Result<Ended, Trouble> {
+        let (out, err) = (self.workshop.join("out.txt"), self.workshop.join("err.txt"));
+        // A property test looks at the same cases in each run, and remembers nothing of those before.
+        let mut child = command
+            .current_dir(&self.tree)
+            .env("PROPTEST_RNG_SEED", "1")
+            .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
+            .env("INSTA_UPDATE", "no")
+            .stdin(Stdio::null())
+            .stdout(File::create(&out)?)
+            .stderr(File::create(&err)?)
+            .process_group(0)
+            .spawn()
+            .map_err(|e| format!("{command:?}: {e}"))?;
+        let started = Instant::now();
+        let until = started + Duration::from_secs(seconds_max);
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break Some(status),
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+                None => {
+                    Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
+                    child.wait()?;
+                    break None;
+                }
+            }
+        };
+        let text = |path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Ended { status, out: text(&out)?, err: text(&err)?, seconds: started.elapsed().as_secs() })
+    }
+}
+
+/// Removes every file that is not wanted.
+fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(&path, wanted)?;
+        } else if !wanted.contains(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn hangs(seconds: u64) -> Verdict {
+    Verdict::Caught(Catch { by: format!("it does not end within {seconds} s"), ..Catch::default() })
+}
+
+/// The steps of the first history that a failing test shows, if it shows one, and where it differs.
+fn shrunk(out: &str) -> Option<(u64, String)> {
+    let (before, after) = out.split_once("\n---\n")?;
+    let (_, history) = before.rsplit_once("panicked at ")?;
+    if !history.lines().nth(1)?.starts_with("# case ") {
+        return None;
+    }
+    let steps = history.lines().skip(1).filter(|line| !line.starts_with('#')).count();
+    let answers = after.lines().skip(1).take_while(|line| line.starts_with("    "));
+    let difference: Vec<&str> = after.lines().take(1).chain(answers).map(str::trim).collect();
+    Some((steps as u64, difference.join(" | ")))
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default()
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(WORDS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
