@@ -109,7 +109,7 @@ impl Committer {
             let mut lead = Lead { storage, committer: self, tickets, cause };
             match broken {
                 Some(cause) => {
-                    batch.into_iter().for_each(|(_, ticket)| put(&ticket, Err(failed(storage, &cause))));
+                    batch.into_iter().for_each(|(job, ticket)| put(job.held, &ticket, Err(failed(storage, &cause))));
                     lead.cause = None;
                 }
                 None => lead.cause = run(storage, batch).err(),
@@ -148,8 +148,15 @@ fn failed(storage: &Inner, cause: &str) -> Error {
     Error::Failed { name: storage.log.path.display().to_string(), cause: cause.to_owned() }
 }
 
-fn put(ticket: &Ticket, outcome: Result<Tid>) {
-    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(Ok(outcome));
+fn put(held: Held, ticket: &Ticket, outcome: Result<Tid>) {
+    hand_over(held, ticket, Ok(outcome));
+}
+
+/// Gives the objects back, and only then the outcome: its thread may take it as soon as it is there, and whoever hears of
+/// it from that thread finds nothing busy.
+fn hand_over(held: Held, ticket: &Ticket, outcome: thread::Result<Result<Tid>>) {
+    drop(held);
+    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
 }
 
 /// Takes from the queue what may share a sync. A transaction that lies in a scratch file goes alone, so that its trouble
@@ -191,7 +198,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
                 (end, last) = (this.end(), tid);
                 placed.push(this);
             }
-            Err(e) => put(&ticket, Err(e)),
+            Err(e) => put(job.held, &ticket, Err(e)),
         }
     }
     if placed.is_empty() {
@@ -201,7 +208,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
-            put(&this.ticket, Err(Error::io(&storage.log.path, doing, source)));
+            put(this.job.held, &this.ticket, Err(Error::io(&storage.log.path, doing, source)));
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
@@ -218,8 +225,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
         let notify = this.job.notify;
         let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
         storage.horizon.advance(end, tid);
-        *this.ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
-        drop(this.job.held);
+        hand_over(this.job.held, &this.ticket, outcome);
     }
     // Last: an index that is saved meanwhile ends before some of them.
     storage.index_changed();
