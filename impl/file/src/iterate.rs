@@ -170,7 +170,7 @@ impl Transactions {
             return wrong(oid, FaultKind::WrongTransaction { named: header.transaction });
         }
         let body = at + header.body_at() as usize;
-        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None };
+        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None, under: None };
         let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length > 0 {
             let name_at = at + RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize;
@@ -180,6 +180,13 @@ impl Transactions {
                 previous: u64_at(all, at + RecordHeader::SIZE + 8),
                 version: revision.version.clone(),
             });
+            let trunk = u64_at(all, at + RecordHeader::SIZE);
+            if trunk >= position {
+                return wrong(oid, FaultKind::TrunkAstray { named: trunk });
+            }
+            if trunk != 0 {
+                revision.under = Some(self.log.header(header.oid, trunk, self.end)?.header.tid);
+            }
         }
         if header.data_length > 0 {
             revision.data = Some(all.slice(body..body + header.data_length as usize));

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use crate::{Oid, Result, Tid, Version};
+use crate::{Oid, Result, Revision, Tid, Version};
 
 /// Which transactions can be undone.
 pub trait UndoLog {
@@ -70,9 +70,10 @@ pub trait VersionChange {
 
 /// Writing down what another storage has, as a part of a transaction.
 pub trait CopyChange {
-    /// A revision as it is, without looking at serials; no data for nothing. `source` says with which transaction it
-    /// shared its data where it comes from, and counts if that one is here and has that data.
-    fn restore(&mut self, oid: Oid, data: Option<Bytes>, version: &Version, source: Option<Tid>) -> Result<()>;
+    /// A revision as it is in the other storage, without looking at serials. Its source counts if that transaction is here
+    /// and has that data. What is under it counts if the trunk has the object there; if it has not, it is what the trunk
+    /// shows.
+    fn restore(&mut self, revision: Revision) -> Result<()>;
 }
 
 /// Giving back space.

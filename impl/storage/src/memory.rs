@@ -294,7 +294,7 @@ impl Voted for Ready {
         let number = state.transactions.len();
         let revisions: Vec<_> = changes
             .into_iter()
-            .map(|(oid, _, data)| Revision { oid, version: Version::TRUNK, data, source: None })
+            .map(|(oid, _, data)| Revision { oid, version: Version::TRUNK, data, source: None, under: None })
             .collect();
         let mut seen = HashSet::new();
         for (n, revision) in revisions.iter().enumerate().rev() {

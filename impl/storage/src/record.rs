@@ -140,6 +140,9 @@ pub struct Revision {
     pub data: Option<Bytes>,
     /// Where the data is shared with an earlier revision: the tid of the one that holds it.
     pub source: Option<Tid>,
+    /// In a version: the tid of the revision under it, which the trunk shows meanwhile; none if the object was born in the
+    /// version, and on the trunk.
+    pub under: Option<Tid>,
 }
 
 /// A transaction, read back.

@@ -292,7 +292,7 @@ class Peer:
         except POSException.UndoError:
             raise Refused("not_undoable", tid=tid) from None
 
-    def _restore(self, meta, oid, data, version, source):
+    def _restore(self, meta, oid, data, version, source, under):
         oid, data, source = (text if text is None else bytes.fromhex(text) for text in (oid, data, source))
         if not self.raw and source is not None:
             # ZODB fails if there is no such transaction, trusts a source that has no data of its own whatever that

@@ -124,6 +124,8 @@ corners! {
     RestoreNothing "3.7" "restore: nothing" [restore]
     RestoreSource "3.7" "restore: the source counts" [restore]
     RestoreNoSource "3.7" "restore: the source does not count" [restore]
+    RestoreUnder "3.7" "restore: under it is what is said" [restore, versions]
+    RestoreUnderElsewhere "3.7" "restore: under it is what the trunk shows, as what is said is not here" [restore, versions]
     RestoreTid "3.7" "a transaction with a given tid" [restore]
     NotLater "3.7" "refused: the tid is not later than the last" [restore]
     PackKeepsLater "4.1" "pack: with transactions after its time" [pack]
@@ -323,10 +325,12 @@ impl Coverage {
                     self.reach(if at.revision.under.is_some() { AbortVersion } else { AbortVersionBorn });
                 }
             }
-            Change::Restore { oid, node, source, .. } => {
+            Change::Restore { oid, node, source, under, .. } => {
                 self.reach(if node.is_some() { Restore } else { RestoreNothing });
                 let counts = revisions.iter().any(|r| r.oid == oid.0 && matches!(r.content, Content::Source(_)));
                 self.reach_if(source.is_some(), if counts { RestoreSource } else { RestoreNoSource });
+                let said = revisions.iter().any(|r| r.oid == oid.0 && r.under == under.map(|tid| tid.0));
+                self.reach_if(under.is_some(), if said { RestoreUnder } else { RestoreUnderElsewhere });
             }
         }
     }

@@ -287,7 +287,14 @@ fn restore(dice: &mut dyn Dice, world: &World) -> Change {
     let node = same.or_else(|| (!dice.chance(25)).then(|| node(dice, world, oid)));
     let held = world.database.modified_in_version(oid.0);
     let version = if world.can().versions && dice.chance(30) { VERSIONS[0].to_owned() } else { held.to_owned() };
-    Change::Restore { oid, node, version, source: source.map(|at| Tid(at.tid())) }
+    let newest = past.first().filter(|at| at.revision.version == version).or(source.as_ref());
+    let under = match dice.roll(10) {
+        _ if version.is_empty() => None,
+        0..5 => newest.and_then(|at| at.revision.under).map(Tid),
+        5..9 => dice.pick(&past).map(|at| Tid(at.tid())),
+        _ => Some(tick(moment(world.last()) + 1)),
+    };
+    Change::Restore { oid, node, version, source: source.map(|at| Tid(at.tid())), under }
 }
 
 fn undoable(dice: &mut dyn Dice, world: &World) -> Tid {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use vellum_storage::{
-    Contested, Error, ManualClock, MemoryStorage, Order, PackOptions, Resolver, Storage, Tid, TidRange, Transaction,
-    TransactionMeta, Version, Vote, Voted,
+    Contested, Error, ManualClock, MemoryStorage, Order, PackOptions, Resolver, Revision, Storage, Tid, TidRange,
+    Transaction, TransactionMeta, Version, Vote, Voted,
 };
 
 use crate::node;
@@ -139,9 +139,10 @@ impl Hosted {
                 draft.versions().ok_or(versions)?.commit_version(&version(from), &version(to))?;
             }
             Change::AbortVersion { from } => draft.versions().ok_or(versions)?.abort_version(&version(from))?,
-            Change::Restore { oid, node, version: v, source } => {
+            Change::Restore { oid, node, version: v, source, under } => {
                 let copy = draft.copy().ok_or(Trouble::Missing("copying"))?;
-                copy.restore(*oid, record(node), &version(v), *source)?;
+                let (data, version) = (record(node), version(v));
+                copy.restore(Revision { oid: *oid, version, data, source: *source, under: *under })?;
             }
         }
         Ok(Outcome::Done)
@@ -282,6 +283,7 @@ fn written(transaction: vellum_storage::TransactionRecord) -> Written {
         version: revision.version.to_string(),
         data: revision.data.map(Data),
         source: revision.source,
+        under: revision.under,
     };
     Written {
         tid: transaction.tid,

@@ -129,6 +129,9 @@ pub struct Change {
     pub data: Option<Data>,
     /// The tid of the revision that holds the data, if it is another.
     pub source: Option<Tid>,
+    /// In a version: the tid of the revision under it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under: Option<Tid>,
 }
 
 /// All questions about these objects, versions (the trunk is always asked about), and moments.

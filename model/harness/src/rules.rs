@@ -218,6 +218,7 @@ fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRe
             version: version(&revision.version),
             data: database.data(at).map(bytes),
             source,
+            under: revision.under.map(Tid),
         }
     };
     TransactionRecord {
@@ -469,9 +470,15 @@ impl VersionChange for Draft {
 }
 
 impl CopyChange for Draft {
-    fn restore(&mut self, oid: Oid, data: Option<Bytes>, version: &Version, source: Option<Tid>) -> Result<()> {
-        let data = data.map(|data| data.to_vec());
-        self.add(Change::Restore { oid: oid.0, data, version: name(version), source: source.map(|tid| tid.0) })
+    fn restore(&mut self, revision: Revision) -> Result<()> {
+        let Revision { oid, version, data, source, under } = revision;
+        self.add(Change::Restore {
+            oid: oid.0,
+            data: data.map(|data| data.to_vec()),
+            version: name(&version),
+            source: source.map(|tid| tid.0),
+            under: under.map(|tid| tid.0),
+        })
     }
 }
 

@@ -10,7 +10,7 @@
 //! undo a @2
 //! commit-version a draft to other      or without `to`: to the trunk
 //! abort-version a draft
-//! restore a 1 in draft source @2: 5    or `nothing`
+//! restore a 1 in draft under @1 source @2: 5    or `nothing`
 //! vote a @4                            the clock stands at minute 4
 //! finish a
 //! commit a @4                          vote and finish
@@ -95,9 +95,12 @@ impl Change {
                 if to.is_empty() { Ok(()) } else { write!(f, " to {to}") }
             }
             Change::AbortVersion { from } => write!(f, "abort-version {by} {}", quoted(from)),
-            Change::Restore { oid, node, version, source } => {
+            Change::Restore { oid, node, version, source, under } => {
                 write!(f, "restore {by} {}", oid.0)?;
                 in_version(f, version)?;
+                if let Some(under) = under {
+                    write!(f, " under {}", Tick(*under))?;
+                }
                 if let Some(source) = source {
                     write!(f, " source {}", Tick(*source))?;
                 }
@@ -295,8 +298,9 @@ fn change(verb: &str, words: &mut Words<'_>, node: Option<&str>) -> Parsed<Chang
         "abort-version" => Change::AbortVersion { from: words.version()? },
         "restore" => {
             let (oid, version) = (words.oid()?, version(words, "in")?);
+            let under = if words.skip("under") { Some(words.tid()?) } else { None };
             let source = if words.skip("source") { Some(words.tid()?) } else { None };
-            Change::Restore { oid, version, source, node: content("nothing")? }
+            Change::Restore { oid, version, source, under, node: content("nothing")? }
         }
         _ => return Err("no such verb"),
     })
@@ -404,7 +408,7 @@ undo a @2
 commit-version a draft to other
 commit-version a draft
 abort-version a trunk
-restore a 1 in draft source @2: 5
+restore a 1 in draft under @1 source @2: 5
 restore a 1: nothing
 vote a @4
 finish a

@@ -123,6 +123,9 @@ impl fmt::Display for Change {
         if let Some(source) = self.source {
             write!(f, " as of {}", Tick(source))?;
         }
-        if self.version.is_empty() { Ok(()) } else { write!(f, " in {}", self.version) }
+        if !self.version.is_empty() {
+            write!(f, " in {}", self.version)?;
+        }
+        self.under.map_or(Ok(()), |under| write!(f, " over {}", Tick(under)))
     }
 }

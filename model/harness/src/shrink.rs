@@ -120,14 +120,15 @@ fn plainer_changes(change: &Change) -> Vec<Change> {
                 add(Some(node), version);
             }
         }
-        Change::Restore { oid, node, version, source } => {
-            let mut add = |node: Option<Node>, version: &str, source| {
-                found.push(Change::Restore { oid: *oid, node, version: version.to_owned(), source });
+        Change::Restore { oid, node, version, source, under } => {
+            let mut add = |node: Option<Node>, version: &str, source, under| {
+                found.push(Change::Restore { oid: *oid, node, version: version.to_owned(), source, under });
             };
-            add(node.clone(), "", *source);
-            add(node.clone(), version, None);
+            add(node.clone(), "", *source, None);
+            add(node.clone(), version, None, *under);
+            add(node.clone(), version, *source, None);
             for node in node.iter().flat_map(plainer_nodes) {
-                add(Some(node), version, *source);
+                add(Some(node), version, *source, *under);
             }
         }
         Change::CommitVersion { from, .. } => {

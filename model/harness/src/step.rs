@@ -145,6 +145,7 @@ pub enum Change {
         node: Option<Node>,
         version: String,
         source: Option<Tid>,
+        under: Option<Tid>,
     },
 }
 

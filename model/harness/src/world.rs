@@ -460,9 +460,9 @@ fn of_spec(change: &Change) -> spec::Change {
         Change::Undo { tid } => spec::Change::Undo { tid: tid.0 },
         Change::CommitVersion { from, to } => spec::Change::CommitVersion { from, to },
         Change::AbortVersion { from } => spec::Change::AbortVersion { from },
-        Change::Restore { oid, node, version, source } => {
-            let source = source.map(|tid| tid.0);
-            spec::Change::Restore { oid: oid.0, data: record(&node), version, source }
+        Change::Restore { oid, node, version, source, under } => {
+            let (source, under) = (source.map(|tid| tid.0), under.map(|tid| tid.0));
+            spec::Change::Restore { oid: oid.0, data: record(&node), version, source, under }
         }
     }
 }

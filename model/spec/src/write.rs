@@ -79,6 +79,8 @@ pub enum Change {
         version: String,
         /// The transaction whose data it shared where it comes from.
         source: Option<Tid>,
+        /// In a version: the transaction whose revision was under it where it comes from; none for nothing.
+        under: Option<Tid>,
     },
 }
 
@@ -184,7 +186,9 @@ impl Database {
             Change::Undo { tid } => so_far.undo(*tid, resolver),
             Change::CommitVersion { from, to } => so_far.commit_version(from, to),
             Change::AbortVersion { from } => so_far.abort_version(from),
-            Change::Restore { oid, data, version, source } => Ok(vec![self.restore(*oid, data, version, *source)]),
+            Change::Restore { oid, data, version, source, under } => {
+                Ok(vec![self.restore(*oid, data, version, *source, *under)])
+            }
         }
     }
 
@@ -323,14 +327,27 @@ impl Database {
         Ok(back.collect())
     }
 
-    /// Rule 3.7: a revision from another storage, as it is. `source` counts if the same data is there.
-    fn restore(&self, oid: Oid, data: &Option<Vec<u8>>, version: &str, source: Option<Tid>) -> Revision {
+    /// Rule 3.7: a revision from another storage, as it is. `source` counts if the same data is there; `under` counts if the
+    /// trunk has the object there.
+    fn restore(
+        &self,
+        oid: Oid,
+        data: &Option<Vec<u8>>,
+        version: &str,
+        source: Option<Tid>,
+        under: Option<Tid>,
+    ) -> Revision {
         let shares = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| self.data(at) == data.as_deref());
         let content = match (data, source.filter(shares)) {
             (Some(_), Some(tid)) => Content::Source(tid),
             (Some(data), None) => Content::Data(data.clone()),
             (None, _) => Content::Nothing,
         };
-        Revision { oid, version: version.to_owned(), under: self.under(oid, version), content }
+        let is_here = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| at.revision.version.is_empty());
+        let under = match under.filter(|_| !version.is_empty()) {
+            Some(tid) => Some(tid).filter(is_here).or(self.under(oid, version)),
+            None => None,
+        };
+        Revision { oid, version: version.to_owned(), under, content }
     }
 }
