@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use vellum_disk::DiskFile;
 use vellum_file::format::{START, TransactionHeader};
-use vellum_file::{Fault, FaultKind, FileStorage, Record, Scanner};
+use vellum_file::{Fault, FaultKind, FileStorage, Older, Record, Scanner};
 use vellum_storage::{Revision, Status, TransactionRecord};
 
 use crate::meta::Metadata;
@@ -99,14 +99,6 @@ impl DataFile {
         self.linked(scanner, record, named, FaultKind::BackpointerAstray { named }).map(Some)
     }
 
-    /// The object's record before this one; none if there is none.
-    pub fn before(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
-        match record.before() {
-            0 => Ok(None),
-            named => self.linked(scanner, record, named, FaultKind::WrongPrevious { named, found: 0 }).map(Some),
-        }
-    }
-
     /// The object's trunk record under a record in a version, or the record itself; none if there is none.
     pub fn trunk(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
         match record.in_version.as_ref().map(|version| version.trunk) {
@@ -177,11 +169,15 @@ impl DataFile {
     /// Every record of the object, newest first.
     pub fn chain<'a>(&'a self, newest: Option<Record>) -> impl Iterator<Item = Result<Record, Fault>> + 'a {
         let mut scanner = self.scanner();
+        let mut older = newest.as_ref().map_or(Older::End, |record| Older::To(record.position));
         let mut next = newest.map(Ok);
         std::iter::from_fn(move || {
             let record = next.take()?;
             if let Ok(record) = &record {
-                next = self.before(&mut scanner, record).transpose();
+                older = older.from(record);
+                next = older.position().map(|named| {
+                    self.linked(&mut scanner, record, named, FaultKind::WrongPrevious { named, found: 0 })
+                });
             }
             Some(record)
         })
@@ -203,8 +199,13 @@ impl DataFile {
                 Some(holder) => Some(self.data_start(holder, u64::MAX)?.into()),
                 None => None,
             };
+            let under = match record.in_version.as_ref().map_or(0, |version| version.trunk) {
+                0 => None,
+                trunk => Some(scanner.record(trunk, self.end())?.header.tid),
+            };
             revisions.push(Revision {
                 oid: record.header.oid,
+                under,
                 version: record.version(),
                 data,
                 source: holder.filter(|h| h.position != record.position).map(|h| h.header.tid),

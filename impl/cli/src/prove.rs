@@ -376,12 +376,12 @@ const FILE: Can = Can {
     resolve: true,
     reopen: true,
     read_only: true,
-    undo: false,
-    versions: false,
-    restore: false,
+    undo: true,
+    versions: true,
+    restore: true,
     pack: false,
     collect: false,
-    edges: false,
+    edges: true,
     dangling: false,
 };
 

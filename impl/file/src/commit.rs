@@ -12,6 +12,7 @@
 //! The batch's transactions touch different objects: each holds its own since the vote, and gives them back when it is
 //! shown.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -19,17 +20,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Held, Notify, Result, Tid, TransactionMeta};
+use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta, Version};
 
 use crate::Durability;
-use crate::draft::{Body, Change};
+use crate::draft::Body;
 use crate::format::{POSITION_MAX, RecordHeader, TransactionHeader, UNFINISHED};
 use crate::storage::Inner;
+use crate::vote::NewRecord;
 
 /// A transaction that may be written.
 pub(crate) struct Job {
     pub meta: TransactionMeta,
-    pub changes: Vec<Change>,
+    pub records: Vec<NewRecord>,
     /// Bytes from its start to the second length.
     pub length: u64,
     pub scratch: Option<Arc<dyn DiskFile>>,
@@ -184,6 +186,16 @@ impl Placed {
     fn end(&self) -> u64 {
         self.position + self.job.length + 8
     }
+
+    /// Its records, each with its place.
+    fn records(&self) -> impl Iterator<Item = (&NewRecord, u64)> {
+        let mut next = self.position + records_at(&self.job);
+        self.job.records.iter().map(move |record| {
+            let position = next;
+            next += record.length();
+            (record, position)
+        })
+    }
 }
 
 /// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
@@ -204,7 +216,8 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     if placed.is_empty() {
         return Ok(());
     }
-    if let Err(Broken { doing, source, fatal }) = write(storage, &placed, start) {
+    let written = heads(storage, &placed).and_then(|heads| write(storage, &placed, start, heads));
+    if let Err(Broken { doing, source, fatal }) = written {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
@@ -213,14 +226,16 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
     for this in placed {
-        let mut position = this.position + records_at(&this.job);
-        for change in &this.job.changes {
-            let length = RecordHeader::SIZE as u64 + change.body.length();
-            storage.index.set(change.oid, position);
-            storage.index.learn(change.oid, length);
-            position += length;
-        }
         let (tid, end) = (this.tid, this.end());
+        for (record, position) in this.records() {
+            storage.index.set(record.oid, position);
+            storage.index.learn(record.oid, record.length());
+        }
+        // If somebody has the table, he brings it up to date later.
+        if let Some(mut table) = storage.try_version_table() {
+            let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
+            table.follow(this.position, end, records);
+        }
         // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
         let notify = this.job.notify;
         let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
@@ -242,10 +257,7 @@ fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
         return Err(Error::Exhausted { what: "file positions (256 TiB)" });
     }
     // Each store looked at its own transaction; here are those that came together, and records that were merged.
-    let needed = position + job.length + 8;
-    if let Some(quota) = storage.quota.filter(|&quota| needed > quota) {
-        return Err(Error::Quota { name: storage.log.path.display().to_string(), quota, needed });
-    }
+    storage.within_quota(position + job.length + 8)?;
     match job.meta.tid {
         Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
         Some(tid) => Ok(tid),
@@ -261,10 +273,28 @@ struct Broken {
     fatal: bool,
 }
 
-fn write(storage: &Inner, placed: &[Placed], start: u64) -> Result<(), Broken> {
+/// Where the list of each version's records has come to.
+type Heads = HashMap<Version, u64>;
+
+/// The lists to which the batch adds.
+fn heads(storage: &Inner, placed: &[Placed]) -> Result<Heads, Broken> {
+    let records = placed.iter().flat_map(|this| &this.job.records);
+    let versions: BTreeSet<_> = records.map(|record| &record.version).filter(|version| !version.is_trunk()).collect();
+    if versions.is_empty() {
+        return Ok(Heads::new());
+    }
+    let found = storage.versions(|table| versions.into_iter().map(|v| (v.clone(), table.head(v))).collect());
+    found.map_err(|error| Broken {
+        doing: "looking for a version's records, before anything of the commit was written",
+        source: io::Error::other(error.to_string()),
+        fatal: false,
+    })
+}
+
+fn write(storage: &Inner, placed: &[Placed], start: u64, heads: Heads) -> Result<(), Broken> {
     let file = &*storage.log.file;
     let broken = |doing, fatal| move |source| Broken { doing, source, fatal };
-    if let Err(source) = append(storage, placed, start) {
+    if let Err(source) = append(storage, placed, start, heads) {
         let doing = "writing a commit, of which nothing was kept (is the disk full?)";
         return Err(match file.set_len(start) {
             Ok(()) => Broken { doing, source, fatal: false },
@@ -289,7 +319,7 @@ fn write(storage: &Inner, placed: &[Placed], start: u64) -> Result<(), Broken> {
 }
 
 /// Writes all of a batch, unfinished.
-fn append(storage: &Inner, placed: &[Placed], start: u64) -> io::Result<()> {
+fn append(storage: &Inner, placed: &[Placed], start: u64, mut heads: Heads) -> io::Result<()> {
     let total = placed.last().map_or(0, |this| this.end() - start);
     let mut out = Appender {
         file: &*storage.log.file,
@@ -299,6 +329,7 @@ fn append(storage: &Inner, placed: &[Placed], start: u64) -> io::Result<()> {
     for this in placed {
         let Placed { job, tid, position, .. } = this;
         let meta = &job.meta;
+        let is_packed = meta.status == Status::Packed;
         let header = TransactionHeader {
             tid: *tid,
             length: job.length,
@@ -312,18 +343,26 @@ fn append(storage: &Inner, placed: &[Placed], start: u64) -> io::Result<()> {
         for field in [&meta.user, &meta.description, &meta.extension] {
             out.buffer.extend_from_slice(field);
         }
-        for change in &job.changes {
+        for (record, at) in this.records() {
+            let name = record.version.name();
             let header = RecordHeader {
-                oid: change.oid,
+                oid: record.oid,
                 tid: *tid,
-                previous: storage.index.get(change.oid).unwrap_or(0),
+                // A packed revision has no past (rule 4.5).
+                previous: if is_packed { 0 } else { storage.index.get(record.oid).unwrap_or(0) },
                 transaction: *position,
-                version_length: 0,
-                data_length: if matches!(change.body, Body::Nothing) { 0 } else { change.body.length() },
+                version_length: name.len() as u16,
+                data_length: record.body.data_length(),
             };
             header.write(&mut out.buffer);
-            match &change.body {
-                Body::Nothing => out.buffer.extend_from_slice(&[0; RecordHeader::BACKPOINTER_SIZE as usize]),
+            if !record.version.is_trunk() {
+                let head = heads.insert(record.version.clone(), at).unwrap_or(0);
+                out.buffer.extend_from_slice(&record.under.to_be_bytes());
+                out.buffer.extend_from_slice(&head.to_be_bytes());
+                out.buffer.extend_from_slice(name);
+            }
+            match &record.body {
+                Body::Shared(position) => out.buffer.extend_from_slice(&position.to_be_bytes()),
                 Body::Data(data) => out.data(data)?,
                 Body::Spilled { offset, length } => out.spilled(job.scratch.as_deref(), *offset, *length)?,
             }

@@ -1,56 +1,80 @@
-//! A transaction before it is written: what it will change, and whether it may.
+//! A transaction before it is written: what was asked for, in the order in which it was.
+//!
+//! Nothing is looked at here but what can not change any more; whether it may be done, and what it comes to, is judged by
+//! the vote (`vote.rs`), which first takes the locks that are worked out here.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_disk::DiskFile;
 use vellum_storage::{
-    Error, Held, Notify, Oid, Result, Tid, Transaction, TransactionMeta, Vote, Voted, Want, judge, merge,
+    CopyChange, Error, Oid, Result, Revision, Tid, Transaction, TransactionMeta, UndoChange, Version, VersionChange,
+    Vote, Voted, Want, Wants,
 };
 
-use crate::commit::Job;
 use crate::format::{RecordHeader, TransactionHeader};
 use crate::storage::Inner;
+use crate::undo::{Undone, undone};
 
 /// What a record will hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
-    Nothing,
     Data(Bytes),
     /// In the transaction's scratch file.
     Spilled {
         offset: u64,
         length: u64,
     },
+    /// What the record at this position holds; 0 for nothing.
+    Shared(u64),
 }
 
 impl Body {
+    pub const NOTHING: Body = Body::Shared(0);
+
     /// Bytes of data, or of the backpointer in their place.
     pub fn length(&self) -> u64 {
         match self {
-            Body::Nothing => RecordHeader::BACKPOINTER_SIZE,
             Body::Data(data) => data.len() as u64,
             Body::Spilled { length, .. } => *length,
+            Body::Shared(_) => RecordHeader::BACKPOINTER_SIZE,
         }
+    }
+
+    /// What the record's header says of it: 0 for a backpointer.
+    pub fn data_length(&self) -> u64 {
+        if matches!(self, Body::Shared(_)) { 0 } else { self.length() }
     }
 }
 
-/// What the transaction does to an object.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    pub oid: Oid,
-    serial: Tid,
-    pub body: Body,
+/// Bytes of a record in this version with this body.
+pub(crate) fn record_length(version: &Version, body: &Body) -> u64 {
+    let in_version = if version.is_trunk() { 0 } else { RecordHeader::VERSION_SIZE + version.name().len() as u64 };
+    RecordHeader::SIZE as u64 + in_version + body.length()
+}
+
+/// Something that the transaction is to do.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Rules 3.1 and 3.2: a store, or a delete.
+    Store { oid: Oid, serial: Tid, version: Version, body: Body },
+    /// Rule 3.4.
+    Undo { tid: Tid, undone: Vec<Undone> },
+    /// Rule 3.5.
+    CommitVersion { from: Version, to: Version },
+    /// Rule 3.6.
+    AbortVersion { from: Version },
+    /// Rule 3.7.
+    Restore { oid: Oid, version: Version, body: Body, source: Option<Tid>, under: Option<Tid> },
 }
 
 /// A transaction before its vote.
 pub(crate) struct Draft {
-    storage: Arc<Inner>,
-    meta: TransactionMeta,
-    changes: Vec<Change>,
-    checks: Vec<(Oid, Tid)>,
-    /// Bytes that it will take in the file, and those of them that are data in memory.
+    pub storage: Arc<Inner>,
+    pub meta: TransactionMeta,
+    pub changes: Vec<Change>,
+    pub checks: Vec<(Oid, Tid)>,
+    /// Bytes that it will take in the file, as far as that is known, and those of them that are data in memory.
     length: u64,
     in_memory: u64,
     /// Data that does not stay in memory, and its length.
@@ -59,17 +83,23 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub fn new(storage: Arc<Inner>, meta: TransactionMeta) -> Draft {
-        let metadata = meta.user.len() + meta.description.len() + meta.extension.len();
-        let length = (TransactionHeader::SIZE + metadata + 8) as u64;
+        let length = bare_length(&meta);
         Draft { storage, meta, changes: Vec::new(), checks: Vec::new(), length, in_memory: 0, scratch: None }
     }
 
-    fn add(&mut self, oid: Oid, serial: Tid, body: Body) -> Result<()> {
-        let needed = self.storage.horizon.end() + self.length + RecordHeader::SIZE as u64 + body.length();
-        if let Some(quota) = self.storage.quota.filter(|&quota| needed > quota) {
-            return Err(Error::Quota { name: self.storage.log.path.display().to_string(), quota, needed });
+    /// Its scratch file, if it has one.
+    pub fn scratch(&self) -> Option<&Arc<dyn DiskFile>> {
+        self.scratch.as_ref().map(|(file, _)| file)
+    }
+
+    /// Makes room for a record: refuses what is over the quota, and lets data wait on disk if there is much of it.
+    fn admit(&mut self, version: &Version, body: Body) -> Result<Body> {
+        if version.name().len() > usize::from(u16::MAX) {
+            return Err(Error::MetadataTooLong { field: "version", length: version.name().len() });
         }
-        let length = RecordHeader::SIZE as u64 + body.length();
+        let length = record_length(version, &body);
+        let needed = self.storage.horizon.end() + self.length + length;
+        self.storage.within_quota(needed)?;
         let body = match body {
             Body::Data(data) if self.in_memory + data.len() as u64 > self.storage.spill_after => self.spill(&data)?,
             Body::Data(data) => {
@@ -80,8 +110,7 @@ impl Draft {
         };
         // Only now: what could not be put anywhere is not in the transaction, which may go on without it.
         self.length += length;
-        self.changes.push(Change { oid, serial, body });
-        Ok(())
+        Ok(body)
     }
 
     fn spill(&mut self, data: &[u8]) -> Result<Body> {
@@ -97,70 +126,75 @@ impl Draft {
         written.map(|()| body)
     }
 
-    /// The data of a change, wherever it is.
-    fn data(&self, change: &Change) -> Result<Option<Bytes>> {
-        match (&change.body, &self.scratch) {
-            (Body::Data(data), _) => Ok(Some(data.clone())),
-            (Body::Spilled { offset, length }, Some((file, _))) => {
-                let mut data = vec![0; *length as usize];
+    /// The data of a record to be, wherever it is; none for nothing.
+    pub fn data(&self, oid: Oid, body: &Body) -> Result<Option<Bytes>> {
+        match body {
+            Body::Data(data) => Ok(Some(data.clone())),
+            Body::Shared(position) => self.storage.data_at(oid, *position),
+            Body::Spilled { offset, length } => {
                 let io = |e| Error::io(&self.storage.log.path, "reading a scratch file", e);
+                let missing = || io(std::io::ErrorKind::UnexpectedEof.into());
+                let file = self.scratch().ok_or_else(missing)?;
+                let mut data = vec![0; *length as usize];
                 match file.read_full_at(&mut data, *offset).map_err(io)? == data.len() {
                     true => Ok(Some(data.into())),
-                    false => Err(io(std::io::ErrorKind::UnexpectedEof.into())),
+                    false => Err(missing()),
                 }
             }
-            _ => Ok(None),
         }
     }
 
-    fn wants(&self) -> Vec<(Oid, Want)> {
-        let changed: HashSet<Oid> = self.changes.iter().map(|change| change.oid).collect();
-        let kept: HashSet<Oid> = self.checks.iter().map(|check| check.0).filter(|oid| !changed.contains(oid)).collect();
-        let change = changed.into_iter().map(|oid| (oid, Want::Change));
-        change.chain(kept.into_iter().map(|oid| (oid, Want::Keep))).collect()
-    }
-
-    /// Looks at every serial, now that nobody else can change the objects.
-    fn settle(mut self, held: Held) -> Result<Box<dyn Voted>> {
-        let mut resolved = Vec::new();
-        for n in 0..self.changes.len() {
-            let Change { oid, serial, .. } = self.changes[n];
-            let newest = self.storage.newest_header(oid)?.map(|record| (record.header.tid, record.version()));
-            let Some(committed) = judge(oid, serial, newest)? else {
-                continue;
-            };
-            let Some(new) = self.data(&self.changes[n])? else {
-                return Err(Error::Conflict { oid, committed, serial });
-            };
-            let storage = crate::FileStorage { inner: Arc::clone(&self.storage) };
-            let load = |oid, tid| vellum_storage::Storage::load_serial(&storage, oid, tid);
-            let merged = merge(&*self.storage.resolver, load, (oid, serial, committed), &new)?;
-            self.length = self.length - self.changes[n].body.length() + merged.len() as u64;
-            self.changes[n].body = Body::Data(merged);
-            resolved.push(oid);
+    /// What it has to hold while it is between vote and finish.
+    fn wants(&self) -> Result<Wants> {
+        let mut wants = Wants::default();
+        let mut works_in = Vec::new();
+        for &(oid, _) in &self.checks {
+            wants.objects.insert(oid, Want::Keep);
         }
-        for &(oid, serial) in &self.checks {
-            let newest = self.storage.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
-            if newest.header.tid != serial {
-                return Err(Error::ReadConflict { oid, committed: newest.header.tid, serial });
+        for change in &self.changes {
+            match change {
+                Change::Store { oid, version, .. } | Change::Restore { oid, version, .. } => {
+                    wants.objects.insert(*oid, Want::Change);
+                    works_in.push(version);
+                }
+                Change::Undo { undone, .. } => {
+                    for undone in undone {
+                        wants.objects.insert(undone.oid, Want::Change);
+                        works_in.extend(&undone.versions);
+                    }
+                }
+                Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
+                    wants.versions.insert(from.clone(), Want::Change);
+                    let there = self.storage.versions(|table| table.objects(from))?;
+                    wants.objects.extend(there.into_iter().map(|oid| (oid, Want::Change)));
+                    if let Change::CommitVersion { to, .. } = change {
+                        works_in.push(to);
+                    }
+                }
             }
         }
-        Ok(Box::new(Ready { draft: self, resolved, held }))
+        for version in works_in.into_iter().filter(|version| !version.is_trunk()) {
+            wants.versions.entry(version.clone()).or_insert(Want::Keep);
+        }
+        Ok(wants)
     }
+}
+
+/// Bytes of a transaction in which nothing is done.
+pub(crate) fn bare_length(meta: &TransactionMeta) -> u64 {
+    (TransactionHeader::SIZE + meta.user.len() + meta.description.len() + meta.extension.len() + 8) as u64
 }
 
 impl Transaction for Draft {
     fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        if data.is_empty() {
-            return Err(Error::EmptyRecord { oid });
-        }
-        self.storage.saw_oid(oid);
-        self.add(oid, serial, Body::Data(data))
+        self.store_in(&Version::TRUNK, oid, serial, data)
     }
 
     fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
         self.storage.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
-        self.add(oid, serial, Body::Nothing)
+        let body = self.admit(&Version::TRUNK, Body::NOTHING)?;
+        self.changes.push(Change::Store { oid, serial, version: Version::TRUNK, body });
+        Ok(())
     }
 
     fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
@@ -168,34 +202,87 @@ impl Transaction for Draft {
         Ok(())
     }
 
+    fn undo(&mut self) -> Option<&mut dyn UndoChange> {
+        Some(self)
+    }
+
+    fn versions(&mut self) -> Option<&mut dyn VersionChange> {
+        Some(self)
+    }
+
+    fn copy(&mut self) -> Option<&mut dyn CopyChange> {
+        Some(self)
+    }
+
     fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
-        let held = self.storage.locks.take(self.wants());
-        self.settle(held)
+        loop {
+            let held = self.storage.locks.take(self.wants()?);
+            // While it waited, more objects may have come into a version that it ends. Now that it holds the version, no
+            // more will.
+            if held.wants().covers(&self.wants()?) {
+                return self.settle(held);
+            }
+        }
     }
 
     fn try_vote(self: Box<Self>) -> Result<Vote> {
-        match self.storage.locks.try_take(self.wants()) {
-            Ok(held) => self.settle(held).map(Vote::Voted),
-            Err((_, oid)) => Ok(Vote::Busy(self, oid)),
+        loop {
+            match self.storage.locks.try_take(self.wants()?) {
+                Ok(held) if held.wants().covers(&self.wants()?) => return self.settle(held).map(Vote::Voted),
+                Ok(_) => {}
+                Err((_, busy)) => return Ok(Vote::Busy(self, busy)),
+            }
         }
     }
 }
 
-/// A transaction after its vote.
-struct Ready {
-    draft: Draft,
-    resolved: Vec<Oid>,
-    held: Held,
+impl UndoChange for Draft {
+    fn undo(&mut self, tid: Tid) -> Result<()> {
+        let undone = undone(&self.storage, tid)?;
+        self.changes.push(Change::Undo { tid, undone });
+        Ok(())
+    }
 }
 
-impl Voted for Ready {
-    fn resolved(&self) -> &[Oid] {
-        &self.resolved
+impl VersionChange for Draft {
+    fn store_in(&mut self, version: &Version, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
+        if data.is_empty() {
+            return Err(Error::EmptyRecord { oid });
+        }
+        self.storage.saw_oid(oid);
+        let body = self.admit(version, Body::Data(data))?;
+        self.changes.push(Change::Store { oid, serial, version: version.clone(), body });
+        Ok(())
     }
 
-    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let Ready { draft: Draft { storage, meta, changes, length, scratch, .. }, held, .. } = *self;
-        let scratch = scratch.map(|(file, _)| file);
-        storage.committer.finish(&storage, Job { meta, changes, length: length - 8, scratch, notify, held })
+    fn commit_version(&mut self, from: &Version, to: &Version) -> Result<()> {
+        if from.is_trunk() || from == to {
+            return Err(Error::VersionEnd { version: from.clone() });
+        }
+        // Its name must fit; how many records it will be, the vote finds out.
+        self.admit(to, Body::NOTHING)?;
+        self.changes.push(Change::CommitVersion { from: from.clone(), to: to.clone() });
+        Ok(())
+    }
+
+    fn abort_version(&mut self, from: &Version) -> Result<()> {
+        if from.is_trunk() {
+            return Err(Error::VersionEnd { version: from.clone() });
+        }
+        self.changes.push(Change::AbortVersion { from: from.clone() });
+        Ok(())
+    }
+}
+
+impl CopyChange for Draft {
+    fn restore(&mut self, revision: Revision) -> Result<()> {
+        let Revision { oid, version, data, source, under } = revision;
+        if data.as_ref().is_some_and(Bytes::is_empty) {
+            return Err(Error::EmptyRecord { oid });
+        }
+        self.storage.saw_oid(oid);
+        let body = self.admit(&version, data.map_or(Body::NOTHING, Body::Data))?;
+        self.changes.push(Change::Restore { oid, version, body, source, under });
+        Ok(())
     }
 }

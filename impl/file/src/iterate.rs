@@ -221,7 +221,7 @@ impl Iterator for Transactions {
 
 /// Where the walk starts: oldest first, the start of the first transaction not before `wanted`; newest first, the end of
 /// the last one not after it. Hops along the headers from whichever end of the file is nearer in time.
-fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) -> Result<u64> {
+pub(crate) fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) -> Result<u64> {
     let oldest_first = order == Order::OldestFirst;
     if end == START || (oldest_first && wanted == Tid::ZERO) {
         return Ok(if oldest_first { START } else { end });
@@ -229,8 +229,7 @@ fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) -> Result<u64
     if wanted > last || (wanted == last && !oldest_first) {
         return Ok(end);
     }
-    let damage =
-        |fault: Fault| fault.damage(&log.path, "Nothing was changed; `vellum check` shows everything that is wrong");
+    let damage = |fault| log.fault(fault);
     let mut scanner = Scanner::new(&*log.file, end);
     let first = scanner.header(START).map_err(damage)?.tid;
     // The boundary lies before the first transaction for which this holds.
@@ -267,8 +266,7 @@ pub(crate) fn before(log: &Log, position: u64) -> Result<u64> {
     let start = twin.checked_add(8).and_then(|all| position.checked_sub(all)).filter(|&start| start >= START);
     start.ok_or_else(|| {
         let kind = FaultKind::TwinDiffers { length: position - START, twin };
-        Fault { position: at, tid: None, oid: None, kind }
-            .damage(&log.path, "Nothing was changed; `vellum check` shows everything that is wrong")
+        log.fault(Fault { position: at, tid: None, oid: None, kind })
     })
 }
 
@@ -285,9 +283,7 @@ pub(crate) fn last_invalidations(log: &Log, end: u64, count: usize) -> Result<Ve
                 oids.push(record.header.oid);
                 Ok(())
             })
-            .map_err(|fault| {
-                fault.damage(&log.path, "Nothing was changed; `vellum check` shows everything that is wrong")
-            })?;
+            .map_err(|fault| log.fault(fault))?;
         if header.status != Status::Undone.byte() {
             found.push(Invalidation { tid: header.tid, oids });
         }

@@ -47,7 +47,7 @@
 //! - Committing: [`Error::Conflict`](vellum_storage::Error::Conflict) if somebody was faster: read again, and try again.
 //!   A full disk is an `Io` error, and leaves the database as it was.
 //!
-//! What this crate does not do yet: writing in versions, undo, and packing. It reads what they leave in a file.
+//! What this crate does not do yet: packing. It reads what a pack leaves in a file.
 #![forbid(unsafe_code)]
 
 mod ahead;
@@ -67,10 +67,13 @@ mod recover;
 mod scan;
 mod storage;
 mod survey;
+mod undo;
+mod versions;
+mod vote;
 
 pub use check::{Check, Problem, ProblemKind, check};
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use recover::{Lost, Salvage, recover};
-pub use scan::{Fault, FaultKind, InVersion, Record, Scanner};
+pub use scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
 pub use storage::FileStorage;

@@ -21,7 +21,7 @@ use vellum_disk::DiskFile;
 use vellum_storage::{Error, Oid, Result};
 
 use crate::format::{RecordHeader, START, TransactionHeader};
-use crate::scan::{Fault, FaultKind, Record, Scanner};
+use crate::scan::{Fault, FaultKind, Older, Record, Scanner};
 
 /// What one read brings if nobody knows how long the record is, and at most.
 const READ: usize = 4 * 1024;
@@ -178,6 +178,11 @@ impl Log {
         Error::io(&self.path, format!("reading at position {position}"), e)
     }
 
+    /// A fault that was met while something was looked for.
+    pub fn fault(&self, fault: Fault) -> Error {
+        fault.damage(&self.path, "Nothing was changed; `vellum check` shows everything that is wrong")
+    }
+
     pub fn damage(&self, oid: Oid, position: u64, kind: FaultKind) -> Error {
         self.damage_because(oid, position, kind.to_string())
     }
@@ -188,6 +193,29 @@ impl Log {
             &self.path,
             "Nothing was changed; `vellum check` shows everything that is wrong, `vellum recover` saves what is whole",
         )
+    }
+}
+
+/// An object's past, newest record first (rule 4.5): a packed record is the last one, but for what is under it.
+pub(crate) struct Past<'a> {
+    log: &'a Log,
+    oid: Oid,
+    end: u64,
+    next: Older,
+}
+
+impl<'a> Past<'a> {
+    /// From the record at `position` on; all of it lies before `end`.
+    pub fn new(log: &'a Log, oid: Oid, position: u64, end: u64) -> Past<'a> {
+        Past { log, oid, end, next: Older::To(position) }
+    }
+
+    /// The next older record.
+    pub fn older(&mut self) -> Result<Option<Record>> {
+        let Some(position) = self.next.position() else { return Ok(None) };
+        let record = self.log.header(self.oid, position, self.end)?;
+        self.next = self.next.from(&record);
+        Ok(Some(record))
     }
 }
 

@@ -55,12 +55,34 @@ impl Record {
     pub fn on_trunk(&self) -> u64 {
         self.in_version.as_ref().map_or(self.position, |version| version.trunk)
     }
+}
 
-    /// The object's record before this one. A pack leaves a version's record without one, but not without its trunk.
-    pub fn before(&self) -> u64 {
-        match &self.in_version {
-            Some(version) if self.header.previous == 0 => version.trunk,
-            _ => self.header.previous,
+/// Where an object's past goes on behind a record (rule 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Older {
+    /// To the record at this position, and on.
+    To(u64),
+    /// To the trunk's record at this position, under a packed one; it is the last.
+    Last(u64),
+    /// There is no more.
+    End,
+}
+
+impl Older {
+    /// Whereto from this record, to which this step led.
+    pub fn from(self, record: &Record) -> Older {
+        match (self, &record.in_version, record.header.previous) {
+            (Older::To(_), Some(version), 0) if version.trunk != 0 => Older::Last(version.trunk),
+            (Older::To(_), _, previous) if previous != 0 => Older::To(previous),
+            _ => Older::End,
+        }
+    }
+
+    /// The position it leads to.
+    pub fn position(self) -> Option<u64> {
+        match self {
+            Older::To(position) | Older::Last(position) => Some(position),
+            Older::End => None,
         }
     }
 }

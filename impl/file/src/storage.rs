@@ -1,14 +1,14 @@
 //! The storage that a file is: reading, and the door to writing.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Lock};
 use vellum_storage::{
     Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Resolver,
-    Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, Version,
+    Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoLog, Version, Versions,
 };
 
 use crate::commit::Committer;
@@ -16,9 +16,10 @@ use crate::draft::Draft;
 use crate::horizon::Horizon;
 use crate::index::Index;
 use crate::iterate::Transactions;
-use crate::log::Log;
+use crate::log::{Log, Past};
 use crate::open::{Opened, Recovery};
 use crate::scan::Record;
+use crate::versions::VersionTable;
 use crate::{Durability, OpenError, Options, index_file};
 
 /// An object database in an append-only file. Cloning gives another handle to the same open file; when the last one is
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub index: Index,
     pub horizon: Horizon,
     pub locks: Arc<ObjectLocks>,
+    version_table: Mutex<VersionTable>,
     pub committer: Committer,
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
@@ -74,6 +76,7 @@ impl FileStorage {
                 index,
                 horizon: Horizon::new(end, last),
                 locks: Arc::default(),
+                version_table: Mutex::default(),
                 committer: Committer::default(),
                 disk: Arc::clone(&options.disk),
                 clock: Arc::clone(&options.clock),
@@ -159,6 +162,28 @@ impl Inner {
         if self.read_only { Err(Error::ReadOnly { name: self.log.path.display().to_string() }) } else { Ok(()) }
     }
 
+    /// Refuses what would make the file larger than it may be.
+    pub fn within_quota(&self, needed: u64) -> Result<()> {
+        match self.quota.filter(|&quota| needed > quota) {
+            Some(quota) => Err(Error::Quota { name: self.log.path.display().to_string(), quota, needed }),
+            None => Ok(()),
+        }
+    }
+
+    /// The table of versions, as it is: see [`Inner::versions`].
+    pub fn version_table(&self) -> MutexGuard<'_, VersionTable> {
+        self.version_table.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The same, unless somebody has it.
+    pub fn try_version_table(&self) -> Option<MutexGuard<'_, VersionTable>> {
+        match self.version_table.try_lock() {
+            Ok(table) => Some(table),
+            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Makes sure that no oid up to this one is given out.
     pub fn saw_oid(&self, oid: Oid) {
         self.last_oid.fetch_max(oid.0, Ordering::Relaxed);
@@ -177,7 +202,7 @@ impl Inner {
     fn newest_position(&self, oid: Oid, end: u64) -> Result<u64> {
         let mut position = self.index.get(oid).ok_or_else(|| Error::key(oid))?;
         while position >= end {
-            position = self.log.header(oid, position, u64::MAX)?.before();
+            position = self.log.header(oid, position, u64::MAX)?.header.previous;
             if position == 0 {
                 return Err(Error::key(oid));
             }
@@ -193,6 +218,39 @@ impl Inner {
             Err(Error::KeyError { .. }) => Ok(None),
             Err(other) => Err(other),
         }
+    }
+
+    /// What the record of the object at this position holds, wherever that is; none for nothing, and for position 0.
+    pub fn data_at(&self, oid: Oid, position: u64) -> Result<Option<Bytes>> {
+        if position == 0 {
+            return Ok(None);
+        }
+        let end = self.horizon.end();
+        let (record, own) = self.log.record(oid, position, end)?;
+        Ok(self.log.data_of(record, own, end)?.map(|(data, _)| data))
+    }
+
+    /// The object's record of this transaction, if that is in the object's past.
+    pub fn record_at(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
+        let end = self.horizon.end();
+        let newest = match self.newest_position(oid, end) {
+            Err(Error::KeyError { .. }) => return Ok(None),
+            position => position?,
+        };
+        let mut past = Past::new(&self.log, oid, newest, end);
+        while let Some(record) = past.older()? {
+            if record.header.tid <= tid {
+                return Ok((record.header.tid == tid).then_some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record of exactly this revision, in whatever version it is.
+    pub fn own_data(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
+        let missing = || Error::KeyError { oid, tid: Some(tid) };
+        let record = self.record_at(oid, tid)?.ok_or_else(missing)?;
+        self.data_at(oid, record.position)?.ok_or_else(missing)
     }
 
     /// The object as it is before `end`.
@@ -221,11 +279,8 @@ impl Storage for FileStorage {
 
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let (log, end) = (&self.inner.log, self.inner.horizon.end());
-        let mut record = log.header(oid, self.inner.newest_position(oid, end)?, end)?;
-        let earlier = |record: &Record| match record.before() {
-            0 => Ok(None),
-            position => log.header(oid, position, end).map(Some),
-        };
+        let mut past = Past::new(log, oid, self.inner.newest_position(oid, end)?, end);
+        let Some(mut record) = past.older()? else { return Ok(None) };
         // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
         // when, and since when it showed the next thing.
         let mut shown: Option<(u64, Tid)> = None;
@@ -235,7 +290,7 @@ impl Storage for FileStorage {
                 then = shown.map(|(_, since)| since);
             }
             shown = Some((record.on_trunk(), record.header.tid));
-            match earlier(&record)? {
+            match past.older()? {
                 Some(found) => record = found,
                 None => return Ok(None),
             }
@@ -252,8 +307,8 @@ impl Storage for FileStorage {
         let (data, _) = log.data_of(held, None, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
         let mut tid = record.header.tid;
         while record.position != position {
-            match earlier(&record)?.filter(|earlier| earlier.on_trunk() == position) {
-                Some(earlier) => (record, tid) = (earlier.clone(), earlier.header.tid),
+            match past.older()?.filter(|earlier| earlier.on_trunk() == position) {
+                Some(earlier) => (tid, record) = (earlier.header.tid, earlier),
                 None => break,
             }
         }
@@ -261,33 +316,17 @@ impl Storage for FileStorage {
     }
 
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
-        let (log, end) = (&self.inner.log, self.inner.horizon.end());
         let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let mut position = self.inner.newest_position(oid, end)?;
-        let mut record = log.header(oid, position, end)?;
-        while record.header.tid != tid {
-            position = record.before();
-            if position == 0 || record.header.tid < tid {
-                return Err(missing());
-            }
-            record = log.header(oid, position, end)?;
-        }
-        if let Some(version) = &record.in_version {
-            if version.trunk == 0 {
-                return Err(missing());
-            }
-            record = log.header(oid, version.trunk, end)?;
-        }
-        let found = log.data_of(record, None, end)?;
-        found.map(|(data, _)| data).ok_or_else(missing)
+        let record = self.inner.record_at(oid, tid)?.ok_or_else(missing)?;
+        self.inner.data_at(oid, record.on_trunk())?.ok_or_else(missing)
     }
 
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let (log, end) = (&self.inner.log, self.inner.horizon.end());
-        let mut position = self.inner.newest_position(oid, end)?;
+        let mut past = Past::new(log, oid, self.inner.newest_position(oid, end)?, end);
         let mut entries = Vec::new();
-        while position != 0 && entries.len() < limit {
-            let record = log.header(oid, position, end)?;
+        while entries.len() < limit {
+            let Some(record) = past.older()? else { break };
             let (_, [user, description, extension]) = log.transaction(record.header.transaction, end)?;
             entries.push(HistoryEntry {
                 tid: record.header.tid,
@@ -297,7 +336,6 @@ impl Storage for FileStorage {
                 description,
                 extension,
             });
-            position = record.before();
         }
         Ok(entries)
     }
@@ -360,5 +398,13 @@ impl Storage for FileStorage {
             Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
             _ => Ok(Box::new(Draft::new(Arc::clone(&self.inner), meta))),
         }
+    }
+
+    fn undo_log(&self) -> Option<&dyn UndoLog> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        Some(self)
     }
 }

@@ -11,7 +11,7 @@ use common::*;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{
-    Contested, Error, Oid, Order, Resolver, Result, Storage, Tid, TidRange, TransactionMeta, Version, Vote, Voted,
+    Busy, Contested, Error, Oid, Order, Resolver, Result, Storage, Tid, TidRange, TransactionMeta, Version, Vote, Voted,
 };
 
 const THREADS: u64 = 4;
@@ -234,8 +234,8 @@ fn votes_hold_their_objects_and_only_these() {
     for (changed, kept, on) in [(&[0][..], &[][..], 0), (&[2], &[], 2), (&[7], &[1], 1), (&[7, 0], &[2], 0)] {
         match begin(changed, kept).try_vote().unwrap() {
             Vote::Voted(_) => panic!("{changed:?} {kept:?}"),
-            Vote::Busy(transaction, oid) => {
-                assert_eq!(oid, Oid(on));
+            Vote::Busy(transaction, what) => {
+                assert_eq!(what, Busy::Object(Oid(on)));
                 busy.push(transaction);
             }
         }
@@ -251,7 +251,7 @@ fn votes_hold_their_objects_and_only_these() {
     for transaction in busy {
         outcomes.push(match transaction.try_vote() {
             Ok(Vote::Voted(voted)) => voted.finish().map(drop),
-            Ok(Vote::Busy(_, oid)) => panic!("{oid} is still held"),
+            Ok(Vote::Busy(_, what)) => panic!("{what} is still held"),
             Err(error) => Err(error),
         });
     }

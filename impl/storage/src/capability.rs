@@ -17,7 +17,17 @@ use crate::{Oid, Result, Revision, Tid, Version};
 /// Which transactions can be undone.
 pub trait UndoLog {
     /// The transactions that can be undone, newest first, from number `first` up to but not including `last`.
-    fn undo_log(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>>;
+    fn undo_log(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>> {
+        self.undo_log_where(first, last, &mut |_| true)
+    }
+
+    /// The same, of those that the filter lets through: those are what is counted.
+    fn undo_log_where(
+        &self,
+        first: usize,
+        last: usize,
+        filter: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Vec<UndoEntry>>;
 }
 
 /// A transaction that can be undone.

@@ -107,12 +107,12 @@ pub enum Error {
         tid: Tid,
     },
 
-    /// Objects that the transaction changed were changed again since, and nobody could merge that. Undo what came after
-    /// it first, or all of it in one transaction.
-    #[error("an undo would take back more than it should: changed again since, and not to be merged: {}", list(.oids))]
+    /// Objects that the transaction changed can not be taken back to what they were before it. Nothing was undone.
+    #[error("the transaction can not be undone, since it would take back more than that: {}. Undo what came after it first, \
+             or all of it in one transaction", reasons(.objects))]
     UndoConflict {
         /// Every such object.
-        oids: Vec<Oid>,
+        objects: Vec<NotUndone>,
     },
 
     /// A version that can not be ended.
@@ -168,8 +168,17 @@ pub enum Error {
 
 const LISTED_MAX: usize = 10;
 
-fn list(oids: &[Oid]) -> String {
-    shortened(oids.iter().map(|oid| oid.to_string()).collect())
+/// An object that an undo can not take back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotUndone {
+    /// The object.
+    pub oid: Oid,
+    /// Why not.
+    pub why: &'static str,
+}
+
+fn reasons(objects: &[NotUndone]) -> String {
+    shortened(objects.iter().map(|NotUndone { oid, why }| format!("object {oid}, {why}")).collect())
 }
 
 fn pairs(references: &[(Oid, Oid)]) -> String {

@@ -55,9 +55,9 @@ pub use capability::{
     CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use error::{Damage, Error, Result};
+pub use error::{Damage, Error, NotUndone, Result};
 pub use id::{Oid, ParseIdError, Tid};
-pub use locks::{Held, ObjectLocks, Want};
+pub use locks::{Busy, Held, ObjectLocks, Want, Wants};
 pub use memory::MemoryStorage;
 pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,

@@ -1,20 +1,61 @@
-//! Which objects are held by transactions between their vote and their finish.
+//! What transactions hold between their vote and their finish: objects, and versions.
 //!
-//! A transaction asks once, for all its objects, and gets all of them or none: nobody waits while holding something, so
-//! there is no deadlock. Objects that it only depends on are shared with others that only depend on them.
+//! A transaction asks once, for all that it needs, and gets all of it or nothing: nobody waits while holding something, so
+//! there is no deadlock. Objects that it only depends on are shared with others that only depend on them. A version is
+//! held by whoever ends it, and shared by those who work in it: otherwise the end of a version could miss an object that
+//! came into it at the same moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use crate::Oid;
+use crate::{Oid, Version};
 
-/// What a transaction wants with an object.
+/// What a transaction wants with an object or a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// To change it: nobody else may hold it.
+    /// To change the object, or to end the version: nobody else may hold it.
     Change,
-    /// That it stays as it is: others may want that too.
+    /// That the object stays as it is, or that the version goes on: others may want that too.
     Keep,
+}
+
+/// All that a transaction wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Objects.
+    pub objects: BTreeMap<Oid, Want>,
+    /// Versions; not the trunk, which never ends.
+    pub versions: BTreeMap<Version, Want>,
+}
+
+impl Wants {
+    /// Whether there is everything in it that is in the other.
+    pub fn covers(&self, other: &Wants) -> bool {
+        fn all<K: Ord>(held: &BTreeMap<K, Want>, wanted: &BTreeMap<K, Want>) -> bool {
+            wanted.iter().all(|(key, want)| held.get(key).is_some_and(|have| have == want || *have == Want::Change))
+        }
+        all(&self.objects, &other.objects) && all(&self.versions, &other.versions)
+    }
+}
+
+/// Something that another transaction holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// An object.
+    Object(Oid),
+    /// A version: somebody ends it, or somebody who works in it is not finished.
+    Version(Version),
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Busy::Object(oid) => write!(f, "object {oid}"),
+            Busy::Version(version) => write!(f, "the version `{version}`"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,73 +64,106 @@ enum Holding {
     Keepers(usize),
 }
 
-/// The table of held objects.
+#[derive(Debug, Default)]
+struct Table {
+    objects: HashMap<Oid, Holding>,
+    versions: HashMap<Version, Holding>,
+}
+
+impl Table {
+    /// Takes everything, or says what somebody else holds.
+    fn take(&mut self, wants: &Wants) -> Result<(), Busy> {
+        if let Some(oid) = blocked(&self.objects, &wants.objects) {
+            return Err(Busy::Object(*oid));
+        }
+        if let Some(version) = blocked(&self.versions, &wants.versions) {
+            return Err(Busy::Version(version.clone()));
+        }
+        take(&mut self.objects, &wants.objects);
+        take(&mut self.versions, &wants.versions);
+        Ok(())
+    }
+}
+
+fn blocked<'a, K: Hash + Ord>(held: &HashMap<K, Holding>, wants: &'a BTreeMap<K, Want>) -> Option<&'a K> {
+    let is_blocked = |(key, want): &(&K, &Want)| match held.get(key) {
+        None => false,
+        Some(Holding::Keepers(_)) => **want == Want::Change,
+        Some(Holding::Changer) => true,
+    };
+    wants.iter().find(is_blocked).map(|(key, _)| key)
+}
+
+fn take<K: Hash + Ord + Clone>(held: &mut HashMap<K, Holding>, wants: &BTreeMap<K, Want>) {
+    for (key, want) in wants {
+        match (want, held.get_mut(key)) {
+            (Want::Keep, Some(Holding::Keepers(n))) => *n += 1,
+            (Want::Keep, _) => drop(held.insert(key.clone(), Holding::Keepers(1))),
+            (Want::Change, _) => drop(held.insert(key.clone(), Holding::Changer)),
+        }
+    }
+}
+
+fn give_back<K: Hash + Ord>(held: &mut HashMap<K, Holding>, wants: &BTreeMap<K, Want>) {
+    for key in wants.keys() {
+        match held.get_mut(key) {
+            Some(Holding::Keepers(n)) if *n > 1 => *n -= 1,
+            _ => drop(held.remove(key)),
+        }
+    }
+}
+
+/// The table of what is held.
 #[derive(Debug, Default)]
 pub struct ObjectLocks {
-    held: Mutex<HashMap<Oid, Holding>>,
+    held: Mutex<Table>,
     given_back: Condvar,
 }
 
 impl ObjectLocks {
-    /// Takes all the objects, or says which one is held by somebody else. Each oid must occur once.
-    pub fn try_take(self: &Arc<Self>, wants: Vec<(Oid, Want)>) -> Result<Held, (Vec<(Oid, Want)>, Oid)> {
-        match Self::take_in(&mut self.table(), &wants) {
+    /// Takes everything, or says what somebody else holds.
+    pub fn try_take(self: &Arc<Self>, wants: Wants) -> Result<Held, (Wants, Busy)> {
+        match self.table().take(&wants) {
             Ok(()) => Ok(Held { locks: Arc::clone(self), wants }),
             Err(busy) => Err((wants, busy)),
         }
     }
 
-    /// Takes all the objects, waiting until nobody else holds any of them. Each oid must occur once.
-    pub fn take(self: &Arc<Self>, wants: Vec<(Oid, Want)>) -> Held {
+    /// Takes everything, waiting until nobody else holds any of it.
+    pub fn take(self: &Arc<Self>, wants: Wants) -> Held {
         let mut table = self.table();
-        while Self::take_in(&mut table, &wants).is_err() {
+        while table.take(&wants).is_err() {
             table = self.given_back.wait(table).unwrap_or_else(|e| e.into_inner());
         }
         drop(table);
         Held { locks: Arc::clone(self), wants }
     }
 
-    fn take_in(table: &mut HashMap<Oid, Holding>, wants: &[(Oid, Want)]) -> Result<(), Oid> {
-        let blocked = |(oid, want): &&(Oid, Want)| match table.get(oid) {
-            None => false,
-            Some(Holding::Keepers(_)) => *want == Want::Change,
-            Some(Holding::Changer) => true,
-        };
-        if let Some((oid, _)) = wants.iter().find(blocked) {
-            return Err(*oid);
-        }
-        for (oid, want) in wants {
-            match (want, table.get_mut(oid)) {
-                (Want::Keep, Some(Holding::Keepers(n))) => *n += 1,
-                (Want::Keep, _) => drop(table.insert(*oid, Holding::Keepers(1))),
-                (Want::Change, _) => drop(table.insert(*oid, Holding::Changer)),
-            }
-        }
-        Ok(())
-    }
-
     // A thread that panicked while it held the table left no half-made entry behind: inserts are whole.
-    fn table(&self) -> MutexGuard<'_, HashMap<Oid, Holding>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.held.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
-/// Objects that are held until this is dropped.
+/// What is held until this is dropped.
 #[derive(Debug)]
 pub struct Held {
     locks: Arc<ObjectLocks>,
-    wants: Vec<(Oid, Want)>,
+    wants: Wants,
+}
+
+impl Held {
+    /// What it holds.
+    pub fn wants(&self) -> &Wants {
+        &self.wants
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut table = self.locks.table();
-        for (oid, _) in &self.wants {
-            match table.get_mut(oid) {
-                Some(Holding::Keepers(n)) if *n > 1 => *n -= 1,
-                _ => drop(table.remove(oid)),
-            }
-        }
+        give_back(&mut table.objects, &self.wants.objects);
+        give_back(&mut table.versions, &self.wants.versions);
         drop(table);
         self.locks.given_back.notify_all();
     }
@@ -99,33 +173,62 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
+    fn objects(wants: &[(u64, Want)]) -> Wants {
+        let objects = wants.iter().map(|&(oid, want)| (Oid(oid), want)).collect();
+        Wants { objects, ..Wants::default() }
+    }
+
+    fn version(want: Want) -> Wants {
+        Wants { versions: [(Version::named("draft"), want)].into(), ..Wants::default() }
+    }
+
+    fn is_empty(locks: &ObjectLocks) -> bool {
+        locks.table().objects.is_empty() && locks.table().versions.is_empty()
+    }
+
     #[test]
     fn one_changer_or_many_keepers() {
         let locks = Arc::new(ObjectLocks::default());
-        let keep = || vec![(Oid(1), Want::Keep), (Oid(2), Want::Keep)];
+        let keep = || objects(&[(1, Want::Keep), (2, Want::Keep)]);
         let one = locks.try_take(keep()).unwrap();
         let two = locks.try_take(keep()).unwrap();
-        assert_eq!(locks.try_take(vec![(Oid(3), Want::Change), (Oid(2), Want::Change)]).unwrap_err().1, Oid(2));
+        let busy = |wants: &[(u64, Want)]| locks.try_take(objects(wants)).unwrap_err().1;
+        assert_eq!(busy(&[(3, Want::Change), (2, Want::Change)]), Busy::Object(Oid(2)));
         drop(one);
-        assert_eq!(locks.try_take(vec![(Oid(2), Want::Change)]).unwrap_err().1, Oid(2));
+        assert_eq!(busy(&[(2, Want::Change)]), Busy::Object(Oid(2)));
         drop(two);
-        let changer = locks.try_take(vec![(Oid(2), Want::Change)]).unwrap();
-        assert_eq!(locks.try_take(keep()).unwrap_err().1, Oid(2));
-        assert!(locks.try_take(vec![(Oid(1), Want::Change), (Oid(3), Want::Change)]).is_ok(), "nothing was half taken");
+        let changer = locks.try_take(objects(&[(2, Want::Change)])).unwrap();
+        assert_eq!(busy(&[(1, Want::Keep), (2, Want::Keep)]), Busy::Object(Oid(2)));
+        let both = objects(&[(1, Want::Change), (3, Want::Change)]);
+        assert!(locks.try_take(both).is_ok(), "nothing was half taken");
         drop(changer);
-        assert!(locks.table().is_empty());
+        assert!(is_empty(&locks));
+    }
+
+    #[test]
+    fn a_version_ends_when_nobody_works_in_it() {
+        let locks = Arc::new(ObjectLocks::default());
+        let worker = locks.try_take(version(Want::Keep)).unwrap();
+        let other = locks.try_take(version(Want::Keep)).unwrap();
+        assert_eq!(locks.try_take(version(Want::Change)).unwrap_err().1, Busy::Version(Version::named("draft")));
+        drop((worker, other));
+        let end = locks.try_take(version(Want::Change)).unwrap();
+        assert!(locks.try_take(version(Want::Keep)).is_err());
+        assert!(end.wants().covers(&version(Want::Keep)) && !end.wants().covers(&objects(&[(1, Want::Keep)])));
+        drop(end);
+        assert!(is_empty(&locks));
     }
 
     #[test]
     fn who_waits_is_woken() {
         let locks = Arc::new(ObjectLocks::default());
-        let first = locks.take(vec![(Oid(1), Want::Change)]);
+        let first = locks.take(objects(&[(1, Want::Change)]));
         let waiting = std::thread::spawn({
             let locks = Arc::clone(&locks);
-            move || drop(locks.take(vec![(Oid(1), Want::Change), (Oid(2), Want::Keep)]))
+            move || drop(locks.take(objects(&[(1, Want::Change), (2, Want::Keep)])))
         });
         drop(first);
         waiting.join().unwrap();
-        assert!(locks.table().is_empty());
+        assert!(is_empty(&locks));
     }
 }

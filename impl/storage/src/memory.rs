@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::{
     Clock, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NoResolver, Notify, ObjectLocks,
     Oid, Order, Resolver, Result, Revision, Storage, SystemClock, Tid, TidRange, Transaction, TransactionMeta,
-    TransactionRecord, Version, Vote, Voted, Want, judge, merge,
+    TransactionRecord, Version, Vote, Voted, Want, Wants, judge, merge,
 };
 
 /// A storage in memory: gone when its last handle is. Cloning gives another handle.
@@ -200,18 +200,17 @@ struct Draft {
 }
 
 impl Draft {
-    fn wants(&self) -> Vec<(Oid, Want)> {
-        let changed: HashSet<Oid> = self.changes.iter().map(|c| c.0).collect();
-        let kept: HashSet<Oid> = self.checks.iter().map(|c| c.0).filter(|oid| !changed.contains(oid)).collect();
-        let change = changed.into_iter().map(|oid| (oid, Want::Change));
-        change.chain(kept.into_iter().map(|oid| (oid, Want::Keep))).collect()
+    fn wants(&self) -> Wants {
+        let kept = self.checks.iter().map(|check| (check.0, Want::Keep));
+        let objects = kept.chain(self.changes.iter().map(|change| (change.0, Want::Change))).collect();
+        Wants { objects, ..Wants::default() }
     }
 
     fn settle(mut self, held: Held) -> Result<Box<dyn Voted>> {
         let mut resolved = Vec::new();
         let state = self.storage.read();
         for (oid, serial, data) in &mut self.changes {
-            let Some(committed) = judge(*oid, *serial, state.newest(*oid))? else {
+            let Some(committed) = judge(*oid, *serial, &Version::TRUNK, state.newest(*oid))? else {
                 continue;
             };
             let Some(new) = data else {
@@ -263,7 +262,7 @@ impl Transaction for Draft {
     fn try_vote(self: Box<Self>) -> Result<Vote> {
         match self.storage.shared.locks.try_take(self.wants()) {
             Ok(held) => self.settle(held).map(Vote::Voted),
-            Err((_, oid)) => Ok(Vote::Busy(self, oid)),
+            Err((_, busy)) => Ok(Vote::Busy(self, busy)),
         }
     }
 }
@@ -278,6 +277,11 @@ struct Ready {
 impl Voted for Ready {
     fn resolved(&self) -> &[Oid] {
         &self.resolved
+    }
+
+    fn touched(&self) -> Vec<Oid> {
+        let mut seen = HashSet::new();
+        self.draft.changes.iter().map(|change| change.0).filter(|oid| seen.insert(*oid)).collect()
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {

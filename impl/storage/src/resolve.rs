@@ -33,29 +33,29 @@ impl Resolver for NoResolver {
     }
 }
 
-/// Holds a store or delete against the object's newest revision: `None` if it may go ahead as it is, or the tid of the
-/// revision that came in between.
+/// Holds a store in a version, or a delete, against the object's newest revision (rules 3.1 and 3.2): `None` if it may go
+/// ahead as it is, or the tid of the revision that came in between.
 ///
-/// Errors: version lock, since a change on the trunk may not touch what a version holds.
-pub fn judge(oid: Oid, serial: Tid, newest: Option<(Tid, Version)>) -> Result<Option<Tid>> {
+/// Errors: version lock, since nobody else may touch what a version holds.
+pub fn judge(oid: Oid, serial: Tid, to: &Version, newest: Option<(Tid, Version)>) -> Result<Option<Tid>> {
     match newest {
         None => Ok((serial != Tid::ZERO).then_some(Tid::ZERO)),
-        Some((_, version)) if !version.is_trunk() => Err(Error::VersionLock { oid, version }),
+        Some((_, version)) if !version.is_trunk() && version != *to => Err(Error::VersionLock { oid, version }),
         Some((committed, _)) => Ok((committed != serial).then_some(committed)),
     }
 }
 
-/// Asks the resolver for a record that has both changes in it.
+/// Asks the resolver for a record that has both changes in it. `record` gives that of a revision, in whatever version it is.
 ///
 /// Errors: conflict, if there is none, or if one of the two earlier records is nothing; damage.
 pub fn merge(
     resolver: &dyn Resolver,
-    load_serial: impl Fn(Oid, Tid) -> Result<Bytes>,
+    record: impl Fn(Oid, Tid) -> Result<Bytes>,
     (oid, serial, committed): (Oid, Tid, Tid),
     new: &[u8],
 ) -> Result<Bytes> {
     let conflict = || Error::Conflict { oid, committed, serial };
-    let load = |tid| match load_serial(oid, tid) {
+    let load = |tid| match record(oid, tid) {
         Err(Error::KeyError { .. }) => Err(conflict()),
         other => other,
     };

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoChange, UndoLog, Version, VersionChange, Versions,
+    Busy, CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid,
+    TidRange, TransactionMeta, TransactionRecord, UndoChange, UndoLog, Version, VersionChange, Versions,
 };
 
 /// Called with the new tid when a transaction is durable and nobody can read it yet, in the order of the tids: the
@@ -129,8 +129,8 @@ pub trait Transaction: Send {
     /// Errors: conflict, read conflict, version lock. After an error the transaction is aborted.
     fn vote(self: Box<Self>) -> Result<Box<dyn Voted>>;
 
-    /// The same without waiting: if another transaction holds an object, the transaction comes back, and which object it
-    /// was.
+    /// The same without waiting: if another transaction holds something that this one needs, the transaction comes back,
+    /// and what it was.
     fn try_vote(self: Box<Self>) -> Result<Vote>;
 }
 
@@ -138,8 +138,8 @@ pub trait Transaction: Send {
 pub enum Vote {
     /// It can be finished.
     Voted(Box<dyn Voted>),
-    /// It has to wait for whoever holds this object.
-    Busy(Box<dyn Transaction>, Oid),
+    /// It has to wait for whoever holds this.
+    Busy(Box<dyn Transaction>, Busy),
 }
 
 /// A transaction that can be finished. Dropping it aborts.
@@ -147,6 +147,9 @@ pub trait Voted: Send {
     /// The objects for which not the record stored but a merged one will be written: whoever stored them must read them
     /// again.
     fn resolved(&self) -> &[Oid];
+
+    /// The objects of which it will write a revision, each once: those that undos and ends of versions touch included.
+    fn touched(&self) -> Vec<Oid>;
 
     /// The second phase: gives it a tid, makes it durable, calls `notify`, and shows it to everybody, in that order.
     ///

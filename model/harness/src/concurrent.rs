@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use vellum_storage::{Error, Oid, Storage, Tid, Transaction, TransactionMeta, Vote, Voted};
+use vellum_storage::{Busy, Error, Oid, Storage, Tid, Transaction, TransactionMeta, Vote, Voted};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
@@ -240,7 +240,7 @@ struct Done {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Came {
     Said(Outcome),
-    Busy(Oid),
+    Busy(Busy),
 }
 
 /// What was written down.
@@ -447,8 +447,8 @@ impl Thread<'_> {
                     done.votes.push((Came::Said(Outcome::Voted { resolved }), span));
                     return Some(voted);
                 }
-                Ok(Vote::Busy(back, oid)) => {
-                    done.votes.push((Came::Busy(oid), span));
+                Ok(Vote::Busy(back, what)) => {
+                    done.votes.push((Came::Busy(what), span));
                     (draft, tries) = (back, tries - 1);
                     self.read();
                 }

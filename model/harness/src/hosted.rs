@@ -322,7 +322,8 @@ impl Trouble {
                 Error::VersionLock { oid, .. } => refused(Refusal::VersionLock { oid }),
                 Error::VersionEnd { .. } => refused(Refusal::VersionEnd),
                 Error::NotUndoable { tid } => refused(Refusal::NotUndoable { tid }),
-                Error::UndoConflict { mut oids } => {
+                Error::UndoConflict { objects } => {
+                    let mut oids: Vec<_> = objects.into_iter().map(|object| object.oid).collect();
                     oids.sort();
                     refused(Refusal::UndoConflict { oids })
                 }

@@ -4,16 +4,15 @@
 //! server, a copy. One big lock; every answer is the specification's.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use vellum_spec::{self as spec, Begin, Change, Content, Database, Status};
 use vellum_storage::{
-    Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, Notify, ObjectLocks,
-    Oid, Order, Pack, PackOptions, PackReport, Resolver, Result, Revision, Storage, Tid, TidRange, Transaction,
-    TransactionMeta, TransactionRecord, UndoChange, UndoEntry, UndoLog, Version, VersionChange, Versions, Vote, Voted,
-    Want,
+    Busy, Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NotUndone,
+    Notify, ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Resolver, Result, Revision, Storage, Tid, TidRange,
+    Transaction, TransactionMeta, TransactionRecord, UndoChange, UndoEntry, UndoLog, Version, VersionChange, Versions,
+    Vote, Voted, Want, Wants,
 };
 
 /// Which objects a record refers to, weak references and those into other databases left out.
@@ -235,7 +234,12 @@ fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRe
 }
 
 impl UndoLog for Rules {
-    fn undo_log(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>> {
+    fn undo_log_where(
+        &self,
+        first: usize,
+        last: usize,
+        filter: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Vec<UndoEntry>> {
         let state = self.state();
         let entry = |t: &spec::Transaction| UndoEntry {
             tid: Tid(t.tid),
@@ -243,7 +247,8 @@ impl UndoLog for Rules {
             description: bytes(&t.description),
             extension: bytes(&t.extension),
         };
-        Ok(state.database.undo_log(first, last).into_iter().map(entry).collect())
+        let all = state.database.undo_log(0, usize::MAX).into_iter().map(entry);
+        Ok(all.filter(|entry| filter(entry)).take(last).skip(first).collect())
     }
 }
 
@@ -294,19 +299,23 @@ impl Draft {
     }
 
     /// What it must have for itself: the objects, and the versions that it ends; and what must stay as it is.
-    fn wants(&self, state: &State, revisions: &[spec::Revision]) -> Vec<(Oid, Want)> {
-        let mut wants: BTreeMap<Oid, Want> = BTreeMap::new();
+    fn wants(&self, state: &State, revisions: &[spec::Revision]) -> Wants {
+        let mut wants = Wants::default();
         for change in &self.changes {
             match change {
-                Change::CheckCurrent { oid, .. } => drop(wants.insert(Oid(*oid), Want::Keep)),
+                Change::CheckCurrent { oid, .. } => drop(wants.objects.insert(Oid(*oid), Want::Keep)),
                 Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
-                    wants.insert(lock(from), Want::Change);
+                    wants.versions.insert(version(from), Want::Change);
                 }
                 Change::Undo { tid } => {
                     let undone = state.database.transactions.iter().filter(|t| t.tid == *tid);
                     for oid in undone.flat_map(|t| t.oids()) {
-                        for at in state.database.past(oid).iter().filter(|at| !at.revision.version.is_empty()) {
-                            wants.entry(lock(&at.revision.version)).or_insert(Want::Keep);
+                        let past = state.database.past(oid);
+                        for at in past.iter().skip_while(|at| at.tid() != *tid).take(2) {
+                            let version = Version::named(at.revision.version.clone());
+                            if !version.is_trunk() {
+                                wants.versions.entry(version).or_insert(Want::Keep);
+                            }
                         }
                     }
                 }
@@ -314,12 +323,12 @@ impl Draft {
             }
         }
         for revision in revisions {
-            wants.insert(Oid(revision.oid), Want::Change);
+            wants.objects.insert(Oid(revision.oid), Want::Change);
             if !revision.version.is_empty() {
-                wants.entry(lock(&revision.version)).or_insert(Want::Keep);
+                wants.versions.entry(version(&revision.version)).or_insert(Want::Keep);
             }
         }
-        wants.into_iter().collect()
+        wants
     }
 
     fn settle(self, state: &mut State, revisions: Vec<spec::Revision>, held: Held) -> Box<dyn Voted> {
@@ -352,13 +361,6 @@ impl Draft {
     }
 }
 
-/// Versions are held as objects are, under oids that no object has in practice.
-fn lock(version: &str) -> Oid {
-    let mut hasher = DefaultHasher::new();
-    version.hash(&mut hasher);
-    Oid(hasher.finish() | 1 << 63)
-}
-
 fn error(refusal: spec::Refusal) -> Error {
     use spec::Refusal as R;
     match refusal {
@@ -372,7 +374,9 @@ fn error(refusal: spec::Refusal) -> Error {
         R::VersionLock(oid) => Error::VersionLock { oid: Oid(oid), version: Version::TRUNK },
         R::Version => Error::VersionEnd { version: Version::TRUNK },
         R::NotUndoable(tid) => Error::NotUndoable { tid: Tid(tid) },
-        R::Undo(oids) => Error::UndoConflict { oids: oids.into_iter().map(Oid).collect() },
+        R::Undo(oids) => Error::UndoConflict {
+            objects: oids.into_iter().map(|oid| NotUndone { oid: Oid(oid), why: "the rules say so" }).collect(),
+        },
         R::Empty(oid) => Error::EmptyRecord { oid: Oid(oid) },
         R::TooLong => Error::MetadataTooLong { field: "user, description or extension", length: 0 },
         R::NotLater => Error::TidNotLater { tid: Tid::ZERO, last: Tid::ZERO },
@@ -421,14 +425,14 @@ impl Transaction for Draft {
     fn try_vote(self: Box<Self>) -> Result<Vote> {
         Ok(match self.attempt()? {
             Attempt::Voted(voted) => Vote::Voted(voted),
-            Attempt::Busy(draft, _, oid) => Vote::Busy(draft, oid),
+            Attempt::Busy(draft, _, busy) => Vote::Busy(draft, busy),
         })
     }
 }
 
 enum Attempt {
     Voted(Box<dyn Voted>),
-    Busy(Box<Draft>, Vec<(Oid, Want)>, Oid),
+    Busy(Box<Draft>, Wants, Busy),
 }
 
 impl Draft {
@@ -438,7 +442,7 @@ impl Draft {
         let revisions = self.judge(&state)?;
         Ok(match rules.shared.locks.try_take(self.wants(&state, &revisions)) {
             Ok(held) => Attempt::Voted(self.settle(&mut state, revisions, held)),
-            Err((wants, oid)) => Attempt::Busy(self, wants, oid),
+            Err((wants, busy)) => Attempt::Busy(self, wants, busy),
         })
     }
 }
@@ -500,6 +504,12 @@ impl Drop for Ready {
 impl Voted for Ready {
     fn resolved(&self) -> &[Oid] {
         &self.resolved
+    }
+
+    fn touched(&self) -> Vec<Oid> {
+        let state = self.rules.state();
+        let transaction = state.voted.get(&self.number);
+        transaction.map(|t| t.oids().into_iter().map(Oid).collect()).unwrap_or_default()
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {

@@ -313,8 +313,10 @@ impl World {
                     let undone = self.database.transactions.iter().filter(|t| t.tid == tid.0);
                     for oid in undone.flat_map(|t| t.oids()) {
                         wants.change.insert(oid);
-                        // The new revision goes where the one before the undone one is.
-                        wants.work.extend(self.database.past(oid).iter().map(|at| at.revision.version.clone()));
+                        // The new revision goes where the one before the undone one is, or where both are.
+                        let past = self.database.past(oid);
+                        let undone = past.iter().skip_while(|at| at.tid() != tid.0).take(2);
+                        wants.work.extend(undone.map(|at| at.revision.version.clone()));
                     }
                 }
                 Change::CommitVersion { from, to } => {

@@ -14,7 +14,7 @@ use vellum_harness::rules::Rules;
 use vellum_harness::subject::Can;
 use vellum_harness::tick::tick;
 use vellum_storage::{
-    CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, ManualClock, MemoryStorage, Notify, Oid, Order,
+    Busy, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, ManualClock, MemoryStorage, Notify, Oid, Order,
     Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted,
 };
 
@@ -197,8 +197,8 @@ impl Transaction for WrongDraft {
 
     fn try_vote(mut self: Box<Self>) -> Result<Vote> {
         if std::mem::take(&mut self.busy) {
-            let oid = self.oid;
-            return Ok(Vote::Busy(self, oid));
+            let busy = Busy::Object(self.oid);
+            return Ok(Vote::Busy(self, busy));
         }
         let WrongDraft { inner, storage, bug, busy, last, oid } = *self;
         Ok(match inner.try_vote()? {
@@ -217,6 +217,10 @@ struct WrongVoted {
 impl Voted for WrongVoted {
     fn resolved(&self) -> &[Oid] {
         self.inner.resolved()
+    }
+
+    fn touched(&self) -> Vec<Oid> {
+        self.inner.touched()
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {

@@ -1,5 +1,7 @@
 //! Part 3: writing.
 
+use std::collections::BTreeSet;
+
 use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 
 /// What is known of a transaction when it begins.
@@ -293,9 +295,13 @@ impl Database {
         if at.tid() == self.last_transaction() { at.revision.content.clone() } else { Content::Source(at.tid()) }
     }
 
-    /// The objects whose newest revision lies in this version.
+    /// The objects whose newest revision lies in this version, the newest revision first.
     fn in_version(&self, version: &str) -> Vec<At<'_>> {
-        let newest = self.oids().into_iter().filter_map(|oid| self.newest(oid));
+        let mut seen = BTreeSet::new();
+        let newest_first = self.transactions.iter().rev().flat_map(|transaction| {
+            transaction.revisions.iter().rev().map(move |revision| At { transaction, revision })
+        });
+        let newest = newest_first.filter(|at| seen.insert(at.revision.oid));
         newest.filter(|at| at.revision.version == version).collect()
     }
 

@@ -25,12 +25,12 @@ pub const CAN: Can = Can {
     resolve: true,
     reopen: true,
     read_only: true,
-    undo: false,
-    versions: false,
-    restore: false,
+    undo: true,
+    versions: true,
+    restore: true,
     pack: false,
     collect: false,
-    edges: false,
+    edges: true,
     dangling: false,
 };
 

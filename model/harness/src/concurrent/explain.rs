@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use vellum_spec::Database;
-use vellum_storage::{Oid, Storage, Tid};
+use vellum_storage::{Busy, Oid, Storage, Tid};
 
 use super::{Came, Done, Log, Read, Report, Span};
 use crate::expected;
@@ -132,7 +132,7 @@ impl Log {
         }
         for (mine, done) in &wants {
             for (came, span) in &done.votes {
-                let Came::Busy(oid) = came else { continue };
+                let Came::Busy(Busy::Object(oid)) = came else { continue };
                 let holds = |(theirs, other): &(Wants, &Done)| {
                     let alone = |wants: &Wants| Wants {
                         change: wants.change.iter().copied().filter(|o| o == oid).collect(),
@@ -256,7 +256,7 @@ impl Log {
             }
             for (came, span) in &done.votes {
                 let came = match came {
-                    Came::Busy(oid) => format!("busy: {}", oid.0),
+                    Came::Busy(what) => format!("busy: {what}"),
                     Came::Said(outcome) => outcome.to_string(),
                 };
                 add(done.thread, span, format!("{} vote: {came}", done.meta.user));

@@ -1,0 +1,93 @@
+//! Which transactions can be undone, and what one of them did (rules 2.5 and 3.4).
+//!
+//! The file is walked backwards, from the newest transaction: each ends with its length. What can be undone ends where a
+//! pack has been.
+
+use std::collections::HashMap;
+
+use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, UndoLog, Version};
+
+use crate::FileStorage;
+use crate::format::START;
+use crate::iterate;
+use crate::scan::Scanner;
+use crate::storage::Inner;
+
+/// What a transaction that is to be undone did to an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Undone {
+    pub oid: Oid,
+    /// The record; the last one, if there are several.
+    pub position: u64,
+    /// The versions that it and the record before it are in.
+    pub versions: Vec<Version>,
+}
+
+/// What this transaction did, in the order in which the objects first come in it.
+pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
+    let (end, last) = storage.horizon.get();
+    let log = &storage.log;
+    let not_undoable = || Error::NotUndoable { tid };
+    if tid > last {
+        return Err(not_undoable());
+    }
+    let start = iterate::find(log, end, last, tid, vellum_storage::Order::OldestFirst)?;
+    if start >= end {
+        return Err(not_undoable());
+    }
+    let mut scanner = Scanner::new(&*log.file, end);
+    let mut found: Vec<Undone> = Vec::new();
+    let mut places = HashMap::new();
+    let header = scanner.transaction(start, |_, record| {
+        let version = record.version();
+        let oid = record.header.oid;
+        let this = Undone { oid, position: record.position, versions: vec![version] };
+        match places.get(&oid) {
+            None => {
+                places.insert(oid, found.len());
+                found.push(this);
+            }
+            Some(&n) => found[n] = this,
+        }
+        Ok(())
+    });
+    let header = header.map_err(|fault| log.fault(fault))?;
+    if header.tid != tid || header.status != Status::Complete.byte() {
+        return Err(not_undoable());
+    }
+    for undone in &mut found {
+        let record = log.header(undone.oid, undone.position, end)?;
+        if record.header.previous != 0 {
+            undone.versions.push(log.header(undone.oid, record.header.previous, end)?.version());
+        }
+    }
+    Ok(found)
+}
+
+impl UndoLog for FileStorage {
+    fn undo_log_where(
+        &self,
+        first: usize,
+        last: usize,
+        filter: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Vec<UndoEntry>> {
+        let (log, end) = (&self.inner.log, self.inner.horizon.end());
+        let (mut position, mut passed, mut entries) = (end, 0, Vec::new());
+        while position > START && passed < last {
+            position = iterate::before(log, position)?;
+            let (header, [user, description, extension]) = log.transaction(position, end)?;
+            if header.status == Status::Packed.byte() {
+                break;
+            }
+            let entry = UndoEntry { tid: header.tid, user, description, extension };
+            if header.status == Status::Undone.byte() || !filter(&entry) {
+                continue;
+            }
+            if passed >= first {
+                entries.push(entry);
+            }
+            passed += 1;
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,347 @@
+//! The first phase: whether a transaction may be done, and which records it comes to (rules 3.1 to 3.7).
+//!
+//! Its locks are held, so that what is found here stays so. Stores, deletes and checks look at the database as it was
+//! before the transaction; undos and ends of versions see what the transaction has done so far, which is in `records`:
+//!
+//! ```text
+//!   changes   store 1 · undo T · commit draft        what was asked for
+//!                │        │          │
+//!   records      1    2  5  1      4  7              what will be written; the last one of an object counts
+//! ```
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use bytes::Bytes;
+use vellum_storage::{
+    Contested, Error, Held, NotUndone, Notify, Oid, Order, Result, Tid, Version, Voted, judge, merge,
+};
+
+use crate::commit::Job;
+use crate::draft::{Body, Change, Draft, bare_length, record_length};
+use crate::iterate;
+use crate::log::Past;
+use crate::scan::{Record, Scanner};
+use crate::undo::Undone;
+
+/// A record that will be written.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRecord {
+    pub oid: Oid,
+    pub version: Version,
+    /// In a version: the position of the trunk's record under it, 0 for none.
+    pub under: u64,
+    pub body: Body,
+}
+
+impl NewRecord {
+    /// Bytes that it takes.
+    pub fn length(&self) -> u64 {
+        record_length(&self.version, &self.body)
+    }
+}
+
+impl Draft {
+    /// Judges everything, now that nobody else can change what it depends on.
+    pub fn settle(self: Box<Self>, held: Held) -> Result<Box<dyn Voted>> {
+        let mut judge = Judge { draft: &self, records: Vec::new(), so_far: HashMap::new(), resolved: Vec::new() };
+        for change in &self.changes {
+            judge.change(change)?;
+        }
+        for &(oid, serial) in &self.checks {
+            let newest = self.storage.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
+            if newest.header.tid != serial {
+                return Err(Error::ReadConflict { oid, committed: newest.header.tid, serial });
+            }
+        }
+        let Judge { records, resolved, .. } = judge;
+        let length = bare_length(&self.meta) + records.iter().map(NewRecord::length).sum::<u64>();
+        self.storage.within_quota(self.storage.horizon.end() + length)?;
+        Ok(Box::new(Ready { draft: self, records, resolved, length, held }))
+    }
+}
+
+struct Judge<'a> {
+    draft: &'a Draft,
+    records: Vec<NewRecord>,
+    /// The last of them for each object.
+    so_far: HashMap<Oid, usize>,
+    resolved: Vec<Oid>,
+}
+
+/// An object's newest revision, as the transaction sees it.
+enum Newest {
+    InFile(Record),
+    /// One of its own.
+    Own(NewRecord),
+}
+
+impl Newest {
+    fn version(&self) -> Version {
+        match self {
+            Newest::InFile(record) => record.version(),
+            Newest::Own(record) => record.version.clone(),
+        }
+    }
+
+    fn under(&self) -> u64 {
+        match self {
+            Newest::InFile(record) => record.in_version.as_ref().map_or(0, |version| version.trunk),
+            Newest::Own(record) => record.under,
+        }
+    }
+
+    /// What holds the same. What is not written yet can not be shared.
+    fn shared(self) -> Body {
+        match self {
+            Newest::InFile(record) => Body::Shared(record.position),
+            Newest::Own(record) => record.body,
+        }
+    }
+}
+
+impl Judge<'_> {
+    fn change(&mut self, change: &Change) -> Result<()> {
+        match change {
+            Change::Store { oid, serial, version, body } => self.store(*oid, *serial, version, body)?,
+            Change::Undo { tid, undone } => self.undo(*tid, undone)?,
+            Change::CommitVersion { from, to } => {
+                for (oid, newest) in self.in_version(from)? {
+                    let under = if to.is_trunk() { 0 } else { newest.under() };
+                    self.write(NewRecord { oid, version: to.clone(), under, body: newest.shared() });
+                }
+            }
+            Change::AbortVersion { from } => {
+                for (oid, newest) in self.in_version(from)? {
+                    let body = Body::Shared(newest.under());
+                    self.write(NewRecord { oid, version: Version::TRUNK, under: 0, body });
+                }
+            }
+            Change::Restore { oid, version, body, source, under } => {
+                let body = match source {
+                    Some(tid) => self.source(*oid, *tid, body)?.unwrap_or_else(|| body.clone()),
+                    None => body.clone(),
+                };
+                let under = self.restored_under(*oid, version, *under)?;
+                self.write(NewRecord { oid: *oid, version: version.clone(), under, body });
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, record: NewRecord) {
+        self.so_far.insert(record.oid, self.records.len());
+        self.records.push(record);
+    }
+
+    /// What the trunk shows of an object; 0 for one that is new.
+    fn on_trunk(&self, oid: Oid) -> Result<u64> {
+        Ok(self.draft.storage.newest_header(oid)?.map_or(0, |newest| newest.on_trunk()))
+    }
+
+    fn store(&mut self, oid: Oid, serial: Tid, version: &Version, body: &Body) -> Result<()> {
+        let storage = &self.draft.storage;
+        let newest = storage.newest_header(oid)?;
+        let under = if version.is_trunk() { 0 } else { newest.as_ref().map_or(0, Record::on_trunk) };
+        let mut body = body.clone();
+        let found = newest.map(|record| (record.header.tid, record.version()));
+        if let Some(committed) = judge(oid, serial, version, found)? {
+            let Some(new) = self.draft.data(oid, &body)? else {
+                return Err(Error::Conflict { oid, committed, serial });
+            };
+            let record = |oid, tid| storage.own_data(oid, tid);
+            body = Body::Data(merge(&*storage.resolver, record, (oid, serial, committed), &new)?);
+            self.resolved.push(oid);
+        }
+        self.write(NewRecord { oid, version: version.clone(), under, body });
+        Ok(())
+    }
+
+    fn newest(&self, oid: Oid) -> Result<Option<Newest>> {
+        match self.so_far.get(&oid) {
+            Some(&n) => Ok(Some(Newest::Own(self.records[n].clone()))),
+            None => Ok(self.draft.storage.newest_header(oid)?.map(Newest::InFile)),
+        }
+    }
+
+    fn data(&self, oid: Oid, newest: &Newest) -> Result<Option<Bytes>> {
+        match newest {
+            Newest::InFile(record) => self.draft.storage.data_at(oid, record.position),
+            Newest::Own(record) => self.draft.data(oid, &record.body),
+        }
+    }
+
+    /// Rule 3.4, for all objects that the transaction changed: all of them, or none.
+    fn undo(&mut self, tid: Tid, undone: &[Undone]) -> Result<()> {
+        let (mut written, mut failed) = (Vec::new(), Vec::new());
+        for one in undone {
+            match self.undo_one(one)? {
+                Ok(record) => written.push(record),
+                Err(why) => failed.push(NotUndone { oid: one.oid, why }),
+            }
+        }
+        if !failed.is_empty() {
+            tracing::debug!("the undo of {tid} is refused for {} objects", failed.len());
+            return Err(Error::UndoConflict { objects: failed });
+        }
+        written.into_iter().for_each(|record| self.write(record));
+        Ok(())
+    }
+
+    /// What undoing it writes for one object, or why it can not be undone.
+    fn undo_one(&self, &Undone { oid, position, .. }: &Undone) -> Result<Result<NewRecord, &'static str>> {
+        let storage = &self.draft.storage;
+        let (log, end) = (&storage.log, storage.horizon.end());
+        let forgotten = Ok(Err("whose past is not here any more"));
+        let mut past = match storage.newest_header(oid)? {
+            Some(newest) => Past::new(log, oid, newest.position, end),
+            None => return forgotten,
+        };
+        let undone = loop {
+            match past.older()? {
+                Some(record) if record.position > position => {}
+                Some(record) if record.position == position => break record,
+                _ => return forgotten,
+            }
+        };
+        let before = past.older()?;
+        let Some(newest) = self.newest(oid)? else { return forgotten };
+        let is_newest = matches!(&newest, Newest::InFile(record) if record.position == position);
+        let same_version = newest.version() == undone.version();
+        if is_newest || (same_version && (self.shares(&newest, &undone)? || self.same_data(&newest, &undone)?)) {
+            return Ok(Ok(match before {
+                Some(before) => NewRecord {
+                    oid,
+                    version: before.version(),
+                    under: before.in_version.as_ref().map_or(0, |version| version.trunk),
+                    body: Body::Shared(before.position),
+                },
+                None => NewRecord { oid, version: Version::TRUNK, under: 0, body: Body::NOTHING },
+            }));
+        }
+        if !same_version {
+            return Ok(Err("which is in another version since"));
+        }
+        let Some(before) = before else { return Ok(Err("which it created, and which was changed since")) };
+        let (ancestor, committed) = (storage.data_at(oid, undone.position)?, self.data(oid, &newest)?);
+        let new = storage.data_at(oid, before.position)?;
+        let (Some(ancestor), Some(committed), Some(new)) = (ancestor, committed, new) else {
+            return Ok(Err("which was changed since, or deleted"));
+        };
+        let contested = Contested { oid, ancestor: &ancestor, committed: &committed, new: &new };
+        let merged = storage.resolver.resolve(contested).filter(|merged| !merged.is_empty());
+        Ok(match merged {
+            Some(merged) => {
+                let (version, under) = (newest.version(), newest.under());
+                Ok(NewRecord { oid, version, under, body: Body::Data(merged) })
+            }
+            None => Err("which was changed since, and the changes can not be merged"),
+        })
+    }
+
+    /// Whether one revision shares what the other one holds, be it nothing, directly or by way of others.
+    fn shares(&self, newest: &Newest, with: &Record) -> Result<bool> {
+        let (log, end) = (&self.draft.storage.log, self.draft.storage.horizon.end());
+        let mut at = match newest {
+            Newest::InFile(record) if record.header.data_length > 0 => 0,
+            Newest::InFile(record) => record.backpointer,
+            Newest::Own(NewRecord { body: Body::Shared(position), .. }) => *position,
+            Newest::Own(_) => 0,
+        };
+        while at > with.position {
+            let record = log.header(with.header.oid, at, end)?;
+            at = if record.header.data_length > 0 { 0 } else { record.backpointer };
+        }
+        Ok(at == with.position)
+    }
+
+    fn same_data(&self, newest: &Newest, other: &Record) -> Result<bool> {
+        let oid = other.header.oid;
+        let Some(data) = self.data(oid, newest)? else { return Ok(false) };
+        Ok(self.draft.storage.data_at(oid, other.position)?.is_some_and(|other| other == data))
+    }
+
+    /// The objects that are in the version so far, the one that was changed last first.
+    fn in_version(&self, version: &Version) -> Result<Vec<(Oid, Newest)>> {
+        let mut found = Vec::new();
+        for oid in self.draft.storage.versions(|table| table.objects(version))? {
+            match self.newest(oid)? {
+                Some(Newest::InFile(record)) if record.version() == *version => found.push(record),
+                _ => {}
+            }
+        }
+        found.sort_by_key(|record| std::cmp::Reverse(record.position));
+        let in_file = found.into_iter().map(|record| (record.header.oid, Newest::InFile(record)));
+        let own: BTreeSet<_> = self.so_far.values().filter(|&&n| self.records[n].version == *version).collect();
+        let own = own.into_iter().rev().map(|&n| (self.records[n].oid, Newest::Own(self.records[n].clone())));
+        Ok(own.chain(in_file).collect())
+    }
+
+    /// Rule 3.7: the object's record in this transaction, if it is here and holds the same data.
+    fn source(&self, oid: Oid, tid: Tid, body: &Body) -> Result<Option<Body>> {
+        let storage = &self.draft.storage;
+        let Some(record) = self.record_in(oid, tid)? else { return Ok(None) };
+        let Some(data) = self.draft.data(oid, body)? else { return Ok(None) };
+        let same = storage.data_at(oid, record.position)?.is_some_and(|there| there == data);
+        Ok(same.then_some(Body::Shared(record.position)))
+    }
+
+    /// Rule 3.7: what is under a restored revision.
+    fn restored_under(&self, oid: Oid, version: &Version, under: Option<Tid>) -> Result<u64> {
+        let Some(tid) = under.filter(|_| !version.is_trunk()) else { return Ok(0) };
+        match self.record_in(oid, tid)?.filter(|record| record.in_version.is_none()) {
+            Some(record) => Ok(record.position),
+            None => self.on_trunk(oid),
+        }
+    }
+
+    /// The object's last record in this transaction, if that is here. It need not be in the object's past: what is behind a
+    /// pack is not, but can be shared.
+    fn record_in(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
+        let storage = &self.draft.storage;
+        if let Some(record) = storage.record_at(oid, tid)? {
+            return Ok(Some(record));
+        }
+        let ((end, last), log) = (storage.horizon.get(), &storage.log);
+        let start = if tid > last { end } else { iterate::find(log, end, last, tid, Order::OldestFirst)? };
+        if start >= end {
+            return Ok(None);
+        }
+        let mut found = None;
+        let walked = Scanner::new(&*log.file, end).transaction(start, |header, record| {
+            if header.tid == tid && record.header.oid == oid {
+                found = Some(record);
+            }
+            Ok(())
+        });
+        walked.map_err(|fault| log.fault(fault))?;
+        Ok(found)
+    }
+}
+
+/// A transaction after its vote.
+struct Ready {
+    draft: Box<Draft>,
+    records: Vec<NewRecord>,
+    resolved: Vec<Oid>,
+    /// Bytes that it will take.
+    length: u64,
+    held: Held,
+}
+
+impl Voted for Ready {
+    fn resolved(&self) -> &[Oid] {
+        &self.resolved
+    }
+
+    fn touched(&self) -> Vec<Oid> {
+        let mut seen = HashSet::new();
+        self.records.iter().map(|record| record.oid).filter(|oid| seen.insert(*oid)).collect()
+    }
+
+    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
+        let Ready { draft, records, length, held, .. } = *self;
+        let scratch = draft.scratch().cloned();
+        let Draft { storage, meta, .. } = *draft;
+        storage.committer.finish(&storage, Job { meta, records, length: length - 8, scratch, notify, held })
+    }
+}
