@@ -6,6 +6,7 @@
 //! | check | what it holds together |
 //! |---|---|
 //! | `bytes` | one script of commits on two files: the files and their indexes are the same, byte for byte |
+//! | `undo` | the same with undos, of whatever can be undone and what can not |
 //! | `back and forth` | one file, opened by the one and the other in turn |
 //! | `reads` | every way to read, on files that ZODB wrote |
 //! | `pickles` | references and classes in records |
@@ -33,6 +34,7 @@ mod pickles;
 mod reads;
 mod rules;
 mod script;
+mod undo;
 mod zodb;
 
 /// Whatever keeps a check from succeeding.
@@ -41,8 +43,9 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 9] = [
     ("bytes", bytes::check),
+    ("undo", undo::check),
     ("back and forth", forth::check),
     ("reads", reads::check),
     ("pickles", pickles::check),

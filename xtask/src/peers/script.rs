@@ -29,6 +29,7 @@ pub enum Change {
     Store { oid: Oid, serial: Tid, data: Bytes },
     Delete { oid: Oid, serial: Tid },
     CheckCurrent { oid: Oid, serial: Tid },
+    Undo { tid: Tid },
 }
 
 impl Change {
@@ -36,7 +37,7 @@ impl Change {
     pub fn written(&self) -> Option<Oid> {
         match *self {
             Change::Store { oid, .. } | Change::Delete { oid, .. } => Some(oid),
-            Change::CheckCurrent { .. } => None,
+            Change::CheckCurrent { .. } | Change::Undo { .. } => None,
         }
     }
 }
@@ -58,6 +59,7 @@ impl Commit {
                 Change::Store { oid, serial, data } => transaction.store(*oid, *serial, data.clone())?,
                 Change::Delete { oid, serial } => transaction.delete(*oid, *serial)?,
                 Change::CheckCurrent { oid, serial } => transaction.check_current(*oid, *serial)?,
+                Change::Undo { tid } => transaction.undo().map_or(Ok(()), |undo| undo.undo(*tid))?,
             }
         }
         transaction.vote()
@@ -115,6 +117,27 @@ impl Author {
             known: BTreeMap::new(),
             last: first,
         }
+    }
+
+    /// One who writes about few objects, so that much is changed again and again.
+    pub fn few(seed: u64) -> Author {
+        let mut author = Author::new(seed);
+        author.oids.truncate(4);
+        author
+    }
+
+    /// Notes that these objects were changed, and which of them are nothing now.
+    pub fn learn_state(
+        &mut self,
+        tid: Tid,
+        touched: &[Oid],
+        is_nothing: impl Fn(Oid) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        self.last = tid;
+        for &oid in touched {
+            self.known.insert(oid, Known { tid, is_nothing: is_nothing(oid)? });
+        }
+        Ok(())
     }
 
     /// Notes that a commit was accepted.

@@ -186,6 +186,15 @@ impl Zodb {
         self.ask::<Value>("vote", request(commit)).map(drop)
     }
 
+    /// The second phase of the transaction that was voted on.
+    pub fn finish(&mut self) -> Result<Tid> {
+        #[derive(Deserialize)]
+        struct Answer {
+            tid: Eight,
+        }
+        self.ask::<Answer>("finish", json!({})).map(|answer| Tid(answer.tid.0))
+    }
+
     /// Gives up the transaction that was voted on.
     pub fn abort(&mut self) -> Result<()> {
         self.ask::<Value>("abort", json!({})).map(drop)
@@ -317,6 +326,7 @@ fn change(change: &Change) -> Value {
         }
         Change::Delete { oid, serial } => ("delete", oid, serial),
         Change::CheckCurrent { oid, serial } => ("check_current", oid, serial),
+        Change::Undo { tid } => return json!({ "op": "undo", "tid": tid.to_string() }),
     };
     json!({ "op": op, "oid": oid.to_string(), "serial": serial.to_string() })
 }
