@@ -225,21 +225,22 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
-    for this in placed {
+    for mut this in placed {
         let (tid, end) = (this.tid, this.end());
         for (record, position) in this.records() {
             storage.index.set(record.oid, position);
             storage.index.learn(record.oid, record.length());
         }
-        // If somebody has the table, he brings it up to date later.
+        // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
+        let notify = mem::replace(&mut this.job.notify, Box::new(|_| ()));
+        let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
+        storage.horizon.advance(end, tid);
+        // Not before it is shown: nobody may see a version that is not there yet. If somebody has the table, he brings it
+        // up to date himself.
         if let Some(mut table) = storage.try_version_table() {
             let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
             table.follow(this.position, end, records);
         }
-        // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
-        let notify = this.job.notify;
-        let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
-        storage.horizon.advance(end, tid);
         hand_over(this.job.held, &this.ticket, outcome);
     }
     // Last: an index that is saved meanwhile ends before some of them.

@@ -41,7 +41,7 @@
 //! **Finishes**: if one returned before another began, its tid is smaller; and `notify` is called once for each, in the
 //! order of the tids.
 //!
-//! What is not here: packs, versions, and iterators that are made and read much later. And the schedule is the machine's
+//! What is not here: packs, and iterators that are made and read much later. And the schedule is the machine's
 //! choice. A seed repeats what the threads *want* to do, not how they meet; a run that finds nothing has tried some
 //! schedules, and a failure is judged by the calls that are printed, not by running it again.
 
@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use vellum_storage::{Busy, Error, Oid, Storage, Tid, Transaction, TransactionMeta, Vote, Voted};
+use vellum_storage::{Busy, Error, Oid, Storage, Tid, Transaction, TransactionMeta, Version, Vote, Voted};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
@@ -88,6 +88,10 @@ pub struct Report {
     pub finished: u64,
     /// Some of whose records were merged.
     pub merged: u64,
+    /// That took back what others had done.
+    pub undone: u64,
+    /// That ended a version in which there was something.
+    pub ended: u64,
     /// Transactions that a rule forbade.
     pub refused: u64,
     /// Times that an object was busy.
@@ -101,11 +105,13 @@ pub struct Report {
 impl Report {
     /// Adds another run's.
     pub fn add(&mut self, other: &Report) {
-        let Report { calls, reads, finished, merged, refused, busy, raced, votes_raced } = other;
+        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced } = other;
         self.calls += calls;
         self.reads += reads;
         self.finished += finished;
         self.merged += merged;
+        self.undone += undone;
+        self.ended += ended;
         self.refused += refused;
         self.busy += busy;
         self.raced += raced;
@@ -117,6 +123,8 @@ impl Report {
         [
             (true, self.finished, "a transaction was finished"),
             (can.resolve, self.merged, "changes were merged"),
+            (can.undo, self.undone, "something was undone"),
+            (can.versions, self.ended, "a version was ended"),
             (true, self.refused, "a transaction was refused"),
             (true, self.busy, "an object was busy"),
             (true, self.raced, "something was committed during a read"),
@@ -130,11 +138,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { calls, reads, finished, merged, refused, busy, raced, votes_raced } = self;
+        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced } = self;
         write!(
             f,
-            "{calls} calls: {reads} reads ({raced} raced a commit), {finished} transactions finished ({merged} merged), \
-             {refused} refused, {busy} times busy, {votes_raced} votes raced a commit"
+            "{calls} calls: {reads} reads ({raced} raced a commit), {finished} transactions finished ({merged} merged, \
+             {undone} undid something, {ended} ended a version), {refused} refused, {busy} times busy, {votes_raced} votes raced a commit"
         )
     }
 }
@@ -266,6 +274,9 @@ struct Thread<'a> {
     label: u64,
 }
 
+/// The version that some of the work is done in.
+const VERSION: &str = "draft";
+
 /// So often, in percent, a thread gives way to others between two calls.
 const GIVE_WAY: u64 = 15;
 
@@ -302,12 +313,17 @@ impl Thread<'_> {
         let tid = self.dice().pick(recent).copied().unwrap_or(Tid::ZERO);
         let newest_first = self.dice().chance(50);
         let question = match self.dice().roll(12) {
-            0..4 => Question::Load { oid, version: String::new() },
+            0..2 => Question::Load { oid, version: String::new() },
+            2..4 => Question::Load { oid, version: if self.can.versions { VERSION.to_owned() } else { String::new() } },
             4..6 => Question::LoadBefore { oid, before: if self.dice().chance(50) { tid.next() } else { Tid::MAX } },
             6 => Question::LoadSerial { oid, tid },
             7 => Question::History { oid, limit: 4 },
             8 => Question::Transactions { first: tid, last: Tid::MAX, newest_first },
             9 => Question::LastInvalidations { count: 3 },
+            10 if self.can.versions && self.dice().chance(50) => match self.dice().roll(2) {
+                0 => Question::Versions,
+                _ => Question::ModifiedInVersion { oid },
+            },
             10 if self.dice().chance(50) => Question::CurrentRecords { first: Oid(oid.0 / 2) },
             11 if self.can.undo => Question::UndoLog { first: 0, last: 3 },
             _ => Question::LastTransaction,
@@ -342,14 +358,18 @@ impl Thread<'_> {
             let tids = self.tids.lock().unwrap_or_else(|e| e.into_inner());
             tids.get(tids.len().saturating_sub(3)).copied()
         };
+        let versions = self.can.versions;
+        let version = if versions && self.dice().chance(30) { VERSION.to_owned() } else { String::new() };
         match (self.dice().roll(20), undone) {
+            (6, _) if versions => Change::CommitVersion { from: VERSION.to_owned(), to: String::new() },
+            (7, _) if versions => Change::AbortVersion { from: VERSION.to_owned() },
             (0, _) if self.can.delete => Change::Delete { oid, serial },
             (1..4, _) if self.can.check_current => Change::CheckCurrent { oid, serial },
             (4..6, Some(tid)) if self.can.undo => Change::Undo { tid },
             _ => {
                 let number = self.dice().roll(250) as u8;
                 let node = Node { counter: oid.0 % 2 == 1, number, ..Node::default() };
-                Change::Store { oid, serial, node: Some(node), version: String::new() }
+                Change::Store { oid, serial, node: Some(node), version }
             }
         }
     }
@@ -470,12 +490,26 @@ fn changed(change: &Change) -> Option<Oid> {
 
 fn tell(draft: &mut dyn Transaction, change: &Change) -> Result<(), Error> {
     match change {
-        Change::Store { oid, serial, node, .. } => {
-            draft.store(*oid, *serial, node.as_ref().map(Node::encode).unwrap_or_default())
+        Change::Store { oid, serial, node, version } => {
+            let data = node.as_ref().map(Node::encode).unwrap_or_default();
+            match draft.versions().filter(|_| !version.is_empty()) {
+                Some(versions) => versions.store_in(&named(version), *oid, *serial, data),
+                None => draft.store(*oid, *serial, data),
+            }
         }
         Change::Delete { oid, serial } => draft.delete(*oid, *serial),
         Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial),
         Change::Undo { tid } => draft.undo().map_or(Ok(()), |undo| undo.undo(*tid)),
-        Change::CommitVersion { .. } | Change::AbortVersion { .. } | Change::Restore { .. } => Ok(()),
+        Change::CommitVersion { from, to } => {
+            draft.versions().map_or(Ok(()), |versions| versions.commit_version(&named(from), &named(to)))
+        }
+        Change::AbortVersion { from } => {
+            draft.versions().map_or(Ok(()), |versions| versions.abort_version(&named(from)))
+        }
+        Change::Restore { .. } => Ok(()),
     }
+}
+
+fn named(version: &str) -> Version {
+    Version::named(version.to_owned())
 }

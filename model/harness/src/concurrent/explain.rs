@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use vellum_spec::Database;
-use vellum_storage::{Busy, Oid, Storage, Tid};
+use vellum_storage::{Busy, Oid, Storage, Tid, Want};
 
 use super::{Came, Done, Log, Read, Report, Span};
 use crate::expected;
@@ -100,23 +100,7 @@ impl Log {
 
     /// No object was with two that may not share it, and who was told that one is busy was so for a reason.
     fn one_holder(&self, states: &[Database]) -> Result<(), Wrong> {
-        let mut wants: Vec<(Wants, &Done)> = Vec::new();
-        for done in &self.transactions {
-            let mut change = BTreeSet::new();
-            let mut keep = BTreeSet::new();
-            for this in &done.changes {
-                match this {
-                    Change::Store { oid, .. } | Change::Delete { oid, .. } => drop(change.insert(*oid)),
-                    Change::CheckCurrent { oid, .. } => drop(keep.insert(*oid)),
-                    Change::Undo { tid } => {
-                        let undone = states.last().and_then(|last| last.transactions.iter().find(|t| t.tid == tid.0));
-                        change.extend(undone.into_iter().flat_map(|t| t.oids()).map(Oid));
-                    }
-                    _ => {}
-                }
-            }
-            wants.push((Wants { change, keep }, done));
-        }
+        let wants: Vec<(Wants, &Done)> = self.transactions.iter().map(|done| (done.wants(states), done)).collect();
         // What each was certainly holding.
         let mut held: Vec<_> = wants.iter().filter_map(|(wants, done)| Some((done.held()?, wants, *done))).collect();
         held.sort_by_key(|(span, ..)| span.start);
@@ -124,28 +108,20 @@ impl Log {
             for (other_span, other_wants, other) in
                 held[n + 1..].iter().take_while(|(other, ..)| other.start < span.end)
             {
-                if let Some(oid) = wants.meet(other_wants) {
+                if let Some(what) = wants.meet(other_wants) {
                     let span = Span { start: span.start.min(other_span.start), end: span.end.max(other_span.end) };
-                    return Err(wrong(span, format!("{done}\nand\n{other}\nboth held object {} at one time", oid.0)));
+                    return Err(wrong(span, format!("{done}\nand\n{other}\nboth held {what} at one time")));
                 }
             }
         }
         for (mine, done) in &wants {
             for (came, span) in &done.votes {
-                let Came::Busy(Busy::Object(oid)) = came else { continue };
+                let Came::Busy(what) = came else { continue };
                 let holds = |(theirs, other): &(Wants, &Done)| {
-                    let alone = |wants: &Wants| Wants {
-                        change: wants.change.iter().copied().filter(|o| o == oid).collect(),
-                        keep: wants.keep.iter().copied().filter(|o| o == oid).collect(),
-                    };
-                    let meets = alone(mine).meet(&alone(theirs)).is_some();
-                    !std::ptr::eq(*other, *done) && meets && other.may_hold(*span)
+                    !std::ptr::eq(*other, *done) && mine.may_meet(theirs, what) && other.may_hold(*span)
                 };
                 if !wants.iter().any(holds) {
-                    return Err(wrong(
-                        *span,
-                        format!("{done}\nwas told that object {} is busy, which nobody held", oid.0),
-                    ));
+                    return Err(wrong(*span, format!("{done}\nwas told that {what} is busy, which nobody held")));
                 }
             }
         }
@@ -167,7 +143,8 @@ impl Log {
         let last = states.last().cloned().unwrap_or_default();
         let oids = last.oids().into_iter().map(Oid).collect();
         let tids = last.transactions.iter().map(|t| Tid(t.tid)).collect();
-        for question in question::all(Can { versions: false, ..can }, &oids, &BTreeSet::new(), &tids) {
+        let versions = if can.versions { [super::VERSION.to_owned()].into() } else { BTreeSet::new() };
+        for question in question::all(can, &oids, &versions, &tids) {
             let (rules, said) = (expected::answer(&last, &question), answer(storage, &question));
             if rules != said {
                 let what = format!("in the end, {question}\n    the rules: {rules}\n    {}: {said}", storage.name());
@@ -180,6 +157,17 @@ impl Log {
     /// One course of time for everything that was said: see the module.
     fn in_time(&self, can: Can, commits: &[Commit<'_>], states: &[Database]) -> Result<Report, Wrong> {
         let mut report = Report { finished: commits.len() as u64, reads: self.reads.len() as u64, ..Report::default() };
+        for (n, commit) in commits.iter().enumerate() {
+            let ended = |change: &Change| match change {
+                Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
+                    states[n].versions().contains(&from.as_str())
+                }
+                _ => false,
+            };
+            let undid = |change: &Change| matches!(change, Change::Undo { .. });
+            report.undone += u64::from(commit.done.changes.iter().any(undid));
+            report.ended += u64::from(commit.done.changes.iter().any(ended));
+        }
         let mut said: Vec<Said<'_>> =
             self.reads.iter().map(|read| Said { span: read.span, kind: Kind::Read(read) }).collect();
         for done in &self.transactions {
@@ -386,17 +374,83 @@ impl fmt::Display for Done {
     }
 }
 
-/// What a transaction wants between vote and finish: see [`vellum_storage::Want`].
+/// What a transaction wants between vote and finish: see [`vellum_storage::Wants`].
+#[derive(Default)]
 struct Wants {
-    change: BTreeSet<Oid>,
-    keep: BTreeSet<Oid>,
+    certain: vellum_storage::Wants,
+    /// It ends a version: it wanted whatever objects were in there, when it was first asked to vote and later.
+    any_object: bool,
+    /// It undoes something, wherever that was.
+    any_version: bool,
+}
+
+impl Done {
+    fn wants(&self, states: &[Database]) -> Wants {
+        let mut wants = Wants::default();
+        let last = states.last();
+        let transaction = |tid: Tid| last.and_then(|last| last.transactions.iter().find(|t| t.tid == tid.0));
+        let certain = &mut wants.certain;
+        let named = |version: &String| super::named(version);
+        for change in &self.changes {
+            if let Change::CheckCurrent { oid, .. } = change {
+                certain.objects.insert(*oid, Want::Keep);
+            }
+        }
+        for change in &self.changes {
+            match change {
+                Change::Store { oid, version, .. } => {
+                    certain.objects.insert(*oid, Want::Change);
+                    if !version.is_empty() {
+                        certain.versions.entry(named(version)).or_insert(Want::Keep);
+                    }
+                }
+                Change::Delete { oid, .. } => drop(certain.objects.insert(*oid, Want::Change)),
+                Change::Undo { tid } => {
+                    let undone = transaction(*tid).map(|t| t.oids()).unwrap_or_default();
+                    certain.objects.extend(undone.into_iter().map(|oid| (Oid(oid), Want::Change)));
+                    wants.any_version = true;
+                }
+                Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
+                    certain.versions.insert(named(from), Want::Change);
+                    if let Some(Outcome::Finished { tid }) = &self.finished {
+                        let written = transaction(*tid).map(|t| t.oids()).unwrap_or_default();
+                        certain.objects.extend(written.into_iter().map(|oid| (Oid(oid), Want::Change)));
+                    }
+                    wants.any_object = true;
+                }
+                _ => {}
+            }
+        }
+        wants
+    }
+}
+
+fn clash<K: Ord>(one: &BTreeMap<K, Want>, other: &BTreeMap<K, Want>, key: &K) -> bool {
+    matches!((one.get(key), other.get(key)), (Some(one), Some(other)) if [one, other].contains(&&Want::Change))
 }
 
 impl Wants {
-    /// An object that they can not both have.
-    fn meet(&self, other: &Wants) -> Option<Oid> {
-        let contested = |oid: &&Oid| other.change.contains(oid) || other.keep.contains(oid);
-        let kept = |oid: &&Oid| other.change.contains(oid);
-        self.change.iter().find(contested).or(self.keep.iter().find(kept)).copied()
+    /// Something that they can not both have.
+    fn meet(&self, other: &Wants) -> Option<Busy> {
+        let (one, other) = (&self.certain, &other.certain);
+        let object = one.objects.keys().find(|oid| clash(&one.objects, &other.objects, oid));
+        let version = || one.versions.keys().find(|version| clash(&one.versions, &other.versions, version));
+        object.map(|oid| Busy::Object(*oid)).or_else(|| version().map(|version| Busy::Version(version.clone())))
+    }
+
+    /// Whether they may both have wanted this, and not together.
+    fn may_meet(&self, other: &Wants, what: &Busy) -> bool {
+        let (one, theirs) = (&self.certain, &other.certain);
+        match what {
+            Busy::Object(_) if self.any_object && other.any_object => true,
+            Busy::Object(oid) if self.any_object => theirs.objects.contains_key(oid),
+            Busy::Object(oid) if other.any_object => one.objects.contains_key(oid),
+            Busy::Object(oid) => clash(&one.objects, &theirs.objects, oid),
+            Busy::Version(version) => {
+                let wants = |wants: &Wants| wants.any_version || wants.certain.versions.contains_key(version);
+                let ends = |wants: &Wants| wants.certain.versions.get(version) == Some(&Want::Change);
+                wants(self) && wants(other) && (ends(self) || ends(other))
+            }
+        }
     }
 }
