@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta, Version};
+use vellum_storage::{Error, Held, Notify, Oid, Result, Status, Tid, TransactionMeta, Version};
 
 use crate::Durability;
 use crate::draft::Body;
@@ -36,7 +36,8 @@ pub(crate) struct Job {
     pub length: u64,
     pub scratch: Option<Arc<dyn DiskFile>>,
     pub notify: Notify,
-    pub held: Held,
+    /// None if somebody holds the objects of many jobs.
+    pub held: Option<Held>,
 }
 
 /// The queue before the disk.
@@ -62,7 +63,7 @@ impl std::fmt::Debug for Queue {
 }
 
 /// Where a job's outcome appears: a result, or the panic of its `notify`, which is for its own thread.
-type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
+pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
 
 /// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
@@ -85,6 +86,27 @@ impl Committer {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Does something while nobody else writes. An error that is fatal is a reason to write nothing more.
+    pub fn alone<T>(&self, storage: &Inner, work: impl FnOnce() -> Result<T, (Error, bool)>) -> Result<T> {
+        let mut queue = self.queue();
+        while queue.led {
+            queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
+        }
+        if let Some(cause) = &queue.failed {
+            return Err(failed(storage, cause));
+        }
+        queue.led = true;
+        drop(queue);
+        let cause = Some("a panic while many transactions were being written".to_owned());
+        let mut lead = Lead { storage, committer: self, tickets: Vec::new(), cause };
+        let done = work();
+        lead.cause = match &done {
+            Err((error, true)) => Some(error.to_string()),
+            _ => None,
+        };
+        done.map_err(|(error, _)| error)
     }
 
     /// Writes the job, alone or with others.
@@ -150,13 +172,13 @@ fn failed(storage: &Inner, cause: &str) -> Error {
     Error::Failed { name: storage.log.path.display().to_string(), cause: cause.to_owned() }
 }
 
-fn put(held: Held, ticket: &Ticket, outcome: Result<Tid>) {
+fn put(held: Option<Held>, ticket: &Ticket, outcome: Result<Tid>) {
     hand_over(held, ticket, Ok(outcome));
 }
 
 /// Gives the objects back, and only then the outcome: its thread may take it as soon as it is there, and whoever hears of
 /// it from that thread finds nothing busy.
-fn hand_over(held: Held, ticket: &Ticket, outcome: thread::Result<Result<Tid>>) {
+fn hand_over(held: Option<Held>, ticket: &Ticket, outcome: thread::Result<Result<Tid>>) {
     drop(held);
     *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
 }
@@ -175,11 +197,11 @@ fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ti
 }
 
 /// A job with its place in the file.
-struct Placed {
-    job: Job,
-    ticket: Ticket,
-    tid: Tid,
-    position: u64,
+pub(crate) struct Placed {
+    pub job: Job,
+    pub ticket: Ticket,
+    pub tid: Tid,
+    pub position: u64,
 }
 
 impl Placed {
@@ -216,8 +238,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     if placed.is_empty() {
         return Ok(());
     }
-    let written = heads(storage, &placed).and_then(|heads| write(storage, &placed, start, heads));
-    if let Err(Broken { doing, source, fatal }) = written {
+    if let Err(Broken { doing, source, fatal }) = write(storage, &placed, start, Chained::No) {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
@@ -225,6 +246,12 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
+    show(storage, placed);
+    Ok(())
+}
+
+/// Shows what is durable to everybody, one after the other.
+pub(crate) fn show(storage: &Inner, placed: Vec<Placed>) {
     for mut this in placed {
         let (tid, end) = (this.tid, this.end());
         for (record, position) in this.records() {
@@ -245,7 +272,6 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     }
     // Last: an index that is saved meanwhile ends before some of them.
     storage.index_changed();
-    Ok(())
 }
 
 fn records_at(job: &Job) -> u64 {
@@ -268,10 +294,17 @@ fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
 }
 
 /// A write that failed. If `fatal`, what is on the disk is not known.
-struct Broken {
-    doing: &'static str,
-    source: io::Error,
-    fatal: bool,
+pub(crate) struct Broken {
+    pub doing: &'static str,
+    pub source: io::Error,
+    pub fatal: bool,
+}
+
+/// Whether later transactions of a batch may change what earlier ones of it have written. Those that were voted on can not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chained {
+    No,
+    Yes,
 }
 
 /// Where the list of each version's records has come to.
@@ -292,10 +325,12 @@ fn heads(storage: &Inner, placed: &[Placed]) -> Result<Heads, Broken> {
     })
 }
 
-fn write(storage: &Inner, placed: &[Placed], start: u64, heads: Heads) -> Result<(), Broken> {
+/// Writes a batch behind `start`, and makes it durable.
+pub(crate) fn write(storage: &Inner, placed: &[Placed], start: u64, chained: Chained) -> Result<(), Broken> {
+    let heads = heads(storage, placed)?;
     let file = &*storage.log.file;
     let broken = |doing, fatal| move |source| Broken { doing, source, fatal };
-    if let Err(source) = append(storage, placed, start, heads) {
+    if let Err(source) = append(storage, placed, start, heads, chained) {
         let doing = "writing a commit, of which nothing was kept (is the disk full?)";
         return Err(match file.set_len(start) {
             Ok(()) => Broken { doing, source, fatal: false },
@@ -320,7 +355,15 @@ fn write(storage: &Inner, placed: &[Placed], start: u64, heads: Heads) -> Result
 }
 
 /// Writes all of a batch, unfinished.
-fn append(storage: &Inner, placed: &[Placed], start: u64, mut heads: Heads) -> io::Result<()> {
+fn append(
+    storage: &Inner,
+    placed: &[Placed],
+    start: u64,
+    mut heads: Heads,
+    chained: Chained,
+) -> io::Result<()> {
+    // Records of the batch's earlier transactions.
+    let mut newest: HashMap<Oid, u64> = HashMap::new();
     let total = placed.last().map_or(0, |this| this.end() - start);
     let mut out = Appender {
         file: &*storage.log.file,
@@ -350,7 +393,11 @@ fn append(storage: &Inner, placed: &[Placed], start: u64, mut heads: Heads) -> i
                 oid: record.oid,
                 tid: *tid,
                 // A packed revision has no past (rule 4.5).
-                previous: if is_packed { 0 } else { storage.index.get(record.oid).unwrap_or(0) },
+                previous: if is_packed {
+                    0
+                } else {
+                    newest.get(&record.oid).copied().or_else(|| storage.index.get(record.oid)).unwrap_or(0)
+                },
                 transaction: *position,
                 version_length: name.len() as u16,
                 data_length: record.body.data_length(),
@@ -367,6 +414,9 @@ fn append(storage: &Inner, placed: &[Placed], start: u64, mut heads: Heads) -> i
                 Body::Data(data) => out.data(data)?,
                 Body::Spilled { offset, length } => out.spilled(job.scratch.as_deref(), *offset, *length)?,
             }
+        }
+        if chained == Chained::Yes {
+            newest.extend(this.records().map(|(record, position)| (record.oid, position)));
         }
         out.buffer.extend_from_slice(&job.length.to_be_bytes());
         // Wrong, it would make everything after it unreadable.

@@ -21,6 +21,7 @@ use crate::draft::{Body, Change, Draft, bare_length, record_length};
 use crate::iterate;
 use crate::log::Past;
 use crate::scan::{Record, Scanner};
+use crate::storage::Inner;
 use crate::undo::Undone;
 
 /// A record that will be written.
@@ -279,7 +280,7 @@ impl Judge<'_> {
     /// Rule 3.7: the object's record in this transaction, if it is here and holds the same data.
     fn source(&self, oid: Oid, tid: Tid, body: &Body) -> Result<Option<Body>> {
         let storage = &self.draft.storage;
-        let Some(record) = self.record_in(oid, tid)? else { return Ok(None) };
+        let Some(record) = storage.record_in(oid, tid)? else { return Ok(None) };
         let Some(data) = self.draft.data(oid, body)? else { return Ok(None) };
         let same = storage.data_at(oid, record.position)?.is_some_and(|there| there == data);
         Ok(same.then_some(Body::Shared(record.position)))
@@ -288,20 +289,22 @@ impl Judge<'_> {
     /// Rule 3.7: what is under a restored revision.
     fn restored_under(&self, oid: Oid, version: &Version, under: Option<Tid>) -> Result<u64> {
         let Some(tid) = under.filter(|_| !version.is_trunk()) else { return Ok(0) };
-        match self.record_in(oid, tid)?.filter(|record| record.in_version.is_none()) {
+        match self.draft.storage.record_in(oid, tid)?.filter(|record| record.in_version.is_none()) {
             Some(record) => Ok(record.position),
             None => self.on_trunk(oid),
         }
     }
 
+}
+
+impl Inner {
     /// The object's last record in this transaction, if that is here. It need not be in the object's past: what is behind a
     /// pack is not, but can be shared.
-    fn record_in(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
-        let storage = &self.draft.storage;
-        if let Some(record) = storage.record_at(oid, tid)? {
+    pub fn record_in(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
+        if let Some(record) = self.record_at(oid, tid)? {
             return Ok(Some(record));
         }
-        let ((end, last), log) = (storage.horizon.get(), &storage.log);
+        let ((end, last), log) = (self.horizon.get(), &self.log);
         let start = if tid > last { end } else { iterate::find(log, end, last, tid, Order::OldestFirst)? };
         if start >= end {
             return Ok(None);
@@ -342,6 +345,6 @@ impl Voted for Ready {
         let Ready { draft, records, length, held, .. } = *self;
         let scratch = draft.scratch().cloned();
         let Draft { storage, meta, .. } = *draft;
-        storage.committer.finish(&storage, Job { meta, records, length: length - 8, scratch, notify, held })
+        storage.committer.finish(&storage, Job { meta, records, length: length - 8, scratch, notify, held: Some(held) })
     }
 }

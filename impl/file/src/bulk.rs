@@ -1,0 +1,179 @@
+//! Many transactions of another storage at once (rule 3.7), for the price of one commit's syncs.
+//!
+//! Each is written as it would be by itself; but where a commit looks into the file for what is there, this also looks at
+//! what it is about to write: an earlier transaction of the same batch may hold the data that a later one shares.
+//!
+//! ```text
+//!   file ···│ t1 │ t2 │ t3 │              all with status c · sync · all marks · sync · shown one after the other
+//!                ▲  └──┘ source
+//!           └────┘ previous
+//! ```
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use vellum_storage::{Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Want, Wants};
+
+use crate::FileStorage;
+use crate::commit::{Broken, Chained, Job, Placed, Ticket, show, write};
+use crate::draft::{Body, bare_length};
+use crate::format::POSITION_MAX;
+use crate::storage::Inner;
+use crate::vote::NewRecord;
+
+/// What the batch has done to an object so far.
+#[derive(Clone)]
+struct Written {
+    position: u64,
+    in_version: bool,
+    on_trunk: u64,
+    data: Option<Bytes>,
+}
+
+/// A batch before it is written.
+struct Batch<'a> {
+    storage: &'a Inner,
+    /// Where the next transaction begins.
+    end: u64,
+    /// The last record of each transaction for each object, and the transaction with the newest.
+    written: HashMap<(Oid, Tid), Written>,
+    newest: HashMap<Oid, Tid>,
+    placed: Vec<Placed>,
+}
+
+impl FileStorage {
+    /// Writes these transactions, oldest first: see [`vellum_storage::Bulk`].
+    pub fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
+        let storage = &*self.inner;
+        storage.writable()?;
+        let mut wants = Wants::default();
+        let mut metas = Vec::with_capacity(transactions.len());
+        for transaction in &transactions {
+            let meta = meta(transaction);
+            meta.check()?;
+            metas.push(meta);
+            for revision in &transaction.revisions {
+                check(revision)?;
+                wants.objects.insert(revision.oid, Want::Change);
+                if !revision.version.is_trunk() {
+                    wants.versions.insert(revision.version.clone(), Want::Keep);
+                }
+            }
+        }
+        let held = storage.locks.take(wants);
+        let done = storage.committer.alone(storage, || {
+            let placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
+            if placed.is_empty() {
+                return Ok(());
+            }
+            write(storage, &placed, storage.horizon.end(), Chained::Yes).map_err(|Broken { doing, source, fatal }| {
+                (Error::io(&storage.log.path, doing, source), fatal)
+            })?;
+            show(storage, placed);
+            Ok(())
+        });
+        drop(held);
+        done
+    }
+}
+
+fn meta(transaction: &TransactionRecord) -> TransactionMeta {
+    TransactionMeta {
+        user: transaction.user.clone(),
+        description: transaction.description.clone(),
+        extension: transaction.extension.clone(),
+        tid: Some(transaction.tid),
+        status: transaction.status,
+    }
+}
+
+fn check(revision: &Revision) -> Result<()> {
+    if revision.data.as_ref().is_some_and(Bytes::is_empty) {
+        return Err(Error::EmptyRecord { oid: revision.oid });
+    }
+    match revision.version.name().len() {
+        length if length > usize::from(u16::MAX) => Err(Error::MetadataTooLong { field: "version", length }),
+        _ => Ok(()),
+    }
+}
+
+/// Gives each transaction its place and its records.
+fn place(storage: &Inner, metas: Vec<TransactionMeta>, transactions: Vec<TransactionRecord>) -> Result<Vec<Placed>> {
+    let (end, mut last) = storage.horizon.get();
+    let mut batch = Batch { storage, end, written: HashMap::new(), newest: HashMap::new(), placed: Vec::new() };
+    for (meta, transaction) in metas.into_iter().zip(transactions) {
+        let tid = transaction.tid;
+        if tid <= last {
+            return Err(Error::TidNotLater { tid, last });
+        }
+        batch.add(meta, transaction)?;
+        last = tid;
+    }
+    storage.within_quota(batch.end)?;
+    if batch.end > POSITION_MAX {
+        return Err(Error::Exhausted { what: "file positions (256 TiB)" });
+    }
+    Ok(batch.placed)
+}
+
+impl Batch<'_> {
+    fn add(&mut self, meta: TransactionMeta, transaction: TransactionRecord) -> Result<()> {
+        let (tid, position) = (transaction.tid, self.end);
+        let mut next = position + bare_length(&meta) - 8;
+        let mut records = Vec::with_capacity(transaction.revisions.len());
+        // What it does to an object is seen by later ones only.
+        let mut done = Vec::with_capacity(transaction.revisions.len());
+        for revision in transaction.revisions {
+            self.storage.saw_oid(revision.oid);
+            let in_version = !revision.version.is_trunk();
+            let under = self.under(&revision)?;
+            let body = self.body(&revision)?;
+            let on_trunk = if in_version { under } else { next };
+            done.push((revision.oid, Written { position: next, in_version, on_trunk, data: revision.data }));
+            let record = NewRecord { oid: revision.oid, version: revision.version, under, body };
+            next += record.length();
+            records.push(record);
+        }
+        for (oid, written) in done {
+            self.written.insert((oid, tid), written);
+            self.newest.insert(oid, tid);
+        }
+        let job = Job { meta, records, length: next - position, scratch: None, notify: Box::new(|_| ()), held: None };
+        self.placed.push(Placed { job, ticket: Ticket::default(), tid, position });
+        self.end = next + 8;
+        Ok(())
+    }
+
+    fn body(&self, revision: &Revision) -> Result<Body> {
+        let Some(data) = &revision.data else { return Ok(Body::NOTHING) };
+        if let Some(tid) = revision.source {
+            if let Some(written) = self.written.get(&(revision.oid, tid)) {
+                if written.data.as_ref() == Some(data) {
+                    return Ok(Body::Shared(written.position));
+                }
+            } else if let Some(record) = self.storage.record_in(revision.oid, tid)?
+                && self.storage.data_at(revision.oid, record.position)?.as_ref() == Some(data)
+            {
+                return Ok(Body::Shared(record.position));
+            }
+        }
+        Ok(Body::Data(data.clone()))
+    }
+
+    fn under(&self, revision: &Revision) -> Result<u64> {
+        let Some(tid) = revision.under.filter(|_| !revision.version.is_trunk()) else { return Ok(0) };
+        if let Some(written) = self.written.get(&(revision.oid, tid)) {
+            if !written.in_version {
+                return Ok(written.position);
+            }
+        } else if let Some(record) = self.storage.record_in(revision.oid, tid)?
+            && record.in_version.is_none()
+        {
+            return Ok(record.position);
+        }
+        match self.newest.get(&revision.oid) {
+            Some(newest) => Ok(self.written.get(&(revision.oid, *newest)).map_or(0, |written| written.on_trunk)),
+            None => Ok(self.storage.newest_header(revision.oid)?.map_or(0, |newest| newest.on_trunk())),
+        }
+    }
+}
