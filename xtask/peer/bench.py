@@ -10,6 +10,8 @@ WHAT is any of:
     load2       the same loads, shared by two threads; the best of K
     iterate     read every record of every transaction; the best of K
     commit      N transactions of one 200-byte object each, flushed to disk, into a fresh file in DIR
+    copy        copy all of it into a fresh file in DIR, with copyTransactionsFrom; once
+    undo-log    the newest 20 transactions that can be undone, N times; the best of K
     memory      what opening adds to a new process's resident memory, without an index and with one
 
 OIDS has one oid a line, in 16 hex digits.  FILE is opened read-only, and by another name, so that an index
@@ -188,6 +190,31 @@ def commit(args):
     }
 
 
+def copy(args):
+    with Database(args.file, index=True) as database, tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as directory:
+        source = database.open()
+        target = FileStorage(os.path.join(directory, "Data.fs"), create=True)
+        gc.collect()
+        started = time.perf_counter()
+        target.copyTransactionsFrom(source)
+        seconds = time.perf_counter() - started
+        size, objects = target.getSize(), len(target)
+        assert size == source.getSize()
+        source.close()
+        target.close()
+    yield {"seconds": seconds, "runs": [seconds], "count": objects, "unit": "objects", "bytes": size, "objects": objects}
+
+
+def undo_log(args):
+    with Database(args.file, index=True) as database:
+        storage = database.open()
+        count = args.count or 100
+        times, _ = timed(args.k, lambda: [len(storage.undoLog(0, 20)) for _ in range(count)])
+        objects = len(storage)
+        storage.close()
+    yield {**times, "count": count, "unit": "questions", "objects": objects}
+
+
 def resident():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
@@ -230,6 +257,8 @@ MEASUREMENTS = {
     "load2": lambda args: load_database(args, threads=2),
     "iterate": iterate,
     "commit": commit,
+    "copy": copy,
+    "undo-log": undo_log,
     "memory": memory,
 }
 

@@ -11,9 +11,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde_json::Value;
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{
+    CopyOptions, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
+    copy,
+};
 
 use crate::{Outcome, number, venv};
 
@@ -74,7 +78,7 @@ impl Bench<'_> {
             self.path.file_name().unwrap_or_default().display(),
             size as f64 / 1e6
         );
-        let measurements: [(&str, Measurement<'_>); 8] = [
+        let measurements: [(&str, Measurement<'_>); 13] = [
             ("open", &|| self.open()),
             ("open-index", &|| self.open_with_index()),
             ("load", &|| self.load(&storage, &oids, &positions, 1)),
@@ -83,6 +87,11 @@ impl Bench<'_> {
             ("commit-relaxed", &|| self.commit(Durability::Relaxed, 1)),
             ("commit", &|| self.commit(Durability::Full, 1)),
             ("commit8", &|| self.commit(Durability::Full, 8)),
+            ("copy", &|| self.copy(&storage)),
+            ("undo-log", &|| self.undo_log()),
+            ("versions", &|| self.first_question_about_versions()),
+            ("version100", &|| self.commit_version(100)),
+            ("version1000", &|| self.commit_version(1000)),
         ];
         let wanted = measurements.iter().filter(|(name, _)| self.only.is_none_or(|only| only == *name));
         let lines = wanted.map(|(_, measure)| measure()).collect::<Result<Vec<_>, _>>()?;
@@ -254,15 +263,105 @@ impl Bench<'_> {
         )
     }
 
+    fn copy(&self, storage: &FileStorage) -> Result<Line, Box<dyn std::error::Error>> {
+        let folder = self.folder.display().to_string();
+        let (path, raw) = (self.folder.join("copy.fs"), self.folder.join("raw"));
+        let line = self.best(
+            "copy all transactions",
+            Some(("copy", &["--dir", &folder])),
+            Some(("cp, and sync", &mut || {
+                std::fs::copy(self.path, &raw)?;
+                File::open(&raw)?.sync_all()?;
+                std::fs::remove_file(&raw)?;
+                Ok(())
+            })),
+            &mut || {
+                remove(&path);
+                let to = FileStorage::create(&path)?;
+                timed(|| {
+                    copy(storage, &to, TidRange::ALL, CopyOptions::default(), &mut |_| ())?;
+                    Ok(())
+                })
+            },
+        );
+        remove(&path);
+        line
+    }
+
+    fn undo_log(&self) -> Result<Line, Box<dyn std::error::Error>> {
+        const ASKED: usize = 100;
+        let (path, small) = (self.folder.join("many.fs"), self.folder.join("few.fs"));
+        let (many, few) = (many(&path, 100_000)?, many(&small, 1000)?);
+        let ask = |storage: &FileStorage| -> Outcome {
+            for _ in 0..ASKED {
+                let log = storage.undo_log().ok_or("no undo")?;
+                assert_eq!(black_box(log.undo_log(0, 20)?).len(), 20);
+            }
+            Ok(())
+        };
+        let count = ASKED.to_string();
+        let there = Bench { path: &path, ..*self };
+        let line = there.best(
+            "newest 20 of 100,000 to undo, 100 times",
+            Some(("undo-log", &["--count", &count])),
+            Some(("the same of 1,000", &mut || ask(&few))),
+            &mut || timed(|| ask(&many)),
+        );
+        drop((many, few));
+        [path, small].iter().for_each(|path| remove(path));
+        line
+    }
+
+    fn first_question_about_versions(&self) -> Result<Line, Box<dyn std::error::Error>> {
+        let path = self.path;
+        self.best(
+            "first question about versions",
+            None,
+            Some(("read the file through", &mut || read_through(path))),
+            &mut || {
+                let storage = FileStorage::open_read_only(path)?;
+                timed(|| {
+                    black_box(storage.versions().ok_or("no versions")?.versions()?);
+                    Ok(())
+                })
+            },
+        )
+    }
+
+    /// Into a version and out of it again, in a large database and in a small one.
+    fn commit_version(&self, objects: u64) -> Result<Line, Box<dyn std::error::Error>> {
+        let (path, small) = (self.folder.join("many.fs"), self.folder.join("few.fs"));
+        let (many, few) = (many(&path, 100_000)?, many(&small, 1000)?);
+        let draft = Version::named("draft");
+        let end = |storage: &FileStorage| -> Result<Duration, Box<dyn std::error::Error>> {
+            let mut change = storage.begin(TransactionMeta::new())?;
+            for oid in (0..objects).map(Oid) {
+                let serial = storage.newest_record(oid)?.map_or(Tid::ZERO, |record| record.header.tid);
+                let versions = change.versions().ok_or("no versions")?;
+                versions.store_in(&draft, oid, serial, vec![b'y'; 200].into())?;
+            }
+            change.vote()?.finish()?;
+            timed(|| {
+                let mut change = storage.begin(TransactionMeta::new())?;
+                change.versions().ok_or("no versions")?.commit_version(&draft, &Version::TRUNK)?;
+                change.vote()?.finish()?;
+                Ok(())
+            })
+        };
+        let mut line = self.best(&format!("commit a version of {objects} objects"), None, None, &mut || end(&many))?;
+        for _ in 0..self.rounds {
+            let took = end(&few)?.min(line.limit.map_or(Duration::MAX, |(took, _)| took));
+            line.limit = Some((took, "the same among 1,000 transactions, not 100,000"));
+        }
+        drop((many, few));
+        [path, small].iter().for_each(|path| remove(path));
+        Ok(line)
+    }
+
     fn commit(&self, durability: Durability, threads: usize) -> Result<Line, Box<dyn std::error::Error>> {
         let folder = self.folder.display().to_string();
         let count = COMMITS.to_string();
         let path = self.folder.join("commits.fs");
-        let remove = || {
-            for suffix in ["", ".index", ".lock"] {
-                let _ = std::fs::remove_file(self.folder.join(format!("commits.fs{suffix}")));
-            }
-        };
         let syncs = if durability == Durability::Full { 2 } else { 1 };
         let raw = self.folder.join("raw");
         let line = self.best(
@@ -283,7 +382,7 @@ impl Bench<'_> {
                 Ok(())
             })),
             &mut || {
-                remove();
+                remove(&path);
                 let storage = Options::new().durability(durability).create(&path)?;
                 let numbers: Vec<u64> = (0..COMMITS as u64).collect();
                 timed(|| {
@@ -298,9 +397,43 @@ impl Bench<'_> {
                 })
             },
         );
-        remove();
+        remove(&path);
         let _ = std::fs::remove_file(&raw);
         line
+    }
+}
+
+/// A database of so many small transactions.
+fn many(path: &Path, transactions: u64) -> Result<FileStorage, Box<dyn std::error::Error>> {
+    remove(path);
+    let storage = FileStorage::create(path)?;
+    let first = Tid::at("2020-01-01T00:00:00Z".parse()?);
+    let one = |n: u64| TransactionRecord {
+        tid: Tid(first.0 + (n << 32)),
+        status: Status::Complete,
+        user: "ann".into(),
+        description: "a small change".into(),
+        extension: Bytes::new(),
+        revisions: vec![Revision {
+            oid: Oid(n % 5000),
+            version: Version::TRUNK,
+            data: Some(vec![b'x'; 200].into()),
+            source: None,
+            under: None,
+        }],
+    };
+    for start in (0..transactions).step_by(10_000) {
+        storage.copy_in((start..transactions.min(start + 10_000)).map(one).collect())?;
+    }
+    Ok(storage)
+}
+
+/// Removes a database and what is beside it.
+fn remove(path: &Path) {
+    for suffix in ["", ".index", ".lock"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
     }
 }
 

@@ -62,14 +62,17 @@ impl FileStorage {
         }
         let held = storage.locks.take(wants);
         let done = storage.committer.alone(storage, || {
-            let placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
-            if placed.is_empty() {
-                return Ok(());
+            let mut placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
+            while !placed.is_empty() {
+                // Those that are synced together have one status: see `open.rs`. A pack marks only what comes first.
+                let status = placed[0].job.meta.status;
+                let same = placed.iter().take_while(|this| this.job.meta.status == status).count();
+                let rest = placed.split_off(same);
+                write(storage, &placed, storage.horizon.end(), Chained::Yes)
+                    .map_err(|Broken { doing, source, fatal }| (Error::io(&storage.log.path, doing, source), fatal))?;
+                show(storage, placed);
+                placed = rest;
             }
-            write(storage, &placed, storage.horizon.end(), Chained::Yes).map_err(|Broken { doing, source, fatal }| {
-                (Error::io(&storage.log.path, doing, source), fatal)
-            })?;
-            show(storage, placed);
             Ok(())
         });
         drop(held);

@@ -183,13 +183,18 @@ fn hand_over(held: Option<Held>, ticket: &Ticket, outcome: thread::Result<Result
     *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
 }
 
-/// Takes from the queue what may share a sync. A transaction that lies in a scratch file goes alone, so that its trouble
+/// Takes from the queue what may share a sync. Those of one status, so that opening knows what a mark that is missing was to
+/// be. A transaction that lies in a scratch file goes alone, so that its trouble
 /// is nobody else's; and so does every one if there is but one sync (see [`Durability::Relaxed`]).
 fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ticket)> {
     let mut bytes = 0;
+    let status = waiting.first().map(|(job, _)| job.meta.status);
     let mut fits = |job: &Job| {
         bytes += job.length;
-        job.scratch.is_none() && bytes <= BATCH_BYTES_MAX && storage.durability == Durability::Full
+        Some(job.meta.status) == status
+            && job.scratch.is_none()
+            && bytes <= BATCH_BYTES_MAX
+            && storage.durability == Durability::Full
     };
     let count = waiting.iter().take_while(|(job, _)| fits(job)).count().max(1).min(waiting.len());
     let rest = waiting.split_off(count);
@@ -355,13 +360,7 @@ pub(crate) fn write(storage: &Inner, placed: &[Placed], start: u64, chained: Cha
 }
 
 /// Writes all of a batch, unfinished.
-fn append(
-    storage: &Inner,
-    placed: &[Placed],
-    start: u64,
-    mut heads: Heads,
-    chained: Chained,
-) -> io::Result<()> {
+fn append(storage: &Inner, placed: &[Placed], start: u64, mut heads: Heads, chained: Chained) -> io::Result<()> {
     // Records of the batch's earlier transactions.
     let mut newest: HashMap<Oid, u64> = HashMap::new();
     let total = placed.last().map_or(0, |this| this.end() - start);

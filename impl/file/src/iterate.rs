@@ -10,7 +10,7 @@ use vellum_storage::{
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
 use crate::log::{Holders, Log};
 use crate::pieces::Pieces;
-use crate::scan::{Fault, FaultKind, InVersion, Record, Scanner};
+use crate::scan::{Fault, FaultKind, InVersion, Record, Scanner, ToBe};
 
 /// An iterator over the transactions of a range.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct Transactions {
     position: u64,
     pieces: Pieces,
     holders: Holders,
+    to_be: ToBe,
     done: bool,
 }
 
@@ -44,7 +45,8 @@ impl Transactions {
                 (limit, Pieces::forwards(file, position, limit))
             }
         };
-        Ok(Transactions { log, end, limit, range, order, position, pieces, holders: Holders::default(), done: false })
+        let (holders, to_be) = Default::default();
+        Ok(Transactions { log, end, limit, range, order, position, pieces, holders, to_be, done: false })
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
@@ -117,10 +119,15 @@ impl Transactions {
         }
     }
 
+    fn to_be(&mut self, start: u64) -> Status {
+        let mut scanner = Scanner::new(&*self.log.file, self.end);
+        self.to_be.status(&mut scanner, start)
+    }
+
     fn read(&mut self, start: u64, header: TransactionHeader) -> Result<TransactionRecord> {
         let status = Status::from_byte(header.status)
             // A commit of several that was cut among its marks, seen read-only: every byte of it is there.
-            .or((header.status == UNFINISHED).then_some(Status::Complete))
+            .or_else(|| (header.status == UNFINISHED).then(|| self.to_be(start)))
             .ok_or_else(|| self.fault(start, Some(header.tid), None, FaultKind::BadStatus(header.status)))?;
         let all = self.bytes(start, header.length + 8)?;
         let twin = u64_at(&all, header.length as usize);

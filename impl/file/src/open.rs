@@ -7,7 +7,8 @@
 //! What tells the two apart is the order in which a commit is written ([`crate::Durability::Full`]). Until the
 //! first sync, whatever is found after the last finished transaction has status `c`, or lost the sector that it was in,
 //! and nothing finished follows. After it every byte is on disk, and only the marks may be missing: then *some* of the
-//! transactions that shared a sync may be marked and others before them not. All of them are whole, so all are taken.
+//! transactions that shared a sync may be marked and others before them not. All of them are whole, so all are taken, with
+//! the status of those that are marked: transactions of different status never share a sync.
 //!
 //! ```text
 //!   found after the last finished transaction                        what it is
@@ -28,7 +29,7 @@ use vellum_storage::{Error, Oid, Status, Tid};
 
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::index::Index;
-use crate::scan::{Fault, FaultKind, Record, Scanner};
+use crate::scan::{Fault, FaultKind, Record, Scanner, ToBe};
 use crate::survey::{Seen, Stretch, Walked, stretches};
 use crate::{Durability, FileStorage, OpenError, Options, index_file};
 
@@ -407,7 +408,9 @@ pub(crate) fn pointers(
         side.record(position, end).ok().filter(|_| position >= START)
     };
     let found = index.get(oid).unwrap_or(0);
-    if !is_previous(found, previous, header.status == Status::Packed.byte()) {
+    // One that is not marked yet may be about to be marked as packed.
+    let packed = header.status == Status::Packed.byte() || header.status == UNFINISHED;
+    if !is_previous(found, previous, packed) {
         return fault(FaultKind::WrongPrevious { named: previous, found });
     }
     let named = record.backpointer;
@@ -455,8 +458,10 @@ fn repair(
     }
     let cutting = || {
         file.set_len(end)?;
-        for at in &completed {
-            file.write_at(&[Status::Complete.byte()], at + TransactionHeader::STATUS_AT)?;
+        let (mut scanner, mut to_be) = (Scanner::new(file, end), ToBe::default());
+        let statuses: Vec<_> = completed.iter().map(|&at| (at, to_be.status(&mut scanner, at))).collect();
+        for (at, status) in statuses {
+            file.write_at(&[status.byte()], at + TransactionHeader::STATUS_AT)?;
         }
         file.sync()
     };

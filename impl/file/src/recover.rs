@@ -16,7 +16,7 @@ use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::index::Index;
 use crate::log::Log;
 use crate::open::{finished_after, is_torn, open_data};
-use crate::scan::{Fault, FaultKind, Record, Scanner};
+use crate::scan::{Fault, FaultKind, Record, Scanner, ToBe};
 use crate::{OpenError, Options, index_file};
 
 /// What was saved, and what was lost.
@@ -83,6 +83,7 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
         index: Index::new(),
         in_versions: HashMap::new(),
         moved: Vec::new(),
+        to_be: ToBe::default(),
         salvage: Salvage::default(),
     };
     let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
@@ -111,6 +112,7 @@ struct Rescue<'a> {
     in_versions: HashMap<Version, u64>,
     /// Where what is: an old position, and the new one of the same. Holds up to the next entry.
     moved: Vec<(u64, u64)>,
+    to_be: ToBe,
     salvage: Salvage,
 }
 
@@ -259,7 +261,8 @@ impl Rescue<'_> {
         let length = out.len() as u64;
         out[8..16].copy_from_slice(&length.to_be_bytes());
         if header.status == UNFINISHED {
-            out[TransactionHeader::STATUS_AT as usize] = Status::Complete.byte();
+            let mut scanner = Scanner::new(&*self.old.file, self.size);
+            out[TransactionHeader::STATUS_AT as usize] = self.to_be.status(&mut scanner, at).byte();
         }
         out.extend_from_slice(&length.to_be_bytes());
         self.new

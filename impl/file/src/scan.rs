@@ -87,6 +87,45 @@ impl Older {
     }
 }
 
+/// What whole transactions are to be marked as that a crash kept from being marked. Those that shared a commit are to have
+/// one status, and some of them are marked: so it is the status of the first marked one that follows.
+#[derive(Debug)]
+pub(crate) struct ToBe {
+    /// A row of transactions of which this is known.
+    from: u64,
+    until: u64,
+    status: Status,
+}
+
+impl Default for ToBe {
+    fn default() -> ToBe {
+        ToBe { from: 0, until: 0, status: Status::Complete }
+    }
+}
+
+impl ToBe {
+    /// That of the transaction at `position`. Asking for one after the other, in either direction, looks at each once.
+    pub fn status(&mut self, scanner: &mut Scanner<'_>, position: u64) -> Status {
+        let (mut at, mut status) = (position, Status::Complete);
+        let until = loop {
+            if self.from <= at && at < self.until {
+                status = self.status;
+                break self.until;
+            }
+            match scanner.header(at) {
+                Ok(header) if header.status == UNFINISHED => at += header.length + 8,
+                Ok(header) => {
+                    status = Status::from_byte(header.status).filter(|s| *s != Status::Undone).unwrap_or_default();
+                    break at;
+                }
+                Err(_) => break at,
+            }
+        };
+        *self = ToBe { from: position, until: until.max(position + 1), status };
+        status
+    }
+}
+
 /// Something that breaks the format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, UndoLog, Version};
 
 use crate::FileStorage;
-use crate::format::START;
+use crate::format::{START, UNFINISHED};
 use crate::iterate;
-use crate::scan::Scanner;
+use crate::scan::{Scanner, ToBe};
 use crate::storage::Inner;
 
 /// What a transaction that is to be undone did to an object.
@@ -72,15 +72,19 @@ impl UndoLog for FileStorage {
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>> {
         let (log, end) = (&self.inner.log, self.inner.horizon.end());
-        let (mut position, mut passed, mut entries) = (end, 0, Vec::new());
+        let (mut position, mut passed, mut entries, mut to_be) = (end, 0, Vec::new(), ToBe::default());
         while position > START && passed < last {
             position = iterate::before(log, position)?;
             let (header, [user, description, extension]) = log.transaction(position, end)?;
-            if header.status == Status::Packed.byte() {
+            let status = match header.status {
+                UNFINISHED => to_be.status(&mut Scanner::new(&*log.file, end), position),
+                status => Status::from_byte(status).unwrap_or_default(),
+            };
+            if status == Status::Packed {
                 break;
             }
             let entry = UndoEntry { tid: header.tid, user, description, extension };
-            if header.status == Status::Undone.byte() || !filter(&entry) {
+            if status == Status::Undone || !filter(&entry) {
                 continue;
             }
             if passed >= first {

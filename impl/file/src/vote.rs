@@ -294,7 +294,6 @@ impl Judge<'_> {
             None => self.on_trunk(oid),
         }
     }
-
 }
 
 impl Inner {

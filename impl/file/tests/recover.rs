@@ -1,11 +1,12 @@
 //! What is whole survives damage, and what is lost is said.
 
-use std::io;
+#[path = "common/counted.rs"]
+mod counted;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use vellum_disk::{Disk, DiskFile, Lock, Open, RealDisk};
+use counted::Counted;
 use vellum_file::{FileStorage, Options, check, recover};
 use vellum_storage::{Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
 
@@ -70,56 +71,6 @@ fn a_record_with_a_wrong_oid_is_given_to_nobody() {
     assert_eq!(storage.load(Oid(2), &Version::TRUNK).unwrap().data, "two");
 }
 
-/// The real disk, with a count of the reads.
-#[derive(Clone, Debug, Default)]
-struct Counted(Arc<AtomicU64>);
-
-#[derive(Debug)]
-struct CountedFile(Arc<dyn DiskFile>, Counted);
-
-impl Disk for Counted {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(CountedFile(RealDisk.open(path, how)?, self.clone())))
-    }
-    fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        RealDisk.scratch(near)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        RealDisk.exists(path)
-    }
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_directory(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        RealDisk.lock(path)
-    }
-}
-
-impl DiskFile for CountedFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.1.0.fetch_add(1, Ordering::Relaxed);
-        self.0.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(buf, offset)
-    }
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-}
-
 /// Thousands of records that each share the data of the one before: a walk over them looks at each a few times, not at all
 /// that come before it.
 #[test]
@@ -149,14 +100,14 @@ fn a_long_chain_of_backpointers_takes_a_few_reads_a_record() {
     let disk = Counted::default();
     let options = Options::new().read_only().disk(Arc::new(disk.clone()));
     let few = |what: &str| {
-        let reads = disk.0.swap(0, Ordering::Relaxed);
+        let reads = disk.reads();
         assert!(reads <= READS_A_RECORD_MAX * LENGTH, "{what}: {reads} reads of {LENGTH} records");
     };
     check(&options, &path, &mut |problem| panic!("{:?}", problem.kind)).unwrap();
     few("check");
     let storage = options.open(&path).unwrap();
     for order in [Order::OldestFirst, Order::NewestFirst] {
-        disk.0.store(0, Ordering::Relaxed);
+        disk.reads();
         let all = storage.transactions(TidRange::ALL, order).unwrap();
         assert_eq!(all.filter(|t| t.as_ref().unwrap().revisions[0].data.is_some()).count() as u64, LENGTH);
         few("transactions");
