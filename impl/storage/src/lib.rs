@@ -26,6 +26,8 @@
 //! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
 //! [`Transaction::undo`], and so on.
 //!
+//! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]).
+//!
 //! What this crate does not do: it opens no file and no socket.
 //!
 //! ```
@@ -42,6 +44,7 @@
 
 mod capability;
 mod clock;
+mod copy;
 mod error;
 mod id;
 mod locks;
@@ -52,9 +55,10 @@ mod traits;
 
 pub use bytes::Bytes;
 pub use capability::{
-    CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
+    Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, Result};
 pub use id::{Oid, ParseIdError, Tid};
 pub use locks::{Held, ObjectLocks, Want};

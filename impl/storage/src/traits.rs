@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoChange, UndoLog, Version, VersionChange, Versions,
+    Bulk, CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid,
+    TidRange, TransactionMeta, TransactionRecord, UndoChange, UndoLog, Version, VersionChange, Versions,
 };
 
 /// Called with the new tid when a transaction is durable and nobody can read it yet, in the order of the tids: the
@@ -87,6 +87,11 @@ pub trait Storage: Send + Sync {
 
     /// Packing, if it can do that.
     fn pack(&self) -> Option<&dyn Pack> {
+        None
+    }
+
+    /// Writing down many transactions of another storage at once, if it can do that.
+    fn bulk(&self) -> Option<&dyn Bulk> {
         None
     }
 }

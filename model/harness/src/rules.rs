@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use vellum_spec::{self as spec, Begin, Change, Content, Database, Status};
 use vellum_storage::{
-    Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, Notify, ObjectLocks,
-    Oid, Order, Pack, PackOptions, PackReport, Resolver, Result, Revision, Storage, Tid, TidRange, Transaction,
-    TransactionMeta, TransactionRecord, UndoChange, UndoEntry, UndoLog, Version, VersionChange, Versions, Vote, Voted,
-    Want,
+    Bulk, Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, Notify,
+    ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Resolver, Result, Revision, Storage, Tid, TidRange,
+    Transaction, TransactionMeta, TransactionRecord, UndoChange, UndoEntry, UndoLog, Version, VersionChange, Versions,
+    Vote, Voted, Want,
 };
 
 /// Which objects a record refers to, weak references and those into other databases left out.
@@ -204,6 +204,10 @@ impl Storage for Rules {
     fn pack(&self) -> Option<&dyn Pack> {
         Some(self)
     }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
+    }
 }
 
 fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRecord {
@@ -254,6 +258,24 @@ impl Versions for Rules {
 
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
         Ok(version(self.state().database.modified_in_version(oid.0)))
+    }
+}
+
+impl Bulk for Rules {
+    fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
+        let mut drafts = Vec::new();
+        let mut last = self.last_transaction();
+        for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
+            if tid <= last {
+                return Err(Error::TidNotLater { tid, last });
+            }
+            last = tid;
+            let mut draft = self.begin(TransactionMeta { user, description, extension, tid: Some(tid), status })?;
+            let copy = draft.copy().ok_or(Error::ReadOnly { name: self.name() })?;
+            revisions.into_iter().try_for_each(|revision| copy.restore(revision))?;
+            drafts.push(draft);
+        }
+        drafts.into_iter().try_for_each(|draft| draft.vote()?.finish().map(drop))
     }
 }
 
@@ -472,6 +494,12 @@ impl VersionChange for Draft {
 impl CopyChange for Draft {
     fn restore(&mut self, revision: Revision) -> Result<()> {
         let Revision { oid, version, data, source, under } = revision;
+        if data.as_ref().is_some_and(Bytes::is_empty) {
+            return Err(Error::EmptyRecord { oid });
+        }
+        let mut state = self.rules.state();
+        state.last_oid = state.last_oid.max(oid.0);
+        drop(state);
         self.add(Change::Restore {
             oid: oid.0,
             data: data.map(|data| data.to_vec()),
