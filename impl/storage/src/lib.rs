@@ -42,6 +42,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod as_of;
 mod capability;
 mod clock;
 mod copy;
@@ -51,8 +52,10 @@ mod locks;
 mod memory;
 mod record;
 mod resolve;
+mod revisions;
 mod traits;
 
+pub use as_of::AsOf;
 pub use bytes::Bytes;
 pub use capability::{
     Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
