@@ -26,7 +26,8 @@
 //! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
 //! [`Transaction::undo`], and so on.
 //!
-//! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]).
+//! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
+//! ([`AsOf`]), and be written above without being touched ([`Overlay`]).
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -50,6 +51,7 @@ mod error;
 mod id;
 mod locks;
 mod memory;
+mod overlay;
 mod record;
 mod resolve;
 mod revisions;
@@ -66,6 +68,7 @@ pub use error::{Damage, Error, Result};
 pub use id::{Oid, ParseIdError, Tid};
 pub use locks::{Held, ObjectLocks, Want};
 pub use memory::MemoryStorage;
+pub use overlay::Overlay;
 pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,

@@ -1,13 +1,14 @@
 //! Single revisions of any storage, found with the questions that every storage answers.
 
-use crate::{Error, Oid, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionRecord, Version};
+use crate::{Error, Oid, Order, Result, Revision, Storage, Tid, TidRange, TransactionRecord, Version};
 
 /// A revision, with what there is to know of its transaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     pub tid: Tid,
-    pub status: Status,
     pub revision: Revision,
+    /// The transaction in which the object was nothing already, if this revision is nothing because that one was.
+    pub nothing_of: Option<Tid>,
 }
 
 impl Point {
@@ -24,19 +25,8 @@ pub(crate) fn transaction(storage: &dyn Storage, tid: Tid) -> Result<Option<Tran
 
 /// What a transaction did to an object; the last one, if there are several.
 pub(crate) fn find(storage: &dyn Storage, oid: Oid, tid: Tid) -> Result<Option<Point>> {
-    let Some(TransactionRecord { tid, status, revisions, .. }) = transaction(storage, tid)? else { return Ok(None) };
-    Ok(revisions.into_iter().rev().find(|r| r.oid == oid).map(|revision| Point { tid, status, revision }))
-}
-
-/// Every revision that the object's history has, newest first; none if the object is unknown. Costs: reads each of their
-/// transactions.
-pub(crate) fn past(storage: &dyn Storage, oid: Oid) -> Result<Vec<Point>> {
-    let history = match storage.history(oid, usize::MAX) {
-        Err(Error::KeyError { .. }) => return Ok(Vec::new()),
-        other => other?,
-    };
-    let points = history.iter().map(|entry| find(storage, oid, entry.tid));
-    Ok(points.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let Some(TransactionRecord { tid, revisions, .. }) = transaction(storage, tid)? else { return Ok(None) };
+    Ok(revisions.into_iter().rev().find(|r| r.oid == oid).map(|revision| Point { tid, revision, nothing_of: None }))
 }
 
 /// The object's newest revision at a moment: its tid and version. None if it was not there yet.
