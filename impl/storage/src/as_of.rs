@@ -257,6 +257,13 @@ impl UndoLog for AsOf {
         }
         Ok(entries.into_iter().skip(first).collect())
     }
+
+    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        match self.storage.undo_log().filter(|_| tid <= self.at) {
+            Some(log) => log.nothing_of(oid, tid),
+            None => Ok(None),
+        }
+    }
 }
 
 impl Versions for AsOf {

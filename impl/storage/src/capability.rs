@@ -19,6 +19,18 @@ use crate::{Oid, Result, Revision, Tid, TransactionRecord, Version};
 pub trait UndoLog {
     /// The transactions that can be undone, newest first, from number `first` up to but not including `last`.
     fn undo_log(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>>;
+
+    /// Of a revision that is nothing: the transaction in which the object was nothing already, if it is so again because it
+    /// was so there (its deletion was done once more by an undo, or shows again where a version was aborted). None of
+    /// any other revision.
+    ///
+    /// Where data is shared, [`Revision::source`] says so; of nothing nobody sees whether it is the same. But the rule of
+    /// undo (3.4) takes a revision back that is shared, and not one that is merely as empty. Who undoes what another
+    /// storage wrote, as an [`Overlay`](crate::Overlay) does, has to ask. A storage that does not know says none, and
+    /// some undos are refused then, which it would have done itself.
+    fn nothing_of(&self, _oid: Oid, _tid: Tid) -> Result<Option<Tid>> {
+        Ok(None)
+    }
 }
 
 /// A transaction that can be undone.

@@ -249,6 +249,12 @@ impl UndoLog for Rules {
         };
         Ok(state.database.undo_log(first, last).into_iter().map(entry).collect())
     }
+
+    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        let state = self.state();
+        let at = state.database.at(oid.0, tid.0).filter(|at| state.database.data(*at).is_none());
+        Ok(at.and_then(|at| if let Content::Source(tid) = at.revision.content { Some(Tid(tid)) } else { None }))
+    }
 }
 
 impl Versions for Rules {
@@ -321,9 +327,14 @@ impl Draft {
         for change in &self.changes {
             match change {
                 Change::CheckCurrent { oid, .. } => drop(wants.insert(Oid(*oid), Want::Keep)),
-                Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
+                Change::CommitVersion { from, to } => {
                     wants.insert(lock(from), Want::Change);
+                    // Even if there is nothing to go there.
+                    if !to.is_empty() {
+                        wants.entry(lock(to)).or_insert(Want::Keep);
+                    }
                 }
+                Change::AbortVersion { from } => drop(wants.insert(lock(from), Want::Change)),
                 Change::Undo { tid } => {
                     let undone = state.database.transactions.iter().filter(|t| t.tid == *tid);
                     for oid in undone.flat_map(|t| t.oids()) {

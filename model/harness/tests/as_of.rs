@@ -28,7 +28,8 @@ fn hold(can: Can, cases: u64, length: usize) -> (u64, u64) {
             asked += compare(&view, &then, can, known, &what);
             assert_eq!(view.object_count(), then.oids().len() as u64, "{what}");
             let own = then.transactions.iter().flat_map(|t| &t.revisions);
-            let own = own.map(|r| if let vellum_spec::Content::Data(data) = &r.content { data.len() as u64 } else { 0 });
+            let own =
+                own.map(|r| if let vellum_spec::Content::Data(data) = &r.content { data.len() as u64 } else { 0 });
             assert_eq!(view.size(), own.sum::<u64>(), "{what}");
             // Again, as now there is a table.
             compare(&view, &then, can, known, &what);

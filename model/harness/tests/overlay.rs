@@ -1,10 +1,11 @@
 //! Two storages, one above the other, keep the rules as one does, wherever the seam is.
 
-
+mod past;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use vellum_harness::concurrent::{self, Plan, Report};
 use vellum_harness::coverage::Coverage;
 use vellum_harness::hosted::{Hosted, Merger, Opening};
 use vellum_harness::node::Node;
@@ -14,7 +15,10 @@ use vellum_harness::run;
 use vellum_harness::shrink::shrink;
 use vellum_harness::step::{Name, Outcome, Step};
 use vellum_harness::subject::{Can, Subject};
-use vellum_storage::{AsOf, Error, MemoryStorage, Oid, Order, Overlay, Storage, Tid, TidRange, TransactionMeta};
+use vellum_storage::{
+    AsOf, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, Storage, Tid, TidRange, TransactionMeta,
+    TransactionRecord, Version,
+};
 
 const CAN: Can = Can { pack: false, collect: false, dangling: false, ..Can::EVERYTHING };
 
@@ -123,10 +127,124 @@ fn hold(changes: Make, cases: u64) {
 
 #[test]
 fn a_stack_of_overlays_keeps_the_rules() {
-    hold(rules, 3000);
+    hold(rules, 6000);
 }
 
 #[test]
 fn a_stack_over_memory_keeps_the_rules() {
-    hold(memory, 3000);
+    hold(memory, 6000);
+}
+
+/// Case 3993 of the stack: of an object that is nothing, an overlay has to know whether it is so by sharing.
+#[test]
+fn an_undo_of_what_is_nothing_by_sharing_crosses_the_seam() {
+    hold_script(
+        "store b 0 @0: 0\ncommit b @1\nundo a @1\ncommit a @1\nundo a @1+1\ncommit a @9\nundo c @9\ncommit c @11\nreopen\nundo a @1+1\ncommit a @12",
+    );
+}
+
+fn hold_script(script: &str) {
+    let steps = vellum_harness::script::parse(script).unwrap();
+    run::play(&mut Stack::new(rules), &steps, &mut Coverage::default()).unwrap_or_else(|found| panic!("{found}"));
+}
+
+fn demo() -> (Arc<Rules>, MemoryStorage, Overlay) {
+    let (base, changes) = (Arc::new(past::empty()), MemoryStorage::new("changes"));
+    for (oid, data) in [(0, "root"), (1, "one"), (1, "two")] {
+        store(&*base, oid, data);
+    }
+    let overlay = Overlay::new(base.clone(), Arc::new(changes.clone())).unwrap();
+    (base, changes, overlay)
+}
+
+fn store(storage: &dyn Storage, oid: u64, data: &'static str) -> Tid {
+    let serial = storage.load(Oid(oid), &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    change.store(Oid(oid), serial, data.into()).unwrap();
+    change.vote().unwrap().finish().unwrap()
+}
+
+fn undo(storage: &dyn Storage, tid: Tid) -> Tid {
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    change.undo().unwrap().undo(tid).unwrap();
+    change.vote().unwrap().finish().unwrap()
+}
+
+fn all(storage: &dyn Storage) -> Vec<TransactionRecord> {
+    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_transaction_of_the_base_is_undone_above_and_the_base_stays() {
+    let (base, changes, overlay) = demo();
+    let before = all(&*base);
+    let tids: Vec<Tid> = before.iter().map(|t| t.tid).collect();
+    undo(&overlay, tids[2]);
+    assert_eq!(overlay.load(Oid(1), &Version::TRUNK).unwrap().data, "one");
+    let written = all(&overlay);
+    assert_eq!(written[3].revisions.len(), 1, "nobody sees the seam's own object");
+    assert_eq!(written[3].revisions[0].source, Some(tids[1]), "it shares the base's data");
+    assert_eq!(overlay.history(Oid(1), 1).unwrap()[0].size, 0);
+    assert_eq!(all(&*base), before, "the base is as it was");
+    // In the changes alone there is a copy, and the seam's object.
+    assert_eq!(all(&changes)[0].revisions.len(), 2);
+    assert_eq!(all(&changes)[0].revisions[0].source, None);
+    // Put together again, they say the same.
+    let again = Overlay::new(base, Arc::new(changes)).unwrap();
+    assert_eq!(all(&again), written);
+    assert_eq!((again.object_count(), again.last_transaction()), (2, overlay.last_transaction()));
+}
+
+#[test]
+fn new_oids_are_in_neither_storage_and_given_once() {
+    let (_, _, overlay) = demo();
+    let (one, other) = (overlay.new_oids(3).unwrap(), overlay.new_oids(100).unwrap());
+    let all: BTreeSet<Oid> = one.iter().chain(&other).copied().collect();
+    assert_eq!(all.len(), 103);
+    assert!(all.iter().all(|oid| oid.0 > 1));
+    assert!(one.windows(2).all(|two| two[0].0 + 1 == two[1].0));
+}
+
+#[test]
+fn what_can_not_be_the_changes_is_refused() {
+    let (base, changes, overlay) = demo();
+    store(&overlay, 1, "three");
+    let refused = |base: Arc<dyn Storage>, changes: Arc<dyn Storage>| match Overlay::new(base, changes) {
+        Err(error @ Error::Unfit { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    // Changes over a base that went on.
+    let later = TransactionMeta::new().tid(overlay.last_transaction().next());
+    base.begin(later).unwrap().vote().unwrap().finish().unwrap();
+    assert!(refused(base.clone(), Arc::new(changes)).contains("goes on to"));
+    // A storage for reading only can not be written to at all.
+    let view = Arc::new(AsOf::new(base.clone(), Tid::MAX).unwrap());
+    assert!(matches!(Overlay::new(base, view), Err(Error::ReadOnly { .. })));
+}
+
+#[test]
+fn an_overlay_goes_on_from_the_past() {
+    let (base, _, _) = demo();
+    let tids: Vec<Tid> = all(&*base).iter().map(|t| t.tid).collect();
+    let then = AsOf::new(base, tids[1]).unwrap();
+    let overlay = Overlay::new(Arc::new(then), Arc::new(MemoryStorage::new("changes"))).unwrap();
+    assert_eq!(overlay.load(Oid(1), &Version::TRUNK).unwrap().data, "one");
+    store(&overlay, 1, "another way");
+    assert_eq!(overlay.history(Oid(1), 9).unwrap().len(), 2);
+}
+
+#[test]
+fn what_an_overlay_tells_many_threads_has_an_explanation() {
+    let can = Can { restore: false, versions: false, reopen: false, read_only: false, edges: false, ..CAN };
+    let mut total = Report::default();
+    for seed in 0..20 {
+        let clock = || Box::new(ManualClock::at("2026-01-01T00:01:00Z".parse().unwrap()));
+        let part = |name| Arc::new(MemoryStorage::with(name, clock(), Box::new(Merger)));
+        let base = Overlay::with(part("base"), part("middle"), clock(), Box::new(Merger)).unwrap();
+        let overlay = Overlay::with(Arc::new(base), part("top"), clock(), Box::new(Merger)).unwrap();
+        let plan = Plan { seed, threads: 4, transactions: 40, objects: 4 };
+        total.add(&concurrent::run(&overlay, can, &plan).unwrap_or_else(|failure| panic!("{failure}")));
+    }
+    println!("{total}");
+    assert_eq!(total.never(can), [""; 0], "{total}");
 }

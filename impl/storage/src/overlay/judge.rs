@@ -261,6 +261,7 @@ impl Judge<'_> {
             return Err(Error::VersionEnd { version: from.clone() });
         }
         self.wants.insert(lock(from), Want::Change);
+        self.work_in(to);
         let under = |point: &Point| point.revision.under.filter(|_| !to.is_trunk());
         Ok(self.in_version(from)?.iter().map(|point| sharing(point, to.clone(), under(point))).collect())
     }

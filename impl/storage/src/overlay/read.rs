@@ -21,7 +21,11 @@ impl Shared {
     /// The object's revision in this transaction, wherever it is.
     pub(super) fn find(&self, oid: Oid, tid: Tid) -> Result<Option<Point>> {
         if tid <= self.seam {
-            let point = find(&*self.base, oid, tid)?;
+            let mut point = find(&*self.base, oid, tid)?;
+            if let Some(point) = point.as_mut().filter(|point| point.revision.data.is_none()) {
+                let log = self.base.undo_log();
+                point.nothing_of = log.map_or(Ok(None), |log| log.nothing_of(oid, tid))?;
+            }
             return Ok(point);
         }
         let Some(mut transaction) = crate::revisions::transaction(&*self.changes, tid)? else { return Ok(None) };
@@ -287,6 +291,11 @@ impl UndoLog for Overlay {
             entries.push(UndoEntry { tid, user, description, extension });
         }
         Ok(entries.into_iter().skip(first).collect())
+    }
+
+    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        let point = if tid <= self.last_transaction() { self.shared.find(oid, tid)? } else { None };
+        Ok(point.and_then(|point| point.nothing_of))
     }
 }
 

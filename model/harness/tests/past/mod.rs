@@ -1,4 +1,5 @@
 //! Databases with a past, made by playing random histories on the rules; and everything that can be asked of them.
+#![allow(dead_code, reason = "each of the tests uses a part of it")]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
