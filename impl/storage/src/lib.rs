@@ -27,7 +27,8 @@
 //! [`Transaction::undo`], and so on.
 //!
 //! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
-//! ([`AsOf`]), and be written above without being touched ([`Overlay`]).
+//! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
+//! [`import`]).
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -48,6 +49,7 @@ mod capability;
 mod clock;
 mod copy;
 mod error;
+mod export;
 mod id;
 mod locks;
 mod memory;
@@ -65,6 +67,7 @@ pub use capability::{
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, Result};
+pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};
 pub use id::{Oid, ParseIdError, Tid};
 pub use locks::{Held, ObjectLocks, Want};
 pub use memory::MemoryStorage;
