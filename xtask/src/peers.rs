@@ -10,6 +10,7 @@
 //! | `reads` | every way to read, on files that ZODB wrote |
 //! | `pickles` | references and classes in records |
 //! | `index` | the `.index` file, good and bad |
+//! | `export` | an object and all that it refers to, exported and imported |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
@@ -26,6 +27,7 @@ use crate::{Outcome, number, venv};
 mod bytes;
 mod crash;
 mod dice;
+mod export;
 mod findings;
 mod forth;
 mod index;
@@ -41,12 +43,13 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 9] = [
     ("bytes", bytes::check),
     ("back and forth", forth::check),
     ("reads", reads::check),
     ("pickles", pickles::check),
     ("index", index::check),
+    ("export", export::check),
     ("crash files", crash::check),
     ("rules", rules::check),
     ("findings", findings::check),

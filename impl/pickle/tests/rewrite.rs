@@ -15,7 +15,9 @@ fn oid(reference: &Reference<'_>) -> Option<u64> {
 /// The reference with another oid.
 fn moved<'a>(mut reference: Reference<'a>, new: impl Fn(u64) -> u64) -> Reference<'a> {
     match &mut reference {
-        Reference::Strong { oid, .. } | Reference::Weak { oid, .. } | Reference::Foreign { oid, .. } => *oid = new(*oid),
+        Reference::Strong { oid, .. } | Reference::Weak { oid, .. } | Reference::Foreign { oid, .. } => {
+            *oid = new(*oid)
+        }
         Reference::Bad { .. } => {}
     }
     reference
@@ -120,6 +122,25 @@ proptest! {
 }
 
 const PARTS: &[&[u8]] = &[
-    b"C\x08\0\0\0\0\0\0\0\x05", b"U\x08abcdefgh", b"Q", b"Q", b"q\x01", b"h\x01", b"\x85", b"\x86", b"]", b"a", b"(",
-    b"t", b"e", b"X\x01\0\0\0w", b"N", b"0", b"2", b"q\x02", b"h\x02", b"Pabcdefgh\n", b"cm\nC\n",
+    b"C\x08\0\0\0\0\0\0\0\x05",
+    b"U\x08abcdefgh",
+    b"Q",
+    b"Q",
+    b"q\x01",
+    b"h\x01",
+    b"\x85",
+    b"\x86",
+    b"]",
+    b"a",
+    b"(",
+    b"t",
+    b"e",
+    b"X\x01\0\0\0w",
+    b"N",
+    b"0",
+    b"2",
+    b"q\x02",
+    b"h\x02",
+    b"Pabcdefgh\n",
+    b"cm\nC\n",
 ];
