@@ -44,6 +44,17 @@ fn isomorphic(from: &dyn Storage, to: &dyn Storage, root: (Oid, Oid)) -> usize {
     names.len()
 }
 
+/// How many objects there are to be reached by strong references.
+fn reached(storage: &dyn Storage, root: Oid) -> u64 {
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![root]);
+    while let Some(oid) = waiting.pop() {
+        if let Some(node) = node(storage, oid).filter(|_| seen.insert(oid)) {
+            waiting.extend(node.strong);
+        }
+    }
+    seen.len() as u64
+}
+
 #[test]
 fn what_is_imported_has_the_same_shape() {
     let (mut exports, mut objects, mut dangling) = (0, 0, 0);
@@ -65,6 +76,7 @@ fn what_is_imported_has_the_same_shape() {
             let imported = import(&to, &mut &file[..], TransactionMeta::new(), GO_ON).unwrap();
             assert_eq!((exported.objects, exported.bytes), (imported.objects, imported.bytes));
             assert_eq!(exported.dangling.len(), imported.dangling.len());
+            assert_eq!(exported.objects, reached(&past.rules, oid), "case {case}: what is weak stays behind");
             assert!(imported.root.0 >= 20);
             objects += isomorphic(&past.rules, &to, (oid, imported.root));
             exports += 1;

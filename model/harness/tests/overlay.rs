@@ -3,6 +3,7 @@
 mod past;
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use vellum_harness::concurrent::{self, Plan, Report};
@@ -16,7 +17,7 @@ use vellum_harness::shrink::shrink;
 use vellum_harness::step::{Name, Outcome, Step};
 use vellum_harness::subject::{Can, Subject};
 use vellum_storage::{
-    AsOf, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, Storage, Tid, TidRange, TransactionMeta,
+    AsOf, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, Status, Storage, Tid, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
 
@@ -193,6 +194,38 @@ fn a_transaction_of_the_base_is_undone_above_and_the_base_stays() {
     let again = Overlay::new(base, Arc::new(changes)).unwrap();
     assert_eq!(all(&again), written);
     assert_eq!((again.object_count(), again.last_transaction()), (2, overlay.last_transaction()));
+}
+
+/// Rule 4.5, where what is behind the packed revision is on the other side of the seam.
+#[test]
+fn a_packed_revision_above_has_no_past_in_the_base() {
+    let (base, _, overlay) = demo();
+    let serial = base.load(Oid(1), &Version::TRUNK).unwrap().tid;
+    let mut meta = TransactionMeta::new();
+    meta.status = Status::Packed;
+    let mut change = overlay.begin(meta).unwrap();
+    change.store(Oid(1), serial, "packed".into()).unwrap();
+    let tid = change.vote().unwrap().finish().unwrap();
+    assert_eq!(overlay.history(Oid(1), 9).unwrap().len(), 1);
+    assert!(matches!(overlay.load_serial(Oid(1), serial), Err(Error::KeyError { .. })));
+    assert_eq!(overlay.load_before(Oid(1), tid).unwrap(), None);
+    assert_eq!(overlay.history(Oid(0), 9).unwrap().len(), 1, "of others the past is there");
+    assert!(overlay.undo_log().unwrap().undo_log(0, 9).unwrap().is_empty());
+}
+
+#[test]
+fn who_panics_when_told_of_a_transaction_leaves_the_overlay_in_order() {
+    let (_, _, overlay) = demo();
+    let before = overlay.last_transaction();
+    let mut change = overlay.begin(TransactionMeta::new()).unwrap();
+    change.store(Oid(5), Tid::ZERO, "five".into()).unwrap();
+    let voted = change.vote().unwrap();
+    let told = catch_unwind(AssertUnwindSafe(|| voted.finish_with(Box::new(|_| panic!("not now")))));
+    assert!(told.is_err());
+    // The storage in memory had not shown it yet; the overlay says what its changes say.
+    assert_eq!((overlay.last_transaction(), all(&overlay).len()), (before, 3));
+    store(&overlay, 5, "five again");
+    assert_eq!(overlay.load(Oid(5), &Version::TRUNK).unwrap().data, "five again");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two phases: what is put together, voted on, and written to the changes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -178,11 +179,15 @@ impl Voted for Ready {
             let data = Some(encode(&entries));
             copy.restore(Revision { oid: SEAM, version: Version::TRUNK, data, source: None, under: None })?;
         }
-        draft.vote()?.finish_with(notify)?;
-        shared.state_mut().follow((tid, status), newest, entries, born);
+        let voted = draft.vote()?;
+        let finished = catch_unwind(AssertUnwindSafe(|| voted.finish_with(notify)));
+        // What is durable is shown, even if whoever was told of it panicked.
+        if shared.changes.last_transaction() >= tid {
+            shared.state_mut().follow((tid, status), newest, entries, born);
+        }
         // The objects are free before anybody hears that it is finished.
         drop(held);
         drop(turn);
-        Ok(tid)
+        finished.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
