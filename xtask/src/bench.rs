@@ -15,8 +15,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{
-    CopyOptions, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
-    copy,
+    Bulk, CopyOptions, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
+    Version, copy,
 };
 
 use crate::{Outcome, number, venv};

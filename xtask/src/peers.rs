@@ -11,6 +11,7 @@
 //! | `reads` | every way to read, on files that ZODB wrote |
 //! | `pickles` | references and classes in records |
 //! | `index` | the `.index` file, good and bad |
+//! | `export` | an object and all that it refers to, exported and imported |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
@@ -27,6 +28,7 @@ use crate::{Outcome, number, venv};
 mod bytes;
 mod crash;
 mod dice;
+mod export;
 mod findings;
 mod forth;
 mod index;
@@ -50,6 +52,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("reads", reads::check),
     ("pickles", pickles::check),
     ("index", index::check),
+    ("export", export::check),
     ("crash files", crash::check),
     ("rules", rules::check),
     ("findings", findings::check),

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use vellum_storage::{Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Want, Wants};
+use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Want, Wants};
 
 use crate::FileStorage;
 use crate::commit::{Broken, Chained, Job, Placed, Ticket, show, write};
@@ -41,9 +41,8 @@ struct Batch<'a> {
     placed: Vec<Placed>,
 }
 
-impl FileStorage {
-    /// Writes these transactions, oldest first: see [`vellum_storage::Bulk`].
-    pub fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
+impl Bulk for FileStorage {
+    fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
         let storage = &*self.inner;
         storage.writable()?;
         let mut wants = Wants::default();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Lock};
 use vellum_storage::{
-    Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Resolver,
+    Bulk, Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Resolver,
     Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoLog, Version, Versions,
 };
 
@@ -405,6 +405,10 @@ impl Storage for FileStorage {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
+        Some(self)
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
         Some(self)
     }
 }

@@ -94,4 +94,16 @@ impl UndoLog for FileStorage {
         }
         Ok(entries)
     }
+
+    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        let storage = &self.inner;
+        let Some(record) = storage.record_in(oid, tid)?.filter(|record| record.header.data_length == 0) else {
+            return Ok(None);
+        };
+        if record.backpointer == 0 || storage.data_at(oid, record.position)?.is_some() {
+            return Ok(None);
+        }
+        let source = storage.log.header(oid, record.backpointer, storage.horizon.end())?;
+        Ok(Some(source.header.tid))
+    }
 }

@@ -12,7 +12,7 @@ use vellum_harness::coverage::Coverage;
 use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
+use vellum_storage::{Bulk, Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
 
 /// A database that a random history of the harness left, with undos and versions.
 fn history(seed: u64) -> SimDisk {

@@ -10,7 +10,7 @@ use common::{SharedClock, commit, options, record, serial};
 use counted::Counted;
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options};
-use vellum_storage::{Error, Oid, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version};
+use vellum_storage::{Bulk, Error, Oid, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version};
 
 /// A database of so many transactions on the real disk, opened with a count of the reads.
 fn of(transactions: u64, folder: &std::path::Path) -> (FileStorage, Counted) {

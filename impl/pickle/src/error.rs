@@ -80,6 +80,12 @@ pub enum Problem {
     /// Plain data which shares its parts so often that writing it out would be out of proportion to the pickle.
     #[error("the pickle repeats its parts so often that {0} bytes would become far more")]
     TooLarge(usize),
+    /// A reference whose oid has another length than the new one would have.
+    #[error("refers to an object by {0}, where another oid can not be put without writing the whole record anew")]
+    OidInPlace(&'static str),
+    /// A reference whose oid is, by way of the memo, also something else.
+    #[error("refers to an object by bytes that the record also uses for something else, which would change with them")]
+    OidShared,
 }
 
 /// The opcode's part of the message: its code and its name.

@@ -33,7 +33,7 @@
 //! | read | for |
 //! |---|---|
 //! | `opcode`, `machine`, `registers`, `memo`, `input`, `strings` | the pickle language |
-//! | `reference`, `references` | references |
+//! | `reference`, `references`, `rewrite` | references |
 //! | `tree`, `class`, `value`, `decode` | values |
 //! | `encode` | writing them |
 //! | `render`, `object`, `dates`, `sharing`, `quote`, `layout` | values for a human reader |
@@ -73,6 +73,7 @@ mod reference;
 mod references;
 mod registers;
 mod render;
+mod rewrite;
 mod sharing;
 mod strings;
 mod tree;
@@ -85,4 +86,5 @@ pub use error::{PickleError, Problem};
 pub use reference::{ClassRef, Reference};
 pub use references::{Scanner, references};
 pub use render::{RenderOptions, render};
+pub use rewrite::rewrite_references;
 pub use value::Value;

@@ -101,7 +101,7 @@ pub(crate) fn check_second(record: &[u8], end: usize) -> Result<(), PickleError>
 
 /// As much of a value as a persistent id could need.
 #[derive(Debug, Clone, Copy)]
-enum Token {
+pub(crate) enum Token {
     Something,
     None,
     Str(Kind, Span),
@@ -117,17 +117,17 @@ enum Token {
 
 /// A list that might be a persistent id. Two items are the most that such a list has; of a longer one, the length.
 #[derive(Debug, Clone, Copy)]
-struct SmallList {
-    items: [Token; 2],
-    length: u8,
+pub(crate) struct SmallList {
+    pub(crate) items: [Token; 2],
+    pub(crate) length: u8,
 }
 
 /// What tokens refer to, kept from record to record for its memory.
 #[derive(Debug, Default)]
-struct Parts {
+pub(crate) struct Parts {
     globals: Vec<(Span, Span)>,
     items: Vec<Token>,
-    lists: Vec<SmallList>,
+    pub(crate) lists: Vec<SmallList>,
 }
 
 impl Parts {
@@ -139,14 +139,14 @@ impl Parts {
 }
 
 /// The builder that builds tokens, and reports the references.
-struct Tokens<'a, 'p, F> {
-    record: &'a [u8],
-    parts: &'p mut Parts,
-    found: F,
+pub(crate) struct Tokens<'a, 'p, F> {
+    pub(crate) record: &'a [u8],
+    pub(crate) parts: &'p mut Parts,
+    pub(crate) found: F,
 }
 
 impl<'a, F> Tokens<'a, '_, F> {
-    fn items(&self, start: u32, length: u8) -> &[Token] {
+    pub(crate) fn items(&self, start: u32, length: u8) -> &[Token] {
         &self.parts.items[start as usize..][..usize::from(length)]
     }
 

@@ -8,11 +8,12 @@
 //!   versions   versions()  → Versions       versions() → VersionChange
 //!   packing    pack()      → Pack
 //!   copying                                 copy()     → CopyChange
+//!   many       bulk()      → Bulk
 //! ```
 
 use bytes::Bytes;
 
-use crate::{Oid, Result, Revision, Tid, Version};
+use crate::{Oid, Result, Revision, Tid, TransactionRecord, Version};
 
 /// Which transactions can be undone.
 pub trait UndoLog {
@@ -28,6 +29,18 @@ pub trait UndoLog {
         last: usize,
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>>;
+
+    /// Of a revision that is nothing: the transaction in which the object was nothing already, if it is so again because it
+    /// was so there (its deletion was done once more by an undo, or shows again where a version was aborted). None of
+    /// any other revision.
+    ///
+    /// Where data is shared, [`Revision::source`] says so; of nothing nobody sees whether it is the same. But the rule of
+    /// undo (3.4) takes a revision back that is shared, and not one that is merely as empty. Who undoes what another
+    /// storage wrote, as an [`Overlay`](crate::Overlay) does, has to ask. A storage that does not know says none, and
+    /// some undos are refused then, which it would have done itself.
+    fn nothing_of(&self, _oid: Oid, _tid: Tid) -> Result<Option<Tid>> {
+        Ok(None)
+    }
 }
 
 /// A transaction that can be undone.
@@ -84,6 +97,26 @@ pub trait CopyChange {
     /// and has that data. What is under it counts if the trunk has the object there; if it has not, it is what the trunk
     /// shows.
     fn restore(&mut self, revision: Revision) -> Result<()>;
+}
+
+/// Writing down many transactions of another storage at once, for fewer syncs.
+pub trait Bulk {
+    /// Writes these transactions, oldest first, as if for each of them [`Storage::begin`](crate::Storage::begin) had been
+    /// called with its metadata, tid and status, each of its revisions had been restored in their order
+    /// ([`CopyChange::restore`]: what an earlier transaction of the same call wrote can be a source, or be under one, as if
+    /// it had been here before), and it had been voted on and finished. When it returns, all of them are durable and
+    /// can be read.
+    ///
+    /// Meanwhile a reader sees some first ones of them, each whole, and never a later one without the earlier ones; so
+    /// does whoever opens the storage after a crash. Transactions of others that are under way are judged by what is
+    /// here when they are voted on; objects that they hold are waited for. Nobody is notified, so the caches of a
+    /// storage that serves clients would not know: this is for storages that nobody else uses yet.
+    ///
+    /// Errors: tids that do not strictly increase, or are not later than the last one here; metadata too long; a status of
+    /// undone; an empty record; read-only: each before anything is written. And whatever the disk says: then some first
+    /// ones of them may be here, each whole, and [`Storage::last_transaction`](crate::Storage::last_transaction) says up
+    /// to which.
+    fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()>;
 }
 
 /// Giving back space.

@@ -130,6 +130,31 @@ pub enum Error {
         references: Vec<(Oid, Oid)>,
     },
 
+    /// A storage that can not be used for what was asked. Nothing was changed.
+    #[error("{name} can not be used for this: {why}")]
+    Unfit {
+        /// The storage's name.
+        name: String,
+        /// What it would have to be, or to do.
+        why: String,
+    },
+
+    /// A copy that should go on is no beginning of this history.
+    #[error(
+        "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. Copy into an empty \
+         storage"
+    )]
+    NotACopy {
+        /// The source's name.
+        from: String,
+        /// The destination's name.
+        to: String,
+        /// The destination's last transaction.
+        tid: Tid,
+        /// In what it is another one.
+        why: String,
+    },
+
     /// A number that only grows has reached its end: oids, tids, or file positions.
     #[error("{what} are used up")]
     Exhausted {

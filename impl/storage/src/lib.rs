@@ -26,6 +26,10 @@
 //! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
 //! [`Transaction::undo`], and so on.
 //!
+//! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
+//! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
+//! [`import`]).
+//!
 //! What this crate does not do: it opens no file and no socket.
 //!
 //! ```
@@ -40,25 +44,34 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod as_of;
 mod capability;
 mod clock;
+mod copy;
 mod error;
+mod export;
 mod id;
 mod locks;
 mod memory;
+mod overlay;
 mod record;
 mod resolve;
+mod revisions;
 mod traits;
 
+pub use as_of::AsOf;
 pub use bytes::Bytes;
 pub use capability::{
-    CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
+    Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, NotUndone, Result};
+pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};
 pub use id::{Oid, ParseIdError, Tid};
 pub use locks::{Busy, Held, ObjectLocks, Want, Wants};
 pub use memory::MemoryStorage;
+pub use overlay::Overlay;
 pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,

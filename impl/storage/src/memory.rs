@@ -2,6 +2,9 @@
 //!
 //! Everything else is a fold over that list. To be quick where it costs nothing, it also keeps, for each object, the list
 //! of places where its revisions are.
+//!
+//! It takes copies ([`CopyChange`]), with what was done in versions, and answers as the rules say what the trunk shows
+//! meanwhile; but it has no versions of its own, and does not undo or pack.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,9 +12,9 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 
 use crate::{
-    Clock, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NoResolver, Notify, ObjectLocks,
-    Oid, Order, Resolver, Result, Revision, Storage, SystemClock, Tid, TidRange, Transaction, TransactionMeta,
-    TransactionRecord, Version, Vote, Voted, Want, Wants, judge, merge,
+    Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NoResolver, Notify,
+    ObjectLocks, Oid, Order, Resolver, Result, Revision, Status, Storage, SystemClock, Tid, TidRange, Transaction,
+    TransactionMeta, TransactionRecord, Version, Vote, Voted, Want, Wants, judge, merge,
 };
 
 /// A storage in memory: gone when its last handle is. Cloning gives another handle.
@@ -43,22 +46,65 @@ impl State {
         self.transactions.last().map_or(Tid::ZERO, |t| t.tid)
     }
 
-    /// The object's revisions, newest first, each with its transaction.
-    fn past(&self, oid: Oid) -> Result<impl Iterator<Item = (&TransactionRecord, &Revision)>> {
-        let places = self.revisions.get(&oid).ok_or_else(|| Error::key(oid))?;
-        Ok(places.iter().rev().map(|&(t, r)| (&*self.transactions[t], &self.transactions[t].revisions[r])))
+    /// Every revision of the object, newest first.
+    fn revisions(&self, oid: Oid) -> impl Iterator<Item = At<'_>> {
+        let places = self.revisions.get(&oid).map(Vec::as_slice).unwrap_or_default();
+        places.iter().rev().map(|&(t, r)| {
+            let transaction = &*self.transactions[t];
+            At { transaction, revision: &transaction.revisions[r] }
+        })
     }
 
-    fn newest(&self, oid: Oid) -> Option<(Tid, Version)> {
-        let (transaction, revision) = self.past(oid).ok()?.next()?;
-        Some((transaction.tid, revision.version.clone()))
+    fn newest(&self, oid: Oid) -> Option<At<'_>> {
+        self.revisions(oid).next()
     }
 
-    fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
-        let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let (_, revision) = self.past(oid)?.find(|(t, _)| t.tid == tid).ok_or_else(missing)?;
-        revision.data.clone().ok_or_else(missing)
+    fn at(&self, oid: Oid, tid: Tid) -> Option<At<'_>> {
+        self.revisions(oid).find(|at| at.transaction.tid == tid)
     }
+
+    /// What can be read of the object's past, newest first: a packed revision ends it, with what is under that (rule 4.5).
+    fn past(&self, oid: Oid) -> Result<Vec<At<'_>>> {
+        let mut past = Vec::new();
+        for at in self.revisions(oid) {
+            past.push(at);
+            if at.transaction.status == Status::Packed {
+                past.extend(at.revision.under.and_then(|under| self.at(oid, under)));
+                break;
+            }
+        }
+        if past.is_empty() { Err(Error::key(oid)) } else { Ok(past) }
+    }
+
+    /// The revision that the trunk shows from this one on: itself, or the one under it.
+    fn on_trunk<'a>(&'a self, at: At<'a>) -> Option<At<'a>> {
+        if at.revision.version.is_trunk() { Some(at) } else { self.at(at.revision.oid, at.revision.under?) }
+    }
+
+    fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
+        let newest = self.newest(oid).ok_or_else(|| Error::key(oid))?;
+        let seen = if newest.revision.version == *version { Some(newest) } else { self.on_trunk(newest) };
+        let data = seen.and_then(|at| at.revision.data.clone()).ok_or_else(|| Error::key(oid))?;
+        Ok(Loaded { data, tid: newest.transaction.tid })
+    }
+
+    /// Rule 3.7: how a revision of another storage is written down here.
+    fn restore(&self, revision: Revision) -> Revision {
+        let Revision { oid, version, data, source, under } = revision;
+        let shared = |tid: Tid| self.at(oid, tid).filter(|at| data.is_some() && at.revision.data == data);
+        let source = source.and_then(shared).map(|at| at.revision.source.unwrap_or(at.transaction.tid));
+        let is_here = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| at.revision.version.is_trunk());
+        let shown = || self.newest(oid).and_then(|at| self.on_trunk(at)).map(|at| at.transaction.tid);
+        let under = under.filter(|_| !version.is_trunk()).and_then(|tid| Some(tid).filter(is_here).or_else(shown));
+        Revision { oid, version, data, source, under }
+    }
+}
+
+/// A revision with its transaction.
+#[derive(Clone, Copy, PartialEq)]
+struct At<'a> {
+    transaction: &'a TransactionRecord,
+    revision: &'a Revision,
 }
 
 impl MemoryStorage {
@@ -88,42 +134,39 @@ impl Storage for MemoryStorage {
     }
 
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
-        let state = self.read();
-        let mut past = state.past(oid)?.peekable();
-        let tid = past.peek().map(|(t, _)| t.tid).ok_or_else(|| Error::key(oid))?;
-        let seen = past.enumerate().find(|(n, (_, r))| r.version.is_trunk() || (*n == 0 && r.version == *version));
-        let data = seen.and_then(|(_, (_, r))| r.data.clone()).ok_or_else(|| Error::key(oid))?;
-        Ok(Loaded { data, tid })
+        self.read().load(oid, version)
     }
 
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let state = self.read();
-        let mut next = None;
-        for (transaction, revision) in state.past(oid)?.filter(|(_, r)| r.version.is_trunk()) {
-            if transaction.tid < before {
-                let data = revision.data.clone().ok_or(Error::KeyError { oid, tid: Some(before) })?;
-                return Ok(Some(LoadedAt { data, tid: transaction.tid, next }));
-            }
-            next = Some(transaction.tid);
-        }
-        Ok(None)
+        let past = state.past(oid)?;
+        let Some(n) = past.iter().position(|at| at.transaction.tid < before) else { return Ok(None) };
+        let Some(shown) = state.on_trunk(past[n]) else { return Ok(None) };
+        let same = |at: &&At<'_>| state.on_trunk(**at).is_some_and(|at| at.transaction.tid == shown.transaction.tid);
+        let next = past[..n].iter().rev().find(|at| !same(at)).map(|at| at.transaction.tid);
+        let tid = past[n..].iter().take_while(same).last().unwrap_or(&past[n]).transaction.tid;
+        let data = shown.revision.data.clone().ok_or(Error::KeyError { oid, tid: Some(before) })?;
+        Ok(Some(LoadedAt { data, tid, next }))
     }
 
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
-        self.read().load_serial(oid, tid)
+        let state = self.read();
+        let found = state.past(oid)?.into_iter().find(|at| at.transaction.tid == tid);
+        let data = found.and_then(|at| state.on_trunk(at)).and_then(|at| at.revision.data.clone());
+        data.ok_or(Error::KeyError { oid, tid: Some(tid) })
     }
 
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let state = self.read();
-        let entries = state.past(oid)?.take(limit).map(|(t, r)| HistoryEntry {
+        let entry = |At { transaction: t, revision: r }: At<'_>| HistoryEntry {
             tid: t.tid,
             size: if r.source.is_some() { 0 } else { r.data.as_ref().map_or(0, |d| d.len() as u64) },
             version: r.version.clone(),
             user: t.user.clone(),
             description: t.description.clone(),
             extension: t.extension.clone(),
-        });
-        Ok(entries.collect())
+        };
+        Ok(state.past(oid)?.into_iter().take(limit).map(entry).collect())
     }
 
     fn transactions(
@@ -154,13 +197,11 @@ impl Storage for MemoryStorage {
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         // All at one moment: later ones would show transactions by halves.
         let state = self.read();
-        let current = |(oid, places): (&Oid, &Vec<(usize, usize)>)| {
-            let &(transaction, revision) = places.last()?;
-            let transaction = state.transactions.get(transaction)?;
-            let data = transaction.revisions.get(revision)?.data.clone()?;
-            Some(Ok(CurrentRecord { oid: *oid, tid: transaction.tid, data }))
+        let current = |oid: &Oid| {
+            let Loaded { data, tid } = state.load(*oid, &Version::TRUNK).ok()?;
+            Some(Ok(CurrentRecord { oid: *oid, tid, data }))
         };
-        let records: Vec<_> = state.revisions.range(first..).filter_map(current).collect();
+        let records: Vec<_> = state.revisions.range(first..).filter_map(|(oid, _)| current(oid)).collect();
         Box::new(records.into_iter())
     }
 
@@ -194,40 +235,75 @@ impl Storage for MemoryStorage {
 struct Draft {
     storage: MemoryStorage,
     meta: TransactionMeta,
-    /// The object, the revision that its writer had read, and what it is to be: none for nothing.
-    changes: Vec<(Oid, Tid, Option<Bytes>)>,
+    changes: Vec<Change>,
     checks: Vec<(Oid, Tid)>,
+}
+
+/// What a transaction is to write.
+enum Change {
+    /// The object, the revision that its writer had read, and what it is to be: none for nothing.
+    Made(Oid, Tid, Option<Bytes>),
+    /// What another storage has.
+    Restored(Revision),
+}
+
+impl Change {
+    fn oid(&self) -> Oid {
+        match self {
+            Change::Made(oid, ..) => *oid,
+            Change::Restored(revision) => revision.oid,
+        }
+    }
 }
 
 impl Draft {
     fn wants(&self) -> Wants {
         let kept = self.checks.iter().map(|check| (check.0, Want::Keep));
-        let objects = kept.chain(self.changes.iter().map(|change| (change.0, Want::Change))).collect();
+        let objects = kept.chain(self.changes.iter().map(|change| (change.oid(), Want::Change))).collect();
         Wants { objects, ..Wants::default() }
     }
 
+    /// What a change writes, and whether it was merged for that.
+    fn judge(&self, state: &State, change: Change) -> Result<(Revision, bool)> {
+        let (oid, serial, data) = match change {
+            Change::Restored(revision) => return Ok((state.restore(revision), false)),
+            Change::Made(oid, serial, data) => (oid, serial, data),
+        };
+        let newest = state.newest(oid).map(|at| (at.transaction.tid, at.revision.version.clone()));
+        let mut revision = Revision { oid, version: Version::TRUNK, data, source: None, under: None };
+        let Some(committed) = judge(oid, serial, &Version::TRUNK, newest)? else { return Ok((revision, false)) };
+        let new = revision.data.take().ok_or(Error::Conflict { oid, committed, serial })?;
+        let record = |oid, tid| {
+            let found = state.past(oid)?.into_iter().find(|at| at.transaction.tid == tid);
+            found.and_then(|at| at.revision.data.clone()).ok_or_else(|| Error::key(oid))
+        };
+        let merged = merge(&*self.storage.shared.resolver, record, (oid, serial, committed), &new)?;
+        Ok((Revision { data: Some(merged), ..revision }, true))
+    }
+
     fn settle(mut self, held: Held) -> Result<Box<dyn Voted>> {
-        let mut resolved = Vec::new();
-        let state = self.storage.read();
-        for (oid, serial, data) in &mut self.changes {
-            let Some(committed) = judge(*oid, *serial, &Version::TRUNK, state.newest(*oid))? else {
-                continue;
-            };
-            let Some(new) = data else {
-                return Err(Error::Conflict { oid: *oid, committed, serial: *serial });
-            };
-            let load = |oid, tid| state.load_serial(oid, tid);
-            *new = merge(&*self.storage.shared.resolver, load, (*oid, *serial, committed), new)?;
-            resolved.push(*oid);
+        let (mut revisions, mut resolved) = (Vec::new(), Vec::new());
+        let storage = self.storage.clone();
+        let state = storage.read();
+        for change in std::mem::take(&mut self.changes) {
+            let (revision, merged) = self.judge(&state, change)?;
+            resolved.extend(merged.then_some(revision.oid));
+            revisions.push(revision);
         }
         for &(oid, serial) in &self.checks {
-            let (committed, _) = state.newest(oid).ok_or_else(|| Error::key(oid))?;
+            let committed = state.newest(oid).ok_or_else(|| Error::key(oid))?.transaction.tid;
             if committed != serial {
                 return Err(Error::ReadConflict { oid, committed, serial });
             }
         }
         drop(state);
-        Ok(Box::new(Ready { draft: self, resolved, _held: held }))
+        Ok(Box::new(Ready { storage: self.storage, meta: self.meta, revisions, resolved, _held: held }))
+    }
+
+    /// No oid is given out that somebody used.
+    fn used(&self, oid: Oid) {
+        let mut state = self.storage.write();
+        state.last_oid = state.last_oid.max(oid);
     }
 }
 
@@ -236,22 +312,24 @@ impl Transaction for Draft {
         if data.is_empty() {
             return Err(Error::EmptyRecord { oid });
         }
-        let mut state = self.storage.write();
-        state.last_oid = state.last_oid.max(oid);
-        drop(state);
-        self.changes.push((oid, serial, Some(data)));
+        self.used(oid);
+        self.changes.push(Change::Made(oid, serial, Some(data)));
         Ok(())
     }
 
     fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
         self.storage.read().newest(oid).ok_or_else(|| Error::key(oid))?;
-        self.changes.push((oid, serial, None));
+        self.changes.push(Change::Made(oid, serial, None));
         Ok(())
     }
 
     fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
         self.checks.push((oid, serial));
         Ok(())
+    }
+
+    fn copy(&mut self) -> Option<&mut dyn CopyChange> {
+        Some(self)
     }
 
     fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
@@ -267,9 +345,22 @@ impl Transaction for Draft {
     }
 }
 
+impl CopyChange for Draft {
+    fn restore(&mut self, revision: Revision) -> Result<()> {
+        if revision.data.as_ref().is_some_and(Bytes::is_empty) {
+            return Err(Error::EmptyRecord { oid: revision.oid });
+        }
+        self.used(revision.oid);
+        self.changes.push(Change::Restored(revision));
+        Ok(())
+    }
+}
+
 /// A transaction after its vote.
 struct Ready {
-    draft: Draft,
+    storage: MemoryStorage,
+    meta: TransactionMeta,
+    revisions: Vec<Revision>,
     resolved: Vec<Oid>,
     _held: Held,
 }
@@ -281,11 +372,11 @@ impl Voted for Ready {
 
     fn touched(&self) -> Vec<Oid> {
         let mut seen = HashSet::new();
-        self.draft.changes.iter().map(|change| change.0).filter(|oid| seen.insert(*oid)).collect()
+        self.revisions.iter().map(|revision| revision.oid).filter(|oid| seen.insert(*oid)).collect()
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let Draft { storage, meta, changes, .. } = self.draft;
+        let Ready { storage, meta, revisions, .. } = *self;
         let mut state = storage.write();
         let last = state.last();
         let tid = match meta.tid {
@@ -296,13 +387,10 @@ impl Voted for Ready {
         };
         notify(tid);
         let number = state.transactions.len();
-        let revisions: Vec<_> = changes
-            .into_iter()
-            .map(|(oid, _, data)| Revision { oid, version: Version::TRUNK, data, source: None, under: None })
-            .collect();
         let mut seen = HashSet::new();
         for (n, revision) in revisions.iter().enumerate().rev() {
-            state.size += revision.data.as_ref().map_or(0, |d| d.len() as u64);
+            let own = if revision.source.is_none() { revision.data.as_ref() } else { None };
+            state.size += own.map_or(0, |d| d.len() as u64);
             if seen.insert(revision.oid) {
                 state.revisions.entry(revision.oid).or_default().push((number, n));
             }

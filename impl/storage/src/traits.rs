@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    Busy, CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid,
+    Bulk, Busy, CopyChange, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Tid,
     TidRange, TransactionMeta, TransactionRecord, UndoChange, UndoLog, Version, VersionChange, Versions,
 };
 
@@ -87,6 +87,11 @@ pub trait Storage: Send + Sync {
 
     /// Packing, if it can do that.
     fn pack(&self) -> Option<&dyn Pack> {
+        None
+    }
+
+    /// Writing down many transactions of another storage at once, if it can do that.
+    fn bulk(&self) -> Option<&dyn Bulk> {
         None
     }
 }

@@ -86,8 +86,15 @@ impl Hosted {
 
     /// The storage in memory.
     pub fn memory() -> Hosted {
-        let can =
-            Can { concurrent: true, repeat: true, delete: true, check_current: true, resolve: true, ..Can::default() };
+        let can = Can {
+            concurrent: true,
+            repeat: true,
+            delete: true,
+            check_current: true,
+            resolve: true,
+            restore: true,
+            ..Can::default()
+        };
         Hosted::new("MemoryStorage", can, |Opening { clock, .. }| {
             Ok(Box::new(MemoryStorage::with("memory", Box::new(clock), Box::new(Merger))))
         })

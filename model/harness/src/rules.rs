@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use vellum_spec::{self as spec, Begin, Change, Content, Database, Status};
 use vellum_storage::{
-    Busy, Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NotUndone,
+    Bulk, Busy, Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NotUndone,
     Notify, ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Resolver, Result, Revision, Storage, Tid, TidRange,
     Transaction, TransactionMeta, TransactionRecord, UndoChange, UndoEntry, UndoLog, Version, VersionChange, Versions,
     Vote, Voted, Want, Wants,
@@ -203,6 +203,10 @@ impl Storage for Rules {
     fn pack(&self) -> Option<&dyn Pack> {
         Some(self)
     }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
+    }
 }
 
 fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRecord {
@@ -250,6 +254,12 @@ impl UndoLog for Rules {
         let all = state.database.undo_log(0, usize::MAX).into_iter().map(entry);
         Ok(all.filter(|entry| filter(entry)).take(last).skip(first).collect())
     }
+
+    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        let state = self.state();
+        let at = state.database.at(oid.0, tid.0).filter(|at| state.database.data(*at).is_none());
+        Ok(at.and_then(|at| if let Content::Source(tid) = at.revision.content { Some(Tid(tid)) } else { None }))
+    }
 }
 
 impl Versions for Rules {
@@ -259,6 +269,24 @@ impl Versions for Rules {
 
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
         Ok(version(self.state().database.modified_in_version(oid.0)))
+    }
+}
+
+impl Bulk for Rules {
+    fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
+        let mut drafts = Vec::new();
+        let mut last = self.last_transaction();
+        for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
+            if tid <= last {
+                return Err(Error::TidNotLater { tid, last });
+            }
+            last = tid;
+            let mut draft = self.begin(TransactionMeta { user, description, extension, tid: Some(tid), status })?;
+            let copy = draft.copy().ok_or(Error::ReadOnly { name: self.name() })?;
+            revisions.into_iter().try_for_each(|revision| copy.restore(revision))?;
+            drafts.push(draft);
+        }
+        drafts.into_iter().try_for_each(|draft| draft.vote()?.finish().map(drop))
     }
 }
 
@@ -304,9 +332,14 @@ impl Draft {
         for change in &self.changes {
             match change {
                 Change::CheckCurrent { oid, .. } => drop(wants.objects.insert(Oid(*oid), Want::Keep)),
-                Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
+                Change::CommitVersion { from, to } => {
                     wants.versions.insert(version(from), Want::Change);
+                    // Even if there is nothing to go there.
+                    if !to.is_empty() {
+                        wants.versions.entry(version(to)).or_insert(Want::Keep);
+                    }
                 }
+                Change::AbortVersion { from } => drop(wants.versions.insert(version(from), Want::Change)),
                 Change::Undo { tid } => {
                     let undone = state.database.transactions.iter().filter(|t| t.tid == *tid);
                     for oid in undone.flat_map(|t| t.oids()) {
@@ -476,6 +509,12 @@ impl VersionChange for Draft {
 impl CopyChange for Draft {
     fn restore(&mut self, revision: Revision) -> Result<()> {
         let Revision { oid, version, data, source, under } = revision;
+        if data.as_ref().is_some_and(Bytes::is_empty) {
+            return Err(Error::EmptyRecord { oid });
+        }
+        let mut state = self.rules.state();
+        state.last_oid = state.last_oid.max(oid.0);
+        drop(state);
         self.add(Change::Restore {
             oid: oid.0,
             data: data.map(|data| data.to_vec()),

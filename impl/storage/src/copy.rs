@@ -1,0 +1,244 @@
+//! Copying: the same history in another storage, whatever the two are.
+//!
+//! A database is a list of transactions, so a copy is a walk: read one, write it down with its tid, status and metadata,
+//! and each of its revisions by the rule of restoring (3.7). What shared an earlier revision's data shares it in the copy;
+//! what a version lay over, it lies over there.
+//!
+//! ```text
+//!   from   [t1] [t2] [t3] [t4] [t5] [t6] [t7]
+//!   to     [t1] [t2] [t3]                          stopped here: by a crash, a full disk, a person
+//!                     └─ the same as in `from`? then go on with t4
+//! ```
+//!
+//! **It can be stopped and goes on.** Where the destination has transactions already, the copy goes on after its last one.
+//! First it looks whether that one is in the source, and the same: or else two histories would become one that never
+//! was. So a copy that is made again every night copies what is new.
+//!
+//! **It is fast where the destination helps.** A transaction of its own is durable before the next one begins, and that costs
+//! a sync or two. A storage that offers [`Bulk`] takes many at once, and syncs once for all of them.
+//!
+//! What is not here: the storages' own files. A copy of a file that nobody writes to is `cp`.
+
+use std::fmt;
+
+use crate::{Bulk, Error, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
+
+/// How to copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Bytes of transactions that are written down together, where the destination can do that: as much is held in
+    /// memory, and as much is done again if it fails. One transaction may be larger.
+    pub batch_bytes: usize,
+}
+
+impl Default for CopyOptions {
+    /// Batches of 8 MiB.
+    fn default() -> CopyOptions {
+        CopyOptions { batch_bytes: 8 << 20 }
+    }
+}
+
+/// How far a copy is, and what it came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyReport {
+    /// Where the destination had transactions already: its last one, after which the copy went on.
+    pub resumed_after: Option<Tid>,
+    /// The last transaction that was copied.
+    pub last: Option<Tid>,
+    /// Transactions copied.
+    pub transactions: u64,
+    /// Revisions copied.
+    pub revisions: u64,
+    /// Bytes of the records copied; what shares its data counts nothing.
+    pub bytes: u64,
+}
+
+impl CopyReport {
+    fn add(&mut self, transaction: &TransactionRecord) {
+        let own = transaction.revisions.iter().filter(|revision| revision.source.is_none());
+        self.last = Some(transaction.tid);
+        self.transactions += 1;
+        self.revisions += transaction.revisions.len() as u64;
+        self.bytes += own.filter_map(|revision| revision.data.as_ref()).map(|data| data.len() as u64).sum::<u64>();
+    }
+}
+
+impl fmt::Display for CopyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CopyReport { transactions, revisions, bytes, .. } = self;
+        write!(f, "{transactions} transactions, {revisions} revisions, {bytes} bytes")?;
+        self.resumed_after.map_or(Ok(()), |tid| write!(f, ", after {tid}"))
+    }
+}
+
+/// Copies the transactions of a range, oldest first, into a storage that is empty or holds the beginning of the same
+/// history. `progress` is called whenever something was made durable, and at the end.
+///
+/// What is finished in the source when it begins is copied. Of a revision whose source or under-revision is not in the
+/// destination, because the range began later, the data is copied, and what is under it is what the trunk shows there.
+/// A transaction that the source marks as undone is left out: nobody sees what it did.
+///
+/// Costs: reads each transaction of the range once, and holds a batch in memory.
+///
+/// ```
+/// use vellum_storage::{CopyOptions, MemoryStorage, Oid, Storage, Tid, TidRange, TransactionMeta, copy};
+///
+/// let (from, to) = (MemoryStorage::new("from"), MemoryStorage::new("to"));
+/// let mut change = from.begin(TransactionMeta::new().user("ann"))?;
+/// change.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+/// change.vote()?.finish()?;
+///
+/// let report = copy(&from, &to, TidRange::ALL, CopyOptions::default(), &mut |_| ())?;
+/// assert_eq!((report.transactions, report.bytes), (1, 8));
+/// assert_eq!(to.last_transaction(), from.last_transaction());
+/// // There is nothing to add.
+/// let again = copy(&from, &to, TidRange::ALL, CopyOptions::default(), &mut |_| ())?;
+/// assert_eq!((again.transactions, again.resumed_after), (0, Some(to.last_transaction())));
+/// # Ok::<(), vellum_storage::Error>(())
+/// ```
+///
+/// Errors: a destination that can not copy, or is no copy of this source; what either of the storages says. What was
+/// copied before an error stays, in whole transactions, and copying again goes on after it.
+pub fn copy(
+    from: &dyn Storage,
+    to: &dyn Storage,
+    range: TidRange,
+    options: CopyOptions,
+    progress: &mut dyn FnMut(&CopyReport),
+) -> Result<CopyReport> {
+    let mut report = CopyReport::default();
+    let mut range = range;
+    let last = to.last_transaction();
+    if last != Tid::ZERO {
+        check_same(from, to, last)?;
+        report.resumed_after = Some(last);
+        if last == Tid::MAX {
+            return Ok(report);
+        }
+        range.first = range.first.max(last.next());
+    }
+    let bulk = to.bulk();
+    if bulk.is_none() {
+        check_copies(to)?;
+    }
+    let mut batch = Batch { waiting: Vec::new(), bytes: 0 };
+    for transaction in from.transactions(range, Order::OldestFirst)? {
+        let transaction = transaction?;
+        if transaction.status == Status::Undone {
+            continue;
+        }
+        match bulk {
+            None => {
+                copy_one(to, &transaction)?;
+                report.add(&transaction);
+                progress(&report);
+            }
+            Some(bulk) => {
+                batch.bytes += footprint(&transaction);
+                batch.waiting.push(transaction);
+                if batch.bytes >= options.batch_bytes {
+                    batch.write(bulk, &mut report)?;
+                    progress(&report);
+                }
+            }
+        }
+    }
+    if let Some(bulk) = bulk {
+        batch.write(bulk, &mut report)?;
+    }
+    progress(&report);
+    Ok(report)
+}
+
+/// What waits to be written down together.
+struct Batch {
+    waiting: Vec<TransactionRecord>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn write(&mut self, bulk: &dyn Bulk, report: &mut CopyReport) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut done = *report;
+        self.waiting.iter().for_each(|transaction| done.add(transaction));
+        bulk.copy_in(std::mem::take(&mut self.waiting))?;
+        self.bytes = 0;
+        *report = done;
+        Ok(())
+    }
+}
+
+/// Bytes that a transaction takes in memory, about.
+fn footprint(transaction: &TransactionRecord) -> usize {
+    let TransactionRecord { user, description, extension, revisions, .. } = transaction;
+    let data = revisions.iter().map(|revision| revision.data.as_ref().map_or(0, |data| data.len()));
+    size_of::<TransactionRecord>()
+        + [user, description, extension].iter().map(|bytes| bytes.len()).sum::<usize>()
+        + revisions.len() * size_of::<Revision>()
+        + data.sum::<usize>()
+}
+
+/// One transaction, as any other is committed.
+pub(crate) fn copy_one(to: &dyn Storage, transaction: &TransactionRecord) -> Result<()> {
+    let TransactionRecord { tid, status, user, description, extension, revisions } = transaction;
+    let mut draft = to.begin(TransactionMeta {
+        user: user.clone(),
+        description: description.clone(),
+        extension: extension.clone(),
+        tid: Some(*tid),
+        status: *status,
+    })?;
+    let change = draft.copy().ok_or_else(|| cannot_copy(to))?;
+    revisions.iter().try_for_each(|revision| change.restore(revision.clone()))?;
+    draft.vote()?.finish()?;
+    Ok(())
+}
+
+/// Finds out that the storage can copy before anything is done.
+pub(crate) fn check_copies(to: &dyn Storage) -> Result<()> {
+    match to.begin(TransactionMeta::new())?.copy() {
+        Some(_) => Ok(()),
+        None => Err(cannot_copy(to)),
+    }
+}
+
+fn cannot_copy(to: &dyn Storage) -> Error {
+    Error::Unfit {
+        name: to.name(),
+        why: "it can not write down what another storage has (it offers no copying)".into(),
+    }
+}
+
+/// Whether the destination's last transaction is in the source, and the same.
+fn check_same(from: &dyn Storage, to: &dyn Storage, last: Tid) -> Result<()> {
+    let one = TidRange { first: last, last };
+    let read = |storage: &dyn Storage| storage.transactions(one, Order::OldestFirst)?.next().transpose();
+    let why = match (read(from)?, read(to)?) {
+        (Some(there), Some(here)) => difference(&there, &here),
+        (None, _) => Some("the source does not have it"),
+        (_, None) => Some("it can not be read back"),
+    };
+    match why {
+        None => Ok(()),
+        Some(why) => Err(Error::NotACopy { from: from.name(), to: to.name(), tid: last, why: why.to_owned() }),
+    }
+}
+
+/// In what two transactions differ. Where their data is kept is left out: that depends on where a copy began.
+fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<&'static str> {
+    let metadata = |t: &TransactionRecord| (t.user.clone(), t.description.clone(), t.extension.clone());
+    if there.status != here.status {
+        return Some("one of the two was packed since");
+    }
+    if metadata(there) != metadata(here) {
+        return Some("it has another user, description or extension there");
+    }
+    let same = |(there, here): (&Revision, &Revision)| {
+        there.oid == here.oid && there.version == here.version && there.data == here.data
+    };
+    let pairs = there.revisions.iter().zip(&here.revisions);
+    let is_same = there.revisions.len() == here.revisions.len() && pairs.into_iter().all(same);
+    (!is_same).then_some("it has other objects, or other records of them, there")
+}

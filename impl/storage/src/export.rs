@@ -1,0 +1,331 @@
+//! Export and import: an object and all that it refers to, from one database into another.
+//!
+//! The format is ZODB's (`ExportImport.py`), byte for byte, so what one of the two exports the other imports:
+//!
+//! ```text
+//!   4    "ZEXP"
+//!   for each object, the one that was asked for first, then breadth first in the order of the references:
+//!     8    oid, as it was where it comes from
+//!     8    length of the record
+//!     n    the record
+//!   16   ff: the end
+//! ```
+//!
+//! **Export** follows strong references and nothing else: what is behind a weak reference, or in another database, stays
+//! behind, and the reference is exported as it stands.
+//!
+//! **Import** gives every object a new oid and puts it into every reference, in one transaction. A weak reference gets a
+//! new oid like any other; if its object did not come along, that is an oid that nobody has or will get, and the reference
+//! is dead, as it should be, and does not happen to point at something else here. The records are not loaded for that:
+//! [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
+//!
+//! What is not here: blobs, which are files beside the database. An export that holds one is refused.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, Read, Write};
+
+use vellum_pickle::{PickleError, Reference, references, rewrite_references};
+
+use crate::{Error, Oid, Storage, Tid, Transaction, TransactionMeta, Version};
+
+const MAGIC: &[u8; 4] = b"ZEXP";
+const END: [u8; 16] = [0xff; 16];
+const BLOB: &[u8] = b"\0BLOBSTART";
+
+/// How to export or import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// Goes on where an object refers to one that is not there, as ZODB does. The reference stays, and leads nowhere.
+    pub go_on: bool,
+}
+
+/// What an export came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportReport {
+    /// Objects written.
+    pub objects: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// References to objects that are not there: who refers first, to whom.
+    pub dangling: Vec<(Oid, Oid)>,
+}
+
+/// What an import came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportReport {
+    /// The object that was exported, by its new oid. Nothing refers to it yet: put it somewhere, or a pack takes it away.
+    pub root: Oid,
+    /// The transaction that it came in.
+    pub tid: Tid,
+    /// Objects read.
+    pub objects: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// References to objects that did not come along: who refers first, to whom, by the oids of the export.
+    pub dangling: Vec<(Oid, Oid)>,
+}
+
+/// Why there is no export, or no import.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// What the storage says.
+    #[error(transparent)]
+    Storage(#[from] Error),
+
+    /// The export can not be read or written.
+    #[error("the export can not be read or written: {0}")]
+    Io(#[from] io::Error),
+
+    /// It begins as no export does.
+    #[error("this is no export: it does not begin with ZEXP. Nothing was imported")]
+    NotAnExport,
+
+    /// The end is missing.
+    #[error("the export is cut off at byte {position}, {inside}. Nothing was imported: get the whole file")]
+    CutOff {
+        /// How many bytes there are.
+        position: u64,
+        /// What should have gone on there.
+        inside: &'static str,
+    },
+
+    /// It has something in it that no export of ours has.
+    #[error("byte {position} of the export: {what}. Nothing was imported")]
+    Unreadable {
+        /// Where, in bytes from its start.
+        position: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+
+    /// A record whose references can not be read, or not be replaced.
+    #[error("the record of object {oid}: {source}")]
+    Record {
+        /// The object, by the oid that it has where it comes from.
+        oid: Oid,
+        /// What is wrong with it.
+        #[source]
+        source: PickleError,
+    },
+
+    /// A reference that is none.
+    #[error("the record of object {oid}, byte {offset}, has a reference that leads nowhere: it is {why}")]
+    BadReference {
+        /// The object, by the oid that it has where it comes from.
+        oid: Oid,
+        /// Where in the record.
+        offset: usize,
+        /// What it is instead.
+        why: &'static str,
+    },
+
+    /// Objects refer to others that are not there.
+    #[error(
+        "objects are missing: {}. Mend that, or say to go on",
+        .references.iter().take(10).map(|(from, to)| format!("{from} refers to {to}")).collect::<Vec<_>>().join(", ")
+    )]
+    Dangling {
+        /// Who refers first, to whom; by the oids that they have where they come from.
+        references: Vec<(Oid, Oid)>,
+    },
+}
+
+/// What one record refers to: strongly, and at all within the database.
+fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
+    let (mut strong, mut all) = (Vec::new(), Vec::new());
+    for reference in references(record).map_err(|source| ExportError::Record { oid, source })? {
+        match reference {
+            Reference::Strong { oid, .. } => {
+                strong.push(Oid(oid));
+                all.push(Oid(oid));
+            }
+            Reference::Weak { oid, database: None } => all.push(Oid(oid)),
+            Reference::Weak { .. } | Reference::Foreign { .. } => {}
+            Reference::Bad { offset, why } => return Err(ExportError::BadReference { oid, offset, why }),
+        }
+    }
+    Ok((strong, all))
+}
+
+/// Writes an object, and all that it refers to, as the trunk shows them now. Of a storage that others write to, export
+/// [`AsOf`](crate::AsOf) a moment, or the parts may be of several.
+///
+/// Costs: reads each object once; 16 bytes of memory for each.
+///
+/// ```
+/// use vellum_storage::{ExportOptions, MemoryStorage, Oid, Storage, Tid, TransactionMeta, export, import};
+///
+/// let (from, to) = (MemoryStorage::new("from"), MemoryStorage::new("to"));
+/// let mut change = from.begin(TransactionMeta::new())?;
+/// let folder = b"\x80\x03cmail\nFolder\nq\x01.\x80\x03}X\x05\0\0\0firstC\x08\0\0\0\0\0\0\0\x07Qs.";
+/// change.store(Oid(3), Tid::ZERO, folder.to_vec().into())?;
+/// change.store(Oid(7), Tid::ZERO, b"\x80\x03cmail\nMessage\nq\x01.\x80\x03N.".to_vec().into())?;
+/// change.vote()?.finish()?;
+///
+/// let mut file = Vec::new();
+/// export(&from, Oid(3), &mut file, ExportOptions::default())?;
+/// let report = import(&to, &mut &file[..], TransactionMeta::new(), ExportOptions::default())?;
+/// assert_eq!((report.root, report.objects), (Oid(1), 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Errors: a key error if there is no such object; a record that can not be read; dangling references, unless told to go
+/// on: after any of them the end is missing in what was written, and nobody imports it.
+pub fn export(
+    storage: &dyn Storage,
+    oid: Oid,
+    to: &mut dyn Write,
+    options: ExportOptions,
+) -> Result<ExportReport, ExportError> {
+    let mut report = ExportReport::default();
+    let mut seen = HashSet::from([oid]);
+    // Who is next, and who said so first.
+    let mut waiting = VecDeque::from([(oid, None)]);
+    to.write_all(MAGIC)?;
+    while let Some((oid, from)) = waiting.pop_front() {
+        let record = match (storage.load(oid, &Version::TRUNK), from) {
+            (Err(Error::KeyError { .. }), Some(from)) => {
+                report.dangling.push((from, oid));
+                continue;
+            }
+            (loaded, _) => loaded?.data,
+        };
+        let (strong, _) = links(oid, &record)?;
+        waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
+        to.write_all(&oid.to_bytes())?;
+        to.write_all(&(record.len() as u64).to_be_bytes())?;
+        to.write_all(&record)?;
+        report.objects += 1;
+        report.bytes += record.len() as u64;
+    }
+    if !report.dangling.is_empty() && !options.go_on {
+        return Err(ExportError::Dangling { references: report.dangling });
+    }
+    to.write_all(&END)?;
+    to.flush()?;
+    Ok(report)
+}
+
+/// Reads an export, ZODB's or ours, into a storage: every object under a new oid, all in one transaction.
+///
+/// Costs: the transaction holds every record until it is finished; 32 bytes of memory for each object.
+///
+/// Errors: what is no export, is cut off, holds blobs or unreadable records; a record in which the oids can not be
+/// replaced; dangling references, unless told to go on; what the storage says. After any of them nothing was imported,
+/// but for oids that nobody has now.
+pub fn import(
+    storage: &dyn Storage,
+    from: &mut dyn Read,
+    meta: TransactionMeta,
+    options: ExportOptions,
+) -> Result<ImportReport, ExportError> {
+    let mut import = Import {
+        storage,
+        draft: storage.begin(meta)?,
+        file: File { from, position: 0 },
+        names: HashMap::new(),
+        read: HashSet::new(),
+        referred: Vec::new(),
+        bytes: 0,
+    };
+    let root = import.records()?;
+    let Import { draft, names, read, referred, bytes, .. } = import;
+    let mut known = read.clone();
+    let dangling: Vec<_> = referred.into_iter().filter(|(_, to)| known.insert(*to)).collect();
+    if !dangling.is_empty() && !options.go_on {
+        return Err(ExportError::Dangling { references: dangling });
+    }
+    let tid = draft.vote()?.finish()?;
+    Ok(ImportReport { root: names[&root], tid, objects: read.len() as u64, bytes, dangling })
+}
+
+/// An import under way.
+struct Import<'a> {
+    storage: &'a dyn Storage,
+    draft: Box<dyn Transaction>,
+    file: File<'a>,
+    /// The new oid of each old one.
+    names: HashMap<Oid, Oid>,
+    /// The objects that came along.
+    read: HashSet<Oid>,
+    /// Strong references to what had not come along by then: who refers, to whom.
+    referred: Vec<(Oid, Oid)>,
+    bytes: u64,
+}
+
+impl Import<'_> {
+    /// Reads all records. The answer is the first object.
+    fn records(&mut self) -> Result<Oid, ExportError> {
+        if self.file.read(4, "in its first four bytes").ok().as_deref() != Some(MAGIC) {
+            return Err(ExportError::NotAnExport);
+        }
+        let mut root = None;
+        loop {
+            let start = self.file.position;
+            let header = self.file.read(16, "where the next object, or the end, should be")?;
+            if header == END {
+                let empty = ExportError::Unreadable { position: start, what: "there is not one object in it" };
+                return root.ok_or(empty);
+            }
+            if header.starts_with(BLOB) {
+                let what = "a blob, a file beside the database, which this storage has no place for";
+                return Err(ExportError::Unreadable { position: start, what });
+            }
+            let (oid, length) = header.split_at(8);
+            let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+            let oid = Oid(number(oid));
+            let record = self.file.read(number(length), "in an object's record")?;
+            if !self.read.insert(oid) {
+                let what = "an object that was there before";
+                return Err(ExportError::Unreadable { position: start, what });
+            }
+            root.get_or_insert(oid);
+            self.record(oid, &record)?;
+        }
+    }
+
+    fn record(&mut self, oid: Oid, record: &[u8]) -> Result<(), ExportError> {
+        let new = self.name(oid)?;
+        let (strong, all) = links(oid, record)?;
+        for to in all {
+            self.name(to)?;
+        }
+        self.referred.extend(strong.into_iter().filter(|to| !self.read.contains(to)).map(|to| (oid, to)));
+        let renamed = |reference: &Reference<'_>| match reference {
+            Reference::Strong { oid, .. } | Reference::Weak { oid, database: None } => {
+                self.names.get(&Oid(*oid)).map(|new| new.0)
+            }
+            _ => None,
+        };
+        let record = rewrite_references(record, renamed).map_err(|source| ExportError::Record { oid, source })?;
+        self.bytes += record.len() as u64;
+        Ok(self.draft.store(new, Tid::ZERO, record.into())?)
+    }
+
+    /// The new oid.
+    fn name(&mut self, old: Oid) -> Result<Oid, ExportError> {
+        if let Some(new) = self.names.get(&old) {
+            return Ok(*new);
+        }
+        let new = *self.storage.new_oids(1)?.first().ok_or(Error::Exhausted { what: "oids" })?;
+        self.names.insert(old, new);
+        Ok(new)
+    }
+}
+
+/// The export as it is read.
+struct File<'a> {
+    from: &'a mut dyn Read,
+    position: u64,
+}
+
+impl File<'_> {
+    /// Exactly so many bytes. What a length says is believed only as far as there are bytes.
+    fn read(&mut self, length: u64, inside: &'static str) -> Result<Vec<u8>, ExportError> {
+        let mut bytes = Vec::new();
+        let read = Read::take(&mut *self.from, length).read_to_end(&mut bytes)? as u64;
+        self.position += read;
+        if read < length { Err(ExportError::CutOff { position: self.position, inside }) } else { Ok(bytes) }
+    }
+}

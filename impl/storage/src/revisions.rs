@@ -1,0 +1,51 @@
+//! Single revisions of any storage, found with the questions that every storage answers.
+
+use crate::{Error, Oid, Order, Result, Revision, Storage, Tid, TidRange, TransactionRecord, Version};
+
+/// A revision, with what there is to know of its transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    pub tid: Tid,
+    pub revision: Revision,
+    /// The transaction in which the object was nothing already, if this revision is nothing because that one was.
+    pub nothing_of: Option<Tid>,
+}
+
+impl Point {
+    /// The tid of the revision that the trunk shows from this one on: itself, or the one under it.
+    pub fn on_trunk(&self) -> Option<Tid> {
+        if self.revision.version.is_trunk() { Some(self.tid) } else { self.revision.under }
+    }
+}
+
+/// The transaction of this tid. Costs: reads it, with its data.
+pub(crate) fn transaction(storage: &dyn Storage, tid: Tid) -> Result<Option<TransactionRecord>> {
+    storage.transactions(TidRange { first: tid, last: tid }, Order::OldestFirst)?.next().transpose()
+}
+
+/// What a transaction did to an object; the last one, if there are several.
+pub(crate) fn find(storage: &dyn Storage, oid: Oid, tid: Tid) -> Result<Option<Point>> {
+    let Some(TransactionRecord { tid, revisions, .. }) = transaction(storage, tid)? else { return Ok(None) };
+    Ok(revisions.into_iter().rev().find(|r| r.oid == oid).map(|revision| Point { tid, revision, nothing_of: None }))
+}
+
+/// The object's newest revision at a moment: its tid and version. None if it was not there yet.
+///
+/// Costs: reads so much of the history as there is after the moment, and at most as much again.
+pub(crate) fn newest_at(storage: &dyn Storage, oid: Oid, at: Tid) -> Result<Option<(Tid, Version)>> {
+    let mut limit = 1;
+    loop {
+        let history = match storage.history(oid, limit) {
+            Err(Error::KeyError { .. }) => return Ok(None),
+            other => other?,
+        };
+        let all = history.len() < limit;
+        if let Some(entry) = history.into_iter().find(|entry| entry.tid <= at) {
+            return Ok(Some((entry.tid, entry.version)));
+        }
+        if all {
+            return Ok(None);
+        }
+        limit = limit.saturating_mul(2);
+    }
+}
