@@ -119,7 +119,7 @@ impl Transactions {
         }
     }
 
-    fn to_be(&mut self, start: u64) -> Status {
+    fn status_to_be(&mut self, start: u64) -> Status {
         let mut scanner = Scanner::new(&*self.log.file, self.end);
         self.to_be.status(&mut scanner, start)
     }
@@ -127,7 +127,7 @@ impl Transactions {
     fn read(&mut self, start: u64, header: TransactionHeader) -> Result<TransactionRecord> {
         let status = Status::from_byte(header.status)
             // A commit of several that was cut among its marks, seen read-only: every byte of it is there.
-            .or_else(|| (header.status == UNFINISHED).then(|| self.to_be(start)))
+            .or_else(|| (header.status == UNFINISHED).then(|| self.status_to_be(start)))
             .ok_or_else(|| self.fault(start, Some(header.tid), None, FaultKind::BadStatus(header.status)))?;
         let all = self.bytes(start, header.length + 8)?;
         let twin = u64_at(&all, header.length as usize);
