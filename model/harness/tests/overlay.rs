@@ -128,12 +128,12 @@ fn hold(changes: Make, cases: u64) {
 
 #[test]
 fn a_stack_of_overlays_keeps_the_rules() {
-    hold(rules, 6000);
+    hold(rules, 3000);
 }
 
 #[test]
 fn a_stack_over_memory_keeps_the_rules() {
-    hold(memory, 6000);
+    hold(memory, 3000);
 }
 
 /// Case 3993 of the stack: of an object that is nothing, an overlay has to know whether it is so by sharing.
