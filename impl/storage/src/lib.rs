@@ -19,7 +19,8 @@
 //! ```
 //!
 //! A conflict is found at the vote: every changed object must still be at the revision its writer had read (its
-//! *serial*), or a [`Resolver`] must know how to merge the two.
+//! *serial*), or a [`Resolver`] must know how to merge the two. [`Resolvers`] knows those
+//! of ZODB's own classes for which that can be known, the [`BTrees`], and takes more.
 //!
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
@@ -40,6 +41,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod btrees;
 mod capability;
 mod clock;
 mod error;
@@ -48,8 +50,10 @@ mod locks;
 mod memory;
 mod record;
 mod resolve;
+mod resolvers;
 mod traits;
 
+pub use btrees::BTrees;
 pub use bytes::Bytes;
 pub use capability::{
     CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
@@ -64,4 +68,5 @@ pub use record::{
     TransactionRecord, Version,
 };
 pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
+pub use resolvers::Resolvers;
 pub use traits::{Notify, Storage, Transaction, Vote, Voted};
