@@ -12,8 +12,9 @@ mod venv;
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 const HELP: &str = "\
-cargo xtask peers [--histories N] [--seed S]
-    Sets up the real ZODB in a virtual environment under target/, and holds the engine against it.
+cargo xtask peers [--histories N] [--seed S] [--only NAME]
+    Sets up the real ZODB in a virtual environment under target/, and holds the engine against it. --only takes part of
+    the name of a check.
 
 cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
     Makes a mail database with the real ZODB (100,000 messages), and times the engine beside it and beside the bare

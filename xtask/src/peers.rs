@@ -10,6 +10,7 @@
 //! | `back and forth` | one file, opened by the one and the other in turn |
 //! | `reads` | every way to read, on files that ZODB wrote |
 //! | `pickles` | references and classes in records |
+//! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `crash files` | what is left when a commit is interrupted |
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 
 use crate::{Outcome, number, venv};
 
+mod btrees;
 mod bytes;
 mod crash;
 mod dice;
@@ -45,12 +47,13 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 9] = [
+const CHECKS: [(&str, Check); 11] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("back and forth", forth::check),
     ("reads", reads::check),
     ("pickles", pickles::check),
+    ("btrees", btrees::check),
     ("index", index::check),
     ("export", export::check),
     ("crash files", crash::check),
@@ -78,6 +81,10 @@ impl Ground {
 }
 
 pub fn run(arguments: &[String]) -> Outcome {
+    let only = match arguments.iter().position(|argument| argument == "--only") {
+        Some(at) => Some(arguments.get(at + 1).ok_or("--only takes the name of a check")?),
+        None => None,
+    };
     let (histories, seed) = (number(arguments, "--histories", 200)?, number(arguments, "--seed", 1)?);
     let python = venv::python()?;
     let workshop = venv::workshop("peer")?;
@@ -85,7 +92,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     let _ = std::fs::remove_file(&log);
     println!("seed {seed}; what ZODB warns of is in {}", log.display());
     let (mut passed, mut failed) = (0, 0);
-    for (name, check) in CHECKS {
+    for (name, check) in CHECKS.into_iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))) {
         let (python, log) = (python.clone(), log.clone());
         let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed };
         let started = Instant::now();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vellum_disk::{Disk, RealDisk};
-use vellum_storage::{Clock, Error, NoResolver, Resolver, SystemClock, Tid};
+use vellum_storage::{Clock, Error, Resolver, Resolvers, SystemClock, Tid};
 
 use crate::FileStorage;
 
@@ -67,7 +67,7 @@ impl Default for Options {
             spill_after: 32 << 20,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
-            resolver: Arc::new(NoResolver),
+            resolver: Arc::new(Resolvers::built_in()),
             progress: None,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         }
@@ -123,7 +123,8 @@ impl Options {
         self
     }
 
-    /// How to merge changes made at the same time.
+    /// How to merge changes made at the same time: as a rule what can be merged without running anybody's code
+    /// ([`Resolvers::built_in`]).
     pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Options {
         self.resolver = resolver;
         self

@@ -127,7 +127,7 @@ impl Decoder<'_, '_> {
                 let digits = self.tree.raw(span);
                 // All that its place in the pickle allows, so that one long number cannot be read again and again.
                 self.spend(digits.len().saturating_mul(GROWTH_MAX))?;
-                big(from_decimal(digits)?)
+                big(from_decimal(digits).ok_or(Problem::NotPlain("a number of more than 640 digits"))?)
             }
             Atom::Str(kind, span) if kind.is_text() => {
                 let raw = self.tree.raw(span);
@@ -166,7 +166,7 @@ pub(crate) fn shortest(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// A number in two's complement, as an `Int` if it fits.
-fn big(bytes: Vec<u8>) -> Value {
+pub(crate) fn big(bytes: Vec<u8>) -> Value {
     if bytes.len() > 8 {
         return Value::BigInt(bytes);
     }
@@ -176,12 +176,12 @@ fn big(bytes: Vec<u8>) -> Value {
     Value::Int(i64::from_le_bytes(wide))
 }
 
-/// A decimal number in two's complement.
-fn from_decimal(text: &[u8]) -> Result<Vec<u8>, Refused> {
+/// A decimal number in two's complement, unless it has more digits than are read.
+pub(crate) fn from_decimal(text: &[u8]) -> Option<Vec<u8>> {
     let negative = text.starts_with(b"-");
     let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
     if digits.len() > DIGITS_MAX {
-        return Err(Problem::NotPlain("a number of more than 640 digits").into());
+        return None;
     }
     let mut bytes = Vec::new();
     for digit in digits {
@@ -202,5 +202,5 @@ fn from_decimal(text: &[u8]) -> Result<Vec<u8>, Refused> {
             (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
         }
     }
-    Ok(shortest(&bytes).to_vec())
+    Some(shortest(&bytes).to_vec())
 }

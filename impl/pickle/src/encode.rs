@@ -7,7 +7,7 @@ use crate::opcode as op;
 use crate::value::Value;
 
 /// Lists and dicts are filled in batches of so many items, so that the reader's stack stays small.
-const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 1000;
 
 /// The pickle of a value.
 ///
@@ -33,6 +33,12 @@ pub fn encode(value: &Value) -> Vec<u8> {
 /// As [`encode`].
 pub fn encode_into(value: &Value, out: &mut Vec<u8>) {
     out.extend([op::PROTO, 3]);
+    write_whole(value, out);
+    out.push(op::STOP);
+}
+
+/// Writes the opcodes that make a value, without the frame of a pickle.
+pub(crate) fn write_whole(value: &Value, out: &mut Vec<u8>) {
     let mut work = vec![Work::Value(value)];
     while let Some(next) = work.pop() {
         match next {
@@ -58,7 +64,6 @@ pub fn encode_into(value: &Value, out: &mut Vec<u8>) {
             }
         }
     }
-    out.push(op::STOP);
 }
 
 /// What remains to be written.
@@ -123,7 +128,7 @@ fn write<'v>(value: &'v Value, out: &mut Vec<u8>, work: &mut Vec<Work<'v>>) {
     }
 }
 
-fn write_int(number: i64, out: &mut Vec<u8>) {
+pub(crate) fn write_int(number: i64, out: &mut Vec<u8>) {
     if let Ok(number) = u8::try_from(number) {
         out.extend([op::BININT1, number]);
     } else if let Ok(number) = u16::try_from(number) {
@@ -138,7 +143,7 @@ fn write_int(number: i64, out: &mut Vec<u8>) {
 }
 
 /// Writes a number in two's complement, without the bytes that only repeat its sign.
-fn write_long(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_long(bytes: &[u8], out: &mut Vec<u8>) {
     let bytes = crate::decode::shortest(bytes);
     match u8::try_from(bytes.len()) {
         Ok(length) => out.extend([op::LONG1, length]),
@@ -147,7 +152,7 @@ fn write_long(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn write_length(code: u8, length: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_length(code: u8, length: usize, out: &mut Vec<u8>) {
     assert!(u32::try_from(length).is_ok(), "protocol 3 cannot write {length} bytes in one piece");
     out.push(code);
     out.extend((length as u32).to_le_bytes());

@@ -70,7 +70,7 @@ pub(crate) fn text(kind: Kind, raw: &[u8]) -> Option<Cow<'_, str>> {
         Kind::Bytes => None,
         Kind::Native | Kind::Text => std::str::from_utf8(raw).ok().map(Cow::Borrowed),
         Kind::NativeLine => String::from_utf8(unquote(raw)?.into_owned()).ok().map(Cow::Owned),
-        Kind::TextLine => unescape(raw).map(Cow::Owned),
+        Kind::TextLine => String::from_utf8(unescape(raw)?).ok().map(Cow::Owned),
     }
 }
 
@@ -123,9 +123,15 @@ fn unquote(line: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(out))
 }
 
+/// The text of a line in UTF-8, except that single surrogates may occur, as they may in text that is no line.
+pub(crate) fn line(raw: &[u8]) -> Option<Vec<u8>> {
+    unescape(raw)
+}
+
 /// A UNICODE argument: Latin-1, where `\uXXXX` and `\UXXXXXXXX` are the only escapes.
-fn unescape(line: &[u8]) -> Option<String> {
-    let mut out = String::with_capacity(line.len());
+fn unescape(line: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(line.len());
+    let push = |out: &mut Vec<u8>, c: char| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     let mut rest = line;
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
@@ -134,7 +140,7 @@ fn unescape(line: &[u8]) -> Option<String> {
             (b'\\', Some(b'U')) => 8,
             // Only these two are escapes. What `\\u` means is settled by the pickler, which writes a backslash as \u005c.
             _ => {
-                out.push(char::from(first));
+                push(&mut out, char::from(first));
                 continue;
             }
         };
@@ -149,7 +155,11 @@ fn unescape(line: &[u8]) -> Option<String> {
                 rest = ahead;
             }
         }
-        out.push(char::from_u32(code)?);
+        match char::from_u32(code) {
+            Some(c) => push(&mut out, c),
+            None if code < 0xe000 => out.extend([0xed, 0x80 | (code >> 6 & 0x3f) as u8, 0x80 | (code & 0x3f) as u8]),
+            None => return None,
+        }
     }
     Some(out)
 }
@@ -188,10 +198,13 @@ mod tests {
 
     #[test]
     fn a_text_line_is_latin_1_with_escapes() {
-        assert_eq!(unescape(b"caf\xe9 \\u2603 \\U0001f40d \\n").as_deref(), Some("café ☃ 🐍 \\n"));
-        assert_eq!(unescape(b"\\ud83d\\udc0d").as_deref(), Some("🐍"));
-        assert_eq!(unescape(b"\\ud83d").as_deref(), None, "a lone surrogate is no text");
-        assert_eq!(unescape(b"\\u12").as_deref(), None);
+        let text = |raw| text(Kind::TextLine, raw);
+        assert_eq!(text(b"caf\xe9 \\u2603 \\U0001f40d \\n").as_deref(), Some("café ☃ 🐍 \\n"));
+        assert_eq!(text(b"\\ud83d\\udc0d").as_deref(), Some("🐍"));
+        assert_eq!(text(b"\\ud83d").as_deref(), None, "a lone surrogate is no text");
+        assert_eq!(line(b"\\ud83d").as_deref(), Some(&b"\xed\xa0\xbd"[..]), "but Python's text can hold it");
+        assert_eq!(line(b"\\U00110000"), None);
+        assert_eq!(text(b"\\u12").as_deref(), None);
     }
 
     #[test]

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! A conflict is found at the vote: every changed object must still be at the revision its writer had read (its
-//! *serial*), or a [`Resolver`] must know how to merge the two.
+//! *serial*), or a [`Resolver`] must know how to merge the two. [`Resolvers`] knows those
+//! of ZODB's own classes for which that can be known, the [`BTrees`], and takes more.
 //!
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
@@ -45,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod as_of;
+mod btrees;
 mod capability;
 mod clock;
 mod copy;
@@ -56,10 +58,12 @@ mod memory;
 mod overlay;
 mod record;
 mod resolve;
+mod resolvers;
 mod revisions;
 mod traits;
 
 pub use as_of::AsOf;
+pub use btrees::BTrees;
 pub use bytes::Bytes;
 pub use capability::{
     Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
@@ -77,4 +81,5 @@ pub use record::{
     TransactionRecord, Version,
 };
 pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
+pub use resolvers::Resolvers;
 pub use traits::{Notify, Storage, Transaction, Vote, Voted};
