@@ -140,7 +140,8 @@ fn what_can_not_be_copied_is_refused_before_anything_is_written() {
         transaction
     };
     let fine = later(&|_| ());
-    let cases: [(TransactionRecord, fn(&Error) -> bool); 5] = [
+    type Expected = fn(&Error) -> bool;
+    let cases: [(TransactionRecord, Expected); 5] = [
         (later(&|t| t.tid = last), |e| matches!(e, Error::TidNotLater { .. })),
         (later(&|_| ()), |e| matches!(e, Error::TidNotLater { .. })),
         (later(&|t| t.user = vec![b'x'; 65_536].into()), |e| matches!(e, Error::MetadataTooLong { .. })),

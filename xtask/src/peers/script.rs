@@ -80,6 +80,13 @@ pub fn record(dice: &mut Dice, length: usize) -> Bytes {
     data.into()
 }
 
+/// A `BTrees.Length.Length`, which both engines merge by adding up, as ZODB writes it.
+fn length_record(dice: &mut Dice) -> Bytes {
+    let mut data = b"\x80\x03cBTrees.Length\nLength\nq\x00.\x80\x03K".to_vec();
+    data.extend([dice.below(256) as u8, b'.']);
+    data.into()
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Known {
     tid: Tid,
@@ -95,6 +102,8 @@ pub struct Author {
     unknown: Oid,
     known: BTreeMap<Oid, Known>,
     last: Tid,
+    /// Whether the objects are of a class whose changes can be merged.
+    merge: bool,
 }
 
 impl Author {
@@ -116,6 +125,7 @@ impl Author {
             unknown: Oid(0x0123_4567_89ab_cdef),
             known: BTreeMap::new(),
             last: first,
+            merge: false,
         }
     }
 
@@ -123,6 +133,7 @@ impl Author {
     pub fn few(seed: u64) -> Author {
         let mut author = Author::new(seed);
         author.oids.truncate(4);
+        author.merge = author.dice.one_in(2);
         author
     }
 
@@ -164,7 +175,8 @@ impl Author {
 
     /// A store that fits what is there.
     pub fn store(&mut self, oid: Oid, length: usize) -> Change {
-        Change::Store { oid, serial: self.serial(oid), data: record(&mut self.dice, length) }
+        let data = if self.merge { length_record(&mut self.dice) } else { record(&mut self.dice, length) };
+        Change::Store { oid, serial: self.serial(oid), data }
     }
 
     /// A commit that must be accepted; now and then an empty one.

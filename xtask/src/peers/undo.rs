@@ -7,7 +7,7 @@
 //! does not find one at the beginning of the file.
 
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Error, Oid, Storage, Tid, Version};
+use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionRecord, Version};
 
 use super::script::{Author, Change};
 use super::zodb::Zodb;
@@ -22,10 +22,12 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         let seed = ground.seed.wrapping_mul(1_000_033).wrapping_add(n);
         history(ground, &mut zodb, seed, &mut counts).map_err(|why| format!("history {n} (seed {seed}): {why}"))?;
     }
-    let Counts { commits, undos, refused, judged } = counts;
-    ensure(ground.histories < 20 || (undos > 0 && refused > 0), || "the dice never undid anything".to_owned())?;
+    let Counts { commits, undos, merged, refused, judged } = counts;
+    ensure(ground.histories < 20 || (undos > 0 && refused > 0 && merged > 0), || {
+        "the dice never undid anything".to_owned()
+    })?;
     Ok(format!(
-        "{} histories, {commits} commits, {undos} with undos, {refused} of which refused by both, {judged} by ZODB alone; \
+        "{} histories, {commits} commits, {undos} with undos, {merged} of which merged, {refused} refused by both, {judged} by ZODB alone; \
          files and indexes the same",
         ground.histories
     ))
@@ -35,6 +37,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
 struct Counts {
     commits: u64,
     undos: u64,
+    merged: u64,
     refused: u64,
     judged: u64,
 }
@@ -70,6 +73,11 @@ fn history(ground: &Ground, zodb: &mut Zodb, seed: u64, counts: &mut Counts) -> 
                 let touched = voted.touched();
                 let tid = voted.finish()?;
                 same("tid of a commit", &tid, &zodb.finish()?)?;
+                if is_undo {
+                    let written = ours.transactions(TidRange { first: tid, last: tid }, Order::OldestFirst)?;
+                    let own = |t: TransactionRecord| t.revisions.iter().any(|r| r.source.is_none() && r.data.is_some());
+                    counts.merged += written.flatten().any(own) as u64;
+                }
                 author.learn_state(tid, &touched, |oid| is_nothing(&ours, oid))?;
                 let once = commit.written().len() == touched.len() || (is_undo && commit.changes.len() == 1);
                 if once && !touched.is_empty() {
