@@ -90,8 +90,12 @@ impl State {
         format!("{what}{}{since}", self.in_version())
     }
 
-    /// As what will be.
-    fn becomes(&self, now: Timestamp) -> String {
+    /// As what will be, of what is `before`.
+    fn becomes(&self, before: &State, now: Timestamp) -> String {
+        if self.tid.is_some() && self.tid == before.tid {
+            let place = if self.version.is_trunk() { ", on the trunk".to_owned() } else { self.in_version() };
+            return format!("the same{place}");
+        }
         let what = match (self.bytes, self.tid) {
             (None, Some(tid)) => format!("nothing, as it was at {}", moment(tid, now)),
             (None, None) => "nothing again".to_owned(),
@@ -145,7 +149,7 @@ impl Change {
     fn show(&self, out: &mut Out, now: Timestamp) -> Run<()> {
         writeln!(out, "  {}  {}", self.oid, class_name(self.class()))?;
         writeln!(out, "      now       {}", self.now.now(now))?;
-        writeln!(out, "      becomes   {}", self.becomes.becomes(now))?;
+        writeln!(out, "      becomes   {}", self.becomes.becomes(&self.now, now))?;
         if let Some(replaces) = &self.replaces {
             writeln!(out, "      replaces  {}", replaces.now(now))?;
         }
@@ -169,7 +173,7 @@ pub fn show(out: &mut Out, changes: &[Change], at_most: usize, now: Timestamp) -
     let at_most = if at_most == 0 { usize::MAX } else { at_most };
     match changes.len() as u64 {
         0 => writeln!(out, "No object changes.")?,
-        number => writeln!(out, "{} would change:", counted(number, "object"))?,
+        number => writeln!(out, "{} {}:", counted(number, "object"), if number == 1 { "changes" } else { "change" })?,
     }
     for change in changes.iter().take(at_most) {
         change.show(out, now)?;

@@ -156,14 +156,7 @@ fn end(out: &mut Out, path: &Path, version: OsString, end: End, how: &How, now: 
 }
 
 /// Says which versions there are instead.
-fn nothing_there(
-    out: &mut Out,
-    path: &Path,
-    storage: &FileStorage,
-    version: &Version,
-    end: &End,
-    how: &How,
-) -> Run {
+fn nothing_there(out: &mut Out, path: &Path, storage: &FileStorage, version: &Version, end: &End, how: &How) -> Run {
     let found = versions::all(storage)?;
     if how.json {
         let names = found.iter().map(|found| meta::version(&found.version).0).collect();

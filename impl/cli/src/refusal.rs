@@ -112,11 +112,12 @@ impl Refusal {
             Some(together) => {
                 let tids: Vec<_> = together.iter().map(Tid::to_string).collect();
                 writeln!(out, "It can be undone together with what changed these objects later:")?;
-                writeln!(out, "  vellum undo {} {}", printable(&path.display().to_string()), tids.join(" "))?;
+                writeln!(out, "  vellum undo {} {} --dry-run", printable(&path.display().to_string()), tids.join(" "))?;
             }
-            None => {
-                writeln!(out, "What changed these objects later has to be undone first, the newest one before the others.")?
-            }
+            None => writeln!(
+                out,
+                "What changed these objects later has to be undone first, the newest one before the others."
+            )?,
         }
         Ok(())
     }

@@ -142,10 +142,15 @@ impl Found {
         if !objects {
             return Ok(());
         }
-        let rows: Vec<_> = self.records.iter().zip(&states).map(|(record, state)| {
-            let what = state.bytes.map_or_else(|| "nothing".to_owned(), size);
-            (record.header.oid, class_name(state.class()), what)
-        }).collect();
+        let rows: Vec<_> = self
+            .records
+            .iter()
+            .zip(&states)
+            .map(|(record, state)| {
+                let what = state.bytes.map_or_else(|| "nothing".to_owned(), size);
+                (record.header.oid, class_name(state.class()), what)
+            })
+            .collect();
         let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0);
         for (oid, class, what) in rows {
             writeln!(out, "    {oid}  {class:<width$}  {what}")?;

@@ -101,14 +101,7 @@ impl How {
     }
 
     /// Does it, if that is wanted, and tells people.
-    pub fn conclude(
-        &self,
-        out: &mut Out,
-        path: &Path,
-        voted: Box<dyn Voted>,
-        question: &str,
-        now: Timestamp,
-    ) -> Run {
+    pub fn conclude(&self, out: &mut Out, path: &Path, voted: Box<dyn Voted>, question: &str, now: Timestamp) -> Run {
         writeln!(out)?;
         match self.finish(out, voted, question)? {
             Some(tid) => {
@@ -143,7 +136,8 @@ impl How {
         match self.dry_run {
             true => Ok(Outcome::Fine),
             false => Err(Failure::Message(
-                "nothing was changed, since there is nobody to ask: add --yes to do it, or --dry-run to only look".into(),
+                "nothing was changed, since nobody could be asked: add --yes to do it, or --dry-run to only look"
+                    .into(),
             )),
         }
     }
