@@ -99,7 +99,7 @@ impl Refusal {
         let objects = counted(self.objects.len() as u64, "object");
         writeln!(out, "Nothing was changed: {} can not be undone, because of {objects}:", self.tid)?;
         for object in self.objects.iter().take(at_most) {
-            object.show(out, now)?;
+            object.show(out, path, now)?;
         }
         if self.objects.len() > at_most {
             writeln!(out, "  and {} more; `--objects 0` shows all", count((self.objects.len() - at_most) as u64))?;
@@ -134,7 +134,7 @@ impl Refusal {
 }
 
 impl InTheWay {
-    fn show(&self, out: &mut Out, now: Timestamp) -> Run<()> {
+    fn show(&self, out: &mut Out, path: &Path, now: Timestamp) -> Run<()> {
         const LATER_MAX: usize = 5;
         writeln!(out, "  {}  {}, {}", self.oid, class_name(self.now.class()), self.why)?;
         writeln!(out, "      now       {}", self.now.now(now))?;
@@ -153,7 +153,8 @@ impl InTheWay {
         }
         if self.later.len() > LATER_MAX {
             let more = count((self.later.len() - LATER_MAX) as u64);
-            writeln!(out, "                and {more} more; `vellum log --object {:x}` lists them", self.oid.0)?;
+            let log = format!("vellum log {} --object {:x}", printable(&path.display().to_string()), self.oid.0);
+            writeln!(out, "                and {more} more; `{log}` lists them")?;
         }
         Ok(())
     }

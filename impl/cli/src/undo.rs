@@ -70,7 +70,7 @@ struct Wanted {
 #[derive(Serialize)]
 struct Answer {
     file: String,
-    undone: Vec<JsonTransaction>,
+    undo: Vec<JsonTransaction>,
     objects: Vec<JsonChange>,
     refused: Option<JsonRefusal>,
     #[serde(flatten)]
@@ -195,7 +195,7 @@ impl Undo {
     fn answer(&self, wanted: &[Wanted], changes: &[Change], refused: Option<JsonRefusal>, done: Done) -> Answer {
         Answer {
             file: self.file.display().to_string(),
-            undone: wanted.iter().map(|wanted| JsonTransaction::new(wanted.tid, &wanted.meta)).collect(),
+            undo: wanted.iter().map(|wanted| JsonTransaction::new(wanted.tid, &wanted.meta)).collect(),
             objects: changes.iter().map(Change::json).collect(),
             refused,
             done,
