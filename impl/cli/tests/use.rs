@@ -102,8 +102,10 @@ fn a_reader_that_goes_away_is_no_error() {
         &["check", "cut.fs"],
         &["help"],
     ] {
-        let mut child = sandbox.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
+        // Gone from the start: what is a few lines long would else be written before the reader can go.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child = sandbox.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{arguments:?}");
