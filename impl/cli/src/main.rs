@@ -100,7 +100,7 @@ For programs:
 
 Exit codes:
   0  all is well
-  1  problems were found in the database, or it can not be undone
+  1  problems were found in the database, or the rules forbid what was asked for
   2  the command was used wrongly, or could not do its work";
 
 #[derive(Subcommand)]

@@ -141,6 +141,22 @@ fn looking_leaves_no_trace() {
     );
 }
 
+/// What is only tried on a file that is open for reading can be voted on, and not finished.
+#[test]
+fn a_rehearsal_is_not_finished() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("undo");
+    let before = sandbox.files();
+    let storage = FileStorage::open_read_only(sandbox.path("undo.fs")).unwrap();
+    let mut change = storage.rehearse(TransactionMeta::new()).unwrap();
+    change.undo().unwrap().undo(DELETION.parse().unwrap()).unwrap();
+    let voted = change.vote().unwrap();
+    assert_eq!(voted.touched(), [Oid(0x19)]);
+    assert!(matches!(voted.finish(), Err(Error::ReadOnly { .. })));
+    drop(storage);
+    assert!(sandbox.files() == before);
+}
+
 /// Beside a running site one can look, and nothing else.
 #[test]
 fn a_database_in_use() {
