@@ -35,7 +35,8 @@ takes no lock, and works beside a running site.
 
 Exit codes: 0 if it was done, or could be (--dry-run); 1 if there is nothing in
 the version, or the answer was no; 2 if the command was used wrongly or could
-not do its work. What does not end with 0 changed nothing.
+not do its work. What does not end with 0 changed nothing, unless the message
+says so.
 
 With --json: one object.")]
 pub struct CommitVersion {
@@ -67,7 +68,8 @@ takes no lock, and works beside a running site.
 
 Exit codes: 0 if it was done, or could be (--dry-run); 1 if there is nothing in
 the version, or the answer was no; 2 if the command was used wrongly or could
-not do its work. What does not end with 0 changed nothing.
+not do its work. What does not end with 0 changed nothing, unless the message
+says so.
 
 With --json: one object.")]
 pub struct AbortVersion {
@@ -106,14 +108,15 @@ struct Answer {
 impl CommitVersion {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        end(out, &self.file, self.version, End::CommitTo(named(self.to)), &self.how, now)
+        let end = End::CommitTo(named(self.to));
+        self.how.all_was_shown(carry_out(out, &self.file, self.version, end, &self.how, now))
     }
 }
 
 impl AbortVersion {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        end(out, &self.file, self.version, End::Abort, &self.how, now)
+        self.how.all_was_shown(carry_out(out, &self.file, self.version, End::Abort, &self.how, now))
     }
 }
 
@@ -121,7 +124,7 @@ fn named(name: OsString) -> Version {
     Version::named(name.into_encoded_bytes())
 }
 
-fn end(out: &mut Out, path: &Path, version: OsString, end: End, how: &How, now: Timestamp) -> Run {
+fn carry_out(out: &mut Out, path: &Path, version: OsString, end: End, how: &How, now: Timestamp) -> Run {
     let version = named(version);
     let storage = how.open(path, out)?;
     let mut transaction = how.begin(&storage, out, end.description(&version))?;

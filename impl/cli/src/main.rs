@@ -27,7 +27,7 @@
 //!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
 //! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
 //!   it are shown, never sent to the terminal.
-//! - A reader that goes away, as `head` does, is no error.
+//! - A reader that goes away, as `head` does, is no error; but what could not be shown is not done, and that is one.
 //!
 //! What this command does not do: it makes no objects, and it needs none of the classes in a database.
 #![forbid(unsafe_code)]

@@ -46,7 +46,7 @@ takes no lock, and works beside a running site.
 
 Exit codes: 0 if it was done, or could be (--dry-run); 1 if it can not be undone
 or the answer was no; 2 if the command was used wrongly or could not do its
-work. What does not end with 0 changed nothing.
+work. What does not end with 0 changed nothing, unless the message says so.
 
 With --json: one object.")]
 pub struct Undo {
@@ -96,6 +96,10 @@ impl JsonTransaction {
 impl Undo {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        self.how.all_was_shown(self.carry_out(out, now))
+    }
+
+    fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
         let storage = self.how.open(&self.file, out)?;
         let wanted = self.wanted(&storage)?;
         let tids: Vec<_> = wanted.iter().map(|wanted| wanted.tid).collect();

@@ -96,6 +96,8 @@ impl How {
 
     /// Does what was shown, if that is wanted: gives the new transaction, or none.
     fn finish(&self, out: &mut Out, voted: Box<dyn Voted>, question: &str) -> Run<Option<Tid>> {
+        // Nothing is done that could not be shown.
+        out.flush()?;
         let wanted = self.may(out) && (self.yes || ask(out, question)?);
         Ok(if wanted { Some(voted.finish()?) } else { None })
     }
@@ -105,9 +107,10 @@ impl How {
         writeln!(out)?;
         match self.finish(out, voted, question)? {
             Some(tid) => {
-                writeln!(out, "Done, in transaction {}", moment(tid, now))?;
-                writeln!(out, "`vellum undo {} {tid}` takes it back.", printable(&path.display().to_string()))?;
-                Ok(Outcome::Fine)
+                let file = printable(&path.display().to_string());
+                let done = moment(tid, now);
+                let told = writeln!(out, "Done, in transaction {done}\n`vellum undo {file} {tid}` takes it back.");
+                done_and_told(out, tid, told.map_err(Failure::from))
             }
             None if self.may(out) => {
                 writeln!(out, "Nothing was changed.")?;
@@ -128,8 +131,21 @@ impl How {
         answer: impl FnOnce(Done) -> T,
     ) -> Run {
         let tid = self.finish(out, voted, "")?;
-        out.json(&answer(Done::in_transaction(tid)))?;
-        if tid.is_some() { Ok(Outcome::Fine) } else { self.not_done() }
+        let told = out.json(&answer(Done::in_transaction(tid)));
+        match tid {
+            Some(tid) => done_and_told(out, tid, told),
+            None => told.and_then(|()| self.not_done()),
+        }
+    }
+
+    /// A reader that goes away before anything was done is an error here: all is well only if it was done.
+    pub fn all_was_shown(&self, run: Run) -> Run {
+        match run {
+            Err(Failure::ReaderGone) if !self.dry_run => {
+                Err(Failure::Message("nothing was changed, since whoever read the output has gone".into()))
+            }
+            other => other,
+        }
     }
 
     fn not_done(&self) -> Run {
@@ -148,6 +164,14 @@ impl Done {
     pub fn in_transaction(tid: Option<Tid>) -> Done {
         Done { done: tid.is_some(), tid: tid.map(|tid| tid.to_string()), time: tid.and_then(people::rfc3339) }
     }
+}
+
+/// It is done, and no trouble with the output undoes it.
+fn done_and_told(out: &mut Out, tid: Tid, told: Run<()>) -> Run {
+    if let Err(Failure::Message(e)) = told.and_then(|()| Ok(out.flush()?)) {
+        say(&format!("it was done, in transaction {tid}; but: {e}"));
+    }
+    Ok(Outcome::Fine)
 }
 
 /// Asks whoever sits there. No answer is a no.

@@ -141,6 +141,30 @@ fn looking_leaves_no_trace() {
     );
 }
 
+/// What nobody was shown is not done, and then all is not well.
+#[test]
+fn a_reader_that_goes_away_is_told_nothing_was_done() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("undo").golden("versions");
+    for (arguments, code) in [
+        (&["undo", "undo.fs", "last", "--yes"][..], 2),
+        (&["commit-version", "versions.fs", "b", "--yes"], 2),
+        (&["abort-version", "versions.fs", "b", "--yes"], 2),
+        (&["undo", "undo.fs", "last", "--dry-run"], 0),
+        // The answer comes when it is done.
+        (&["undo", "undo.fs", "last", "--yes", "--json"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = sandbox.command(arguments).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.contains("nothing was changed, since whoever read"), code == 2, "{arguments:?}: {said}");
+        let log = sandbox.run(&["log", arguments[1], "-n", "1", "--json"]).stdout;
+        assert_eq!(log.contains("\"description\":\"undo of"), arguments.contains(&"--json"), "{arguments:?}: {log}");
+    }
+}
+
 /// What is only tried on a file that is open for reading can be voted on, and not finished.
 #[test]
 fn a_rehearsal_is_not_finished() {
