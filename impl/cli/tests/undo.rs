@@ -27,6 +27,8 @@ fn sessions() {
         &["undo", "undo.fs", DELETION, "--yes"],
         &["undo", "undo.fs", "last", "--yes", "--description", "better not"],
         &["log", "undo.fs", "-n", "1"],
+        // It is nothing by sharing what the deletion made of it.
+        &["undo", "undo.fs", DELETION, "--dry-run"],
         &["undo", "undo.fs", "040d2ed760458b22", "--dry-run"],
         &["undo", "undo.fs", FIFTH, TWO_AT_ONCE, "--yes", "--json"],
         &["log", "undo.fs", "-n", "1", "--json"],
