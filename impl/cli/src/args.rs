@@ -1,9 +1,11 @@
 //! Oids and moments as people type them.
 
+use std::sync::Arc;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
-use vellum_storage::{Oid, Tid};
+use vellum_storage::{Clock, ManualClock, Oid, SystemClock, Tid};
 
 /// What somebody means who names a moment: a tid, or all tids of a second, minute, hour or day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,14 @@ pub struct Moment {
     pub first: Tid,
     /// The last tid of it: where to end, if one ends there.
     pub last: Tid,
+}
+
+/// The clock that gives new transactions their time: what [`now`] says.
+pub fn clock() -> Result<Arc<dyn Clock>, String> {
+    Ok(match std::env::var_os("VELLUM_NOW") {
+        None => Arc::new(SystemClock),
+        Some(_) => Arc::new(ManualClock::at(now()?)),
+    })
 }
 
 /// What time it is: as the environment says, so that tests have a clock that stands still, or as the machine says.
@@ -40,6 +50,23 @@ pub fn oid(text: &str) -> Result<Oid, String> {
 /// A moment: a tid, a date, a time, or so long ago.
 pub fn moment(text: &str) -> Result<Moment, String> {
     moment_at(text, now()?)
+}
+
+/// A transaction, named by its tid, by a time at which there is but one, or as the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// The newest one.
+    Last,
+    /// The one at this moment, and how it was written.
+    At(Moment, String),
+}
+
+/// A transaction: a tid, a time, or `last`.
+pub fn transaction(text: &str) -> Result<Named, String> {
+    match text.trim().eq_ignore_ascii_case("last") {
+        true => Ok(Named::Last),
+        false => moment(text).map(|moment| Named::At(moment, text.to_owned())),
+    }
 }
 
 fn moment_at(text: &str, now: Timestamp) -> Result<Moment, String> {

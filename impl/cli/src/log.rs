@@ -1,5 +1,6 @@
 //! `vellum log`: who changed what, newest first.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -7,11 +8,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Order, Revision, Storage, TidRange, TransactionRecord};
+use vellum_storage::{Error, Oid, Order, Revision, Storage, Tid, TidRange, TransactionRecord, UndoLog};
 
 use crate::args::{self, Moment};
 use crate::meta::{self, JsonMetadata, Metadata, version_name};
-use crate::output::{self, Out, Outcome, Run};
+use crate::output::{self, Failure, Out, Outcome, Run};
 use crate::people::{self, counted, printable, size};
 use crate::positions::DataFile;
 
@@ -23,6 +24,12 @@ Examples:
   vellum log Data.fs --since yesterday --all
   vellum log Data.fs --since 2026-11-01 --until \"2026-11-20 12:00\" -n 5
   vellum log Data.fs --object 1f
+  vellum log Data.fs --user ann --matching import
+  vellum log Data.fs --undoable -n 10 --skip 10     the second page
+
+--undoable shows what `vellum undo` can take back: what is behind a pack is not
+among it. Whether the objects were changed again since, and so stand in the way,
+tells `vellum undo Data.fs TID --dry-run`.
 
 --since and --until include what they name: a day from its first moment to its
 last, a transaction itself.
@@ -37,6 +44,18 @@ pub struct Log {
     /// Show all transactions
     #[arg(long, conflicts_with = "number")]
     all: bool,
+    /// How many of the newest not to show
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
+    /// Only transactions that can be undone
+    #[arg(long)]
+    undoable: bool,
+    /// Only transactions with this text in their user
+    #[arg(long, value_name = "TEXT")]
+    user: Option<String>,
+    /// Only transactions with this text in their description
+    #[arg(long, value_name = "TEXT")]
+    matching: Option<String>,
     /// Only transactions from this time on
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     since: Option<Moment>,
@@ -90,11 +109,12 @@ impl Log {
             last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
         };
         let data_file = DataFile::of(&storage);
-        let mut transactions: Transactions<'_> = match self.object {
-            Some(oid) => of_object(&storage, &data_file, oid, range)?,
-            None => Box::new(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?))),
-        };
         let number = if self.all || self.number == 0 { usize::MAX } else { self.number };
+        let mut transactions: Transactions<'_> = match self.object {
+            _ if self.undoable => self.undoable(&storage, &data_file, range, number)?,
+            Some(oid) => Box::new(self.page(of_object(&storage, &data_file, oid, range)?)),
+            None => Box::new(self.page(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?)))),
+        };
         let mut shown = 0;
         for transaction in transactions.by_ref().take(number) {
             let transaction = transaction?;
@@ -116,6 +136,54 @@ impl Log {
             }
         }
         Ok(Outcome::Fine)
+    }
+
+    /// Those that are asked for, without those that are skipped.
+    fn page<'a>(
+        &'a self,
+        all: impl Iterator<Item = Run<TransactionRecord>> + 'a,
+    ) -> impl Iterator<Item = Run<TransactionRecord>> + 'a {
+        let wanted = |transaction: &TransactionRecord| self.matches(&transaction.user, &transaction.description);
+        all.filter(move |transaction| transaction.as_ref().map_or(true, wanted)).skip(self.skip)
+    }
+
+    /// Whether the user and the description are such as are asked for; small and capital letters are the same.
+    fn matches(&self, user: &[u8], description: &[u8]) -> bool {
+        let has = |text: &[u8], part: &Option<String>| match part {
+            None => true,
+            Some(part) => String::from_utf8_lossy(text).to_lowercase().contains(&part.to_lowercase()),
+        };
+        has(user, &self.user) && has(description, &self.matching)
+    }
+
+    /// Those that can be undone, and one more than is shown.
+    fn undoable<'a>(
+        &self,
+        storage: &'a FileStorage,
+        file: &DataFile,
+        range: TidRange,
+        number: usize,
+    ) -> Run<Transactions<'a>> {
+        let of_object: Option<HashSet<Tid>> = match self.object {
+            None => None,
+            Some(oid) => {
+                let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
+                let tids = file.chain(Some(newest)).map(|record| record.map(|record| record.header.tid));
+                Some(tids.collect::<Result<_, _>>().map_err(|fault| file.damage(&fault))?)
+            }
+        };
+        let last = self.skip.saturating_add(number).saturating_add(1);
+        let entries = storage.undo_log_where(self.skip, last, &mut |entry| {
+            range.contains(entry.tid)
+                && of_object.as_ref().is_none_or(|tids| tids.contains(&entry.tid))
+                && self.matches(&entry.user, &entry.description)
+        })?;
+        let transactions = entries.into_iter().filter_map(|entry| {
+            let one = TidRange { first: entry.tid, last: entry.tid };
+            let found = storage.transactions(one, Order::NewestFirst).and_then(|mut found| found.next().transpose());
+            found.map_err(Failure::from).transpose()
+        });
+        Ok(Box::new(transactions))
     }
 
     fn show(&self, out: &mut Out, transaction: &TransactionRecord, now: Timestamp) -> Run<()> {

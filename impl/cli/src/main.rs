@@ -1,4 +1,4 @@
-//! `vellum`: looks at, checks and repairs object databases in `Data.fs` files.
+//! `vellum`: looks at, checks, repairs and takes changes back in object databases in `Data.fs` files.
 //!
 //! Each subcommand is one file here, and does its work in the crates below: what is in a file, and what is wrong with it,
 //! `vellum-file` knows; what a record means, `vellum-pickle`. What is left for the command is to ask, and to show the
@@ -6,7 +6,10 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `info`, `log`, `show` (and `history`), `dump`, `check`, `recover` | the subcommands |
+//! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `recover` | the subcommands that look |
+//! | `undo` (with `foresee` and `refusal`), `end_version` | the subcommands that change a database |
+//! | `writing` | what those have in common: show, ask, do |
+//! | `changes` | what becomes of objects |
 //! | `prove` | the subcommand that holds a storage to the rules |
 //! | `args` | oids and moments as people type them |
 //! | `people` | sizes, times and foreign text as people read them |
@@ -17,20 +20,24 @@
 //!
 //! What holds for every subcommand:
 //!
-//! - The database is opened for reading only and never changed; only `recover` writes, and only to a new file. (`prove`
-//!   has databases of its own.)
+//! - A database is changed by `undo`, `commit-version` and `abort-version` only, in one new transaction, after it was shown
+//!   what that is, and with a yes. All others open it for reading only; `recover` writes to a new file. (`prove` has
+//!   databases of its own.)
 //! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
-//!   found problems in the database, 2 if it was used wrongly or could not do its work.
+//!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
 //! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
 //!   it are shown, never sent to the terminal.
-//! - A reader that goes away, as `head` does, is no error.
+//! - A reader that goes away, as `head` does, is no error; but what could not be shown is not done, and that is one.
 //!
-//! What this command does not do: it changes no database, and it needs none of the classes in one.
+//! What this command does not do: it makes no objects, and it needs none of the classes in a database.
 #![forbid(unsafe_code)]
 
 mod args;
+mod changes;
 mod check;
 mod dump;
+mod end_version;
+mod foresee;
 mod history;
 mod info;
 mod log;
@@ -41,7 +48,11 @@ mod positions;
 mod progress;
 mod prove;
 mod recover;
+mod refusal;
 mod show;
+mod undo;
+mod versions;
+mod writing;
 
 use std::process::ExitCode;
 
@@ -49,10 +60,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::{Failure, Outcome, Run};
 
-/// Look at, check and repair object databases in Data.fs files.
+/// Look at, check, repair and undo in object databases in Data.fs files.
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
-/// holds a new revision of each object that was changed. No command here changes a database; `recover` writes a new one.
+/// holds a new revision of each object that was changed. Only `undo`, `commit-version` and `abort-version` change a database: they show
+/// what would change, and ask. `recover` writes a new one.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
@@ -88,7 +100,7 @@ For programs:
 
 Exit codes:
   0  all is well
-  1  problems were found in the database
+  1  problems were found in the database, or the rules forbid what was asked for
   2  the command was used wrongly, or could not do its work";
 
 #[derive(Subcommand)]
@@ -96,9 +108,13 @@ enum Command {
     Info(info::Info),
     Log(log::Log),
     Show(show::Show),
+    Versions(versions::Versions),
     Dump(dump::Dump),
     Check(check::Check),
     Recover(recover::Recover),
+    Undo(undo::Undo),
+    CommitVersion(end_version::CommitVersion),
+    AbortVersion(end_version::AbortVersion),
     Prove(prove::Prove),
     /// Explain a command
     Help {
@@ -113,9 +129,13 @@ fn main() -> ExitCode {
         Command::Info(info) => info.run(out, now),
         Command::Log(log) => log.run(out, now),
         Command::Show(show) => show.run(out, now),
+        Command::Versions(versions) => versions.run(out, now),
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
+        Command::Undo(undo) => undo.run(out, now),
+        Command::CommitVersion(commit) => commit.run(out, now),
+        Command::AbortVersion(abort) => abort.run(out, now),
         Command::Prove(prove) => prove.run(out),
         Command::Help { command } => help(command.as_deref()),
     })

@@ -12,6 +12,7 @@ use vellum_storage::Error;
 use crate::args;
 use crate::people::printable;
 use crate::progress::Meter;
+use crate::writing::resolver;
 
 /// How a command that did its work ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +146,7 @@ pub fn run(command: impl FnOnce(&mut Out, Timestamp) -> Run) -> ExitCode {
 /// Opens a database for reading, and says so if it ends in an unfinished commit.
 pub fn open(path: &Path) -> Run<FileStorage> {
     let meter = Meter::new("opening");
-    let storage = Options::new().read_only().progress(meter.progress()).open(path)?;
+    let storage = Options::new().read_only().resolver(resolver()).progress(meter.progress()).open(path)?;
     drop(meter);
     if let Some(recovery) = storage.recovery() {
         if recovery.cut > 0 {

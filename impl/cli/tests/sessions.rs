@@ -1,20 +1,9 @@
 //! Each command on golden databases, as a person sees it. The snapshots are in the workspace's `snapshots/`.
 
+#[macro_use]
 mod common;
 
 use common::Sandbox;
-
-/// Compares with the snapshot of this name.
-macro_rules! assert_session {
-    ($name:expr, $session:expr) => {{
-        let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots"));
-        settings.set_prepend_module_to_snapshot(false);
-        settings.set_omit_expression(true);
-        let session = $session;
-        settings.bind(|| insta::assert_snapshot!($name, session));
-    }};
-}
 
 #[test]
 fn help() {
@@ -24,9 +13,13 @@ fn help() {
         &["help", "info"],
         &["help", "log"],
         &["help", "show"],
+        &["help", "versions"],
         &["help", "dump"],
         &["help", "check"],
         &["help", "recover"],
+        &["help", "undo"],
+        &["help", "commit-version"],
+        &["help", "abort-version"],
         &["help", "prove"],
     ];
     assert_session!("cli-help", Sandbox::new().session(commands));
@@ -83,6 +76,24 @@ fn log() {
         "cli-log-packed",
         sandbox.session(&[&["log", "packed.fs", "--until", "040d2ed76082aeaa", "-n", "3"]])
     );
+}
+
+#[test]
+fn log_of_what_can_be_undone() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("mail").golden("undo").golden("packed");
+    let commands: &[&[&str]] = &[
+        &["log", "undo.fs", "--undoable", "-n", "2"],
+        &["log", "undo.fs", "--undoable", "-n", "2", "--skip", "2", "--objects", "1"],
+        &["log", "undo.fs", "--undoable", "--user", "DELIVER2", "--object", "2", "-n", "1", "--objects", "1"],
+        &["log", "undo.fs", "--undoable", "--matching", "Subject F", "--until", "040d2ed7604db422"],
+        &["log", "packed.fs", "--undoable", "--objects", "1"],
+        &["log", "packed.fs", "--undoable", "--objects", "1", "--json", "--skip", "1"],
+        &["log", "packed.fs", "--skip", "2", "-n", "1"],
+        &["log", "mail.fs", "--undoable", "--user", "nobody"],
+        &["log", "mail.fs", "--undoable", "--object", "ffff"],
+    ];
+    assert_session!("cli-log-undoable", sandbox.session(commands));
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn wrong_use_ends_with_2() {
     let sandbox = Sandbox::new();
     sandbox.golden("mail").golden("undo");
     sandbox.file("text", b"just some text\n").file("empty", b"").file("old.fs", b"FS20....");
+    sandbox.file("new.fs", b"FS30");
     std::fs::create_dir(sandbox.path("folder")).unwrap();
     for (arguments, said) in [
         (&["frob"][..], "unrecognized subcommand"),
@@ -29,6 +30,15 @@ fn wrong_use_ends_with_2() {
         (&["show", "mail.fs", "0", "--at", "now", "--version", "a"], "cannot be used with"),
         (&["show", "mail.fs", "0", "--at", "1999-12-31"], "was not there yet"),
         (&["show", "undo.fs", "19"], "is nothing: transaction 040d2ed760501c11"),
+        (&["undo", "mail.fs"], "required"),
+        (&["undo", "mail.fs", "frob", "--yes"], "a time is a tid"),
+        (&["undo", "mail.fs", "last", "--yes", "--dry-run"], "cannot be used with"),
+        (&["undo", "mail.fs", "040d2ed700000000", "--yes"], "there is no transaction 040d2ed700000000; `vellum log"),
+        (&["undo", "mail.fs", "2026-11-22", "--yes"], "the time of more than one transaction"),
+        (&["undo", "new.fs", "last", "--yes"], "there is no transaction last"),
+        (&["commit-version", "mail.fs", "", "--yes"], "can not be committed or aborted"),
+        (&["commit-version", "mail.fs", "a", "--to", "a", "--yes"], "can not be committed or aborted"),
+        (&["abort-version", "mail.fs", "", "--yes"], "can not be committed or aborted"),
         (&["recover", "mail.fs"], "required"),
         (&["recover", "mail.fs", "undo.fs"], "undo.fs: there is a file already"),
         (&["recover", "mail.fs", "mail.fs"], "mail.fs: there is a file already"),
@@ -54,6 +64,11 @@ fn wrong_use_ends_with_2() {
             &["dump", name],
             &["check", name],
             &["recover", name, "out.fs"],
+            &["versions", name],
+            &["undo", name, "last", "--yes"],
+            &["undo", name, "last", "--dry-run"],
+            &["commit-version", name, "a", "--yes"],
+            &["abort-version", name, "a", "--yes"],
         ] {
             let run = sandbox.run(command);
             assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{command:?}");
@@ -87,8 +102,10 @@ fn a_reader_that_goes_away_is_no_error() {
         &["check", "cut.fs"],
         &["help"],
     ] {
-        let mut child = sandbox.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
+        // Gone from the start: what is a few lines long would else be written before the reader can go.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child = sandbox.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""), "{arguments:?}");
@@ -122,6 +139,8 @@ fn foreign_text_is_harmless() {
         &["log", "--json", "hostile.fs"],
         &["dump", "--json", "hostile.fs"],
         &["check", "hostile.fs"],
+        &["undo", "hostile.fs", "last", "--dry-run"],
+        &["undo", "hostile.fs", "last", "--dry-run", "--json"],
     ] {
         let run = sandbox.run(arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);

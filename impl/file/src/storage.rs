@@ -124,6 +124,17 @@ impl FileStorage {
         self.inner.newest_header(oid)
     }
 
+    /// Begins a transaction to see what its vote comes to. As [`Storage::begin`], but also of a storage that was opened for
+    /// reading only: there, `finish` is what is refused.
+    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+        self.inner.draft(meta)
+    }
+
+    /// The objects whose newest revision is in the version, in the order of the oids.
+    pub fn objects_in(&self, version: &Version) -> Result<Vec<Oid>> {
+        self.inner.versions(|table| table.objects(version))
+    }
+
     /// Writes the `.index` file, so that the next opening need not walk over the file. Done when the storage is dropped
     /// anyway; this tells whether it worked.
     pub fn save_index(&self) -> Result<()> {
@@ -160,6 +171,16 @@ impl Inner {
 
     pub fn writable(&self) -> Result<()> {
         if self.read_only { Err(Error::ReadOnly { name: self.log.path.display().to_string() }) } else { Ok(()) }
+    }
+
+    fn draft(self: &Arc<Inner>, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+        meta.check()?;
+        self.committer.usable(self)?;
+        let last = self.horizon.get().1;
+        match meta.tid {
+            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
+            _ => Ok(Box::new(Draft::new(Arc::clone(self), meta))),
+        }
     }
 
     /// Refuses what would make the file larger than it may be.
@@ -391,13 +412,7 @@ impl Storage for FileStorage {
 
     fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
         self.inner.writable()?;
-        meta.check()?;
-        self.inner.committer.usable(&self.inner)?;
-        let last = self.last_transaction();
-        match meta.tid {
-            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft::new(Arc::clone(&self.inner), meta))),
-        }
+        self.inner.draft(meta)
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {

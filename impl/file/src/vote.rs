@@ -344,6 +344,8 @@ impl Voted for Ready {
         let Ready { draft, records, length, held, .. } = *self;
         let scratch = draft.scratch().cloned();
         let Draft { storage, meta, .. } = *draft;
+        // It may have been a rehearsal.
+        storage.writable()?;
         storage.committer.finish(&storage, Job { meta, records, length: length - 8, scratch, notify, held: Some(held) })
     }
 }

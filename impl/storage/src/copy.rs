@@ -19,22 +19,24 @@
 //!
 //! What is not here: the storages' own files. A copy of a file that nobody writes to is `cp`.
 
-use std::fmt;
+use std::sync::mpsc::sync_channel;
+use std::{fmt, mem, thread};
 
-use crate::{Bulk, Error, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
+use crate::{Error, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
 
 /// How to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyOptions {
-    /// Bytes of transactions that are written down together, where the destination can do that: as much is held in
-    /// memory, and as much is done again if it fails. One transaction may be larger.
+    /// Bytes of transactions that are written down together, where the destination can do that: as much is done again if
+    /// it fails, and three times as much is held in memory: what is written, what waits, and what is read. One
+    /// transaction may be larger.
     pub batch_bytes: usize,
 }
 
 impl Default for CopyOptions {
-    /// Batches of 8 MiB.
+    /// Batches of 32 MiB.
     fn default() -> CopyOptions {
-        CopyOptions { batch_bytes: 8 << 20 }
+        CopyOptions { batch_bytes: 32 << 20 }
     }
 }
 
@@ -121,53 +123,67 @@ pub fn copy(
     if bulk.is_none() {
         check_copies(to)?;
     }
-    let mut batch = Batch { waiting: Vec::new(), bytes: 0 };
-    for transaction in from.transactions(range, Order::OldestFirst)? {
-        let transaction = transaction?;
-        if transaction.status == Status::Undone {
-            continue;
-        }
-        match bulk {
-            None => {
+    let counted = |transaction: &Result<TransactionRecord>| !matches!(transaction, Ok(t) if t.status == Status::Undone);
+    let transactions = from.transactions(range, Order::OldestFirst)?.filter(counted);
+    match bulk {
+        Some(bulk) => in_batches(transactions, options.batch_bytes, |batch| {
+            let mut done = report;
+            batch.iter().for_each(|transaction| done.add(transaction));
+            bulk.copy_in(batch)?;
+            report = done;
+            progress(&report);
+            Ok(())
+        })?,
+        None => {
+            for transaction in transactions {
+                let transaction = transaction?;
                 copy_one(to, &transaction)?;
                 report.add(&transaction);
                 progress(&report);
             }
-            Some(bulk) => {
-                batch.bytes += footprint(&transaction);
-                batch.waiting.push(transaction);
-                if batch.bytes >= options.batch_bytes {
-                    batch.write(bulk, &mut report)?;
-                    progress(&report);
-                }
-            }
         }
-    }
-    if let Some(bulk) = bulk {
-        batch.write(bulk, &mut report)?;
     }
     progress(&report);
     Ok(report)
 }
 
-/// What waits to be written down together.
-struct Batch {
-    waiting: Vec<TransactionRecord>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn write(&mut self, bulk: &dyn Bulk, report: &mut CopyReport) -> Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let mut done = *report;
-        self.waiting.iter().for_each(|transaction| done.add(transaction));
-        bulk.copy_in(std::mem::take(&mut self.waiting))?;
-        self.bytes = 0;
-        *report = done;
-        Ok(())
-    }
+/// Reads batches in a thread of its own, so that the next one is read while one is written and synced.
+fn in_batches(
+    transactions: impl Iterator<Item = Result<TransactionRecord>> + Send,
+    batch_bytes: usize,
+    mut write: impl FnMut(Vec<TransactionRecord>) -> Result<()>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let (reader, batches) = sync_channel(1);
+        scope.spawn(move || {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            for transaction in transactions {
+                let full = match transaction {
+                    Ok(transaction) => {
+                        bytes += footprint(&transaction);
+                        batch.push(transaction);
+                        bytes >= batch_bytes
+                    }
+                    Err(error) => {
+                        // What was read before it is written all the same.
+                        let _ = reader.send(Ok(mem::take(&mut batch)));
+                        let _ = reader.send(Err(error));
+                        return;
+                    }
+                };
+                // Whoever writes has given up, if nobody takes it.
+                if full && reader.send(Ok(mem::take(&mut batch))).is_err() {
+                    return;
+                }
+                bytes = if full { 0 } else { bytes };
+            }
+            let _ = reader.send(Ok(batch));
+        });
+        batches.into_iter().try_for_each(|batch| match batch? {
+            batch if batch.is_empty() => Ok(()),
+            batch => write(batch),
+        })
+    })
 }
 
 /// Bytes that a transaction takes in memory, about.

@@ -1,9 +1,26 @@
 //! Running the command in a directory of its own, at a time that stands still.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_macros, reason = "each test binary uses a part of it")]
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// Compares with the snapshot of this name.
+macro_rules! assert_session {
+    ($name:expr, $session:expr) => {{
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        let session = $session;
+        settings.bind(|| insta::assert_snapshot!($name, session));
+    }};
+}
 
 /// The file of this name among the golden databases.
 pub fn golden(name: &str) -> PathBuf {
@@ -86,6 +103,32 @@ impl Sandbox {
     /// Runs the command to its end.
     pub fn run(&self, arguments: &[&str]) -> Run {
         Run::of(self.command(arguments).output().unwrap())
+    }
+
+    /// The files here, and what is in them.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Runs the command on a terminal, at which somebody types this.
+    pub fn at_a_terminal(&self, arguments: &[&str], typed: &str) -> (i32, String) {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let other_end = || File::options().read(true).write(true).open(&name).unwrap();
+        let mut terminal = File::from(terminal);
+        terminal.write_all(typed.as_bytes()).unwrap();
+        let mut command = self.command(arguments);
+        command.stdin(other_end()).stdout(other_end()).stderr(other_end());
+        let mut child = command.spawn().unwrap();
+        // What this process has of the other end goes with it; when the child's is gone too, reading ends with an error.
+        drop(command);
+        let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = terminal.read(&mut piece) {
+            seen.extend(&piece[..length]);
+        }
+        (child.wait().unwrap().code().unwrap(), String::from_utf8(seen).unwrap().replace('\r', ""))
     }
 
     /// Runs several, and writes down what a person sees.

@@ -1,0 +1,188 @@
+//! What commands that change a database have in common: they show what would change, ask, and then do it.
+//!
+//! ```text
+//!   --dry-run, or nobody to ask:    open for reading ── vote ── show                               (no lock, no trace)
+//!   otherwise:                      open for writing ── vote ── show ── ask ── yes: finish, no: drop
+//! ```
+//!
+//! What is finished is the transaction that was shown. It keeps its locks while the question stands, so that nothing can
+//! change in between.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{FileStorage, Options};
+use vellum_storage::{Resolver, Resolvers, Storage, Tid, Transaction, TransactionMeta, Voted};
+
+use crate::args;
+use crate::changes::moment;
+use crate::output::{self, Failure, Out, Outcome, Run, say};
+use crate::people::{self, printable};
+use crate::progress::Meter;
+
+/// How changes of several transactions to the same object are merged.
+pub fn resolver() -> Arc<dyn Resolver> {
+    Arc::new(Resolvers::built_in())
+}
+
+/// What every command that changes a database can be told.
+#[derive(Args)]
+pub struct How {
+    /// Only show what would change; works beside a running site
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+    /// Who does it; this stands in the new transaction
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    user: String,
+    /// What it is; this stands in the new transaction, in place of what this command would say
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// How many objects to show; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub objects: usize,
+    /// Answer in JSON; this needs --yes or --dry-run
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The fields that every such command shows to programs of what it did.
+#[derive(Serialize)]
+pub struct Done {
+    done: bool,
+    tid: Option<String>,
+    time: Option<String>,
+}
+
+impl How {
+    /// Whether it may be done: by --yes, or by somebody who can be asked.
+    fn may(&self, out: &Out) -> bool {
+        !self.dry_run && (self.yes || (!self.json && out.is_terminal() && io::stdin().is_terminal()))
+    }
+
+    /// Opens the database: for writing if it may be written to.
+    pub fn open(&self, path: &Path, out: &Out) -> Run<FileStorage> {
+        if !self.may(out) {
+            return output::open(path);
+        }
+        let meter = Meter::new("opening");
+        let options = Options::new().resolver(resolver()).clock(args::clock().map_err(Failure::Message)?);
+        let storage = options.progress(meter.progress()).open(path)?;
+        drop(meter);
+        if let Some(recovery) = storage.recovery().filter(|recovery| recovery.cut > 0) {
+            let kept = recovery.kept_in.as_ref().map(|kept| format!("; they are kept in {}", kept.display()));
+            say(&format!(
+                "{}: the last {} bytes were a commit that was never finished, and are cut off{}",
+                path.display(),
+                recovery.cut,
+                kept.unwrap_or_default()
+            ));
+        }
+        Ok(storage)
+    }
+
+    /// Begins the transaction in which it will be done, or seems to be.
+    pub fn begin(&self, storage: &FileStorage, out: &Out, description: Vec<u8>) -> Run<Box<dyn Transaction>> {
+        let description = self.description.as_ref().map_or(description, |text| text.clone().into_bytes());
+        let meta = TransactionMeta::new().user(self.user.clone()).description(description);
+        Ok(if self.may(out) { storage.begin(meta)? } else { storage.rehearse(meta)? })
+    }
+
+    /// Does what was shown, if that is wanted: gives the new transaction, or none.
+    fn finish(&self, out: &mut Out, voted: Box<dyn Voted>, question: &str) -> Run<Option<Tid>> {
+        // Nothing is done that could not be shown.
+        out.flush()?;
+        let wanted = self.may(out) && (self.yes || ask(out, question)?);
+        Ok(if wanted { Some(voted.finish()?) } else { None })
+    }
+
+    /// Does it, if that is wanted, and tells people.
+    pub fn conclude(&self, out: &mut Out, path: &Path, voted: Box<dyn Voted>, question: &str, now: Timestamp) -> Run {
+        writeln!(out)?;
+        match self.finish(out, voted, question)? {
+            Some(tid) => {
+                let file = printable(&path.display().to_string());
+                let done = moment(tid, now);
+                let told = writeln!(out, "Done, in transaction {done}\n`vellum undo {file} {tid}` takes it back.");
+                done_and_told(out, tid, told.map_err(Failure::from))
+            }
+            None if self.may(out) => {
+                writeln!(out, "Nothing was changed.")?;
+                Ok(Outcome::Problems)
+            }
+            None => {
+                writeln!(out, "Nothing was changed: this only shows what would be.")?;
+                self.not_done()
+            }
+        }
+    }
+
+    /// Does it, if that is wanted, and tells programs: `answer` makes the whole answer.
+    pub fn conclude_json<T: Serialize>(
+        &self,
+        out: &mut Out,
+        voted: Box<dyn Voted>,
+        answer: impl FnOnce(Done) -> T,
+    ) -> Run {
+        let tid = self.finish(out, voted, "")?;
+        let told = out.json(&answer(Done::in_transaction(tid)));
+        match tid {
+            Some(tid) => done_and_told(out, tid, told),
+            None => told.and_then(|()| self.not_done()),
+        }
+    }
+
+    /// A reader that goes away before anything was done is an error here: all is well only if it was done.
+    pub fn all_was_shown(&self, run: Run) -> Run {
+        match run {
+            Err(Failure::ReaderGone) if !self.dry_run => {
+                Err(Failure::Message("nothing was changed, since whoever read the output has gone".into()))
+            }
+            other => other,
+        }
+    }
+
+    fn not_done(&self) -> Run {
+        match self.dry_run {
+            true => Ok(Outcome::Fine),
+            false => Err(Failure::Message(
+                "nothing was changed, since nobody could be asked: add --yes to do it, or --dry-run to only look"
+                    .into(),
+            )),
+        }
+    }
+}
+
+impl Done {
+    /// What was done in that transaction; nothing, if there is none.
+    pub fn in_transaction(tid: Option<Tid>) -> Done {
+        Done { done: tid.is_some(), tid: tid.map(|tid| tid.to_string()), time: tid.and_then(people::rfc3339) }
+    }
+}
+
+/// It is done, and no trouble with the output undoes it.
+fn done_and_told(out: &mut Out, tid: Tid, told: Run<()>) -> Run {
+    if let Err(Failure::Message(e)) = told.and_then(|()| Ok(out.flush()?)) {
+        say(&format!("it was done, in transaction {tid}; but: {e}"));
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Asks whoever sits there. No answer is a no.
+fn ask(out: &mut Out, question: &str) -> Run<bool> {
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    let read = read.map_err(|e| Failure::Message(format!("reading the answer: {e}; nothing was changed")))?;
+    if read == 0 {
+        writeln!(out)?;
+    }
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
