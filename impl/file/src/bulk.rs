@@ -10,12 +10,15 @@
 //! ```
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::thread;
 
 use bytes::Bytes;
 use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Want, Wants};
 
 use crate::FileStorage;
-use crate::commit::{Broken, Chained, Job, Placed, Ticket, show, write};
+use crate::append::{Broken, Chains, Placed, append, data_is_lost, mark, marks_are_lost};
+use crate::commit::{Job, Ticket, show};
 use crate::draft::{Body, bare_length};
 use crate::format::POSITION_MAX;
 use crate::storage::Inner;
@@ -61,22 +64,76 @@ impl Bulk for FileStorage {
         }
         let held = storage.locks.take(wants);
         let done = storage.committer.alone(storage, || {
-            let mut placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
-            while !placed.is_empty() {
-                // Those that are synced together have one status: see `open.rs`. A pack marks only what comes first.
-                let status = placed[0].job.meta.status;
-                let same = placed.iter().take_while(|this| this.job.meta.status == status).count();
-                let rest = placed.split_off(same);
-                write(storage, &placed, storage.horizon.end(), Chained::Yes)
-                    .map_err(|Broken { doing, source, fatal }| (Error::io(&storage.log.path, doing, source), fatal))?;
-                show(storage, placed);
-                placed = rest;
-            }
-            Ok(())
+            let placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
+            write(storage, placed).map_err(|Broken { doing, source, fatal }| {
+                (Error::io(&storage.log.path, doing, source), fatal)
+            })
         });
         drop(held);
         done
     }
+}
+
+/// Writes them in parts: while one is synced, the next one is appended.
+///
+/// ```text
+///   append 1 │ sync 1      │ mark 1 │ sync 1's marks and 2 │ show 1, mark 2 │ ...
+///            │ append 2    │        │ append 3             │
+/// ```
+fn write(storage: &Inner, placed: Vec<Placed>) -> Result<(), Broken> {
+    let mut chains = Chains::one_after_the_other(storage, &placed)?;
+    let mut parts = parts(placed, storage.copy_part).into_iter();
+    let (mut marked, mut written): (Option<Vec<Placed>>, _) = (None, parts.next());
+    let mut trouble = None;
+    if let Some(first) = &written {
+        append(storage, first, storage.horizon.end(), &mut chains)?;
+    }
+    while marked.is_some() || written.is_some() {
+        let next = parts.next().filter(|_| trouble.is_none());
+        let mut append_next = || next.as_ref().map(|part| append(storage, part, part[0].position, &mut chains));
+        let (appended, synced) = match storage.threads {
+            1 => (append_next(), storage.log.file.sync()),
+            _ => thread::scope(|scope| {
+                let sync = scope.spawn(|| storage.log.file.sync());
+                let appended = append_next();
+                (appended, sync.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            }),
+        };
+        match marked.take() {
+            Some(part) => {
+                synced.map_err(|source| marks_are_lost(storage, &part, source))?;
+                show(storage, part);
+            }
+            None => synced.map_err(data_is_lost)?,
+        }
+        let appended = appended.transpose();
+        if let Some(part) = &written {
+            mark(storage, part)?;
+        }
+        marked = written.take();
+        match appended {
+            Ok(_) => written = next,
+            // What is before it is finished first.
+            Err(broken) => trouble = Some(broken),
+        }
+    }
+    trouble.map_or(Ok(()), Err)
+}
+
+/// Parts of about so many bytes. Those that are marked together have one status: see `open.rs`.
+fn parts(placed: Vec<Placed>, bytes_max: u64) -> Vec<Vec<Placed>> {
+    let mut parts: Vec<Vec<Placed>> = Vec::new();
+    for this in placed {
+        match parts.last_mut() {
+            Some(part)
+                if part[0].job.meta.status == this.job.meta.status && this.position - part[0].position < bytes_max =>
+            {
+                part.push(this);
+            }
+            _ => parts.push(vec![this]),
+        }
+    }
+    parts
 }
 
 fn meta(transaction: &TransactionRecord) -> TransactionMeta {

@@ -12,7 +12,6 @@
 //! The batch's transactions touch different objects: each holds its own since the vote, and gives them back when it is
 //! shown.
 
-use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -20,11 +19,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Held, Notify, Oid, Result, Status, Tid, TransactionMeta, Version};
+use vellum_storage::{Error, Held, Notify, Result, Tid, TransactionMeta};
 
 use crate::Durability;
-use crate::draft::Body;
-use crate::format::{POSITION_MAX, RecordHeader, TransactionHeader, UNFINISHED};
+use crate::append::{Broken, Placed, write};
+use crate::format::POSITION_MAX;
 use crate::storage::Inner;
 use crate::vote::NewRecord;
 
@@ -67,8 +66,6 @@ pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
 
 /// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
-/// The append goes to the disk in pieces of this size.
-const CHUNK: usize = 1 << 20;
 
 impl Committer {
     /// An error if an earlier write left open what is on the disk.
@@ -201,30 +198,6 @@ fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ti
     mem::replace(waiting, rest)
 }
 
-/// A job with its place in the file.
-pub(crate) struct Placed {
-    pub job: Job,
-    pub ticket: Ticket,
-    pub tid: Tid,
-    pub position: u64,
-}
-
-impl Placed {
-    fn end(&self) -> u64 {
-        self.position + self.job.length + 8
-    }
-
-    /// Its records, each with its place.
-    fn records(&self) -> impl Iterator<Item = (&NewRecord, u64)> {
-        let mut next = self.position + records_at(&self.job);
-        self.job.records.iter().map(move |record| {
-            let position = next;
-            next += record.length();
-            (record, position)
-        })
-    }
-}
-
 /// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
 fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     let (start, mut last) = storage.horizon.get();
@@ -243,7 +216,7 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     if placed.is_empty() {
         return Ok(());
     }
-    if let Err(Broken { doing, source, fatal }) = write(storage, &placed, start, Chained::No) {
+    if let Err(Broken { doing, source, fatal }) = write(storage, &placed, start) {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
@@ -279,10 +252,6 @@ pub(crate) fn show(storage: &Inner, placed: Vec<Placed>) {
     storage.index_changed();
 }
 
-fn records_at(job: &Job) -> u64 {
-    (TransactionHeader::SIZE + job.meta.user.len() + job.meta.description.len() + job.meta.extension.len()) as u64
-}
-
 /// The tid that the job gets.
 fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
     if position + job.length + 8 > POSITION_MAX {
@@ -295,173 +264,5 @@ fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
         Some(tid) => Ok(tid),
         None if last == Tid::MAX => Err(Error::Exhausted { what: "tids" }),
         None => Ok(Tid::at(storage.clock.now()).max(last.next())),
-    }
-}
-
-/// A write that failed. If `fatal`, what is on the disk is not known.
-pub(crate) struct Broken {
-    pub doing: &'static str,
-    pub source: io::Error,
-    pub fatal: bool,
-}
-
-/// Whether later transactions of a batch may change what earlier ones of it have written. Those that were voted on can not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chained {
-    No,
-    Yes,
-}
-
-/// Where the list of each version's records has come to.
-type Heads = HashMap<Version, u64>;
-
-/// The lists to which the batch adds.
-fn heads(storage: &Inner, placed: &[Placed]) -> Result<Heads, Broken> {
-    let records = placed.iter().flat_map(|this| &this.job.records);
-    let versions: BTreeSet<_> = records.map(|record| &record.version).filter(|version| !version.is_trunk()).collect();
-    if versions.is_empty() {
-        return Ok(Heads::new());
-    }
-    let found = storage.versions(|table| versions.into_iter().map(|v| (v.clone(), table.head(v))).collect());
-    found.map_err(|error| Broken {
-        doing: "looking for a version's records, before anything of the commit was written",
-        source: io::Error::other(error.to_string()),
-        fatal: false,
-    })
-}
-
-/// Writes a batch behind `start`, and makes it durable.
-pub(crate) fn write(storage: &Inner, placed: &[Placed], start: u64, chained: Chained) -> Result<(), Broken> {
-    let heads = heads(storage, placed)?;
-    let file = &*storage.log.file;
-    let broken = |doing, fatal| move |source| Broken { doing, source, fatal };
-    if let Err(source) = append(storage, placed, start, heads, chained) {
-        let doing = "writing a commit, of which nothing was kept (is the disk full?)";
-        return Err(match file.set_len(start) {
-            Ok(()) => Broken { doing, source, fatal: false },
-            // What is there has status `c`: the next opening cuts it off.
-            Err(_) => Broken { doing, source, fatal: true },
-        });
-    }
-    if storage.durability == Durability::Full {
-        // A sync that failed may have forgotten what it failed on, so that the next one would succeed without it.
-        file.sync().map_err(broken("syncing a commit, which the next opening of the file will cut off", true))?;
-    }
-    let unknown = "marking a commit as finished: whether it is, the next opening of the file will find out";
-    let mark = |status: &dyn Fn(&Placed) -> u8| {
-        placed.iter().try_for_each(|this| file.write_at(&[status(this)], this.position + TransactionHeader::STATUS_AT))
-    };
-    mark(&|this| this.job.meta.status.byte()).and_then(|()| file.sync()).map_err(|source| {
-        // What a failed sync forgot is still read, and no later sync makes it durable: an opening before the machine stops
-        // must not take for finished what may be gone after it.
-        let _ = mark(&|_| UNFINISHED);
-        broken(unknown, true)(source)
-    })
-}
-
-/// Writes all of a batch, unfinished.
-fn append(storage: &Inner, placed: &[Placed], start: u64, mut heads: Heads, chained: Chained) -> io::Result<()> {
-    // Records of the batch's earlier transactions.
-    let mut newest: HashMap<Oid, u64> = HashMap::new();
-    let total = placed.last().map_or(0, |this| this.end() - start);
-    let mut out = Appender {
-        file: &*storage.log.file,
-        position: start,
-        buffer: Vec::with_capacity((total as usize).min(CHUNK + CHUNK / 4)),
-    };
-    for this in placed {
-        let Placed { job, tid, position, .. } = this;
-        let meta = &job.meta;
-        let is_packed = meta.status == Status::Packed;
-        let header = TransactionHeader {
-            tid: *tid,
-            length: job.length,
-            status: UNFINISHED,
-            // `begin` made sure that they fit.
-            user_length: meta.user.len() as u16,
-            description_length: meta.description.len() as u16,
-            extension_length: meta.extension.len() as u16,
-        };
-        header.write(&mut out.buffer);
-        for field in [&meta.user, &meta.description, &meta.extension] {
-            out.buffer.extend_from_slice(field);
-        }
-        for (record, at) in this.records() {
-            let name = record.version.name();
-            let header = RecordHeader {
-                oid: record.oid,
-                tid: *tid,
-                // A packed revision has no past (rule 4.5).
-                previous: if is_packed {
-                    0
-                } else {
-                    newest.get(&record.oid).copied().or_else(|| storage.index.get(record.oid)).unwrap_or(0)
-                },
-                transaction: *position,
-                version_length: name.len() as u16,
-                data_length: record.body.data_length(),
-            };
-            header.write(&mut out.buffer);
-            if !record.version.is_trunk() {
-                let head = heads.insert(record.version.clone(), at).unwrap_or(0);
-                out.buffer.extend_from_slice(&record.under.to_be_bytes());
-                out.buffer.extend_from_slice(&head.to_be_bytes());
-                out.buffer.extend_from_slice(name);
-            }
-            match &record.body {
-                Body::Shared(position) => out.buffer.extend_from_slice(&position.to_be_bytes()),
-                Body::Data(data) => out.data(data)?,
-                Body::Spilled { offset, length } => out.spilled(job.scratch.as_deref(), *offset, *length)?,
-            }
-        }
-        if chained == Chained::Yes {
-            newest.extend(this.records().map(|(record, position)| (record.oid, position)));
-        }
-        out.buffer.extend_from_slice(&job.length.to_be_bytes());
-        // Wrong, it would make everything after it unreadable.
-        assert_eq!(out.position + out.buffer.len() as u64, this.end(), "a transaction's length is what was said");
-    }
-    out.flush()
-}
-
-struct Appender<'a> {
-    file: &'a dyn DiskFile,
-    position: u64,
-    buffer: Vec<u8>,
-}
-
-impl Appender<'_> {
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.write_at(&self.buffer, self.position)?;
-            self.position += self.buffer.len() as u64;
-            self.buffer.clear();
-        }
-        Ok(())
-    }
-
-    fn data(&mut self, data: &[u8]) -> io::Result<()> {
-        for piece in data.chunks(CHUNK) {
-            if self.buffer.len() + piece.len() > CHUNK {
-                self.flush()?;
-            }
-            self.buffer.extend_from_slice(piece);
-        }
-        Ok(())
-    }
-
-    fn spilled(&mut self, scratch: Option<&dyn DiskFile>, mut offset: u64, length: u64) -> io::Result<()> {
-        let scratch = scratch.ok_or_else(|| io::Error::other("a scratch file is missing"))?;
-        let end = offset + length;
-        let mut piece = vec![0; length.min(CHUNK as u64) as usize];
-        while offset < end {
-            let there = (end - offset).min(piece.len() as u64) as usize;
-            if scratch.read_full_at(&mut piece[..there], offset)? < there {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a scratch file is shorter than it was"));
-            }
-            self.data(&piece[..there])?;
-            offset += there as u64;
-        }
-        Ok(())
     }
 }

@@ -51,6 +51,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod append;
 mod bulk;
 mod check;
 mod commit;

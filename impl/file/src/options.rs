@@ -39,6 +39,7 @@ pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) quota: Option<u64>,
     pub(crate) spill_after: u64,
+    pub(crate) copy_part: u64,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resolver: Arc<dyn Resolver>,
@@ -65,6 +66,7 @@ impl Default for Options {
             durability: Durability::Full,
             quota: None,
             spill_after: 32 << 20,
+            copy_part: 8 << 20,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             resolver: Arc::new(Resolvers::built_in()),
@@ -111,6 +113,12 @@ impl Options {
         self
     }
 
+    /// About how many bytes are synced together when many transactions are copied in at once (8 MiB).
+    pub fn copy_part(mut self, bytes: u64) -> Options {
+        self.copy_part = bytes;
+        self
+    }
+
     /// Another disk than the real one.
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Options {
         self.disk = disk;
@@ -130,7 +138,8 @@ impl Options {
         self
     }
 
-    /// How many threads walk over a large file when it is opened without an index (as many as the machine has cores).
+    /// How many threads walk over a large file when it is opened without an index (as many as the machine has cores). With
+    /// one, a copy appends and syncs in turns.
     pub fn threads(mut self, threads: u32) -> Options {
         self.threads = u64::from(threads);
         self

@@ -59,7 +59,7 @@ fn a_batch_makes_the_bytes_that_one_after_the_other_makes() {
         let transactions = all(&source);
         let (one, other) = (SimDisk::new(1), SimDisk::new(2));
         one_by_one(&options(&one, &clock).create(PATH).unwrap(), &transactions);
-        let copy = options(&other, &clock).create(PATH).unwrap();
+        let copy = options(&other, &clock).copy_part([1, 300, 8 << 20][seed as usize % 3]).create(PATH).unwrap();
         for batch in batches(&mut Dice(seed), &transactions) {
             copy.copy_in(batch).unwrap();
         }
@@ -86,7 +86,7 @@ fn a_crash_leaves_the_beginning_of_the_copy() {
         let clock = SharedClock::new();
         let transactions = all(&options(&history(seed), &clock).read_only().open(PATH).unwrap());
         let copy = |disk: &SimDisk| -> Result<usize, usize> {
-            let Ok(storage) = options(disk, &clock).threads(1).create(PATH) else { return Err(0) };
+            let Ok(storage) = options(disk, &clock).threads(1).copy_part(300).create(PATH) else { return Err(0) };
             let mut done = 0;
             for batch in batches(&mut Dice(seed), &transactions) {
                 let length = batch.len();
