@@ -14,7 +14,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use bytes::Bytes;
-use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Want, Wants};
+use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Wants};
 
 use crate::FileStorage;
 use crate::append::{Broken, Chains, Placed, append, data_is_lost, mark, marks_are_lost};
@@ -38,6 +38,8 @@ struct Batch<'a> {
     storage: &'a Inner,
     /// Where the next transaction begins.
     end: u64,
+    /// Whether anything in it names an earlier revision. If not, nobody asks for what follows.
+    names: bool,
     /// The last record of each transaction for each object, and the transaction with the newest.
     written: HashMap<(Oid, Tid), Written>,
     newest: HashMap<Oid, Tid>,
@@ -48,7 +50,6 @@ impl Bulk for FileStorage {
     fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
         let storage = &*self.inner;
         storage.writable()?;
-        let mut wants = Wants::default();
         let mut metas = Vec::with_capacity(transactions.len());
         for transaction in &transactions {
             let meta = meta(transaction);
@@ -56,13 +57,10 @@ impl Bulk for FileStorage {
             metas.push(meta);
             for revision in &transaction.revisions {
                 check(revision)?;
-                wants.objects.insert(revision.oid, Want::Change);
-                if !revision.version.is_trunk() {
-                    wants.versions.insert(revision.version.clone(), Want::Keep);
-                }
             }
         }
-        let held = storage.locks.take(wants);
+        // Not object by object: there are many, and as a rule nobody else is here.
+        let held = storage.locks.take(Wants { everything: true, ..Wants::default() });
         let done = storage.committer.alone(storage, || {
             let placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
             write(storage, placed).map_err(|Broken { doing, source, fatal }| {
@@ -159,7 +157,10 @@ fn check(revision: &Revision) -> Result<()> {
 /// Gives each transaction its place and its records.
 fn place(storage: &Inner, metas: Vec<TransactionMeta>, transactions: Vec<TransactionRecord>) -> Result<Vec<Placed>> {
     let (end, mut last) = storage.horizon.get();
-    let mut batch = Batch { storage, end, written: HashMap::new(), newest: HashMap::new(), placed: Vec::new() };
+    let names = |revision: &Revision| revision.source.is_some() || revision.under.is_some();
+    let names = transactions.iter().flat_map(|transaction| &transaction.revisions).any(names);
+    let (written, newest, placed) = Default::default();
+    let mut batch = Batch { storage, end, names, written, newest, placed };
     for (meta, transaction) in metas.into_iter().zip(transactions) {
         let tid = transaction.tid;
         if tid <= last {
@@ -193,7 +194,7 @@ impl Batch<'_> {
             next += record.length();
             records.push(record);
         }
-        for (oid, written) in done {
+        for (oid, written) in done.into_iter().filter(|_| self.names) {
             self.written.insert((oid, tid), written);
             self.newest.insert(oid, tid);
         }

@@ -28,6 +28,8 @@ pub struct Wants {
     pub objects: BTreeMap<Oid, Want>,
     /// Versions; not the trunk, which never ends.
     pub versions: BTreeMap<Version, Want>,
+    /// All objects and versions there are, to change them.
+    pub everything: bool,
 }
 
 impl Wants {
@@ -36,7 +38,8 @@ impl Wants {
         fn all<K: Ord>(held: &BTreeMap<K, Want>, wanted: &BTreeMap<K, Want>) -> bool {
             wanted.iter().all(|(key, want)| held.get(key).is_some_and(|have| have == want || *have == Want::Change))
         }
-        all(&self.objects, &other.objects) && all(&self.versions, &other.versions)
+        self.everything
+            || (!other.everything && all(&self.objects, &other.objects) && all(&self.versions, &other.versions))
     }
 }
 
@@ -47,6 +50,8 @@ pub enum Busy {
     Object(Oid),
     /// A version: somebody ends it, or somebody who works in it is not finished.
     Version(Version),
+    /// Everything, or something where everything is wanted.
+    Everything,
 }
 
 impl fmt::Display for Busy {
@@ -54,6 +59,7 @@ impl fmt::Display for Busy {
         match self {
             Busy::Object(oid) => write!(f, "object {oid}"),
             Busy::Version(version) => write!(f, "the version `{version}`"),
+            Busy::Everything => f.write_str("everything"),
         }
     }
 }
@@ -68,17 +74,22 @@ enum Holding {
 struct Table {
     objects: HashMap<Oid, Holding>,
     versions: HashMap<Version, Holding>,
+    everything: bool,
 }
 
 impl Table {
     /// Takes everything, or says what somebody else holds.
     fn take(&mut self, wants: &Wants) -> Result<(), Busy> {
+        if self.everything || (wants.everything && !(self.objects.is_empty() && self.versions.is_empty())) {
+            return Err(Busy::Everything);
+        }
         if let Some(oid) = blocked(&self.objects, &wants.objects) {
             return Err(Busy::Object(*oid));
         }
         if let Some(version) = blocked(&self.versions, &wants.versions) {
             return Err(Busy::Version(version.clone()));
         }
+        self.everything = wants.everything;
         take(&mut self.objects, &wants.objects);
         take(&mut self.versions, &wants.versions);
         Ok(())
@@ -162,6 +173,9 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut table = self.locks.table();
+        if self.wants.everything {
+            table.everything = false;
+        }
         give_back(&mut table.objects, &self.wants.objects);
         give_back(&mut table.versions, &self.wants.versions);
         drop(table);
@@ -217,6 +231,22 @@ mod tests {
         assert!(end.wants().covers(&version(Want::Keep)) && !end.wants().covers(&objects(&[(1, Want::Keep)])));
         drop(end);
         assert!(is_empty(&locks));
+    }
+
+    #[test]
+    fn everything_is_held_alone() {
+        let everything = || Wants { everything: true, ..Wants::default() };
+        let locks = Arc::new(ObjectLocks::default());
+        let one = locks.try_take(objects(&[(1, Want::Keep)])).unwrap();
+        assert_eq!(locks.try_take(everything()).unwrap_err().1, Busy::Everything);
+        drop(one);
+        let all = locks.try_take(everything()).unwrap();
+        assert!(all.wants().covers(&version(Want::Change)) && !objects(&[(1, Want::Change)]).covers(&everything()));
+        for wants in [objects(&[(2, Want::Keep)]), version(Want::Keep), Wants::default(), everything()] {
+            assert_eq!(locks.try_take(wants).unwrap_err().1, Busy::Everything);
+        }
+        drop(all);
+        assert!(locks.try_take(everything()).is_ok() && locks.try_take(version(Want::Keep)).is_ok());
     }
 
     #[test]

@@ -446,6 +446,7 @@ impl Wants {
             Busy::Object(oid) if self.any_object => theirs.objects.contains_key(oid),
             Busy::Object(oid) if other.any_object => one.objects.contains_key(oid),
             Busy::Object(oid) => clash(&one.objects, &theirs.objects, oid),
+            Busy::Everything => false,
             Busy::Version(version) => {
                 let wants = |wants: &Wants| wants.any_version || wants.certain.versions.contains_key(version);
                 let ends = |wants: &Wants| wants.certain.versions.get(version) == Some(&Want::Change);
