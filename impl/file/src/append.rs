@@ -119,7 +119,8 @@ pub(crate) fn data_is_lost(source: io::Error) -> Broken {
 
 /// Marks transactions as finished.
 pub(crate) fn mark(storage: &Inner, placed: &[Placed]) -> Result<(), Broken> {
-    mark_as(storage, placed, |this| this.job.meta.status.byte()).map_err(|source| marks_are_lost(storage, placed, source))
+    mark_as(storage, placed, |this| this.job.meta.status.byte())
+        .map_err(|source| marks_are_lost(storage, placed, source))
 }
 
 fn mark_as(storage: &Inner, placed: &[Placed], status: impl Fn(&Placed) -> u8) -> io::Result<()> {

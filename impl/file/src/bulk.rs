@@ -63,9 +63,8 @@ impl Bulk for FileStorage {
         let held = storage.locks.take(Wants { everything: true, ..Wants::default() });
         let done = storage.committer.alone(storage, || {
             let placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
-            write(storage, placed).map_err(|Broken { doing, source, fatal }| {
-                (Error::io(&storage.log.path, doing, source), fatal)
-            })
+            write(storage, placed)
+                .map_err(|Broken { doing, source, fatal }| (Error::io(&storage.log.path, doing, source), fatal))
         });
         drop(held);
         done
