@@ -23,7 +23,7 @@ cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
 
 cargo xtask teeth [--only NAME]
     Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught
-    by the check that it names. --only takes part of a name.
+    by the check that it names. --only takes parts of names, with commas between them.
 ";
 
 fn main() -> ExitCode {

@@ -97,14 +97,14 @@ struct Planted {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Check(String);
 
-/// The patches, in the order of their names; all, or those whose name has `only` in it.
+/// The patches, in the order of their names; all, or those in whose name one of the words of `only` is, between commas.
 fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if path.extension().is_none_or(|extension| extension != "patch") || !only.is_none_or(|only| name.contains(only))
-        {
+        let wanted = |only: &str| only.split(',').any(|part| name.contains(part));
+        if path.extension().is_none_or(|extension| extension != "patch") || !only.is_none_or(wanted) {
             continue;
         }
         let text = fs::read_to_string(&path)?;
