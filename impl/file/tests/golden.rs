@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use vellum_file::{FileStorage, Options};
+use vellum_file::{FileStorage, Options, Scanner};
 use vellum_pickle::Reference;
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, Version};
+use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
@@ -243,4 +243,49 @@ fn the_trunk_in_the_past_of_versions() {
         let found = storage.load_before(Oid(1), tid(step).next()).unwrap().unwrap();
         assert_eq!(found.tid, tid(since), "{step}");
     }
+}
+
+/// The transactions of `undo.fs` again, one after the other: stores as stores, undos as undos, with the same tids. They make
+/// the same bytes.
+#[test]
+fn undo_fs_made_again() {
+    let (source, folder) = (open("undo"), tempfile::tempdir().unwrap());
+    let path = folder.path().join("Data.fs");
+    let copy = FileStorage::create(&path).unwrap();
+    let (file, end) = source.data_file();
+    let (mut scanner, mut side) = (Scanner::new(&*file, end), Scanner::new(&*file, end));
+    let mut undos = 0;
+    for transaction in source.transactions(TidRange::ALL, Order::OldestFirst).unwrap() {
+        let TransactionRecord { tid, user, description, extension, revisions, .. } = transaction.unwrap();
+        let mut records = Vec::new();
+        scanner.transaction(copy.size(), |_, record| Ok(records.push(record))).unwrap();
+        let is_delete = user.ends_with(b"collector");
+        let meta = TransactionMeta { user, description, extension, tid: Some(tid), ..TransactionMeta::new() };
+        let mut change = copy.begin(meta).unwrap();
+        let (mut undone, mut last) = (Vec::new(), None);
+        for (record, revision) in records.iter().zip(&revisions) {
+            let oid = record.header.oid;
+            let mut tid_at =
+                |position| if position == 0 { Tid::ZERO } else { side.record(position, end).unwrap().header.tid };
+            if record.header.data_length > 0 {
+                change.store(oid, tid_at(record.header.previous), revision.data.clone().unwrap()).unwrap();
+            } else if is_delete {
+                change.delete(oid, tid_at(record.header.previous)).unwrap();
+            } else {
+                // Of two undos in one transaction the second takes back what the first one left.
+                let of = match last {
+                    Some((before, backpointer)) if before == oid => backpointer,
+                    _ => record.header.previous,
+                };
+                undone.push(tid_at(of));
+                last = Some((oid, record.backpointer));
+            }
+        }
+        undone.dedup();
+        undos += undone.len();
+        undone.into_iter().for_each(|tid| change.undo().unwrap().undo(tid).unwrap());
+        assert_eq!(change.vote().unwrap().finish().unwrap(), tid);
+    }
+    assert_eq!(undos, 5);
+    assert!(std::fs::read(&path).unwrap() == std::fs::read(golden("undo.fs")).unwrap(), "the bytes differ");
 }
