@@ -86,7 +86,11 @@ fn a_crash_leaves_the_beginning_of_the_copy() {
         let clock = SharedClock::new();
         let transactions = all(&options(&history(seed), &clock).read_only().open(PATH).unwrap());
         let copy = |disk: &SimDisk| -> Result<usize, usize> {
-            let Ok(storage) = options(disk, &clock).threads(1).copy_part(300).create(PATH) else { return Err(0) };
+            let Ok(storage) =
+                options(disk, &clock).threads(1).copy_part([8 << 20, 300][seed as usize % 2]).create(PATH)
+            else {
+                return Err(0);
+            };
             let mut done = 0;
             for batch in batches(&mut Dice(seed), &transactions) {
                 let length = batch.len();
