@@ -302,7 +302,14 @@ impl Walk<'_> {
                 if position >= whole_until {
                     let kind = FaultKind::Unfinished;
                     let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
-                    return self.broken(&mut scanner, fault, completed);
+                    let broken = self.broken(&mut scanner, fault, completed.clone());
+                    if self.options.read_only && broken.is_err() {
+                        // Somebody else may have finished it while it was being looked at.
+                        whole_until = finished_after(&mut Scanner::new(self.file, self.size), position, last);
+                    }
+                    if position >= whole_until {
+                        return broken;
+                    }
                 }
                 completed.push(position);
             }

@@ -109,6 +109,53 @@ fn all(storage: &FileStorage) -> Vec<TransactionRecord> {
     storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
 }
 
+/// A copy appends a part while the marks of the one before are synced: so whoever opens the file for reading finds whole
+/// transactions that are not finished, and they may be finished while he is still looking at them.
+#[test]
+fn opening_beside_a_copy_finds_no_damage() {
+    let clock = SharedClock::new();
+    let disk = SimDisk::new(0);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let first = commit(&storage, "first", &[(1, Some(record(b"1")))]).unwrap();
+    let part = storage.size();
+    let later = [1, 2, 3].map(|n| transaction(first.0 + n, Status::Complete, &[(n, &[b'x'; 5000])]));
+    storage.copy_in(later.to_vec()).unwrap();
+    let expected = all(&storage);
+    drop(storage);
+    let finished = disk.read_file(PATH).unwrap();
+    let (mut position, mut marks) = (part as usize, Vec::new());
+    while position < finished.len() {
+        marks.push(position + 16);
+        position += u64::from_be_bytes(finished[position + 8..position + 16].try_into().unwrap()) as usize + 8;
+    }
+    let mut unfinished = finished.clone();
+    marks.iter().for_each(|&at| unfinished[at] = b'c');
+    // At which of the reader's operations the copy makes its marks.
+    let mut operation = 0;
+    loop {
+        let disk = SimDisk::new(0);
+        disk.write_file(PATH, &unfinished);
+        let (count, done) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+        let (other, bytes, marked) = (disk.clone(), finished.clone(), Arc::clone(&done));
+        let before: Before = Arc::new(move |_, _, _| {
+            if count.fetch_add(1, Ordering::Relaxed) == operation {
+                other.write_file(PATH, &bytes);
+                marked.store(true, Ordering::Relaxed);
+            }
+        });
+        let opened = told(&disk, &clock, before).threads(1).read_only().open(PATH);
+        let storage = opened.unwrap_or_else(|error| panic!("operation {operation}: {error}"));
+        if !done.load(Ordering::Relaxed) {
+            break;
+        }
+        let found = all(&storage);
+        assert_eq!(found, expected[..found.len()], "operation {operation}");
+        assert!(!found.is_empty());
+        operation += 1;
+    }
+    assert!(operation > 5, "{operation}");
+}
+
 /// As the crashes of `copying.rs`, but with the sync of a part before the next one is appended, so that the marks of the one
 /// meet a part that is torn.
 #[test]
