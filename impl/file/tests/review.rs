@@ -109,6 +109,35 @@ fn all(storage: &FileStorage) -> Vec<TransactionRecord> {
     storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
 }
 
+/// A packed record names none before it. Who began to read before it was there, or reads while it is being shown, must
+/// find what was there before all the same.
+#[test]
+fn a_packed_revision_hides_nothing_from_earlier_readers() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    commit(&storage, "first", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
+    let early = storage.current_records(Oid::ROOT);
+    let meta = TransactionMeta { status: Status::Packed, ..TransactionMeta::new() };
+    let mut change = storage.begin(meta).unwrap();
+    for oid in [1, 1, 2] {
+        let revision =
+            Revision { oid: Oid(oid), version: Version::TRUNK, data: Some(record(b"new")), source: None, under: None };
+        change.copy().unwrap().restore(revision).unwrap();
+    }
+    let seen = Arc::new(Mutex::new(None));
+    let (reader, said) = (storage.clone(), Arc::clone(&seen));
+    let notify = Box::new(move |_| {
+        reader.save_index().unwrap();
+        *said.lock().unwrap() = Some(reader.load(Oid(1), &Version::TRUNK).map(|loaded| loaded.data));
+    });
+    change.vote().unwrap().finish_with(notify).unwrap();
+    let found: Vec<_> = early.map(|found| found.unwrap().data).collect();
+    assert_eq!(found, [record(b"1"), record(b"2")]);
+    assert_eq!(seen.lock().unwrap().take().unwrap().unwrap(), record(b"1"));
+    assert_eq!(storage.load(Oid(1), &Version::TRUNK).unwrap().data, record(b"new"));
+    assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 1);
+}
+
 /// A copy appends a part while the marks of the one before are synced: so whoever opens the file for reading finds whole
 /// transactions that are not finished, and they may be finished while he is still looking at them.
 #[test]
