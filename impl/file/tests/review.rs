@@ -259,3 +259,24 @@ fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
     println!("{crashes} crashes, {more} with more than was acknowledged");
     assert!(crashes > 500 && more > 0, "{crashes}, {more}");
 }
+
+/// Revisions that name sources which are not there: looking for each costs no walk over a large transaction.
+#[test]
+fn a_source_that_is_not_here_costs_little() {
+    const OBJECTS: u64 = 3000;
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    let before: Before = Arc::new(move |what, _, _| {
+        counted.fetch_add((what == "read").into(), Ordering::Relaxed);
+    });
+    let storage = told(&disk, &clock, before).create(PATH).unwrap();
+    let many: Vec<(u64, &[u8])> = (0..OBJECTS).map(|oid| (oid, &b"x"[..])).collect();
+    storage.copy_in(vec![transaction(1000, Status::Complete, &many)]).unwrap();
+    let mut later = transaction(2000, Status::Complete, &many[..100]);
+    later.revisions.iter_mut().for_each(|revision| revision.source = Some(Tid(10)));
+    reads.store(0, Ordering::Relaxed);
+    storage.copy_in(vec![later]).unwrap();
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads < 1000, "{reads} reads");
+}
