@@ -280,3 +280,26 @@ fn a_source_that_is_not_here_costs_little() {
     let reads = reads.load(Ordering::Relaxed);
     assert!(reads < 1000, "{reads} reads");
 }
+
+/// A commit of several that was cut among its marks, seen read-only: what the undo log names can be undone.
+#[test]
+fn what_the_undo_log_names_can_be_undone() {
+    let clock = SharedClock::new();
+    let disk = SimDisk::new(0);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let start = storage.size() as usize;
+    storage.copy_in([1, 2].map(|n| transaction(1000 + n, Status::Complete, &[(n, b"x")])).to_vec()).unwrap();
+    drop(storage);
+    let mut bytes = disk.read_file(PATH).unwrap();
+    bytes[start + 16] = b'c';
+    let disk = SimDisk::new(0);
+    disk.write_file(PATH, &bytes);
+    let storage = options(&disk, &clock).read_only().open(PATH).unwrap();
+    let log = storage.undo_log().unwrap().undo_log(0, 9).unwrap();
+    assert_eq!(log.len(), 2);
+    for entry in log {
+        let mut change = storage.rehearse(TransactionMeta::new()).unwrap();
+        change.undo().unwrap().undo(entry.tid).unwrap();
+        assert_eq!(change.vote().map(|voted| voted.touched().len()).unwrap(), 1);
+    }
+}
