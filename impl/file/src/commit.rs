@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Held, Notify, Result, Tid, TransactionMeta};
+use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta};
 
 use crate::Durability;
 use crate::append::{Broken, Placed, write};
@@ -232,7 +232,11 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
 pub(crate) fn show(storage: &Inner, placed: Vec<Placed>) {
     for mut this in placed {
         let (tid, end) = (this.tid, this.end());
+        let is_packed = this.job.meta.status == Status::Packed;
         for (record, position) in this.records() {
+            if is_packed {
+                storage.hides(record.oid, position);
+            }
             storage.index.set(record.oid, position);
             storage.index.learn(record.oid, record.length());
         }

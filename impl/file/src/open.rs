@@ -157,7 +157,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         let mut walk =
             Walk { options, path, file: &*file, size, index, start, position: start, last, touched: Vec::new() };
         walk.survey(Arc::clone(&file), as_of);
-        walk.run(as_of).map(|tail| (walk.index, start, walk.position, walk.last, tail))
+        walk.run(as_of).map(|tail| (walk.index, start, (walk.position, walk.size), walk.last, tail))
     };
     let mut walked = walk(match saved {
         Some(saved) => (saved.index, saved.end, saved.last),
@@ -167,7 +167,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         tracing::info!("{}.index does not agree with its file and is made again", path.display());
         walked = walk((Index::new(), START, Tid::ZERO))?;
     }
-    let (index, start, end, last, tail) = walked;
+    let (index, start, (end, size), last, tail) = walked;
     let recovery = match tail {
         Tail::Clean | Tail::IndexAstray => None,
         Tail::Unfinished { completed } => Some(repair(options, path, &*file, end, size, completed)?),
@@ -267,6 +267,7 @@ impl Walk<'_> {
         let mut whole_until = self.position;
         let mut completed = Vec::new();
         let mut count = 0_u32;
+        let mut looked_again = None;
         while self.position < self.size {
             if self.options.as_of == Some(self.last) {
                 // Whatever comes, and be it damage, is later.
@@ -283,27 +284,34 @@ impl Walk<'_> {
             let header = match walked {
                 Ok(header) if header.tid <= last => {
                     let kind = FaultKind::NotLater { last };
-                    let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
-                    return self.broken(&mut scanner, fault, completed);
+                    Err(Fault { position, tid: Some(header.tid), oid: None, kind })
                 }
-                Ok(header) => match side.tid_astray(position, &header, last) {
-                    Some(fault) => return self.broken(&mut scanner, fault, completed),
-                    None => header,
-                },
-                Err(fault) => return self.broken(&mut scanner, fault, completed),
+                Ok(header) => side.tid_astray(position, &header, last).map_or(Ok(header), Err),
+                Err(fault) => Err(fault),
             };
-            if header.tid > as_of {
-                return Ok(Tail::Clean);
-            }
-            if header.status == UNFINISHED {
-                if position >= whole_until {
+            let header = match header {
+                Ok(header) if header.tid > as_of => return Ok(Tail::Clean),
+                Ok(header) if header.status == UNFINISHED && position >= whole_until => {
                     whole_until = finished_after(&mut side, position, last);
-                }
-                if position >= whole_until {
                     let kind = FaultKind::Unfinished;
                     let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
-                    return self.broken(&mut scanner, fault, completed);
+                    if position < whole_until { Ok(header) } else { Err(fault) }
                 }
+                other => other,
+            };
+            let header = match header {
+                Ok(header) => header,
+                Err(fault) => {
+                    let broken = self.broken(&mut scanner, fault, completed.clone());
+                    if broken.is_ok() || looked_again == Some(position) || !self.is_finished_meanwhile() {
+                        return broken;
+                    }
+                    looked_again = Some(position);
+                    (scanner, side) = (Scanner::new(self.file, self.size), Scanner::new(self.file, self.size));
+                    continue;
+                }
+            };
+            if header.status == UNFINISHED {
                 completed.push(position);
             }
             for &(oid, at) in &self.touched {
@@ -317,6 +325,18 @@ impl Walk<'_> {
             }
         }
         Ok(if completed.is_empty() { Tail::Clean } else { Tail::Unfinished { completed } })
+    }
+
+    /// Whether what stands at the present position, and looked like damage, is a transaction that somebody else finished
+    /// while this walk was looking at it: then the walk goes on, to where the file ends now.
+    fn is_finished_meanwhile(&mut self) -> bool {
+        let size = self.file.len().map_or(self.size, |size| size.max(self.size));
+        let mut fresh = Scanner::new(self.file, size);
+        let finished = self.options.read_only && finished_after(&mut fresh, self.position, self.last) > self.position;
+        if finished {
+            self.size = size;
+        }
+        finished
     }
 
     /// What stands at the present position is no finished transaction: is that a crash, or damage?

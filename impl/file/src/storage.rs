@@ -1,8 +1,9 @@
 //! The storage that a file is: reading, and the door to writing.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
 
 use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Lock};
@@ -36,6 +37,9 @@ pub(crate) struct Inner {
     pub horizon: Horizon,
     pub locks: Arc<ObjectLocks>,
     version_table: Mutex<VersionTable>,
+    /// Where packed records were written over others since the file was opened: where the object was before. They name
+    /// nothing before them, but some readers may not see them yet.
+    hidden: RwLock<HashMap<u64, u64>>,
     pub committer: Committer,
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
@@ -79,6 +83,7 @@ impl FileStorage {
                 horizon: Horizon::new(end, last),
                 locks: Arc::default(),
                 version_table: Mutex::default(),
+                hidden: RwLock::default(),
                 committer: Committer::default(),
                 disk: Arc::clone(&options.disk),
                 clock: Arc::clone(&options.clock),
@@ -227,12 +232,22 @@ impl Inner {
     fn newest_position(&self, oid: Oid, end: u64) -> Result<u64> {
         let mut position = self.index.get(oid).ok_or_else(|| Error::key(oid))?;
         while position >= end {
-            position = self.log.header(oid, position, u64::MAX)?.header.previous;
-            if position == 0 {
-                return Err(Error::key(oid));
-            }
+            let previous = self.log.header(oid, position, u64::MAX)?.header.previous;
+            let found = if previous == 0 { self.hidden_by(position) } else { Some(previous) };
+            position = found.ok_or_else(|| Error::key(oid))?;
         }
         Ok(position)
+    }
+
+    fn hidden_by(&self, position: u64) -> Option<u64> {
+        self.hidden.read().unwrap_or_else(|e| e.into_inner()).get(&position).copied()
+    }
+
+    /// Notes where the object of a packed record at this position was before. Only before the index is told of it.
+    pub fn hides(&self, oid: Oid, position: u64) {
+        if let Some(before) = self.index.get(oid) {
+            self.hidden.write().unwrap_or_else(|e| e.into_inner()).insert(position, before);
+        }
     }
 
     /// The object's newest record without its data.

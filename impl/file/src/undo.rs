@@ -36,9 +36,17 @@ pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
         return Err(not_undoable());
     }
     let mut scanner = Scanner::new(&*log.file, end);
+    let header = scanner.header(start).map_err(|fault| log.fault(fault))?;
+    let status = match header.status {
+        UNFINISHED => ToBe::default().status(&mut scanner, start).byte(),
+        status => status,
+    };
+    if header.tid != tid || status != Status::Complete.byte() {
+        return Err(not_undoable());
+    }
     let mut found: Vec<Undone> = Vec::new();
     let mut places = HashMap::new();
-    let header = scanner.transaction(start, |_, record| {
+    let walked = scanner.transaction(start, |_, record| {
         let version = record.version();
         let oid = record.header.oid;
         let this = Undone { oid, position: record.position, versions: vec![version] };
@@ -51,10 +59,7 @@ pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
         }
         Ok(())
     });
-    let header = header.map_err(|fault| log.fault(fault))?;
-    if header.tid != tid || header.status != Status::Complete.byte() {
-        return Err(not_undoable());
-    }
+    walked.map_err(|fault| log.fault(fault))?;
     for undone in &mut found {
         let record = log.header(undone.oid, undone.position, end)?;
         if record.header.previous != 0 {

@@ -308,9 +308,14 @@ impl Inner {
         if start >= end {
             return Ok(None);
         }
+        let mut scanner = Scanner::new(&*log.file, end);
+        // A later one may be large, and is not the one that was asked for.
+        if scanner.header(start).map_err(|fault| log.fault(fault))?.tid != tid {
+            return Ok(None);
+        }
         let mut found = None;
-        let walked = Scanner::new(&*log.file, end).transaction(start, |header, record| {
-            if header.tid == tid && record.header.oid == oid {
+        let walked = scanner.transaction(start, |_, record| {
+            if record.header.oid == oid {
                 found = Some(record);
             }
             Ok(())

@@ -1,0 +1,312 @@
+//! Corners where several things meet: packed revisions and readers, read-only openings beside a copy, crashes of a copy.
+
+mod common;
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Dice, PATH, SharedClock, commit, options, record};
+use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk, Tear};
+use vellum_file::{FileStorage, Options};
+use vellum_storage::{
+    Bulk, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
+};
+
+type Before = Arc<dyn Fn(&'static str, u64, usize) + Send + Sync>;
+
+/// A simulated disk that tells of every operation on a file before it does it.
+#[derive(Clone)]
+struct Told(SimDisk, Before);
+
+struct ToldFile(Arc<dyn DiskFile>, Before);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl std::fmt::Debug for ToldFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ToldFile")
+    }
+}
+
+impl Disk for Told {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.0.open(path, how)?;
+        let is_data = path == Path::new(PATH) || path == Path::new("Data.fs.new");
+        Ok(if is_data { Arc::new(ToldFile(file, Arc::clone(&self.1))) } else { file })
+    }
+    fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.scratch(near)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_directory(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.0.lock(path)
+    }
+}
+
+impl DiskFile for ToldFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        (self.1)("read", offset, buf.len());
+        self.0.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        (self.1)("write", offset, buf.len());
+        self.0.write_at(buf, offset)
+    }
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn sync(&self) -> io::Result<()> {
+        let done = self.0.sync();
+        (self.1)("synced", 0, 0);
+        done
+    }
+}
+
+fn told(disk: &SimDisk, clock: &SharedClock, before: Before) -> Options {
+    options(disk, clock).disk(Arc::new(Told(disk.clone(), before)))
+}
+
+fn transaction(tid: u64, status: Status, revisions: &[(u64, &[u8])]) -> TransactionRecord {
+    let revision = |&(oid, data): &(u64, &[u8])| Revision {
+        oid: Oid(oid),
+        version: Version::TRUNK,
+        data: Some(record(data)),
+        source: None,
+        under: None,
+    };
+    TransactionRecord {
+        tid: Tid(tid),
+        status,
+        user: "ann".into(),
+        description: "".into(),
+        extension: "".into(),
+        revisions: revisions.iter().map(revision).collect(),
+    }
+}
+
+fn all(storage: &FileStorage) -> Vec<TransactionRecord> {
+    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
+}
+
+/// A packed record names none before it. Who began to read before it was there, or reads while it is being shown, must
+/// find what was there before all the same.
+#[test]
+fn a_packed_revision_hides_nothing_from_earlier_readers() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    commit(&storage, "first", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
+    let early = storage.current_records(Oid::ROOT);
+    let meta = TransactionMeta { status: Status::Packed, ..TransactionMeta::new() };
+    let mut change = storage.begin(meta).unwrap();
+    for oid in [1, 1, 2] {
+        let revision =
+            Revision { oid: Oid(oid), version: Version::TRUNK, data: Some(record(b"new")), source: None, under: None };
+        change.copy().unwrap().restore(revision).unwrap();
+    }
+    let seen = Arc::new(Mutex::new(None));
+    let (reader, said) = (storage.clone(), Arc::clone(&seen));
+    let notify = Box::new(move |_| {
+        reader.save_index().unwrap();
+        *said.lock().unwrap() = Some(reader.load(Oid(1), &Version::TRUNK).map(|loaded| loaded.data));
+    });
+    change.vote().unwrap().finish_with(notify).unwrap();
+    let found: Vec<_> = early.map(|found| found.unwrap().data).collect();
+    assert_eq!(found, [record(b"1"), record(b"2")]);
+    assert_eq!(seen.lock().unwrap().take().unwrap().unwrap(), record(b"1"));
+    assert_eq!(storage.load(Oid(1), &Version::TRUNK).unwrap().data, record(b"new"));
+    assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 1);
+}
+
+/// A copy appends a part while the marks of the one before are synced: so whoever opens the file for reading finds whole
+/// transactions that are not finished, and they may be finished while he is still looking at them.
+#[test]
+fn opening_beside_a_copy_finds_no_damage() {
+    let clock = SharedClock::new();
+    let disk = SimDisk::new(0);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let first = commit(&storage, "first", &[(1, Some(record(b"1")))]).unwrap();
+    let part = storage.size();
+    let later = [1, 2, 3].map(|n| transaction(first.0 + n, Status::Complete, &[(n, &[b'x'; 5000])]));
+    storage.copy_in(later.to_vec()).unwrap();
+    let expected = all(&storage);
+    drop(storage);
+    let finished = disk.read_file(PATH).unwrap();
+    let (mut position, mut marks) = (part as usize, Vec::new());
+    while position < finished.len() {
+        marks.push(position + 16);
+        position += u64::from_be_bytes(finished[position + 8..position + 16].try_into().unwrap()) as usize + 8;
+    }
+    let mut unfinished = finished.clone();
+    marks.iter().for_each(|&at| unfinished[at] = b'c');
+    // At which of the reader's operations the copy makes its marks, and how far it had come in appending.
+    let mut operation = 0;
+    let mut cuts = (part as usize..unfinished.len()).step_by(97).chain([unfinished.len()]);
+    let mut cut = cuts.next().unwrap();
+    loop {
+        let disk = SimDisk::new(0);
+        disk.write_file(PATH, &unfinished[..cut]);
+        let (count, done) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+        let (other, bytes, marked) = (disk.clone(), finished.clone(), Arc::clone(&done));
+        let before: Before = Arc::new(move |_, _, _| {
+            if count.fetch_add(1, Ordering::Relaxed) == operation {
+                other.write_file(PATH, &bytes);
+                marked.store(true, Ordering::Relaxed);
+            }
+        });
+        let opened = told(&disk, &clock, before).threads(1).read_only().open(PATH);
+        let storage = opened.unwrap_or_else(|error| panic!("operation {operation}, {cut} bytes: {error}"));
+        if !done.load(Ordering::Relaxed) {
+            assert!(operation > 1, "{operation}");
+            operation = 0;
+            match cuts.next() {
+                Some(next) => cut = next,
+                None => break,
+            }
+            continue;
+        }
+        let found = all(&storage);
+        assert_eq!(found, expected[..found.len()], "operation {operation}");
+        assert!(!found.is_empty());
+        operation += 1;
+    }
+}
+
+/// As the crashes of `copying.rs`, but with the sync of a part before the next one is appended, so that the marks of the one
+/// meet a part that is torn.
+#[test]
+fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
+    let (mut crashes, mut more) = (0, 0);
+    for seed in 0..6_u64 {
+        let clock = SharedClock::new();
+        let mut dice = Dice(seed);
+        let transactions: Vec<_> = (0..20)
+            .map(|n| {
+                let status = if n < dice.roll(20) { Status::Packed } else { Status::Complete };
+                let data = vec![n as u8; 1 + dice.roll(900) as usize];
+                transaction(1000 + n, status, &[(dice.roll(5), &data), (dice.roll(5), &data)])
+            })
+            .collect();
+        let copy = |disk: &SimDisk| {
+            let synced = Arc::new(AtomicU64::new(0));
+            // An append of many bytes waits a little for a sync that may be under way.
+            let before: Before = Arc::new(move |what, _, length| match what {
+                "synced" => {
+                    synced.fetch_add(1, Ordering::SeqCst);
+                }
+                "write" if length > 1 => {
+                    let had = synced.load(Ordering::SeqCst);
+                    for _ in 0..20 {
+                        if synced.load(Ordering::SeqCst) != had {
+                            break;
+                        }
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                }
+                _ => {}
+            });
+            let Ok(storage) = told(disk, &clock, before).threads(2).copy_part(1500).create(PATH) else { return 0 };
+            let mut done = 0;
+            for batch in transactions.chunks(10) {
+                if storage.copy_in(batch.to_vec()).is_err() {
+                    break;
+                }
+                done += batch.len();
+            }
+            done
+        };
+        let whole = SimDisk::new(seed);
+        assert_eq!(copy(&whole), 20);
+        for operation in 0..whole.operations() {
+            for tear in [Tear::NotAtAll, Tear::Partly, Tear::Wholly] {
+                let disk = SimDisk::new(seed);
+                disk.stop_at(operation, tear);
+                let acknowledged = copy(&disk);
+                for n in 0..4 {
+                    let disk = disk.crash(seed ^ operation << 8 ^ n << 32);
+                    crashes += 1;
+                    let opened = options(&disk, &clock).threads(1).open_or_create(PATH);
+                    let storage = match opened {
+                        Ok(storage) => storage,
+                        Err(error) => {
+                            assert_eq!(acknowledged, 0, "seed {seed}, operation {operation}: {error}");
+                            continue;
+                        }
+                    };
+                    let found = all(&storage);
+                    assert!(found.len() >= acknowledged, "seed {seed}, operation {operation}, {tear:?}");
+                    assert_eq!(found, transactions[..found.len()], "seed {seed}, operation {operation}, {tear:?}");
+                    more += u64::from(found.len() > acknowledged);
+                    storage.copy_in(transactions[found.len()..].to_vec()).unwrap();
+                    assert_eq!(all(&storage), transactions, "seed {seed}, operation {operation}, {tear:?}");
+                }
+            }
+        }
+    }
+    println!("{crashes} crashes, {more} with more than was acknowledged");
+    assert!(crashes > 500 && more > 0, "{crashes}, {more}");
+}
+
+/// Revisions that name sources which are not there: looking for each costs no walk over a large transaction.
+#[test]
+fn a_source_that_is_not_here_costs_little() {
+    const OBJECTS: u64 = 3000;
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    let before: Before = Arc::new(move |what, _, _| {
+        counted.fetch_add((what == "read").into(), Ordering::Relaxed);
+    });
+    let storage = told(&disk, &clock, before).create(PATH).unwrap();
+    let many: Vec<(u64, &[u8])> = (0..OBJECTS).map(|oid| (oid, &b"x"[..])).collect();
+    storage.copy_in(vec![transaction(1000, Status::Complete, &many)]).unwrap();
+    let mut later = transaction(2000, Status::Complete, &many[..100]);
+    later.revisions.iter_mut().for_each(|revision| revision.source = Some(Tid(10)));
+    reads.store(0, Ordering::Relaxed);
+    storage.copy_in(vec![later]).unwrap();
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads < 1000, "{reads} reads");
+}
+
+/// A commit of several that was cut among its marks, seen read-only: what the undo log names can be undone.
+#[test]
+fn what_the_undo_log_names_can_be_undone() {
+    let clock = SharedClock::new();
+    let disk = SimDisk::new(0);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let start = storage.size() as usize;
+    storage.copy_in([1, 2].map(|n| transaction(1000 + n, Status::Complete, &[(n, b"x")])).to_vec()).unwrap();
+    drop(storage);
+    let mut bytes = disk.read_file(PATH).unwrap();
+    bytes[start + 16] = b'c';
+    let disk = SimDisk::new(0);
+    disk.write_file(PATH, &bytes);
+    let storage = options(&disk, &clock).read_only().open(PATH).unwrap();
+    let log = storage.undo_log().unwrap().undo_log(0, 9).unwrap();
+    assert_eq!(log.len(), 2);
+    for entry in log {
+        let mut change = storage.rehearse(TransactionMeta::new()).unwrap();
+        change.undo().unwrap().undo(entry.tid).unwrap();
+        assert_eq!(change.vote().map(|voted| voted.touched().len()).unwrap(), 1);
+    }
+}
