@@ -111,7 +111,10 @@ impl Copy {
             Some(gap) => Err(gap),
             None => match copy_with_meter(&from, &to, range) {
                 Ok(report) => Ok(report),
-                Err(e @ Error::NotACopy { .. }) => Err(e.to_string()),
+                Err(Error::NotACopy { from, to, tid, why }) => Err(format!(
+                    "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. For a \
+                     copy, name a new file"
+                )),
                 Err(other) => return Err(self.stopped(&other, &to, before, created)),
             },
         };
@@ -184,9 +187,9 @@ impl Copy {
         let left = if last > before {
             format!("{name} has every transaction up to {last}, whole: copy again, and it goes on there")
         } else if created {
-            format!("nothing was copied, and {name} is a new database with nothing in it: copy again, or remove it")
+            format!("Nothing was copied, and {name} is a new database with nothing in it: copy again, or remove it")
         } else {
-            format!("nothing was copied, and {name} has what it had before")
+            format!("Nothing was copied, and {name} has what it had before")
         };
         Failure::Message(format!("{error}. {left}"))
     }

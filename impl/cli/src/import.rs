@@ -166,8 +166,8 @@ impl Import {
         let number = counted(objects.len() as u64, "object");
         writeln!(out, "to import: {number}, {}:", exact_size(incoming.bytes()))?;
         for Imported { oid, class, bytes } in objects.iter().take(at_most) {
-            let oid = if may { oid.to_string() } else { "(a new oid)".to_owned() };
-            writeln!(out, "  {oid}  {}, {}", class_name(class.as_deref()), size(*bytes))?;
+            let oid = if may { format!("{oid}  ") } else { String::new() };
+            writeln!(out, "  {oid}{}, {}", class_name(class.as_deref()), size(*bytes))?;
         }
         if objects.len() > at_most {
             writeln!(out, "  and {} more; `--objects 0` shows all", count((objects.len() - at_most) as u64))?;
