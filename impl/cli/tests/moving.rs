@@ -277,6 +277,13 @@ fn asking() {
         assert!(sandbox.files() == before, "{arguments:?}");
     }
     let bytes = std::fs::read(sandbox.path("packed.fs")).unwrap();
+    // What nobody was shown is not done.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = sandbox.command(&["import", "packed.fs", "in.zexp", "--yes"]).stdout(writer).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("nothing was changed"), "{said}");
+    assert_eq!(std::fs::read(sandbox.path("packed.fs")).unwrap(), bytes);
     let (code, seen) = sandbox.at_a_terminal(&["import", "packed.fs", "in.zexp"], "n\n");
     assert!(code == 1 && seen.contains("Import this? [y/N] ") && seen.contains("Nothing was changed."), "{seen}");
     assert!(seen.find("gets the oid").unwrap() < seen.find("[y/N]").unwrap(), "{seen}");
