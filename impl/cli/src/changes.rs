@@ -131,7 +131,8 @@ pub fn moment(tid: Tid, now: Timestamp) -> String {
     format!("{tid}  {}", people::time(tid, now))
 }
 
-fn class(data: &[u8]) -> Option<String> {
+/// The class that a record names, as far as it can be told.
+pub fn class(data: &[u8]) -> Option<String> {
     vellum_pickle::class_of(data).ok().map(|class| class.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! `vellum`: looks at, checks, repairs and takes changes back in object databases in `Data.fs` files.
+//! `vellum`: looks at, checks, repairs, copies and takes changes back in object databases in `Data.fs` files.
 //!
 //! Each subcommand is one file here, and does its work in the crates below: what is in a file, and what is wrong with it,
 //! `vellum-file` knows; what a record means, `vellum-pickle`. What is left for the command is to ask, and to show the
@@ -7,12 +7,15 @@
 //! | read | for |
 //! |---|---|
 //! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `recover` | the subcommands that look |
-//! | `undo` (with `foresee` and `refusal`), `end_version` | the subcommands that change a database |
+//! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`) | the subcommands that change a database |
 //! | `writing` | what those have in common: show, ask, do |
+//! | `copy`, `export` | the subcommands that write another file |
+//! | `moving` | what `export` and `import` have in common |
 //! | `changes` | what becomes of objects |
 //! | `prove` | the subcommand that holds a storage to the rules |
 //! | `args` | oids and moments as people type them |
 //! | `people` | sizes, times and foreign text as people read them |
+//! | `files` | files beside the database: one by two names, and new ones |
 //! | `meta` | who did what: a transaction's metadata, for both |
 //! | `output` | standard output, what can go wrong, and how the command ends |
 //! | `positions` | what stands in the file at a position |
@@ -20,9 +23,9 @@
 //!
 //! What holds for every subcommand:
 //!
-//! - A database is changed by `undo`, `commit-version` and `abort-version` only, in one new transaction, after it was shown
-//!   what that is, and with a yes. All others open it for reading only; `recover` writes to a new file. (`prove` has
-//!   databases of its own.)
+//! - A database is changed by `undo`, `commit-version`, `abort-version` and `import` only, in one new transaction, after it
+//!   was shown what that is, and with a yes. All others open it for reading only; `recover` and `export` write to a new
+//!   file, and `copy` to one that is new or the beginning of the same history. (`prove` has databases of its own.)
 //! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
 //!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
 //! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
@@ -35,13 +38,19 @@
 mod args;
 mod changes;
 mod check;
+mod copy;
 mod dump;
 mod end_version;
+mod export;
+mod files;
 mod foresee;
+mod held;
 mod history;
+mod import;
 mod info;
 mod log;
 mod meta;
+mod moving;
 mod output;
 mod people;
 mod positions;
@@ -63,8 +72,8 @@ use crate::output::{Failure, Outcome, Run};
 /// Look at, check, repair and undo in object databases in Data.fs files.
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
-/// holds a new revision of each object that was changed. Only `undo`, `commit-version` and `abort-version` change a database: they show
-/// what would change, and ask. `recover` writes a new one.
+/// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version` and `import`
+/// change a database: they show what would change, and ask. `recover` writes a new one, and `copy` a copy.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
@@ -112,6 +121,9 @@ enum Command {
     Dump(dump::Dump),
     Check(check::Check),
     Recover(recover::Recover),
+    Copy(copy::Copy),
+    Export(export::Export),
+    Import(import::Import),
     Undo(undo::Undo),
     CommitVersion(end_version::CommitVersion),
     AbortVersion(end_version::AbortVersion),
@@ -133,6 +145,9 @@ fn main() -> ExitCode {
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
+        Command::Copy(copy) => copy.run(out, now),
+        Command::Export(export) => export.run(out, now),
+        Command::Import(import) => import.run(out, now),
         Command::Undo(undo) => undo.run(out, now),
         Command::CommitVersion(commit) => commit.run(out, now),
         Command::AbortVersion(abort) => abort.run(out, now),

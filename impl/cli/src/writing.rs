@@ -15,7 +15,7 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{FileStorage, Options};
+use vellum_file::{FileStorage, OpenError, Options};
 use vellum_storage::{Resolver, Resolvers, Storage, Tid, Transaction, TransactionMeta, Voted};
 
 use crate::args;
@@ -27,6 +27,28 @@ use crate::progress::Meter;
 /// How changes of several transactions to the same object are merged.
 pub fn resolver() -> Arc<dyn Resolver> {
     Arc::new(Resolvers::built_in())
+}
+
+/// How a database is opened to be written to.
+pub fn options() -> Run<Options> {
+    Ok(Options::new().resolver(resolver()).clock(args::clock().map_err(Failure::Message)?))
+}
+
+/// Opens a database for writing, and says so if an unfinished commit at its end is cut off.
+pub fn open(path: &Path, options: &Options) -> Result<FileStorage, OpenError> {
+    let meter = Meter::new("opening");
+    let storage = options.clone().progress(meter.progress()).open(path)?;
+    drop(meter);
+    if let Some(recovery) = storage.recovery().filter(|recovery| recovery.cut > 0) {
+        let kept = recovery.kept_in.as_ref().map(|kept| format!("; they are kept in {}", kept.display()));
+        say(&format!(
+            "{}: the last {} bytes were a commit that was never finished, and are cut off{}",
+            path.display(),
+            recovery.cut,
+            kept.unwrap_or_default()
+        ));
+    }
+    Ok(storage)
 }
 
 /// What every command that changes a database can be told.
@@ -62,7 +84,7 @@ pub struct Done {
 
 impl How {
     /// Whether it may be done: by --yes, or by somebody who can be asked.
-    fn may(&self, out: &Out) -> bool {
+    pub fn may(&self, out: &Out) -> bool {
         !self.dry_run && (self.yes || (!self.json && out.is_terminal() && io::stdin().is_terminal()))
     }
 
@@ -71,20 +93,7 @@ impl How {
         if !self.may(out) {
             return output::open(path);
         }
-        let meter = Meter::new("opening");
-        let options = Options::new().resolver(resolver()).clock(args::clock().map_err(Failure::Message)?);
-        let storage = options.progress(meter.progress()).open(path)?;
-        drop(meter);
-        if let Some(recovery) = storage.recovery().filter(|recovery| recovery.cut > 0) {
-            let kept = recovery.kept_in.as_ref().map(|kept| format!("; they are kept in {}", kept.display()));
-            say(&format!(
-                "{}: the last {} bytes were a commit that was never finished, and are cut off{}",
-                path.display(),
-                recovery.cut,
-                kept.unwrap_or_default()
-            ));
-        }
-        Ok(storage)
+        Ok(open(path, &options()?)?)
     }
 
     /// Begins the transaction in which it will be done, or seems to be.
@@ -160,6 +169,11 @@ impl How {
 }
 
 impl Done {
+    /// Whether it was done.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// What was done in that transaction; nothing, if there is none.
     pub fn in_transaction(tid: Option<Tid>) -> Done {
         Done { done: tid.is_some(), tid: tid.map(|tid| tid.to_string()), time: tid.and_then(people::rfc3339) }

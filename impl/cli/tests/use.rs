@@ -141,6 +141,12 @@ fn foreign_text_is_harmless() {
         &["check", "hostile.fs"],
         &["undo", "hostile.fs", "last", "--dry-run"],
         &["undo", "hostile.fs", "last", "--dry-run", "--json"],
+        &["copy", "hostile.fs", "copy.fs"],
+        &["copy", "hostile.fs", "copy.fs", "--json"],
+        &["export", "hostile.fs", "0", "hostile.zexp"],
+        &["export", "hostile.fs", "0", "hostile.zexp", "--force", "--json"],
+        &["import", "copy.fs", "hostile.zexp", "--dry-run"],
+        &["import", "copy.fs", "hostile.zexp", "--dry-run", "--json"],
     ] {
         let run = sandbox.run(arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {}", run.stderr);
