@@ -310,3 +310,20 @@ fn what_the_undo_log_names_can_be_undone() {
         assert_eq!(change.vote().map(|voted| voted.touched().len()).unwrap(), 1);
     }
 }
+
+/// A commit of several that was cut among its marks, seen as of a moment in it: what it is to be is known from what follows.
+#[test]
+fn as_of_a_moment_among_the_marks() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let start = storage.size() as usize;
+    storage.copy_in([1, 2].map(|n| transaction(1000 + n, Status::Packed, &[(n, b"x")])).to_vec()).unwrap();
+    drop(storage);
+    let mut bytes = disk.read_file(PATH).unwrap();
+    bytes[start + 16] = b'c';
+    let disk = SimDisk::new(0);
+    disk.write_file(PATH, &bytes);
+    let storage = options(&disk, &clock).as_of(Tid(1001)).open(PATH).unwrap();
+    assert_eq!(all(&storage).iter().map(|found| found.status).collect::<Vec<_>>(), [Status::Packed]);
+    assert_eq!(storage.undo_log().unwrap().undo_log(0, 9).unwrap(), []);
+}
