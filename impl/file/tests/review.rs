@@ -327,3 +327,18 @@ fn as_of_a_moment_among_the_marks() {
     assert_eq!(all(&storage).iter().map(|found| found.status).collect::<Vec<_>>(), [Status::Packed]);
     assert_eq!(storage.undo_log().unwrap().undo_log(0, 9).unwrap(), []);
 }
+
+/// The end of a version with nothing in it takes the room of a transaction with nothing in it.
+#[test]
+fn the_quota_counts_what_the_end_of_a_version_writes() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    commit(&storage, "made", &[(1, Some(record(b"1")))]).unwrap();
+    let size = storage.size();
+    drop(storage);
+    let storage = options(&disk, &clock).quota(size + 31).open(PATH).unwrap();
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    change.versions().unwrap().commit_version(&Version::named("draft"), &Version::TRUNK).unwrap();
+    change.vote().unwrap().finish().unwrap();
+    assert_eq!(storage.size(), size + 31);
+}
