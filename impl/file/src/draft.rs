@@ -94,9 +94,7 @@ impl Draft {
 
     /// Makes room for a record: refuses what is over the quota, and lets data wait on disk if there is much of it.
     fn admit(&mut self, version: &Version, body: Body) -> Result<Body> {
-        if version.name().len() > usize::from(u16::MAX) {
-            return Err(Error::MetadataTooLong { field: "version", length: version.name().len() });
-        }
+        check_name(version)?;
         let length = record_length(version, &body);
         let needed = self.storage.horizon.end() + self.length + length;
         self.storage.within_quota(needed)?;
@@ -180,6 +178,14 @@ impl Draft {
     }
 }
 
+/// Refuses a version whose name does not fit its two bytes.
+fn check_name(version: &Version) -> Result<()> {
+    match version.name().len() {
+        length if length > usize::from(u16::MAX) => Err(Error::MetadataTooLong { field: "version", length }),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes of a transaction in which nothing is done.
 pub(crate) fn bare_length(meta: &TransactionMeta) -> u64 {
     (TransactionHeader::SIZE + meta.user.len() + meta.description.len() + meta.extension.len() + 8) as u64
@@ -259,8 +265,8 @@ impl VersionChange for Draft {
         if from.is_trunk() || from == to {
             return Err(Error::VersionEnd { version: from.clone() });
         }
-        // Its name must fit; how many records it will be, the vote finds out.
-        self.admit(to, Body::NOTHING)?;
+        // How many records it will be, the vote finds out.
+        check_name(to)?;
         self.changes.push(Change::CommitVersion { from: from.clone(), to: to.clone() });
         Ok(())
     }

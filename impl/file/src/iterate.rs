@@ -120,8 +120,7 @@ impl Transactions {
     }
 
     fn status_to_be(&mut self, start: u64) -> Status {
-        let mut scanner = Scanner::new(&*self.log.file, self.end);
-        self.to_be.status(&mut scanner, start)
+        self.log.status_to_be(&mut self.to_be, start, self.end)
     }
 
     fn read(&mut self, start: u64, header: TransactionHeader) -> Result<TransactionRecord> {

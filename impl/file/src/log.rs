@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Oid, Result};
+use vellum_storage::{Error, Oid, Result, Status};
 
 use crate::format::{RecordHeader, START, TransactionHeader};
-use crate::scan::{Fault, FaultKind, Older, Record, Scanner};
+use crate::scan::{Fault, FaultKind, Older, Record, Scanner, ToBe};
 
 /// What one read brings if nobody knows how long the record is, and at most.
 const READ: usize = 4 * 1024;
@@ -172,6 +172,13 @@ impl Log {
             at += u64::from(length);
         }
         Ok((header, fields))
+    }
+
+    /// What the unfinished transaction at `position` is to be marked as. What says so may lie behind what can be seen, as of
+    /// an earlier moment.
+    pub fn status_to_be(&self, to_be: &mut ToBe, position: u64, end: u64) -> Status {
+        let size = self.file.len().unwrap_or(end);
+        to_be.status(&mut Scanner::new(&*self.file, size), position)
     }
 
     pub fn unreadable(&self, position: u64, e: std::io::Error) -> Error {

@@ -38,7 +38,7 @@ pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
     let mut scanner = Scanner::new(&*log.file, end);
     let header = scanner.header(start).map_err(|fault| log.fault(fault))?;
     let status = match header.status {
-        UNFINISHED => ToBe::default().status(&mut scanner, start).byte(),
+        UNFINISHED => log.status_to_be(&mut ToBe::default(), start, end).byte(),
         status => status,
     };
     if header.tid != tid || status != Status::Complete.byte() {
@@ -82,7 +82,7 @@ impl UndoLog for FileStorage {
             position = iterate::before(log, position)?;
             let (header, [user, description, extension]) = log.transaction(position, end)?;
             let status = match header.status {
-                UNFINISHED => to_be.status(&mut Scanner::new(&*log.file, end), position),
+                UNFINISHED => log.status_to_be(&mut to_be, position, end),
                 status => Status::from_byte(status).unwrap_or_default(),
             };
             if status == Status::Packed {

@@ -12,7 +12,7 @@ use common::{Dice, PATH, SharedClock, commit, options, record};
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk, Tear};
 use vellum_file::{FileStorage, Options};
 use vellum_storage::{
-    Bulk, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
+    Bulk, Error, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
 };
 
 type Before = Arc<dyn Fn(&'static str, u64, usize) + Send + Sync>;
@@ -309,4 +309,92 @@ fn what_the_undo_log_names_can_be_undone() {
         change.undo().unwrap().undo(entry.tid).unwrap();
         assert_eq!(change.vote().map(|voted| voted.touched().len()).unwrap(), 1);
     }
+}
+
+/// A commit of several that was cut among its marks, seen as of a moment in it: what it is to be is known from what follows.
+#[test]
+fn as_of_a_moment_among_the_marks() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let start = storage.size() as usize;
+    storage.copy_in([1, 2].map(|n| transaction(1000 + n, Status::Packed, &[(n, b"x")])).to_vec()).unwrap();
+    drop(storage);
+    let mut bytes = disk.read_file(PATH).unwrap();
+    bytes[start + 16] = b'c';
+    let disk = SimDisk::new(0);
+    disk.write_file(PATH, &bytes);
+    let storage = options(&disk, &clock).as_of(Tid(1001)).open(PATH).unwrap();
+    assert_eq!(all(&storage).iter().map(|found| found.status).collect::<Vec<_>>(), [Status::Packed]);
+    assert_eq!(storage.undo_log().unwrap().undo_log(0, 9).unwrap(), []);
+}
+
+/// The end of a version with nothing in it takes the room of a transaction with nothing in it.
+#[test]
+fn the_quota_counts_what_the_end_of_a_version_writes() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    commit(&storage, "made", &[(1, Some(record(b"1")))]).unwrap();
+    let size = storage.size();
+    drop(storage);
+    let storage = options(&disk, &clock).quota(size + 31).open(PATH).unwrap();
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    change.versions().unwrap().commit_version(&Version::named("draft"), &Version::TRUNK).unwrap();
+    change.vote().unwrap().finish().unwrap();
+    assert_eq!(storage.size(), size + 31);
+}
+
+/// Every operation of a copy fails, once: what is shown is the beginning of the history and survives a crash; the copy goes
+/// on from there, at once or after the file was opened again.
+#[test]
+fn every_operation_of_a_copy_fails_once() {
+    let clock = SharedClock::new();
+    let transactions: Vec<_> = (0..24)
+        .map(|n| {
+            let status = if n < 9 { Status::Packed } else { Status::Complete };
+            transaction(1000 + n, status, &[(n % 5, &[n as u8; 150])])
+        })
+        .collect();
+    let copy = |disk: &SimDisk, threads| {
+        let storage = options(disk, &clock).threads(threads).copy_part(600).create(PATH).ok()?;
+        let trouble = transactions.chunks(12).find_map(|batch| storage.copy_in(batch.to_vec()).err());
+        Some((storage, trouble))
+    };
+    let (mut refusing, mut usable) = (0, 0);
+    for threads in [1, 2] {
+        let whole = SimDisk::new(0);
+        copy(&whole, threads).unwrap();
+        for operation in 0..whole.operations() {
+            for (kind, partial) in [(io::ErrorKind::StorageFull, true), (io::ErrorKind::Other, false)] {
+                let disk = SimDisk::new(0);
+                disk.fail_at(operation, kind, partial);
+                let Some((storage, Some(trouble))) = copy(&disk, threads) else { continue };
+                let case = format!("operation {operation}, {threads} threads: {trouble}");
+                let shown = all(&storage);
+                assert_eq!(shown, transactions[..shown.len()], "{case}");
+                for seed in 0..4 {
+                    let found = all(&options(&disk.crash(seed), &clock).open(PATH).unwrap());
+                    assert!(found.len() >= shown.len() && found == transactions[..found.len()], "{case}");
+                }
+                let storage = match storage.copy_in(transactions[shown.len()..].to_vec()) {
+                    Err(Error::Failed { .. }) => {
+                        refusing += 1;
+                        drop(storage);
+                        let storage = options(&disk, &clock).open(PATH).unwrap();
+                        let found = all(&storage);
+                        assert!(found.len() >= shown.len(), "{case}");
+                        storage.copy_in(transactions[found.len()..].to_vec()).unwrap();
+                        storage
+                    }
+                    other => {
+                        usable += 1;
+                        other.unwrap_or_else(|error| panic!("{case}; then {error}"));
+                        storage
+                    }
+                };
+                assert_eq!(all(&storage), transactions, "{case}");
+                assert_eq!(all(&options(&disk.crash(0), &clock).open(PATH).unwrap()), transactions, "{case}");
+            }
+        }
+    }
+    assert!(refusing > 20 && usable > 5, "{refusing}, {usable}");
 }
