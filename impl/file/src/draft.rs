@@ -255,8 +255,8 @@ impl VersionChange for Draft {
         if data.is_empty() {
             return Err(Error::EmptyRecord { oid });
         }
-        self.storage.saw_oid(oid);
         let body = self.admit(version, Body::Data(data))?;
+        self.storage.saw_oid(oid);
         self.changes.push(Change::Store { oid, serial, version: version.clone(), body });
         Ok(())
     }
@@ -286,8 +286,8 @@ impl CopyChange for Draft {
         if data.as_ref().is_some_and(Bytes::is_empty) {
             return Err(Error::EmptyRecord { oid });
         }
-        self.storage.saw_oid(oid);
         let body = self.admit(&version, data.map_or(Body::NOTHING, Body::Data))?;
+        self.storage.saw_oid(oid);
         self.changes.push(Change::Restore { oid, version, body, source, under });
         Ok(())
     }

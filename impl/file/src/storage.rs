@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     pub read_only: bool,
     last_oid: AtomicU64,
     index_saved: AtomicBool,
+    /// Held while the `.index` is written: two at once would write the same temporary file.
+    saving: Mutex<()>,
     recovery: Option<Recovery>,
     /// Given back last of all.
     _lock: Option<Box<dyn Lock>>,
@@ -96,6 +98,7 @@ impl FileStorage {
                 read_only: options.read_only,
                 last_oid: AtomicU64::new(last_oid.0),
                 index_saved: AtomicBool::new(index_saved),
+                saving: Mutex::default(),
                 recovery,
                 _lock: lock,
             }),
@@ -161,6 +164,7 @@ impl Drop for Inner {
 
 impl Inner {
     fn save_index(&self) -> Result<()> {
+        let _saving = self.saving.lock().unwrap_or_else(|e| e.into_inner());
         if self.read_only || self.index_saved.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
