@@ -258,7 +258,11 @@ fn undo_fs_made_again() {
     for transaction in source.transactions(TidRange::ALL, Order::OldestFirst).unwrap() {
         let TransactionRecord { tid, user, description, extension, revisions, .. } = transaction.unwrap();
         let mut records = Vec::new();
-        scanner.transaction(copy.size(), |_, record| Ok(records.push(record))).unwrap();
+        let each = |_: &_, record| {
+            records.push(record);
+            Ok(())
+        };
+        scanner.transaction(copy.size(), each).unwrap();
         let is_delete = user.ends_with(b"collector");
         let meta = TransactionMeta { user, description, extension, tid: Some(tid), ..TransactionMeta::new() };
         let mut change = copy.begin(meta).unwrap();
