@@ -136,3 +136,18 @@ impl Collected for Moment<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Error, MemoryStorage, PackOptions, Storage, Tid};
+
+    #[test]
+    fn a_second_pack_is_refused_while_one_runs() {
+        let storage = MemoryStorage::new("memory");
+        let pack = || storage.pack().unwrap().pack(Tid::MAX, PackOptions::default());
+        let running = storage.shared.packing.lock().unwrap();
+        assert!(matches!(pack(), Err(Error::Packing { name }) if name == "memory"));
+        drop(running);
+        pack().unwrap();
+    }
+}
