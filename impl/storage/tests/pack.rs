@@ -1,6 +1,8 @@
 //! Packing the storage in memory, beyond what the harness holds it to.
 
-use vellum_storage::{MemoryStorage, Oid, PackOptions, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{
+    MemoryStorage, Oid, Order, PackOptions, Revision, Storage, Tid, TidRange, TransactionMeta, Version,
+};
 
 /// A record that refers to these.
 fn record(refers: &[u64]) -> Vec<u8> {
@@ -55,10 +57,35 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     // One that is aborted is of no account any more.
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     let serial = storage.load(Oid(1), &Version::TRUNK).unwrap().tid;
-    change.store(Oid(1), serial, record(&[]).into()).unwrap();
+    change.store(Oid(1), serial, record(&[2]).into()).unwrap();
     drop(change.vote().unwrap());
     let to = store(&storage, &[(1, record(&[]))]);
     storage.pack().unwrap().pack(to, COLLECT).unwrap();
     assert_eq!(storage.object_count(), 2);
     assert_eq!(storage.size(), (record(&[1]).len() + record(&[]).len()) as u64);
+}
+
+/// The second revision shares the first one's data, and the third names the second as its source: that is the one that it
+/// needs.
+#[test]
+fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
+    let storage = MemoryStorage::new("memory");
+    let first = store(&storage, &[(0, record(&[]))]);
+    let restore = |source| {
+        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        let (oid, version, data) = (Oid::ROOT, Version::TRUNK, Some(record(&[]).into()));
+        change.copy().unwrap().restore(Revision { oid, version, data, source: Some(source), under: None }).unwrap();
+        change.vote().unwrap().finish().unwrap()
+    };
+    let second = restore(first);
+    let between = store(&storage, &[(0, record(&[0]))]);
+    let third = restore(second);
+    let told = || -> Vec<_> {
+        let transactions = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap());
+        transactions.map(|t| (t.tid, t.revisions[0].source)).collect()
+    };
+    let before = [(first, None), (second, Some(first)), (between, None), (third, Some(first))];
+    assert_eq!(told(), before, "told is the one that holds the data");
+    storage.pack().unwrap().pack(between, COLLECT).unwrap();
+    assert_eq!(told(), [(second, None), (between, None), (third, Some(second))]);
 }

@@ -118,8 +118,8 @@ impl OidSet {
             };
             let rest = page[bit(at).0].load(Ordering::Relaxed) >> (at % 64);
             if rest != 0 {
-                let dense = at + u64::from(rest.trailing_zeros());
-                return Some(Oid(sparse.map_or(dense, |other| dense.min(other))));
+                // What lies beside the pages is on none of them, so it is not nearer.
+                return Some(Oid(at + u64::from(rest.trailing_zeros())));
             }
             at = (at / 64 + 1) * 64;
         }
