@@ -101,6 +101,15 @@ fn a_tree_takes_at_most_24_bytes_an_object() {
 }
 
 #[test]
+fn those_who_wait_take_little_in_a_large_tree() {
+    const OBJECTS: u64 = 1_000_000;
+    let tree = graph(OBJECTS, |oid| (oid * 30 + 1..oid * 30 + 31).filter(|child| *child < OBJECTS).collect());
+    let survivors = collect(&tree, Collecting { places_max: 1000, ..with(2) }).unwrap();
+    assert_eq!((survivors.needed().len(), survivors.read()), (OBJECTS, OBJECTS));
+    assert!(survivors.peak_bytes() as u64 <= OBJECTS, "{}", survivors.peak_bytes());
+}
+
+#[test]
 fn a_small_frontier_takes_a_byte_an_object() {
     const OBJECTS: u64 = 200_000;
     let flat = graph(OBJECTS, |oid| if oid == 0 { (1..OBJECTS).collect() } else { vec![oid - 1] });

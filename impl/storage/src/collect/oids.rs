@@ -25,6 +25,8 @@ const SEGMENTS: usize = 50;
 /// Oids that a page must hold on average for another one to be made, and what is granted before anybody asks.
 const OIDS_A_PAGE_MIN: u64 = 16;
 const PAGES_FREE: u64 = 32;
+/// Oids for which the place of one more page is granted: a set may begin at a high oid, as that of those who wait does.
+const OIDS_A_SLOT_MIN: u64 = 8;
 /// What an oid takes in the tree, about: its nodes are filled to two thirds, and have some bytes of their own.
 const TREE_BYTES: usize = 20;
 
@@ -163,7 +165,8 @@ impl OidSet {
     /// Whether memory allows another page at this number.
     fn may_make(&self, beside: &Beside, page: u64) -> bool {
         let oids = self.paged.load(Ordering::Relaxed) + beside.oids.len() as u64;
-        beside.pages < PAGES_FREE + oids / OIDS_A_PAGE_MIN && page < 4 * (beside.pages + PAGES_FREE)
+        let slots = 4 * (beside.pages + PAGES_FREE) + oids / OIDS_A_SLOT_MIN;
+        beside.pages < PAGES_FREE + oids / OIDS_A_PAGE_MIN && page < slots
     }
 
     fn make_page(&self, beside: &mut Beside, page: u64) {
@@ -213,9 +216,18 @@ mod tests {
     }
 
     #[test]
+    fn dense_oids_take_little_wherever_they_begin() {
+        for first in [10_000_000, 50_000_000] {
+            let set = of(first..first + 1_000_000);
+            assert!(set.memory() <= 10_000_000, "from {first}: {}", set.memory());
+        }
+    }
+
+    #[test]
     fn scattered_oids_do_not_take_a_page_each() {
         let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for oids in [of((0..100_000).map(hash)), of((0..100_000).map(|n| n * PAGE)), of((0..100_000).map(|n| n * 64))] {
+        for oids in [of((0..100_000).map(hash)), of((0..100_000).map(|n| n * PAGE)), of((0..100_000).map(|n| n * 100))]
+        {
             assert!(oids.memory() <= 24 * 100_000, "{} bytes an oid", oids.memory() / 100_000);
         }
     }
