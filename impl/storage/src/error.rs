@@ -130,6 +130,25 @@ pub enum Error {
         references: Vec<(Oid, Oid)>,
     },
 
+    /// The storage is being packed already. Nothing was done by this second pack.
+    #[error("{name} is being packed already: wait until that is done")]
+    Packing {
+        /// The storage's name.
+        name: String,
+    },
+
+    /// Garbage can not be told from what is needed, where a record does not say what it refers to. Nothing was packed.
+    #[error(
+        "nothing was packed, since it can not be told which objects {oid} refers to: {why}. Mend that record, or pack \
+         without collecting garbage"
+    )]
+    Unreadable {
+        /// The object.
+        oid: Oid,
+        /// What is wrong with its record.
+        why: String,
+    },
+
     /// A storage that can not be used for what was asked. Nothing was changed.
     #[error("{name} can not be used for this: {why}")]
     Unfit {

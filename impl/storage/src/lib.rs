@@ -31,6 +31,8 @@
 //! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
 //! [`import`]).
 //!
+//! What a pack keeps is the same question for every storage, and answered once: [`collect()`].
+//!
 //! What this crate does not do: it opens no file and no socket.
 //!
 //! ```
@@ -49,6 +51,7 @@ mod as_of;
 mod btrees;
 mod capability;
 mod clock;
+mod collect;
 mod copy;
 mod error;
 mod export;
@@ -69,6 +72,7 @@ pub use capability::{
     Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use collect::{Collected, Collecting, EachRecord, Later, Newest, OidSet, Own, Place, Survivors, collect};
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, NotUndone, Result};
 pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};

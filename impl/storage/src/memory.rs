@@ -4,17 +4,19 @@
 //! of places where its revisions are.
 //!
 //! It takes copies ([`CopyChange`]), with what was done in versions, and answers as the rules say what the trunk shows
-//! meanwhile; but it has no versions of its own, and does not undo or pack.
+//! meanwhile; but it has no versions of its own, and does not undo. Packing is in `memory/pack.rs`.
+
+mod pack;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use crate::{
     Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NoResolver, Notify,
-    ObjectLocks, Oid, Order, Resolver, Result, Revision, Status, Storage, SystemClock, Tid, TidRange, Transaction,
-    TransactionMeta, TransactionRecord, Version, Vote, Voted, Want, Wants, judge, merge,
+    ObjectLocks, Oid, Order, Pack, Place, Resolver, Result, Revision, Status, Storage, SystemClock, Tid, TidRange,
+    Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted, Want, Wants, judge, merge,
 };
 
 /// A storage in memory: gone when its last handle is. Cloning gives another handle.
@@ -30,15 +32,22 @@ struct Shared {
     resolver: Box<dyn Resolver>,
     locks: Arc<ObjectLocks>,
     state: RwLock<State>,
+    /// What transactions between vote and finish will write, for a pack to see. Taken when `state` is, not before it.
+    voted: Mutex<BTreeMap<u64, Arc<Vec<Revision>>>>,
+    /// Held by a pack.
+    packing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Where a revision shares its data, its source is the one that it was made from, which may share it in turn; who asks
+    /// is told the one that holds it ([`State::told`]).
     transactions: Vec<Arc<TransactionRecord>>,
     /// For each object, oldest first: which transaction, which of its revisions.
     revisions: BTreeMap<Oid, Vec<(usize, usize)>>,
     last_oid: Oid,
     size: u64,
+    packed_to: Tid,
 }
 
 impl State {
@@ -51,7 +60,7 @@ impl State {
         let places = self.revisions.get(&oid).map(Vec::as_slice).unwrap_or_default();
         places.iter().rev().map(|&(t, r)| {
             let transaction = &*self.transactions[t];
-            At { transaction, revision: &transaction.revisions[r] }
+            At { transaction, revision: &transaction.revisions[r], place: place(t, r) }
         })
     }
 
@@ -92,12 +101,52 @@ impl State {
     fn restore(&self, revision: Revision) -> Revision {
         let Revision { oid, version, data, source, under } = revision;
         let shared = |tid: Tid| self.at(oid, tid).filter(|at| data.is_some() && at.revision.data == data);
-        let source = source.and_then(shared).map(|at| at.revision.source.unwrap_or(at.transaction.tid));
+        let source = source.and_then(shared).map(|at| at.transaction.tid);
         let is_here = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| at.revision.version.is_trunk());
         let shown = || self.newest(oid).and_then(|at| self.on_trunk(at)).map(|at| at.transaction.tid);
         let under = under.filter(|_| !version.is_trunk()).and_then(|tid| Some(tid).filter(is_here).or_else(shown));
         Revision { oid, version, data, source, under }
     }
+
+    /// The tid of the revision that holds the data of one that shares it.
+    fn holder(&self, revision: &Revision) -> Option<Tid> {
+        let mut holder = revision.source?;
+        while let Some(source) = self.at(revision.oid, holder).and_then(|at| at.revision.source) {
+            holder = source;
+        }
+        Some(holder)
+    }
+
+    /// A transaction as it is told: rule 2.6.
+    fn told(&self, transaction: &Arc<TransactionRecord>) -> Arc<TransactionRecord> {
+        let mut told = Arc::clone(transaction);
+        if transaction.revisions.iter().any(|revision| revision.source.is_some()) {
+            for revision in &mut Arc::make_mut(&mut told).revisions {
+                revision.source = self.holder(revision);
+            }
+        }
+        told
+    }
+
+    /// Adds a transaction after all others.
+    fn push(&mut self, transaction: Arc<TransactionRecord>) {
+        let number = self.transactions.len();
+        let mut seen = HashSet::new();
+        for (n, revision) in transaction.revisions.iter().enumerate().rev() {
+            let own = if revision.source.is_none() { revision.data.as_ref() } else { None };
+            self.size += own.map_or(0, |d| d.len() as u64);
+            if seen.insert(revision.oid) {
+                self.revisions.entry(revision.oid).or_default().push((number, n));
+            }
+        }
+        self.transactions.push(transaction);
+    }
+}
+
+/// A revision's place for the collector: the number of its transaction, counted from one, and its own in that.
+fn place(transaction: usize, revision: usize) -> Place {
+    assert!(revision >> 32 == 0, "a transaction of more than 2^32 revisions");
+    (transaction as u64 + 1) << 32 | revision as u64
 }
 
 /// A revision with its transaction.
@@ -105,6 +154,7 @@ impl State {
 struct At<'a> {
     transaction: &'a TransactionRecord,
     revision: &'a Revision,
+    place: Place,
 }
 
 impl MemoryStorage {
@@ -115,8 +165,17 @@ impl MemoryStorage {
 
     /// An empty storage with this clock and this resolver.
     pub fn with(name: impl Into<String>, clock: Box<dyn Clock>, resolver: Box<dyn Resolver>) -> MemoryStorage {
-        let (locks, state) = (Arc::default(), RwLock::default());
-        MemoryStorage { shared: Arc::new(Shared { name: name.into(), clock, resolver, locks, state }) }
+        MemoryStorage {
+            shared: Arc::new(Shared {
+                name: name.into(),
+                clock,
+                resolver,
+                locks: Arc::default(),
+                state: RwLock::default(),
+                voted: Mutex::default(),
+                packing: Mutex::default(),
+            }),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -125,6 +184,10 @@ impl MemoryStorage {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.shared.state.write().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn voted(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Vec<Revision>>>> {
+        self.shared.voted.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -158,7 +221,7 @@ impl Storage for MemoryStorage {
 
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let state = self.read();
-        let entry = |At { transaction: t, revision: r }: At<'_>| HistoryEntry {
+        let entry = |At { transaction: t, revision: r, .. }: At<'_>| HistoryEntry {
             tid: t.tid,
             size: if r.source.is_some() { 0 } else { r.data.as_ref().map_or(0, |d| d.len() as u64) },
             version: r.version.clone(),
@@ -174,8 +237,9 @@ impl Storage for MemoryStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
+        let state = self.read();
         let mut found: Vec<_> =
-            self.read().transactions.iter().filter(|t| range.contains(t.tid)).map(Arc::clone).collect();
+            state.transactions.iter().filter(|t| range.contains(t.tid)).map(|t| state.told(t)).collect();
         if order == Order::NewestFirst {
             found.reverse();
         }
@@ -229,6 +293,10 @@ impl Storage for MemoryStorage {
             _ => Ok(Box::new(Draft { storage: self.clone(), meta, changes: Vec::new(), checks: Vec::new() })),
         }
     }
+
+    fn pack(&self) -> Option<&dyn Pack> {
+        Some(self)
+    }
 }
 
 /// A transaction before its vote.
@@ -270,6 +338,10 @@ impl Draft {
             Change::Made(oid, serial, data) => (oid, serial, data),
         };
         let newest = state.newest(oid).map(|at| (at.transaction.tid, at.revision.version.clone()));
+        // It was here when its deletion was asked for; a pack may have been between.
+        if data.is_none() && newest.is_none() {
+            return Err(Error::key(oid));
+        }
         let mut revision = Revision { oid, version: Version::TRUNK, data, source: None, under: None };
         let Some(committed) = judge(oid, serial, &Version::TRUNK, newest)? else { return Ok((revision, false)) };
         let new = revision.data.take().ok_or(Error::Conflict { oid, committed, serial })?;
@@ -296,8 +368,12 @@ impl Draft {
                 return Err(Error::ReadConflict { oid, committed, serial });
             }
         }
-        drop(state);
-        Ok(Box::new(Ready { storage: self.storage, meta: self.meta, revisions, resolved, _held: held }))
+        let revisions = Arc::new(revisions);
+        let mut voted = storage.voted();
+        let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);
+        voted.insert(number, Arc::clone(&revisions));
+        drop((voted, state));
+        Ok(Box::new(Ready { storage: self.storage, meta: self.meta, revisions, resolved, number, _held: held }))
     }
 
     /// No oid is given out that somebody used.
@@ -360,9 +436,17 @@ impl CopyChange for Draft {
 struct Ready {
     storage: MemoryStorage,
     meta: TransactionMeta,
-    revisions: Vec<Revision>,
+    revisions: Arc<Vec<Revision>>,
     resolved: Vec<Oid>,
+    /// Its number among the voted.
+    number: u64,
     _held: Held,
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.storage.voted().remove(&self.number);
+    }
 }
 
 impl Voted for Ready {
@@ -375,34 +459,21 @@ impl Voted for Ready {
         self.revisions.iter().map(|revision| revision.oid).filter(|oid| seen.insert(*oid)).collect()
     }
 
-    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let Ready { storage, meta, revisions, .. } = *self;
+    fn finish_with(mut self: Box<Self>, notify: Notify) -> Result<Tid> {
+        let storage = self.storage.clone();
         let mut state = storage.write();
         let last = state.last();
-        let tid = match meta.tid {
+        let tid = match self.meta.tid {
             Some(tid) if tid <= last => return Err(Error::TidNotLater { tid, last }),
             Some(tid) => tid,
             None if last == Tid::MAX => return Err(Error::Exhausted { what: "tids" }),
             None => Tid::at(storage.shared.clock.now()).max(last.next()),
         };
         notify(tid);
-        let number = state.transactions.len();
-        let mut seen = HashSet::new();
-        for (n, revision) in revisions.iter().enumerate().rev() {
-            let own = if revision.source.is_none() { revision.data.as_ref() } else { None };
-            state.size += own.map_or(0, |d| d.len() as u64);
-            if seen.insert(revision.oid) {
-                state.revisions.entry(revision.oid).or_default().push((number, n));
-            }
-        }
-        state.transactions.push(Arc::new(TransactionRecord {
-            tid,
-            status: meta.status,
-            user: meta.user,
-            description: meta.description,
-            extension: meta.extension,
-            revisions,
-        }));
+        storage.voted().remove(&self.number);
+        let TransactionMeta { status, user, description, extension, .. } = std::mem::take(&mut self.meta);
+        let revisions = Arc::unwrap_or_clone(std::mem::take(&mut self.revisions));
+        state.push(Arc::new(TransactionRecord { tid, status, user, description, extension, revisions }));
         Ok(tid)
     }
 }

@@ -93,6 +93,10 @@ impl Hosted {
             check_current: true,
             resolve: true,
             restore: true,
+            pack: true,
+            collect: true,
+            edges: true,
+            dangling: true,
             ..Can::default()
         };
         Hosted::new("MemoryStorage", can, |Opening { clock, .. }| {

@@ -28,7 +28,8 @@ fn the_rules_keep_the_rules() {
 #[test]
 fn the_storage_in_memory_keeps_the_rules() {
     let mut memory = Hosted::memory();
-    let coverage = hold(&mut memory, 1000, 30);
+    let coverage = hold(&mut memory, 3000, 30);
+    println!("{}", coverage.table(memory.can()));
     assert_eq!(coverage.missing(memory.can()), []);
 }
 

@@ -1,0 +1,152 @@
+//! What survives a pack: written once, for every storage.
+//!
+//! A pack to a time t keeps of the past what somebody still needs (rules 4.2 to 4.9), and that is a question about a graph:
+//!
+//! ```text
+//!     the root ───────────────┐
+//!     what is later than t: ──┤                     ┌──▶ revisions of it that were newest at t ──┐
+//!       objects it has        ├──▶ needed object ───┤                                            │ refer to
+//!       objects it refers to  │                     └──▶ (and the trunk's under that)            ▼
+//!       sources, what is under it ── refer to ──▶ needed object                            needed object
+//! ```
+//!
+//! A storage answers six questions ([`Collected`]), in its own words: a revision is a [`Place`], which for a file is its
+//! position. [`collect()`] asks them and comes back with the [`Survivors`], which whoever copies the storage asks about each
+//! revision that he comes to. Without collection of garbage the way is the same, and begins at more objects.
+//!
+//! **How it goes.** What is needed is marked in a set of oids ([`OidSet`], a bit each), and the places to look at are a
+//! list, the *frontier*. A round sorts the frontier, cuts it into runs that all threads take from, in the order of the
+//! places, so that a file is read from its beginning to its end; each record is scanned for references; each object that is
+//! met for the first time is marked, and its places make the next frontier. There is no recursion, so the longest list and
+//! the widest tree are the same to it.
+//!
+//! **What it takes.** A bit an object, and eight bytes for each place of a frontier. A frontier holds
+//! [`Collecting::places_max`] at most: an object that is met when the next one is full gets a bit in a second set, of those
+//! that *wait*, and is fetched from there in the order of the oids when there is nothing else left. To this comes what is
+//! asked for: the places of what later revisions share or have under them, and the references that dangle.
+//!
+//! **References to what is nowhere** (rule 4.8): an object that is not known is never marked, so whoever refers to it finds
+//! that out, be he the first or the last.
+//!
+//! What this does not do: it changes nothing, and it does not hold a storage still. Between its questions the answers about
+//! what is at or before t must not change, and what comes to be later must be among what [`Collected::later`] says, or be
+//! held back until the collector is done.
+
+mod distinct;
+mod mark;
+mod oids;
+mod survivors;
+
+use std::fmt;
+
+use crate::{Oid, Result};
+
+pub use mark::collect;
+pub use oids::OidSet;
+pub use survivors::Survivors;
+
+/// A revision, in the storage's own words: for a file, the position of its record. What is smaller is read first; 0 is no
+/// revision.
+pub type Place = u64;
+
+/// Which of an object's revisions a pack keeps, if the object is needed (rule 4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// The newest that is not later than the pack's time, in whatever version; 0 if it had none then.
+    pub at: Place,
+    /// If that is in a version: the trunk's under it; 0 if there is none.
+    pub under: Place,
+}
+
+impl Newest {
+    /// The places there are.
+    pub fn places(self) -> impl Iterator<Item = Place> {
+        [self.at, self.under].into_iter().filter(|place| *place != 0)
+    }
+}
+
+/// A revision that is later than the pack's time, or to come: one that a transaction between vote and finish will write
+/// (rule 4.9).
+#[derive(Clone, Copy, Debug)]
+pub struct Later<'a> {
+    /// Its object.
+    pub oid: Oid,
+    /// The data that it holds itself.
+    pub data: Own<'a>,
+    /// The place of the revision that it names as the source of its data; 0 if it names none, or if that is later than the
+    /// pack's time, or is not here.
+    pub source: Place,
+    /// The place of the revision that it has under it; 0 as for the source.
+    pub under: Place,
+}
+
+/// The data that a revision holds itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Own<'a> {
+    /// None: it shares another's, or is nothing.
+    None,
+    /// What [`Collected::read`] gives for this place: those are read in batches, by all threads.
+    At(Place),
+    /// This record, where there is no place to read it from, or it is at hand.
+    Record(&'a [u8]),
+}
+
+/// Who is given records: whose each is, and what it holds, none if it is nothing.
+pub type EachRecord<'a> = dyn FnMut(Oid, Option<&[u8]>) -> Result<()> + 'a;
+
+/// What a storage answers, so that it can be packed to a time. Every question may come from several threads at once.
+pub trait Collected: Sync {
+    /// Which revisions of the object a pack keeps, if it is needed. Reading does not look behind a packed revision, and so
+    /// does this not (rule 4.5).
+    fn newest(&self, oid: Oid) -> Result<Newest>;
+
+    /// Whether there is any revision of the object, later ones and those to come included.
+    fn known(&self, oid: Oid) -> Result<bool>;
+
+    /// Whether there is some finished transaction's revision, but none of the root's, neither before nor after the time.
+    fn is_rootless(&self) -> Result<bool>;
+
+    /// Gives, for each of these places, in this order, whose it is, and the record, none if it is nothing. Where data is
+    /// shared, it is followed to where it lies. The places strictly increase, so that neighbours can be read at once; an error
+    /// that `each` gives ends it.
+    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()>;
+
+    /// Gives every revision that is later than the time, or to come; if a transaction has two of one object, both. An error
+    /// that `each` gives ends it.
+    fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()>;
+
+    /// Gives every object that was something at the time, on the trunk or in a version: one of the places of
+    /// [`Collected::newest`] has data. Only asked where no garbage is collected.
+    fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()>;
+}
+
+/// How to collect.
+#[derive(Clone, Copy)]
+pub struct Collecting<'a> {
+    /// What nobody needs goes.
+    pub collect: bool,
+    /// References to what is nowhere are no reason to stop.
+    pub go_on: bool,
+    /// How many threads read.
+    pub threads: usize,
+    /// How many places a frontier may have: eight bytes each, three times over at the worst. Less of them read the file
+    /// from its beginning more often.
+    pub places_max: usize,
+    /// Told after every round how many revisions were read.
+    pub progress: &'a dyn Fn(u64),
+}
+
+/// With collection; what dangles is a reason to stop; on all cores; a frontier of 2^20 places.
+impl Default for Collecting<'_> {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        Collecting { collect: true, go_on: false, threads, places_max: 1 << 20, progress: &|_| () }
+    }
+}
+
+impl fmt::Debug for Collecting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Collecting { collect, go_on, threads, places_max, .. } = self;
+        write!(f, "Collecting {{ collect: {collect}, go_on: {go_on}, threads: {threads}, places_max: {places_max} }}")
+    }
+}

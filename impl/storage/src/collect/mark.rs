@@ -1,0 +1,296 @@
+//! Marking what is needed, round by round.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use vellum_pickle::{Reference, Scanner};
+
+use super::distinct::Distinct;
+use super::{Collected, Collecting, Later, OidSet, Own, Place, Survivors};
+use crate::{Error, Oid, Result};
+
+/// Places that a thread takes at a time, and below which no other thread is worth starting.
+const RUN: usize = 512;
+
+/// Finds out what survives a pack. Nothing is changed.
+///
+/// Errors: dangling references, all of them (rule 4.8), unless it is to go on: a kept revision refers to what is nowhere, or
+/// there is no root from which to collect. When collecting, a record whose references can not be read: what it keeps alive
+/// is not known. And what the storage says.
+pub fn collect(of: &dyn Collected, how: Collecting<'_>) -> Result<Survivors> {
+    let mut collector = Collector::new(of, how);
+    collector.later()?;
+    collector.begin_at(Oid::ROOT)?;
+    if !how.collect {
+        of.something(&mut |oid| collector.begin_at(oid))?;
+    }
+    while collector.refill()? {
+        collector.round(Role::Kept, 0)?;
+    }
+    collector.survivors()
+}
+
+/// What sort of revisions are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Those that are kept: what dangles there is a reason to stop.
+    Kept,
+    /// Those after the time, which stay as they are.
+    Later,
+}
+
+struct Collector<'a> {
+    of: &'a dyn Collected,
+    how: Collecting<'a>,
+    marks: Marks,
+    /// What the next round reads.
+    frontier: Vec<Place>,
+    /// What is kept because something later needs it.
+    sources: Vec<Place>,
+    /// Who waits no longer, and how far they were fetched; none: nobody is left.
+    fetched: Option<(OidSet, Oid)>,
+    /// What dangles in kept revisions, and in later ones.
+    refused: Distinct<(Oid, Oid)>,
+    reported: Distinct<(Oid, Oid)>,
+    workers: Vec<Worker>,
+    read: u64,
+    peak_bytes: usize,
+}
+
+/// What all threads see of what was found.
+struct Marks {
+    needed: OidSet,
+    /// Needed objects whose places were not looked at, since the frontier was full.
+    waiting: OidSet,
+    /// How many more objects the next frontier has room for.
+    room: AtomicUsize,
+}
+
+/// What a thread has for itself, kept from round to round.
+#[derive(Default)]
+struct Worker {
+    scanner: Scanner,
+    found: Vec<Place>,
+    dangling: Option<Distinct<(Oid, Oid)>>,
+}
+
+impl Marks {
+    /// Marks the object; if that is new, its places go to `found`. False: it is not known.
+    fn meet(&self, of: &dyn Collected, oid: Oid, found: &mut Vec<Place>) -> Result<bool> {
+        if self.needed.contains(oid) {
+            return Ok(true);
+        }
+        let newest = of.newest(oid)?;
+        if newest.at == 0 && !of.known(oid)? {
+            return Ok(false);
+        }
+        if self.needed.insert(oid) && newest.at != 0 {
+            let has_room = |room: usize| room.checked_sub(1);
+            match self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room) {
+                Ok(_) => found.extend(newest.places()),
+                Err(_) => {
+                    self.waiting.insert(oid);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Worker {
+    /// Meets what a record refers to.
+    fn scan(&mut self, of: &dyn Collected, marks: &Marks, collects: bool, oid: Oid, record: &[u8]) -> Result<()> {
+        let Worker { scanner, found, dangling } = self;
+        let mut failed = None;
+        let scanned = scanner.scan(record, |reference| {
+            // Weak ones and those into other databases keep nothing (rule 4.6).
+            let Reference::Strong { oid: to, .. } = reference else { return };
+            if failed.is_none() {
+                match marks.meet(of, Oid(to), found) {
+                    Ok(true) => {}
+                    Ok(false) => dangling.get_or_insert_with(Distinct::new).push((oid, Oid(to))),
+                    Err(error) => failed = Some(error),
+                }
+            }
+        });
+        match (failed, scanned) {
+            (Some(error), _) => Err(error),
+            (None, Err(why)) if collects => Err(Error::Unreadable { oid, why: why.to_string() }),
+            // Only what is nothing goes for want of a reference.
+            (None, _) => Ok(()),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        grown(&self.found) + self.dangling.as_ref().map_or(0, Distinct::memory)
+    }
+}
+
+/// Bytes that a list takes, with the half of it that was there as well while it grew.
+fn grown<T>(list: &Vec<T>) -> usize {
+    list.capacity() * size_of::<T>() * 3 / 2
+}
+
+impl<'a> Collector<'a> {
+    fn new(of: &'a dyn Collected, how: Collecting<'a>) -> Collector<'a> {
+        let how = Collecting { threads: how.threads.max(1), places_max: how.places_max.max(1), ..how };
+        Collector {
+            of,
+            how,
+            marks: Marks { needed: OidSet::new(), waiting: OidSet::new(), room: AtomicUsize::new(how.places_max) },
+            frontier: Vec::new(),
+            sources: Vec::new(),
+            fetched: None,
+            refused: Distinct::new(),
+            reported: Distinct::new(),
+            workers: (0..how.threads).map(|_| Worker::default()).collect(),
+            read: 0,
+            peak_bytes: 0,
+        }
+    }
+
+    /// A needed object from which the way begins.
+    fn begin_at(&mut self, oid: Oid) -> Result<()> {
+        self.marks.meet(self.of, oid, &mut self.workers[0].found).map(drop)
+    }
+
+    /// Rules 4.2 and 4.3: what is later, what that refers to, and what it has its data from or has under it.
+    fn later(&mut self) -> Result<()> {
+        let of = self.of;
+        let mut own = Vec::new();
+        let mut sources = Distinct::new();
+        of.later(&mut |Later { oid, data, source, under }| {
+            self.begin_at(oid)?;
+            [source, under].into_iter().filter(|place| *place != 0).for_each(|place| sources.push(place));
+            match data {
+                Own::None => {}
+                Own::Record(record) => {
+                    self.workers[0].scan(of, &self.marks, self.how.collect, oid, record)?;
+                    self.gather(Role::Later);
+                }
+                Own::At(place) => {
+                    own.push(place);
+                    if own.len() >= self.how.places_max {
+                        self.frontier = std::mem::take(&mut own);
+                        self.round(Role::Later, sources.memory())?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        self.frontier = own;
+        self.round(Role::Later, sources.memory())?;
+        self.sources = sources.into_sorted();
+        for first in (0..self.sources.len()).step_by(self.how.places_max) {
+            let end = self.sources.len().min(first + self.how.places_max);
+            self.frontier = self.sources[first..end].to_vec();
+            self.round(Role::Kept, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the next frontier, of what was found or, if that is nothing, of those who wait. False: there is nothing left.
+    fn refill(&mut self) -> Result<bool> {
+        let found: usize = self.workers.iter().map(|worker| worker.found.len()).sum();
+        self.frontier = std::mem::take(&mut self.workers[0].found);
+        self.frontier.reserve_exact(found - self.frontier.len());
+        self.measure(0);
+        self.workers.iter_mut().for_each(|worker| self.frontier.append(&mut std::mem::take(&mut worker.found)));
+        *self.marks.room.get_mut() = self.how.places_max;
+        while self.frontier.is_empty() {
+            let Some((waiting, from)) = &mut self.fetched else {
+                if self.marks.waiting.is_empty() {
+                    return Ok(false);
+                }
+                self.fetched = Some((std::mem::take(&mut self.marks.waiting), Oid::ROOT));
+                continue;
+            };
+            let mut next = waiting.next(*from);
+            while let Some(oid) = next.filter(|_| self.frontier.len() < self.how.places_max) {
+                self.frontier.extend(self.of.newest(oid)?.places());
+                next = oid.0.checked_add(1).and_then(|after| waiting.next(Oid(after)));
+            }
+            match next {
+                Some(oid) => *from = oid,
+                None => self.fetched = None,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the frontier, on all cores; `beside` is what somebody else holds meanwhile, in bytes.
+    fn round(&mut self, role: Role, beside: usize) -> Result<()> {
+        self.frontier.sort_unstable();
+        self.frontier.dedup();
+        let Collector { of, how, marks, frontier, workers, .. } = self;
+        let (runs, failed) = (Mutex::new(frontier.chunks(RUN)), AtomicBool::new(false));
+        let next = || runs.lock().unwrap_or_else(|e| e.into_inner()).next();
+        let work = |worker: &mut Worker| -> Result<()> {
+            while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
+                let mut given = 0;
+                let mut scan = |oid, record: Option<&[u8]>| {
+                    given += 1;
+                    record.map_or(Ok(()), |record| worker.scan(*of, marks, how.collect, oid, record))
+                };
+                of.read(run, &mut scan).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                assert_eq!(given, run.len(), "the storage gave other records than those asked for");
+            }
+            Ok(())
+        };
+        let wanted = frontier.len().div_ceil(RUN).clamp(1, workers.len());
+        let (first, others) = workers[..wanted].split_at_mut(1);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = others.iter_mut().map(|worker| scope.spawn(|| work(worker))).collect();
+            let done = work(&mut first[0]);
+            let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
+                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            others.into_iter().map(join).fold(done, Result::and)
+        })?;
+        self.read += self.frontier.len() as u64;
+        self.gather(role);
+        self.measure(beside);
+        (self.how.progress)(self.read);
+        Ok(())
+    }
+
+    /// Takes from the threads what they found to dangle.
+    fn gather(&mut self, role: Role) {
+        let dangling = if role == Role::Kept { &mut self.refused } else { &mut self.reported };
+        self.workers.iter_mut().filter_map(|worker| worker.dangling.as_mut()).for_each(|found| dangling.append(found));
+    }
+
+    fn measure(&mut self, beside: usize) {
+        let waiting = self.fetched.as_ref().map_or(0, |(waiting, _)| waiting.memory());
+        let workers: usize = self.workers.iter().map(Worker::memory).sum();
+        let held = self.marks.needed.memory()
+            + self.marks.waiting.memory()
+            + waiting
+            + workers
+            + grown(&self.frontier)
+            + self.sources.capacity() * size_of::<Place>()
+            + self.refused.memory()
+            + self.reported.memory()
+            + beside;
+        self.peak_bytes = self.peak_bytes.max(held);
+    }
+
+    fn survivors(mut self) -> Result<Survivors> {
+        // The root refers to itself, so to say: where there is none, everything would be garbage.
+        if self.how.collect && self.of.is_rootless()? {
+            self.refused.push((Oid::ROOT, Oid::ROOT));
+        }
+        let refused = self.refused.into_sorted();
+        if !refused.is_empty() && !self.how.go_on {
+            return Err(Error::Dangling { references: refused });
+        }
+        refused.into_iter().for_each(|reference| self.reported.push(reference));
+        Ok(Survivors {
+            needed: self.marks.needed,
+            sources: self.sources,
+            dangling: self.reported.into_sorted(),
+            read: self.read,
+            peak_bytes: self.peak_bytes,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! What the collector came to.
+
+use super::{Collected, OidSet, Place};
+use crate::{Oid, Result};
+
+/// What survives a pack.
+#[derive(Debug)]
+pub struct Survivors {
+    pub(super) needed: OidSet,
+    pub(super) sources: Vec<Place>,
+    pub(super) dangling: Vec<(Oid, Oid)>,
+    pub(super) read: u64,
+    pub(super) peak_bytes: usize,
+}
+
+impl Survivors {
+    /// Whether the object is needed: then its newest revisions are kept. An object without any revision never is.
+    pub fn needs(&self, oid: Oid) -> bool {
+        self.needed.contains(oid)
+    }
+
+    /// Whether something later shares this revision's data, or has it under it: then it is kept whatever becomes of its
+    /// object.
+    pub fn is_source(&self, place: Place) -> bool {
+        self.sources.binary_search(&place).is_ok()
+    }
+
+    /// Whether this revision at or before the time is kept. `of` is who was asked before; it is asked about needed objects
+    /// only.
+    pub fn keeps(&self, of: &dyn Collected, oid: Oid, place: Place) -> Result<bool> {
+        Ok(self.is_source(place) || (self.needs(oid) && of.newest(oid)?.places().any(|newest| newest == place)))
+    }
+
+    /// The needed objects.
+    pub fn needed(&self) -> &OidSet {
+        &self.needed
+    }
+
+    /// Places that are kept because something later needs them, in order.
+    pub fn sources(&self) -> &[Place] {
+        &self.sources
+    }
+
+    /// References to objects that are nowhere, in order, each once: who refers, to whom.
+    pub fn dangling(&self) -> &[(Oid, Oid)] {
+        &self.dangling
+    }
+
+    /// How many revisions were read.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// The most bytes that the collector held at the end of a round, with what growing its lists took for a moment. What its
+    /// threads read into, and the storage's own index, are not counted.
+    pub fn peak_bytes(&self) -> usize {
+        self.peak_bytes
+    }
+}

@@ -1,0 +1,153 @@
+//! Packing the storage in memory: the collector says what is kept, and the list of transactions is made anew of that.
+//!
+//! All others wait meanwhile, readers too: it is the simplest storage. What stands between vote and finish is looked at as
+//! if it was later (rule 4.9).
+
+use std::collections::HashSet;
+use std::sync::{Arc, TryLockError};
+
+use super::{MemoryStorage, State, place};
+use crate::{
+    Collected, Collecting, EachRecord, Error, Later, Newest, Oid, Own, Pack, PackOptions, PackReport, Place, Result,
+    Revision, Status, Survivors, Tid, TransactionRecord, collect,
+};
+
+impl Pack for MemoryStorage {
+    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        let _packing = match self.shared.packing.try_lock() {
+            Ok(packing) => packing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Error::Packing { name: self.shared.name.clone() }),
+        };
+        let mut state = self.write();
+        // Rule 4.7: what a pack took away does not come back for an earlier one.
+        if to < state.packed_to {
+            return Ok(PackReport::default());
+        }
+        let voted = self.voted().values().cloned().collect();
+        let moment = Moment { state: &state, to, voted };
+        let PackOptions { collect: collects, go_on } = how;
+        let survivors = collect(&moment, Collecting { collect: collects, go_on, ..Collecting::default() })?;
+        let transactions = moment.kept(&survivors)?;
+        // A time that is still to come is packed to when it has come.
+        let packed_to = to.min(state.last());
+        let mut packed = State { last_oid: state.last_oid, packed_to, ..State::default() };
+        transactions.into_iter().for_each(|transaction| packed.push(transaction));
+        *state = packed;
+        Ok(PackReport { dangling: survivors.dangling().to_vec() })
+    }
+}
+
+/// The storage at the time of a pack.
+struct Moment<'a> {
+    state: &'a State,
+    to: Tid,
+    voted: Vec<Arc<Vec<Revision>>>,
+}
+
+impl Moment<'_> {
+    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data.
+    fn kept(&self, survivors: &Survivors) -> Result<Vec<Arc<TransactionRecord>>> {
+        let mut kept = Vec::new();
+        for (number, transaction) in self.state.transactions.iter().enumerate() {
+            if transaction.tid > self.to {
+                kept.push(Arc::clone(transaction));
+                continue;
+            }
+            let mut packed = TransactionRecord {
+                status: Status::Packed,
+                revisions: Vec::new(),
+                ..TransactionRecord::clone(transaction)
+            };
+            let mut seen = HashSet::new();
+            let oids = transaction.revisions.iter().map(|revision| revision.oid).filter(|oid| seen.insert(*oid));
+            for oid in oids {
+                let last = transaction.revisions.iter().rposition(|revision| revision.oid == oid).unwrap_or_default();
+                if survivors.keeps(self, oid, place(number, last))? {
+                    packed.revisions.push(Revision { source: None, ..transaction.revisions[last].clone() });
+                }
+            }
+            // The last transaction stays even without revisions, so that no tid is given out twice.
+            if !packed.revisions.is_empty() || packed.tid == self.state.last() {
+                kept.push(Arc::new(packed));
+            }
+        }
+        Ok(kept)
+    }
+
+    fn revision(&self, place: Place) -> &Revision {
+        let (transaction, revision) = ((place >> 32) as usize - 1, place as u32 as usize);
+        &self.state.transactions[transaction].revisions[revision]
+    }
+
+    /// The place of the object's revision in that transaction, if it is not later than the time.
+    fn place(&self, oid: Oid, tid: Option<Tid>) -> Place {
+        let at = tid.filter(|tid| *tid <= self.to).and_then(|tid| self.state.at(oid, tid));
+        at.map_or(0, |at| at.place)
+    }
+}
+
+impl Collected for Moment<'_> {
+    fn newest(&self, oid: Oid) -> Result<Newest> {
+        let past = self.state.past(oid).unwrap_or_default();
+        let Some(at) = past.into_iter().find(|at| at.transaction.tid <= self.to) else { return Ok(Newest::default()) };
+        let under = self.state.on_trunk(at).filter(|under| *under != at);
+        Ok(Newest { at: at.place, under: under.map_or(0, |under| under.place) })
+    }
+
+    fn known(&self, oid: Oid) -> Result<bool> {
+        let to_come = || self.voted.iter().any(|revisions| revisions.iter().any(|revision| revision.oid == oid));
+        Ok(self.state.revisions.contains_key(&oid) || to_come())
+    }
+
+    fn is_rootless(&self) -> Result<bool> {
+        Ok(self.state.revisions.keys().next().is_some_and(|first| *first != Oid::ROOT))
+    }
+
+    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()> {
+        places.iter().try_for_each(|place| {
+            let revision = self.revision(*place);
+            each(revision.oid, revision.data.as_deref())
+        })
+    }
+
+    fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()> {
+        let later = self.state.transactions.iter().filter(|transaction| transaction.tid > self.to);
+        let later = later.flat_map(|transaction| &transaction.revisions);
+        for revision in later.chain(self.voted.iter().flat_map(|revisions| revisions.iter())) {
+            let Revision { oid, data, source, under, .. } = revision;
+            let own = data.as_deref().filter(|_| source.is_none());
+            each(Later {
+                oid: *oid,
+                data: own.map_or(Own::None, Own::Record),
+                source: self.place(*oid, *source),
+                under: self.place(*oid, *under),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {
+        for oid in self.state.revisions.keys() {
+            if self.newest(*oid)?.places().any(|place| self.revision(place).data.is_some()) {
+                each(*oid)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Error, MemoryStorage, PackOptions, Storage, Tid};
+
+    #[test]
+    fn a_second_pack_is_refused_while_one_runs() {
+        let storage = MemoryStorage::new("memory");
+        let pack = || storage.pack().unwrap().pack(Tid::MAX, PackOptions::default());
+        let running = storage.shared.packing.lock().unwrap();
+        assert!(matches!(pack(), Err(Error::Packing { name }) if name == "memory"));
+        drop(running);
+        pack().unwrap();
+    }
+}

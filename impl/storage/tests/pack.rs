@@ -1,0 +1,91 @@
+//! Packing the storage in memory, beyond what the harness holds it to.
+
+use vellum_storage::{
+    MemoryStorage, Oid, Order, PackOptions, Revision, Storage, Tid, TidRange, TransactionMeta, Version,
+};
+
+/// A record that refers to these.
+fn record(refers: &[u64]) -> Vec<u8> {
+    let mut record = b"\x80\x03capp\nNode\n.\x80\x03](".to_vec();
+    for oid in refers {
+        record.extend_from_slice(b"C\x08");
+        record.extend_from_slice(&oid.to_be_bytes());
+        record.push(b'Q');
+    }
+    record.extend_from_slice(b"e.");
+    record
+}
+
+/// Stores in one transaction, each over what is there.
+fn store(storage: &MemoryStorage, records: &[(u64, Vec<u8>)]) -> Tid {
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    for (oid, record) in records {
+        let serial = storage.load(Oid(*oid), &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+        change.store(Oid(*oid), serial, record.clone().into()).unwrap();
+    }
+    change.vote().unwrap().finish().unwrap()
+}
+
+const COLLECT: PackOptions = PackOptions { collect: true, go_on: false };
+
+#[test]
+fn a_record_that_can_not_be_read_keeps_everything_where_garbage_is_collected() {
+    let storage = MemoryStorage::new("memory");
+    store(&storage, &[(0, record(&[1])), (1, b"no pickle".to_vec()), (2, record(&[]))]);
+    let to = store(&storage, &[(1, b"none either".to_vec())]);
+    let pack = storage.pack().unwrap();
+    for go_on in [false, true] {
+        let refused = pack.pack(to, PackOptions { collect: true, go_on }).unwrap_err().to_string();
+        assert!(refused.starts_with("nothing was packed, since it can not be told which objects 0000000000000001"));
+        assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 2);
+    }
+    // What it refers to is not asked where nothing goes for want of a reference.
+    pack.pack(to, PackOptions::default()).unwrap();
+    assert_eq!((storage.history(Oid(1), 9).unwrap().len(), storage.object_count()), (1, 3));
+}
+
+#[test]
+fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
+    let storage = MemoryStorage::new("memory");
+    let to = store(&storage, &[(0, record(&[1])), (1, record(&[])), (2, record(&[3])), (3, record(&[]))]);
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    change.store(Oid(1), to, record(&[2]).into()).unwrap();
+    let voted = change.vote().unwrap();
+    storage.pack().unwrap().pack(to, COLLECT).unwrap();
+    voted.finish().unwrap();
+    assert_eq!(storage.object_count(), 4);
+    // One that is aborted is of no account any more.
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    let serial = storage.load(Oid(1), &Version::TRUNK).unwrap().tid;
+    change.store(Oid(1), serial, record(&[2]).into()).unwrap();
+    drop(change.vote().unwrap());
+    let to = store(&storage, &[(1, record(&[]))]);
+    storage.pack().unwrap().pack(to, COLLECT).unwrap();
+    assert_eq!(storage.object_count(), 2);
+    assert_eq!(storage.size(), (record(&[1]).len() + record(&[]).len()) as u64);
+}
+
+/// The second revision shares the first one's data, and the third names the second as its source: that is the one that it
+/// needs.
+#[test]
+fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
+    let storage = MemoryStorage::new("memory");
+    let first = store(&storage, &[(0, record(&[]))]);
+    let restore = |source| {
+        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        let (oid, version, data) = (Oid::ROOT, Version::TRUNK, Some(record(&[]).into()));
+        change.copy().unwrap().restore(Revision { oid, version, data, source: Some(source), under: None }).unwrap();
+        change.vote().unwrap().finish().unwrap()
+    };
+    let second = restore(first);
+    let between = store(&storage, &[(0, record(&[0]))]);
+    let third = restore(second);
+    let told = || -> Vec<_> {
+        let transactions = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap());
+        transactions.map(|t| (t.tid, t.revisions[0].source)).collect()
+    };
+    let before = [(first, None), (second, Some(first)), (between, None), (third, Some(first))];
+    assert_eq!(told(), before, "told is the one that holds the data");
+    storage.pack().unwrap().pack(between, COLLECT).unwrap();
+    assert_eq!(told(), [(second, None), (between, None), (third, Some(second))]);
+}

@@ -1,0 +1,183 @@
+//! The collector held to the specification's pack: on the databases of random histories, with versions, undos, packs, what
+//! is under way, and references to what is nowhere, both keep the same revisions and name the same references.
+
+use std::collections::BTreeSet;
+
+use vellum_harness::dice::{Dice, Seed};
+use vellum_harness::generate::{history, parts};
+use vellum_harness::node::Node;
+use vellum_harness::step::{Outcome, Step};
+use vellum_harness::subject::Can;
+use vellum_harness::world::{Stage, World};
+use vellum_spec::{At, Content, Database, How, Revision};
+use vellum_storage::{Collected, Collecting, EachRecord, Error, Later, Newest, Oid, Own, Place, Result, Tid, collect};
+
+/// A database of the specification at a time, as the collector wants to see it.
+struct Moment<'a> {
+    database: &'a Database,
+    to: u64,
+    under_way: &'a [Revision],
+    /// Whether later revisions are read from their places.
+    places: bool,
+}
+
+impl Moment<'_> {
+    fn place(&self, at: At<'_>) -> Place {
+        let t = self.database.transactions.iter().position(|t| t.tid == at.tid()).unwrap();
+        let r = at.transaction.revisions.iter().rposition(|r| r.oid == at.revision.oid).unwrap();
+        (t as u64 + 1) << 32 | r as u64
+    }
+
+    fn at(&self, place: Place) -> At<'_> {
+        let transaction = &self.database.transactions[(place >> 32) as usize - 1];
+        At { transaction, revision: &transaction.revisions[place as u32 as usize] }
+    }
+
+    fn early(&self, oid: u64, tid: Option<u64>) -> Place {
+        let at = tid.filter(|tid| *tid <= self.to).and_then(|tid| self.database.at(oid, tid));
+        at.map_or(0, |at| self.place(at))
+    }
+}
+
+impl Collected for Moment<'_> {
+    fn newest(&self, oid: Oid) -> Result<Newest> {
+        let past = self.database.past(oid.0);
+        let Some(at) = past.into_iter().find(|at| at.tid() <= self.to) else { return Ok(Newest::default()) };
+        let under = at.revision.under.filter(|_| !at.revision.version.is_empty());
+        Ok(Newest { at: self.place(at), under: self.early(oid.0, under) })
+    }
+
+    fn known(&self, oid: Oid) -> Result<bool> {
+        let to_come = self.under_way.iter().any(|revision| revision.oid == oid.0);
+        Ok(to_come || self.database.oids().contains(&oid.0))
+    }
+
+    fn is_rootless(&self) -> Result<bool> {
+        let oids = self.database.oids();
+        Ok(!oids.is_empty() && !oids.contains(&0))
+    }
+
+    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()> {
+        assert!(places.is_sorted_by(|one, other| one < other));
+        places.iter().map(|place| self.at(*place)).try_for_each(|at| {
+            assert!(self.places || at.tid() <= self.to, "nobody was told of this place");
+            each(Oid(at.revision.oid), self.database.data(at))
+        })
+    }
+
+    fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()> {
+        let mut give = |revision: &Revision, place: Place| {
+            let data = match &revision.content {
+                Content::Data(_) if self.places && place != 0 => Own::At(place),
+                Content::Data(data) => Own::Record(data),
+                _ => Own::None,
+            };
+            let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
+            let (source, under) = (self.early(revision.oid, source), self.early(revision.oid, revision.under));
+            each(Later { oid: Oid(revision.oid), data, source, under })
+        };
+        for (t, transaction) in self.database.transactions.iter().enumerate().filter(|(_, t)| t.tid > self.to) {
+            for (r, revision) in transaction.revisions.iter().enumerate() {
+                give(revision, (t as u64 + 1) << 32 | r as u64)?;
+            }
+        }
+        self.under_way.iter().try_for_each(|revision| give(revision, 0))
+    }
+
+    fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {
+        for oid in self.database.oids().into_iter().map(Oid) {
+            if self.newest(oid)?.places().any(|place| self.database.data(self.at(place)).is_some()) {
+                each(oid)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Kept = (BTreeSet<(u64, u64)>, Vec<(Oid, Oid)>);
+
+/// What the rules keep at or before the time, or what they refuse for.
+fn by_the_rules(moment: &Moment<'_>, collects: bool, go_on: bool) -> Result<Kept, Vec<(Oid, Oid)>> {
+    let pairs = |dangling: BTreeSet<(u64, u64)>| dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
+    let how = How { collect: collects, go_on, under_way: moment.under_way };
+    let packed = moment.database.pack(moment.to, how, &Node::references).map_err(|refused| pairs(refused.dangling))?;
+    let early = packed.database.transactions.iter().filter(|t| t.tid <= moment.to);
+    let kept = early.flat_map(|t| t.revisions.iter().map(|revision| (revision.oid, t.tid))).collect();
+    Ok((kept, pairs(packed.dangling)))
+}
+
+fn by_the_collector(moment: &Moment<'_>, how: Collecting<'_>) -> Result<Kept, Vec<(Oid, Oid)>> {
+    let survivors = match collect(moment, how) {
+        Ok(survivors) => survivors,
+        Err(Error::Dangling { references }) => return Err(references),
+        Err(other) => panic!("{other}"),
+    };
+    let mut kept = BTreeSet::new();
+    for transaction in moment.database.transactions.iter().filter(|t| t.tid <= moment.to) {
+        for oid in transaction.oids() {
+            let place = moment.place(moment.database.at(oid, transaction.tid).unwrap());
+            if survivors.keeps(moment, Oid(oid), place).unwrap() {
+                kept.insert((oid, transaction.tid));
+            }
+        }
+    }
+    Ok((kept, survivors.dangling().to_vec()))
+}
+
+/// The world after a random history, played on the rules alone.
+fn world(seed: u64) -> World {
+    let mut dice = Seed(seed);
+    let length = 20 + dice.roll(30) as usize;
+    let mut world = World::new(Can::EVERYTHING);
+    for step in history(&mut dice, Can::EVERYTHING, length) {
+        for part in parts(&world, &step) {
+            if matches!(part, Step::Reopen { read_only: true }) {
+                continue;
+            }
+            if let Some(outcome) = world.expect(&part).and_then(|mut right| right.pop()) {
+                world.follow(&part, &outcome);
+                if let Outcome::Refused { .. } | Outcome::Busy = outcome {
+                    break;
+                }
+            }
+        }
+    }
+    world
+}
+
+#[test]
+fn the_collector_keeps_what_the_rules_keep() {
+    let (mut refused, mut dangling, mut under_way_at_all, mut fewer) = (0, 0, 0, 0);
+    for seed in 0..5000 {
+        let world = world(seed);
+        let voted = world.open.values().filter_map(|open| match &open.stage {
+            Stage::Voted(revisions) => Some(revisions.clone()),
+            Stage::Drafting => None,
+        });
+        let under_way: Vec<_> = voted.flatten().collect();
+        let mut dice = Seed(seed);
+        for tid in world.database.transactions.iter().map(|t| t.tid) {
+            if tid < world.database.packed_to {
+                continue;
+            }
+            let moment =
+                Moment { database: &world.database, to: tid, under_way: &under_way, places: dice.roll(100) < 50 };
+            let (collects, go_on) = (dice.roll(100) < 60, dice.roll(100) < 40);
+            let right = by_the_rules(&moment, collects, go_on);
+            let threads = [1, 2, 5][dice.roll(3) as usize];
+            let places_max = [1, 2, 1 << 20][dice.roll(3) as usize];
+            let how = Collecting { collect: collects, go_on, threads, places_max, ..Collecting::default() };
+            let found = by_the_collector(&moment, how);
+            assert_eq!(found, right, "seed {seed}, to {}, {how:?}: {:#?}", Tid(tid), world.database);
+            refused += u64::from(right.is_err());
+            dangling += right.as_ref().map_or(0, |(_, dangling)| dangling.len());
+            under_way_at_all += u64::from(!under_way.is_empty());
+            fewer += right.map_or(0, |(kept, _)| {
+                let early = world.database.transactions.iter().filter(|t| t.tid <= tid);
+                u64::from(kept.len() < early.map(|t| t.oids().len()).sum())
+            });
+        }
+    }
+    println!("refused {refused}, dangling {dangling}, with some under way {under_way_at_all}, fewer {fewer}");
+    assert!(refused > 100 && dangling > 100 && under_way_at_all > 1000 && fewer > 1000);
+}
