@@ -67,7 +67,7 @@ pub(crate) struct Chains {
     heads: HashMap<Version, u64>,
     /// The newest record of each object that was appended, if later transactions may change it again. Those that were voted
     /// on can not.
-    newest: Option<HashMap<Oid, u64>>,
+    newest: Option<hashbrown::HashMap<Oid, u64>>,
 }
 
 impl Chains {
@@ -90,7 +90,7 @@ impl Chains {
 
     /// For these transactions, which may change the same objects one after the other.
     pub fn one_after_the_other(storage: &Inner, placed: &[Placed]) -> Result<Chains, Broken> {
-        Ok(Chains { newest: Some(HashMap::new()), ..Chains::apart(storage, placed)? })
+        Ok(Chains { newest: Some(hashbrown::HashMap::new()), ..Chains::apart(storage, placed)? })
     }
 
     /// The object's record before one that is written now; 0 if there is none.

@@ -237,9 +237,11 @@ pub(crate) fn show(storage: &Inner, placed: Vec<Placed>) {
             if is_packed {
                 storage.hides(record.oid, position);
             }
-            storage.index.set(record.oid, position);
-            storage.index.learn(record.oid, record.length());
         }
+        let mut index = storage.index.writer();
+        this.records().for_each(|(record, position)| index.set(record.oid, position));
+        drop(index);
+        this.records().for_each(|(record, _)| storage.index.learn(record.oid, record.length()));
         // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
         let notify = mem::replace(&mut this.job.notify, Box::new(|_| ()));
         let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));

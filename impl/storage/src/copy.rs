@@ -34,9 +34,9 @@ pub struct CopyOptions {
 }
 
 impl Default for CopyOptions {
-    /// Batches of 32 MiB.
+    /// Batches of 64 MiB.
     fn default() -> CopyOptions {
-        CopyOptions { batch_bytes: 32 << 20 }
+        CopyOptions { batch_bytes: 64 << 20 }
     }
 }
 
