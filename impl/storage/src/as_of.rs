@@ -24,10 +24,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::revisions::{find, newest_at};
+use crate::revisions::{find, newest_at, undoable};
 use crate::{
-    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Revision, Status, Storage,
-    Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Revision, Storage, Tid,
+    TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
 };
 
 /// A storage as it was right after a transaction. Cloning gives another handle on the same moment.
@@ -252,21 +252,7 @@ impl UndoLog for AsOf {
         last: usize,
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>> {
-        let mut entries = Vec::new();
-        for transaction in self.newest_first()? {
-            if entries.len() >= last {
-                break;
-            }
-            let TransactionRecord { tid, status, user, description, extension, .. } = transaction?;
-            if status != Status::Complete {
-                break;
-            }
-            let entry = UndoEntry { tid, user, description, extension };
-            if filter(&entry) {
-                entries.push(entry);
-            }
-        }
-        Ok(entries.into_iter().skip(first).collect())
+        undoable(self.newest_first()?, first, last, filter)
     }
 
     fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {

@@ -1,6 +1,8 @@
 //! Single revisions of any storage, found with the questions that every storage answers.
 
-use crate::{Error, Oid, Order, Result, Revision, Storage, Tid, TidRange, TransactionRecord, Version};
+use crate::{
+    Error, Oid, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionRecord, UndoEntry, Version,
+};
 
 /// A revision, with what there is to know of its transaction.
 #[derive(Clone, Debug)]
@@ -21,6 +23,31 @@ impl Point {
 /// The transaction of this tid. Costs: reads it, with its data.
 pub(crate) fn transaction(storage: &dyn Storage, tid: Tid) -> Result<Option<TransactionRecord>> {
     storage.transactions(TidRange { first: tid, last: tid }, Order::OldestFirst)?.next().transpose()
+}
+
+/// Which of these transactions, newest first, can be undone (rule 2.5): those the filter lets through, from number `first` up to
+/// but not including `last`.
+pub(crate) fn undoable(
+    newest_first: impl Iterator<Item = Result<TransactionRecord>>,
+    first: usize,
+    last: usize,
+    filter: &mut dyn FnMut(&UndoEntry) -> bool,
+) -> Result<Vec<UndoEntry>> {
+    let mut entries = Vec::new();
+    for transaction in newest_first {
+        if entries.len() >= last {
+            break;
+        }
+        let TransactionRecord { tid, status, user, description, extension, .. } = transaction?;
+        if status != Status::Complete {
+            break;
+        }
+        let entry = UndoEntry { tid, user, description, extension };
+        if filter(&entry) {
+            entries.push(entry);
+        }
+    }
+    Ok(entries.into_iter().skip(first).collect())
 }
 
 /// What a transaction did to an object; the last one, if there are several.

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::seam::{SEAM, unseam};
 use super::{Overlay, Shared, State};
-use crate::revisions::{Point, find};
+use crate::revisions::{Point, find, undoable};
 use crate::{
-    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Status, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Storage, Tid, TidRange,
+    Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
 };
 
 type Transactions = Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>;
@@ -287,21 +287,7 @@ impl UndoLog for Overlay {
         last: usize,
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>> {
-        let mut entries = Vec::new();
-        for transaction in self.transactions(TidRange::ALL, Order::NewestFirst)? {
-            if entries.len() >= last {
-                break;
-            }
-            let TransactionRecord { tid, status, user, description, extension, .. } = transaction?;
-            if status != Status::Complete {
-                break;
-            }
-            let entry = UndoEntry { tid, user, description, extension };
-            if filter(&entry) {
-                entries.push(entry);
-            }
-        }
-        Ok(entries.into_iter().skip(first).collect())
+        undoable(self.transactions(TidRange::ALL, Order::NewestFirst)?, first, last, filter)
     }
 
     fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use common::{Dice, PATH, SharedClock, commit, options, record};
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk, Tear};
@@ -216,11 +215,11 @@ fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
                 }
                 "write" if length > 1 => {
                     let had = synced.load(Ordering::SeqCst);
-                    for _ in 0..20 {
+                    for _ in 0..1000 {
                         if synced.load(Ordering::SeqCst) != had {
                             break;
                         }
-                        std::thread::sleep(Duration::from_micros(50));
+                        std::thread::yield_now();
                     }
                 }
                 _ => {}
