@@ -82,13 +82,12 @@ fn every_moment_answers_as_it_did() {
         drop(subject);
         let clock = SharedClock::new();
         let storage: Arc<dyn Storage> = Arc::new(options(&disk, &clock).read_only().open(PATH).unwrap());
-        // What was copied as packed hides what is before it.
-        let packed = |t: &&vellum_spec::Transaction| t.status == vellum_spec::Status::Packed;
-        let since = world.database.transactions.iter().filter(packed).map(|t| t.tid).max().unwrap_or(0);
+        // What was packed, or copied as packed, hides what is before it.
+        let since = world.database.packed_to();
         let tids = world.database.transactions.iter().map(|t| t.tid);
         for at in tids.filter(|tid| *tid >= since).flat_map(|tid| [tid, tid + 1]).chain([u64::MAX]) {
             let transactions = world.database.transactions.iter().filter(|t| t.tid <= at).cloned().collect();
-            let then = Database { transactions, packed_to: 0 };
+            let then = Database { transactions };
             let view = AsOf::new(Arc::clone(&storage), Tid(at)).unwrap();
             let native = options(&disk, &clock).as_of(Tid(at)).open(PATH).unwrap();
             let known = &world.known;

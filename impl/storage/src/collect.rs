@@ -49,22 +49,6 @@ pub use survivors::Survivors;
 /// revision.
 pub type Place = u64;
 
-/// Which of an object's revisions a pack keeps, if the object is needed (rule 4.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Newest {
-    /// The newest that is not later than the pack's time, in whatever version; 0 if it had none then.
-    pub at: Place,
-    /// If that is in a version: the trunk's under it; 0 if there is none.
-    pub under: Place,
-}
-
-impl Newest {
-    /// The places there are.
-    pub fn places(self) -> impl Iterator<Item = Place> {
-        [self.at, self.under].into_iter().filter(|place| *place != 0)
-    }
-}
-
 /// A revision that is later than the pack's time, or to come: one that a transaction between vote and finish will write
 /// (rule 4.9).
 #[derive(Clone, Copy, Debug)]
@@ -91,14 +75,26 @@ pub enum Own<'a> {
     Record(&'a [u8]),
 }
 
-/// Who is given records: whose each is, and what it holds, none if it is nothing.
-pub type EachRecord<'a> = dyn FnMut(Oid, Option<&[u8]>) -> Result<()> + 'a;
+/// A revision that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct AtPlace<'a> {
+    /// Whose it is.
+    pub oid: Oid,
+    /// What it holds; none if it is nothing.
+    pub data: Option<&'a [u8]>,
+    /// If it is in a version: the place of the trunk's under it; 0 if there is none.
+    pub under: Place,
+}
+
+/// Who is given revisions.
+pub type EachPlace<'a> = dyn FnMut(AtPlace<'_>) -> Result<()> + 'a;
 
 /// What a storage answers, so that it can be packed to a time. Every question may come from several threads at once.
 pub trait Collected: Sync {
-    /// Which revisions of the object a pack keeps, if it is needed. Reading does not look behind a packed revision, and so
-    /// does this not (rule 4.5).
-    fn newest(&self, oid: Oid) -> Result<Newest>;
+    /// The object's newest revision that is not later than the time, in whatever version; 0 if it had none then. If the object
+    /// is needed, a pack keeps it, and the trunk's under it (rule 4.2). Reading does not look behind a packed revision, and
+    /// so does this not (rule 4.5).
+    fn newest(&self, oid: Oid) -> Result<Place>;
 
     /// Whether there is any revision of the object, later ones and those to come included.
     fn known(&self, oid: Oid) -> Result<bool>;
@@ -106,17 +102,16 @@ pub trait Collected: Sync {
     /// Whether there is some finished transaction's revision, but none of the root's, neither before nor after the time.
     fn is_rootless(&self) -> Result<bool>;
 
-    /// Gives, for each of these places, in this order, whose it is, and the record, none if it is nothing. Where data is
-    /// shared, it is followed to where it lies. The places strictly increase, so that neighbours can be read at once; an error
-    /// that `each` gives ends it.
-    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()>;
+    /// Gives what is at each of these places, in this order. Where data is shared, it is followed to where it lies. The
+    /// places strictly increase, so that neighbours can be read at once; an error that `each` gives ends it.
+    fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()>;
 
     /// Gives every revision that is later than the time, or to come; if a transaction has two of one object, both. An error
     /// that `each` gives ends it.
     fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()>;
 
-    /// Gives every object that was something at the time, on the trunk or in a version: one of the places of
-    /// [`Collected::newest`] has data. Only asked where no garbage is collected.
+    /// Gives every object that was something at the time, on the trunk or in a version: its newest revision, or the one under
+    /// that, has data. Only asked where no garbage is collected.
     fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()>;
 }
 

@@ -72,7 +72,7 @@ pub use capability::{
     Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use collect::{Collected, Collecting, EachRecord, Later, Newest, OidSet, Own, Place, Survivors, collect};
+pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Survivors, collect};
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, NotUndone, Result};
 pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};

@@ -47,12 +47,16 @@ struct State {
     revisions: BTreeMap<Oid, Vec<(usize, usize)>>,
     last_oid: Oid,
     size: u64,
-    packed_to: Tid,
 }
 
 impl State {
     fn last(&self) -> Tid {
         self.transactions.last().map_or(Tid::ZERO, |t| t.tid)
+    }
+
+    /// The last transaction that a pack left something of.
+    fn packed_to(&self) -> Tid {
+        self.transactions.iter().rfind(|t| t.status == Status::Packed).map_or(Tid::ZERO, |t| t.tid)
     }
 
     /// Every revision of the object, newest first.

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vellum_storage::{
-    Collected, Collecting, EachRecord, Error, Later, Newest, Oid, Own, Place, Result, Survivors, collect,
+    AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Result, Survivors, collect,
 };
 
 /// Objects 0 to n - 1, each with one revision, whose place is the oid times seven; and what each refers to.
@@ -32,8 +32,8 @@ fn record(refers: &[u64]) -> Vec<u8> {
 }
 
 impl<R: Fn(u64) -> Vec<u64> + Sync> Collected for Graph<R> {
-    fn newest(&self, oid: Oid) -> Result<Newest> {
-        Ok(Newest { at: if oid.0 < self.objects { oid.0 * 7 + 7 } else { 0 }, under: 0 })
+    fn newest(&self, oid: Oid) -> Result<Place> {
+        Ok(if oid.0 < self.objects { oid.0 * 7 + 7 } else { 0 })
     }
 
     fn known(&self, oid: Oid) -> Result<bool> {
@@ -44,12 +44,12 @@ impl<R: Fn(u64) -> Vec<u64> + Sync> Collected for Graph<R> {
         Ok(false)
     }
 
-    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()> {
+    fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         let back = places.windows(2).filter(|pair| pair[0] >= pair[1]).count() as u64;
         self.steps_back.fetch_add(back, Ordering::Relaxed);
         places.iter().try_for_each(|place| {
             let oid = place / 7 - 1;
-            each(Oid(oid), Some(&record(&(self.refers)(oid))))
+            each(AtPlace { oid: Oid(oid), data: Some(&record(&(self.refers)(oid))), under: 0 })
         })
     }
 
@@ -152,8 +152,8 @@ fn neither_threads_nor_the_frontier_change_what_survives() {
 struct Failing;
 
 impl Collected for Failing {
-    fn newest(&self, oid: Oid) -> Result<Newest> {
-        Ok(Newest { at: oid.0 + 1, under: 0 })
+    fn newest(&self, oid: Oid) -> Result<Place> {
+        Ok(oid.0 + 1)
     }
 
     fn known(&self, _oid: Oid) -> Result<bool> {
@@ -164,11 +164,11 @@ impl Collected for Failing {
         Ok(false)
     }
 
-    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()> {
+    fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| match place {
-            1 => each(Oid(0), Some(&record(&(1..5000).collect::<Vec<_>>()))),
+            1 => each(AtPlace { oid: Oid(0), data: Some(&record(&(1..5000).collect::<Vec<_>>())), under: 0 }),
             4000.. => Err(Error::Exhausted { what: "all patience" }),
-            _ => each(Oid(place - 1), None),
+            _ => each(AtPlace { oid: Oid(place - 1), data: None, under: 0 }),
         })
     }
 

@@ -357,10 +357,12 @@ impl Coverage {
 
     fn packed(&mut self, before: &Database, to: Tid, collect: bool, dangling: bool, after: &Database) {
         use Corner::*;
-        if to.0 < before.packed_to || (to.0 == before.packed_to && before == after) {
+        let last = before.transactions.iter().rfind(|t| t.tid <= to.0).map_or(0, |t| t.tid);
+        let again = last > 0 && last == before.packed_to();
+        if to.0 < before.packed_to() || (again && before == after) {
             return self.reach(PackAgain);
         }
-        self.reach_if(to.0 == before.packed_to, PackCollectsLater);
+        self.reach_if(again, PackCollectsLater);
         self.reach_if(
             after.transactions.last().is_some_and(|t| t.tid <= to.0 && t.revisions.is_empty()),
             PackLastStays,

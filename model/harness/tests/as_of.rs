@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use past::{compare, play, tids, truncated};
 use vellum_harness::subject::Can;
-use vellum_spec::Status;
 use vellum_storage::{AsOf, Error, Oid, Storage, Tid, TransactionMeta};
 
 /// Every moment of a history; of one that was packed, those since the pack.
@@ -19,10 +18,7 @@ fn hold(can: Can, cases: u64, length: usize) -> (u64, u64) {
         let all = tids(&past.world);
         // What follows every transaction is not in it: the moment just before it, too, and one to come.
         let between = all.iter().map(|tid| Tid(tid.0 + 1)).chain(all.iter().copied()).chain([Tid::MAX]);
-        // Some were copied as packed.
-        let packed = database.transactions.iter().filter(|t| t.status == Status::Packed).map(|t| t.tid);
-        let since = packed.max().max(Some(database.packed_to));
-        for at in between.filter(|at| Some(at.0) >= since) {
+        for at in between.filter(|at| at.0 >= database.packed_to()) {
             let (view, then) = (AsOf::new(Arc::clone(&storage), at).unwrap(), truncated(database, at));
             let what = format!("case {case} as of {at}");
             asked += compare(&view, &then, can, known, &what);

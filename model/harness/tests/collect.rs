@@ -10,7 +10,7 @@ use vellum_harness::step::{Outcome, Step};
 use vellum_harness::subject::Can;
 use vellum_harness::world::{Stage, World};
 use vellum_spec::{At, Content, Database, How, Revision};
-use vellum_storage::{Collected, Collecting, EachRecord, Error, Later, Newest, Oid, Own, Place, Result, Tid, collect};
+use vellum_storage::{AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Result, Tid, collect};
 
 /// A database of the specification at a time, as the collector wants to see it.
 struct Moment<'a> {
@@ -40,11 +40,9 @@ impl Moment<'_> {
 }
 
 impl Collected for Moment<'_> {
-    fn newest(&self, oid: Oid) -> Result<Newest> {
+    fn newest(&self, oid: Oid) -> Result<Place> {
         let past = self.database.past(oid.0);
-        let Some(at) = past.into_iter().find(|at| at.tid() <= self.to) else { return Ok(Newest::default()) };
-        let under = at.revision.under.filter(|_| !at.revision.version.is_empty());
-        Ok(Newest { at: self.place(at), under: self.early(oid.0, under) })
+        Ok(past.into_iter().find(|at| at.tid() <= self.to).map_or(0, |at| self.place(at)))
     }
 
     fn known(&self, oid: Oid) -> Result<bool> {
@@ -57,11 +55,12 @@ impl Collected for Moment<'_> {
         Ok(!oids.is_empty() && !oids.contains(&0))
     }
 
-    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()> {
+    fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         assert!(places.is_sorted_by(|one, other| one < other));
         places.iter().map(|place| self.at(*place)).try_for_each(|at| {
             assert!(self.places || at.tid() <= self.to, "nobody was told of this place");
-            each(Oid(at.revision.oid), self.database.data(at))
+            let under = self.early(at.revision.oid, at.revision.under);
+            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), under })
         })
     }
 
@@ -86,7 +85,9 @@ impl Collected for Moment<'_> {
 
     fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {
         for oid in self.database.oids().into_iter().map(Oid) {
-            if self.newest(oid)?.places().any(|place| self.database.data(self.at(place)).is_some()) {
+            let newest = Some(self.newest(oid)?).filter(|place| *place != 0).map(|place| self.at(place));
+            let under = newest.and_then(|at| self.database.at(oid.0, at.revision.under?));
+            if [newest, under].into_iter().flatten().any(|at| self.database.data(at).is_some()) {
                 each(oid)?;
             }
         }
@@ -157,7 +158,7 @@ fn the_collector_keeps_what_the_rules_keep() {
         let under_way: Vec<_> = voted.flatten().collect();
         let mut dice = Seed(seed);
         for tid in world.database.transactions.iter().map(|t| t.tid) {
-            if tid < world.database.packed_to {
+            if tid < world.database.packed_to() {
                 continue;
             }
             let moment =

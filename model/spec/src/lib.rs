@@ -39,13 +39,11 @@ pub type Oid = u64;
 /// A transaction's identity and time; 0 is before all of them.
 pub type Tid = u64;
 
-/// A database: its transactions, oldest first, and the latest time that it was packed to.
+/// A database: its transactions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Database {
     /// Oldest first; tids strictly increase.
     pub transactions: Vec<Transaction>,
-    /// Zero if it never was.
-    pub packed_to: Tid,
 }
 
 /// What somebody did, at one moment.

@@ -39,8 +39,8 @@ impl Database {
     /// databases left out (rule 4.6).
     pub fn pack(&self, t: Tid, how: How<'_>, references: &dyn Fn(&[u8]) -> Vec<Oid>) -> Result<Packed, Refused> {
         // Rule 4.7: what a pack took away does not come back for an earlier one.
-        if t < self.packed_to {
-            return Ok(Packed { database: self.clone(), dangling: BTreeSet::new() });
+        if t < self.packed_to() {
+            return Ok(Packed { database: self.clone(), dangling: Dangling::new() });
         }
         let pack = Pack { before: self, t, under_way: how.under_way, references };
         let (newest, sources) = (pack.newest(), pack.sources());
@@ -60,8 +60,14 @@ impl Database {
         }
         let transactions = self.transactions.iter().filter_map(|transaction| pack.forget(transaction, &kept)).collect();
         let dangling = refuse.into_iter().chain(report).collect();
-        // A time that is still to come is packed to when it has come.
-        Ok(Packed { database: Database { transactions, packed_to: t.min(self.last_transaction()) }, dangling })
+        Ok(Packed { database: Database { transactions }, dangling })
+    }
+
+    /// The last transaction that a pack left something of; zero if there is none. Between it and the time of that pack there
+    /// is nothing any more, so this is as far as a pack has come.
+    pub fn packed_to(&self) -> Tid {
+        let packed = |transaction: &&Transaction| transaction.status == Status::Packed;
+        self.transactions.iter().rfind(packed).map_or(0, |transaction| transaction.tid)
     }
 
     /// Every object that can be reached from the root at a moment: what the trunk showed right after `t`.

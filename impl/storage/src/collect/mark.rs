@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use vellum_pickle::{Reference, Scanner};
 
 use super::distinct::Distinct;
-use super::{Collected, Collecting, Later, OidSet, Own, Place, Survivors};
+use super::{AtPlace, Collected, Collecting, Later, OidSet, Own, Place, Survivors};
 use crate::{Error, Oid, Result};
 
 /// Places that a thread takes at a time, and below which no other thread is worth starting.
@@ -25,7 +25,7 @@ pub fn collect(of: &dyn Collected, how: Collecting<'_>) -> Result<Survivors> {
         of.something(&mut |oid| collector.begin_at(oid))?;
     }
     while collector.refill()? {
-        collector.round(Role::Kept, 0)?;
+        collector.round(Role::Newest, 0)?;
     }
     collector.survivors()
 }
@@ -33,9 +33,11 @@ pub fn collect(of: &dyn Collected, how: Collecting<'_>) -> Result<Survivors> {
 /// What sort of revisions are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Those that are kept: what dangles there is a reason to stop.
-    Kept,
-    /// Those after the time, which stay as they are.
+    /// The newest ones of needed objects, and what is under those.
+    Newest,
+    /// Those that something later shares or has under it.
+    Source,
+    /// Those after the time, which stay as they are: what dangles there is no reason to stop.
     Later,
 }
 
@@ -71,6 +73,7 @@ struct Marks {
 struct Worker {
     scanner: Scanner,
     found: Vec<Place>,
+    unders: Vec<Place>,
     dangling: Option<Distinct<(Oid, Oid)>>,
 }
 
@@ -81,13 +84,13 @@ impl Marks {
             return Ok(true);
         }
         let newest = of.newest(oid)?;
-        if newest.at == 0 && !of.known(oid)? {
+        if newest == 0 && !of.known(oid)? {
             return Ok(false);
         }
-        if self.needed.insert(oid) && newest.at != 0 {
+        if self.needed.insert(oid) && newest != 0 {
             let has_room = |room: usize| room.checked_sub(1);
             match self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room) {
-                Ok(_) => found.extend(newest.places()),
+                Ok(_) => found.push(newest),
                 Err(_) => {
                     self.waiting.insert(oid);
                 }
@@ -100,7 +103,7 @@ impl Marks {
 impl Worker {
     /// Meets what a record refers to.
     fn scan(&mut self, of: &dyn Collected, marks: &Marks, collects: bool, oid: Oid, record: &[u8]) -> Result<()> {
-        let Worker { scanner, found, dangling } = self;
+        let Worker { scanner, found, dangling, .. } = self;
         let mut failed = None;
         let scanned = scanner.scan(record, |reference| {
             // Weak ones and those into other databases keep nothing (rule 4.6).
@@ -122,7 +125,7 @@ impl Worker {
     }
 
     fn memory(&self) -> usize {
-        grown(&self.found) + self.dangling.as_ref().map_or(0, Distinct::memory)
+        grown(&self.found) + grown(&self.unders) + self.dangling.as_ref().map_or(0, Distinct::memory)
     }
 }
 
@@ -184,7 +187,7 @@ impl<'a> Collector<'a> {
         for first in (0..self.sources.len()).step_by(self.how.places_max) {
             let end = self.sources.len().min(first + self.how.places_max);
             self.frontier = self.sources[first..end].to_vec();
-            self.round(Role::Kept, 0)?;
+            self.round(Role::Source, 0)?;
         }
         Ok(())
     }
@@ -207,7 +210,7 @@ impl<'a> Collector<'a> {
             };
             let mut next = waiting.next(*from);
             while let Some(oid) = next.filter(|_| self.frontier.len() < self.how.places_max) {
-                self.frontier.extend(self.of.newest(oid)?.places());
+                self.frontier.push(self.of.newest(oid)?);
                 next = oid.0.checked_add(1).and_then(|after| waiting.next(Oid(after)));
             }
             match next {
@@ -228,9 +231,13 @@ impl<'a> Collector<'a> {
         let work = |worker: &mut Worker| -> Result<()> {
             while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
                 let mut given = 0;
-                let mut scan = |oid, record: Option<&[u8]>| {
+                let mut scan = |AtPlace { oid, data, under }: AtPlace<'_>| {
                     given += 1;
-                    record.map_or(Ok(()), |record| worker.scan(*of, marks, how.collect, oid, record))
+                    if role == Role::Newest && under != 0 {
+                        worker.found.push(under);
+                        worker.unders.push(under);
+                    }
+                    data.map_or(Ok(()), |record| worker.scan(*of, marks, how.collect, oid, record))
                 };
                 of.read(run, &mut scan).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 assert_eq!(given, run.len(), "the storage gave other records than those asked for");
@@ -256,7 +263,7 @@ impl<'a> Collector<'a> {
 
     /// Takes from the threads what they found to dangle.
     fn gather(&mut self, role: Role) {
-        let dangling = if role == Role::Kept { &mut self.refused } else { &mut self.reported };
+        let dangling = if role == Role::Later { &mut self.reported } else { &mut self.refused };
         self.workers.iter_mut().filter_map(|worker| worker.dangling.as_mut()).for_each(|found| dangling.append(found));
     }
 
@@ -285,6 +292,9 @@ impl<'a> Collector<'a> {
             return Err(Error::Dangling { references: refused });
         }
         refused.into_iter().for_each(|reference| self.reported.push(reference));
+        self.workers.iter_mut().for_each(|worker| self.sources.append(&mut worker.unders));
+        self.sources.sort_unstable();
+        self.sources.dedup();
         Ok(Survivors {
             needed: self.marks.needed,
             sources: self.sources,

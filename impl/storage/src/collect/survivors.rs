@@ -19,8 +19,8 @@ impl Survivors {
         self.needed.contains(oid)
     }
 
-    /// Whether something later shares this revision's data, or has it under it: then it is kept whatever becomes of its
-    /// object.
+    /// Whether something that stays shares this revision's data, or has it under it: then it is kept, whatever else becomes
+    /// of its object.
     pub fn is_source(&self, place: Place) -> bool {
         self.sources.binary_search(&place).is_ok()
     }
@@ -28,7 +28,7 @@ impl Survivors {
     /// Whether this revision at or before the time is kept. `of` is who was asked before; it is asked about needed objects
     /// only.
     pub fn keeps(&self, of: &dyn Collected, oid: Oid, place: Place) -> Result<bool> {
-        Ok(self.is_source(place) || (self.needs(oid) && of.newest(oid)?.places().any(|newest| newest == place)))
+        Ok(self.is_source(place) || (self.needs(oid) && of.newest(oid)? == place))
     }
 
     /// The needed objects.
@@ -36,7 +36,7 @@ impl Survivors {
         &self.needed
     }
 
-    /// Places that are kept because something later needs them, in order.
+    /// Places that are kept because something that stays shares their data, or has them under it, in order.
     pub fn sources(&self) -> &[Place] {
         &self.sources
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, TryLockError};
 
 use super::{MemoryStorage, State, place};
 use crate::{
-    Collected, Collecting, EachRecord, Error, Later, Newest, Oid, Own, Pack, PackOptions, PackReport, Place, Result,
+    AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Pack, PackOptions, PackReport, Place, Result,
     Revision, Status, Survivors, Tid, TransactionRecord, collect,
 };
 
@@ -21,7 +21,7 @@ impl Pack for MemoryStorage {
         };
         let mut state = self.write();
         // Rule 4.7: what a pack took away does not come back for an earlier one.
-        if to < state.packed_to {
+        if to < state.packed_to() {
             return Ok(PackReport::default());
         }
         let voted = self.voted().values().cloned().collect();
@@ -29,9 +29,7 @@ impl Pack for MemoryStorage {
         let PackOptions { collect: collects, go_on } = how;
         let survivors = collect(&moment, Collecting { collect: collects, go_on, ..Collecting::default() })?;
         let transactions = moment.kept(&survivors)?;
-        // A time that is still to come is packed to when it has come.
-        let packed_to = to.min(state.last());
-        let mut packed = State { last_oid: state.last_oid, packed_to, ..State::default() };
+        let mut packed = State { last_oid: state.last_oid, ..State::default() };
         transactions.into_iter().for_each(|transaction| packed.push(transaction));
         *state = packed;
         Ok(PackReport { dangling: survivors.dangling().to_vec() })
@@ -88,11 +86,9 @@ impl Moment<'_> {
 }
 
 impl Collected for Moment<'_> {
-    fn newest(&self, oid: Oid) -> Result<Newest> {
+    fn newest(&self, oid: Oid) -> Result<Place> {
         let past = self.state.past(oid).unwrap_or_default();
-        let Some(at) = past.into_iter().find(|at| at.transaction.tid <= self.to) else { return Ok(Newest::default()) };
-        let under = self.state.on_trunk(at).filter(|under| *under != at);
-        Ok(Newest { at: at.place, under: under.map_or(0, |under| under.place) })
+        Ok(past.into_iter().find(|at| at.transaction.tid <= self.to).map_or(0, |at| at.place))
     }
 
     fn known(&self, oid: Oid) -> Result<bool> {
@@ -104,10 +100,10 @@ impl Collected for Moment<'_> {
         Ok(self.state.revisions.keys().next().is_some_and(|first| *first != Oid::ROOT))
     }
 
-    fn read(&self, places: &[Place], each: &mut EachRecord<'_>) -> Result<()> {
+    fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| {
-            let revision = self.revision(*place);
-            each(revision.oid, revision.data.as_deref())
+            let Revision { oid, data, under, .. } = self.revision(*place);
+            each(AtPlace { oid: *oid, data: data.as_deref(), under: self.place(*oid, *under) })
         })
     }
 
@@ -129,7 +125,10 @@ impl Collected for Moment<'_> {
 
     fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {
         for oid in self.state.revisions.keys() {
-            if self.newest(*oid)?.places().any(|place| self.revision(place).data.is_some()) {
+            let newest = Some(self.newest(*oid)?).filter(|place| *place != 0).map(|place| self.revision(place));
+            let under = newest.map(|newest| self.place(*oid, newest.under)).filter(|place| *place != 0);
+            let something = |revision: &Revision| revision.data.is_some();
+            if newest.is_some_and(something) || under.is_some_and(|place| something(self.revision(place))) {
                 each(*oid)?;
             }
         }

@@ -58,7 +58,7 @@ pub fn empty() -> Rules {
 /// The same database as it was right after a transaction.
 pub fn truncated(database: &Database, at: Tid) -> Database {
     let transactions = database.transactions.iter().filter(|t| t.tid <= at.0).cloned().collect();
-    Database { transactions, packed_to: database.packed_to }
+    Database { transactions }
 }
 
 /// Asks the storage everything, and panics where it does not answer as this database does.
