@@ -19,7 +19,7 @@ use crate::Durability;
 use crate::commit::{Job, Ticket};
 use crate::draft::Body;
 use crate::format::{RecordHeader, TransactionHeader, UNFINISHED};
-use crate::storage::Inner;
+use crate::generation::Generation;
 use crate::vote::NewRecord;
 
 /// The append goes to the disk in pieces of this size.
@@ -72,14 +72,14 @@ pub(crate) struct Chains {
 
 impl Chains {
     /// For these transactions, which touch different objects.
-    pub fn apart(storage: &Inner, placed: &[Placed]) -> Result<Chains, Broken> {
+    pub fn apart(now: &Generation, placed: &[Placed]) -> Result<Chains, Broken> {
         let records = placed.iter().flat_map(|this| &this.job.records);
         let versions: BTreeSet<_> =
             records.map(|record| &record.version).filter(|version| !version.is_trunk()).collect();
         if versions.is_empty() {
             return Ok(Chains::default());
         }
-        let heads = storage.versions(|table| versions.into_iter().map(|v| (v.clone(), table.head(v))).collect());
+        let heads = now.versions(|table| versions.into_iter().map(|v| (v.clone(), table.head(v))).collect());
         let heads = heads.map_err(|error| Broken {
             doing: "looking for a version's records, before anything of the commit was written",
             source: io::Error::other(error.to_string()),
@@ -89,26 +89,26 @@ impl Chains {
     }
 
     /// For these transactions, which may change the same objects one after the other.
-    pub fn one_after_the_other(storage: &Inner, placed: &[Placed]) -> Result<Chains, Broken> {
-        Ok(Chains { newest: Some(hashbrown::HashMap::new()), ..Chains::apart(storage, placed)? })
+    pub fn one_after_the_other(now: &Generation, placed: &[Placed]) -> Result<Chains, Broken> {
+        Ok(Chains { newest: Some(hashbrown::HashMap::new()), ..Chains::apart(now, placed)? })
     }
 
     /// The object's record before one that is written now; 0 if there is none.
-    fn previous(&self, storage: &Inner, oid: Oid) -> u64 {
+    fn previous(&self, now: &Generation, oid: Oid) -> u64 {
         let appended = self.newest.as_ref().and_then(|newest| newest.get(&oid).copied());
-        appended.or_else(|| storage.index.get(oid)).unwrap_or(0)
+        appended.or_else(|| now.index.get(oid)).unwrap_or(0)
     }
 }
 
 /// Writes a batch of transactions that touch different objects behind `start`, and makes it durable.
-pub(crate) fn write(storage: &Inner, placed: &[Placed], start: u64) -> Result<(), Broken> {
-    let mut chains = Chains::apart(storage, placed)?;
-    append(storage, placed, start, &mut chains)?;
-    if storage.durability == Durability::Full {
-        storage.log.file.sync().map_err(data_is_lost)?;
+pub(crate) fn write(now: &Generation, durability: Durability, placed: &[Placed], start: u64) -> Result<(), Broken> {
+    let mut chains = Chains::apart(now, placed)?;
+    append(now, placed, start, &mut chains)?;
+    if durability == Durability::Full {
+        now.log.file.sync().map_err(data_is_lost)?;
     }
-    mark(storage, placed)?;
-    storage.log.file.sync().map_err(|source| marks_are_lost(storage, placed, source))
+    mark(now, placed)?;
+    now.log.file.sync().map_err(|source| marks_are_lost(now, placed, source))
 }
 
 /// When a sync of what was appended failed: it may have forgotten what it failed on, so that the next one would succeed
@@ -118,38 +118,37 @@ pub(crate) fn data_is_lost(source: io::Error) -> Broken {
 }
 
 /// Marks transactions as finished.
-pub(crate) fn mark(storage: &Inner, placed: &[Placed]) -> Result<(), Broken> {
-    mark_as(storage, placed, |this| this.job.meta.status.byte())
-        .map_err(|source| marks_are_lost(storage, placed, source))
+pub(crate) fn mark(now: &Generation, placed: &[Placed]) -> Result<(), Broken> {
+    mark_as(now, placed, |this| this.job.meta.status.byte()).map_err(|source| marks_are_lost(now, placed, source))
 }
 
-fn mark_as(storage: &Inner, placed: &[Placed], status: impl Fn(&Placed) -> u8) -> io::Result<()> {
+fn mark_as(now: &Generation, placed: &[Placed], status: impl Fn(&Placed) -> u8) -> io::Result<()> {
     let at = |this: &Placed| this.position + TransactionHeader::STATUS_AT;
-    placed.iter().try_for_each(|this| storage.log.file.write_at(&[status(this)], at(this)))
+    placed.iter().try_for_each(|this| now.log.file.write_at(&[status(this)], at(this)))
 }
 
 /// When marks could not be written, or not be synced. What a failed sync forgot is still read, and no later sync makes it
 /// durable: an opening before the machine stops must not take for finished what may be gone after it.
-pub(crate) fn marks_are_lost(storage: &Inner, placed: &[Placed], source: io::Error) -> Broken {
-    let _ = mark_as(storage, placed, |_| UNFINISHED);
+pub(crate) fn marks_are_lost(now: &Generation, placed: &[Placed], source: io::Error) -> Broken {
+    let _ = mark_as(now, placed, |_| UNFINISHED);
     let doing = "marking a commit as finished: whether it is, the next opening of the file will find out";
     Broken { doing, source, fatal: true }
 }
 
 /// Writes transactions behind `start`, unfinished. If that fails, nothing of them is left.
-pub(crate) fn append(storage: &Inner, placed: &[Placed], start: u64, chains: &mut Chains) -> Result<(), Broken> {
-    append_all(storage, placed, start, chains).map_err(|source| {
+pub(crate) fn append(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chains) -> Result<(), Broken> {
+    append_all(now, placed, start, chains).map_err(|source| {
         let doing = "writing a commit, of which nothing was kept (is the disk full?)";
         // What can not be taken back has status `c`: the next opening cuts it off.
-        let fatal = storage.log.file.set_len(start).is_err();
+        let fatal = now.log.file.set_len(start).is_err();
         Broken { doing, source, fatal }
     })
 }
 
-fn append_all(storage: &Inner, placed: &[Placed], start: u64, chains: &mut Chains) -> io::Result<()> {
+fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chains) -> io::Result<()> {
     let total = placed.last().map_or(0, |this| this.end() - start);
     let mut out = Appender {
-        file: &*storage.log.file,
+        file: &*now.log.file,
         position: start,
         buffer: Vec::with_capacity((total as usize).min(CHUNK + CHUNK / 4)),
     };
@@ -176,7 +175,7 @@ fn append_all(storage: &Inner, placed: &[Placed], start: u64, chains: &mut Chain
                 oid: record.oid,
                 tid: *tid,
                 // A packed revision has no past (rule 4.5).
-                previous: if is_packed { 0 } else { chains.previous(storage, record.oid) },
+                previous: if is_packed { 0 } else { chains.previous(now, record.oid) },
                 transaction: *position,
                 version_length: name.len() as u16,
                 data_length: record.body.data_length(),

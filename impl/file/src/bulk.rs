@@ -21,6 +21,7 @@ use crate::append::{Broken, Chains, Placed, append, data_is_lost, mark, marks_ar
 use crate::commit::{Job, Ticket, show};
 use crate::draft::{Body, bare_length};
 use crate::format::POSITION_MAX;
+use crate::generation::Generation;
 use crate::storage::Inner;
 use crate::vote::NewRecord;
 
@@ -36,6 +37,7 @@ struct Written {
 /// A batch before it is written.
 struct Batch<'a> {
     storage: &'a Inner,
+    now: &'a Generation,
     /// Where the next transaction begins.
     end: u64,
     /// Whether anything in it names an earlier revision. If not, nobody asks for what follows.
@@ -62,9 +64,10 @@ impl Bulk for FileStorage {
         // Not object by object: there are many, and as a rule nobody else is here.
         let held = storage.locks.take(Wants { everything: true, ..Wants::default() });
         let done = storage.committer.alone(storage, || {
-            let placed = place(storage, metas, transactions).map_err(|error| (error, false))?;
-            write(storage, placed)
-                .map_err(|Broken { doing, source, fatal }| (Error::io(&storage.log.path, doing, source), fatal))
+            let now = storage.now();
+            let placed = place(storage, &now, metas, transactions).map_err(|error| (error, false))?;
+            write(storage, &now, placed)
+                .map_err(|Broken { doing, source, fatal }| (Error::io(&storage.path, doing, source), fatal))
         });
         drop(held);
         done
@@ -77,35 +80,35 @@ impl Bulk for FileStorage {
 ///   append 1 │ sync 1      │ mark 1 │ sync 1's marks and 2 │ show 1, mark 2 │ ...
 ///            │ append 2    │        │ append 3             │
 /// ```
-fn write(storage: &Inner, placed: Vec<Placed>) -> Result<(), Broken> {
-    let mut chains = Chains::one_after_the_other(storage, &placed)?;
+fn write(storage: &Inner, now: &Generation, placed: Vec<Placed>) -> Result<(), Broken> {
+    let mut chains = Chains::one_after_the_other(now, &placed)?;
     let mut parts = parts(placed, storage.copy_part).into_iter();
     let (mut marked, mut written): (Option<Vec<Placed>>, _) = (None, parts.next());
     let mut trouble = None;
     if let Some(first) = &written {
-        append(storage, first, storage.horizon.end(), &mut chains)?;
+        append(now, first, now.horizon.end(), &mut chains)?;
     }
     while marked.is_some() || written.is_some() {
         let next = parts.next().filter(|_| trouble.is_none());
-        let mut append_next = || next.as_ref().map(|part| append(storage, part, part[0].position, &mut chains));
+        let mut append_next = || next.as_ref().map(|part| append(now, part, part[0].position, &mut chains));
         let (appended, synced) = match storage.threads {
-            1 => (append_next(), storage.log.file.sync()),
+            1 => (append_next(), now.log.file.sync()),
             _ => thread::scope(|scope| {
-                let sync = scope.spawn(|| storage.log.file.sync());
+                let sync = scope.spawn(|| now.log.file.sync());
                 let appended = append_next();
                 (appended, sync.join().unwrap_or_else(|panic| resume_unwind(panic)))
             }),
         };
         match marked.take() {
             Some(part) => {
-                synced.map_err(|source| marks_are_lost(storage, &part, source))?;
-                show(storage, part);
+                synced.map_err(|source| marks_are_lost(now, &part, source))?;
+                show(storage, now, part);
             }
             None => synced.map_err(data_is_lost)?,
         }
         let appended = appended.transpose();
         if let Some(part) = &written {
-            mark(storage, part)?;
+            mark(now, part)?;
         }
         marked = written.take();
         match appended {
@@ -154,12 +157,17 @@ fn check(revision: &Revision) -> Result<()> {
 }
 
 /// Gives each transaction its place and its records.
-fn place(storage: &Inner, metas: Vec<TransactionMeta>, transactions: Vec<TransactionRecord>) -> Result<Vec<Placed>> {
-    let (end, mut last) = storage.horizon.get();
+fn place(
+    storage: &Inner,
+    now: &Generation,
+    metas: Vec<TransactionMeta>,
+    transactions: Vec<TransactionRecord>,
+) -> Result<Vec<Placed>> {
+    let (end, mut last) = now.horizon.get();
     let names = |revision: &Revision| revision.source.is_some() || revision.under.is_some();
     let names = transactions.iter().flat_map(|transaction| &transaction.revisions).any(names);
     let (written, newest, placed) = Default::default();
-    let mut batch = Batch { storage, end, names, written, newest, placed };
+    let mut batch = Batch { storage, now, end, names, written, newest, placed };
     for (meta, transaction) in metas.into_iter().zip(transactions) {
         let tid = transaction.tid;
         if tid <= last {
@@ -197,7 +205,15 @@ impl Batch<'_> {
             self.written.insert((oid, tid), written);
             self.newest.insert(oid, tid);
         }
-        let job = Job { meta, records, length: next - position, scratch: None, notify: Box::new(|_| ()), held: None };
+        let job = Job {
+            meta,
+            records,
+            pledge: None,
+            length: next - position,
+            scratch: None,
+            notify: Box::new(|_| ()),
+            held: None,
+        };
         self.placed.push(Placed { job, ticket: Ticket::default(), tid, position });
         self.end = next + 8;
         Ok(())
@@ -210,8 +226,8 @@ impl Batch<'_> {
                 if written.data.as_ref() == Some(data) {
                     return Ok(Body::Shared(written.position));
                 }
-            } else if let Some(record) = self.storage.record_in(revision.oid, tid)?
-                && self.storage.data_at(revision.oid, record.position)?.as_ref() == Some(data)
+            } else if let Some(record) = self.now.record_in(revision.oid, tid)?
+                && self.now.data_at(revision.oid, record.position)?.as_ref() == Some(data)
             {
                 return Ok(Body::Shared(record.position));
             }
@@ -225,14 +241,14 @@ impl Batch<'_> {
             if !written.in_version {
                 return Ok(written.position);
             }
-        } else if let Some(record) = self.storage.record_in(revision.oid, tid)?
+        } else if let Some(record) = self.now.record_in(revision.oid, tid)?
             && record.in_version.is_none()
         {
             return Ok(record.position);
         }
         match self.newest.get(&revision.oid) {
             Some(newest) => Ok(self.written.get(&(revision.oid, *newest)).map_or(0, |written| written.on_trunk)),
-            None => Ok(self.storage.newest_header(revision.oid)?.map_or(0, |newest| newest.on_trunk())),
+            None => Ok(self.now.newest_header(revision.oid)?.map_or(0, |newest| newest.on_trunk())),
         }
     }
 }

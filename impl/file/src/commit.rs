@@ -24,13 +24,17 @@ use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta};
 use crate::Durability;
 use crate::append::{Broken, Placed, write};
 use crate::format::POSITION_MAX;
+use crate::generation::Generation;
+use crate::pledge::Pledge;
 use crate::storage::Inner;
 use crate::vote::NewRecord;
 
 /// A transaction that may be written.
 pub(crate) struct Job {
     pub meta: TransactionMeta,
+    /// Of one that was voted on: filled from the pledge when its turn has come.
     pub records: Vec<NewRecord>,
+    pub pledge: Option<Arc<Pledge>>,
     /// Bytes from its start to the second length.
     pub length: u64,
     pub scratch: Option<Arc<dyn DiskFile>>,
@@ -166,7 +170,7 @@ impl Drop for Lead<'_> {
 }
 
 fn failed(storage: &Inner, cause: &str) -> Error {
-    Error::Failed { name: storage.log.path.display().to_string(), cause: cause.to_owned() }
+    Error::Failed { name: storage.path.display().to_string(), cause: cause.to_owned() }
 }
 
 fn put(held: Option<Held>, ticket: &Ticket, outcome: Result<Tid>) {
@@ -200,10 +204,15 @@ fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ti
 
 /// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
 fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
-    let (start, mut last) = storage.horizon.get();
+    let now = storage.now();
+    let (start, mut last) = now.horizon.get();
     let mut end = start;
     let mut placed = Vec::with_capacity(batch.len());
-    for (job, ticket) in batch {
+    for (mut job, ticket) in batch {
+        // From here to its end there is no pack that would move what they name.
+        if let Some(pledge) = job.pledge.take() {
+            job.records = mem::take(&mut pledge.records());
+        }
         match place(storage, &job, end, last) {
             Ok(tid) => {
                 let this = Placed { job, ticket, tid, position: end };
@@ -216,39 +225,39 @@ fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
     if placed.is_empty() {
         return Ok(());
     }
-    if let Err(Broken { doing, source, fatal }) = write(storage, &placed, start) {
+    if let Err(Broken { doing, source, fatal }) = write(&now, storage.durability, &placed, start) {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
-            put(this.job.held, &this.ticket, Err(Error::io(&storage.log.path, doing, source)));
+            put(this.job.held, &this.ticket, Err(Error::io(&storage.path, doing, source)));
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
-    show(storage, placed);
+    show(storage, &now, placed);
     Ok(())
 }
 
 /// Shows what is durable to everybody, one after the other.
-pub(crate) fn show(storage: &Inner, placed: Vec<Placed>) {
+pub(crate) fn show(storage: &Inner, now: &Generation, placed: Vec<Placed>) {
     for mut this in placed {
         let (tid, end) = (this.tid, this.end());
         let is_packed = this.job.meta.status == Status::Packed;
         for (record, position) in this.records() {
             if is_packed {
-                storage.hides(record.oid, position);
+                now.hides(record.oid, position);
             }
         }
-        let mut index = storage.index.writer();
+        let mut index = now.index.writer();
         this.records().for_each(|(record, position)| index.set(record.oid, position));
         drop(index);
-        this.records().for_each(|(record, _)| storage.index.learn(record.oid, record.length()));
+        this.records().for_each(|(record, _)| now.index.learn(record.oid, record.length()));
         // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
         let notify = mem::replace(&mut this.job.notify, Box::new(|_| ()));
         let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
-        storage.horizon.advance(end, tid);
+        now.horizon.advance(end, tid);
         // Not before it is shown: nobody may see a version that is not there yet. If somebody has the table, he brings it
         // up to date himself.
-        if let Some(mut table) = storage.try_version_table() {
+        if let Some(mut table) = now.try_version_table() {
             let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
             table.follow(this.position, end, records);
         }

@@ -3,6 +3,7 @@
 //! Nothing is looked at here but what can not change any more; whether it may be done, and what it comes to, is judged by
 //! the vote (`vote.rs`), which first takes the locks that are worked out here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use vellum_storage::{
 };
 
 use crate::format::{RecordHeader, TransactionHeader};
+use crate::generation::Generation;
 use crate::storage::Inner;
 use crate::undo::{Undone, undone};
 
@@ -58,8 +60,8 @@ pub(crate) fn record_length(version: &Version, body: &Body) -> u64 {
 pub(crate) enum Change {
     /// Rules 3.1 and 3.2: a store, or a delete.
     Store { oid: Oid, serial: Tid, version: Version, body: Body },
-    /// Rule 3.4.
-    Undo { tid: Tid, undone: Vec<Undone> },
+    /// Rule 3.4, and the generation of the file in which it was looked at.
+    Undo { tid: Tid, undone: Vec<Undone>, generation: u64 },
     /// Rule 3.5.
     CommitVersion { from: Version, to: Version },
     /// Rule 3.6.
@@ -96,7 +98,7 @@ impl Draft {
     fn admit(&mut self, version: &Version, body: Body) -> Result<Body> {
         check_name(version)?;
         let length = record_length(version, &body);
-        let needed = self.storage.horizon.end() + self.length + length;
+        let needed = self.storage.now().horizon.end() + self.length + length;
         self.storage.within_quota(needed)?;
         let body = match body {
             Body::Data(data) if self.in_memory + data.len() as u64 > self.storage.spill_after => self.spill(&data)?,
@@ -112,7 +114,7 @@ impl Draft {
     }
 
     fn spill(&mut self, data: &[u8]) -> Result<Body> {
-        let path = &self.storage.log.path;
+        let path = &self.storage.path;
         let io = |e| Error::io(path, "writing a large transaction to a scratch file beside it", e);
         let (file, end) = match self.scratch.take() {
             Some(scratch) => scratch,
@@ -125,20 +127,11 @@ impl Draft {
     }
 
     /// The data of a record to be, wherever it is; none for nothing.
-    pub fn data(&self, oid: Oid, body: &Body) -> Result<Option<Bytes>> {
+    pub fn data(&self, now: &Generation, oid: Oid, body: &Body) -> Result<Option<Bytes>> {
         match body {
             Body::Data(data) => Ok(Some(data.clone())),
-            Body::Shared(position) => self.storage.data_at(oid, *position),
-            Body::Spilled { offset, length } => {
-                let io = |e| Error::io(&self.storage.log.path, "reading a scratch file", e);
-                let missing = || io(std::io::ErrorKind::UnexpectedEof.into());
-                let file = self.scratch().ok_or_else(missing)?;
-                let mut data = vec![0; *length as usize];
-                match file.read_full_at(&mut data, *offset).map_err(io)? == data.len() {
-                    true => Ok(Some(data.into())),
-                    false => Err(missing()),
-                }
-            }
+            Body::Shared(position) => now.data_at(oid, *position),
+            Body::Spilled { offset, length } => spilled(&self.storage.path, self.scratch(), *offset, *length).map(Some),
         }
     }
 
@@ -163,7 +156,7 @@ impl Draft {
                 }
                 Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
                     wants.versions.insert(from.clone(), Want::Change);
-                    let there = self.storage.versions(|table| table.objects(from))?;
+                    let there = self.storage.now().versions(|table| table.objects(from))?;
                     wants.objects.extend(there.into_iter().map(|oid| (oid, Want::Change)));
                     if let Change::CommitVersion { to, .. } = change {
                         works_in.push(to);
@@ -175,6 +168,18 @@ impl Draft {
             wants.versions.entry(version.clone()).or_insert(Want::Keep);
         }
         Ok(wants)
+    }
+}
+
+/// What was put into a scratch file beside the file at `path`.
+pub(crate) fn spilled(path: &Path, scratch: Option<&Arc<dyn DiskFile>>, offset: u64, length: u64) -> Result<Bytes> {
+    let io = |e| Error::io(path, "reading a scratch file", e);
+    let missing = || io(std::io::ErrorKind::UnexpectedEof.into());
+    let file = scratch.ok_or_else(missing)?;
+    let mut data = vec![0; length as usize];
+    match file.read_full_at(&mut data, offset).map_err(io)? == data.len() {
+        true => Ok(data.into()),
+        false => Err(missing()),
     }
 }
 
@@ -197,7 +202,7 @@ impl Transaction for Draft {
     }
 
     fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.storage.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
+        self.storage.now().newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
         let body = self.admit(&Version::TRUNK, Body::NOTHING)?;
         self.changes.push(Change::Store { oid, serial, version: Version::TRUNK, body });
         Ok(())
@@ -244,8 +249,9 @@ impl Transaction for Draft {
 
 impl UndoChange for Draft {
     fn undo(&mut self, tid: Tid) -> Result<()> {
-        let undone = undone(&self.storage, tid)?;
-        self.changes.push(Change::Undo { tid, undone });
+        let now = self.storage.now();
+        let (undone, generation) = (undone(&now, tid)?, now.number);
+        self.changes.push(Change::Undo { tid, undone, generation });
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 //! The storage that a file is: reading, and the door to writing.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, RwLock};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Lock};
 use vellum_storage::{
@@ -14,11 +14,12 @@ use vellum_storage::{
 
 use crate::commit::Committer;
 use crate::draft::Draft;
+use crate::generation::Generation;
 use crate::horizon::Horizon;
-use crate::index::Index;
 use crate::iterate::Transactions;
 use crate::log::{Log, Past};
 use crate::open::{Opened, Recovery};
+use crate::pledge::Pledges;
 use crate::scan::Record;
 use crate::versions::VersionTable;
 use crate::{Durability, OpenError, Options, index_file};
@@ -32,14 +33,14 @@ pub struct FileStorage {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub log: Log,
-    pub index: Index,
-    pub horizon: Horizon,
+    pub path: PathBuf,
+    /// The data file of the moment. Another one takes its place only while nobody writes.
+    pub generation: ArcSwap<Generation>,
     pub locks: Arc<ObjectLocks>,
-    version_table: Mutex<VersionTable>,
-    /// Where packed records were written over others since the file was opened: where the object was before. They name
-    /// nothing before them, but some readers may not see them yet.
-    hidden: RwLock<HashMap<u64, u64>>,
+    /// Held for reading while a transaction is judged, and until what it comes to is among the pledges: both speak in
+    /// positions.
+    pub judging: RwLock<()>,
+    pub pledges: Pledges,
     pub committer: Committer,
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
@@ -53,7 +54,7 @@ pub(crate) struct Inner {
     last_oid: AtomicU64,
     index_saved: AtomicBool,
     /// Held while the `.index` is written: two at once would write the same temporary file.
-    saving: Mutex<()>,
+    pub saving: Mutex<()>,
     recovery: Option<Recovery>,
     /// Given back last of all.
     _lock: Option<Box<dyn Lock>>,
@@ -80,12 +81,17 @@ impl FileStorage {
         let last_oid = index.last_oid().unwrap_or_default();
         FileStorage {
             inner: Arc::new(Inner {
-                log: Log { path, file },
-                index,
-                horizon: Horizon::new(end, last),
+                generation: ArcSwap::from_pointee(Generation::new(
+                    0,
+                    Log { path: path.clone(), file },
+                    index,
+                    Horizon::new(end, last),
+                    VersionTable::default(),
+                )),
+                path,
                 locks: Arc::default(),
-                version_table: Mutex::default(),
-                hidden: RwLock::default(),
+                judging: RwLock::default(),
+                pledges: Pledges::default(),
                 committer: Committer::default(),
                 disk: Arc::clone(&options.disk),
                 clock: Arc::clone(&options.clock),
@@ -107,7 +113,7 @@ impl FileStorage {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.inner.log.path
+        &self.inner.path
     }
 
     /// What had to be done to the end of the file when it was opened; none if it was in order.
@@ -117,7 +123,7 @@ impl FileStorage {
 
     /// Bytes of memory that the index takes.
     pub fn index_memory(&self) -> u64 {
-        self.inner.index.memory()
+        self.inner.now().index.memory()
     }
 
     /// How many voted transactions wait for the one that is being written.
@@ -128,12 +134,13 @@ impl FileStorage {
     /// The file's bytes, and where the last finished transaction ends: for who walks over them with a
     /// [`Scanner`](crate::Scanner).
     pub fn data_file(&self) -> (Arc<dyn DiskFile>, u64) {
-        (Arc::clone(&self.inner.log.file), self.inner.horizon.end())
+        let now = self.inner.now();
+        (Arc::clone(&now.log.file), now.horizon.end())
     }
 
     /// The object's newest record as it stands in the file, in whatever version; none if the object is unknown.
     pub fn newest_record(&self, oid: Oid) -> Result<Option<Record>> {
-        self.inner.newest_header(oid)
+        self.inner.now().newest_header(oid)
     }
 
     /// Begins a transaction to see what its vote comes to. As [`Storage::begin`], but also of a storage that was opened for
@@ -144,7 +151,7 @@ impl FileStorage {
 
     /// The objects whose newest revision is in the version, in the order of the oids.
     pub fn objects_in(&self, version: &Version) -> Result<Vec<Oid>> {
-        self.inner.versions(|table| table.objects(version))
+        self.inner.now().versions(|table| table.objects(version))
     }
 
     /// Writes the `.index` file, so that the next opening need not walk over the file. Done when the storage is dropped
@@ -163,19 +170,29 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// The data file of the moment.
+    pub fn now(&self) -> Guard<Arc<Generation>> {
+        self.generation.load()
+    }
+
     fn save_index(&self) -> Result<()> {
         let _saving = self.saving.lock().unwrap_or_else(|e| e.into_inner());
+        self.save_index_alone()
+    }
+
+    /// The same by who holds `saving`.
+    pub fn save_index_alone(&self) -> Result<()> {
         if self.read_only || self.index_saved.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let end = self.horizon.end();
-        let before_end = |oid| match self.newest_position(oid, end) {
+        let now = self.now();
+        let end = now.horizon.end();
+        let before_end = |oid| match now.newest_position(oid, end) {
             Ok(position) => Ok(Some(position)),
             Err(Error::KeyError { .. }) => Ok(None),
             Err(other) => Err(other),
         };
-        index_file::save(&*self.disk, &self.log.path, &self.index, end, &before_end)
-            .inspect_err(|_| self.index_changed())
+        index_file::save(&*self.disk, &self.path, &now.index, end, &before_end).inspect_err(|_| self.index_changed())
     }
 
     pub fn index_changed(&self) {
@@ -183,13 +200,13 @@ impl Inner {
     }
 
     pub fn writable(&self) -> Result<()> {
-        if self.read_only { Err(Error::ReadOnly { name: self.log.path.display().to_string() }) } else { Ok(()) }
+        if self.read_only { Err(Error::ReadOnly { name: self.path.display().to_string() }) } else { Ok(()) }
     }
 
     fn draft(self: &Arc<Inner>, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
         meta.check()?;
         self.committer.usable(self)?;
-        let last = self.horizon.get().1;
+        let last = self.now().horizon.get().1;
         match meta.tid {
             Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
             _ => Ok(Box::new(Draft::new(Arc::clone(self), meta))),
@@ -199,22 +216,8 @@ impl Inner {
     /// Refuses what would make the file larger than it may be.
     pub fn within_quota(&self, needed: u64) -> Result<()> {
         match self.quota.filter(|&quota| needed > quota) {
-            Some(quota) => Err(Error::Quota { name: self.log.path.display().to_string(), quota, needed }),
+            Some(quota) => Err(Error::Quota { name: self.path.display().to_string(), quota, needed }),
             None => Ok(()),
-        }
-    }
-
-    /// The table of versions, as it is: see [`Inner::versions`].
-    pub fn version_table(&self) -> MutexGuard<'_, VersionTable> {
-        self.version_table.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The same, unless somebody has it.
-    pub fn try_version_table(&self) -> Option<MutexGuard<'_, VersionTable>> {
-        match self.version_table.try_lock() {
-            Ok(table) => Some(table),
-            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -222,108 +225,22 @@ impl Inner {
     pub fn saw_oid(&self, oid: Oid) {
         self.last_oid.fetch_max(oid.0, Ordering::Relaxed);
     }
-
-    /// The object's newest record that lies before `end`, with its own data where it has some.
-    fn newest(&self, oid: Oid, end: u64) -> Result<(Record, Option<Bytes>)> {
-        let (hint, position) = (self.index.length_hint(oid), self.newest_position(oid, end)?);
-        let found = self.log.record_of(oid, position, end, hint)?;
-        if hint == 0 {
-            self.index.learn(oid, found.0.header.length().unwrap_or(0));
-        }
-        Ok(found)
-    }
-
-    fn newest_position(&self, oid: Oid, end: u64) -> Result<u64> {
-        let mut position = self.index.get(oid).ok_or_else(|| Error::key(oid))?;
-        while position >= end {
-            let previous = self.log.header(oid, position, u64::MAX)?.header.previous;
-            let found = if previous == 0 { self.hidden_by(position) } else { Some(previous) };
-            position = found.ok_or_else(|| Error::key(oid))?;
-        }
-        Ok(position)
-    }
-
-    fn hidden_by(&self, position: u64) -> Option<u64> {
-        self.hidden.read().unwrap_or_else(|e| e.into_inner()).get(&position).copied()
-    }
-
-    /// Notes where the object of a packed record at this position was before. Only before the index is told of it.
-    pub fn hides(&self, oid: Oid, position: u64) {
-        if let Some(before) = self.index.get(oid) {
-            self.hidden.write().unwrap_or_else(|e| e.into_inner()).insert(position, before);
-        }
-    }
-
-    /// The object's newest record without its data.
-    pub fn newest_header(&self, oid: Oid) -> Result<Option<Record>> {
-        let end = self.horizon.end();
-        match self.newest_position(oid, end) {
-            Ok(position) => self.log.header(oid, position, end).map(Some),
-            Err(Error::KeyError { .. }) => Ok(None),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// What the record of the object at this position holds, wherever that is; none for nothing, and for position 0.
-    pub fn data_at(&self, oid: Oid, position: u64) -> Result<Option<Bytes>> {
-        if position == 0 {
-            return Ok(None);
-        }
-        let end = self.horizon.end();
-        let (record, own) = self.log.record(oid, position, end)?;
-        Ok(self.log.data_of(record, own, end)?.map(|(data, _)| data))
-    }
-
-    /// The object's record of this transaction, if that is in the object's past.
-    pub fn record_at(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
-        let end = self.horizon.end();
-        let newest = match self.newest_position(oid, end) {
-            Err(Error::KeyError { .. }) => return Ok(None),
-            position => position?,
-        };
-        let mut past = Past::new(&self.log, oid, newest, end);
-        while let Some(record) = past.older()? {
-            if record.header.tid <= tid {
-                return Ok((record.header.tid == tid).then_some(record));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The record of exactly this revision, in whatever version it is.
-    pub fn own_data(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
-        let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let record = self.record_at(oid, tid)?.ok_or_else(missing)?;
-        self.data_at(oid, record.position)?.ok_or_else(missing)
-    }
-
-    /// The object as it is before `end`.
-    pub fn load(&self, oid: Oid, version: &Version, end: u64) -> Result<Loaded> {
-        let (mut record, mut data) = self.newest(oid, end)?;
-        let tid = record.header.tid;
-        if let Some(other) = record.in_version.as_ref().filter(|v| v.version != *version) {
-            if other.trunk == 0 {
-                return Err(Error::key(oid));
-            }
-            (record, data) = self.log.record(oid, other.trunk, end)?;
-        }
-        let found = self.log.data_of(record, data, end)?;
-        found.map(|(data, _)| Loaded { data, tid }).ok_or_else(|| Error::key(oid))
-    }
 }
 
 impl Storage for FileStorage {
     fn name(&self) -> String {
-        self.inner.log.path.display().to_string()
+        self.inner.path.display().to_string()
     }
 
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
-        self.inner.load(oid, version, self.inner.horizon.end())
+        let now = self.inner.now();
+        now.load(oid, version, now.horizon.end())
     }
 
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
-        let (log, end) = (&self.inner.log, self.inner.horizon.end());
-        let mut past = Past::new(log, oid, self.inner.newest_position(oid, end)?, end);
+        let now = self.inner.now();
+        let (log, end) = (&now.log, now.horizon.end());
+        let mut past = Past::new(log, oid, now.newest_position(oid, end)?, end);
         let Some(mut record) = past.older()? else { return Ok(None) };
         // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
         // when, and since when it showed the next thing.
@@ -361,13 +278,15 @@ impl Storage for FileStorage {
 
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let record = self.inner.record_at(oid, tid)?.ok_or_else(missing)?;
-        self.inner.data_at(oid, record.on_trunk())?.ok_or_else(missing)
+        let now = self.inner.now();
+        let record = now.record_at(oid, tid)?.ok_or_else(missing)?;
+        now.data_at(oid, record.on_trunk())?.ok_or_else(missing)
     }
 
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
-        let (log, end) = (&self.inner.log, self.inner.horizon.end());
-        let mut past = Past::new(log, oid, self.inner.newest_position(oid, end)?, end);
+        let now = self.inner.now();
+        let (log, end) = (&now.log, now.horizon.end());
+        let mut past = Past::new(log, oid, now.newest_position(oid, end)?, end);
         let mut entries = Vec::new();
         while entries.len() < limit {
             let Some(record) = past.older()? else { break };
@@ -389,26 +308,29 @@ impl Storage for FileStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
-        let found = Transactions::new(self.inner.log.clone(), self.inner.horizon.get(), range, order)?;
+        let now = self.inner.now();
+        let found = Transactions::new(now.log.clone(), now.horizon.get(), range, order)?;
         Ok(Box::new(found))
     }
 
     fn last_transaction(&self) -> Tid {
-        self.inner.horizon.get().1
+        self.inner.now().horizon.get().1
     }
 
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
-        crate::iterate::last_invalidations(&self.inner.log, self.inner.horizon.end(), count)
+        let now = self.inner.now();
+        crate::iterate::last_invalidations(&now.log, now.horizon.end(), count)
     }
 
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
-        let (inner, end) = (Arc::clone(&self.inner), self.inner.horizon.end());
+        let now = Guard::into_inner(self.inner.now());
+        let end = now.horizon.end();
         let mut next = Some(first);
         Box::new(std::iter::from_fn(move || {
             loop {
-                let (oid, _) = inner.index.next(next?)?;
+                let (oid, _) = now.index.next(next?)?;
                 next = oid.0.checked_add(1).map(Oid);
-                match inner.load(oid, &Version::TRUNK, end) {
+                match now.load(oid, &Version::TRUNK, end) {
                     Ok(Loaded { data, tid }) => return Some(Ok(CurrentRecord { oid, tid, data })),
                     Err(Error::KeyError { .. }) => {}
                     Err(other) => return Some(Err(other)),
@@ -426,11 +348,11 @@ impl Storage for FileStorage {
     }
 
     fn size(&self) -> u64 {
-        self.inner.horizon.end()
+        self.inner.now().horizon.end()
     }
 
     fn object_count(&self) -> u64 {
-        self.inner.index.len()
+        self.inner.now().index.len()
     }
 
     fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {

@@ -8,25 +8,23 @@ use std::collections::HashMap;
 use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, UndoLog, Version};
 
 use crate::FileStorage;
-use crate::format::{START, UNFINISHED};
+use crate::format::{RecordHeader, START, UNFINISHED};
+use crate::generation::Generation;
 use crate::iterate;
 use crate::scan::{Scanner, ToBe};
-use crate::storage::Inner;
 
 /// What a transaction that is to be undone did to an object.
 #[derive(Clone, Debug)]
 pub(crate) struct Undone {
     pub oid: Oid,
-    /// The record; the last one, if there are several.
-    pub position: u64,
-    /// The versions that it and the record before it are in.
+    /// The versions that its record (the last one, if there are several) and the record before that are in.
     pub versions: Vec<Version>,
 }
 
 /// What this transaction did, in the order in which the objects first come in it.
-pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
-    let (end, last) = storage.horizon.get();
-    let log = &storage.log;
+pub(crate) fn undone(now: &Generation, tid: Tid) -> Result<Vec<Undone>> {
+    let (end, last) = now.horizon.get();
+    let log = &now.log;
     let not_undoable = || Error::NotUndoable { tid };
     if tid > last {
         return Err(not_undoable());
@@ -44,12 +42,11 @@ pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
     if header.tid != tid || status != Status::Complete.byte() {
         return Err(not_undoable());
     }
-    let mut found: Vec<Undone> = Vec::new();
+    let mut found: Vec<(Undone, u64)> = Vec::new();
     let mut places = HashMap::new();
     let walked = scanner.transaction(start, |_, record| {
-        let version = record.version();
-        let oid = record.header.oid;
-        let this = Undone { oid, position: record.position, versions: vec![version] };
+        let RecordHeader { oid, previous, .. } = record.header;
+        let this = (Undone { oid, versions: vec![record.version()] }, previous);
         match places.get(&oid) {
             None => {
                 places.insert(oid, found.len());
@@ -60,13 +57,12 @@ pub(crate) fn undone(storage: &Inner, tid: Tid) -> Result<Vec<Undone>> {
         Ok(())
     });
     walked.map_err(|fault| log.fault(fault))?;
-    for undone in &mut found {
-        let record = log.header(undone.oid, undone.position, end)?;
-        if record.header.previous != 0 {
-            undone.versions.push(log.header(undone.oid, record.header.previous, end)?.version());
+    for (undone, previous) in &mut found {
+        if *previous != 0 {
+            undone.versions.push(log.header(undone.oid, *previous, end)?.version());
         }
     }
-    Ok(found)
+    Ok(found.into_iter().map(|(undone, _)| undone).collect())
 }
 
 impl UndoLog for FileStorage {
@@ -76,7 +72,8 @@ impl UndoLog for FileStorage {
         last: usize,
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>> {
-        let (log, end) = (&self.inner.log, self.inner.horizon.end());
+        let now = self.inner.now();
+        let (log, end) = (&now.log, now.horizon.end());
         let (mut position, mut passed, mut entries, mut to_be) = (end, 0, Vec::new(), ToBe::default());
         while position > START && passed < last {
             position = iterate::before(log, position)?;
@@ -101,14 +98,14 @@ impl UndoLog for FileStorage {
     }
 
     fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
-        let storage = &self.inner;
-        let Some(record) = storage.record_in(oid, tid)?.filter(|record| record.header.data_length == 0) else {
+        let now = self.inner.now();
+        let Some(record) = now.record_in(oid, tid)?.filter(|record| record.header.data_length == 0) else {
             return Ok(None);
         };
-        if record.backpointer == 0 || storage.data_at(oid, record.position)?.is_some() {
+        if record.backpointer == 0 || now.data_at(oid, record.position)?.is_some() {
             return Ok(None);
         }
-        let source = storage.log.header(oid, record.backpointer, storage.horizon.end())?;
+        let source = now.log.header(oid, record.backpointer, now.horizon.end())?;
         Ok(Some(source.header.tid))
     }
 }

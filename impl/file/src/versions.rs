@@ -18,8 +18,8 @@ use vellum_storage::{Oid, Result, Version, Versions};
 
 use crate::FileStorage;
 use crate::format::START;
+use crate::generation::Generation;
 use crate::scan::Scanner;
-use crate::storage::Inner;
 
 /// The table, as of a position in the file.
 #[derive(Debug, Default)]
@@ -71,17 +71,17 @@ impl VersionTable {
     }
 
     /// Walks over what is not in it yet.
-    fn catch_up(&mut self, storage: &Inner) -> Result<()> {
-        let end = storage.horizon.end();
+    fn catch_up(&mut self, now: &Generation) -> Result<()> {
+        let end = now.horizon.end();
         let mut position = self.upto.max(START);
-        let mut scanner = Scanner::new(&*storage.log.file, end);
+        let mut scanner = Scanner::new(&*now.log.file, end);
         while position < end {
             let walked = scanner.transaction(position, |_, record| {
                 let version = record.version();
                 self.add(record.header.oid, &version, record.position);
                 Ok(())
             });
-            let header = walked.map_err(|fault| storage.log.fault(fault))?;
+            let header = walked.map_err(|fault| now.log.fault(fault))?;
             position += header.length + 8;
             self.upto = position;
         }
@@ -89,7 +89,7 @@ impl VersionTable {
     }
 }
 
-impl Inner {
+impl Generation {
     /// Asks the table, brought up to date.
     pub fn versions<T>(&self, ask: impl FnOnce(&VersionTable) -> T) -> Result<T> {
         let mut table = self.version_table();
@@ -100,12 +100,12 @@ impl Inner {
 
 impl Versions for FileStorage {
     fn versions(&self) -> Result<Vec<Version>> {
-        let mut names: Vec<_> = self.inner.versions(|table| table.objects.keys().cloned().collect())?;
+        let mut names: Vec<_> = self.inner.now().versions(|table| table.objects.keys().cloned().collect())?;
         names.sort();
         Ok(names)
     }
 
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
-        Ok(self.inner.newest_header(oid)?.map(|record| record.version()).unwrap_or_default())
+        Ok(self.inner.now().newest_header(oid)?.map(|record| record.version()).unwrap_or_default())
     }
 }

@@ -10,19 +10,20 @@
 //! ```
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Contested, Error, Held, NotUndone, Notify, Oid, Order, Result, Tid, Version, Voted, judge, merge,
+    Contested, Error, Held, NotUndone, Notify, Oid, Result, Tid, Version, Voted, judge, merge,
 };
 
 use crate::commit::Job;
 use crate::draft::{Body, Change, Draft, bare_length, record_length};
-use crate::iterate;
+use crate::generation::Generation;
 use crate::log::Past;
-use crate::scan::{Record, Scanner};
-use crate::storage::Inner;
-use crate::undo::Undone;
+use crate::pledge::Pledge;
+use crate::scan::Record;
+use crate::undo::{self, Undone};
 
 /// A record that will be written.
 #[derive(Clone, Debug)]
@@ -44,25 +45,31 @@ impl NewRecord {
 impl Draft {
     /// Judges everything, now that nobody else can change what it depends on.
     pub fn settle(self: Box<Self>, held: Held) -> Result<Box<dyn Voted>> {
-        let mut judge = Judge { draft: &self, records: Vec::new(), so_far: HashMap::new(), resolved: Vec::new() };
+        let judging = self.storage.judging.read().unwrap_or_else(|e| e.into_inner());
+        let now = self.storage.now();
+        let mut judge =
+            Judge { draft: &self, now: &now, records: Vec::new(), so_far: HashMap::new(), resolved: Vec::new() };
         for change in &self.changes {
             judge.change(change)?;
         }
         for &(oid, serial) in &self.checks {
-            let newest = self.storage.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
+            let newest = now.newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
             if newest.header.tid != serial {
                 return Err(Error::ReadConflict { oid, committed: newest.header.tid, serial });
             }
         }
         let Judge { records, resolved, .. } = judge;
         let length = bare_length(&self.meta) + records.iter().map(NewRecord::length).sum::<u64>();
-        self.storage.within_quota(self.storage.horizon.end() + length)?;
-        Ok(Box::new(Ready { draft: self, records, resolved, length, held }))
+        self.storage.within_quota(now.horizon.end() + length)?;
+        let pledge = self.storage.pledges.add(records, self.scratch().cloned());
+        drop((judging, now));
+        Ok(Box::new(Ready { draft: self, pledge, resolved, length, held }))
     }
 }
 
 struct Judge<'a> {
     draft: &'a Draft,
+    now: &'a Generation,
     records: Vec<NewRecord>,
     /// The last of them for each object.
     so_far: HashMap<Oid, usize>,
@@ -104,7 +111,13 @@ impl Judge<'_> {
     fn change(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Store { oid, serial, version, body } => self.store(*oid, *serial, version, body)?,
-            Change::Undo { tid, undone } => self.undo(*tid, undone)?,
+            Change::Undo { tid, undone, generation } => {
+                if *generation != self.now.number {
+                    // A pack was here meanwhile.
+                    undo::undone(self.now, *tid)?;
+                }
+                self.undo(*tid, undone)?;
+            }
             Change::CommitVersion { from, to } => {
                 for (oid, newest) in self.in_version(from)? {
                     let under = if to.is_trunk() { 0 } else { newest.under() };
@@ -136,21 +149,20 @@ impl Judge<'_> {
 
     /// What the trunk shows of an object; 0 for one that is new.
     fn on_trunk(&self, oid: Oid) -> Result<u64> {
-        Ok(self.draft.storage.newest_header(oid)?.map_or(0, |newest| newest.on_trunk()))
+        Ok(self.now.newest_header(oid)?.map_or(0, |newest| newest.on_trunk()))
     }
 
     fn store(&mut self, oid: Oid, serial: Tid, version: &Version, body: &Body) -> Result<()> {
-        let storage = &self.draft.storage;
-        let newest = storage.newest_header(oid)?;
+        let newest = self.now.newest_header(oid)?;
         let under = if version.is_trunk() { 0 } else { newest.as_ref().map_or(0, Record::on_trunk) };
         let mut body = body.clone();
         let found = newest.map(|record| (record.header.tid, record.version()));
         if let Some(committed) = judge(oid, serial, version, found)? {
-            let Some(new) = self.draft.data(oid, &body)? else {
+            let Some(new) = self.draft.data(self.now, oid, &body)? else {
                 return Err(Error::Conflict { oid, committed, serial });
             };
-            let record = |oid, tid| storage.own_data(oid, tid);
-            body = Body::Data(merge(&*storage.resolver, record, (oid, serial, committed), &new)?);
+            let record = |oid, tid| self.now.own_data(oid, tid);
+            body = Body::Data(merge(&*self.draft.storage.resolver, record, (oid, serial, committed), &new)?);
             self.resolved.push(oid);
         }
         self.write(NewRecord { oid, version: version.clone(), under, body });
@@ -160,14 +172,14 @@ impl Judge<'_> {
     fn newest(&self, oid: Oid) -> Result<Option<Newest>> {
         match self.so_far.get(&oid) {
             Some(&n) => Ok(Some(Newest::Own(self.records[n].clone()))),
-            None => Ok(self.draft.storage.newest_header(oid)?.map(Newest::InFile)),
+            None => Ok(self.now.newest_header(oid)?.map(Newest::InFile)),
         }
     }
 
     fn data(&self, oid: Oid, newest: &Newest) -> Result<Option<Bytes>> {
         match newest {
-            Newest::InFile(record) => self.draft.storage.data_at(oid, record.position),
-            Newest::Own(record) => self.draft.data(oid, &record.body),
+            Newest::InFile(record) => self.now.data_at(oid, record.position),
+            Newest::Own(record) => self.draft.data(self.now, oid, &record.body),
         }
     }
 
@@ -175,7 +187,7 @@ impl Judge<'_> {
     fn undo(&mut self, tid: Tid, undone: &[Undone]) -> Result<()> {
         let (mut written, mut failed) = (Vec::new(), Vec::new());
         for one in undone {
-            match self.undo_one(one)? {
+            match self.undo_one(tid, one)? {
                 Ok(record) => written.push(record),
                 Err(why) => failed.push(NotUndone { oid: one.oid, why }),
             }
@@ -189,24 +201,24 @@ impl Judge<'_> {
     }
 
     /// What undoing it writes for one object, or why it can not be undone.
-    fn undo_one(&self, &Undone { oid, position, .. }: &Undone) -> Result<Result<NewRecord, &'static str>> {
-        let storage = &self.draft.storage;
-        let (log, end) = (&storage.log, storage.horizon.end());
+    fn undo_one(&self, tid: Tid, &Undone { oid, .. }: &Undone) -> Result<Result<NewRecord, &'static str>> {
+        let now = self.now;
+        let (log, end) = (&now.log, now.horizon.end());
         let forgotten = Ok(Err("whose past is not here any more"));
-        let mut past = match storage.newest_header(oid)? {
+        let mut past = match now.newest_header(oid)? {
             Some(newest) => Past::new(log, oid, newest.position, end),
             None => return forgotten,
         };
         let undone = loop {
             match past.older()? {
-                Some(record) if record.position > position => {}
-                Some(record) if record.position == position => break record,
+                Some(record) if record.header.tid > tid => {}
+                Some(record) if record.header.tid == tid => break record,
                 _ => return forgotten,
             }
         };
         let before = past.older()?;
         let Some(newest) = self.newest(oid)? else { return forgotten };
-        let is_newest = matches!(&newest, Newest::InFile(record) if record.position == position);
+        let is_newest = matches!(&newest, Newest::InFile(record) if record.position == undone.position);
         let same_version = newest.version() == undone.version();
         if is_newest || (same_version && (self.shares(&newest, &undone)? || self.same_data(&newest, &undone)?)) {
             return Ok(Ok(match before {
@@ -223,13 +235,13 @@ impl Judge<'_> {
             return Ok(Err("which is in another version since"));
         }
         let Some(before) = before else { return Ok(Err("which it created, and which was changed since")) };
-        let (ancestor, committed) = (storage.data_at(oid, undone.position)?, self.data(oid, &newest)?);
-        let new = storage.data_at(oid, before.position)?;
+        let (ancestor, committed) = (now.data_at(oid, undone.position)?, self.data(oid, &newest)?);
+        let new = now.data_at(oid, before.position)?;
         let (Some(ancestor), Some(committed), Some(new)) = (ancestor, committed, new) else {
             return Ok(Err("which was changed since, or deleted"));
         };
         let contested = Contested { oid, ancestor: &ancestor, committed: &committed, new: &new };
-        let merged = storage.resolver.resolve(contested).filter(|merged| !merged.is_empty());
+        let merged = self.draft.storage.resolver.resolve(contested).filter(|merged| !merged.is_empty());
         Ok(match merged {
             Some(merged) => {
                 let (version, under) = (newest.version(), newest.under());
@@ -241,7 +253,7 @@ impl Judge<'_> {
 
     /// Whether one revision shares what the other one holds, be it nothing, directly or by way of others.
     fn shares(&self, newest: &Newest, with: &Record) -> Result<bool> {
-        let (log, end) = (&self.draft.storage.log, self.draft.storage.horizon.end());
+        let (log, end) = (&self.now.log, self.now.horizon.end());
         let mut at = match newest {
             Newest::InFile(record) if record.header.data_length > 0 => 0,
             Newest::InFile(record) => record.backpointer,
@@ -258,13 +270,13 @@ impl Judge<'_> {
     fn same_data(&self, newest: &Newest, other: &Record) -> Result<bool> {
         let oid = other.header.oid;
         let Some(data) = self.data(oid, newest)? else { return Ok(false) };
-        Ok(self.draft.storage.data_at(oid, other.position)?.is_some_and(|other| other == data))
+        Ok(self.now.data_at(oid, other.position)?.is_some_and(|other| other == data))
     }
 
     /// The objects that are in the version so far, the one that was changed last first.
     fn in_version(&self, version: &Version) -> Result<Vec<(Oid, Newest)>> {
         let mut found = Vec::new();
-        for oid in self.draft.storage.versions(|table| table.objects(version))? {
+        for oid in self.now.versions(|table| table.objects(version))? {
             match self.newest(oid)? {
                 Some(Newest::InFile(record)) if record.version() == *version => found.push(record),
                 _ => {}
@@ -279,56 +291,26 @@ impl Judge<'_> {
 
     /// Rule 3.7: the object's record in this transaction, if it is here and holds the same data.
     fn source(&self, oid: Oid, tid: Tid, body: &Body) -> Result<Option<Body>> {
-        let storage = &self.draft.storage;
-        let Some(record) = storage.record_in(oid, tid)? else { return Ok(None) };
-        let Some(data) = self.draft.data(oid, body)? else { return Ok(None) };
-        let same = storage.data_at(oid, record.position)?.is_some_and(|there| there == data);
+        let Some(record) = self.now.record_in(oid, tid)? else { return Ok(None) };
+        let Some(data) = self.draft.data(self.now, oid, body)? else { return Ok(None) };
+        let same = self.now.data_at(oid, record.position)?.is_some_and(|there| there == data);
         Ok(same.then_some(Body::Shared(record.position)))
     }
 
     /// Rule 3.7: what is under a restored revision.
     fn restored_under(&self, oid: Oid, version: &Version, under: Option<Tid>) -> Result<u64> {
         let Some(tid) = under.filter(|_| !version.is_trunk()) else { return Ok(0) };
-        match self.draft.storage.record_in(oid, tid)?.filter(|record| record.in_version.is_none()) {
+        match self.now.record_in(oid, tid)?.filter(|record| record.in_version.is_none()) {
             Some(record) => Ok(record.position),
             None => self.on_trunk(oid),
         }
     }
 }
 
-impl Inner {
-    /// The object's last record in this transaction, if that is here. It need not be in the object's past: what is behind a
-    /// pack is not, but can be shared.
-    pub fn record_in(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
-        if let Some(record) = self.record_at(oid, tid)? {
-            return Ok(Some(record));
-        }
-        let ((end, last), log) = (self.horizon.get(), &self.log);
-        let start = if tid > last { end } else { iterate::find(log, end, last, tid, Order::OldestFirst)? };
-        if start >= end {
-            return Ok(None);
-        }
-        let mut scanner = Scanner::new(&*log.file, end);
-        // A later one may be large, and is not the one that was asked for.
-        if scanner.header(start).map_err(|fault| log.fault(fault))?.tid != tid {
-            return Ok(None);
-        }
-        let mut found = None;
-        let walked = scanner.transaction(start, |_, record| {
-            if record.header.oid == oid {
-                found = Some(record);
-            }
-            Ok(())
-        });
-        walked.map_err(|fault| log.fault(fault))?;
-        Ok(found)
-    }
-}
-
 /// A transaction after its vote.
 struct Ready {
     draft: Box<Draft>,
-    records: Vec<NewRecord>,
+    pledge: Arc<Pledge>,
     resolved: Vec<Oid>,
     /// Bytes that it will take.
     length: u64,
@@ -342,15 +324,26 @@ impl Voted for Ready {
 
     fn touched(&self) -> Vec<Oid> {
         let mut seen = HashSet::new();
-        self.records.iter().map(|record| record.oid).filter(|oid| seen.insert(*oid)).collect()
+        self.pledge.records().iter().map(|record| record.oid).filter(|oid| seen.insert(*oid)).collect()
     }
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let Ready { draft, records, length, held, .. } = *self;
-        let scratch = draft.scratch().cloned();
+        let Ready { draft, pledge, length, held, .. } = *self;
+        let scratch = pledge.scratch.clone();
         let Draft { storage, meta, .. } = *draft;
         // It may have been a rehearsal.
         storage.writable()?;
-        storage.committer.finish(&storage, Job { meta, records, length: length - 8, scratch, notify, held: Some(held) })
+        storage.committer.finish(
+            &storage,
+            Job {
+                meta,
+                records: Vec::new(),
+                pledge: Some(pledge),
+                length: length - 8,
+                scratch,
+                notify,
+                held: Some(held),
+            },
+        )
     }
 }
