@@ -21,7 +21,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod real;
@@ -48,11 +48,28 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens the file at `path`. A directory is an error ([`io::ErrorKind::IsADirectory`]).
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// A new, empty file at `path`, for reading and writing, that is to take the place of the file at `of`: with its
+    /// permissions and, as far as the system lets us, its owner. Whatever was at `path` is gone.
+    fn replacement(&self, path: &Path, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let _ = of;
+        self.open(path, Open::Truncate)
+    }
+
     /// A new file without a name, on the same volume as `near`, that is gone when its handle is.
     fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives the file `from` the name `to`, in place of the file that had it.
+    /// Gives the file `from` the name `to`, in place of the file that had it. If that is the same file, nothing changes, and
+    /// it keeps both.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives the file `path` a second name, `name`. [`io::ErrorKind::AlreadyExists`] if something has that;
+    /// [`io::ErrorKind::Unsupported`] or [`io::ErrorKind::PermissionDenied`] where a file can have only one.
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()>;
+
+    /// Where the file really is, if the path leads there by symbolic links.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
 
     /// Takes the name away; handles stay good. [`io::ErrorKind::NotFound`] if there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;

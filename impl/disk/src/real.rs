@@ -11,8 +11,8 @@
 //!   other is at work, and let each of them tell who it is.
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{Disk, DiskFile, Lock, Open};
@@ -46,12 +46,32 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile(file)))
     }
 
+    fn replacement(&self, path: &Path, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let like = std::fs::metadata(of)?;
+        // Nobody else may look into it before it is known who may.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // Only root may give a file away, and others only to groups that they are in.
+        if fchown(&file, Some(like.uid()), Some(like.gid())).is_err() {
+            let _ = fchown(&file, None, Some(like.gid()));
+        }
+        file.set_permissions(like.permissions())?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
     fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(RealFile(tempfile::tempfile_in(directory_of(near))?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
+        std::fs::hard_link(path, name)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

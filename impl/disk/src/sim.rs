@@ -15,7 +15,7 @@
 //! draws what is left, [`faults`] numbers the operations and spoils some, [`partial`] does them by halves, and [`world`]
 //! holds all of it together. Everything is determined by seeds: the same calls give the same bytes.
 //!
-//! What it leaves out: time, permissions, links, and a difference between a directory that is empty and one that is not
+//! What it leaves out: time, permissions, symbolic links, and a difference between a directory that is empty and one that is not
 //! there: a directory is there when something is in it, or a test made it.
 use std::fmt;
 use std::io;
@@ -115,7 +115,7 @@ impl SimDisk {
     // Faults.
 
     /// How many operations there were, failed ones included: `write_at`, `set_len`, `sync`, `open` with
-    /// [`Open::CreateNew`] or [`Open::Truncate`], `rename`, `remove` and `sync_directory`. Calls that met a dead disk do
+    /// [`Open::CreateNew`] or [`Open::Truncate`], `rename`, `link`, `remove` and `sync_directory`. Calls that met a dead disk do
     /// not count. The next operation has this number.
     pub fn operations(&self) -> u64 {
         self.world().faults.operations()
@@ -242,6 +242,10 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.world().rename(plain(from), plain(to))
+    }
+
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
+        self.world().link(plain(path), plain(name))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -13,6 +13,7 @@ const NAMES: [&str; 3] = ["Data.fs", "Data.fs.old", "Data.fs.pack"];
 enum Step {
     Open(usize, Open),
     Rename(usize, usize),
+    Link(usize, usize),
     Remove(usize),
     SyncDirectory,
     Write { file: usize, offset: u64, length: usize, byte: u8 },
@@ -29,6 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (name.clone(), how).prop_map(|(name, how)| Step::Open(name, how)),
         1 => (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
+        1 => (name.clone(), name.clone()).prop_map(|(path, name)| Step::Link(path, name)),
         1 => name.prop_map(Step::Remove),
         1 => Just(Step::SyncDirectory),
         4 => (file.clone(), 0..3000u64, 0..1500usize, any::<u8>())
@@ -84,9 +86,18 @@ fn compare(disk: &dyn Disk, directory: &str, steps: &[Step]) {
                 handles.extend(opened.ok().zip(expected).map(|(file, id)| (file, id, how != Open::Read)));
             }
             Step::Rename(from, to) => {
-                let file = model.names.remove(&path(from));
-                model.names.extend(file.map(|file| (path(to), file)));
+                let file = model.names.get(&path(from)).copied();
+                // A file that has both names keeps both.
+                if file.is_some() && file != model.names.get(&path(to)).copied() {
+                    model.names.remove(&path(from));
+                    model.names.extend(file.map(|file| (path(to), file)));
+                }
                 assert_eq!(disk.rename(&path(from), &path(to)).is_ok(), file.is_some(), "{step:?}");
+            }
+            Step::Link(from, to) => {
+                let file = model.names.get(&path(from)).copied().filter(|_| !model.names.contains_key(&path(to)));
+                model.names.extend(file.map(|file| (path(to), file)));
+                assert_eq!(disk.link(&path(from), &path(to)).is_ok(), file.is_some(), "{step:?}");
             }
             Step::Remove(name) => {
                 assert_eq!(disk.remove(&path(name)).is_ok(), model.names.remove(&path(name)).is_some(), "{step:?}");

@@ -15,6 +15,7 @@ type Found = BTreeMap<PathBuf, Vec<u8>>;
 enum Step {
     Create(usize),
     Rename(usize, usize),
+    Link(usize, usize),
     Remove(usize),
     SyncDirectory(usize),
 }
@@ -24,6 +25,7 @@ impl Step {
         match *self {
             Step::Create(name) | Step::Remove(name) => vec![NAMES[name]],
             Step::Rename(from, to) => vec![NAMES[from], NAMES[to]],
+            Step::Link(_, name) => vec![NAMES[name]],
             Step::SyncDirectory(_) => vec![],
         }
     }
@@ -34,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => name.clone().prop_map(Step::Create),
         3 => (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
+        1 => (name.clone(), name.clone()).prop_map(|(path, name)| Step::Link(path, name)),
         1 => name.clone().prop_map(Step::Remove),
         1 => name.prop_map(Step::SyncDirectory),
     ]
@@ -54,7 +57,12 @@ fn play(disk: &SimDisk, step: &Step, content: u8) -> bool {
             }
             Err(_) => false,
         },
-        Step::Rename(from, to) => disk.rename(Path::new(NAMES[from]), Path::new(NAMES[to])).is_ok() && from != to,
+        Step::Rename(from, to) => {
+            let content = |name: usize| disk.read_file(NAMES[name]);
+            let same = content(from).is_some() && content(from) == content(to);
+            disk.rename(Path::new(NAMES[from]), Path::new(NAMES[to])).is_ok() && !same
+        }
+        Step::Link(path, name) => disk.link(Path::new(NAMES[path]), Path::new(NAMES[name])).is_ok(),
         Step::Remove(name) => disk.remove(Path::new(NAMES[name])).is_ok(),
         Step::SyncDirectory(name) => disk.sync_directory(Path::new(NAMES[name])).is_ok(),
     }
@@ -98,6 +106,8 @@ fn allowed(changes: &[Change]) -> BTreeSet<Found> {
                     names.insert(NAMES[to].into(), content);
                 }
                 Step::Remove(name) => drop(names.remove(Path::new(NAMES[name])).unwrap()),
+                // What the file was called then matters no more: the content is its name here.
+                Step::Link(_, name) => drop(names.insert(NAMES[name].into(), vec![change.content])),
                 Step::SyncDirectory(_) => {}
             }
         }
@@ -125,6 +135,8 @@ proptest! {
                     change.unsynced.remove(directory(NAMES[*name]));
                 }
             } else if play(&disk, step, content) {
+                let linked = |name: usize| disk.read_file(NAMES[name]).unwrap()[0];
+                let content = if let Step::Link(_, name) = *step { linked(name) } else { content };
                 let unsynced = step.names().iter().map(|name| directory(name).to_owned()).collect();
                 changes.push(Change { step: step.clone(), content, unsynced });
             }

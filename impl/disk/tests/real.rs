@@ -99,3 +99,23 @@ fn a_lock_has_one_owner_at_a_time_and_its_file_says_who() {
     assert!(path.exists());
     RealDisk.lock(&path).unwrap();
 }
+
+#[test]
+fn a_file_can_have_two_names_and_a_replacement_has_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = directory();
+    let [data, old, pack] = ["Data.fs", "Data.fs.old", "Data.fs.pack"].map(|name| directory.path().join(name));
+    std::fs::write(&data, "data").unwrap();
+    std::fs::write(&pack, "what somebody left here").unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o640)).unwrap();
+    RealDisk.link(&data, &old).unwrap();
+    assert_eq!(RealDisk.link(&data, &old).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let file = RealDisk.replacement(&pack, &data).unwrap();
+    assert!(file.is_empty().unwrap());
+    assert_eq!(std::fs::metadata(&pack).unwrap().permissions().mode() & 0o7777, 0o640);
+    RealDisk.rename(&pack, &data).unwrap();
+    assert_eq!((std::fs::read(&data).unwrap(), std::fs::read(&old).unwrap()), (Vec::new(), b"data".to_vec()));
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&old, &link).unwrap();
+    assert_eq!(RealDisk.resolve(&link).unwrap(), RealDisk.resolve(&old).unwrap());
+}

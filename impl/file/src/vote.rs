@@ -13,9 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vellum_storage::{
-    Contested, Error, Held, NotUndone, Notify, Oid, Result, Tid, Version, Voted, judge, merge,
-};
+use vellum_storage::{Contested, Error, Held, NotUndone, Notify, Oid, Result, Tid, Version, Voted, judge, merge};
 
 use crate::commit::Job;
 use crate::draft::{Body, Change, Draft, bare_length, record_length};

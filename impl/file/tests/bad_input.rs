@@ -557,6 +557,11 @@ impl Disk for Guarded {
         self.disk.rename(from, to)
     }
 
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
+        self.ask(self.may_write)?;
+        self.disk.link(path, name)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.ask(self.may_write)?;
         self.disk.remove(path)

@@ -46,6 +46,10 @@ impl Disk for Told {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.rename(from, to)
     }
+
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
+        self.0.link(path, name)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.remove(path)
     }

@@ -135,7 +135,7 @@ impl Names {
 
     /// The file must be there.
     pub(super) fn rename(&mut self, from: &Path, to: &Path, now: u64) {
-        if from != to {
+        if self.get(from) != self.get(to) {
             self.change(What::Rename { from: from.into(), to: to.into() }, now);
         }
     }

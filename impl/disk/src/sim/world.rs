@@ -80,7 +80,8 @@ impl World {
     pub(super) fn after(&self, mut crash: Crash, seed: u64) -> World {
         let mut world = World::new(seed, self.habits);
         let names = self.names.after(&mut crash);
-        for &file in names.values() {
+        let files: BTreeSet<FileId> = names.values().copied().collect();
+        for file in files {
             let inode = &self.files[&file];
             crash.next_file();
             let bytes = inode.image.after(&mut crash);

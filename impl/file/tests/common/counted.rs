@@ -31,6 +31,10 @@ impl Disk for Counted {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
     }
+
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
+        RealDisk.link(path, name)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }

@@ -59,6 +59,18 @@ impl World {
         })
     }
 
+    pub(in crate::sim) fn link(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+        self.whole_or_nothing(format_args!("link {} as {}", path.display(), name.display()), |world| {
+            let file = world.check_existing(path)?;
+            world.names.check_file_name(name)?;
+            if world.names.get(name).is_some() {
+                return Err(error(io::ErrorKind::AlreadyExists, name, "is there already"));
+            }
+            world.names.create(name.into(), file, world.faults.operations());
+            Ok(())
+        })
+    }
+
     pub(in crate::sim) fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.whole_or_nothing(format_args!("remove {}", path.display()), |world| {
             world.check_existing(path)?;
