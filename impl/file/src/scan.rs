@@ -232,9 +232,55 @@ pub struct Scanner<'a> {
     file: &'a dyn DiskFile,
     end: u64,
     window: Vec<u8>,
+    /// How much of it a read fills, if nobody asks for more.
+    ahead: usize,
     /// Where in the file the window begins, and how much of it is filled.
     start: u64,
     filled: usize,
+}
+
+/// A transaction that is walked over, record by record, by who looks at other things in between.
+pub(crate) struct Stepping {
+    position: u64,
+    pub header: TransactionHeader,
+    /// Where the next record is, and where the records end.
+    at: u64,
+    end: u64,
+}
+
+impl Stepping {
+    /// The next record.
+    pub fn next(&mut self, scanner: &mut Scanner<'_>) -> Result<Option<Record>, Fault> {
+        let Stepping { position, header, at, end } = self;
+        if *at >= *end {
+            return Ok(None);
+        }
+        let record = scanner.record(*at, *end).map_err(|f| Fault { tid: Some(header.tid), ..f })?;
+        let wrong = |kind| Err(Fault { position: *at, tid: Some(header.tid), oid: Some(record.header.oid), kind });
+        if record.header.transaction != *position {
+            return wrong(FaultKind::WrongTransaction { named: record.header.transaction });
+        }
+        if record.header.tid != header.tid {
+            return wrong(FaultKind::WrongTid { named: record.header.tid });
+        }
+        if record.backpointer >= *at {
+            return wrong(FaultKind::BackpointerTooHigh { named: record.backpointer });
+        }
+        *at = record.body() + record.header.body_length();
+        Ok(Some(record))
+    }
+
+    /// After its last record: holds its length against its twin. Where the next transaction is.
+    pub fn done(self, scanner: &mut Scanner<'_>) -> Result<u64, Fault> {
+        let Stepping { position, header, .. } = self;
+        let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
+        let twin = scanner.bytes(position + header.length, 8);
+        let twin = twin.map_err(|e| fault(FaultKind::Unreadable(e.to_string())))?;
+        match u64_at(twin, 0) {
+            twin if twin == header.length => Ok(position + header.length + 8),
+            twin => Err(fault(FaultKind::TwinDiffers { length: header.length, twin })),
+        }
+    }
 }
 
 /// How much a hop reads ahead. Larger reads copy data that nobody looks at, smaller ones cost more calls; between 2 and
@@ -244,7 +290,17 @@ const WINDOW: usize = 4096;
 impl<'a> Scanner<'a> {
     /// A walk over what is before `end`.
     pub fn new(file: &'a dyn DiskFile, end: u64) -> Scanner<'a> {
-        Scanner { file, end, window: vec![0; WINDOW], start: 0, filled: 0 }
+        Scanner { file, end, window: vec![0; WINDOW], ahead: WINDOW, start: 0, filled: 0 }
+    }
+
+    /// From now on reads bring so many bytes, or what is asked for, if that is more.
+    pub(crate) fn read_ahead(&mut self, bytes: usize) {
+        self.ahead = bytes;
+    }
+
+    /// Whether these bytes are at hand.
+    pub(crate) fn has(&self, position: u64, length: usize) -> bool {
+        position >= self.start && position - self.start + length as u64 <= self.filled as u64
     }
 
     /// Where the walk ends.
@@ -257,10 +313,10 @@ impl<'a> Scanner<'a> {
         let there = self.end.saturating_sub(position).min(length as u64) as usize;
         let offset = position.wrapping_sub(self.start);
         if position < self.start || offset + there as u64 > self.filled as u64 {
-            if self.window.len() < there {
-                self.window.resize(there, 0);
+            let ahead = self.end.saturating_sub(position).min(self.ahead.max(there) as u64) as usize;
+            if self.window.len() < ahead {
+                self.window.resize(ahead, 0);
             }
-            let ahead = self.end.saturating_sub(position).min(self.window.len() as u64) as usize;
             // A read that fails may have written into the window all the same.
             (self.start, self.filled) = (position, 0);
             self.filled = match self.file.read_full_at(&mut self.window[..ahead], position) {
@@ -307,33 +363,20 @@ impl<'a> Scanner<'a> {
         position: u64,
         mut each: impl FnMut(&TransactionHeader, Record) -> Result<(), Fault>,
     ) -> Result<TransactionHeader, Fault> {
-        let header = self.header(position)?;
-        let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
-        let end = position + header.length;
-        let mut at = position + header.records_at();
-        if header.status == Status::Undone.byte() {
-            at = end;
-        }
-        while at < end {
-            let record = self.record(at, end).map_err(|f| Fault { tid: Some(header.tid), ..f })?;
-            let wrong = |kind| Err(Fault { position: at, tid: Some(header.tid), oid: Some(record.header.oid), kind });
-            if record.header.transaction != position {
-                return wrong(FaultKind::WrongTransaction { named: record.header.transaction });
-            }
-            if record.header.tid != header.tid {
-                return wrong(FaultKind::WrongTid { named: record.header.tid });
-            }
-            if record.backpointer >= at {
-                return wrong(FaultKind::BackpointerTooHigh { named: record.backpointer });
-            }
-            at = record.body() + record.header.body_length();
+        let mut stepping = self.step_into(position)?;
+        let header = stepping.header;
+        while let Some(record) = stepping.next(self)? {
             each(&header, record)?;
         }
-        let twin = self.bytes(end, 8).map_err(|e| fault(FaultKind::Unreadable(e.to_string())))?;
-        match u64_at(twin, 0) {
-            twin if twin == header.length => Ok(header),
-            twin => Err(fault(FaultKind::TwinDiffers { length: header.length, twin })),
-        }
+        stepping.done(self).map(|_| header)
+    }
+
+    /// The same, step by step.
+    pub(crate) fn step_into(&mut self, position: u64) -> Result<Stepping, Fault> {
+        let header = self.header(position)?;
+        let end = position + header.length;
+        let at = if header.status == Status::Undone.byte() { end } else { position + header.records_at() };
+        Ok(Stepping { position, header, at, end })
     }
 
     /// A transaction's records say its tid again. Where there are none, a wrong tid shows only in the transaction after

@@ -8,8 +8,9 @@ use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Lock};
 use vellum_storage::{
-    Bulk, Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Resolver,
-    Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoLog, Version, Versions,
+    Bulk, Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Pack,
+    Resolver, Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoLog, Version,
+    Versions,
 };
 
 use crate::commit::Committer;
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     index_saved: AtomicBool,
     /// Held while the `.index` is written: two at once would write the same temporary file.
     pub saving: Mutex<()>,
+    /// Held by a pack.
+    pub packing: Mutex<()>,
     recovery: Option<Recovery>,
     /// Given back last of all.
     _lock: Option<Box<dyn Lock>>,
@@ -105,6 +108,7 @@ impl FileStorage {
                 last_oid: AtomicU64::new(last_oid.0),
                 index_saved: AtomicBool::new(index_saved),
                 saving: Mutex::default(),
+                packing: Mutex::default(),
                 recovery,
                 _lock: lock,
             }),
@@ -365,6 +369,10 @@ impl Storage for FileStorage {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
+        Some(self)
+    }
+
+    fn pack(&self) -> Option<&dyn Pack> {
         Some(self)
     }
 

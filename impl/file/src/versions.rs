@@ -42,8 +42,13 @@ impl VersionTable {
         self.objects.get(version).map(|oids| oids.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// Everything before this position was added.
+    pub fn is_complete_to(&mut self, position: u64) {
+        self.upto = position;
+    }
+
     /// A record, in the order in which they stand in the file.
-    fn add(&mut self, oid: Oid, version: &Version, position: u64) {
+    pub fn add(&mut self, oid: Oid, version: &Version, position: u64) {
         if version.is_trunk() && self.of.is_empty() {
             return;
         }

@@ -1,0 +1,263 @@
+//! Packing (part 4 of the rules): a new file with what survives, made beside the old one and put in its place.
+//!
+//! ```text
+//!            what is packed        what stays as it is         commits go on
+//!   Data.fs       │ t t t t t t t t │ t t t t t t t t t t t t t │ t t t        the old generation
+//!                 └──┐              └┐                        └┐ └───┐
+//!   Data.fs.pack  │ p  p  p  p       │ t t t t t t t t t t t t t │ t t t        the next one
+//!                 1. collect, copy   2. copy                     3. catch up · hold · sync · rename
+//! ```
+//!
+//! 1. The **moment** (`moment.rs`) answers the collector's questions about the file as it was when the pack began, and the
+//!    collector says what survives. That is copied in file order (`copy.rs`), each record with its own data.
+//! 2. What is later than the pack's time is copied as it is, but for the positions in it.
+//! 3. What was committed meanwhile is copied too, until there is little of it. Then commits are held back: the last of
+//!    it is copied and synced, the new file gets the name of the old one (`switch.rs`), and the next generation takes the
+//!    place of this one. Readers wait for nothing: who reads the old file goes on with it.
+//!
+//! **What comes meanwhile counts as later** (rule 4.9), be it committed or promised (`pledge.rs`). The collector knew nothing
+//! of it; so each such transaction is held against what survives. It may refer to an object that was garbage, or share data
+//! that was thought forgotten: then the pack begins again, and now knows. The third time nobody else may commit, so
+//! that there is an end.
+//!
+//! **Whatever happens, there is a database.** The new file is complete and synced before it gets the name, and to rename is
+//! one step: a crash leaves the old file or the new one. On an error the half-made file goes away, and everything is as it
+//! was. The `.index` is taken away before, and made again after: there is no moment at which one lies beside a file that it
+//! does not belong to.
+
+mod copy;
+mod moment;
+mod sink;
+mod switch;
+mod watch;
+
+use std::cell::RefCell;
+use std::sync::{Arc, MutexGuard, TryLockError};
+
+use vellum_storage::{Collecting, Error, Pack, PackOptions, PackReport, Result, Survivors, Tid, collect};
+
+use crate::FileStorage;
+use crate::draft::Body;
+use crate::format::START;
+use crate::generation::Generation;
+use crate::horizon::Horizon;
+use crate::log::Log;
+use crate::pledge::Pledge;
+use crate::storage::Inner;
+
+use copy::Copy;
+use moment::Moment;
+use sink::Sink;
+use switch::HalfMade;
+pub use watch::{Extent, PackStep, PackWatch, Packed, Packing, Unwatched};
+
+/// So often a pack is tried beside commits, before it holds them back from its beginning.
+const ATTEMPTS_BESIDE_COMMITS: u32 = 2;
+
+/// What was committed meanwhile is copied beside further commits while there is more of it than this, and at most so often.
+const HELD_BYTES_MAX: u64 = 256 << 10;
+const CATCH_UPS_MAX: u32 = 16;
+
+/// Why a pack does not go on.
+enum Stop {
+    Error(Error),
+    /// Nobody knows what is on the disk.
+    Fatal(Error),
+    /// Something that came meanwhile needs what would have been forgotten.
+    Again,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl Pack for FileStorage {
+    /// Packs without keeping the old file: see [`FileStorage::pack_with`].
+    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        let PackOptions { collect, go_on } = how;
+        let packed = self.pack_with(to, Packing { collect, go_on, keep_old: false }, &mut Unwatched)?;
+        Ok(PackReport { dangling: packed.dangling })
+    }
+}
+
+impl FileStorage {
+    /// Packs, and tells somebody about it while it does. Commits and loads go on meanwhile; commits wait while the last of
+    /// what they wrote is copied and the new file gets its name.
+    ///
+    /// Errors, all of which leave the database as it was, but for the last two: read-only; a pack that is running; dangling
+    /// references, unless told to go on; a record whose references can not be read, when collecting; damage; whatever the
+    /// disk says, and the watcher; the old file that is to be kept could not be given its name, though the pack is done; and
+    /// a directory that can not be synced after the renaming: then nothing more is committed until the file is opened again.
+    pub fn pack_with(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
+        let storage = &*self.inner;
+        storage.writable()?;
+        let _packing = alone(storage)?;
+        let mut attempt = 0;
+        loop {
+            let packed = if attempt < ATTEMPTS_BESIDE_COMMITS {
+                pack(storage, to, how, watch, false)
+            } else {
+                hold(storage, || pack(storage, to, how, watch, true))
+            };
+            match packed {
+                Ok(packed) => return Ok(packed),
+                Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
+                Err(Stop::Again) => attempt += 1,
+            }
+            tracing::info!("{}: what was committed meanwhile needs more than was kept", storage.path.display());
+        }
+    }
+
+    /// Finds out what a pack would do, and tells the watcher as the pack would, but for [`PackWatch::ready`]. Works on a
+    /// storage that was opened for reading only, too.
+    ///
+    /// Errors: as for the pack.
+    pub fn rehearse_pack(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
+        let storage = &*self.inner;
+        let now = storage.generation.load_full();
+        let Some(moment) = Moment::new(&now, to, storage.pledges.all())? else { return Ok(Packed::unchanged(&now)) };
+        watch.begins();
+        let survivors = survivors(storage, &moment, how, watch)?;
+        let mut copy = Copy::new(&moment, &survivors, how.collect, Sink::nowhere(START));
+        copy.earlier(watch)?;
+        match copy.later(moment.end, true, watch) {
+            Ok(()) => {}
+            Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
+            Err(Stop::Again) => unreachable!("the moment has seen that there is nothing packed after its time"),
+        }
+        let (before, after) = copy.extents();
+        Ok(Packed { dangling: survivors.dangling().to_vec(), before, after, old: None })
+    }
+}
+
+fn alone(storage: &Inner) -> Result<MutexGuard<'_, ()>> {
+    match storage.packing.try_lock() {
+        Ok(packing) => Ok(packing),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(Error::Packing { name: storage.path.display().to_string() }),
+    }
+}
+
+/// Does something while nobody commits and nobody is judged.
+fn hold<T>(storage: &Inner, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+    storage.committer.alone(storage, || {
+        let _judging = storage.judging.write().unwrap_or_else(|e| e.into_inner());
+        match work() {
+            Err(Stop::Fatal(error)) => Err((error, true)),
+            done => Ok(done),
+        }
+    })?
+}
+
+fn survivors(storage: &Inner, moment: &Moment<'_>, how: Packing, watch: &mut dyn PackWatch) -> Result<Survivors> {
+    let objects = moment.now.index.len();
+    let watch = RefCell::new(watch);
+    let progress = |read: u64| watch.borrow_mut().progress(PackStep::Collect, read.min(objects), objects);
+    let collecting = Collecting {
+        collect: how.collect,
+        go_on: how.go_on,
+        threads: storage.threads as usize,
+        // A few rounds more, for a few bytes less an object.
+        places_max: (objects / 4).clamp(1 << 14, 1 << 20) as usize,
+        progress: &progress,
+    };
+    collect(moment, collecting)
+}
+
+/// One attempt. `held`: commits are held back already.
+fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
+    let now = storage.generation.load_full();
+    // While nobody commits, none is half-way: each is before the horizon, or among the pledges.
+    let begin = || Moment::new(&now, to, storage.pledges.all());
+    let moment = if held { begin()? } else { storage.committer.alone(storage, || begin().map_err(|e| (e, false)))? };
+    let Some(moment) = moment else { return Ok(Packed::unchanged(&now)) };
+    watch.begins();
+    let survivors = survivors(storage, &moment, how, watch)?;
+    let dangling = survivors.dangling().to_vec();
+    if moment.boundary == START {
+        return Ok(Packed { dangling, ..Packed::unchanged(&now) });
+    }
+    let mut half_made = HalfMade::new(&*storage.disk, &storage.path)?;
+    let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads);
+    let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
+    copy.earlier(watch)?;
+    copy.later(moment.end, true, watch)?;
+    for _ in 0..CATCH_UPS_MAX {
+        let end = now.horizon.end();
+        if end - copy.position() <= HELD_BYTES_MAX {
+            break;
+        }
+        copy.later(end, false, watch)?;
+    }
+    copy.pledges(&storage.pledges.all())?;
+    copy.sync()?;
+    watch.ready()?;
+    let saving = storage.saving.lock().unwrap_or_else(|e| e.into_inner());
+    let taken_away = switch::remove_index(storage);
+    let replace = || replace(storage, &now, copy, &mut half_made, how.keep_old, watch);
+    let replaced = match taken_away {
+        Err(error) => Err(error.into()),
+        Ok(()) if held => replace(),
+        Ok(()) => hold(storage, replace),
+    };
+    // Of the file that is there now, whichever that is.
+    if let Err(error) = storage.save_index_alone() {
+        tracing::warn!("{error}");
+    }
+    drop(saving);
+    let (packed, old) = replaced?;
+    let old = old.map(|old| old.name(&*storage.disk)).transpose()?;
+    Ok(Packed { dangling, old, ..packed })
+}
+
+/// Copies the last of it, and makes it the database. Nobody commits meanwhile.
+fn replace(
+    storage: &Inner,
+    now: &Generation,
+    mut copy: Copy<'_>,
+    half_made: &mut HalfMade<'_>,
+    keep_old: bool,
+    watch: &mut dyn PackWatch,
+) -> Result<(Packed, Option<switch::Old>), Stop> {
+    let (synced, (end, last)) = (copy.position(), now.horizon.get());
+    copy.later(end, false, watch)?;
+    let pledges = storage.pledges.all();
+    copy.pledges(&pledges)?;
+    let moved = pledges.iter().map(|pledge| places(&copy, pledge)).collect::<Result<Vec<_>>>()?;
+    if copy.position() != synced {
+        copy.sync()?;
+    }
+    let (before, after) = copy.extents();
+    let (index, versions, end) = copy.into_parts();
+    let log = Log { path: now.log.path.clone(), file: Arc::clone(half_made.file()) };
+    let next = Generation::new(now.number + 1, log, index, Horizon::new(end, last), versions);
+    let old = if keep_old { Some(half_made.keep_old()?) } else { None };
+    if let Err(error) = half_made.rename() {
+        old.into_iter().for_each(|old| old.give_up(&*storage.disk));
+        return Err(error.into());
+    }
+    // It has the name, so it is the database, whatever comes.
+    for (pledge, moved) in pledges.iter().zip(moved) {
+        for (record, (under, body)) in pledge.records().iter_mut().zip(moved) {
+            (record.under, record.body) = (under, body);
+        }
+    }
+    storage.generation.store(Arc::new(next));
+    half_made.sync_directory().map_err(Stop::Fatal)?;
+    Ok((Packed { dangling: Vec::new(), before, after, old: None }, old))
+}
+
+/// What the records of a transaction between vote and finish will name in the new file.
+fn places(copy: &Copy<'_>, pledge: &Pledge) -> Result<Vec<(u64, Body)>> {
+    let mut places = Vec::new();
+    for record in pledge.records().iter() {
+        let body = match &record.body {
+            Body::Shared(position) => Body::Shared(copy.new_place(record.oid, *position)?),
+            other => other.clone(),
+        };
+        places.push((copy.new_place(record.oid, record.under)?, body));
+    }
+    Ok(places)
+}

@@ -1,0 +1,102 @@
+//! What a pack is asked for, what it came to, and who is told of it meanwhile.
+
+use std::path::PathBuf;
+
+use vellum_storage::{Oid, Result};
+
+use crate::format::TransactionHeader;
+use crate::generation::Generation;
+use crate::scan::Record;
+
+/// How to pack a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packing {
+    /// Collects garbage: objects go that nothing needs.
+    pub collect: bool,
+    /// Goes on where a needed object refers to one that is nowhere.
+    pub go_on: bool,
+    /// Keeps the file as it was before, under its name with `.old` behind it, in place of the one that is called so.
+    pub keep_old: bool,
+}
+
+/// What a pack came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// References to objects that are nowhere, each once, in order: who refers, to whom.
+    pub dangling: Vec<(Oid, Oid)>,
+    /// What there was.
+    pub before: Extent,
+    /// What there is now; the same, if the pack had nothing to do.
+    pub after: Extent,
+    /// The file as it was before, if it was to be kept.
+    pub old: Option<PathBuf>,
+}
+
+impl Packed {
+    /// Where there was nothing to do. How many transactions there are was not counted.
+    pub(super) fn unchanged(now: &Generation) -> Packed {
+        let extent = Extent { objects: now.index.len(), bytes: now.horizon.end(), ..Extent::default() };
+        Packed { dangling: Vec::new(), before: extent, after: extent, old: None }
+    }
+}
+
+/// How much there is in a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Transactions.
+    pub transactions: u64,
+    /// Records in them.
+    pub revisions: u64,
+    /// Objects that have one.
+    pub objects: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// What a pack is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackStep {
+    /// Finding out what survives; counted in objects.
+    Collect,
+    /// Copying it; counted in bytes of the old file.
+    Copy,
+}
+
+/// Who is told of a pack while it goes on. What is said of transactions is said of those at or before the pack's time, in
+/// the order of the file: first of a transaction, then of each of its records, then that it is over.
+pub trait PackWatch {
+    /// How far it is.
+    fn progress(&mut self, _step: PackStep, _done: u64, _of: u64) {}
+
+    /// It begins. It may do so again, if what is committed meanwhile needs more than it kept; then nothing that was said
+    /// before counts.
+    fn begins(&mut self) {}
+
+    /// A transaction: user, description and extension.
+    ///
+    /// Errors, here and below, end the pack, and nothing was done.
+    fn transaction(&mut self, _header: &TransactionHeader, _metadata: [&[u8]; 3]) -> Result<()> {
+        Ok(())
+    }
+
+    /// One of its records: whether it is kept. The file is still there, with all the record holds.
+    fn record(&mut self, _record: &Record, _is_kept: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// The end of it: whether something of it is kept.
+    fn transaction_ends(&mut self, _is_kept: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// Everything is ready, and what was not kept is about to be forgotten. It may still begin again.
+    fn ready(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl PackWatch for Unwatched {}
