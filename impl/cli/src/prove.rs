@@ -203,7 +203,7 @@ impl Prove {
     fn crashes(&self, out: &mut Out) -> Run {
         let (name, durability, promise) = self.on_disk()?;
         let opener = move |disk: &SimDisk, opening: Opening| open(disk, durability, u64::MAX, opening);
-        let tried = crash::Tried { name: name.to_owned(), can: FILE, promise, opener: Arc::new(opener) };
+        let tried = crash::Tried { name: name.to_owned(), can: Can::EVERYTHING, promise, opener: Arc::new(opener) };
         let (seed, first, cases, steps) = (self.seed, self.first, self.cases, self.steps);
         let plan = crash::Plan { seed, first, cases, steps, cuts_max: CUTS_MAX, go_on: 4 };
         let meter = Meter::new("cutting the power");
@@ -231,7 +231,7 @@ impl Prove {
                     Hosted::memory().can(),
                 ),
                 Own::Rules => return Err(Failure::Message("the specification has no use for threads".to_owned())),
-                _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, FILE),
+                _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
             };
             let plan = concurrent::Plan { seed: self.seed.wrapping_add(case), threads, transactions: 40, objects: 4 };
             match concurrent::run(&*storage, can, &plan) {
@@ -367,29 +367,11 @@ impl Adapter {
     }
 }
 
-/// What FileStorage can do.
-const FILE: Can = Can {
-    concurrent: true,
-    repeat: true,
-    delete: true,
-    check_current: true,
-    resolve: true,
-    reopen: true,
-    read_only: true,
-    undo: true,
-    versions: true,
-    restore: true,
-    pack: false,
-    collect: false,
-    edges: true,
-    dangling: false,
-};
-
 /// FileStorage on a simulated disk. Every other opening is without the index that was saved.
 fn file(name: &str, durability: Durability, spill_after: u64) -> Hosted {
     let mut disk = SimDisk::new(0);
     let mut openings = 0;
-    Hosted::new(name, FILE, move |opening: Opening| {
+    Hosted::new(name, Can::EVERYTHING, move |opening: Opening| {
         if opening.fresh {
             (disk, openings) = (SimDisk::new(0), 0);
         }

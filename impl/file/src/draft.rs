@@ -16,7 +16,7 @@ use vellum_storage::{
 use crate::format::{RecordHeader, TransactionHeader};
 use crate::generation::Generation;
 use crate::storage::Inner;
-use crate::undo::{Undone, undone};
+use crate::undo::{self, Undone};
 
 /// What a record will hold.
 #[derive(Clone, Debug)]
@@ -148,7 +148,12 @@ impl Draft {
                     wants.objects.insert(*oid, Want::Change);
                     works_in.push(version);
                 }
-                Change::Undo { undone, .. } => {
+                Change::Undo { tid, undone, generation } => {
+                    let now = self.storage.now();
+                    if *generation != now.number {
+                        // A pack was here meanwhile.
+                        undo::undone(&now, *tid)?;
+                    }
                     for undone in undone {
                         wants.objects.insert(undone.oid, Want::Change);
                         works_in.extend(&undone.versions);
@@ -250,7 +255,7 @@ impl Transaction for Draft {
 impl UndoChange for Draft {
     fn undo(&mut self, tid: Tid) -> Result<()> {
         let now = self.storage.now();
-        let (undone, generation) = (undone(&now, tid)?, now.number);
+        let (undone, generation) = (undo::undone(&now, tid)?, now.number);
         self.changes.push(Change::Undo { tid, undone, generation });
         Ok(())
     }

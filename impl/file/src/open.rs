@@ -149,6 +149,9 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         lock = Some(take_lock(disk, path)?);
         // Opened again now that nobody else can put another file in its place.
         file = open_data(disk, path, Open::ReadWrite)?;
+        // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is certain
+        // that it keeps it.
+        settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
     }
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     let as_of = options.as_of.unwrap_or(Tid::MAX);
@@ -185,6 +188,16 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         }
     }
     Ok(storage)
+}
+
+/// Makes the names durable that a pack has given, and takes away the file of one that was killed before that.
+fn settle_names(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let data = disk.resolve(path)?;
+    let half_made = beside(&data, ".pack");
+    if disk.exists(&half_made)? && disk.remove(&half_made).is_ok() {
+        tracing::info!("{}: a pack did not get to its end, and what it made is removed", half_made.display());
+    }
+    disk.sync_directory(&data)
 }
 
 /// How the file ends after the last finished transaction.

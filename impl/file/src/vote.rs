@@ -152,6 +152,10 @@ impl Judge<'_> {
 
     fn store(&mut self, oid: Oid, serial: Tid, version: &Version, body: &Body) -> Result<()> {
         let newest = self.now.newest_header(oid)?;
+        if newest.is_none() && matches!(body, Body::Shared(0)) {
+            // It was there when it was to be deleted; a pack has taken it meanwhile.
+            return Err(Error::key(oid));
+        }
         let under = if version.is_trunk() { 0 } else { newest.as_ref().map_or(0, Record::on_trunk) };
         let mut body = body.clone();
         let found = newest.map(|record| (record.header.tid, record.version()));

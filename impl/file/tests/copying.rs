@@ -53,7 +53,7 @@ fn batches(dice: &mut Dice, transactions: &[TransactionRecord]) -> Vec<Vec<Trans
 #[test]
 fn a_batch_makes_the_bytes_that_one_after_the_other_makes() {
     let mut copied = 0;
-    for seed in 0..150 {
+    for seed in 0..180 {
         let clock = SharedClock::new();
         let source = options(&history(seed), &clock).read_only().open(PATH).unwrap();
         let transactions = all(&source);

@@ -23,7 +23,7 @@ use vellum_storage::{AsOf, Overlay, Storage, Tid};
 fn stack() -> Hosted {
     let mut parts: Option<(Arc<dyn Storage>, Arc<dyn Storage>)> = None;
     let mut openings = 0;
-    let can = Can { read_only: false, ..CAN };
+    let can = Can { read_only: false, pack: false, collect: false, dangling: false, ..CAN };
     Hosted::new("overlays on FileStorage", can, move |opening: Opening| {
         let clock = || Arc::clone(&opening.clock);
         let file = || -> vellum_storage::Result<Arc<dyn Storage>> {

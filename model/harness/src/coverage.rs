@@ -280,7 +280,7 @@ impl Coverage {
 
     fn finished(&mut self, before: &World, name: Name, tid: Tid) {
         use Corner::*;
-        let Some(Open { meta, changes, stage: Stage::Voted(revisions) }) = before.open.get(&name) else { return };
+        let Some(Open { meta, changes, stage: Stage::Voted(revisions, _) }) = before.open.get(&name) else { return };
         let database = &before.database;
         if meta.tid.is_some() {
             self.reach(RestoreTid);

@@ -64,7 +64,7 @@ pub enum Stage {
     /// Changes are put together.
     Drafting,
     /// It can be finished: what it will write.
-    Voted(Vec<spec::Revision>),
+    Voted(Vec<spec::Revision>, Wants),
 }
 
 /// Later than every transaction of a history: the tid of one that is not finished.
@@ -171,7 +171,7 @@ impl World {
         let open = self.drafting(transaction)?;
         let mut right = Vec::new();
         let judged = self.judge(open);
-        let others: Vec<_> = self.open.values().filter(|other| matches!(other.stage, Stage::Voted(_))).collect();
+        let others: Vec<_> = self.open.values().filter(|other| matches!(other.stage, Stage::Voted(..))).collect();
         let held = others.iter().any(|other| self.meet(open, other));
         if held || (!others.is_empty() && !self.can.concurrent) {
             right.push(Outcome::Busy);
@@ -240,7 +240,7 @@ impl World {
     /// The database after a pack (rule 4.9: with what is between vote and finish in mind).
     fn packed(&self, to: Tid, collect: bool, go_on: bool) -> Result<spec::Packed, spec::Refused> {
         let voted = self.open.values().filter_map(|open| match &open.stage {
-            Stage::Voted(revisions) => Some(revisions.iter().cloned()),
+            Stage::Voted(revisions, _) => Some(revisions.iter().cloned()),
             Stage::Drafting => None,
         });
         let under_way: Vec<_> = voted.flatten().collect();
@@ -300,6 +300,10 @@ impl World {
     }
 
     fn wants(&self, open: &Open) -> Wants {
+        if let Stage::Voted(_, held) = &open.stage {
+            // Whatever a pack took away since.
+            return held.clone();
+        }
         let mut wants = Wants::default();
         for change in &open.changes {
             match change {
@@ -356,12 +360,13 @@ impl World {
                 // What is wrong with its tid is left for the finish.
                 let now = |open: &Open| Open { meta: Meta { tid: None, ..open.meta.clone() }, ..open.clone() };
                 let judged = self.open.get(transaction).and_then(|open| self.judge(&now(open)).ok());
+                let wants = self.open.get(transaction).map(|open| self.wants(open)).unwrap_or_default();
                 if let (Some(open), Some(revisions)) = (self.open.get_mut(transaction), judged) {
-                    open.stage = Stage::Voted(revisions);
+                    open.stage = Stage::Voted(revisions, wants);
                 }
             }
             (Step::Finish { transaction: name }, Outcome::Finished { tid }) => {
-                if let Some(Open { meta, stage: Stage::Voted(revisions), .. }) = self.open.remove(name) {
+                if let Some(Open { meta, stage: Stage::Voted(revisions, _), .. }) = self.open.remove(name) {
                     self.database.transactions.push(transaction(*tid, &meta, revisions));
                     self.known.tids.insert(*tid);
                 }
@@ -403,8 +408,9 @@ impl World {
     }
 }
 
-#[derive(Default)]
-struct Wants {
+/// What a transaction holds between vote and finish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
     change: BTreeSet<u64>,
     keep: BTreeSet<u64>,
     /// Versions that it ends.

@@ -152,7 +152,7 @@ fn the_collector_keeps_what_the_rules_keep() {
     for seed in 0..5000 {
         let world = world(seed);
         let voted = world.open.values().filter_map(|open| match &open.stage {
-            Stage::Voted(revisions) => Some(revisions.clone()),
+            Stage::Voted(revisions, _) => Some(revisions.clone()),
             Stage::Drafting => None,
         });
         let under_way: Vec<_> = voted.flatten().collect();

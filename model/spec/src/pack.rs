@@ -170,10 +170,14 @@ impl<'a> Pack<'a> {
             return Some(transaction.clone());
         }
         let mut packed = Transaction { status: Status::Packed, revisions: Vec::new(), ..transaction.clone() };
-        for oid in transaction.oids().into_iter().filter(|oid| kept.contains(&(*oid, transaction.tid))) {
-            let at = self.before.at(oid, transaction.tid)?;
-            let content = self.before.data(at).map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
-            packed.revisions.push(Revision { content, ..at.revision.clone() });
+        for revision in transaction.revisions.iter().filter(|revision| kept.contains(&(revision.oid, transaction.tid)))
+        {
+            let at = self.before.at(revision.oid, transaction.tid)?;
+            // If the object occurs twice, the last one counts.
+            if std::ptr::eq(at.revision, revision) {
+                let content = self.before.data(at).map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
+                packed.revisions.push(Revision { content, ..revision.clone() });
+            }
         }
         // The last transaction stays even without revisions, so that no tid is given out twice.
         (!packed.revisions.is_empty() || packed.tid == self.before.last_transaction()).then_some(packed)

@@ -4,9 +4,9 @@
 //! record before it. Behind the boundary everything is as it was, and every position in it is made anew:
 //!
 //! ```text
-//!   previous        the object's record that was copied last, as the new index has it
-//!   backpointer,    behind the boundary: as much nearer as everything there
-//!   trunk           before it: where that record was copied to; it is a source, so this is known
+//!   previous,       behind the boundary: as much nearer as everything there
+//!   backpointer,    before it: where that record was copied to. It is a source or the newest one of its object, so this
+//!   trunk           is known
 //!   in version      the version's record that was copied last
 //! ```
 
@@ -331,7 +331,7 @@ impl<'a> Copy<'a> {
 
     fn follow(&mut self, record: &Record, transaction: u64) -> Result<()> {
         let header = RecordHeader {
-            previous: if record.header.previous == 0 { 0 } else { self.index.get(record.header.oid).unwrap_or(0) },
+            previous: self.new_place(record.header.oid, record.header.previous)?,
             transaction,
             ..record.header
         };

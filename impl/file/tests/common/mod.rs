@@ -17,22 +17,7 @@ use vellum_storage::{Clock, Error, ManualClock, Oid, Order, Result, Storage, Tid
 pub const PATH: &str = "Data.fs";
 
 /// What FileStorage declares to the harness.
-pub const CAN: Can = Can {
-    concurrent: true,
-    repeat: true,
-    delete: true,
-    check_current: true,
-    resolve: true,
-    reopen: true,
-    read_only: true,
-    undo: true,
-    versions: true,
-    restore: true,
-    pack: false,
-    collect: false,
-    edges: true,
-    dangling: false,
-};
+pub const CAN: Can = Can::EVERYTHING;
 
 /// Opens a database as the harness wants it: a new one if there is none. One thread, so that the operations of the disk
 /// come in the same order each time.

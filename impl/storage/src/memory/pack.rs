@@ -3,7 +3,6 @@
 //! All others wait meanwhile, readers too: it is the simplest storage. What stands between vote and finish is looked at as
 //! if it was later (rule 4.9).
 
-use std::collections::HashSet;
 use std::sync::{Arc, TryLockError};
 
 use super::{MemoryStorage, State, place};
@@ -57,12 +56,9 @@ impl Moment<'_> {
                 revisions: Vec::new(),
                 ..TransactionRecord::clone(transaction)
             };
-            let mut seen = HashSet::new();
-            let oids = transaction.revisions.iter().map(|revision| revision.oid).filter(|oid| seen.insert(*oid));
-            for oid in oids {
-                let last = transaction.revisions.iter().rposition(|revision| revision.oid == oid).unwrap_or_default();
-                if survivors.keeps(self, oid, place(number, last))? {
-                    packed.revisions.push(Revision { source: None, ..transaction.revisions[last].clone() });
+            for (n, revision) in transaction.revisions.iter().enumerate() {
+                if survivors.keeps(self, revision.oid, place(number, n))? {
+                    packed.revisions.push(Revision { source: None, ..revision.clone() });
                 }
             }
             // The last transaction stays even without revisions, so that no tid is given out twice.
