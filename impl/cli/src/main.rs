@@ -10,6 +10,7 @@
 //! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`) | the subcommands that change a database |
 //! | `writing` | what those have in common: show, ask, do |
 //! | `copy`, `export` | the subcommands that write another file |
+//! | `pack` (with `pack_log`) | the subcommand that forgets |
 //! | `moving` | what `export` and `import` have in common |
 //! | `changes` | what becomes of objects |
 //! | `prove` | the subcommand that holds a storage to the rules |
@@ -24,7 +25,8 @@
 //! What holds for every subcommand:
 //!
 //! - A database is changed by `undo`, `commit-version`, `abort-version` and `import` only, in one new transaction, after it
-//!   was shown what that is, and with a yes. All others open it for reading only; `recover` and `export` write to a new
+//!   was shown what that is, and with a yes; and by `pack`, which is asked for by name and shows what it will do with
+//!   `--dry-run`. All others open it for reading only; `recover` and `export` write to a new
 //!   file, and `copy` to one that is new or the beginning of the same history. (`prove` has databases of its own.)
 //! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
 //!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
@@ -52,6 +54,8 @@ mod log;
 mod meta;
 mod moving;
 mod output;
+mod pack;
+mod pack_log;
 mod people;
 mod positions;
 mod progress;
@@ -73,7 +77,7 @@ use crate::output::{Failure, Outcome, Run};
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
 /// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version` and `import`
-/// change a database: they show what would change, and ask. `recover` writes a new one, and `copy` a copy.
+/// change what it holds: they show what would change, and ask. `pack` forgets the past. `recover` writes a new one, and `copy` a copy.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
@@ -122,6 +126,7 @@ enum Command {
     Check(check::Check),
     Recover(recover::Recover),
     Copy(copy::Copy),
+    Pack(pack::Pack),
     Export(export::Export),
     Import(import::Import),
     Undo(undo::Undo),
@@ -146,6 +151,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
         Command::Copy(copy) => copy.run(out, now),
+        Command::Pack(pack) => pack.run(out, now),
         Command::Export(export) => export.run(out, now),
         Command::Import(import) => import.run(out, now),
         Command::Undo(undo) => undo.run(out, now),

@@ -79,7 +79,7 @@ mod vote;
 pub use check::{Check, Problem, ProblemKind, check};
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
-pub use pack::{Extent, PackStep, PackWatch, Packed, Packing, Unwatched};
+pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 pub use recover::{Lost, Salvage, recover};
 pub use scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
 pub use storage::FileStorage;

@@ -49,7 +49,7 @@ use copy::Copy;
 use moment::Moment;
 use sink::Sink;
 use switch::HalfMade;
-pub use watch::{Extent, PackStep, PackWatch, Packed, Packing, Unwatched};
+pub use watch::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 
 /// So often a pack is tried beside commits, before it holds them back from its beginning.
 const ATTEMPTS_BESIDE_COMMITS: u32 = 2;

@@ -16,7 +16,7 @@ use vellum_storage::{Collected, Error, Oid, Result, Status, Survivors};
 use super::Stop;
 use super::moment::{Moment, WINDOW};
 use super::sink::Sink;
-use super::watch::{Extent, PackStep, PackWatch};
+use super::watch::{Extent, Fate, PackStep, PackWatch};
 use crate::draft::{Body, spilled};
 use crate::format::{RecordHeader, START, TransactionHeader};
 use crate::index::Index;
@@ -133,9 +133,9 @@ impl<'a> Copy<'a> {
             let start = self.out.position();
             let mut kept = 0;
             while let Some(record) = stepping.next(&mut self.scanner).map_err(|fault| self.fault(fault))? {
-                let keeps = self.keeps(&record)?;
-                watch.record(&record, keeps)?;
-                if keeps {
+                let fate = self.fate(&record)?;
+                watch.record(&record, fate)?;
+                if fate == Fate::Kept {
                     if kept == 0 {
                         self.begin(&header, &metadata);
                     }
@@ -180,8 +180,14 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    fn keeps(&self, record: &Record) -> Result<bool> {
-        self.survivors.keeps(self.moment, record.header.oid, record.position)
+    fn fate(&self, record: &Record) -> Result<Fate> {
+        let (oid, position) = (record.header.oid, record.position);
+        Ok(match self.moment.newest(oid)? == position {
+            _ if self.survivors.is_source(position) => Fate::Kept,
+            true if self.survivors.needs(oid) => Fate::Kept,
+            true => Fate::Collected,
+            false => Fate::Forgotten,
+        })
     }
 
     fn begin(&mut self, header: &TransactionHeader, metadata: &[u8]) {

@@ -62,6 +62,17 @@ pub enum PackStep {
     Copy,
 }
 
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept.
+    Kept,
+    /// It goes: there was a newer one of its object at the pack's time.
+    Forgotten,
+    /// It goes, though it was the newest one of its object, and so the object goes.
+    Collected,
+}
+
 /// Who is told of a pack while it goes on. What is said of transactions is said of those at or before the pack's time, in
 /// the order of the file: first of a transaction, then of each of its records, then that it is over.
 pub trait PackWatch {
@@ -79,8 +90,8 @@ pub trait PackWatch {
         Ok(())
     }
 
-    /// One of its records: whether it is kept. The file is still there, with all the record holds.
-    fn record(&mut self, _record: &Record, _is_kept: bool) -> Result<()> {
+    /// One of its records. The file is still there, with all that the record holds.
+    fn record(&mut self, _record: &Record, _fate: Fate) -> Result<()> {
         Ok(())
     }
 
