@@ -2,7 +2,7 @@
 //! what others do at the worst moments.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use vellum_storage::{
@@ -506,22 +506,25 @@ fn what_comes_since_the_look_is_held_to_the_same() {
     assert!(is_there(&main, 1));
 }
 
+/// Something that somebody else commits.
+type Event = Box<dyn FnOnce() -> Tid + Send>;
+
 /// A storage to which something happens at a moment between vote and finish.
 struct Racing {
     inner: MemoryStorage,
-    before_vote: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    before_finish: std::sync::Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    before_vote: Mutex<Option<Event>>,
+    before_finish: Arc<Mutex<Option<Event>>>,
 }
 
 struct RacingDraft {
     inner: Box<dyn Transaction>,
-    before_vote: Option<Box<dyn FnOnce() + Send>>,
-    before_finish: std::sync::Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    before_vote: Option<Event>,
+    before_finish: Arc<Mutex<Option<Event>>>,
 }
 
 struct RacingVoted {
     inner: Box<dyn Voted>,
-    before_finish: std::sync::Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    before_finish: Arc<Mutex<Option<Event>>>,
 }
 
 impl Racing {
@@ -529,12 +532,12 @@ impl Racing {
         Racing { inner: inner.clone(), before_vote: Mutex::default(), before_finish: Default::default() }
     }
 
-    fn before_vote(self, happens: impl FnOnce() + Send + 'static) -> Racing {
+    fn before_vote(self, happens: impl FnOnce() -> Tid + Send + 'static) -> Racing {
         *self.before_vote.lock().unwrap() = Some(Box::new(happens));
         self
     }
 
-    fn before_finish(self, happens: impl FnOnce() + Send + 'static) -> Racing {
+    fn before_finish(self, happens: impl FnOnce() -> Tid + Send + 'static) -> Racing {
         *self.before_finish.lock().unwrap() = Some(Box::new(happens));
         self
     }
@@ -551,7 +554,9 @@ impl Transaction for RacingDraft {
         self.inner.check_current(oid, serial)
     }
     fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
-        self.before_vote.into_iter().for_each(|happens| happens());
+        if let Some(happens) = self.before_vote {
+            happens();
+        }
         Ok(Box::new(RacingVoted { inner: self.inner.vote()?, before_finish: self.before_finish }))
     }
     fn try_vote(self: Box<Self>) -> Result<Vote> {
@@ -567,8 +572,9 @@ impl Voted for RacingVoted {
         self.inner.touched()
     }
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let happens = self.before_finish.lock().unwrap().take();
-        happens.into_iter().for_each(|happens| happens());
+        if let Some(happens) = self.before_finish.lock().unwrap().take() {
+            happens();
+        }
         self.inner.finish_with(notify)
     }
 }
@@ -635,7 +641,7 @@ fn a_list() -> (MemoryStorage, MemoryStorage) {
 fn a_reference_that_comes_before_the_vote_saves_what_it_leads_to() {
     let (main, archive) = a_list();
     let other = archive.clone();
-    let racing = Racing::new(&main).before_vote(move || drop(put(&other, &[(0, Some(&[there("main", 2)]))])));
+    let racing = Racing::new(&main).before_vote(move || put(&other, &[(0, Some(&[there("main", 2)]))]));
     let deletions = delete(find(&racing, &archive, OLD).unwrap());
     assert_eq!((deletions[0].objects, deletions[0].saved), (1, 5));
     assert!(!is_there(&main, 1) && (2..=6).all(|oid| is_there(&main, oid)));
@@ -645,7 +651,7 @@ fn a_reference_that_comes_before_the_vote_saves_what_it_leads_to() {
 fn a_reference_that_comes_while_it_is_deleted_brings_it_back() {
     let (main, archive) = a_list();
     let other = archive.clone();
-    let racing = Racing::new(&main).before_finish(move || drop(put(&other, &[(0, Some(&[there("main", 1)]))])));
+    let racing = Racing::new(&main).before_finish(move || put(&other, &[(0, Some(&[there("main", 1)]))]));
     let deletions = delete(find(&racing, &archive, OLD).unwrap());
     // 1 and 2 were deleted in the first transaction; the look before the next one saw why they should not have been.
     assert_eq!((deletions[0].objects, deletions[0].saved), (2, 4));
@@ -659,7 +665,7 @@ fn a_reference_that_comes_while_it_is_deleted_brings_it_back() {
 fn a_reference_that_comes_while_the_last_are_deleted_brings_them_back() {
     let (main, archive) = a_list();
     let other = archive.clone();
-    let racing = Racing::new(&main).before_finish(move || drop(put(&other, &[(0, Some(&[there("main", 5)]))])));
+    let racing = Racing::new(&main).before_finish(move || put(&other, &[(0, Some(&[there("main", 5)]))]));
     let deletions = find(&racing, &archive, OLD).unwrap().delete(&DeleteGarbage::default()).unwrap();
     assert_eq!((deletions[0].objects, deletions[0].transactions.len()), (6, 1));
     assert_eq!(deletions[0].brought_back, [Oid(5), Oid(6)]);
@@ -670,7 +676,7 @@ fn a_reference_that_comes_while_the_last_are_deleted_brings_them_back() {
 fn what_somebody_changes_before_the_vote_is_left_as_it_is() {
     let (main, archive) = a_list();
     let other = main.clone();
-    let racing = Racing::new(&main).before_vote(move || drop(put(&other, &[(2, Some(&[Here(4)]))])));
+    let racing = Racing::new(&main).before_vote(move || put(&other, &[(2, Some(&[Here(4)]))]));
     let deletions = delete(find(&racing, &archive, OLD).unwrap());
     // What it referred to before, and what it refers to now.
     assert_eq!((deletions[0].objects, deletions[0].saved, &deletions[0].left), (1, 4, &vec![Oid(2)]));
@@ -678,7 +684,7 @@ fn what_somebody_changes_before_the_vote_is_left_as_it_is() {
     // Somebody deletes one himself.
     let (main, archive) = a_list();
     let other = main.clone();
-    let racing = Racing::new(&main).before_vote(move || drop(put(&other, &[(2, None)])));
+    let racing = Racing::new(&main).before_vote(move || put(&other, &[(2, None)]));
     let deletions = delete(find(&racing, &archive, OLD).unwrap());
     assert_eq!(deletions[0].left, [Oid(2)]);
     assert!(!is_there(&main, 2) && is_there(&main, 3), "what was done since the look can be undone");
@@ -691,7 +697,7 @@ fn a_failure_in_the_middle_says_what_was_done() {
     let racing = Racing::new(&main).before_finish(move || {
         let mut change = other.begin(TransactionMeta::new()).unwrap();
         change.store(Oid(9), Tid::ZERO, "no pickle".into()).unwrap();
-        change.vote().unwrap().finish().unwrap();
+        change.vote().unwrap().finish().unwrap()
     });
     let found = find(&racing, &archive, OLD).unwrap();
     let stopped = found.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap_err();
