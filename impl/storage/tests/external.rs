@@ -145,10 +145,9 @@ impl Past {
         let mut reached = BTreeSet::new();
         let mut waiting: Vec<Object> = (0..at.len()).map(|n| (n, 0)).collect();
         while let Some(object) = waiting.pop() {
-            if let Some(refers) = self.shown(object, at[object.0]) {
-                if reached.insert(object) {
-                    waiting.extend(strong(object.0, Some(refers)));
-                }
+            let refers = self.shown(object, at[object.0]);
+            if refers.is_some() && reached.insert(object) {
+                waiting.extend(strong(object.0, refers));
             }
         }
         reached
@@ -172,6 +171,7 @@ struct Drawn {
     version: u8,
     refers: Option<Vec<To>>,
     with_the_one_before: bool,
+    over_the_first: bool,
 }
 
 const OIDS: u64 = 9;
@@ -189,13 +189,14 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         1 => Just(None),
     ];
     let version = prop_oneof![5 => Just(0_u8), 1 => Just(1), 1 => Just(2)];
-    (0..NAMES.len(), 0..OIDS, version, refers, any::<bool>()).prop_map(
-        |(database, oid, version, refers, with_the_one_before)| Drawn {
+    (0..NAMES.len(), 0..OIDS, version, refers, any::<bool>(), any::<bool>()).prop_map(
+        |(database, oid, version, refers, with_the_one_before, over_the_first)| Drawn {
             database,
             oid,
             version,
             refers,
             with_the_one_before,
+            over_the_first,
         },
     )
 }
@@ -213,13 +214,18 @@ fn play(drawn: &[Drawn]) -> (Vec<MemoryStorage>, Past) {
     }
     past.0.extend(transactions.values().flatten().cloned());
     let mut tid = 10;
-    for Drawn { database, oid, version, refers, with_the_one_before } in drawn.iter().cloned() {
+    for Drawn { database, oid, version, refers, with_the_one_before, over_the_first } in drawn.iter().cloned() {
         let newest = past.newest((database, oid), u64::MAX).unwrap();
         let joins = with_the_one_before
             && transactions.get(&tid).is_some_and(|all| all[0].database == database)
             && newest.tid != tid;
         tid += if joins { 0 } else { 1 };
-        let under = past.on_trunk(newest).map(|done| done.tid).filter(|_| version != 0);
+        // As the undo of a version's commit can leave it: over what the trunk showed long ago.
+        let under = match over_the_first {
+            true => past.of((database, oid)).filter(|done| done.version == 0).nth(1),
+            false => past.on_trunk(newest),
+        };
+        let under = under.map(|done| done.tid);
         // A root is never nothing.
         let refers = if oid == 0 { refers.or(Some(Vec::new())) } else { refers };
         let version = if oid == 0 { 0 } else { version };
@@ -502,7 +508,7 @@ fn what_comes_since_the_look_is_held_to_the_same() {
     let found = find(&main, &archive, OLD).unwrap();
     put(&archive, &[(0, Some(&[there("nowhere", 1)]))]);
     let stopped = found.delete(&DeleteGarbage::default()).unwrap_err();
-    assert!(matches!(stopped.why, GarbageError::Nowhere(_)) && stopped.to_string().ends_with("Nothing was deleted"));
+    assert!(matches!(*stopped.why, GarbageError::Nowhere(_)) && stopped.to_string().ends_with("Nothing was deleted"));
     assert!(is_there(&main, 1));
 }
 
@@ -512,6 +518,7 @@ type Event = Box<dyn FnOnce() -> Tid + Send>;
 /// A storage to which something happens at a moment between vote and finish.
 struct Racing {
     inner: MemoryStorage,
+    while_looking: Mutex<Option<Event>>,
     before_vote: Mutex<Option<Event>>,
     before_finish: Arc<Mutex<Option<Event>>>,
 }
@@ -529,7 +536,17 @@ struct RacingVoted {
 
 impl Racing {
     fn new(inner: &MemoryStorage) -> Racing {
-        Racing { inner: inner.clone(), before_vote: Mutex::default(), before_finish: Default::default() }
+        Racing {
+            inner: inner.clone(),
+            while_looking: Mutex::default(),
+            before_vote: Mutex::default(),
+            before_finish: Arc::default(),
+        }
+    }
+
+    fn while_looking(self, happens: impl FnOnce() -> Tid + Send + 'static) -> Racing {
+        *self.while_looking.lock().unwrap() = Some(Box::new(happens));
+        self
     }
 
     fn before_vote(self, happens: impl FnOnce() -> Tid + Send + 'static) -> Racing {
@@ -609,6 +626,9 @@ impl Storage for Racing {
         self.inner.last_invalidations(count)
     }
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
+        if let Some(happens) = self.while_looking.lock().unwrap().take() {
+            happens();
+        }
         self.inner.current_records(first)
     }
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
@@ -673,6 +693,15 @@ fn a_reference_that_comes_while_the_last_are_deleted_brings_them_back() {
 }
 
 #[test]
+fn what_is_made_while_it_looks_is_not_called_garbage() {
+    let (main, archive) = two(&[(0, Some(&[]))], &[(0, Some(&[]))]);
+    let other = main.clone();
+    let racing = Racing::new(&main).while_looking(move || put(&other, &[(1, Some(&[]))]));
+    let found = find(&racing, &archive, OLD).unwrap();
+    assert_eq!((found.found()[0].objects, found.found()[0].garbage_objects), (2, 0));
+}
+
+#[test]
 fn what_somebody_changes_before_the_vote_is_left_as_it_is() {
     let (main, archive) = a_list();
     let other = main.clone();
@@ -701,7 +730,7 @@ fn a_failure_in_the_middle_says_what_was_done() {
     });
     let found = find(&racing, &archive, OLD).unwrap();
     let stopped = found.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap_err();
-    assert!(matches!(&stopped.why, GarbageError::Unreadable { oid: Oid(9), .. }), "{stopped}");
+    assert!(matches!(&*stopped.why, GarbageError::Unreadable { oid: Oid(9), .. }), "{stopped}");
     assert_eq!((stopped.deletions[0].objects, stopped.deletions[0].transactions.len()), (2, 1));
     assert!(stopped.to_string().contains("2 objects were deleted before that"), "{stopped}");
     assert!(is_there(&main, 3));

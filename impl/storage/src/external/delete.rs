@@ -59,7 +59,7 @@ pub struct DeleteStopped {
     pub deletions: Vec<Deletions>,
     /// What came in the way.
     #[source]
-    pub why: GarbageError,
+    pub why: Box<GarbageError>,
 }
 
 fn so_far(deletions: &[Deletions]) -> String {
@@ -81,7 +81,7 @@ impl Garbage<'_> {
         let mut deleting = Deleting { marker: self.marker, garbage: self.garbage, deletions, how };
         match deleting.everything() {
             Ok(()) => Ok(deleting.deletions),
-            Err(why) => Err(DeleteStopped { deletions: deleting.deletions, why }),
+            Err(why) => Err(DeleteStopped { deletions: deleting.deletions, why: Box::new(why) }),
         }
     }
 }
