@@ -22,7 +22,8 @@
 //!   one that was newest at the time, and with the trunk's that lies under one of these.
 //!
 //! So for every moment since then, what could be reached at that moment stays; and what was done since then can be undone
-//! without finding something gone. All other objects that the trunk shows are garbage.
+//! without finding something gone. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the references of
+//! every old revision that is still in the file, however old; so it finds less until a pack.)
 //!
 //! **What is done with it**: [`find_garbage`] only looks. [`Garbage::delete`] makes the objects nothing, by `delete`, in
 //! ordinary transactions, which can be undone; a pack takes them away later. That must be one *without* collection of
