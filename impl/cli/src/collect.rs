@@ -12,8 +12,8 @@ use jiff::{Span, Timestamp};
 use serde::Serialize;
 use vellum_file::FileStorage;
 use vellum_storage::{
-    CurrentRecord, DeleteGarbage, Deletions, FindGarbage, Found, Garbage, GarbageError, Lost, LostReference,
-    LostReferences, Oid, Storage, Tid, find_garbage,
+    CurrentRecord, DeleteGarbage, DeletedGarbage, FindGarbage, FoundGarbage, Garbage, GarbageError, LostReference,
+    LostReferences, Missing, Oid, Storage, Tid, find_garbage,
 };
 
 use crate::changes::{class, class_name, moment};
@@ -154,7 +154,7 @@ struct Class {
 
 /// What is shown of one database's garbage.
 struct Shown {
-    found: Found,
+    found: FoundGarbage,
     /// Those that take most room come first.
     classes: Vec<Class>,
     /// The first ones.
@@ -170,7 +170,9 @@ impl Collect {
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
         self.check_files()?;
         let opened = self.databases.iter().map(|named| self.how.open(&named.file, out)).collect::<Run<Vec<_>>>()?;
-        let since = now.checked_sub(Span::new().hours(24 * i64::from(self.days))).map_or(Tid::ZERO, Tid::at);
+        // Before all that there can be, if it is more than a calendar has.
+        let span = Span::new().try_hours(24 * i64::from(self.days)).ok();
+        let since = span.and_then(|span| now.checked_sub(span).ok()).map_or(Tid::ZERO, Tid::at);
         // Gone when the look is over, though who looked is still there.
         let meter = Cell::new(Some(Meter::new("looking")));
         let all = opened.iter().map(|storage| storage.object_count()).sum();
@@ -256,7 +258,7 @@ impl Collect {
         if self.how.objects == 0 { usize::MAX } else { self.how.objects }
     }
 
-    fn delete(&self, garbage: Garbage<'_>) -> Run<Vec<Deletions>> {
+    fn delete(&self, garbage: Garbage<'_>) -> Run<Vec<DeletedGarbage>> {
         let names: Vec<_> = self.databases.iter().map(|named| named.name.as_str()).collect();
         let description = format!("garbage collection of {}", names.join(", "));
         let all = garbage.found().iter().map(|found| found.garbage_objects).sum();
@@ -302,14 +304,20 @@ impl Collect {
         writeln!(out, "Nothing was changed: {}:", lead_nowhere(lost))?;
         show_lost(out, lost)?;
         writeln!(out)?;
-        if lost.iter().any(|lost| lost.why == Lost::Database) {
+        if lost.iter().any(|lost| lost.why == Missing::Database) {
             writeln!(out, "If that is a database of the site, name it as well: it may refer to what is in these.")?;
         }
         writeln!(out, "`--go-on` collects without what is missing.")?;
         Ok(Outcome::Problems)
     }
 
-    fn answer(&self, shown: &[Shown], lost: &LostReferences, since: Tid, deletions: Option<&[Deletions]>) -> Answer {
+    fn answer(
+        &self,
+        shown: &[Shown],
+        lost: &LostReferences,
+        since: Tid,
+        deletions: Option<&[DeletedGarbage]>,
+    ) -> Answer {
         let database = |(n, shown): (usize, &Shown)| JsonDatabase {
             name: shown.found.database.clone(),
             file: self.databases[n].file.display().to_string(),
@@ -348,7 +356,7 @@ impl Collect {
         Ok(())
     }
 
-    fn show_deletions(&self, out: &mut Out, deletions: &[Deletions], now: Timestamp) -> Run<()> {
+    fn show_deletions(&self, out: &mut Out, deletions: &[DeletedGarbage], now: Timestamp) -> Run<()> {
         writeln!(out)?;
         for (named, here) in self.databases.iter().zip(deletions).filter(|(_, here)| !here.transactions.is_empty()) {
             let file = printable(&named.file.display().to_string());
@@ -382,7 +390,7 @@ impl Collect {
 
 impl Shown {
     fn show(&self, out: &mut Out) -> Run<()> {
-        let Found { objects, bytes, garbage_objects, garbage_bytes, .. } = self.found;
+        let FoundGarbage { objects, bytes, garbage_objects, garbage_bytes, .. } = self.found;
         out.field("objects", format!("{}, {}", count(objects), exact_size(bytes)))?;
         if garbage_objects == 0 {
             return out.field("garbage", "none");
@@ -410,7 +418,7 @@ impl Shown {
 }
 
 /// Where to begin to look for what was done before it stopped.
-fn last_of((here, named): (&Deletions, &Named)) -> Option<String> {
+fn last_of((here, named): (&DeletedGarbage, &Named)) -> Option<String> {
     here.transactions.last().map(|tid| format!("the last of them {tid} in {}", named.file.display()))
 }
 
@@ -436,7 +444,7 @@ fn json_object(oid: Oid, class: &Option<String>, bytes: u64) -> JsonObject {
     JsonObject { oid: oid.to_string(), class: class.clone(), bytes }
 }
 
-fn json_deletions(here: &Deletions) -> JsonDeletions {
+fn json_deletions(here: &DeletedGarbage) -> JsonDeletions {
     let oids = |oids: &[Oid]| oids.iter().map(Oid::to_string).collect();
     JsonDeletions {
         objects: here.objects,
@@ -454,8 +462,8 @@ fn json_lost(lost: &LostReference) -> JsonLost {
         to_database: lost.to_database.clone(),
         to: lost.to.to_string(),
         missing: match lost.why {
-            Lost::Database => "database",
-            Lost::Object => "object",
+            Missing::Database => "database",
+            Missing::Object => "object",
         },
     }
 }

@@ -163,7 +163,9 @@ fn days() {
     site(&sandbox);
     // It is the 25th at noon.
     write(&sandbox, "users.fs", "2026-11-22T13:00:00Z", &[(9, "User", &[])]);
-    for (days, garbage) in [("0", [4, 1]), ("1", [4, 1]), ("2", [4, 1]), ("3", [2, 0]), ("100", [0, 0])] {
+    for (days, garbage) in
+        [("0", [4, 1]), ("1", [4, 1]), ("2", [4, 1]), ("3", [2, 0]), ("100", [0, 0]), ("4294967295", [0, 0])]
+    {
         let run = sandbox.run(&[&SITE[..], &["--dry-run", "--json", "--days", days]].concat());
         let answer: Value = serde_json::from_str(&run.stdout).unwrap();
         let found = [0, 1].map(|n| answer["databases"][n]["garbage_objects"].as_u64().unwrap());

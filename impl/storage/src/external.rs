@@ -33,7 +33,7 @@
 //! since the last look is looked at: what it refers to is needed, and what that refers to, and so on. An object that was
 //! changed itself is found by its serial, and left. What remains is the moment between that look and the end of `finish`:
 //! if a reference comes in just then to an object that is deleted just then, the next look finds it, and the object is
-//! stored again ([`Deletions::brought_back`]).
+//! stored again ([`DeletedGarbage::brought_back`]).
 //!
 //! **What it takes.** Each needed object is loaded once, in the order of the oids as far as that goes, and each object that
 //! is something once more in a walk over all; two or three bits an object, and twice 512 KiB a database for those that are
@@ -50,8 +50,8 @@ use std::fmt;
 
 use crate::{CurrentRecord, Error, Oid, OidSet, Storage, Tid, Version};
 
-pub use delete::{DeleteGarbage, DeleteStopped, Deletions};
-pub use error::{GarbageError, Lost, LostReference, LostReferences};
+pub use delete::{DeleteGarbage, DeleteStopped, DeletedGarbage};
+pub use error::{GarbageError, LostReference, LostReferences, Missing};
 use mark::Marker;
 
 /// How to look for garbage.
@@ -82,7 +82,7 @@ impl fmt::Debug for FindGarbage<'_> {
 
 /// What was found in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundGarbage {
     /// Its name.
     pub database: String,
     /// Objects that the trunk shows.
@@ -100,7 +100,7 @@ pub struct Garbage<'a> {
     marker: Marker<'a>,
     /// For each database, what was garbage when it was looked at. What came to be needed since has a mark.
     garbage: Vec<OidSet>,
-    found: Vec<Found>,
+    found: Vec<FoundGarbage>,
 }
 
 /// Looks for garbage in databases that refer to each other: each with the name by which references call it. Nothing is
@@ -140,7 +140,7 @@ pub fn find_garbage<'a>(
     let (mut garbage, mut found) = (Vec::new(), Vec::new());
     for database in &marker.databases {
         let set = OidSet::new();
-        let mut here = Found { database: database.name.clone(), ..Found::default() };
+        let mut here = FoundGarbage { database: database.name.clone(), ..FoundGarbage::default() };
         for record in database.storage.current_records(Oid::ROOT) {
             let CurrentRecord { oid, tid, data } = record.map_err(|error| database.says(error))?;
             here.objects += 1;
@@ -160,7 +160,7 @@ pub fn find_garbage<'a>(
 
 impl Garbage<'_> {
     /// What was found, database by database, in the order in which they were given.
-    pub fn found(&self) -> &[Found] {
+    pub fn found(&self) -> &[FoundGarbage] {
         &self.found
     }
 

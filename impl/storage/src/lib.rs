@@ -79,8 +79,8 @@ pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, NotUndone, Result};
 pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};
 pub use external::{
-    DeleteGarbage, DeleteStopped, Deletions, FindGarbage, Found, Garbage, GarbageError, Lost, LostReference,
-    LostReferences, find_garbage,
+    DeleteGarbage, DeleteStopped, DeletedGarbage, FindGarbage, FoundGarbage, Garbage, GarbageError, LostReference,
+    LostReferences, Missing, find_garbage,
 };
 pub use id::{Oid, ParseIdError, Tid};
 pub use locks::{Busy, Held, ObjectLocks, Want, Wants};

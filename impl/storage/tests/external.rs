@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use vellum_storage::{
-    Bytes, CurrentRecord, DeleteGarbage, Deletions, FindGarbage, Garbage, GarbageError, HistoryEntry, Invalidation,
-    Loaded, LoadedAt, Lost, MemoryStorage, Notify, Oid, Order, Result, Revision, Storage, Tid, TidRange, Transaction,
-    TransactionMeta, TransactionRecord, Version, Vote, Voted, find_garbage,
+    Bytes, CurrentRecord, DeleteGarbage, DeletedGarbage, FindGarbage, Garbage, GarbageError, HistoryEntry,
+    Invalidation, Loaded, LoadedAt, MemoryStorage, Missing, Notify, Oid, Order, Result, Revision, Storage, Tid,
+    TidRange, Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted, find_garbage,
 };
 
 const NAMES: [&str; 3] = ["main", "archive", "users"];
@@ -68,7 +68,7 @@ fn garbage(found: &Garbage<'_>, database: usize) -> Vec<u64> {
 }
 
 /// Deletes in transactions of two.
-fn delete(garbage: Garbage<'_>) -> Vec<Deletions> {
+fn delete(garbage: Garbage<'_>) -> Vec<DeletedGarbage> {
     garbage.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap()
 }
 
@@ -387,7 +387,7 @@ fn a_database_that_nobody_gave_stops_it_and_says_who_refers() {
     let lost: Vec<_> = references.iter().collect();
     assert_eq!(
         (lost.len(), lost[0].why, lost[0].oid, lost[0].database.as_str()),
-        (1, Lost::Database, Oid(4), "archive")
+        (1, Missing::Database, Oid(4), "archive")
     );
     assert_eq!(
         refused.to_string(),

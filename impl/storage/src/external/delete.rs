@@ -34,7 +34,7 @@ impl fmt::Debug for DeleteGarbage<'_> {
 
 /// What was deleted in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deletions {
+pub struct DeletedGarbage {
     /// Its name.
     pub database: String,
     /// Objects deleted.
@@ -56,13 +56,13 @@ pub struct Deletions {
 #[error("{why}. {}", so_far(.deletions))]
 pub struct DeleteStopped {
     /// What was deleted before that. It stays so, in whole transactions, and each can be undone.
-    pub deletions: Vec<Deletions>,
+    pub deletions: Vec<DeletedGarbage>,
     /// What came in the way.
     #[source]
     pub why: Box<GarbageError>,
 }
 
-fn so_far(deletions: &[Deletions]) -> String {
+fn so_far(deletions: &[DeletedGarbage]) -> String {
     match deletions.iter().map(|here| here.objects).sum() {
         0 => "Nothing was deleted".to_owned(),
         objects => format!("{objects} objects were deleted before that, in whole transactions, which can be undone"),
@@ -75,8 +75,11 @@ impl Garbage<'_> {
     ///
     /// Errors: what the storages say; and as for the look, of what came since. Then nothing more is brought back: what was
     /// deleted in the moment before may be referred to.
-    pub fn delete(self, how: &DeleteGarbage<'_>) -> Result<Vec<Deletions>, DeleteStopped> {
-        let named = |found: &super::Found| Deletions { database: found.database.clone(), ..Deletions::default() };
+    pub fn delete(self, how: &DeleteGarbage<'_>) -> Result<Vec<DeletedGarbage>, DeleteStopped> {
+        let named = |found: &super::FoundGarbage| DeletedGarbage {
+            database: found.database.clone(),
+            ..DeletedGarbage::default()
+        };
         let deletions = self.found.iter().map(named).collect();
         let mut deleting = Deleting { marker: self.marker, garbage: self.garbage, deletions, how };
         match deleting.everything() {
@@ -90,7 +93,7 @@ impl Garbage<'_> {
 struct Deleting<'a, 'b> {
     marker: Marker<'a>,
     garbage: Vec<OidSet>,
-    deletions: Vec<Deletions>,
+    deletions: Vec<DeletedGarbage>,
     how: &'b DeleteGarbage<'b>,
 }
 

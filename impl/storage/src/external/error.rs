@@ -80,12 +80,12 @@ pub struct LostReference {
     /// The object there.
     pub to: Oid,
     /// What is missing.
-    pub why: Lost,
+    pub why: Missing,
 }
 
 /// Why a reference leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lost {
+pub enum Missing {
     /// No database of that name was given.
     Database,
     /// There is no such object: it has no revision, or is nothing.
@@ -96,13 +96,13 @@ impl fmt::Display for LostReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LostReference { database, oid, to_database, to, why } = self;
         match why {
-            Lost::Database => {
+            Missing::Database => {
                 write!(
                     f,
                     "{oid} of `{database}` refers to {to} of `{to_database}`, and no database of that name was given"
                 )
             }
-            Lost::Object => write!(f, "{oid} of `{database}` refers to {to} of `{to_database}`, which is not there"),
+            Missing::Object => write!(f, "{oid} of `{database}` refers to {to} of `{to_database}`, which is not there"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 
 use vellum_pickle::{Reference, Scanner};
 
-use super::{FindGarbage, GarbageError, Lost, LostReference, LostReferences, each};
+use super::{FindGarbage, GarbageError, LostReference, LostReferences, Missing, each};
 use crate::revisions::{find, newest_at};
 use crate::{Bytes, Error, Oid, OidSet, Order, Status, Storage, Tid, TidRange, TransactionRecord, Version};
 
@@ -272,7 +272,7 @@ impl<'a> Marker<'a> {
                     oid,
                     to_database: database.into_owned(),
                     to: Oid(to),
-                    why: Lost::Database,
+                    why: Missing::Database,
                 }),
             },
             Reference::Weak { .. } => {}
@@ -339,7 +339,7 @@ impl<'a> Marker<'a> {
                                 oid,
                                 to_database: there.name.clone(),
                                 to,
-                                why: Lost::Object,
+                                why: Missing::Object,
                             });
                         }
                     };
