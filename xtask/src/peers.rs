@@ -13,6 +13,7 @@
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
+//! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
@@ -31,6 +32,7 @@ mod bytes;
 mod crash;
 mod dice;
 mod export;
+mod external;
 mod findings;
 mod forth;
 mod index;
@@ -47,7 +49,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("back and forth", forth::check),
@@ -56,6 +58,7 @@ const CHECKS: [(&str, Check); 11] = [
     ("btrees", btrees::check),
     ("index", index::check),
     ("export", export::check),
+    ("external", external::check),
     ("crash files", crash::check),
     ("rules", rules::check),
     ("findings", findings::check),

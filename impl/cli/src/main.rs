@@ -7,7 +7,7 @@
 //! | read | for |
 //! |---|---|
 //! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `recover` | the subcommands that look |
-//! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`) | the subcommands that change a database |
+//! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`), `collect` | the subcommands that change a database |
 //! | `writing` | what those have in common: show, ask, do |
 //! | `copy`, `export` | the subcommands that write another file |
 //! | `pack` (with `pack_log`) | the subcommand that forgets |
@@ -24,9 +24,9 @@
 //!
 //! What holds for every subcommand:
 //!
-//! - A database is changed by `undo`, `commit-version`, `abort-version` and `import` only, in one new transaction, after it
-//!   was shown what that is, and with a yes; and by `pack`, which is asked for by name and shows what it will do with
-//!   `--dry-run`. All others open it for reading only; `recover` and `export` write to a new
+//! - A database is changed by `undo`, `commit-version`, `abort-version`, `import` and `collect` only, in one new transaction
+//!   (`collect`: in some), after it was shown what that is, and with a yes; and by `pack`, which is asked for by name, and
+//!   shows what it would do with `--dry-run`. All others open it for reading only; `recover` and `export` write to a new
 //!   file, and `copy` to one that is new or the beginning of the same history. (`prove` has databases of its own.)
 //! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
 //!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
@@ -40,6 +40,7 @@
 mod args;
 mod changes;
 mod check;
+mod collect;
 mod copy;
 mod dump;
 mod end_version;
@@ -76,8 +77,9 @@ use crate::output::{Failure, Outcome, Run};
 /// Look at, check, repair and undo in object databases in Data.fs files.
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
-/// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version` and `import`
-/// change what it holds: they show what would change, and ask. `pack` forgets the past. `recover` writes a new one, and `copy` a copy.
+/// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version`, `import` and
+/// `collect` change a database: they show what would change, and ask. `pack` forgets its past. `recover` writes a new one,
+/// and `copy` a copy.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
@@ -132,6 +134,7 @@ enum Command {
     Undo(undo::Undo),
     CommitVersion(end_version::CommitVersion),
     AbortVersion(end_version::AbortVersion),
+    Collect(collect::Collect),
     Prove(prove::Prove),
     /// Explain a command
     Help {
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Undo(undo) => undo.run(out, now),
         Command::CommitVersion(commit) => commit.run(out, now),
         Command::AbortVersion(abort) => abort.run(out, now),
+        Command::Collect(collect) => collect.run(out, now),
         Command::Prove(prove) => prove.run(out),
         Command::Help { command } => help(command.as_deref()),
     })

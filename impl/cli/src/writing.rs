@@ -98,17 +98,26 @@ impl How {
 
     /// Begins the transaction in which it will be done, or seems to be.
     pub fn begin(&self, storage: &FileStorage, out: &Out, description: Vec<u8>) -> Run<Box<dyn Transaction>> {
-        let description = self.description.as_ref().map_or(description, |text| text.clone().into_bytes());
-        let meta = TransactionMeta::new().user(self.user.clone()).description(description);
+        let meta = self.meta(description);
         Ok(if self.may(out) { storage.begin(meta)? } else { storage.rehearse(meta)? })
+    }
+
+    /// What a transaction says of itself, if nobody has said otherwise.
+    pub fn meta(&self, description: Vec<u8>) -> TransactionMeta {
+        let description = self.description.as_ref().map_or(description, |text| text.clone().into_bytes());
+        TransactionMeta::new().user(self.user.clone()).description(description)
+    }
+
+    /// Whether what was shown is to be done: asks, if it has to.
+    pub fn wanted(&self, out: &mut Out, question: &str) -> Run<bool> {
+        // Nothing is done that could not be shown.
+        out.flush()?;
+        Ok(self.may(out) && (self.yes || ask(out, question)?))
     }
 
     /// Does what was shown, if that is wanted: gives the new transaction, or none.
     fn finish(&self, out: &mut Out, voted: Box<dyn Voted>, question: &str) -> Run<Option<Tid>> {
-        // Nothing is done that could not be shown.
-        out.flush()?;
-        let wanted = self.may(out) && (self.yes || ask(out, question)?);
-        Ok(if wanted { Some(voted.finish()?) } else { None })
+        Ok(if self.wanted(out, question)? { Some(voted.finish()?) } else { None })
     }
 
     /// Does it, if that is wanted, and tells people.
@@ -157,7 +166,8 @@ impl How {
         }
     }
 
-    fn not_done(&self) -> Run {
+    /// How a command ends that only showed what it would do.
+    pub fn not_done(&self) -> Run {
         match self.dry_run {
             true => Ok(Outcome::Fine),
             false => Err(Failure::Message(

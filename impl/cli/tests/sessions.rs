@@ -23,6 +23,7 @@ fn help() {
         &["help", "undo"],
         &["help", "commit-version"],
         &["help", "abort-version"],
+        &["help", "collect"],
         &["help", "prove"],
     ];
     assert_session!("cli-help", Sandbox::new().session(commands));

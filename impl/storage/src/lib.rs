@@ -31,7 +31,8 @@
 //! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
 //! [`import`]).
 //!
-//! What a pack keeps is the same question for every storage, and answered once: [`collect()`].
+//! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. What is garbage in several
+//! databases that refer to each other, [`find_garbage`] finds out.
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -55,6 +56,7 @@ mod collect;
 mod copy;
 mod error;
 mod export;
+mod external;
 mod id;
 mod locks;
 mod memory;
@@ -76,6 +78,10 @@ pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own,
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, NotUndone, Result};
 pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};
+pub use external::{
+    DeleteGarbage, DeleteStopped, DeletedGarbage, FindGarbage, FoundGarbage, Garbage, GarbageError, LostReference,
+    LostReferences, Missing, find_garbage,
+};
 pub use id::{Oid, ParseIdError, Tid};
 pub use locks::{Busy, Held, ObjectLocks, Want, Wants};
 pub use memory::MemoryStorage;

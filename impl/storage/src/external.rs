@@ -1,0 +1,195 @@
+//! Garbage in databases that refer to each other: external garbage collection, as zc.zodbdgc does it for ZODB.
+//!
+//! A pack looks at one database, and there a reference into another one keeps nothing (rule 4.6): whoever collects garbage
+//! in that way loses what only another database needs. So here all of them are looked at together:
+//!
+//! ```text
+//!   main       root ─▶ 1 ─▶ 2 ──┐      ┌─▶ 3                 5 ─▶ 6 ──┐
+//!                               │      │                     ▲        │       5, 6 and 9: a ring through both databases,
+//!   ────────────────────────────┼──────┼─────────────────────┼────────┼────   to which nothing leads: garbage
+//!                               ▼      │                     │        ▼
+//!   archive    root             7 ──▶  8                     └─────── 9
+//!                               7, 8 and 3: needed, though no reference of their own database leads there
+//! ```
+//!
+//! **What is needed** is the smallest set such that
+//!
+//! - the root of each database is in it,
+//! - every object that was changed lately: it has a revision after the time [`FindGarbage::since`], or its newest revision
+//!   is in a version;
+//! - what a needed object refers to, strongly and in whatever database: with what the trunk shows of it now; with its
+//!   newest revision, if that is in a version; and, if it was changed lately, with every revision after the time, with the
+//!   one that was newest at the time, and with the trunk's that lies under one of these.
+//!
+//! So for every moment since then, what could be reached at that moment stays; and what was done since then can be undone
+//! without finding something gone. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the references of
+//! every old revision that is still in the file, however old; so it finds less until a pack.)
+//!
+//! **What is done with it**: [`find_garbage`] only looks. [`Garbage::delete`] makes the objects nothing, by `delete`, in
+//! ordinary transactions, which can be undone; a pack takes them away later. That must be one *without* collection of
+//! garbage, or it takes what other databases need.
+//!
+//! **Others may commit meanwhile.** Before a transaction of deletions is finished, all that came into any of the databases
+//! since the last look is looked at: what it refers to is needed, and what that refers to, and so on. An object that was
+//! changed itself is found by its serial, and left. What remains is the moment between that look and the end of `finish`:
+//! if a reference comes in just then to an object that is deleted just then, the next look finds it, and the object is
+//! stored again ([`DeletedGarbage::brought_back`]).
+//!
+//! **What it takes.** Each needed object is loaded once, in the order of the oids as far as that goes, and each object that
+//! is something once more in a walk over all; two or three bits an object, and twice 512 KiB a database for those that are
+//! next ([`FRONTIER_MAX`](mark::FRONTIER_MAX)). There is no recursion. A database that has versions, or can not be asked
+//! whether it has, is walked through its whole history besides.
+//!
+//! What this does not do: it does not know of databases that it is not given. What only such a one refers to is garbage.
+
+mod delete;
+mod error;
+mod mark;
+
+use std::fmt;
+
+use crate::{CurrentRecord, Error, Oid, OidSet, Storage, Tid, Version};
+
+pub use delete::{DeleteGarbage, DeleteStopped, DeletedGarbage};
+pub use error::{GarbageError, LostReference, LostReferences, Missing};
+use mark::Marker;
+
+/// How to look for garbage.
+#[derive(Clone, Copy)]
+pub struct FindGarbage<'a> {
+    /// What was changed after this time is needed, and so is what it referred to then.
+    pub since: Tid,
+    /// References that lead nowhere, into databases that were not given or to objects that are not there, are no reason to
+    /// stop.
+    pub go_on: bool,
+    /// Told now and then how many objects were looked at.
+    pub progress: &'a dyn Fn(u64),
+}
+
+/// Everything that is or was in the history counts as old; what leads nowhere is a reason to stop.
+impl Default for FindGarbage<'_> {
+    fn default() -> Self {
+        FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () }
+    }
+}
+
+impl fmt::Debug for FindGarbage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FindGarbage { since, go_on, .. } = self;
+        write!(f, "FindGarbage {{ since: {since}, go_on: {go_on} }}")
+    }
+}
+
+/// What was found in one of the databases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundGarbage {
+    /// Its name.
+    pub database: String,
+    /// Objects that the trunk shows.
+    pub objects: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Objects that are garbage.
+    pub garbage_objects: u64,
+    /// Bytes of their records.
+    pub garbage_bytes: u64,
+}
+
+/// The garbage in several databases.
+pub struct Garbage<'a> {
+    marker: Marker<'a>,
+    /// For each database, what was garbage when it was looked at. What came to be needed since has a mark.
+    garbage: Vec<OidSet>,
+    found: Vec<FoundGarbage>,
+}
+
+/// Looks for garbage in databases that refer to each other: each with the name by which references call it. Nothing is
+/// changed. Every database must be here that refers to one of them: what nobody here refers to is garbage.
+///
+/// ```
+/// use vellum_storage::{DeleteGarbage, FindGarbage, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version, find_garbage};
+///
+/// let (main, archive) = (MemoryStorage::new("main.fs"), MemoryStorage::new("archive.fs"));
+/// let put = |storage: &MemoryStorage, oid, state: &[u8]| {
+///     let record = [b"\x80\x03capp\nFolder\n.\x80\x03", state].concat();
+///     let mut change = storage.begin(TransactionMeta::new())?;
+///     change.store(Oid(oid), Tid::ZERO, record.into())?;
+///     change.vote()?.finish()
+/// };
+/// // The root refers to object 7 of the other database; nobody to object 8.
+/// put(&main, 0, b"](X\x01\0\0\0nX\x07\0\0\0archiveC\x08\0\0\0\0\0\0\0\x07\x86eQ.")?;
+/// [0, 7, 8].into_iter().try_for_each(|oid| put(&archive, oid, b"N.").map(drop))?;
+///
+/// let garbage = find_garbage(&[("main", &main), ("archive", &archive)], FindGarbage::default())?;
+/// assert_eq!(garbage.found().iter().map(|found| found.garbage_objects).collect::<Vec<_>>(), [0, 1]);
+/// garbage.delete(&DeleteGarbage::default())?;
+/// assert!(archive.load(Oid(7), &Version::TRUNK).is_ok());
+/// assert!(archive.load(Oid(8), &Version::TRUNK).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Errors: two databases of one name, or one under two names; a database that has objects, but no root; a record whose
+/// references can not be read: what it keeps alive is not known; references that lead nowhere, unless it is to go on; what
+/// the storages say.
+pub fn find_garbage<'a>(
+    databases: &[(&str, &'a dyn Storage)],
+    how: FindGarbage<'a>,
+) -> Result<Garbage<'a>, GarbageError> {
+    let mut marker = Marker::new(databases, how)?;
+    marker.everything()?;
+    let (mut garbage, mut found) = (Vec::new(), Vec::new());
+    for database in &marker.databases {
+        let set = OidSet::new();
+        let mut here = FoundGarbage { database: database.name.clone(), ..FoundGarbage::default() };
+        for record in database.storage.current_records(Oid::ROOT) {
+            let CurrentRecord { oid, tid, data } = record.map_err(|error| database.says(error))?;
+            here.objects += 1;
+            here.bytes += data.len() as u64;
+            // What came since is looked at before anything is deleted.
+            if tid <= database.looked_to && !database.reached.contains(oid) {
+                here.garbage_objects += 1;
+                here.garbage_bytes += data.len() as u64;
+                set.insert(oid);
+            }
+        }
+        garbage.push(set);
+        found.push(here);
+    }
+    Ok(Garbage { marker, garbage, found })
+}
+
+impl Garbage<'_> {
+    /// What was found, database by database, in the order in which they were given.
+    pub fn found(&self) -> &[FoundGarbage] {
+        &self.found
+    }
+
+    /// The objects that are garbage in the database of this number, in the order of the oids, each loaded when it comes.
+    /// What somebody deletes meanwhile is passed over.
+    pub fn objects(&self, database: usize) -> impl Iterator<Item = Result<CurrentRecord, GarbageError>> {
+        let (here, set) = (&self.marker.databases[database], &self.garbage[database]);
+        each(set, Oid::ROOT).filter(|oid| !here.reached.contains(*oid)).filter_map(|oid| {
+            match here.storage.load(oid, &Version::TRUNK) {
+                Ok(loaded) => Some(Ok(CurrentRecord { oid, tid: loaded.tid, data: loaded.data })),
+                Err(Error::KeyError { .. }) => None,
+                Err(error) => Some(Err(here.says(error))),
+            }
+        })
+    }
+
+    /// References that lead nowhere. There are some only if it was told to go on.
+    pub fn lost(&self) -> &LostReferences {
+        self.marker.lost()
+    }
+}
+
+impl fmt::Debug for Garbage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Garbage").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
+/// What is in a set, from `first` on, in order.
+fn each(set: &OidSet, first: Oid) -> impl Iterator<Item = Oid> {
+    std::iter::successors(set.next(first), |oid| set.next(Oid(oid.0.checked_add(1)?)))
+}

@@ -1,0 +1,213 @@
+//! Deleting garbage, and finding out in time that it is none.
+
+use std::fmt;
+
+use super::mark::{Marked, Marker};
+use super::{Garbage, GarbageError, each};
+use crate::{Error, Oid, OidSet, Result, Tid, TransactionMeta, Version, Voted};
+
+/// How to delete garbage.
+#[derive(Clone)]
+pub struct DeleteGarbage<'a> {
+    /// Objects that a transaction deletes at most. As many are held by it between its vote and its finish.
+    pub objects_max: usize,
+    /// What each transaction says of itself.
+    pub meta: TransactionMeta,
+    /// Told after each transaction how many objects were deleted in all.
+    pub progress: &'a dyn Fn(u64),
+}
+
+/// A thousand objects a transaction.
+impl Default for DeleteGarbage<'_> {
+    fn default() -> Self {
+        let meta = TransactionMeta::new().description("garbage collection");
+        DeleteGarbage { objects_max: 1000, meta, progress: &|_| () }
+    }
+}
+
+impl fmt::Debug for DeleteGarbage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DeleteGarbage { objects_max, meta, .. } = self;
+        f.debug_struct("DeleteGarbage").field("objects_max", objects_max).field("meta", meta).finish_non_exhaustive()
+    }
+}
+
+/// What was deleted in one of the databases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedGarbage {
+    /// Its name.
+    pub database: String,
+    /// Objects deleted.
+    pub objects: u64,
+    /// In which transactions, in their order. Each can be undone.
+    pub transactions: Vec<Tid>,
+    /// Objects that came to be needed after the look, and so were left.
+    pub saved: u64,
+    /// Objects that somebody else changed, deleted, or put into a version at the moment in which they were to be deleted,
+    /// and which were left as they are.
+    pub left: Vec<Oid>,
+    /// Objects that somebody else came to refer to at the moment in which they were deleted, and which were stored again as
+    /// they had been.
+    pub brought_back: Vec<Oid>,
+}
+
+/// Deleting that came to no good end.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}. {}", so_far(.deletions))]
+pub struct DeleteStopped {
+    /// What was deleted before that. It stays so, in whole transactions, and each can be undone.
+    pub deletions: Vec<DeletedGarbage>,
+    /// What came in the way.
+    #[source]
+    pub why: Box<GarbageError>,
+}
+
+fn so_far(deletions: &[DeletedGarbage]) -> String {
+    match deletions.iter().map(|here| here.objects).sum() {
+        0 => "Nothing was deleted".to_owned(),
+        objects => format!("{objects} objects were deleted before that, in whole transactions, which can be undone"),
+    }
+}
+
+impl Garbage<'_> {
+    /// Deletes the garbage, database by database, in transactions of at most [`DeleteGarbage::objects_max`] objects. What
+    /// came since the look is looked at before each of them is finished. The answer is what was done in each database.
+    ///
+    /// Errors: what the storages say; and as for the look, of what came since. Then nothing more is brought back: what was
+    /// deleted in the moment before may be referred to.
+    pub fn delete(self, how: &DeleteGarbage<'_>) -> Result<Vec<DeletedGarbage>, DeleteStopped> {
+        let named = |found: &super::FoundGarbage| DeletedGarbage {
+            database: found.database.clone(),
+            ..DeletedGarbage::default()
+        };
+        let deletions = self.found.iter().map(named).collect();
+        let mut deleting = Deleting { marker: self.marker, garbage: self.garbage, deletions, how };
+        match deleting.everything() {
+            Ok(()) => Ok(deleting.deletions),
+            Err(why) => Err(DeleteStopped { deletions: deleting.deletions, why: Box::new(why) }),
+        }
+    }
+}
+
+/// Deleting under way.
+struct Deleting<'a, 'b> {
+    marker: Marker<'a>,
+    garbage: Vec<OidSet>,
+    deletions: Vec<DeletedGarbage>,
+    how: &'b DeleteGarbage<'b>,
+}
+
+impl Deleting<'_, '_> {
+    fn everything(&mut self) -> Result<(), GarbageError> {
+        for n in 0..self.garbage.len() {
+            let mut from = Some(Oid::ROOT);
+            while let Some(first) = from {
+                let batch = self.batch(n, first)?;
+                from = batch.last().and_then(|(oid, _)| oid.0.checked_add(1)).map(Oid);
+                self.delete(n, batch)?;
+                self.bring_back()?;
+            }
+        }
+        self.marker.look_again()?;
+        self.bring_back()
+    }
+
+    /// Garbage from `first` on, with the revisions that it is at. None is left if there is none in it.
+    fn batch(&mut self, n: usize, first: Oid) -> Result<Vec<(Oid, Tid)>, GarbageError> {
+        let (here, deletions) = (&self.marker.databases[n], &mut self.deletions[n]);
+        let mut batch = Vec::new();
+        for oid in each(&self.garbage[n], first) {
+            if here.reached.contains(oid) {
+                deletions.saved += 1;
+                continue;
+            }
+            match here.storage.load(oid, &Version::TRUNK) {
+                Ok(loaded) => batch.push((oid, loaded.tid)),
+                Err(Error::KeyError { .. }) => deletions.left.push(oid),
+                Err(error) => return Err(here.says(error)),
+            }
+            if batch.len() >= self.how.objects_max {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    fn delete(&mut self, n: usize, mut batch: Vec<(Oid, Tid)>) -> Result<(), GarbageError> {
+        while !batch.is_empty() {
+            let here = &self.marker.databases[n];
+            let voted = match vote(here, &batch, self.how.meta.clone()) {
+                Ok(voted) => voted,
+                Err(error) => {
+                    let at = touched(&error).and_then(|oid| batch.iter().position(|(other, _)| *other == oid));
+                    let Some(at) = at else { return Err(here.says(error)) };
+                    self.deletions[n].left.push(batch.remove(at).0);
+                    continue;
+                }
+            };
+            // The objects are held now. What others do with all others is looked at as late as can be.
+            self.marker.look_again()?;
+            let here = &mut self.marker.databases[n];
+            let before = batch.len();
+            batch.retain(|(oid, _)| !here.reached.contains(*oid));
+            if batch.len() < before {
+                self.deletions[n].saved += (before - batch.len()) as u64;
+                continue;
+            }
+            let tid = voted.finish().map_err(|error| here.says(error))?;
+            here.own.push(tid);
+            batch.iter().for_each(|(oid, _)| {
+                here.deleted.insert(*oid);
+            });
+            self.deletions[n].transactions.push(tid);
+            self.deletions[n].objects += batch.len() as u64;
+            (self.how.progress)(self.deletions.iter().map(|deletions| deletions.objects).sum());
+            break;
+        }
+        Ok(())
+    }
+
+    /// Stores again what was deleted and turned out to be needed. What that refers to is among it, if it was deleted, too.
+    fn bring_back(&mut self) -> Result<(), GarbageError> {
+        let mut gone = None;
+        for n in 0..self.marker.databases.len() {
+            let here = &mut self.marker.databases[n];
+            let needed = std::mem::take(&mut here.too_soon);
+            for oid in needed {
+                let Some((serial, data)) = here.before_deletion(oid)? else {
+                    gone.get_or_insert_with(|| here.says(Error::key(oid)));
+                    continue;
+                };
+                let meta = self.how.meta.clone().description("brings back what is needed after all");
+                let stored = here.storage.begin(meta).and_then(|mut change| {
+                    change.store(oid, serial, data)?;
+                    change.vote()?.finish()
+                });
+                match stored {
+                    Ok(tid) => {
+                        here.own.push(tid);
+                        self.deletions[n].brought_back.push(oid);
+                    }
+                    // Somebody else has brought it back.
+                    Err(error) if touched(&error) == Some(oid) => {}
+                    Err(error) => return Err(here.says(error)),
+                }
+            }
+        }
+        gone.map_or(Ok(()), Err)
+    }
+}
+
+fn vote(here: &Marked<'_>, batch: &[(Oid, Tid)], meta: TransactionMeta) -> Result<Box<dyn Voted>> {
+    let mut change = here.storage.begin(meta)?;
+    batch.iter().try_for_each(|(oid, serial)| change.delete(*oid, *serial))?;
+    change.vote()
+}
+
+/// The object that somebody else has done something with.
+fn touched(error: &Error) -> Option<Oid> {
+    match error {
+        Error::Conflict { oid, .. } | Error::VersionLock { oid, .. } | Error::KeyError { oid, .. } => Some(*oid),
+        _ => None,
+    }
+}
