@@ -31,7 +31,8 @@
 //! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
 //! [`import`]).
 //!
-//! What a pack keeps is the same question for every storage, and answered once: [`collect()`].
+//! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. Who refers to an object,
+//! and by which path the root does: [`referrers()`], [`shortest_path`].
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -60,6 +61,7 @@ mod locks;
 mod memory;
 mod overlay;
 mod record;
+mod referrers;
 mod resolve;
 mod resolvers;
 mod revisions;
@@ -84,6 +86,7 @@ pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
+pub use referrers::{NewestRevision, Referrer, newest_revisions, reachable, referrers, refers_in, shortest_path};
 pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
 pub use resolvers::Resolvers;
 pub use traits::{Notify, Storage, Transaction, Vote, Voted};
