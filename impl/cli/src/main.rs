@@ -6,12 +6,14 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `recover` | the subcommands that look |
+//! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `refs`, `garbage`, `recover` | the subcommands that look |
 //! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`) | the subcommands that change a database |
 //! | `writing` | what those have in common: show, ask, do |
 //! | `copy`, `export` | the subcommands that write another file |
 //! | `moving` | what `export` and `import` have in common |
+//! | `lost` | what `check --references` tells of objects that are referred to and not there |
 //! | `changes` | what becomes of objects |
+//! | `classes` | what takes the room: objects by class |
 //! | `prove` | the subcommand that holds a storage to the rules |
 //! | `args` | oids and moments as people type them |
 //! | `people` | sizes, times and foreign text as people read them |
@@ -38,17 +40,20 @@
 mod args;
 mod changes;
 mod check;
+mod classes;
 mod copy;
 mod dump;
 mod end_version;
 mod export;
 mod files;
 mod foresee;
+mod garbage;
 mod held;
 mod history;
 mod import;
 mod info;
 mod log;
+mod lost;
 mod meta;
 mod moving;
 mod output;
@@ -57,6 +62,7 @@ mod positions;
 mod progress;
 mod prove;
 mod recover;
+mod refs;
 mod refusal;
 mod show;
 mod undo;
@@ -120,6 +126,8 @@ enum Command {
     Versions(versions::Versions),
     Dump(dump::Dump),
     Check(check::Check),
+    Refs(refs::Refs),
+    Garbage(garbage::Garbage),
     Recover(recover::Recover),
     Copy(copy::Copy),
     Export(export::Export),
@@ -144,6 +152,8 @@ fn main() -> ExitCode {
         Command::Versions(versions) => versions.run(out, now),
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
+        Command::Refs(refs) => refs.run(out, now),
+        Command::Garbage(garbage) => garbage.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
         Command::Copy(copy) => copy.run(out, now),
         Command::Export(export) => export.run(out, now),
