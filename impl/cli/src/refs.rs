@@ -192,6 +192,7 @@ impl Refs {
             out.field("as of", then)?;
         }
         match state {
+            None if self.at.is_some() => out.field("state", "it was not there yet")?,
             None => out.field("state", "it is not in the file")?,
             Some(state) => {
                 if state.bytes.is_some() {
@@ -324,16 +325,19 @@ impl Summary {
             let more = count(found - self.referrers_shown);
             writeln!(out, "    and {more} more; `--max 0` shows all")?;
         }
-        let of = format!("of {}", counted(self.objects, "object"));
+        let looked_at = match self.objects {
+            1 => "1 object was looked at".to_owned(),
+            objects => format!("{} were looked at", counted(objects, "object")),
+        };
+        let weakly = match self.only_weak {
+            0 => String::new(),
+            weak if weak == self.referrers => ", weakly".to_owned(),
+            weak => format!(", {} of them weakly", count(weak)),
+        };
         match self.referrers {
-            0 => writeln!(out, "    none {of}")?,
-            referrers => {
-                let weak = match self.only_weak {
-                    0 => String::new(),
-                    weak => format!(", {} of them weak", count(weak)),
-                };
-                writeln!(out, "\n{} {of}{weak}", counted(referrers, "referrer"))?;
-            }
+            0 => writeln!(out, "    nobody; {looked_at}")?,
+            1 => writeln!(out, "\n1 record refers to it{weakly}; {looked_at}")?,
+            records => writeln!(out, "\n{} refer to it{weakly}; {looked_at}", counted(records, "record"))?,
         }
         if self.unreadable > 0 {
             let records = counted(self.unreadable, "record");
