@@ -43,11 +43,14 @@ struct JsonLast {
     tid: String,
     time: Option<String>,
     position: u64,
+    data_position: u64,
     bytes: u64,
     class: Option<String>,
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
+    /// Whether it lies in a damaged part of the file, and only looks like a record.
+    damaged: bool,
 }
 
 #[derive(Serialize)]
@@ -106,10 +109,14 @@ fn show_object(out: &mut Out, path: &Path, object: &LostObject, now: Timestamp) 
                 true => String::new(),
                 false => format!(", in version {}", version_name(&last.version)),
             };
-            out.field("was", format!("{class}, {} at position {}{version}", size(last.bytes), last.position))?;
+            let part = if last.is_damaged { ", in a damaged part" } else { "" };
+            out.field("was", format!("{class}, {} at position {}{part}{version}", size(last.bytes), last.position))?;
             out.field("", format!("since {}", moment(last.tid, now)))?;
-            if last.version.is_trunk() {
-                let path = printable(&path.display().to_string());
+            let path = printable(&path.display().to_string());
+            if last.is_damaged {
+                let (skip, count) = (last.data_position, last.bytes);
+                out.field("its record", format!("dd if={path} of=record bs=1 skip={skip} count={count}"))?;
+            } else if last.version.is_trunk() {
                 out.field("see it", format!("vellum show {path} {:x} --at {}", oid.0, last.tid))?;
             }
         }
@@ -156,10 +163,12 @@ fn json_last(last: &LastData) -> JsonLast {
         tid: last.tid.to_string(),
         time: people::rfc3339(last.tid),
         position: last.position,
+        data_position: last.data_position,
         bytes: last.bytes,
         class: last.class.clone(),
         version,
         version_hex,
+        damaged: last.is_damaged,
     }
 }
 

@@ -287,7 +287,7 @@ fn lost_by_damage() {
     let root = |strong: &[u64]| record("Root", strong, &[], 0);
     site.commit("ann", "", vec![Store(0, root(&[]))]);
     let damaged = site.storage.size() as usize;
-    site.commit("ann", "", vec![Store(1, record("Product", &[], &[], 10))]);
+    let product = site.commit("ann", "", vec![Store(1, record("Product", &[], &[], 10))]);
     let since = site.commit("ann", "needs it", vec![Store(0, root(&[1]))]);
     drop(site);
     let mut bytes = std::fs::read(sandbox.path("whole.fs")).unwrap();
@@ -298,6 +298,19 @@ fn lost_by_damage() {
     assert_eq!(run.code, 1);
     assert_eq!((lost.len(), &lost[0]["state"]), (1, &"unknown".into()), "{}", run.stdout);
     assert_eq!(lost[0]["holders"][0]["since"]["tid"], since.to_string());
+    // Nothing is wrong with the record but where it lies.
+    let last = &lost[0]["last"];
+    assert_eq!((&last["tid"], &last["damaged"]), (&product.to_string().into(), &true.into()), "{}", run.stdout);
+    let at = last["data_position"].as_u64().unwrap() as usize;
+    let whole = record("Product", &[], &[], 10);
+    assert_eq!(&bytes[at..at + last["bytes"].as_u64().unwrap() as usize], &whole[..]);
+    let shown = sandbox.run(&["check", "damaged.fs", "--references"]).stdout;
+    assert!(shown.contains(&format!("dd if=damaged.fs of=record bs=1 skip={at} count={}", whole.len())), "{shown}");
+    // Nor is what merely begins like one believed.
+    bytes[at + 1] ^= 0xff;
+    sandbox.file("damaged.fs", &bytes);
+    let shown = sandbox.run(&["check", "damaged.fs", "--references"]).stdout;
+    assert!(shown.contains("there is no record of it"), "{shown}");
 }
 
 /// What is wrong with a database is said, and what is no database is refused.

@@ -168,7 +168,7 @@ fn check_all(
         counts: Check { bytes: size, ..Check::default() },
     };
     structure.walk(&log, &mut report)?;
-    let Structure { index, nothing, under, starts, mut counts, .. } = structure;
+    let Structure { index, nothing, under, lost, starts, mut counts, .. } = structure;
     let mut contents = Contents {
         log: &log,
         size,
@@ -189,7 +189,8 @@ fn check_all(
     counts.objects = index.len();
     counts.nothing = nothing.len() as u64;
     counts.problems = problems;
-    let known = Known { log: &log, size, parts: &starts, index: &index, nothing: &nothing, under: &under };
+    let known =
+        Known { log: &log, size, parts: &starts, damaged: &lost, index: &index, nothing: &nothing, under: &under };
     let dangling = stories_max.map(|at_most| dangling::find(&known, options, at_most)).transpose()?;
     Ok((counts, dangling.unwrap_or_default()))
 }

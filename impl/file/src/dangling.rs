@@ -1,6 +1,6 @@
 //! References that lead nowhere, with their story: who holds them and since when, and what is left of what was lost.
 //!
-//! Three walks over what can be read of the file, from its beginning to its end; so a broken chain or index hides nothing.
+//! Three walks over the file, from its beginning to its end; so a broken chain or index hides nothing.
 //!
 //! 1. The records that count now (each object's newest, and the trunk's under one in a version) are read for references to
 //!    objects that are not there.
@@ -11,7 +11,10 @@
 //!   holder    ─[has it]──[has it not]──[has it]──[has it]─▶      since: the third, the first of an unbroken row
 //!   lost      ────[data]────[data]────────(nothing)───────▶      last: the second; ended: by whom it became nothing
 //! ```
-//! 3. Who did it is read for those transactions only.
+//! 3. Of what is nowhere, damaged parts of the file are searched for something that looks like a record of it: often a
+//!    transaction is lost for one wrong byte in its header, and its records are whole.
+//!
+//! Who did it is read for those transactions only.
 //!
 //! Memory: some 200 bytes for each reference of which the story is told, which are so many at most as is said; the rest is
 //! counted.
@@ -22,6 +25,7 @@ use vellum_pickle::Reference;
 use vellum_storage::{Bytes, Oid, Result, Status, Tid, Version};
 
 use crate::Options;
+use crate::format::{START, u64_at};
 use crate::index::Index;
 use crate::log::{Holders, Log};
 use crate::scan::{Record, Scanner};
@@ -46,12 +50,17 @@ pub struct LastData {
     pub tid: Tid,
     /// Where the record is that has the data.
     pub position: u64,
+    /// Where its data begins.
+    pub data_position: u64,
     /// How many bytes of data.
     pub bytes: u64,
     /// The object's class, if it can be read.
     pub class: Option<String>,
     /// The version that it was in.
     pub version: Version,
+    /// Whether it lies in a part of the file that is damaged: then it looks like a record of the object, and nothing vouches
+    /// for it.
+    pub is_damaged: bool,
 }
 
 /// A record that counts now and refers to a lost object.
@@ -103,6 +112,8 @@ pub(crate) struct Known<'a> {
     pub size: u64,
     /// Parts of the file that can be read.
     pub parts: &'a [(u64, u64)],
+    /// Parts that can not.
+    pub damaged: &'a [(u64, u64)],
     pub index: &'a Index,
     /// Objects that are nothing.
     pub nothing: &'a HashSet<Oid>,
@@ -129,7 +140,9 @@ struct Story {
 #[derive(Default)]
 struct Past {
     ended: Option<u64>,
+    /// The record, and the position of the one that has its data.
     last: Option<(Record, u64)>,
+    is_damaged: bool,
 }
 
 /// Finds out about at most so many references.
@@ -145,6 +158,7 @@ pub(crate) fn find(known: &Known<'_>, options: &Options, at_most: u64) -> Result
     let mut pasts: BTreeMap<Oid, Past> = stories.iter().map(|story| (story.to, Past::default())).collect();
     if !stories.is_empty() {
         finder.past(&mut stories, &mut pasts)?;
+        finder.search(&mut pasts)?;
     }
     stories.sort_by_key(|story| (story.to, story.holder, story.trunk_only));
     let mut objects = Vec::new();
@@ -153,7 +167,8 @@ pub(crate) fn find(known: &Known<'_>, options: &Options, at_most: u64) -> Result
         let end = stories.partition_point(|story| story.to <= oid);
         let holders = stories[first..end].iter().map(|story| finder.holder(story)).collect::<Result<_>>()?;
         let ended = past.ended.map(|transaction| finder.change(transaction)).transpose()?;
-        objects.push(LostObject { oid, ended, last: past.last.map(|last| finder.last(last)), holders });
+        let last = past.last.map(|(record, at)| finder.last(&record, at, past.is_damaged));
+        objects.push(LostObject { oid, ended, last, holders });
     }
     Ok(Dangling { references, objects })
 }
@@ -285,7 +300,7 @@ impl Finder<'_> {
             let oid = record.header.oid;
             if let Some(past) = pasts.get_mut(&oid) {
                 match finder.data_at(record) {
-                    Some(at) => *past = Past { ended: None, last: Some((record.clone(), at)) },
+                    Some(at) => *past = Past { last: Some((record.clone(), at)), ..Past::default() },
                     None => past.ended = past.ended.or(Some(record.header.transaction)),
                 }
             }
@@ -318,14 +333,65 @@ impl Finder<'_> {
         Ok(Change { tid: header.tid, position, status, user, description, extension })
     }
 
-    fn last(&mut self, (record, at): (Record, u64)) -> LastData {
-        let data = self.data(&record);
+    fn last(&mut self, record: &Record, at: u64, is_damaged: bool) -> LastData {
+        let data = self.data(record);
+        let bytes = data.as_ref().map_or(0, |data| data.len() as u64);
+        let Known { log, size, .. } = *self.known;
+        let holder = Scanner::new(&*log.file, size).record(at, size);
         LastData {
             tid: record.header.tid,
             position: at,
-            bytes: data.as_ref().map_or(0, |data| data.len() as u64),
+            data_position: holder.map_or(at, |holder| holder.body()),
+            bytes,
             class: data.and_then(|data| vellum_pickle::class_of(&data).ok().map(|class| class.to_string())),
             version: record.version(),
+            is_damaged,
         }
+    }
+
+    /// The third walk: looks at every byte of the damaged parts for records of what is nowhere else, and takes of each object
+    /// the one that says that it is newest.
+    fn search(&mut self, pasts: &mut BTreeMap<Oid, Past>) -> Result<()> {
+        const CHUNK: u64 = 64 << 10;
+        let nowhere = |past: &Past| past.ended.is_none() && past.last.is_none();
+        let wanted: HashSet<u64> = pasts.iter().filter(|(_, past)| nowhere(past)).map(|(oid, _)| oid.0).collect();
+        let Known { log, damaged, .. } = *self.known;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut buffer = vec![0; CHUNK as usize + 7];
+        for &(from, to) in damaged {
+            for at in (from..to).step_by(CHUNK as usize) {
+                let there = (to - at).min(buffer.len() as u64) as usize;
+                // What can not be read holds nothing that could be brought back.
+                let Ok(filled) = log.file.read_full_at(&mut buffer[..there], at) else { continue };
+                for (offset, window) in buffer[..filled].windows(8).enumerate() {
+                    let oid = u64_at(window, 0);
+                    if !wanted.contains(&oid) {
+                        continue;
+                    }
+                    let Some(record) = self.looks_like_record(at + offset as u64, to) else { continue };
+                    let Some(past) = pasts.get_mut(&Oid(oid)) else { continue };
+                    if past.last.as_ref().is_none_or(|(other, _)| other.header.tid <= record.header.tid) {
+                        *past = Past { ended: None, last: Some((record, at + offset as u64)), is_damaged: true };
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what stands there could be a record: it points backwards, ends in the damaged part, and holds two pickles.
+    fn looks_like_record(&mut self, position: u64, end: u64) -> Option<Record> {
+        let record = Scanner::new(&*self.known.log.file, end).record(position, end).ok()?;
+        let header = &record.header;
+        let backwards = header.transaction < position && header.transaction >= START && header.previous < position;
+        if !backwards || header.tid == Tid::ZERO || header.data_length == 0 {
+            return None;
+        }
+        let data = self.known.log.own_data(&record).ok()?;
+        vellum_pickle::class_of(&data).ok()?;
+        self.scanner.scan(&data, |_| ()).ok()?;
+        Some(record)
     }
 }
