@@ -356,6 +356,38 @@ fn what_can_not_be_told() {
     assert_eq!(std::fs::read(sandbox.path("mail.fs")).unwrap(), before);
 }
 
+/// Users, descriptions, versions and classes are anybody's text.
+#[test]
+fn foreign_text_is_harmless() {
+    let sandbox = Sandbox::new();
+    let mut site = Site::new(&sandbox, "hostile.fs");
+    let red = "\u{1b}[31mRed\u{202e}";
+    let all = vec![
+        Store(0, record(red, &[1, 2], &[], 0)),
+        Store(1, record(red, &[2], &[1], 0)),
+        Store(2, record(red, &[], &[], 0)),
+        Store(3, record(red, &[2], &[], 0)),
+        StoreIn("\u{1b}[2Jspring", 4, record(red, &[1, 2, 3], &[], 0)),
+    ];
+    site.commit("mallory\u{1b}[1m", "\u{1b}]0;owned\u{7}\r", all);
+    site.commit("mallory\u{1b}[1m", "\u{1b}]0;owned\u{7}\r", vec![Delete(2)]);
+    drop(site);
+    for arguments in [
+        &["check", "hostile.fs", "--references"][..],
+        &["refs", "hostile.fs", "1"],
+        &["refs", "hostile.fs", "2"],
+        &["garbage", "hostile.fs", "--list"],
+    ] {
+        for json in [false, true] {
+            let arguments: Vec<_> = arguments.iter().copied().chain(json.then_some("--json")).collect();
+            let run = sandbox.run(&arguments);
+            let dangerous = |c: char| (c.is_control() && c != '\n') || (!json && c == '\u{202e}');
+            assert!(!run.stdout.contains(dangerous) && run.stderr.is_empty(), "{arguments:?}: {:?}", run.stdout);
+            assert!(run.stdout.contains("[31mRed"), "{arguments:?}: {}", run.stdout);
+        }
+    }
+}
+
 /// 100,000 objects in a row, and as many in a ring of which nobody knows: no stack is deep enough for that.
 #[test]
 fn a_long_list() {
@@ -409,8 +441,11 @@ fn unreachable(storage: &dyn Storage) -> BTreeSet<Oid> {
     refers.into_keys().filter(|oid| !reached.contains(oid)).collect()
 }
 
-/// An object at most 12 others may refer to, strongly or weakly; or its end.
-fn step() -> impl Strategy<Value = (u64, Option<(Vec<u64>, Vec<u64>)>)> {
+/// What an object refers to, strongly and weakly; none at its end.
+type Refers = Option<(Vec<u64>, Vec<u64>)>;
+
+/// One of twelve objects, which may refer to those and to two that are never there.
+fn step() -> impl Strategy<Value = (u64, Refers)> {
     let oids = |most: usize| prop::collection::vec(0..14_u64, 0..most);
     (0..12_u64, prop::option::weighted(0.9, (oids(3), oids(2))))
 }
