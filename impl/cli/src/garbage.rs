@@ -26,8 +26,8 @@ Examples:
 Garbage is what nobody can come to who starts at the root, object 0, and follows
 references. A pack that collects garbage takes it away. An object is no garbage
 if only a version leads to it; it is garbage if only weak references do, or only
-other garbage does. References from other databases are not known here: what they
-need looks like garbage.
+other garbage does. References from other databases are not known here: what
+they need looks like garbage.
 
 The bytes are those of the objects as they are now; their past takes more room.
 

@@ -3,14 +3,14 @@
 //! ```text
 //! object 0000000000000019, deleted or undone
 //!   by            040d2ed760501c11  2026-11-22 08:23:22 UTC (3 days ago)
-//!                 operator: delete one object
-//!   was           mail.Message, 762 bytes at position 74127
-//!                 since 040d2ed760458b22  2026-11-22 08:23:22 UTC (3 days ago)
-//!   see it        vellum show undo.fs 19 --at 040d2ed760458b22
+//!                 collector: delete one object
+//!   was           mail.Message, 614 bytes at position 14194
+//!                 since 040d2ed76039d2cc  2026-11-22 08:23:22 UTC (3 days ago)
+//!   see it        vellum show undo.fs 19 --at 040d2ed76039d2cc
 //!   held by
 //!     0000000000000002  BTrees.LOBTree.LOBTree
-//!         since   040d2ed760458b22  2026-11-22 08:23:22 UTC (3 days ago)
-//!                 deliver1: subject second
+//!         since   040d2ed76039d2cc  2026-11-22 08:23:22 UTC (3 days ago)
+//!                 mail deliver2: deliver up to 11
 //! ```
 
 use std::io::Write;

@@ -25,22 +25,22 @@ Examples:
   vellum refs Data.fs 1f --at \"2 days ago\"          who did then
   vellum refs Data.fs 1f --max 0                    all of them
 
-An object is there for as long as somebody can come to it who starts at the root,
-object 0, and follows references. The path shows why it is kept, or there is
-none: then it is garbage, and so is everything that refers to it. Weak references
-keep nothing. Both what the trunk has is followed, and what is in versions.
+An object is there for as long as somebody can come to it who starts at the
+root, object 0, and follows references. The path shows why it is kept. If there
+is none, it is garbage, and so is everything that refers to it. Weak references
+keep nothing. What the trunk has is followed, and what is in versions.
 
 The object need not be there: of one that was deleted, or lost, this shows who
 still refers to it. Nothing in the file says who refers to whom, so all of it is
 read.
 
 Exit codes: 0; 1 if the object is not there and somebody refers to it all the
-same, or a record can not be read; 2 if the command was used wrongly or could not
-do its work.
+same, or a record can not be read; 2 if the command was used wrongly or could
+not do its work.
 
-With --json: one object a line: of the kind `object`, with the path; then one for
-each referrer of the kind `referrer`, with how many references there are in it of
-each sort; and a last one of the kind `summary`.")]
+With --json: one object a line: of the kind `object`, with the path; then one
+for each referrer of the kind `referrer`, with how many references there are in
+it of each sort; and a last one of the kind `summary`.")]
 pub struct Refs {
     /// The database, usually called Data.fs
     file: PathBuf,
