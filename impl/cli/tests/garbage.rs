@@ -11,7 +11,8 @@ use serde_json::Value;
 use vellum_file::FileStorage;
 use vellum_pickle::Reference;
 use vellum_storage::{
-    Bytes, CopyOptions, MemoryStorage, Oid, PackOptions, Status, Storage, Tid, TidRange, TransactionMeta, Version, copy,
+    Bytes, CopyOptions, MemoryStorage, Oid, PackOptions, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
+    Version, copy,
 };
 
 /// A record with references; a weak one is a persistent id of its own.
@@ -43,8 +44,10 @@ enum Change {
     Delete(u64),
     Undo(Tid),
     Commit(&'static str),
+    /// What a copy writes of an object that is nothing.
+    Nothing(u64),
 }
-use Change::{Commit, Delete, Store, StoreIn, Undo};
+use Change::{Commit, Delete, Nothing, Store, StoreIn, Undo};
 
 impl Site {
     fn new(sandbox: &Sandbox, name: &str) -> Site {
@@ -74,6 +77,11 @@ impl Site {
                     change.versions().unwrap().store_in(&version(name), Oid(oid), serial(oid), data).unwrap();
                 }
                 Delete(oid) => change.delete(Oid(oid), serial(oid)).unwrap(),
+                Nothing(oid) => {
+                    let (oid, version) = (Oid(oid), Version::TRUNK);
+                    let nothing = Revision { oid, version, data: None, source: None, under: None };
+                    change.copy().unwrap().restore(nothing).unwrap();
+                }
                 Undo(tid) => change.undo().unwrap().undo(tid).unwrap(),
                 Commit(name) => {
                     change.versions().unwrap().commit_version(&version(name), &Version::TRUNK).unwrap();
@@ -219,6 +227,8 @@ fn a_holder_that_shares_its_data() {
         site.commit("ann", "one product", vec![Store(0, root(&[1])), Store(1, record("Product", &[], &[], 1))]);
     let crossed_out = site.commit("ann", "cross it out", vec![Store(0, root(&[]))]);
     let gone = site.commit("ann", "throw it away", vec![Delete(1)]);
+    // It was nothing already: that is no news.
+    site.commit("ann", "and again", vec![Nothing(1)]);
     assert_eq!(sandbox.run(&["check", "undo.fs", "--references"]).code, 0);
     let back = site.commit("bob", "not so fast", vec![Undo(crossed_out)]);
     drop(site);
@@ -306,11 +316,15 @@ fn lost_by_damage() {
     assert_eq!(&bytes[at..at + last["bytes"].as_u64().unwrap() as usize], &whole[..]);
     let shown = sandbox.run(&["check", "damaged.fs", "--references"]).stdout;
     assert!(shown.contains(&format!("dd if=damaged.fs of=record bs=1 skip={at} count={}", whole.len())), "{shown}");
-    // Nor is what merely begins like one believed.
-    bytes[at + 1] ^= 0xff;
-    sandbox.file("damaged.fs", &bytes);
-    let shown = sandbox.run(&["check", "damaged.fs", "--references"]).stdout;
-    assert!(shown.contains("there is no record of it"), "{shown}");
+    // Nor is what merely begins like one believed: that is of no transaction before it, or no two pickles.
+    let (transaction, end) = (at - 42 + 24 + 7, at + whole.len() - 1);
+    for wrong in [transaction, at + 1, end] {
+        let mut bytes = bytes.clone();
+        bytes[wrong] = 0xff;
+        sandbox.file("damaged.fs", &bytes);
+        let shown = sandbox.run(&["check", "damaged.fs", "--references"]).stdout;
+        assert!(shown.contains("there is no record of it"), "{wrong}: {shown}");
+    }
 }
 
 /// What is wrong with a database is said, and what is no database is refused.
