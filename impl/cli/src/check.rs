@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{FaultKind, Options, Problem, ProblemKind};
+use vellum_file::{Dangling, FaultKind, Options, Problem, ProblemKind};
 use vellum_storage::Tid;
 
+use crate::lost;
 use crate::output::{Failure, Out, Outcome, Run};
 use crate::people::{self, count, counted, printable, size};
 use crate::progress::Meter;
@@ -18,18 +19,28 @@ use crate::progress::Meter;
 #[command(after_help = "\
 Examples:
   vellum check Data.fs
+  vellum check Data.fs --references                 what was lost, who needs it?
   vellum check --json Data.fs | jq -r .kind | sort | uniq -c
 
 This reads all of the file and changes nothing. It can be run while the database
 is in use; a commit that is just being written is then reported as unfinished.
 The exit code is 0 if there are no problems, and 1 if there are some.
 
+With --references it also tells of every object that is referred to now and is
+not there: who deleted it or undid its creation, what is left of it in the file,
+who holds on to it, and which transaction put the reference there. References in
+old revisions, which the list of problems includes, are left out there.
+
 With --json: one object a line, one for each problem, with the fields kind,
-position, tid, oid, and message; and a last one of the kind `summary`.")]
+position, tid, oid, and message; with --references one of the kind `lost_object`
+for each of those; and a last one of the kind `summary`.")]
 pub struct Check {
     /// The database, usually called Data.fs
     file: PathBuf,
-    /// How many problems to show at most; 0 for all. All are counted [default: 1000; with --json: all]
+    /// Tell the story of each reference that leads nowhere
+    #[arg(long)]
+    references: bool,
+    /// How many problems, and references, to show at most; 0 for all. All are counted [default: 1000; with --json: all]
     #[arg(long, value_name = "N")]
     max: Option<u64>,
     /// Answer in JSON
@@ -61,6 +72,8 @@ struct Summary {
     last_time: Option<String>,
     problems: u64,
     problems_shown: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dangling_references: Option<u64>,
 }
 
 impl Check {
@@ -76,7 +89,7 @@ impl Check {
         let options = Options::new().progress(meter.progress());
         let mut shown = 0;
         let mut failed = None;
-        let checked = vellum_file::check(&options, &self.file, &mut |problem| {
+        let mut each = |problem: Problem| {
             if shown == at_most || failed.is_some() {
                 return;
             }
@@ -87,12 +100,22 @@ impl Check {
                 Err(Failure::ReaderGone) => std::process::exit(0),
                 Err(failure) => failed = Some(failure),
             }
-        });
+        };
+        let checked = match self.references {
+            true => vellum_file::check_references(&options, &self.file, at_most, &mut each),
+            false => vellum_file::check(&options, &self.file, &mut each).map(|checked| (checked, Dangling::default())),
+        };
         drop(meter);
         if let Some(failure) = failed {
             return Err(failure);
         }
-        let checked = checked?;
+        let (checked, dangling) = checked?;
+        if !self.json {
+            self.hidden(out, &checked, shown)?;
+        }
+        if self.references {
+            lost::show(out, &self.file, &dangling, self.json, now)?;
+        }
         if self.json {
             let last = (checked.last != Tid::ZERO).then_some(checked.last);
             out.json(&Summary {
@@ -109,11 +132,12 @@ impl Check {
                 last_time: last.and_then(people::rfc3339),
                 problems: checked.problems,
                 problems_shown: shown,
+                dangling_references: self.references.then_some(dangling.references),
             })?;
         } else {
-            self.summary(out, &checked, shown, now)?;
+            self.summary(out, &checked, now)?;
         }
-        Ok(if checked.problems == 0 { Outcome::Fine } else { Outcome::Problems })
+        Ok(if checked.problems == 0 && dangling.references == 0 { Outcome::Fine } else { Outcome::Problems })
     }
 
     fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {
@@ -139,7 +163,8 @@ impl Check {
         Ok(out.flush()?)
     }
 
-    fn summary(&self, out: &mut Out, checked: &vellum_file::Check, shown: u64, now: Timestamp) -> Run<()> {
+    /// What was found and not shown.
+    fn hidden(&self, out: &mut Out, checked: &vellum_file::Check, shown: u64) -> Run<()> {
         let hidden = checked.problems - shown;
         if hidden > 0 {
             writeln!(out, "and {} more; `--max 0` shows all", count(hidden))?;
@@ -147,6 +172,10 @@ impl Check {
         if checked.problems > 0 {
             writeln!(out)?;
         }
+        Ok(())
+    }
+
+    fn summary(&self, out: &mut Out, checked: &vellum_file::Check, now: Timestamp) -> Run<()> {
         let found = match checked.problems {
             0 => "no problems".to_owned(),
             problems => counted(problems, "problem"),

@@ -1,6 +1,6 @@
 //! `vellum info`: what kind of database this is, and what takes its room.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use vellum_file::{FileStorage, Record};
 use vellum_storage::{Oid, Status, Storage, Tid, Version};
 
+use crate::classes::{self, ClassSummary, Classes};
 use crate::meta::{self, version_name};
 use crate::output::{self, Failure, Out, Outcome, Run};
 use crate::people::{self, count, counted, exact_size, percent, printable, size};
@@ -74,14 +75,6 @@ struct VersionSummary {
     version: Version,
 }
 
-#[derive(Serialize)]
-struct ClassSummary {
-    class: String,
-    objects: u64,
-    bytes: u64,
-    average_bytes: u64,
-}
-
 impl Info {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
@@ -101,7 +94,7 @@ impl Info {
         versions(&data_file, in_versions, &mut summary, &mut classes)?;
         summary.history_bytes = data_bytes.saturating_sub(summary.current_bytes);
         summary.overhead_bytes = summary.bytes.saturating_sub(data_bytes);
-        summary.classes_in_all = classes.found.len();
+        summary.classes_in_all = classes.len();
         summary.classes = classes.biggest(self.classes);
         summary.first_transaction = summary.first.map(|tid| tid.to_string());
         summary.first_time = summary.first.and_then(people::rfc3339);
@@ -207,38 +200,6 @@ fn versions(
     Ok(())
 }
 
-#[derive(Default)]
-struct Classes {
-    found: HashMap<String, (u64, u64)>,
-}
-
-impl Classes {
-    fn add(&mut self, data: &[u8], bytes: u64) {
-        let name = vellum_pickle::class_of(data).map_or_else(|_| "(can not be read)".to_owned(), |c| c.to_string());
-        let (objects, all) = self.found.entry(name).or_default();
-        *objects += 1;
-        *all += bytes;
-    }
-
-    fn biggest(self, at_most: usize) -> Vec<ClassSummary> {
-        let mut classes: Vec<_> = self
-            .found
-            .into_iter()
-            .map(|(class, (objects, bytes))| ClassSummary {
-                class,
-                objects,
-                bytes,
-                average_bytes: bytes / objects.max(1),
-            })
-            .collect();
-        classes.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.class.cmp(&b.class)));
-        if at_most > 0 {
-            classes.truncate(at_most);
-        }
-        classes
-    }
-}
-
 impl Summary {
     fn show(&self, out: &mut Out, now: Timestamp) -> Result<(), Failure> {
         use std::io::Write;
@@ -280,34 +241,6 @@ impl Summary {
                 writeln!(out, "  {}  {}", version_name(&version.version), counted(version.objects, "object"))?;
             }
         }
-        self.show_classes(out)
-    }
-
-    fn show_classes(&self, out: &mut Out) -> Result<(), Failure> {
-        use std::io::Write;
-        if self.classes.is_empty() {
-            return Ok(());
-        }
-        writeln!(out, "\n{:>12}  {:>8}  {:>12}  {:>12}  class", "bytes", "part", "objects", "average")?;
-        for class in &self.classes {
-            writeln!(
-                out,
-                "{:>12}  {:>8}  {:>12}  {:>12}  {}",
-                size(class.bytes),
-                percent(class.bytes, self.current_bytes),
-                count(class.objects),
-                size(class.average_bytes),
-                printable(&class.class)
-            )?;
-        }
-        let more = self.classes_in_all - self.classes.len();
-        if more > 0 {
-            writeln!(
-                out,
-                "  and {} more; `--classes 0` shows all",
-                if more == 1 { "one class".to_owned() } else { format!("{} classes", count(more as u64)) }
-            )?;
-        }
-        Ok(())
+        classes::show(out, &self.classes, self.classes_in_all, self.current_bytes)
     }
 }

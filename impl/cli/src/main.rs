@@ -6,13 +6,15 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `recover` | the subcommands that look |
+//! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `refs`, `garbage`, `recover` | the subcommands that look |
 //! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`), `collect` | the subcommands that change a database |
 //! | `writing` | what those have in common: show, ask, do |
 //! | `copy`, `export` | the subcommands that write another file |
 //! | `pack` (with `pack_log`) | the subcommand that forgets |
 //! | `moving` | what `export` and `import` have in common |
+//! | `lost` | what `check --references` tells of objects that are referred to and not there |
 //! | `changes` | what becomes of objects |
+//! | `classes` | what takes the room: objects by class |
 //! | `prove` | the subcommand that holds a storage to the rules |
 //! | `args` | oids and moments as people type them |
 //! | `people` | sizes, times and foreign text as people read them |
@@ -40,6 +42,7 @@
 mod args;
 mod changes;
 mod check;
+mod classes;
 mod collect;
 mod copy;
 mod dump;
@@ -47,11 +50,13 @@ mod end_version;
 mod export;
 mod files;
 mod foresee;
+mod garbage;
 mod held;
 mod history;
 mod import;
 mod info;
 mod log;
+mod lost;
 mod meta;
 mod moving;
 mod output;
@@ -62,6 +67,7 @@ mod positions;
 mod progress;
 mod prove;
 mod recover;
+mod refs;
 mod refusal;
 mod show;
 mod undo;
@@ -126,6 +132,8 @@ enum Command {
     Versions(versions::Versions),
     Dump(dump::Dump),
     Check(check::Check),
+    Refs(refs::Refs),
+    Garbage(garbage::Garbage),
     Recover(recover::Recover),
     Copy(copy::Copy),
     Pack(pack::Pack),
@@ -152,6 +160,8 @@ fn main() -> ExitCode {
         Command::Versions(versions) => versions.run(out, now),
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
+        Command::Refs(refs) => refs.run(out, now),
+        Command::Garbage(garbage) => garbage.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
         Command::Copy(copy) => copy.run(out, now),
         Command::Pack(pack) => pack.run(out, now),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Fault, FileStorage, OpenError, Options};
-use vellum_storage::Error;
+use vellum_storage::{Error, Tid};
 
 use crate::args;
 use crate::people::printable;
@@ -145,8 +145,15 @@ pub fn run(command: impl FnOnce(&mut Out, Timestamp) -> Run) -> ExitCode {
 
 /// Opens a database for reading, and says so if it ends in an unfinished commit.
 pub fn open(path: &Path) -> Run<FileStorage> {
+    open_at(path, None)
+}
+
+/// The same, as it was at a time.
+pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
     let meter = Meter::new("opening");
-    let storage = Options::new().read_only().resolver(resolver()).progress(meter.progress()).open(path)?;
+    let options = Options::new().read_only().resolver(resolver()).progress(meter.progress());
+    let options = at.map_or(options.clone(), |at| options.as_of(at));
+    let storage = options.open(path)?;
     drop(meter);
     if let Some(recovery) = storage.recovery() {
         if recovery.cut > 0 {

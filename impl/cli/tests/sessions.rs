@@ -16,6 +16,8 @@ fn help() {
         &["help", "versions"],
         &["help", "dump"],
         &["help", "check"],
+        &["help", "refs"],
+        &["help", "garbage"],
         &["help", "recover"],
         &["help", "copy"],
         &["help", "export"],

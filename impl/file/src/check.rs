@@ -4,7 +4,7 @@
 //! second reads all data, and follows each reference to see whether its object is there. Where the file is broken, the
 //! walk goes on at the next whole transaction.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use vellum_disk::{DiskFile, Open};
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
+use crate::dangling::{self, Dangling, Known};
 use crate::format::{START, UNFINISHED};
 use crate::index::Index;
 use crate::log::{Holders, Log};
@@ -125,7 +126,28 @@ pub struct Check {
 
 /// Checks the database at `path` without changing it, and gives each problem to `each` as it is found.
 pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Problem)) -> Result<Check, OpenError> {
-    let path = path.as_ref();
+    Ok(check_all(options, path.as_ref(), None, each)?.0)
+}
+
+/// The same; and of the references that lead nowhere now, tells the story of so many at most.
+///
+/// Costs two walks more: one that reads what the objects are now, and if something was found, one that reads the past of
+/// those that are concerned.
+pub fn check_references(
+    options: &Options,
+    path: impl AsRef<Path>,
+    stories_max: u64,
+    each: &mut dyn FnMut(Problem),
+) -> Result<(Check, Dangling), OpenError> {
+    check_all(options, path.as_ref(), Some(stories_max), each)
+}
+
+fn check_all(
+    options: &Options,
+    path: &Path,
+    stories_max: Option<u64>,
+    each: &mut dyn FnMut(Problem),
+) -> Result<(Check, Dangling), OpenError> {
     let file = open_data(&*options.disk, path, Open::Read)?;
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     let log = Log { path: path.to_owned(), file };
@@ -140,12 +162,13 @@ pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Pro
         size,
         index: Index::new(),
         nothing: HashSet::new(),
+        under: HashMap::new(),
         lost: Vec::new(),
         starts: Vec::new(),
         counts: Check { bytes: size, ..Check::default() },
     };
     structure.walk(&log, &mut report)?;
-    let Structure { index, nothing, starts, mut counts, .. } = structure;
+    let Structure { index, nothing, under, lost, starts, mut counts, .. } = structure;
     let mut contents = Contents {
         log: &log,
         size,
@@ -166,7 +189,10 @@ pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Pro
     counts.objects = index.len();
     counts.nothing = nothing.len() as u64;
     counts.problems = problems;
-    Ok(counts)
+    let known =
+        Known { log: &log, size, parts: &starts, damaged: &lost, index: &index, nothing: &nothing, under: &under };
+    let dangling = stories_max.map(|at_most| dangling::find(&known, options, at_most)).transpose()?;
+    Ok((counts, dangling.unwrap_or_default()))
 }
 
 /// The first walk.
@@ -177,6 +203,8 @@ struct Structure<'a> {
     index: Index,
     /// Objects that are nothing.
     nothing: HashSet<Oid>,
+    /// For objects that are in a version: the trunk's record under that.
+    under: HashMap<Oid, u64>,
     /// Parts of the file that can not be read.
     lost: Vec<(u64, u64)>,
     /// Parts that can: where the first transaction starts, and where the last one ends.
@@ -249,6 +277,11 @@ impl Structure<'_> {
             for record in &records {
                 let oid = record.header.oid;
                 self.index.set(oid, record.position);
+                match &record.in_version {
+                    Some(version) => drop(self.under.insert(oid, version.trunk)),
+                    None if self.under.is_empty() => {}
+                    None => drop(self.under.remove(&oid)),
+                }
                 let nothing = record.header.data_length == 0
                     && matches!(holders.find(log, oid, record.backpointer, self.size), Ok(0));
                 if nothing {

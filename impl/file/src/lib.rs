@@ -55,6 +55,7 @@ mod append;
 mod bulk;
 mod check;
 mod commit;
+mod dangling;
 mod draft;
 pub mod format;
 mod generation;
@@ -76,7 +77,8 @@ mod undo;
 mod versions;
 mod vote;
 
-pub use check::{Check, Problem, ProblemKind, check};
+pub use check::{Check, Problem, ProblemKind, check, check_references};
+pub use dangling::{Change, Dangling, Holder, LastData, LostObject};
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};

@@ -32,7 +32,8 @@
 //! [`import`]).
 //!
 //! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. What is garbage in several
-//! databases that refer to each other, [`find_garbage`] finds out.
+//! databases that refer to each other, [`find_garbage`] finds out. Who refers to an object, and by which path the root does:
+//! [`referrers()`], [`shortest_path`].
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -62,6 +63,7 @@ mod locks;
 mod memory;
 mod overlay;
 mod record;
+mod referrers;
 mod resolve;
 mod resolvers;
 mod revisions;
@@ -90,6 +92,7 @@ pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
+pub use referrers::{NewestRevision, Referrer, newest_revisions, reachable, referrers, refers_in, shortest_path};
 pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
 pub use resolvers::Resolvers;
 pub use traits::{Notify, Storage, Transaction, Vote, Voted};

@@ -1,0 +1,374 @@
+//! Who refers to whom, now: what keeps an object, and what keeps nothing.
+//!
+//! A database is a graph: objects, and the references in their records. Three questions are asked of it here, with what every
+//! storage answers:
+//!
+//! ```text
+//!     the root ──▶ a ──▶ b ──▶ c          shortest_path(root, c)   root, a, b, c
+//!                  ▲     ╎                referrers(a)             the root, d; and b, weakly
+//!                  d ◀── e                reachable(root)          root, a, b, c
+//!                  ╎
+//!                  ╌╌ weak
+//! ```
+//!
+//! **What an object refers to** is what its newest revision does, and if that is in a version, what the trunk's under it does
+//! as well: both are there to be read. This is what a pack to now keeps of an object (rule 4.2). Weak references, and those
+//! into other databases, keep nothing (rule 4.6).
+//!
+//! **What it takes.** [`reachable`] has a bit an object, and a bounded list. [`shortest_path`] goes by breadth, so that the
+//! first path is a shortest one; the list of those that it met, never shortened, is what it has yet to look at and also the
+//! way back, since beside each stands who led there: twelve bytes for each object that is nearer to the start. Neither
+//! recurses. [`referrers`] has a bit an object, and reads all transactions once, from the newest one back: no storage has
+//! an index of who refers to what, and this order needs none of objects either, for the first revision that is met of an
+//! object is its newest.
+//!
+//! A storage that others write to meanwhile gives answers of no single moment; [`AsOf`](crate::AsOf) one does.
+
+use vellum_pickle::{PickleError, Reference, Scanner};
+
+use crate::{Bytes, Error, Oid, OidSet, Order, Result, Storage, Tid, TidRange, Version};
+
+/// Objects of which [`reachable`] keeps a list, eight bytes each; the others wait as a bit.
+const LIST_MAX: usize = 1 << 20;
+
+/// What an object is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewestRevision {
+    /// The object.
+    pub oid: Oid,
+    /// Its newest revision.
+    pub tid: Tid,
+    /// The version that this is in.
+    pub version: Version,
+    /// The record; none if the object is nothing there.
+    pub data: Option<Bytes>,
+    /// In a version: the trunk's revision under it, and its record, if the trunk has the object.
+    pub under: Option<(Tid, Bytes)>,
+}
+
+impl NewestRevision {
+    /// The records that the object has now: one, or in a version two, or none.
+    pub fn records(&self) -> impl Iterator<Item = (Tid, Version, &Bytes)> {
+        let newest = self.data.iter().map(|data| (self.tid, self.version.clone(), data));
+        newest.chain(self.under.iter().map(|(tid, data)| (*tid, Version::TRUNK, data)))
+    }
+}
+
+/// Gives `each` every object as it is now, once, those included that are nothing. The object that was changed last comes first.
+///
+/// Costs: reads all transactions. Errors: what the storage says, and what `each` does; either ends it.
+pub fn newest_revisions(storage: &dyn Storage, each: &mut dyn FnMut(NewestRevision) -> Result<()>) -> Result<()> {
+    let seen = OidSet::new();
+    for transaction in storage.transactions(TidRange::ALL, Order::NewestFirst)? {
+        let transaction = transaction?;
+        // If one oid occurs twice, the last one counts (rule 1.4).
+        for revision in transaction.revisions.into_iter().rev() {
+            let (oid, tid) = (revision.oid, transaction.tid);
+            if !seen.insert(oid) {
+                continue;
+            }
+            let under = match revision.under {
+                Some(under) => match storage.load_serial(oid, tid) {
+                    Ok(data) => Some((under, data)),
+                    Err(Error::KeyError { .. }) => None,
+                    Err(other) => return Err(other),
+                },
+                None => None,
+            };
+            each(NewestRevision { oid, tid, version: revision.version, data: revision.data, under })?;
+        }
+    }
+    Ok(())
+}
+
+/// A record that refers to an object, or might.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// Whose record it is.
+    pub oid: Oid,
+    /// Its revision.
+    pub tid: Tid,
+    /// The version that it is in.
+    pub version: Version,
+    /// The record.
+    pub data: Bytes,
+    /// How many references that keep the object.
+    pub strong: u64,
+    /// How many weak ones.
+    pub weak: u64,
+    /// Why the record could not be read to its end: there may be more references in it, or the only ones.
+    pub unreadable: Option<PickleError>,
+}
+
+/// Gives `each` every record of now that refers to the object, which need not be there itself, and those that can not be
+/// read; says how many objects were looked at.
+///
+/// Costs and errors: as of [`newest_revisions`].
+pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) -> Result<()>) -> Result<u64> {
+    let (mut scanner, mut objects) = (Scanner::new(), 0);
+    newest_revisions(storage, &mut |object| {
+        objects += 1;
+        for (tid, version, data) in object.records() {
+            let (mut strong, mut weak) = (0, 0);
+            let scanned = scanner.scan(data, |reference| match reference {
+                Reference::Strong { oid, .. } if oid == to.0 => strong += 1,
+                Reference::Weak { oid, database: None } if oid == to.0 => weak += 1,
+                _ => {}
+            });
+            if strong > 0 || weak > 0 || scanned.is_err() {
+                let (data, unreadable) = (data.clone(), scanned.err());
+                each(Referrer { oid: object.oid, tid, version, data, strong, weak, unreadable })?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(objects)
+}
+
+/// The objects that can be reached from `from` through references that keep, itself included: of the root, all but the
+/// garbage. Objects that are referred to and are not there are among them. `progress` is told now and then how many objects
+/// were read.
+///
+/// Errors: what the storage says; and [`Error::Unreadable`], since of a record that can not be read it is not known what it
+/// keeps.
+pub fn reachable(storage: &dyn Storage, from: Oid, progress: &mut dyn FnMut(u64)) -> Result<OidSet> {
+    reach(storage, from, LIST_MAX, progress)
+}
+
+fn reach(storage: &dyn Storage, from: Oid, list_max: usize, progress: &mut dyn FnMut(u64)) -> Result<OidSet> {
+    let met = OidSet::new();
+    met.insert(from);
+    let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress };
+    // Those to look at, those that are found there, and those for which there was no room.
+    let (mut list, mut found, mut waiting) = (vec![from], Vec::new(), OidSet::new());
+    let mut fetched = (OidSet::new(), None);
+    loop {
+        // Objects that were made together lie together.
+        list.sort_unstable();
+        for oid in list.drain(..) {
+            let referred_to = looking.at(oid, &mut |to, _| {
+                if met.insert(to) {
+                    if found.len() < list_max {
+                        found.push(to);
+                    } else {
+                        waiting.insert(to);
+                    }
+                }
+            })?;
+            if let Some(why) = referred_to {
+                return Err(Error::Unreadable { oid, why: why.to_string() });
+            }
+        }
+        std::mem::swap(&mut list, &mut found);
+        while list.is_empty() {
+            let (set, next) = &mut fetched;
+            while let Some(oid) = next.and_then(|from| set.next(from)).filter(|_| list.len() < list_max) {
+                list.push(oid);
+                *next = oid.0.checked_add(1).map(Oid);
+            }
+            if list.is_empty() {
+                if waiting.is_empty() {
+                    return Ok(met);
+                }
+                fetched = (std::mem::take(&mut waiting), Some(Oid::ROOT));
+            }
+        }
+    }
+}
+
+/// A shortest path from one object to another through references that keep, both included; none if there is none. The last
+/// one need not be there. What a record refers to that can not be read is not followed. `progress` is told now and then how
+/// many objects were read.
+///
+/// Errors: what the storage says.
+pub fn shortest_path(
+    storage: &dyn Storage,
+    from: Oid,
+    to: Oid,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Vec<Oid>>> {
+    let met = OidSet::new();
+    met.insert(from);
+    let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress };
+    // Who was met, in this order, and beside each the place of who led there; the first one leads to itself.
+    let (mut list, mut led_by) = (vec![from], vec![0_u32]);
+    let mut at = 0;
+    while at < list.len() && !met.contains(to) {
+        let place =
+            u32::try_from(at).map_err(|_| Error::Exhausted { what: "the places of a search (2^32 objects)" })?;
+        looking.at(list[at], &mut |oid, _| {
+            // What was met behind it is as far away as it, and not wanted.
+            if !met.contains(to) && met.insert(oid) {
+                list.push(oid);
+                led_by.push(place);
+            }
+        })?;
+        at += 1;
+    }
+    if !met.contains(to) {
+        return Ok(None);
+    }
+    let mut path = Vec::new();
+    let mut place = list.len() - 1;
+    while place > 0 {
+        path.push(list[place]);
+        place = led_by[place] as usize;
+    }
+    path.push(from);
+    path.reverse();
+    Ok(Some(path))
+}
+
+/// The version in which an object refers to another one now, in a way that keeps it; the trunk, if it does there too. None
+/// if it does not.
+///
+/// Errors: what the storage says.
+pub fn refers_in(storage: &dyn Storage, from: Oid, to: Oid) -> Result<Option<Version>> {
+    let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress: &mut |_| () };
+    let mut found = None;
+    looking.at(from, &mut |oid, version| {
+        if oid == to && found.is_none() {
+            found = Some(version.clone());
+        }
+    })?;
+    Ok(found)
+}
+
+/// Looking at what objects refer to.
+struct Looking<'a> {
+    storage: &'a dyn Storage,
+    scanner: Scanner,
+    read: u64,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl Looking<'_> {
+    /// Gives whom the object refers to now, and in which version; first the trunk's. Says why a record could not be read.
+    fn at(&mut self, oid: Oid, found: &mut dyn FnMut(Oid, &Version)) -> Result<Option<PickleError>> {
+        self.read += 1;
+        if self.read.is_multiple_of(1024) {
+            (self.progress)(self.read);
+        }
+        let version = match self.storage.versions() {
+            Some(versions) => versions.modified_in_version(oid)?,
+            None => Version::TRUNK,
+        };
+        let other = (!version.is_trunk()).then_some(&version);
+        let mut unreadable = None;
+        for version in std::iter::once(&Version::TRUNK).chain(other) {
+            let data = match self.storage.load(oid, version) {
+                Ok(loaded) => loaded.data,
+                Err(Error::KeyError { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let scanned = self.scanner.scan(&data, |reference| {
+                if let Reference::Strong { oid, .. } = reference {
+                    found(Oid(oid), version);
+                }
+            });
+            unreadable = unreadable.or(scanned.err());
+        }
+        Ok(unreadable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{MemoryStorage, TransactionMeta};
+
+    fn record(strong: &[u64]) -> Bytes {
+        let mut record = b"\x80\x03capp\nNode\n.\x80\x03](".to_vec();
+        for oid in strong {
+            record.extend_from_slice(&[b"C\x08", &oid.to_be_bytes()[..], b"Q"].concat());
+        }
+        record.extend_from_slice(b"e.");
+        record.into()
+    }
+
+    type Graph = BTreeMap<u64, BTreeSet<u64>>;
+
+    fn storage(graph: &Graph) -> MemoryStorage {
+        let storage = MemoryStorage::new("graph");
+        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        for (from, to) in graph {
+            let to: Vec<_> = to.iter().copied().collect();
+            change.store(Oid(*from), Tid::ZERO, record(&to)).unwrap();
+        }
+        change.vote().unwrap().finish().unwrap();
+        storage
+    }
+
+    fn members(set: &OidSet) -> BTreeSet<u64> {
+        let next = |from: u64| set.next(Oid(from)).map(|oid| oid.0);
+        std::iter::successors(next(0), |oid| next(oid.checked_add(1)?)).collect()
+    }
+
+    /// How far everything is from the root.
+    fn distances(graph: &Graph) -> BTreeMap<u64, usize> {
+        let mut distances = BTreeMap::from([(0, 0)]);
+        let mut queue = VecDeque::from([0]);
+        while let Some(at) = queue.pop_front() {
+            for to in graph.get(&at).into_iter().flatten() {
+                if !distances.contains_key(to) {
+                    distances.insert(*to, distances[&at] + 1);
+                    queue.push_back(*to);
+                }
+            }
+        }
+        distances
+    }
+
+    proptest! {
+        /// Of any graph, with cycles and with references to nowhere, and however short the list is.
+        #[test]
+        fn what_is_found_is_what_is_there(
+            graph in prop::collection::btree_map(0..30_u64, prop::collection::btree_set(0..40_u64, 0..4), 1..30),
+            list_max in 1..5_usize,
+        ) {
+            let (storage, distances) = (storage(&graph), distances(&graph));
+            let reached = members(&reach(&storage, Oid::ROOT, list_max, &mut |_| ()).unwrap());
+            prop_assert_eq!(reached, distances.keys().copied().collect::<BTreeSet<_>>());
+            for to in 0..40 {
+                let path = shortest_path(&storage, Oid::ROOT, Oid(to), &mut |_| ()).unwrap();
+                prop_assert_eq!(path.as_ref().map(|path| path.len() - 1), distances.get(&to).copied());
+                for step in path.unwrap_or_default().windows(2) {
+                    prop_assert!(graph[&step[0].0].contains(&step[1].0));
+                    prop_assert_eq!(refers_in(&storage, step[0], step[1]).unwrap(), Some(Version::TRUNK));
+                }
+                let mut found = BTreeSet::new();
+                referrers(&storage, Oid(to), &mut |referrer| {
+                    found.insert(referrer.oid.0);
+                    Ok(())
+                }).unwrap();
+                let expected = graph.iter().filter(|(_, refers)| refers.contains(&to)).map(|(from, _)| *from);
+                prop_assert_eq!(found, expected.collect::<BTreeSet<_>>());
+            }
+        }
+    }
+
+    /// A record that can not be read keeps something that is not known.
+    #[test]
+    fn what_can_not_be_read_is_said() {
+        let storage = MemoryStorage::new("broken");
+        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        change.store(Oid::ROOT, Tid::ZERO, record(&[1])).unwrap();
+        change.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
+        change.vote().unwrap().finish().unwrap();
+        let refused = reachable(&storage, Oid::ROOT, &mut |_| ()).unwrap_err();
+        assert!(matches!(refused, Error::Unreadable { oid: Oid(1), .. }), "{refused}");
+        let path = shortest_path(&storage, Oid::ROOT, Oid(1), &mut |_| ()).unwrap();
+        assert_eq!(path, Some(vec![Oid(0), Oid(1)]));
+        let mut found = Vec::new();
+        referrers(&storage, Oid(7), &mut |r| {
+            found.push((r.oid, r.unreadable.is_some()));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, [(Oid(1), true)]);
+    }
+}
