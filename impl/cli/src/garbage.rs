@@ -1,13 +1,13 @@
 //! `vellum garbage`: the objects that can not be reached from the root.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
-use vellum_storage::{Error, NewestRevision, Oid, OidSet, Result, Storage, newest_revisions, reachable};
+use vellum_storage::{Error, NewestRevision, Oid, Storage, newest_revisions};
 
 use crate::changes::{class, class_name, moment};
 use crate::classes::{self, ClassSummary, Classes};
@@ -76,14 +76,6 @@ struct Summary {
     classes: Vec<ClassSummary>,
 }
 
-/// The objects that a pack to now would keep if it collects garbage: what can be reached from the root (rule 4.2, where
-/// nothing is later). Objects that are referred to and are not there are among them.
-fn needed(storage: &FileStorage) -> Result<OidSet> {
-    let meter = Meter::new("marking");
-    let all = storage.object_count();
-    reachable(storage, Oid::ROOT, &mut |read| meter.update(read, all))
-}
-
 /// Bytes of what the object is now. A version's commit shares its data with what it was made of: that counts once.
 fn bytes(object: &NewestRevision) -> u64 {
     let newest = object.data.as_ref().map_or(0, |data| data.len() as u64);
@@ -95,7 +87,10 @@ impl Garbage {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let storage = output::open(&self.file)?;
-        let needed = needed(&storage).map_err(|error| match error {
+        let meter = Meter::new("marking");
+        let survivors = storage.needed(&mut |done, of| meter.update(done, of));
+        drop(meter);
+        let survivors = survivors.map_err(|error| match error {
             Error::Unreadable { oid, why } => Failure::Message(format!(
                 "{}: the record of object {oid} can not be read ({why}), so it is not known what it refers to, and not \
                  what is garbage; `vellum check` shows all that is wrong",
@@ -106,7 +101,6 @@ impl Garbage {
         let mut summary =
             Summary { kind: "summary", file: self.file.display().to_string(), rootless: true, ..Summary::default() };
         let mut classes = Classes::default();
-        let mut met = 0;
         // What is written to a terminal is progress enough.
         let meter = if self.list && out.is_terminal() { Meter::hidden() } else { Meter::new("counting") };
         let (mut seen, all) = (0_u64, storage.object_count());
@@ -117,13 +111,12 @@ impl Garbage {
                 meter.update(seen, all);
             }
             summary.rootless &= object.oid != Oid::ROOT;
-            met += u64::from(needed.contains(object.oid));
             // What is nothing takes no room.
             let Some((_, _, data)) = object.records().next() else { return Ok(()) };
             let bytes = bytes(&object);
             summary.objects += 1;
             summary.bytes += bytes;
-            if needed.contains(object.oid) {
+            if survivors.needs(object.oid) {
                 return Ok(());
             }
             summary.garbage_objects += 1;
@@ -145,7 +138,8 @@ impl Garbage {
         walked?;
         summary.rootless &= seen > 0;
         if seen > 0 && !summary.rootless {
-            summary.missing_objects = needed.len() - met;
+            let missing: BTreeSet<Oid> = survivors.dangling().iter().map(|(_, to)| *to).collect();
+            summary.missing_objects = missing.len() as u64;
         }
         summary.classes_in_all = classes.len();
         summary.classes = classes.biggest(self.classes);

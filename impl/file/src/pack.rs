@@ -110,6 +110,23 @@ impl FileStorage {
         }
     }
 
+    /// What a pack to now would keep if it collected garbage, whatever dangles: the objects that can be reached from the
+    /// root, and the references to what is nowhere. `progress` is told how many objects are done, of how many.
+    ///
+    /// Errors: a record whose references can not be read; and what the disk says.
+    pub fn needed(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Survivors> {
+        struct Told<'a>(&'a mut dyn FnMut(u64, u64));
+        impl PackWatch for Told<'_> {
+            fn progress(&mut self, _step: PackStep, done: u64, of: u64) {
+                (self.0)(done, of);
+            }
+        }
+        let now = self.inner.generation.load_full();
+        let moment = Moment::new(&now, Tid::MAX, Vec::new())?.expect("nothing is later than the end of time");
+        let how = Packing { collect: true, go_on: true, keep_old: false };
+        survivors(&self.inner, &moment, how, &mut Told(progress))
+    }
+
     /// Finds out what a pack would do, and tells the watcher as the pack would, but for [`PackWatch::ready`]. Works on a
     /// storage that was opened for reading only, too.
     ///
@@ -209,7 +226,16 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
     drop(saving);
     let (packed, old) = replaced?;
     let old = old.map(|old| old.name(&*storage.disk)).transpose()?;
+    let_go(storage, now);
     Ok(Packed { dangling, old, ..packed })
+}
+
+/// The system frees the room of a large file when its last handle is closed, which takes time that nobody need wait for.
+fn let_go(storage: &Inner, old: Arc<Generation>) {
+    if storage.threads > 1 {
+        // If there can be no thread, it is closed here.
+        let _ = std::thread::Builder::new().spawn(move || drop(old));
+    }
 }
 
 /// Copies the last of it, and makes it the database. Nobody commits meanwhile.

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use vellum_file::FileStorage;
 use vellum_harness::node::Node;
 use vellum_storage::{
-    Bytes, Oid, OidSet, Revision, Storage, Tid, TransactionMeta, Version, newest_revisions, reachable, referrers,
-    refers_in,
+    Bytes, Oid, OidSet, Revision, Storage, Tid, TransactionMeta, Version, newest_revisions, referrers, refers_in,
 };
 
 fn record(strong: &[u64], weak: &[u64]) -> Bytes {
@@ -43,7 +42,7 @@ fn a_version_keeps_what_the_trunk_lets_go() {
     let first = commit(&storage, &[(0, Tid::ZERO, "", record(&[1, 2], &[5]))]);
     let second = commit(&storage, &[(0, first, "", record(&[2], &[]))]);
     let third = commit(&storage, &[(0, second, "draft", record(&[3], &[4]))]);
-    assert_eq!(members(&reachable(&storage, Oid::ROOT, &mut |_| ()).unwrap()), BTreeSet::from([0, 2, 3]));
+    assert_eq!(members(storage.needed(&mut |_, _| ()).unwrap().needed()), BTreeSet::from([0, 2, 3]));
     let who = |to| {
         let mut found = Vec::new();
         referrers(&storage, Oid(to), &mut |r| {

@@ -92,7 +92,7 @@ pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
-pub use referrers::{NewestRevision, Referrer, newest_revisions, reachable, referrers, refers_in, shortest_path};
+pub use referrers::{NewestRevision, Referrer, newest_revisions, referrers, refers_in, shortest_path};
 pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
 pub use resolvers::Resolvers;
 pub use traits::{Notify, Storage, Transaction, Vote, Voted};

@@ -1,12 +1,12 @@
 //! Who refers to whom, now: what keeps an object, and what keeps nothing.
 //!
-//! A database is a graph: objects, and the references in their records. Three questions are asked of it here, with what every
+//! A database is a graph: objects, and the references in their records. Two questions are asked of it here, with what every
 //! storage answers:
 //!
 //! ```text
 //!     the root ──▶ a ──▶ b ──▶ c          shortest_path(root, c)   root, a, b, c
 //!                  ▲     ╎                referrers(a)             the root, d; and b, weakly
-//!                  d ◀── e                reachable(root)          root, a, b, c
+//!                  d ◀── e
 //!                  ╎
 //!                  ╌╌ weak
 //! ```
@@ -15,7 +15,7 @@
 //! as well: both are there to be read. This is what a pack to now keeps of an object (rule 4.2). Weak references, and those
 //! into other databases, keep nothing (rule 4.6).
 //!
-//! **What it takes.** [`reachable`] has a bit an object, and a bounded list. [`shortest_path`] goes by breadth, so that the
+//! **What it takes.** [`shortest_path`] goes by breadth, so that the
 //! first path is a shortest one; the list of those that it met, never shortened, is what it has yet to look at and also the
 //! way back, since beside each stands who led there: twelve bytes for each object that is nearer to the start. Neither
 //! recurses. [`referrers`] has a bit an object, and reads all transactions once, from the newest one back: no storage has
@@ -27,9 +27,6 @@
 use vellum_pickle::{PickleError, Reference, Scanner};
 
 use crate::{Bytes, Error, Oid, OidSet, Order, Result, Storage, Tid, TidRange, Version};
-
-/// Objects of which [`reachable`] keeps a list, eight bytes each; the others wait as a bit.
-const LIST_MAX: usize = 1 << 20;
 
 /// What an object is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,57 +120,6 @@ pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) 
         Ok(())
     })?;
     Ok(objects)
-}
-
-/// The objects that can be reached from `from` through references that keep, itself included: of the root, all but the
-/// garbage. Objects that are referred to and are not there are among them. `progress` is told now and then how many objects
-/// were read.
-///
-/// Errors: what the storage says; and [`Error::Unreadable`], since of a record that can not be read it is not known what it
-/// keeps.
-pub fn reachable(storage: &dyn Storage, from: Oid, progress: &mut dyn FnMut(u64)) -> Result<OidSet> {
-    reach(storage, from, LIST_MAX, progress)
-}
-
-fn reach(storage: &dyn Storage, from: Oid, list_max: usize, progress: &mut dyn FnMut(u64)) -> Result<OidSet> {
-    let met = OidSet::new();
-    met.insert(from);
-    let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress };
-    // Those to look at, those that are found there, and those for which there was no room.
-    let (mut list, mut found, mut waiting) = (vec![from], Vec::new(), OidSet::new());
-    let mut fetched = (OidSet::new(), None);
-    loop {
-        // Objects that were made together lie together.
-        list.sort_unstable();
-        for oid in list.drain(..) {
-            let referred_to = looking.at(oid, &mut |to, _| {
-                if met.insert(to) {
-                    if found.len() < list_max {
-                        found.push(to);
-                    } else {
-                        waiting.insert(to);
-                    }
-                }
-            })?;
-            if let Some(why) = referred_to {
-                return Err(Error::Unreadable { oid, why: why.to_string() });
-            }
-        }
-        std::mem::swap(&mut list, &mut found);
-        while list.is_empty() {
-            let (set, next) = &mut fetched;
-            while let Some(oid) = next.and_then(|from| set.next(from)).filter(|_| list.len() < list_max) {
-                list.push(oid);
-                *next = oid.0.checked_add(1).map(Oid);
-            }
-            if list.is_empty() {
-                if waiting.is_empty() {
-                    return Ok(met);
-                }
-                fetched = (std::mem::take(&mut waiting), Some(Oid::ROOT));
-            }
-        }
-    }
 }
 
 /// A shortest path from one object to another through references that keep, both included; none if there is none. The last
@@ -303,11 +249,6 @@ mod tests {
         storage
     }
 
-    fn members(set: &OidSet) -> BTreeSet<u64> {
-        let next = |from: u64| set.next(Oid(from)).map(|oid| oid.0);
-        std::iter::successors(next(0), |oid| next(oid.checked_add(1)?)).collect()
-    }
-
     /// How far everything is from the root.
     fn distances(graph: &Graph) -> BTreeMap<u64, usize> {
         let mut distances = BTreeMap::from([(0, 0)]);
@@ -324,15 +265,12 @@ mod tests {
     }
 
     proptest! {
-        /// Of any graph, with cycles and with references to nowhere, and however short the list is.
+        /// Of any graph, with cycles and with references to nowhere.
         #[test]
         fn what_is_found_is_what_is_there(
             graph in prop::collection::btree_map(0..30_u64, prop::collection::btree_set(0..40_u64, 0..4), 1..30),
-            list_max in 1..5_usize,
         ) {
             let (storage, distances) = (storage(&graph), distances(&graph));
-            let reached = members(&reach(&storage, Oid::ROOT, list_max, &mut |_| ()).unwrap());
-            prop_assert_eq!(reached, distances.keys().copied().collect::<BTreeSet<_>>());
             for to in 0..40 {
                 let path = shortest_path(&storage, Oid::ROOT, Oid(to), &mut |_| ()).unwrap();
                 prop_assert_eq!(path.as_ref().map(|path| path.len() - 1), distances.get(&to).copied());
@@ -359,8 +297,6 @@ mod tests {
         change.store(Oid::ROOT, Tid::ZERO, record(&[1])).unwrap();
         change.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
         change.vote().unwrap().finish().unwrap();
-        let refused = reachable(&storage, Oid::ROOT, &mut |_| ()).unwrap_err();
-        assert!(matches!(refused, Error::Unreadable { oid: Oid(1), .. }), "{refused}");
         let path = shortest_path(&storage, Oid::ROOT, Oid(1), &mut |_| ()).unwrap();
         assert_eq!(path, Some(vec![Oid(0), Oid(1)]));
         let mut found = Vec::new();
