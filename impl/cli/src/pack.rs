@@ -270,9 +270,16 @@ impl Pack {
         let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
         out.field("packed to", to)?;
         if before == after {
-            let why =
-                if last.is_none() { "there is nothing before that time" } else { "there is nothing that would go" };
+            let why = match (last, before.transactions) {
+                (None, _) => "there is nothing before that time",
+                (_, 0) => "it was packed to a later time before",
+                _ => "there is nothing that would go",
+            };
             out.field("", format!("nothing was changed: {why}"))?;
+            if !dangling.is_empty() {
+                self.show_reported(out, dangling)?;
+            }
+            return Ok(());
         }
         writeln!(out, "\n{:>16}  {:>16}  {:>16}", "before", "after", "gone")?;
         for (name, before, after) in [
@@ -285,25 +292,32 @@ impl Pack {
         }
         let freed = before.bytes.saturating_sub(after.bytes);
         let of_all = percent(freed, before.bytes);
-        writeln!(out, "{:>16}  {:>16}  {:>16}  bytes ({of_all})", size(before.bytes), size(after.bytes), size(freed))?;
+        writeln!(out, "{:>16}  {:>16}  {:>16}  in all ({of_all})", size(before.bytes), size(after.bytes), size(freed))?;
         gone.show(out, self.dry_run)?;
         if !dangling.is_empty() {
-            writeln!(out, "\n{} to objects that are nowhere:", counted(dangling.len() as u64, "reference"))?;
-            show_dangling(out, dangling)?;
+            self.show_reported(out, dangling)?;
         }
         writeln!(out)?;
+        if self.dry_run {
+            writeln!(out, "Nothing was changed: this only shows what would be.")?;
+            return Ok(());
+        }
         if let Some(old) = old {
-            writeln!(out, "The old file is {}.", printable(&old.display().to_string()))?;
+            out.field("kept", format!("the old file, as {}", printable(&old.display().to_string())))?;
         }
         if let (Some(logged), Some(log)) = (logged, &self.keep_log) {
             let log = printable(&log.display().to_string());
-            writeln!(out, "{} written to {log}.", counted(logged, "forgotten transaction"))?;
+            out.field("written down", format!("{} in {log}", counted(logged, "forgotten transaction")))?;
         }
-        match self.dry_run {
-            true => writeln!(out, "Nothing was changed: this only shows what would be.")?,
-            false => writeln!(out, "It took {seconds:.1} seconds.")?,
-        }
+        out.field("took", format!("{seconds:.1} seconds"))?;
         Ok(())
+    }
+}
+
+impl Pack {
+    fn show_reported(&self, out: &mut Out, dangling: &[(Oid, Oid)]) -> Run<()> {
+        writeln!(out, "\n{} to objects that are nowhere:", counted(dangling.len() as u64, "reference"))?;
+        show_dangling(out, dangling)
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 
-use common::{Sandbox, golden};
+use common::{Sandbox, golden, without_time};
 use serde_json::Value;
 use vellum_file::FileStorage;
 use vellum_storage::{Oid, Storage, TransactionMeta, Version};
@@ -37,23 +37,6 @@ fn without_places(value: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(without_places),
         _ => {}
     }
-}
-
-/// How long it takes is the machine's business.
-fn without_time(session: String) -> String {
-    let mask = |line: &str| {
-        if line.starts_with("  took  ") {
-            return "  took          (some time)".to_owned();
-        }
-        match line.split_once("\"seconds\":") {
-            Some((before, after)) => {
-                let rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-                format!("{before}\"seconds\":(some){rest}")
-            }
-            None => line.to_owned(),
-        }
-    };
-    session.lines().map(mask).collect::<Vec<_>>().join("\n")
 }
 
 /// Commits something new.

@@ -71,7 +71,10 @@ impl Disk for RealDisk {
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        std::fs::canonicalize(path)
+        match std::fs::symlink_metadata(path)?.is_symlink() {
+            true => std::fs::canonicalize(path),
+            false => Ok(path.to_owned()),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -1,0 +1,134 @@
+//! `vellum pack`: what goes, what is said of it, and what is written down.
+
+#[macro_use]
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::site::{Delete, Site, Store, StoreIn, record};
+use common::{Sandbox, without_time};
+use serde_json::Value;
+use vellum_file::FileStorage;
+use vellum_storage::{Storage, Tid, TidRange};
+
+/// A shop where a product changed its price often, and another was taken from the shelf and forgotten.
+fn shop(sandbox: &Sandbox) -> Vec<Tid> {
+    let mut site = Site::new(sandbox, "shop.fs");
+    let shelf = |strong: &[u64]| record("Shelf", strong, &[], 20);
+    let product = |bytes| record("Product", &[], &[], bytes);
+    let mut tids = vec![
+        site.commit("ann", "open the shop", vec![Store(0, record("Root", &[1], &[], 0)), Store(1, shelf(&[]))]),
+        site.commit(
+            "bob",
+            "two products",
+            vec![Store(1, shelf(&[2, 3])), Store(2, product(300)), Store(3, product(40_000))],
+        ),
+    ];
+    for price in 0..5 {
+        tids.push(site.commit("cleo", "another\nprice", vec![Store(2, product(300 + price))]));
+    }
+    tids.push(site.commit("ann", "nobody wants it", vec![Store(1, shelf(&[2]))]));
+    tids.push(site.commit("dora", "spring sale", vec![StoreIn("spring", 1, shelf(&[2]))]));
+    tids
+}
+
+#[test]
+fn sessions() {
+    let sandbox = Sandbox::new();
+    shop(&sandbox);
+    let commands: &[&[&str]] = &[
+        &["pack", "shop.fs", "--dry-run"],
+        &["pack", "shop.fs", "--dry-run", "--before", "2026-11-24 09:04", "--classes", "1"],
+        &["pack", "shop.fs", "--dry-run", "--days", "30"],
+        &["pack", "shop.fs", "--dry-run", "--json"],
+        &["pack", "shop.fs", "--before", "2026-11-24 09:04", "--keep-old", "--keep-log", "forgotten.jsonl"],
+        &["log", "shop.fs", "-n", "2"],
+        &["pack", "shop.fs", "--before", "2026-11-24 09:02"],
+        &["pack", "shop.fs", "--no-collect", "--keep-log", "forgotten.jsonl", "--json"],
+        &["pack", "shop.fs", "--keep-log", "forgotten.jsonl"],
+        &["pack", "shop.fs"],
+        &["check", "shop.fs"],
+        &["check", "shop.fs.old"],
+        &["pack", "shop.fs", "--days", "3", "--before", "now"],
+        &["pack", "shop.fs", "--dry-run", "--keep-old"],
+        &["pack", "nowhere.fs"],
+    ];
+    assert_session!("cli-pack", without_time(sandbox.session(commands)));
+    assert_session!("cli-pack-log", std::fs::read_to_string(sandbox.path("forgotten.jsonl")).unwrap());
+}
+
+/// A product was thrown away that is still on the shelf, and another one never came.
+#[test]
+fn a_damaged_database_is_not_packed_unless_that_is_wanted() {
+    let sandbox = Sandbox::new();
+    let mut site = Site::new(&sandbox, "shop.fs");
+    let shelf = |strong: &[u64]| record("Shelf", strong, &[], 20);
+    site.commit("ann", "open the shop", vec![Store(0, record("Root", &[1], &[], 0)), Store(1, shelf(&[2, 3, 0x77]))]);
+    site.commit(
+        "bob",
+        "one of them",
+        vec![Store(2, record("Product", &[], &[], 10)), Store(3, record("Product", &[], &[], 9))],
+    );
+    site.commit("bob", "and away", vec![Delete(3)]);
+    drop(site);
+    let files = || {
+        let mut files = sandbox.files();
+        files.remove(&sandbox.path("shop.fs.lock"));
+        files
+    };
+    let before = files();
+    let refused: &[&[&str]] = &[
+        &["pack", "shop.fs", "--keep-log", "forgotten.jsonl", "--keep-old"],
+        &["pack", "shop.fs", "--json"],
+        &["pack", "shop.fs", "--dry-run"],
+    ];
+    let mut session = without_time(sandbox.session(refused));
+    let mut after = files();
+    assert_eq!(after.remove(&sandbox.path("forgotten.jsonl")), Some(Vec::new()));
+    assert_eq!(after, before);
+    let rootless = FileStorage::create(sandbox.path("rootless.fs")).unwrap();
+    let mut change = rootless.begin(Default::default()).unwrap();
+    change.store(vellum_storage::Oid(5), Tid::ZERO, record("Product", &[], &[], 1)).unwrap();
+    change.vote().unwrap().finish().unwrap();
+    drop(rootless);
+    let others: &[&[&str]] = &[&["pack", "shop.fs", "--go-on"], &["pack", "rootless.fs"]];
+    session.push_str(&format!("\n\n{}", without_time(sandbox.session(others))));
+    assert_session!("cli-pack-refused", session);
+}
+
+/// Whatever is packed to and in whatever steps: what was there before and is not there now was written down, each
+/// transaction with who did it, and all of what is gone of it.
+#[test]
+fn what_is_forgotten_is_written_down() {
+    let sandbox = Sandbox::new();
+    let tids = shop(&sandbox);
+    let revisions = |name: &str| -> BTreeSet<(String, String)> {
+        let storage = FileStorage::open_read_only(sandbox.path(name)).unwrap();
+        let all = storage.transactions(TidRange::ALL, vellum_storage::Order::OldestFirst).unwrap();
+        let pairs = all
+            .map(|t| t.unwrap())
+            .flat_map(|t| t.revisions.into_iter().map(move |revision| (t.tid.to_string(), revision.oid.to_string())));
+        pairs.collect()
+    };
+    let before = revisions("shop.fs");
+    for to in [3, 5, 8] {
+        let time = tids[to].to_string();
+        let run = sandbox.run(&["pack", "shop.fs", "--before", &time, "--keep-log", "log"]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    }
+    let after = revisions("shop.fs");
+    let mut written = BTreeSet::new();
+    for line in std::fs::read_to_string(sandbox.path("log")).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(["ann", "bob", "cleo", "dora"].contains(&line["user"].as_str().unwrap()));
+        for gone in ["forgotten", "collected"] {
+            for oid in line[gone].as_array().unwrap() {
+                let is_new =
+                    written.insert((line["tid"].as_str().unwrap().to_owned(), oid.as_str().unwrap().to_owned()));
+                assert!(is_new, "{line}");
+            }
+        }
+    }
+    assert_eq!(written, before.difference(&after).cloned().collect());
+    assert!(written.len() > 5 && after.len() > 2);
+}
