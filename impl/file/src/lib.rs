@@ -47,7 +47,29 @@
 //! - Committing: [`Error::Conflict`](vellum_storage::Error::Conflict) if somebody was faster: read again, and try again.
 //!   A full disk is an `Io` error, and leaves the database as it was.
 //!
-//! What this crate does not do yet: packing. It reads what a pack leaves in a file.
+//! # Packing
+//!
+//! The past is all there until somebody packs: [`FileStorage::pack_with`] forgets what was before a time, and collects
+//! garbage, while commits and loads go on.
+//!
+//! ```
+//! use vellum_file::{FileStorage, Packing, Unwatched};
+//! use vellum_storage::Tid;
+//!
+//! # use vellum_storage::{Oid, Storage, TransactionMeta};
+//! # let directory = tempfile::tempdir()?;
+//! # let storage = FileStorage::create(directory.path().join("Data.fs"))?;
+//! # for serial in [Tid::ZERO, storage.last_transaction()] {
+//! #     let mut change = storage.begin(TransactionMeta::new())?;
+//! #     let _ = change.store(Oid::ROOT, storage.last_transaction(), b"\x80\x03cm\nC\n.\x80\x03}.".as_slice().into());
+//! #     change.vote()?.finish()?;
+//! # }
+//! let how = Packing { collect: true, keep_old: true, ..Packing::default() };
+//! let packed = storage.pack_with(Tid::MAX, how, &mut Unwatched)?;
+//! println!("{} bytes less", packed.before.bytes - packed.after.bytes);
+//! # assert!(packed.before.revisions > packed.after.revisions);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod ahead;
