@@ -48,7 +48,7 @@ use crate::storage::Inner;
 use copy::Copy;
 use moment::Moment;
 use sink::Sink;
-use switch::HalfMade;
+use switch::{HalfMade, Old};
 pub use watch::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 
 /// So often a pack is tried beside commits, before it holds them back from its beginning.
@@ -122,7 +122,8 @@ impl FileStorage {
             }
         }
         let now = self.inner.generation.load_full();
-        let moment = Moment::new(&now, Tid::MAX, Vec::new())?.expect("nothing is later than the end of time");
+        let moment =
+            Moment::new(&now, Tid::MAX, now.horizon.get(), Vec::new())?.expect("nothing is later than the end of time");
         let how = Packing { collect: true, go_on: true, keep_old: false };
         survivors(&self.inner, &moment, how, &mut Told(progress))
     }
@@ -134,7 +135,10 @@ impl FileStorage {
     pub fn rehearse_pack(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
         let storage = &*self.inner;
         let now = storage.generation.load_full();
-        let Some(moment) = Moment::new(&now, to, storage.pledges.all())? else { return Ok(Packed::unchanged(&now)) };
+        let pledges = storage.pledges.all();
+        let Some(moment) = Moment::new(&now, to, now.horizon.get(), pledges)? else {
+            return Ok(Packed::unchanged(&now));
+        };
         watch.begins();
         let survivors = survivors(storage, &moment, how, watch)?;
         let mut copy = Copy::new(&moment, &survivors, how.collect, Sink::nowhere(START));
@@ -187,16 +191,18 @@ fn survivors(storage: &Inner, moment: &Moment<'_>, how: Packing, watch: &mut dyn
 fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
     let now = storage.generation.load_full();
     // While nobody commits, none is half-way: each is before the horizon, or among the pledges.
-    let begin = || Moment::new(&now, to, storage.pledges.all());
-    let moment = if held { begin()? } else { storage.committer.alone(storage, || begin().map_err(|e| (e, false)))? };
-    let Some(moment) = moment else { return Ok(Packed::unchanged(&now)) };
+    let there = || (now.horizon.get(), storage.pledges.all());
+    let (there, pledges) = if held { there() } else { storage.committer.alone(storage, || Ok(there()))? };
+    let Some(moment) = Moment::new(&now, to, there, pledges)? else { return Ok(Packed::unchanged(&now)) };
     watch.begins();
     let survivors = survivors(storage, &moment, how, watch)?;
     let dangling = survivors.dangling().to_vec();
     if moment.boundary == START {
         return Ok(Packed { dangling, ..Packed::unchanged(&now) });
     }
-    let mut half_made = HalfMade::new(&*storage.disk, &storage.path)?;
+    let half_made = HalfMade::new(&*storage.disk, &storage.path)?;
+    // Now, so that it is known at once if that can not be done.
+    let old = if how.keep_old { Some(half_made.keep_old()?) } else { None };
     let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads);
     let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
     copy.earlier(watch)?;
@@ -213,7 +219,7 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
     watch.ready()?;
     let saving = storage.saving.lock().unwrap_or_else(|e| e.into_inner());
     let taken_away = switch::remove_index(storage);
-    let replace = || replace(storage, &now, copy, &mut half_made, how.keep_old, watch);
+    let replace = || replace(storage, &now, copy, &half_made, old, watch);
     let replaced = match taken_away {
         Err(error) => Err(error.into()),
         Ok(()) if held => replace(),
@@ -225,7 +231,7 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
     }
     drop(saving);
     let (packed, old) = replaced?;
-    let old = old.map(|old| old.name(&*storage.disk)).transpose()?;
+    let old = old.map(Old::name).transpose()?;
     let_go(storage, now);
     Ok(Packed { dangling, old, ..packed })
 }
@@ -239,14 +245,14 @@ fn let_go(storage: &Inner, old: Arc<Generation>) {
 }
 
 /// Copies the last of it, and makes it the database. Nobody commits meanwhile.
-fn replace(
+fn replace<'a>(
     storage: &Inner,
     now: &Generation,
     mut copy: Copy<'_>,
-    half_made: &mut HalfMade<'_>,
-    keep_old: bool,
+    half_made: &HalfMade<'a>,
+    mut old: Option<Old<'a>>,
     watch: &mut dyn PackWatch,
-) -> Result<(Packed, Option<switch::Old>), Stop> {
+) -> Result<(Packed, Option<Old<'a>>), Stop> {
     let (synced, (end, last)) = (copy.position(), now.horizon.get());
     copy.later(end, false, watch)?;
     let pledges = storage.pledges.all();
@@ -259,11 +265,8 @@ fn replace(
     let (index, versions, end) = copy.into_parts();
     let log = Log { path: now.log.path.clone(), file: Arc::clone(half_made.file()) };
     let next = Generation::new(now.number + 1, log, index, Horizon::new(end, last), versions);
-    let old = if keep_old { Some(half_made.keep_old()?) } else { None };
-    if let Err(error) = half_made.rename() {
-        old.into_iter().for_each(|old| old.give_up(&*storage.disk));
-        return Err(error.into());
-    }
+    half_made.rename()?;
+    old.iter_mut().for_each(Old::is_needed);
     // It has the name, so it is the database, whatever comes.
     for (pledge, moved) in pledges.iter().zip(moved) {
         for (record, (under, body)) in pledge.records().iter_mut().zip(moved) {

@@ -51,8 +51,10 @@ pub(super) struct Moment<'a> {
 
 impl Moment<'_> {
     /// The moment of a pack to this time; none if a pack has come farther already (rule 4.7).
-    pub fn new(now: &Generation, to: Tid, pledges: Vec<Arc<Pledge>>) -> Result<Option<Moment<'_>>> {
-        let (end, last) = now.horizon.get();
+    ///
+    /// `there` is the horizon. What is beyond it is committed meanwhile, or in `pledges`.
+    pub fn new(now: &Generation, to: Tid, there: (u64, Tid), pledges: Vec<Arc<Pledge>>) -> Result<Option<Moment<'_>>> {
+        let (end, last) = there;
         let boundary = iterate::find(&now.log, end, last, to, Order::NewestFirst)?;
         let mut scanner = Scanner::new(&*now.log.file, end);
         let mut position = boundary;

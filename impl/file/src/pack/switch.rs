@@ -1,8 +1,8 @@
 //! Putting the new file in the place of the old one.
 //!
 //! ```text
+//!   (keep it: a second name)      Data.fs: old                         Data.fs.old.new: old
 //!   before                        Data.fs: old    Data.fs.pack: new, synced
-//!   (keep it: a second name)      Data.fs: old    Data.fs.pack: new    Data.fs.old.new: old
 //!   rename                        Data.fs: new                         Data.fs.old.new: old
 //!   sync the directory            from here on a crash leaves the new one
 //!   (keep it: its name)           Data.fs: new                         Data.fs.old: old
@@ -10,6 +10,7 @@
 //!
 //! At each moment `Data.fs` is there and whole. The `.index` was taken away, and durably so, before the first of these.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,16 +28,16 @@ pub(super) struct HalfMade<'a> {
     data: PathBuf,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
-    is_in_place: bool,
+    is_in_place: Cell<bool>,
 }
 
-impl HalfMade<'_> {
-    pub fn new<'a>(disk: &'a dyn Disk, path: &Path) -> Result<HalfMade<'a>> {
+impl<'a> HalfMade<'a> {
+    pub fn new(disk: &'a dyn Disk, path: &Path) -> Result<HalfMade<'a>> {
         // If the name is a link, it is what it leads to that is replaced.
         let data = disk.resolve(path).map_err(|e| Error::io(path, "looking where the file is, to pack it", e))?;
         let path = beside(&data, ".pack");
         match disk.replacement(&path, &data) {
-            Ok(file) => Ok(HalfMade { disk, data, path, file, is_in_place: false }),
+            Ok(file) => Ok(HalfMade { disk, data, path, file, is_in_place: Cell::new(false) }),
             Err(e) => {
                 let _ = disk.remove(&path);
                 Err(nothing(&path, "creating the packed file", e))
@@ -48,19 +49,20 @@ impl HalfMade<'_> {
         &self.file
     }
 
-    /// Gives the old file a second name, so that it is still there when this has its own.
-    pub fn keep_old(&self) -> Result<Old> {
-        let old = Old { kept: beside(&self.data, ".old.new"), name: beside(&self.data, ".old") };
-        match self.disk.remove(&old.kept) {
+    /// Gives the old file a second name, so that it is still there when this has its own. What is committed until then
+    /// is in it.
+    pub fn keep_old(&self) -> Result<Old<'a>> {
+        let (kept, name) = (beside(&self.data, ".old.new"), beside(&self.data, ".old"));
+        match self.disk.remove(&kept) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(nothing(&old.kept, "removing what a crash left", e));
+                return Err(nothing(&kept, "removing what a crash left", e));
             }
             _ => {}
         }
-        match self.disk.link(&self.data, &old.kept) {
-            Ok(()) => Ok(old),
+        match self.disk.link(&self.data, &kept) {
+            Ok(()) => Ok(Old { disk: self.disk, kept, name, is_needed: false }),
             Err(e) => Err(nothing(
-                &old.kept,
+                &kept,
                 "giving the old file a second name, since it is to be kept. Where that can not be done, pack without \
                  keeping it, and copy it before",
                 e,
@@ -69,10 +71,10 @@ impl HalfMade<'_> {
     }
 
     /// From here on it is the database; but a crash may bring the old one back until the directory is synced.
-    pub fn rename(&mut self) -> Result<()> {
+    pub fn rename(&self) -> Result<()> {
         let renamed = self.disk.rename(&self.path, &self.data);
         renamed.map_err(|e| nothing(&self.data, "giving the packed file the database's name", e))?;
-        self.is_in_place = true;
+        self.is_in_place.set(true);
         Ok(())
     }
 
@@ -88,7 +90,7 @@ impl HalfMade<'_> {
 
 impl Drop for HalfMade<'_> {
     fn drop(&mut self) {
-        if !self.is_in_place
+        if !self.is_in_place.get()
             && let Err(e) = self.disk.remove(&self.path)
         {
             tracing::warn!("{}: of a pack that failed, and can be removed: {e}", self.path.display());
@@ -96,15 +98,23 @@ impl Drop for HalfMade<'_> {
     }
 }
 
-/// The file as it was before, under a name that is not its own yet.
-pub(super) struct Old {
+/// The file as it was before, under a name that is not its own yet. It goes away if it is not needed.
+pub(super) struct Old<'a> {
+    disk: &'a dyn Disk,
     kept: PathBuf,
     name: PathBuf,
+    is_needed: bool,
 }
 
-impl Old {
+impl Old<'_> {
+    /// When this name is the only one that it has.
+    pub fn is_needed(&mut self) {
+        self.is_needed = true;
+    }
+
     /// Gives it its name.
-    pub fn name(self, disk: &dyn Disk) -> Result<PathBuf> {
+    pub fn name(self) -> Result<PathBuf> {
+        let disk = self.disk;
         let done = disk.rename(&self.kept, &self.name).and_then(|()| {
             // If it has that name already, it keeps both.
             match disk.remove(&self.kept) {
@@ -113,7 +123,7 @@ impl Old {
             }
         });
         match done {
-            Ok(()) => Ok(self.name),
+            Ok(()) => Ok(self.name.clone()),
             Err(e) => {
                 let doing =
                     format!("the pack is done, but the file as it was before is called {}", self.kept.display());
@@ -121,10 +131,13 @@ impl Old {
             }
         }
     }
+}
 
-    /// When the pack has failed.
-    pub fn give_up(self, disk: &dyn Disk) {
-        let _ = disk.remove(&self.kept);
+impl Drop for Old<'_> {
+    fn drop(&mut self) {
+        if !self.is_needed {
+            let _ = self.disk.remove(&self.kept);
+        }
     }
 }
 

@@ -74,7 +74,8 @@ pub enum Fate {
 }
 
 /// Who is told of a pack while it goes on. What is said of transactions is said of those at or before the pack's time, in
-/// the order of the file: first of a transaction, then of each of its records, then that it is over.
+/// the order of the file: first of a transaction, then of each of its records, then that it is over. It is told while commits
+/// may be held back, so it must not wait for one.
 pub trait PackWatch {
     /// How far it is.
     fn progress(&mut self, _step: PackStep, _done: u64, _of: u64) {}
