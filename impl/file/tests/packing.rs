@@ -1,12 +1,20 @@
-//! Packing a file: the bytes that ZODB leaves.
+//! Packing a file: the bytes that ZODB leaves, every pointer in what is left, and an index that is wrong.
 
 mod common;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use common::format_problems;
-use vellum_file::{FileStorage, Options, Packing, Unwatched};
-use vellum_storage::{Storage, Tid};
+use common::{CAN, PATH, SharedClock, commit, format_problems, open_under_harness, options, record, serial};
+use vellum_disk::SimDisk;
+use vellum_file::{FileStorage, Options, Packing, Record, Scanner, Unwatched};
+use vellum_harness::coverage::Coverage;
+use vellum_harness::dice::Seed;
+use vellum_harness::hosted::{Hosted, Opening};
+use vellum_harness::run;
+use vellum_harness::subject::Can;
+use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange};
 
 const COLLECT: Packing = Packing { collect: true, go_on: false, keep_old: false };
 
@@ -30,4 +38,142 @@ fn what_zodb_packed_is_the_same_to_the_byte() {
     assert_eq!((packed.before.bytes, packed.after.bytes), (129_493, storage.size()));
     drop(storage);
     assert_eq!(format_problems(&Options::new(), path.to_str().unwrap()), []);
+}
+
+/// A database that a random history left, with undos and versions, and never packed.
+fn history(seed: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    let under = disk.clone();
+    let can = Can { pack: false, collect: false, dangling: false, ..CAN };
+    let mut subject = Hosted::new("FileStorage", can, move |opening: Opening| {
+        open_under_harness(Options::new().disk(Arc::new(under.clone())), opening)
+    });
+    run::play_random(&mut subject, &mut Seed::of(seed, 0), 50, &mut Coverage::default()).unwrap();
+    disk
+}
+
+/// Every record of a file, in order, and the status of its transaction.
+fn records(storage: &FileStorage) -> Vec<(Record, u8)> {
+    let (file, end) = storage.data_file();
+    let (mut scanner, mut found, mut position) = (Scanner::new(&*file, end), Vec::new(), vellum_file::format::START);
+    while position < end {
+        let header = scanner.transaction(position, |header, record| {
+            found.push((record, header.status));
+            Ok(())
+        });
+        position += header.unwrap().length + 8;
+    }
+    found
+}
+
+/// Packed at every moment of random histories: each pointer leads where it should, worked out from nothing but the order
+/// of the records and the tids in the file before.
+#[test]
+fn every_pointer_of_a_packed_file_is_right() {
+    let (mut packed_records, mut backpointers, mut in_versions, mut listed) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let (disk, clock) = (history(seed), SharedClock::new());
+        let open = |disk: &SimDisk| options(disk, &clock).threads(1).open(PATH).unwrap();
+        let storage = open(&disk);
+        let tids: Vec<_> =
+            storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap().tid).collect();
+        let before: HashMap<u64, Record> = records(&storage).into_iter().map(|(r, _)| (r.position, r)).collect();
+        // What each record names, by tid.
+        let tid_at = |position: u64| before.get(&position).map(|record| record.header.tid);
+        let names: HashMap<_, (Option<Tid>, Option<Tid>)> = {
+            let mut nth = HashMap::new();
+            let mut all: Vec<_> = before.values().collect();
+            all.sort_by_key(|record| record.position);
+            let of = |record: &&Record| {
+                let n = nth.entry((record.header.oid, record.header.tid)).or_insert(0);
+                *n += 1;
+                let trunk = record.in_version.as_ref().and_then(|version| tid_at(version.trunk));
+                ((record.header.oid, record.header.tid, *n), (tid_at(record.backpointer), trunk))
+            };
+            all.iter().map(of).collect()
+        };
+        drop(storage);
+        for to in tids {
+            let disk = disk.crash_keeping_everything();
+            let storage = open(&disk);
+            storage.pack_with(to, Packing { go_on: true, ..Packing::default() }, &mut Unwatched).unwrap();
+            let after = records(&storage);
+            let mut newest: HashMap<Oid, (u64, Tid)> = HashMap::new();
+            let (mut so_far, mut heads, mut nth) = (HashMap::new(), HashMap::new(), HashMap::new());
+            for (record, status) in &after {
+                let (oid, tid, at) = (record.header.oid, record.header.tid, record.position);
+                // Within a transaction nobody sees what it did before.
+                let found = so_far.insert(oid, (at, tid));
+                if let Some((position, other)) = found.filter(|(_, other)| *other != tid) {
+                    newest.insert(oid, (position, other));
+                }
+                let previous = if *status == b'p' { 0 } else { newest.get(&oid).map_or(0, |(position, _)| *position) };
+                assert_eq!(record.header.previous, previous, "seed {seed} to {to}: object {oid} at {tid}");
+                let place = |tid: Option<Tid>| {
+                    let of = |r: &&(Record, u8)| r.0.header.oid == oid && Some(r.0.header.tid) == tid;
+                    after.iter().filter(of).map(|(r, _)| r.position).next_back().unwrap_or(0)
+                };
+                let n = nth.entry((oid, tid)).or_insert(0);
+                *n += 1;
+                if *status == b'p' {
+                    assert_eq!(record.backpointer, 0, "seed {seed} to {to}: object {oid} at {tid}");
+                } else {
+                    let (source, trunk) = names[&(oid, tid, *n)];
+                    assert_eq!(record.backpointer, place(source), "seed {seed} to {to}: object {oid} at {tid}");
+                    assert!(source.is_none() || record.backpointer != 0);
+                    if let Some(version) = &record.in_version {
+                        assert_eq!(version.trunk, place(trunk), "seed {seed} to {to}: object {oid} at {tid}");
+                    }
+                    backpointers += u64::from(record.backpointer != 0);
+                }
+                if let Some(version) = &record.in_version {
+                    let head = heads.insert(version.version.clone(), at).unwrap_or(0);
+                    assert_eq!(version.previous, head, "seed {seed} to {to}: object {oid} at {tid}");
+                    in_versions += 1;
+                    listed += u64::from(head != 0);
+                }
+                packed_records += u64::from(*status == b'p');
+            }
+        }
+    }
+    println!("{packed_records} packed, {backpointers} that share, {in_versions} in versions, {listed} in a list");
+    assert!(packed_records > 1000 && backpointers > 100 && in_versions > 300 && listed > 100);
+}
+
+/// An index is believed when some of it agrees with the file. What a pack would lose by the rest, it notices.
+#[test]
+fn an_index_that_is_wrong_loses_nothing() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let open = || options(&disk, &clock).open(PATH);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    for n in 0..200 {
+        commit(&storage, "many", &[(n, Some(record(b"x")))]).unwrap();
+    }
+    let place = || storage.newest_record(Oid(77)).unwrap().unwrap().position;
+    let older = place();
+    commit(&storage, "again", &[(77, Some(record(b"y")))]).unwrap();
+    let newest = place();
+    // Farther from the end than opening looks.
+    for other in 100..150 {
+        commit(&storage, "others", &[(other, Some(record(b"z")))]).unwrap();
+    }
+    let expected = serial(&storage, Oid(77));
+    drop(storage);
+    let index = PATH.to_owned() + ".index";
+    let mut bytes = disk.read_file(&index).unwrap();
+    let entry = bytes.windows(6).position(|six| six == &newest.to_be_bytes()[2..]).unwrap();
+    bytes[entry..entry + 6].copy_from_slice(&older.to_be_bytes()[2..]);
+    disk.write_file(&index, &bytes);
+    let before = disk.read_file(PATH).unwrap();
+    let storage = open().unwrap();
+    assert_eq!(storage.newest_record(Oid(77)).unwrap().unwrap().position, older, "opening has noticed");
+    let how = Packing { go_on: true, ..Packing::default() };
+    let refused = storage.pack_with(Tid::MAX, how, &mut Unwatched).unwrap_err();
+    assert!(matches!(&refused, Error::Damaged(damage) if damage.remedy.contains(".index")), "{refused}");
+    assert!(disk.read_file(PATH).unwrap() == before);
+    drop(storage);
+    vellum_disk::Disk::remove(&disk, index.as_ref()).unwrap();
+    let storage = open().unwrap();
+    storage.pack_with(Tid::MAX, how, &mut Unwatched).unwrap();
+    assert_eq!(serial(&storage, Oid(77)), expected);
 }

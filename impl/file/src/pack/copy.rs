@@ -22,7 +22,7 @@ use crate::format::{RecordHeader, START, TransactionHeader};
 use crate::index::Index;
 use crate::log::Holders;
 use crate::pledge::Pledge;
-use crate::scan::{Fault, Record, Scanner};
+use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::versions::VersionTable;
 
 pub(super) struct Copy<'a> {
@@ -182,7 +182,11 @@ impl<'a> Copy<'a> {
 
     fn fate(&self, record: &Record) -> Result<Fate> {
         let (oid, position) = (record.header.oid, record.position);
-        Ok(match self.moment.newest(oid)? == position {
+        let newest = self.moment.newest(oid)?;
+        if newest < position {
+            return Err(self.wrong_index(oid, position, "the index names an older record of the object, or none"));
+        }
+        Ok(match newest == position {
             _ if self.survivors.is_source(position) => Fate::Kept,
             true if self.survivors.needs(oid) => Fate::Kept,
             true => Fate::Collected,
@@ -279,12 +283,16 @@ impl<'a> Copy<'a> {
         if wanted == self.newest {
             return Ok(());
         }
-        let why = format!(
-            "nothing was packed: of {wanted} objects that are needed, the revision that the index names was found for {}. \
-             The index is wrong: close the database, remove the .index file, which is made again, and pack it then",
-            self.newest
-        );
-        Err(self.moment.now.log.damage_because(Oid::ROOT, 0, why))
+        let why = format!("of {wanted} objects that are needed, the index names records of {} only", self.newest);
+        Err(self.wrong_index(Oid::ROOT, 0, &why))
+    }
+
+    fn wrong_index(&self, oid: Oid, position: u64, why: &str) -> Error {
+        let path = &self.moment.now.log.path;
+        let remedy = "Nothing was packed: the database is as it was. Close it, remove the .index file, which is made again \
+                      from the data, and pack it then";
+        let kind = FaultKind::Unreadable(why.to_owned());
+        Fault { position, tid: None, oid: Some(oid), kind }.damage(path, remedy)
     }
 
     /// What is later than the pack's time, up to `end`: as it is (rule 4.1). `known`: the collector knew of it.
