@@ -202,8 +202,11 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
         Ok(()) if held => replace(),
         Ok(()) => hold(storage, replace),
     };
-    // Of the file that is there now, whichever that is.
-    if let Err(error) = storage.save_index_alone() {
+    if matches!(replaced, Err(Stop::Fatal(_))) || storage.committer.usable(storage).is_err() {
+        // Which file a crash leaves is not known: none is to find an index beside it.
+        storage.index_is_settled();
+    } else if let Err(error) = storage.save_index_alone() {
+        // Of the file that is there now, whichever that is.
         tracing::warn!("{error}");
     }
     drop(saving);
@@ -234,9 +237,11 @@ fn replace(
     let log = Log { path: now.log.path.clone(), file: Arc::clone(half_made.file()) };
     let next = Generation::new(now.number + 1, log, index, Horizon::new(end, last), versions);
     let old = if keep_old { Some(half_made.keep_old()?) } else { None };
-    if let Err(error) = half_made.rename() {
-        old.into_iter().for_each(|old| old.give_up(&*storage.disk));
-        return Err(error.into());
+    if let Err(stop) = half_made.rename() {
+        if let (Some(old), Stop::Error(_)) = (old, &stop) {
+            old.give_up(&*storage.disk);
+        }
+        return Err(stop);
     }
     // It has the name, so it is the database, whatever comes.
     for (pledge, moved) in pledges.iter().zip(moved) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   before                        Data.fs: old    Data.fs.pack: new, synced
-//!   (keep it: a second name)      Data.fs: old    Data.fs.pack: new    Data.fs.old.new: old
+//!   (keep it: a second name)      Data.fs: old    Data.fs.pack: new    Data.fs.old.new: old    (directory synced)
 //!   rename                        Data.fs: new                         Data.fs.old.new: old
 //!   sync the directory            from here on a crash leaves the new one
 //!   (keep it: its name)           Data.fs: new                         Data.fs.old: old
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use vellum_disk::{Disk, DiskFile};
 use vellum_storage::{Error, Result};
 
+use super::Stop;
 use crate::open::beside;
 use crate::storage::Inner;
 
@@ -57,23 +58,41 @@ impl HalfMade<'_> {
             }
             _ => {}
         }
-        match self.disk.link(&self.data, &old.kept) {
+        // Durably, or a crash could keep the new file's name and forget the old one's.
+        let linked = self.disk.link(&self.data, &old.kept).and_then(|()| self.disk.sync_directory(&self.data));
+        match linked {
             Ok(()) => Ok(old),
-            Err(e) => Err(nothing(
-                &old.kept,
-                "giving the old file a second name, since it is to be kept. Where that can not be done, pack without \
-                 keeping it, and copy it before",
-                e,
-            )),
+            Err(e) => {
+                let doing = "giving the old file a second name, since it is to be kept. Where that can not be done, pack \
+                             without keeping it, and copy it before";
+                let error = nothing(&old.kept, doing, e);
+                // What failed may be done all the same.
+                old.give_up(self.disk);
+                Err(error)
+            }
         }
     }
 
     /// From here on it is the database; but a crash may bring the old one back until the directory is synced.
-    pub fn rename(&mut self) -> Result<()> {
-        let renamed = self.disk.rename(&self.path, &self.data);
-        renamed.map_err(|e| nothing(&self.data, "giving the packed file the database's name", e))?;
-        self.is_in_place = true;
-        Ok(())
+    pub fn rename(&mut self) -> Result<(), Stop> {
+        let Err(e) = self.disk.rename(&self.path, &self.data) else {
+            self.is_in_place = true;
+            return Ok(());
+        };
+        // What failed may be done all the same: then nobody may go on with the old file.
+        match self.disk.exists(&self.path) {
+            Ok(true) => Err(nothing(&self.data, "giving the packed file the database's name", e).into()),
+            Ok(false) => {
+                tracing::warn!("{}: renamed, though it was said to fail: {e}", self.path.display());
+                self.is_in_place = true;
+                Ok(())
+            }
+            Err(_) => {
+                let doing =
+                    "giving the packed file the database's name: whether that was done is not known. Nothing was lost";
+                Err(Stop::Fatal(Error::io(&self.data, doing, e)))
+            }
+        }
     }
 
     /// After this it is, whatever happens. An error: it is not known.
