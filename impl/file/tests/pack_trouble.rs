@@ -5,16 +5,17 @@ mod common;
 #[path = "common/packs.rs"]
 mod packs;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 
 use common::*;
 use packs::*;
 use vellum_disk::{Disk, Open, SimDisk, Tear};
-use vellum_file::{FileStorage, OpenError, Options, Packing};
-use vellum_storage::{Error, Oid, Storage, Tid};
+use vellum_file::{FileStorage, Options, Packing};
+use vellum_storage::{Error, Oid, Order, Status, Storage, Tid, TidRange, UndoLog, Version};
 
 const INDEX: &str = "Data.fs.index";
 const HALF_MADE: &str = "Data.fs.pack";
@@ -434,4 +435,366 @@ fn goes_on(what: &str, disk: &SimDisk, storage: FileStorage, case: &Case) {
     }
     drop(storage);
     assert_eq!(format_problems(&alone(disk, &clock).read_only(), PATH), [], "{what}");
+}
+
+/// Reading fails in one place after the other: while it is found out what survives, and while that is copied.
+#[test]
+fn what_can_not_be_read_stops_the_pack_and_is_named() {
+    let (mut refused, mut done) = (0, 0);
+    for seed in 0..8 {
+        let case = Case::new(seed, false);
+        let clock = SharedClock::new();
+        let after = {
+            let disk = case.disk(seed);
+            let storage = alone(&disk, &clock).open(PATH).unwrap();
+            unwatched(&storage, case.to, case.how).unwrap();
+            disk.read_file(PATH)
+        };
+        for at in (4..case.bytes.len() as u64).step_by(61) {
+            let disk = case.disk(seed);
+            let storage = alone(&disk, &clock).open(PATH).unwrap();
+            disk.read_fail(PATH, at..at + 1);
+            let files = everything(&disk);
+            let what = format!("{}, byte {at}", case.name);
+            match unwatched(&storage, case.to, case.how) {
+                Ok(_) => {
+                    done += 1;
+                    assert!(disk.read_file(PATH) == after, "{what}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains("position "), "{what}: {error}");
+                    assert!(everything(&disk) == files, "{what}: something was changed: {:?}", disk.paths());
+                }
+            }
+        }
+    }
+    println!("{refused} packs were refused, {done} did not need that place");
+    assert!(refused > 200);
+}
+
+/// Every byte of a file is changed, under a storage that is open already and so has not seen it. Either the pack says
+/// so and touches nothing; or it is done, and no answer about its time or later is another one than before the pack.
+#[test]
+fn no_damage_makes_a_pack_panic_or_answer_something_else() {
+    let (mut refused, mut done, mut sound) = (0, 0, 0);
+    for seed in 0..12 {
+        let case = Case::new(seed, seed % 3 == 2);
+        let clock = SharedClock::new();
+        let mut dice = Dice(seed);
+        for _ in 0..250 {
+            let disk = case.disk(seed);
+            let storage = alone(&disk, &clock).open(PATH).unwrap();
+            let at = 4 + dice.roll(case.bytes.len() as u64 - 4);
+            // A byte, or the whole of what may be a number.
+            let mut bytes = case.bytes.clone();
+            let width = [1, 1, 2, 8][dice.roll(4) as usize].min(case.bytes.len() - at as usize);
+            let place = &mut bytes[at as usize..at as usize + width];
+            match dice.roll(4) {
+                0 => place.fill(0),
+                1 => place.fill(0xff),
+                2 => place[width - 1] = place[width - 1].wrapping_add(1),
+                _ => place[width - 1] = dice.roll(256) as u8,
+            }
+            if bytes == case.bytes {
+                continue;
+            }
+            let undamaged = later_answers(&storage, case.to);
+            let file = disk.open(Path::new(PATH), Open::ReadWrite).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+            drop(file);
+            let files = everything(&disk);
+            let other = disk_of(1, [(PATH, &bytes[..])]);
+            // Another database, with nothing wrong in it.
+            let is_sound = format_problems(&alone(&other, &clock).read_only(), PATH).is_empty();
+            let before = later_answers(&storage, case.to);
+            let what =
+                format!("{}, byte {at}, {width} wide, {:?}", case.name, &bytes[at as usize..at as usize + width]);
+            match unwatched(&storage, case.to, case.how) {
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().is_empty());
+                    assert!(everything(&disk) == files, "{what}: {error}: something was changed");
+                }
+                Ok(_) => {
+                    done += 1;
+                    sound += u64::from(is_sound);
+                    let after = later_answers(&storage, case.to);
+                    for (question, answer) in after.iter().filter(|_| !is_sound) {
+                        // What is not there any more was garbage. What could not be told is told as it was before the
+                        // damage: that was in a past which is forgotten.
+                        let was = before.get(question).or_else(|| undamaged.get(question));
+                        assert_eq!(was, Some(answer), "{what}: {question}");
+                    }
+                }
+            }
+        }
+    }
+    println!("{refused} packs were refused, {done} done, in {sound} of which the file was not wrong");
+    assert!(refused > 500 && done - sound > 100, "{refused}, {done}, {sound}");
+}
+
+/// What is answered about this moment and later ones, and no error.
+fn later_answers(storage: &FileStorage, to: Tid) -> BTreeMap<String, String> {
+    let mut answers = BTreeMap::new();
+    for oid in (0..40).map(Oid) {
+        if let Ok(loaded) = storage.load(oid, &Version::TRUNK) {
+            answers.insert(format!("load {oid}"), format!("{loaded:?}"));
+        }
+        if to != Tid::MAX
+            && let Ok(Some(found)) = storage.load_before(oid, to.next())
+        {
+            // Since when is forgotten.
+            answers.insert(format!("then {oid}"), format!("{:?} {:?}", found.data, found.next));
+        }
+    }
+    answers
+}
+
+#[test]
+fn a_reference_to_what_is_nowhere_stops_a_pack_that_is_not_told_to_go_on() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = alone(&disk, &clock).create(PATH).unwrap();
+    link(&storage, 1, &[(0, &[1, 99]), (1, &[98]), (2, &[97])]).unwrap();
+    let last = link(&storage, 2, &[(0, &[1, 99])]).unwrap();
+    storage.save_index().unwrap();
+    let files = everything(&disk);
+    let before = dump(&storage);
+    let pairs = |pairs: &[(u64, u64)]| pairs.iter().map(|&(from, to)| (Oid(from), Oid(to))).collect::<Vec<_>>();
+    for (collect, found) in [(true, pairs(&[(0, 99), (1, 98)])), (false, pairs(&[(0, 99), (1, 98), (2, 97)]))] {
+        let how = Packing { collect, go_on: false, keep_old: true };
+        match unwatched(&storage, last, how) {
+            Err(Error::Dangling { references }) => assert_eq!(references, found),
+            other => panic!("{other:?}"),
+        }
+        assert!(everything(&disk) == files && dump(&storage) == before, "{collect}");
+        let told = disk.crash_keeping_everything();
+        let other = alone(&told, &clock).open(PATH).unwrap();
+        assert_eq!(unwatched(&other, last, Packing { go_on: true, ..how }).unwrap().dangling, found);
+        assert_eq!(loaded(&other, 0), Some((2, vec![1, 99])));
+        assert_eq!(loaded(&other, 2).is_some(), !collect);
+        // It is as broken as it was, and no pack is a reason to refuse the next one more.
+        assert!(matches!(unwatched(&other, last, how), Err(Error::Dangling { .. })));
+    }
+}
+
+#[test]
+fn without_a_root_nothing_is_collected() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = alone(&disk, &clock).create(PATH).unwrap();
+    let empty = unwatched(&storage, Tid::MAX, packing(true, true)).unwrap();
+    assert_eq!((empty.before, empty.after, empty.old), (empty.after, empty.before, None));
+    let first = link(&storage, 1, &[(1, &[2]), (2, &[])]).unwrap();
+    link(&storage, 2, &[(1, &[2])]).unwrap();
+    storage.save_index().unwrap();
+    let files = everything(&disk);
+    let how = Packing { collect: true, go_on: false, keep_old: false };
+    for to in [Tid::MAX, first, Tid::ZERO] {
+        match unwatched(&storage, to, how) {
+            Err(Error::Dangling { references }) => assert_eq!(references, [(Oid::ROOT, Oid::ROOT)]),
+            other => panic!("{other:?}"),
+        }
+        assert!(everything(&disk) == files);
+    }
+    unwatched(&storage, Tid::MAX, Packing { collect: false, ..how }).unwrap();
+    assert_eq!((loaded(&storage, 1), loaded(&storage, 2)), (Some((2, vec![2])), Some((1, vec![]))));
+}
+
+/// To each moment around each transaction: before the first, exactly on one, between two, after the last, and to come; and
+/// then to an earlier one, which changes nothing.
+#[test]
+fn packs_to_all_sorts_of_moments() {
+    let clock = SharedClock::new();
+    for seed in 0..6 {
+        let bytes = history(seed, 110, false);
+        let there = tids_of(&bytes);
+        let all = there.iter().flat_map(|tid| [Tid(tid.0 - 1), *tid, tid.next()]).chain([Tid::ZERO, Tid(1), Tid::MAX]);
+        for to in all {
+            let what = format!("seed {seed}, to {to}");
+            let disk = disk_of(seed, [(PATH, &bytes[..])]);
+            let storage = alone(&disk, &clock).open(PATH).unwrap();
+            let before = later_answers(&storage, to);
+            let packed = unwatched(&storage, to, packing(false, false)).unwrap();
+            let kept: Vec<Tid> = tids(&storage).into_iter().filter(|tid| *tid > to).collect();
+            assert!(kept == there.iter().copied().filter(|tid| *tid > to).collect::<Vec<_>>(), "{what}");
+            assert!(later_answers(&storage, to) == before, "{what}");
+            assert_eq!(
+                (packed.after.bytes, storage.last_transaction()),
+                (storage.size(), *there.last().unwrap()),
+                "{what}"
+            );
+            // What is later can be undone as before, or that is refused as before; what is not can not be undone any more.
+            let entries = storage.undo_log_where(0, 100, &mut |_| true).unwrap();
+            assert!(entries.iter().all(|entry| entry.tid > to), "{what}");
+            let once = dump(&storage);
+            let files = everything(&disk);
+            let earlier = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap());
+            let packed_to = earlier.filter(|t| t.status == Status::Packed).map(|t| t.tid).last();
+            if let Some(packed_to) = packed_to {
+                let earlier = Tid(packed_to.0 - 1);
+                let again = unwatched(&storage, earlier, packing(true, true)).unwrap();
+                assert!(dump(&storage) == once && everything(&disk) == files && again.old.is_none(), "{what}");
+            }
+            // Once more to the same: there is nothing to do.
+            unwatched(&storage, to, packing(false, false)).unwrap();
+            assert!(dump(&storage) == once, "{what}");
+            drop(storage);
+            assert_eq!(format_problems(&alone(&disk, &clock).read_only(), PATH), [], "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_second_pack_at_the_same_time_is_refused() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = alone(&disk, &clock).create(PATH).unwrap();
+    link(&storage, 1, &[(0, &[])]).unwrap();
+    link(&storage, 2, &[(0, &[])]).unwrap();
+    let mut refused = 0;
+    let mut watch = Meanwhile::new(|_| {
+        let other =
+            std::thread::scope(|scope| scope.spawn(|| unwatched(&storage, Tid::MAX, packing(true, false))).join());
+        match other.unwrap() {
+            Err(Error::Packing { name }) => assert_eq!(name, PATH),
+            other => panic!("{other:?}"),
+        }
+        refused += 1;
+        Ok(())
+    });
+    storage.pack_with(Tid::MAX, packing(true, false), &mut watch).unwrap();
+    drop(watch);
+    assert!(refused > 4);
+    unwatched(&storage, Tid::MAX, packing(true, false)).unwrap();
+    // A watcher that says no, and one that panics, end it; the next one is not refused.
+    link(&storage, 3, &[(0, &[])]).unwrap();
+    for at in [At::Transaction, At::Record, At::Ends, At::Ready] {
+        let before = (dump(&storage), disk.read_file(PATH));
+        let mut no = Meanwhile::new(move |seen| if seen.at == at { Err(Error::key(Oid(77))) } else { Ok(()) });
+        assert!(matches!(storage.pack_with(Tid::MAX, packing(true, true), &mut no), Err(Error::KeyError { .. })));
+        let mut panics = Meanwhile::new(move |seen| {
+            assert!(seen.at != at, "a panic that the test wants");
+            Ok(())
+        });
+        let packed = catch_unwind(AssertUnwindSafe(|| storage.pack_with(Tid::MAX, packing(true, true), &mut panics)));
+        assert!(packed.is_err());
+        assert!((dump(&storage), disk.read_file(PATH)) == before, "{at:?}");
+        assert!(disk.read_file(HALF_MADE).is_none() && disk.read_file(OLD).is_none(), "{at:?}");
+    }
+    unwatched(&storage, Tid::MAX, packing(true, false)).unwrap();
+    link(&storage, 4, &[(0, &[])]).unwrap();
+}
+
+#[test]
+fn what_is_in_the_way() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = alone(&disk, &clock).create(PATH).unwrap();
+    link(&storage, 1, &[(0, &[1]), (1, &[])]).unwrap();
+    link(&storage, 2, &[(0, &[1])]).unwrap();
+    let bytes = disk.read_file(PATH).unwrap();
+    // Files that another pack left are replaced.
+    disk.write_file(HALF_MADE, &[b'x'; 10_000]);
+    disk.write_file(OLD_NEW, b"stale");
+    let packed = unwatched(&storage, Tid::MAX, packing(true, true)).unwrap();
+    assert_eq!(packed.old.as_deref(), Some(Path::new(OLD)));
+    assert!(disk.read_file(OLD).as_deref() == Some(&bytes[..]));
+    assert!(disk.read_file(HALF_MADE).is_none() && disk.read_file(OLD_NEW).is_none());
+    assert_eq!(disk.read_file(PATH).unwrap().len() as u64, storage.size());
+    // So is what a pack left before the database was closed; but who reads lets it lie.
+    drop(storage);
+    disk.write_file(HALF_MADE, &[b'x'; 10_000]);
+    let reading = alone(&disk, &clock).read_only().open(PATH).unwrap();
+    assert!(disk.read_file(HALF_MADE).is_some());
+    let files = everything(&disk);
+    match unwatched(&reading, Tid::MAX, packing(true, true)) {
+        Err(Error::ReadOnly { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(everything(&disk) == files);
+    let storage = alone(&disk, &clock).open(PATH).unwrap();
+    assert!(disk.read_file(HALF_MADE).is_none());
+    // A directory is not.
+    link(&storage, 3, &[(0, &[1])]).unwrap();
+    storage.save_index().unwrap();
+    let files = everything(&disk);
+    disk.make_directory(HALF_MADE);
+    let error = unwatched(&storage, Tid::MAX, packing(true, true)).unwrap_err().to_string();
+    assert!(error.contains("Data.fs.pack: creating the packed file (nothing was packed"), "{error}");
+    assert!(everything(&disk) == files);
+    link(&storage, 4, &[(0, &[1])]).unwrap();
+    drop(storage);
+    alone(&disk, &clock).open(PATH).unwrap();
+}
+
+/// The link stays a link, and what it leads to is replaced, there; who may read and write the file may do so afterwards.
+#[cfg(unix)]
+#[test]
+fn a_pack_through_a_symbolic_link_keeps_the_link_and_the_permissions() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let [there, here] = ["there", "here"].map(|name| folder.path().join(name));
+    [&there, &here].into_iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    let (file, path) = (there.join("real.fs"), here.join(PATH));
+    drop(Options::new().create(&file).unwrap());
+    symlink(Path::new("../there/real.fs"), &path).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let storage = Options::new().open(&path).unwrap();
+    link(&storage, 1, &[(0, &[1]), (1, &[])]).unwrap();
+    link(&storage, 2, &[(0, &[1])]).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let packed = unwatched(&storage, Tid::MAX, packing(true, true)).unwrap();
+    assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), storage.size());
+    assert!(storage.size() < bytes.len() as u64);
+    let old = packed.old.unwrap();
+    assert_eq!(old, std::fs::canonicalize(&there).unwrap().join("real.fs.old"));
+    assert!(std::fs::read(&old).unwrap() == bytes);
+    link(&storage, 3, &[(0, &[1])]).unwrap();
+    unwatched(&storage, Tid::MAX, packing(true, true)).unwrap();
+    drop(storage);
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        entries.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&there), ["real.fs", "real.fs.lock", "real.fs.old"]);
+    assert_eq!(names(&here), [PATH, INDEX, "Data.fs.lock"]);
+    let storage = Options::new().open(&path).unwrap();
+    assert_eq!(loaded(&storage, 0), Some((3, vec![1])));
+}
+
+#[test]
+fn an_index_that_is_wrong_does_not_lose_an_object() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = alone(&disk, &clock).create(PATH).unwrap();
+    let all: Vec<u64> = (1..150).collect();
+    link(&storage, 1, &[(0, &all)]).unwrap();
+    for &n in &all {
+        link(&storage, 1, &[(n, &[])]).unwrap();
+    }
+    let old = disk.read_file(PATH).unwrap().len() as u64;
+    let second = storage.newest_record(Oid(77)).unwrap().unwrap().position;
+    for &n in &all {
+        link(&storage, 2, &[(n, &[])]).unwrap();
+    }
+    let newest = storage.newest_record(Oid(77)).unwrap().unwrap().position;
+    assert!(second < old && old < newest);
+    drop(storage);
+    // One entry names an older record: opening believes it, since there is no checksum.
+    let mut index = disk.read_file(INDEX).unwrap();
+    let (wanted, other) = (newest.to_be_bytes(), second.to_be_bytes());
+    let at = index.windows(6).position(|six| six == &wanted[2..]).unwrap();
+    index[at..at + 6].copy_from_slice(&other[2..]);
+    disk.write_file(INDEX, &index);
+    let storage = alone(&disk, &clock).open(PATH).unwrap();
+    assert_eq!(loaded(&storage, 77).unwrap().0, 1, "it was not believed");
+    let files = everything_but_the_lock(&disk);
+    let error = unwatched(&storage, Tid::MAX, packing(true, true)).unwrap_err().to_string();
+    assert!(error.contains("The index is wrong") && error.contains(&newest.to_string()), "{error}");
+    assert!(everything_but_the_lock(&disk) == files);
+    // As the error says.
+    drop(storage);
+    remove(&disk, INDEX);
+    let storage = alone(&disk, &clock).open(PATH).unwrap();
+    unwatched(&storage, Tid::MAX, packing(true, true)).unwrap();
+    assert_eq!(loaded(&storage, 77).unwrap().0, 2);
 }

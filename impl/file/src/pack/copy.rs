@@ -25,6 +25,9 @@ use crate::pledge::Pledge;
 use crate::scan::{Fault, Record, Scanner};
 use crate::versions::VersionTable;
 
+const WRONG_INDEX: &str =
+    "The index is wrong: close the database, remove the .index file, which is made again, and pack it then";
+
 pub(super) struct Copy<'a> {
     moment: &'a Moment<'a>,
     survivors: &'a Survivors,
@@ -180,8 +183,22 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
+    /// Whether a record at or before the pack's time is kept.
     fn keeps(&self, record: &Record) -> Result<bool> {
-        self.survivors.keeps(self.moment, record.header.oid, record.position)
+        let (oid, position) = (record.header.oid, record.position);
+        if !self.survivors.needs(oid) {
+            return Ok(self.survivors.is_source(position));
+        }
+        let newest = self.moment.newest(oid)?;
+        if position > newest {
+            // There would be nothing left by which to find out.
+            let why = format!(
+                "nothing was packed: this is a newer record of the object than the one at {newest} that the index names. \
+                 {WRONG_INDEX}"
+            );
+            return Err(self.moment.now.log.damage_because(oid, position, why));
+        }
+        Ok(position == newest || self.survivors.is_source(position))
     }
 
     fn begin(&mut self, header: &TransactionHeader, metadata: &[u8]) {
@@ -275,7 +292,7 @@ impl<'a> Copy<'a> {
         }
         let why = format!(
             "nothing was packed: of {wanted} objects that are needed, the revision that the index names was found for {}. \
-             The index is wrong: close the database, remove the .index file, which is made again, and pack it then",
+             {WRONG_INDEX}",
             self.newest
         );
         Err(self.moment.now.log.damage_because(Oid::ROOT, 0, why))
@@ -330,11 +347,8 @@ impl<'a> Copy<'a> {
     }
 
     fn follow(&mut self, record: &Record, transaction: u64) -> Result<()> {
-        let header = RecordHeader {
-            previous: self.new_place(record.header.oid, record.header.previous)?,
-            transaction,
-            ..record.header
-        };
+        let previous = self.previous(record, transaction)?;
+        let header = RecordHeader { previous, transaction, ..record.header };
         let (oid, trunk) = (record.header.oid, record.in_version.as_ref().map_or(0, |version| version.trunk));
         let trunk = self.new_place(oid, trunk)?;
         self.head(record, header, trunk);
@@ -343,6 +357,30 @@ impl<'a> Copy<'a> {
             _ => self.data(record)?,
         }
         self.out.flush_if_full()
+    }
+
+    /// Where the record before a later one is in the new file. If the old one names another, it is damaged, and that would be
+    /// harder to see afterwards.
+    fn previous(&self, record: &Record, transaction: u64) -> Result<u64> {
+        let (log, RecordHeader { oid, previous: named, .. }) = (&self.moment.now.log, record.header);
+        let previous = self.new_place(oid, named)?;
+        let expected = match self.index.get(oid).unwrap_or(0) {
+            // The object's second record in one transaction: both name the same.
+            first if first >= transaction => {
+                let first = log.header(
+                    oid,
+                    first - self.boundary + self.moment.boundary,
+                    self.moment.end.max(record.position),
+                )?;
+                self.new_place(oid, first.header.previous)?
+            }
+            found => found,
+        };
+        if previous == expected {
+            return Ok(previous);
+        }
+        let why = format!("nothing was packed: position {named}, which it names, is not that of the record before it");
+        Err(log.damage_because(oid, record.position, why))
     }
 
     /// Whether nothing that a record needs was left out. It came when the collector had done its work.

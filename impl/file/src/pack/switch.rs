@@ -147,15 +147,21 @@ impl Old {
     }
 }
 
-/// Takes away the `.index`, so that it is never found beside a file that it is not of. Only while `saving` is held.
+/// Takes away the `.index`, so that it is never found beside a file that it is not of; and, if the name is a link, that of
+/// who opened the file by its own name. Only while `saving` is held.
 pub(super) fn remove_index(storage: &Inner) -> Result<()> {
-    let index = beside(&storage.path, ".index");
+    let disk = &*storage.disk;
     storage.index_changed();
-    let removed = match storage.disk.remove(&index) {
+    let remove = |index: &Path| match disk.remove(index) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         // Also if it is gone: the removal may be one that no sync made durable yet.
-        _ => storage.disk.sync_directory(&index),
+        _ => disk.sync_directory(index),
     };
+    let index = beside(&storage.path, ".index");
+    let removed = disk.resolve(&storage.path).and_then(|data| {
+        remove(&index)?;
+        if data == storage.path { Ok(()) } else { remove(&beside(&data, ".index")) }
+    });
     removed.map_err(|e| nothing(&index, "removing the index, which will not be that of the packed file", e))
 }
 
