@@ -122,7 +122,7 @@ pub struct Seen {
     pub at: At,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum At {
     /// What there is was noted, and nothing was read yet.
     #[default]
