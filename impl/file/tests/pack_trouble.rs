@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use common::*;
 use packs::*;
@@ -225,6 +226,53 @@ fn a_crash_leaves_the_database_before_the_pack_or_the_one_after() {
 #[test]
 fn a_crash_in_a_pack_of_what_was_packed_before() {
     crash_everywhere(100..106, true);
+}
+
+/// The program is killed in every operation, and the machine goes on: what it had done is there, but nothing of it has become
+/// durable by that. It is started again, commits, and only then does the power go.
+#[test]
+fn what_is_committed_after_a_killed_pack_survives_when_the_power_goes_later() {
+    let (mut kills, mut packed, mut crashes) = (0, 0, 0);
+    let clock = SharedClock::new();
+    for seed in 0..16 {
+        let case = Case::new(seed, false);
+        for operation in 1.. {
+            let disk = case.disk(seed);
+            let killed = Killed::after(operation, &disk);
+            let options = alone(&disk, &clock).disk(Arc::new(killed.clone()));
+            let Ok(storage) = options.open(PATH) else { continue };
+            let before = State::of(&storage, &disk);
+            let _ = unwatched(&storage, case.to, case.how);
+            drop(storage);
+            if !killed.is_dead() {
+                break;
+            }
+            kills += 1;
+            let what = format!("{}, killed in operation {operation}", case.name);
+            let storage = alone(&disk, &clock).open(PATH).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let answers = dump(&storage);
+            let is_packed = answers != before.answers;
+            packed += u64::from(is_packed);
+            assert!(disk.read_file(HALF_MADE).is_none(), "{what}");
+            if is_packed && case.how.keep_old {
+                let kept = [OLD, OLD_NEW].map(|name| disk.read_file(name));
+                assert!(kept.contains(&Some(before.bytes.clone())), "{what}: the old file is gone");
+            }
+            commit_new(&storage, 7_000).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let now = dump(&storage);
+            let names = ["losing", "keeping", "drawn", "drawn", "drawn"];
+            let drawn = [1, 2, 3].map(|seed| disk.crash(seed));
+            let found = [disk.crash_losing_everything(), disk.crash_keeping_everything()].into_iter().chain(drawn);
+            for (how, found) in names.into_iter().zip(found) {
+                let again = alone(&found, &clock).open(PATH).unwrap_or_else(|e| panic!("{what}, {how}: {e}"));
+                assert_eq!(dump(&again), now, "{what}, {how}");
+                crashes += 1;
+            }
+            unwatched(&storage, case.to, case.how).unwrap_or_else(|e| panic!("{what}: the next pack: {e}"));
+        }
+    }
+    println!("killed {kills} times, {packed} times after the pack was done; {crashes} crashes after that");
+    assert!(kills > 100 && packed > 20);
 }
 
 fn room(disk: &SimDisk) -> u64 {

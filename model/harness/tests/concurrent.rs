@@ -31,7 +31,7 @@ fn can() -> Can {
 }
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, threads: 4, transactions: 40, objects: 4 }
+    Plan { seed, threads: 4, transactions: 40, objects: 4, packs: 0 }
 }
 
 fn hold(can: Can, seeds: u64, storage: impl Fn() -> Box<dyn Storage>) {

@@ -1,11 +1,13 @@
 //! What the tests of packing need: databases with a past, and where they can be packed to.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use vellum_disk::{Disk, SimDisk};
+use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk};
 use vellum_file::format::TransactionHeader;
 use vellum_file::{FileStorage, Options, PackWatch, Packed, Packing, Record, Unwatched};
 use vellum_harness::coverage::Coverage;
@@ -101,6 +103,110 @@ pub fn store_in(storage: &FileStorage, version: &str, oid: u64, number: u8, to: 
 
 pub fn remove(disk: &SimDisk, path: &str) {
     let _ = disk.remove(Path::new(path));
+}
+
+/// The disk as a program sees it that is killed after so many operations, while the machine goes on.
+#[derive(Clone, Debug)]
+pub struct Killed {
+    disk: SimDisk,
+    left: Arc<AtomicU64>,
+}
+
+impl Killed {
+    pub fn after(operations: u64, disk: &SimDisk) -> Killed {
+        Killed { disk: disk.clone(), left: Arc::new(AtomicU64::new(operations)) }
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.is_dead() { Err(io::Error::other("the program was killed")) } else { Ok(()) }
+    }
+
+    fn operation(&self) -> io::Result<()> {
+        self.alive()?;
+        self.left.fetch_sub(1, Ordering::SeqCst);
+        self.alive()
+    }
+}
+
+impl Disk for Killed {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        if matches!(how, Open::CreateNew | Open::Truncate) {
+            self.operation()?
+        } else {
+            self.alive()?
+        }
+        Ok(Arc::new(KilledFile { file: self.disk.open(path, how)?, disk: self.clone() }))
+    }
+
+    fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.scratch(near)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operation()?;
+        self.disk.rename(from, to)
+    }
+
+    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
+        self.operation()?;
+        self.disk.link(path, name)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.operation()?;
+        self.disk.remove(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.alive()?;
+        self.disk.exists(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.operation()?;
+        self.disk.sync_directory(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.disk.lock(path)
+    }
+}
+
+#[derive(Debug)]
+struct KilledFile {
+    file: Arc<dyn DiskFile>,
+    disk: Killed,
+}
+
+impl DiskFile for KilledFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.alive()?;
+        self.file.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.operation()?;
+        self.file.write_at(buf, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.disk.operation()?;
+        self.file.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.disk.alive()?;
+        self.file.len()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.operation()?;
+        self.file.sync()
+    }
 }
 
 /// Does something at moments of a pack.
