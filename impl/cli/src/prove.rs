@@ -233,7 +233,10 @@ impl Prove {
                 Own::Rules => return Err(Failure::Message("the specification has no use for threads".to_owned())),
                 _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
             };
-            let plan = concurrent::Plan { seed: self.seed.wrapping_add(case), threads, transactions: 40, objects: 4 };
+            // Half of them without packs, since those are held to more.
+            let packs = if case % 2 == 0 { 0 } else { 5 };
+            let seed = self.seed.wrapping_add(case);
+            let plan = concurrent::Plan { seed, threads, transactions: 40, objects: 4, packs };
             match concurrent::run(&*storage, can, &plan) {
                 Ok(report) => total.add(&report),
                 Err(failure) => {

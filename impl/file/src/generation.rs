@@ -77,7 +77,8 @@ impl Generation {
         Ok(position)
     }
 
-    fn hidden_by(&self, position: u64) -> Option<u64> {
+    /// Where the object of a packed record at this position was before; none if it was nowhere, or that is in the file.
+    pub fn hidden_by(&self, position: u64) -> Option<u64> {
         self.hidden.read().unwrap_or_else(|e| e.into_inner()).get(&position).copied()
     }
 

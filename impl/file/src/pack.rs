@@ -225,8 +225,11 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
         Ok(()) if held => replace(),
         Ok(()) => hold(storage, replace),
     };
-    // Of the file that is there now, whichever that is.
-    if let Err(error) = storage.save_index_alone() {
+    if matches!(replaced, Err(Stop::Fatal(_))) || storage.committer.usable(storage).is_err() {
+        // Which file a crash leaves is not known: none is to find an index beside it.
+        storage.index_is_settled();
+    } else if let Err(error) = storage.save_index_alone() {
+        // Of the file that is there now, whichever that is.
         tracing::warn!("{error}");
     }
     drop(saving);
@@ -265,8 +268,12 @@ fn replace<'a>(
     let (index, versions, end) = copy.into_parts();
     let log = Log { path: now.log.path.clone(), file: Arc::clone(half_made.file()) };
     let next = Generation::new(now.number + 1, log, index, Horizon::new(end, last), versions);
-    half_made.rename()?;
-    old.iter_mut().for_each(Old::is_needed);
+    let renamed = half_made.rename();
+    if let Ok(()) | Err(Stop::Fatal(_)) = renamed {
+        // It may be the only name that the old file has.
+        old.iter_mut().for_each(Old::is_needed);
+    }
+    renamed?;
     // It has the name, so it is the database, whatever comes.
     for (pledge, moved) in pledges.iter().zip(moved) {
         for (record, (under, body)) in pledge.records().iter_mut().zip(moved) {

@@ -203,6 +203,11 @@ impl Inner {
         self.index_saved.store(false, Ordering::Release);
     }
 
+    /// It is not to be saved, until something else is committed.
+    pub fn index_is_settled(&self) {
+        self.index_saved.store(true, Ordering::Release);
+    }
+
     pub fn writable(&self) -> Result<()> {
         if self.read_only { Err(Error::ReadOnly { name: self.path.display().to_string() }) } else { Ok(()) }
     }

@@ -12,13 +12,13 @@ use vellum_harness::hosted::Merger;
 use vellum_harness::tick::tick;
 use vellum_storage::ManualClock;
 
-fn hold(durability: Durability, seeds: std::ops::Range<u64>) {
+fn hold(durability: Durability, seeds: std::ops::Range<u64>, packs: u64) {
     let mut total = Report::default();
     for seed in seeds {
         let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
         let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
         let storage = options.durability(durability).create("Data.fs").unwrap();
-        let plan = Plan { seed, threads: 4, transactions: 40, objects: 4 };
+        let plan = Plan { seed, threads: 4, transactions: 40, objects: 4, packs };
         total.add(&run(&storage, CAN, &plan).unwrap_or_else(|failure| panic!("{failure}")));
     }
     println!("{total}");
@@ -27,10 +27,16 @@ fn hold(durability: Durability, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn what_many_threads_are_told_has_an_explanation() {
-    hold(Durability::Full, 0..40);
+    hold(Durability::Full, 0..40, 0);
 }
 
 #[test]
 fn what_many_threads_are_told_in_the_weaker_order_has_an_explanation() {
-    hold(Durability::Relaxed, 100..130);
+    hold(Durability::Relaxed, 100..130, 0);
+}
+
+#[test]
+fn what_many_threads_are_told_while_the_file_is_packed_has_an_explanation() {
+    hold(Durability::Full, 200..260, 6);
+    hold(Durability::Relaxed, 300..320, 6);
 }

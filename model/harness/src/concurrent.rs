@@ -41,7 +41,24 @@
 //! **Finishes**: if one returned before another began, its tid is smaller; and `notify` is called once for each, in the
 //! order of the tids.
 //!
-//! What is not here: packs, and iterators that are made and read much later. And the schedule is the machine's
+//! **Packs** have no place among the tids, and a thread of their own if there are any. What must hold is what holds wherever a
+//! pack took place. Which objects the others fight for is therefore made so that no pack makes a difference to what they may
+//! do, but for undos: the root always refers to all of these objects, and to nothing else; garbage comes about beside them,
+//! since most of what is stored refers to a *private* object that is made with it, and changed by nobody.
+//!
+//! ```text
+//!   commits alone      1 · 2 · 3 · 4 · 5 · 6          every finish is held to these, undos included
+//!   packed to 2        (2) · 3 · 4 · 5 · 6            what is said after the pack to 2 returned
+//!                         3 · 4 · 5 · 6               what is said meanwhile may be the one or the other
+//! ```
+//!
+//! So each database has others beside it, packed to the times that packs may have come to by then; a pack that has returned
+//! leaves no choice. They are what the rules say of a pack that came last of all. What of that depends on its place is left
+//! out of the comparison, and that is only: what transactions up to the pack's time are still there, with their revisions;
+//! and private objects that can not be reached from the root. In the end everything that can be reached from it at any
+//! moment since the last pack is looked at, and must be what the commits alone make of it.
+//!
+//! What is not here: iterators that are made and read much later. And the schedule is the machine's
 //! choice. A seed repeats what the threads *want* to do, not how they meet; a run that finds nothing has tried some
 //! schedules, and a failure is judged by the calls that are printed, not by running it again.
 
@@ -51,7 +68,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use vellum_storage::{Busy, Error, Oid, Storage, Tid, Transaction, TransactionMeta, Version, Vote, Voted};
+use vellum_storage::{
+    Busy, Error, Oid, PackOptions, PackReport, Storage, Tid, Transaction, TransactionMeta, Version, Vote, Voted,
+};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
@@ -75,6 +94,8 @@ pub struct Plan {
     pub transactions: u64,
     /// How many objects they fight for.
     pub objects: u64,
+    /// How many packs there are meanwhile, if the storage can be packed.
+    pub packs: u64,
 }
 
 /// How often what happened.
@@ -100,12 +121,27 @@ pub struct Report {
     pub raced: u64,
     /// Votes during which something may have been committed.
     pub votes_raced: u64,
+    /// Packs.
+    pub packs: u64,
+    /// During which something was committed.
+    pub packs_raced: u64,
+    /// What was said that only a pack explains.
+    pub packed: u64,
+    /// Undos that were refused for that reason.
+    pub undos_forgotten: u64,
+    /// Private objects that were gone in the end.
+    pub collected: u64,
 }
 
 impl Report {
     /// Adds another run's.
     pub fn add(&mut self, other: &Report) {
-        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced } = other;
+        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced, .. } = other;
+        self.packs += other.packs;
+        self.packs_raced += other.packs_raced;
+        self.packed += other.packed;
+        self.undos_forgotten += other.undos_forgotten;
+        self.collected += other.collected;
         self.calls += calls;
         self.reads += reads;
         self.finished += finished;
@@ -129,6 +165,10 @@ impl Report {
             (true, self.busy, "an object was busy"),
             (true, self.raced, "something was committed during a read"),
             (true, self.votes_raced, "something was committed during a vote"),
+            (self.packs > 0, self.packs_raced, "something was committed during a pack"),
+            (self.packs > 0, self.packed, "a pack was seen"),
+            (self.packs > 0 && can.undo, self.undos_forgotten, "an undo was refused because of a pack"),
+            (self.packs > 0 && can.collect, self.collected, "garbage was collected"),
         ]
         .into_iter()
         .filter_map(|(needed, count, what)| (needed && count == 0).then_some(what))
@@ -138,7 +178,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced } = self;
+        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced, .. } = self;
+        let Report { packs, packs_raced, packed, undos_forgotten, collected, .. } = self;
+        if *packs > 0 {
+            writeln!(
+                f,
+                "{packs} packs ({packs_raced} raced a commit), {packed} answers that only they explain, {undos_forgotten} \
+                 undos refused for them, {collected} objects collected"
+            )?;
+        }
         write!(
             f,
             "{calls} calls: {reads} reads ({raced} raced a commit), {finished} transactions finished ({merged} merged, \
@@ -171,33 +219,45 @@ impl fmt::Display for Failure {
 pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<Failure>> {
     let stamps = Arc::new(AtomicU64::new(0));
     let tids = Mutex::new(Vec::new());
-    let work = |number| {
-        let dice = Seed::of(plan.seed, number);
-        let (storage, stamps, tids) = (storage, Arc::clone(&stamps), &tids);
-        let mut thread = Thread {
-            storage,
-            can,
-            plan,
-            number,
-            dice,
-            stamps,
-            tids,
-            log: Log::default(),
-            seen: BTreeMap::new(),
-            label: 0,
-        };
+    let working = AtomicU64::new(plan.threads);
+    let thread = |number| Thread {
+        storage,
+        can,
+        plan,
+        number,
+        dice: Seed::of(plan.seed, number),
+        stamps: Arc::clone(&stamps),
+        tids: &tids,
+        log: Log::default(),
+        seen: BTreeMap::new(),
+        label: 0,
+    };
+    let mut packer = thread(plan.threads);
+    if packer.packs() {
+        packer.first();
+    }
+    let work = |mut thread: Thread<'_>| {
+        let _leaves = Leaves(&working);
         for _ in 0..plan.transactions {
             thread.transaction();
         }
         thread.log
     };
-    let logs: Vec<Log> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..plan.threads).map(|number| scope.spawn(move || work(number))).collect();
+    let mut logs: Vec<Log> = thread::scope(|scope| {
+        let threads = (0..plan.threads).map(|number| {
+            let thread = thread(number);
+            let work = &work;
+            scope.spawn(move || work(thread))
+        });
+        let threads: Vec<_> = threads.collect();
+        packer.pack_now_and_then(&working);
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let panicked = plan.threads - logs.len() as u64;
+    logs.push(std::mem::take(&mut packer.log));
     let mut log = Log::default();
     for other in logs {
+        log.packs.extend(other.packs);
         log.reads.extend(other.reads);
         log.transactions.extend(other.transactions);
         log.oids.extend(other.oids);
@@ -215,6 +275,25 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
 struct Span {
     start: u64,
     end: u64,
+}
+
+/// A thread that is at work, until it is not.
+struct Leaves<'a>(&'a AtomicU64);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A pack.
+#[derive(Clone, Debug)]
+struct Pack {
+    to: Tid,
+    collect: bool,
+    /// What was wrong with it, if something was.
+    failed: Option<String>,
+    span: Span,
 }
 
 /// A read.
@@ -244,6 +323,21 @@ struct Done {
     finished: Option<Outcome>,
 }
 
+impl Done {
+    fn new(thread: u64, meta: &Meta) -> Done {
+        Done {
+            thread,
+            meta: meta.clone(),
+            changes: Vec::new(),
+            refused: None,
+            votes: Vec::new(),
+            end: None,
+            notified: Vec::new(),
+            finished: None,
+        }
+    }
+}
+
 /// What a vote came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Came {
@@ -257,6 +351,7 @@ struct Log {
     reads: Vec<Read>,
     transactions: Vec<Done>,
     oids: Vec<(Oid, Span)>,
+    packs: Vec<Pack>,
 }
 
 struct Thread<'a> {
@@ -276,6 +371,10 @@ struct Thread<'a> {
 
 /// The version that some of the work is done in.
 const VERSION: &str = "draft";
+
+/// From here on, where there are packs, are the private objects: so many for each thread.
+const PRIVATE: u64 = 1 << 20;
+const PRIVATE_EACH: u64 = 1 << 12;
 
 /// So often, in percent, a thread gives way to others between two calls.
 const GIVE_WAY: u64 = 15;
@@ -374,6 +473,86 @@ impl Thread<'_> {
         }
     }
 
+    fn packs(&self) -> bool {
+        self.plan.packs > 0 && self.can.pack && self.storage.pack().is_some()
+    }
+
+    /// Where there are packs: all that they fight for, which the root knows from the beginning to the end.
+    fn first(&mut self) {
+        let meta = Meta { user: "first".to_owned(), ..Meta::default() };
+        let mut done = Done::new(self.number, &meta);
+        let store = |oid| {
+            let node = Node { counter: oid % 2 == 1, strong: self.known(oid), ..Node::default() };
+            Change::Store { oid: Oid(oid), serial: Tid::ZERO, node: Some(node), version: String::new() }
+        };
+        done.changes = (0..self.plan.objects).map(store).collect();
+        if let Ok(mut draft) = self.storage.begin(TransactionMeta::new().user(meta.user)) {
+            let told: Result<Vec<()>, _> = done.changes.iter().map(|change| tell(&mut *draft, change)).collect();
+            if told.is_ok()
+                && let Some(voted) = self.vote(draft, &mut done)
+            {
+                self.finish(voted, &mut done);
+            }
+        }
+        // Nobody undoes it.
+        self.tids.lock().unwrap_or_else(|e| e.into_inner()).clear();
+        self.log.transactions.push(done);
+    }
+
+    /// What a fought-for object refers to in any case.
+    fn known(&self, oid: u64) -> Vec<Oid> {
+        if oid == 0 { (1..self.plan.objects).map(Oid).collect() } else { Vec::new() }
+    }
+
+    /// The change, with what it takes so that packs make no difference to it but leave garbage: see the module.
+    fn changes(&mut self) -> Vec<Change> {
+        let mut change = self.change();
+        if !self.packs() {
+            return vec![change];
+        }
+        if let Change::Delete { oid: Oid::ROOT, serial } = change {
+            let node = Some(Node::default());
+            change = Change::Store { oid: Oid::ROOT, serial, node, version: String::new() };
+        }
+        let mut before = None;
+        if let Change::Store { oid, node: Some(node), .. } = &mut change {
+            node.strong = self.known(oid.0);
+            if *oid != Oid::ROOT && self.dice().chance(70) {
+                self.label += 1;
+                let private = Oid(PRIVATE + self.number * PRIVATE_EACH + self.label);
+                node.strong.push(private);
+                let node = Some(Node { number: node.number, ..Node::default() });
+                before = Some(Change::Store { oid: private, serial: Tid::ZERO, node, version: String::new() });
+            }
+        }
+        before.into_iter().chain([change]).collect()
+    }
+
+    /// Packs to what was committed, now and then, as long as the others are at work.
+    fn pack_now_and_then(&mut self, working: &AtomicU64) {
+        let (storage, count) = (self.storage, if self.packs() { self.plan.packs } else { 0 });
+        let Some(pack) = storage.pack() else { return };
+        for n in 0..count {
+            // Spread over what will be committed.
+            let expected = self.plan.threads * self.plan.transactions / 3 * (n + 1) / (count + 1);
+            let known = || self.tids.lock().unwrap_or_else(|e| e.into_inner()).clone();
+            while working.load(Ordering::SeqCst) > 0 && (known().len() as u64) < expected {
+                thread::yield_now();
+            }
+            let known = known();
+            let recent = &known[known.len().saturating_sub(20)..];
+            let Some(&to) = self.dice().pick(recent) else { continue };
+            let collect = self.can.collect && self.dice().chance(70);
+            let how = PackOptions { collect, go_on: false };
+            let (packed, span) = self.call(|| pack.pack(to, how));
+            let failed = match packed {
+                Ok(PackReport { dangling }) if dangling.is_empty() => None,
+                other => Some(format!("{other:?}")),
+            };
+            self.log.packs.push(Pack { to, collect, failed, span });
+        }
+    }
+
     fn transaction(&mut self) {
         self.reads();
         if self.dice().chance(10) {
@@ -383,16 +562,7 @@ impl Thread<'_> {
         }
         self.label += 1;
         let meta = Meta { user: format!("{}-{}", self.number, self.label), ..Meta::default() };
-        let mut done = Done {
-            thread: self.number,
-            meta: meta.clone(),
-            changes: Vec::new(),
-            refused: None,
-            votes: Vec::new(),
-            end: None,
-            notified: Vec::new(),
-            finished: None,
-        };
+        let mut done = Done::new(self.number, &meta);
         match self.storage.begin(TransactionMeta::new().user(meta.user)) {
             Ok(draft) => self.go(draft, &mut done),
             Err(error) => {
@@ -406,16 +576,18 @@ impl Thread<'_> {
 
     fn go(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) {
         for _ in 0..1 + self.dice().roll(3) {
-            let change = self.change();
-            let again = |other: &Change| changed(other).is_some() && changed(other) == changed(&change);
+            let changes = self.changes();
+            let again = |other: &Change| changes.iter().any(|c| changed(c).is_some() && changed(other) == changed(c));
             if !self.can.repeat && done.changes.iter().any(again) {
                 continue;
             }
-            done.changes.push(change.clone());
-            let (result, span) = self.call(|| tell(&mut *draft, &change));
-            if let Err(error) = result {
-                done.refused = Some((outcome_of(error), span));
-                return;
+            for change in changes {
+                done.changes.push(change.clone());
+                let (result, span) = self.call(|| tell(&mut *draft, &change));
+                if let Err(error) = result {
+                    done.refused = Some((outcome_of(error), span));
+                    return;
+                }
             }
             if self.dice().chance(20) {
                 self.read();
@@ -431,6 +603,10 @@ impl Thread<'_> {
             done.end = Some(span);
             return;
         }
+        self.finish(voted, done);
+    }
+
+    fn finish(&mut self, voted: Box<dyn Voted>, done: &mut Done) {
         let notified = Arc::new(Mutex::new(Vec::new()));
         let notify = {
             let (stamps, notified) = (Arc::clone(&self.stamps), Arc::clone(&notified));

@@ -2,7 +2,7 @@
 //! be found out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use vellum_harness::rules::Rules;
 use vellum_harness::subject::Can;
 use vellum_harness::tick::tick;
 use vellum_storage::{
-    Busy, CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, ManualClock, MemoryStorage, Notify, Oid, Order,
-    Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted,
+    Busy, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ManualClock, MemoryStorage, Notify, Oid,
+    Order, Pack, PackOptions, PackReport, Result, Storage, Tid, TidRange, Transaction, TransactionMeta,
+    TransactionRecord, Version, Vote, Voted,
 };
 
 fn clock() -> Box<ManualClock> {
@@ -31,13 +32,17 @@ fn can() -> Can {
 }
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, threads: 4, transactions: 40, objects: 4 }
+    Plan { seed, threads: 4, transactions: 40, objects: 4, packs: 0 }
 }
 
 fn hold(can: Can, seeds: u64, storage: impl Fn() -> Box<dyn Storage>) {
+    hold_to(can, seeds, 0, storage);
+}
+
+fn hold_to(can: Can, seeds: u64, packs: u64, storage: impl Fn() -> Box<dyn Storage>) {
     let mut total = Report::default();
     for seed in 0..seeds {
-        total.add(&run(&*storage(), can, &plan(seed)).unwrap_or_else(|failure| panic!("{failure}")));
+        total.add(&run(&*storage(), can, &Plan { packs, ..plan(seed) }).unwrap_or_else(|failure| panic!("{failure}")));
     }
     println!("{total}");
     assert_eq!(total.never(can), [""; 0], "{total}");
@@ -52,6 +57,21 @@ fn what_the_storage_in_memory_tells_many_threads_has_an_explanation() {
 fn what_the_rules_tell_many_threads_has_an_explanation() {
     let rules = || Rules::new(Default::default(), clock(), Box::new(Merger), Node::references);
     hold(Can { undo: true, ..can() }, 10, || Box::new(rules()));
+}
+
+fn packing() -> Can {
+    Can { pack: true, collect: true, ..can() }
+}
+
+#[test]
+fn what_is_told_while_the_storage_in_memory_is_packed_has_an_explanation() {
+    hold_to(packing(), 30, 6, || Box::new(memory()));
+}
+
+#[test]
+fn what_is_told_while_the_rules_are_packed_has_an_explanation() {
+    let rules = || Rules::new(Default::default(), clock(), Box::new(Merger), Node::references);
+    hold_to(Can { undo: true, ..packing() }, 20, 6, || Box::new(rules()));
 }
 
 /// What is wrong with a storage.
@@ -72,6 +92,14 @@ enum Bug {
     EarlyTid,
     /// The same oids are given out again.
     OldOids,
+    /// A pack goes to the last transaction, whatever it is told.
+    PacksTooFar,
+    /// A pack says that it is done, and does nothing.
+    PacksNothing,
+    /// After a pack, an object that can be reached is not there.
+    PackLoses,
+    /// After a pack, the last commit before it is not there.
+    PackForgetsACommit,
 }
 
 /// The storage in memory, with something wrong.
@@ -81,11 +109,30 @@ struct Wrong {
     calls: AtomicU64,
     cache: Mutex<HashMap<Oid, (Loaded, u64)>>,
     last: Arc<AtomicU64>,
+    packed: AtomicBool,
+}
+
+impl Pack for Wrong {
+    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.packed.store(true, Ordering::SeqCst);
+        match self.bug {
+            Bug::PacksNothing => Ok(PackReport { dangling: Vec::new() }),
+            Bug::PacksTooFar => Pack::pack(&self.inner, self.inner.last_transaction(), how),
+            _ => Pack::pack(&self.inner, to, how),
+        }
+    }
 }
 
 impl Wrong {
     fn new(bug: Bug) -> Wrong {
-        Wrong { inner: memory(), bug, calls: AtomicU64::new(0), cache: Mutex::default(), last: Arc::default() }
+        Wrong {
+            inner: memory(),
+            bug,
+            calls: AtomicU64::new(0),
+            cache: Mutex::default(),
+            last: Arc::default(),
+            packed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -95,6 +142,12 @@ impl Storage for Wrong {
     }
 
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
+        if self.bug == Bug::PackForgetsACommit && self.packed.load(Ordering::SeqCst) && oid == Oid(2) {
+            let before = self.inner.load(oid, version)?.tid;
+            if let Ok(Some(earlier)) = self.inner.load_before(oid, before) {
+                return Ok(Loaded { data: earlier.data, tid: earlier.tid });
+            }
+        }
         if self.bug != Bug::StaleLoad {
             return self.inner.load(oid, version);
         }
@@ -109,6 +162,9 @@ impl Storage for Wrong {
     }
 
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
+        if self.bug == Bug::PackLoses && self.packed.load(Ordering::SeqCst) && oid.0 > 100 {
+            return Err(Error::key(oid));
+        }
         self.inner.load_before(oid, before)
     }
 
@@ -154,6 +210,10 @@ impl Storage for Wrong {
 
     fn object_count(&self) -> u64 {
         self.inner.object_count()
+    }
+
+    fn pack(&self) -> Option<&dyn Pack> {
+        Some(self)
     }
 
     fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
@@ -263,6 +323,30 @@ fn every_bug_is_found() {
         (Bug::OldOids, 10, "given out as new twice"),
     ] {
         let Some(failure) = found(bug, runs) else { panic!("{bug:?} was not found") };
+        assert!(failure.contains(says), "{bug:?} was found, but by this:\n{failure}");
+        println!("{bug:?}:\n{failure}\n");
+    }
+}
+
+fn found_packing(bug: Bug, runs: u64) -> Option<String> {
+    let plan = |seed| Plan { packs: 6, ..plan(seed) };
+    (0..runs).find_map(|seed| run(&Wrong::new(bug), packing(), &plan(seed)).err()).map(|failure| failure.to_string())
+}
+
+#[test]
+fn every_bug_of_a_pack_is_found() {
+    assert_eq!(found_packing(Bug::None, 20), None);
+    for (bug, says) in [
+        (Bug::PacksTooFar, ""),
+        (Bug::PacksNothing, ""),
+        (Bug::PackLoses, "which can be reached"),
+        (Bug::PackForgetsACommit, "load 2"),
+        // Those that have nothing to do with packs are found in spite of them.
+        (Bug::LostConflict, "conflict"),
+        (Bug::LostCheck, "the rules say of its vote: refused"),
+        (Bug::StaleLoad, ", load "),
+    ] {
+        let Some(failure) = found_packing(bug, 20) else { panic!("{bug:?} was not found") };
         assert!(failure.contains(says), "{bug:?} was found, but by this:\n{failure}");
         println!("{bug:?}:\n{failure}\n");
     }

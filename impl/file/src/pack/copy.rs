@@ -344,11 +344,8 @@ impl<'a> Copy<'a> {
     }
 
     fn follow(&mut self, record: &Record, transaction: u64) -> Result<()> {
-        let header = RecordHeader {
-            previous: self.new_place(record.header.oid, record.header.previous)?,
-            transaction,
-            ..record.header
-        };
+        let previous = self.previous(record, transaction)?;
+        let header = RecordHeader { previous, transaction, ..record.header };
         let (oid, trunk) = (record.header.oid, record.in_version.as_ref().map_or(0, |version| version.trunk));
         let trunk = self.new_place(oid, trunk)?;
         self.head(record, header, trunk);
@@ -357,6 +354,30 @@ impl<'a> Copy<'a> {
             _ => self.data(record)?,
         }
         self.out.flush_if_full()
+    }
+
+    /// Where the record before a later one is in the new file. If the old one names another, it is damaged, and that would be
+    /// harder to see afterwards.
+    fn previous(&self, record: &Record, transaction: u64) -> Result<u64> {
+        let (log, RecordHeader { oid, previous: named, .. }) = (&self.moment.now.log, record.header);
+        let previous = self.new_place(oid, named)?;
+        let expected = match self.index.get(oid).unwrap_or(0) {
+            // The object's second record in one transaction: both name the same.
+            first if first >= transaction => {
+                let first = log.header(
+                    oid,
+                    first - self.boundary + self.moment.boundary,
+                    self.moment.end.max(record.position),
+                )?;
+                self.new_place(oid, first.header.previous)?
+            }
+            found => found,
+        };
+        if previous == expected {
+            return Ok(previous);
+        }
+        let why = format!("nothing was packed: position {named}, which it names, is not that of the record before it");
+        Err(log.damage_because(oid, record.position, why))
     }
 
     /// Whether nothing that a record needs was left out. It came when the collector had done its work.

@@ -100,12 +100,15 @@ impl Collected for Moment<'_> {
         if let Some(known) = self.earlier.get(oid) {
             return Ok(if known == NOWHERE { 0 } else { known });
         }
-        let mut past = Past::new(&self.now.log, oid, position, u64::MAX);
-        let mut newest = 0;
-        while let Some(record) = past.older()? {
-            if record.position < self.boundary {
+        let mut newest = position;
+        while newest >= self.boundary {
+            let mut past = Past::new(&self.now.log, oid, newest, u64::MAX);
+            while let Some(record) = past.older()?.filter(|_| newest >= self.boundary) {
                 newest = record.position;
-                break;
+            }
+            if newest >= self.boundary {
+                // If somebody copied a packed record meanwhile, it names nothing before it.
+                newest = self.now.hidden_by(newest).unwrap_or(0);
             }
         }
         self.earlier.set(oid, newest.max(NOWHERE));

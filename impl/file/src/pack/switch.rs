@@ -18,6 +18,7 @@ use std::sync::Arc;
 use vellum_disk::{Disk, DiskFile};
 use vellum_storage::{Error, Result};
 
+use super::Stop;
 use crate::open::beside;
 use crate::storage::Inner;
 
@@ -59,10 +60,12 @@ impl<'a> HalfMade<'a> {
             }
             _ => {}
         }
-        match self.disk.link(&self.data, &kept) {
-            Ok(()) => Ok(Old { disk: self.disk, kept, name, is_needed: false }),
+        let old = Old { disk: self.disk, kept, name, is_needed: false };
+        // Durably, or a crash could keep the new file's name and forget the old one's.
+        match self.disk.link(&self.data, &old.kept).and_then(|()| self.disk.sync_directory(&self.data)) {
+            Ok(()) => Ok(old),
             Err(e) => Err(nothing(
-                &kept,
+                &old.kept,
                 "giving the old file a second name, since it is to be kept. Where that can not be done, pack without \
                  keeping it, and copy it before",
                 e,
@@ -71,11 +74,26 @@ impl<'a> HalfMade<'a> {
     }
 
     /// From here on it is the database; but a crash may bring the old one back until the directory is synced.
-    pub fn rename(&self) -> Result<()> {
+    pub fn rename(&self) -> Result<(), Stop> {
         let renamed = self.disk.rename(&self.path, &self.data);
-        renamed.map_err(|e| nothing(&self.data, "giving the packed file the database's name", e))?;
-        self.is_in_place.set(true);
-        Ok(())
+        // What failed may be done all the same: then nobody may go on with the old file.
+        let is_in_place = match &renamed {
+            Ok(()) => Ok(true),
+            Err(_) => self.disk.exists(&self.path).map(|is_there| !is_there),
+        };
+        match (is_in_place, renamed) {
+            (Ok(true), _) => {
+                self.is_in_place.set(true);
+                Ok(())
+            }
+            (Ok(false), Err(e)) => Err(nothing(&self.data, "giving the packed file the database's name", e).into()),
+            (_, renamed) => {
+                let doing =
+                    "giving the packed file the database's name: whether that was done is not known. Nothing was lost";
+                let e = renamed.err().unwrap_or_else(|| io::Error::other("it was said to be done, and is not"));
+                Err(Stop::Fatal(Error::io(&self.data, doing, e)))
+            }
+        }
     }
 
     /// After this it is, whatever happens. An error: it is not known.
@@ -141,15 +159,21 @@ impl Drop for Old<'_> {
     }
 }
 
-/// Takes away the `.index`, so that it is never found beside a file that it is not of. Only while `saving` is held.
+/// Takes away the `.index`, so that it is never found beside a file that it is not of; and, if the name is a link, that of
+/// who opened the file by its own name. Only while `saving` is held.
 pub(super) fn remove_index(storage: &Inner) -> Result<()> {
-    let index = beside(&storage.path, ".index");
+    let disk = &*storage.disk;
     storage.index_changed();
-    let removed = match storage.disk.remove(&index) {
+    let remove = |index: &Path| match disk.remove(index) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         // Also if it is gone: the removal may be one that no sync made durable yet.
-        _ => storage.disk.sync_directory(&index),
+        _ => disk.sync_directory(index),
     };
+    let index = beside(&storage.path, ".index");
+    let removed = disk.resolve(&storage.path).and_then(|data| {
+        remove(&index)?;
+        if data == storage.path { Ok(()) } else { remove(&beside(&data, ".index")) }
+    });
     removed.map_err(|e| nothing(&index, "removing the index, which will not be that of the packed file", e))
 }
 

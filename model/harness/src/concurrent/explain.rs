@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
-use vellum_spec::Database;
+use vellum_spec::{Database, How};
 use vellum_storage::{Busy, Oid, Storage, Tid, Want};
 
-use super::{Came, Done, Log, Read, Report, Span};
+use super::{Came, Done, Log, Pack, Read, Report, Span};
 use crate::expected;
 use crate::hosted::answer;
-use crate::question;
+use crate::node::Node;
+use crate::question::{self, Answer, Question};
 use crate::step::{Change, Outcome, Step};
 use crate::subject::Can;
 use crate::tick::Tick;
@@ -52,8 +54,10 @@ impl Log {
         let states = states(&commits, can)?;
         self.one_holder(&states)?;
         self.new_oids()?;
-        let report = self.in_time(can, &commits, &states)?;
-        self.in_the_end(storage, can, &states)?;
+        self.no_pack_failed()?;
+        let mut databases = Databases { states: &states, packed: BTreeMap::new() };
+        let mut report = self.in_time(can, &commits, &mut databases)?;
+        self.in_the_end(storage, can, &mut databases, &mut report)?;
         Ok(report)
     }
 
@@ -128,6 +132,21 @@ impl Log {
         Ok(())
     }
 
+    /// There is nothing that could be a reason to refuse one.
+    fn no_pack_failed(&self) -> Result<(), Wrong> {
+        let failed = self.packs.iter().find_map(|pack| Some((pack.failed.as_ref()?, pack)));
+        failed.map_or(Ok(()), |(what, pack)| Err(wrong(pack.span, format!("the pack to {}: {what}", Tick(pack.to)))))
+    }
+
+    /// The times to which it may be packed for somebody who asks at this time: if it has to be, the first of them; and what it
+    /// may be packed to besides.
+    fn packed_to(&self, span: Span) -> (Option<Tid>, Vec<Tid>) {
+        let farthest = |done: &dyn Fn(&Pack) -> bool| self.packs.iter().filter(|p| done(p)).map(|pack| pack.to).max();
+        let certain = farthest(&|pack| pack.span.end < span.start);
+        let may = self.packs.iter().filter(|pack| pack.span.end > span.start && pack.span.start < span.end);
+        (certain, may.map(|pack| pack.to).filter(|to| Some(*to) > certain).collect())
+    }
+
     fn new_oids(&self) -> Result<(), Wrong> {
         let mut given = BTreeMap::new();
         for (oid, span) in &self.oids {
@@ -138,14 +157,47 @@ impl Log {
         Ok(())
     }
 
-    /// When all is over, the storage is what the commits make of an empty one.
-    fn in_the_end(&self, storage: &dyn Storage, can: Can, states: &[Database]) -> Result<(), Wrong> {
-        let last = states.last().cloned().unwrap_or_default();
-        let oids = last.oids().into_iter().map(Oid).collect();
-        let tids = last.transactions.iter().map(|t| Tid(t.tid)).collect();
+    /// When all is over, the storage is what the commits make of an empty one; and the packs.
+    fn in_the_end(
+        &self,
+        storage: &dyn Storage,
+        can: Can,
+        databases: &mut Databases<'_>,
+        report: &mut Report,
+    ) -> Result<(), Wrong> {
+        let (alone, to) = (databases.alone(databases.states.len() - 1), self.packs.iter().map(|pack| pack.to).max());
+        let last = databases.get(databases.states.len() - 1, to);
+        let shared = alone.oids().into_iter().filter(|oid| *oid < super::PRIVATE).map(Oid).collect();
+        let tids: BTreeSet<Tid> = alone.transactions.iter().map(|t| Tid(t.tid)).collect();
         let versions = if can.versions { [super::VERSION.to_owned()].into() } else { BTreeSet::new() };
-        for question in question::all(can, &oids, &versions, &tids) {
-            let (rules, said) = (expected::answer(&last, &question), answer(storage, &question));
+        let mut questions = question::all(can, &shared, &versions, &tids);
+        let private = alone.oids().into_iter().filter(|oid| *oid >= super::PRIVATE).map(Oid);
+        if let Some(to) = to {
+            // The theorem at the end of part 4 of the rules: what can be reached at any moment since.
+            for moment in tids.iter().filter(|tid| **tid >= to) {
+                for (oid, data) in alone.reachable(moment.0, &Node::references) {
+                    let question = Question::LoadBefore { oid: Oid(oid), before: moment.next() };
+                    let said = answer(storage, &question);
+                    if !matches!(&said, Answer::Shown { data: found, .. } if found.0[..] == data[..]) {
+                        let what =
+                            format!("in the end, packed to {}, {question}, which can be reached: {said}", Tick(to));
+                        return Err(Wrong { what, around: None });
+                    }
+                }
+            }
+            let gone =
+                |oid: &Oid| matches!(answer(storage, &Question::History { oid: *oid, limit: 1 }), Answer::KeyError);
+            report.collected = private.filter(gone).count() as u64;
+            report.packs = self.packs.len() as u64;
+        } else {
+            for oid in private {
+                questions.push(Question::Load { oid, version: String::new() });
+                questions.push(Question::History { oid, limit: usize::MAX });
+            }
+        }
+        for question in questions {
+            let rules = leave_out(alone, to, expected::answer(&last, &question));
+            let said = leave_out(alone, to, answer(storage, &question));
             if rules != said {
                 let what = format!("in the end, {question}\n    the rules: {rules}\n    {}: {said}", storage.name());
                 return Err(Wrong { what, around: None });
@@ -155,7 +207,8 @@ impl Log {
     }
 
     /// One course of time for everything that was said: see the module.
-    fn in_time(&self, can: Can, commits: &[Commit<'_>], states: &[Database]) -> Result<Report, Wrong> {
+    fn in_time(&self, can: Can, commits: &[Commit<'_>], databases: &mut Databases<'_>) -> Result<Report, Wrong> {
+        let states = databases.states;
         let mut report = Report { finished: commits.len() as u64, reads: self.reads.len() as u64, ..Report::default() };
         for (n, commit) in commits.iter().enumerate() {
             let ended = |change: &Change| match change {
@@ -167,6 +220,10 @@ impl Log {
             let undid = |change: &Change| matches!(change, Change::Undo { .. });
             report.undone += u64::from(commit.done.changes.iter().any(undid));
             report.ended += u64::from(commit.done.changes.iter().any(ended));
+        }
+        for pack in &self.packs {
+            let raced = |commit: &&Commit<'_>| commit.from > pack.span.start && commit.from < pack.span.end;
+            report.packs_raced += u64::from(commits.iter().any(|commit| raced(&commit)));
         }
         let mut said: Vec<Said<'_>> =
             self.reads.iter().map(|read| Said { span: read.span, kind: Kind::Read(read) }).collect();
@@ -202,10 +259,20 @@ impl Log {
                     let first = began.remove(&n).unwrap_or(shown);
                     let last = commits.partition_point(|commit| commit.from < stamp);
                     let this = &said[n];
-                    let mut possible = (first..=last).filter(|&count| this.is_right(&states[count], can));
-                    let Some(count) = possible.next() else {
-                        return Err(wrong(this.span, this.unexplained(can, first, &states[first..=last])));
+                    let (certain, may) = self.packed_to(this.span);
+                    let possible = (first..=last).find_map(|count| {
+                        let mut times = [certain].into_iter().chain(may.iter().copied().map(Some));
+                        times.find(|to| this.is_right(databases, count, *to, can)).map(|to| (count, to))
+                    });
+                    let Some((count, to)) = possible else {
+                        return Err(wrong(this.span, this.unexplained(can, first, last, databases, certain, &may)));
                     };
+                    if to.is_some() && !this.is_right(databases, count, None, can) {
+                        report.packed += 1;
+                        let undoes = |change: &Change| matches!(change, Change::Undo { .. });
+                        let undo = matches!(this.kind, Kind::Transaction(done, _) if done.changes.iter().any(undoes));
+                        report.undos_forgotten += u64::from(undo);
+                    }
                     shown = shown.max(count);
                     let raced = u64::from(last > first);
                     match this.kind {
@@ -237,6 +304,9 @@ impl Log {
         };
         for read in &self.reads {
             add(read.thread, &read.span, format!("{}: {}", read.question, read.answer));
+        }
+        for Pack { to, collect, span, .. } in &self.packs {
+            add(0, span, format!("pack to {}{}", Tick(*to), if *collect { ", collecting" } else { "" }));
         }
         for done in &self.transactions {
             if let Some((outcome, span)) = &done.refused {
@@ -307,26 +377,94 @@ fn list(outcomes: &[Outcome]) -> String {
 /// What a transaction is called in a world in which it is alone.
 const NAME: char = 'a';
 
+/// The databases that there can have been.
+struct Databases<'a> {
+    /// What the commits alone make: before the first, and after each.
+    states: &'a [Database],
+    /// The same as packed to a time.
+    packed: BTreeMap<(usize, Tid), Rc<Database>>,
+}
+
+impl<'a> Databases<'a> {
+    fn alone(&self, count: usize) -> &'a Database {
+        &self.states[count]
+    }
+
+    fn get(&mut self, count: usize, to: Option<Tid>) -> Rc<Database> {
+        let alone = &self.states[count];
+        let Some(to) = to else { return Rc::new(alone.clone()) };
+        let packed = || {
+            let how = How { go_on: true, ..How::default() };
+            alone.pack(to.0, how, &Node::references).map_or_else(|_| alone.clone(), |packed| packed.database)
+        };
+        Rc::clone(self.packed.entry((count, to)).or_insert_with(|| Rc::new(packed())))
+    }
+}
+
+/// Leaves out of an answer what depends on when a pack to this time took place: see the module.
+fn leave_out(alone: &Database, packed_to: Option<Tid>, answer: Answer) -> Answer {
+    let Some(to) = packed_to else { return answer };
+    match answer {
+        Answer::Transactions { mut transactions } => {
+            transactions.retain(|transaction| transaction.tid > to);
+            Answer::Transactions { transactions }
+        }
+        Answer::Invalidations { mut changed } => {
+            changed.retain(|(tid, _)| *tid > to);
+            Answer::Invalidations { changed }
+        }
+        Answer::CurrentRecords { mut records } => {
+            let reached = alone.reachable(alone.last_transaction(), &Node::references);
+            records.retain(|(oid, ..)| oid.0 < super::PRIVATE || reached.contains_key(&oid.0));
+            Answer::CurrentRecords { records }
+        }
+        other => other,
+    }
+}
+
 impl Said<'_> {
-    fn is_right(&self, database: &Database, can: Can) -> bool {
-        match &self.kind {
-            Kind::Read(read) => expected::answer(database, &read.question) == read.answer,
+    fn is_right(&self, databases: &mut Databases<'_>, count: usize, to: Option<Tid>, can: Can) -> bool {
+        let alone = databases.alone(count);
+        let right = |database: &Database| match &self.kind {
+            Kind::Read(read) => {
+                let rules = expected::answer(database, &read.question);
+                rules == read.answer || {
+                    to.is_some() && leave_out(alone, to, rules) == leave_out(alone, to, read.answer.clone())
+                }
+            }
             Kind::Transaction(done, outcome) => done.right(database, can).contains(outcome),
+        };
+        match to {
+            None => right(alone),
+            // Who sees the pack sees what it was packed to.
+            Some(to) => alone.last_transaction() >= to.0 && right(&databases.get(count, Some(to))),
         }
     }
 
-    fn unexplained(&self, can: Can, first: usize, states: &[Database]) -> String {
+    fn unexplained(
+        &self,
+        can: Can,
+        first: usize,
+        last: usize,
+        databases: &mut Databases<'_>,
+        certain: Option<Tid>,
+        may: &[Tid],
+    ) -> String {
         let mut text = match &self.kind {
             Kind::Read(read) => format!("thread {}, {}: {}", read.thread, read.question, read.answer),
             Kind::Transaction(done, outcome) => format!("{done}\nwas told: {outcome}"),
         };
-        for (n, state) in states.iter().enumerate() {
-            let rules = match &self.kind {
-                Kind::Read(read) => expected::answer(state, &read.question).to_string(),
-                Kind::Transaction(done, _) => list(&done.right(state, can)),
-            };
-            let last = Tick(Tid(state.last_transaction()));
-            text += &format!("\n    the rules, after {} commits, up to {last}: {rules}", first + n);
+        for count in first..=last {
+            for to in [certain].into_iter().chain(may.iter().copied().map(Some)) {
+                let state = databases.get(count, to);
+                let rules = match &self.kind {
+                    Kind::Read(read) => expected::answer(&state, &read.question).to_string(),
+                    Kind::Transaction(done, _) => list(&done.right(&state, can)),
+                };
+                let last = Tick(Tid(databases.alone(count).last_transaction()));
+                let packed = to.map_or(String::new(), |to| format!(", packed to {}", Tick(to)));
+                text += &format!("\n    the rules, after {count} commits, up to {last}{packed}: {rules}");
+            }
         }
         text
     }
