@@ -275,7 +275,7 @@ fn what_an_overlay_tells_many_threads_has_an_explanation() {
         let part = |name| Arc::new(MemoryStorage::with(name, clock(), Box::new(Merger)));
         let base = Overlay::with(part("base"), part("middle"), clock(), Box::new(Merger)).unwrap();
         let overlay = Overlay::with(Arc::new(base), part("top"), clock(), Box::new(Merger)).unwrap();
-        let plan = Plan { seed, threads: 4, transactions: 40, objects: 4 };
+        let plan = Plan { seed, threads: 4, transactions: 40, objects: 4, packs: 0 };
         total.add(&concurrent::run(&overlay, can, &plan).unwrap_or_else(|failure| panic!("{failure}")));
     }
     println!("{total}");
