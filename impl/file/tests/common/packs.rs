@@ -209,10 +209,12 @@ impl DiskFile for KilledFile {
     }
 }
 
+type Told<'a> = Box<dyn FnMut(&Seen) -> Result<()> + 'a>;
+
 /// Does something at moments of a pack.
 pub struct Meanwhile<'a> {
     seen: Seen,
-    told: Box<dyn FnMut(&Seen) -> Result<()> + 'a>,
+    told: Told<'a>,
     trouble: Result<()>,
 }
 
