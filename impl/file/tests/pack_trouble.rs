@@ -837,7 +837,7 @@ fn an_index_that_is_wrong_does_not_lose_an_object() {
     assert_eq!(loaded(&storage, 77).unwrap().0, 1, "it was not believed");
     let files = everything_but_the_lock(&disk);
     let error = unwatched(&storage, Tid::MAX, packing(true, true)).unwrap_err().to_string();
-    assert!(error.contains("The index is wrong") && error.contains(&newest.to_string()), "{error}");
+    assert!(error.contains("the index names an older record") && error.contains(&newest.to_string()), "{error}");
     assert!(everything_but_the_lock(&disk) == files);
     // As the error says.
     drop(storage);

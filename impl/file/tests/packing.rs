@@ -1,4 +1,4 @@
-//! Packing a file: the bytes that ZODB leaves, every pointer in what is left, and an index that is wrong.
+//! Packing a file: the bytes that ZODB leaves, and every pointer in what is left.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::{CAN, PATH, SharedClock, commit, format_problems, open_under_harness, options, record, serial};
+use common::{CAN, PATH, SharedClock, format_problems, open_under_harness, options};
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options, Packing, Record, Scanner, Unwatched};
 use vellum_harness::coverage::Coverage;
@@ -14,7 +14,7 @@ use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
 use vellum_harness::subject::Can;
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange};
+use vellum_storage::{Oid, Order, Storage, Tid, TidRange};
 
 const COLLECT: Packing = Packing { collect: true, go_on: false, keep_old: false };
 
@@ -138,42 +138,4 @@ fn every_pointer_of_a_packed_file_is_right() {
     }
     println!("{packed_records} packed, {backpointers} that share, {in_versions} in versions, {listed} in a list");
     assert!(packed_records > 1000 && backpointers > 100 && in_versions > 300 && listed > 100);
-}
-
-/// An index is believed when some of it agrees with the file. What a pack would lose by the rest, it notices.
-#[test]
-fn an_index_that_is_wrong_loses_nothing() {
-    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
-    let open = || options(&disk, &clock).open(PATH);
-    let storage = options(&disk, &clock).create(PATH).unwrap();
-    for n in 0..200 {
-        commit(&storage, "many", &[(n, Some(record(b"x")))]).unwrap();
-    }
-    let place = || storage.newest_record(Oid(77)).unwrap().unwrap().position;
-    let older = place();
-    commit(&storage, "again", &[(77, Some(record(b"y")))]).unwrap();
-    let newest = place();
-    // Farther from the end than opening looks.
-    for other in 100..150 {
-        commit(&storage, "others", &[(other, Some(record(b"z")))]).unwrap();
-    }
-    let expected = serial(&storage, Oid(77));
-    drop(storage);
-    let index = PATH.to_owned() + ".index";
-    let mut bytes = disk.read_file(&index).unwrap();
-    let entry = bytes.windows(6).position(|six| six == &newest.to_be_bytes()[2..]).unwrap();
-    bytes[entry..entry + 6].copy_from_slice(&older.to_be_bytes()[2..]);
-    disk.write_file(&index, &bytes);
-    let before = disk.read_file(PATH).unwrap();
-    let storage = open().unwrap();
-    assert_eq!(storage.newest_record(Oid(77)).unwrap().unwrap().position, older, "opening has noticed");
-    let how = Packing { go_on: true, ..Packing::default() };
-    let refused = storage.pack_with(Tid::MAX, how, &mut Unwatched).unwrap_err();
-    assert!(matches!(&refused, Error::Damaged(damage) if damage.remedy.contains(".index")), "{refused}");
-    assert!(disk.read_file(PATH).unwrap() == before);
-    drop(storage);
-    vellum_disk::Disk::remove(&disk, index.as_ref()).unwrap();
-    let storage = open().unwrap();
-    storage.pack_with(Tid::MAX, how, &mut Unwatched).unwrap();
-    assert_eq!(serial(&storage, Oid(77)), expected);
 }
