@@ -23,7 +23,7 @@ use super::reads::{LastTransaction, compare};
 use super::zodb::{Zodb, ZodbError};
 use super::{Ground, Trouble, beside, clear, ensure, same, same_files};
 use crate::Outcome;
-use history::{Writer, read};
+use history::{Writer, read, show};
 use judge::{Case, Kind};
 
 mod history;
@@ -49,7 +49,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     }
     for kind in Kind::ALL {
         ensure(histories < 400 || counts.judged.contains_key(&kind), || {
-            format!("the dice never came to the difference `{}`", kind.name())
+            format!("the dice never came to the difference `{}`; to others: {:?}", kind.name(), counts.judged)
         })?;
     }
     let Counts { packs, same, judged, refused, answers, commits } = counts;
@@ -89,13 +89,14 @@ impl Yard<'_> {
         self.both(&ours, &theirs, count as usize)?;
         for n in 0..PACKS {
             let database = read(&ours)?;
-            if database.transactions.is_empty() {
+            // ZODB does not open a file in which there is nothing but empty transactions (19).
+            if database.oids().is_empty() {
                 break;
             }
             let (to, collect) = (self.writer.time(&database), self.writer.dice.one_in(2));
             let packed = self.pack(&ours, "packed", to, collect);
             let packed = packed.map_err(|why| format!("pack {n} to {to}, collect: {collect}: {why}"))?;
-            let which = self.writer.dice.below(2) as usize;
+            let which = self.writer.dice.below(packed.len() as u64) as usize;
             let whose = ["ours", "ZODB's"][which];
             self.go_on(&packed[which], n).map_err(|why| {
                 format!("going on after pack {n} to {to}, collect: {collect}, with what is {whose}: {why}")
@@ -141,8 +142,8 @@ impl Yard<'_> {
         same_files("the indexes", &beside(ours, ".index"), &beside(theirs, ".index"))
     }
 
-    /// Both pack copies of a file. Returns what we and what ZODB left.
-    fn pack(&mut self, file: &Path, name: &str, to: Tid, collect: bool) -> Result<[PathBuf; 2], Trouble> {
+    /// Both pack copies of a file. Returns what we left, and what ZODB left, unless it is broken.
+    fn pack(&mut self, file: &Path, name: &str, to: Tid, collect: bool) -> Result<Vec<PathBuf>, Trouble> {
         let (before, [ours, theirs]) = (read(file)?, self.paths(name));
         self.counts.packs += 1;
         let (rules, refused) = self.ours(file, &ours, &before, to, collect)?;
@@ -157,7 +158,7 @@ impl Yard<'_> {
         if packed.is_ok() && std::fs::read(&ours)? == std::fs::read(&theirs)? {
             same_files("the indexes", &beside(&ours, ".index"), &beside(&theirs, ".index"))?;
             self.counts.same += 1;
-            return Ok([ours, theirs]);
+            return Ok(vec![ours, theirs]);
         }
         let kind = match &packed {
             Ok(()) => case.of_files(&read(&theirs)?, is_as_before, as_long),
@@ -170,11 +171,11 @@ impl Yard<'_> {
         let kind = kind.map_err(|why| case.show(&why, &theirs))?;
         *self.counts.judged.entry(kind).or_default() += 1;
         // In these there is nothing that ZODB could be told.
-        let is_all = matches!(kind, Kind::SeveralUndone | Kind::NoRoot | Kind::PackedAlready | Kind::NoObjects);
+        let is_all = matches!(kind, Kind::SeveralUndone | Kind::NoRoot | Kind::PackedAlready);
         if !is_all && case.has_root() {
             self.told(file, name, &case, &ours).map_err(|why| format!("{}: {why}", kind.name()))?;
         }
-        Ok([ours, theirs])
+        Ok(if kind == Kind::SeveralUndone { vec![ours] } else { vec![ours, theirs] })
     }
 
     /// We pack, and what is left is what the rules leave, which is returned; with whether they refuse it at first.
@@ -210,7 +211,10 @@ impl Yard<'_> {
         }
         let dangling = dangling.iter().map(|(from, to)| (from.0, to.0)).collect();
         same("what refers to nowhere", &dangling, &rules.dangling)?;
-        same("what is left, and what the rules leave", &read(ours)?, &rules.database)?;
+        let left = read(ours)?;
+        ensure(left == rules.database, || {
+            format!("before:\n{}ours:\n{}the rules:\n{}", show(before), show(&left), show(&rules.database))
+        })?;
         Ok((rules.database, refused))
     }
 
@@ -246,7 +250,7 @@ impl Yard<'_> {
     /// Both go on with a file that one of them has packed, and pack it again.
     fn go_on(&mut self, packed: &Path, n: u64) -> Outcome {
         let database = read(packed)?;
-        // ZODB does not open a file in which there is nothing but empty transactions (19).
+        // See `history`.
         if database.oids().is_empty() {
             return Ok(());
         }

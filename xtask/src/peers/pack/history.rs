@@ -1,5 +1,6 @@
 //! Random histories of objects that refer to each other, and a file's contents as the rules see them.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use vellum_disk::{Disk, Open, RealDisk};
@@ -18,21 +19,29 @@ pub const OIDS: u64 = 9;
 /// An object that is nowhere.
 const NOWHERE: Oid = Oid(0x0123_4567_89ab_cdef);
 
+/// The source of a record whose backpointer leads to no record, or not to the last one of its object in its transaction: a
+/// time that there never was.
+pub const WRONG: Content = Content::Source(u64::MAX);
+
 /// What a file holds. Only its structure is read, by the walk that believes nothing; no pointer is followed.
 pub fn read(path: &Path) -> Result<Database, Trouble> {
     let bytes = std::fs::read(path)?;
     let file = RealDisk.open(path, Open::Read)?;
     let mut scanner = Scanner::new(&*file, bytes.len() as u64);
-    let (mut database, mut at, mut position) = (Database::default(), std::collections::HashMap::new(), START);
+    let (mut database, mut position) = (Database::default(), START);
+    let (mut at, mut last) = (HashMap::new(), HashMap::new());
     while position < bytes.len() as u64 {
         let mut revisions = Vec::new();
         let header = scanner.transaction(position, |header, record| {
+            last.insert((record.header.oid, header.tid.0), record.position);
             at.insert(record.position, header.tid.0);
             let (from, length) = (record.body() as usize, record.header.data_length as usize);
             let content = match (length, record.backpointer) {
                 (0, 0) => Content::Nothing,
-                // A backpointer that leads to no record is the source of a time that there never was.
-                (0, back) => Content::Source(at.get(&back).copied().unwrap_or(u64::MAX)),
+                (0, back) => {
+                    let source = at.get(&back).filter(|tid| last.get(&(record.header.oid, **tid)) == Some(&back));
+                    source.map_or(WRONG, |tid| Content::Source(*tid))
+                }
                 _ => Content::Data(bytes[from..from + length].to_vec()),
             };
             revisions.push(Revision { oid: record.header.oid.0, version: String::new(), under: None, content });
@@ -77,7 +86,7 @@ impl Writer {
             delete: dice.pick(&[4, 20, u64::MAX]),
             dangling: dice.one_in(12),
             to_nothing: dice.one_in(3),
-            several: dice.one_in(4),
+            several: dice.one_in(3),
             rootless: dice.one_in(15),
             dice,
         }
@@ -91,8 +100,11 @@ impl Writer {
         let tid = Tid(database.last_transaction().max(first.0) + 1 + self.dice.below(most));
         let undoable: Vec<Tid> = database.transactions.iter().filter(|t| is_undoable(t)).map(|t| Tid(t.tid)).collect();
         let changes = if !undoable.is_empty() && self.dice.one_in(self.undo) {
-            let count = if self.several { self.dice.pick(&[1, 2, 3]) } else { 1 };
-            (0..count).map(|_| self.undo(&undoable)).collect()
+            match self.several {
+                // What was done last is what can be undone.
+                true if self.dice.one_in(3) => undoable.iter().rev().take(2).map(|&tid| Change::Undo { tid }).collect(),
+                _ => vec![self.undo(&undoable)],
+            }
         } else {
             self.changes(database)
         };

@@ -7,7 +7,7 @@ use vellum_harness::node::Node;
 use vellum_spec::{Content, Database, Status};
 use vellum_storage::{Oid, Tid};
 
-use super::history::{OIDS, read, show};
+use super::history::{OIDS, WRONG, read, show};
 use crate::peers::zodb::ZodbError;
 
 /// A kind of difference; docs/findings.md says why it is ZODB that does otherwise than the rules.
@@ -26,11 +26,10 @@ pub enum Kind {
     Dangling,
     NothingByUndos,
     AsLongAsBefore,
-    NoObjects,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 13] = [
         Kind::LinkedAgain,
         Kind::UndoneWithItsParts,
         Kind::SeveralUndone,
@@ -44,7 +43,6 @@ impl Kind {
         Kind::Dangling,
         Kind::NothingByUndos,
         Kind::AsLongAsBefore,
-        Kind::NoObjects,
     ];
 
     /// The finding's number, or some words of the last section of the page.
@@ -63,7 +61,6 @@ impl Kind {
             Kind::Dangling => "a reference to an object that is nowhere",
             Kind::NothingByUndos => "undos of undos lead to nothing",
             Kind::AsLongAsBefore => "a file as long as it is",
-            Kind::NoObjects => "no objects",
         }
     }
 }
@@ -252,14 +249,12 @@ impl Case<'_> {
     /// file as it was; `as_long`: ours is as long as that.
     pub fn of_files(&self, zodbs: &Database, unchanged: bool, as_long: bool) -> Result<Kind, String> {
         let (theirs, ours) = (self.shown(zodbs), self.shown(self.rules));
-        if theirs.1 != ours.1 {
+        let mut written = zodbs.transactions.iter().flat_map(|transaction| &transaction.revisions);
+        if theirs.1 != ours.1 || written.any(|revision| revision.content == WRONG) {
             return if self.has_several() { Ok(Kind::SeveralUndone) } else { Err("what is later differs".to_owned()) };
         }
         if unchanged && self.before.transactions.iter().all(|transaction| transaction.status == Status::Packed) {
             return Ok(Kind::PackedAlready);
-        }
-        if unchanged && self.before.oids().is_empty() {
-            return Ok(Kind::NoObjects);
         }
         if unchanged && as_long {
             return Ok(Kind::AsLongAsBefore);
