@@ -12,6 +12,7 @@ WHAT is any of:
     commit      N transactions of one 200-byte object each, flushed to disk, into a fresh file in DIR
     copy        copy all of it into a fresh file in DIR, with copyTransactionsFrom; once
     undo-log    the newest 20 transactions that can be undone, N times; the best of K
+    pack        pack a fresh copy of it in DIR to now, with collection; once
     memory      what opening adds to a new process's resident memory, without an index and with one
 
 OIDS has one oid a line, in 16 hex digits.  FILE is opened read-only, and by another name, so that an index
@@ -27,12 +28,14 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import tempfile
 import threading
 import time
 
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
+from ZODB.serialize import referencesf
 from ZODB.utils import p64, z64
 
 PAYLOAD = 200
@@ -205,6 +208,23 @@ def copy(args):
     yield {"seconds": seconds, "runs": [seconds], "count": objects, "unit": "objects", "bytes": size, "objects": objects}
 
 
+def pack(args):
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as directory:
+        path = os.path.join(directory, "Data.fs")
+        shutil.copyfile(args.file, path)
+        with open(path, "rb+") as copied:
+            os.fsync(copied)
+        storage = FileStorage(path)
+        objects, before = len(storage), storage.getSize()
+        gc.collect()
+        started = time.perf_counter()
+        storage.pack(time.time(), referencesf)
+        seconds = time.perf_counter() - started
+        size = storage.getSize()
+        storage.close()
+    yield {"seconds": seconds, "runs": [seconds], "count": objects, "unit": "objects", "bytes": before, "after": size}
+
+
 def undo_log(args):
     with Database(args.file, index=True) as database:
         storage = database.open()
@@ -258,6 +278,7 @@ MEASUREMENTS = {
     "iterate": iterate,
     "commit": commit,
     "copy": copy,
+    "pack": pack,
     "undo-log": undo_log,
     "memory": memory,
 }

@@ -26,7 +26,9 @@ the storage is closed.  ZODB's warnings go to stderr.
     new_oid                              -> oid
     used_index                           -> used_index
     last_invalidations  count            -> invalidations: [[tid, [oid, ...]], ...]
-    pack  time (seconds since 1970), gc? -> len, size
+    pack  tid, gc?, also?, without?      -> len, size; to the time of this tid.  References to the oids `without`
+                                            are passed over, and the first record that is asked for its
+                                            references has those to the oids `also` too
     iterate                              -> transactions: [{tid, status, user, description, extension,
                                             records: [{oid, sha256, data_tid}]}]
     describe                             -> last_transaction, len, size, transactions, records, objects:
@@ -37,11 +39,13 @@ is the transaction a record borrows its data from, or null.
 """
 
 import base64
+import calendar
 import hashlib
 import json
 import logging
 import sys
 
+from persistent.TimeStamp import TimeStamp
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import POSKeyError
@@ -60,6 +64,21 @@ def hexed(data):
 
 def sha256(data):
     return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+class Moment(int):
+    """The time of a tid, whose date must be one that there is, in seconds; but nothing of the tid is lost."""
+
+    def __new__(cls, tid):
+        minute, second = TimeStamp(tid), int.from_bytes(tid[4:], "big") * 60 / 2**32
+        date = (minute.year(), minute.month(), minute.day(), minute.hour(), minute.minute(), int(second))
+        moment = super().__new__(cls, calendar.timegm(date))
+        # The middle of the tid, so that no rounding makes it the one before.
+        moment.second = second + 30 / 2**32
+        return moment
+
+    def __mod__(self, minute):
+        return self.second
 
 
 class Peer:
@@ -171,8 +190,15 @@ class Peer:
         invalidations = self.storage.lastInvalidations(count)
         return {"invalidations": [[tid.hex(), [oid.hex() for oid in oids]] for tid, oids in invalidations]}
 
-    def pack(self, time, gc=None):
-        self.storage.pack(time, referencesf, gc)
+    def pack(self, tid, gc=None, also=(), without=()):
+        also, without = [unhex(oid) for oid in also], {unhex(oid) for oid in without}
+
+        def references(data):
+            oids = [oid for oid in referencesf(data) if oid not in without] + also
+            also.clear()
+            return oids
+
+        self.storage.pack(Moment(unhex(tid)), references, gc)
         return {**self.len(), **self.size()}
 
     def iterate(self):

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
-use vellum_file::{Durability, FileStorage, Options};
+use vellum_file::{Durability, FileStorage, Options, Packing, Unwatched};
 use vellum_storage::{
     Bulk, CopyOptions, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
     Version, copy,
@@ -62,6 +62,8 @@ struct Line {
     peer: Option<Duration>,
     /// What the bare machine takes, and doing what.
     limit: Option<(Duration, &'static str)>,
+    /// What is said below the table.
+    notes: Vec<String>,
 }
 
 /// What measures one line.
@@ -78,7 +80,7 @@ impl Bench<'_> {
             self.path.file_name().unwrap_or_default().display(),
             size as f64 / 1e6
         );
-        let measurements: [(&str, Measurement<'_>); 13] = [
+        let measurements: [(&str, Measurement<'_>); 16] = [
             ("open", &|| self.open()),
             ("open-index", &|| self.open_with_index()),
             ("load", &|| self.load(&storage, &oids, &positions, 1)),
@@ -88,6 +90,9 @@ impl Bench<'_> {
             ("commit", &|| self.commit(Durability::Full, 1)),
             ("commit8", &|| self.commit(Durability::Full, 8)),
             ("copy", &|| self.copy(&storage)),
+            ("pack", &|| self.pack()),
+            ("pack-removing", &|| self.pack_removing()),
+            ("pack-wait", &|| self.wait_for_pack()),
             ("undo-log", &|| self.undo_log()),
             ("versions", &|| self.first_question_about_versions()),
             ("version100", &|| self.commit_version(100)),
@@ -103,6 +108,10 @@ impl Bench<'_> {
                 "loads on 2 threads: {:.2} times as fast as on one",
                 one.ours.as_secs_f64() / two.ours.as_secs_f64()
             );
+        }
+        lines.iter().flat_map(|line| &line.notes).for_each(|note| println!("{note}"));
+        if self.only.is_none_or(|only| only == "pack-memory") {
+            println!("{}", self.memory_of_pack()?);
         }
         Ok(())
     }
@@ -157,7 +166,7 @@ impl Bench<'_> {
         limit: Option<(&'static str, Task<'_>)>,
         ours: &mut dyn FnMut() -> Result<Duration, Box<dyn std::error::Error>>,
     ) -> Result<Line, Box<dyn std::error::Error>> {
-        let mut line = Line { what: what.to_owned(), ours: Duration::MAX, peer: None, limit: None };
+        let mut line = Line { what: what.to_owned(), ours: Duration::MAX, peer: None, limit: None, notes: Vec::new() };
         let mut limit = limit;
         for _ in 0..self.rounds {
             line.ours = line.ours.min(ours()?);
@@ -286,6 +295,142 @@ impl Bench<'_> {
         );
         remove(&path);
         line
+    }
+
+    /// A copy of the file that is on the disk, and in the page cache.
+    fn fresh(&self, name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+        let path = self.folder.join(name);
+        remove(&path);
+        std::fs::copy(self.path, &path)?;
+        File::open(&path)?.sync_all()?;
+        Ok(path)
+    }
+
+    /// A pack to now, with collection, of a fresh copy.
+    fn time_pack(&self, keep_old: bool) -> Result<Duration, Box<dyn std::error::Error>> {
+        let path = self.fresh("pack.fs")?;
+        let storage = FileStorage::open(&path)?;
+        let how = Packing { collect: true, keep_old, ..Packing::default() };
+        let took = timed(|| {
+            black_box(storage.pack_with(Tid::MAX, how, &mut Unwatched)?);
+            Ok(())
+        });
+        drop(storage);
+        remove(&path);
+        took
+    }
+
+    /// Both keep the old file, as ZODB does unless it is told otherwise.
+    fn pack(&self) -> Result<Line, Box<dyn std::error::Error>> {
+        let folder = self.folder.display().to_string();
+        let raw = self.folder.join("raw");
+        let (mut cp, mut synced) = (Duration::MAX, Duration::MAX);
+        let mut line =
+            self.best("pack to now, with collection", Some(("pack", &["--dir", &folder])), None, &mut || {
+                let started = Instant::now();
+                std::fs::copy(self.path, &raw)?;
+                cp = cp.min(started.elapsed());
+                File::open(&raw)?.sync_all()?;
+                synced = synced.min(started.elapsed());
+                std::fs::remove_file(&raw)?;
+                self.time_pack(true)
+            })?;
+        line.limit = Some((cp, "cp"));
+        let ours = line.ours.as_secs_f64();
+        line.notes.push(format!(
+            "pack: {:.1} times as fast as ZODB (aim: at least 15); {:.2} times as long as cp (aim: at most 2.5), and {:.2} \
+             times as long as cp and sync, which take {:.1} ms",
+            line.peer.unwrap_or_default().as_secs_f64() / ours,
+            ours / cp.as_secs_f64(),
+            ours / synced.as_secs_f64(),
+            synced.as_secs_f64() * 1e3
+        ));
+        Ok(line)
+    }
+
+    fn pack_removing(&self) -> Result<Line, Box<dyn std::error::Error>> {
+        let mut line = self.best("the same, and the old file is removed", None, None, &mut || self.time_pack(false))?;
+        for _ in 0..self.rounds {
+            let old = self.fresh("raw")?;
+            let took = timed(|| Ok(std::fs::remove_file(&old)?))?;
+            let took = took.min(line.limit.map_or(Duration::MAX, |(took, _)| took));
+            line.limit = Some((took, "remove such a file, and nothing else"));
+        }
+        Ok(line)
+    }
+
+    /// How long a commit waits at most while packs run, one after another; and how long it usually takes.
+    fn wait_for_pack(&self) -> Result<Line, Box<dyn std::error::Error>> {
+        const USUAL: u64 = 1000;
+        const PACKS: usize = 3;
+        // Two pickles, of a class and of 200 bytes: a pack looks into it.
+        let record = Bytes::from([b"\x80\x03cshop\nItem\n.\x80\x03C\xc8", &[b'x'; 200][..], b"."].concat());
+        let (mut usual, mut all) = (Duration::MAX, Vec::new());
+        let mut line = self.best("longest wait of a commit while packs run", None, None, &mut || {
+            let path = self.fresh("pack.fs")?;
+            let storage = FileStorage::open(&path)?;
+            let mut next = 1 << 40;
+            let mut commit = || -> Result<Duration, Box<dyn std::error::Error>> {
+                next += 1;
+                timed(|| {
+                    let mut change = storage.begin(TransactionMeta::new())?;
+                    change.store(Oid(next), Tid::ZERO, record.clone())?;
+                    change.vote()?.finish()?;
+                    Ok(())
+                })
+            };
+            let mut times = (0..USUAL).map(|_| commit()).collect::<Result<Vec<_>, _>>()?;
+            times.sort_unstable();
+            let median = times[times.len() / 2];
+            let how = Packing { collect: true, ..Packing::default() };
+            let longest = std::thread::scope(|scope| {
+                let packs = scope.spawn(|| {
+                    let packed =
+                        (0..PACKS).try_for_each(|_| storage.pack_with(Tid::MAX, how, &mut Unwatched).map(drop));
+                    packed.map_err(|e| e.to_string())
+                });
+                let mut longest = Duration::ZERO;
+                while !packs.is_finished() {
+                    longest = longest.max(commit()?);
+                }
+                packs.join().map_err(|_| "a pack panicked")??;
+                Ok::<_, Box<dyn std::error::Error>>(longest)
+            })?;
+            drop(storage);
+            remove(&path);
+            usual = usual.min(median);
+            all.push((longest, median));
+            Ok(longest)
+        })?;
+        line.limit = Some((usual, "the median without a pack"));
+        let ratios = all.iter().map(|(longest, median)| longest.as_secs_f64() / median.as_secs_f64());
+        let ratios: Vec<String> = ratios.map(|ratio| format!("{ratio:.0}")).collect();
+        line.notes.push(format!(
+            "longest wait for a pack, in usual commits of the same round: {} (aim: at most 50)",
+            ratios.join(", ")
+        ));
+        Ok(line)
+    }
+
+    /// In a process of its own: there every allocation is counted.
+    fn memory_of_pack(&self) -> Result<String, Box<dyn std::error::Error>> {
+        let path = self.fresh("pack.fs")?;
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["run", "--quiet", "--release", "--package", "xtask", "--bin", "pack-memory", "--"]).arg(&path);
+        let output = command.current_dir(venv::workspace()).output()?;
+        remove(&path);
+        if !output.status.success() {
+            return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let line: Value = serde_json::from_slice(&output.stdout)?;
+        let [objects, peak] = ["objects", "peak"].map(|name| line[name].as_f64().unwrap_or_default());
+        let resident =
+            line["resident"].as_f64().map_or("unknown".to_owned(), |bytes| format!("{:.1}", bytes / objects));
+        Ok(format!(
+            "memory of a pack, above that of the open storage: {:.1} bytes an object at most (aim: at most 24); {resident} \
+             as the system counts",
+            peak / objects
+        ))
     }
 
     fn undo_log(&self) -> Result<Line, Box<dyn std::error::Error>> {
@@ -430,7 +575,7 @@ fn many(path: &Path, transactions: u64) -> Result<FileStorage, Box<dyn std::erro
 
 /// Removes a database and what is beside it.
 fn remove(path: &Path) {
-    for suffix in ["", ".index", ".lock"] {
+    for suffix in ["", ".index", ".lock", ".old"] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         let _ = std::fs::remove_file(name);

@@ -18,8 +18,8 @@ cargo xtask peers [--histories N] [--seed S] [--only NAME]
 
 cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
     Makes a mail database with the real ZODB (100,000 messages), and times the engine beside it and beside the bare
-    machine, in the same run, on the same file. WHAT is open, open-index, load, load2, iterate, commit-relaxed, commit
-    or commit8.
+    machine, in the same run, on the same file. WHAT is open, open-index, load, load2, iterate, commit-relaxed, commit,
+    commit8, copy, pack, pack-removing, pack-wait, pack-memory, undo-log, versions, version100 or version1000.
 
 cargo xtask teeth [--only NAME]
     Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught

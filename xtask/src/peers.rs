@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `bytes` | one script of commits on two files: the files and their indexes are the same, byte for byte |
 //! | `undo` | the same with undos, of whatever can be undone and what can not |
+//! | `pack` | the same file, packed to the same time: the same bytes, or a difference that is judged |
 //! | `back and forth` | one file, opened by the one and the other in turn |
 //! | `reads` | every way to read, on files that ZODB wrote |
 //! | `pickles` | references and classes in records |
@@ -36,6 +37,7 @@ mod external;
 mod findings;
 mod forth;
 mod index;
+mod pack;
 mod pickles;
 mod reads;
 mod rules;
@@ -52,6 +54,7 @@ type Check = fn(&Ground) -> Result<String, Trouble>;
 const CHECKS: [(&str, Check); 12] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
+    ("pack", pack::check),
     ("back and forth", forth::check),
     ("reads", reads::check),
     ("pickles", pickles::check),
@@ -123,7 +126,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Removes a database and all that is kept beside it.
 fn clear(path: &Path) {
-    for suffix in ["", ".index", ".lock", ".tmp", ".tr0", ".tr1"] {
+    for suffix in ["", ".index", ".lock", ".tmp", ".tr0", ".tr1", ".old", ".pack"] {
         let _ = std::fs::remove_file(beside(path, suffix));
     }
 }

@@ -1,7 +1,7 @@
 //! Every way to read, compared: on one file, open in both engines at the same time.
 //!
-//! Only two answers are translated. ZODB names, for data that a record shares, the next record in a chain of such records,
-//! and we name the one that holds the data: the chain is followed. And ZODB, after it has cut off an unfinished
+//! Only two answers are translated. ZODB names, for what a record shares, the next record in a chain of such records, and we
+//! name the one that holds the data, if there is data: the chain is followed. And ZODB, after it has cut off an unfinished
 //! transaction, goes on giving that one's tid as the last; see [`LastTransaction`].
 
 use std::collections::HashMap;
@@ -170,12 +170,14 @@ fn walked(transaction: vellum_storage::TransactionRecord) -> Walked {
     }
 }
 
-/// Follows each chain of shared data to the record that holds it.
+/// Follows each chain of shared data to the record that holds it. Where that is nothing, nothing is shared.
 fn with_sources(mut all: Vec<Walked>) -> Vec<Walked> {
     let mut sources = HashMap::new();
     for transaction in &mut all {
         for record in &mut transaction.records {
-            if let Some(named) = record.data_tid {
+            if record.sha256.is_none() {
+                record.data_tid = None;
+            } else if let Some(named) = record.data_tid {
                 let source = sources.get(&(record.oid, named)).copied().unwrap_or(named);
                 record.data_tid = Some(source);
                 sources.insert((record.oid, transaction.tid), source);

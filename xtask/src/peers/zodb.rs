@@ -200,6 +200,14 @@ impl Zodb {
         self.ask::<Value>("abort", json!({})).map(drop)
     }
 
+    /// Packs to the time of this tid. References to the oids `without` are passed over, and the first record that is asked
+    /// for its references has those to the oids `also` too.
+    pub fn pack(&mut self, to: Tid, collect: bool, also: &[Oid], without: &[Oid]) -> Result<()> {
+        let texts = |oids: &[Oid]| oids.iter().map(Oid::to_string).collect::<Vec<_>>();
+        let request = json!({ "tid": to.to_string(), "gc": collect, "also": texts(also), "without": texts(without) });
+        self.ask::<Value>("pack", request).map(drop)
+    }
+
     pub fn load(&mut self, oid: Oid) -> Result<Loaded> {
         #[derive(Deserialize)]
         struct Answer {
