@@ -178,15 +178,9 @@ impl Ground {
     /// so that they are not built again.
     fn copy(&self) -> Outcome {
         let workspace = venv::workspace();
-        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-        let listed = Command::new("git").args(list).current_dir(&workspace).output()?;
-        if !listed.status.success() {
-            return Err(format!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr)).into());
-        }
-        let names = String::from_utf8(listed.stdout)?;
         let mut wanted = BTreeSet::new();
-        for name in names.split('\0').filter(|name| !name.is_empty() && workspace.join(name).is_file()) {
-            let (from, to) = (workspace.join(name), self.tree.join(name));
+        for name in venv::tree()? {
+            let (from, to) = (workspace.join(&name), self.tree.join(&name));
             let content = fs::read(&from)?;
             if fs::read(&to).ok().as_ref() != Some(&content) {
                 fs::create_dir_all(to.parent().unwrap_or(&self.tree))?;
