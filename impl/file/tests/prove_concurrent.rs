@@ -25,6 +25,7 @@ fn hold(durability: Durability, seeds: std::ops::Range<u64>) {
     assert_eq!(total.never(CAN), [""; 0], "{total}");
 }
 
+/// Rule 3.0.
 #[test]
 fn what_many_threads_are_told_has_an_explanation() {
     hold(Durability::Full, 0..40);

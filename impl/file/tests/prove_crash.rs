@@ -31,6 +31,7 @@ fn hold(tried: &Tried, plan: &Plan) -> Report {
     report
 }
 
+/// Rule 3.0.
 #[test]
 fn what_is_found_after_a_crash_is_what_the_rules_allow() {
     let plan = Plan { seed: 1, first: 0, cases: 30, steps: 20, cuts_max: 40, go_on: 4 };

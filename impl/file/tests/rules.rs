@@ -93,6 +93,7 @@ fn the_stories_that_it_can_tell() {
 }
 
 /// Of oids that nobody has: none is given out twice while the storage is open, and none that an object has ever.
+/// Rule 1.1.
 #[test]
 fn new_oids_are_new() {
     for seed in 0..30 {

@@ -43,6 +43,7 @@ fn hold(can: Can, seeds: u64, storage: impl Fn() -> Box<dyn Storage>) {
     assert_eq!(total.never(can), [""; 0], "{total}");
 }
 
+/// Rule 3.0.
 #[test]
 fn what_the_storage_in_memory_tells_many_threads_has_an_explanation() {
     hold(can(), 30, || Box::new(memory()));
