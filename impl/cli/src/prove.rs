@@ -117,8 +117,9 @@ enum Known {
 
 /// From so many cases on a corner that was never come to is a failure.
 const ENOUGH: u64 = 3000;
-/// Operations of a history that are cut, drawn from all of them.
-const CUTS_MAX: usize = 60;
+/// Operations of a history that are cut, drawn from all of them: as many as the tests cut, so that what fails there can be
+/// seen here.
+const CUTS_MAX: usize = 40;
 /// Histories that may be played to make one shorter.
 const SHRINK_BUDGET: usize = 3000;
 
