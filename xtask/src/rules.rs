@@ -187,6 +187,11 @@ fn declared(line: &str, anything: bool) -> Option<String> {
     }
 }
 
+/// How many items there are among these places.
+fn distinct<'a>(places: impl Iterator<Item = &'a Place>) -> usize {
+    places.map(|place| (&place.file, &place.item)).collect::<BTreeSet<_>>().len()
+}
+
 /// All rules with all places that cite them.
 struct Matrix<'a> {
     rules: &'a [Rule],
@@ -205,28 +210,23 @@ impl Matrix<'_> {
         self.places.get(&number).into_iter().flatten().filter(move |place| place.kind == kind)
     }
 
-    fn count(&self, number: Number, kind: Kind) -> usize {
-        self.of(number, kind).map(|place| (&place.file, &place.item)).collect::<BTreeSet<_>>().len()
-    }
-
     fn table(&self) -> String {
         const COUNTED: [Kind; 5] = [Kind::Engine, Kind::Story, Kind::Corner, Kind::Test, Kind::Planted];
         let head = format!("{:<36}{:<44} engine stories corners tests planted\n", "rule", "specification");
         let mut table = head;
-        let mut totals = [0; COUNTED.len()];
         for rule in self.rules {
             let items = self.of(rule.number, Kind::Specification).filter_map(|place| place.item.as_deref());
             let items = items.collect::<Vec<_>>().join(", ");
             let mut line = format!("{:<5} {:<30}{items:<44}", rule.number, rule.title(TITLE_MAX));
-            for ((kind, width), total) in COUNTED.into_iter().zip([7, 8, 8, 6, 8]).zip(&mut totals) {
-                let count = self.count(rule.number, kind);
-                *total += count;
+            for (kind, width) in COUNTED.into_iter().zip([7, 8, 8, 6, 8]) {
+                let count = distinct(self.of(rule.number, kind));
                 line.push_str(&format!("{:>width$}", if count == 0 { "-".to_owned() } else { count.to_string() }));
             }
             table.push_str(&line);
             table.push('\n');
         }
-        let [engine, stories, corners, tests, planted] = totals;
+        let all = |kind| distinct(self.places.values().flatten().filter(|place| place.kind == kind));
+        let [engine, stories, corners, tests, planted] = COUNTED.map(all);
         let rules = self.rules.len();
         table.push_str(&format!(
             "\n{rules} rules; cited in {engine} places of the engine; exercised by {stories} stories, {corners} corners and \

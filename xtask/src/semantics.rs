@@ -47,7 +47,7 @@ impl Rule {
     /// Its first words.
     pub fn title(&self, length_max: usize) -> String {
         let words = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let end = words.find([':', '.', ';']).unwrap_or(words.len());
+        let end = words.find(": ").or(words.find(". ")).unwrap_or(words.trim_end_matches('.').len());
         match words[..end].char_indices().nth(length_max) {
             Some((cut, _)) => format!("{}...", words[..cut].rsplit_once(' ').map_or(&words[..cut], |(most, _)| most)),
             None => words[..end].to_owned(),
@@ -144,7 +144,7 @@ That is no rule.
 
 What is left.
 
-- **3.1 store(oid)**: it is there.
+- **3.1 store(a..b)**: it is there. It stays.
 ";
 
     #[test]
@@ -156,7 +156,7 @@ What is left.
             rule("1.1", 5, "oid: 8 bytes. tid: so\nare these."),
             rule("1.10", 7, "What the trunk shows."),
             rule("3.0", 13, "Two phases.\n\nWhat is left."),
-            rule("3.1", 17, "store(oid): it is there."),
+            rule("3.1", 17, "store(a..b): it is there. It stays."),
         ];
         assert_eq!(found, expected);
     }
@@ -164,7 +164,7 @@ What is left.
     #[test]
     fn a_title_is_the_first_words() {
         let titles = parse(TEXT).iter().map(|rule| rule.title(15)).collect::<Vec<_>>();
-        assert_eq!(titles, ["oid", "What the trunk...", "Two phases", "store(oid)"]);
+        assert_eq!(titles, ["oid", "What the trunk...", "Two phases", "store(a..b)"]);
     }
 
     #[test]
