@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 mod bench;
 mod peers;
+mod review;
+mod rules;
+mod semantics;
 mod teeth;
 mod venv;
 
@@ -23,7 +26,16 @@ cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
 
 cargo xtask teeth [--only NAME]
     Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught
-    by the check that it names. --only takes parts of names, with commas between them.
+    by the check that it names. --only takes parts of names, with commas between them. --today N takes N of them, others
+    each day.
+
+cargo xtask rules [--rule NUMBER]
+    Prints for each rule of docs/semantics.md where it is specified, where the engine carries it out, and how many stories,
+    corners, tests and planted bugs there are for it; with a number, all of them by file and line. Fails if a rule is not
+    specified, or if nothing exercises it.
+
+cargo xtask review
+    Shows the snapshots whose tests found another text: the rule, the story, and the difference. Fails if there are any.
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +44,8 @@ fn main() -> ExitCode {
         Some("peers") => peers::run(&arguments[1..]),
         Some("bench") => bench::run(&arguments[1..]),
         Some("teeth") => teeth::run(&arguments[1..]),
+        Some("rules") => rules::run(&arguments[1..]),
+        Some("review") => review::run(&arguments[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::{Outcome, venv};
+use crate::{Outcome, number, venv};
 
 type Trouble = Box<dyn std::error::Error>;
 
@@ -35,12 +35,19 @@ const PATIENCE_SECONDS: u64 = 1200;
 const WORDS_MAX: usize = 90;
 
 pub fn run(arguments: &[String]) -> Outcome {
-    let only = match arguments {
-        [] => None,
-        [flag, name] if flag == "--only" => Some(name.as_str()),
-        _ => return Err("teeth takes --only NAME, or nothing".into()),
+    let (only, today) = match arguments {
+        [] => (None, None),
+        [flag, name] if flag == "--only" => (Some(name.as_str()), None),
+        [flag, _] if flag == "--today" => (None, Some(number(arguments, "--today", 0)?)),
+        _ => return Err("teeth takes --only NAME, or --today N, or nothing".into()),
     };
-    let planted = planted(&venv::workspace().join(PLANTED), only)?;
+    let mut planted = planted(&venv::workspace().join(PLANTED), only)?;
+    if let Some(count) = today {
+        let day = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
+        planted = of_day(planted, count as usize, day as usize);
+        let names: Vec<&str> = planted.iter().map(|bug| bug.name.as_str()).collect();
+        println!("on day {day}: cargo xtask teeth --only {}", names.join(","));
+    }
     let started = Instant::now();
     let ground = Ground::new()?;
     ground.copy()?;
@@ -120,6 +127,13 @@ fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
     if found.is_empty() { Err("there is no such planted bug".into()) } else { Ok(found) }
 }
 
+/// So many of them, evenly from first to last, since neighbours are alike: the next ones on the next day, so that all have
+/// their turn.
+fn of_day<T>(all: Vec<T>, count: usize, day: usize) -> Vec<T> {
+    let turns = all.len().div_ceil(count.max(1));
+    all.into_iter().enumerate().filter(|(n, _)| n % turns == day % turns).map(|(_, one)| one).collect()
+}
+
 /// What a check came to.
 enum Verdict {
     Passed {
@@ -178,15 +192,9 @@ impl Ground {
     /// so that they are not built again.
     fn copy(&self) -> Outcome {
         let workspace = venv::workspace();
-        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-        let listed = Command::new("git").args(list).current_dir(&workspace).output()?;
-        if !listed.status.success() {
-            return Err(format!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr)).into());
-        }
-        let names = String::from_utf8(listed.stdout)?;
         let mut wanted = BTreeSet::new();
-        for name in names.split('\0').filter(|name| !name.is_empty() && workspace.join(name).is_file()) {
-            let (from, to) = (workspace.join(name), self.tree.join(name));
+        for name in venv::tree()? {
+            let (from, to) = (workspace.join(&name), self.tree.join(&name));
             let content = fs::read(&from)?;
             if fs::read(&to).ok().as_ref() != Some(&content) {
                 fs::create_dir_all(to.parent().unwrap_or(&self.tree))?;
@@ -362,5 +370,26 @@ fn short(text: &str) -> String {
     match text.char_indices().nth(WORDS_MAX) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_day_has_a_few_and_all_days_have_all() {
+        for (all, count) in [(86, 6), (7, 3), (3, 5), (1, 1)] {
+            let turns = all_turns(all, count);
+            assert!(turns.iter().all(|turn| !turn.is_empty() && turn.len() <= count), "{turns:?}");
+            let mut seen = turns.concat();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..all).collect::<Vec<_>>());
+        }
+        assert_eq!(of_day((0..7).collect(), 3, 4), [1, 4]);
+    }
+
+    fn all_turns(all: usize, count: usize) -> Vec<Vec<usize>> {
+        (0..all.div_ceil(count)).map(|day| of_day((0..all).collect(), count, 20_000 + day)).collect()
     }
 }

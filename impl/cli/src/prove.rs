@@ -86,6 +86,9 @@ pub struct Prove {
     /// So many threads at once, whose order the machine decides
     #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "script", "keep_going", "crashes"])]
     threads: Option<u64>,
+    /// With --threads: so many packs run beside them; if it is not said, none and 5 by turns
+    #[arg(long, value_name = "N", requires = "threads")]
+    packs: Option<u64>,
     /// Play this script, and nothing else
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
@@ -117,8 +120,9 @@ enum Known {
 
 /// From so many cases on a corner that was never come to is a failure.
 const ENOUGH: u64 = 3000;
-/// Operations of a history that are cut, drawn from all of them.
-const CUTS_MAX: usize = 60;
+/// Operations of a history that are cut, drawn from all of them: as many as the tests cut, so that what fails there can be
+/// seen here.
+const CUTS_MAX: usize = 40;
 /// Histories that may be played to make one shorter.
 const SHRINK_BUDGET: usize = 3000;
 
@@ -234,7 +238,7 @@ impl Prove {
                 _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
             };
             // Half of them without packs, since those are held to more.
-            let packs = if case % 2 == 0 { 0 } else { 5 };
+            let packs = self.packs.unwrap_or(case % 2 * 5);
             let seed = self.seed.wrapping_add(case);
             let plan = concurrent::Plan { seed, threads, transactions: 40, objects: 4, packs };
             match concurrent::run(&*storage, can, &plan) {

@@ -263,6 +263,7 @@ impl UndoChange for Draft {
 
 impl VersionChange for Draft {
     fn store_in(&mut self, version: &Version, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
+        // Rule 1.2.
         if data.is_empty() {
             return Err(Error::EmptyRecord { oid });
         }

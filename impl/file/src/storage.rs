@@ -241,11 +241,13 @@ impl Storage for FileStorage {
         self.inner.path.display().to_string()
     }
 
+    /// Rule 2.1.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
         let now = self.inner.now();
         now.load(oid, version, now.horizon.end())
     }
 
+    /// Rule 2.2.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let now = self.inner.now();
         let (log, end) = (&now.log, now.horizon.end());
@@ -285,6 +287,7 @@ impl Storage for FileStorage {
         Ok(Some(LoadedAt { data, tid, next }))
     }
 
+    /// Rule 2.3.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         let missing = || Error::KeyError { oid, tid: Some(tid) };
         let now = self.inner.now();
@@ -292,6 +295,7 @@ impl Storage for FileStorage {
         now.data_at(oid, record.on_trunk())?.ok_or_else(missing)
     }
 
+    /// Rule 2.4.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let now = self.inner.now();
         let (log, end) = (&now.log, now.horizon.end());
@@ -312,6 +316,7 @@ impl Storage for FileStorage {
         Ok(entries)
     }
 
+    /// Rule 2.6.
     fn transactions(
         &self,
         range: TidRange,
@@ -322,15 +327,18 @@ impl Storage for FileStorage {
         Ok(Box::new(found))
     }
 
+    /// Rule 2.7.
     fn last_transaction(&self) -> Tid {
         self.inner.now().horizon.get().1
     }
 
+    /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let now = self.inner.now();
         crate::iterate::last_invalidations(&now.log, now.horizon.end(), count)
     }
 
+    /// Rule 2.9.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         let now = Guard::into_inner(self.inner.now());
         let end = now.horizon.end();

@@ -66,6 +66,7 @@ pub(crate) fn undone(now: &Generation, tid: Tid) -> Result<Vec<Undone>> {
 }
 
 impl UndoLog for FileStorage {
+    /// Rule 2.5.
     fn undo_log_where(
         &self,
         first: usize,

@@ -104,12 +104,14 @@ impl Generation {
 }
 
 impl Versions for FileStorage {
+    /// Rule 2.11.
     fn versions(&self) -> Result<Vec<Version>> {
         let mut names: Vec<_> = self.inner.now().versions(|table| table.objects.keys().cloned().collect())?;
         names.sort();
         Ok(names)
     }
 
+    /// Rule 2.10.
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
         Ok(self.inner.now().newest_header(oid)?.map(|record| record.version()).unwrap_or_default())
     }

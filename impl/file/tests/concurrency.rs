@@ -215,6 +215,7 @@ fn a_transaction_is_seen_whole_and_never_goes_away() {
     assert!(changes.into_inner() >= 50);
 }
 
+/// Rule 3.0.
 #[test]
 fn votes_hold_their_objects_and_only_these() {
     let disk = SimDisk::new(1);
@@ -267,6 +268,7 @@ fn votes_hold_their_objects_and_only_these() {
     });
 }
 
+/// Rule 2.8.
 #[test]
 fn who_is_notified_hears_in_order_and_before_it_is_seen() {
     let disk = SimDisk::new(1);

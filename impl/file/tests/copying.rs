@@ -79,6 +79,7 @@ fn a_batch_makes_the_bytes_that_one_after_the_other_makes() {
 
 /// The power goes in every operation: what is found is the beginning of the history, each transaction whole, with every
 /// batch that was acknowledged; and the copy goes on from there.
+/// Rules 3.0 and 3.7.
 #[test]
 fn a_crash_leaves_the_beginning_of_the_copy() {
     let (mut crashes, mut parts) = (0, 0);

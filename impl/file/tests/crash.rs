@@ -274,6 +274,7 @@ fn crash_everywhere(seeds: std::ops::Range<u64>, durability: Durability) {
     println!("{crashes} crashes");
 }
 
+/// Rule 3.0.
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_half_made_is_seen() {
     crash_everywhere(0..200, Durability::Full);

@@ -25,12 +25,20 @@ fn tried(durability: Durability) -> Tried {
 }
 
 fn hold(tried: &Tried, plan: &Plan) -> Report {
-    let report = plan.run(tried, &mut |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+    let report = plan.run(tried, &mut |_| ()).unwrap_or_else(|failure| {
+        let (seed, case, steps) = (failure.seed, failure.case, plan.steps);
+        let storage = if tried.promise == Promise::Whole { "file" } else { "file-relaxed" };
+        panic!(
+            "{failure}\nTo see it again:\n\ncargo run --release -p vellum -- prove --crashes --storage {storage} \
+             --seed {seed} --first {case} --cases 1 --steps {steps}\n"
+        )
+    });
     println!("{report}");
     assert_eq!(report.never(tried), [""; 0], "{report}");
     report
 }
 
+/// Rule 3.0.
 #[test]
 fn what_is_found_after_a_crash_is_what_the_rules_allow() {
     let plan = Plan { seed: 1, first: 0, cases: 30, steps: 20, cuts_max: 40, go_on: 4 };

@@ -81,6 +81,7 @@ fn the_end_of_a_version_takes_reads_for_its_objects_however_many_transactions_th
     assert!(reads[0] <= 4 * OBJECTS && reads[0] == reads[1], "{reads:?}");
 }
 
+/// Rule 2.5.
 #[test]
 fn the_undo_log_is_paged_and_filtered() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
@@ -100,6 +101,7 @@ fn the_undo_log_is_paged_and_filtered() {
     assert_eq!(page, expected);
 }
 
+/// Rule 3.4.
 #[test]
 fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());

@@ -140,6 +140,7 @@ fn change(storage: &FileStorage, change: impl FnOnce(&mut dyn vellum_storage::Tr
 
 /// The walk along a version's list in ZODB of 2004 stopped at the first record that was no longer anybody's newest; what
 /// lay behind it stayed in the version for ever.
+/// Rules 3.5 and 3.6.
 #[test]
 fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Says what time it is. A storage makes tids of it that strictly increase even when the clock does not.
+/// Says what time it is. A storage makes tids of it that strictly increase even when the clock does not (rule 1.1).
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The present moment, UTC.
     fn now(&self) -> Timestamp;

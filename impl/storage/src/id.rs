@@ -77,7 +77,7 @@ impl Tid {
         TimeZone::UTC.to_timestamp(civil).ok()
     }
 
-    /// The next tid after this one; [`Tid::MAX`] has none after it and stays.
+    /// The next tid after this one (rule 1.1); [`Tid::MAX`] has none after it and stays.
     pub fn next(self) -> Tid {
         Tid(self.0.saturating_add(1))
     }

@@ -89,7 +89,7 @@ impl State {
         if past.is_empty() { Err(Error::key(oid)) } else { Ok(past) }
     }
 
-    /// The revision that the trunk shows from this one on: itself, or the one under it.
+    /// Rule 1.6: the revision that the trunk shows from this one on: itself, or the one under it.
     fn on_trunk<'a>(&'a self, at: At<'a>) -> Option<At<'a>> {
         if at.revision.version.is_trunk() { Some(at) } else { self.at(at.revision.oid, at.revision.under?) }
     }

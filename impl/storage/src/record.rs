@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{Error, Oid, Result, Tid};
 
-/// A named line of work beside the trunk; the empty name is the trunk. At most 65,535 bytes.
+/// A named line of work beside the trunk (rule 1.5); the empty name is the trunk. At most 65,535 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(Bytes);
 
@@ -129,7 +129,7 @@ impl TransactionMeta {
     }
 }
 
-/// What one transaction did to one object.
+/// What one transaction did to one object (rule 1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
     /// The object.
@@ -145,7 +145,7 @@ pub struct Revision {
     pub under: Option<Tid>,
 }
 
-/// A transaction, read back.
+/// A transaction, read back (rule 1.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionRecord {
     /// Its identity and time.

@@ -18,44 +18,44 @@ pub trait Storage: Send + Sync {
     /// What to call it: for a file, its path.
     fn name(&self) -> String;
 
-    /// The object as it is now. If its newest revision belongs to a version other than the one asked for, the data is
+    /// Rule 2.1: the object as it is now. If its newest revision belongs to a version other than the one asked for, the data is
     /// that of the newest trunk revision; the tid is the newest revision's in either case, so that a cache never takes
     /// old data for current.
     ///
     /// Errors: a key error for an unknown object, and where there is nothing.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded>;
 
-    /// What the trunk showed just before `before`: the data, the tid since which it showed that, and the tid of the
+    /// Rule 2.2: what the trunk showed just before `before`: the data, the tid since which it showed that, and the tid of the
     /// revision at which it began to show something else. Where no commit of a version was undone, these are the last
     /// trunk revision before the moment and the next one. None if the object was not on the trunk yet.
     ///
     /// Errors: a key error for an unknown object, and if that revision is nothing.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>>;
 
-    /// The record of exactly this revision; for a revision in a version, the trunk's record under it.
+    /// Rule 2.3: the record of exactly this revision; for a revision in a version, the trunk's record under it.
     ///
     /// Errors: a key error if there is no such revision, or it is nothing.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes>;
 
-    /// The newest `limit` revisions, newest first.
+    /// Rule 2.4: the newest `limit` revisions, newest first.
     ///
     /// Errors: a key error for an unknown object.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>>;
 
-    /// The transactions of a range. The iterator sees what was finished when it was made.
+    /// Rule 2.6: the transactions of a range. The iterator sees what was finished when it was made.
     fn transactions(
         &self,
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>>;
 
-    /// The tid of the last finished transaction; [`Tid::ZERO`] if there is none.
+    /// Rule 2.7: the tid of the last finished transaction; [`Tid::ZERO`] if there is none.
     fn last_transaction(&self) -> Tid;
 
-    /// What the last `count` transactions changed, oldest first.
+    /// Rule 2.8: what the last `count` transactions changed, oldest first.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>>;
 
-    /// Every object that is something on the trunk now, in the order of the oids, from `first` on. The iterator
+    /// Rule 2.9: every object that is something on the trunk now, in the order of the oids, from `first` on. The iterator
     /// sees what was finished when it was made.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send>;
 
@@ -96,20 +96,20 @@ pub trait Storage: Send + Sync {
     }
 }
 
-/// A transaction that is being put together. Nobody else sees anything of it, and it holds no lock. Dropping it aborts.
+/// A transaction that is being put together (rule 3.0). Nobody else sees anything of it, and it holds no lock. Dropping it aborts.
 pub trait Transaction: Send {
-    /// Changes the object, or makes it. `serial` is the revision that the change was made to, [`Tid::ZERO`] for a new
+    /// Rule 3.1: changes the object, or makes it. `serial` is the revision that the change was made to, [`Tid::ZERO`] for a new
     /// object; whether it is still the newest one is looked at by the vote.
     ///
     /// Errors: an empty record; quota.
     fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()>;
 
-    /// Makes the object nothing. `serial` as for `store`.
+    /// Rule 3.2: makes the object nothing. `serial` as for `store`.
     ///
     /// Errors: a key error for an unknown object; quota.
     fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()>;
 
-    /// Makes the transaction depend on the object's being at `serial` when it is finished.
+    /// Rule 3.3: makes the transaction depend on the object's being at `serial` when it is finished.
     fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()>;
 
     /// Undoing, if the storage can do that.

@@ -366,6 +366,7 @@ fn what_only_another_database_refers_to_stays_and_a_ring_through_both_goes() {
     assert_eq!(garbage(&alone, 0), [7, 8]);
 }
 
+/// Rule 4.6.
 #[test]
 fn weak_references_keep_nothing_within_a_database_or_across() {
     let (main, archive) = two(

@@ -44,6 +44,7 @@ fn a_record_that_can_not_be_read_keeps_everything_where_garbage_is_collected() {
     assert_eq!((storage.history(Oid(1), 9).unwrap().len(), storage.object_count()), (1, 3));
 }
 
+/// Rule 4.9.
 #[test]
 fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     let storage = MemoryStorage::new("memory");
@@ -67,6 +68,7 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
 
 /// The second revision shares the first one's data, and the third names the second as its source: that is the one that it
 /// needs.
+/// Rule 4.3.
 #[test]
 fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     let storage = MemoryStorage::new("memory");

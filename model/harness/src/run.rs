@@ -178,6 +178,14 @@ pub fn case(
     play_random(subject, &mut Seed::of(seed, case), length, coverage).map(drop)
 }
 
+impl Difference {
+    /// The difference as a command that plays it again in the workspace; what of it is no script is passed over there.
+    /// `storage` is what names the storage to `vellum prove`.
+    pub fn command(&self, storage: &str) -> String {
+        format!("cargo run --release -p vellum -- prove {storage} --script /dev/stdin <<'END'\n{self}\nEND\n")
+    }
+}
+
 /// The script, `---`, and who said what.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,6 +35,7 @@ fn hold(can: Can, cases: u64, length: usize) -> (u64, u64) {
     (moments, asked)
 }
 
+/// Rule 2.2.
 #[test]
 fn every_moment_answers_as_it_did() {
     let (moments, asked) = hold(Can { pack: false, ..Can::EVERYTHING }, 500, 30);
@@ -42,6 +43,7 @@ fn every_moment_answers_as_it_did() {
     assert!(moments > 5000);
 }
 
+/// Rule 4.5.
 #[test]
 fn after_a_pack_every_moment_since_answers_as_it_did() {
     let (moments, asked) = hold(Can::EVERYTHING, 500, 40);

@@ -146,6 +146,7 @@ fn world(seed: u64) -> World {
     world
 }
 
+/// Rules 4.2 and 4.3.
 #[test]
 fn the_collector_keeps_what_the_rules_keep() {
     let (mut refused, mut dangling, mut under_way_at_all, mut fewer) = (0, 0, 0, 0);

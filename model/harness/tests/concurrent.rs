@@ -48,6 +48,7 @@ fn hold_to(can: Can, seeds: u64, packs: u64, storage: impl Fn() -> Box<dyn Stora
     assert_eq!(total.never(can), [""; 0], "{total}");
 }
 
+/// Rule 3.0.
 #[test]
 fn what_the_storage_in_memory_tells_many_threads_has_an_explanation() {
     hold(can(), 30, || Box::new(memory()));

@@ -19,6 +19,7 @@ fn copied(from: &dyn Storage, to: &dyn Storage, range: TidRange) -> CopyReport {
     report
 }
 
+/// Rules 2.6 and 3.7.
 #[test]
 fn a_copy_is_the_same_database() {
     let (mut asked, mut shared, mut under) = (0, 0, 0);

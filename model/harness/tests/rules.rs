@@ -8,11 +8,12 @@ use vellum_harness::run;
 use vellum_harness::shrink::shrink;
 use vellum_harness::subject::{Can, Subject};
 
-fn hold(subject: &mut dyn Subject, cases: u64, length: usize) -> Coverage {
+fn hold(subject: &mut dyn Subject, storage: &str, cases: u64, length: usize) -> Coverage {
     let mut coverage = Coverage::default();
     for case in 0..cases {
         if let Err(found) = run::case(subject, 1, case, length, &mut coverage) {
-            panic!("case {case}, shrunk:\n{}", shrink(subject, found, 2000));
+            let found = shrink(subject, found, 2000);
+            panic!("case {case}, made short; to play it again:\n\n{}", found.command(storage));
         }
     }
     coverage
@@ -20,7 +21,7 @@ fn hold(subject: &mut dyn Subject, cases: u64, length: usize) -> Coverage {
 
 #[test]
 fn the_rules_keep_the_rules() {
-    let coverage = hold(&mut Hosted::rules(), 3000, 30);
+    let coverage = hold(&mut Hosted::rules(), "--storage rules", 3000, 30);
     println!("{}", coverage.table(Can::EVERYTHING));
     assert_eq!(coverage.missing(Can::EVERYTHING), []);
 }
@@ -28,7 +29,7 @@ fn the_rules_keep_the_rules() {
 #[test]
 fn the_storage_in_memory_keeps_the_rules() {
     let mut memory = Hosted::memory();
-    let coverage = hold(&mut memory, 3000, 30);
+    let coverage = hold(&mut memory, "--storage memory", 3000, 30);
     println!("{}", coverage.table(memory.can()));
     assert_eq!(coverage.missing(memory.can()), []);
 }
@@ -43,6 +44,19 @@ fn a_panic_is_a_difference_like_any_other() {
     let steps = vellum_harness::script::parse("reopen").unwrap();
     let difference = run::play(&mut clumsy, &steps, &mut Coverage::default()).unwrap_err();
     assert_eq!(difference.storage, "failed: it panicked: what was here?");
+}
+
+/// Somebody who sees nothing but the log has a command that shows it to him.
+#[test]
+fn a_difference_is_a_command_that_plays_it_again() {
+    let steps = vellum_harness::script::parse("store a 1 @0: 5\ncommit a @1").unwrap();
+    let (name, at, rules, storage) = ("memory".into(), "? load 1".into(), "[5] at @1".into(), "key error".into());
+    let difference = run::Difference { name, steps: steps.clone(), at, rules, storage };
+    let command = difference.command("--storage memory");
+    let lines: Vec<&str> = command.lines().collect();
+    let first = "cargo run --release -p vellum -- prove --storage memory --script /dev/stdin <<'END'";
+    assert_eq!((lines[0], lines[lines.len() - 1]), (first, "END"));
+    assert_eq!(vellum_harness::script::parse(&lines[1..lines.len() - 1].join("\n")).unwrap(), steps);
 }
 
 /// What a fuzzer makes up is a history too: the same bytes the same one, and other bytes other ones.

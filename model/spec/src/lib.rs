@@ -33,10 +33,10 @@ pub use pack::{Dangling, How, Packed, Refused};
 pub use read::{At, HistoryEntry, KeyError, Shown};
 pub use write::{Begin, Change, Contested, Refusal, Resolver};
 
-/// An object's identity. 0 is the root.
+/// An object's identity (rule 1.1). 0 is the root.
 pub type Oid = u64;
 
-/// A transaction's identity and time; 0 is before all of them.
+/// A transaction's identity and time (rule 1.1); 0 is before all of them.
 pub type Tid = u64;
 
 /// A database: its transactions.
@@ -46,7 +46,7 @@ pub struct Database {
     pub transactions: Vec<Transaction>,
 }
 
-/// What somebody did, at one moment.
+/// What somebody did, at one moment (rule 1.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     /// Its identity and time.
@@ -73,12 +73,12 @@ pub enum Status {
     Packed,
 }
 
-/// What one transaction did to one object.
+/// What one transaction did to one object (rule 1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
     /// The object.
     pub oid: Oid,
-    /// The version that it was done in; the trunk's name is empty.
+    /// The version that it was done in (rule 1.5); the trunk's name is empty.
     pub version: String,
     /// In a version: the revision that the trunk shows meanwhile; none if the object was born in the version.
     pub under: Option<Tid>,
@@ -89,7 +89,7 @@ pub struct Revision {
 /// What a revision holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A record.
+    /// A record (rule 1.2).
     Data(Vec<u8>),
     /// The same as the object's revision in this transaction, the *source*, which may share its data in turn.
     Source(Tid),

@@ -102,7 +102,7 @@ impl<'a> Pack<'a> {
         newest
     }
 
-    /// Every revision after the time, or to come.
+    /// Every revision after the time, or to come (rule 4.9).
     fn later(&self) -> impl Iterator<Item = &'a Revision> {
         let later = self.before.transactions.iter().filter(|transaction| transaction.tid > self.t);
         later.flat_map(|transaction| &transaction.revisions).chain(self.under_way)

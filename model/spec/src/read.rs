@@ -47,7 +47,7 @@ pub struct HistoryEntry<'a> {
 }
 
 impl Transaction {
-    /// What it did to the object: the last revision, if there are several.
+    /// What it did to the object: the last revision, if there are several (rule 1.4).
     pub fn revision(&self, oid: Oid) -> Option<&Revision> {
         self.revisions.iter().rev().find(|revision| revision.oid == oid)
     }
@@ -90,7 +90,7 @@ impl Database {
         self.revisions(oid).next()
     }
 
-    /// What the revision is, wherever that is kept; none for nothing.
+    /// What the revision is, wherever that is kept; none for nothing (rule 1.3).
     pub fn data<'a>(&'a self, at: At<'a>) -> Option<&'a [u8]> {
         match &at.revision.content {
             Content::Data(data) => Some(data),
@@ -110,7 +110,7 @@ impl Database {
         }
     }
 
-    /// The revision that the trunk shows from this one on: itself, or the one under it.
+    /// Rule 1.6: the revision that the trunk shows from this one on: itself, or the one under it.
     pub(crate) fn on_trunk<'a>(&'a self, at: At<'a>) -> Option<At<'a>> {
         if at.revision.version.is_empty() { Some(at) } else { self.at(at.revision.oid, at.revision.under?) }
     }

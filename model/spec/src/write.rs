@@ -152,7 +152,7 @@ pub enum Refusal {
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
-    /// Does everything that a transaction does, or nothing of it. The second answer is the objects it touched.
+    /// Rule 3.0: does everything that a transaction does, or nothing of it. The second answer is the objects it touched.
     pub fn commit(
         &self,
         begin: Begin,
@@ -163,6 +163,7 @@ impl Database {
         if [&user, &description, &extension].iter().any(|field| field.len() > METADATA_MAX) {
             return Err(Refusal::TooLong);
         }
+        // Rule 1.1.
         if tid <= self.last_transaction() {
             return Err(Refusal::NotLater);
         }
@@ -178,7 +179,7 @@ impl Database {
         Ok((done, touched))
     }
 
-    /// What one change writes. `self` is the database before the transaction, `so_far` with what it has done up to now:
+    /// What one change writes (rule 3.0). `self` is the database before the transaction, `so_far` with what it has done up to now:
     /// stores look at the one, undos and version operations at the other, so that several of them see each other's work.
     fn change(&self, so_far: &Database, change: &Change, resolver: &Resolver<'_>) -> Result<Vec<Revision>, Refusal> {
         match change {
@@ -194,7 +195,7 @@ impl Database {
         }
     }
 
-    /// The revision that the trunk shows of the object, for one that is about to be written in a version.
+    /// Rule 1.5: the revision that the trunk shows of the object, for one that is about to be written in a version.
     fn under(&self, oid: Oid, version: &str) -> Option<Tid> {
         let shown = self.newest(oid).and_then(|newest| self.on_trunk(newest))?;
         (!version.is_empty()).then(|| shown.tid())
@@ -210,6 +211,7 @@ impl Database {
         version: &str,
         resolver: &Resolver<'_>,
     ) -> Result<Vec<Revision>, Refusal> {
+        // Rule 1.2.
         if data.is_empty() {
             return Err(Refusal::Empty(oid));
         }

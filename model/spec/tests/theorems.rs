@@ -142,6 +142,7 @@ fn dangling(db: &Database) -> BTreeSet<(Oid, Oid)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// Rules 4.2 and 4.3.
     #[test]
     fn packing_never_changes_what_can_be_reached_at_or_after_its_time(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
@@ -158,6 +159,7 @@ proptest! {
         }
     }
 
+    /// Rule 4.1.
     #[test]
     fn packing_leaves_everything_after_its_time_as_it_is(steps in history(), n in 0..8_usize, collect: bool) {
         let db = play(&steps);
@@ -174,6 +176,7 @@ proptest! {
         }
     }
 
+    /// Rule 4.2.
     #[test]
     fn packing_without_collection_keeps_what_everybody_sees(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
@@ -182,6 +185,7 @@ proptest! {
         }
     }
 
+    /// Rules 4.2 and 4.8.
     #[test]
     fn packing_makes_no_reference_dangle(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
@@ -192,6 +196,7 @@ proptest! {
 
     /// What nobody can tell from before: every object of which something is left, at every moment from the pack time on,
     /// in every version; who can be undone; and what comes of that.
+    /// Rules 4.2, 4.3 and 3.4.
     #[test]
     fn packing_takes_back_no_undo_and_changes_no_answer(steps in history(), n in 0..8_usize, collect: bool) {
         let db = play(&steps);
@@ -219,6 +224,7 @@ proptest! {
     }
 
     /// A pack that was not refused gives no reason to refuse the next one.
+    /// Rules 4.7 and 4.8.
     #[test]
     fn after_a_pack_comes_another(steps in history(), n in 0..8_usize, collect: bool, then: bool) {
         let db = play(&steps);
@@ -228,6 +234,7 @@ proptest! {
         }
     }
 
+    /// Rule 4.7.
     #[test]
     fn packing_twice_is_packing_once(steps in history(), n in 0..8_usize, m in 0..8_usize, collect: bool) {
         let db = play(&steps);
@@ -237,6 +244,7 @@ proptest! {
         }
     }
 
+    /// Rule 3.4.
     #[test]
     fn undo_takes_back_and_undo_of_that_does_it_again(steps in history()) {
         let db = play(&steps);
@@ -249,6 +257,7 @@ proptest! {
         }
     }
 
+    /// Rules 1.6 and 3.6.
     #[test]
     fn aborting_a_version_shows_everybody_the_trunk(steps in history()) {
         let db = play(&steps);
@@ -262,6 +271,7 @@ proptest! {
         prop_assert!(!aborted.versions().contains("draft"));
     }
 
+    /// Rules 3.5 and 3.4.
     #[test]
     fn committing_a_version_shows_it_to_everybody_and_undo_of_that_hides_it_again(steps in history()) {
         let db = play(&steps);
@@ -278,6 +288,7 @@ proptest! {
         prop_assert_eq!(undone.versions(), db.versions());
     }
 
+    /// Rules 1.5 and 3.5.
     #[test]
     fn committing_a_version_to_another_moves_it_and_leaves_the_trunk(steps in history()) {
         let db = play(&steps);
@@ -292,6 +303,7 @@ proptest! {
         prop_assert!(!moved.versions().contains("draft"));
     }
 
+    /// Rules 2.1 and 2.2.
     #[test]
     fn the_present_is_the_end_of_the_past(steps in history()) {
         let db = play(&steps);
@@ -307,6 +319,7 @@ proptest! {
     }
 
     /// What was shown at a moment was shown from its tid until just before the next.
+    /// Rules 1.6 and 2.2.
     #[test]
     fn what_the_trunk_showed_it_showed_since_and_until(steps in history(), oid in 0..OIDS, n in 0..8_usize) {
         let db = play(&steps);
@@ -317,6 +330,7 @@ proptest! {
         }
     }
 
+    /// Rules 2.6 and 3.7.
     #[test]
     fn a_copy_is_the_same_database(steps in history()) {
         let db = play(&steps);
@@ -363,6 +377,7 @@ fn stores(records: &[&[u8]]) -> Database {
 }
 
 /// Somebody changed it, and somebody else changed it back: then the first change is still what is there.
+/// Rules 1.3 and 3.4.
 #[test]
 fn what_holds_the_same_data_can_be_undone() {
     let db = stores(&[b"a", b"b", b"c", b"b"]);
@@ -371,6 +386,7 @@ fn what_holds_the_same_data_can_be_undone() {
     assert_eq!(one(&db, Change::Undo { tid: 30 }), None);
 }
 
+/// Rules 1.5 and 4.5.
 #[test]
 fn a_packed_revision_in_a_version_still_has_the_trunk_under_it() {
     let draft = Change::Store { oid: 1, serial: 20, data: b"draft".to_vec(), version: "draft".into() };

@@ -10,6 +10,9 @@ use vellum_storage::{Oid, Tid};
 use super::history::{OIDS, WRONG, read, show};
 use crate::peers::zodb::ZodbError;
 
+/// An object, a later transaction, and what the object holds since.
+type Later = (u64, u64, Option<Vec<u8>>);
+
 /// A kind of difference; docs/findings.md says why it is ZODB that does otherwise than the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -207,7 +210,7 @@ impl Case<'_> {
     }
 
     /// What a database shows: of what is packed, the revisions with data; of what is later, all of it.
-    fn shown(&self, database: &Database) -> (BTreeSet<Shown>, Vec<(u64, u64, Option<Vec<u8>>)>) {
+    fn shown(&self, database: &Database) -> (BTreeSet<Shown>, Vec<Later>) {
         let (mut packed, mut later) = (BTreeSet::new(), Vec::new());
         for transaction in &database.transactions {
             for revision in &transaction.revisions {
