@@ -78,6 +78,9 @@ pub struct Case<'a> {
 /// An object, the transaction of a revision of it, and its data.
 type Shown = (u64, u64, Vec<u8>);
 
+/// The same of what is later, where nothing counts too.
+type Later = (u64, u64, Option<Vec<u8>>);
+
 impl Case<'_> {
     /// The reason, with all that there is to see.
     pub fn show(&self, why: &str, theirs: &Path) -> String {
@@ -207,7 +210,7 @@ impl Case<'_> {
     }
 
     /// What a database shows: of what is packed, the revisions with data; of what is later, all of it.
-    fn shown(&self, database: &Database) -> (BTreeSet<Shown>, Vec<(u64, u64, Option<Vec<u8>>)>) {
+    fn shown(&self, database: &Database) -> (BTreeSet<Shown>, Vec<Later>) {
         let (mut packed, mut later) = (BTreeSet::new(), Vec::new());
         for transaction in &database.transactions {
             for revision in &transaction.revisions {
