@@ -81,6 +81,9 @@ pub struct Case<'a> {
 /// An object, the transaction of a revision of it, and its data.
 type Shown = (u64, u64, Vec<u8>);
 
+/// The same of what is later, where nothing counts too.
+type Later = (u64, u64, Option<Vec<u8>>);
+
 impl Case<'_> {
     /// The reason, with all that there is to see.
     pub fn show(&self, why: &str, theirs: &Path) -> String {
