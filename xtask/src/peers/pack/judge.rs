@@ -10,9 +10,6 @@ use vellum_storage::{Oid, Tid};
 use super::history::{OIDS, WRONG, read, show};
 use crate::peers::zodb::ZodbError;
 
-/// An object, a later transaction, and what the object holds since.
-type Later = (u64, u64, Option<Vec<u8>>);
-
 /// A kind of difference; docs/findings.md says why it is ZODB that does otherwise than the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
