@@ -8,6 +8,7 @@
 //! and the file is walked over.
 
 use std::collections::HashSet;
+use std::mem;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -187,43 +188,69 @@ pub(crate) fn save(
 ) -> Result<()> {
     let name = beside(path, ".index");
     let temporary = beside(path, ".index.index_tmp");
-    let pickles = pickles(index, end, before_end)?;
-    let write = || {
-        let file = disk.open(&temporary, Open::Truncate)?;
-        file.write_at(&pickles, 0)?;
-        file.sync()?;
-        disk.rename(&temporary, &name)
+    let io = |e| Error::io(&name, "saving the index (the next opening walks over the file instead)", e);
+    let write = || -> Result<()> {
+        let file = disk.open(&temporary, Open::Truncate).map_err(io)?;
+        let mut at = 0;
+        pickles(index, end, before_end, &mut |pickles| {
+            file.write_at(pickles, at).map_err(io)?;
+            at += pickles.len() as u64;
+            Ok(())
+        })?;
+        file.sync().map_err(io)?;
+        disk.rename(&temporary, &name).map_err(io)
     };
-    write().map_err(|e| {
+    write().inspect_err(|_| {
         let _ = disk.remove(&temporary);
-        Error::io(&name, "saving the index (the next opening walks over the file instead)", e)
     })
 }
 
-fn pickles(index: &Index, end: u64, before_end: &dyn Fn(Oid) -> Result<Option<u64>>) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(index.len() as usize * 8 + 64);
+/// Oids that share a prefix.
+const GROUP: u64 = 1 << 16;
+
+/// So many bytes are written at once, or as many as a group has.
+const PIECE: usize = 64 << 10;
+
+/// Gives the pickles of the index to `write`, piece by piece: a large index is not in memory a second time.
+fn pickles(
+    index: &Index,
+    end: u64,
+    before_end: &dyn Fn(Oid) -> Result<Option<u64>>,
+    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut out = Vec::new();
     encode_into(&Value::Int(end as i64), &mut out);
-    let (mut suffixes, mut positions) = (Vec::new(), Vec::new());
+    let group = index.len().min(GROUP) as usize;
+    let (mut suffixes, mut positions) = (Vec::with_capacity(group * 8), Vec::with_capacity(group * 6));
     let mut prefix = None;
-    let mut flush = |prefix: Option<u64>, suffixes: &mut Vec<u8>, positions: &mut Vec<u8>| {
-        let Some(prefix) = prefix else { return };
-        suffixes.append(positions);
-        let prefix = Bytes::copy_from_slice(&prefix.to_be_bytes()[2..]);
-        let entries = Bytes::from(std::mem::take(suffixes));
-        encode_into(&Value::Tuple(vec![Value::Bytes(prefix), Value::Bytes(entries)]), &mut out);
-    };
+    let mut flush =
+        |prefix: Option<u64>, suffixes: &mut Vec<u8>, positions: &mut Vec<u8>, out: &mut Vec<u8>| -> Result<()> {
+            let Some(prefix) = prefix else { return Ok(()) };
+            suffixes.append(positions);
+            let prefix = Bytes::copy_from_slice(&prefix.to_be_bytes()[2..]);
+            let entries = Bytes::from(mem::take(suffixes));
+            out.reserve_exact(entries.len() + 64);
+            encode_into(&Value::Tuple(vec![Value::Bytes(prefix), Value::Bytes(entries)]), out);
+            suffixes.reserve_exact(group * 8);
+            if out.len() < PIECE {
+                return Ok(());
+            }
+            write(out)?;
+            *out = Vec::new();
+            Ok(())
+        };
     for (oid, position) in index.entries() {
         // What is beyond the end the next opening finds in the file; but it has to know what was before that.
         let position = if position < end { Some(position) } else { before_end(oid)? };
         let Some(position) = position else { continue };
         if prefix != Some(oid.0 >> 16) {
-            flush(prefix, &mut suffixes, &mut positions);
+            flush(prefix, &mut suffixes, &mut positions, &mut out)?;
             prefix = Some(oid.0 >> 16);
         }
         suffixes.extend_from_slice(&oid.0.to_be_bytes()[6..]);
         positions.extend_from_slice(&position.to_be_bytes()[2..]);
     }
-    flush(prefix, &mut suffixes, &mut positions);
+    flush(prefix, &mut suffixes, &mut positions, &mut out)?;
     encode_into(&Value::None, &mut out);
-    Ok(out)
+    write(&out)
 }

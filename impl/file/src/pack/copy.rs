@@ -14,7 +14,7 @@ use vellum_pickle::{Reference, Scanner as References};
 use vellum_storage::{Collected, Error, Oid, Result, Status, Survivors};
 
 use super::Stop;
-use super::moment::{Moment, WINDOW};
+use super::moment::Moment;
 use super::sink::Sink;
 use super::watch::{Extent, Fate, PackStep, PackWatch};
 use crate::draft::{Body, spilled};
@@ -24,6 +24,10 @@ use crate::log::Holders;
 use crate::pledge::Pledge;
 use crate::scan::{Fault, FaultKind, Record, Scanner};
 use crate::versions::VersionTable;
+
+/// What is read at once of what is copied, and what is large enough to be read by itself.
+const WINDOW: usize = 256 << 10;
+const LARGE: u64 = 64 << 10;
 
 pub(super) struct Copy<'a> {
     moment: &'a Moment<'a>,
@@ -264,7 +268,7 @@ impl<'a> Copy<'a> {
             self.out.pass(length);
             return Ok(());
         }
-        if length > WINDOW as u64 {
+        if length > LARGE {
             return self.out.put_from(&self.moment.now.log, at, length);
         }
         let bytes = self.scanner.bytes(at, length as usize);

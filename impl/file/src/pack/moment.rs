@@ -32,7 +32,7 @@ const NOWHERE: Place = 1;
 
 /// Records that are not much farther apart are read at once, and at most so many bytes.
 const GAP: u64 = 8 << 10;
-pub(super) const WINDOW: usize = 64 << 10;
+const WINDOW: usize = 64 << 10;
 
 /// What a read brings of a record, if the next one is far away.
 const FIRST: u64 = 4 << 10;

@@ -23,6 +23,9 @@ use crate::log::Log;
 const CHUNK: usize = 256 << 10;
 const BUFFERS: usize = 3;
 
+/// What may be behind that, as it goes only between records.
+const ROOM: usize = 64 << 10;
+
 /// How much is written before it is worth syncing.
 const SYNC_BYTES: u64 = 16 << 20;
 
@@ -46,7 +49,7 @@ impl Sink {
     pub fn new(file: &Arc<dyn DiskFile>, path: &Path, first: &[u8], threads: u64) -> Sink {
         let pipe = if threads > 1 { Pipe::new(file) } else { None };
         let to = Some((Arc::clone(file), path.to_owned()));
-        let mut sink = Sink { to, buffer: Vec::with_capacity(CHUNK + CHUNK / 2), start: 0, pipe };
+        let mut sink = Sink { to, buffer: Vec::with_capacity(CHUNK + ROOM), start: 0, pipe };
         sink.buffer.extend_from_slice(first);
         sink
     }
@@ -179,7 +182,7 @@ impl Pipe {
         let (full, to_write) = sync_channel::<(u64, Vec<u8>)>(BUFFERS);
         let (give_back, empty) = sync_channel(BUFFERS + 1);
         for _ in 1..BUFFERS {
-            let _ = give_back.send(Vec::with_capacity(CHUNK + CHUNK / 2));
+            let _ = give_back.send(Vec::with_capacity(CHUNK + ROOM));
         }
         let file = Arc::clone(file);
         let writer = thread::Builder::new().spawn(move || {
