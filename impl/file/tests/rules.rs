@@ -16,7 +16,7 @@ use vellum_harness::generate::history;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
 use vellum_harness::shrink::shrink;
-use vellum_harness::story;
+use vellum_harness::story::{self, Trouble};
 use vellum_harness::subject::Subject;
 use vellum_storage::{Oid, Storage};
 
@@ -53,12 +53,12 @@ fn hold(durability: Durability, spill_after: u64, seed: u64) {
     let make = || Ok(Box::new(subject(durability, spill_after)) as Box<dyn Subject>);
     let campaign = Campaign { seed, first: 0, cases: 1500, steps: 30, jobs: 1, keep_going: false, shrink_budget: 3000 };
     let report = campaign.run(&make, &|_| ()).unwrap();
-    println!("{}", report.coverage.table(CAN));
-    println!("{:.0} histories a minute", report.rate);
     if let Some(found) = report.found.first() {
         let command = found.difference.command(named(durability));
         panic!("case {}, made short; to play it again:\n\n{command}", found.case);
     }
+    println!("{}", report.coverage.table(CAN));
+    println!("{:.0} histories a minute", report.rate);
     assert_eq!(report.coverage.missing(CAN), []);
 }
 
@@ -81,7 +81,7 @@ proptest! {
         let (steps, mut subject) = (history(&mut Seed(seed), CAN, 200), subject(Durability::Full, 200));
         if let Err(difference) = run::play(&mut subject, &steps, &mut Coverage::default()) {
             let command = shrink(&mut subject, difference, 3000).command(named(Durability::Full));
-            return Err(TestCaseError::fail(format!("made short; to play it again:\n\n{command}")));
+            return Err(TestCaseError::fail(format!("made short; to play it again:\n\n{command}\nIt came from this")));
         }
     }
 }
@@ -97,7 +97,16 @@ fn the_stories_that_it_can_tell() {
         let right = story::tell(&mut Hosted::rules(), &text, &mut Coverage::default()).unwrap();
         if CAN.covers(right.needs) {
             let ours = story::tell(&mut subject(Durability::Full, u64::MAX), &text, &mut Coverage::default());
-            ours.unwrap_or_else(|trouble| panic!("{}: {trouble}", path.display()));
+            ours.unwrap_or_else(|trouble| {
+                let name = path.file_name().unwrap_or_default().display();
+                match trouble {
+                    Trouble::Differs { line, difference } => panic!(
+                        "{name}, line {line}; to play it again:\n\n{}",
+                        difference.command(named(Durability::Full))
+                    ),
+                    other => panic!("{name}: {other}"),
+                }
+            });
             told += 1;
         }
     }
