@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod fuzz;
 mod peers;
 mod teeth;
 mod venv;
@@ -24,6 +25,14 @@ cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
 cargo xtask teeth [--only NAME]
     Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught
     by the check that it names. --only takes parts of names, with commas between them.
+
+cargo xtask fuzz [TARGET...] [--seconds N]
+    Runs the fuzz targets, one after the other, each for so many seconds (60), under cargo-fuzz and the nightly compiler.
+    What fails is put to fuzz/artifacts, what is new is kept under target/.
+
+cargo xtask corpus [TARGET...]
+    Makes the dictionaries and the seeds, and of these and of what was found keeps in fuzz/corpus as little as takes all
+    branches.
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +41,8 @@ fn main() -> ExitCode {
         Some("peers") => peers::run(&arguments[1..]),
         Some("bench") => bench::run(&arguments[1..]),
         Some("teeth") => teeth::run(&arguments[1..]),
+        Some("fuzz") => fuzz::run(&arguments[1..]),
+        Some("corpus") => fuzz::corpus(&arguments[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
