@@ -106,7 +106,7 @@ fn change(dice: &mut Unstructured<'_>, value: &mut Value) {
         1 => number(dice)[n].into(),
         2 => format!("{:016x}", number(dice)[n]).into(),
         3 => Value::Array(Vec::new()),
-        4 => Value::String(["", "\0\n\"\u{7f}\u{202e}", "---", "key_error", "80", "zz", "# "][n].to_owned()),
+        4 => Value::String(["", "\0\n\"\u{7f}\u{202e}", "---", "key_error", "80", "\n\nabort a\n", "# "][n].to_owned()),
         5 => Value::Array(vec![place.clone(); n]),
         6 => match place.take() {
             Value::Array(mut items) => {
