@@ -435,16 +435,28 @@ mod tests {
     #[test]
     fn an_answer_without_a_question_is_a_failure() {
         let script = r#"read line; printf '{"is":"done"}\n{"is":"done"}\n'; read line"#;
-        let mut pipe = peer(script, LIMITS);
-        pipe.perform(&Step::Finish { transaction: 'a' });
+        let mut running = Running::start("sh", &["-c".to_owned(), script.to_owned()], LIMITS).unwrap();
+        running.say("finish".to_owned(), LIMITS).unwrap();
         // Both lines came in one piece, and are read in one; but the reader may be a moment behind.
-        let Some(running) = &pipe.running else { panic!("it has ended") };
         let second = running.answers.recv().unwrap();
         let (to, from) = mpsc::channel();
         to.send(second).unwrap();
-        pipe.running.as_mut().unwrap().answers = from;
-        let Outcome::Failed { message } = pipe.perform(&Step::Finish { transaction: 'a' }) else { panic!("it spoke") };
+        running.answers = from;
+        let message = running.say("finish".to_owned(), LIMITS).unwrap_err();
         assert!(message.contains("spoke before it was asked"), "{message}");
+    }
+
+    #[test]
+    fn a_recording_answers_until_it_ends() {
+        let answers = b"{\"name\":\"gone\",\"can\":[\"undo\"]}\n{\"is\":\"done\"}\n{\"is\":\"done\"}\n{\"is";
+        let mut pipe = Pipe::recorded(answers).unwrap();
+        assert_eq!((pipe.name(), pipe.can()), ("gone".to_owned(), Can { undo: true, ..Can::default() }));
+        pipe.reset().unwrap();
+        assert_eq!(pipe.perform(&Step::Finish { transaction: 'a' }), Outcome::Done);
+        let Outcome::Failed { message } = pipe.perform(&Step::Finish { transaction: 'a' }) else { panic!("it ended") };
+        assert!(message.contains("in the middle of a line"), "{message}");
+        pipe.reset().unwrap();
+        assert!(Pipe::recorded(b"").is_err());
     }
 
     #[test]
