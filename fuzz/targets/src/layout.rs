@@ -154,7 +154,8 @@ fn length_of(record: &Record) -> u64 {
 /// Whether something in the file is marked as undone in the manner of long ago, as far as its lengths lead.
 pub fn has_undone(file: &[u8]) -> bool {
     let mut at = 4;
-    while let (Some(length), Some(status)) = (number(file, at + 8, 8), number(file, at + 16, 1)) {
+    while at < file.len() as u64 {
+        let (Some(length), Some(status)) = (number(file, at + 8, 8), number(file, at + 16, 1)) else { return false };
         if status == u64::from(b'u') {
             return true;
         }

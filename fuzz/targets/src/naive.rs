@@ -403,7 +403,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Two classes and functions are known, with which one Python writes bytes for the other.
+    /// Some classes and functions are known, with which one Python writes bytes for the other.
     fn called(&self, by_reduce: bool, callable: Id, arguments: Id) -> Value {
         let (Value::Class((module, name)), Value::Tuple(arguments)) = (&self.values[callable], &self.values[arguments])
         else {
@@ -415,6 +415,10 @@ impl<'a> Reader<'a> {
             if let (Value::Str(spelling @ (Spelling::Text | Spelling::TextLine), raw), true) = (argument(0), encoding) {
                 return Value::Encoded(*spelling, raw.clone());
             }
+        }
+        if by_reduce && matches!(&module[..], b"__builtin__" | b"builtins") && name == b"bytes" && arguments.is_empty()
+        {
+            return Value::Str(Spelling::Bytes, Vec::new());
         }
         if module.starts_with(b"zodbpickle") && name == b"binary" && arguments.len() == 1 {
             match argument(0) {
