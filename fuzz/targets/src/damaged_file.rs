@@ -29,11 +29,16 @@ use crate::trial::{self, How};
 
 /// Changes a database as the bytes say, and holds it to what must hold of any.
 pub fn damaged_file(input: &[u8]) {
-    let Some((&[base, how], rest)) = input.split_first_chunk::<2>() else { return };
-    let base = base_of(base);
-    let mut dice = Unstructured::new(rest);
-    let (file, index) = damaged(&base, &mut dice);
-    trial::hold(&file, index.as_deref(), How::of(how));
+    if let Some((file, index, how)) = file_of(input) {
+        trial::hold(&file, index.as_deref(), How::of(how));
+    }
+}
+
+/// The file that the bytes say, its index, and how to go about it: for the target, and for who wants to look at what it found.
+pub fn file_of(input: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, u8)> {
+    let (&[base, how], rest) = input.split_first_chunk::<2>()?;
+    let (file, index) = damaged(&base_of(base), &mut Unstructured::new(rest));
+    Some((file, index, how))
 }
 
 /// A good database, and the index that was written when it was closed.
