@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod fuzz;
 mod peers;
 mod review;
 mod rules;
@@ -36,6 +37,14 @@ cargo xtask rules [--rule NUMBER]
 
 cargo xtask review
     Shows the snapshots whose tests found another text: the rule, the story, and the difference. Fails if there are any.
+
+cargo xtask fuzz [TARGET...] [--seconds N]
+    Runs the fuzz targets, one after the other, each for so many seconds (60), under cargo-fuzz and the nightly compiler.
+    What fails is put to fuzz/artifacts, what is new is kept under target/.
+
+cargo xtask corpus [TARGET...]
+    Makes the dictionaries and the seeds, and of these and of what was found keeps in fuzz/corpus as little as takes all
+    branches.
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +55,8 @@ fn main() -> ExitCode {
         Some("teeth") => teeth::run(&arguments[1..]),
         Some("rules") => rules::run(&arguments[1..]),
         Some("review") => review::run(&arguments[1..]),
+        Some("fuzz") => fuzz::run(&arguments[1..]),
+        Some("corpus") => fuzz::corpus(&arguments[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())

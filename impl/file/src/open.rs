@@ -278,7 +278,7 @@ impl Walk<'_> {
         let mut side = Scanner::new(self.file, self.size);
         // Up to here even what is marked unfinished counts, because something finished follows.
         let mut whole_until = self.position;
-        let mut completed = Vec::new();
+        let (mut completed, mut to_be) = (Vec::new(), ToBe::default());
         let mut count = 0_u32;
         let mut looked_again = None;
         while self.position < self.size {
@@ -289,8 +289,15 @@ impl Walk<'_> {
             let position = self.position;
             let (index, touched, last) = (&self.index, &mut self.touched, self.last);
             touched.clear();
+            // The first record without a past whose object has one.
+            let mut cut = None;
             let walked = scanner.transaction(position, |header, record| {
                 pointers(index, &mut side, header, &record)?;
+                let RecordHeader { oid, previous: named, .. } = record.header;
+                if let (0, Some(found), None) = (named, index.get(oid), &cut) {
+                    let kind = FaultKind::WrongPrevious { named, found };
+                    cut = Some(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind });
+                }
                 touched.push((record.header.oid, record.position));
                 Ok(())
             });
@@ -304,11 +311,18 @@ impl Walk<'_> {
             };
             let header = match header {
                 Ok(header) if header.tid > as_of => return Ok(Tail::Clean),
-                Ok(header) if header.status == UNFINISHED && position >= whole_until => {
-                    whole_until = finished_after(&mut side, position, last);
+                Ok(header) if header.status == UNFINISHED => {
+                    if position >= whole_until {
+                        whole_until = finished_after(&mut side, position, last);
+                    }
                     let kind = FaultKind::Unfinished;
                     let fault = Fault { position, tid: Some(header.tid), oid: None, kind };
-                    if position < whole_until { Ok(header) } else { Err(fault) }
+                    match cut {
+                        _ if position >= whole_until => Err(fault),
+                        // Marked as what follows, it would be wrong from then on.
+                        Some(cut) if to_be.status(&mut side, position) != Status::Packed => Err(cut),
+                        _ => Ok(header),
+                    }
                 }
                 other => other,
             };

@@ -403,6 +403,22 @@ fn a_lost_sector() {
     }
 }
 
+/// Only in a packed transaction a record may say that its object has no past. One that is not marked may be about to be
+/// marked as packed; but here what follows says that it is not. The fuzz target `damaged_file` found that it was marked as
+/// complete all the same, and that the next opening refused what this one had made.
+#[test]
+fn an_unmarked_transaction_without_a_past_among_complete_ones() {
+    let whole = small_database();
+    let transactions = parse(&whole).unwrap();
+    let again = &transactions[2];
+    let mut bytes = whole.clone();
+    bytes[again.start as usize + 16] = b'c';
+    let previous = again.records[0].start as usize + 16;
+    assert_ne!(number(&bytes, previous as u64, 8), Some(0));
+    bytes[previous..previous + 8].fill(0);
+    refused("no past", &bytes, &(again.start..again.end), transactions.len() as u64);
+}
+
 /// What somebody stores may look like a transaction. That does not make damage of what a crash left of the commit.
 #[test]
 fn a_torn_commit_of_what_looks_like_a_transaction() {

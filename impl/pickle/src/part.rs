@@ -165,7 +165,9 @@ impl<'r> Part<'r> {
     ///
     /// [`Reference`] tells less: two references to one object may be told apart here.
     pub fn is_same_reference(self, other: Part<'r>) -> bool {
-        identity::same_reference(self, other)
+        // One to which something was added is an object by now, as `view` says.
+        let is_plain = |part: Part<'_>| part.tree.additions(part.id).is_none();
+        is_plain(self) && is_plain(other) && identity::same_reference(self, other)
     }
 }
 

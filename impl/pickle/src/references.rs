@@ -165,8 +165,13 @@ impl<'a, F> Tokens<'a, '_, F> {
         let (Token::Class(index), Token::Tuple(start, 1)) = (class, arguments) else {
             return None;
         };
-        let class = self.class(index);
-        class.is_binary().then(|| self.items(start, 1)[0])
+        let bytes = self.items(start, 1)[0];
+        let is_bytes_like = match bytes {
+            Token::Encoded(..) => true,
+            Token::Str(kind, _) => !kind.is_text(),
+            _ => false,
+        };
+        (is_bytes_like && self.class(index).is_binary()).then_some(bytes)
     }
 }
 
@@ -184,10 +189,11 @@ impl<'a, F: FnMut(Reference<'a>)> Builder for Tokens<'a, '_, F> {
     }
 
     /// Every tuple of a persistent id starts with a string and has at most three items: most tuples are not worth
-    /// keeping.
+    /// keeping. That there is nothing in one costs nothing to keep.
     #[inline]
     fn tuple(&mut self, items: &[Token]) -> Token {
         match items {
+            [] => Token::Tuple(0, 0),
             [Token::Str(..) | Token::Encoded(..), ..] if items.len() <= 3 => {
                 let start = self.parts.items.len() as u32;
                 self.parts.items.extend_from_slice(items);
@@ -247,6 +253,12 @@ impl<'a, F: FnMut(Reference<'a>)> Builder for Tokens<'a, '_, F> {
             && self.class(index).is_encode(encoding.of(self.record))
         {
             return Token::Encoded(kind, text);
+        }
+        // Bytes without any byte are written so for Python 2, where `bytes()` was `str()`.
+        if let (Token::Class(index), Token::Tuple(_, 0)) = (callable, arguments)
+            && self.class(index).is_bytes()
+        {
+            return Token::Str(Kind::Bytes, Span::new(0, 0));
         }
         self.binary(callable, arguments).unwrap_or(Token::Something)
     }

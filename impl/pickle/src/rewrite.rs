@@ -113,6 +113,8 @@ impl<'a, N: FnMut(&Reference<'_>) -> Option<u64>> Rewriter<'a, '_, N> {
                         self.elsewhere.insert(span.start());
                     }
                 }
+                // All those with nothing in them have one token, and that of another tuple may start where it does.
+                Token::Tuple(_, 0) => {}
                 Token::Tuple(start, length) => {
                     if self.tuples.insert(start) {
                         items.extend_from_slice(self.tokens.items(start, length));

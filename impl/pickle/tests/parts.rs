@@ -76,6 +76,20 @@ fn references_are_the_same_if_their_ids_are_equal_in_python() {
     }
 }
 
+/// A merge compares references by this, and carries them over. The fuzzer found a record whose pickle makes a reference and
+/// then gives it a state, as if it was an object: it was none to `view`, and one to `is_same_reference`.
+#[test]
+fn a_reference_that_was_built_on_is_no_reference_any_more() {
+    let (plain, built) = (record(b"C\x08\0\0\0\0\0\0\0\x05Q"), record(b"C\x08\0\0\0\0\0\0\0\x05QNb"));
+    let read = |bytes| Record::read(bytes).expect("a record");
+    let (plain, built) = (read(&plain), read(&built));
+    assert!(plain.state().is_same_reference(plain.state()));
+    assert!(matches!(built.state().view(), View::Other));
+    for (one, other) in [(&plain, &built), (&built, &plain), (&built, &built)] {
+        assert!(!one.state().is_same_reference(other.state()));
+    }
+}
+
 #[test]
 fn a_record_is_written_at_protocol_2_for_those_who_know_no_newer_if_that_can_be() {
     let copied = copy(b"\x80\x02cshop\nThing\n.\x80\x02U\x01aU\x01b\x86.").expect("a copy");

@@ -130,3 +130,25 @@ fn what_python_allows_is_allowed() {
     let record = b"\x80\x02\x80\x05(0NN.\x95\x01\0\0\0\0\0\0\0N\x95\0\0\0\0\0\0\0\0N.and more";
     assert_eq!(references(record), Ok(vec![]));
 }
+
+/// The scanner, which a pack believes, and the tree, which a person is shown, said two things of one record: of text in
+/// `zodbpickle.binary`, which is for bytes only, and of a database whose name is `bytes()`. The fuzz target `record`, which
+/// holds the scanner against a slow reader, fails for both.
+#[test]
+fn the_scanner_and_the_tree_see_the_same_in_calls() {
+    use vellum_pickle::{Record, View};
+    let states: [(&[u8], bool); 4] = [
+        (b"czodbpickle\nbinary\nX\x08\0\0\0ABCDEFGH\x85RQ", true),
+        (b"czodbpickle\nbinary\nC\x08ABCDEFGH\x85RQ", false),
+        (b"](X\x01\0\0\0n(cbuiltins\nbytes\n)RC\x08\0\0\0\0\0\0\0\x01teQ", false),
+        (b")Q", true),
+    ];
+    for (state, is_bad) in states {
+        let record = [b"cm\nC\n.", state, b"."].concat();
+        let scanned = references(&record).unwrap();
+        let tree = Record::read(&record).unwrap();
+        let View::Reference(shown) = tree.state().view() else { panic!("{}", record.escape_ascii()) };
+        assert_eq!(scanned, [shown], "{}", record.escape_ascii());
+        assert_eq!(matches!(scanned[0], Reference::Bad { .. }), is_bad, "{}", record.escape_ascii());
+    }
+}

@@ -144,3 +144,11 @@ const PARTS: &[&[u8]] = &[
     b"Pabcdefgh\n",
     b"cm\nC\n",
 ];
+
+/// All tuples with nothing in them are one to the scanner. That one was looked at must not hide another.
+#[test]
+fn an_oid_in_a_tuple_beside_an_empty_one_is_seen_to_be_shared() {
+    let record = b"cm\nC\n.}(K\x01C\x08\0\0\0\0\0\0\0\x05q\x01\x85N)K\x02h\x01Qu.";
+    let error = rewrite_references(record, |_| Some(6)).unwrap_err();
+    assert_eq!(error.problem, Problem::OidShared);
+}

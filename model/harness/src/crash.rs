@@ -196,26 +196,57 @@ impl Plan {
     /// One history, cut everywhere.
     pub fn case(&self, tried: &Tried, case: u64, report: &mut Report) -> Result<(), Box<Failure>> {
         let mut dice = Seed::of(self.seed, case);
-        let failure = |steps, crash: String, difference, trace| {
-            Box::new(Failure { seed: self.seed, case, steps, crash, difference, trace })
-        };
-        let whole = Whole::play(tried, &mut dice, self.steps, case);
-        let whole = whole.map_err(|d| failure(Vec::new(), "before any crash".to_owned(), d, Vec::new()))?;
+        let whole = self.whole(tried, &mut dice, case, report)?;
+        self.cut(tried, &whole, case, &mut dice, report)
+    }
+
+    /// The history that these dice say, as a fuzzer makes them up: it ends where they do. All else comes from the seed, as
+    /// in the first case.
+    pub fn case_of(&self, tried: &Tried, history: &mut dyn Dice, report: &mut Report) -> Result<(), Box<Failure>> {
+        let whole = self.whole(tried, history, self.first, report)?;
+        self.cut(tried, &whole, self.first, &mut Seed::of(self.seed, self.first), report)
+    }
+
+    fn failure(
+        &self,
+        case: u64,
+        steps: Vec<Step>,
+        crash: String,
+        difference: Difference,
+        trace: Vec<String>,
+    ) -> Box<Failure> {
+        Box::new(Failure { seed: self.seed, case, steps, crash, difference, trace })
+    }
+
+    fn whole(&self, tried: &Tried, dice: &mut dyn Dice, case: u64, report: &mut Report) -> Result<Whole, Box<Failure>> {
+        let whole = Whole::play(tried, dice, self.steps, case);
+        let before = "before any crash".to_owned();
+        let whole = whole.map_err(|d| self.failure(case, Vec::new(), before, d, Vec::new()))?;
         report.histories += 1;
         report.operations += whole.operations;
-        for operation in draw(&mut dice, whole.operations + 1, self.cuts_max) {
+        Ok(whole)
+    }
+
+    fn cut(
+        &self,
+        tried: &Tried,
+        whole: &Whole,
+        case: u64,
+        dice: &mut Seed,
+        report: &mut Report,
+    ) -> Result<(), Box<Failure>> {
+        for operation in draw(dice, whole.operations + 1, self.cuts_max) {
             for tear in [Tear::NotAtAll, Tear::Partly, Tear::Wholly] {
                 if operation == whole.operations && tear != Tear::NotAtAll {
                     continue;
                 }
-                let mut cut =
-                    Cut { tried, whole: &whole, case, operation, tear, go_on: self.go_on, how: String::new() };
+                let mut cut = Cut { tried, whole, case, operation, tear, go_on: self.go_on, how: String::new() };
                 let mut chance = Seed::of(dice.roll(u64::MAX), operation);
                 cut.explore(&mut chance, report).map_err(|difference| {
                     let trace = cut.trace();
                     let last = trace.last().cloned().unwrap_or_default();
                     let crash = format!("the power goes in operation {operation} ({tear:?}): {last}; {}", cut.how);
-                    failure(cut.steps(), crash, difference, trace)
+                    self.failure(case, cut.steps(), crash, difference, trace)
                 })?;
             }
         }
@@ -270,7 +301,8 @@ impl Whole {
         let (mut parts, created) = (Vec::new(), disk.operations());
         for n in 0..=steps {
             // A history ends with being closed, so that what is written then is cut too.
-            let close = n == steps && tried.can.reopen;
+            let over = n == steps || !dice.more();
+            let close = over && tried.can.reopen;
             let step = if close { Step::Reopen { read_only: false } } else { generate::next(dice, &world) };
             for step in generate::parts(&world, &step).into_iter().map(|step| swell(dice, step)) {
                 let Some(right) = world.expect(&step) else { break };
@@ -289,6 +321,9 @@ impl Whole {
                 if stop {
                     break;
                 }
+            }
+            if over {
+                break;
             }
         }
         let operations = disk.operations();

@@ -52,9 +52,22 @@ pub struct Pipe {
     limits: Limits,
     name: String,
     can: Can,
-    running: Option<Running>,
+    /// How it is started, again and again.
+    start: Box<Start>,
+    running: Option<Box<dyn Talk>>,
     /// Why it is not running.
     ended: String,
+}
+
+type Start = dyn FnMut() -> std::io::Result<Box<dyn Talk>>;
+
+/// Somebody to whom lines are said.
+trait Talk {
+    /// Says a line; what is answered, with its newline, or what became of it.
+    fn say(&mut self, line: String, limits: Limits) -> Result<Vec<u8>, String>;
+
+    /// Ends it, whatever it does, and gives its last words.
+    fn end(self: Box<Self>) -> String;
 }
 
 #[derive(Clone, Copy)]
@@ -82,8 +95,23 @@ impl Pipe {
 
     fn limited(program: &str, arguments: &[String], limits: Limits) -> Result<Pipe, String> {
         let (program, arguments) = (program.to_owned(), arguments.to_vec());
+        let said = (program.clone(), arguments.clone());
+        let start = move || Ok(Box::new(Running::start(&program, &arguments, limits)?) as Box<dyn Talk>);
+        Pipe::talk(said, limits, Box::new(start))
+    }
+
+    /// A program that is gone, of which there is left what it answered: lines, one for each that is said to it. It answers
+    /// the same each time that it is started. What a real one may say can so be tried without one.
+    pub fn recorded(answers: &[u8]) -> Result<Pipe, String> {
+        let answers: Arc<[u8]> = answers.into();
+        let limits = Limits { patience: PATIENCE, line_bytes: LINE_BYTES_MAX };
+        let start = move || Ok(Box::new(Recorded { answers: Arc::clone(&answers), at: 0 }) as Box<dyn Talk>);
+        Pipe::talk(("a recording".to_owned(), Vec::new()), limits, Box::new(start))
+    }
+
+    fn talk((program, arguments): (String, Vec<String>), limits: Limits, start: Box<Start>) -> Result<Pipe, String> {
         let (name, can, ended) = (program.clone(), Can::default(), String::new());
-        let mut pipe = Pipe { program, arguments, limits, name, can, running: None, ended };
+        let mut pipe = Pipe { program, arguments, limits, name, can, start, running: None, ended };
         let hello = pipe.restart()?;
         (pipe.name, pipe.can) = (hello.name, hello.can);
         Ok(pipe)
@@ -91,7 +119,7 @@ impl Pipe {
 
     fn restart(&mut self) -> Result<Hello, String> {
         self.running = None;
-        let started = Running::start(&self.program, &self.arguments, self.limits);
+        let started = (self.start)();
         self.running = Some(started.map_err(|e| format!("{self} can not be started: {e}"))?);
         self.say(r#"{"do":"hello"}"#.to_owned())
     }
@@ -105,7 +133,7 @@ impl Pipe {
             serde_json::from_slice(&answer).map_err(|e| format!("said what is no answer ({e}): {}", shown(&answer)))
         });
         answer.map_err(|what| {
-            let last_words = self.running.take().map(Running::end).unwrap_or_default();
+            let last_words = self.running.take().map(|running| running.end()).unwrap_or_default();
             self.ended = format!("it {what}{last_words}");
             format!("{self} {what}{last_words}")
         })
@@ -198,6 +226,27 @@ impl Running {
         Ok(Running { child, to_say: Some(to_say), answers, last_words, stderr_ended })
     }
 
+    /// What it did, and how it ended, if it has.
+    fn and_ended(&mut self, what: String) -> String {
+        match self.wait(GRACE) {
+            Some(status) => format!("{what} and ended with {status}"),
+            None => what,
+        }
+    }
+
+    fn wait(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+        let begin = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if begin.elapsed() < limit => thread::sleep(Duration::from_millis(2)),
+                Ok(status) => return status,
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Talk for Running {
     fn say(&mut self, mut line: String, limits: Limits) -> Result<Vec<u8>, String> {
         match self.answers.try_recv() {
             Ok(Ok(unasked)) => return Err(format!("spoke before it was asked: {}", shown(&unasked))),
@@ -217,27 +266,7 @@ impl Running {
         }
     }
 
-    /// What it did, and how it ended, if it has.
-    fn and_ended(&mut self, what: String) -> String {
-        match self.wait(GRACE) {
-            Some(status) => format!("{what} and ended with {status}"),
-            None => what,
-        }
-    }
-
-    fn wait(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
-        let begin = Instant::now();
-        loop {
-            match self.child.try_wait() {
-                Ok(None) if begin.elapsed() < limit => thread::sleep(Duration::from_millis(2)),
-                Ok(status) => return status,
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// Ends the program, whatever it does, and gives its last words.
-    fn end(mut self) -> String {
+    fn end(mut self: Box<Self>) -> String {
         let _ = self.child.kill();
         // What it started may live on and hold its stderr open.
         let _ = self.stderr_ended.recv_timeout(GRACE);
@@ -260,18 +289,40 @@ impl Drop for Running {
     }
 }
 
+/// What a program answered that is gone.
+struct Recorded {
+    answers: Arc<[u8]>,
+    at: usize,
+}
+
+impl Talk for Recorded {
+    fn say(&mut self, _: String, limits: Limits) -> Result<Vec<u8>, String> {
+        let line = read_line(&mut &self.answers[self.at..], limits.line_bytes)?;
+        self.at += line.len();
+        Ok(line)
+    }
+
+    fn end(self: Box<Self>) -> String {
+        String::new()
+    }
+}
+
+fn read_line(from: &mut impl BufRead, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut line = Vec::new();
+    let read = from.by_ref().take(bytes_max as u64 + 1).read_until(b'\n', &mut line);
+    match read {
+        Ok(_) if line.last() == Some(&b'\n') => Ok(line),
+        Ok(_) if line.len() > bytes_max => Err(format!("said a line of more than {bytes_max} bytes")),
+        Ok(0) => Err("closed its stdout".to_owned()),
+        Ok(_) => Err(format!("closed its stdout in the middle of a line: {}", shown(&line))),
+        Err(e) => Err(format!("can not be read: {e}")),
+    }
+}
+
 fn read_answers(stdout: impl Read, bytes_max: usize, answered: &Sender<Result<Vec<u8>, String>>) {
     let mut stdout = BufReader::new(stdout);
     loop {
-        let mut line = Vec::new();
-        let read = stdout.by_ref().take(bytes_max as u64 + 1).read_until(b'\n', &mut line);
-        let answer = match read {
-            Ok(_) if line.last() == Some(&b'\n') => Ok(line),
-            Ok(_) if line.len() > bytes_max => Err(format!("said a line of more than {bytes_max} bytes")),
-            Ok(0) => Err("closed its stdout".to_owned()),
-            Ok(_) => Err(format!("closed its stdout in the middle of a line: {}", shown(&line))),
-            Err(e) => Err(format!("can not be read: {e}")),
-        };
+        let answer = read_line(&mut stdout, bytes_max);
         let over = answer.is_err();
         if answered.send(answer).is_err() || over {
             return;
@@ -384,16 +435,28 @@ mod tests {
     #[test]
     fn an_answer_without_a_question_is_a_failure() {
         let script = r#"read line; printf '{"is":"done"}\n{"is":"done"}\n'; read line"#;
-        let mut pipe = peer(script, LIMITS);
-        pipe.perform(&Step::Finish { transaction: 'a' });
+        let mut running = Running::start("sh", &["-c".to_owned(), script.to_owned()], LIMITS).unwrap();
+        running.say("finish".to_owned(), LIMITS).unwrap();
         // Both lines came in one piece, and are read in one; but the reader may be a moment behind.
-        let Some(running) = &pipe.running else { panic!("it has ended") };
         let second = running.answers.recv().unwrap();
         let (to, from) = mpsc::channel();
         to.send(second).unwrap();
-        pipe.running.as_mut().unwrap().answers = from;
-        let Outcome::Failed { message } = pipe.perform(&Step::Finish { transaction: 'a' }) else { panic!("it spoke") };
+        running.answers = from;
+        let message = running.say("finish".to_owned(), LIMITS).unwrap_err();
         assert!(message.contains("spoke before it was asked"), "{message}");
+    }
+
+    #[test]
+    fn a_recording_answers_until_it_ends() {
+        let answers = b"{\"name\":\"gone\",\"can\":[\"undo\"]}\n{\"is\":\"done\"}\n{\"is\":\"done\"}\n{\"is";
+        let mut pipe = Pipe::recorded(answers).unwrap();
+        assert_eq!((pipe.name(), pipe.can()), ("gone".to_owned(), Can { undo: true, ..Can::default() }));
+        pipe.reset().unwrap();
+        assert_eq!(pipe.perform(&Step::Finish { transaction: 'a' }), Outcome::Done);
+        let Outcome::Failed { message } = pipe.perform(&Step::Finish { transaction: 'a' }) else { panic!("it ended") };
+        assert!(message.contains("in the middle of a line"), "{message}");
+        pipe.reset().unwrap();
+        assert!(Pipe::recorded(b"").is_err());
     }
 
     #[test]

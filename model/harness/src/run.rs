@@ -186,12 +186,31 @@ impl Difference {
     }
 }
 
-/// The script, `---`, and who said what.
+/// The script, `---`, and who said what. An empty line ends the answers of a script, and so there is none in what was said:
+/// a peer's last words often have some, and what follows them would be taken for steps.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = |text: &str| text.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("\n");
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))?;
-        writeln!(f, "---\n{}", self.at)?;
-        writeln!(f, "    the rules: {}", self.rules)?;
-        write!(f, "    {}: {}", self.name, self.storage)
+        writeln!(f, "---\n{}", lines(&self.at))?;
+        writeln!(f, "    the rules: {}", lines(&self.rules))?;
+        write!(f, "    {}: {}", lines(&self.name), lines(&self.storage))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script;
+
+    /// Found by the fuzz target `peer_pipe`: a storage said `failed` with an empty line in its message, and the script that
+    /// was made of it could not be played again; with other words after the empty line, it had steps that nobody did.
+    #[test]
+    fn what_a_storage_says_does_not_become_a_step() {
+        let steps = script::parse("begin a\nabort a\n").unwrap();
+        let said = "it died; its stderr ends with\nTraceback\n\nabort b\n\u{85}\r\n \ncommit a @1".to_owned();
+        let (at, rules) = ("abort a".to_owned(), "done".to_owned());
+        let difference = Difference { name: "it\n\nabort c".to_owned(), steps, at, rules, storage: said };
+        assert_eq!(script::parse(&difference.to_string()), Ok(difference.steps));
     }
 }

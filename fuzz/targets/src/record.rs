@@ -1,0 +1,190 @@
+//! Pickles: one record is read in every way, and three are merged.
+//!
+//! The input is three records, one after the other, and the lengths of the last two in four bytes at the end; if these do
+//! not fit, it is one record, three times.
+
+use std::collections::BTreeSet;
+
+use vellum_pickle::{
+    Piece, Problem, Record, Reference, RenderOptions, View, class_of, decode_plain, encode, encode_record, references,
+    render, rewrite_references,
+};
+use vellum_storage::{Contested, Oid, Resolver, Resolvers};
+
+use crate::naive::{self, Found};
+
+/// Reads, shows, writes again and merges what the bytes say.
+pub fn record(input: &[u8]) {
+    let [ancestor, committed, new] = split(input);
+    one(new);
+    merge(ancestor, committed, new);
+    plain(input);
+}
+
+fn split(input: &[u8]) -> [&[u8]; 3] {
+    let Some((rest, &[a, b, c, d])) = input.split_last_chunk::<4>() else { return [input; 3] };
+    let (second, third) = (usize::from(u16::from_be_bytes([a, b])), usize::from(u16::from_be_bytes([c, d])));
+    match rest.len().checked_sub(second + third) {
+        Some(first) if third > 0 => [&rest[..first], &rest[first..first + second], &rest[first + second..]],
+        _ => [input; 3],
+    }
+}
+
+/// The input that says these three.
+pub fn input(ancestor: &[u8], committed: &[u8], new: &[u8]) -> Vec<u8> {
+    let length = |record: &[u8]| (record.len() as u16).to_be_bytes();
+    [ancestor, committed, new, &length(committed), &length(new)].concat()
+}
+
+/// Holds everything that is said of one record against the slow reader, and against each other.
+fn one(record: &[u8]) {
+    let (found, slowly) = (references(record), naive::references(record));
+    match (&found, &slowly) {
+        (Ok(found), Ok(slowly)) => {
+            assert_eq!(found.len(), slowly.len(), "{found:?} is not {slowly:?}");
+            for (one, other) in found.iter().zip(slowly) {
+                assert!(is_same(one, other), "{one:?} is not {other:?}");
+            }
+        }
+        (Err(_), Err(_)) => {}
+        _ => panic!("fast: {found:?}, slow: {slowly:?}"),
+    }
+    match (class_of(record), naive::class_of(record)) {
+        (Ok(class), slowly) => {
+            assert_eq!(Ok(Some((class.module, class.name))), slowly);
+        }
+        (Err(error), Ok(slowly)) => {
+            assert!(matches!(error.problem, Problem::NotAClass(_)) && slowly.is_none(), "{error}, but {slowly:?}");
+        }
+        (Err(error), Err(_)) => assert!(!matches!(error.problem, Problem::NotAClass(_)), "{error}"),
+    }
+    shown(record, found.is_ok());
+    let parts = Record::read(record);
+    assert_eq!(parts.as_ref().err(), found.as_ref().err());
+    if let (Ok(parts), Ok(found)) = (parts, found) {
+        written_again(record, &parts, &found);
+        moved(record, &found);
+    }
+}
+
+fn is_same(fast: &Reference<'_>, slow: &Found) -> bool {
+    // A class is a help to the reader. Where it stands in a strange form, the fast one does not know it.
+    let class = |fast: &Option<vellum_pickle::ClassRef<'_>>, slow: &Option<naive::Class>| match fast {
+        None => true,
+        Some(class) => slow.as_ref().is_some_and(|(module, name)| class.module == *module && class.name == *name),
+    };
+    match (fast, slow) {
+        (Reference::Strong { oid, class: fast }, Found::Strong(other, slow)) => oid == other && class(fast, slow),
+        (Reference::Weak { oid, database }, Found::Weak(other, slow)) => {
+            oid == other && database.as_deref() == slow.as_deref()
+        }
+        (Reference::Foreign { database, oid, class: fast }, Found::Foreign(slow, other, named)) => {
+            oid == other && database == slow && class(fast, named)
+        }
+        (Reference::Bad { offset, .. }, Found::Bad(at)) => offset == at,
+        _ => false,
+    }
+}
+
+/// Shown to a person, wide and narrow: never more than was asked for.
+fn shown(record: &[u8], is_readable: bool) {
+    const MARK: usize = "… (truncated)".len();
+    let narrow = RenderOptions { bytes_max: 200, depth_max: 3, width: 20 };
+    for options in [RenderOptions::default(), narrow] {
+        let text = render(record, &options);
+        assert_eq!(text.is_ok(), is_readable);
+        // Cut where there is nothing but spaces and closing brackets, it has some of these more.
+        assert!(text.is_ok_and(|text| text.len() <= options.bytes_max + MARK + 8) || !is_readable);
+    }
+}
+
+/// Parts of a record that are looked at.
+const PARTS_MAX: usize = 2000;
+
+/// What can be carried over into a new record refers to nothing that the old one does not.
+fn written_again(record: &[u8], parts: &Record<'_>, found: &[Reference<'_>]) {
+    let (mut waiting, mut seen) = (vec![parts.class(), parts.state()], 0);
+    while let Some(part) = waiting.pop() {
+        seen += 1;
+        if seen > PARTS_MAX {
+            break;
+        }
+        match part.view() {
+            View::Tuple(items) | View::List(items) => waiting.extend(items.iter().take(PARTS_MAX)),
+            View::Dict(pairs) => {
+                waiting.extend(pairs.into_iter().take(PARTS_MAX).flat_map(|(key, value)| [key, value]))
+            }
+            View::Reference(Reference::Bad { offset, .. }) => {
+                let is_it = |found: &Reference<'_>| matches!(found, Reference::Bad { offset: at, .. } if *at == offset);
+                assert!(found.iter().any(is_it), "{offset} is not in {found:?}");
+            }
+            View::Reference(reference) => assert!(found.contains(&reference), "{reference:?} is not in {found:?}"),
+            _ => {}
+        }
+        assert!(!part.is_same_reference(part) || matches!(part.view(), View::Reference(_)));
+    }
+    if let Ok(again) = encode_record(&Piece::Part(parts.class()), &Piece::Part(parts.state()), parts.protocol()) {
+        let now = references(&again).unwrap_or_else(|e| panic!("what was written can not be read: {e}"));
+        for reference in &now {
+            assert!(oids(found).contains(&oid(reference)), "{reference:?} is new");
+        }
+        assert!(again.len() <= 16 * record.len() + 64, "{} bytes became {}", record.len(), again.len());
+        let same = Record::read(&again).expect("it was read a moment ago");
+        let third = encode_record(&Piece::Part(same.class()), &Piece::Part(same.state()), same.protocol());
+        assert_eq!(third.as_deref(), Ok(&again[..]), "written once more it is something else");
+    }
+}
+
+/// Whether it keeps the object, and which it is.
+fn oid(reference: &Reference<'_>) -> Option<(u8, u64)> {
+    match *reference {
+        Reference::Strong { oid, .. } => Some((0, oid)),
+        Reference::Weak { oid, .. } => Some((1, oid)),
+        Reference::Foreign { oid, .. } => Some((2, oid)),
+        Reference::Bad { .. } => None,
+    }
+}
+
+fn oids(found: &[Reference<'_>]) -> BTreeSet<Option<(u8, u64)>> {
+    found.iter().map(oid).collect()
+}
+
+/// With other oids in it, it refers to those.
+fn moved(record: &[u8], found: &[Reference<'_>]) {
+    assert_eq!(rewrite_references(record, |_| None).as_deref(), Ok(record));
+    let other = |oid: u64| oid ^ 0x0100_0000_0000_0003;
+    let moved = rewrite_references(record, |reference| oid(reference).map(|(_, oid)| other(oid)));
+    if let Ok(moved) = moved {
+        assert_eq!(moved.len(), record.len());
+        let now = references(&moved).unwrap_or_else(|e| panic!("with other oids it can not be read: {e}"));
+        let wanted: Vec<_> =
+            found.iter().map(|reference| oid(reference).map(|(kind, oid)| (kind, other(oid)))).collect();
+        assert_eq!(now.iter().map(oid).collect::<Vec<_>>(), wanted);
+    }
+}
+
+/// A merge is refused, or is a record of the same class that refers to nothing that was not in one of the three.
+fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) {
+    let resolvers = Resolvers::built_in();
+    let contested = Contested { oid: Oid(1), ancestor, committed, new };
+    let Some(merged) = resolvers.resolve(contested) else { return };
+    assert_eq!(class_of(&merged), class_of(new));
+    let found = references(&merged).unwrap_or_else(|e| panic!("what was merged can not be read: {e}"));
+    let known: BTreeSet<_> =
+        [ancestor, committed, new].iter().flat_map(|record| oids(&references(record).unwrap_or_default())).collect();
+    for reference in &found {
+        assert!(known.contains(&oid(reference)), "{reference:?} came from nowhere");
+    }
+    assert_eq!(resolvers.resolve(contested), Some(merged), "another time it is something else");
+}
+
+/// Plain values come back as they were written.
+fn plain(input: &[u8]) {
+    if let Ok((value, length)) = decode_plain(input) {
+        assert!(length <= input.len());
+        let written = encode(&value);
+        let (again, _) = decode_plain(&written).unwrap_or_else(|e| panic!("what was written can not be read: {e}"));
+        // Not the values: a NaN is not equal to itself.
+        assert_eq!(encode(&again), written);
+    }
+}

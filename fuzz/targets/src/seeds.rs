@@ -1,0 +1,282 @@
+//! The inputs to begin with, made by program from the golden databases, and from histories.
+//!
+//! They are not kept as they are: `cargo xtask corpus` keeps, of these and of what a fuzzer found, those that take branches
+//! that no smaller one takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use vellum_harness::dice::{Dice, Seed};
+use vellum_harness::hosted::Hosted;
+use vellum_harness::question::{self, Question};
+use vellum_harness::step::Step;
+use vellum_harness::subject::Subject;
+use vellum_harness::{generate, world::World};
+use vellum_pickle::class_of;
+
+use crate::{damaged_file, data_file, layout, record};
+
+/// The seeds of a target, each with a name. `golden` is the folder of the golden databases.
+pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+    match target {
+        "data_file" => data_files(golden),
+        "record" => records(golden),
+        "peer_pipe" => Ok(answers()),
+        // What is made up from dice begins with dice.
+        "damaged_file" => Ok(dice("damage", 120, 200)),
+        "history" => Ok(dice("history", 60, 800)),
+        "crash" => Ok(dice("crash", 60, 300)),
+        _ => Ok(BTreeMap::new()),
+    }
+}
+
+const GOLDEN: [&str; 5] = ["mail.fs", "packed.fs", "undo.fs", "unpacked.fs", "versions.fs"];
+
+/// The beginnings of the golden databases, and what small histories leave; with their indexes and without.
+fn data_files(golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut seeds = BTreeMap::new();
+    let mut add = |name: &str, file: &[u8], how: u8| {
+        seeds.insert(name.to_owned(), data_file::input(file, &[], how));
+        seeds.insert(format!("{name}-index"), data_file::input(file, &damaged_file::index_of(file), how | 1));
+    };
+    for (n, name) in GOLDEN.iter().enumerate() {
+        let file = std::fs::read(golden.join(name))?;
+        for bytes_max in [1 << 10, 4 << 10, 12 << 10] {
+            add(&format!("{name}-{bytes_max}"), &damaged_file::beginning(&file, bytes_max), (n as u8) << 1);
+        }
+    }
+    for seed in 0..24 {
+        add(&format!("history-{seed}"), &damaged_file::of_history(seed), (seed as u8).wrapping_mul(37) & !1);
+    }
+    for file in [&b""[..], b"FS30", b"FS21", b"FS20", b"FS3"] {
+        seeds.insert(format!("begins-{}", file.escape_ascii()), data_file::input(file, &[], 0));
+    }
+    Ok(seeds)
+}
+
+/// One record of each class, the shortest, and three of each that can be merged.
+fn records(golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
+    const RECORD_MAX: usize = 4 << 10;
+    let mut seeds = BTreeMap::new();
+    for name in GOLDEN {
+        let file = std::fs::read(golden.join(name))?;
+        let mut by_class: BTreeMap<String, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
+        let transactions = layout::parse(&file).unwrap_or_default();
+        for record in transactions.into_iter().flat_map(|transaction| transaction.records) {
+            if let (Ok(class), true) = (class_of(&record.data), record.data.len() <= RECORD_MAX) {
+                by_class.entry(class.to_string()).or_default().push((record.oid, record.data));
+            }
+        }
+        for (class, mut all) in by_class {
+            // Three revisions of one object, if there is one that has as many.
+            let mut by_oid: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();
+            all.iter().for_each(|(oid, data)| by_oid.entry(*oid).or_default().push(data));
+            if let Some(three) = by_oid.values().find(|revisions| revisions.len() >= 3) {
+                seeds.insert(format!("{name}-{class}-three"), record::input(three[0], three[1], three[2]));
+            }
+            all.sort_by_key(|(_, data)| data.len());
+            let shortest = &all[0].1;
+            seeds.insert(format!("{name}-{class}"), record::input(shortest, shortest, shortest));
+        }
+    }
+    for (name, [ancestor, committed, new]) in merges() {
+        seeds.insert(name, record::input(&ancestor, &committed, &new));
+    }
+    let odd: [&[u8]; 6] = [
+        b"(S'mail'\nS'Folder'\ntN\x86.}(S'x'\n(S'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01'\nN\x86Qu.",
+        b"cm\nC\n.]X\x01\0\0\0wC\x08\0\0\0\0\0\0\0\x01X\x02\0\0\0db\x86\x86lQ.",
+        b"cm\nC\n.(X\x01\0\0\0m(X\x02\0\0\0dbC\x08\0\0\0\0\0\0\0\x01cm\nC\ntlQ.",
+        b"cm\nC\n.c_codecs\nencode\nV\\u0000\\u0000ABCDE\\u00ff\nVlatin1\n\x86RQ.",
+        b"cm\nC\n.czodbpickle\nbinary\nC\x08\0\0\0\0\0\0\0\x01\x85RQP12345678\n0.",
+        b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x01m\x8c\x01C\x93\x94.\x80\x04](K\x01e\x94h\x01\x86\x94h\x02Q.",
+    ];
+    for (n, record) in odd.into_iter().enumerate() {
+        seeds.insert(format!("odd-{n}"), [record, &[0; 4]].concat());
+    }
+    Ok(seeds)
+}
+
+/// Records that can be merged, of a few classes.
+fn merges() -> Vec<(String, [Vec<u8>; 3])> {
+    let of = |module: &str, class: &str, state: &[u8]| {
+        [b"\x80\x03c", module.as_bytes(), b"\n", class.as_bytes(), b"\nq\x00.\x80\x03", state, b"."].concat()
+    };
+    let length = [b"K\x01", b"K\x05", b"K\x03"].map(|state| of("BTrees.Length", "Length", state));
+    let items = |class: &str, states: [&[u8]; 3]| {
+        let module =
+            format!("BTrees.{}", class.trim_end_matches("Bucket").trim_end_matches("Set").to_owned() + "BTree");
+        states.map(|state| of(&module, class, state))
+    };
+    vec![
+        ("merge-length".to_owned(), length),
+        (
+            "merge-bucket".to_owned(),
+            items("IIBucket", [b"(K\x01K\x02t\x85", b"(K\x01K\x02K\x03K\x04t\x85", b"(K\x01K\x05t\x85"]),
+        ),
+        ("merge-set".to_owned(), items("OOSet", [b"(X\x01\0\0\0at\x85", b"(X\x01\0\0\0aX\x01\0\0\0bt\x85", b")\x85"])),
+        (
+            "merge-tree".to_owned(),
+            ["K\x01", "K\x02", "K\x03"].map(|last| {
+                let state = [b"((K\x01", last.as_bytes(), b"t\x85\x85\x85"].concat();
+                of("BTrees.IIBTree", "IIBTree", &state)
+            }),
+        ),
+    ]
+}
+
+/// What the specification answers to the harness, with the lines of a pipe around it; and dice for what is changed.
+fn answers() -> BTreeMap<String, Vec<u8>> {
+    const STEPS: usize = 12;
+    let mut seeds = BTreeMap::new();
+    for seed in 0..12_u8 {
+        let mut rules = Hosted::rules();
+        let mut lines = vec![format!(
+            r#"{{"name":"rules","can":{}}}"#,
+            serde_json::to_string(&rules.can()).expect("words are JSON")
+        )];
+        lines.push(r#"{"is":"done"}"#.to_owned());
+        let _ = rules.reset();
+        let (mut world, mut dice) = (World::new(rules.can()), Seed(u64::from(seed)));
+        for _ in 0..STEPS {
+            let step = generate::next(&mut dice, &world);
+            let mut done = false;
+            for part in generate::parts(&world, &step) {
+                if world.expect(&part).is_none() {
+                    break;
+                }
+                let outcome = rules.perform(&part);
+                lines.push(serde_json::to_string(&outcome).expect("an outcome is JSON"));
+                world.follow(&part, &outcome);
+                done = true;
+            }
+            if done && !matches!(step, Step::Begin { .. }) {
+                let known = &world.known;
+                let questions: Vec<Question> = question::all(world.can(), &known.oids, &known.versions, &known.tids);
+                lines.push(serde_json::to_string(&rules.ask(&questions)).expect("answers are JSON"));
+            }
+        }
+        let text = lines.join("\n") + "\n";
+        // No longer than an input may be: it ends where it ends.
+        let text = &text.as_bytes()[..text.len().min((16 << 10) - 1)];
+        seeds.insert(format!("rules-{seed}"), [&[seed], text].concat());
+    }
+    for (name, bytes) in dice("twisted", 40, 300) {
+        seeds.insert(name, [&[128 | bytes[0]], &bytes[1..]].concat());
+    }
+    seeds
+}
+
+fn dice(name: &str, count: u64, length: usize) -> BTreeMap<String, Vec<u8>> {
+    let of = |seed: u64| {
+        let mut dice = Seed(seed);
+        let length = 16 + dice.roll(length as u64);
+        (format!("{name}-{seed}"), (0..length).map(|_| dice.roll(256) as u8).collect())
+    };
+    (0..count).map(of).collect()
+}
+
+/// The words of a target's inputs, as libFuzzer reads them.
+pub fn dictionary(target: &str) -> Option<String> {
+    let words: BTreeSet<Vec<u8>> = match target {
+        "data_file" => data_file_words(),
+        "record" => record_words(),
+        "peer_pipe" => peer_words(),
+        _ => return None,
+    };
+    let line = |word: &Vec<u8>| {
+        let byte = |byte: &u8| match byte {
+            b'"' | b'\\' => format!("\\{}", char::from(*byte)),
+            b' '..=b'~' => char::from(*byte).to_string(),
+            _ => format!("\\x{byte:02x}"),
+        };
+        let bytes: String = word.iter().map(byte).collect();
+        format!("\"{bytes}\"\n")
+    };
+    Some(words.iter().map(line).collect())
+}
+
+fn words(all: &[&[u8]]) -> BTreeSet<Vec<u8>> {
+    all.iter().map(|word| word.to_vec()).collect()
+}
+
+fn data_file_words() -> BTreeSet<Vec<u8>> {
+    let mut all = words(&[b"FS30", b"FS21", b" ", b"p", b"u", b"c", b"draft"]);
+    for number in [0_u64, 1, 4, 23, 31, 42, 50, 65, 1 << 48, u64::MAX, u64::MAX - 7] {
+        all.insert(number.to_be_bytes().to_vec());
+    }
+    all.insert(b"\x80\x03K\x04.".to_vec());
+    all.insert(b"N.".to_vec());
+    all
+}
+
+fn record_words() -> BTreeSet<Vec<u8>> {
+    let mut all = words(&[
+        b"C\x08\0\0\0\0\0\0\0\x01",
+        b"U\x08\0\0\0\0\0\0\0\x02",
+        b"X\x08\0\0\0ABCDEFGH",
+        b"S'\\x00\\x01234567'\n",
+        b"V\\u0041BCDEFG\n",
+        b"X\x01\0\0\0w",
+        b"X\x01\0\0\0m",
+        b"X\x01\0\0\0n",
+        b"X\x02\0\0\0db",
+        b"U\x01w",
+        b"](",
+        b"c_codecs\nencode\n",
+        b"X\x06\0\0\0latin1",
+        b"\x86R",
+        b"\x85R",
+        b"czodbpickle\nbinary\n",
+        b"cBTrees.Length\nLength\n",
+        b"cBTrees.IIBTree\nIIBucket\n",
+        b"cBTrees.OOBTree\nOOBucket\n",
+        b"cBTrees.OOBTree\nOOSet\n",
+        b"cBTrees.LOBTree\nLOBTree\n",
+        b"cBTrees.fsBTree\nfsBucket\n",
+        b"cdatetime\ndatetime\n",
+        b"ccopy_reg\n_reconstructor\n",
+        b"c__builtin__\nset\n",
+        b"\x80\x03",
+        b"\x80\x04\x95",
+        b"\x8c\x01",
+        b"I01\n",
+        b"L123456789012345678901234567890L\n",
+        b"F1e999\n",
+        b"p1\n",
+        b"g1\n",
+        b"j\0\0\0\0",
+        b"r\xff\xff\xff\xff",
+    ]);
+    // Each opcode.
+    all.extend(
+        (0..=0x98_u8)
+            .filter(|code| *code >= 0x80 || b"(.012FIJKLMNPQRSTUVX])abcdeghijloqrpsut}G".contains(code))
+            .map(|code| vec![code]),
+    );
+    all
+}
+
+fn peer_words() -> BTreeSet<Vec<u8>> {
+    let mut all = words(&[
+        br#"{"is":""#,
+        br#""}"#,
+        br#""tid":""#,
+        br#""data":""#,
+        br#""why":""#,
+        b"null",
+        b"[]",
+        b"\n",
+        b"0000000000000000",
+        b"ffffffffffffffff",
+        b"\\u0000",
+        b"\\ud800",
+        b"1e999",
+        b"18446744073709551615",
+    ]);
+    let outcomes =
+        ["done", "voted", "finished", "busy", "packed", "refused", "failed", "key_error", "not_yet", "loaded"];
+    let answers = ["shown", "record", "history", "undo_log", "transactions", "tid", "invalidations", "current_records"];
+    all.extend(outcomes.iter().chain(&answers).map(|word| word.as_bytes().to_vec()));
+    all.extend(vellum_harness::subject::Can::WORDS.iter().map(|word| format!("\"{word}\"").into_bytes()));
+    all
+}

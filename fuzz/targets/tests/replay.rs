@@ -1,0 +1,82 @@
+//! Every input that is kept, once, on the stable compiler: nothing that was mended breaks again, and each stays within its
+//! limits of time and memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use peak_alloc::PeakAlloc;
+use vellum_fuzz::{TARGETS, seeds};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// One test, so that what is allocated meanwhile belongs to the input that is run.
+#[test]
+fn every_input_that_is_kept() {
+    for target in TARGETS {
+        let (mut count, mut bytes, mut slowest, mut largest) = (0, 0, Duration::ZERO, 0);
+        let folder = fuzz().join("corpus").join(target.name);
+        for name in names(&folder) {
+            let input = fs::read(folder.join(&name)).unwrap();
+            let before = MEMORY.current_usage();
+            MEMORY.reset_peak_usage();
+            let started = Instant::now();
+            println!("{} {name}", target.name);
+            (target.run)(&input);
+            let (took, memory) = (started.elapsed(), MEMORY.peak_usage().saturating_sub(before));
+            assert!(input.len() <= target.length_max, "{} {name} has {} bytes", target.name, input.len());
+            assert!(took.as_secs() < target.seconds_max, "{} {name} takes {took:?}", target.name);
+            assert!(memory < target.memory_bytes_max, "{} {name} allocates {memory} bytes", target.name);
+            (count, bytes) = (count + 1, bytes + input.len() as u64);
+            (slowest, largest) = (slowest.max(took), largest.max(memory));
+        }
+        println!(
+            "{}: {count} inputs, {bytes} bytes; the slowest took {slowest:?}, the largest {} KiB",
+            target.name,
+            largest >> 10
+        );
+        assert!(count > 0, "{} has no inputs", target.name);
+        assert!(bytes <= target.corpus_bytes_max, "{} keeps {bytes} bytes of inputs", target.name);
+    }
+}
+
+#[test]
+fn every_target_has_all_that_belongs_to_it() {
+    let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+    assert_eq!(names(&fuzz().join("corpus")), targets);
+    let binaries = names(&fuzz().join("fuzz_targets"));
+    assert_eq!(binaries, targets.iter().map(|name| format!("{name}.rs")).collect());
+    let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
+    for target in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{} is not in fuzz/Cargo.toml", target.name);
+        let dictionary = fuzz().join("dictionaries").join(format!("{}.dict", target.name));
+        assert_eq!(dictionary.exists(), target.dictionary, "{}", dictionary.display());
+        assert_eq!(fs::read_to_string(dictionary).ok(), seeds::dictionary(target.name), "cargo xtask corpus writes it");
+    }
+}
+
+/// Seeds are as good as what is kept, and there are more of them.
+#[test]
+fn every_seed() {
+    let golden = fuzz().join("../fixtures/golden");
+    for target in TARGETS {
+        let seeds = seeds::seeds(target.name, &golden).unwrap();
+        assert!(seeds.len() >= 40, "{} has {} seeds", target.name, seeds.len());
+        for (name, input) in seeds {
+            println!("{} {name}", target.name);
+            assert!(input.len() <= target.length_max, "{name}");
+            (target.run)(&input);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! `cargo xtask fuzz` and `cargo xtask corpus`: the fuzz targets under libFuzzer, and the inputs that are kept of it.
+//!
+//! What a target does with its bytes is in `fuzz/targets`, and everybody's `cargo test` replays what is kept. Here cargo-fuzz
+//! makes up the bytes, which takes the nightly compiler. A run works in a folder of its own under `target/`, so that what is
+//! kept changes only when somebody says so:
+//!
+//! ```text
+//!   seeds (by program) ──┐
+//!   fuzz/corpus/TARGET ──┼──▶ target/fuzzing/corpus/TARGET ──▶ libFuzzer ──▶ fuzz/artifacts/TARGET   what fails
+//!                        │              ▲     │                    │
+//!                        │              └─────┼────── what is new ─┘
+//!                        └◀── corpus: merged ─┘
+//! ```
+//!
+//! The code is built without a sanitizer: there is no unsafe code that one could look into, and without it there are twice
+//! as many inputs a second. Debug assertions and overflow checks are on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use vellum_fuzz::{TARGETS, Target, seeds, target};
+
+use crate::venv::{self, workshop, workspace};
+use crate::{Outcome, number};
+
+/// Seconds a target runs, if nobody says otherwise.
+const SECONDS: u64 = 60;
+
+/// What is in memory besides that of the input: the corpus, and what libFuzzer notes.
+const MEMORY_BESIDES_MB: usize = 768;
+
+/// Runs targets, one after the other.
+pub fn run(arguments: &[String]) -> Outcome {
+    let seconds = number(arguments, "--seconds", SECONDS)?;
+    let targets = named(arguments)?;
+    prepared()?;
+    build(&targets)?;
+    let mut failed = Vec::new();
+    for target in targets {
+        let corpus = working(target)?;
+        let artifacts = fuzz().join("artifacts").join(target.name);
+        fs::create_dir_all(&artifacts)?;
+        println!("\n=== {}: {seconds} s, {} inputs to begin with", target.name, fs::read_dir(&corpus)?.count());
+        let mut command = cargo_fuzz("run", target)?;
+        command.arg(&corpus).arg("--").args(limits(target)).arg(format!("-max_total_time={seconds}"));
+        command.args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".to_owned()]);
+        if !command.status()?.success() {
+            failed.push(target.name);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let artifacts = fuzz().join("artifacts");
+    Err(format!("{} failed: the inputs are in {}", failed.join(", "), artifacts.display()).into())
+}
+
+/// Makes the seeds, and keeps of everything as little as takes all branches.
+pub fn corpus(arguments: &[String]) -> Outcome {
+    let targets = named(arguments)?;
+    for target in TARGETS {
+        if let Some(words) = seeds::dictionary(target.name) {
+            fs::write(dictionary(target), words)?;
+        }
+    }
+    prepared()?;
+    build(&targets)?;
+    for target in targets {
+        let working = working(target)?;
+        let merged = workshop("fuzzing")?.join("merged").join(target.name);
+        if merged.exists() {
+            fs::remove_dir_all(&merged)?;
+        }
+        fs::create_dir_all(&merged)?;
+        let mut command = cargo_fuzz("run", target)?;
+        command.arg(&merged).arg(&working).arg("--").args(limits(target)).arg("-merge=1");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        venv::succeed(&mut command)?;
+        keep(target, &merged)?;
+    }
+    Ok(())
+}
+
+/// Puts what was merged in place of what was kept: the small ones first, as many as there is room for. What was found by
+/// somebody, and has a name that says so, stays.
+fn keep(target: &Target, merged: &Path) -> Outcome {
+    let kept = fuzz().join("corpus").join(target.name);
+    fs::create_dir_all(&kept)?;
+    let mut bytes = 0;
+    for entry in fs::read_dir(&kept)? {
+        let entry = entry?;
+        if is_found(&entry.file_name().to_string_lossy()) {
+            bytes += entry.metadata()?.len();
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let mut all = Vec::new();
+    for entry in fs::read_dir(merged)? {
+        let entry = entry?;
+        all.push((entry.metadata()?.len(), entry.path()));
+    }
+    all.sort();
+    let (total, mut count) = (all.len(), 0);
+    for (length, path) in all {
+        if bytes + length > target.corpus_bytes_max {
+            break;
+        }
+        fs::copy(&path, kept.join(path.file_name().unwrap_or_default()))?;
+        (bytes, count) = (bytes + length, count + 1);
+    }
+    println!("{}: {count} of {total} inputs are kept, {} KiB with what was found", target.name, bytes >> 10);
+    Ok(())
+}
+
+/// An input that once failed has a name that says what it was; others are called by their hash.
+fn is_found(name: &str) -> bool {
+    name.contains('-')
+}
+
+fn named(arguments: &[String]) -> Result<Vec<&'static Target>, Box<dyn std::error::Error>> {
+    let mut targets = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--seconds" {
+            arguments.next();
+            continue;
+        }
+        let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
+        targets.push(target(argument).ok_or_else(|| format!("there is no target `{argument}`; there is {}", names()))?);
+    }
+    if targets.is_empty() {
+        targets.extend(TARGETS);
+    }
+    Ok(targets)
+}
+
+/// Whether all is there that is needed; if not, what to do. Nothing is installed unasked.
+fn prepared() -> Outcome {
+    let works = |arguments: &[&str]| {
+        let quiet = Command::new("cargo").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        quiet.is_ok_and(|status| status.success())
+    };
+    if !works(&["+nightly", "--version"]) {
+        return Err("the nightly compiler is not there: rustup toolchain install nightly --profile minimal".into());
+    }
+    if !works(&["fuzz", "--version"]) {
+        return Err("cargo-fuzz is not there: cargo install cargo-fuzz --locked".into());
+    }
+    Ok(())
+}
+
+fn build(targets: &[&Target]) -> Outcome {
+    // One build for all, or one for one.
+    let mut command = base("build")?;
+    if let [only] = targets {
+        command.arg(only.name);
+    }
+    venv::succeed(&mut command)
+}
+
+fn cargo_fuzz(what: &str, target: &Target) -> Result<Command, Box<dyn std::error::Error>> {
+    let mut command = base(what)?;
+    command.arg(target.name);
+    Ok(command)
+}
+
+fn base(what: &str) -> Result<Command, Box<dyn std::error::Error>> {
+    let mut command = Command::new("cargo");
+    command.current_dir(fuzz()).args(["+nightly", "fuzz", what, "--fuzz-dir", ".", "--sanitizer", "none"]);
+    command.arg("--target-dir").arg(workshop("fuzzing")?.join("build"));
+    Ok(command)
+}
+
+fn limits(target: &Target) -> Vec<String> {
+    let mut limits = vec![
+        format!("-max_len={}", target.length_max),
+        format!("-rss_limit_mb={}", (target.memory_bytes_max >> 20) + MEMORY_BESIDES_MB),
+        format!("-timeout={}", target.seconds_max),
+    ];
+    if target.dictionary {
+        limits.push(format!("-dict={}", dictionary(target).display()));
+    }
+    limits
+}
+
+/// The folder that a run works in, with what is kept and the seeds in it.
+fn working(target: &Target) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let folder = workshop("fuzzing")?.join("corpus").join(target.name);
+    fs::create_dir_all(&folder)?;
+    let kept = fuzz().join("corpus").join(target.name);
+    for entry in fs::read_dir(&kept).into_iter().flatten() {
+        let entry = entry?;
+        fs::copy(entry.path(), folder.join(entry.file_name()))?;
+    }
+    for (name, bytes) in seeds::seeds(target.name, &workspace().join("fixtures/golden"))? {
+        fs::write(folder.join(name.replace(['/', '\\'], "_")), bytes)?;
+    }
+    Ok(folder)
+}
+
+fn fuzz() -> PathBuf {
+    workspace().join("fuzz")
+}
+
+fn dictionary(target: &Target) -> PathBuf {
+    fuzz().join("dictionaries").join(format!("{}.dict", target.name))
+}
