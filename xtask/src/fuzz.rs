@@ -74,7 +74,9 @@ pub fn corpus(arguments: &[String]) -> Outcome {
         }
         fs::create_dir_all(&merged)?;
         let mut command = cargo_fuzz("run", target)?;
-        command.arg(&merged).arg(&working).arg("--").args(limits(target)).arg("-merge=1");
+        command.arg(&merged).arg(&working).arg("--").args(limits(target));
+        // Branches, and not how often they are taken: that would be ten times as many inputs.
+        command.args(["-set_cover_merge=1", "-use_counters=0"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         venv::succeed(&mut command)?;
         keep(target, &merged)?;
@@ -82,11 +84,13 @@ pub fn corpus(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Puts what was merged in place of what was kept: the small ones first, as many as there is room for. What was found by
-/// somebody, and has a name that says so, stays.
+/// Puts what was merged in place of what was kept: the small ones first, as many as there is room for. An input that failed
+/// once has a name that says what it was, and stays; others are called by their hash, or are seeds.
 fn keep(target: &Target, merged: &Path) -> Outcome {
     let kept = fuzz().join("corpus").join(target.name);
     fs::create_dir_all(&kept)?;
+    let seeds = seeds::seeds(target.name, &golden())?;
+    let is_found = |name: &str| !seeds.contains_key(name) && name.contains('-');
     let mut bytes = 0;
     for entry in fs::read_dir(&kept)? {
         let entry = entry?;
@@ -99,7 +103,9 @@ fn keep(target: &Target, merged: &Path) -> Outcome {
     let mut all = Vec::new();
     for entry in fs::read_dir(merged)? {
         let entry = entry?;
-        all.push((entry.metadata()?.len(), entry.path()));
+        if !is_found(&entry.file_name().to_string_lossy()) {
+            all.push((entry.metadata()?.len(), entry.path()));
+        }
     }
     all.sort();
     let (total, mut count) = (all.len(), 0);
@@ -112,11 +118,6 @@ fn keep(target: &Target, merged: &Path) -> Outcome {
     }
     println!("{}: {count} of {total} inputs are kept, {} KiB with what was found", target.name, bytes >> 10);
     Ok(())
-}
-
-/// An input that once failed has a name that says what it was; others are called by their hash.
-fn is_found(name: &str) -> bool {
-    name.contains('-')
 }
 
 fn named(arguments: &[String]) -> Result<Vec<&'static Target>, Box<dyn std::error::Error>> {
@@ -194,14 +195,18 @@ fn working(target: &Target) -> Result<PathBuf, Box<dyn std::error::Error>> {
         let entry = entry?;
         fs::copy(entry.path(), folder.join(entry.file_name()))?;
     }
-    for (name, bytes) in seeds::seeds(target.name, &workspace().join("fixtures/golden"))? {
-        fs::write(folder.join(name.replace(['/', '\\'], "_")), bytes)?;
+    for (name, bytes) in seeds::seeds(target.name, &golden())? {
+        fs::write(folder.join(name), bytes)?;
     }
     Ok(folder)
 }
 
 fn fuzz() -> PathBuf {
     workspace().join("fuzz")
+}
+
+fn golden() -> PathBuf {
+    workspace().join("fixtures/golden")
 }
 
 fn dictionary(target: &Target) -> PathBuf {

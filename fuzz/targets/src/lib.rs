@@ -71,7 +71,7 @@ pub const TARGETS: &[Target] = &[
         memory_bytes_max: 64 << 20,
         seconds_max: 10,
         dictionary: true,
-        corpus_bytes_max: 900 << 10,
+        corpus_bytes_max: 700 << 10,
     },
     Target {
         name: "damaged_file",
@@ -107,7 +107,7 @@ pub const TARGETS: &[Target] = &[
         memory_bytes_max: 64 << 20,
         seconds_max: 10,
         dictionary: true,
-        corpus_bytes_max: 900 << 10,
+        corpus_bytes_max: 500 << 10,
     },
     Target {
         name: "peer_pipe",
@@ -116,7 +116,7 @@ pub const TARGETS: &[Target] = &[
         memory_bytes_max: 64 << 20,
         seconds_max: 10,
         dictionary: true,
-        corpus_bytes_max: 400 << 10,
+        corpus_bytes_max: 1536 << 10,
     },
 ];
 

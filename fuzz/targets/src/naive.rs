@@ -477,7 +477,11 @@ impl<'a> Reader<'a> {
         match &self.values[id] {
             Value::Class(class) => Some(class.clone()),
             Value::Tuple(items) => match items[..] {
-                [module, name] => Some((self.name(module)?.into_bytes(), self.name(name)?.into_bytes())),
+                [module, name] => {
+                    // Nobody says that it is text.
+                    let part = |id| self.bytes_of(id).or_else(|| Some(self.text_of(id)?.into_bytes()));
+                    Some((part(module)?, part(name)?))
+                }
                 _ => None,
             },
             _ => None,

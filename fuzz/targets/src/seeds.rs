@@ -16,7 +16,7 @@ use vellum_pickle::class_of;
 
 use crate::{damaged_file, data_file, layout, record};
 
-/// The seeds of a target, each with a name. `golden` is the folder of the golden databases.
+/// The seeds of a target, each with a name that a file can have. `golden` is the folder of the golden databases.
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
     match target {
         "data_file" => data_files(golden),
