@@ -1,7 +1,7 @@
 //! Putting the new file in the place of the old one.
 //!
 //! ```text
-//!   (keep it: a second name)      Data.fs: old                         Data.fs.old.new: old
+//!   (keep it: a second name)      Data.fs: old                         Data.fs.old.new: old    (directory synced)
 //!   before                        Data.fs: old    Data.fs.pack: new, synced
 //!   rename                        Data.fs: new                         Data.fs.old.new: old
 //!   sync the directory            from here on a crash leaves the new one
