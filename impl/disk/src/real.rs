@@ -1,6 +1,6 @@
 //! The disk of the machine: `std::fs`, and nothing between it and the engine.
 //!
-//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Three things
+//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Four things
 //! need more than that:
 //!
 //! - **A directory is not a file.** Unix opens one for reading without complaint, and fails at the first read, far from
@@ -9,6 +9,10 @@
 //! - **The lock is Python's too.** ZODB locks `Data.fs.lock` with `zc.lockfile`: `flock` on the whole file, then a
 //!   space, the process id and a newline in it. The same steps in the same order keep either program out while the
 //!   other is at work, and let each of them tell who it is.
+//! - **A large file is freed in small steps**, or everybody's syncs wait for it: `room.rs`.
+
+mod room;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
@@ -143,6 +147,13 @@ impl DiskFile for RealFile {
     fn sync(&self) -> io::Result<()> {
         // fdatasync: it leaves out times and permissions, but not the length, without which the data would be lost.
         self.0.sync_data()
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        // If it can not be done, the system does it in one go.
+        let _ = room::give_back(&self.0);
     }
 }
 

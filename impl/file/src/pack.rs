@@ -203,7 +203,11 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
     let half_made = HalfMade::new(&*storage.disk, &storage.path)?;
     // Now, so that it is known at once if that can not be done.
     let old = if how.keep_old { Some(half_made.keep_old()?) } else { None };
-    let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads);
+    let committed = {
+        let (now, began) = (Arc::clone(&now), moment.end);
+        Box::new(move || now.horizon.end() > began)
+    };
+    let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads, committed);
     let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
     copy.earlier(watch)?;
     copy.later(moment.end, true, watch)?;

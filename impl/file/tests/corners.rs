@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Dice, PATH, SharedClock, commit, options, record};
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk, Tear};
-use vellum_file::{FileStorage, Options};
+use vellum_file::{FileStorage, Options, PackWatch, Packing};
 use vellum_storage::{
     Bulk, Error, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
 };
@@ -37,7 +37,7 @@ impl std::fmt::Debug for ToldFile {
 impl Disk for Told {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.0.open(path, how)?;
-        let is_data = path == Path::new(PATH) || path == Path::new("Data.fs.new");
+        let is_data = [PATH, "Data.fs.new", "Data.fs.pack"].iter().any(|name| path == Path::new(name));
         Ok(if is_data { Arc::new(ToldFile(file, Arc::clone(&self.1))) } else { file })
     }
     fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -400,4 +400,47 @@ fn every_operation_of_a_copy_fails_once() {
         }
     }
     assert!(refusing > 20 && usable > 5, "{refusing}, {usable}");
+}
+
+/// A commit's sync has to wait for all that the disk was given before. So a pack beside which somebody commits gives it little
+/// at a time.
+#[test]
+fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
+    struct Committing<'a>(&'a FileStorage, bool);
+    impl PackWatch for Committing<'_> {
+        fn begins(&mut self) {
+            if self.1 {
+                commit(self.0, "beside", &[(1, Some(record(b"beside")))]).unwrap();
+            }
+        }
+    }
+    const OBJECTS: u64 = 400;
+    for commits in [false, true] {
+        let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+        // Of the file that is being made: what was written and not synced, and the most of it.
+        let unsynced = Arc::new(Mutex::new((0, 0)));
+        let (packing, counted) = (Arc::new(AtomicBool::new(false)), Arc::clone(&unsynced));
+        let is_packing = Arc::clone(&packing);
+        let before: Before = Arc::new(move |what, _, length| {
+            let mut unsynced = counted.lock().unwrap();
+            match what {
+                "write" if is_packing.load(Ordering::Relaxed) => unsynced.0 += length,
+                "synced" => unsynced.0 = 0,
+                _ => {}
+            }
+            unsynced.1 = unsynced.1.max(unsynced.0);
+        });
+        let storage = told(&disk, &clock, before).threads(2).create(PATH).unwrap();
+        let large = record(&[7; 20_000]);
+        for oid in 0..OBJECTS {
+            commit(&storage, "large", &[(oid, Some(large.clone()))]).unwrap();
+        }
+        packing.store(true, Ordering::Relaxed);
+        let how = Packing { collect: false, ..Packing::default() };
+        storage.pack_with(Tid::MAX, how, &mut Committing(&storage, commits)).unwrap();
+        let most = unsynced.lock().unwrap().1;
+        println!("commits: {commits}, at most {most} bytes");
+        assert!(storage.size() > 8_000_000);
+        assert!(if commits { most < 2 << 20 } else { most > 4 << 20 }, "{commits}: {most} bytes");
+    }
 }

@@ -3,6 +3,10 @@
 //! Who copies decides and reads, and somebody else writes, so that two cores are at work; and a third one, who mostly waits,
 //! has what is written synced already while the rest is still coming. With one thread all of it is done in its turn.
 //!
+//! **Commits come first.** A disk that is given all it can take makes a commit's sync wait for all of that. So from the first
+//! commit on that comes while the pack runs, a little is written at a time, and that is on the disk before more is written: it
+//! takes twice as long, and nobody notices.
+//!
 //! ```text
 //!   copier ──full──▶ writer ──now and then──▶ syncer
 //!      ▲───empty─────┘
@@ -26,8 +30,9 @@ const BUFFERS: usize = 3;
 /// What may be behind that, as it goes only between records.
 const ROOM: usize = 64 << 10;
 
-/// How much is written before it is worth syncing.
+/// How much is written before it is worth syncing; and how much before it must be, when somebody commits.
 const SYNC_BYTES: u64 = 16 << 20;
+const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
 pub(super) struct Sink {
     /// None: nothing is written, only counted.
@@ -44,10 +49,13 @@ struct Pipe {
     writer: JoinHandle<io::Result<()>>,
 }
 
+/// Whether somebody has committed since the pack began.
+pub(super) type Committed = Box<dyn Fn() -> bool + Send>;
+
 impl Sink {
     /// Begins the file with these bytes.
-    pub fn new(file: &Arc<dyn DiskFile>, path: &Path, first: &[u8], threads: u64) -> Sink {
-        let pipe = if threads > 1 { Pipe::new(file) } else { None };
+    pub fn new(file: &Arc<dyn DiskFile>, path: &Path, first: &[u8], threads: u64, committed: Committed) -> Sink {
+        let pipe = if threads > 1 { Pipe::new(file, committed) } else { None };
         let to = Some((Arc::clone(file), path.to_owned()));
         let mut sink = Sink { to, buffer: Vec::with_capacity(CHUNK + ROOM), start: 0, pipe };
         sink.buffer.extend_from_slice(first);
@@ -178,7 +186,7 @@ impl Drop for Sink {
 
 impl Pipe {
     /// None if there can be no thread.
-    fn new(file: &Arc<dyn DiskFile>) -> Option<Pipe> {
+    fn new(file: &Arc<dyn DiskFile>, committed: Committed) -> Option<Pipe> {
         let (full, to_write) = sync_channel::<(u64, Vec<u8>)>(BUFFERS);
         let (give_back, empty) = sync_channel(BUFFERS + 1);
         for _ in 1..BUFFERS {
@@ -193,6 +201,10 @@ impl Pipe {
             let written = to_write.iter().try_for_each(|(position, bytes)| {
                 file.write_at(&bytes, position)?;
                 unsynced += bytes.len() as u64;
+                if unsynced >= SYNC_BYTES_BESIDE_COMMITS && committed() {
+                    file.sync()?;
+                    unsynced = 0;
+                }
                 // If he is busy, the next time.
                 if unsynced >= SYNC_BYTES && sync.try_send(()).is_ok() {
                     unsynced = 0;

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vellum_disk::{Disk, DiskFile};
+use vellum_disk::{Disk, DiskFile, Open};
 use vellum_storage::{Error, Result};
 
 use super::Stop;
@@ -133,6 +133,8 @@ impl Old<'_> {
     /// Gives it its name.
     pub fn name(self) -> Result<PathBuf> {
         let disk = self.disk;
+        // Who had it before: its room is given back when this handle goes, and not while the name changes.
+        let _replaced = disk.open(&self.name, Open::ReadWrite);
         let done = disk.rename(&self.kept, &self.name).and_then(|()| {
             // If it has that name already, it keeps both.
             match disk.remove(&self.kept) {
