@@ -382,32 +382,43 @@ impl Bench<'_> {
             let mut times = (0..USUAL).map(|_| commit()).collect::<Result<Vec<_>, _>>()?;
             times.sort_unstable();
             let median = times[times.len() / 2];
+            let mut beside = |work: &(dyn Fn() -> Result<(), String> + Sync)| {
+                std::thread::scope(|scope| {
+                    let work = scope.spawn(work);
+                    let mut longest = Duration::ZERO;
+                    while !work.is_finished() {
+                        longest = longest.max(commit()?);
+                    }
+                    work.join().map_err(|_| "a thread panicked")??;
+                    Ok::<_, Box<dyn std::error::Error>>(longest)
+                })
+            };
+            let copy = self.folder.join("raw");
+            let beside_cp = beside(&|| {
+                let copied = std::fs::copy(self.path, &copy).and_then(|_| File::open(&copy)?.sync_all());
+                copied.map_err(|e| e.to_string())
+            })?;
+            remove(&copy);
             let how = Packing { collect: true, ..Packing::default() };
-            let longest = std::thread::scope(|scope| {
-                let packs = scope.spawn(|| {
-                    let packed =
-                        (0..PACKS).try_for_each(|_| storage.pack_with(Tid::MAX, how, &mut Unwatched).map(drop));
-                    packed.map_err(|e| e.to_string())
-                });
-                let mut longest = Duration::ZERO;
-                while !packs.is_finished() {
-                    longest = longest.max(commit()?);
-                }
-                packs.join().map_err(|_| "a pack panicked")??;
-                Ok::<_, Box<dyn std::error::Error>>(longest)
+            let longest = beside(&|| {
+                let pack = || storage.pack_with(Tid::MAX, how, &mut Unwatched).map(drop);
+                (0..PACKS).try_for_each(|_| pack()).map_err(|e| e.to_string())
             })?;
             drop(storage);
             remove(&path);
             usual = usual.min(median);
-            all.push((longest, median));
+            all.push((longest, beside_cp, median));
             Ok(longest)
         })?;
         line.limit = Some((usual, "the median without a pack"));
-        let ratios = all.iter().map(|(longest, median)| longest.as_secs_f64() / median.as_secs_f64());
-        let ratios: Vec<String> = ratios.map(|ratio| format!("{ratio:.0}")).collect();
+        let in_usual = |of: fn(&(Duration, Duration, Duration)) -> Duration| {
+            let ratios = all.iter().map(|round| of(round).as_secs_f64() / round.2.as_secs_f64());
+            ratios.map(|ratio| format!("{ratio:.0}")).collect::<Vec<_>>().join(", ")
+        };
         line.notes.push(format!(
-            "longest wait for a pack, in usual commits of the same round: {} (aim: at most 50)",
-            ratios.join(", ")
+            "longest wait for a pack, in usual commits of the same round: {} (aim: at most 50); beside cp of the file and a sync: {}",
+            in_usual(|round| round.0),
+            in_usual(|round| round.1)
         ));
         Ok(line)
     }
