@@ -102,13 +102,8 @@ impl Log {
                 .record(position, end)
                 .map_err(|fault| Fault { oid: Some(oid), ..fault }.damage(&self.path, ""))?
         };
-        for named in [record.header.previous, record.backpointer]
-            .into_iter()
-            .chain(record.in_version.as_ref().map(|version| version.trunk))
-        {
-            if named >= position || (named != 0 && named < START + TransactionHeader::SIZE as u64) {
-                return Err(self.damage(oid, position, FaultKind::BackpointerTooHigh { named }));
-            }
+        if let Some(named) = record.astray() {
+            return Err(self.damage(oid, position, FaultKind::BackpointerTooHigh { named }));
         }
         if !with_data || header.data_length == 0 {
             return Ok((record, None));

@@ -55,6 +55,14 @@ impl Record {
     pub fn on_trunk(&self) -> u64 {
         self.in_version.as_ref().map_or(self.position, |version| version.trunk)
     }
+
+    /// A place where it leads that can not be before it. Who follows records must ask, or may go in circles.
+    pub fn astray(&self) -> Option<u64> {
+        let trunk = self.in_version.as_ref().map_or(0, |version| version.trunk);
+        let is_astray =
+            |named: &u64| *named >= self.position || (1..START + TransactionHeader::SIZE as u64).contains(named);
+        [self.header.previous, self.backpointer, trunk].into_iter().find(is_astray)
+    }
 }
 
 /// Where an object's past goes on behind a record (rule 4.5).

@@ -82,7 +82,7 @@ pub struct AtPlace<'a> {
     pub oid: Oid,
     /// What it holds; none if it is nothing.
     pub data: Option<&'a [u8]>,
-    /// If it is in a version: the place of the trunk's under it; 0 if there is none.
+    /// If it is in a version: the place of the trunk's under it, which is less than its own; 0 if there is none.
     pub under: Place,
 }
 

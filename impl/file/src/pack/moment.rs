@@ -25,7 +25,7 @@ use crate::index::Index;
 use crate::iterate;
 use crate::log::{Holders, Past};
 use crate::pledge::Pledge;
-use crate::scan::{Record, Scanner};
+use crate::scan::{FaultKind, Record, Scanner};
 
 /// Where an object had nothing before the boundary. No record can be there.
 const NOWHERE: Place = 1;
@@ -135,6 +135,10 @@ impl Collected for Moment<'_> {
             let RecordHeader { oid, transaction, data_length, .. } = record.header;
             if transaction < START || transaction >= place {
                 return Err(log.damage_because(oid, place, "the index led to what is no record".to_owned()));
+            }
+            if let Some(named) = record.astray() {
+                // With an index that somebody else wrote, this may be the first who looks.
+                return Err(log.damage(oid, place, FaultKind::BackpointerTooHigh { named }));
             }
             let under = record.in_version.as_ref().map_or(0, |version| self.early(version.trunk));
             let shared;

@@ -232,6 +232,7 @@ impl<'a> Collector<'a> {
             while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
                 let mut given = 0;
                 let mut scan = |AtPlace { oid, data, under }: AtPlace<'_>| {
+                    assert!(under < run[given], "what is under the revision at {} is at {under}", run[given]);
                     given += 1;
                     if role == Role::Newest && under != 0 {
                         worker.found.push(under);
