@@ -164,7 +164,7 @@ impl<'a> Pack<'a> {
         (kept, self.later().flat_map(|revision| lost(revision.oid, self.later_refers(revision))).collect())
     }
 
-    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data.
+    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data, over what is kept.
     fn forget(&self, transaction: &'a Transaction, kept: &BTreeSet<(Oid, Tid)>) -> Option<Transaction> {
         if transaction.tid > self.t {
             return Some(transaction.clone());
@@ -176,7 +176,8 @@ impl<'a> Pack<'a> {
             // If the object occurs twice, the last one counts.
             if std::ptr::eq(at.revision, revision) {
                 let content = self.before.data(at).map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
-                packed.revisions.push(Revision { content, ..revision.clone() });
+                let under = revision.under.filter(|under| kept.contains(&(revision.oid, *under)));
+                packed.revisions.push(Revision { content, under, ..revision.clone() });
             }
         }
         // The last transaction stays even without revisions, so that no tid is given out twice.

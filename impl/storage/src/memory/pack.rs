@@ -43,7 +43,8 @@ struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data.
+    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data, over what is
+    /// kept.
     fn kept(&self, survivors: &Survivors) -> Result<Vec<Arc<TransactionRecord>>> {
         let mut kept = Vec::new();
         for (number, transaction) in self.state.transactions.iter().enumerate() {
@@ -57,8 +58,10 @@ impl Moment<'_> {
                 ..TransactionRecord::clone(transaction)
             };
             for (n, revision) in transaction.revisions.iter().enumerate() {
-                if survivors.keeps(self, revision.oid, place(number, n))? {
-                    packed.revisions.push(Revision { source: None, ..revision.clone() });
+                let Revision { oid, under, .. } = *revision;
+                if survivors.keeps(self, oid, place(number, n))? {
+                    let under = if survivors.is_source(self.place(oid, under)) { under } else { None };
+                    packed.revisions.push(Revision { source: None, under, ..revision.clone() });
                 }
             }
             // The last transaction stays even without revisions, so that no tid is given out twice.
