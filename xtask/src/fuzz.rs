@@ -45,6 +45,10 @@ pub fn run(arguments: &[String]) -> Outcome {
         let mut command = cargo_fuzz("run", target)?;
         command.arg(&corpus).arg("--").args(limits(target)).arg(format!("-max_total_time={seconds}"));
         command.args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".to_owned()]);
+        if arguments.iter().any(|argument| argument == "--quiet") {
+            // What fails, and how much was done; not each input that is new.
+            command.arg("-verbosity=0");
+        }
         if !command.status()?.success() {
             failed.push(target.name);
         }
@@ -122,14 +126,16 @@ fn keep(target: &Target, merged: &Path) -> Outcome {
 
 fn named(arguments: &[String]) -> Result<Vec<&'static Target>, Box<dyn std::error::Error>> {
     let mut targets = Vec::new();
+    let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        if argument == "--seconds" {
-            arguments.next();
-            continue;
+        match argument.as_str() {
+            "--seconds" => drop(arguments.next()),
+            "--quiet" => {}
+            name => {
+                targets.push(target(name).ok_or_else(|| format!("there is no target `{name}`; there is {}", names()))?)
+            }
         }
-        let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
-        targets.push(target(argument).ok_or_else(|| format!("there is no target `{argument}`; there is {}", names()))?);
     }
     if targets.is_empty() {
         targets.extend(TARGETS);

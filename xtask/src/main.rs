@@ -38,9 +38,9 @@ cargo xtask rules [--rule NUMBER]
 cargo xtask review
     Shows the snapshots whose tests found another text: the rule, the story, and the difference. Fails if there are any.
 
-cargo xtask fuzz [TARGET...] [--seconds N]
+cargo xtask fuzz [TARGET...] [--seconds N] [--quiet]
     Runs the fuzz targets, one after the other, each for so many seconds (60), under cargo-fuzz and the nightly compiler.
-    What fails is put to fuzz/artifacts, what is new is kept under target/.
+    What fails is put to fuzz/artifacts, what is new is kept under target/. Quiet: says only that, and how much was done.
 
 cargo xtask corpus [TARGET...]
     Makes the dictionaries and the seeds, and of these and of what was found keeps in fuzz/corpus as little as takes all

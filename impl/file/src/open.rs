@@ -450,10 +450,6 @@ pub(crate) fn pointers(
 ) -> Result<(), Fault> {
     let RecordHeader { oid, previous, .. } = record.header;
     let fault = |kind| Err(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind });
-    let mut record_at = |position: u64| {
-        let end = side.end();
-        side.record(position, end).ok().filter(|_| position >= START)
-    };
     let found = index.get(oid).unwrap_or(0);
     // One that is not marked yet may be about to be marked as packed.
     let packed = header.status == Status::Packed.byte() || header.status == UNFINISHED;
@@ -461,18 +457,18 @@ pub(crate) fn pointers(
         return fault(FaultKind::WrongPrevious { named: previous, found });
     }
     let named = record.backpointer;
-    if named != 0 && record_at(named).is_none_or(|r| r.header.oid != oid) {
+    if named != 0 && side.pointed_at(named).is_none_or(|r| r.header.oid != oid) {
         return fault(FaultKind::BackpointerAstray { named });
     }
     if let Some(version) = &record.in_version {
         let named = version.trunk;
         let astray = |r: Record| named >= record.position || r.header.oid != oid || r.in_version.is_some();
-        if named != 0 && record_at(named).is_none_or(astray) {
+        if named != 0 && side.pointed_at(named).is_none_or(astray) {
             return fault(FaultKind::TrunkAstray { named });
         }
         let named = version.previous;
         let same = |r: &Record| r.in_version.as_ref().is_some_and(|v| v.version == version.version);
-        if named != 0 && (named >= record.position || !record_at(named).is_some_and(|r| same(&r))) {
+        if named != 0 && (named >= record.position || !side.pointed_at(named).is_some_and(|r| same(&r))) {
             return fault(FaultKind::VersionAstray { named });
         }
     }

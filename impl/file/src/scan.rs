@@ -446,6 +446,18 @@ impl<'a> Scanner<'a> {
         Ok(record)
     }
 
+    /// The record to which a pointer leads, if it lies in the transaction that it says it is of. What only looks like a record,
+    /// as anything may in somebody's data, is none.
+    pub fn pointed_at(&mut self, position: u64) -> Option<Record> {
+        let record = self.record(position, self.end).ok()?;
+        let RecordHeader { transaction, tid, .. } = record.header;
+        let is_before = (START..position).contains(&transaction);
+        let header = is_before.then(|| self.header(transaction).ok()).flatten()?;
+        let end = position.checked_add(record.header.length()?)?;
+        let is_in = transaction + header.records_at() <= position && end <= transaction + header.length;
+        (is_in && header.tid == tid).then_some(record)
+    }
+
     /// The first position in `from..to` at which a whole transaction stands that is later than `last`: how to find the way
     /// again after damage. Looks at every byte in between; sectors that can not be read are passed over.
     pub fn resync(&mut self, from: u64, to: u64, last: Tid) -> Option<u64> {
