@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod coverage;
 mod fuzz;
 mod peers;
 mod review;
@@ -45,6 +46,10 @@ cargo xtask fuzz [TARGET...] [--seconds N] [--quiet]
 cargo xtask corpus [TARGET...]
     Makes the dictionaries and the seeds, and of these and of what was found keeps in fuzz/corpus as little as takes all
     branches.
+
+cargo xtask coverage [PART...]
+    Counts which lines of the engine the kept inputs reach, with `cov` of the crate llvm_profparser; and shows the others of
+    the files whose paths have one of the parts in them.
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Some("review") => review::run(&arguments[1..]),
         Some("fuzz") => fuzz::run(&arguments[1..]),
         Some("corpus") => fuzz::corpus(&arguments[1..]),
+        Some("coverage") => coverage::run(&arguments[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
