@@ -82,13 +82,23 @@ fn records(golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
     for (name, [ancestor, committed, new]) in merges() {
         seeds.insert(name, record::input(&ancestor, &committed, &new));
     }
-    let odd: [&[u8]; 6] = [
+    let odd: [&[u8]; 16] = [
         b"(S'mail'\nS'Folder'\ntN\x86.}(S'x'\n(S'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01'\nN\x86Qu.",
         b"cm\nC\n.]X\x01\0\0\0wC\x08\0\0\0\0\0\0\0\x01X\x02\0\0\0db\x86\x86lQ.",
         b"cm\nC\n.(X\x01\0\0\0m(X\x02\0\0\0dbC\x08\0\0\0\0\0\0\0\x01cm\nC\ntlQ.",
         b"cm\nC\n.c_codecs\nencode\nV\\u0000\\u0000ABCDE\\u00ff\nVlatin1\n\x86RQ.",
         b"cm\nC\n.czodbpickle\nbinary\nC\x08\0\0\0\0\0\0\0\x01\x85RQP12345678\n0.",
         b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x01m\x8c\x01C\x93\x94.\x80\x04](K\x01e\x94h\x01\x86\x94h\x02Q.",
+        b"cm\nC\n.(lp1\nccopy_reg\n_reconstructor\n(cm\nD\nc__builtin__\nobject\nNtRa.",
+        b"cm\nC\n.ccopy_reg\n__newobj__\n(cm\nD\nK\x01tR.",
+        b"cm\nC\n.c__builtin__\nset\n](K\x01K\x02e\x85R.",
+        b"cm\nC\n.cbuiltins\nfrozenset\n](K\x01e\x85R.",
+        b"cm\nC\n.cbuiltins\nfrozenset\n]\x85R.",
+        b"cm\nC\n.cdatetime\ntime\nC\x06\x0c\x1e\0\0\0\0\x85R.",
+        b"cm\nC\n.cdatetime\ndatetime\n(C\x0a\x07\xea\x0b\x18\x0c\0\0\0\0\0cpytz\n_UTC\n)RtR.",
+        b"cm\nC\n.V\\ud83d\\ude00\n.",
+        b"cm\nC\n.\x8a\x09\0\0\0\0\0\0\0\0\xff.",
+        b"cm\nC\n.](X\x01\0\0\0w(C\x08\0\0\0\0\0\0\0\x01X\x02\0\0\0dbteQ.",
     ];
     for (n, record) in odd.into_iter().enumerate() {
         seeds.insert(format!("odd-{n}"), [record, &[0; 4]].concat());

@@ -103,11 +103,11 @@ pub fn hold(file: &[u8], index: Option<&[u8]>, how: How) {
             assert!(!problems.is_empty() || !is_database, "check finds nothing, but {error}");
         }
     }
-    recovered(&disk, &options);
     let trusted = (index.is_none() || !how.by_index) && !layout::has_undone(file);
     if let Some(index) = index.filter(|_| how.by_index) {
         disk.write_file("Data.fs.index", index);
     }
+    recovered(&disk, &options);
     write(&disk, &options, how, trusted);
 }
 
