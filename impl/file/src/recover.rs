@@ -203,7 +203,7 @@ impl Rescue<'_> {
     /// Where the record that was at `old` is now; none if it is not there.
     fn now_at(&self, old: u64, oid: Oid) -> Option<(u64, Record)> {
         let (was, is) = self.moved[..self.moved.partition_point(|&(was, _)| was <= old)].last()?;
-        let now = is + (old - was);
+        let now = is.checked_add(old - was)?;
         if now >= self.position {
             return None;
         }
