@@ -53,6 +53,8 @@ fn build(folder: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--package", "vellum-fuzz", "--test", "replay", "--no-run", "--message-format", "json"]);
     command.current_dir(workspace()).env("RUSTFLAGS", "-Cinstrument-coverage").env("CARGO_TARGET_DIR", folder);
+    // What runs while it is built counts as well, and would leave that where it runs.
+    command.env("LLVM_PROFILE_FILE", folder.join("build.profraw"));
     let built = command.stderr(Stdio::inherit()).output()?;
     let messages = String::from_utf8_lossy(&built.stdout).into_owned();
     let executable = messages.lines().rev().find_map(|line| {

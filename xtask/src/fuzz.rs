@@ -12,8 +12,8 @@
 //!                        └◀── corpus: merged ─┘
 //! ```
 //!
-//! The code is built without a sanitizer: there is no unsafe code that one could look into, and without it there are twice
-//! as many inputs a second. Debug assertions and overflow checks are on.
+//! The code is built without a sanitizer: no target comes to unsafe code that one could look into, and without it there are
+//! twice as many inputs a second. Debug assertions and overflow checks are on.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+/// One at a time, so that what is allocated meanwhile belongs to the input that is run.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Runs the target, and does not wait for ever.
 fn run(target: &Target, input: Vec<u8>) {
     let (run, limit) = (target.run, Duration::from_secs(target.seconds_max));
@@ -37,9 +41,9 @@ fn run(target: &Target, input: Vec<u8>) {
     }
 }
 
-/// One test, so that what is allocated meanwhile belongs to the input that is run.
 #[test]
 fn every_input_that_is_kept() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     for target in TARGETS {
         let (mut count, mut bytes, mut slowest, mut largest) = (0, 0, Duration::ZERO, 0);
         let folder = fuzz().join("corpus").join(target.name);
@@ -84,6 +88,7 @@ fn every_target_has_all_that_belongs_to_it() {
 /// Seeds are as good as what is kept, and there are more of them.
 #[test]
 fn every_seed() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let golden = fuzz().join("../fixtures/golden");
     for target in TARGETS {
         let seeds = seeds::seeds(target.name, &golden).unwrap();

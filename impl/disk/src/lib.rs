@@ -109,6 +109,10 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Makes everything written so far, and the length, survive a crash.
     fn sync(&self) -> io::Result<()>;
 
+    /// Takes the room of a file that has no name any more, step by step, so that nobody else's sync waits for all of it when
+    /// the handle is dropped. It may do nothing: the last handle to go gives back what is left. What is in the file is gone.
+    fn give_back(&mut self) {}
+
     /// Reads until `buf` is full or the file ends; how many bytes were read.
     fn read_full_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;

@@ -148,10 +148,8 @@ impl DiskFile for RealFile {
         // fdatasync: it leaves out times and permissions, but not the length, without which the data would be lost.
         self.0.sync_data()
     }
-}
 
-impl Drop for RealFile {
-    fn drop(&mut self) {
+    fn give_back(&mut self) {
         // If it can not be done, the system does it in one go.
         let _ = room::give_back(&self.0);
     }

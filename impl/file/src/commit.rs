@@ -85,6 +85,12 @@ impl Committer {
         self.queue().waiting.len()
     }
 
+    /// Whether somebody writes, or waits to.
+    pub fn is_busy(&self) -> bool {
+        let queue = self.queue();
+        queue.led || !queue.waiting.is_empty()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(|e| e.into_inner())
     }

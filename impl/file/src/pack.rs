@@ -33,7 +33,9 @@ mod watch;
 
 use std::cell::RefCell;
 use std::sync::{Arc, MutexGuard, TryLockError};
+use std::time::Duration;
 
+use vellum_disk::DiskFile;
 use vellum_storage::{Collecting, Error, Pack, PackOptions, PackReport, Result, Survivors, Tid, collect};
 
 use crate::FileStorage;
@@ -47,7 +49,7 @@ use crate::storage::Inner;
 
 use copy::Copy;
 use moment::Moment;
-use sink::Sink;
+use sink::{Committing, Sink};
 use switch::{HalfMade, Old};
 pub use watch::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 
@@ -91,7 +93,7 @@ impl FileStorage {
     /// disk says, and the watcher; the old file that is to be kept could not be given its name, though the pack is done; and
     /// a directory that can not be synced after the renaming: then nothing more is committed until the file is opened again.
     pub fn pack_with(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
-        let storage = &*self.inner;
+        let storage = &self.inner;
         storage.writable()?;
         let _packing = alone(storage)?;
         let mut attempt = 0;
@@ -188,7 +190,7 @@ fn survivors(storage: &Inner, moment: &Moment<'_>, how: Packing, watch: &mut dyn
 }
 
 /// One attempt. `held`: commits are held back already.
-fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
+fn pack(storage: &Arc<Inner>, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
     let now = storage.generation.load_full();
     // While nobody commits, none is half-way: each is before the horizon, or among the pledges.
     let there = || (now.horizon.get(), storage.pledges.all());
@@ -203,11 +205,11 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
     let half_made = HalfMade::new(&*storage.disk, &storage.path)?;
     // Now, so that it is known at once if that can not be done.
     let old = if how.keep_old { Some(half_made.keep_old()?) } else { None };
-    let committed = {
-        let (now, began) = (Arc::clone(&now), moment.end);
-        Box::new(move || now.horizon.end() > began)
+    let committing: Committing = {
+        let (now, began, storage) = (Arc::clone(&now), moment.end, Arc::clone(storage));
+        Arc::new(move || !held && (now.horizon.end() > began || storage.committer.is_busy()))
     };
-    let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads, committed);
+    let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads, committing);
     let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
     copy.earlier(watch)?;
     copy.later(moment.end, true, watch)?;
@@ -238,17 +240,36 @@ fn pack(storage: &Inner, to: Tid, how: Packing, watch: &mut dyn PackWatch, held:
     }
     drop(saving);
     let (packed, old) = replaced?;
-    let old = old.map(Old::name).transpose()?;
-    let_go(storage, now);
+    let (old, older) = old.map(Old::name).transpose()?.unzip();
+    let_go(storage, now, older.flatten());
     Ok(Packed { dangling, old, ..packed })
 }
 
-/// The system frees the room of a large file when its last handle is closed, which takes time that nobody need wait for.
-fn let_go(storage: &Inner, old: Arc<Generation>) {
-    if storage.threads > 1 {
-        // If there can be no thread, it is closed here.
-        let _ = std::thread::Builder::new().spawn(move || drop(old));
+/// Who reads the replaced file, or is just opening it by its name, has some time to be done with it.
+const PATIENCE: u32 = 50;
+const A_WHILE: Duration = Duration::from_millis(100);
+
+/// Gives back the room of what was replaced, which nobody need wait for. If somebody reads it for long, he closes it last,
+/// and the system frees it in one go; so it does where there is no thread for this.
+fn let_go(storage: &Inner, mut old: Arc<Generation>, older: Option<Arc<dyn DiskFile>>) {
+    if storage.threads < 2 {
+        return;
     }
+    let give_back = |mut file: Arc<dyn DiskFile>| {
+        if let Some(file) = Arc::get_mut(&mut file) {
+            file.give_back();
+        }
+    };
+    let _ = std::thread::Builder::new().spawn(move || {
+        older.map(give_back);
+        for _ in 0..PATIENCE {
+            std::thread::sleep(A_WHILE);
+            match Arc::try_unwrap(old) {
+                Ok(alone) => return give_back(alone.log.file),
+                Err(shared) => old = shared,
+            }
+        }
+    });
 }
 
 /// Copies the last of it, and makes it the database. Nobody commits meanwhile.

@@ -167,7 +167,16 @@ impl<'a> Copy<'a> {
             self.tell(watch);
         }
         self.boundary = self.out.position();
-        self.are_all_there()
+        self.are_all_there()?;
+        // Or what shares with it would be nothing.
+        match self.moved.iter().position(|moved| *moved == 0) {
+            None => Ok(()),
+            Some(n) => {
+                let at = self.survivors.sources()[n];
+                let why = "a later record shares it or lies over it, but no transaction that counts has it".to_owned();
+                Err(self.fault(Fault { position: at, tid: None, oid: None, kind: FaultKind::Unreadable(why) }))
+            }
+        }
     }
 
     fn tell(&self, watch: &mut dyn PackWatch) {

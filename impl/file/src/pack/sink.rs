@@ -5,7 +5,7 @@
 //!
 //! **Commits come first.** A disk that is given all it can take makes a commit's sync wait for all of that. So from the first
 //! commit on that comes while the pack runs, a little is written at a time, and that is on the disk before more is written: it
-//! takes twice as long, and nobody notices.
+//! takes twice as long, and nobody notices. Only the first one waits for what was written before.
 //!
 //! ```text
 //!   copier ──full──▶ writer ──now and then──▶ syncer
@@ -34,6 +34,9 @@ const ROOM: usize = 64 << 10;
 const SYNC_BYTES: u64 = 16 << 20;
 const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
+/// So much may wait for a sync that is under way.
+const UNSYNCED_MAX: u64 = 64 << 20;
+
 pub(super) struct Sink {
     /// None: nothing is written, only counted.
     to: Option<(Arc<dyn DiskFile>, PathBuf)>,
@@ -41,6 +44,8 @@ pub(super) struct Sink {
     /// Where the buffer's first byte goes.
     start: u64,
     pipe: Option<Pipe>,
+    /// Where there is no pipe.
+    unsynced: Option<Unsynced>,
 }
 
 struct Pipe {
@@ -49,22 +54,42 @@ struct Pipe {
     writer: JoinHandle<io::Result<()>>,
 }
 
-/// Whether somebody has committed since the pack began.
-pub(super) type Committed = Box<dyn Fn() -> bool + Send>;
+/// Whether somebody has committed since the pack began, or does.
+pub(super) type Committing = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What was written and not synced.
+struct Unsynced {
+    bytes: u64,
+    committing: Committing,
+}
+
+impl Unsynced {
+    /// So many bytes more were written: syncs them if somebody may have to wait.
+    fn add(&mut self, file: &dyn DiskFile, bytes: usize) -> io::Result<()> {
+        self.bytes += bytes as u64;
+        if self.bytes >= SYNC_BYTES_BESIDE_COMMITS && (self.committing)() {
+            file.sync()?;
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+}
 
 impl Sink {
     /// Begins the file with these bytes.
-    pub fn new(file: &Arc<dyn DiskFile>, path: &Path, first: &[u8], threads: u64, committed: Committed) -> Sink {
-        let pipe = if threads > 1 { Pipe::new(file, committed) } else { None };
+    pub fn new(file: &Arc<dyn DiskFile>, path: &Path, first: &[u8], threads: u64, committing: Committing) -> Sink {
+        let unsynced = || Unsynced { bytes: 0, committing: Arc::clone(&committing) };
+        let pipe = if threads > 1 { Pipe::new(file, unsynced()) } else { None };
         let to = Some((Arc::clone(file), path.to_owned()));
-        let mut sink = Sink { to, buffer: Vec::with_capacity(CHUNK + ROOM), start: 0, pipe };
+        let (buffer, unsynced) = (Vec::with_capacity(CHUNK + ROOM), Some(unsynced()));
+        let mut sink = Sink { to, buffer, start: 0, pipe, unsynced };
         sink.buffer.extend_from_slice(first);
         sink
     }
 
     /// Counts from this position on, and writes nothing.
     pub fn nowhere(start: u64) -> Sink {
-        Sink { to: None, buffer: Vec::new(), start, pipe: None }
+        Sink { to: None, buffer: Vec::new(), start, pipe: None, unsynced: None }
     }
 
     pub fn is_nowhere(&self) -> bool {
@@ -138,7 +163,11 @@ impl Sink {
     fn write(&mut self, position: u64, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let Some((file, _)) = &self.to else { return Ok(bytes) };
         let Some(pipe) = &self.pipe else {
-            return match file.write_at(&bytes, position) {
+            let written = file.write_at(&bytes, position).and_then(|()| match &mut self.unsynced {
+                Some(unsynced) => unsynced.add(&**file, bytes.len()),
+                None => Ok(()),
+            });
+            return match written {
                 Ok(()) => Ok(bytes),
                 Err(e) => Err(self.trouble("writing the packed file: is the disk full?", e)),
             };
@@ -186,7 +215,7 @@ impl Drop for Sink {
 
 impl Pipe {
     /// None if there can be no thread.
-    fn new(file: &Arc<dyn DiskFile>, committed: Committed) -> Option<Pipe> {
+    fn new(file: &Arc<dyn DiskFile>, mut unsynced: Unsynced) -> Option<Pipe> {
         let (full, to_write) = sync_channel::<(u64, Vec<u8>)>(BUFFERS);
         let (give_back, empty) = sync_channel(BUFFERS + 1);
         for _ in 1..BUFFERS {
@@ -197,17 +226,17 @@ impl Pipe {
             let (sync, syncs) = sync_channel::<()>(0);
             let synced = Arc::clone(&file);
             let syncer = thread::Builder::new().spawn(move || syncs.iter().try_for_each(|()| synced.sync()));
-            let mut unsynced = 0;
             let written = to_write.iter().try_for_each(|(position, bytes)| {
                 file.write_at(&bytes, position)?;
-                unsynced += bytes.len() as u64;
-                if unsynced >= SYNC_BYTES_BESIDE_COMMITS && committed() {
-                    file.sync()?;
-                    unsynced = 0;
-                }
-                // If he is busy, the next time.
-                if unsynced >= SYNC_BYTES && sync.try_send(()).is_ok() {
-                    unsynced = 0;
+                unsynced.add(&*file, bytes.len())?;
+                // If he is busy, the next time; but not for ever.
+                let is_taken = match unsynced.bytes {
+                    0..SYNC_BYTES => false,
+                    SYNC_BYTES..UNSYNCED_MAX => sync.try_send(()).is_ok(),
+                    _ => sync.send(()).is_ok(),
+                };
+                if is_taken {
+                    unsynced.bytes = 0;
                 }
                 // Nobody may want it any more.
                 let _ = give_back.send(bytes);

@@ -130,11 +130,11 @@ impl Old<'_> {
         self.is_needed = true;
     }
 
-    /// Gives it its name.
-    pub fn name(self) -> Result<PathBuf> {
+    /// Gives it its name, and returns that; and who had it before, so that its room is not given back while the name
+    /// changes.
+    pub fn name(self) -> Result<(PathBuf, Option<Arc<dyn DiskFile>>)> {
         let disk = self.disk;
-        // Who had it before: its room is given back when this handle goes, and not while the name changes.
-        let _replaced = disk.open(&self.name, Open::ReadWrite);
+        let older = disk.open(&self.name, Open::ReadWrite).ok();
         let done = disk.rename(&self.kept, &self.name).and_then(|()| {
             // If it has that name already, it keeps both.
             match disk.remove(&self.kept) {
@@ -143,7 +143,7 @@ impl Old<'_> {
             }
         });
         match done {
-            Ok(()) => Ok(self.name.clone()),
+            Ok(()) => Ok((self.name.clone(), older)),
             Err(e) => {
                 let doing =
                     format!("the pack is done, but the file as it was before is called {}", self.kept.display());
