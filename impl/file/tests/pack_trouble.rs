@@ -16,7 +16,7 @@ use common::*;
 use packs::*;
 use vellum_disk::{Disk, Open, SimDisk, Tear};
 use vellum_file::{FileStorage, Options, Packing};
-use vellum_storage::{Error, Oid, Order, Status, Storage, Tid, TidRange, UndoLog, Version};
+use vellum_storage::{Error, Oid, Order, Status, Storage, Tid, TidRange, TransactionMeta, UndoLog, Version};
 
 const INDEX: &str = "Data.fs.index";
 const HALF_MADE: &str = "Data.fs.pack";
@@ -845,4 +845,35 @@ fn an_index_that_is_wrong_does_not_lose_an_object() {
     let storage = alone(&disk, &clock).open(PATH).unwrap();
     unwatched(&storage, Tid::MAX, packing(true, true)).unwrap();
     assert_eq!(loaded(&storage, 77).unwrap().0, 2);
+}
+
+/// The records of a transaction that was undone in the manner of long ago (status `u`) are passed over. Something later may
+/// name one all the same.
+#[test]
+fn what_shares_with_a_transaction_that_does_not_count_stops_a_pack() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = alone(&disk, &clock).create(PATH).unwrap();
+    let change = |data: &[u8]| {
+        commit(&storage, "change", &[(0, Some(record(data)))]).unwrap();
+        storage.newest_record(Oid::ROOT).unwrap().unwrap()
+    };
+    let [first, uncounted, last] = [b"1", b"2", b"3"].map(|data| change(data));
+    let mut undo = storage.begin(TransactionMeta::new()).unwrap();
+    undo.undo().unwrap().undo(last.header.tid).unwrap();
+    undo.vote().unwrap().finish().unwrap();
+    drop(storage);
+    let mut file = disk.read_file(PATH).unwrap();
+    file[uncounted.header.transaction as usize + 16] = b'u';
+    let previous = last.position as usize + 16;
+    file[previous..previous + 8].copy_from_slice(&first.position.to_be_bytes());
+    disk.write_file(PATH, &file);
+    remove(&disk, INDEX);
+    let storage = alone(&disk, &clock).open(PATH).unwrap();
+    let files = everything_but_the_lock(&disk);
+    let error = unwatched(&storage, last.header.tid, packing(true, false)).unwrap_err().to_string();
+    assert!(error.contains(&uncounted.position.to_string()) && error.contains("later record"), "{error}");
+    assert!(everything_but_the_lock(&disk) == files);
+    // It can be packed to now: then nothing is later.
+    unwatched(&storage, Tid::MAX, packing(true, false)).unwrap();
+    assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK).unwrap().data, record(b"2"));
 }
