@@ -35,7 +35,7 @@ const SYNC_BYTES: u64 = 16 << 20;
 const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
 /// So much may wait for a sync that is under way.
-const UNSYNCED_MAX: u64 = 64 << 20;
+const UNSYNCED_MAX: u64 = 256 << 20;
 
 pub(super) struct Sink {
     /// None: nothing is written, only counted.
