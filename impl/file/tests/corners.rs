@@ -441,6 +441,6 @@ fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
         let most = unsynced.lock().unwrap().1;
         println!("commits: {commits}, at most {most} bytes");
         assert!(storage.size() > 8_000_000);
-        assert!(if commits { most < 2 << 20 } else { most > 4 << 20 }, "{commits}: {most} bytes");
+        assert!(if commits { most < 2 << 20 } else { most > 2 << 20 }, "{commits}: {most} bytes");
     }
 }

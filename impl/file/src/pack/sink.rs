@@ -31,7 +31,7 @@ const BUFFERS: usize = 3;
 const ROOM: usize = 64 << 10;
 
 /// How much is written before it is worth syncing; and how much before it must be, when somebody commits.
-const SYNC_BYTES: u64 = 16 << 20;
+const SYNC_BYTES: u64 = 4 << 20;
 const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
 /// So much may wait for a sync that is under way.
