@@ -26,10 +26,10 @@ cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
     machine, in the same run, on the same file. WHAT is open, open-index, load, load2, iterate, commit-relaxed, commit,
     commit8, copy, pack, pack-removing, pack-wait, pack-memory, undo-log, versions, version100 or version1000.
 
-cargo xtask teeth [--only NAME]
+cargo xtask teeth [--only NAME | --today N | --build]
     Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught
     by the check that it names. --only takes parts of names, with commas between them. --today N takes N of them, others
-    each day.
+    each day. --build only asks whether each can still be put in and built.
 
 cargo xtask rules [--rule NUMBER]
     Prints for each rule of docs/semantics.md where it is specified, where the engine carries it out, and how many stories,

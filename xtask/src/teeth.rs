@@ -39,7 +39,8 @@ pub fn run(arguments: &[String]) -> Outcome {
         [] => (None, None),
         [flag, name] if flag == "--only" => (Some(name.as_str()), None),
         [flag, _] if flag == "--today" => (None, Some(number(arguments, "--today", 0)?)),
-        _ => return Err("teeth takes --only NAME, or --today N, or nothing".into()),
+        [flag] if flag == "--build" => return all_build(),
+        _ => return Err("teeth takes --only NAME, or --today N, or --build, or nothing".into()),
     };
     let mut planted = planted(&venv::workspace().join(PLANTED), only)?;
     if let Some(count) = today {
@@ -68,7 +69,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         let started = Instant::now();
         let found = match limits.get(&bug.check) {
             None => Err("not tried: its check fails as it is".into()),
-            Some(&seconds_max) => ground.with(bug, seconds_max),
+            Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
         };
         let (histories, steps, by) = match found {
             Ok(Verdict::Caught(catch)) => {
@@ -91,6 +92,37 @@ pub fn run(arguments: &[String]) -> Outcome {
     println!("\n{caught} of {} caught, in {:.0} s", planted.len(), started.elapsed().as_secs_f64());
     if wrong.is_empty() { Ok(()) } else { Err(format!("not caught: {}", wrong.join(", ")).into()) }
 }
+
+/// Whether each can still be put in and built: soon known of all, where the checks take a while.
+fn all_build() -> Outcome {
+    let planted = planted(&venv::workspace().join(PLANTED), None)?;
+    let ground = Ground::new()?;
+    ground.copy()?;
+    let mut wrong = 0;
+    for bug in &planted {
+        if let Err(why) = ground.with(bug, |ground| ground.build(&BUILT)) {
+            wrong += 1;
+            println!("{}: {why}", bug.name);
+        }
+    }
+    println!("{} of {} can be built", planted.len() - wrong, planted.len());
+    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} planted bugs can not be built any more").into()) }
+}
+
+/// What bugs are planted in, without what is built on that.
+const BUILT: [&str; 11] = [
+    "check",
+    "--package",
+    "vellum-file",
+    "--package",
+    "vellum-storage",
+    "--package",
+    "vellum-pickle",
+    "--package",
+    "vellum-spec",
+    "--package",
+    "vellum-harness",
+];
 
 /// A planted bug.
 struct Planted {
@@ -206,14 +238,14 @@ impl Ground {
         Ok(())
     }
 
-    /// Puts the bug in, runs its check, and takes it out again.
-    fn with(&self, bug: &Planted, seconds_max: u64) -> Result<Verdict, Trouble> {
+    /// Puts the bug in, does something, and takes it out again.
+    fn with<T>(&self, bug: &Planted, work: impl FnOnce(&Ground) -> Result<T, Trouble>) -> Result<T, Trouble> {
         // The one that is put in is the one that is taken out, whoever works on it meanwhile.
         fs::copy(&bug.path, self.patch())?;
         self.apply(&[]).map_err(|why| format!("the patch does not apply (any more): {why}"))?;
-        let verdict = self.check(&bug.check, seconds_max);
+        let done = work(self);
         self.apply(&["-R"]).map_err(|why| format!("the patch could not be taken out again: {why}"))?;
-        verdict
+        done
     }
 
     fn patch(&self) -> PathBuf {
