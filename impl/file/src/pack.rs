@@ -261,6 +261,7 @@ fn let_go(storage: &Inner, mut old: Arc<Generation>, older: Option<Arc<dyn DiskF
         }
     };
     let _ = std::thread::Builder::new().spawn(move || {
+        std::thread::sleep(A_WHILE);
         older.map(give_back);
         for _ in 0..PATIENCE {
             std::thread::sleep(A_WHILE);

@@ -91,3 +91,28 @@ fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     storage.pack().unwrap().pack(between, COLLECT).unwrap();
     assert_eq!(told(), [(second, None), (between, None), (third, Some(second))]);
 }
+
+/// A draft that is kept only for its data names what it lay over no more; one that is the newest does, and that is kept.
+/// Rule 4.4.
+#[test]
+fn what_a_kept_draft_lay_over_is_kept_or_forgotten_by_both() {
+    let storage = MemoryStorage::new("memory");
+    let restore = |version: &Version, data: &[u64], source, under| {
+        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        let (oid, version, data) = (Oid::ROOT, version.clone(), Some(record(data).into()));
+        change.copy().unwrap().restore(Revision { oid, version, data, source, under }).unwrap();
+        change.vote().unwrap().finish().unwrap()
+    };
+    let told = || -> Vec<_> {
+        let transactions = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap());
+        transactions.map(|t| (t.tid, t.revisions[0].under)).collect()
+    };
+    let first = store(&storage, &[(0, record(&[]))]);
+    let draft = restore(&Version::named("draft"), &[0], None, Some(first));
+    storage.pack().unwrap().pack(draft, COLLECT).unwrap();
+    assert_eq!(told(), [(first, None), (draft, Some(first))]);
+    let between = restore(&Version::TRUNK, &[0, 0], None, None);
+    let last = restore(&Version::TRUNK, &[0], Some(draft), None);
+    storage.pack().unwrap().pack(between, COLLECT).unwrap();
+    assert_eq!(told(), [(draft, None), (between, None), (last, None)]);
+}
