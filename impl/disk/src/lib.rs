@@ -17,7 +17,7 @@
 //! - any call may fail, and a write that fails may have been done in part.
 //!
 //! What this crate does not do: it knows no file format, it never retries, and it buffers nothing.
-#![deny(unsafe_code)] // but for one question to the system: real/room.rs
+#![deny(unsafe_code)] // but for a question to the system and a wish: real/room.rs, real/early.rs
 
 use std::fmt::Debug;
 use std::io;
@@ -108,6 +108,12 @@ pub trait DiskFile: Debug + Send + Sync {
 
     /// Makes everything written so far, and the length, survive a crash.
     fn sync(&self) -> io::Result<()>;
+
+    /// Has the disk begin with what was written so far, so that the next [`sync`](DiskFile::sync) has less to wait for. Nothing
+    /// is durable for that.
+    fn begin_sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Takes the room of a file that has no name any more, step by step, so that nobody else's sync waits for all of it when
     /// the handle is dropped. It may do nothing: the last handle to go gives back what is left. What is in the file is gone.

@@ -1,6 +1,6 @@
 //! The disk of the machine: `std::fs`, and nothing between it and the engine.
 //!
-//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Four things
+//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Five things
 //! need more than that:
 //!
 //! - **A directory is not a file.** Unix opens one for reading without complaint, and fails at the first read, far from
@@ -10,7 +10,9 @@
 //!   space, the process id and a newline in it. The same steps in the same order keep either program out while the
 //!   other is at work, and let each of them tell who it is.
 //! - **A large file is freed in small steps**, or everybody's syncs wait for it: `room.rs`.
+//! - **A large file is written before it is synced**, or its sync waits for all of it: `early.rs`.
 
+mod early;
 mod room;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -147,6 +149,10 @@ impl DiskFile for RealFile {
     fn sync(&self) -> io::Result<()> {
         // fdatasync: it leaves out times and permissions, but not the length, without which the data would be lost.
         self.0.sync_data()
+    }
+
+    fn begin_sync(&self) -> io::Result<()> {
+        early::begin_sync(&self.0)
     }
 
     fn give_back(&mut self) {

@@ -47,7 +47,7 @@ pub(super) struct Copy<'a> {
     bases: Index,
     /// Where the boundary is in the new file; 0 until it is reached.
     boundary: u64,
-    /// Newest revisions of needed objects that were copied.
+    /// Newest revisions of needed objects that were found.
     newest: u64,
     before: Extent,
     after: Extent,
@@ -193,15 +193,16 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    fn fate(&self, record: &Record) -> Result<Fate> {
+    fn fate(&mut self, record: &Record) -> Result<Fate> {
         let (oid, position) = (record.header.oid, record.position);
         let newest = self.moment.newest(oid)?;
         if newest < position {
             return Err(self.wrong_index(oid, position, "the index names an older record of the object, or none"));
         }
+        let is_needed = newest == position && self.survivors.needs(oid);
+        self.newest += u64::from(is_needed);
         Ok(match newest == position {
-            _ if self.survivors.is_source(position) => Fate::Kept,
-            true if self.survivors.needs(oid) => Fate::Kept,
+            _ if is_needed || self.survivors.is_source(position) => Fate::Kept,
             true => Fate::Collected,
             false => Fate::Forgotten,
         })
@@ -239,7 +240,6 @@ impl<'a> Copy<'a> {
             None => self.out.put(&0_u64.to_be_bytes()),
             Some(holder) => self.data(holder)?,
         }
-        self.newest += u64::from(self.is_newest(oid, record.position)?);
         self.out.flush_if_full()
     }
 
@@ -260,7 +260,8 @@ impl<'a> Copy<'a> {
             bytes.extend_from_slice(version.name());
         }
         self.out.put(&bytes);
-        if let Some(base) = self.index.get(oid).filter(|base| *base < self.boundary && at >= self.boundary) {
+        let is_later = self.boundary > 0;
+        if is_later && let Some(base) = self.index.get(oid).filter(|base| *base < self.boundary) {
             self.bases.set(oid, base);
         }
         self.index.set(oid, at);

@@ -1,14 +1,15 @@
 //! Where the copy is written to: a buffer, and behind it a thread that writes.
 //!
 //! Who copies decides and reads, and somebody else writes, so that two cores are at work; and a third one, who mostly waits,
-//! has what is written synced already while the rest is still coming. With one thread all of it is done in its turn.
+//! has the disk begin with what is written while the rest is still coming: it has more to do than they. With one thread all
+//! of it is done in its turn.
 //!
 //! **Commits come first.** A disk that is given all it can take makes a commit's sync wait for all of that. So from the first
 //! commit on that comes while the pack runs, a little is written at a time, and that is on the disk before more is written: it
 //! takes twice as long, and nobody notices. Only the first one waits for what was written before.
 //!
 //! ```text
-//!   copier ──full──▶ writer ──now and then──▶ syncer
+//!   copier ──full──▶ writer ──now and then──▶ beginner
 //!      ▲───empty─────┘
 //! ```
 
@@ -30,12 +31,12 @@ const BUFFERS: usize = 3;
 /// What may be behind that, as it goes only between records.
 const ROOM: usize = 64 << 10;
 
-/// How much is written before it is worth syncing; and how much before it must be, when somebody commits.
-const SYNC_BYTES: u64 = 4 << 20;
+/// How much is written before the disk is asked to begin with it; and how much before it is synced, when somebody commits.
+const BEGIN_BYTES: u64 = 4 << 20;
 const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
-/// So much may wait for a sync that is under way.
-const UNSYNCED_MAX: u64 = 256 << 20;
+/// So much may wait for a disk that has not begun with it.
+const WAITING_MAX: u64 = 256 << 20;
 
 pub(super) struct Sink {
     /// None: nothing is written, only counted.
@@ -57,7 +58,7 @@ struct Pipe {
 /// Whether somebody has committed since the pack began, or does.
 pub(super) type Committing = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// What was written and not synced.
+/// What was written, and is not on its way to the disk.
 struct Unsynced {
     bytes: u64,
     committing: Committing,
@@ -223,17 +224,17 @@ impl Pipe {
         }
         let file = Arc::clone(file);
         let writer = thread::Builder::new().spawn(move || {
-            let (sync, syncs) = sync_channel::<()>(0);
-            let synced = Arc::clone(&file);
-            let syncer = thread::Builder::new().spawn(move || syncs.iter().try_for_each(|()| synced.sync()));
+            let (begin, begins) = sync_channel::<()>(0);
+            let begun = Arc::clone(&file);
+            let beginner = thread::Builder::new().spawn(move || begins.iter().try_for_each(|()| begun.begin_sync()));
             let written = to_write.iter().try_for_each(|(position, bytes)| {
                 file.write_at(&bytes, position)?;
                 unsynced.add(&*file, bytes.len())?;
                 // If he is busy, the next time; but not for ever.
                 let is_taken = match unsynced.bytes {
-                    0..SYNC_BYTES => false,
-                    SYNC_BYTES..UNSYNCED_MAX => sync.try_send(()).is_ok(),
-                    _ => sync.send(()).is_ok(),
+                    0..BEGIN_BYTES => false,
+                    BEGIN_BYTES..WAITING_MAX => begin.try_send(()).is_ok(),
+                    _ => begin.send(()).is_ok(),
                 };
                 if is_taken {
                     unsynced.bytes = 0;
@@ -242,12 +243,12 @@ impl Pipe {
                 let _ = give_back.send(bytes);
                 Ok(())
             });
-            drop(sync);
-            let synced = match syncer {
-                Ok(syncer) => syncer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            drop(begin);
+            let begun = match beginner {
+                Ok(beginner) => beginner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                 Err(_) => Ok(()),
             };
-            written.and(synced)
+            written.and(begun)
         });
         writer.ok().map(|writer| Pipe { full, empty, writer })
     }

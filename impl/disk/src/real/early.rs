@@ -1,0 +1,62 @@
+//! Having the disk begin early.
+//!
+//! What is written lies in memory until somebody syncs it, and then he waits for all of it. Linux can be asked to begin before
+//! (`sync_file_range(2)`), as PostgreSQL and RocksDB do. Syncs would do that too, but each is a commit of the file system's
+//! journal, and waits for the disk to have everything, which then has nothing to do until the next one.
+//!
+//! **Why unsafe.** `libc` calls every system call so, and no crate wraps this one: neither `rustix` nor `nix`. What it spares a
+//! pack is in `docs/performance.md`.
+//!
+//! **What must hold, and does.** The descriptor is open for the whole call: it is borrowed. The call takes numbers and no
+//! pointer, so the system touches none of our memory. It only begins; that something written before went wrong, the next sync
+//! says all the same, as this call does not ask for it.
+
+use std::fs::File;
+use std::io;
+
+/// Has the disk begin with everything in the file that it has not; syncs it where the system can not be asked.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+pub(super) fn begin_sync(file: &File) -> io::Result<()> {
+    use std::os::fd::{AsFd, AsRawFd};
+    let fd = file.as_fd();
+    // SAFETY: see the head of this file. From 0, 0 bytes: all of it.
+    match unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) } {
+        0 => Ok(()),
+        _ => file.sync_data(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn begin_sync(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_begins_may_go_on_to_write() {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::tempfile().unwrap();
+        begin_sync(&file).unwrap();
+        for at in 0..4_u64 {
+            file.write_all_at(&[at as u8 + 1; 5000], at * 5000).unwrap();
+            begin_sync(&file).unwrap();
+        }
+        file.sync_data().unwrap();
+        let mut all = vec![0; 20_001];
+        assert_eq!(file.read_at(&mut all, 0).unwrap(), 20_000);
+        assert!(all[..20_000].chunks(5000).zip(1..).all(|(chunk, n)| chunk == [n; 5000]));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_can_not_be_asked_for_is_synced() {
+        // A pipe has no ranges, and nothing to sync either: it says so.
+        let (_reader, writer) = io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
+        assert_eq!(begin_sync(&pipe).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}
