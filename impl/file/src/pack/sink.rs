@@ -36,7 +36,7 @@ const BEGIN_BYTES: u64 = 4 << 20;
 const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
 /// So much may wait for a disk that has not begun with it.
-const WAITING_MAX: u64 = 256 << 20;
+const WAITING_MAX: u64 = 64 << 20;
 
 pub(super) struct Sink {
     /// None: nothing is written, only counted.
