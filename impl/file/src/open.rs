@@ -281,6 +281,8 @@ impl Walk<'_> {
         let (mut completed, mut to_be) = (Vec::new(), ToBe::default());
         let mut count = 0_u32;
         let mut looked_again = None;
+        // Whether the one before the present position counts only if this one does.
+        let mut unmarked = false;
         while self.position < self.size {
             if self.options.as_of == Some(self.last) {
                 // Whatever comes, and be it damage, is later.
@@ -329,7 +331,7 @@ impl Walk<'_> {
             let header = match header {
                 Ok(header) => header,
                 Err(fault) => {
-                    let broken = self.broken(&mut scanner, fault, completed.clone());
+                    let broken = self.broken(&mut scanner, fault, completed.clone(), unmarked);
                     if broken.is_ok() || looked_again == Some(position) || !self.is_finished_meanwhile() {
                         return broken;
                     }
@@ -338,7 +340,8 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            if header.status == UNFINISHED {
+            unmarked = header.status == UNFINISHED;
+            if unmarked {
                 completed.push(position);
             }
             for &(oid, at) in &self.touched {
@@ -367,7 +370,14 @@ impl Walk<'_> {
     }
 
     /// What stands at the present position is no finished transaction: is that a crash, or damage?
-    fn broken(&self, scanner: &mut Scanner<'_>, fault: Fault, completed: Vec<u64>) -> Result<Tail, Error> {
+    /// `unmarked`: so is the one before.
+    fn broken(
+        &self,
+        scanner: &mut Scanner<'_>,
+        fault: Fault,
+        completed: Vec<u64>,
+        unmarked: bool,
+    ) -> Result<Tail, Error> {
         let unreadable = |e| Error::io(self.path, format!("reading after position {}", self.position), e);
         if self.start != START && matches!(fault.kind, FaultKind::WrongPrevious { .. }) {
             return Ok(Tail::IndexAstray);
@@ -386,8 +396,16 @@ impl Walk<'_> {
             );
             return Err(fault.damage(self.path, &remedy));
         }
-        if is_torn(scanner, self.position).map_err(unreadable)? || self.options.durability == Durability::Relaxed {
+        let relaxed = self.options.durability == Durability::Relaxed;
+        if is_torn(scanner, self.position).map_err(unreadable)? || relaxed && !unmarked {
             return Ok(Tail::Unfinished { completed });
+        }
+        if relaxed {
+            return Err(fault.damage(
+                self.path,
+                "It is the last one in the file, and the one before it was never marked as finished, which no crash \
+                 leaves. Nothing was changed. `vellum recover` copies what is whole",
+            ));
         }
         Err(fault.damage(
             self.path,

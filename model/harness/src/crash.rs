@@ -21,8 +21,8 @@
 //! - be seen by who opens it for reading only, and be left alone by him;
 //! - go on: some more random steps, each with everything compared; and be there after a crash at the end of that.
 //!
-//! A storage whose promise is weaker ([`Promise::Holes`]) may have any data in the transaction that was being finished,
-//! and must be right about everything else.
+//! A storage whose promise is weaker ([`Promise::Holes`]) may have anything in the records of the transaction that was being
+//! finished, which can put them into another version, too; and must be right about everything else.
 //!
 //! What is not here: several finishes at the same time. Then the order of the operations would be the machine's choice, and
 //! nothing could be played again; transactions may be voted side by side, but they are finished one by one.
@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vellum_disk::{SimDisk, Tear};
-use vellum_storage::{Error, Storage};
+use vellum_storage::{Error, Oid, Storage, Tid};
 
 use crate::coverage::Coverage;
 use crate::dice::{Dice, Seed};
@@ -641,12 +641,17 @@ impl Cut<'_> {
             let wrong = allowed.answers.iter().flat_map(|answers| first_difference(answers, &said)).next();
             return Err(self.wrong(allowed, wrong.unwrap_or(0), &said));
         };
+        let holes = (self.tried.promise == Promise::Holes).then(|| Holes::of(allowed));
         // Where both databases give one answer, there is no other.
-        let agreed = |n: &usize| before[*n] == after[*n] && said.get(*n) != Some(&before[*n]);
+        let hidden = |n: usize| match (&holes, said.get(n)) {
+            (Some(holes), Some(said)) => holes.hide(&allowed.questions[n], &before[n], said),
+            _ => false,
+        };
+        let agreed = |n: &usize| before[*n] == after[*n] && said.get(*n) != Some(&before[*n]) && !hidden(*n);
         if let Some(n) = (0..said.len()).find(agreed) {
             return Err(self.wrong(allowed, n, &said));
         }
-        if self.tried.promise == Promise::Holes {
+        if holes.is_some() {
             return Ok(Found::Holes);
         }
         let n = first_difference(before, &said).max(first_difference(after, &said));
@@ -657,6 +662,49 @@ impl Cut<'_> {
         let rules: Vec<_> = allowed.answers.iter().map(|answers| answers[n].to_string()).collect();
         let said = said.get(n).map_or("nothing".to_owned(), Answer::to_string);
         difference(self.tried, &[], &allowed.questions[n], rules.join("\n      or, all else accordingly: "), said)
+    }
+}
+
+/// What holes in a transaction can change where the databases before and after it agree: a record that has lost its version
+/// is one of the trunk, or of another version.
+struct Holes {
+    /// The objects that it touches.
+    touched: BTreeSet<Oid>,
+    tid: Option<Tid>,
+}
+
+impl Holes {
+    fn of(allowed: &Allowed) -> Holes {
+        let [before, .., after] = &allowed.answers[..] else { unreachable!("there are two databases") };
+        let mut holes = Holes { touched: BTreeSet::new(), tid: None };
+        let differ = before.iter().zip(after).map(|(before, after)| before != after);
+        for ((question, after), _) in allowed.questions.iter().zip(after).zip(differ).filter(|(_, differ)| *differ) {
+            match (question, after) {
+                (Question::LastTransaction, Answer::Tid { tid }) => holes.tid = Some(*tid),
+                (Question::Load { oid, .. } | Question::LoadBefore { oid, .. } | Question::History { oid, .. }, _) => {
+                    holes.touched.insert(*oid);
+                }
+                _ => {}
+            }
+        }
+        holes
+    }
+
+    /// Whether this can be said, although both databases say otherwise.
+    fn hide(&self, question: &Question, before: &Answer, said: &Answer) -> bool {
+        match question {
+            Question::Versions => true,
+            Question::Load { oid, .. } | Question::ModifiedInVersion { oid } => self.touched.contains(oid),
+            Question::LoadBefore { oid, before: then } if self.touched.contains(oid) => match (before, said) {
+                _ if self.tid.is_some_and(|tid| *then > tid) => true,
+                // Only until when it is shown.
+                (Answer::Shown { data, tid, .. }, Answer::Shown { data: found, tid: since, next }) => {
+                    (data, tid) == (found, since) && *next == self.tid
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 }
 
