@@ -99,6 +99,9 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
     }
 }
 
+/// Of what was not copied.
+const NOWHERE: u64 = u64::MAX;
+
 struct Rescue<'a> {
     options: &'a Options,
     size: u64,
@@ -110,7 +113,7 @@ struct Rescue<'a> {
     index: Index,
     /// The last record of each version in the new file.
     in_versions: HashMap<Version, u64>,
-    /// Where what is: an old position, and the new one of the same. Holds up to the next entry.
+    /// Where what is: an old position, and the new one of the same, or [`NOWHERE`]. Holds up to the next entry.
     moved: Vec<(u64, u64)>,
     to_be: ToBe,
     salvage: Salvage,
@@ -146,6 +149,7 @@ impl Rescue<'_> {
                 Ok(header) => {
                     if header.status == Status::Undone.byte() {
                         self.salvage.undone += 1;
+                        self.moved.push((at, NOWHERE));
                     } else {
                         self.copy(at, &header, &records)?;
                     }
@@ -159,6 +163,7 @@ impl Rescue<'_> {
                     let next = scanner.resync(at + 1, self.size, last);
                     let end = next.unwrap_or(self.size);
                     let torn = is_torn(&mut side, at).unwrap_or(false);
+                    self.moved.push((at, NOWHERE));
                     if torn && next.is_none() {
                         self.salvage.unfinished = end - at;
                     } else {
@@ -203,10 +208,8 @@ impl Rescue<'_> {
     /// Where the record that was at `old` is now; none if it is not there.
     fn now_at(&self, old: u64, oid: Oid) -> Option<(u64, Record)> {
         let (was, is) = self.moved[..self.moved.partition_point(|&(was, _)| was <= old)].last()?;
-        let now = is.checked_add(old - was)?;
-        if now >= self.position {
-            return None;
-        }
+        // What lies there may look like it, if it was not copied.
+        let now = is.checked_add(old - was).filter(|now| *is != NOWHERE && *now < self.position)?;
         let record = self.new.header(oid, now, self.position).ok()?;
         // Its pointers may be wrong in the old file: they were made again.
         let was = Scanner::new(&*self.old.file, self.size).record(old, self.size).ok()?;
@@ -236,6 +239,7 @@ impl Rescue<'_> {
             let Some(body) = self.body(record).filter(|_| other.is_none()) else {
                 self.salvage.records_lost.push((oid, header.tid));
                 self.salvage.objects.insert(oid);
+                self.moved.push((record.position, NOWHERE));
                 continue;
             };
             let position = self.position + out.len() as u64;
