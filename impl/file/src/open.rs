@@ -400,19 +400,15 @@ impl Walk<'_> {
         if is_torn(scanner, self.position).map_err(unreadable)? || relaxed && !unmarked {
             return Ok(Tail::Unfinished { completed });
         }
-        if relaxed {
-            return Err(fault.damage(
-                self.path,
-                "It is the last one in the file, and the one before it was never marked as finished, which no crash \
-                 leaves. Nothing was changed. `vellum recover` copies what is whole",
-            ));
-        }
-        Err(fault.damage(
-            self.path,
+        let remedy = if unmarked {
+            "It is the last one in the file, and the one before it was never marked as finished, which no crash leaves. \
+             Nothing was changed. `vellum recover` copies what is whole"
+        } else {
             "It is the last one in the file, marked as finished, and nothing was changed. If the machine stopped while \
              ZODB was committing, it was never acknowledged, and nothing is lost without it: `vellum recover` copies \
-             everything before it, and opening with relaxed durability cuts it off",
-        ))
+             everything before it, and opening with relaxed durability cuts it off"
+        };
+        Err(fault.damage(self.path, remedy))
     }
 }
 

@@ -27,6 +27,8 @@
 //! What is not here: several finishes at the same time. Then the order of the operations would be the machine's choice, and
 //! nothing could be played again; transactions may be voted side by side, but they are finished one by one.
 
+mod holes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -35,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vellum_disk::{SimDisk, Tear};
-use vellum_storage::{Error, Oid, Storage, Tid};
+use vellum_storage::{Error, Storage};
 
 use crate::coverage::Coverage;
 use crate::dice::{Dice, Seed};
@@ -47,6 +49,8 @@ use crate::run::{Difference, Play};
 use crate::step::{Change, Outcome, Step};
 use crate::subject::{Can, Subject};
 use crate::world::World;
+
+use holes::Holes;
 
 /// Opens a storage on this disk: what is there, or an empty one where there is nothing.
 pub type Opener = dyn Fn(&SimDisk, Opening) -> Result<Box<dyn Storage>, Error> + Send + Sync;
@@ -641,7 +645,7 @@ impl Cut<'_> {
             let wrong = allowed.answers.iter().flat_map(|answers| first_difference(answers, &said)).next();
             return Err(self.wrong(allowed, wrong.unwrap_or(0), &said));
         };
-        let holes = (self.tried.promise == Promise::Holes).then(|| Holes::of(allowed));
+        let holes = (self.tried.promise == Promise::Holes).then(|| Holes::of(&allowed.questions, before, after));
         // Where both databases give one answer, there is no other.
         let hidden = |n: usize| match (&holes, said.get(n)) {
             (Some(holes), Some(said)) => holes.hide(&allowed.questions[n], &before[n], said),
@@ -662,49 +666,6 @@ impl Cut<'_> {
         let rules: Vec<_> = allowed.answers.iter().map(|answers| answers[n].to_string()).collect();
         let said = said.get(n).map_or("nothing".to_owned(), Answer::to_string);
         difference(self.tried, &[], &allowed.questions[n], rules.join("\n      or, all else accordingly: "), said)
-    }
-}
-
-/// What holes in a transaction can change where the databases before and after it agree: a record that has lost its version
-/// is one of the trunk, or of another version.
-struct Holes {
-    /// The objects that it touches.
-    touched: BTreeSet<Oid>,
-    tid: Option<Tid>,
-}
-
-impl Holes {
-    fn of(allowed: &Allowed) -> Holes {
-        let [before, .., after] = &allowed.answers[..] else { unreachable!("there are two databases") };
-        let mut holes = Holes { touched: BTreeSet::new(), tid: None };
-        let differ = before.iter().zip(after).map(|(before, after)| before != after);
-        for ((question, after), _) in allowed.questions.iter().zip(after).zip(differ).filter(|(_, differ)| *differ) {
-            match (question, after) {
-                (Question::LastTransaction, Answer::Tid { tid }) => holes.tid = Some(*tid),
-                (Question::Load { oid, .. } | Question::LoadBefore { oid, .. } | Question::History { oid, .. }, _) => {
-                    holes.touched.insert(*oid);
-                }
-                _ => {}
-            }
-        }
-        holes
-    }
-
-    /// Whether this can be said, although both databases say otherwise.
-    fn hide(&self, question: &Question, before: &Answer, said: &Answer) -> bool {
-        match question {
-            Question::Versions => true,
-            Question::Load { oid, .. } | Question::ModifiedInVersion { oid } => self.touched.contains(oid),
-            Question::LoadBefore { oid, before: then } if self.touched.contains(oid) => match (before, said) {
-                _ if self.tid.is_some_and(|tid| *then > tid) => true,
-                // Only until when it is shown.
-                (Answer::Shown { data, tid, .. }, Answer::Shown { data: found, tid: since, next }) => {
-                    (data, tid) == (found, since) && *next == self.tid
-                }
-                _ => false,
-            },
-            _ => false,
-        }
     }
 }
 
