@@ -6,7 +6,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `rows.rs` | one function for each row of the table |
-//! | `table.rs` | the table: printed for people |
+//! | `table.rs` | the table: printed for people, and read back from another build |
+//! | `against.rs` | this build and another one, taking turns (`--against`) |
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,6 +16,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{Outcome, number, venv};
 
+mod against;
 mod rows;
 mod table;
 
@@ -32,6 +34,16 @@ pub struct Bench {
     /// Measure only this row
     #[arg(long, value_name = "ROW")]
     only: Option<Row>,
+    /// Compare this build with another one
+    ///
+    /// PROGRAM is the xtask binary of the other build. Both builds measure each row in turn, on the same database. The
+    /// table shows the times of PROGRAM (before), the times of this build (after), and their ratios. A row that is more
+    /// than 3 % slower gets more rounds; if it stays slower, the task fails. ZODB is not timed.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Print four decimals, for the build that compares.
+    #[arg(long, hide = true)]
+    exact: bool,
 }
 
 /// A row of the table.
@@ -86,8 +98,13 @@ impl Bench {
         let (python, path) = self.database()?;
         let rounds = self.rounds.max(1) as usize;
         let wanted: Vec<Row> = Row::value_variants().iter().copied().filter(|row| self.wants(*row)).collect();
+        if let Some(before) = &self.against {
+            let ground = against::Ground::new(&venv::workshop("bench/against")?, &path, self.messages)?;
+            let builds = against::Builds { before: before.clone(), after: std::env::current_exe()? };
+            return against::compare(&ground, &builds, &wanted, rounds);
+        }
         let folder = venv::workshop("bench")?;
-        let rows = rows::Rows { python: &python, path: &path, folder: &folder, rounds, exact: false };
+        let rows = rows::Rows { python: &python, path: &path, folder: &folder, rounds, exact: self.exact };
         rows.measure(&wanted)
     }
 
