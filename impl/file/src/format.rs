@@ -27,6 +27,8 @@
 //!                    the record whose data this shares   8   position, 0 = the object is nothing
 //! ```
 
+pub(crate) mod scan;
+
 use vellum_storage::{Oid, Tid};
 
 /// The first four bytes of a file that we make, and that ZODB makes under Python 3.

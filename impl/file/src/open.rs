@@ -20,6 +20,8 @@
 //!   anything, with nothing finished after it, if opened `Relaxed`    a commit of ZODB's order: cut off
 //! ```
 
+mod survey;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,11 +29,12 @@ use std::sync::Arc;
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Oid, Status, Tid};
 
+use crate::format::scan::{Fault, FaultKind, Record, Scanner, ToBe};
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::index::Index;
-use crate::scan::{Fault, FaultKind, Record, Scanner, ToBe};
-use crate::survey::{Seen, Stretch, Walked, stretches};
-use crate::{Durability, FileStorage, OpenError, Options, index_file};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::{Durability, FileStorage, OpenError, Options};
+use survey::{Seen, Stretch, Walked, stretches};
 
 /// What had to be done to the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,13 +39,13 @@ use vellum_disk::DiskFile;
 use vellum_storage::{Collecting, Error, Pack, PackOptions, PackReport, Result, Survivors, Tid, collect};
 
 use crate::FileStorage;
-use crate::draft::Body;
 use crate::format::START;
-use crate::generation::Generation;
-use crate::horizon::Horizon;
-use crate::log::Log;
-use crate::pledge::Pledge;
+use crate::read::generation::Generation;
+use crate::read::horizon::Horizon;
+use crate::read::log::Log;
 use crate::storage::Inner;
+use crate::write::draft::Body;
+use crate::write::pledge::Pledge;
 
 use copy::Copy;
 use moment::Moment;

@@ -13,17 +13,18 @@ use vellum_storage::{
     Versions,
 };
 
-use crate::commit::Committer;
-use crate::draft::Draft;
-use crate::generation::Generation;
-use crate::horizon::Horizon;
-use crate::iterate::Transactions;
-use crate::log::{Log, Past};
+use crate::format::scan::Record;
 use crate::open::{Opened, Recovery};
-use crate::pledge::Pledges;
-use crate::scan::Record;
-use crate::versions::VersionTable;
-use crate::{Durability, OpenError, Options, index_file};
+use crate::read::generation::Generation;
+use crate::read::horizon::Horizon;
+use crate::read::index_file;
+use crate::read::iterate::Transactions;
+use crate::read::log::{Log, Past};
+use crate::read::versions::VersionTable;
+use crate::write::commit::Committer;
+use crate::write::draft::Draft;
+use crate::write::pledge::Pledges;
+use crate::{Durability, OpenError, Options};
 
 /// An object database in an append-only file. Cloning gives another handle to the same open file; when the last one is
 /// dropped, the `.index` is saved and the lock given back.
@@ -335,7 +336,7 @@ impl Storage for FileStorage {
     /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let now = self.inner.now();
-        crate::iterate::last_invalidations(&now.log, now.horizon.end(), count)
+        crate::read::iterate::last_invalidations(&now.log, now.horizon.end(), count)
     }
 
     /// Rule 2.9.

@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Result};
 
-use crate::log::Log;
+use crate::read::log::Log;
 
 /// A buffer goes to the disk when it has so many bytes; and how many there are.
 const CHUNK: usize = 256 << 10;

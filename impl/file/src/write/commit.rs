@@ -22,12 +22,12 @@ use vellum_disk::DiskFile;
 use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta};
 
 use crate::Durability;
-use crate::append::{Broken, Placed, write};
 use crate::format::POSITION_MAX;
-use crate::generation::Generation;
-use crate::pledge::Pledge;
+use crate::read::generation::Generation;
 use crate::storage::Inner;
-use crate::vote::NewRecord;
+use crate::write::append::{Broken, Placed, write};
+use crate::write::pledge::Pledge;
+use crate::write::vote::NewRecord;
 
 /// A transaction that may be written.
 pub(crate) struct Job {

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_storage::{Contested, Error, Held, NotUndone, Notify, Oid, Result, Tid, Version, Voted, judge, merge};
 
-use crate::commit::Job;
-use crate::draft::{Body, Change, Draft, bare_length, record_length};
-use crate::generation::Generation;
-use crate::log::Past;
-use crate::pledge::Pledge;
-use crate::scan::Record;
-use crate::undo::{self, Undone};
+use crate::format::scan::Record;
+use crate::read::generation::Generation;
+use crate::read::log::Past;
+use crate::read::undo::{self, Undone};
+use crate::write::commit::Job;
+use crate::write::draft::{Body, Change, Draft, bare_length, record_length};
+use crate::write::pledge::Pledge;
 
 /// A record that will be written.
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@ use vellum_storage::{
     Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
 };
 
+use crate::format::scan::{Fault, FaultKind, InVersion, Record, Scanner, ToBe};
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
-use crate::log::{Holders, Log};
-use crate::pieces::Pieces;
-use crate::scan::{Fault, FaultKind, InVersion, Record, Scanner, ToBe};
+use crate::read::log::{Holders, Log};
+use crate::read::pieces::Pieces;
 
 /// An iterator over the transactions of a range.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use vellum_storage::{
 };
 
 use crate::format::{RecordHeader, TransactionHeader};
-use crate::generation::Generation;
+use crate::read::generation::Generation;
+use crate::read::undo::{self, Undone};
 use crate::storage::Inner;
-use crate::undo::{self, Undone};
 
 /// What a record will hold.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use vellum_disk::DiskFile;
 
-use crate::vote::NewRecord;
+use crate::write::vote::NewRecord;
 
 /// What one transaction will write.
 #[derive(Debug)]

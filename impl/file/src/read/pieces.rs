@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use vellum_disk::DiskFile;
 
-use crate::ahead::Ahead;
+use crate::read::ahead::Ahead;
 
 /// What is read at once: small transactions share a piece.
 const PIECE: u64 = 256 << 10;

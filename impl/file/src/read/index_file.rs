@@ -16,10 +16,10 @@ use vellum_disk::{Disk, DiskFile, Open};
 use vellum_pickle::{Value, decode_plain, encode_into};
 use vellum_storage::{Error, Oid, Result, Status, Tid};
 
+use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, u64_at};
-use crate::index::{Index, PAGE};
 use crate::open::beside;
-use crate::scan::Scanner;
+use crate::read::index::{Index, PAGE};
 
 /// An index that agrees with its file.
 pub(crate) struct Saved {

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use vellum_disk::{DiskFile, Open};
 use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
 
+use crate::format::scan::{Fault, FaultKind, Record, Scanner, ToBe};
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::index::Index;
-use crate::log::Log;
 use crate::open::{finished_after, is_torn, open_data};
-use crate::scan::{Fault, FaultKind, Record, Scanner, ToBe};
-use crate::{OpenError, Options, index_file};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::read::log::Log;
+use crate::{OpenError, Options};
 
 /// What was saved, and what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

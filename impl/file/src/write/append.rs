@@ -16,11 +16,11 @@ use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Result, Status, Tid, Version};
 
 use crate::Durability;
-use crate::commit::{Job, Ticket};
-use crate::draft::Body;
 use crate::format::{RecordHeader, TransactionHeader, UNFINISHED};
-use crate::generation::Generation;
-use crate::vote::NewRecord;
+use crate::read::generation::Generation;
+use crate::write::commit::{Job, Ticket};
+use crate::write::draft::Body;
+use crate::write::vote::NewRecord;
 
 /// The append goes to the disk in pieces of this size.
 const CHUNK: usize = 1 << 20;

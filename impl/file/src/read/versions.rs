@@ -18,8 +18,8 @@ use vellum_storage::{Oid, Result, Version, Versions};
 
 use crate::FileStorage;
 use crate::format::START;
-use crate::generation::Generation;
-use crate::scan::Scanner;
+use crate::format::scan::Scanner;
+use crate::read::generation::Generation;
 
 /// The table, as of a position in the file.
 #[derive(Debug, Default)]

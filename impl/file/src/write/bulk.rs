@@ -17,13 +17,13 @@ use bytes::Bytes;
 use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Wants};
 
 use crate::FileStorage;
-use crate::append::{Broken, Chains, Placed, append, data_is_lost, mark, marks_are_lost};
-use crate::commit::{Job, Ticket, show};
-use crate::draft::{Body, bare_length};
 use crate::format::POSITION_MAX;
-use crate::generation::Generation;
+use crate::read::generation::Generation;
 use crate::storage::Inner;
-use crate::vote::NewRecord;
+use crate::write::append::{Broken, Chains, Placed, append, data_is_lost, mark, marks_are_lost};
+use crate::write::commit::{Job, Ticket, show};
+use crate::write::draft::{Body, bare_length};
+use crate::write::vote::NewRecord;
 
 /// What the batch has done to an object so far.
 #[derive(Clone)]

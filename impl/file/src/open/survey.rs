@@ -20,9 +20,9 @@ use std::sync::Arc;
 use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Tid};
 
-use crate::ahead::Ahead;
 use crate::format::TransactionHeader;
-use crate::scan::{Record, Scanner};
+use crate::format::scan::{Record, Scanner};
+use crate::read::ahead::Ahead;
 
 /// What a walk over a stretch found.
 pub(crate) struct Stretch {

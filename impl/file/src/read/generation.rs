@@ -17,12 +17,12 @@ use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
 use bytes::Bytes;
 use vellum_storage::{Error, Loaded, Oid, Order, Result, Tid, Version};
 
-use crate::horizon::Horizon;
-use crate::index::Index;
-use crate::iterate;
-use crate::log::{Log, Past};
-use crate::scan::{Record, Scanner};
-use crate::versions::VersionTable;
+use crate::format::scan::{Record, Scanner};
+use crate::read::horizon::Horizon;
+use crate::read::index::Index;
+use crate::read::iterate;
+use crate::read::log::{Log, Past};
+use crate::read::versions::VersionTable;
 
 #[derive(Debug)]
 pub(crate) struct Generation {

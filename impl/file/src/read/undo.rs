@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, UndoLog, Version};
 
 use crate::FileStorage;
+use crate::format::scan::{Scanner, ToBe};
 use crate::format::{RecordHeader, START, UNFINISHED};
-use crate::generation::Generation;
-use crate::iterate;
-use crate::scan::{Scanner, ToBe};
+use crate::read::generation::Generation;
+use crate::read::iterate;
 
 /// What a transaction that is to be undone did to an object.
 #[derive(Clone, Debug)]

@@ -12,13 +12,14 @@ use vellum_disk::{DiskFile, Open};
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
-use crate::dangling::{self, Dangling, Known};
+use crate::format::scan::{Fault, FaultKind, Record, Scanner};
 use crate::format::{START, UNFINISHED};
-use crate::index::Index;
-use crate::log::{Holders, Log};
 use crate::open::{finished_after, is_torn, open_data, pointers};
-use crate::scan::{Fault, FaultKind, Record, Scanner};
-use crate::{OpenError, Options, index_file};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::read::log::{Holders, Log};
+use crate::repair::dangling::{self, Dangling, Known};
+use crate::{OpenError, Options};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,10 +25,10 @@ use vellum_pickle::Reference;
 use vellum_storage::{Bytes, Oid, Result, Status, Tid, Version};
 
 use crate::Options;
+use crate::format::scan::{Record, Scanner};
 use crate::format::{START, u64_at};
-use crate::index::Index;
-use crate::log::{Holders, Log};
-use crate::scan::{Record, Scanner};
+use crate::read::index::Index;
+use crate::read::log::{Holders, Log};
 
 /// An object that is referred to and is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
