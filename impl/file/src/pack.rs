@@ -32,11 +32,12 @@ mod switch;
 mod watch;
 
 use std::cell::RefCell;
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Collecting, Error, Pack, PackOptions, PackReport, Result, Survivors, Tid, collect};
+use vellum_sync::{MutexGuard, thread};
 
 use crate::FileStorage;
 use crate::format::START;
@@ -156,17 +157,13 @@ impl FileStorage {
 }
 
 fn alone(storage: &Inner) -> Result<MutexGuard<'_, ()>> {
-    match storage.packing.try_lock() {
-        Ok(packing) => Ok(packing),
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(Error::Packing { name: storage.path.display().to_string() }),
-    }
+    storage.packing.try_lock().ok_or_else(|| Error::Packing { name: storage.path.display().to_string() })
 }
 
 /// Does something while nobody commits and nobody is judged.
 fn hold<T>(storage: &Inner, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
     storage.committer.alone(storage, || {
-        let _judging = storage.judging.write().unwrap_or_else(|e| e.into_inner());
+        let _judging = storage.judging.write();
         match work() {
             Err(Stop::Fatal(error)) => Err((error, true)),
             done => Ok(done),
@@ -223,7 +220,7 @@ fn pack(storage: &Arc<Inner>, to: Tid, how: Packing, watch: &mut dyn PackWatch, 
     copy.pledges(&storage.pledges.all())?;
     copy.sync()?;
     watch.ready()?;
-    let saving = storage.saving.lock().unwrap_or_else(|e| e.into_inner());
+    let saving = storage.saving.lock();
     let taken_away = switch::remove_index(storage);
     let replace = || replace(storage, &now, copy, &half_made, old, watch);
     let replaced = match taken_away {
@@ -260,11 +257,11 @@ fn let_go(storage: &Inner, mut old: Arc<Generation>, older: Option<Arc<dyn DiskF
             file.give_back();
         }
     };
-    let _ = std::thread::Builder::new().spawn(move || {
-        std::thread::sleep(A_WHILE);
+    let _ = thread::Builder::new().spawn(move || {
+        thread::sleep(A_WHILE);
         older.map(give_back);
         for _ in 0..PATIENCE {
-            std::thread::sleep(A_WHILE);
+            thread::sleep(A_WHILE);
             match Arc::try_unwrap(old) {
                 Ok(alone) => return give_back(alone.log.file),
                 Err(shared) => old = shared,

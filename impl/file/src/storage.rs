@@ -1,8 +1,7 @@
 //! The storage that a file is: reading, and the door to writing.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -12,6 +11,8 @@ use vellum_storage::{
     Resolver, Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoLog, Version,
     Versions,
 };
+use vellum_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vellum_sync::{Mutex, RwLock};
 
 use crate::format::scan::Record;
 use crate::open::{Opened, Recovery};
@@ -181,7 +182,7 @@ impl Inner {
     }
 
     fn save_index(&self) -> Result<()> {
-        let _saving = self.saving.lock().unwrap_or_else(|e| e.into_inner());
+        let _saving = self.saving.lock();
         self.save_index_alone()
     }
 

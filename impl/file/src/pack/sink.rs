@@ -17,10 +17,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Result};
+use vellum_sync::thread::{self, JoinHandle};
 
 use crate::read::log::Log;
 

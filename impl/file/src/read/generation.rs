@@ -12,10 +12,10 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
 
 use bytes::Bytes;
 use vellum_storage::{Error, Loaded, Oid, Order, Result, Tid, Version};
+use vellum_sync::{Mutex, MutexGuard, RwLock};
 
 use crate::format::scan::{Record, Scanner};
 use crate::read::horizon::Horizon;
@@ -45,16 +45,12 @@ impl Generation {
 
     /// The table of versions, as it is: see [`Generation::versions`].
     pub fn version_table(&self) -> MutexGuard<'_, VersionTable> {
-        self.version_table.lock().unwrap_or_else(|e| e.into_inner())
+        self.version_table.lock()
     }
 
     /// The same, unless somebody has it.
     pub fn try_version_table(&self) -> Option<MutexGuard<'_, VersionTable>> {
-        match self.version_table.try_lock() {
-            Ok(table) => Some(table),
-            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.version_table.try_lock()
     }
 
     /// The object's newest record that lies before `end`, with its own data where it has some.
@@ -79,13 +75,13 @@ impl Generation {
 
     /// Where the object of a packed record at this position was before; none if it was nowhere, or that is in the file.
     pub fn hidden_by(&self, position: u64) -> Option<u64> {
-        self.hidden.read().unwrap_or_else(|e| e.into_inner()).get(&position).copied()
+        self.hidden.read().get(&position).copied()
     }
 
     /// Notes where the object of a packed record at this position was before. Only before the index is told of it.
     pub fn hides(&self, oid: Oid, position: u64) {
         if let Some(before) = self.index.get(oid) {
-            self.hidden.write().unwrap_or_else(|e| e.into_inner()).insert(position, before);
+            self.hidden.write().insert(position, before);
         }
     }
 

@@ -11,10 +11,10 @@
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
-use std::thread;
 
 use bytes::Bytes;
 use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Wants};
+use vellum_sync::thread;
 
 use crate::FileStorage;
 use crate::format::POSITION_MAX;

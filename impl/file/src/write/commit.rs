@@ -15,11 +15,11 @@
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
+use std::sync::Arc;
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta};
+use vellum_sync::{Condvar, Mutex, MutexGuard, thread};
 
 use crate::Durability;
 use crate::format::POSITION_MAX;
@@ -92,14 +92,14 @@ impl Committer {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|e| e.into_inner())
+        self.queue.lock()
     }
 
     /// Does something while nobody else writes. An error that is fatal is a reason to write nothing more.
     pub fn alone<T>(&self, storage: &Inner, work: impl FnOnce() -> Result<T, (Error, bool)>) -> Result<T> {
         let mut queue = self.queue();
         while queue.led {
-            queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
+            queue = self.changed.wait(queue);
         }
         if let Some(cause) = &queue.failed {
             return Err(failed(storage, cause));
@@ -122,12 +122,12 @@ impl Committer {
         let mut queue = self.queue();
         queue.waiting.push((job, Arc::clone(&ticket)));
         loop {
-            if let Some(outcome) = ticket.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            if let Some(outcome) = ticket.lock().take() {
                 drop(queue);
                 return outcome.unwrap_or_else(|panic| resume_unwind(panic));
             }
             if queue.led {
-                queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
+                queue = self.changed.wait(queue);
                 continue;
             }
             let batch = next_batch(storage, &mut queue.waiting);
@@ -164,7 +164,7 @@ impl Drop for Lead<'_> {
         let mut queue = self.committer.queue();
         if let Some(cause) = self.cause.take() {
             for ticket in &self.tickets {
-                let mut outcome = ticket.lock().unwrap_or_else(|e| e.into_inner());
+                let mut outcome = ticket.lock();
                 outcome.get_or_insert_with(|| Ok(Err(failed(self.storage, &cause))));
             }
             queue.failed.get_or_insert(cause);
@@ -187,7 +187,7 @@ fn put(held: Option<Held>, ticket: &Ticket, outcome: Result<Tid>) {
 /// it from that thread finds nothing busy.
 fn hand_over(held: Option<Held>, ticket: &Ticket, outcome: thread::Result<Result<Tid>>) {
     drop(held);
-    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
+    *ticket.lock() = Some(outcome);
 }
 
 /// Takes from the queue what may share a sync. Those of one status, so that opening knows what a mark that is missing was to

@@ -43,7 +43,7 @@ impl NewRecord {
 impl Draft {
     /// Judges everything, now that nobody else can change what it depends on.
     pub fn settle(self: Box<Self>, held: Held) -> Result<Box<dyn Voted>> {
-        let judging = self.storage.judging.read().unwrap_or_else(|e| e.into_inner());
+        let judging = self.storage.judging.read();
         let now = self.storage.now();
         let mut judge =
             Judge { draft: &self, now: &now, records: Vec::new(), so_far: HashMap::new(), resolved: Vec::new() };
