@@ -1,6 +1,7 @@
 //! What is known of the file, and how questions about it are answered: nothing here changes the file.
 
 pub(crate) mod ahead;
+pub(crate) mod database;
 pub(crate) mod generation;
 pub(crate) mod horizon;
 pub(crate) mod index;

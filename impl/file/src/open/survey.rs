@@ -117,7 +117,7 @@ fn walk(file: &dyn DiskFile, from: u64, to: u64, end: u64, at_start: bool) -> St
             break;
         };
         stretch.transactions.push(Walked { position, header, records: stretch.records.len() - before });
-        position += header.length + 8;
+        position = header.end(position);
     }
     stretch
 }

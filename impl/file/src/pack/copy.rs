@@ -22,8 +22,8 @@ use crate::format::{RecordHeader, START, TransactionHeader};
 use crate::read::index::Index;
 use crate::read::log::Holders;
 use crate::read::versions::VersionTable;
-use crate::write::draft::{Body, spilled};
 use crate::write::pledge::Pledge;
+use crate::write::record::{Body, spilled};
 
 /// What is read at once of what is copied, and what is large enough to be read by itself.
 const WINDOW: usize = 256 << 10;

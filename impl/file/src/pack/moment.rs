@@ -24,8 +24,8 @@ use crate::read::generation::Generation;
 use crate::read::index::Index;
 use crate::read::iterate;
 use crate::read::log::{Holders, Past};
-use crate::write::draft::{Body, spilled};
 use crate::write::pledge::Pledge;
+use crate::write::record::{Body, spilled};
 
 /// Where an object had nothing before the boundary. No record can be there.
 const NOWHERE: Place = 1;
@@ -63,7 +63,7 @@ impl Moment<'_> {
             if header.status == Status::Packed.byte() {
                 return Ok(None);
             }
-            position += header.length + 8;
+            position = header.end(position);
         }
         let pledged = pledges.iter().flat_map(|pledge| oids(pledge)).collect();
         Ok(Some(Moment { now, boundary, end, pledges, pledged, earlier: Index::new() }))

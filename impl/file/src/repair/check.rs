@@ -15,11 +15,11 @@ use vellum_storage::{Error, Oid, Result, Tid};
 use crate::format::scan::{Fault, FaultKind, Record, Scanner};
 use crate::format::{START, UNFINISHED};
 use crate::open::{finished_after, is_torn, open_data, pointers};
+use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file;
 use crate::read::log::{Holders, Log};
 use crate::repair::dangling::{self, Dangling, Known};
-use crate::{OpenError, Options};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,7 +294,7 @@ impl Structure<'_> {
             if astray.is_none() {
                 last = last.max(header.tid);
             }
-            position += header.length + 8;
+            position = header.end(position);
             if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
                 // The second walk takes most of the time.
                 progress(position / 8, self.size);
@@ -362,7 +362,7 @@ impl Contents<'_> {
                 }
                 self.record(record, counts, &mut |kind| report(problem(kind)));
             }
-            position += header.length + 8;
+            position = header.end(position);
             done += 1;
             if let (Some(progress), 0) = (&options.progress, done % 256) {
                 progress(self.size / 8 + position / 8 * 7, self.size);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use vellum_disk::DiskFile;
 use vellum_sync::{Mutex, MutexGuard};
 
-use crate::write::vote::NewRecord;
+use crate::write::record::NewRecord;
 
 /// What one transaction will write.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Pledge {
 pub(crate) struct Pledges(Mutex<Vec<Weak<Pledge>>>);
 
 impl Pledges {
-    /// Adds one. Only while [`judging`](crate::storage::Inner::judging) is held since its positions were found.
+    /// Adds one. Only while [`judging`](crate::write::writer::Writer::judging) is held since its positions were found.
     pub fn add(&self, records: Vec<NewRecord>, scratch: Option<Arc<dyn DiskFile>>) -> Arc<Pledge> {
         let pledge = Arc::new(Pledge { records: Mutex::new(records), scratch });
         let mut all = self.0.lock();
