@@ -40,14 +40,14 @@ pub type Oid = u64;
 pub type Tid = u64;
 
 /// A database: its transactions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Database {
     /// Oldest first; tids strictly increase.
     pub transactions: Vec<Transaction>,
 }
 
 /// What somebody did, at one moment (rule 1.4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction {
     /// Its identity and time.
     pub tid: Tid,
@@ -64,7 +64,7 @@ pub struct Transaction {
 }
 
 /// What became of a transaction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Status {
     /// It can be undone.
     #[default]
@@ -74,7 +74,7 @@ pub enum Status {
 }
 
 /// What one transaction did to one object (rule 1.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The object.
     pub oid: Oid,
@@ -87,7 +87,7 @@ pub struct Revision {
 }
 
 /// What a revision holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
     /// A record (rule 1.2).
     Data(Vec<u8>),

@@ -8,7 +8,7 @@ use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 pub type Dangling = BTreeSet<(Oid, Oid)>;
 
 /// What a pack came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packed {
     /// The database afterwards.
     pub database: Database,
@@ -17,7 +17,7 @@ pub struct Packed {
 }
 
 /// Needed objects refer to others that are nowhere: the database was broken before. Nothing was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
     /// Who refers, to whom.
     pub dangling: Dangling,
@@ -170,13 +170,14 @@ impl<'a> Pack<'a> {
             return Some(transaction.clone());
         }
         let mut packed = Transaction { status: Status::Packed, revisions: Vec::new(), ..transaction.clone() };
-        for revision in transaction.revisions.iter().filter(|revision| kept.contains(&(revision.oid, transaction.tid)))
-        {
-            let at = self.before.at(revision.oid, transaction.tid)?;
-            // If the object occurs twice, the last one counts.
-            if std::ptr::eq(at.revision, revision) {
-                let content = self.before.data(at).map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
-                let under = revision.under.filter(|under| kept.contains(&(revision.oid, *under)));
+        let is_kept = |oid, tid| kept.contains(&(oid, tid));
+        for (n, revision) in transaction.revisions.iter().enumerate() {
+            // If an oid occurs twice, the last one counts (rule 1.4).
+            let again = transaction.revisions[n + 1..].iter().any(|later| later.oid == revision.oid);
+            if is_kept(revision.oid, transaction.tid) && !again {
+                let data = self.before.data(At { transaction, revision });
+                let content = data.map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
+                let under = revision.under.filter(|under| is_kept(revision.oid, *under));
                 packed.revisions.push(Revision { content, under, ..revision.clone() });
             }
         }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{Content, Database, Oid, Revision, Status, Tid, Transaction};
 
 /// There is no such object, no such revision, or it is nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyError;
 
 /// A revision with the transaction that it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct At<'a> {
     /// The transaction.
     pub transaction: &'a Transaction,
@@ -25,7 +25,7 @@ impl At<'_> {
 }
 
 /// What the trunk showed at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shown<'a> {
     /// The record.
     pub data: &'a [u8],
@@ -36,7 +36,7 @@ pub struct Shown<'a> {
 }
 
 /// A line of an object's history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HistoryEntry<'a> {
     /// The transaction.
     pub transaction: &'a Transaction,
@@ -150,13 +150,12 @@ impl Database {
         if past.is_empty() {
             return Err(KeyError);
         }
-        let entry = |at: At<'_>| match &at.revision.content {
-            Content::Data(data) => data.len(),
-            _ => 0,
+        let entry = |At { transaction, revision }| HistoryEntry {
+            transaction,
+            version: &revision.version,
+            size: if let Content::Data(data) = &revision.content { data.len() } else { 0 },
         };
-        let line =
-            |at| HistoryEntry { transaction: At::transaction(at), version: at.revision_version(), size: entry(at) };
-        Ok(past.into_iter().take(limit).map(line).collect())
+        Ok(past.into_iter().take(limit).map(entry).collect())
     }
 
     /// Rule 2.5: the transactions that can be undone, newest first, from number `first` up to but not including `last`.
@@ -199,15 +198,5 @@ impl Database {
     /// Rule 2.11: the versions in which some object's newest revision lies.
     pub fn versions(&self) -> BTreeSet<&str> {
         self.oids().into_iter().map(|oid| self.modified_in_version(oid)).filter(|v| !v.is_empty()).collect()
-    }
-}
-
-impl<'a> At<'a> {
-    fn transaction(at: At<'a>) -> &'a Transaction {
-        at.transaction
-    }
-
-    fn revision_version(self) -> &'a str {
-        &self.revision.version
     }
 }
