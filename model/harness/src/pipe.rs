@@ -509,7 +509,7 @@ mod tests {
             line(&Step::Change { transaction: 'a', change: store }),
             r#"{"do":"change","transaction":"a","change":"store","oid":"0000000000000001","serial":"0000000000000002","data":"","version":""}"#
         );
-        let restore = Change::Restore { oid: Oid(1), node: None, version: String::new(), source: None, under: None };
+        let restore = Change::Restore { oid: Oid(1), node: None, version: String::new(), source: None, base: None };
         assert_eq!(
             line(&Step::Change { transaction: 'a', change: restore }),
             r#"{"do":"change","transaction":"a","change":"restore","oid":"0000000000000001","data":null,"version":"","source":null,"under":null}"#

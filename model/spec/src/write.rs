@@ -4,85 +4,85 @@ use std::collections::BTreeSet;
 
 use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 
-/// What is known of a transaction when it begins.
+/// What the caller says of a transaction when it begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Begin {
     /// The tid it will have.
     pub tid: Tid,
     /// The status it will have.
     pub status: Status,
-    /// Who does it; at most 65,535 bytes, as the next two.
+    /// The user's name; at most 65,535 bytes, as the next two.
     pub user: Vec<u8>,
-    /// What it is.
+    /// A text for people.
     pub description: Vec<u8>,
     /// Anything else.
     pub extension: Vec<u8>,
 }
 
 impl Begin {
-    /// A transaction of which nothing but its tid is said.
+    /// A transaction with this tid and no metadata.
     pub fn at(tid: Tid) -> Begin {
         Begin { tid, ..Begin::default() }
     }
 }
 
-/// Something that a transaction does.
+/// One change of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Rule 3.1.
     Store {
         /// The object.
         oid: Oid,
-        /// The revision that the change was made to; 0 for a new object.
+        /// The tid of the revision that the caller changed; 0 for a new object.
         serial: Tid,
         /// The new record.
         data: Vec<u8>,
-        /// The version it is done in.
+        /// The version to write in.
         version: String,
     },
     /// Rule 3.2.
     Delete {
         /// The object.
         oid: Oid,
-        /// The revision that was seen.
+        /// The tid of the revision that the caller saw.
         serial: Tid,
     },
     /// Rule 3.3.
     CheckCurrent {
         /// The object.
         oid: Oid,
-        /// The revision that it must be at.
+        /// The tid that its newest revision must have.
         serial: Tid,
     },
     /// Rule 3.4.
     Undo {
-        /// The transaction to take back.
+        /// The transaction to undo.
         tid: Tid,
     },
     /// Rule 3.5.
     CommitVersion {
-        /// What ends.
+        /// The version that ends.
         from: String,
         /// Where its changes go: another version, or the trunk.
         to: String,
     },
     /// Rule 3.6.
     AbortVersion {
-        /// What ends.
+        /// The version that ends.
         from: String,
     },
     /// Rule 3.7.
     Restore {
         /// The object.
         oid: Oid,
-        /// Its record; none for nothing.
+        /// Its record; none for a tombstone.
         data: Option<Vec<u8>>,
-        /// The version it is in.
+        /// Its version.
         version: String,
-        /// The transaction whose data it shared where it comes from.
+        /// The transaction whose data it shares in the storage that it is copied from.
         source: Option<Tid>,
-        /// In a version: the transaction whose revision was under it where it comes from; none for nothing.
-        under: Option<Tid>,
+        /// In a version: the transaction of its base revision in the storage that it is copied from, if it has one.
+        base: Option<Tid>,
     },
 }
 
@@ -93,62 +93,62 @@ impl Change {
     }
 }
 
-/// Two changes to the same record.
+/// Two changes to the same record: what a resolver gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Contested<'a> {
     /// The object.
     pub oid: Oid,
-    /// What both had read.
+    /// The record that both had read.
     pub ancestor: &'a [u8],
-    /// What one made of it.
+    /// The record that one of them committed.
     pub committed: &'a [u8],
-    /// What the other makes of it.
+    /// The record that the other one asks for.
     pub new: &'a [u8],
 }
 
-/// Merges two changes, or says that it can not be done.
+/// Merges two changes; none if that is impossible.
 pub type Resolver<'a> = dyn Fn(Contested<'_>) -> Option<Vec<u8>> + 'a;
 
-/// Why a transaction was not done. Nothing of it is there then.
+/// Why a transaction was refused. It leaves no trace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// Unknown object.
+    /// The object is unknown.
     Key(Oid),
-    /// The object is at another revision.
+    /// The object's newest revision is another one.
     Conflict {
         /// The object.
         oid: Oid,
-        /// Where it is.
+        /// The tid of its newest revision.
         committed: Tid,
-        /// Where it was thought to be.
+        /// The tid that the caller gave.
         serial: Tid,
     },
-    /// The object that was depended on is at another revision.
+    /// The newest revision of an object that was checked is another one.
     ReadConflict {
         /// The object.
         oid: Oid,
-        /// Where it is.
+        /// The tid of its newest revision.
         committed: Tid,
-        /// Where it was thought to be.
+        /// The tid that the caller gave.
         serial: Tid,
     },
-    /// A version holds the object.
+    /// The object's newest revision is in another version.
     VersionLock(Oid),
-    /// The version to end is the trunk, or the one that it should go to.
+    /// The version to end is the trunk, or is the version that its changes should go to.
     Version,
-    /// The transaction is not there, not finished, or packed.
+    /// The transaction is unknown, not finished, or packed.
     NotUndoable(Tid),
-    /// These objects changed since, and nobody could merge that.
+    /// These objects changed since, and the resolver could not merge the changes.
     Undo(Vec<Oid>),
-    /// A record of no bytes.
+    /// The object's record is empty.
     Empty(Oid),
-    /// User, description or extension does not fit.
+    /// User, description or extension is too long.
     TooLong,
-    /// The tid is not later than the last.
+    /// The tid is not later than the last transaction.
     NotLater,
 }
 
-/// Bytes that user, description and extension may have, each.
+/// The most bytes that user, description and extension may have, each.
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
@@ -206,15 +206,15 @@ impl Writing<'_> {
             Change::Undo { tid } => self.undo(*tid),
             Change::CommitVersion { from, to } => self.commit_version(from, to),
             Change::AbortVersion { from } => self.abort_version(from),
-            Change::Restore { oid, data, version, source, under } => {
-                Ok(vec![self.restore(*oid, data, version, *source, *under)])
+            Change::Restore { oid, data, version, source, base } => {
+                Ok(vec![self.restore(*oid, data, version, *source, *base)])
             }
         }
     }
 
-    /// Rule 1.5: the revision that is under one that is about to be written: what the trunk shows of the object. A revision
-    /// on the trunk has none.
-    fn under(&self, oid: Oid, version: &str) -> Option<Tid> {
+    /// Rule 1.5: the base of a revision that is about to be written in `version`: what the trunk shows of the object. A
+    /// revision on the trunk has no base.
+    fn base(&self, oid: Oid, version: &str) -> Option<Tid> {
         let shown = self.before.newest(oid).and_then(|newest| self.before.on_trunk(newest))?;
         (!version.is_empty()).then(|| shown.tid())
     }
@@ -240,11 +240,11 @@ impl Writing<'_> {
             let contested = Contested { oid, ancestor, committed: current, new: &data };
             data = (self.resolver)(contested).ok_or(conflict)?;
         }
-        let under = self.under(oid, version);
-        Ok(vec![Revision { oid, version: version.to_owned(), under, content: Content::Data(data) }])
+        let base = self.base(oid, version);
+        Ok(vec![Revision { oid, version: version.to_owned(), base, content: Content::Data(data) }])
     }
 
-    /// Rule 3.2: the same checks; the object becomes nothing.
+    /// Rule 3.2: the same checks as for a store, without a resolver; writes a tombstone.
     fn delete(&self, oid: Oid, serial: Tid) -> Result<Vec<Revision>, Refusal> {
         let newest = self.before.newest(oid).ok_or(Refusal::Key(oid))?;
         if !newest.revision.version.is_empty() {
@@ -253,7 +253,7 @@ impl Writing<'_> {
         if newest.tid() != serial {
             return Err(Refusal::Conflict { oid, committed: newest.tid(), serial });
         }
-        Ok(vec![Revision::nothing(oid)])
+        Ok(vec![Revision::tombstone(oid)])
     }
 
     /// Rule 3.3: the object's newest revision must have this tid.
@@ -264,7 +264,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Rule 3.4: takes back what a transaction did, to all its objects or to none.
+    /// Rule 3.4: undoes a transaction, for all its objects or for none.
     fn undo(&self, tid: Tid) -> Result<Vec<Revision>, Refusal> {
         // A transaction cannot undo itself: it is not finished, and so not in `before`.
         let finished = self.before.transactions.iter().find(|t| t.tid == tid && t.status == Status::Complete);
@@ -277,7 +277,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Rule 3.4, its table: what undoing a transaction writes for one of its objects; none if it cannot be undone.
+    /// Rule 3.4, its table: the revision that undoes a transaction's change to one object; none if that is impossible.
     fn undo_one(&self, oid: Oid, tid: Tid) -> Option<Revision> {
         let db = &self.so_far;
         let past = db.past(oid);
@@ -288,7 +288,7 @@ impl Writing<'_> {
         if newest == undone || (same_version && (same_data || db.shares(newest, undone))) {
             return Some(match previous {
                 Some(at) => Revision { content: Content::Source(at.tid()), ..at.revision.clone() },
-                None => Revision::nothing(oid),
+                None => Revision::tombstone(oid),
             });
         }
         let (ancestor, committed, new) = (db.data(undone)?, db.data(newest)?, db.data(previous?)?);
@@ -296,7 +296,7 @@ impl Writing<'_> {
         Some(Revision { content: Content::Data(merged), ..newest.revision.clone() })
     }
 
-    /// Rule 3.5: what was done in one version is now done in another, or on the trunk.
+    /// Rule 3.5: moves the changes of one version to another one, or to the trunk.
     fn commit_version(&self, from: &str, to: &str) -> Result<Vec<Revision>, Refusal> {
         if from.is_empty() || from == to {
             return Err(Refusal::Version);
@@ -304,66 +304,66 @@ impl Writing<'_> {
         let moved = self.so_far.in_version(from).into_iter().map(|at| Revision {
             oid: at.revision.oid,
             version: to.to_owned(),
-            under: if to.is_empty() { None } else { at.revision.under },
-            // A source is in an earlier transaction: what this one wrote itself is written again.
+            base: if to.is_empty() { None } else { at.revision.base },
+            // A source is in an earlier transaction, so what this transaction wrote itself is written again.
             content: if at.tid() == self.tid { at.revision.content.clone() } else { Content::Source(at.tid()) },
         });
         Ok(moved.collect())
     }
 
-    /// Rule 3.6: the trunk's objects are again what they are under the version.
+    /// Rule 3.6: discards the changes of a version: its objects get the data of their base revisions.
     fn abort_version(&self, from: &str) -> Result<Vec<Revision>, Refusal> {
         if from.is_empty() {
             return Err(Refusal::Version);
         }
         let back = self.so_far.in_version(from).into_iter().map(|at| Revision {
-            content: at.revision.under.map_or(Content::Nothing, Content::Source),
-            ..Revision::nothing(at.revision.oid)
+            content: at.revision.base.map_or(Content::Tombstone, Content::Source),
+            ..Revision::tombstone(at.revision.oid)
         });
         Ok(back.collect())
     }
 
-    /// Rule 3.7: a revision from another storage, as it is. `source` counts if the same data is there; `under` counts if the
-    /// trunk has the object there.
+    /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here; `base`
+    /// counts if that revision is on the trunk here.
     fn restore(
         &self,
         oid: Oid,
         data: &Option<Vec<u8>>,
         version: &str,
         source: Option<Tid>,
-        under: Option<Tid>,
+        base: Option<Tid>,
     ) -> Revision {
         let here = |tid: Tid| self.before.at(oid, tid);
         let has_data = |tid: &Tid| here(*tid).is_some_and(|at| self.before.data(at) == data.as_deref());
         let content = match (data, source.filter(has_data)) {
             (Some(_), Some(tid)) => Content::Source(tid),
             (Some(data), None) => Content::Data(data.clone()),
-            (None, _) => Content::Nothing,
+            (None, _) => Content::Tombstone,
         };
         let on_trunk = |tid: &Tid| here(*tid).is_some_and(|at| at.revision.version.is_empty());
-        let under = match under.filter(|_| !version.is_empty()) {
-            Some(tid) => Some(tid).filter(on_trunk).or(self.under(oid, version)),
+        let base = match base.filter(|_| !version.is_empty()) {
+            Some(tid) => Some(tid).filter(on_trunk).or(self.base(oid, version)),
             None => None,
         };
-        Revision { oid, version: version.to_owned(), under, content }
+        Revision { oid, version: version.to_owned(), base, content }
     }
 }
 
 impl Revision {
-    /// A revision on the trunk that is nothing.
-    fn nothing(oid: Oid) -> Revision {
-        Revision { oid, version: String::new(), under: None, content: Content::Nothing }
+    /// A tombstone on the trunk.
+    fn tombstone(oid: Oid) -> Revision {
+        Revision { oid, version: String::new(), base: None, content: Content::Tombstone }
     }
 }
 
 impl Database {
-    /// Whether one revision shares the data of another, be it nothing, directly or by way of others.
+    /// Whether one revision shares the data of another, directly or by way of others. Tombstones can be shared, too.
     fn shares(&self, at: At<'_>, with: At<'_>) -> bool {
         let Content::Source(tid) = at.revision.content else { return false };
         tid == with.tid() || self.at(at.revision.oid, tid).is_some_and(|source| self.shares(source, with))
     }
 
-    /// The objects whose newest revision lies in this version, the newest revision first.
+    /// The newest revisions that are in this version, the newest one first.
     fn in_version(&self, version: &str) -> Vec<At<'_>> {
         let mut seen = BTreeSet::new();
         let newest_first = self.transactions.iter().rev().flat_map(|transaction| {
