@@ -1,9 +1,8 @@
-//! A first database: open it, commit, load, and walk the history. `cargo run --example first [FILE]`
+//! A first database: open it, commit, load, and walk the history. `cargo run -p vellum --example first [FILE]`
 
 use std::path::PathBuf;
 
-use vellum_file::{OpenError, Options};
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum::{Error, Oid, OpenError, Options, Order, Storage, Tid, TidRange, TransactionMeta, Version};
 
 /// Runs the example on a file.
 pub fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,9 @@
-//! Two writers at once: a conflict that is tried again, and one that a resolver merges. `cargo run --example conflicts`
+//! Two writers at once: a conflict that is tried again, and one that a resolver merges. `cargo run -p vellum --example conflicts`
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vellum_file::{FileStorage, Options};
-use vellum_storage::{Bytes, Contested, Error, Oid, Resolver, Storage, Tid, TransactionMeta, Version};
+use vellum::{Bytes, Contested, Error, FileStorage, Oid, Options, Resolver, Storage, Tid, TransactionMeta, Version};
 
 fn number(record: &[u8]) -> i64 {
     std::str::from_utf8(record).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
