@@ -200,7 +200,7 @@ struct Catch {
     steps: Option<u64>,
 }
 
-/// What `vellum prove --json` says, as far as it matters here.
+/// What `vellum-prove --json` says, as far as it matters here.
 #[derive(Deserialize)]
 struct Proof {
     found: Vec<Found>,
@@ -286,15 +286,15 @@ impl Ground {
     }
 
     fn prove(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
-        self.build(&["build", "--package", "vellum"])?;
-        let mut command = Command::new(self.target.join("debug/vellum"));
-        command.args(["prove", "--json"]).args(words);
+        self.build(&["build", "--package", "vellum-prove"])?;
+        let mut command = Command::new(self.target.join("debug/vellum-prove"));
+        command.arg("--json").args(words);
         let Ended { status, out, err, seconds } = self.end(&mut command, seconds_max)?;
         let Some(status) = status else { return Ok(hangs(seconds_max)) };
         match status.code() {
             Some(0) => return Ok(Verdict::Passed { seconds }),
             Some(1) => {}
-            _ => return Err(format!("vellum prove: {status}: {}", last_line(&err)).into()),
+            _ => return Err(format!("vellum-prove: {status}: {}", last_line(&err)).into()),
         }
         let proof: Proof = serde_json::from_str(&out)?;
         let found = proof.found.into_iter().next().ok_or(format!("nothing differs, but {}", last_line(&err)))?;

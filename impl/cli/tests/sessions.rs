@@ -20,13 +20,13 @@ fn help() {
         &["help", "garbage"],
         &["help", "recover"],
         &["help", "copy"],
+        &["help", "pack"],
         &["help", "export"],
         &["help", "import"],
         &["help", "undo"],
         &["help", "commit-version"],
         &["help", "abort-version"],
         &["help", "collect"],
-        &["help", "prove"],
     ];
     assert_session!("cli-help", Sandbox::new().session(commands));
 }

@@ -25,7 +25,7 @@
 //! | [`concurrent`] | many threads at once: what each was told must have an explanation |
 //! | [`script`], [`story`] | histories as people write and read them; rules told as stories, with minutes |
 //!
-//! A difference shrinks to a few lines that can be kept and played again (`vellum prove --script FILE`):
+//! A difference shrinks to a few lines that can be kept and played again (`vellum-prove --script FILE`):
 //!
 //! ```text
 //! store a 1 @0: 5

@@ -27,7 +27,7 @@ fn hold(tried: &Tried, plan: &Plan) -> Report {
         let (seed, case, steps) = (failure.seed, failure.case, plan.steps);
         let storage = if tried.promise == Promise::Whole { "file" } else { "file-relaxed" };
         panic!(
-            "{failure}\nTo see it again:\n\ncargo run --release -p vellum -- prove --crashes --storage {storage} \
+            "{failure}\nTo see it again:\n\ncargo run --release -p vellum-prove -- --crashes --storage {storage} \
              --seed {seed} --first {case} --cases 1 --steps {steps}\n"
         )
     });

@@ -39,7 +39,7 @@ fn subject(durability: Durability, spill_after: u64) -> Hosted {
     })
 }
 
-/// What it is called by `vellum prove`.
+/// What it is called by `vellum-prove`.
 fn named(durability: Durability) -> &'static str {
     match durability {
         Durability::Full => "--storage file",

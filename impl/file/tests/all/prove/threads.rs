@@ -14,7 +14,8 @@ use vellum_storage::ManualClock;
 fn again(durability: Durability, seed: u64, packs: u64) -> String {
     let storage = if durability == Durability::Full { "file" } else { "file-relaxed" };
     format!(
-        "To try it again, more than once if need be:\n\ncargo run --release -p vellum -- prove --threads 4 --storage {storage} \
+        "To try it again, more than once if need be:\n\n\
+         cargo run --release -p vellum-prove -- --threads 4 --storage {storage} \
          --seed {seed} --packs {packs} --cases 1\n"
     )
 }
