@@ -375,7 +375,7 @@ impl Bench<'_> {
                 timed(|| {
                     let mut change = storage.begin(TransactionMeta::new())?;
                     change.store(Oid(next), Tid::ZERO, record.clone())?;
-                    change.vote()?.finish()?;
+                    storage.vote(change)?.finish()?;
                     Ok(())
                 })
             };
@@ -496,11 +496,11 @@ impl Bench<'_> {
                 let versions = change.versions().ok_or("no versions")?;
                 versions.store_in(&draft, oid, serial, vec![b'y'; 200].into())?;
             }
-            change.vote()?.finish()?;
+            storage.vote(change)?.finish()?;
             timed(|| {
                 let mut change = storage.begin(TransactionMeta::new())?;
                 change.versions().ok_or("no versions")?.commit_version(&draft, &Version::TRUNK)?;
-                change.vote()?.finish()?;
+                storage.vote(change)?.finish()?;
                 Ok(())
             })
         };
@@ -546,7 +546,7 @@ impl Bench<'_> {
                         for &n in part {
                             let mut change = storage.begin(TransactionMeta::new())?;
                             change.store(Oid(n), Tid::ZERO, vec![b'x'; 200].into())?;
-                            change.vote()?.finish()?;
+                            storage.vote(change)?.finish()?;
                         }
                         Ok(())
                     })

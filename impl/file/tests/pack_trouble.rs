@@ -859,8 +859,8 @@ fn what_shares_with_a_transaction_that_does_not_count_stops_a_pack() {
     };
     let [first, uncounted, last] = [b"1", b"2", b"3"].map(|data| change(data));
     let mut undo = storage.begin(TransactionMeta::new()).unwrap();
-    undo.undo().unwrap().undo(last.header.tid).unwrap();
-    undo.vote().unwrap().finish().unwrap();
+    undo.undo(last.header.tid).unwrap();
+    storage.vote(undo).unwrap().finish().unwrap();
     drop(storage);
     let mut file = disk.read_file(PATH).unwrap();
     file[uncounted.header.transaction as usize + 16] = b'u';

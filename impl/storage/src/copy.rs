@@ -76,8 +76,8 @@ impl fmt::Display for CopyReport {
 /// Copies the transactions of a range, oldest first, into a storage that is empty or holds the beginning of the same
 /// history. `progress` is called whenever something was made durable, and at the end.
 ///
-/// What is finished in the source when it begins is copied. Of a revision whose source or under-revision is not in the
-/// destination, because the range began later, the data is copied, and what is under it is what the trunk shows there.
+/// What is finished in the source when it begins is copied. Of a revision whose source or base revision is not in the
+/// destination, because the range began later, the data is copied, and its base is what the trunk shows there.
 /// A transaction that the source marks as undone is left out: nobody sees what it did.
 ///
 /// Costs: reads each transaction of the range once, and holds a batch in memory.
@@ -86,9 +86,9 @@ impl fmt::Display for CopyReport {
 /// use vellum_storage::{CopyOptions, MemoryStorage, Oid, Storage, Tid, TidRange, TransactionMeta, copy};
 ///
 /// let (from, to) = (MemoryStorage::new("from"), MemoryStorage::new("to"));
-/// let mut change = from.begin(TransactionMeta::new().user("ann"))?;
-/// change.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
-/// change.vote()?.finish()?;
+/// let mut draft = from.begin(TransactionMeta::new().user("ann"))?;
+/// draft.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+/// from.commit(draft)?;
 ///
 /// let report = copy(&from, &to, TidRange::ALL, CopyOptions::default(), &mut |_| ())?;
 /// assert_eq!((report.transactions, report.bytes), (1, 8));
@@ -206,24 +206,20 @@ pub(crate) fn copy_one(to: &dyn Storage, transaction: &TransactionRecord) -> Res
         tid: Some(*tid),
         status: *status,
     })?;
-    let change = draft.copy().ok_or_else(|| cannot_copy(to))?;
-    revisions.iter().try_for_each(|revision| change.restore(revision.clone()))?;
-    draft.vote()?.finish()?;
+    revisions.iter().try_for_each(|revision| draft.restore(revision.clone()))?;
+    to.commit(draft)?;
     Ok(())
 }
 
 /// Finds out that the storage can copy before anything is done.
 pub(crate) fn check_copies(to: &dyn Storage) -> Result<()> {
-    match to.begin(TransactionMeta::new())?.copy() {
-        Some(_) => Ok(()),
-        None => Err(cannot_copy(to)),
-    }
-}
-
-fn cannot_copy(to: &dyn Storage) -> Error {
-    Error::Unfit {
-        name: to.name(),
-        why: "it can not write down what another storage has (it offers no copying)".into(),
+    to.begin(TransactionMeta::new())?;
+    match to.capabilities().restore {
+        true => Ok(()),
+        false => Err(Error::Unfit {
+            name: to.name(),
+            why: "it can not write down what another storage has (it offers no copying)".into(),
+        }),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What several tests need: dice, a simulated disk with a database on it, and everything that a database answers.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub mod told;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -105,7 +107,7 @@ pub fn commit(storage: &FileStorage, what: &str, changes: &[(u64, Option<Bytes>)
             None => transaction.delete(oid, serial(storage, oid))?,
         }
     }
-    transaction.vote()?.finish()
+    storage.vote(transaction)?.finish()
 }
 
 fn hash(data: &[u8]) -> String {
