@@ -1,11 +1,9 @@
 //! FileStorage held to the rules: random histories, every answer compared with the specification's after every step.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{CAN, Dice, PATH, SharedClock, commit, format_problems, open_under_harness, options, record};
+use crate::common::{CAN, Dice, PATH, SharedClock, commit, format_problems, open_under_harness, options, record};
 use proptest::prelude::*;
 use vellum_disk::{Disk, SimDisk};
 use vellum_file::{Durability, Options};

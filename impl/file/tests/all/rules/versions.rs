@@ -1,21 +1,13 @@
 //! The script of `versions.json`, which ZODB 3.3.0 of 2004 carried out: the same operations give the same answers, show
 //! the same in every version after each step, and write the same bytes.
 
-mod common;
-
-use std::path::PathBuf;
-
+use crate::common::{SharedClock, commit, golden, options, record};
 use bytes::Bytes;
-use common::{SharedClock, commit, options, record};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vellum_disk::SimDisk;
 use vellum_file::FileStorage;
 use vellum_storage::{Error, Oid, Refusal, Result, Storage, Tid, TransactionMeta, Version};
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
-}
 
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
@@ -31,8 +23,8 @@ fn version(value: &Value) -> Version {
 
 /// An empty file as ZODB made it under Python 2.
 fn empty_database(disk: &SimDisk) -> FileStorage {
-    disk.write_file(common::PATH, b"FS21");
-    options(disk, &SharedClock::new()).open(common::PATH).unwrap()
+    disk.write_file(crate::common::PATH, b"FS21");
+    options(disk, &SharedClock::new()).open(crate::common::PATH).unwrap()
 }
 
 /// What ZODB called it, and what it answered: "ok" for a store, the oids for everything else.
@@ -113,7 +105,7 @@ fn what_zodb_did_in_2004() {
         for step in script["steps"].as_array().unwrap() {
             if reopen {
                 drop(storage);
-                storage = options(&disk, &SharedClock::new()).open(common::PATH).unwrap();
+                storage = options(&disk, &SharedClock::new()).open(crate::common::PATH).unwrap();
             }
             let answers = play(&storage, step).unwrap_or_else(|refused| vec![error(refused)]);
             assert_eq!(Value::from(answers), step["results"], "{}", step["note"]);
@@ -122,7 +114,7 @@ fn what_zodb_did_in_2004() {
         }
         drop(storage);
         let golden = std::fs::read(golden("versions.fs")).unwrap();
-        assert!(disk.read_file(common::PATH).unwrap() == golden, "the bytes differ");
+        assert!(disk.read_file(crate::common::PATH).unwrap() == golden, "the bytes differ");
     }
 }
 
@@ -143,7 +135,7 @@ fn change(storage: &FileStorage, change: impl FnOnce(&mut vellum_storage::Draft)
 #[test]
 fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     let first = commit(&storage, "ann", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
     let store = |oid, data: &'static [u8]| change(&storage, |t| t.store_in(&draft(), Oid(oid), first, record(data)));
     store(1, b"1 in draft");
@@ -162,7 +154,7 @@ fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
 #[test]
 fn a_version_s_name_has_a_limit() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     let named = |length| Version::named("x".repeat(length));
     change(&storage, |t| t.store_in(&named(65_535), Oid(1), Tid::ZERO, record(b"1")));
     assert_eq!(storage.versions().unwrap().versions().unwrap(), [named(65_535)]);

@@ -1,9 +1,7 @@
 //! A file that is walked over by several threads says what it says to one.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use vellum_disk::{Disk, SimDisk};
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{Oid, Storage, Tid, TransactionMeta};

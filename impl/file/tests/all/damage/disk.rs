@@ -1,14 +1,12 @@
 //! The disk fills up, fails, reads badly, or is somebody else's: what was acknowledged stays, what was not is not there,
 //! and the error says so.
 
-mod common;
-
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use vellum_disk::{Disk, Open, SimDisk};
 use vellum_file::{Durability, FileStorage, OpenError, Options, Scanner, recover};
 use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
@@ -80,7 +78,7 @@ fn the_disk_fills_up_at_every_write() {
                 nth_commit(&storage, &clock, n).unwrap_or_else(|e| panic!("{capacity}, after there was room: {e}"));
                 assert_eq!(transactions(&storage).len(), there + 1);
                 let found = disk.crash_losing_everything();
-                let again = common::options(&found, &clock).open(PATH).unwrap();
+                let again = crate::common::options(&found, &clock).open(PATH).unwrap();
                 assert_eq!(transactions(&again), transactions(&storage), "{capacity}");
                 disk.set_capacity(Some(capacity));
             }
@@ -171,7 +169,7 @@ fn every_operation_fails_once() {
                 // Opened again on the machine as it is, which goes on; and after a crash, at once or later.
                 let crashed = [disk.crash_losing_everything(), disk.crash_keeping_everything(), disk.crash(operation)];
                 for (n, disk) in [disk.clone()].into_iter().chain(crashed).enumerate() {
-                    let options = common::options(&disk, &clock).durability(durability);
+                    let options = crate::common::options(&disk, &clock).durability(durability);
                     let storage = options.open(PATH).unwrap_or_else(|e| panic!("{n}: {e}: {}", case()));
                     let there = transactions(&storage);
                     assert!(there.len() as u64 >= acknowledged, "{n}: {}", case());
@@ -181,7 +179,7 @@ fn every_operation_fails_once() {
                     let now = transactions(&storage);
                     drop(storage);
                     for found in [disk.crash_losing_everything(), disk.crash(operation + 7)] {
-                        let options = common::options(&found, &clock).durability(durability);
+                        let options = crate::common::options(&found, &clock).durability(durability);
                         let storage =
                             options.open(PATH).unwrap_or_else(|e| panic!("{n}, and a crash: {e}: {}", case()));
                         assert_eq!(transactions(&storage), now, "{n}, and a crash: {}", case());
@@ -257,7 +255,7 @@ fn a_bad_sector_under_a_record() {
     for (with_index, short) in [(true, false), (false, false), (true, true), (false, true)] {
         for bad in 0..=COMMITS {
             let disk = disk.crash_keeping_everything();
-            let options = common::options(&disk, &clock);
+            let options = crate::common::options(&disk, &clock);
             if !with_index {
                 disk.remove(Path::new("Data.fs.index")).unwrap();
             }
@@ -365,7 +363,7 @@ fn a_bad_sector_under_the_index() {
     for at in 0..length {
         let disk = disk.crash_keeping_everything();
         disk.read_fail("Data.fs.index", at..at + 1);
-        let options = common::options(&disk, &clock);
+        let options = crate::common::options(&disk, &clock);
         let storage = options.open(PATH).unwrap();
         assert_eq!(dump(&storage), answers, "{at}");
         drop(storage);
@@ -459,7 +457,7 @@ fn an_index_that_can_not_be_saved_is_harmless() {
                 assert!(after == before, "{fails} {partial}");
             }
             let found = disk.crash_keeping_everything();
-            let again = common::options(&found, &clock).open(PATH).unwrap();
+            let again = crate::common::options(&found, &clock).open(PATH).unwrap();
             assert_eq!(dump(&again), dump(&storage));
         }
     }

@@ -1,10 +1,8 @@
 //! Many threads on FileStorage: what each was told must have an explanation.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::CAN;
+use crate::common::CAN;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, Options};
 use vellum_harness::concurrent::{Plan, Report, run};

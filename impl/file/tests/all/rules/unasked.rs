@@ -1,13 +1,11 @@
 //! What the harness's histories do not come to, since their objects are few and their records short and alike. Each of
 //! these was a planted bug (`model/harness/planted`) that nothing found.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::common::{PATH, SharedClock, commit, options, record};
 use bytes::Bytes;
-use common::{PATH, SharedClock, commit, options, record};
 use vellum_disk::{Disk, SimDisk};
 use vellum_storage::{Contested, Oid, Resolver, Storage, Tid, TransactionMeta, Version};
 

@@ -1,11 +1,9 @@
 //! Many transactions at once are written as one after the other would be, whatever happens meanwhile.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{CAN, Dice, PATH, SharedClock, commit, dump, format_problems, open_under_harness, options, record};
+use crate::common::{CAN, Dice, PATH, SharedClock, commit, dump, format_problems, open_under_harness, options, record};
 use vellum_disk::{SimDisk, Tear};
 use vellum_file::{FileStorage, Options};
 use vellum_harness::coverage::Coverage;

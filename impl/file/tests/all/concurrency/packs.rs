@@ -1,17 +1,13 @@
 //! Commits while the file is packed: each tricky moment by itself, as often as it takes; and many threads at once. Whatever
 //! was acknowledged is there, and what was linked again is not lost.
 
-mod common;
-#[path = "common/packs.rs"]
-mod packs;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::*;
-use packs::*;
+use crate::common::packs::*;
+use crate::common::*;
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options, Packing};
 use vellum_harness::node::Node;
@@ -740,7 +736,7 @@ fn many_threads_commit_while_one_packs() {
         let counts = loose(&storage, &clock, seed, 80, u64::MAX);
         counts.into_iter().for_each(|(what, count)| *total.entry(what).or_default() += count);
         let answers = dump(&storage);
-        assert_eq!(dump(&common::options(&disk.crash_losing_everything(), &clock).open(PATH).unwrap()), answers);
+        assert_eq!(dump(&crate::common::options(&disk.crash_losing_everything(), &clock).open(PATH).unwrap()), answers);
         drop(storage);
         assert_eq!(problems(&options.clone().read_only(), PATH), [], "seed {seed}");
         assert_eq!(dump(&options.open(PATH).unwrap()), answers, "seed {seed}: with the index");

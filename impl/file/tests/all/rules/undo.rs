@@ -1,13 +1,9 @@
 //! What undo and the ends of versions cost, what the undo log shows, and what is said where something can not be undone.
 
-mod common;
-#[path = "common/counted.rs"]
-mod counted;
-
 use std::sync::Arc;
 
-use common::{SharedClock, commit, options, record, serial};
-use counted::Counted;
+use crate::common::counted::Counted;
+use crate::common::{SharedClock, commit, options, record, serial};
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options};
 use vellum_storage::{
@@ -87,7 +83,7 @@ fn the_end_of_a_version_takes_reads_for_its_objects_however_many_transactions_th
 #[test]
 fn the_undo_log_is_paged_and_filtered() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     for n in 0..10 {
         commit(&storage, if n % 2 == 0 { "even" } else { "odd" }, &[(n, Some(record(b"x")))]).unwrap();
         clock.tick();
@@ -107,7 +103,7 @@ fn the_undo_log_is_paged_and_filtered() {
 #[test]
 fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     let first = commit(&storage, "made", &[1, 2, 3].map(|oid| (oid, Some(record(b"1"))))).unwrap();
     commit(&storage, "changed", &[(1, Some(record(b"2"))), (3, None)]).unwrap();
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
@@ -135,13 +131,13 @@ fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
 #[test]
 fn the_quota_holds_for_undos() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     let objects: Vec<_> = (0..20).map(|oid| (oid, Some(record(b"1")))).collect();
     let tid = commit(&storage, "made", &objects).unwrap();
     let size = storage.size();
     drop(storage);
     for (quota, fits) in [(size + 1030, false), (size + 1031, true)] {
-        let storage = options(&disk, &clock).quota(quota).open(common::PATH).unwrap();
+        let storage = options(&disk, &clock).quota(quota).open(crate::common::PATH).unwrap();
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         change.undo(tid).unwrap();
         match storage.vote(change) {

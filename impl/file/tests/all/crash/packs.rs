@@ -1,10 +1,6 @@
 //! A pack that is cut, that finds no room, whose disk fails, or whose file is damaged: the database is the one before or the
 //! one after, to the byte; what was acknowledged is there, nothing is left lying about, and all goes on.
 
-mod common;
-#[path = "common/packs.rs"]
-mod packs;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -12,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::*;
-use packs::*;
+use crate::common::packs::*;
+use crate::common::*;
 use vellum_disk::{Disk, Open, SimDisk, Tear};
 use vellum_file::{FileStorage, Options, Packing};
 use vellum_storage::{Error, Oid, Order, Status, Storage, Tid, TidRange, TransactionMeta, UndoLog, Version};

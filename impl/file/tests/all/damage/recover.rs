@@ -1,18 +1,12 @@
 //! What is whole survives damage, and what is lost is said.
 
-#[path = "common/counted.rs"]
-mod counted;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use counted::Counted;
+use crate::common::counted::Counted;
+use crate::common::golden;
 use vellum_file::{FileStorage, Options, check, recover};
 use vellum_storage::{Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
-}
 
 /// With nothing to save it from, a database is copied as it is, byte for byte: every pointer that was made again is the
 /// one that was there.

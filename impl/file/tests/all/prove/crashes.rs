@@ -1,13 +1,11 @@
 //! The harness's histories on FileStorage, with the power going in every operation of the disk.
 //!
-//! `tests/crash.rs` does the same with histories of its own, in which commits come together and share their syncs; here
+//! `crash/commits.rs` does the same with histories of its own, in which commits come together and share their syncs; here
 //! every answer of what is found is held to the rules, and what is found goes on.
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{CAN, open_under_harness};
+use crate::common::{CAN, open_under_harness};
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, Options};
 use vellum_harness::crash::{Plan, Promise, Report, Tried};

@@ -1,10 +1,8 @@
 //! FileStorage under what is built on storages: the past as a storage, and overlays, which keep the rules as it does.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{CAN, PATH, SharedClock, options};
+use crate::common::{CAN, PATH, SharedClock, options};
 use vellum_disk::SimDisk;
 use vellum_file::Options;
 use vellum_harness::campaign::Campaign;
@@ -68,7 +66,7 @@ fn every_moment_answers_as_it_did() {
         let disk = SimDisk::new(case);
         let under = disk.clone();
         let mut subject = Hosted::new("FileStorage", CAN, move |opening: Opening| {
-            common::open_under_harness(Options::new().disk(Arc::new(under.clone())), opening)
+            crate::common::open_under_harness(Options::new().disk(Arc::new(under.clone())), opening)
         });
         let world = {
             let mut play = Play::begin(&mut subject).unwrap();

@@ -1,16 +1,12 @@
 //! What the real ZODB reads in the golden databases, we read in them.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vellum_file::{FileStorage, Options, Scanner};
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
 
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
-}
+use crate::common::golden;
 
 fn facts(name: &str) -> Value {
     let text = std::fs::read_to_string(golden(&format!("{name}.json"))).unwrap();

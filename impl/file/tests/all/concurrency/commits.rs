@@ -1,14 +1,12 @@
 //! Many threads at once: nothing is lost, nothing is seen half, and nobody waits for ever.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use crate::common::told::{Before, told};
+use crate::common::*;
 use bytes::Bytes;
-use common::told::{Before, told};
-use common::*;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{
@@ -429,7 +427,7 @@ fn an_index_saved_during_a_commit() {
     let (found, tid) = (disk.crash_keeping_everything(), receive.recv().unwrap());
     // All of it is there, with that index; and also if the commit is not.
     let index = found.read_file("Data.fs.index").unwrap();
-    let options = |disk: &SimDisk| -> Options { common::options(disk, &SharedClock::new()) };
+    let options = |disk: &SimDisk| -> Options { crate::common::options(disk, &SharedClock::new()) };
     let again = options(&found).open(PATH).unwrap();
     assert_eq!((load(&again, 0), load(&again, 1).0, load(&again, 5)), ((10, tid), 2, (10, tid)));
     drop(again);

@@ -1,10 +1,8 @@
 //! The `.index` is a hint. Whatever stands in that file, opening works, and no load gives wrong data: it gives the right
 //! data, or an error that says what is wrong.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_pickle::{Value, encode_into};

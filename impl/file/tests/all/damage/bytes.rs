@@ -5,15 +5,13 @@
 //! Whether a setting makes the file wrong at all is not left to the engine: [`parse`] is a second reader of the format,
 //! which does nothing but say yes or no.
 
-mod common;
-
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk};
 use vellum_file::{OpenError, Options, ProblemKind, check, recover};
 use vellum_storage::{Error, Storage, TransactionMeta};
@@ -154,7 +152,7 @@ fn small_database() -> Vec<u8> {
 }
 
 fn golden(name: &str) -> Vec<u8> {
-    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)).unwrap()
+    std::fs::read(crate::common::golden(name)).unwrap()
 }
 
 fn disk_with(bytes: &[u8]) -> (SimDisk, Options) {

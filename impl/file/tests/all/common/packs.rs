@@ -1,5 +1,4 @@
 //! What the tests of packing need: databases with a past, and where they can be packed to.
-#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::io;
 use std::path::Path;
@@ -18,7 +17,7 @@ use vellum_harness::run;
 use vellum_harness::subject::Can;
 use vellum_storage::{Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, Version};
 
-use crate::common::{CAN, PATH, SharedClock, commit, dump, open_under_harness, options, serial};
+use crate::common::{CAN, PATH, SharedClock, commit, open_under_harness, options, serial};
 
 /// What a random history of the harness left, with undos, versions and garbage. Nothing of it was packed, if it should not be.
 pub fn history(seed: u64, steps: usize, packed: bool) -> Vec<u8> {
@@ -53,12 +52,6 @@ pub fn tids(storage: &FileStorage) -> Vec<Tid> {
 pub fn tids_of(bytes: &[u8]) -> Vec<Tid> {
     let disk = disk_of(1, [(PATH, bytes)]);
     tids(&alone(&disk, &SharedClock::new()).read_only().open(PATH).unwrap())
-}
-
-/// Everything that a file with these bytes answers.
-pub fn dump_of(bytes: &[u8]) -> Vec<String> {
-    let disk = disk_of(1, [(PATH, bytes)]);
-    dump(&alone(&disk, &SharedClock::new()).read_only().open(PATH).unwrap())
 }
 
 pub fn unwatched(storage: &FileStorage, to: Tid, how: Packing) -> Result<Packed> {

@@ -1,12 +1,9 @@
 //! Packing a file: the bytes that ZODB leaves, and every pointer in what is left.
 
-mod common;
-
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::{CAN, PATH, SharedClock, format_problems, open_under_harness, options};
+use crate::common::{CAN, PATH, SharedClock, format_problems, golden, open_under_harness, options};
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options, Packing, Record, Scanner, Unwatched};
 use vellum_harness::coverage::Coverage;
@@ -17,10 +14,6 @@ use vellum_harness::subject::Can;
 use vellum_storage::{Oid, Order, Storage, Tid, TidRange};
 
 const COLLECT: Packing = Packing { collect: true, go_on: false, keep_old: false };
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
-}
 
 /// The real ZODB packed the one database, and the other is what it left.
 #[test]

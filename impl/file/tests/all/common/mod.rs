@@ -1,5 +1,4 @@
 //! What several tests need: dice, a simulated disk with a database on it, and everything that a database answers.
-#![allow(dead_code, reason = "each test uses some of it")]
 
 pub mod told;
 
@@ -16,6 +15,9 @@ use vellum_harness::hosted::{Merger, Opening};
 use vellum_harness::subject::Can;
 use vellum_storage::{Clock, Error, ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, Version};
 
+pub mod counted;
+pub mod packs;
+
 pub const PATH: &str = "Data.fs";
 
 /// What FileStorage declares to the harness.
@@ -31,6 +33,11 @@ pub fn open_under_harness(options: Options, opening: Opening) -> Result<Box<dyn 
         Err(OpenError::Storage(error)) => Err(error),
         Err(other) => Err(Error::io(PATH, "opening it", std::io::Error::other(other.to_string()))),
     }
+}
+
+/// A database that ZODB wrote, or what ZODB reads in it.
+pub fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
 }
 
 /// A small generator, so that a seed says everything.

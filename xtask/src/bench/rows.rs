@@ -1,7 +1,4 @@
-//! `cargo xtask bench`: the engine, the real ZODB and the bare machine, on the same file in the same run.
-//!
-//! Each figure is the best of several rounds, in which the three take turns, so that a slow moment of the machine hits
-//! all of them. The file is in the page cache: what is measured is the software, not the disk.
+//! The rows of the table: what the engine does, what ZODB does, and what the bare machine does.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -19,101 +16,87 @@ use vellum_storage::{
     Version, copy,
 };
 
-use crate::{Outcome, number, venv};
+use super::Row;
+use super::table::{self, Line};
+use crate::{Outcome, venv};
 
 const LOADS: usize = 100_000;
 const COMMITS: usize = 2_000;
 
-pub fn run(arguments: &[String]) -> Outcome {
-    let messages = number(arguments, "--messages", 100_000)?;
-    let rounds = number(arguments, "--rounds", 5)?.max(1) as usize;
-    let python = venv::python()?;
-    let folder = venv::workshop("bench")?;
-    let path = folder.join(format!("mail-{messages}.fs"));
-    if !path.exists() {
-        eprintln!("making {} with ZODB; this takes a minute or two", path.display());
-        let new = folder.join("new.fs");
-        let messages = messages.to_string();
-        venv::succeed(Command::new(&python).arg(venv::script("mail.py")).arg(&new).args(["--messages", &messages]))?;
-        let _ = std::fs::remove_file(folder.join("new.fs.index"));
-        std::fs::rename(&new, &path)?;
-    }
-    let only = arguments.iter().position(|a| a == "--only").and_then(|at| arguments.get(at + 1));
-    let bench = Bench { python: &python, path: &path, folder: &folder, rounds, only: only.map(String::as_str) };
-    bench.all()
-}
-
-struct Bench<'a> {
-    python: &'a Path,
-    path: &'a Path,
-    folder: &'a Path,
-    rounds: usize,
-    /// The one measurement that is wanted.
-    only: Option<&'a str>,
+/// What all rows are measured on.
+pub struct Rows<'a> {
+    pub python: &'a Path,
+    pub path: &'a Path,
+    pub folder: &'a Path,
+    pub rounds: usize,
+    /// Print four decimals.
+    pub exact: bool,
 }
 
 /// Something to be timed from outside.
 type Task<'a> = &'a mut dyn FnMut() -> Outcome;
 
-/// One line of the table.
-struct Line {
-    what: String,
-    ours: Duration,
-    peer: Option<Duration>,
-    /// What the bare machine takes, and doing what.
-    limit: Option<(Duration, &'static str)>,
-    /// What is said below the table.
-    notes: Vec<String>,
+/// Objects to be loaded, in random order, and where their records are.
+struct Loads {
+    oids: Vec<Oid>,
+    positions: Vec<(u64, usize)>,
 }
 
-/// What measures one line.
-type Measurement<'a> = &'a dyn Fn() -> Result<Line, Box<dyn std::error::Error>>;
-
-impl Bench<'_> {
-    fn all(&self) -> Outcome {
+impl Rows<'_> {
+    /// Measures these rows, and prints the table.
+    pub fn measure(&self, wanted: &[Row]) -> Outcome {
         let storage = FileStorage::open_read_only(self.path)?;
         let (size, objects) = (storage.size(), storage.object_count());
         let oids = self.oids(&storage)?;
         let positions = self.positions(&storage, &oids)?;
+        let loads = Loads { oids, positions };
         println!(
             "{}: {:.1} MB, {objects} objects\n",
             self.path.file_name().unwrap_or_default().display(),
             size as f64 / 1e6
         );
-        let measurements: [(&str, Measurement<'_>); 16] = [
-            ("open", &|| self.open()),
-            ("open-index", &|| self.open_with_index()),
-            ("load", &|| self.load(&storage, &oids, &positions, 1)),
-            ("load2", &|| self.load(&storage, &oids, &positions, 2)),
-            ("iterate", &|| self.iterate(&storage)),
-            ("commit-relaxed", &|| self.commit(Durability::Relaxed, 1)),
-            ("commit", &|| self.commit(Durability::Full, 1)),
-            ("commit8", &|| self.commit(Durability::Full, 8)),
-            ("copy", &|| self.copy(&storage)),
-            ("pack", &|| self.pack()),
-            ("pack-removing", &|| self.pack_removing()),
-            ("pack-wait", &|| self.wait_for_pack()),
-            ("undo-log", &|| self.undo_log()),
-            ("versions", &|| self.first_question_about_versions()),
-            ("version100", &|| self.commit_version(100)),
-            ("version1000", &|| self.commit_version(1000)),
-        ];
-        let wanted = measurements.iter().filter(|(name, _)| self.only.is_none_or(|only| only == *name));
-        let lines = wanted.map(|(_, measure)| measure()).collect::<Result<Vec<_>, _>>()?;
-        print(&lines);
+        let mut lines = Vec::new();
+        for row in wanted {
+            lines.extend(self.row(*row, &storage, &loads)?.map(|line| (*row, line)));
+        }
+        let time = |wanted: Row| lines.iter().find(|(row, _)| *row == wanted).map(|(_, line)| line.ours.as_secs_f64());
+        let two_threads = time(Row::Load).zip(time(Row::Load2));
+        let lines: Vec<Line> = lines.into_iter().map(|(_, line)| line).collect();
+        table::print(&lines, self.exact);
         let memory = storage.index_memory();
         println!("\nindex: {memory} bytes, {:.2} bytes an object", memory as f64 / objects as f64);
-        if let ([_, _, one, two, ..], None) = (&lines[..], self.only) {
-            println!(
-                "loads on 2 threads: {:.2} times as fast as on one",
-                one.ours.as_secs_f64() / two.ours.as_secs_f64()
-            );
+        if let Some((one, two)) = two_threads {
+            println!("loads on 2 threads: {:.2} times as fast as on one", one / two);
         }
         lines.iter().flat_map(|line| &line.notes).for_each(|note| println!("{note}"));
-        if self.only.is_none_or(|only| only == "pack-memory") {
+        if wanted.contains(&Row::PackMemory) {
             println!("{}", self.memory_of_pack()?);
         }
         Ok(())
+    }
+
+    /// One row of the table. The memory of a pack has none.
+    fn row(&self, row: Row, storage: &FileStorage, loads: &Loads) -> Result<Option<Line>, Box<dyn std::error::Error>> {
+        let line = match row {
+            Row::Open => self.open()?,
+            Row::OpenIndex => self.open_with_index()?,
+            Row::Load => self.load(storage, loads, 1)?,
+            Row::Load2 => self.load(storage, loads, 2)?,
+            Row::Iterate => self.iterate(storage)?,
+            Row::CommitRelaxed => self.commit(Durability::Relaxed, 1)?,
+            Row::Commit => self.commit(Durability::Full, 1)?,
+            Row::Commit8 => self.commit(Durability::Full, 8)?,
+            Row::Copy => self.copy(storage)?,
+            Row::Pack => self.pack()?,
+            Row::PackRemoving => self.pack_removing()?,
+            Row::PackWait => self.wait_for_pack()?,
+            Row::PackMemory => return Ok(None),
+            Row::UndoLog => self.undo_log()?,
+            Row::Versions => self.first_question_about_versions()?,
+            Row::Version100 => self.commit_version(100)?,
+            Row::Version1000 => self.commit_version(1000)?,
+        };
+        Ok(Some(line))
     }
 
     /// Oids of objects that are there, in an order that chance made; in a file too, for the peer.
@@ -220,8 +203,7 @@ impl Bench<'_> {
     fn load(
         &self,
         storage: &FileStorage,
-        oids: &[Oid],
-        positions: &[(u64, usize)],
+        Loads { oids, positions }: &Loads,
         threads: usize,
     ) -> Result<Line, Box<dyn std::error::Error>> {
         let list = self.folder.join("oids.txt").display().to_string();
@@ -456,7 +438,7 @@ impl Bench<'_> {
             Ok(())
         };
         let count = ASKED.to_string();
-        let there = Bench { path: &path, ..*self };
+        let there = Rows { path: &path, ..*self };
         let line = there.best(
             "newest 20 of 100,000 to undo, 100 times",
             Some(("undo-log", &["--count", &count])),
@@ -628,21 +610,4 @@ fn read_through(path: &Path) -> Outcome {
         black_box(&buffer);
     }
     Ok(())
-}
-
-fn print(lines: &[Line]) {
-    let ms = |took: Duration| format!("{:.1} ms", took.as_secs_f64() * 1e3);
-    println!("{:<44} {:>10} {:>11} {:>7}   {:>10}  bare limit", "", "vellum", "ZODB 6.4", "ratio", "limit");
-    for line in lines {
-        let ratio = line.peer.map(|peer| format!("{:.1}", peer.as_secs_f64() / line.ours.as_secs_f64()));
-        println!(
-            "{:<44} {:>10} {:>11} {:>7}   {:>10}  {}",
-            line.what,
-            ms(line.ours),
-            line.peer.map(ms).unwrap_or_default(),
-            ratio.unwrap_or_default(),
-            line.limit.map(|(took, _)| ms(took)).unwrap_or_default(),
-            line.limit.map(|(_, doing)| doing).unwrap_or_default(),
-        );
-    }
 }

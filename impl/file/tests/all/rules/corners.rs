@@ -1,13 +1,11 @@
 //! Corners where several things meet: packed revisions and readers, read-only openings beside a copy, crashes of a copy.
 
-mod common;
-
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::told::{Before, told};
-use common::{Dice, PATH, SharedClock, commit, options, record};
+use crate::common::told::{Before, told};
+use crate::common::{Dice, PATH, SharedClock, commit, options, record};
 use vellum_disk::{SimDisk, Tear};
 use vellum_file::{FileStorage, PackWatch, Packing};
 use vellum_storage::{
@@ -127,7 +125,7 @@ fn opening_beside_a_copy_finds_no_damage() {
     }
 }
 
-/// As the crashes of `copying.rs`, but with the sync of a part before the next one is appended, so that the marks of the one
+/// As the crashes of [`copying`](super::copying), but with the sync of a part before the next one is appended, so that the marks of the one
 /// meet a part that is torn.
 #[test]
 fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
