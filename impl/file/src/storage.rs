@@ -13,7 +13,7 @@ use vellum_storage::{
     TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
 };
 
-use crate::format::scan::Record;
+use crate::format::record::Record;
 use crate::open::{self, OnDisk, Opened, Recovery};
 use crate::options::{OpenError, Options};
 use crate::read::database::Database;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_storage::{Contested, Error, Held, NotUndone, Notify, Oid, Result, Tid, Version, Voted, judge, merge};
 
-use crate::format::scan::Record;
+use crate::format::record::Record;
 use crate::read::generation::Generation;
 use crate::read::log::Past;
 use crate::read::undo::{self, Undone};
