@@ -14,7 +14,7 @@ use vellum_storage::{
     Versions, Vote, Waiting,
 };
 
-use crate::format::scan::Record;
+use crate::format::record::Record;
 use crate::open::{self, OnDisk, Opened, Recovery};
 use crate::options::{OpenError, Options};
 use crate::read::database::Database;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use vellum_storage::{AtPlace, Collected, Content, EachPlace, Later, Oid, Order, Own, Place, Result, Status, Tid};
 
-use crate::format::scan::{FaultKind, Record, Scanner};
+use crate::format::fault::FaultKind;
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{MAGIC, RecordHeader, START};
 use crate::read::generation::Generation;
 use crate::read::index::Index;

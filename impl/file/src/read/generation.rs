@@ -17,7 +17,8 @@ use bytes::Bytes;
 use vellum_storage::{Error, HistoryEntry, Loaded, LoadedAt, Oid, Order, Result, Tid, Version};
 use vellum_sync::{Mutex, MutexGuard, RwLock};
 
-use crate::format::scan::{Record, Scanner};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::read::horizon::Horizon;
 use crate::read::index::Index;
 use crate::read::iterate;

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 
 use vellum_storage::{Oid, Order, Result, Status, Tid, UndoEntry};
 
-use crate::format::scan::{Scanner, ToBe};
+use crate::format::pending::PendingStatus;
+use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
 use crate::read::generation::Generation;
 use crate::read::iterate;
@@ -26,7 +27,7 @@ pub(crate) fn undoable(now: &Generation, tid: Tid) -> Result<Option<Vec<Oid>>> {
     let mut scanner = Scanner::new(&*log.file, end);
     let header = scanner.header(start).map_err(|fault| log.fault(fault))?;
     let status = match header.status {
-        UNFINISHED => log.status_to_be(&mut ToBe::default(), start, end).byte(),
+        UNFINISHED => log.pending_status(&mut PendingStatus::default(), start, end).byte(),
         status => status,
     };
     if header.tid != tid || status != Status::Complete.byte() {
@@ -49,12 +50,12 @@ pub(crate) fn undo_log(
     filter: &mut dyn FnMut(&UndoEntry) -> bool,
 ) -> Result<Vec<UndoEntry>> {
     let (log, end) = (&now.log, now.horizon.end());
-    let (mut position, mut passed, mut entries, mut to_be) = (end, 0, Vec::new(), ToBe::default());
+    let (mut position, mut passed, mut entries, mut pending) = (end, 0, Vec::new(), PendingStatus::default());
     while position > START && passed < last {
         position = iterate::before(log, position)?;
         let (header, [user, description, extension]) = log.transaction(position, end)?;
         let status = match header.status {
-            UNFINISHED => log.status_to_be(&mut to_be, position, end),
+            UNFINISHED => log.pending_status(&mut pending, position, end),
             status => Status::from_byte(status).unwrap_or_default(),
         };
         if status == Status::Packed {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use vellum_storage::{Oid, Past, PastRevision, Result, Tid, Version};
 use vellum_sync::RwLockReadGuard;
 
-use crate::format::scan::Record;
+use crate::format::record::Record;
 use crate::read::generation::Generation;
 use crate::read::log;
 use crate::read::undo;
