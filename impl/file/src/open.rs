@@ -35,6 +35,7 @@ use crate::{Durability, FileStorage, OpenError, Options, index_file};
 
 /// What had to be done to the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recovery {
     /// Where the unfinished part began.
     pub position: u64,

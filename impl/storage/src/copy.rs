@@ -26,6 +26,7 @@ use crate::{Error, Order, Result, Revision, Status, Storage, Tid, TidRange, Tran
 
 /// How to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CopyOptions {
     /// Bytes of transactions that are written down together, where the destination can do that: as much is done again if
     /// it fails, and three times as much is held in memory: what is written, what waits, and what is read. One
@@ -33,15 +34,29 @@ pub struct CopyOptions {
     pub batch_bytes: usize,
 }
 
-impl Default for CopyOptions {
+impl CopyOptions {
     /// Batches of 64 MiB.
-    fn default() -> CopyOptions {
+    pub const fn new() -> CopyOptions {
         CopyOptions { batch_bytes: 64 << 20 }
+    }
+
+    /// Sets [`CopyOptions::batch_bytes`].
+    #[must_use]
+    pub const fn batch_bytes(self, batch_bytes: usize) -> CopyOptions {
+        CopyOptions { batch_bytes }
+    }
+}
+
+impl Default for CopyOptions {
+    /// As [`CopyOptions::new`].
+    fn default() -> CopyOptions {
+        CopyOptions::new()
     }
 }
 
 /// How far a copy is, and what it came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CopyReport {
     /// Where the destination had transactions already: its last one, after which the copy went on.
     pub resumed_after: Option<Tid>,

@@ -34,13 +34,28 @@ const BLOB: &[u8] = b"\0BLOBSTART";
 
 /// How to export or import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportOptions {
     /// Goes on where an object refers to one that is not there, as ZODB does. The reference stays, and leads nowhere.
     pub go_on: bool,
 }
 
-/// What an export came to.
+impl ExportOptions {
+    /// Stops where an object refers to one that does not exist.
+    pub const fn new() -> ExportOptions {
+        ExportOptions { go_on: false }
+    }
+
+    /// Sets [`ExportOptions::go_on`].
+    #[must_use]
+    pub const fn go_on(self, go_on: bool) -> ExportOptions {
+        ExportOptions { go_on }
+    }
+}
+
+/// The result of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportReport {
     /// Objects written.
     pub objects: u64,
@@ -50,8 +65,9 @@ pub struct ExportReport {
     pub dangling: Vec<(Oid, Oid)>,
 }
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// The object that was exported, by its new oid. Nothing refers to it yet: put it somewhere, or a pack takes it away.
     pub root: Oid,

@@ -56,6 +56,7 @@ use mark::Marker;
 
 /// How to look for garbage.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct FindGarbage<'a> {
     /// What was changed after this time is needed, and so is what it referred to then.
     pub since: Tid,
@@ -66,10 +67,35 @@ pub struct FindGarbage<'a> {
     pub progress: &'a dyn Fn(u64),
 }
 
-/// Everything that is or was in the history counts as old; what leads nowhere is a reason to stop.
+impl<'a> FindGarbage<'a> {
+    /// The whole history counts as old; a reference to an object that does not exist is a reason to stop.
+    pub const fn new() -> FindGarbage<'a> {
+        FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () }
+    }
+
+    /// Sets [`FindGarbage::since`].
+    #[must_use]
+    pub const fn since(self, since: Tid) -> FindGarbage<'a> {
+        FindGarbage { since, ..self }
+    }
+
+    /// Sets [`FindGarbage::go_on`].
+    #[must_use]
+    pub const fn go_on(self, go_on: bool) -> FindGarbage<'a> {
+        FindGarbage { go_on, ..self }
+    }
+
+    /// Sets [`FindGarbage::progress`].
+    #[must_use]
+    pub const fn progress(self, progress: &'a dyn Fn(u64)) -> FindGarbage<'a> {
+        FindGarbage { progress, ..self }
+    }
+}
+
+/// As [`FindGarbage::new`].
 impl Default for FindGarbage<'_> {
     fn default() -> Self {
-        FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () }
+        FindGarbage::new()
     }
 }
 
@@ -82,6 +108,7 @@ impl fmt::Debug for FindGarbage<'_> {
 
 /// What was found in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FoundGarbage {
     /// Its name.
     pub database: String,

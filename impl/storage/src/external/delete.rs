@@ -8,6 +8,7 @@ use crate::{Error, Oid, OidSet, Result, Tid, TransactionMeta, Version, Voted};
 
 /// How to delete garbage.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DeleteGarbage<'a> {
     /// Objects that a transaction deletes at most. As many are held by it between its vote and its finish.
     pub objects_max: usize,
@@ -17,11 +18,36 @@ pub struct DeleteGarbage<'a> {
     pub progress: &'a dyn Fn(u64),
 }
 
-/// A thousand objects a transaction.
-impl Default for DeleteGarbage<'_> {
-    fn default() -> Self {
+impl<'a> DeleteGarbage<'a> {
+    /// A thousand objects a transaction.
+    pub fn new() -> DeleteGarbage<'a> {
         let meta = TransactionMeta::new().description("garbage collection");
         DeleteGarbage { objects_max: 1000, meta, progress: &|_| () }
+    }
+
+    /// Sets [`DeleteGarbage::objects_max`].
+    #[must_use]
+    pub fn objects_max(self, objects_max: usize) -> DeleteGarbage<'a> {
+        DeleteGarbage { objects_max, ..self }
+    }
+
+    /// Sets [`DeleteGarbage::meta`].
+    #[must_use]
+    pub fn meta(self, meta: TransactionMeta) -> DeleteGarbage<'a> {
+        DeleteGarbage { meta, ..self }
+    }
+
+    /// Sets [`DeleteGarbage::progress`].
+    #[must_use]
+    pub fn progress(self, progress: &'a dyn Fn(u64)) -> DeleteGarbage<'a> {
+        DeleteGarbage { progress, ..self }
+    }
+}
+
+/// As [`DeleteGarbage::new`].
+impl Default for DeleteGarbage<'_> {
+    fn default() -> Self {
+        DeleteGarbage::new()
     }
 }
 
@@ -34,6 +60,7 @@ impl fmt::Debug for DeleteGarbage<'_> {
 
 /// What was deleted in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeletedGarbage {
     /// Its name.
     pub database: String,
@@ -54,6 +81,7 @@ pub struct DeletedGarbage {
 /// Deleting that came to no good end.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}. {}", so_far(.deletions))]
+#[non_exhaustive]
 pub struct DeleteStopped {
     /// What was deleted before that. It stays so, in whole transactions, and each can be undone.
     pub deletions: Vec<DeletedGarbage>,
