@@ -61,8 +61,8 @@ pub fn rules() -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
     if rules.is_empty() { Err(format!("{PAGE} has no rules").into()) } else { Ok(rules) }
 }
 
-/// The rules of a page. One begins with its number in bold, in a paragraph or an item of a list. An item goes on as far as it
-/// is indented, a paragraph to the next rule or heading.
+/// The rules of a page. A rule begins with its number in bold, in a paragraph or an item of a list. An item continues as far
+/// as it is indented, with blank lines in between; a paragraph continues to the next rule or heading.
 fn parse(page: &str) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut within = false;
@@ -73,7 +73,7 @@ fn parse(page: &str) -> Vec<Rule> {
         if let Some(number) = begins(item.unwrap_or(line)) {
             rules.push(Rule { number, text: String::new(), line: n + 1 });
             (within, in_list) = (true, item.is_some());
-        } else if line.starts_with('#') || (in_list && !line.starts_with("  ")) {
+        } else if line.starts_with('#') || (in_list && !line.is_empty() && !line.starts_with("  ")) {
             within = false;
         }
         if let (true, Some(rule)) = (within, rules.last_mut()) {
@@ -145,6 +145,12 @@ That is no rule.
 What is left.
 
 - **3.1 store(a..b)**: it is there. It stays.
+
+  | if | then |
+
+  Also this.
+
+But not this.
 ";
 
     #[test]
@@ -156,7 +162,7 @@ What is left.
             rule("1.1", 5, "oid: 8 bytes. tid: so\nare these."),
             rule("1.10", 7, "What the trunk shows."),
             rule("3.0", 13, "Two phases.\n\nWhat is left."),
-            rule("3.1", 17, "store(a..b): it is there. It stays."),
+            rule("3.1", 17, "store(a..b): it is there. It stays.\n\n| if | then |\n\nAlso this."),
         ];
         assert_eq!(found, expected);
     }

@@ -72,38 +72,20 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod ahead;
-mod append;
-mod bulk;
-mod check;
-mod commit;
-mod dangling;
-mod draft;
 pub mod format;
-mod generation;
-mod horizon;
-mod index;
-mod index_file;
-mod iterate;
-mod log;
 mod open;
 mod options;
 mod pack;
-mod pieces;
-mod pledge;
-mod recover;
-mod scan;
+mod read;
+mod repair;
 mod storage;
-mod survey;
-mod undo;
-mod versions;
-mod vote;
+mod write;
 
-pub use check::{Check, Problem, ProblemKind, check, check_references};
-pub use dangling::{Change, Dangling, Holder, LastData, LostObject};
+pub use format::scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
-pub use recover::{Lost, Salvage, recover};
-pub use scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
+pub use repair::check::{Check, Problem, ProblemKind, check, check_references};
+pub use repair::dangling::{Change, Dangling, Holder, LastData, LostObject};
+pub use repair::recover::{Lost, Salvage, recover};
 pub use storage::FileStorage;

@@ -1,13 +1,11 @@
 //! How to open a database: what is asked for, and what can stand in the way.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use vellum_disk::{Disk, RealDisk};
 use vellum_storage::{Clock, Error, Resolver, Resolvers, SystemClock, Tid};
-
-use crate::FileStorage;
 
 /// In which order a commit is written and synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,24 +147,6 @@ impl Options {
     pub fn progress(mut self, progress: Progress) -> Options {
         self.progress = Some(progress);
         self
-    }
-
-    /// Opens the database at `path`.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
-        crate::open::open(self, path.as_ref())
-    }
-
-    /// Makes an empty database at `path`, where there must be no file yet.
-    pub fn create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
-        crate::open::create(self, path.as_ref())
-    }
-
-    /// Opens the database at `path`, or makes an empty one if there is no file.
-    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
-        match self.open(path.as_ref()) {
-            Err(OpenError::NotFound { .. }) => self.create(path),
-            other => other,
-        }
     }
 }
 

@@ -130,7 +130,7 @@ fn random(seed: u64) -> Graph<impl Fn(u64) -> Vec<u64> + Sync> {
 fn neither_threads_nor_the_frontier_change_what_survives() {
     for seed in 0..8 {
         let graph = random(seed);
-        let go_on = |how| collect(&graph, how.go_on(true)).unwrap();
+        let go_on = |how: Collecting<'_>| collect(&graph, how.go_on(true)).unwrap();
         let one = go_on(with(1));
         assert!(!one.dangling().is_empty() && (1000..19_000).contains(&one.needed().len()), "{}", one.needed().len());
         for how in [with(2), with(5), with(1).places_max(7), with(3).places_max(2000)] {

@@ -5,9 +5,12 @@
 //! after the first gets one of each kind, shrunk, and how often it came.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::btree_map::Entry;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use vellum_sync::Mutex;
+use vellum_sync::atomic::{AtomicU64, Ordering};
 
 use crate::coverage::Coverage;
 use crate::run::{self, Difference};
@@ -90,10 +93,10 @@ impl Campaign {
                         // Those before it are played to their end, so that the first one is found whoever is quicker.
                         end.fetch_min(case + 1, Ordering::Relaxed);
                     }
-                    let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
+                    let mut found = found.lock();
                     match found.entry(kind(&difference)) {
-                        std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert((case, 1, difference))),
-                        std::collections::btree_map::Entry::Occupied(mut entry) => {
+                        Entry::Vacant(entry) => drop(entry.insert((case, 1, difference))),
+                        Entry::Occupied(mut entry) => {
                             let (first, times, shown) = entry.get_mut();
                             *times += 1;
                             if case < *first {
@@ -105,9 +108,9 @@ impl Campaign {
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             }
         };
-        let coverages: Vec<Result<Coverage, String>> = std::thread::scope(|scope| {
+        let coverages: Vec<Result<Coverage, String>> = thread::scope(|scope| {
             let workers: Vec<_> = (0..self.jobs.max(1)).map(|_| scope.spawn(work)).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+            let join = |worker: thread::ScopedJoinHandle<'_, _>| {
                 worker.join().unwrap_or_else(|_| Err("the harness panicked; see above".to_owned()))
             };
             workers.into_iter().map(join).collect()
@@ -117,7 +120,7 @@ impl Campaign {
         for result in coverages {
             coverage.add(&result?);
         }
-        let mut found: Vec<_> = found.into_inner().unwrap_or_else(|e| e.into_inner()).into_iter().collect();
+        let mut found: Vec<_> = found.into_inner().into_iter().collect();
         found.sort_by_key(|(_, (case, ..))| *case);
         found.truncate(if self.keep_going { usize::MAX } else { 1 });
         let mut shrunk = Vec::new();

@@ -64,13 +64,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use vellum_storage::{
     Busy, Error, Oid, PackOptions, PackReport, Storage, Tid, Transaction, TransactionMeta, Version, Vote, Voted,
 };
+
+use vellum_sync::atomic::{AtomicU64, Ordering};
+use vellum_sync::{Arc, Mutex};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
@@ -406,7 +407,7 @@ impl Thread<'_> {
 
     fn read(&mut self) {
         let oid = self.oid();
-        let known = self.tids.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let known = self.tids.lock().clone();
         // Mostly a recent one.
         let recent = &known[known.len().saturating_sub(6)..];
         let tid = self.dice().pick(recent).copied().unwrap_or(Tid::ZERO);
@@ -454,7 +455,7 @@ impl Thread<'_> {
         let oid = self.oid();
         let serial = self.serial(oid);
         let undone = {
-            let tids = self.tids.lock().unwrap_or_else(|e| e.into_inner());
+            let tids = self.tids.lock();
             tids.get(tids.len().saturating_sub(3)).copied()
         };
         let versions = self.can.versions;
@@ -495,7 +496,7 @@ impl Thread<'_> {
             }
         }
         // Nobody undoes it.
-        self.tids.lock().unwrap_or_else(|e| e.into_inner()).clear();
+        self.tids.lock().clear();
         self.log.transactions.push(done);
     }
 
@@ -535,7 +536,7 @@ impl Thread<'_> {
         for n in 0..count {
             // Spread over what will be committed.
             let expected = self.plan.threads * self.plan.transactions / 3 * (n + 1) / (count + 1);
-            let known = || self.tids.lock().unwrap_or_else(|e| e.into_inner()).clone();
+            let known = || self.tids.lock().clone();
             while working.load(Ordering::SeqCst) > 0 && (known().len() as u64) < expected {
                 thread::yield_now();
             }
@@ -615,15 +616,15 @@ impl Thread<'_> {
             Box::new(move |tid| {
                 (0..give_way).for_each(|_| thread::yield_now());
                 let stamp = stamps.fetch_add(1, Ordering::SeqCst);
-                notified.lock().unwrap_or_else(|e| e.into_inner()).push((tid, stamp));
+                notified.lock().push((tid, stamp));
             })
         };
         let (result, span) = self.call(|| voted.finish_with(notify));
         done.end = Some(span);
-        done.notified = notified.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        done.notified = notified.lock().clone();
         done.finished = Some(match result {
             Ok(tid) => {
-                self.tids.lock().unwrap_or_else(|e| e.into_inner()).push(tid);
+                self.tids.lock().push(tid);
                 Outcome::Finished { tid }
             }
             Err(error) => outcome_of(error),

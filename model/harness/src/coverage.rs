@@ -50,18 +50,18 @@ corners! {
     ClockBehind "1.1" "the clock stands or goes back: the last tid plus one"
     TwiceInOne "1.4" "an object twice in one transaction" [repeat]
     Load "2.1" "load: on the trunk"
-    LoadUnder "2.1" "load: what the trunk shows under a version, at the version's tid" [versions]
+    LoadBase "2.1" "load: the base of a revision in a version, at the newest tid" [versions]
     LoadInVersion "2.1" "load: in the version" [versions]
     LoadUnknown "2.1" "load: unknown"
-    LoadNothing "2.1" "load: nothing there" [delete]
+    LoadTombstone "2.1" "load: a tombstone" [delete]
     BeforeShown "2.2" "load_before: shown until now"
     BeforeNext "2.2" "load_before: shown until something else was"
     BeforeNotYet "2.2" "load_before: not there yet"
-    BeforeNothing "2.2" "load_before: nothing then" [delete]
+    BeforeTombstone "2.2" "load_before: a tombstone then" [delete]
     BeforeVersionUndone "2.2" "load_before: since the undo of a version's commit" [versions, undo]
     Serial "2.3" "load_serial"
-    SerialUnder "2.3" "load_serial: of a version's revision, what is under it" [versions]
-    SerialNone "2.3" "load_serial: no such revision, or nothing"
+    SerialBase "2.3" "load_serial: the base of a revision in a version" [versions]
+    SerialNone "2.3" "load_serial: no such revision, or a tombstone"
     HistoryLong "2.4" "history: three revisions or more"
     HistoryShared "2.4" "history: a revision that holds no data" [undo]
     HistoryUnknown "2.4" "history: unknown"
@@ -70,10 +70,10 @@ corners! {
     Transactions "2.6" "transactions"
     TransactionsShared "2.6" "transactions: data shared with an earlier revision" [undo]
     TransactionsSharedTwice "2.6" "transactions: data shared with one that shares it" [undo]
-    CurrentNothing "2.9" "current_records: passes over what is nothing" [delete]
+    CurrentTombstone "2.9" "current_records: passes over tombstones" [delete]
     Versions "2.11" "versions: two at once" [versions]
-    UnseenDraft "3.0" "a transaction under way that nobody sees"
-    UnseenVoted "3.0" "a transaction between vote and finish that nobody sees"
+    UnseenDraft "3.0" "an open transaction stays invisible"
+    UnseenVoted "3.0" "a transaction between vote and finish stays invisible"
     TwoVoted "3.0" "two transactions between vote and finish" [concurrent]
     Busy "3.0" "a transaction that has to wait for another" [concurrent]
     AbortDraft "3.0" "abort before the vote"
@@ -85,47 +85,47 @@ corners! {
     LongestUser "3.0" "a user of 65,535 bytes"
     StoreNew "3.1" "store: a new object"
     StoreAgain "3.1" "store: a change"
-    StoreOnNothing "3.1" "store: over nothing" [delete]
+    StoreOnTombstone "3.1" "store: over a tombstone" [delete]
     StoreResolved "3.1" "store: to an old revision, merged" [resolve]
     StoreConflict "3.1" "store: conflict"
     StoreUnknownSerial "3.1" "store: a new object with a serial: conflict"
     StoreLock "3.1" "store: version lock" [versions]
-    StoreInVersion "3.1" "store: in a version, over the trunk's" [versions]
+    StoreInVersion "3.1" "store: in a version, over a trunk revision" [versions]
     StoreBornInVersion "3.1" "store: a new object in a version" [versions]
     StoreEmpty "3.1" "store: an empty record refused"
     Delete "3.2" "delete" [delete]
     DeleteUnknown "3.2" "delete: unknown" [delete]
     DeleteConflict "3.2" "delete: conflict" [delete]
     DeleteLock "3.2" "delete: version lock" [delete, versions]
-    DeleteTwice "3.2" "delete: of what is nothing" [delete]
+    DeleteTwice "3.2" "delete: over a tombstone" [delete]
     CheckHolds "3.3" "check_current: holds" [check_current]
     CheckConflict "3.3" "check_current: read conflict" [check_current]
     CheckUnknown "3.3" "check_current: unknown" [check_current]
-    CheckNothing "3.3" "check_current: of what is nothing" [check_current, delete]
+    CheckTombstone "3.3" "check_current: of a tombstone" [check_current, delete]
     UndoChange "3.4" "undo: of the newest revision" [undo]
-    UndoCreation "3.4" "undo: of a creation; the object is nothing" [undo]
+    UndoCreation "3.4" "undo: of a creation; writes a tombstone" [undo]
     UndoUndo "3.4" "undo: of an undo" [undo]
     UndoDelete "3.4" "undo: of a deletion" [undo, delete]
     UndoSameData "3.4" "undo: not the newest, but the same data" [undo]
     UndoMerged "3.4" "undo: merged" [undo, resolve]
     UndoConflict "3.4" "undo: refused, naming the objects" [undo]
     UndoSeveral "3.4" "undo: two of the same object in one transaction" [undo]
-    UndoUnknown "3.4" "undo: of what is not here" [undo]
-    UndoPacked "3.4" "undo: of what was packed" [undo, pack]
+    UndoUnknown "3.4" "undo: of an unknown transaction" [undo]
+    UndoPacked "3.4" "undo: of a packed transaction" [undo, pack]
     UndoInVersion "3.4" "undo: of a revision in a version" [undo, versions]
     UndoVersionCommit "3.4" "undo: of a version's commit; the object is in the version again" [undo, versions]
     CommitVersion "3.5" "commit_version: to the trunk" [versions]
     CommitVersionTo "3.5" "commit_version: to another version" [versions]
     CommitVersionError "3.5" "commit_version: refused" [versions]
-    AbortVersion "3.6" "abort_version: back to what is under it" [versions]
-    AbortVersionBorn "3.6" "abort_version: of an object born there; it is nothing" [versions]
+    AbortVersion "3.6" "abort_version: back to the base" [versions]
+    AbortVersionBorn "3.6" "abort_version: of an object born there; writes a tombstone" [versions]
     AbortVersionError "3.6" "abort_version: refused" [versions]
     Restore "3.7" "restore: data" [restore]
-    RestoreNothing "3.7" "restore: nothing" [restore]
+    RestoreTombstone "3.7" "restore: a tombstone" [restore]
     RestoreSource "3.7" "restore: the source counts" [restore]
     RestoreNoSource "3.7" "restore: the source does not count" [restore]
-    RestoreUnder "3.7" "restore: under it is what is said" [restore, versions]
-    RestoreUnderElsewhere "3.7" "restore: under it is what the trunk shows, as what is said is not here" [restore, versions]
+    RestoreBase "3.7" "restore: the given base counts" [restore, versions]
+    RestoreBaseElsewhere "3.7" "restore: the given base is not here, so the base is what the trunk shows" [restore, versions]
     RestoreTid "3.7" "a transaction with a given tid" [restore]
     NotLater "3.7" "refused: the tid is not later than the last" [restore]
     PackKeepsLater "4.1" "pack: with transactions after its time" [pack]
@@ -133,11 +133,11 @@ corners! {
     PackCollects "4.2" "pack: an object goes, since nothing needs it" [pack, collect]
     PackCollectsCycle "4.2" "pack: objects that only refer to each other go" [pack, collect]
     PackKeepsByLater "4.2" "pack: kept for a later revision only" [pack, collect]
-    PackVersions "4.2" "pack: a revision in a version and the trunk's under it are kept" [pack, versions]
+    PackVersions "4.2" "pack: a revision in a version and its base are kept" [pack, versions]
     PackSource "4.3" "pack: an older revision is kept as a later one's source" [pack, undo]
-    PackUnder "4.3" "pack: kept because it is under a later one" [pack, versions]
-    PackNothing "4.2" "pack: nothing is kept, since something refers to it, or it has a later revision" [pack, edges]
-    PackLastStays "4.4" "pack: the last transaction stays, though nothing is left of it" [pack, collect, edges]
+    PackBase "4.3" "pack: kept as the base of a later revision" [pack, versions]
+    PackTombstone "4.2" "pack: a tombstone is kept, since it is referred to, or has a later revision" [pack, edges]
+    PackLastStays "4.4" "pack: the last transaction stays, without revisions" [pack, collect, edges]
     PackCollectsLater "4.7" "pack: to the same time again, to collect" [pack, collect]
     PackTransactionGoes "4.4" "pack: a transaction goes" [pack]
     PackOwnData "4.4" "pack: what shared its data holds it now" [pack, undo]
@@ -302,18 +302,18 @@ impl Coverage {
     fn done(&mut self, database: &Database, change: &Change, revisions: &[vellum_spec::Revision]) {
         use Corner::*;
         let newest = |oid: &Oid| database.newest(oid.0);
-        let is_nothing = |oid: &Oid| newest(oid).is_some_and(|at| database.data(at).is_none());
+        let is_tombstone = |oid: &Oid| newest(oid).is_some_and(|at| database.data(at).is_none());
         match change {
             Change::Store { oid, serial, version, .. } => {
                 self.reach(if newest(oid).is_none() { StoreNew } else { StoreAgain });
-                self.reach_if(is_nothing(oid), StoreOnNothing);
+                self.reach_if(is_tombstone(oid), StoreOnTombstone);
                 self.reach_if(newest(oid).map_or(0, |at| at.tid()) != serial.0, StoreResolved);
                 self.reach_if(!version.is_empty() && newest(oid).is_none(), StoreBornInVersion);
                 let from_trunk = newest(oid).is_some_and(|at| at.revision.version.is_empty());
                 self.reach_if(!version.is_empty() && from_trunk, StoreInVersion);
             }
-            Change::Delete { oid, .. } => self.reach(if is_nothing(oid) { DeleteTwice } else { Delete }),
-            Change::CheckCurrent { oid, .. } => self.reach(if is_nothing(oid) { CheckNothing } else { CheckHolds }),
+            Change::Delete { oid, .. } => self.reach(if is_tombstone(oid) { DeleteTwice } else { Delete }),
+            Change::CheckCurrent { oid, .. } => self.reach(if is_tombstone(oid) { CheckTombstone } else { CheckHolds }),
             Change::Undo { tid } => self.undone(database, tid.0, revisions),
             Change::CommitVersion { from, to } => {
                 let some = database.oids().into_iter().any(|oid| database.modified_in_version(oid) == from);
@@ -322,15 +322,15 @@ impl Coverage {
             Change::AbortVersion { from } => {
                 let objects = database.oids().into_iter().filter_map(|oid| database.newest(oid));
                 for at in objects.filter(|at| at.revision.version == *from) {
-                    self.reach(if at.revision.under.is_some() { AbortVersion } else { AbortVersionBorn });
+                    self.reach(if at.revision.base.is_some() { AbortVersion } else { AbortVersionBorn });
                 }
             }
-            Change::Restore { oid, node, source, under, .. } => {
-                self.reach(if node.is_some() { Restore } else { RestoreNothing });
+            Change::Restore { oid, node, source, base, .. } => {
+                self.reach(if node.is_some() { Restore } else { RestoreTombstone });
                 let counts = revisions.iter().any(|r| r.oid == oid.0 && matches!(r.content, Content::Source(_)));
                 self.reach_if(source.is_some(), if counts { RestoreSource } else { RestoreNoSource });
-                let said = revisions.iter().any(|r| r.oid == oid.0 && r.under == under.map(|tid| tid.0));
-                self.reach_if(under.is_some(), if said { RestoreUnder } else { RestoreUnderElsewhere });
+                let said = revisions.iter().any(|r| r.oid == oid.0 && r.base == base.map(|tid| tid.0));
+                self.reach_if(base.is_some(), if said { RestoreBase } else { RestoreBaseElsewhere });
             }
         }
     }
@@ -346,7 +346,7 @@ impl Coverage {
             self.reach_if(n == 0, UndoChange);
             self.reach_if(past.len() == n + 1 && n == 0, UndoCreation);
             self.reach_if(matches!(undone.content, Content::Source(_)) && undone.version.is_empty(), UndoUndo);
-            self.reach_if(n == 0 && undone.content == Content::Nothing && past.len() > 1, UndoDelete);
+            self.reach_if(n == 0 && undone.content == Content::Tombstone && past.len() > 1, UndoDelete);
             let merged = written.is_some_and(|r| matches!(r.content, Content::Data(_)));
             self.reach_if(n > 0, if merged { UndoMerged } else { UndoSameData });
             self.reach_if(!undone.version.is_empty(), UndoInVersion);
@@ -389,17 +389,17 @@ impl Coverage {
                 let oid = revision.oid;
                 let was = before.at(oid, transaction.tid).map(|at| &at.revision.content);
                 self.reach_if(matches!(was, Some(Content::Source(_))), PackOwnData);
-                self.reach_if(revision.under.is_some(), PackVersions);
+                self.reach_if(revision.base.is_some(), PackVersions);
                 let newest = before.past(oid).into_iter().find(|at| at.tid() <= to.0);
-                let newest_trunk = newest.and_then(|at| at.revision.under.or(Some(at.tid())));
+                let newest_trunk = newest.and_then(|at| at.revision.base.or(Some(at.tid())));
                 let is_newest = newest.map(|at| at.tid()) == Some(transaction.tid);
-                self.reach_if(is_newest && revision.content == Content::Nothing, PackNothing);
+                self.reach_if(is_newest && revision.content == Content::Tombstone, PackTombstone);
                 let old = !is_newest && newest_trunk != Some(transaction.tid);
                 let after_to = || after.transactions.iter().filter(|t| t.tid > to.0).flat_map(|t| &t.revisions);
                 let named = after_to().any(|r| r.oid == oid && r.content == Content::Source(transaction.tid));
-                let under = after_to().any(|r| r.oid == oid && r.under == Some(transaction.tid));
+                let base = after_to().any(|r| r.oid == oid && r.base == Some(transaction.tid));
                 self.reach_if(old && named, PackSource);
-                self.reach_if(old && under, PackUnder);
+                self.reach_if(old && base, PackBase);
                 self.reach_if(old, PackForgets);
                 self.reach_if(collect && is_newest && !reached.contains_key(&oid), PackKeepsByLater);
             }
@@ -418,9 +418,9 @@ impl Coverage {
                     let newest = database.newest(oid.0);
                     let held = newest.map_or("", |at| &at.revision.version);
                     match answer {
-                        Answer::KeyError => self.reach(if newest.is_some() { LoadNothing } else { LoadUnknown }),
+                        Answer::KeyError => self.reach(if newest.is_some() { LoadTombstone } else { LoadUnknown }),
                         _ if held.is_empty() => self.reach(Load),
-                        _ => self.reach(if held == version { LoadInVersion } else { LoadUnder }),
+                        _ => self.reach(if held == version { LoadInVersion } else { LoadBase }),
                     }
                 }
                 (Question::LoadBefore { oid, .. }, Answer::Shown { tid, next, .. }) => {
@@ -430,11 +430,11 @@ impl Coverage {
                 }
                 (Question::LoadBefore { .. }, Answer::NotYet) => self.reach(BeforeNotYet),
                 (Question::LoadBefore { oid, .. }, Answer::KeyError) => {
-                    self.reach_if(database.newest(oid.0).is_some(), BeforeNothing);
+                    self.reach_if(database.newest(oid.0).is_some(), BeforeTombstone);
                 }
                 (Question::LoadSerial { oid, tid }, Answer::Record { .. }) => {
                     let versioned = database.at(oid.0, tid.0).is_some_and(|at| !at.revision.version.is_empty());
-                    self.reach(if versioned { SerialUnder } else { Serial });
+                    self.reach(if versioned { SerialBase } else { Serial });
                 }
                 (Question::LoadSerial { oid, tid }, _) => {
                     self.reach(SerialNone);
@@ -465,7 +465,7 @@ impl Coverage {
                 (Question::CurrentRecords { .. }, Answer::CurrentRecords { records }) => {
                     let last = records.last().map_or(0, |(oid, ..)| oid.0);
                     let nothing = |oid: &u64| database.load(*oid, "").is_err();
-                    self.reach_if(database.oids().range(..last).any(nothing), CurrentNothing);
+                    self.reach_if(database.oids().range(..last).any(nothing), CurrentTombstone);
                 }
                 (Question::Versions, Answer::Versions { versions }) => self.reach_if(versions.len() > 1, Versions),
                 _ => {}

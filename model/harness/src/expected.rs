@@ -90,7 +90,7 @@ fn written(database: &Database, transaction: &Transaction) -> Written {
                 Content::Source(_) => database.holder(at).map(Tid),
                 _ => None,
             },
-            under: revision.under.map(Tid),
+            base: revision.base.map(Tid),
         }
     };
     Written {

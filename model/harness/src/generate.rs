@@ -104,12 +104,12 @@ pub fn next(dice: &mut dyn Dice, world: &World) -> Step {
     let full: Vec<Name> = drafts.iter().copied().filter(|name| !world.open[name].changes.is_empty()).collect();
     let when = |yes: bool, weight: u64| if yes { weight } else { 0 };
     let begun = world.known.tids.len() > 1;
-    // The end of a version was taken back just now: what is under it is easily lost.
+    // The end of a version was taken back just now: a storage easily loses its base.
     let back = world
         .database
         .transactions
         .last()
-        .is_some_and(|t| t.revisions.iter().any(|r| r.under.is_some() && matches!(r.content, Content::Source(_))));
+        .is_some_and(|t| t.revisions.iter().any(|r| r.base.is_some() && matches!(r.content, Content::Source(_))));
     let kind = dice.weigh(&[
         (when(!drafts.is_empty() || !free.is_empty(), 45), Kind::Change),
         (when(!full.is_empty(), 30), Kind::Commit),
@@ -288,13 +288,13 @@ fn restore(dice: &mut dyn Dice, world: &World) -> Change {
     let held = world.database.modified_in_version(oid.0);
     let version = if world.can().versions && dice.chance(30) { VERSIONS[0].to_owned() } else { held.to_owned() };
     let newest = past.first().filter(|at| at.revision.version == version).or(source.as_ref());
-    let under = match dice.roll(10) {
+    let base = match dice.roll(10) {
         _ if version.is_empty() => None,
-        0..5 => newest.and_then(|at| at.revision.under).map(Tid),
+        0..5 => newest.and_then(|at| at.revision.base).map(Tid),
         5..9 => dice.pick(&past).map(|at| Tid(at.tid())),
         _ => Some(tick(moment(world.last()) + 1)),
     };
-    Change::Restore { oid, node, version, source: source.map(|at| Tid(at.tid())), under }
+    Change::Restore { oid, node, version, source: source.map(|at| Tid(at.tid())), base }
 }
 
 fn undoable(dice: &mut dyn Dice, world: &World) -> Tid {

@@ -150,7 +150,7 @@ impl Hosted {
                 draft.versions().ok_or(versions)?.commit_version(&version(from), &version(to))?;
             }
             Change::AbortVersion { from } => draft.versions().ok_or(versions)?.abort_version(&version(from))?,
-            Change::Restore { oid, node, version: v, source, under } => {
+            Change::Restore { oid, node, version: v, source, base: under } => {
                 let copy = draft.copy().ok_or(Trouble::Missing("copying"))?;
                 let (data, version) = (record(node), version(v));
                 copy.restore(Revision { oid: *oid, version, data, source: *source, under: *under })?;
@@ -294,7 +294,7 @@ fn written(transaction: vellum_storage::TransactionRecord) -> Written {
         version: revision.version.to_string(),
         data: revision.data.map(Data),
         source: revision.source,
-        under: revision.under,
+        base: revision.under,
     };
     Written {
         tid: transaction.tid,

@@ -18,13 +18,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use vellum_sync::Mutex;
 
 use crate::question::{Answer, Question};
 use crate::step::{Outcome, Step};
@@ -270,7 +271,7 @@ impl Talk for Running {
         let _ = self.child.kill();
         // What it started may live on and hold its stderr open.
         let _ = self.stderr_ended.recv_timeout(GRACE);
-        let last_words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_words = self.last_words.lock();
         match last_words.is_empty() {
             true => String::new(),
             false => format!("; its stderr ends with\n{}", last_words.iter().cloned().collect::<Vec<_>>().join("\n")),
@@ -335,7 +336,7 @@ fn listen(stderr: impl Read, last_words: &Mutex<VecDeque<String>>) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while let Ok(1..) = stderr.by_ref().take(WORDS_BYTES_MAX as u64).read_until(b'\n', &mut line) {
-        let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut words = last_words.lock();
         words.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
         if words.len() > LAST_WORDS {
             words.pop_front();
@@ -509,7 +510,7 @@ mod tests {
             line(&Step::Change { transaction: 'a', change: store }),
             r#"{"do":"change","transaction":"a","change":"store","oid":"0000000000000001","serial":"0000000000000002","data":"","version":""}"#
         );
-        let restore = Change::Restore { oid: Oid(1), node: None, version: String::new(), source: None, under: None };
+        let restore = Change::Restore { oid: Oid(1), node: None, version: String::new(), source: None, base: None };
         assert_eq!(
             line(&Step::Change { transaction: 'a', change: restore }),
             r#"{"do":"change","transaction":"a","change":"restore","oid":"0000000000000001","data":null,"version":"","source":null,"under":null}"#

@@ -34,7 +34,7 @@ pub enum Question {
 #[serde(tag = "is", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the rules say what they mean")]
 pub enum Answer {
-    /// No such object, or nothing there.
+    /// No such object, or a tombstone.
     KeyError,
     /// The object was not there yet.
     NotYet,
@@ -125,13 +125,13 @@ pub struct Change {
     pub oid: Oid,
     /// The version.
     pub version: String,
-    /// The record; none for nothing.
+    /// The record; none for a tombstone.
     pub data: Option<Data>,
     /// The tid of the revision that holds the data, if it is another.
     pub source: Option<Tid>,
-    /// In a version: the tid of the revision under it, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub under: Option<Tid>,
+    /// In a version: the tid of its base revision, if there is one.
+    #[serde(default, rename = "under", skip_serializing_if = "Option::is_none")]
+    pub base: Option<Tid>,
 }
 
 /// All questions about these objects, versions (the trunk is always asked about), and moments.

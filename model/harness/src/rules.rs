@@ -221,7 +221,7 @@ fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRe
             version: version(&revision.version),
             data: database.data(at).map(bytes),
             source,
-            under: revision.under.map(Tid),
+            under: revision.base.map(Tid),
         }
     };
     TransactionRecord {
@@ -520,7 +520,7 @@ impl CopyChange for Draft {
             data: data.map(|data| data.to_vec()),
             version: name(&version),
             source: source.map(|tid| tid.0),
-            under: under.map(|tid| tid.0),
+            base: under.map(|tid| tid.0),
         })
     }
 }

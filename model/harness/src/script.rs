@@ -95,11 +95,11 @@ impl Change {
                 if to.is_empty() { Ok(()) } else { write!(f, " to {to}") }
             }
             Change::AbortVersion { from } => write!(f, "abort-version {by} {}", quoted(from)),
-            Change::Restore { oid, node, version, source, under } => {
+            Change::Restore { oid, node, version, source, base } => {
                 write!(f, "restore {by} {}", oid.0)?;
                 in_version(f, version)?;
-                if let Some(under) = under {
-                    write!(f, " under {}", Tick(*under))?;
+                if let Some(base) = base {
+                    write!(f, " under {}", Tick(*base))?;
                 }
                 if let Some(source) = source {
                     write!(f, " source {}", Tick(*source))?;
@@ -298,9 +298,9 @@ fn change(verb: &str, words: &mut Words<'_>, node: Option<&str>) -> Parsed<Chang
         "abort-version" => Change::AbortVersion { from: words.version()? },
         "restore" => {
             let (oid, version) = (words.oid()?, version(words, "in")?);
-            let under = if words.skip("under") { Some(words.tid()?) } else { None };
+            let base = if words.skip("under") { Some(words.tid()?) } else { None };
             let source = if words.skip("source") { Some(words.tid()?) } else { None };
-            Change::Restore { oid, version, source, under, node: content("nothing")? }
+            Change::Restore { oid, version, source, base, node: content("nothing")? }
         }
         _ => return Err("no such verb"),
     })

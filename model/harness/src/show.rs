@@ -126,6 +126,6 @@ impl fmt::Display for Change {
         if !self.version.is_empty() {
             write!(f, " in {}", self.version)?;
         }
-        self.under.map_or(Ok(()), |under| write!(f, " over {}", Tick(under)))
+        self.base.map_or(Ok(()), |base| write!(f, " over {}", Tick(base)))
     }
 }

@@ -120,15 +120,15 @@ fn plainer_changes(change: &Change) -> Vec<Change> {
                 add(Some(node), version);
             }
         }
-        Change::Restore { oid, node, version, source, under } => {
-            let mut add = |node: Option<Node>, version: &str, source, under| {
-                found.push(Change::Restore { oid: *oid, node, version: version.to_owned(), source, under });
+        Change::Restore { oid, node, version, source, base } => {
+            let mut add = |node: Option<Node>, version: &str, source, base| {
+                found.push(Change::Restore { oid: *oid, node, version: version.to_owned(), source, base });
             };
             add(node.clone(), "", *source, None);
-            add(node.clone(), version, None, *under);
+            add(node.clone(), version, None, *base);
             add(node.clone(), version, *source, None);
             for node in node.iter().flat_map(plainer_nodes) {
-                add(Some(node), version, *source, *under);
+                add(Some(node), version, *source, *base);
             }
         }
         Change::CommitVersion { from, .. } => {

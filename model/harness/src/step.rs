@@ -138,14 +138,15 @@ pub enum Change {
     AbortVersion {
         from: String,
     },
-    /// Nothing if there is no `node`.
+    /// A tombstone if there is no `node`.
     Restore {
         oid: Oid,
         #[serde(rename = "data", serialize_with = "record")]
         node: Option<Node>,
         version: String,
         source: Option<Tid>,
-        under: Option<Tid>,
+        #[serde(rename = "under")]
+        base: Option<Tid>,
     },
 }
 

@@ -232,9 +232,9 @@ impl World {
         let revisions = |database: &Database| database.transactions.iter().map(|t| t.revisions.len()).sum::<usize>();
         let frees_nothing = packed != self.database && revisions(&packed) == revisions(&self.database);
         let early = || packed.transactions.iter().filter(|t| t.tid <= to.0);
-        let nothing = early().any(|t| t.revisions.iter().any(|r| r.content == spec::Content::Nothing));
+        let tombstone = early().any(|t| t.revisions.iter().any(|r| r.content == spec::Content::Tombstone));
         let all_packed = collect && self.database.undo_log(0, 1).is_empty();
-        !root || frees_nothing || all_packed || nothing || early().any(|t| t.revisions.is_empty())
+        !root || frees_nothing || all_packed || tombstone || early().any(|t| t.revisions.is_empty())
     }
 
     /// The database after a pack (rule 4.9: with what is between vote and finish in mind).
@@ -468,9 +468,9 @@ fn of_spec(change: &Change) -> spec::Change {
         Change::Undo { tid } => spec::Change::Undo { tid: tid.0 },
         Change::CommitVersion { from, to } => spec::Change::CommitVersion { from, to },
         Change::AbortVersion { from } => spec::Change::AbortVersion { from },
-        Change::Restore { oid, node, version, source, under } => {
-            let (source, under) = (source.map(|tid| tid.0), under.map(|tid| tid.0));
-            spec::Change::Restore { oid: oid.0, data: record(&node), version, source, under }
+        Change::Restore { oid, node, version, source, base } => {
+            let (source, base) = (source.map(|tid| tid.0), base.map(|tid| tid.0));
+            spec::Change::Restore { oid: oid.0, data: record(&node), version, source, base }
         }
     }
 }

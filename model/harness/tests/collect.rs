@@ -59,7 +59,7 @@ impl Collected for Moment<'_> {
         assert!(places.is_sorted_by(|one, other| one < other));
         places.iter().map(|place| self.at(*place)).try_for_each(|at| {
             assert!(self.places || at.tid() <= self.to, "nobody was told of this place");
-            let under = self.early(at.revision.oid, at.revision.under);
+            let under = self.early(at.revision.oid, at.revision.base);
             each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), under })
         })
     }
@@ -72,7 +72,7 @@ impl Collected for Moment<'_> {
                 _ => Own::None,
             };
             let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
-            let (source, under) = (self.early(revision.oid, source), self.early(revision.oid, revision.under));
+            let (source, under) = (self.early(revision.oid, source), self.early(revision.oid, revision.base));
             each(Later { oid: Oid(revision.oid), data, source, under })
         };
         for (t, transaction) in self.database.transactions.iter().enumerate().filter(|(_, t)| t.tid > self.to) {
@@ -86,8 +86,8 @@ impl Collected for Moment<'_> {
     fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {
         for oid in self.database.oids().into_iter().map(Oid) {
             let newest = Some(self.newest(oid)?).filter(|place| *place != 0).map(|place| self.at(place));
-            let under = newest.and_then(|at| self.database.at(oid.0, at.revision.under?));
-            if [newest, under].into_iter().flatten().any(|at| self.database.data(at).is_some()) {
+            let base = newest.and_then(|at| self.database.at(oid.0, at.revision.base?));
+            if [newest, base].into_iter().flatten().any(|at| self.database.data(at).is_some()) {
                 each(oid)?;
             }
         }

@@ -2,8 +2,6 @@
 //! be found out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,6 +16,8 @@ use vellum_storage::{
     Order, Pack, PackOptions, PackReport, Result, Storage, Tid, TidRange, Transaction, TransactionMeta,
     TransactionRecord, Version, Vote, Voted,
 };
+use vellum_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use vellum_sync::{Arc, Mutex};
 
 fn clock() -> Box<ManualClock> {
     Box::new(ManualClock::at(tick(1).time().unwrap_or(Timestamp::UNIX_EPOCH)))
@@ -152,7 +152,7 @@ impl Storage for Wrong {
         if self.bug != Bug::StaleLoad {
             return self.inner.load(oid, version);
         }
-        let mut cache = self.cache.lock().unwrap();
+        let mut cache = self.cache.lock();
         if let Some((loaded, left)) = cache.get_mut(&oid).filter(|(_, left)| *left > 0) {
             *left -= 1;
             return Ok(loaded.clone());

@@ -22,12 +22,12 @@ fn copied(from: &dyn Storage, to: &dyn Storage, range: TidRange) -> CopyReport {
 /// Rules 2.6 and 3.7.
 #[test]
 fn a_copy_is_the_same_database() {
-    let (mut asked, mut shared, mut under) = (0, 0, 0);
+    let (mut asked, mut shared, mut based) = (0, 0, 0);
     for case in 0..CASES {
         let past = play(case, Can::EVERYTHING, 30);
         let written = past.world.database.transactions.iter().flat_map(|t| &t.revisions);
         shared += written.clone().filter(|r| matches!(r.content, vellum_spec::Content::Source(_))).count();
-        under += written.filter(|r| r.under.is_some()).count();
+        based += written.filter(|r| r.base.is_some()).count();
         let to = empty();
         let report = copied(&past.rules, &to, TidRange::ALL);
         assert_eq!(report.transactions, past.world.database.transactions.len() as u64);
@@ -39,8 +39,8 @@ fn a_copy_is_the_same_database() {
         let can = Can { versions: false, undo: false, ..Can::EVERYTHING };
         compare(&memory, &past.world.database, can, &past.world.known, &format!("case {case}, in memory"));
     }
-    println!("{asked} answers; {shared} revisions share data, {under} have one under them");
-    assert!(shared > 0 && under > 0);
+    println!("{asked} answers; {shared} revisions share data, {based} have a base");
+    assert!(shared > 0 && based > 0);
 }
 
 #[test]

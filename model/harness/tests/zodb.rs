@@ -36,7 +36,7 @@ fn store(oid: u64, serial: Tid, node: &Node) -> Change {
 }
 
 fn restore(oid: u64, node: Option<&Node>, source: Option<Tid>) -> Change {
-    Change::Restore { oid: Oid(oid), node: node.cloned(), version: String::new(), source, under: None }
+    Change::Restore { oid: Oid(oid), node: node.cloned(), version: String::new(), source, base: None }
 }
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/zodb.py");

@@ -1,17 +1,17 @@
 //! The rules, as code: what an object database with undo, versions and packing answers, whatever it is made of.
 //!
 //! A database is a list of transactions; everything else is a fold over that list. That is all there is here: pure
-//! functions on a [`Database`], in the order of `docs/semantics.md`, and named as there. Nothing is fast, nothing is
-//! stored twice, and nothing depends on anything. Whoever wants to know what a storage must do reads this; whoever wants
-//! to know whether it does it plays the same history on both.
+//! functions on a [`Database`], in the order of `docs/semantics.md`, and named as there. They do not try to be fast, they
+//! store everything once, and they depend on no other crate. To learn what a storage must do, read this. To learn whether
+//! a storage does it, play the same history on both.
 //!
 //! ```text
 //!   tid 1         tid 2              tid 3              tid 4
 //!   0: [..]       1: [one]           1: [two] in draft  1: = tid 2          oid: content
-//!   1: [zero]     2: nothing                            (draft aborted)
+//!   1: [zero]     2: tombstone                          (draft aborted)
 //! ```
 //!
-//! What is not here: time (who calls gives each transaction its tid), threads, disks, and bytes on them.
+//! Not here: time (the caller gives each transaction its tid), threads, disks, and the bytes on them.
 //!
 //! ```
 //! use vellum_spec::{Begin, Change, Database};
@@ -40,59 +40,59 @@ pub type Oid = u64;
 pub type Tid = u64;
 
 /// A database: its transactions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Database {
     /// Oldest first; tids strictly increase.
     pub transactions: Vec<Transaction>,
 }
 
-/// What somebody did, at one moment (rule 1.4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What one client did, at one moment (rule 1.4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction {
     /// Its identity and time.
     pub tid: Tid,
-    /// Whether a pack has passed over it.
+    /// Whether a pack has rewritten it.
     pub status: Status,
-    /// Who did it.
+    /// The user's name.
     pub user: Vec<u8>,
-    /// What it was.
+    /// A text for people.
     pub description: Vec<u8>,
-    /// Anything else, as a pickled dict that nobody looks into.
+    /// Anything else, as a pickled dict. No rule looks into it.
     pub extension: Vec<u8>,
-    /// What it did, in the order in which it was written. If one oid occurs twice, the last one counts.
+    /// Its revisions, in the order in which they were written. If one oid occurs twice, the last one counts.
     pub revisions: Vec<Revision>,
 }
 
-/// What became of a transaction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whether a pack has rewritten a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Status {
     /// It can be undone.
     #[default]
     Complete,
-    /// A pack took away what came before it; it can not be undone.
+    /// A pack discarded what came before it. It cannot be undone.
     Packed,
 }
 
 /// What one transaction did to one object (rule 1.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The object.
     pub oid: Oid,
-    /// The version that it was done in (rule 1.5); the trunk's name is empty.
+    /// The version that it was written in (rule 1.5); the trunk's name is empty.
     pub version: String,
-    /// In a version: the revision that the trunk shows meanwhile; none if the object was born in the version.
-    pub under: Option<Tid>,
-    /// What it holds.
+    /// In a version: the base revision, which the trunk shows meanwhile; none if the object was created in the version.
+    pub base: Option<Tid>,
+    /// Its data, or where that is.
     pub content: Content,
 }
 
-/// What a revision holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A revision's data, or where that is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
     /// A record (rule 1.2).
     Data(Vec<u8>),
-    /// The same as the object's revision in this transaction, the *source*, which may share its data in turn.
+    /// The data of the object's revision in this transaction, the *source*, which may share its data in turn.
     Source(Tid),
-    /// Nothing: its creation was undone, or it was deleted.
-    Nothing,
+    /// No data: the object's creation was undone, or it was deleted.
+    Tombstone,
 }

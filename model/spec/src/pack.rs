@@ -1,44 +1,44 @@
-//! Part 4: packing. It may forget the past before a time, and nothing else.
+//! Part 4: packing. A pack may discard the past before a time, and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 
-/// References to objects that are nowhere: who refers, to whom.
+/// References to objects that have no revision: the referrer, and the missing object.
 pub type Dangling = BTreeSet<(Oid, Oid)>;
 
-/// What a pack came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The result of a pack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packed {
     /// The database afterwards.
     pub database: Database,
-    /// References to objects that are nowhere (rule 4.8): who refers, to whom.
+    /// References to objects that have no revision (rule 4.8).
     pub dangling: Dangling,
 }
 
-/// Needed objects refer to others that are nowhere: the database was broken before. Nothing was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Needed objects refer to objects that have no revision: the database was broken before. It is unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
-    /// Who refers, to whom.
+    /// The references.
     pub dangling: Dangling,
 }
 
 /// How to pack.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How<'a> {
-    /// What nobody needs goes.
+    /// Whether to discard objects that are not needed.
     pub collect: bool,
-    /// If something is dangling, that is no reason to stop.
+    /// Whether to continue if a reference dangles.
     pub go_on: bool,
     /// What transactions between vote and finish will write (rule 4.9).
     pub under_way: &'a [Revision],
 }
 
 impl Database {
-    /// Packs to the time `t`. `references` says which objects a record refers to, weak references and those into other
-    /// databases left out (rule 4.6).
+    /// Packs to the time `t`. `references` says which objects a record refers to, without weak references and those into
+    /// other databases (rule 4.6).
     pub fn pack(&self, t: Tid, how: How<'_>, references: &dyn Fn(&[u8]) -> Vec<Oid>) -> Result<Packed, Refused> {
-        // Rule 4.7: what a pack took away does not come back for an earlier one.
+        // Rule 4.7: an earlier pack cannot bring back what a later one discarded.
         if t < self.packed_to() {
             return Ok(Packed { database: self.clone(), dangling: Dangling::new() });
         }
@@ -50,7 +50,7 @@ impl Database {
             kept.extend(revisions.iter().map(|at| (*oid, at.tid())));
         }
         let (mut refuse, report) = pack.dangling(&kept);
-        // The root refers to itself, so to say: where there is none, everything would be garbage.
+        // Without a root everything would be garbage. That counts as if the root referred to itself.
         let oids = self.oids();
         if how.collect && !oids.is_empty() && !oids.contains(&0) {
             refuse.insert((0, 0));
@@ -63,14 +63,14 @@ impl Database {
         Ok(Packed { database: Database { transactions }, dangling })
     }
 
-    /// The last transaction that a pack left something of; zero if there is none. Between it and the time of that pack there
-    /// is nothing any more, so this is as far as a pack has come.
+    /// The last transaction with status `p`; zero if there is none. A pack left no transaction between it and the pack's time,
+    /// so this is as far as a pack has got.
     pub fn packed_to(&self) -> Tid {
         let packed = |transaction: &&Transaction| transaction.status == Status::Packed;
         self.transactions.iter().rfind(packed).map_or(0, |transaction| transaction.tid)
     }
 
-    /// Every object that can be reached from the root at a moment: what the trunk showed right after `t`.
+    /// Every object that can be reached from the root in what the trunk showed right after `t`, with its record.
     pub fn reachable(&self, t: Tid, references: &dyn Fn(&[u8]) -> Vec<Oid>) -> BTreeMap<Oid, Vec<u8>> {
         let (mut found, mut next) = (BTreeMap::new(), vec![0]);
         while let Some(oid) = next.pop() {
@@ -91,35 +91,35 @@ struct Pack<'a> {
 }
 
 impl<'a> Pack<'a> {
-    /// Rule 4.2: the revisions that were newest at the time, in the trunk or in a version.
+    /// Rule 4.2: of each object, the revisions that were newest at the time: in a version, and on the trunk.
     fn newest(&self) -> BTreeMap<Oid, Vec<At<'a>>> {
         let mut newest = BTreeMap::new();
         for oid in self.before.oids() {
             let Some(at) = self.before.past(oid).into_iter().find(|at| at.tid() <= self.t) else { continue };
-            let under = self.before.on_trunk(at).filter(|under| *under != at);
-            newest.insert(oid, [Some(at), under].into_iter().flatten().collect());
+            let base = self.before.on_trunk(at).filter(|base| *base != at);
+            newest.insert(oid, [Some(at), base].into_iter().flatten().collect());
         }
         newest
     }
 
-    /// Every revision after the time, or to come (rule 4.9).
+    /// Every revision after the time, and those that transactions between vote and finish will write (rule 4.9).
     fn later(&self) -> impl Iterator<Item = &'a Revision> {
         let later = self.before.transactions.iter().filter(|transaction| transaction.tid > self.t);
         later.flat_map(|transaction| &transaction.revisions).chain(self.under_way)
     }
 
-    /// Rule 4.3: what later revisions name as the source of their data, or as what is under them.
+    /// Rule 4.3: the revisions that later ones name as the source of their data, or as their base.
     fn sources(&self) -> BTreeSet<(Oid, Tid)> {
         let mut sources = BTreeSet::new();
         for revision in self.later() {
             let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
-            sources.extend([source, revision.under].into_iter().flatten().map(|tid| (revision.oid, tid)));
+            sources.extend([source, revision.base].into_iter().flatten().map(|tid| (revision.oid, tid)));
         }
         sources.retain(|&(oid, tid)| tid <= self.t && self.before.at(oid, tid).is_some());
         sources
     }
 
-    /// What a later revision refers to. If it shares its data, that is its source's business.
+    /// What a later revision refers to. Shared data counts for its source.
     fn later_refers(&self, revision: &Revision) -> Vec<Oid> {
         if let Content::Data(data) = &revision.content { (self.references)(data) } else { Vec::new() }
     }
@@ -128,17 +128,17 @@ impl<'a> Pack<'a> {
         self.before.data(at).map(|data| (self.references)(data)).unwrap_or_default()
     }
 
-    /// Rules 4.2 and 4.3: the smallest set that holds the root, what has a later revision, and what a needed revision, any
-    /// later one, or a source refers to. Without collection, also all that was something at the time.
+    /// Rules 4.2 and 4.3: the smallest set of objects that holds the root, every object with a later revision, and what a
+    /// needed revision, a later one, or a source refers to. Without collection, also every object that had data.
     fn needed(
         &self,
         newest: &BTreeMap<Oid, Vec<At<'a>>>,
         sources: &BTreeSet<(Oid, Tid)>,
         collect: bool,
     ) -> BTreeSet<Oid> {
-        let something = |revisions: &[At<'a>]| revisions.iter().any(|at| self.before.data(*at).is_some());
+        let has_data = |revisions: &[At<'a>]| revisions.iter().any(|at| self.before.data(*at).is_some());
         let mut next = vec![0];
-        next.extend(newest.iter().filter(|(_, revisions)| !collect && something(revisions)).map(|(oid, _)| *oid));
+        next.extend(newest.iter().filter(|(_, revisions)| !collect && has_data(revisions)).map(|(oid, _)| *oid));
         next.extend(self.later().map(|revision| revision.oid));
         next.extend(self.later().flat_map(|revision| self.later_refers(revision)));
         next.extend(sources.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid)).flat_map(|at| self.refers(at)));
@@ -151,36 +151,38 @@ impl<'a> Pack<'a> {
         needed
     }
 
-    /// Rule 4.8: references from kept revisions to objects that are nowhere, which are a reason to stop; and those from
-    /// later ones, which are not.
+    /// Rule 4.8: references to objects that have no revision: first those of kept revisions, which stop a pack, then those
+    /// of later revisions, which do not.
     fn dangling(&self, kept: &BTreeSet<(Oid, Tid)>) -> (Dangling, Dangling) {
-        let mut there = self.before.oids();
-        there.extend(self.under_way.iter().map(|revision| revision.oid));
+        let mut known = self.before.oids();
+        known.extend(self.under_way.iter().map(|revision| revision.oid));
         let lost = |oid: Oid, refers: Vec<Oid>| {
-            refers.into_iter().filter(|to| !there.contains(to)).map(move |to| (oid, to)).collect::<Vec<_>>()
+            refers.into_iter().filter(|to| !known.contains(to)).map(move |to| (oid, to)).collect::<Vec<_>>()
         };
         let kept = kept.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid));
         let kept = kept.flat_map(|at| lost(at.revision.oid, self.refers(at))).collect();
         (kept, self.later().flat_map(|revision| lost(revision.oid, self.later_refers(revision))).collect())
     }
 
-    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data, over what is kept.
+    /// Rules 4.1 and 4.4: a later transaction as it is; an earlier one with the revisions that are kept. They hold their own
+    /// data, and name a base only if that is kept.
     fn forget(&self, transaction: &'a Transaction, kept: &BTreeSet<(Oid, Tid)>) -> Option<Transaction> {
         if transaction.tid > self.t {
             return Some(transaction.clone());
         }
         let mut packed = Transaction { status: Status::Packed, revisions: Vec::new(), ..transaction.clone() };
-        for revision in transaction.revisions.iter().filter(|revision| kept.contains(&(revision.oid, transaction.tid)))
-        {
-            let at = self.before.at(revision.oid, transaction.tid)?;
-            // If the object occurs twice, the last one counts.
-            if std::ptr::eq(at.revision, revision) {
-                let content = self.before.data(at).map_or(Content::Nothing, |data| Content::Data(data.to_vec()));
-                let under = revision.under.filter(|under| kept.contains(&(revision.oid, *under)));
-                packed.revisions.push(Revision { content, under, ..revision.clone() });
+        let is_kept = |oid, tid| kept.contains(&(oid, tid));
+        for (n, revision) in transaction.revisions.iter().enumerate() {
+            // If an oid occurs twice, the last one counts (rule 1.4).
+            let again = transaction.revisions[n + 1..].iter().any(|later| later.oid == revision.oid);
+            if is_kept(revision.oid, transaction.tid) && !again {
+                let data = self.before.data(At { transaction, revision });
+                let content = data.map_or(Content::Tombstone, |data| Content::Data(data.to_vec()));
+                let base = revision.base.filter(|base| is_kept(revision.oid, *base));
+                packed.revisions.push(Revision { content, base, ..revision.clone() });
             }
         }
-        // The last transaction stays even without revisions, so that no tid is given out twice.
+        // The last transaction stays even without revisions, so that no tid is used twice.
         (!packed.revisions.is_empty() || packed.tid == self.before.last_transaction()).then_some(packed)
     }
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Content, Database, Oid, Revision, Status, Tid, Transaction};
 
-/// There is no such object, no such revision, or it is nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// There is no such object or revision, or it is a tombstone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyError;
 
-/// A revision with the transaction that it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A revision, with its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct At<'a> {
     /// The transaction.
     pub transaction: &'a Transaction,
-    /// What it did to the object.
+    /// The revision.
     pub revision: &'a Revision,
 }
 
@@ -25,34 +25,34 @@ impl At<'_> {
 }
 
 /// What the trunk showed at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shown<'a> {
     /// The record.
     pub data: &'a [u8],
-    /// Since when.
+    /// The tid since which the trunk showed it.
     pub tid: Tid,
-    /// When it began to show something else, if it did.
+    /// The tid at which the trunk began to show another revision, if it did.
     pub next: Option<Tid>,
 }
 
-/// A line of an object's history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An entry of an object's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HistoryEntry<'a> {
     /// The transaction.
     pub transaction: &'a Transaction,
     /// The version.
     pub version: &'a str,
-    /// Bytes that the revision itself holds: none, if it shares another's or is nothing.
+    /// Bytes that the revision itself holds: zero for shared data and for a tombstone.
     pub size: usize,
 }
 
 impl Transaction {
-    /// What it did to the object: the last revision, if there are several (rule 1.4).
+    /// Rule 1.4: the transaction's revision of the object; the last one, if there are several.
     pub fn revision(&self, oid: Oid) -> Option<&Revision> {
         self.revisions.iter().rev().find(|revision| revision.oid == oid)
     }
 
-    /// The objects that it changed, in order of their first occurrence.
+    /// The objects that the transaction changed, in order of their first occurrence.
     pub fn oids(&self) -> Vec<Oid> {
         let mut seen = BTreeSet::new();
         self.revisions.iter().map(|revision| revision.oid).filter(|oid| seen.insert(*oid)).collect()
@@ -60,7 +60,7 @@ impl Transaction {
 }
 
 impl Database {
-    /// Every revision of the object, newest first, those behind a pack included.
+    /// Every revision of the object, newest first, including those that no answer shows after a pack.
     pub(crate) fn revisions(&self, oid: Oid) -> impl Iterator<Item = At<'_>> {
         let found = move |transaction| Some(At { transaction, revision: Transaction::revision(transaction, oid)? });
         self.transactions.iter().rev().filter_map(found)
@@ -71,14 +71,13 @@ impl Database {
         self.revisions(oid).find(|at| at.tid() == tid)
     }
 
-    /// The object's past, newest first. It ends with its newest packed revision and, if that one is in a version, the
-    /// trunk's under it: a packed revision has no past (rule 4.5).
+    /// Rule 4.5: the object's past, newest first. It ends with its newest packed revision and that one's base revision.
     pub fn past(&self, oid: Oid) -> Vec<At<'_>> {
         let mut past = Vec::new();
         for at in self.revisions(oid) {
             past.push(at);
             if at.transaction.status == Status::Packed {
-                past.extend(at.revision.under.and_then(|under| self.at(oid, under)));
+                past.extend(at.revision.base.and_then(|base| self.at(oid, base)));
                 break;
             }
         }
@@ -90,32 +89,32 @@ impl Database {
         self.revisions(oid).next()
     }
 
-    /// What the revision is, wherever that is kept; none for nothing (rule 1.3).
+    /// Rule 1.3: the revision's data, its own or its source's; none for a tombstone.
     pub fn data<'a>(&'a self, at: At<'a>) -> Option<&'a [u8]> {
         match &at.revision.content {
             Content::Data(data) => Some(data),
             Content::Source(tid) => self.at(at.revision.oid, *tid).and_then(|source| self.data(source)),
-            Content::Nothing => None,
+            Content::Tombstone => None,
         }
     }
 
-    /// The tid of the revision that holds the data, if this one shares it.
+    /// The tid of the revision that holds the data, if this revision shares it.
     pub fn holder(&self, at: At<'_>) -> Option<Tid> {
         let Content::Source(tid) = at.revision.content else { return None };
         let source = self.at(at.revision.oid, tid)?;
         match source.revision.content {
             Content::Source(_) => self.holder(source),
             Content::Data(_) => Some(tid),
-            Content::Nothing => None,
+            Content::Tombstone => None,
         }
     }
 
-    /// Rule 1.6: the revision that the trunk shows from this one on: itself, or the one under it.
+    /// Rule 1.6: the revision that the trunk shows from this one on: itself, or its base.
     pub(crate) fn on_trunk<'a>(&'a self, at: At<'a>) -> Option<At<'a>> {
-        if at.revision.version.is_empty() { Some(at) } else { self.at(at.revision.oid, at.revision.under?) }
+        if at.revision.version.is_empty() { Some(at) } else { self.at(at.revision.oid, at.revision.base?) }
     }
 
-    /// Rule 2.1: the object as it is now, to somebody who works in `version`, and the tid of its newest revision.
+    /// Rule 2.1: the object's data now, as seen in `version`, and the tid of its newest revision.
     pub fn load(&self, oid: Oid, version: &str) -> Result<(&[u8], Tid), KeyError> {
         let newest = self.newest(oid).ok_or(KeyError)?;
         let seen = if newest.revision.version == version { Some(newest) } else { self.on_trunk(newest) };
@@ -124,7 +123,7 @@ impl Database {
     }
 
     /// Rule 2.2: what the trunk showed just before `before`, since when, and until when. None if the object was not on the
-    /// trunk yet; a key error if it was nothing then, or is unknown.
+    /// trunk yet; a key error if it was a tombstone then, or is unknown.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<Shown<'_>>, KeyError> {
         let past = self.past(oid);
         if past.is_empty() {
@@ -138,7 +137,7 @@ impl Database {
         Ok(Some(Shown { data: self.data(shown).ok_or(KeyError)?, tid: since, next }))
     }
 
-    /// Rule 2.3: the record of exactly this revision; of one in a version, the trunk's under it.
+    /// Rule 2.3: the record of exactly this revision; for a revision in a version, its base's.
     pub fn load_serial(&self, oid: Oid, tid: Tid) -> Result<&[u8], KeyError> {
         let at = self.past(oid).into_iter().find(|at| at.tid() == tid).ok_or(KeyError)?;
         self.on_trunk(at).and_then(|at| self.data(at)).ok_or(KeyError)
@@ -150,13 +149,12 @@ impl Database {
         if past.is_empty() {
             return Err(KeyError);
         }
-        let entry = |at: At<'_>| match &at.revision.content {
-            Content::Data(data) => data.len(),
-            _ => 0,
+        let entry = |At { transaction, revision }| HistoryEntry {
+            transaction,
+            version: &revision.version,
+            size: if let Content::Data(data) = &revision.content { data.len() } else { 0 },
         };
-        let line =
-            |at| HistoryEntry { transaction: At::transaction(at), version: at.revision_version(), size: entry(at) };
-        Ok(past.into_iter().take(limit).map(line).collect())
+        Ok(past.into_iter().take(limit).map(entry).collect())
     }
 
     /// Rule 2.5: the transactions that can be undone, newest first, from number `first` up to but not including `last`.
@@ -165,7 +163,7 @@ impl Database {
         complete.take(last).skip(first).collect()
     }
 
-    /// Rule 2.6: the transactions from one to another, both included, oldest first.
+    /// Rule 2.6: the transactions from `first` to `last`, both included, oldest first.
     pub fn transactions(&self, first: Tid, last: Tid) -> impl Iterator<Item = &Transaction> {
         self.transactions.iter().filter(move |t| first <= t.tid && t.tid <= last)
     }
@@ -175,39 +173,29 @@ impl Database {
         self.transactions.last().map_or(0, |t| t.tid)
     }
 
-    /// Rule 2.8: what the last `count` transactions changed, oldest first.
+    /// Rule 2.8: the objects that each of the last `count` transactions changed, oldest first.
     pub fn last_invalidations(&self, count: usize) -> Vec<(Tid, Vec<Oid>)> {
         let first = self.transactions.len().saturating_sub(count);
         self.transactions[first..].iter().map(|t| (t.tid, t.revisions.iter().map(|r| r.oid).collect())).collect()
     }
 
-    /// Every object that there ever was, those that are nothing now included.
+    /// Every object that has a revision, be it a tombstone.
     pub fn oids(&self) -> BTreeSet<Oid> {
         self.transactions.iter().flat_map(|t| t.revisions.iter().map(|r| r.oid)).collect()
     }
 
-    /// Rule 2.9: every object that is something on the trunk now, in the order of the oids.
+    /// Rule 2.9: every object that the trunk shows with data now, in the order of the oids.
     pub fn current_records(&self) -> BTreeMap<Oid, (&[u8], Tid)> {
         self.oids().into_iter().filter_map(|oid| Some((oid, self.load(oid, "").ok()?))).collect()
     }
 
-    /// Rule 2.10: the version that the object's newest revision lies in; empty for the trunk.
+    /// Rule 2.10: the version of the object's newest revision; empty for the trunk.
     pub fn modified_in_version(&self, oid: Oid) -> &str {
         self.newest(oid).map_or("", |at| &at.revision.version)
     }
 
-    /// Rule 2.11: the versions in which some object's newest revision lies.
+    /// Rule 2.11: the versions that hold some object's newest revision.
     pub fn versions(&self) -> BTreeSet<&str> {
         self.oids().into_iter().map(|oid| self.modified_in_version(oid)).filter(|v| !v.is_empty()).collect()
-    }
-}
-
-impl<'a> At<'a> {
-    fn transaction(at: At<'a>) -> &'a Transaction {
-        at.transaction
-    }
-
-    fn revision_version(self) -> &'a str {
-        &self.revision.version
     }
 }

@@ -4,85 +4,85 @@ use std::collections::BTreeSet;
 
 use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 
-/// What is known of a transaction when it begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the caller says of a transaction when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Begin {
     /// The tid it will have.
     pub tid: Tid,
     /// The status it will have.
     pub status: Status,
-    /// Who does it; at most 65,535 bytes, as the next two.
+    /// The user's name; at most 65,535 bytes, as the next two.
     pub user: Vec<u8>,
-    /// What it is.
+    /// A text for people.
     pub description: Vec<u8>,
     /// Anything else.
     pub extension: Vec<u8>,
 }
 
 impl Begin {
-    /// A transaction of which nothing but its tid is said.
+    /// A transaction with this tid and no metadata.
     pub fn at(tid: Tid) -> Begin {
         Begin { tid, ..Begin::default() }
     }
 }
 
-/// Something that a transaction does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One change of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Rule 3.1.
     Store {
         /// The object.
         oid: Oid,
-        /// The revision that the change was made to; 0 for a new object.
+        /// The tid of the revision that the caller changed; 0 for a new object.
         serial: Tid,
         /// The new record.
         data: Vec<u8>,
-        /// The version it is done in.
+        /// The version to write in.
         version: String,
     },
     /// Rule 3.2.
     Delete {
         /// The object.
         oid: Oid,
-        /// The revision that was seen.
+        /// The tid of the revision that the caller saw.
         serial: Tid,
     },
     /// Rule 3.3.
     CheckCurrent {
         /// The object.
         oid: Oid,
-        /// The revision that it must be at.
+        /// The tid that its newest revision must have.
         serial: Tid,
     },
     /// Rule 3.4.
     Undo {
-        /// The transaction to take back.
+        /// The transaction to undo.
         tid: Tid,
     },
     /// Rule 3.5.
     CommitVersion {
-        /// What ends.
+        /// The version that ends.
         from: String,
         /// Where its changes go: another version, or the trunk.
         to: String,
     },
     /// Rule 3.6.
     AbortVersion {
-        /// What ends.
+        /// The version that ends.
         from: String,
     },
     /// Rule 3.7.
     Restore {
         /// The object.
         oid: Oid,
-        /// Its record; none for nothing.
+        /// Its record; none for a tombstone.
         data: Option<Vec<u8>>,
-        /// The version it is in.
+        /// Its version.
         version: String,
-        /// The transaction whose data it shared where it comes from.
+        /// The transaction whose data it shares in the storage that it is copied from.
         source: Option<Tid>,
-        /// In a version: the transaction whose revision was under it where it comes from; none for nothing.
-        under: Option<Tid>,
+        /// In a version: the transaction of its base revision in the storage that it is copied from, if it has one.
+        base: Option<Tid>,
     },
 }
 
@@ -93,62 +93,62 @@ impl Change {
     }
 }
 
-/// Two changes to the same record.
+/// Two changes to the same record: what a resolver gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Contested<'a> {
     /// The object.
     pub oid: Oid,
-    /// What both had read.
+    /// The record that both had read.
     pub ancestor: &'a [u8],
-    /// What one made of it.
+    /// The record that one of them committed.
     pub committed: &'a [u8],
-    /// What the other makes of it.
+    /// The record that the other one asks for.
     pub new: &'a [u8],
 }
 
-/// Merges two changes, or says that it can not be done.
+/// Merges two changes; none if that is impossible.
 pub type Resolver<'a> = dyn Fn(Contested<'_>) -> Option<Vec<u8>> + 'a;
 
-/// Why a transaction was not done. Nothing of it is there then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a transaction was refused. It leaves no trace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// Unknown object.
+    /// The object is unknown.
     Key(Oid),
-    /// The object is at another revision.
+    /// The object's newest revision is another one.
     Conflict {
         /// The object.
         oid: Oid,
-        /// Where it is.
+        /// The tid of its newest revision.
         committed: Tid,
-        /// Where it was thought to be.
+        /// The tid that the caller gave.
         serial: Tid,
     },
-    /// The object that was depended on is at another revision.
+    /// The newest revision of an object that was checked is another one.
     ReadConflict {
         /// The object.
         oid: Oid,
-        /// Where it is.
+        /// The tid of its newest revision.
         committed: Tid,
-        /// Where it was thought to be.
+        /// The tid that the caller gave.
         serial: Tid,
     },
-    /// A version holds the object.
+    /// The object's newest revision is in another version.
     VersionLock(Oid),
-    /// The version to end is the trunk, or the one that it should go to.
+    /// The version to end is the trunk, or is the version that its changes should go to.
     Version,
-    /// The transaction is not there, not finished, or packed.
+    /// The transaction is unknown, not finished, or packed.
     NotUndoable(Tid),
-    /// These objects changed since, and nobody could merge that.
+    /// These objects changed since, and the resolver could not merge the changes.
     Undo(Vec<Oid>),
-    /// A record of no bytes.
+    /// The object's record is empty.
     Empty(Oid),
-    /// User, description or extension does not fit.
+    /// User, description or extension is too long.
     TooLong,
-    /// The tid is not later than the last.
+    /// The tid is not later than the last transaction.
     NotLater,
 }
 
-/// Bytes that user, description and extension may have, each.
+/// The most bytes that user, description and extension may have, each.
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
@@ -167,97 +167,109 @@ impl Database {
         if tid <= self.last_transaction() {
             return Err(Refusal::NotLater);
         }
-        let mut done = self.clone();
-        done.transactions.push(Transaction { tid, status, user, description, extension, revisions: Vec::new() });
+        let mut so_far = self.clone();
+        so_far.transactions.push(Transaction { tid, status, user, description, extension, revisions: Vec::new() });
+        let mut writing = Writing { before: self, so_far, tid, resolver };
         for change in changes {
-            let revisions = self.change(&done, change, resolver)?;
-            if let Some(transaction) = done.transactions.last_mut() {
-                transaction.revisions.extend(revisions);
+            let revisions = writing.change(change)?;
+            if let Some(open) = writing.so_far.transactions.last_mut() {
+                open.revisions.extend(revisions);
             }
         }
-        let touched = done.transactions.last().map(Transaction::oids).unwrap_or_default();
-        Ok((done, touched))
+        let touched = writing.so_far.transactions.last().map(Transaction::oids).unwrap_or_default();
+        Ok((writing.so_far, touched))
     }
+}
 
-    /// What one change writes (rule 3.0). `self` is the database before the transaction, `so_far` with what it has done up to now:
-    /// stores look at the one, undos and version operations at the other, so that several of them see each other's work.
-    fn change(&self, so_far: &Database, change: &Change, resolver: &Resolver<'_>) -> Result<Vec<Revision>, Refusal> {
+/// A transaction while its changes are made, one after the other.
+///
+/// Stores, deletes, checks and restores look at the database `before` the transaction. Undos and ends of versions look at
+/// what it has done `so_far`, so that several of them see each other's work.
+struct Writing<'a> {
+    /// The database before the transaction.
+    before: &'a Database,
+    /// The database with what the transaction has done so far: it is the last one there.
+    so_far: Database,
+    /// The transaction's tid.
+    tid: Tid,
+    /// Merges conflicting changes.
+    resolver: &'a Resolver<'a>,
+}
+
+impl Writing<'_> {
+    /// The revisions that one change writes.
+    fn change(&self, change: &Change) -> Result<Vec<Revision>, Refusal> {
         match change {
-            Change::Store { oid, serial, data, version } => self.store(*oid, *serial, data, version, resolver),
+            Change::Store { oid, serial, data, version } => self.store(*oid, *serial, data, version),
             Change::Delete { oid, serial } => self.delete(*oid, *serial),
             Change::CheckCurrent { oid, serial } => self.check_current(*oid, *serial),
-            Change::Undo { tid } => so_far.undo(*tid, resolver),
-            Change::CommitVersion { from, to } => so_far.commit_version(from, to),
-            Change::AbortVersion { from } => so_far.abort_version(from),
-            Change::Restore { oid, data, version, source, under } => {
-                Ok(vec![self.restore(*oid, data, version, *source, *under)])
+            Change::Undo { tid } => self.undo(*tid),
+            Change::CommitVersion { from, to } => self.commit_version(from, to),
+            Change::AbortVersion { from } => self.abort_version(from),
+            Change::Restore { oid, data, version, source, base } => {
+                Ok(vec![self.restore(*oid, data, version, *source, *base)])
             }
         }
     }
 
-    /// Rule 1.5: the revision that the trunk shows of the object, for one that is about to be written in a version.
-    fn under(&self, oid: Oid, version: &str) -> Option<Tid> {
-        let shown = self.newest(oid).and_then(|newest| self.on_trunk(newest))?;
+    /// Rule 1.5: the base of a revision that is about to be written in `version`: what the trunk shows of the object. A
+    /// revision on the trunk has no base.
+    fn base(&self, oid: Oid, version: &str) -> Option<Tid> {
+        let shown = self.before.newest(oid).and_then(|newest| self.before.on_trunk(newest))?;
         (!version.is_empty()).then(|| shown.tid())
     }
 
-    /// Rule 3.1: the serial must be the newest revision's, or the resolver must merge the two; and no other version may
-    /// hold the object.
-    fn store(
-        &self,
-        oid: Oid,
-        serial: Tid,
-        data: &[u8],
-        version: &str,
-        resolver: &Resolver<'_>,
-    ) -> Result<Vec<Revision>, Refusal> {
+    /// Rule 3.1: the serial must be the newest revision's tid, or the resolver must merge the two records. No other version
+    /// may hold the object.
+    fn store(&self, oid: Oid, serial: Tid, data: &[u8], version: &str) -> Result<Vec<Revision>, Refusal> {
         // Rule 1.2.
         if data.is_empty() {
             return Err(Refusal::Empty(oid));
         }
-        let held = self.modified_in_version(oid);
+        let held = self.before.modified_in_version(oid);
         if !held.is_empty() && held != version {
             return Err(Refusal::VersionLock(oid));
         }
-        let committed = self.newest(oid).map_or(0, |newest| newest.tid());
+        let past = self.before.past(oid);
+        let committed = past.first().map_or(0, At::tid);
         let mut data = data.to_vec();
         if committed != serial {
             let conflict = Refusal::Conflict { oid, committed, serial };
-            let record = |tid| self.past(oid).into_iter().find(|at| at.tid() == tid).and_then(|at| self.data(at));
+            let record = |tid| past.iter().find(|at| at.tid() == tid).and_then(|at| self.before.data(*at));
             let (Some(ancestor), Some(current)) = (record(serial), record(committed)) else { return Err(conflict) };
             let contested = Contested { oid, ancestor, committed: current, new: &data };
-            data = resolver(contested).ok_or(conflict)?;
+            data = (self.resolver)(contested).ok_or(conflict)?;
         }
-        let under = self.under(oid, version);
-        Ok(vec![Revision { oid, version: version.to_owned(), under, content: Content::Data(data) }])
+        let base = self.base(oid, version);
+        Ok(vec![Revision { oid, version: version.to_owned(), base, content: Content::Data(data) }])
     }
 
-    /// Rule 3.2: the same checks; the object becomes nothing.
+    /// Rule 3.2: the same checks as for a store, without a resolver; writes a tombstone.
     fn delete(&self, oid: Oid, serial: Tid) -> Result<Vec<Revision>, Refusal> {
-        let newest = self.newest(oid).ok_or(Refusal::Key(oid))?;
+        let newest = self.before.newest(oid).ok_or(Refusal::Key(oid))?;
         if !newest.revision.version.is_empty() {
             return Err(Refusal::VersionLock(oid));
         }
         if newest.tid() != serial {
             return Err(Refusal::Conflict { oid, committed: newest.tid(), serial });
         }
-        Ok(vec![Revision { oid, version: String::new(), under: None, content: Content::Nothing }])
+        Ok(vec![Revision::tombstone(oid)])
     }
 
-    /// Rule 3.3: the object must be at this revision.
+    /// Rule 3.3: the object's newest revision must have this tid.
     fn check_current(&self, oid: Oid, serial: Tid) -> Result<Vec<Revision>, Refusal> {
-        match self.newest(oid).ok_or(Refusal::Key(oid))?.tid() {
+        match self.before.newest(oid).ok_or(Refusal::Key(oid))?.tid() {
             committed if committed != serial => Err(Refusal::ReadConflict { oid, committed, serial }),
             _ => Ok(Vec::new()),
         }
     }
 
-    /// Rule 3.4: takes back what a transaction did, to all its objects or to none.
-    fn undo(&self, tid: Tid, resolver: &Resolver<'_>) -> Result<Vec<Revision>, Refusal> {
-        let under_way = self.last_transaction();
-        let found = self.transactions.iter().find(|t| t.tid == tid && t.status == Status::Complete && tid != under_way);
-        let undone = found.ok_or(Refusal::NotUndoable(tid))?;
-        let results = undone.oids().into_iter().map(|oid| self.undo_one(oid, tid, resolver).ok_or(oid));
+    /// Rule 3.4: undoes a transaction, for all its objects or for none.
+    fn undo(&self, tid: Tid) -> Result<Vec<Revision>, Refusal> {
+        // A transaction cannot undo itself: it is not finished, and so not in `before`.
+        let finished = self.before.transactions.iter().find(|t| t.tid == tid && t.status == Status::Complete);
+        let oids = finished.ok_or(Refusal::NotUndoable(tid))?.oids();
+        let results = oids.into_iter().map(|oid| self.undo_one(oid, tid).ok_or(oid));
         let (revisions, failed): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
         match failed.is_empty() {
             true => Ok(revisions.into_iter().flatten().collect()),
@@ -265,39 +277,93 @@ impl Database {
         }
     }
 
-    /// What undoing a transaction writes for one of its objects.
-    fn undo_one(&self, oid: Oid, tid: Tid, resolver: &Resolver<'_>) -> Option<Revision> {
-        let past = self.past(oid);
+    /// Rule 3.4, its table: the revision that undoes a transaction's change to one object; none if that is impossible.
+    fn undo_one(&self, oid: Oid, tid: Tid) -> Option<Revision> {
+        let db = &self.so_far;
+        let past = db.past(oid);
         let n = past.iter().position(|at| at.tid() == tid)?;
-        let (newest, undone, before) = (past[0], past[n], past.get(n + 1).copied());
+        let (newest, undone, previous) = (past[0], past[n], past.get(n + 1).copied());
         let same_version = newest.revision.version == undone.revision.version;
-        let same_data = self.data(newest).is_some_and(|data| self.data(undone) == Some(data));
-        if newest == undone || (same_version && (same_data || self.shares(newest, undone))) {
-            return Some(match before {
-                Some(At { transaction, revision }) => {
-                    Revision { content: Content::Source(transaction.tid), ..revision.clone() }
-                }
-                None => Revision { oid, version: String::new(), under: None, content: Content::Nothing },
+        let same_data = db.data(newest).is_some_and(|data| db.data(undone) == Some(data));
+        if newest == undone || (same_version && (same_data || db.shares(newest, undone))) {
+            return Some(match previous {
+                Some(at) => Revision { content: Content::Source(at.tid()), ..at.revision.clone() },
+                None => Revision::tombstone(oid),
             });
         }
-        let (ancestor, committed) = (self.data(undone)?, self.data(newest)?);
-        let new = self.data(before?)?;
-        let merged = resolver(Contested { oid, ancestor, committed, new }).filter(|_| same_version)?;
+        let (ancestor, committed, new) = (db.data(undone)?, db.data(newest)?, db.data(previous?)?);
+        let merged = (self.resolver)(Contested { oid, ancestor, committed, new }).filter(|_| same_version)?;
         Some(Revision { content: Content::Data(merged), ..newest.revision.clone() })
     }
 
-    /// Whether one revision shares the data of another, be it nothing, directly or by way of others.
+    /// Rule 3.5: moves the changes of one version to another one, or to the trunk.
+    fn commit_version(&self, from: &str, to: &str) -> Result<Vec<Revision>, Refusal> {
+        if from.is_empty() || from == to {
+            return Err(Refusal::Version);
+        }
+        let moved = self.so_far.in_version(from).into_iter().map(|at| Revision {
+            oid: at.revision.oid,
+            version: to.to_owned(),
+            base: if to.is_empty() { None } else { at.revision.base },
+            // A source is in an earlier transaction, so what this transaction wrote itself is written again.
+            content: if at.tid() == self.tid { at.revision.content.clone() } else { Content::Source(at.tid()) },
+        });
+        Ok(moved.collect())
+    }
+
+    /// Rule 3.6: discards the changes of a version: its objects get the data of their base revisions.
+    fn abort_version(&self, from: &str) -> Result<Vec<Revision>, Refusal> {
+        if from.is_empty() {
+            return Err(Refusal::Version);
+        }
+        let back = self.so_far.in_version(from).into_iter().map(|at| Revision {
+            content: at.revision.base.map_or(Content::Tombstone, Content::Source),
+            ..Revision::tombstone(at.revision.oid)
+        });
+        Ok(back.collect())
+    }
+
+    /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here; `base`
+    /// counts if that revision is on the trunk here.
+    fn restore(
+        &self,
+        oid: Oid,
+        data: &Option<Vec<u8>>,
+        version: &str,
+        source: Option<Tid>,
+        base: Option<Tid>,
+    ) -> Revision {
+        let here = |tid: Tid| self.before.at(oid, tid);
+        let has_data = |tid: &Tid| here(*tid).is_some_and(|at| self.before.data(at) == data.as_deref());
+        let content = match (data, source.filter(has_data)) {
+            (Some(_), Some(tid)) => Content::Source(tid),
+            (Some(data), None) => Content::Data(data.clone()),
+            (None, _) => Content::Tombstone,
+        };
+        let on_trunk = |tid: &Tid| here(*tid).is_some_and(|at| at.revision.version.is_empty());
+        let base = match base.filter(|_| !version.is_empty()) {
+            Some(tid) => Some(tid).filter(on_trunk).or(self.base(oid, version)),
+            None => None,
+        };
+        Revision { oid, version: version.to_owned(), base, content }
+    }
+}
+
+impl Revision {
+    /// A tombstone on the trunk.
+    fn tombstone(oid: Oid) -> Revision {
+        Revision { oid, version: String::new(), base: None, content: Content::Tombstone }
+    }
+}
+
+impl Database {
+    /// Whether one revision shares the data of another, directly or by way of others. Tombstones can be shared, too.
     fn shares(&self, at: At<'_>, with: At<'_>) -> bool {
         let Content::Source(tid) = at.revision.content else { return false };
         tid == with.tid() || self.at(at.revision.oid, tid).is_some_and(|source| self.shares(source, with))
     }
 
-    /// Content that is the same as this revision's. What the transaction under way wrote can not be its own source.
-    fn shared(&self, at: At<'_>) -> Content {
-        if at.tid() == self.last_transaction() { at.revision.content.clone() } else { Content::Source(at.tid()) }
-    }
-
-    /// The objects whose newest revision lies in this version, the newest revision first.
+    /// The newest revisions that are in this version, the newest one first.
     fn in_version(&self, version: &str) -> Vec<At<'_>> {
         let mut seen = BTreeSet::new();
         let newest_first = self.transactions.iter().rev().flat_map(|transaction| {
@@ -305,57 +371,5 @@ impl Database {
         });
         let newest = newest_first.filter(|at| seen.insert(at.revision.oid));
         newest.filter(|at| at.revision.version == version).collect()
-    }
-
-    /// Rule 3.5: what was done in one version is now done in another, or in the trunk.
-    fn commit_version(&self, from: &str, to: &str) -> Result<Vec<Revision>, Refusal> {
-        if from.is_empty() || from == to {
-            return Err(Refusal::Version);
-        }
-        let moved = self.in_version(from).into_iter().map(|at| Revision {
-            oid: at.revision.oid,
-            version: to.to_owned(),
-            under: if to.is_empty() { None } else { at.revision.under },
-            content: self.shared(at),
-        });
-        Ok(moved.collect())
-    }
-
-    /// Rule 3.6: the trunk's objects are again what they are under the version.
-    fn abort_version(&self, from: &str) -> Result<Vec<Revision>, Refusal> {
-        if from.is_empty() {
-            return Err(Refusal::Version);
-        }
-        let back = self.in_version(from).into_iter().map(|at| Revision {
-            oid: at.revision.oid,
-            version: String::new(),
-            under: None,
-            content: at.revision.under.map_or(Content::Nothing, Content::Source),
-        });
-        Ok(back.collect())
-    }
-
-    /// Rule 3.7: a revision from another storage, as it is. `source` counts if the same data is there; `under` counts if the
-    /// trunk has the object there.
-    fn restore(
-        &self,
-        oid: Oid,
-        data: &Option<Vec<u8>>,
-        version: &str,
-        source: Option<Tid>,
-        under: Option<Tid>,
-    ) -> Revision {
-        let shares = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| self.data(at) == data.as_deref());
-        let content = match (data, source.filter(shares)) {
-            (Some(_), Some(tid)) => Content::Source(tid),
-            (Some(data), None) => Content::Data(data.clone()),
-            (None, _) => Content::Nothing,
-        };
-        let is_here = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| at.revision.version.is_empty());
-        let under = match under.filter(|_| !version.is_empty()) {
-            Some(tid) => Some(tid).filter(is_here).or(self.under(oid, version)),
-            None => None,
-        };
-        Revision { oid, version: version.to_owned(), under, content }
     }
 }

@@ -350,7 +350,7 @@ proptest! {
                         data: db.data(at).map(<[u8]>::to_vec),
                         version: revision.version.clone(),
                         source,
-                        under: revision.under,
+                        base: revision.base,
                     }
                 })
                 .collect();
@@ -361,8 +361,8 @@ proptest! {
         let same = |db: &Database| {
             db.transactions.iter().map(|t| (t.tid, t.status, t.oids().into_iter().map(|oid| {
                 let at = db.at(oid, t.tid).unwrap();
-                let under = at.revision.under;
-                (oid, at.revision.version.clone(), under, db.data(at).map(<[u8]>::to_vec), db.data(at).and(db.holder(at)))
+                let base = at.revision.base;
+                (oid, at.revision.version.clone(), base, db.data(at).map(<[u8]>::to_vec), db.data(at).and(db.holder(at)))
             }).collect::<Vec<_>>())).collect::<Vec<_>>()
         };
         prop_assert_eq!(same(&copy), same(&db));
@@ -388,7 +388,7 @@ fn what_holds_the_same_data_can_be_undone() {
 
 /// Rules 1.5 and 4.5.
 #[test]
-fn a_packed_revision_in_a_version_still_has_the_trunk_under_it() {
+fn a_packed_revision_in_a_version_still_has_its_base() {
     let draft = Change::Store { oid: 1, serial: 20, data: b"draft".to_vec(), version: "draft".into() };
     let db = one(&stores(&[b"old", b"trunk"]), draft).unwrap();
     let packed = db.pack(30, How { collect: false, go_on: false, ..How::default() }, &|_| vec![]).unwrap().database;

@@ -17,13 +17,13 @@ use super::Stop;
 use super::moment::Moment;
 use super::sink::Sink;
 use super::watch::{Extent, Fate, PackStep, PackWatch};
-use crate::draft::{Body, spilled};
+use crate::format::scan::{Fault, FaultKind, Record, Scanner};
 use crate::format::{RecordHeader, START, TransactionHeader};
-use crate::index::Index;
-use crate::log::Holders;
-use crate::pledge::Pledge;
-use crate::scan::{Fault, FaultKind, Record, Scanner};
-use crate::versions::VersionTable;
+use crate::read::index::Index;
+use crate::read::log::Holders;
+use crate::read::versions::VersionTable;
+use crate::write::pledge::Pledge;
+use crate::write::record::{Body, spilled};
 
 /// What is read at once of what is copied, and what is large enough to be read by itself.
 const WINDOW: usize = 256 << 10;

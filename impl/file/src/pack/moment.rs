@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use vellum_storage::{AtPlace, Collected, EachPlace, Later, Oid, Order, Own, Place, Result, Status, Tid};
 
-use crate::draft::{Body, spilled};
+use crate::format::scan::{FaultKind, Record, Scanner};
 use crate::format::{MAGIC, RecordHeader, START};
-use crate::generation::Generation;
-use crate::index::Index;
-use crate::iterate;
-use crate::log::{Holders, Past};
-use crate::pledge::Pledge;
-use crate::scan::{FaultKind, Record, Scanner};
+use crate::read::generation::Generation;
+use crate::read::index::Index;
+use crate::read::iterate;
+use crate::read::log::{Holders, Past};
+use crate::write::pledge::Pledge;
+use crate::write::record::{Body, spilled};
 
 /// Where an object had nothing before the boundary. No record can be there.
 const NOWHERE: Place = 1;
@@ -63,7 +63,7 @@ impl Moment<'_> {
             if header.status == Status::Packed.byte() {
                 return Ok(None);
             }
-            position += header.length + 8;
+            position = header.end(position);
         }
         let pledged = pledges.iter().flat_map(|pledge| oids(pledge)).collect();
         Ok(Some(Moment { now, boundary, end, pledges, pledged, earlier: Index::new() }))

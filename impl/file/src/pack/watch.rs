@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use vellum_storage::{Oid, Result};
 
 use crate::format::TransactionHeader;
-use crate::generation::Generation;
-use crate::scan::Record;
+use crate::format::scan::Record;
+use crate::read::generation::Generation;
 
 /// How to pack a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each of the tests uses a part of it")]
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use vellum_harness::coverage::Coverage;
 use vellum_harness::dice::Seed;
@@ -17,6 +17,7 @@ use vellum_harness::subject::Can;
 use vellum_harness::world::{Known, World};
 use vellum_spec::Database;
 use vellum_storage::{ManualClock, Storage, Tid};
+use vellum_sync::Mutex;
 
 /// The rules as a storage, and as they say of themselves what they are.
 pub struct Past {
@@ -30,7 +31,7 @@ pub fn play(case: u64, can: Can, length: usize) -> Past {
     let last = Arc::clone(&opened);
     let mut subject = Hosted::new("the rules", can, move |opening| {
         let (clock, merger) = (Box::new(opening.clock), Box::new(Merger));
-        let mut last = last.lock().unwrap();
+        let mut last = last.lock();
         let rules = match last.take() {
             Some(rules) if !opening.fresh => rules.reopened(opening.read_only, clock, merger),
             _ => Rules::new(Database::default(), clock, merger, Node::references),
@@ -45,7 +46,7 @@ pub fn play(case: u64, can: Can, length: usize) -> Past {
         play.step(&step, &mut Coverage::default()).unwrap_or_else(|found| panic!("{found}"));
     }
     let world = play.world;
-    let rules = opened.lock().unwrap().clone().unwrap();
+    let rules = opened.lock().clone().unwrap();
     Past { rules, world }
 }
 

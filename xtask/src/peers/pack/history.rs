@@ -37,14 +37,14 @@ pub fn read(path: &Path) -> Result<Database, Trouble> {
             at.insert(record.position, header.tid.0);
             let (from, length) = (record.body() as usize, record.header.data_length as usize);
             let content = match (length, record.backpointer) {
-                (0, 0) => Content::Nothing,
+                (0, 0) => Content::Tombstone,
                 (0, back) => {
                     let source = at.get(&back).filter(|tid| last.get(&(record.header.oid, **tid)) == Some(&back));
                     source.map_or(WRONG, |tid| Content::Source(*tid))
                 }
                 _ => Content::Data(bytes[from..from + length].to_vec()),
             };
-            revisions.push(Revision { oid: record.header.oid.0, version: String::new(), under: None, content });
+            revisions.push(Revision { oid: record.header.oid.0, version: String::new(), base: None, content });
             Ok(())
         });
         let header = header.map_err(|fault| format!("{}: {fault}", path.display()))?;
@@ -183,7 +183,7 @@ pub fn show(database: &Database) -> String {
     for transaction in &database.transactions {
         let mark = if transaction.status == Status::Packed { " p" } else { "" };
         let content = |content: &Content| match content {
-            Content::Nothing => "nothing".to_owned(),
+            Content::Tombstone => "nothing".to_owned(),
             Content::Source(tid) => format!("= {tid:016x}"),
             Content::Data(data) => Node::decode(data).map_or("?".to_owned(), |node| node.to_string()),
         };

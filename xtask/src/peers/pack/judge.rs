@@ -95,7 +95,7 @@ impl Case<'_> {
 
     /// Whether ZODB takes the object for one that is there at the time.
     fn is_there(&self, oid: u64) -> bool {
-        self.newest(oid).is_some_and(|content| *content != Content::Nothing)
+        self.newest(oid).is_some_and(|content| *content != Content::Tombstone)
     }
 
     /// Whether there is a root at the time, of which ZODB can ask what it refers to.
@@ -240,7 +240,7 @@ impl Case<'_> {
             "PackError" | "AssertionError" if !collect => {
                 let older = |(oid, tid): &(u64, u64)| {
                     let newest = self.before.past(*oid).into_iter().find(|at| at.tid() <= self.to.0);
-                    newest.is_none_or(|at| at.tid() != *tid || at.revision.content == Content::Nothing)
+                    newest.is_none_or(|at| at.tid() != *tid || at.revision.content == Content::Tombstone)
                 };
                 self.sources().iter().any(older).then_some(Kind::SourceLost)
             }
@@ -278,12 +278,12 @@ impl Case<'_> {
             let packed = database.transactions.iter().filter(|transaction| transaction.tid <= self.to.0);
             packed
                 .flat_map(|t| t.revisions.iter().map(|r| (r.oid, t.tid, &r.content)))
-                .filter_map(|(oid, tid, content)| (*content == Content::Nothing).then_some((oid, tid)))
+                .filter_map(|(oid, tid, content)| (*content == Content::Tombstone).then_some((oid, tid)))
                 .collect()
         };
         let (theirs, ours) = (nothing(zodbs), nothing(self.rules));
         let by_undos = |(oid, tid): &(u64, u64)| {
-            self.before.at(*oid, *tid).is_some_and(|at| at.revision.content != Content::Nothing)
+            self.before.at(*oid, *tid).is_some_and(|at| at.revision.content != Content::Tombstone)
         };
         if !theirs.difference(&ours).all(by_undos) {
             return Err("ZODB alone keeps what is nothing".to_owned());

@@ -12,17 +12,17 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
 
 use bytes::Bytes;
-use vellum_storage::{Error, Loaded, Oid, Order, Result, Tid, Version};
+use vellum_storage::{Error, HistoryEntry, Loaded, LoadedAt, Oid, Order, Result, Tid, Version};
+use vellum_sync::{Mutex, MutexGuard, RwLock};
 
-use crate::horizon::Horizon;
-use crate::index::Index;
-use crate::iterate;
-use crate::log::{Log, Past};
-use crate::scan::{Record, Scanner};
-use crate::versions::VersionTable;
+use crate::format::scan::{Record, Scanner};
+use crate::read::horizon::Horizon;
+use crate::read::index::Index;
+use crate::read::iterate;
+use crate::read::log::{Log, Past};
+use crate::read::versions::VersionTable;
 
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -45,16 +45,19 @@ impl Generation {
 
     /// The table of versions, as it is: see [`Generation::versions`].
     pub fn version_table(&self) -> MutexGuard<'_, VersionTable> {
-        self.version_table.lock().unwrap_or_else(|e| e.into_inner())
+        self.version_table.lock()
     }
 
-    /// The same, unless somebody has it.
+    /// Asks the table, brought up to date.
+    pub fn versions<T>(&self, ask: impl FnOnce(&VersionTable) -> T) -> Result<T> {
+        let mut table = self.version_table();
+        table.catch_up(&self.log, self.horizon.end())?;
+        Ok(ask(&table))
+    }
+
+    /// The table as it is, unless another thread has it.
     pub fn try_version_table(&self) -> Option<MutexGuard<'_, VersionTable>> {
-        match self.version_table.try_lock() {
-            Ok(table) => Some(table),
-            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.version_table.try_lock()
     }
 
     /// The object's newest record that lies before `end`, with its own data where it has some.
@@ -79,13 +82,13 @@ impl Generation {
 
     /// Where the object of a packed record at this position was before; none if it was nowhere, or that is in the file.
     pub fn hidden_by(&self, position: u64) -> Option<u64> {
-        self.hidden.read().unwrap_or_else(|e| e.into_inner()).get(&position).copied()
+        self.hidden.read().get(&position).copied()
     }
 
     /// Notes where the object of a packed record at this position was before. Only before the index is told of it.
     pub fn hides(&self, oid: Oid, position: u64) {
         if let Some(before) = self.index.get(oid) {
-            self.hidden.write().unwrap_or_else(|e| e.into_inner()).insert(position, before);
+            self.hidden.write().insert(position, before);
         }
     }
 
@@ -144,6 +147,65 @@ impl Generation {
         }
         let found = self.log.data_of(record, data, end)?;
         found.map(|(data, _)| Loaded { data, tid }).ok_or_else(|| Error::key(oid))
+    }
+
+    /// What the trunk showed of the object just before a tid, since when, and until when.
+    pub fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
+        let (log, end) = (&self.log, self.horizon.end());
+        let mut past = Past::new(log, oid, self.newest_position(oid, end)?, end);
+        let Some(mut record) = past.older()? else { return Ok(None) };
+        // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
+        // when, and since when it showed the next thing.
+        let mut shown: Option<(u64, Tid)> = None;
+        let mut then = None;
+        while record.header.tid >= before {
+            if shown.is_none_or(|(position, _)| position != record.on_trunk()) {
+                then = shown.map(|(_, since)| since);
+            }
+            shown = Some((record.on_trunk(), record.header.tid));
+            match past.older()? {
+                Some(found) => record = found,
+                None => return Ok(None),
+            }
+        }
+        let position = record.on_trunk();
+        if position == 0 {
+            return Ok(None);
+        }
+        let next = match shown {
+            Some((other, since)) if other != position => Some(since),
+            _ => then,
+        };
+        let held = if position == record.position { record.clone() } else { log.header(oid, position, end)? };
+        let (data, _) = log.data_of(held, None, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
+        let mut tid = record.header.tid;
+        while record.position != position {
+            match past.older()?.filter(|earlier| earlier.on_trunk() == position) {
+                Some(earlier) => (tid, record) = (earlier.header.tid, earlier),
+                None => break,
+            }
+        }
+        Ok(Some(LoadedAt { data, tid, next }))
+    }
+
+    /// The object's revisions, newest first, and so many at most.
+    pub fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
+        let (log, end) = (&self.log, self.horizon.end());
+        let mut past = Past::new(log, oid, self.newest_position(oid, end)?, end);
+        let mut entries = Vec::new();
+        while entries.len() < limit {
+            let Some(record) = past.older()? else { break };
+            let (_, [user, description, extension]) = log.transaction(record.header.transaction, end)?;
+            entries.push(HistoryEntry {
+                tid: record.header.tid,
+                size: record.header.data_length,
+                version: record.version(),
+                user,
+                description,
+                extension,
+            });
+        }
+        Ok(entries)
     }
 
     /// The object's last record in this transaction, if that is here. It need not be in the object's past: what is behind a

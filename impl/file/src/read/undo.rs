@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 
-use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, UndoLog, Version};
+use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, Version};
 
-use crate::FileStorage;
+use crate::format::scan::{Scanner, ToBe};
 use crate::format::{RecordHeader, START, UNFINISHED};
-use crate::generation::Generation;
-use crate::iterate;
-use crate::scan::{Scanner, ToBe};
+use crate::read::generation::Generation;
+use crate::read::iterate;
 
 /// What a transaction that is to be undone did to an object.
 #[derive(Clone, Debug)]
@@ -65,48 +64,45 @@ pub(crate) fn undone(now: &Generation, tid: Tid) -> Result<Vec<Undone>> {
     Ok(found.into_iter().map(|(undone, _)| undone).collect())
 }
 
-impl UndoLog for FileStorage {
-    /// Rule 2.5.
-    fn undo_log_where(
-        &self,
-        first: usize,
-        last: usize,
-        filter: &mut dyn FnMut(&UndoEntry) -> bool,
-    ) -> Result<Vec<UndoEntry>> {
-        let now = self.inner.now();
-        let (log, end) = (&now.log, now.horizon.end());
-        let (mut position, mut passed, mut entries, mut to_be) = (end, 0, Vec::new(), ToBe::default());
-        while position > START && passed < last {
-            position = iterate::before(log, position)?;
-            let (header, [user, description, extension]) = log.transaction(position, end)?;
-            let status = match header.status {
-                UNFINISHED => log.status_to_be(&mut to_be, position, end),
-                status => Status::from_byte(status).unwrap_or_default(),
-            };
-            if status == Status::Packed {
-                break;
-            }
-            let entry = UndoEntry { tid: header.tid, user, description, extension };
-            if status == Status::Undone || !filter(&entry) {
-                continue;
-            }
-            if passed >= first {
-                entries.push(entry);
-            }
-            passed += 1;
-        }
-        Ok(entries)
-    }
-
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
-        let now = self.inner.now();
-        let Some(record) = now.record_in(oid, tid)?.filter(|record| record.header.data_length == 0) else {
-            return Ok(None);
+/// Rule 2.5.
+pub(crate) fn undo_log(
+    now: &Generation,
+    first: usize,
+    last: usize,
+    filter: &mut dyn FnMut(&UndoEntry) -> bool,
+) -> Result<Vec<UndoEntry>> {
+    let (log, end) = (&now.log, now.horizon.end());
+    let (mut position, mut passed, mut entries, mut to_be) = (end, 0, Vec::new(), ToBe::default());
+    while position > START && passed < last {
+        position = iterate::before(log, position)?;
+        let (header, [user, description, extension]) = log.transaction(position, end)?;
+        let status = match header.status {
+            UNFINISHED => log.status_to_be(&mut to_be, position, end),
+            status => Status::from_byte(status).unwrap_or_default(),
         };
-        if record.backpointer == 0 || now.data_at(oid, record.position)?.is_some() {
-            return Ok(None);
+        if status == Status::Packed {
+            break;
         }
-        let source = now.log.header(oid, record.backpointer, now.horizon.end())?;
-        Ok(Some(source.header.tid))
+        let entry = UndoEntry { tid: header.tid, user, description, extension };
+        if status == Status::Undone || !filter(&entry) {
+            continue;
+        }
+        if passed >= first {
+            entries.push(entry);
+        }
+        passed += 1;
     }
+    Ok(entries)
+}
+
+/// The revision that a revision which is nothing shares that with; none if it does not, or has data.
+pub(crate) fn nothing_of(now: &Generation, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+    let Some(record) = now.record_in(oid, tid)?.filter(|record| record.header.data_length == 0) else {
+        return Ok(None);
+    };
+    if record.backpointer == 0 || now.data_at(oid, record.position)?.is_some() {
+        return Ok(None);
+    }
+    let source = now.log.header(oid, record.backpointer, now.horizon.end())?;
+    Ok(Some(source.header.tid))
 }

@@ -11,19 +11,20 @@
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
-use std::thread;
 
 use bytes::Bytes;
-use vellum_storage::{Bulk, Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Wants};
+use vellum_storage::{Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Wants};
+use vellum_sync::thread;
 
-use crate::FileStorage;
-use crate::append::{Broken, Chains, Placed, append, data_is_lost, mark, marks_are_lost};
-use crate::commit::{Job, Ticket, show};
-use crate::draft::{Body, bare_length};
-use crate::format::POSITION_MAX;
-use crate::generation::Generation;
-use crate::storage::Inner;
-use crate::vote::NewRecord;
+use crate::format::{POSITION_MAX, TransactionHeader};
+use crate::read::database::Database;
+use crate::read::generation::Generation;
+use crate::write::append::{Broken, Chains, append, data_is_lost, mark, marks_are_lost};
+use crate::write::commit::show;
+use crate::write::job::Placed;
+use crate::write::oids::Oids;
+use crate::write::record::{Body, NewRecord, records_at};
+use crate::write::writer::Writer;
 
 /// What the batch has done to an object so far.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ struct Written {
 
 /// A batch before it is written.
 struct Batch<'a> {
-    storage: &'a Inner,
+    oids: &'a Oids,
     now: &'a Generation,
     /// Where the next transaction begins.
     end: u64,
@@ -48,30 +49,29 @@ struct Batch<'a> {
     placed: Vec<Placed>,
 }
 
-impl Bulk for FileStorage {
-    fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
-        let storage = &*self.inner;
-        storage.writable()?;
-        let mut metas = Vec::with_capacity(transactions.len());
-        for transaction in &transactions {
-            let meta = meta(transaction);
-            meta.check()?;
-            metas.push(meta);
-            for revision in &transaction.revisions {
-                check(revision)?;
-            }
+/// Copies them in, all or none.
+pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> Result<()> {
+    let database = &writer.database;
+    database.writable()?;
+    let mut metas = Vec::with_capacity(transactions.len());
+    for transaction in &transactions {
+        let meta = meta(transaction);
+        meta.check()?;
+        metas.push(meta);
+        for revision in &transaction.revisions {
+            check(revision)?;
         }
-        // Not object by object: there are many, and as a rule nobody else is here.
-        let held = storage.locks.take(Wants { everything: true, ..Wants::default() });
-        let done = storage.committer.alone(storage, || {
-            let now = storage.now();
-            let placed = place(storage, &now, metas, transactions).map_err(|error| (error, false))?;
-            write(storage, &now, placed)
-                .map_err(|Broken { doing, source, fatal }| (Error::io(&storage.path, doing, source), fatal))
-        });
-        drop(held);
-        done
     }
+    // Not object by object: there are many, and as a rule nobody else is here.
+    let held = writer.locks.take(Wants { everything: true, ..Wants::default() });
+    let done = writer.committer.alone(database, || {
+        let now = database.now();
+        let placed = place(writer, &now, metas, transactions).map_err(|error| (error, false))?;
+        write(database, &now, placed)
+            .map_err(|Broken { doing, source, fatal }| (Error::io(&database.path, doing, source), fatal))
+    });
+    drop(held);
+    done
 }
 
 /// Writes them in parts: while one is synced, the next one is appended.
@@ -80,9 +80,9 @@ impl Bulk for FileStorage {
 ///   append 1 │ sync 1      │ mark 1 │ sync 1's marks and 2 │ show 1, mark 2 │ ...
 ///            │ append 2    │        │ append 3             │
 /// ```
-fn write(storage: &Inner, now: &Generation, placed: Vec<Placed>) -> Result<(), Broken> {
+fn write(database: &Database, now: &Generation, placed: Vec<Placed>) -> Result<(), Broken> {
     let mut chains = Chains::one_after_the_other(now, &placed)?;
-    let mut parts = parts(placed, storage.copy_part).into_iter();
+    let mut parts = parts(placed, database.options.copy_part).into_iter();
     let (mut marked, mut written): (Option<Vec<Placed>>, _) = (None, parts.next());
     let mut trouble = None;
     if let Some(first) = &written {
@@ -91,7 +91,7 @@ fn write(storage: &Inner, now: &Generation, placed: Vec<Placed>) -> Result<(), B
     while marked.is_some() || written.is_some() {
         let next = parts.next().filter(|_| trouble.is_none());
         let mut append_next = || next.as_ref().map(|part| append(now, part, part[0].position, &mut chains));
-        let (appended, synced) = match storage.threads {
+        let (appended, synced) = match database.options.threads {
             1 => (append_next(), now.log.file.sync()),
             _ => thread::scope(|scope| {
                 let sync = scope.spawn(|| now.log.file.sync());
@@ -102,7 +102,7 @@ fn write(storage: &Inner, now: &Generation, placed: Vec<Placed>) -> Result<(), B
         match marked.take() {
             Some(part) => {
                 synced.map_err(|source| marks_are_lost(now, &part, source))?;
-                show(storage, now, part);
+                show(database, now, part);
             }
             None => synced.map_err(data_is_lost)?,
         }
@@ -125,9 +125,7 @@ fn parts(placed: Vec<Placed>, bytes_max: u64) -> Vec<Vec<Placed>> {
     let mut parts: Vec<Vec<Placed>> = Vec::new();
     for this in placed {
         match parts.last_mut() {
-            Some(part)
-                if part[0].job.meta.status == this.job.meta.status && this.position - part[0].position < bytes_max =>
-            {
+            Some(part) if part[0].meta.status == this.meta.status && this.position - part[0].position < bytes_max => {
                 part.push(this);
             }
             _ => parts.push(vec![this]),
@@ -158,7 +156,7 @@ fn check(revision: &Revision) -> Result<()> {
 
 /// Gives each transaction its place and its records.
 fn place(
-    storage: &Inner,
+    writer: &Writer,
     now: &Generation,
     metas: Vec<TransactionMeta>,
     transactions: Vec<TransactionRecord>,
@@ -167,7 +165,7 @@ fn place(
     let names = |revision: &Revision| revision.source.is_some() || revision.under.is_some();
     let names = transactions.iter().flat_map(|transaction| &transaction.revisions).any(names);
     let (written, newest, placed) = Default::default();
-    let mut batch = Batch { storage, now, end, names, written, newest, placed };
+    let mut batch = Batch { oids: &writer.oids, now, end, names, written, newest, placed };
     for (meta, transaction) in metas.into_iter().zip(transactions) {
         let tid = transaction.tid;
         if tid <= last {
@@ -176,7 +174,7 @@ fn place(
         batch.add(meta, transaction)?;
         last = tid;
     }
-    storage.within_quota(batch.end)?;
+    writer.database.within_quota(batch.end)?;
     if batch.end > POSITION_MAX {
         return Err(Error::Exhausted { what: "file positions (256 TiB)" });
     }
@@ -186,12 +184,12 @@ fn place(
 impl Batch<'_> {
     fn add(&mut self, meta: TransactionMeta, transaction: TransactionRecord) -> Result<()> {
         let (tid, position) = (transaction.tid, self.end);
-        let mut next = position + bare_length(&meta) - 8;
+        let mut next = position + records_at(&meta);
         let mut records = Vec::with_capacity(transaction.revisions.len());
         // What it does to an object is seen by later ones only.
         let mut done = Vec::with_capacity(transaction.revisions.len());
         for revision in transaction.revisions {
-            self.storage.saw_oid(revision.oid);
+            self.oids.saw(revision.oid);
             let in_version = !revision.version.is_trunk();
             let under = self.under(&revision)?;
             let body = self.body(&revision)?;
@@ -205,17 +203,9 @@ impl Batch<'_> {
             self.written.insert((oid, tid), written);
             self.newest.insert(oid, tid);
         }
-        let job = Job {
-            meta,
-            records,
-            pledge: None,
-            length: next - position,
-            scratch: None,
-            notify: Box::new(|_| ()),
-            held: None,
-        };
-        self.placed.push(Placed { job, ticket: Ticket::default(), tid, position });
-        self.end = next + 8;
+        self.end = next + TransactionHeader::TWIN_SIZE;
+        let length = self.end - position;
+        self.placed.push(Placed { tid, position, meta, records, scratch: None, length, notify: None, claim: None });
         Ok(())
     }
 

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Tid};
 
-use crate::ahead::Ahead;
 use crate::format::TransactionHeader;
-use crate::scan::{Record, Scanner};
+use crate::format::scan::{Record, Scanner};
+use crate::read::ahead::Ahead;
 
 /// What a walk over a stretch found.
 pub(crate) struct Stretch {
@@ -117,7 +117,7 @@ fn walk(file: &dyn DiskFile, from: u64, to: u64, end: u64, at_start: bool) -> St
             break;
         };
         stretch.transactions.push(Walked { position, header, records: stretch.records.len() - before });
-        position += header.length + 8;
+        position = header.end(position);
     }
     stretch
 }

@@ -6,12 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use vellum_disk::DiskFile;
+use vellum_sync::Mutex;
 
-use crate::ahead::Ahead;
+use crate::read::ahead::Ahead;
 
 /// What is read at once: small transactions share a piece.
 const PIECE: u64 = 256 << 10;
@@ -44,7 +45,7 @@ impl ReadAhead {
         let (file, buffers) = (Arc::clone(file), Arc::clone(&empty));
         let pieces = Ahead::new((end - start).div_ceil(PIECE), threads, move |n| {
             let at = start + n * PIECE;
-            let buffer = buffers.lock().unwrap_or_else(|e| e.into_inner()).pop();
+            let buffer = buffers.lock().pop();
             read_piece(&*file, at, PIECE.min(end - at), buffer.unwrap_or_default())
         });
         ReadAhead { pieces, at: start, empty }
@@ -59,7 +60,7 @@ impl ReadAhead {
 
     fn give_back(&mut self, piece: Bytes) {
         if let Ok(buffer) = piece.try_into_mut() {
-            self.empty.lock().unwrap_or_else(|e| e.into_inner()).push(buffer);
+            self.empty.lock().push(buffer);
         }
     }
 }

@@ -15,36 +15,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_storage::{Contested, Error, Held, NotUndone, Notify, Oid, Result, Tid, Version, Voted, judge, merge};
 
-use crate::commit::Job;
-use crate::draft::{Body, Change, Draft, bare_length, record_length};
-use crate::generation::Generation;
-use crate::log::Past;
-use crate::pledge::Pledge;
-use crate::scan::Record;
-use crate::undo::{self, Undone};
-
-/// A record that will be written.
-#[derive(Clone, Debug)]
-pub(crate) struct NewRecord {
-    pub oid: Oid,
-    pub version: Version,
-    /// In a version: the position of the trunk's record under it, 0 for none.
-    pub under: u64,
-    pub body: Body,
-}
-
-impl NewRecord {
-    /// Bytes that it takes.
-    pub fn length(&self) -> u64 {
-        record_length(&self.version, &self.body)
-    }
-}
+use crate::format::scan::Record;
+use crate::read::generation::Generation;
+use crate::read::log::Past;
+use crate::read::undo::{self, Undone};
+use crate::write::draft::{Change, Draft};
+use crate::write::job::{Claim, Job, Ticket};
+use crate::write::pledge::Pledge;
+use crate::write::record::{Body, NewRecord, bare_length};
 
 impl Draft {
     /// Judges everything, now that nobody else can change what it depends on.
     pub fn settle(self: Box<Self>, held: Held) -> Result<Box<dyn Voted>> {
-        let judging = self.storage.judging.read().unwrap_or_else(|e| e.into_inner());
-        let now = self.storage.now();
+        let judging = self.writer.judging.read();
+        let now = self.writer.database.now();
         let mut judge =
             Judge { draft: &self, now: &now, records: Vec::new(), so_far: HashMap::new(), resolved: Vec::new() };
         for change in &self.changes {
@@ -58,8 +42,8 @@ impl Draft {
         }
         let Judge { records, resolved, .. } = judge;
         let length = bare_length(&self.meta) + records.iter().map(NewRecord::length).sum::<u64>();
-        self.storage.within_quota(now.horizon.end() + length)?;
-        let pledge = self.storage.pledges.add(records, self.scratch().cloned());
+        self.writer.database.within_quota(now.horizon.end() + length)?;
+        let pledge = self.writer.pledges.add(records, self.scratch().cloned());
         drop((judging, now));
         Ok(Box::new(Ready { draft: self, pledge, resolved, length, held }))
     }
@@ -164,7 +148,12 @@ impl Judge<'_> {
                 return Err(Error::Conflict { oid, committed, serial });
             };
             let record = |oid, tid| self.now.own_data(oid, tid);
-            body = Body::Data(merge(&*self.draft.storage.resolver, record, (oid, serial, committed), &new)?);
+            body = Body::Data(merge(
+                &*self.draft.writer.database.options.resolver,
+                record,
+                (oid, serial, committed),
+                &new,
+            )?);
             self.resolved.push(oid);
         }
         self.write(NewRecord { oid, version: version.clone(), under, body });
@@ -243,7 +232,7 @@ impl Judge<'_> {
             return Ok(Err("which was changed since, or deleted"));
         };
         let contested = Contested { oid, ancestor: &ancestor, committed: &committed, new: &new };
-        let merged = self.draft.storage.resolver.resolve(contested).filter(|merged| !merged.is_empty());
+        let merged = self.draft.writer.database.options.resolver.resolve(contested).filter(|merged| !merged.is_empty());
         Ok(match merged {
             Some(merged) => {
                 let (version, under) = (newest.version(), newest.under());
@@ -331,21 +320,10 @@ impl Voted for Ready {
 
     fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
         let Ready { draft, pledge, length, held, .. } = *self;
-        let scratch = pledge.scratch.clone();
-        let Draft { storage, meta, .. } = *draft;
+        let Draft { writer, meta, .. } = *draft;
         // It may have been a rehearsal.
-        storage.writable()?;
-        storage.committer.finish(
-            &storage,
-            Job {
-                meta,
-                records: Vec::new(),
-                pledge: Some(pledge),
-                length: length - 8,
-                scratch,
-                notify,
-                held: Some(held),
-            },
-        )
+        writer.database.writable()?;
+        let claim = Claim { held, ticket: Ticket::default() };
+        writer.committer.finish(&writer.database, Job { meta, pledge, length, notify, claim })
     }
 }

@@ -5,7 +5,9 @@
 //! begun, before he waits. So all cores are busy, whichever side is the slower one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
+
+use vellum_sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// Pieces that may be made but not yet taken, for each thread.
 const AHEAD_MAX: u64 = 3;
@@ -46,7 +48,7 @@ impl<T: Send + 'static> Ahead<T> {
         for _ in 1..threads.min(count) {
             let shared = Arc::clone(&shared);
             // If there can be no thread, the caller makes all of it himself.
-            let _ = std::thread::Builder::new().spawn(move || shared.help());
+            let _ = thread::Builder::new().spawn(move || shared.help());
         }
         Ahead { shared }
     }
@@ -54,7 +56,7 @@ impl<T: Send + 'static> Ahead<T> {
 
 impl<T> Shared<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock()
     }
 
     /// The number of the next piece that may be begun.
@@ -80,7 +82,7 @@ impl<T> Shared<T> {
         while !state.over && state.begun < self.count {
             state = match self.next(&state) {
                 Some(number) => self.make(number, state),
-                None => self.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
+                None => self.changed.wait(state),
             };
         }
     }
@@ -111,7 +113,7 @@ impl<T> Iterator for Ahead<T> {
             }
             state = match shared.next(&state) {
                 Some(number) => shared.make(number, state),
-                None => shared.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
+                None => shared.changed.wait(state),
             };
         }
         None
@@ -135,12 +137,12 @@ mod tests {
                 let made = Arc::new(Mutex::new(Vec::new()));
                 let log = Arc::clone(&made);
                 let found: Vec<u64> = Ahead::new(count, threads, move |n| {
-                    log.lock().unwrap().push(n);
+                    log.lock().push(n);
                     n * n
                 })
                 .collect();
                 assert_eq!(found, (0..count).map(|n| n * n).collect::<Vec<_>>());
-                let mut made = made.lock().unwrap().clone();
+                let mut made = made.lock().clone();
                 made.sort();
                 assert_eq!(made, (0..count).collect::<Vec<_>>());
             }

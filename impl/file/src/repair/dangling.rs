@@ -24,11 +24,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use vellum_pickle::Reference;
 use vellum_storage::{Bytes, Oid, Result, Status, Tid, Version};
 
-use crate::Options;
+use crate::format::scan::{Record, Scanner};
 use crate::format::{START, u64_at};
-use crate::index::Index;
-use crate::log::{Holders, Log};
-use crate::scan::{Record, Scanner};
+use crate::options::Options;
+use crate::read::index::Index;
+use crate::read::log::{Holders, Log};
 
 /// An object that is referred to and is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl Finder<'_> {
                 let changed = "It could be read a moment ago: the file changed while it was checked";
                 let header = walked.map_err(|fault| fault.damage(&log.path, changed))?;
                 records.iter().for_each(|record| each(self, record));
-                position += header.length + 8;
+                position = header.end(position);
                 transactions += 1;
                 if let (Some(progress), 0) = (&self.options.progress, transactions % 256) {
                     progress(done * size / 2 + position / 2, size);

@@ -12,13 +12,14 @@ use vellum_disk::{DiskFile, Open};
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
-use crate::dangling::{self, Dangling, Known};
+use crate::format::scan::{Fault, FaultKind, Record, Scanner};
 use crate::format::{START, UNFINISHED};
-use crate::index::Index;
-use crate::log::{Holders, Log};
 use crate::open::{finished_after, is_torn, open_data, pointers};
-use crate::scan::{Fault, FaultKind, Record, Scanner};
-use crate::{OpenError, Options, index_file};
+use crate::options::{OpenError, Options};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::read::log::{Holders, Log};
+use crate::repair::dangling::{self, Dangling, Known};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,7 +296,7 @@ impl Structure<'_> {
             if astray.is_none() {
                 last = last.max(header.tid);
             }
-            position += header.length + 8;
+            position = header.end(position);
             if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
                 // The second walk takes most of the time.
                 progress(position / 8, self.size);
@@ -363,7 +364,7 @@ impl Contents<'_> {
                 }
                 self.record(record, counts, &mut |kind| report(problem(kind)));
             }
-            position += header.length + 8;
+            position = header.end(position);
             done += 1;
             if let (Some(progress), 0) = (&options.progress, done % 256) {
                 progress(self.size / 8 + position / 8 * 7, self.size);

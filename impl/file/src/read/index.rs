@@ -19,10 +19,11 @@
 //! on average; other entries go to a tree beside them, so that the index never takes more than some 50 bytes an object.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
+use std::sync::OnceLock;
 
 use vellum_storage::Oid;
+use vellum_sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use vellum_sync::{Mutex, MutexGuard, RwLock};
 
 /// Entries of a page.
 pub(crate) const PAGE: u64 = 256;
@@ -140,7 +141,7 @@ impl Index {
         let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
         let dense = |index: &Index| index.page(page).map(|p| p.get(at));
         let found = dense(self).or_else(|| {
-            let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
+            let sparse = self.sparse.read();
             let found = sparse.get(&oid.0).copied();
             drop(sparse);
             // Between the two looks the page may have been made, and the entry have moved into it.
@@ -168,7 +169,7 @@ impl Index {
 
     /// The right to set many.
     pub fn writer(&self) -> Writer<'_> {
-        Writer { index: self, pages: self.writer.lock().unwrap_or_else(|e| e.into_inner()) }
+        Writer { index: self, pages: self.writer.lock() }
     }
 
     fn put_page(&self, page: u64, fresh: Box<Page>) {
@@ -179,7 +180,7 @@ impl Index {
     }
 
     fn is_empty_beside(&self) -> bool {
-        self.sparse.read().unwrap_or_else(|e| e.into_inner()).is_empty()
+        self.sparse.read().is_empty()
     }
 
     /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
@@ -188,14 +189,14 @@ impl Index {
         let fresh = Page::new();
         let range = page * PAGE..=page * PAGE + (PAGE - 1);
         let moved: Vec<_> = {
-            let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
+            let sparse = self.sparse.read();
             sparse.range(range).map(|(&oid, &position)| (oid, position)).collect()
         };
         for &(oid, position) in &moved {
             fresh.set((oid % PAGE) as usize, position);
         }
         self.put_page(page, fresh);
-        let mut sparse = self.sparse.write().unwrap_or_else(|e| e.into_inner());
+        let mut sparse = self.sparse.write();
         for (oid, _) in &moved {
             sparse.remove(oid);
         }
@@ -211,8 +212,8 @@ impl Index {
 
     /// The greatest oid in it.
     pub fn last_oid(&self) -> Option<Oid> {
-        let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner()).last_key_value().map(|(&oid, _)| Oid(oid));
-        let end = self.writer.lock().unwrap_or_else(|e| e.into_inner()).end;
+        let sparse = self.sparse.read().last_key_value().map(|(&oid, _)| Oid(oid));
+        let end = self.writer.lock().end;
         let dense = (0..end).rev().find_map(|page| {
             let found = self.page(page)?;
             let at = (0..PAGE).rev().find(|&at| found.get(at as usize) != 0)?;
@@ -223,9 +224,9 @@ impl Index {
 
     /// The first entry whose oid is not less than `oid`.
     pub fn next(&self, oid: Oid) -> Option<(Oid, u64)> {
-        let end = self.writer.lock().unwrap_or_else(|e| e.into_inner()).end;
+        let end = self.writer.lock().end;
         let sparse = {
-            let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner());
+            let sparse = self.sparse.read();
             sparse.range(oid.0..).next().map(|(&oid, &position)| (Oid(oid), position))
         };
         let mut at = oid.0;
@@ -256,9 +257,9 @@ impl Index {
 
     /// Bytes that it takes in memory, those of the tree by estimate.
     pub fn memory(&self) -> u64 {
-        let pages = self.writer.lock().unwrap_or_else(|e| e.into_inner()).made;
+        let pages = self.writer.lock().made;
         let slots: u64 = self.segments.iter().filter_map(|s| s.get()).map(|s| s.len() as u64).sum();
-        let sparse = self.sparse.read().unwrap_or_else(|e| e.into_inner()).len() as u64;
+        let sparse = self.sparse.read().len() as u64;
         size_of::<Index>() as u64
             + slots * size_of::<OnceLock<Box<Page>>>() as u64
             + pages * size_of::<Page>() as u64
@@ -290,7 +291,7 @@ impl Writer<'_> {
                 pages.entries += u64::from(is_new);
                 is_new
             }
-            None => index.sparse.write().unwrap_or_else(|e| e.into_inner()).insert(oid.0, position).is_none(),
+            None => index.sparse.write().insert(oid.0, position).is_none(),
         };
         if is_new {
             index.entries.fetch_add(1, Ordering::Relaxed);
@@ -372,7 +373,7 @@ mod tests {
         let index = Index::new();
         let (one, other) = (0x1111_1111_1111, 0x2222_2222_2222);
         index.set(Oid(7), one);
-        std::thread::scope(|scope| {
+        vellum_sync::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 for _ in 0..200_000 {
                     let found = index.get(Oid(7));

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use vellum_disk::{DiskFile, Open};
 use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
 
+use crate::format::scan::{Fault, FaultKind, Record, Scanner, ToBe};
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::index::Index;
-use crate::log::Log;
 use crate::open::{finished_after, is_torn, open_data};
-use crate::scan::{Fault, FaultKind, Record, Scanner, ToBe};
-use crate::{OpenError, Options, index_file};
+use crate::options::{OpenError, Options};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::read::log::Log;
 
 /// What was saved, and what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl Rescue<'_> {
                         self.copy(at, &header, &records)?;
                     }
                     last = header.tid;
-                    at += header.length + 8;
+                    at = header.end(at);
                     if let (Some(progress), 0) = (&self.options.progress, self.salvage.transactions % 256) {
                         progress(at, self.size);
                     }
@@ -199,7 +200,7 @@ impl Rescue<'_> {
             });
             let Ok(header) = side.header(at) else { break };
             transactions.push(header.tid);
-            at += header.length + 8;
+            at = header.end(at);
         }
         let before = next.and_then(|next| side.header(next).ok()).map(|header| header.tid);
         let after = (last != Tid::ZERO).then_some(last);
@@ -282,7 +283,7 @@ impl Rescue<'_> {
             self.index.set(oid, position);
         }
         // What comes next in the old file may have moved by another distance.
-        self.moved(at + header.length + 8, self.position);
+        self.moved(header.end(at), self.position);
         Ok(())
     }
 

@@ -16,10 +16,10 @@ use vellum_disk::{Disk, DiskFile, Open};
 use vellum_pickle::{Value, decode_plain, encode_into};
 use vellum_storage::{Error, Oid, Result, Status, Tid};
 
+use crate::format::beside::beside;
+use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, u64_at};
-use crate::index::{Index, PAGE};
-use crate::open::beside;
-use crate::scan::Scanner;
+use crate::read::index::{Index, PAGE};
 
 /// An index that agrees with its file.
 pub(crate) struct Saved {
@@ -150,7 +150,7 @@ fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
                 Ok(())
             })
             .ok()?;
-        if start + header.length + 8 != at || Status::from_byte(header.status).is_none() {
+        if header.end(start) != at || Status::from_byte(header.status).is_none() {
             return None;
         }
         // The last record of an object is the one that counts, here and in the index.

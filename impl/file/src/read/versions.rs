@@ -14,12 +14,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use vellum_storage::{Oid, Result, Version, Versions};
+use vellum_storage::{Oid, Result, Version};
 
-use crate::FileStorage;
 use crate::format::START;
-use crate::generation::Generation;
-use crate::scan::Scanner;
+use crate::format::scan::Scanner;
+use crate::read::log::Log;
 
 /// The table, as of a position in the file.
 #[derive(Debug, Default)]
@@ -40,6 +39,13 @@ impl VersionTable {
     /// The objects whose newest record is in the version.
     pub fn objects(&self, version: &Version) -> Vec<Oid> {
         self.objects.get(version).map(|oids| oids.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The versions in which there is an object, in order.
+    pub fn names(&self) -> Vec<Version> {
+        let mut names: Vec<_> = self.objects.keys().cloned().collect();
+        names.sort();
+        names
     }
 
     /// Everything before this position was added.
@@ -75,44 +81,20 @@ impl VersionTable {
         }
     }
 
-    /// Walks over what is not in it yet.
-    fn catch_up(&mut self, now: &Generation) -> Result<()> {
-        let end = now.horizon.end();
+    /// Walks over what is not in it yet, up to `end`.
+    pub fn catch_up(&mut self, log: &Log, end: u64) -> Result<()> {
         let mut position = self.upto.max(START);
-        let mut scanner = Scanner::new(&*now.log.file, end);
+        let mut scanner = Scanner::new(&*log.file, end);
         while position < end {
             let walked = scanner.transaction(position, |_, record| {
                 let version = record.version();
                 self.add(record.header.oid, &version, record.position);
                 Ok(())
             });
-            let header = walked.map_err(|fault| now.log.fault(fault))?;
-            position += header.length + 8;
+            let header = walked.map_err(|fault| log.fault(fault))?;
+            position = header.end(position);
             self.upto = position;
         }
         Ok(())
-    }
-}
-
-impl Generation {
-    /// Asks the table, brought up to date.
-    pub fn versions<T>(&self, ask: impl FnOnce(&VersionTable) -> T) -> Result<T> {
-        let mut table = self.version_table();
-        table.catch_up(self)?;
-        Ok(ask(&table))
-    }
-}
-
-impl Versions for FileStorage {
-    /// Rule 2.11.
-    fn versions(&self) -> Result<Vec<Version>> {
-        let mut names: Vec<_> = self.inner.now().versions(|table| table.objects.keys().cloned().collect())?;
-        names.sort();
-        Ok(names)
-    }
-
-    /// Rule 2.10.
-    fn modified_in_version(&self, oid: Oid) -> Result<Version> {
-        Ok(self.inner.now().newest_header(oid)?.map(|record| record.version()).unwrap_or_default())
     }
 }

@@ -13,45 +13,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Oid, Result, Status, Tid, Version};
+use vellum_storage::{Oid, Result, Status, Version};
 
-use crate::Durability;
-use crate::commit::{Job, Ticket};
-use crate::draft::Body;
 use crate::format::{RecordHeader, TransactionHeader, UNFINISHED};
-use crate::generation::Generation;
-use crate::vote::NewRecord;
+use crate::options::Durability;
+use crate::read::generation::Generation;
+use crate::write::job::Placed;
+use crate::write::record::Body;
 
 /// The append goes to the disk in pieces of this size.
 const CHUNK: usize = 1 << 20;
-
-/// A job with its place in the file.
-pub(crate) struct Placed {
-    pub job: Job,
-    pub ticket: Ticket,
-    pub tid: Tid,
-    pub position: u64,
-}
-
-impl Placed {
-    pub fn end(&self) -> u64 {
-        self.position + self.job.length + 8
-    }
-
-    /// Its records, each with its place.
-    pub fn records(&self) -> impl Iterator<Item = (&NewRecord, u64)> {
-        let mut next = self.position + records_at(&self.job);
-        self.job.records.iter().map(move |record| {
-            let position = next;
-            next += record.length();
-            (record, position)
-        })
-    }
-}
-
-fn records_at(job: &Job) -> u64 {
-    (TransactionHeader::SIZE + job.meta.user.len() + job.meta.description.len() + job.meta.extension.len()) as u64
-}
 
 /// A write that failed. If `fatal`, what is on the disk is not known.
 pub(crate) struct Broken {
@@ -73,7 +44,7 @@ pub(crate) struct Chains {
 impl Chains {
     /// For these transactions, which touch different objects.
     pub fn apart(now: &Generation, placed: &[Placed]) -> Result<Chains, Broken> {
-        let records = placed.iter().flat_map(|this| &this.job.records);
+        let records = placed.iter().flat_map(|this| &this.records);
         let versions: BTreeSet<_> =
             records.map(|record| &record.version).filter(|version| !version.is_trunk()).collect();
         if versions.is_empty() {
@@ -119,7 +90,7 @@ pub(crate) fn data_is_lost(source: io::Error) -> Broken {
 
 /// Marks transactions as finished.
 pub(crate) fn mark(now: &Generation, placed: &[Placed]) -> Result<(), Broken> {
-    mark_as(now, placed, |this| this.job.meta.status.byte()).map_err(|source| marks_are_lost(now, placed, source))
+    mark_as(now, placed, |this| this.meta.status.byte()).map_err(|source| marks_are_lost(now, placed, source))
 }
 
 fn mark_as(now: &Generation, placed: &[Placed], status: impl Fn(&Placed) -> u8) -> io::Result<()> {
@@ -153,18 +124,18 @@ fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chai
         buffer: Vec::with_capacity((total as usize).min(CHUNK + CHUNK / 4)),
     };
     for this in placed {
-        let Placed { job, tid, position, .. } = this;
-        let meta = &job.meta;
+        let Placed { tid, position, meta, .. } = this;
         let is_packed = meta.status == Status::Packed;
         let header = TransactionHeader {
             tid: *tid,
-            length: job.length,
+            length: this.length - TransactionHeader::TWIN_SIZE,
             status: UNFINISHED,
             // `begin` made sure that they fit.
             user_length: meta.user.len() as u16,
             description_length: meta.description.len() as u16,
             extension_length: meta.extension.len() as u16,
         };
+        let length = header.length;
         header.write(&mut out.buffer);
         for field in [&meta.user, &meta.description, &meta.extension] {
             out.buffer.extend_from_slice(field);
@@ -190,13 +161,13 @@ fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chai
             match &record.body {
                 Body::Shared(position) => out.buffer.extend_from_slice(&position.to_be_bytes()),
                 Body::Data(data) => out.data(data)?,
-                Body::Spilled { offset, length } => out.spilled(job.scratch.as_deref(), *offset, *length)?,
+                Body::Spilled { offset, length } => out.spilled(this.scratch.as_deref(), *offset, *length)?,
             }
         }
         if let Some(newest) = &mut chains.newest {
             newest.extend(this.records().map(|(record, position)| (record.oid, position)));
         }
-        out.buffer.extend_from_slice(&job.length.to_be_bytes());
+        out.buffer.extend_from_slice(&length.to_be_bytes());
         // Wrong, it would make everything after it unreadable.
         assert_eq!(out.position + out.buffer.len() as u64, this.end(), "a transaction's length is what was said");
     }

@@ -15,33 +15,17 @@
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
+use std::sync::Arc;
 
-use vellum_disk::DiskFile;
-use vellum_storage::{Error, Held, Notify, Result, Status, Tid, TransactionMeta};
+use vellum_storage::{Error, Result, Status, Tid, TransactionMeta};
+use vellum_sync::{Condvar, Mutex, MutexGuard};
 
-use crate::Durability;
-use crate::append::{Broken, Placed, write};
 use crate::format::POSITION_MAX;
-use crate::generation::Generation;
-use crate::pledge::Pledge;
-use crate::storage::Inner;
-use crate::vote::NewRecord;
-
-/// A transaction that may be written.
-pub(crate) struct Job {
-    pub meta: TransactionMeta,
-    /// Of one that was voted on: filled from the pledge when its turn has come.
-    pub records: Vec<NewRecord>,
-    pub pledge: Option<Arc<Pledge>>,
-    /// Bytes from its start to the second length.
-    pub length: u64,
-    pub scratch: Option<Arc<dyn DiskFile>>,
-    pub notify: Notify,
-    /// None if somebody holds the objects of many jobs.
-    pub held: Option<Held>,
-}
+use crate::options::Durability;
+use crate::read::database::Database;
+use crate::read::generation::Generation;
+use crate::write::append::{Broken, write};
+use crate::write::job::{Job, Placed, Ticket};
 
 /// The queue before the disk.
 #[derive(Debug, Default)]
@@ -52,7 +36,7 @@ pub(crate) struct Committer {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<(Job, Ticket)>,
+    waiting: Vec<Job>,
     /// Somebody is writing.
     led: bool,
     /// Why nothing more may be written.
@@ -65,18 +49,15 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Where a job's outcome appears: a result, or the panic of its `notify`, which is for its own thread.
-pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
-
 /// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
 
 impl Committer {
     /// An error if an earlier write left open what is on the disk.
-    pub fn usable(&self, storage: &Inner) -> Result<()> {
+    pub fn usable(&self, database: &Database) -> Result<()> {
         match &self.queue().failed {
             None => Ok(()),
-            Some(cause) => Err(failed(storage, cause)),
+            Some(cause) => Err(failed(database, cause)),
         }
     }
 
@@ -92,22 +73,22 @@ impl Committer {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(|e| e.into_inner())
+        self.queue.lock()
     }
 
     /// Does something while nobody else writes. An error that is fatal is a reason to write nothing more.
-    pub fn alone<T>(&self, storage: &Inner, work: impl FnOnce() -> Result<T, (Error, bool)>) -> Result<T> {
+    pub fn alone<T>(&self, database: &Database, work: impl FnOnce() -> Result<T, (Error, bool)>) -> Result<T> {
         let mut queue = self.queue();
         while queue.led {
-            queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
+            queue = self.changed.wait(queue);
         }
         if let Some(cause) = &queue.failed {
-            return Err(failed(storage, cause));
+            return Err(failed(database, cause));
         }
         queue.led = true;
         drop(queue);
         let cause = Some("a panic while many transactions were being written".to_owned());
-        let mut lead = Lead { storage, committer: self, tickets: Vec::new(), cause };
+        let mut lead = Lead { database, committer: self, tickets: Vec::new(), cause };
         let done = work();
         lead.cause = match &done {
             Err((error, true)) => Some(error.to_string()),
@@ -117,33 +98,33 @@ impl Committer {
     }
 
     /// Writes the job, alone or with others.
-    pub fn finish(&self, storage: &Inner, job: Job) -> Result<Tid> {
-        let ticket = Ticket::default();
+    pub fn finish(&self, database: &Database, job: Job) -> Result<Tid> {
+        let ticket = Arc::clone(&job.claim.ticket);
         let mut queue = self.queue();
-        queue.waiting.push((job, Arc::clone(&ticket)));
+        queue.waiting.push(job);
         loop {
-            if let Some(outcome) = ticket.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            if let Some(outcome) = ticket.lock().take() {
                 drop(queue);
                 return outcome.unwrap_or_else(|panic| resume_unwind(panic));
             }
             if queue.led {
-                queue = self.changed.wait(queue).unwrap_or_else(|e| e.into_inner());
+                queue = self.changed.wait(queue);
                 continue;
             }
-            let batch = next_batch(storage, &mut queue.waiting);
+            let batch = next_batch(database.options.durability, &mut queue.waiting);
             queue.led = true;
             let broken = queue.failed.clone();
             drop(queue);
-            let tickets = batch.iter().map(|(_, ticket)| Arc::clone(ticket)).collect();
+            let tickets = batch.iter().map(|job| Arc::clone(&job.claim.ticket)).collect();
             // What is left of it if the thread panics.
             let cause = Some("a panic while a commit was being written".to_owned());
-            let mut lead = Lead { storage, committer: self, tickets, cause };
+            let mut lead = Lead { database, committer: self, tickets, cause };
             match broken {
                 Some(cause) => {
-                    batch.into_iter().for_each(|(job, ticket)| put(job.held, &ticket, Err(failed(storage, &cause))));
+                    batch.into_iter().for_each(|job| job.claim.hand_over(Ok(Err(failed(database, &cause)))));
                     lead.cause = None;
                 }
-                None => lead.cause = run(storage, batch).err(),
+                None => lead.cause = run(database, batch).err(),
             }
             drop(lead);
             queue = self.queue();
@@ -153,7 +134,7 @@ impl Committer {
 
 /// Ends a turn of leading, also when something panicked in it: then nobody knows what is on the disk.
 struct Lead<'a> {
-    storage: &'a Inner,
+    database: &'a Database,
     committer: &'a Committer,
     tickets: Vec<Ticket>,
     cause: Option<String>,
@@ -164,8 +145,8 @@ impl Drop for Lead<'_> {
         let mut queue = self.committer.queue();
         if let Some(cause) = self.cause.take() {
             for ticket in &self.tickets {
-                let mut outcome = ticket.lock().unwrap_or_else(|e| e.into_inner());
-                outcome.get_or_insert_with(|| Ok(Err(failed(self.storage, &cause))));
+                let mut outcome = ticket.lock();
+                outcome.get_or_insert_with(|| Ok(Err(failed(self.database, &cause))));
             }
             queue.failed.get_or_insert(cause);
         }
@@ -175,79 +156,70 @@ impl Drop for Lead<'_> {
     }
 }
 
-fn failed(storage: &Inner, cause: &str) -> Error {
-    Error::Failed { name: storage.path.display().to_string(), cause: cause.to_owned() }
-}
-
-fn put(held: Option<Held>, ticket: &Ticket, outcome: Result<Tid>) {
-    hand_over(held, ticket, Ok(outcome));
-}
-
-/// Gives the objects back, and only then the outcome: its thread may take it as soon as it is there, and whoever hears of
-/// it from that thread finds nothing busy.
-fn hand_over(held: Option<Held>, ticket: &Ticket, outcome: thread::Result<Result<Tid>>) {
-    drop(held);
-    *ticket.lock().unwrap_or_else(|e| e.into_inner()) = Some(outcome);
+fn failed(database: &Database, cause: &str) -> Error {
+    Error::Failed { name: database.name(), cause: cause.to_owned() }
 }
 
 /// Takes from the queue what may share a sync. Those of one status, so that opening knows what a mark that is missing was to
 /// be. A transaction that lies in a scratch file goes alone, so that its trouble
 /// is nobody else's; and so does every one if there is but one sync (see [`Durability::Relaxed`]).
-fn next_batch(storage: &Inner, waiting: &mut Vec<(Job, Ticket)>) -> Vec<(Job, Ticket)> {
+fn next_batch(durability: Durability, waiting: &mut Vec<Job>) -> Vec<Job> {
     let mut bytes = 0;
-    let status = waiting.first().map(|(job, _)| job.meta.status);
+    let status = waiting.first().map(|job| job.meta.status);
     let mut fits = |job: &Job| {
         bytes += job.length;
         Some(job.meta.status) == status
-            && job.scratch.is_none()
+            && job.pledge.scratch.is_none()
             && bytes <= BATCH_BYTES_MAX
-            && storage.durability == Durability::Full
+            && durability == Durability::Full
     };
-    let count = waiting.iter().take_while(|(job, _)| fits(job)).count().max(1).min(waiting.len());
+    let count = waiting.iter().take_while(|job| fits(job)).count().max(1).min(waiting.len());
     let rest = waiting.split_off(count);
     mem::replace(waiting, rest)
 }
 
 /// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
-fn run(storage: &Inner, batch: Vec<(Job, Ticket)>) -> Result<(), String> {
-    let now = storage.now();
+fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
+    let now = database.now();
     let (start, mut last) = now.horizon.get();
     let mut end = start;
     let mut placed = Vec::with_capacity(batch.len());
-    for (mut job, ticket) in batch {
-        // From here to its end there is no pack that would move what they name.
-        if let Some(pledge) = job.pledge.take() {
-            job.records = mem::take(&mut pledge.records());
-        }
-        match place(storage, &job, end, last) {
+    for Job { meta, pledge, length, notify, claim } in batch {
+        // From here to its end there is no pack that would change the positions that they name.
+        let (records, scratch) = (mem::take(&mut *pledge.records()), pledge.scratch.clone());
+        match place(database, &meta, length, end, last) {
             Ok(tid) => {
-                let this = Placed { job, ticket, tid, position: end };
+                let (notify, claim) = (Some(notify), Some(claim));
+                let this = Placed { tid, position: end, meta, records, scratch, length, notify, claim };
                 (end, last) = (this.end(), tid);
                 placed.push(this);
             }
-            Err(e) => put(job.held, &ticket, Err(e)),
+            Err(e) => claim.hand_over(Ok(Err(e))),
         }
     }
     if placed.is_empty() {
         return Ok(());
     }
-    if let Err(Broken { doing, source, fatal }) = write(&now, storage.durability, &placed, start) {
+    if let Err(Broken { doing, source, fatal }) = write(&now, database.options.durability, &placed, start) {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
-            put(this.job.held, &this.ticket, Err(Error::io(&storage.path, doing, source)));
+            let failed = Error::io(&database.path, doing, source);
+            if let Some(claim) = this.claim {
+                claim.hand_over(Ok(Err(failed)));
+            }
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
     }
-    show(storage, &now, placed);
+    show(database, &now, placed);
     Ok(())
 }
 
 /// Shows what is durable to everybody, one after the other.
-pub(crate) fn show(storage: &Inner, now: &Generation, placed: Vec<Placed>) {
+pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
     for mut this in placed {
         let (tid, end) = (this.tid, this.end());
-        let is_packed = this.job.meta.status == Status::Packed;
+        let is_packed = this.meta.status == Status::Packed;
         for (record, position) in this.records() {
             if is_packed {
                 now.hides(record.oid, position);
@@ -258,8 +230,8 @@ pub(crate) fn show(storage: &Inner, now: &Generation, placed: Vec<Placed>) {
         drop(index);
         this.records().for_each(|(record, _)| now.index.learn(record.oid, record.length()));
         // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
-        let notify = mem::replace(&mut this.job.notify, Box::new(|_| ()));
-        let outcome = catch_unwind(AssertUnwindSafe(|| notify(tid))).map(|()| Ok(tid));
+        let notify = this.notify.take();
+        let told = catch_unwind(AssertUnwindSafe(|| notify.into_iter().for_each(|notify| notify(tid))));
         now.horizon.advance(end, tid);
         // Not before it is shown: nobody may see a version that is not there yet. If somebody has the table, he brings it
         // up to date himself.
@@ -267,23 +239,25 @@ pub(crate) fn show(storage: &Inner, now: &Generation, placed: Vec<Placed>) {
             let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
             table.follow(this.position, end, records);
         }
-        hand_over(this.job.held, &this.ticket, outcome);
+        if let Some(claim) = this.claim {
+            claim.hand_over(told.map(|()| Ok(tid)));
+        }
     }
     // Last: an index that is saved meanwhile ends before some of them.
-    storage.index_changed();
+    database.index_changed();
 }
 
-/// The tid that the job gets.
-fn place(storage: &Inner, job: &Job, position: u64, last: Tid) -> Result<Tid> {
-    if position + job.length + 8 > POSITION_MAX {
+/// The tid that a transaction of this length gets at this position.
+fn place(database: &Database, meta: &TransactionMeta, length: u64, position: u64, last: Tid) -> Result<Tid> {
+    if position + length > POSITION_MAX {
         return Err(Error::Exhausted { what: "file positions (256 TiB)" });
     }
     // Each store looked at its own transaction; here are those that came together, and records that were merged.
-    storage.within_quota(position + job.length + 8)?;
-    match job.meta.tid {
+    database.within_quota(position + length)?;
+    match meta.tid {
         Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
         Some(tid) => Ok(tid),
         None if last == Tid::MAX => Err(Error::Exhausted { what: "tids" }),
-        None => Ok(Tid::at(storage.clock.now()).max(last.next())),
+        None => Ok(Tid::at(database.options.clock.now()).max(last.next())),
     }
 }

@@ -3,7 +3,6 @@
 //! Nothing is looked at here but what can not change any more; whether it may be done, and what it comes to, is judged by
 //! the vote (`vote.rs`), which first takes the locks that are worked out here.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,47 +12,10 @@ use vellum_storage::{
     Vote, Voted, Want, Wants,
 };
 
-use crate::format::{RecordHeader, TransactionHeader};
-use crate::generation::Generation;
-use crate::storage::Inner;
-use crate::undo::{self, Undone};
-
-/// What a record will hold.
-#[derive(Clone, Debug)]
-pub(crate) enum Body {
-    Data(Bytes),
-    /// In the transaction's scratch file.
-    Spilled {
-        offset: u64,
-        length: u64,
-    },
-    /// What the record at this position holds; 0 for nothing.
-    Shared(u64),
-}
-
-impl Body {
-    pub const NOTHING: Body = Body::Shared(0);
-
-    /// Bytes of data, or of the backpointer in their place.
-    pub fn length(&self) -> u64 {
-        match self {
-            Body::Data(data) => data.len() as u64,
-            Body::Spilled { length, .. } => *length,
-            Body::Shared(_) => RecordHeader::BACKPOINTER_SIZE,
-        }
-    }
-
-    /// What the record's header says of it: 0 for a backpointer.
-    pub fn data_length(&self) -> u64 {
-        if matches!(self, Body::Shared(_)) { 0 } else { self.length() }
-    }
-}
-
-/// Bytes of a record in this version with this body.
-pub(crate) fn record_length(version: &Version, body: &Body) -> u64 {
-    let in_version = if version.is_trunk() { 0 } else { RecordHeader::VERSION_SIZE + version.name().len() as u64 };
-    RecordHeader::SIZE as u64 + in_version + body.length()
-}
+use crate::read::generation::Generation;
+use crate::read::undo::{self, Undone};
+use crate::write::record::{Body, bare_length, record_length, spilled};
+use crate::write::writer::Writer;
 
 /// Something that the transaction is to do.
 #[derive(Debug)]
@@ -72,7 +34,7 @@ pub(crate) enum Change {
 
 /// A transaction before its vote.
 pub(crate) struct Draft {
-    pub storage: Arc<Inner>,
+    pub writer: Arc<Writer>,
     pub meta: TransactionMeta,
     pub changes: Vec<Change>,
     pub checks: Vec<(Oid, Tid)>,
@@ -84,9 +46,9 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub fn new(storage: Arc<Inner>, meta: TransactionMeta) -> Draft {
+    pub fn new(writer: Arc<Writer>, meta: TransactionMeta) -> Draft {
         let length = bare_length(&meta);
-        Draft { storage, meta, changes: Vec::new(), checks: Vec::new(), length, in_memory: 0, scratch: None }
+        Draft { writer, meta, changes: Vec::new(), checks: Vec::new(), length, in_memory: 0, scratch: None }
     }
 
     /// Its scratch file, if it has one.
@@ -98,10 +60,12 @@ impl Draft {
     fn admit(&mut self, version: &Version, body: Body) -> Result<Body> {
         check_name(version)?;
         let length = record_length(version, &body);
-        let needed = self.storage.now().horizon.end() + self.length + length;
-        self.storage.within_quota(needed)?;
+        let needed = self.writer.database.now().horizon.end() + self.length + length;
+        self.writer.database.within_quota(needed)?;
         let body = match body {
-            Body::Data(data) if self.in_memory + data.len() as u64 > self.storage.spill_after => self.spill(&data)?,
+            Body::Data(data) if self.in_memory + data.len() as u64 > self.writer.database.options.spill_after => {
+                self.spill(&data)?
+            }
             Body::Data(data) => {
                 self.in_memory += data.len() as u64;
                 Body::Data(data)
@@ -114,11 +78,11 @@ impl Draft {
     }
 
     fn spill(&mut self, data: &[u8]) -> Result<Body> {
-        let path = &self.storage.path;
+        let path = &self.writer.database.path;
         let io = |e| Error::io(path, "writing a large transaction to a scratch file beside it", e);
         let (file, end) = match self.scratch.take() {
             Some(scratch) => scratch,
-            None => (self.storage.disk.scratch(path).map_err(io)?, 0),
+            None => (self.writer.database.options.disk.scratch(path).map_err(io)?, 0),
         };
         let written = file.write_at(data, end).map_err(io);
         let body = Body::Spilled { offset: end, length: data.len() as u64 };
@@ -131,7 +95,9 @@ impl Draft {
         match body {
             Body::Data(data) => Ok(Some(data.clone())),
             Body::Shared(position) => now.data_at(oid, *position),
-            Body::Spilled { offset, length } => spilled(&self.storage.path, self.scratch(), *offset, *length).map(Some),
+            Body::Spilled { offset, length } => {
+                spilled(&self.writer.database.path, self.scratch(), *offset, *length).map(Some)
+            }
         }
     }
 
@@ -149,7 +115,7 @@ impl Draft {
                     works_in.push(version);
                 }
                 Change::Undo { tid, undone, generation } => {
-                    let now = self.storage.now();
+                    let now = self.writer.database.now();
                     if *generation != now.number {
                         // A pack was here meanwhile.
                         undo::undone(&now, *tid)?;
@@ -161,7 +127,7 @@ impl Draft {
                 }
                 Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
                     wants.versions.insert(from.clone(), Want::Change);
-                    let there = self.storage.now().versions(|table| table.objects(from))?;
+                    let there = self.writer.database.now().versions(|table| table.objects(from))?;
                     wants.objects.extend(there.into_iter().map(|oid| (oid, Want::Change)));
                     if let Change::CommitVersion { to, .. } = change {
                         works_in.push(to);
@@ -176,18 +142,6 @@ impl Draft {
     }
 }
 
-/// What was put into a scratch file beside the file at `path`.
-pub(crate) fn spilled(path: &Path, scratch: Option<&Arc<dyn DiskFile>>, offset: u64, length: u64) -> Result<Bytes> {
-    let io = |e| Error::io(path, "reading a scratch file", e);
-    let missing = || io(std::io::ErrorKind::UnexpectedEof.into());
-    let file = scratch.ok_or_else(missing)?;
-    let mut data = vec![0; length as usize];
-    match file.read_full_at(&mut data, offset).map_err(io)? == data.len() {
-        true => Ok(data.into()),
-        false => Err(missing()),
-    }
-}
-
 /// Refuses a version whose name does not fit its two bytes.
 fn check_name(version: &Version) -> Result<()> {
     match version.name().len() {
@@ -196,18 +150,13 @@ fn check_name(version: &Version) -> Result<()> {
     }
 }
 
-/// Bytes of a transaction in which nothing is done.
-pub(crate) fn bare_length(meta: &TransactionMeta) -> u64 {
-    (TransactionHeader::SIZE + meta.user.len() + meta.description.len() + meta.extension.len() + 8) as u64
-}
-
 impl Transaction for Draft {
     fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
         self.store_in(&Version::TRUNK, oid, serial, data)
     }
 
     fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.storage.now().newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
+        self.writer.database.now().newest_header(oid)?.ok_or_else(|| Error::key(oid))?;
         let body = self.admit(&Version::TRUNK, Body::NOTHING)?;
         self.changes.push(Change::Store { oid, serial, version: Version::TRUNK, body });
         Ok(())
@@ -232,7 +181,7 @@ impl Transaction for Draft {
 
     fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
         loop {
-            let held = self.storage.locks.take(self.wants()?);
+            let held = self.writer.locks.take(self.wants()?);
             // While it waited, more objects may have come into a version that it ends. Now that it holds the version, no
             // more will.
             if held.wants().covers(&self.wants()?) {
@@ -243,7 +192,7 @@ impl Transaction for Draft {
 
     fn try_vote(self: Box<Self>) -> Result<Vote> {
         loop {
-            match self.storage.locks.try_take(self.wants()?) {
+            match self.writer.locks.try_take(self.wants()?) {
                 Ok(held) if held.wants().covers(&self.wants()?) => return self.settle(held).map(Vote::Voted),
                 Ok(_) => {}
                 Err((_, busy)) => return Ok(Vote::Busy(self, busy)),
@@ -254,7 +203,7 @@ impl Transaction for Draft {
 
 impl UndoChange for Draft {
     fn undo(&mut self, tid: Tid) -> Result<()> {
-        let now = self.storage.now();
+        let now = self.writer.database.now();
         let (undone, generation) = (undo::undone(&now, tid)?, now.number);
         self.changes.push(Change::Undo { tid, undone, generation });
         Ok(())
@@ -268,7 +217,7 @@ impl VersionChange for Draft {
             return Err(Error::EmptyRecord { oid });
         }
         let body = self.admit(version, Body::Data(data))?;
-        self.storage.saw_oid(oid);
+        self.writer.oids.saw(oid);
         self.changes.push(Change::Store { oid, serial, version: version.clone(), body });
         Ok(())
     }
@@ -299,7 +248,7 @@ impl CopyChange for Draft {
             return Err(Error::EmptyRecord { oid });
         }
         let body = self.admit(&version, data.map_or(Body::NOTHING, Body::Data))?;
-        self.storage.saw_oid(oid);
+        self.writer.oids.saw(oid);
         self.changes.push(Change::Restore { oid, version, body, source, under });
         Ok(())
     }

@@ -7,10 +7,10 @@ use vellum_storage::{
     Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
 };
 
+use crate::format::scan::{Fault, FaultKind, InVersion, Record, Scanner, ToBe};
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
-use crate::log::{Holders, Log};
-use crate::pieces::Pieces;
-use crate::scan::{Fault, FaultKind, InVersion, Record, Scanner, ToBe};
+use crate::read::log::{Holders, Log};
+use crate::read::pieces::Pieces;
 
 /// An iterator over the transactions of a range.
 #[derive(Debug)]
@@ -98,12 +98,15 @@ impl Transactions {
                 let kind = FaultKind::LengthTooSmall { length: header.length, header: header.records_at() };
                 return Err(self.fault(start, Some(header.tid), None, kind));
             }
-            if self.order == Order::NewestFirst && start + header.length + 8 != self.position {
-                let kind = FaultKind::TwinDiffers { length: header.length, twin: self.position - start - 8 };
+            if self.order == Order::NewestFirst && header.end(start) != self.position {
+                let kind = FaultKind::TwinDiffers {
+                    length: header.length,
+                    twin: self.position - start - TransactionHeader::TWIN_SIZE,
+                };
                 return Err(self.fault(start, Some(header.tid), None, kind));
             }
             self.position = match self.order {
-                Order::OldestFirst => start + header.length + 8,
+                Order::OldestFirst => header.end(start),
                 Order::NewestFirst => start,
             };
             let past = match self.order {
@@ -128,7 +131,7 @@ impl Transactions {
             // A commit of several that was cut among its marks, seen read-only: every byte of it is there.
             .or_else(|| (header.status == UNFINISHED).then(|| self.status_to_be(start)))
             .ok_or_else(|| self.fault(start, Some(header.tid), None, FaultKind::BadStatus(header.status)))?;
-        let all = self.bytes(start, header.length + 8)?;
+        let all = self.bytes(start, header.end(start) - start)?;
         let twin = u64_at(&all, header.length as usize);
         if twin != header.length {
             let kind = FaultKind::TwinDiffers { length: header.length, twin };
@@ -248,7 +251,7 @@ pub(crate) fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) ->
             if beyond(header.tid) {
                 break;
             }
-            position += header.length + 8;
+            position = header.end(position);
         }
     } else {
         position = end;

@@ -121,7 +121,7 @@ impl ToBe {
                 break self.until;
             }
             match scanner.header(at) {
-                Ok(header) if header.status == UNFINISHED => at += header.length + 8,
+                Ok(header) if header.status == UNFINISHED => at = header.end(at),
                 Ok(header) => {
                     status = Status::from_byte(header.status).filter(|s| *s != Status::Undone).unwrap_or_default();
                     break at;
@@ -285,7 +285,7 @@ impl Stepping {
         let twin = scanner.bytes(position + header.length, 8);
         let twin = twin.map_err(|e| fault(FaultKind::Unreadable(e.to_string())))?;
         match u64_at(twin, 0) {
-            twin if twin == header.length => Ok(position + header.length + 8),
+            twin if twin == header.length => Ok(header.end(position)),
             twin => Err(fault(FaultKind::TwinDiffers { length: header.length, twin })),
         }
     }
@@ -391,7 +391,7 @@ impl<'a> Scanner<'a> {
     /// it; but then it is this one that is wrong, and not all that follow. `last` is the tid of the one before it.
     pub(crate) fn tid_astray(&mut self, position: u64, header: &TransactionHeader, last: Tid) -> Option<Fault> {
         let is_bare = header.length == header.records_at() || header.status == Status::Undone.byte();
-        let after = position + header.length + 8;
+        let after = header.end(position);
         let next = if is_bare { self.header(after).ok()?.tid } else { return None };
         (last < next && next <= header.tid && self.is_whole(after, last)).then_some(Fault {
             position,
@@ -524,7 +524,7 @@ impl<'a> Scanner<'a> {
                 records += 1;
                 Ok(())
             });
-            (position, last) = (position + header.length + 8, header.tid);
+            (position, last) = (header.end(position), header.tid);
             if walked.is_err() || records > 0 || position == self.end {
                 return walked.is_ok();
             }

@@ -20,8 +20,8 @@ use bytes::{Bytes, BytesMut};
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Oid, Result, Status};
 
+use crate::format::scan::{Fault, FaultKind, Older, Record, Scanner, ToBe};
 use crate::format::{RecordHeader, START, TransactionHeader};
-use crate::scan::{Fault, FaultKind, Older, Record, Scanner, ToBe};
 
 /// What one read brings if nobody knows how long the record is, and at most.
 const READ: usize = 4 * 1024;

@@ -4,11 +4,12 @@
 //! shares the data of a record, it has one under it), so a pack has to know of it: it keeps those records, and when it
 //! puts its file in place it says where they are now.
 
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use vellum_disk::DiskFile;
+use vellum_sync::{Mutex, MutexGuard};
 
-use crate::vote::NewRecord;
+use crate::write::record::NewRecord;
 
 /// What one transaction will write.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Pledge {
 impl Pledge {
     /// Its records. Whoever writes them takes them away.
     pub fn records(&self) -> MutexGuard<'_, Vec<NewRecord>> {
-        self.records.lock().unwrap_or_else(|e| e.into_inner())
+        self.records.lock()
     }
 }
 
@@ -30,10 +31,10 @@ impl Pledge {
 pub(crate) struct Pledges(Mutex<Vec<Weak<Pledge>>>);
 
 impl Pledges {
-    /// Adds one. Only while [`judging`](crate::storage::Inner::judging) is held since its positions were found.
+    /// Adds one. Only while [`judging`](crate::write::writer::Writer::judging) is held since its positions were found.
     pub fn add(&self, records: Vec<NewRecord>, scratch: Option<Arc<dyn DiskFile>>) -> Arc<Pledge> {
         let pledge = Arc::new(Pledge { records: Mutex::new(records), scratch });
-        let mut all = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut all = self.0.lock();
         if all.len() == all.capacity() {
             all.retain(|pledge| pledge.strong_count() > 0);
         }
@@ -43,6 +44,6 @@ impl Pledges {
 
     /// Those that somebody holds.
     pub fn all(&self) -> Vec<Arc<Pledge>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).iter().filter_map(Weak::upgrade).collect()
+        self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }
 }

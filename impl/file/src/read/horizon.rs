@@ -4,9 +4,8 @@
 //! in one step. A reader reads the horizon first; whatever the index then shows beyond it, the reader goes back along the
 //! chain to before it. So a transaction is seen whole or not at all, and nobody waits.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-
 use vellum_storage::Tid;
+use vellum_sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The pair, behind a sequence number that is odd while it changes.
 #[derive(Debug)]
