@@ -154,7 +154,7 @@ fn read_only(disk: &SimDisk, options: &Options, how: How) -> Vec<Problem> {
                 site::read(&then);
             }
         }
-        let packing = Packing { collect: how.collect, go_on: how.go_on, keep_old: false };
+        let packing = Packing::new().collect(how.collect).go_on(how.go_on);
         let _ = storage.rehearse_pack(to(&seen, how), packing, &mut Unwatched);
     }
     assert!(site::files(disk) == before, "what was only looked at was changed");
@@ -216,7 +216,7 @@ fn write(disk: &SimDisk, options: &Options, how: How, trusted: bool) {
     }
     whole("after commits");
     let before = site::read(&storage);
-    let packing = Packing { collect: how.collect, go_on: how.go_on, keep_old: how.relaxed };
+    let packing = Packing::new().collect(how.collect).go_on(how.go_on).keep_old(how.relaxed);
     let packed = storage.pack_with(to(&seen, how), packing, &mut Unwatched);
     whole("after a pack");
     let after = site::read(&storage);

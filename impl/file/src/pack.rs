@@ -156,14 +156,14 @@ fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut
     let objects = moment.now.index.len();
     let watch = RefCell::new(watch);
     let progress = |read: u64| watch.borrow_mut().progress(PackStep::Collect, read.min(objects), objects);
-    let collecting = Collecting {
-        collect: how.collect,
-        go_on: how.go_on,
-        threads: database.options.threads as usize,
-        // A few rounds more, for a few bytes less an object.
-        places_max: (objects / 4).clamp(1 << 14, 1 << 20) as usize,
-        progress: &progress,
-    };
+    // A few rounds more, for a few bytes less an object.
+    let places_max = (objects / 4).clamp(1 << 14, 1 << 20) as usize;
+    let collecting = Collecting::new()
+        .collect(how.collect)
+        .go_on(how.go_on)
+        .threads(database.options.threads as usize)
+        .places_max(places_max)
+        .progress(&progress);
     collect(moment, collecting)
 }
 

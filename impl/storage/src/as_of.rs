@@ -75,17 +75,19 @@ struct Table {
 }
 
 impl AsOf {
-    /// The storage as it was right after the last transaction that is not later than `at`, which may be the tid of a
-    /// moment ([`Tid::at`]); of a moment in the future, as it is now.
+    /// Returns the storage as it was right after the last transaction that is not later than `at`, which may be the tid of
+    /// a moment ([`Tid::at`]). For a moment in the future that is the last transaction now.
     ///
-    /// Errors: what the storage says when it is asked for that transaction.
+    /// # Errors
+    ///
+    /// The storage cannot read that transaction.
     pub fn new(storage: Arc<dyn Storage>, at: Tid) -> Result<AsOf> {
         let last = storage.transactions(TidRange::to(at), Order::NewestFirst)?.next().transpose()?;
         let at = last.map_or(Tid::ZERO, |transaction| transaction.tid);
         Ok(AsOf { storage, at, table: Arc::default() })
     }
 
-    /// The transaction that it shows the storage after; [`Tid::ZERO`] if that is before every transaction.
+    /// Returns the transaction after which it shows the storage; [`Tid::ZERO`] if that is before every transaction.
     pub fn tid(&self) -> Tid {
         self.at
     }
@@ -215,7 +217,9 @@ impl Storage for AsOf {
         }))
     }
 
-    /// Errors: read-only, always.
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], always.
     fn new_oids(&self, _: u32) -> Result<Vec<Oid>> {
         Err(Error::ReadOnly { name: self.name() })
     }
@@ -233,7 +237,7 @@ impl Storage for AsOf {
 
     /// # Errors
     ///
-    /// Read-only, always.
+    /// [`Error::ReadOnly`], always.
     fn begin(&self, _: TransactionMeta) -> Result<Draft> {
         Err(Error::ReadOnly { name: self.name() })
     }

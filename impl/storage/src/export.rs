@@ -34,13 +34,28 @@ const BLOB: &[u8] = b"\0BLOBSTART";
 
 /// How to export or import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportOptions {
-    /// Goes on where an object refers to one that is not there, as ZODB does. The reference stays, and leads nowhere.
+    /// Continues where an object refers to one that does not exist, as ZODB does. The reference stays as it is.
     pub go_on: bool,
 }
 
-/// What an export came to.
+impl ExportOptions {
+    /// Stops where an object refers to one that does not exist.
+    pub const fn new() -> ExportOptions {
+        ExportOptions { go_on: false }
+    }
+
+    /// Sets [`ExportOptions::go_on`].
+    #[must_use]
+    pub const fn go_on(self, go_on: bool) -> ExportOptions {
+        ExportOptions { go_on }
+    }
+}
+
+/// The result of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportReport {
     /// Objects written.
     pub objects: u64,
@@ -52,6 +67,7 @@ pub struct ExportReport {
 
 /// What an import has put into its draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// The object that was exported, by its new oid. Nothing refers to it yet: put it somewhere, or a pack takes it away.
     pub root: Oid,
@@ -146,8 +162,8 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
     Ok((strong, all))
 }
 
-/// Writes an object, and all that it refers to, as the trunk shows them now. Of a storage that others write to, export
-/// [`AsOf`](crate::AsOf) a moment, or the parts may be of several.
+/// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage, export
+/// [`AsOf`](crate::AsOf) a moment. Otherwise the objects may be of different moments.
 ///
 /// Costs: reads each object once; 16 bytes of memory for each.
 ///
@@ -170,8 +186,14 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Errors: a key error if there is no such object; a record that can not be read; dangling references, unless told to go
-/// on: after any of them the end is missing in what was written, and nobody imports it.
+/// # Errors
+///
+/// - [`ExportError::Storage`] with a key error if there is no such object, or if the storage fails.
+/// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record that cannot be read.
+/// - [`ExportError::Dangling`] for references to objects that do not exist, unless [`ExportOptions::go_on`].
+/// - [`ExportError::Io`] if `to` fails.
+///
+/// After an error the end of the export is missing, so that no import accepts it.
 pub fn export(
     storage: &dyn Storage,
     oid: Oid,
@@ -214,8 +236,13 @@ pub fn export(
 ///
 /// # Errors
 ///
-/// A file that is no export, is cut off, holds blobs or unreadable records; a record in which the oids cannot be replaced;
-/// dangling references, unless told to go on; what the storage says. The draft is gone then; oids that were given are lost.
+/// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if `from`
+///   is not a complete export, or holds blobs.
+/// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
+/// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
+/// - [`ExportError::Storage`] if the storage fails.
+///
+/// After an error nothing was imported. Some new oids remain unused.
 pub fn import(
     draft: Draft,
     new_oid: &mut dyn FnMut() -> StorageResult<Oid>,

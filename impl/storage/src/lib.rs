@@ -39,6 +39,9 @@
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
+//! The feature `serde`, off by default, gives [`Oid`] and [`Tid`] `Serialize` and `Deserialize`: as text, in the sixteen
+//! hex digits that they are printed in.
+//!
 //! ```
 //! use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
 //!

@@ -70,7 +70,7 @@ fn garbage(found: &Garbage<'_>, database: usize) -> Vec<u64> {
 
 /// Deletes in transactions of two.
 fn delete(garbage: Garbage<'_>) -> Vec<DeletedGarbage> {
-    garbage.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap()
+    garbage.delete(&DeleteGarbage::new().objects_max(2)).unwrap()
 }
 
 // ---- Random histories, and what the obvious implementation says of them.
@@ -264,7 +264,7 @@ proptest! {
         let (storages, past) = play(&drawn);
         let last = past.0.last().unwrap().tid;
         let since = last.saturating_sub(ago);
-        let how = FindGarbage { since: Tid(since), go_on: true, ..FindGarbage::default() };
+        let how = FindGarbage::new().since(Tid(since)).go_on(true);
         let found = find_garbage(&databases(&storages), how).unwrap();
         let needed = past.needed(since, NAMES.len());
         let shown = |object: &Object| past.shown(*object, u64::MAX).is_some();
@@ -301,7 +301,7 @@ proptest! {
             .map(|lost| ((number(&lost.database), lost.oid.0), (number(&lost.to_database), lost.to.0)))
             .collect();
         prop_assert_eq!(&told, &lost);
-        let strict = find_garbage(&databases(&storages), FindGarbage { go_on: false, ..how });
+        let strict = find_garbage(&databases(&storages), how.go_on(false));
         prop_assert_eq!(strict.is_err(), !lost.is_empty());
 
         // Deleted is that, and nothing else changes.
@@ -324,7 +324,7 @@ proptest! {
 
 // ---- Cases that one wants to see.
 
-const OLD: FindGarbage<'static> = FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () };
+const OLD: FindGarbage<'static> = FindGarbage::new();
 
 /// A main database and an archive, with these objects.
 fn two(main: &[(u64, Option<&[To]>)], archive: &[(u64, Option<&[To]>)]) -> (MemoryStorage, MemoryStorage) {
@@ -364,7 +364,7 @@ fn what_only_another_database_refers_to_stays_and_a_ring_through_both_goes() {
     }
     assert!(is_there(&archive, 7) && is_there(&archive, 8) && !is_there(&archive, 9) && !is_there(&main, 5));
     // Each database alone would have thought otherwise: 7, 8 and 3 have nobody there.
-    let alone = find_garbage(&[("archive", &archive)], FindGarbage { go_on: true, ..OLD }).unwrap();
+    let alone = find_garbage(&[("archive", &archive)], OLD.go_on(true)).unwrap();
     assert_eq!(garbage(&alone, 0), [7, 8]);
 }
 
@@ -397,7 +397,7 @@ fn a_database_that_nobody_gave_stops_it_and_says_who_refers() {
         "there are references that lead nowhere: 0000000000000004 of `archive` refers to 0000000000000005 of `users`, and no \
          database of that name was given. Mend them, or say to go on without what is missing"
     );
-    let found = find(&main, &archive, FindGarbage { go_on: true, ..OLD }).unwrap();
+    let found = find(&main, &archive, OLD.go_on(true)).unwrap();
     assert_eq!((garbage(&found, 0), found.lost().iter().count()), (vec![1], 1));
 }
 
@@ -414,7 +414,7 @@ fn a_reference_to_what_is_not_there_stops_it_and_is_named_with_both_ends() {
         "{refused}"
     );
     assert!(refused.contains("0000000000000001 of `main` refers to 0000000000000002 of `main`"), "{refused}");
-    let found = find(&main, &archive, FindGarbage { go_on: true, ..OLD }).unwrap();
+    let found = find(&main, &archive, OLD.go_on(true)).unwrap();
     assert_eq!((garbage(&found, 0), found.lost().iter().count()), (vec![3], 2));
 }
 
@@ -430,7 +430,7 @@ fn of_very_many_lost_references_the_first_are_told() {
 
 #[test]
 fn what_can_not_be_trusted_stops_it_whatever_was_said() {
-    let go_on = FindGarbage { go_on: true, ..OLD };
+    let go_on = OLD.go_on(true);
     let (main, archive) = two(&[(1, Some(&[]))], &[(0, Some(&[]))]);
     let refused = find(&main, &archive, go_on).unwrap_err().to_string();
     assert!(refused.starts_with("database `main` has no root (object 0000000000000000)"), "{refused}");
@@ -467,10 +467,10 @@ fn what_was_done_lately_can_be_undone() {
     );
     let since = main.last_transaction();
     put(&main, &[(0, Some(&[]))]);
-    let lately = FindGarbage { since, ..OLD };
+    let lately = OLD.since(since);
     // The root does not refer to 1 any more; it would, if that were undone. Nobody ever referred to 3.
-    assert_eq!(garbage(&find(&main, &archive, FindGarbage { since, ..OLD }).unwrap(), 1), [] as [u64; 0]);
-    let after_archive = FindGarbage { since: since.max(archive.last_transaction()), ..OLD };
+    assert_eq!(garbage(&find(&main, &archive, OLD.since(since)).unwrap(), 1), [] as [u64; 0]);
+    let after_archive = OLD.since(since.max(archive.last_transaction()));
     assert_eq!(garbage(&find(&main, &archive, after_archive).unwrap(), 1), [3]);
     assert_eq!(garbage(&find(&main, &archive, OLD).unwrap(), 1), [1, 2, 3]);
     assert_eq!(garbage(&find(&main, &archive, lately).unwrap(), 0), [] as [u64; 0]);
@@ -720,7 +720,7 @@ fn a_failure_in_the_middle_says_what_was_done() {
         other.vote(change).unwrap().finish().unwrap()
     });
     let found = find(&racing, &archive, OLD).unwrap();
-    let stopped = found.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap_err();
+    let stopped = found.delete(&DeleteGarbage::new().objects_max(2)).unwrap_err();
     assert!(matches!(&*stopped.why, GarbageError::Unreadable { oid: Oid(9), .. }), "{stopped}");
     assert_eq!((stopped.deletions[0].objects, stopped.deletions[0].transactions.len()), (2, 1));
     assert!(stopped.to_string().contains("2 objects were deleted before that"), "{stopped}");

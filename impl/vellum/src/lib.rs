@@ -61,6 +61,12 @@
 //! No input makes this crate panic, whatever the bytes are. A commit that has returned survives a crash of the machine
 //! ([`Durability::Full`]).
 //!
+//! # Features
+//!
+//! `serde`, off by default: [`Oid`] and [`Tid`] implement `Serialize` and `Deserialize`, as sixteen hex digits.
+//!
+//! # The crates behind it
+//!
 //! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and `vellum-pickle`
 //! have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
 #![forbid(unsafe_code)]

@@ -9,7 +9,7 @@ use vellum_storage::{
 };
 
 const CASES: u64 = 400;
-const SMALL: CopyOptions = CopyOptions { batch_bytes: 400 };
+const SMALL: CopyOptions = CopyOptions::new().batch_bytes(400);
 
 fn copied(from: &dyn Storage, to: &dyn Storage, range: TidRange) -> CopyReport {
     let mut calls = Vec::new();

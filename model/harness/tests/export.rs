@@ -11,7 +11,7 @@ use vellum_storage::{
     ExportError, ExportOptions, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version, export, import,
 };
 
-const GO_ON: ExportOptions = ExportOptions { go_on: true };
+const GO_ON: ExportOptions = ExportOptions::new().go_on(true);
 
 fn node(storage: &dyn Storage, oid: Oid) -> Option<Node> {
     storage.load(oid, &Version::TRUNK).ok().and_then(|loaded| Node::decode(&loaded.data))

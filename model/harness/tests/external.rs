@@ -31,7 +31,7 @@ fn storage(database: &Database) -> Rules {
 
 fn find<'a>(storages: &'a [Rules; 2], since: Tid) -> Result<Garbage<'a>, GarbageError> {
     let named = [0, 1].map(|n| (NAMES[n], &storages[n] as &dyn Storage));
-    find_garbage(&named, FindGarbage { since, go_on: true, ..FindGarbage::default() })
+    find_garbage(&named, FindGarbage::new().since(since).go_on(true))
 }
 
 /// What could be reached when each database was as right after its moment.
@@ -87,7 +87,7 @@ fn what_could_be_reached_since_then_stays_and_what_was_done_since_can_be_undone(
         }
 
         let here: Vec<_> = found.found().iter().map(|found| found.garbage_objects).collect();
-        let deletions = found.delete(&DeleteGarbage { objects_max: 3, ..DeleteGarbage::default() }).unwrap();
+        let deletions = found.delete(&DeleteGarbage::new().objects_max(3)).unwrap();
         assert_eq!(deletions.iter().map(|deletions| deletions.objects).collect::<Vec<_>>(), here, "case {case}");
         for (n, past) in pasts.iter().enumerate() {
             for &oid in &past.world.known.oids {

@@ -292,7 +292,7 @@ impl Rows<'_> {
     fn time_pack(&self, keep_old: bool) -> Result<Duration, Box<dyn std::error::Error>> {
         let path = self.fresh("pack.fs")?;
         let storage = FileStorage::open(&path)?;
-        let how = Packing { collect: true, keep_old, ..Packing::default() };
+        let how = Packing::new().collect(true).keep_old(keep_old);
         let took = timed(|| {
             black_box(storage.pack_with(Tid::MAX, how, &mut Unwatched)?);
             Ok(())
@@ -381,7 +381,7 @@ impl Rows<'_> {
                 copied.map_err(|e| e.to_string())
             })?;
             remove(&copy);
-            let how = Packing { collect: true, ..Packing::default() };
+            let how = Packing::new().collect(true);
             let longest = beside(&|| {
                 let pack = || storage.pack_with(Tid::MAX, how, &mut Unwatched).map(drop);
                 (0..PACKS).try_for_each(|_| pack()).map_err(|e| e.to_string())

@@ -188,7 +188,7 @@ impl Yard<'_> {
         collect: bool,
     ) -> Result<(Database, bool), Trouble> {
         let how = How { collect, ..How::default() };
-        let mut packing = Packing { collect, keep_old: self.writer.dice.one_in(2), ..Packing::default() };
+        let mut packing = Packing::new().collect(collect).keep_old(self.writer.dice.one_in(2));
         copy(file, ours)?;
         let storage = FileStorage::open(ours)?;
         let mut answer = storage.pack_with(to, packing, &mut Unwatched);

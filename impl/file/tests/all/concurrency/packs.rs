@@ -16,7 +16,7 @@ use vellum_storage::{
     TransactionRecord, Version, Voted,
 };
 
-const COLLECT: Packing = Packing { collect: true, go_on: false, keep_old: false };
+const COLLECT: Packing = Packing::new().collect(true);
 const MOMENTS: [At; 5] = [At::Begins, At::Transaction, At::Record, At::Ends, At::Ready];
 const DRAFT: &str = "draft";
 
@@ -688,7 +688,7 @@ fn loose(
             let known = tids(storage);
             let to = if dice.roll(2) == 0 { last } else { known[dice.roll(known.len() as u64) as usize] };
             packed.fetch_max(to.0, Ordering::SeqCst);
-            let how = Packing { collect: dice.roll(4) > 0, go_on: false, keep_old: dice.roll(5) == 0 };
+            let how = Packing::new().collect(dice.roll(4) > 0).keep_old(dice.roll(5) == 0);
             let mut begun = 0;
             let mut watch = Meanwhile::new(|seen| {
                 begun = seen.begins;

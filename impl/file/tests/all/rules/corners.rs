@@ -366,7 +366,7 @@ fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
             commit(&storage, "large", &[(oid, Some(large.clone()))]).unwrap();
         }
         packing.store(true, Ordering::Relaxed);
-        let how = Packing { collect: false, ..Packing::default() };
+        let how = Packing::new().collect(false);
         storage.pack_with(Tid::MAX, how, &mut Committing(&storage, commits)).unwrap();
         let most = unsynced.lock().unwrap().1;
         println!("commits: {commits}, at most {most} bytes");
