@@ -64,7 +64,7 @@
 //! #     let _ = change.store(Oid::ROOT, storage.last_transaction(), b"\x80\x03cm\nC\n.\x80\x03}.".as_slice().into());
 //! #     change.vote()?.finish()?;
 //! # }
-//! let how = Packing { collect: true, keep_old: true, ..Packing::default() };
+//! let how = Packing::new().collect(true).keep_old(true);
 //! let packed = storage.pack_with(Tid::MAX, how, &mut Unwatched)?;
 //! println!("{} bytes less", packed.before.bytes - packed.after.bytes);
 //! # assert!(packed.before.revisions > packed.after.revisions);
@@ -81,7 +81,9 @@ mod repair;
 mod storage;
 mod write;
 
-pub use format::scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
+pub use format::fault::{Fault, FaultKind};
+pub use format::record::{InVersion, Older, Record};
+pub use format::scan::Scanner;
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};

@@ -61,15 +61,21 @@
 //! No input makes this crate panic, whatever the bytes are. A commit that has returned survives a crash of the machine
 //! ([`Durability::Full`]).
 //!
+//! # Features
+//!
+//! `serde`, off by default: [`Oid`] and [`Tid`] implement `Serialize` and `Deserialize`, as sixteen hex digits.
+//!
+//! # The crates behind it
+//!
 //! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and `vellum-pickle`
 //! have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
 #![forbid(unsafe_code)]
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
 pub use vellum_storage::{
-    AsOf, BTrees, Bytes, Contested, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, MemoryStorage,
-    NotUndone, Oid, Order, Overlay, Resolver, Resolvers, Result, Revision, Status, Storage, Tid, TidRange, Transaction,
-    TransactionMeta, TransactionRecord, UndoEntry, Version, Voted, copy,
+    AsOf, BTrees, Bytes, Contested, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Loaded, LoadedAt,
+    MemoryStorage, NotUndone, Oid, Order, Overlay, Refusal, Resolver, Resolvers, Result, Revision, Status, Storage,
+    Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version, Vote, Voted, WhyNot, copy,
 };
 
 /// What every storage is: the traits, for a storage of your own, and what works with any storage.

@@ -292,7 +292,7 @@ impl Rows<'_> {
     fn time_pack(&self, keep_old: bool) -> Result<Duration, Box<dyn std::error::Error>> {
         let path = self.fresh("pack.fs")?;
         let storage = FileStorage::open(&path)?;
-        let how = Packing { collect: true, keep_old, ..Packing::default() };
+        let how = Packing::new().collect(true).keep_old(keep_old);
         let took = timed(|| {
             black_box(storage.pack_with(Tid::MAX, how, &mut Unwatched)?);
             Ok(())
@@ -357,7 +357,7 @@ impl Rows<'_> {
                 timed(|| {
                     let mut change = storage.begin(TransactionMeta::new())?;
                     change.store(Oid(next), Tid::ZERO, record.clone())?;
-                    change.vote()?.finish()?;
+                    storage.vote(change)?.finish()?;
                     Ok(())
                 })
             };
@@ -381,7 +381,7 @@ impl Rows<'_> {
                 copied.map_err(|e| e.to_string())
             })?;
             remove(&copy);
-            let how = Packing { collect: true, ..Packing::default() };
+            let how = Packing::new().collect(true);
             let longest = beside(&|| {
                 let pack = || storage.pack_with(Tid::MAX, how, &mut Unwatched).map(drop);
                 (0..PACKS).try_for_each(|_| pack()).map_err(|e| e.to_string())
@@ -478,11 +478,11 @@ impl Rows<'_> {
                 let versions = change.versions().ok_or("no versions")?;
                 versions.store_in(&draft, oid, serial, vec![b'y'; 200].into())?;
             }
-            change.vote()?.finish()?;
+            storage.vote(change)?.finish()?;
             timed(|| {
                 let mut change = storage.begin(TransactionMeta::new())?;
                 change.versions().ok_or("no versions")?.commit_version(&draft, &Version::TRUNK)?;
-                change.vote()?.finish()?;
+                storage.vote(change)?.finish()?;
                 Ok(())
             })
         };
@@ -528,7 +528,7 @@ impl Rows<'_> {
                         for &n in part {
                             let mut change = storage.begin(TransactionMeta::new())?;
                             change.store(Oid(n), Tid::ZERO, vec![b'x'; 200].into())?;
-                            change.vote()?.finish()?;
+                            storage.vote(change)?.finish()?;
                         }
                         Ok(())
                     })

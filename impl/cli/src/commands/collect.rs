@@ -182,7 +182,7 @@ impl Collect {
             bar.iter().for_each(|bar| bar.update(done, all));
             meter.set(bar);
         };
-        let found = self.find(&opened, FindGarbage { since, go_on: self.go_on, progress: &progress });
+        let found = self.find(&opened, FindGarbage::new().since(since).go_on(self.go_on).progress(&progress));
         meter.take();
         let found = match found {
             Ok(found) => found,
@@ -266,7 +266,7 @@ impl Collect {
         let meter = Meter::new("deleting");
         let progress = |done| meter.update(done, all);
         let meta = self.how.meta(description.into_bytes());
-        let how = DeleteGarbage { meta, progress: &progress, ..DeleteGarbage::default() };
+        let how = DeleteGarbage::new().meta(meta).progress(&progress);
         garbage.delete(&how).map_err(|stopped| {
             let last: Vec<_> = stopped.deletions.iter().zip(&self.databases).filter_map(last_of).collect();
             let which = if last.is_empty() { String::new() } else { format!(" ({})", last.join(", ")) };

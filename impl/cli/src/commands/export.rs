@@ -109,7 +109,7 @@ impl Export {
         };
         let top = storage.load(self.oid, &Version::TRUNK).map_err(|e| self.not_there(e, as_of, now))?;
         let asked = Asked { class: class(&top.data), as_of };
-        let options = ExportOptions { go_on: self.go_on };
+        let options = ExportOptions::new().go_on(self.go_on);
         let report = if to_output {
             export(&*storage, self.oid, out, options)
         } else {

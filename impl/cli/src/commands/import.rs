@@ -108,7 +108,7 @@ impl Import {
         };
         let draft = self.how.begin(&storage, out, description)?;
         let held = Held::new(&storage, draft, !self.how.may(out));
-        let options = ExportOptions { go_on: self.go_on };
+        let options = ExportOptions::new().go_on(self.go_on);
         // Who does it, and what, the transaction that was begun has already.
         let imported = import(&held, &mut from, TransactionMeta::new(), options);
         drop(from);

@@ -164,7 +164,7 @@ impl Pack {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let start = Instant::now();
         let to = self.time(now)?;
-        let how = Packing { collect: !self.no_collect, go_on: self.go_on, keep_old: self.keep_old };
+        let how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
         let storage =
             if self.dry_run { file::open(&self.file)? } else { file::open_to_write(&self.file, &file::options()?)? };
         let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
@@ -242,7 +242,7 @@ impl Pack {
 
     fn answer(&self, done: Done) -> Answer {
         let Done { last, packed, gone, logged, seconds } = done;
-        let Packed { dangling: references, before, after, old } = packed;
+        let Packed { dangling: references, before, after, old, .. } = packed;
         Answer {
             file: self.file.display().to_string(),
             packed: !self.dry_run && before != after,
@@ -264,7 +264,7 @@ impl Pack {
     }
 
     fn show(&self, out: &mut Out, done: &Done, now: Timestamp) -> Run<()> {
-        let Done { last, packed: Packed { dangling, before, after, old }, gone, logged, seconds } = done;
+        let Done { last, packed: Packed { dangling, before, after, old, .. }, gone, logged, seconds } = done;
         writeln!(out, "{}", printable(&self.file.display().to_string()))?;
         let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
         out.field("packed to", to)?;
@@ -319,7 +319,7 @@ impl Pack {
 }
 
 impl Size {
-    fn of(Extent { transactions, revisions, objects, bytes }: Extent) -> Size {
+    fn of(Extent { transactions, revisions, objects, bytes, .. }: Extent) -> Size {
         Size { transactions, revisions, objects, bytes }
     }
 }

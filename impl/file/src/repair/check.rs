@@ -12,7 +12,9 @@ use vellum_disk::{DiskFile, Open};
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
-use crate::format::scan::{Fault, FaultKind, Record, Scanner};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
 use crate::open::{finished_after, is_torn, open_data, pointers};
 use crate::options::{OpenError, Options};
@@ -23,6 +25,7 @@ use crate::repair::dangling::{self, Dangling, Known};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where, in bytes from the start of the file.
     pub position: u64,
@@ -104,6 +107,7 @@ impl fmt::Display for ProblemKind {
 
 /// What a check looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Check {
     /// Bytes in the file.
     pub bytes: u64,

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use vellum_disk::{DiskFile, Open};
 use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
 
-use crate::format::scan::{Fault, FaultKind, Record, Scanner, ToBe};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::open::{finished_after, is_torn, open_data};
 use crate::options::{OpenError, Options};
@@ -22,6 +25,7 @@ use crate::read::log::Log;
 
 /// What was saved, and what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Salvage {
     /// Transactions, data records and bytes written to the new file.
     pub transactions: u64,
@@ -46,6 +50,7 @@ pub struct Salvage {
 
 /// A part of a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lost {
     /// Where it starts.
     pub position: u64,
@@ -84,7 +89,7 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
         index: Index::new(),
         in_versions: HashMap::new(),
         moved: Vec::new(),
-        to_be: ToBe::default(),
+        pending: PendingStatus::default(),
         salvage: Salvage::default(),
     };
     let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
@@ -116,7 +121,7 @@ struct Rescue<'a> {
     in_versions: HashMap<Version, u64>,
     /// Where what is: an old position, and the new one of the same, or [`NOWHERE`]. Holds up to the next entry.
     moved: Vec<(u64, u64)>,
-    to_be: ToBe,
+    pending: PendingStatus,
     salvage: Salvage,
 }
 
@@ -267,7 +272,7 @@ impl Rescue<'_> {
         out[8..16].copy_from_slice(&length.to_be_bytes());
         if header.status == UNFINISHED {
             let mut scanner = Scanner::new(&*self.old.file, self.size);
-            out[TransactionHeader::STATUS_AT as usize] = self.to_be.status(&mut scanner, at).byte();
+            out[TransactionHeader::STATUS_AT as usize] = self.pending.status(&mut scanner, at).byte();
         }
         out.extend_from_slice(&length.to_be_bytes());
         self.new

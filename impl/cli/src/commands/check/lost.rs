@@ -90,7 +90,7 @@ pub fn show(out: &mut Out, path: &Path, dangling: &Dangling, json: bool, now: Ti
 }
 
 fn show_object(out: &mut Out, path: &Path, object: &LostObject, now: Timestamp) -> Run<()> {
-    let LostObject { oid, ended, last, holders } = object;
+    let LostObject { oid, ended, last, holders, .. } = object;
     match ended {
         None => writeln!(out, "object {oid}, not in the file")?,
         Some(change) => {

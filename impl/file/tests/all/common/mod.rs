@@ -1,5 +1,7 @@
 //! What several tests need: dice, a simulated disk with a database on it, and everything that a database answers.
 
+pub mod told;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -112,7 +114,7 @@ pub fn commit(storage: &FileStorage, what: &str, changes: &[(u64, Option<Bytes>)
             None => transaction.delete(oid, serial(storage, oid))?,
         }
     }
-    transaction.vote()?.finish()
+    storage.vote(transaction)?.finish()
 }
 
 fn hash(data: &[u8]) -> String {

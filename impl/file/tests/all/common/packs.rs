@@ -85,13 +85,8 @@ pub fn loaded(storage: &FileStorage, oid: u64) -> Option<(u8, Vec<u64>)> {
 pub fn store_in(storage: &FileStorage, version: &str, oid: u64, number: u8, to: &[u64]) -> Result<Tid> {
     let mut transaction = storage.begin(TransactionMeta::new())?;
     let serial = serial(storage, Oid(oid));
-    transaction.versions().unwrap().store_in(
-        &Version::named(version.to_owned()),
-        Oid(oid),
-        serial,
-        node(number, to),
-    )?;
-    transaction.vote()?.finish()
+    transaction.store_in(&Version::named(version.to_owned()), Oid(oid), serial, node(number, to))?;
+    storage.vote(transaction)?.finish()
 }
 
 pub fn remove(disk: &SimDisk, path: &str) {

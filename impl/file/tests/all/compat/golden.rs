@@ -283,8 +283,8 @@ fn undo_fs_made_again() {
         }
         undone.dedup();
         undos += undone.len();
-        undone.into_iter().for_each(|tid| change.undo().unwrap().undo(tid).unwrap());
-        assert_eq!(change.vote().unwrap().finish().unwrap(), tid);
+        undone.into_iter().for_each(|tid| change.undo(tid).unwrap());
+        assert_eq!(copy.vote(change).unwrap().finish().unwrap(), tid);
     }
     assert_eq!(undos, 5);
     assert!(std::fs::read(&path).unwrap() == std::fs::read(golden("undo.fs")).unwrap(), "the bytes differ");

@@ -14,7 +14,7 @@ fn a_wrong_entry_among_few_is_noticed() {
     for n in 0..OBJECTS {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         change.store(Oid(n), Tid::ZERO, format!("object {n}").into()).unwrap();
-        change.vote().unwrap().finish().unwrap();
+        storage.vote(change).unwrap().finish().unwrap();
     }
     drop(storage);
 

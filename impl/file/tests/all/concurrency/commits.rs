@@ -1,15 +1,17 @@
 //! Many threads at once: nothing is lost, nothing is seen half, and nobody waits for ever.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use crate::common::told::{Before, told};
 use crate::common::*;
 use bytes::Bytes;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{
-    Busy, Contested, Error, Oid, Order, Resolver, Result, Storage, Tid, TidRange, TransactionMeta, Version, Vote, Voted,
+    Busy, Contested, Error, Event, Oid, Order, Origin, Refusal, Resolver, Result, Storage, Tid, TidRange,
+    TransactionMeta, Version, Vote, Voted,
 };
 
 const THREADS: u64 = 4;
@@ -32,12 +34,12 @@ fn load(storage: &FileStorage, oid: u64) -> (u64, Tid) {
 }
 
 /// A vote on storing these numbers, whatever is there.
-fn vote(storage: &FileStorage, numbers: &[(u64, u64)]) -> Result<Box<dyn Voted>> {
+fn vote(storage: &FileStorage, numbers: &[(u64, u64)]) -> Result<Voted> {
     let mut transaction = storage.begin(TransactionMeta::new())?;
     for (oid, number) in numbers {
         transaction.store(Oid(*oid), serial(storage, Oid(*oid)), of_number(*number))?;
     }
-    transaction.vote()
+    storage.vote(transaction)
 }
 
 fn tids(storage: &FileStorage) -> Vec<Tid> {
@@ -95,9 +97,11 @@ fn without_a_resolver_whoever_is_late_tries_again() {
                         if one.0 % 10 == 0 {
                             transaction.store(Oid(1), other.1, of_number(other.0 + 1)).unwrap();
                         }
-                        match transaction.vote().and_then(|voted| voted.finish()) {
+                        match storage.vote(transaction).and_then(|voted| voted.finish()) {
                             Ok(_) => break,
-                            Err(Error::Conflict { .. } | Error::ReadConflict { .. }) => {
+                            Err(
+                                Error::Refused(Refusal::Conflict { .. }) | Error::Refused(Refusal::ReadConflict { .. }),
+                            ) => {
                                 conflicts.fetch_add(1, Ordering::Relaxed);
                             }
                             Err(other) => panic!("{other}"),
@@ -140,8 +144,8 @@ fn with_a_resolver_everybody_is_counted() {
                     let (was, serial) = if (thread + n) % 2 == 0 { load(storage, 0) } else { (0, first) };
                     let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
                     transaction.store(Oid(0), serial, of_number(was + 1)).unwrap();
-                    let voted = transaction.vote().unwrap();
-                    resolved.fetch_add(voted.resolved().len() as u64, Ordering::Relaxed);
+                    let voted = storage.vote(transaction).unwrap();
+                    resolved.fetch_add(voted.merged().len() as u64, Ordering::Relaxed);
                     voted.finish().unwrap();
                 }
             });
@@ -225,22 +229,22 @@ fn votes_hold_their_objects_and_only_these() {
         kept.iter().for_each(|&n| transaction.check_current(Oid(n), serial(&storage, Oid(n))).unwrap());
         transaction
     };
-    let first = begin(&[0], &[2]).vote().unwrap();
+    let first = storage.vote(begin(&[0], &[2])).unwrap();
     // Side by side: on another object, and depending on the same.
-    let second = begin(&[1], &[2]).vote().unwrap();
+    let second = storage.vote(begin(&[1], &[2])).unwrap();
     // Not on an object that is changed, nor on one that must stay.
     let mut busy = Vec::new();
     for (changed, kept, on) in [(&[0][..], &[][..], 0), (&[2], &[], 2), (&[7], &[1], 1), (&[7, 0], &[2], 0)] {
-        match begin(changed, kept).try_vote().unwrap() {
+        match storage.try_vote(begin(changed, kept)).unwrap() {
             Vote::Voted(_) => panic!("{changed:?} {kept:?}"),
-            Vote::Busy(transaction, what) => {
-                assert_eq!(what, Busy::Object(Oid(on)));
-                busy.push(transaction);
+            Vote::Busy(waiting) => {
+                assert_eq!(waiting.busy(), Some(&Busy::Object(Oid(on))));
+                busy.push(waiting.into_draft());
             }
         }
     }
     // Nothing was taken by those who got nothing.
-    assert!(matches!(begin(&[7], &[]).try_vote().unwrap(), Vote::Voted(_)));
+    assert!(matches!(storage.try_vote(begin(&[7], &[])).unwrap(), Vote::Voted(_)));
     // The second is finished before the first, and gets the earlier tid.
     let tid = second.finish().unwrap();
     drop(first);
@@ -248,19 +252,19 @@ fn votes_hold_their_objects_and_only_these() {
     // Those who had to wait can go on, each when the one before has given back: by finishing, and by going away.
     let mut outcomes = Vec::new();
     for transaction in busy {
-        outcomes.push(match transaction.try_vote() {
+        outcomes.push(match storage.try_vote(transaction) {
             Ok(Vote::Voted(voted)) => voted.finish().map(drop),
-            Ok(Vote::Busy(_, what)) => panic!("{what} is still held"),
+            Ok(Vote::Busy(waiting)) => panic!("{waiting:?}"),
             Err(error) => Err(error),
         });
     }
     assert!(outcomes[0].is_ok() && outcomes[1].is_ok());
-    assert!(matches!(outcomes[2], Err(Error::ReadConflict { oid: Oid(1), .. })), "{:?}", outcomes[2]);
-    assert!(matches!(outcomes[3], Err(Error::Conflict { oid: Oid(0), .. })), "{:?}", outcomes[3]);
+    assert!(matches!(outcomes[2], Err(Error::Refused(Refusal::ReadConflict { oid: Oid(1), .. }))), "{:?}", outcomes[2]);
+    assert!(matches!(outcomes[3], Err(Error::Refused(Refusal::Conflict { oid: Oid(0), .. }))), "{:?}", outcomes[3]);
     // A vote that failed holds nothing, nor does one that waits in vain: it is woken.
-    let held = begin(&[0, 1, 2], &[]).vote().unwrap();
+    let held = storage.vote(begin(&[0, 1, 2], &[])).unwrap();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| begin(&[1], &[]).vote().and_then(|voted| voted.finish()));
+        let waiting = scope.spawn(|| storage.commit(begin(&[1], &[])));
         drop(held);
         waiting.join().unwrap().unwrap();
     });
@@ -268,78 +272,79 @@ fn votes_hold_their_objects_and_only_these() {
 
 /// Rule 2.8.
 #[test]
-fn who_is_notified_hears_in_order_and_before_it_is_seen() {
+fn a_listener_hears_of_each_commit_in_order_and_can_read_it() {
     let disk = SimDisk::new(1);
     let storage = new(&disk);
     let heard = Arc::new(Mutex::new(Vec::new()));
+    let (reader, hears) = (storage.clone(), Arc::clone(&heard));
+    let listening = storage.listen(Arc::new(move |event: &Event| {
+        let Event::Committed { tid, oids, origin } = event else { panic!("{event:?}") };
+        hears.lock().unwrap().push(*tid);
+        // One thread changes each object, and has not returned from its finish.
+        assert_eq!(*oids, [Oid(origin.0)]);
+        assert_eq!(load(&reader, origin.0).1, *tid);
+        assert_eq!(reader.last_transaction(), *tid);
+        assert_eq!(reader.last_invalidations(1).unwrap()[0].tid, *tid);
+        // Its objects are free.
+        let mut draft = reader.begin(TransactionMeta::new()).unwrap();
+        draft.store(oids[0], *tid, of_number(0)).unwrap();
+        assert!(matches!(reader.try_vote(draft).unwrap(), Vote::Voted(_)));
+    }));
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (storage, heard) = (&storage, &heard);
             scope.spawn(move || {
                 for n in 0..100 {
-                    let voted = vote(storage, &[(thread, n)]).unwrap();
-                    let (listener, heard) = (storage.clone(), Arc::clone(heard));
-                    let tid = voted.finish_with(Box::new(move |tid| {
-                        heard.lock().unwrap().push(tid);
-                        assert!(listener.last_transaction() < tid, "it is seen already");
-                        match listener.load(Oid(thread), &Version::TRUNK) {
-                            Ok(found) => assert!(number(&found.data) + 1 == n && found.tid < tid),
-                            Err(error) => assert!(n == 0 && matches!(error, Error::KeyError { .. }), "{error}"),
-                        }
-                        assert!(listener.last_invalidations(1).unwrap().iter().all(|i| i.tid < tid));
-                    }));
-                    let tid = tid.unwrap();
+                    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+                    draft.set_origin(Origin(thread));
+                    draft.store(Oid(thread), serial(storage, Oid(thread)), of_number(n)).unwrap();
+                    let tid = storage.commit(draft).unwrap();
+                    assert!(heard.lock().unwrap().contains(&tid), "finish returned before the listener heard of it");
                     assert!(storage.last_transaction() >= tid);
                     assert_eq!(load(storage, thread), (n, tid));
                 }
             });
         }
     });
+    drop(listening);
+    vote(&storage, &[(0, 1)]).unwrap().finish().unwrap();
     let heard = heard.lock().unwrap();
-    assert_eq!(*heard, tids(&storage));
-    assert_eq!(heard.len() as u64, THREADS * 100);
+    assert_eq!(heard[..], tids(&storage)[..THREADS as usize * 100]);
 }
 
-/// Finishes the first alone, and the others together: they queue up while the first is being shown.
-fn finish_together(storage: &FileStorage, voted: Vec<Box<dyn Voted>>, notify: &(dyn Fn(usize) + Sync)) -> Vec<bool> {
+/// Finishes the first alone, and the others together: they queue up while the first is being told. `hear` gets the number of
+/// each of the others, and may panic.
+fn finish_together(
+    storage: &FileStorage,
+    voted: Vec<Voted>,
+    hear: impl Fn(usize) + Send + Sync + 'static,
+) -> Vec<bool> {
     let outcomes = Mutex::new(vec![false; voted.len()]);
-    std::thread::scope(|scope| {
-        let (shown, is_shown) = mpsc::channel();
-        let (go_on, gone_on) = mpsc::channel::<()>();
-        let mut voted = voted.into_iter();
-        let first = voted.next().unwrap();
-        let outcomes = &outcomes;
-        scope.spawn(move || {
-            let outcome = first.finish_with(Box::new(move |_| {
+    let (shown, is_shown) = mpsc::channel();
+    let (go_on, gone_on) = mpsc::channel::<()>();
+    let first = Mutex::new(Some((shown, gone_on)));
+    let count = AtomicUsize::new(0);
+    let _listening = storage.listen(Arc::new(move |_: &Event| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        match first.lock().unwrap().take() {
+            Some((shown, gone_on)) => {
                 shown.send(()).unwrap();
                 let _ = gone_on.recv();
-            }));
-            outcomes.lock().unwrap()[0] = outcome.is_ok();
-        });
-        is_shown.recv().unwrap();
-        for (n, next) in voted.enumerate() {
-            // What `notify` borrows lives longer than the scope, but it is asked for a box that lives for ever.
-            let (send, receive) = mpsc::channel::<mpsc::Sender<()>>();
+            }
+            None => hear(number),
+        }
+    }));
+    std::thread::scope(|scope| {
+        let outcomes = &outcomes;
+        for (n, next) in voted.into_iter().enumerate() {
             scope.spawn(move || {
-                for back in receive {
-                    let told = catch_unwind(AssertUnwindSafe(|| notify(n + 1)));
-                    if told.is_ok() {
-                        let _ = back.send(());
-                    }
-                }
+                let outcome = catch_unwind(AssertUnwindSafe(|| next.finish()));
+                outcomes.lock().unwrap()[n] = matches!(outcome, Ok(Ok(_)));
             });
-            scope.spawn(move || {
-                let finish = || {
-                    next.finish_with(Box::new(move |_| {
-                        let (back, answer) = mpsc::channel();
-                        send.send(back).unwrap();
-                        answer.recv().expect("this one panics when it is told");
-                    }))
-                };
-                let outcome = catch_unwind(AssertUnwindSafe(finish));
-                outcomes.lock().unwrap()[n + 1] = matches!(outcome, Ok(Ok(_)));
-            });
-            while storage.commits_waiting() < n + 1 {
+            if n == 0 {
+                is_shown.recv().unwrap();
+            }
+            while storage.commits_waiting() < n {
                 std::thread::yield_now();
             }
         }
@@ -355,7 +360,7 @@ fn those_who_come_together_share_the_syncs() {
         let storage = options(&disk, &SharedClock::new()).durability(durability).create(PATH).unwrap();
         let voted = (0..5).map(|n| vote(&storage, &[(n, n)]).unwrap()).collect();
         disk.keep_trace(1000);
-        assert_eq!(finish_together(&storage, voted, &|_| ()), [true; 5]);
+        assert_eq!(finish_together(&storage, voted, |_| ()), [true; 5]);
         let trace = disk.trace();
         let count = trace.iter().filter(|line| line.contains(" sync ")).count();
         assert_eq!(count, syncs, "{durability:?}: {trace:#?}");
@@ -363,15 +368,15 @@ fn those_who_come_together_share_the_syncs() {
     }
 }
 
-/// The transaction is on the disk when its notify is called. It stays there, and is seen; the panic goes to whoever
-/// finished it, and to nobody else.
+/// The transaction is committed when the listener hears of it. The panic goes to the thread that finished it, and to no
+/// other.
 #[test]
-fn a_notify_that_panics_is_nobody_elses_trouble() {
+fn a_panic_of_a_listener_goes_to_the_thread_that_finished() {
     for panics in 1..5 {
         let disk = SimDisk::new(1);
         let storage = new(&disk);
         let voted = (0..5).map(|n| vote(&storage, &[(n, n)]).unwrap()).collect();
-        let outcomes = finish_together(&storage, voted, &|n| assert_ne!(n, panics, "a panic that the test wants"));
+        let outcomes = finish_together(&storage, voted, move |n| assert_ne!(n, panics, "a panic that the test wants"));
         let mut expected = [true; 5];
         expected[panics] = false;
         assert_eq!(outcomes, expected);
@@ -387,18 +392,28 @@ fn a_notify_that_panics_is_nobody_elses_trouble() {
     let disk = SimDisk::new(1);
     let storage = new(&disk);
     let voted = vote(&storage, &[(0, 1)]).unwrap();
-    let panicked =
-        catch_unwind(AssertUnwindSafe(|| voted.finish_with(Box::new(|_| panic!("a panic that the test wants")))));
+    let listening = storage.listen(Arc::new(|_: &Event| panic!("a panic that the test wants")));
+    let panicked = catch_unwind(AssertUnwindSafe(|| voted.finish()));
+    drop(listening);
     assert!(panicked.is_err());
     assert_eq!(load(&storage, 0).0, 1);
     vote(&storage, &[(0, 2)]).unwrap().finish().unwrap();
 }
 
-/// An index is saved while a commit is being shown: it must know the objects that the commit changes as they were before.
+/// A commit is finished while an index is saved that ends before it: the index must know the objects that the commit
+/// changes as they were before.
 #[test]
 fn an_index_saved_during_a_commit() {
     let disk = SimDisk::new(1);
-    let storage = new(&disk);
+    let voted: Arc<Mutex<Option<Voted>>> = Arc::default();
+    let finish = Arc::clone(&voted);
+    let (send, receive) = mpsc::channel();
+    let during: Before = Arc::new(move |what, _, _| {
+        if let Some(voted) = finish.lock().unwrap().take_if(|_| what == "open beside") {
+            send.send(voted.finish().unwrap()).unwrap();
+        }
+    });
+    let storage = told(&disk, &SharedClock::new(), during).create(PATH).unwrap();
     for n in 0..3 {
         vote(&storage, &[(0, n), (1, n), (2, n)]).unwrap().finish().unwrap();
     }
@@ -406,17 +421,11 @@ fn an_index_saved_during_a_commit() {
     for n in 0..40 {
         vote(&storage, &[(10 + n, n)]).unwrap().finish().unwrap();
     }
-    let (listener, machine) = (storage.clone(), disk.clone());
-    let (send, receive) = mpsc::channel();
-    let voted = vote(&storage, &[(0, 10), (5, 10)]).unwrap();
-    let tid = voted
-        .finish_with(Box::new(move |_| {
-            listener.save_index().unwrap();
-            send.send((machine.crash_keeping_everything(), listener.size())).unwrap();
-        }))
-        .unwrap();
+    let size = storage.size();
+    *voted.lock().unwrap() = Some(vote(&storage, &[(0, 10), (5, 10)]).unwrap());
+    storage.save_index().unwrap();
+    let (found, tid) = (disk.crash_keeping_everything(), receive.recv().unwrap());
     // All of it is there, with that index; and also if the commit is not.
-    let (found, size) = receive.recv().unwrap();
     let index = found.read_file("Data.fs.index").unwrap();
     let options = |disk: &SimDisk| -> Options { crate::common::options(disk, &SharedClock::new()) };
     let again = options(&found).open(PATH).unwrap();
@@ -428,7 +437,7 @@ fn an_index_saved_during_a_commit() {
     found.write_file("Data.fs.index", &index);
     let again = options(&found).open(PATH).unwrap();
     assert_eq!((load(&again, 0).0, load(&again, 1).0), (2, 2));
-    // What is saved last knows of the commit that was being shown when one was saved.
+    // What is saved last knows of the commit that was finished while one was saved.
     drop(storage);
     assert_eq!(problems(&options(&disk), PATH).iter().filter(|p| p.oid == Some(Oid(0))).count(), 0);
     let storage = options(&disk).open(PATH).unwrap();

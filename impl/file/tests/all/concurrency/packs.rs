@@ -12,11 +12,11 @@ use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options, Packing};
 use vellum_harness::node::Node;
 use vellum_storage::{
-    Bulk, Error, Oid, Order, Result, Revision, Status, Storage, Tid, TidRange, Transaction, TransactionMeta,
+    Bulk, Draft, Error, Oid, Order, Refusal, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
     TransactionRecord, Version, Voted,
 };
 
-const COLLECT: Packing = Packing { collect: true, go_on: false, keep_old: false };
+const COLLECT: Packing = Packing::new().collect(true);
 const MOMENTS: [At; 5] = [At::Begins, At::Transaction, At::Record, At::Ends, At::Ready];
 const DRAFT: &str = "draft";
 
@@ -150,12 +150,12 @@ fn all_that_can_be_committed_during_a_pack_is_there_after_it() {
 }
 
 fn undo_of(storage: &FileStorage, tid: Tid) -> Result<Tid> {
-    drafted_undo(storage, tid)?.vote()?.finish()
+    storage.commit(drafted_undo(storage, tid)?)
 }
 
-fn drafted_undo(storage: &FileStorage, tid: Tid) -> Result<Box<dyn Transaction>> {
+fn drafted_undo(storage: &FileStorage, tid: Tid) -> Result<Draft> {
     let mut draft = storage.begin(TransactionMeta::new())?;
-    draft.undo().unwrap().undo(tid)?;
+    draft.undo(tid)?;
     Ok(draft)
 }
 
@@ -163,36 +163,41 @@ fn end(storage: &FileStorage, version: &str, commits: bool) -> Result<Tid> {
     ended(storage, version, commits)?.finish()
 }
 
-fn ended(storage: &FileStorage, version: &str, commits: bool) -> Result<Box<dyn Voted>> {
+fn ended(storage: &FileStorage, version: &str, commits: bool) -> Result<Voted> {
     let mut draft = storage.begin(TransactionMeta::new())?;
-    let (versions, version) = (draft.versions().unwrap(), Version::named(version.to_owned()));
+    let version = Version::named(version.to_owned());
     if commits {
-        versions.commit_version(&version, &Version::TRUNK)?
+        draft.commit_version(&version, &Version::TRUNK)?
     } else {
-        versions.abort_version(&version)?
+        draft.abort_version(&version)?
     }
-    draft.vote()
+    storage.vote(draft)
 }
 
-fn voted(storage: &FileStorage, objects: &[(u64, &[u64])]) -> Result<Box<dyn Voted>> {
+fn voted(storage: &FileStorage, objects: &[(u64, &[u64])]) -> Result<Voted> {
     let mut draft = storage.begin(TransactionMeta::new())?;
     for (oid, to) in objects {
         draft.store(Oid(*oid), serial(storage, Oid(*oid)), node(9, to))?;
     }
-    draft.vote()
+    storage.vote(draft)
 }
 
 /// A vote is a promise: whenever it is given, and whenever it is kept, before, during or after a pack.
 #[test]
 fn what_was_voted_is_finished_as_it_was_voted() {
-    type Vote = fn(&Garbage) -> Result<Box<dyn Voted>>;
+    type Vote = fn(&Garbage) -> Result<Voted>;
     let cases: [(&str, Vote, u64, Shown); 10] = [
         ("a link to garbage", |g| voted(&g.storage, &[(0, &[1, 2])]), 3, Some((1, vec![]))),
         ("a change of garbage", |g| voted(&g.storage, &[(2, &[3])]), 3, Some((1, vec![]))),
         ("a new object", |g| voted(&g.storage, &[(50, &[51]), (51, &[50])]), 51, Some((9, vec![50]))),
-        ("an undo of what is as old", |g| drafted_undo(&g.storage, g.second)?.vote(), 2, Some((1, vec![3]))),
-        ("an undo of what is as old, and stays", |g| drafted_undo(&g.storage, g.sixth)?.vote(), 6, Some((1, vec![]))),
-        ("an undo of what is later", |g| drafted_undo(&g.storage, g.later)?.vote(), 1, Some((2, vec![5]))),
+        ("an undo of what is as old", |g| g.storage.vote(drafted_undo(&g.storage, g.second)?), 2, Some((1, vec![3]))),
+        (
+            "an undo of what is as old, and stays",
+            |g| g.storage.vote(drafted_undo(&g.storage, g.sixth)?),
+            6,
+            Some((1, vec![])),
+        ),
+        ("an undo of what is later", |g| g.storage.vote(drafted_undo(&g.storage, g.later)?), 1, Some((2, vec![5]))),
         ("the end of a version", |g| ended(&g.storage, DRAFT, true), 5, Some((3, vec![]))),
         ("a version given up", |g| ended(&g.storage, DRAFT, false), 5, Some((2, vec![]))),
         ("the end of a version of garbage", |g| ended(&g.storage, "other", true), 4, Some((3, vec![3]))),
@@ -262,19 +267,19 @@ fn a_draft_that_a_pack_overtook_is_judged_by_what_is_there() {
     let old = drafted_undo(storage, garbage.first).unwrap();
     let later = drafted_undo(storage, garbage.later).unwrap();
     unwatched(storage, garbage.to, COLLECT).unwrap();
-    assert!(matches!(of_garbage.vote().map(drop), Err(Error::Conflict { oid: Oid(2), .. })));
+    assert!(matches!(storage.vote(of_garbage).map(drop), Err(Error::Refused(Refusal::Conflict { oid: Oid(2), .. }))));
     assert!(matches!(
-        deletes.vote().map(drop),
-        Err(Error::KeyError { oid: Oid(3), .. } | Error::Conflict { oid: Oid(3), .. })
+        storage.vote(deletes).map(drop),
+        Err(Error::Refused(Refusal::UnknownObject { oid: Oid(3) } | Refusal::Conflict { oid: Oid(3), .. }))
     ));
-    assert!(matches!(depends.vote().map(drop), Err(Error::KeyError { oid: Oid(2), .. })));
-    match old.vote().map(drop) {
-        Err(Error::NotUndoable { tid }) => assert_eq!(tid, garbage.first),
+    assert!(matches!(storage.vote(depends).map(drop), Err(Error::Refused(Refusal::UnknownObject { oid: Oid(2) }))));
+    match storage.vote(old).map(drop) {
+        Err(Error::Refused(Refusal::NotUndoable { tid })) => assert_eq!(tid, garbage.first),
         other => panic!("{other:?}"),
     }
-    later.vote().unwrap().finish().unwrap();
+    storage.commit(later).unwrap();
     assert_eq!(loaded(storage, 1), Some((2, vec![5])));
-    assert!(matches!(fine.vote().map(drop), Err(Error::ReadConflict { oid: Oid(1), .. })));
+    assert!(matches!(storage.vote(fine).map(drop), Err(Error::Refused(Refusal::ReadConflict { oid: Oid(1), .. }))));
     garbage.is_sound("");
 }
 
@@ -299,7 +304,7 @@ fn transactions_that_are_copied_in_during_a_pack() {
                             version: Version::TRUNK,
                             data: Some(node(8, &[5])),
                             source: None,
-                            under: None,
+                            base: None,
                         }],
                     };
                     let mut left = if last { 1 + moments_of(at) } else { 1 };
@@ -468,7 +473,7 @@ impl Worker<'_> {
         node(part.number, &part.linked.iter().copied().collect::<Vec<_>>())
     }
 
-    fn store(&self, draft: &mut dyn Transaction, oid: u64, record: bytes::Bytes) -> Result<()> {
+    fn store(&self, draft: &mut Draft, oid: u64, record: bytes::Bytes) -> Result<()> {
         draft.store(Oid(oid), serial(self.storage, Oid(oid)), record)
     }
 
@@ -491,14 +496,14 @@ impl Worker<'_> {
                         assert_eq!(Some(&Node::decode(&found.data).unwrap().number), part.numbers.get(&item));
                         let asked = draft.check_current(Oid(item), found.tid);
                         let record = Self::folder_record(&part);
-                        ("linked again", asked.and_then(|()| self.store(&mut *draft, folder(self.thread), record)))
+                        ("linked again", asked.and_then(|()| self.store(&mut draft, folder(self.thread), record)))
                     }
                     Err(Error::KeyError { .. }) => {
                         part.numbers.insert(item, number);
-                        let asked = self.store(&mut *draft, item, node(number, &[leaf]));
-                        let asked = asked.and_then(|()| self.store(&mut *draft, leaf, node(1, &[])));
+                        let asked = self.store(&mut draft, item, node(number, &[leaf]));
+                        let asked = asked.and_then(|()| self.store(&mut draft, leaf, node(1, &[])));
                         let record = Self::folder_record(&part);
-                        ("made", asked.and_then(|()| self.store(&mut *draft, folder(self.thread), record)))
+                        ("made", asked.and_then(|()| self.store(&mut draft, folder(self.thread), record)))
                     }
                     Err(error) => panic!("{error}"),
                 }
@@ -506,37 +511,35 @@ impl Worker<'_> {
             4..6 if linked && !in_version => {
                 part.linked.remove(&item);
                 part.number = number;
-                ("unlinked", self.store(&mut *draft, folder(self.thread), Self::folder_record(&part)))
+                ("unlinked", self.store(&mut draft, folder(self.thread), Self::folder_record(&part)))
             }
             6..8 if linked && !in_version => {
                 part.numbers.insert(item, number);
-                ("changed", self.store(&mut *draft, item, node(number, &[leaf])))
+                ("changed", self.store(&mut draft, item, node(number, &[leaf])))
             }
             8 if linked && part.in_version.is_none_or(|(other, _)| other == item) => {
                 part.in_version = Some((item, number));
                 let serial = serial(self.storage, Oid(item));
-                let versions = draft.versions().unwrap();
-                ("in a version", versions.store_in(&self.version(), Oid(item), serial, node(number, &[leaf])))
+                ("in a version", draft.store_in(&self.version(), Oid(item), serial, node(number, &[leaf])))
             }
             9 => {
                 let (item, number) = part.in_version.take()?;
-                let versions = draft.versions().unwrap();
                 if self.dice.roll(2) == 0 {
                     part.numbers.insert(item, number);
-                    ("version committed", versions.commit_version(&self.version(), &Version::TRUNK))
+                    ("version committed", draft.commit_version(&self.version(), &Version::TRUNK))
                 } else {
-                    ("version aborted", versions.abort_version(&self.version()))
+                    ("version aborted", draft.abort_version(&self.version()))
                 }
             }
             10..12 => {
                 let (tid, before) = self.past.last()?.clone();
                 part = before;
-                ("undone", draft.undo().unwrap().undo(tid))
+                ("undone", draft.undo(tid))
             }
             _ => return None,
         };
         let done = asked.and_then(|()| {
-            let voted = draft.vote()?;
+            let voted = self.storage.vote(draft)?;
             (0..self.dice.roll(4)).for_each(|_| std::thread::yield_now());
             voted.finish()
         });
@@ -556,11 +559,14 @@ impl Worker<'_> {
                 // A pack may have taken what was garbage, and the past of what is undone. Nothing else is a reason.
                 let packed = Tid(self.packed.load(Ordering::SeqCst));
                 let may = match (what, &error) {
-                    ("linked again" | "made", Error::KeyError { .. } | Error::Conflict { .. }) => true,
-                    ("linked again", Error::ReadConflict { .. }) => true,
-                    ("undone", Error::NotUndoable { .. } | Error::UndoConflict { .. }) => {
-                        self.past.last().is_some_and(|(tid, _)| *tid <= packed)
+                    ("linked again" | "made", Error::KeyError { .. } | Error::Refused(Refusal::Conflict { .. })) => {
+                        true
                     }
+                    ("linked again", Error::Refused(Refusal::ReadConflict { .. })) => true,
+                    (
+                        "undone",
+                        Error::Refused(Refusal::NotUndoable { .. }) | Error::Refused(Refusal::UndoConflict { .. }),
+                    ) => self.past.last().is_some_and(|(tid, _)| *tid <= packed),
                     _ => false,
                 };
                 assert!(may, "{what}, packed to {packed}: {error}");
@@ -682,7 +688,7 @@ fn loose(
             let known = tids(storage);
             let to = if dice.roll(2) == 0 { last } else { known[dice.roll(known.len() as u64) as usize] };
             packed.fetch_max(to.0, Ordering::SeqCst);
-            let how = Packing { collect: dice.roll(4) > 0, go_on: false, keep_old: dice.roll(5) == 0 };
+            let how = Packing::new().collect(dice.roll(4) > 0).keep_old(dice.roll(5) == 0);
             let mut begun = 0;
             let mut watch = Meanwhile::new(|seen| {
                 begun = seen.begins;

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use vellum_disk::{SimDisk, Tear};
 use vellum_file::{Durability, FileStorage, OpenError, Options};
 use vellum_storage::{
-    ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version, Voted,
+    Event, ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version, Voted,
 };
 
 const PATH: &str = "Data.fs";
@@ -92,7 +92,7 @@ fn serial(storage: &FileStorage, oid: Oid) -> Tid {
     storage.history(oid, 1).map_or(Tid::ZERO, |entries| entries[0].tid)
 }
 
-fn vote(storage: &FileStorage, what: &str, changes: &[(Oid, Option<Bytes>)]) -> Result<Box<dyn Voted>> {
+fn vote(storage: &FileStorage, what: &str, changes: &[(Oid, Option<Bytes>)]) -> Result<Voted> {
     let mut transaction = storage.begin(TransactionMeta::new().user("crash").description(what.to_owned()))?;
     for (oid, data) in changes {
         match data {
@@ -100,11 +100,11 @@ fn vote(storage: &FileStorage, what: &str, changes: &[(Oid, Option<Bytes>)]) -> 
             None => transaction.delete(*oid, serial(storage, *oid))?,
         }
     }
-    transaction.vote()
+    storage.vote(transaction)
 }
 
 /// Finishes the first alone, and the others together: they queue up while the first is being shown.
-fn finish_together(storage: &FileStorage, voted: Vec<Box<dyn Voted>>) -> Vec<Result<Tid>> {
+fn finish_together(storage: &FileStorage, voted: Vec<Voted>) -> Vec<Result<Tid>> {
     let count = voted.len();
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -113,11 +113,16 @@ fn finish_together(storage: &FileStorage, voted: Vec<Box<dyn Voted>>) -> Vec<Res
         let mut voted = voted.into_iter();
         let first = voted.next().unwrap();
         let outcomes = &outcomes;
-        scope.spawn(move || {
-            let outcome = first.finish_with(Box::new(move |_| {
+        let hears = Mutex::new(Some((shown, gone_on)));
+        let listening = storage.listen(Arc::new(move |_: &Event| {
+            if let Some((shown, gone_on)) = hears.lock().unwrap().take() {
                 let _ = shown.send(());
                 let _ = gone_on.recv();
-            }));
+            }
+        }));
+        scope.spawn(move || {
+            let _listening = listening;
+            let outcome = first.finish();
             outcomes.lock().unwrap().push((0, outcome));
         });
         // An error if the first one failed: then nobody has to wait.

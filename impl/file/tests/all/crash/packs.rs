@@ -24,7 +24,7 @@ const OLDER: &[u8] = b"what an earlier pack kept";
 
 /// Going on, since random histories have references to what is nowhere.
 fn packing(collect: bool, keep_old: bool) -> Packing {
-    Packing { collect, go_on: true, keep_old }
+    Packing::new().collect(collect).go_on(true).keep_old(keep_old)
 }
 
 /// A database, and to which moment it is to be packed, and how.
@@ -606,7 +606,7 @@ fn a_reference_to_what_is_nowhere_stops_a_pack_that_is_not_told_to_go_on() {
     let before = dump(&storage);
     let pairs = |pairs: &[(u64, u64)]| pairs.iter().map(|&(from, to)| (Oid(from), Oid(to))).collect::<Vec<_>>();
     for (collect, found) in [(true, pairs(&[(0, 99), (1, 98)])), (false, pairs(&[(0, 99), (1, 98), (2, 97)]))] {
-        let how = Packing { collect, go_on: false, keep_old: true };
+        let how = Packing::new().collect(collect).keep_old(true);
         match unwatched(&storage, last, how) {
             Err(Error::Dangling { references }) => assert_eq!(references, found),
             other => panic!("{other:?}"),
@@ -614,7 +614,7 @@ fn a_reference_to_what_is_nowhere_stops_a_pack_that_is_not_told_to_go_on() {
         assert!(everything(&disk) == files && dump(&storage) == before, "{collect}");
         let told = disk.crash_keeping_everything();
         let other = alone(&told, &clock).open(PATH).unwrap();
-        assert_eq!(unwatched(&other, last, Packing { go_on: true, ..how }).unwrap().dangling, found);
+        assert_eq!(unwatched(&other, last, how.go_on(true)).unwrap().dangling, found);
         assert_eq!(loaded(&other, 0), Some((2, vec![1, 99])));
         assert_eq!(loaded(&other, 2).is_some(), !collect);
         // It is as broken as it was, and no pack is a reason to refuse the next one more.
@@ -632,7 +632,7 @@ fn without_a_root_nothing_is_collected() {
     link(&storage, 2, &[(1, &[2])]).unwrap();
     storage.save_index().unwrap();
     let files = everything(&disk);
-    let how = Packing { collect: true, go_on: false, keep_old: false };
+    let how = Packing::new().collect(true);
     for to in [Tid::MAX, first, Tid::ZERO] {
         match unwatched(&storage, to, how) {
             Err(Error::Dangling { references }) => assert_eq!(references, [(Oid::ROOT, Oid::ROOT)]),
@@ -640,7 +640,7 @@ fn without_a_root_nothing_is_collected() {
         }
         assert!(everything(&disk) == files);
     }
-    unwatched(&storage, Tid::MAX, Packing { collect: false, ..how }).unwrap();
+    unwatched(&storage, Tid::MAX, how.collect(false)).unwrap();
     assert_eq!((loaded(&storage, 1), loaded(&storage, 2)), (Some((2, vec![2])), Some((1, vec![]))));
 }
 
@@ -855,8 +855,8 @@ fn what_shares_with_a_transaction_that_does_not_count_stops_a_pack() {
     };
     let [first, uncounted, last] = [b"1", b"2", b"3"].map(|data| change(data));
     let mut undo = storage.begin(TransactionMeta::new()).unwrap();
-    undo.undo().unwrap().undo(last.header.tid).unwrap();
-    undo.vote().unwrap().finish().unwrap();
+    undo.undo(last.header.tid).unwrap();
+    storage.vote(undo).unwrap().finish().unwrap();
     drop(storage);
     let mut file = disk.read_file(PATH).unwrap();
     file[uncounted.header.transaction as usize + 16] = b'u';

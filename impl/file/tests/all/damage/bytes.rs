@@ -145,7 +145,7 @@ fn small_database() -> Vec<u8> {
     commit("", &[(3, Some(record(b"twice"))), (3, Some(record(b"in one")))]);
     commit("a delete", &[(2, None), (0, Some(record(b"root again")))]);
     clock.tick();
-    storage.begin(TransactionMeta::new()).unwrap().vote().unwrap().finish().unwrap();
+    storage.commit(storage.begin(TransactionMeta::new()).unwrap()).unwrap();
     commit("the last", &[(1, Some(record(b"one, the last"))), (4, Some(record(&[0; 700])))]);
     drop(storage);
     disk.read_file(PATH).unwrap()

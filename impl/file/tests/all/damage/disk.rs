@@ -418,7 +418,7 @@ fn the_disk_fills_up_with_what_does_not_stay_in_memory() {
         }
         assert!(disk.read_file(PATH).unwrap() == before);
         disk.set_capacity(None);
-        let tid = transaction.vote().unwrap().finish().unwrap();
+        let tid = storage.vote(transaction).unwrap().finish().unwrap();
         let written = transactions(&storage).pop().unwrap();
         assert_eq!(written.tid, tid);
         let written: Vec<_> = written.revisions.into_iter().map(|r| (r.oid, r.data.unwrap())).collect();

@@ -40,7 +40,7 @@ fn commit(storage: &FileStorage, oid: u64, data: &'static str) -> Tid {
     let serial = storage.history(Oid(oid), 1).map_or(Tid::ZERO, |entries| entries[0].tid);
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     change.store(Oid(oid), serial, data.into()).unwrap();
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 /// A flipped bit in a record's oid must not make one object's data another's.

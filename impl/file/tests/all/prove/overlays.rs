@@ -32,7 +32,7 @@ fn stack() -> Hosted {
                 .map_err(|e| vellum_storage::Error::io(PATH, "creating it", std::io::Error::other(e.to_string())))?;
             Ok(Arc::new(storage))
         };
-        let over = |base, changes| Overlay::with(base, changes, Box::new(clock()), Box::new(Merger));
+        let over = |base, changes| Overlay::with(base, changes, Arc::new(clock()), Arc::new(Merger));
         openings = if opening.fresh { 0 } else { openings + 1 };
         let (base, changes) = match parts.take() {
             // The same two parts, put together again.

@@ -10,7 +10,9 @@ use vellum_harness::coverage::Coverage;
 use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
-use vellum_storage::{Bulk, Error, Oid, Order, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
+use vellum_storage::{
+    Bulk, Error, Oid, Order, Refusal, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
+};
 
 /// A database that a random history of the harness left, with undos and versions.
 fn history(seed: u64) -> SimDisk {
@@ -31,8 +33,8 @@ fn one_by_one(storage: &FileStorage, transactions: &[TransactionRecord]) {
     for TransactionRecord { tid, status, user, description, extension, revisions } in transactions.iter().cloned() {
         let meta = TransactionMeta { user, description, extension, tid: Some(tid), status };
         let mut change = storage.begin(meta).unwrap();
-        revisions.into_iter().for_each(|revision| change.copy().unwrap().restore(revision).unwrap());
-        change.vote().unwrap().finish().unwrap();
+        revisions.into_iter().for_each(|revision| change.restore(revision).unwrap());
+        storage.vote(change).unwrap().finish().unwrap();
     }
 }
 
@@ -148,10 +150,14 @@ fn what_can_not_be_copied_is_refused_before_anything_is_written() {
     let fine = later(&|_| ());
     type Expected = fn(&Error) -> bool;
     let cases: [(TransactionRecord, Expected); 5] = [
-        (later(&|t| t.tid = last), |e| matches!(e, Error::TidNotLater { .. })),
-        (later(&|_| ()), |e| matches!(e, Error::TidNotLater { .. })),
-        (later(&|t| t.user = vec![b'x'; 65_536].into()), |e| matches!(e, Error::MetadataTooLong { .. })),
-        (later(&|t| t.revisions[0].data = Some("".into())), |e| matches!(e, Error::EmptyRecord { oid: Oid(1) })),
+        (later(&|t| t.tid = last), |e| matches!(e, Error::Refused(Refusal::TidNotLater { .. }))),
+        (later(&|_| ()), |e| matches!(e, Error::Refused(Refusal::TidNotLater { .. }))),
+        (later(&|t| t.user = vec![b'x'; 65_536].into()), |e| {
+            matches!(e, Error::Refused(Refusal::MetadataTooLong { .. }))
+        }),
+        (later(&|t| t.revisions[0].data = Some("".into())), |e| {
+            matches!(e, Error::Refused(Refusal::EmptyRecord { oid: Oid(1) }))
+        }),
         (later(&|t| t.status = Status::Undone), |e| matches!(e, Error::CommittedAsUndone)),
     ];
     for (bad, expected) in cases {

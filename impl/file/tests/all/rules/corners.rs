@@ -1,92 +1,17 @@
 //! Corners where several things meet: packed revisions and readers, read-only openings beside a copy, crashes of a copy.
 
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::common::told::{Before, told};
 use crate::common::{Dice, PATH, SharedClock, commit, options, record};
-use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk, Tear};
-use vellum_file::{FileStorage, Options, PackWatch, Packing};
+use vellum_disk::{SimDisk, Tear};
+use vellum_file::{FileStorage, PackWatch, Packing};
 use vellum_storage::{
     Bulk, Error, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version,
+    Voted,
 };
-
-type Before = Arc<dyn Fn(&'static str, u64, usize) + Send + Sync>;
-
-/// A simulated disk that tells of every operation on a file before it does it.
-#[derive(Clone)]
-struct Told(SimDisk, Before);
-
-struct ToldFile(Arc<dyn DiskFile>, Before);
-
-impl std::fmt::Debug for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Told")
-    }
-}
-
-impl std::fmt::Debug for ToldFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ToldFile")
-    }
-}
-
-impl Disk for Told {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.0.open(path, how)?;
-        let is_data = [PATH, "Data.fs.new", "Data.fs.pack"].iter().any(|name| path == Path::new(name));
-        Ok(if is_data { Arc::new(ToldFile(file, Arc::clone(&self.1))) } else { file })
-    }
-    fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.0.scratch(near)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn link(&self, path: &Path, name: &Path) -> io::Result<()> {
-        self.0.link(path, name)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.0.exists(path)
-    }
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_directory(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        self.0.lock(path)
-    }
-}
-
-impl DiskFile for ToldFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        (self.1)("read", offset, buf.len());
-        self.0.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        (self.1)("write", offset, buf.len());
-        self.0.write_at(buf, offset)
-    }
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn sync(&self) -> io::Result<()> {
-        let done = self.0.sync();
-        (self.1)("synced", 0, 0);
-        done
-    }
-}
-
-fn told(disk: &SimDisk, clock: &SharedClock, before: Before) -> Options {
-    options(disk, clock).disk(Arc::new(Told(disk.clone(), before)))
-}
 
 fn transaction(tid: u64, status: Status, revisions: &[(u64, &[u8])]) -> TransactionRecord {
     let revision = |&(oid, data): &(u64, &[u8])| Revision {
@@ -94,7 +19,7 @@ fn transaction(tid: u64, status: Status, revisions: &[(u64, &[u8])]) -> Transact
         version: Version::TRUNK,
         data: Some(record(data)),
         source: None,
-        under: None,
+        base: None,
     };
     TransactionRecord {
         tid: Tid(tid),
@@ -115,26 +40,33 @@ fn all(storage: &FileStorage) -> Vec<TransactionRecord> {
 #[test]
 fn a_packed_revision_hides_nothing_from_earlier_readers() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let voted: Arc<Mutex<Option<Voted>>> = Arc::default();
+    let finish = Arc::clone(&voted);
+    let storage = told(
+        &disk,
+        &clock,
+        Arc::new(move |what, _, _| {
+            // While an index is being saved that ends before it.
+            if let Some(voted) = finish.lock().unwrap().take_if(|_| what == "open beside") {
+                voted.finish().unwrap();
+            }
+        }),
+    );
+    let storage = storage.create(PATH).unwrap();
     commit(&storage, "first", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
     let early = storage.current_records(Oid::ROOT);
     let meta = TransactionMeta { status: Status::Packed, ..TransactionMeta::new() };
     let mut change = storage.begin(meta).unwrap();
     for oid in [1, 1, 2] {
         let revision =
-            Revision { oid: Oid(oid), version: Version::TRUNK, data: Some(record(b"new")), source: None, under: None };
-        change.copy().unwrap().restore(revision).unwrap();
+            Revision { oid: Oid(oid), version: Version::TRUNK, data: Some(record(b"new")), source: None, base: None };
+        change.restore(revision).unwrap();
     }
-    let seen = Arc::new(Mutex::new(None));
-    let (reader, said) = (storage.clone(), Arc::clone(&seen));
-    let notify = Box::new(move |_| {
-        reader.save_index().unwrap();
-        *said.lock().unwrap() = Some(reader.load(Oid(1), &Version::TRUNK).map(|loaded| loaded.data));
-    });
-    change.vote().unwrap().finish_with(notify).unwrap();
+    *voted.lock().unwrap() = Some(storage.vote(change).unwrap());
+    storage.save_index().unwrap();
+    assert!(voted.lock().unwrap().is_none());
     let found: Vec<_> = early.map(|found| found.unwrap().data).collect();
     assert_eq!(found, [record(b"1"), record(b"2")]);
-    assert_eq!(seen.lock().unwrap().take().unwrap().unwrap(), record(b"1"));
     assert_eq!(storage.load(Oid(1), &Version::TRUNK).unwrap().data, record(b"new"));
     assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 1);
 }
@@ -307,8 +239,8 @@ fn what_the_undo_log_names_can_be_undone() {
     assert_eq!(log.len(), 2);
     for entry in log {
         let mut change = storage.rehearse(TransactionMeta::new()).unwrap();
-        change.undo().unwrap().undo(entry.tid).unwrap();
-        assert_eq!(change.vote().map(|voted| voted.touched().len()).unwrap(), 1);
+        change.undo(entry.tid).unwrap();
+        assert_eq!(storage.vote(change).map(|voted| voted.touched().len()).unwrap(), 1);
     }
 }
 
@@ -339,8 +271,8 @@ fn the_quota_counts_what_the_end_of_a_version_writes() {
     drop(storage);
     let storage = options(&disk, &clock).quota(size + 31).open(PATH).unwrap();
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
-    change.versions().unwrap().commit_version(&Version::named("draft"), &Version::TRUNK).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    change.commit_version(&Version::named("draft"), &Version::TRUNK).unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     assert_eq!(storage.size(), size + 31);
 }
 
@@ -434,7 +366,7 @@ fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
             commit(&storage, "large", &[(oid, Some(large.clone()))]).unwrap();
         }
         packing.store(true, Ordering::Relaxed);
-        let how = Packing { collect: false, ..Packing::default() };
+        let how = Packing::new().collect(false);
         storage.pack_with(Tid::MAX, how, &mut Committing(&storage, commits)).unwrap();
         let most = unsynced.lock().unwrap().1;
         println!("commits: {commits}, at most {most} bytes");

@@ -13,7 +13,7 @@ use vellum_harness::run;
 use vellum_harness::subject::Can;
 use vellum_storage::{Oid, Order, Storage, Tid, TidRange};
 
-const COLLECT: Packing = Packing { collect: true, go_on: false, keep_old: false };
+const COLLECT: Packing = Packing::new().collect(true);
 
 /// The real ZODB packed the one database, and the other is what it left.
 #[test]
@@ -89,7 +89,7 @@ fn every_pointer_of_a_packed_file_is_right() {
         for to in tids {
             let disk = disk.crash_keeping_everything();
             let storage = open(&disk);
-            storage.pack_with(to, Packing { go_on: true, ..Packing::default() }, &mut Unwatched).unwrap();
+            storage.pack_with(to, Packing::new().go_on(true), &mut Unwatched).unwrap();
             let after = records(&storage);
             let mut newest: HashMap<Oid, (u64, Tid)> = HashMap::new();
             let (mut so_far, mut heads, mut nth) = (HashMap::new(), HashMap::new(), HashMap::new());

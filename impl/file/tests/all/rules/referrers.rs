@@ -25,11 +25,11 @@ fn commit(storage: &FileStorage, changes: &[(u64, Tid, &str, Bytes)]) -> Tid {
             "" => change.store(Oid(*oid), *serial, data.clone()).unwrap(),
             version => {
                 let version = Version::named(version.to_owned());
-                change.versions().unwrap().store_in(&version, Oid(*oid), *serial, data.clone()).unwrap();
+                change.store_in(&version, Oid(*oid), *serial, data.clone()).unwrap();
             }
         }
     }
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 /// What the trunk has keeps, and what a version has; what either has no longer does not, and neither do weak references.
@@ -81,18 +81,17 @@ fn twice_in_one_transaction() {
     let storage = FileStorage::create(directory.path().join("twice.fs")).unwrap();
     commit(&storage, &[(0, Tid::ZERO, "", record(&[1], &[]))]);
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
-    let copy = change.copy().unwrap();
     for strong in [2, 3] {
         let revision = Revision {
             oid: Oid::ROOT,
             version: Version::TRUNK,
             data: Some(record(&[strong], &[])),
             source: None,
-            under: None,
+            base: None,
         };
-        copy.restore(revision).unwrap();
+        change.restore(revision).unwrap();
     }
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     let mut strong = Vec::new();
     newest_revisions(&storage, &mut |object| {
         strong.push(Node::references(object.data.as_ref().unwrap()));

@@ -30,7 +30,7 @@ fn a_merged_record_may_be_longer_than_the_new_one() {
     let mut late = storage.begin(TransactionMeta::new()).unwrap();
     late.store(Oid(1), first, "ccc".into()).unwrap();
     late.store(Oid(2), Tid::ZERO, "beside it".into()).unwrap();
-    let tid = late.vote().unwrap().finish().unwrap();
+    let tid = storage.vote(late).unwrap().finish().unwrap();
     drop(storage);
     let _ = disk.remove(Path::new("Data.fs.index"));
     let storage = options.open(PATH).unwrap();
@@ -45,7 +45,7 @@ fn a_history_tells_all_that_was_said_of_a_transaction() {
     let meta = TransactionMeta::new().user("ann").description("words").extension(&b"\x80\x03}."[..]);
     let mut transaction = storage.begin(meta).unwrap();
     transaction.store(Oid(1), Tid::ZERO, record(b"x")).unwrap();
-    transaction.vote().unwrap().finish().unwrap();
+    storage.vote(transaction).unwrap().finish().unwrap();
     let [entry] = &storage.history(Oid(1), 9).unwrap()[..] else { panic!("one revision") };
     assert_eq!((&entry.user[..], &entry.description[..]), (&b"ann"[..], &b"words"[..]));
     assert_eq!(&entry.extension[..], b"\x80\x03}.");

@@ -6,7 +6,9 @@ use crate::common::counted::Counted;
 use crate::common::{SharedClock, commit, options, record, serial};
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options};
-use vellum_storage::{Bulk, Error, Oid, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version};
+use vellum_storage::{
+    Bulk, Error, Oid, Refusal, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version, WhyNot,
+};
 
 /// A database of so many transactions on the real disk, opened with a count of the reads.
 fn of(transactions: u64, folder: &std::path::Path) -> (FileStorage, Counted) {
@@ -24,7 +26,7 @@ fn of(transactions: u64, folder: &std::path::Path) -> (FileStorage, Counted) {
             version: Version::TRUNK,
             data: Some(record(&n.to_be_bytes())),
             source: None,
-            under: None,
+            base: None,
         }],
     };
     storage.copy_in((1..=transactions).map(one).collect()).unwrap();
@@ -62,13 +64,13 @@ fn the_end_of_a_version_takes_reads_for_its_objects_however_many_transactions_th
             let mut change = storage.begin(TransactionMeta::new()).unwrap();
             for oid in (0..OBJECTS).map(Oid) {
                 let serial = serial(&storage, oid);
-                change.versions().unwrap().store_in(&draft, oid, serial, record(b"draft")).unwrap();
+                change.store_in(&draft, oid, serial, record(b"draft")).unwrap();
             }
-            change.vote().unwrap().finish().unwrap();
+            storage.vote(change).unwrap().finish().unwrap();
             disk.reads();
             let mut change = storage.begin(TransactionMeta::new()).unwrap();
-            change.versions().unwrap().commit_version(&draft, &Version::TRUNK).unwrap();
-            let voted = change.vote().unwrap();
+            change.commit_version(&draft, &Version::TRUNK).unwrap();
+            let voted = storage.vote(change).unwrap();
             assert_eq!(voted.touched().len() as u64, OBJECTS);
             voted.finish().unwrap();
             disk.reads()
@@ -105,30 +107,23 @@ fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     let first = commit(&storage, "made", &[1, 2, 3].map(|oid| (oid, Some(record(b"1"))))).unwrap();
     commit(&storage, "changed", &[(1, Some(record(b"2"))), (3, None)]).unwrap();
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
-    change.versions().unwrap().store_in(&Version::named("draft"), Oid(2), first, record(b"3")).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    change.store_in(&Version::named("draft"), Oid(2), first, record(b"3")).unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     let before = storage.size();
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
-    change.undo().unwrap().undo(first).unwrap();
-    let Err(refused) = change.vote() else { panic!("it was undone") };
+    change.undo(first).unwrap();
+    let Err(refused) = storage.vote(change) else { panic!("it was undone") };
     let said = refused.to_string();
-    let Error::UndoConflict { objects } = refused else { panic!("{said}") };
+    let Error::Refused(Refusal::UndoConflict { objects }) = refused else { panic!("{said}") };
     let named: Vec<_> = objects.iter().map(|object| (object.oid.0, object.why)).collect();
-    assert_eq!(
-        named,
-        [
-            (1, "which it created, and which was changed since"),
-            (2, "which is in another version since"),
-            (3, "which it created, and which was changed since"),
-        ]
-    );
+    assert_eq!(named, [(1, WhyNot::CreatedAndChanged), (2, WhyNot::OtherVersion), (3, WhyNot::CreatedAndChanged),]);
     assert!(said.contains("object 0000000000000002, which is in another version since"), "{said}");
     assert_eq!(storage.size(), before);
     // What is unknown, or still to come.
     for tid in [Tid(1), Tid::MAX, Tid(first.0 - 1)] {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
-        let refused = change.undo().unwrap().undo(tid).unwrap_err();
-        assert!(matches!(refused, Error::NotUndoable { .. }), "{refused}");
+        let refused = change.undo(tid).unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::NotUndoable { .. })), "{refused}");
     }
 }
 
@@ -144,8 +139,8 @@ fn the_quota_holds_for_undos() {
     for (quota, fits) in [(size + 1030, false), (size + 1031, true)] {
         let storage = options(&disk, &clock).quota(quota).open(crate::common::PATH).unwrap();
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
-        change.undo().unwrap().undo(tid).unwrap();
-        match change.vote() {
+        change.undo(tid).unwrap();
+        match storage.vote(change) {
             Ok(_) => assert!(fits),
             Err(refused) => assert!(!fits && matches!(refused, Error::Quota { .. }), "{refused}"),
         }

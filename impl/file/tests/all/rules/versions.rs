@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vellum_disk::SimDisk;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Result, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Error, Oid, Refusal, Result, Storage, Tid, TransactionMeta, Version};
 
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
@@ -38,20 +38,19 @@ fn play(storage: &FileStorage, step: &Value) -> Result<Vec<Value>> {
             "store" => {
                 let data = Bytes::from(unhex(op["data"].as_str().unwrap()));
                 let oid = Oid(op["oid"].as_u64().unwrap());
-                let versions = transaction.versions().unwrap();
-                versions.store_in(&version(&op["version"]), oid, tid(&op["serial"]), data)?;
+                transaction.store_in(&version(&op["version"]), oid, tid(&op["serial"]), data)?;
                 answers.push("ok".into());
             }
             "commit_version" => {
                 let (from, to) = (version(&op["src"]), version(&op["dest"]));
-                transaction.versions().unwrap().commit_version(&from, &to)?;
+                transaction.commit_version(&from, &to)?;
             }
-            "abort_version" => transaction.versions().unwrap().abort_version(&version(&op["src"]))?,
-            "undo" => transaction.undo().unwrap().undo(tid(&op["tid"]))?,
+            "abort_version" => transaction.abort_version(&version(&op["src"]))?,
+            "undo" => transaction.undo(tid(&op["tid"]))?,
             other => panic!("{other}"),
         }
     }
-    let voted = transaction.vote()?;
+    let voted = storage.vote(transaction)?;
     if answers.is_empty() {
         let mut touched = voted.touched();
         touched.sort();
@@ -65,8 +64,8 @@ fn play(storage: &FileStorage, step: &Value) -> Result<Vec<Value>> {
 
 fn error(error: Error) -> Value {
     match error {
-        Error::VersionLock { .. } => "VersionLockError".into(),
-        Error::VersionEnd { .. } => "VersionCommitError".into(),
+        Error::Refused(Refusal::VersionLock { .. }) => "VersionLockError".into(),
+        Error::Refused(Refusal::VersionEnd { .. }) => "VersionCommitError".into(),
         other => panic!("{other}"),
     }
 }
@@ -124,10 +123,10 @@ fn draft() -> Version {
 }
 
 /// Commits what `change` does.
-fn change(storage: &FileStorage, change: impl FnOnce(&mut dyn vellum_storage::Transaction) -> Result<()>) -> Tid {
+fn change(storage: &FileStorage, change: impl FnOnce(&mut vellum_storage::Draft) -> Result<()>) -> Tid {
     let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
-    change(&mut *transaction).unwrap();
-    transaction.vote().unwrap().finish().unwrap()
+    change(&mut transaction).unwrap();
+    storage.vote(transaction).unwrap().finish().unwrap()
 }
 
 /// The walk along a version's list in ZODB of 2004 stopped at the first record that was no longer anybody's newest; what
@@ -138,15 +137,13 @@ fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
     let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     let first = commit(&storage, "ann", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
-    let store = |oid, data: &'static [u8]| {
-        change(&storage, |t| t.versions().unwrap().store_in(&draft(), Oid(oid), first, record(data)))
-    };
+    let store = |oid, data: &'static [u8]| change(&storage, |t| t.store_in(&draft(), Oid(oid), first, record(data)));
     store(1, b"1 in draft");
     let second = store(2, b"2 in draft");
-    change(&storage, |t| t.undo().unwrap().undo(second));
+    change(&storage, |t| t.undo(second));
     let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
-    transaction.versions().unwrap().commit_version(&draft(), &Version::TRUNK).unwrap();
-    let voted = transaction.vote().unwrap();
+    transaction.commit_version(&draft(), &Version::TRUNK).unwrap();
+    let voted = storage.vote(transaction).unwrap();
     assert_eq!(voted.touched(), [Oid(1)]);
     voted.finish().unwrap();
     assert_eq!(storage.load(Oid(1), &Version::TRUNK).unwrap().data, record(b"1 in draft"));
@@ -159,12 +156,14 @@ fn a_version_s_name_has_a_limit() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
     let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
     let named = |length| Version::named("x".repeat(length));
-    change(&storage, |t| t.versions().unwrap().store_in(&named(65_535), Oid(1), Tid::ZERO, record(b"1")));
+    change(&storage, |t| t.store_in(&named(65_535), Oid(1), Tid::ZERO, record(b"1")));
     assert_eq!(storage.versions().unwrap().versions().unwrap(), [named(65_535)]);
     let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
-    let versions = transaction.versions().unwrap();
-    let refused = versions.store_in(&named(65_536), Oid(2), Tid::ZERO, record(b"2")).unwrap_err();
-    assert!(matches!(refused, Error::MetadataTooLong { field: "version", length: 65_536 }), "{refused}");
-    let refused = versions.commit_version(&named(65_535), &named(65_536)).unwrap_err();
-    assert!(matches!(refused, Error::MetadataTooLong { .. }), "{refused}");
+    let refused = transaction.store_in(&named(65_536), Oid(2), Tid::ZERO, record(b"2")).unwrap_err();
+    assert!(
+        matches!(refused, Error::Refused(Refusal::MetadataTooLong { field: "version", length: 65_536 })),
+        "{refused}"
+    );
+    let refused = transaction.commit_version(&named(65_535), &named(65_536)).unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::MetadataTooLong { .. })), "{refused}");
 }
