@@ -9,8 +9,8 @@
 //!                              └── planted               the bugs in the folder of its number
 //! ```
 //!
-//! A function of the engine carries a rule out if a line of its documentation begins with `Rule 4.2`; each storage may have
-//! one. All else that names a rule in the engine (heads of modules, fields, remarks inside functions) is a mention, and does
+//! A function of the engine carries a rule out if a line of its documentation begins with `Rule 4.2.` or `Rule 4.2:`;
+//! each storage may have one. All else that names a rule in the engine (heads of modules, fields, remarks inside functions) is a mention, and does
 //! not count.
 //!
 //! It is an error if a rule has no specification, if nothing exercises it (no story, no corner, no test), if a citation names
@@ -225,7 +225,7 @@ impl Source<'_> {
     /// The function that this line documents as one that carries a rule out: where it is, and its name.
     fn carries_out(&self, at: usize) -> Option<(usize, String)> {
         let comment = self.lines[at].trim_start().strip_prefix("///")?.trim_start();
-        if !comment.starts_with("Rule ") && !comment.starts_with("Rules ") {
+        if !heads(comment) {
             return None;
         }
         let function = self.documented(at)?;
@@ -275,6 +275,24 @@ impl Source<'_> {
         }
         self.lines[..=at].iter().rev().find_map(|line| declared(line, false))
     }
+}
+
+/// Whether a line of documentation is headed by the numbers of rules: `Rule 3.4.` or `Rules 4.2 to 4.4: ...`, and not
+/// `Rule 3.4 says that ...`.
+fn heads(comment: &str) -> bool {
+    let mut words = comment.split_whitespace();
+    if !matches!(words.next(), Some("Rule" | "Rules")) {
+        return false;
+    }
+    for word in words {
+        match Number::parse(word) {
+            Some((_, "." | ":")) => return true,
+            Some((_, "" | ",")) => {}
+            None if ["and", "to", "or"].contains(&word) => {}
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// The type that the head of an `impl` is about, or the name of a trait.
@@ -497,6 +515,9 @@ where
     /// Rule 3.7.
     fn restore(&self) -> Tid {
     }
+    /// Rule 3.4 undoes a tombstone that it shares.
+    fn source() {
+    }
 }
 
 #[cfg(test)]
@@ -516,7 +537,8 @@ mod tests {
             "3.5 engine 27:Judge::end()",
             "3.6 engine 27:Judge::end()",
             "3.7 engine 37:Past::restore()",
-            "3.4 tests 43:undo()",
+            "3.4 mentions in the engine 39:source()",
+            "3.4 tests 46:undo()",
         ];
         assert_eq!(shown("impl/storage/src/transaction/judge.rs", text), expected);
         assert_eq!(Kind::of("impl/file/examples/first.rs"), None);
@@ -549,11 +571,11 @@ mod tests {
     fn each_rule_of_writing_is_carried_out_by_one_function() {
         let rule = |part, rule| Rule { number: Number(part, rule), text: String::new(), line: 3 };
         let rules = [rule(2, 1), rule(3, 1), rule(3, 2), rule(3, 3)];
-        let two = "/// Rules 3.1 and 2.1.\nfn store() {\n}\n/// Rule 3.1\nfn restore() {\n}\n";
+        let two = "/// Rules 3.1 and 2.1.\nfn store() {\n}\n/// Rule 3.1.\nfn restore() {\n}\n";
         let specification = "/// Rules 2.1, 3.1, 3.2 and 3.3.\nfn all() {\n}\n";
         let places = [
             cited("impl/a/src/lib.rs", Kind::Engine, two),
-            cited("impl/b/src/lib.rs", Kind::Engine, "/// Rule 3.3.\nfn check() {\n}\n/// Rule 2.1\nfn load() {\n}\n"),
+            cited("impl/b/src/lib.rs", Kind::Engine, "/// Rule 3.3.\nfn check() {\n}\n/// Rule 2.1:\nfn load() {\n}\n"),
             cited("model/spec/src/lib.rs", Kind::Specification, specification),
             cited("impl/a/tests/all.rs", Kind::Test, "// Rules 2.1, 3.1, 3.2 and 3.3."),
         ];
