@@ -1,35 +1,22 @@
 //! `vellum`: looks at, checks, repairs, copies and takes changes back in object databases in `Data.fs` files.
 //!
-//! Each subcommand is one file here, and does its work in the crates below: what is in a file, and what is wrong with it,
-//! `vellum-file` knows; what a record means, `vellum-pickle`. What is left for the command is to ask, and to show the
-//! answer to a person (the default) or to a program (`--json`).
-//!
-//! | read | for |
+//! | folder | what it has |
 //! |---|---|
-//! | `info`, `log`, `show` (and `history`), `versions`, `dump`, `check`, `refs`, `garbage`, `recover` | the subcommands that look |
-//! | `undo` (with `foresee` and `refusal`), `end_version`, `import` (with `held`), `collect` | the subcommands that change a database |
-//! | `writing` | what those have in common: show, ask, do |
-//! | `copy`, `export` | the subcommands that write another file |
-//! | `pack` (with `pack_log`) | the subcommand that forgets |
-//! | `moving` | what `export` and `import` have in common |
-//! | `lost` | what `check --references` tells of objects that are referred to and not there |
-//! | `changes` | what becomes of objects |
-//! | `classes` | what takes the room: objects by class |
-//! | `prove` | the subcommand that holds a storage to the rules |
-//! | `args` | oids and moments as people type them |
-//! | `people` | sizes, times and foreign text as people read them |
-//! | `files` | files beside the database: one by two names, and new ones |
-//! | `meta` | who did what: a transaction's metadata, for both |
-//! | `output` | standard output, what can go wrong, and how the command ends |
-//! | `positions` | what stands in the file at a position |
-//! | `progress` | progress bars |
+//! | `commands` | the subcommands, one file each |
+//! | `ui` | what people type and what they are shown; the same for programs |
+//! | `file` | opening a database, and looking into its file |
+//!
+//! The arrows go down: `commands` knows `file` and `ui`, `file` knows `ui`. The work is done in the crates below:
+//! `vellum-file` knows what is in a file and what is wrong with it, `vellum-pickle` knows what a record means, and
+//! `vellum-terminal` has standard output, exit codes and progress bars. A subcommand asks them, and shows the answer to a
+//! person (the default) or to a program (`--json`).
 //!
 //! What holds for every subcommand:
 //!
 //! - A database is changed by `undo`, `commit-version`, `abort-version`, `import` and `collect` only, in one new transaction
 //!   (`collect`: in some), after it was shown what that is, and with a yes; and by `pack`, which is asked for by name, and
 //!   shows what it would do with `--dry-run`. All others open it for reading only; `recover` and `export` write to a new
-//!   file, and `copy` to one that is new or the beginning of the same history. (`prove` has databases of its own.)
+//!   file, and `copy` to one that is new or the beginning of the same history.
 //! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
 //!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
 //! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
@@ -39,46 +26,19 @@
 //! What this command does not do: it makes no objects, and it needs none of the classes in a database.
 #![forbid(unsafe_code)]
 
-mod args;
-mod changes;
-mod check;
-mod classes;
-mod collect;
-mod copy;
-mod dump;
-mod end_version;
-mod export;
-mod files;
-mod foresee;
-mod garbage;
-mod held;
-mod history;
-mod import;
-mod info;
-mod log;
-mod lost;
-mod meta;
-mod moving;
-mod output;
-mod pack;
-mod pack_log;
-mod people;
-mod positions;
-mod progress;
-mod prove;
-mod recover;
-mod refs;
-mod refusal;
-mod show;
-mod undo;
-mod versions;
-mod writing;
+mod commands;
+mod file;
+mod ui;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use vellum_terminal::{Failure, Out, Outcome, Run};
 
-use crate::output::{Failure, Outcome, Run};
+use crate::commands::{
+    check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, show, undo,
+    versions,
+};
 
 /// Look at, check, repair and undo in object databases in Data.fs files.
 ///
@@ -143,7 +103,6 @@ enum Command {
     CommitVersion(end_version::CommitVersion),
     AbortVersion(end_version::AbortVersion),
     Collect(collect::Collect),
-    Prove(prove::Prove),
     /// Explain a command
     Help {
         /// The command
@@ -153,7 +112,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    output::run(|out, now| match cli.command {
+    vellum_terminal::output::run("vellum", |out| carry_out(cli.command, out))
+}
+
+fn carry_out(command: Command, out: &mut Out) -> Run {
+    let now = ui::args::now().map_err(Failure::Message)?;
+    match command {
         Command::Info(info) => info.run(out, now),
         Command::Log(log) => log.run(out, now),
         Command::Show(show) => show.run(out, now),
@@ -171,9 +135,8 @@ fn main() -> ExitCode {
         Command::CommitVersion(commit) => commit.run(out, now),
         Command::AbortVersion(abort) => abort.run(out, now),
         Command::Collect(collect) => collect.run(out, now),
-        Command::Prove(prove) => prove.run(out),
         Command::Help { command } => help(command.as_deref()),
-    })
+    }
 }
 
 /// The short page, or a command's.

@@ -27,6 +27,12 @@
 //!                    the record whose data this shares   8   position, 0 = the object is nothing
 //! ```
 
+pub(crate) mod beside;
+pub(crate) mod fault;
+pub(crate) mod pending;
+pub(crate) mod record;
+pub(crate) mod scan;
+
 use vellum_storage::{Oid, Tid};
 
 /// The first four bytes of a file that we make, and that ZODB makes under Python 3.
@@ -77,6 +83,8 @@ impl TransactionHeader {
     pub const SIZE: usize = 23;
     /// Where in it the status is.
     pub const STATUS_AT: u64 = 16;
+    /// Bytes of the length again, behind the records.
+    pub(crate) const TWIN_SIZE: u64 = 8;
 
     /// Reads it from at least [`Self::SIZE`] bytes.
     pub(crate) fn parse(bytes: &[u8]) -> TransactionHeader {
@@ -103,6 +111,12 @@ impl TransactionHeader {
     /// Bytes of user, description and extension.
     pub fn metadata_length(&self) -> u64 {
         u64::from(self.user_length) + u64::from(self.description_length) + u64::from(self.extension_length)
+    }
+
+    /// Where the next transaction begins, if this one is at `position`. Only of a header that was held against the file: a
+    /// length may be as large as it likes before.
+    pub(crate) fn end(&self, position: u64) -> u64 {
+        position + self.length + Self::TWIN_SIZE
     }
 
     /// Bytes before the first data record.

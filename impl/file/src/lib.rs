@@ -64,7 +64,7 @@
 //! #     let _ = change.store(Oid::ROOT, storage.last_transaction(), b"\x80\x03cm\nC\n.\x80\x03}.".as_slice().into());
 //! #     change.vote()?.finish()?;
 //! # }
-//! let how = Packing { collect: true, keep_old: true, ..Packing::default() };
+//! let how = Packing::new().collect(true).keep_old(true);
 //! let packed = storage.pack_with(Tid::MAX, how, &mut Unwatched)?;
 //! println!("{} bytes less", packed.before.bytes - packed.after.bytes);
 //! # assert!(packed.before.revisions > packed.after.revisions);
@@ -72,38 +72,22 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod ahead;
-mod append;
-mod bulk;
-mod check;
-mod commit;
-mod dangling;
-mod draft;
 pub mod format;
-mod generation;
-mod horizon;
-mod index;
-mod index_file;
-mod iterate;
-mod log;
 mod open;
 mod options;
 mod pack;
-mod pieces;
-mod pledge;
-mod recover;
-mod scan;
+mod read;
+mod repair;
 mod storage;
-mod survey;
-mod undo;
-mod versions;
-mod vote;
+mod write;
 
-pub use check::{Check, Problem, ProblemKind, check, check_references};
-pub use dangling::{Change, Dangling, Holder, LastData, LostObject};
+pub use format::fault::{Fault, FaultKind};
+pub use format::record::{InVersion, Older, Record};
+pub use format::scan::Scanner;
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
-pub use recover::{Lost, Salvage, recover};
-pub use scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
+pub use repair::check::{Check, Problem, ProblemKind, check, check_references};
+pub use repair::dangling::{Change, Dangling, Holder, LastData, LostObject};
+pub use repair::recover::{Lost, Salvage, recover};
 pub use storage::FileStorage;

@@ -20,6 +20,8 @@
 //!   anything, with nothing finished after it, if opened `Relaxed`    a commit of ZODB's order: cut off
 //! ```
 
+mod survey;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,14 +29,20 @@ use std::sync::Arc;
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Oid, Status, Tid};
 
+use crate::format::beside::beside;
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::index::Index;
-use crate::scan::{Fault, FaultKind, Record, Scanner, ToBe};
-use crate::survey::{Seen, Stretch, Walked, stretches};
-use crate::{Durability, FileStorage, OpenError, Options, index_file};
+use crate::options::{Durability, OpenError, Options};
+use crate::read::index::Index;
+use crate::read::index_file;
+use survey::{Seen, Stretch, Walked, stretches};
 
 /// What had to be done to the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recovery {
     /// Where the unfinished part began.
     pub position: u64,
@@ -46,7 +54,18 @@ pub struct Recovery {
     pub completed: u64,
 }
 
-/// What opening came to.
+/// What the `.index` beside a file that was opened says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDisk {
+    /// The same as the index.
+    Same,
+    /// Something earlier, from which the walk went on; or there is nothing to be said.
+    Earlier,
+    /// Nothing that could be used, so that all of the file was walked over.
+    Useless,
+}
+
+/// What opening found.
 pub(crate) struct Opened {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
@@ -55,18 +74,10 @@ pub(crate) struct Opened {
     pub last: Tid,
     pub recovery: Option<Recovery>,
     pub lock: Option<Box<dyn Lock>>,
-    /// Whether the `.index` on disk says what the index says.
-    pub index_saved: bool,
+    pub index_on_disk: OnDisk,
 }
 
-/// The file's name with something behind it.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-pub(crate) fn create(options: &Options, path: &Path) -> Result<FileStorage, OpenError> {
+pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError> {
     if options.read_only {
         return Err(OpenError::CreateReadOnly);
     }
@@ -99,19 +110,16 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<FileStorage, Open
         let _ = disk.remove(&new);
         io("creating the database", e)
     })?;
-    Ok(FileStorage::new(
-        options,
-        Opened {
-            path: path.to_owned(),
-            file,
-            index: Index::new(),
-            end: START,
-            last: Tid::ZERO,
-            recovery: None,
-            lock: Some(lock),
-            index_saved: false,
-        },
-    ))
+    Ok(Opened {
+        path: path.to_owned(),
+        file,
+        index: Index::new(),
+        end: START,
+        last: Tid::ZERO,
+        recovery: None,
+        lock: Some(lock),
+        index_on_disk: OnDisk::Earlier,
+    })
 }
 
 fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
@@ -141,7 +149,7 @@ pub(crate) fn open_data(disk: &dyn Disk, path: &Path, how: Open) -> Result<Arc<d
     }
 }
 
-pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenError> {
+pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> {
     let disk = &*options.disk;
     let mut file = open_data(disk, path, Open::Read)?;
     let mut lock = None;
@@ -175,19 +183,13 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<FileStorage, OpenEr
         Tail::Clean | Tail::IndexAstray => None,
         Tail::Unfinished { completed } => Some(repair(options, path, &*file, end, size, completed)?),
     };
-    // What was read from an index that ends here need not be written again.
-    let index_saved = start == end && start != START;
-    let storage = FileStorage::new(
-        options,
-        Opened { path: path.to_owned(), file, index, end, last, recovery, lock, index_saved },
-    );
-    if start == START && end != START && !options.read_only {
-        // As ZODB does: the next opening need not walk over the whole file, even if this one ends in a crash.
-        if let Err(e) = storage.save_index() {
-            tracing::warn!("{e}");
-        }
-    }
-    Ok(storage)
+    let index_on_disk = match start {
+        START if end != START => OnDisk::Useless,
+        START => OnDisk::Earlier,
+        _ if start == end => OnDisk::Same,
+        _ => OnDisk::Earlier,
+    };
+    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, lock, index_on_disk })
 }
 
 /// Makes the names durable that a pack has given, and takes away the file of one that was killed before that.
@@ -267,7 +269,7 @@ impl Walk<'_> {
                 self.index.learn(seen.oid, seen.length);
             }
             self.last = header.tid;
-            self.position = position + header.length + 8;
+            self.position = header.end(*position);
         }
         true
     }
@@ -278,7 +280,7 @@ impl Walk<'_> {
         let mut side = Scanner::new(self.file, self.size);
         // Up to here even what is marked unfinished counts, because something finished follows.
         let mut whole_until = self.position;
-        let (mut completed, mut to_be) = (Vec::new(), ToBe::default());
+        let (mut completed, mut pending) = (Vec::new(), PendingStatus::default());
         let mut count = 0_u32;
         let mut looked_again = None;
         // Whether the one before the present position counts only if this one does.
@@ -322,7 +324,7 @@ impl Walk<'_> {
                     match cut {
                         _ if position >= whole_until => Err(fault),
                         // Marked as what follows, it would be wrong from then on.
-                        Some(cut) if to_be.status(&mut side, position) != Status::Packed => Err(cut),
+                        Some(cut) if pending.status(&mut side, position) != Status::Packed => Err(cut),
                         _ => Ok(header),
                     }
                 }
@@ -348,7 +350,7 @@ impl Walk<'_> {
                 self.index.set(oid, at);
             }
             self.last = header.tid;
-            self.position = position + header.length + 8;
+            self.position = header.end(position);
             count = count.wrapping_add(1);
             if let (Some(progress), 0) = (&self.options.progress, count % 1024) {
                 progress(self.position, self.size);
@@ -438,7 +440,7 @@ pub(crate) fn finished_after(scanner: &mut Scanner<'_>, position: u64, last: Tid
     while at < scanner.end() {
         match scanner.transaction(at, |_, _| Ok(())) {
             Ok(header) if header.tid > last => {
-                at += header.length + 8;
+                at = header.end(at);
                 last = header.tid;
                 if header.status != UNFINISHED {
                     until = at;
@@ -515,8 +517,8 @@ fn repair(
     }
     let cutting = || {
         file.set_len(end)?;
-        let (mut scanner, mut to_be) = (Scanner::new(file, end), ToBe::default());
-        let statuses: Vec<_> = completed.iter().map(|&at| (at, to_be.status(&mut scanner, at))).collect();
+        let (mut scanner, mut pending) = (Scanner::new(file, end), PendingStatus::default());
+        let statuses: Vec<_> = completed.iter().map(|&at| (at, pending.status(&mut scanner, at))).collect();
         for (at, status) in statuses {
             file.write_at(&[status.byte()], at + TransactionHeader::STATUS_AT)?;
         }

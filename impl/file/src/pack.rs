@@ -32,20 +32,21 @@ mod switch;
 mod watch;
 
 use std::cell::RefCell;
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Collecting, Error, Pack, PackOptions, PackReport, Result, Survivors, Tid, collect};
+use vellum_storage::{Collecting, Error, Event, Result, Survivors, Tid, collect};
+use vellum_sync::thread;
 
-use crate::FileStorage;
-use crate::draft::Body;
 use crate::format::START;
-use crate::generation::Generation;
-use crate::horizon::Horizon;
-use crate::log::Log;
-use crate::pledge::Pledge;
-use crate::storage::Inner;
+use crate::read::database::Database;
+use crate::read::generation::Generation;
+use crate::read::horizon::Horizon;
+use crate::read::log::Log;
+use crate::write::pledge::Pledge;
+use crate::write::record::NewRecord;
+use crate::write::writer::Writer;
 
 use copy::Copy;
 use moment::Moment;
@@ -75,141 +76,119 @@ impl From<Error> for Stop {
     }
 }
 
-impl Pack for FileStorage {
-    /// Packs without keeping the old file: see [`FileStorage::pack_with`].
-    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
-        let PackOptions { collect, go_on } = how;
-        let packed = self.pack_with(to, Packing { collect, go_on, keep_old: false }, &mut Unwatched)?;
-        Ok(PackReport { dangling: packed.dangling })
-    }
-}
-
-impl FileStorage {
-    /// Packs, and tells somebody about it while it does. Commits and loads go on meanwhile; commits wait while the last of
-    /// what they wrote is copied and the new file gets its name.
-    ///
-    /// Errors, all of which leave the database as it was, but for the last two: read-only; a pack that is running; dangling
-    /// references, unless told to go on; a record whose references can not be read, when collecting; damage; whatever the
-    /// disk says, and the watcher; the old file that is to be kept could not be given its name, though the pack is done; and
-    /// a directory that can not be synced after the renaming: then nothing more is committed until the file is opened again.
-    pub fn pack_with(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
-        let storage = &self.inner;
-        storage.writable()?;
-        let _packing = alone(storage)?;
-        let mut attempt = 0;
-        loop {
-            let packed = if attempt < ATTEMPTS_BESIDE_COMMITS {
-                pack(storage, to, how, watch, false)
-            } else {
-                hold(storage, || pack(storage, to, how, watch, true))
-            };
-            match packed {
-                Ok(packed) => return Ok(packed),
-                Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
-                Err(Stop::Again) => attempt += 1,
-            }
-            tracing::info!("{}: what was committed meanwhile needs more than was kept", storage.path.display());
-        }
-    }
-
-    /// What a pack to now would keep if it collected garbage, whatever dangles: the objects that can be reached from the
-    /// root, and the references to what is nowhere. `progress` is told how many objects are done, of how many.
-    ///
-    /// Errors: a record whose references can not be read; and what the disk says.
-    pub fn needed(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Survivors> {
-        struct Told<'a>(&'a mut dyn FnMut(u64, u64));
-        impl PackWatch for Told<'_> {
-            fn progress(&mut self, _step: PackStep, done: u64, of: u64) {
-                (self.0)(done, of);
-            }
-        }
-        let now = self.inner.generation.load_full();
-        let moment =
-            Moment::new(&now, Tid::MAX, now.horizon.get(), Vec::new())?.expect("nothing is later than the end of time");
-        let how = Packing { collect: true, go_on: true, keep_old: false };
-        survivors(&self.inner, &moment, how, &mut Told(progress))
-    }
-
-    /// Finds out what a pack would do, and tells the watcher as the pack would, but for [`PackWatch::ready`]. Works on a
-    /// storage that was opened for reading only, too.
-    ///
-    /// Errors: as for the pack.
-    pub fn rehearse_pack(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
-        let storage = &*self.inner;
-        let now = storage.generation.load_full();
-        let pledges = storage.pledges.all();
-        let Some(moment) = Moment::new(&now, to, now.horizon.get(), pledges)? else {
-            return Ok(Packed::unchanged(&now));
+/// Packs, as often as it takes.
+pub(crate) fn pack_with(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
+    let database = &writer.database;
+    database.writable()?;
+    let _packing = writer.packing.try_lock().ok_or_else(|| Error::Packing { name: database.name() })?;
+    let mut attempt = 0;
+    loop {
+        let packed = if attempt < ATTEMPTS_BESIDE_COMMITS {
+            pack(writer, to, how, watch, false)
+        } else {
+            hold(writer, to, || pack(writer, to, how, watch, true))
         };
-        watch.begins();
-        let survivors = survivors(storage, &moment, how, watch)?;
-        let mut copy = Copy::new(&moment, &survivors, how.collect, Sink::nowhere(START));
-        copy.earlier(watch)?;
-        match copy.later(moment.end, true, watch) {
-            Ok(()) => {}
+        match packed {
+            Ok(packed) => return Ok(packed),
             Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
-            Err(Stop::Again) => unreachable!("the moment has seen that there is nothing packed after its time"),
+            Err(Stop::Again) => attempt += 1,
         }
-        let (before, after) = copy.extents();
-        Ok(Packed { dangling: survivors.dangling().to_vec(), before, after, old: None })
+        tracing::info!("{}: what was committed meanwhile needs more than was kept", database.path.display());
     }
 }
 
-fn alone(storage: &Inner) -> Result<MutexGuard<'_, ()>> {
-    match storage.packing.try_lock() {
-        Ok(packing) => Ok(packing),
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(Error::Packing { name: storage.path.display().to_string() }),
+/// What a pack to now would keep if it collected garbage.
+pub(crate) fn needed(database: &Database, progress: &mut dyn FnMut(u64, u64)) -> Result<Survivors> {
+    struct Told<'a>(&'a mut dyn FnMut(u64, u64));
+    impl PackWatch for Told<'_> {
+        fn progress(&mut self, _step: PackStep, done: u64, of: u64) {
+            (self.0)(done, of);
+        }
     }
+    let now = database.now_full();
+    let moment =
+        Moment::new(&now, Tid::MAX, now.horizon.get(), Vec::new())?.expect("nothing is later than the end of time");
+    let how = Packing { collect: true, go_on: true, keep_old: false };
+    survivors(database, &moment, how, &mut Told(progress))
 }
 
-/// Does something while nobody commits and nobody is judged.
-fn hold<T>(storage: &Inner, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
-    storage.committer.alone(storage, || {
-        let _judging = storage.judging.write().unwrap_or_else(|e| e.into_inner());
-        match work() {
+/// Finds out what a pack would do.
+pub(crate) fn rehearse(writer: &Writer, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
+    let now = writer.database.now_full();
+    let pledges = writer.pledges.all();
+    let Some(moment) = Moment::new(&now, to, now.horizon.get(), pledges)? else {
+        return Ok(Packed::unchanged(&now));
+    };
+    watch.begins();
+    let survivors = survivors(&writer.database, &moment, how, watch)?;
+    let mut copy = Copy::new(&moment, &survivors, how.collect, Sink::nowhere(START));
+    copy.earlier(watch)?;
+    match copy.later(moment.end, true, watch) {
+        Ok(()) => {}
+        Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
+        Err(Stop::Again) => unreachable!("the moment has seen that there is nothing packed after its time"),
+    }
+    let (before, after) = copy.extents();
+    Ok(Packed { dangling: survivors.dangling().to_vec(), before, after, old: None })
+}
+
+/// Does something while no transaction is committed and none is judged; and tells the listeners, if it has packed to `to`.
+fn hold<T>(writer: &Writer, to: Tid, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+    let database = &writer.database;
+    writer.committer.alone(database, || {
+        let before = database.now().number;
+        let judging = writer.judging.write();
+        let done = work();
+        drop(judging);
+        let now = database.now();
+        if now.number != before {
+            let to = to.min(now.horizon.get().1);
+            database.listeners.tell(|| Event::Packed { to });
+        }
+        match done {
             Err(Stop::Fatal(error)) => Err((error, true)),
             done => Ok(done),
         }
     })?
 }
 
-fn survivors(storage: &Inner, moment: &Moment<'_>, how: Packing, watch: &mut dyn PackWatch) -> Result<Survivors> {
+fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut dyn PackWatch) -> Result<Survivors> {
     let objects = moment.now.index.len();
     let watch = RefCell::new(watch);
     let progress = |read: u64| watch.borrow_mut().progress(PackStep::Collect, read.min(objects), objects);
-    let collecting = Collecting {
-        collect: how.collect,
-        go_on: how.go_on,
-        threads: storage.threads as usize,
-        // A few rounds more, for a few bytes less an object.
-        places_max: (objects / 4).clamp(1 << 14, 1 << 20) as usize,
-        progress: &progress,
-    };
+    // A few rounds more, for a few bytes less an object.
+    let places_max = (objects / 4).clamp(1 << 14, 1 << 20) as usize;
+    let collecting = Collecting::new()
+        .collect(how.collect)
+        .go_on(how.go_on)
+        .threads(database.options.threads as usize)
+        .places_max(places_max)
+        .progress(&progress);
     collect(moment, collecting)
 }
 
 /// One attempt. `held`: commits are held back already.
-fn pack(storage: &Arc<Inner>, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
-    let now = storage.generation.load_full();
+fn pack(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
+    let database = &writer.database;
+    let now = database.now_full();
     // While nobody commits, none is half-way: each is before the horizon, or among the pledges.
-    let there = || (now.horizon.get(), storage.pledges.all());
-    let (there, pledges) = if held { there() } else { storage.committer.alone(storage, || Ok(there()))? };
+    let there = || (now.horizon.get(), writer.pledges.all());
+    let (there, pledges) = if held { there() } else { writer.committer.alone(database, || Ok(there()))? };
     let Some(moment) = Moment::new(&now, to, there, pledges)? else { return Ok(Packed::unchanged(&now)) };
     watch.begins();
-    let survivors = survivors(storage, &moment, how, watch)?;
+    let survivors = survivors(database, &moment, how, watch)?;
     let dangling = survivors.dangling().to_vec();
     if moment.boundary == START {
         return Ok(Packed { dangling, ..Packed::unchanged(&now) });
     }
-    let half_made = HalfMade::new(&*storage.disk, &storage.path)?;
+    let half_made = HalfMade::new(&*database.options.disk, &database.path)?;
     // Now, so that it is known at once if that can not be done.
     let old = if how.keep_old { Some(half_made.keep_old()?) } else { None };
     let committing: Committing = {
-        let (now, began, storage) = (Arc::clone(&now), moment.end, Arc::clone(storage));
-        Arc::new(move || !held && (now.horizon.end() > began || storage.committer.is_busy()))
+        let (now, began, writer) = (Arc::clone(&now), moment.end, Arc::clone(writer));
+        Arc::new(move || !held && (now.horizon.end() > began || writer.committer.is_busy()))
     };
-    let sink = Sink::new(half_made.file(), &storage.path, &moment.magic()?, storage.threads, committing);
+    let sink = Sink::new(half_made.file(), &database.path, &moment.magic()?, database.options.threads, committing);
     let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
     copy.earlier(watch)?;
     copy.later(moment.end, true, watch)?;
@@ -220,28 +199,28 @@ fn pack(storage: &Arc<Inner>, to: Tid, how: Packing, watch: &mut dyn PackWatch, 
         }
         copy.later(end, false, watch)?;
     }
-    copy.pledges(&storage.pledges.all())?;
+    copy.pledges(&writer.pledges.all())?;
     copy.sync()?;
     watch.ready()?;
-    let saving = storage.saving.lock().unwrap_or_else(|e| e.into_inner());
-    let taken_away = switch::remove_index(storage);
-    let replace = || replace(storage, &now, copy, &half_made, old, watch);
+    let saving = database.saving();
+    let taken_away = switch::remove_index(database);
+    let replace = || replace(writer, &now, copy, &half_made, old, watch);
     let replaced = match taken_away {
         Err(error) => Err(error.into()),
         Ok(()) if held => replace(),
-        Ok(()) => hold(storage, replace),
+        Ok(()) => hold(writer, to, replace),
     };
-    if matches!(replaced, Err(Stop::Fatal(_))) || storage.committer.usable(storage).is_err() {
+    if matches!(replaced, Err(Stop::Fatal(_))) || writer.committer.usable(database).is_err() {
         // Which file a crash leaves is not known: none is to find an index beside it.
-        storage.index_is_settled();
-    } else if let Err(error) = storage.save_index_alone() {
+        database.index_is_settled();
+    } else if let Err(error) = database.save_index_alone(&saving) {
         // Of the file that is there now, whichever that is.
         tracing::warn!("{error}");
     }
     drop(saving);
     let (packed, old) = replaced?;
     let (old, older) = old.map(Old::name).transpose()?.unzip();
-    let_go(storage, now, older.flatten());
+    let_go(database, now, older.flatten());
     Ok(Packed { dangling, old, ..packed })
 }
 
@@ -251,8 +230,8 @@ const A_WHILE: Duration = Duration::from_millis(100);
 
 /// Gives back the room of what was replaced, which nobody need wait for. If somebody reads it for long, he closes it last,
 /// and the system frees it in one go; so it does where there is no thread for this.
-fn let_go(storage: &Inner, mut old: Arc<Generation>, older: Option<Arc<dyn DiskFile>>) {
-    if storage.threads < 2 {
+fn let_go(database: &Database, mut old: Arc<Generation>, older: Option<Arc<dyn DiskFile>>) {
+    if database.options.threads < 2 {
         return;
     }
     let give_back = |mut file: Arc<dyn DiskFile>| {
@@ -260,11 +239,11 @@ fn let_go(storage: &Inner, mut old: Arc<Generation>, older: Option<Arc<dyn DiskF
             file.give_back();
         }
     };
-    let _ = std::thread::Builder::new().spawn(move || {
-        std::thread::sleep(A_WHILE);
+    let _ = thread::Builder::new().spawn(move || {
+        thread::sleep(A_WHILE);
         older.map(give_back);
         for _ in 0..PATIENCE {
-            std::thread::sleep(A_WHILE);
+            thread::sleep(A_WHILE);
             match Arc::try_unwrap(old) {
                 Ok(alone) => return give_back(alone.log.file),
                 Err(shared) => old = shared,
@@ -275,7 +254,7 @@ fn let_go(storage: &Inner, mut old: Arc<Generation>, older: Option<Arc<dyn DiskF
 
 /// Copies the last of it, and makes it the database. Nobody commits meanwhile.
 fn replace<'a>(
-    storage: &Inner,
+    writer: &Writer,
     now: &Generation,
     mut copy: Copy<'_>,
     half_made: &HalfMade<'a>,
@@ -284,7 +263,7 @@ fn replace<'a>(
 ) -> Result<(Packed, Option<Old<'a>>), Stop> {
     let (synced, (end, last)) = (copy.position(), now.horizon.get());
     copy.later(end, false, watch)?;
-    let pledges = storage.pledges.all();
+    let pledges = writer.pledges.all();
     copy.pledges(&pledges)?;
     let moved = pledges.iter().map(|pledge| places(&copy, pledge)).collect::<Result<Vec<_>>>()?;
     if copy.position() != synced {
@@ -302,24 +281,15 @@ fn replace<'a>(
     renamed?;
     // It has the name, so it is the database, whatever comes.
     for (pledge, moved) in pledges.iter().zip(moved) {
-        for (record, (under, body)) in pledge.records().iter_mut().zip(moved) {
-            (record.under, record.body) = (under, body);
-        }
+        *pledge.records() = moved;
     }
-    storage.generation.store(Arc::new(next));
+    writer.database.replace(next);
     half_made.sync_directory().map_err(Stop::Fatal)?;
     Ok((Packed { dangling: Vec::new(), before, after, old: None }, old))
 }
 
-/// What the records of a transaction between vote and finish will name in the new file.
-fn places(copy: &Copy<'_>, pledge: &Pledge) -> Result<Vec<(u64, Body)>> {
-    let mut places = Vec::new();
-    for record in pledge.records().iter() {
-        let body = match &record.body {
-            Body::Shared(position) => Body::Shared(copy.new_place(record.oid, *position)?),
-            other => other.clone(),
-        };
-        places.push((copy.new_place(record.oid, record.under)?, body));
-    }
-    Ok(places)
+/// The records of a transaction between vote and finish, with the places of the new file.
+fn places(copy: &Copy<'_>, pledge: &Pledge) -> Result<Vec<NewRecord>> {
+    let moved = |record: &NewRecord| record.try_map(|position| copy.new_place(record.oid, position));
+    pledge.records().iter().map(moved).collect()
 }

@@ -1,319 +1,193 @@
-//! The storage that a file is: reading, and the door to writing.
+//! The storage that a file is: the front door to `read`, `write` and `pack`.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+mod packing;
 
-use arc_swap::{ArcSwap, Guard};
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::Guard;
 use bytes::Bytes;
-use vellum_disk::{Disk, DiskFile, Lock};
+use vellum_disk::DiskFile;
 use vellum_storage::{
-    Bulk, Clock, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ObjectLocks, Oid, Order, Pack,
-    Resolver, Result, Storage, Tid, TidRange, Transaction, TransactionMeta, TransactionRecord, UndoLog, Version,
-    Versions,
+    Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener, Listening, Loaded, LoadedAt, Oid,
+    Order, Pack, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
+    Versions, Vote, Waiting,
 };
 
-use crate::commit::Committer;
-use crate::draft::Draft;
-use crate::generation::Generation;
-use crate::horizon::Horizon;
-use crate::iterate::Transactions;
-use crate::log::{Log, Past};
-use crate::open::{Opened, Recovery};
-use crate::pledge::Pledges;
-use crate::scan::Record;
-use crate::versions::VersionTable;
-use crate::{Durability, OpenError, Options, index_file};
+use crate::format::record::Record;
+use crate::open::{self, OnDisk, Opened, Recovery};
+use crate::options::{OpenError, Options};
+use crate::read::database::Database;
+use crate::read::generation::Generation;
+use crate::read::horizon::Horizon;
+use crate::read::iterate::{self, Transactions};
+use crate::read::log::Log;
+use crate::read::undo;
+use crate::read::versions::VersionTable;
+use crate::write::bulk;
+use crate::write::record::bare_length;
+use crate::write::vote::vote;
+use crate::write::writer::Writer;
 
 /// An object database in an append-only file. Cloning gives another handle to the same open file; when the last one is
 /// dropped, the `.index` is saved and the lock given back.
 #[derive(Clone, Debug)]
 pub struct FileStorage {
-    pub(crate) inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub path: PathBuf,
-    /// The data file of the moment. Another one takes its place only while nobody writes.
-    pub generation: ArcSwap<Generation>,
-    pub locks: Arc<ObjectLocks>,
-    /// Held for reading while a transaction is judged, and until what it comes to is among the pledges: both speak in
-    /// positions.
-    pub judging: RwLock<()>,
-    pub pledges: Pledges,
-    pub committer: Committer,
-    pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
-    pub resolver: Arc<dyn Resolver>,
-    pub durability: Durability,
-    pub quota: Option<u64>,
-    pub spill_after: u64,
-    pub copy_part: u64,
-    pub threads: u64,
-    pub read_only: bool,
-    last_oid: AtomicU64,
-    index_saved: AtomicBool,
-    /// Held while the `.index` is written: two at once would write the same temporary file.
-    pub saving: Mutex<()>,
-    /// Held by a pack.
-    pub packing: Mutex<()>,
-    recovery: Option<Recovery>,
-    /// Given back last of all.
-    _lock: Option<Box<dyn Lock>>,
+    writer: Arc<Writer>,
+    recovery: Arc<Option<Recovery>>,
 }
 
 impl FileStorage {
     /// Opens the database at `path` for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, locked by another process, not a database, or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Options::new().open(path)
     }
 
     /// Opens the database at `path` for reading only.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, not a database, or damaged.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Options::new().read_only().open(path)
     }
 
-    /// Makes an empty database at `path`, where there must be no file yet.
+    /// Makes an empty database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// There is a file already, or it cannot be made.
     pub fn create(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Options::new().create(path)
     }
 
-    pub(crate) fn new(options: &Options, opened: Opened) -> FileStorage {
-        let Opened { path, file, index, end, last, recovery, lock, index_saved } = opened;
+    fn new(options: &Options, opened: Opened) -> FileStorage {
+        let Opened { path, file, index, end, last, recovery, lock, index_on_disk } = opened;
         let last_oid = index.last_oid().unwrap_or_default();
-        FileStorage {
-            inner: Arc::new(Inner {
-                generation: ArcSwap::from_pointee(Generation::new(
-                    0,
-                    Log { path: path.clone(), file },
-                    index,
-                    Horizon::new(end, last),
-                    VersionTable::default(),
-                )),
-                path,
-                locks: Arc::default(),
-                judging: RwLock::default(),
-                pledges: Pledges::default(),
-                committer: Committer::default(),
-                disk: Arc::clone(&options.disk),
-                clock: Arc::clone(&options.clock),
-                resolver: Arc::clone(&options.resolver),
-                durability: options.durability,
-                quota: options.quota,
-                spill_after: options.spill_after,
-                copy_part: options.copy_part,
-                threads: options.threads,
-                read_only: options.read_only,
-                last_oid: AtomicU64::new(last_oid.0),
-                index_saved: AtomicBool::new(index_saved),
-                saving: Mutex::default(),
-                packing: Mutex::default(),
-                recovery,
-                _lock: lock,
-            }),
+        let log = Log { path: path.clone(), file };
+        let generation = Generation::new(0, log, index, Horizon::new(end, last), VersionTable::default());
+        let database = Database::new(path, options, generation, index_on_disk == OnDisk::Same);
+        if index_on_disk == OnDisk::Useless {
+            // As ZODB does: the next opening need not walk over the whole file, even if this one ends in a crash.
+            if let Err(e) = database.save_index() {
+                tracing::warn!("{e}");
+            }
         }
+        FileStorage { writer: Arc::new(Writer::new(database, last_oid, lock)), recovery: Arc::new(recovery) }
     }
 
-    /// The file.
+    fn database(&self) -> &Database {
+        &self.writer.database
+    }
+
+    fn now(&self) -> Guard<Arc<Generation>> {
+        self.writer.database.now()
+    }
+
+    fn draft(&self, meta: TransactionMeta) -> Result<Draft> {
+        self.writer.committer.usable(self.database())?;
+        meta.check(self.last_transaction())?;
+        let length = bare_length(&meta);
+        Ok(Draft::within(meta, Arc::clone(&self.writer) as Arc<dyn Limits>, length))
+    }
+
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        &self.database().path
     }
 
-    /// What had to be done to the end of the file when it was opened; none if it was in order.
+    /// Returns what the opening did to the end of the file; none if the end was in order.
     pub fn recovery(&self) -> Option<&Recovery> {
-        self.inner.recovery.as_ref()
+        self.recovery.as_ref().as_ref()
     }
 
-    /// Bytes of memory that the index takes.
+    /// Returns the bytes of memory that the index takes.
     pub fn index_memory(&self) -> u64 {
-        self.inner.now().index.memory()
+        self.now().index.memory()
     }
 
-    /// How many voted transactions wait for the one that is being written.
+    /// Returns the number of voted transactions that wait for the one that is being written.
     pub fn commits_waiting(&self) -> usize {
-        self.inner.committer.waiting()
+        self.writer.committer.waiting()
     }
 
-    /// The file's bytes, and where the last finished transaction ends: for who walks over them with a
+    /// Returns the file, and the position where the last finished transaction ends: for a walk with a
     /// [`Scanner`](crate::Scanner).
     pub fn data_file(&self) -> (Arc<dyn DiskFile>, u64) {
-        let now = self.inner.now();
+        let now = self.now();
         (Arc::clone(&now.log.file), now.horizon.end())
     }
 
-    /// The object's newest record as it stands in the file, in whatever version; none if the object is unknown.
+    /// Returns the object's newest record as it stands in the file, in whatever version; none if the object is unknown.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be read.
     pub fn newest_record(&self, oid: Oid) -> Result<Option<Record>> {
-        self.inner.now().newest_header(oid)
+        self.now().newest_header(oid)
     }
 
-    /// Begins a transaction to see what its vote comes to. As [`Storage::begin`], but also of a storage that was opened for
+    /// Begins a transaction to see what its vote results in. As [`Storage::begin`], but also of a storage that was opened for
     /// reading only: there, `finish` is what is refused.
-    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        self.inner.draft(meta)
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::begin`].
+    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Draft> {
+        self.draft(meta)
     }
 
-    /// The objects whose newest revision is in the version, in the order of the oids.
+    /// Returns the objects whose newest revision is in the version, in the order of the oids.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn objects_in(&self, version: &Version) -> Result<Vec<Oid>> {
-        self.inner.now().versions(|table| table.objects(version))
+        self.now().versions(|table| table.objects(version))
     }
 
-    /// Writes the `.index` file, so that the next opening need not walk over the file. Done when the storage is dropped
-    /// anyway; this tells whether it worked.
+    /// Writes the `.index` file, so that the next opening need not walk over the file. Dropping the storage does the same,
+    /// without reporting an error.
+    ///
+    /// # Errors
+    ///
+    /// The `.index` file cannot be written.
     pub fn save_index(&self) -> Result<()> {
-        self.inner.save_index()
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Err(e) = self.save_index() {
-            tracing::warn!("{e}");
-        }
-    }
-}
-
-impl Inner {
-    /// The data file of the moment.
-    pub fn now(&self) -> Guard<Arc<Generation>> {
-        self.generation.load()
-    }
-
-    fn save_index(&self) -> Result<()> {
-        let _saving = self.saving.lock().unwrap_or_else(|e| e.into_inner());
-        self.save_index_alone()
-    }
-
-    /// The same by who holds `saving`.
-    pub fn save_index_alone(&self) -> Result<()> {
-        if self.read_only || self.index_saved.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let now = self.now();
-        let end = now.horizon.end();
-        let before_end = |oid| match now.newest_position(oid, end) {
-            Ok(position) => Ok(Some(position)),
-            Err(Error::KeyError { .. }) => Ok(None),
-            Err(other) => Err(other),
-        };
-        index_file::save(&*self.disk, &self.path, &now.index, end, &before_end).inspect_err(|_| self.index_changed())
-    }
-
-    pub fn index_changed(&self) {
-        self.index_saved.store(false, Ordering::Release);
-    }
-
-    /// It is not to be saved, until something else is committed.
-    pub fn index_is_settled(&self) {
-        self.index_saved.store(true, Ordering::Release);
-    }
-
-    pub fn writable(&self) -> Result<()> {
-        if self.read_only { Err(Error::ReadOnly { name: self.path.display().to_string() }) } else { Ok(()) }
-    }
-
-    fn draft(self: &Arc<Inner>, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        meta.check()?;
-        self.committer.usable(self)?;
-        let last = self.now().horizon.get().1;
-        match meta.tid {
-            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft::new(Arc::clone(self), meta))),
-        }
-    }
-
-    /// Refuses what would make the file larger than it may be.
-    pub fn within_quota(&self, needed: u64) -> Result<()> {
-        match self.quota.filter(|&quota| needed > quota) {
-            Some(quota) => Err(Error::Quota { name: self.path.display().to_string(), quota, needed }),
-            None => Ok(()),
-        }
-    }
-
-    /// Makes sure that no oid up to this one is given out.
-    pub fn saw_oid(&self, oid: Oid) {
-        self.last_oid.fetch_max(oid.0, Ordering::Relaxed);
+        self.database().save_index()
     }
 }
 
 impl Storage for FileStorage {
     fn name(&self) -> String {
-        self.inner.path.display().to_string()
+        self.database().name()
     }
 
     /// Rule 2.1.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
-        let now = self.inner.now();
+        let now = self.now();
         now.load(oid, version, now.horizon.end())
     }
 
     /// Rule 2.2.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
-        let now = self.inner.now();
-        let (log, end) = (&now.log, now.horizon.end());
-        let mut past = Past::new(log, oid, now.newest_position(oid, end)?, end);
-        let Some(mut record) = past.older()? else { return Ok(None) };
-        // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
-        // when, and since when it showed the next thing.
-        let mut shown: Option<(u64, Tid)> = None;
-        let mut then = None;
-        while record.header.tid >= before {
-            if shown.is_none_or(|(position, _)| position != record.on_trunk()) {
-                then = shown.map(|(_, since)| since);
-            }
-            shown = Some((record.on_trunk(), record.header.tid));
-            match past.older()? {
-                Some(found) => record = found,
-                None => return Ok(None),
-            }
-        }
-        let position = record.on_trunk();
-        if position == 0 {
-            return Ok(None);
-        }
-        let next = match shown {
-            Some((other, since)) if other != position => Some(since),
-            _ => then,
-        };
-        let held = if position == record.position { record.clone() } else { log.header(oid, position, end)? };
-        let (data, _) = log.data_of(held, None, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
-        let mut tid = record.header.tid;
-        while record.position != position {
-            match past.older()?.filter(|earlier| earlier.on_trunk() == position) {
-                Some(earlier) => (tid, record) = (earlier.header.tid, earlier),
-                None => break,
-            }
-        }
-        Ok(Some(LoadedAt { data, tid, next }))
+        self.now().load_before(oid, before)
     }
 
     /// Rule 2.3.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let now = self.inner.now();
+        let now = self.now();
         let record = now.record_at(oid, tid)?.ok_or_else(missing)?;
         now.data_at(oid, record.on_trunk())?.ok_or_else(missing)
     }
 
     /// Rule 2.4.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
-        let now = self.inner.now();
-        let (log, end) = (&now.log, now.horizon.end());
-        let mut past = Past::new(log, oid, now.newest_position(oid, end)?, end);
-        let mut entries = Vec::new();
-        while entries.len() < limit {
-            let Some(record) = past.older()? else { break };
-            let (_, [user, description, extension]) = log.transaction(record.header.transaction, end)?;
-            entries.push(HistoryEntry {
-                tid: record.header.tid,
-                size: record.header.data_length,
-                version: record.version(),
-                user,
-                description,
-                extension,
-            });
-        }
-        Ok(entries)
+        self.now().history(oid, limit)
     }
 
     /// Rule 2.6.
@@ -322,25 +196,25 @@ impl Storage for FileStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
-        let now = self.inner.now();
+        let now = self.now();
         let found = Transactions::new(now.log.clone(), now.horizon.get(), range, order)?;
         Ok(Box::new(found))
     }
 
     /// Rule 2.7.
     fn last_transaction(&self) -> Tid {
-        self.inner.now().horizon.get().1
+        self.now().horizon.get().1
     }
 
     /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
-        let now = self.inner.now();
-        crate::iterate::last_invalidations(&now.log, now.horizon.end(), count)
+        let now = self.now();
+        iterate::last_invalidations(&now.log, now.horizon.end(), count)
     }
 
     /// Rule 2.9.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
-        let now = Guard::into_inner(self.inner.now());
+        let now = Guard::into_inner(self.now());
         let end = now.horizon.end();
         let mut next = Some(first);
         Box::new(std::iter::from_fn(move || {
@@ -357,24 +231,30 @@ impl Storage for FileStorage {
     }
 
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
-        self.inner.writable()?;
-        let add = |last: u64| last.checked_add(u64::from(count));
-        let first = self.inner.last_oid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        let first = first.map_err(|_| Error::Exhausted { what: "oids" })?;
-        Ok((1..=u64::from(count)).map(|n| Oid(first + n)).collect())
+        self.database().writable()?;
+        self.writer.oids.take(count)
     }
 
     fn size(&self) -> u64 {
-        self.inner.now().horizon.end()
+        self.now().horizon.end()
     }
 
     fn object_count(&self) -> u64 {
-        self.inner.now().index.len()
+        self.now().index.len()
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        self.inner.writable()?;
-        self.inner.draft(meta)
+    /// Rule 3.0.
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
+        self.database().writable()?;
+        self.draft(meta)
+    }
+
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        vote(&self.writer, waiting)
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.database().listeners.add(listener)
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {
@@ -391,5 +271,70 @@ impl Storage for FileStorage {
 
     fn bulk(&self) -> Option<&dyn Bulk> {
         Some(self)
+    }
+}
+
+impl UndoLog for FileStorage {
+    fn undo_log_where(
+        &self,
+        first: usize,
+        last: usize,
+        filter: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Vec<UndoEntry>> {
+        undo::undo_log(&self.now(), first, last, filter)
+    }
+
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        undo::tombstone_source(&self.now(), oid, tid)
+    }
+}
+
+impl Versions for FileStorage {
+    /// Rule 2.11.
+    fn versions(&self) -> Result<Vec<Version>> {
+        self.now().versions(|table| table.names())
+    }
+
+    /// Rule 2.10.
+    fn modified_in_version(&self, oid: Oid) -> Result<Version> {
+        Ok(self.now().newest_header(oid)?.map(|record| record.version()).unwrap_or_default())
+    }
+}
+
+impl Bulk for FileStorage {
+    fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
+        bulk::copy_in(&self.writer, transactions)
+    }
+}
+
+impl Options {
+    /// Opens the database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, locked by another process, not a database, or damaged.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        Ok(FileStorage::new(self, open::open(self, path.as_ref())?))
+    }
+
+    /// Makes an empty database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// There is a file already, or it cannot be made.
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        Ok(FileStorage::new(self, open::create(self, path.as_ref())?))
+    }
+
+    /// Opens the database at `path`, or makes an empty one if there is no file.
+    ///
+    /// # Errors
+    ///
+    /// The file is locked by another process, not a database, or damaged; or it cannot be made.
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
+        match self.open(path.as_ref()) {
+            Err(OpenError::NotFound { .. }) => self.create(path),
+            other => other,
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **Reads** must be linearizable: see [`crate::linearize`]. The order of the writes is known, since every finish returned a
-//! tid, and tids increase. A commit is shown after `notify` was called and before `finish` returned.
+//! tid, and tids increase. A commit is shown after `finish` was called and before the listener is told of it.
 //!
 //! **Votes** are reads, too: the result of a vote, good or bad, is what the rules say of its changes on one of the databases.
 //! From then on a transaction holds its objects. Three checks look at that:
@@ -19,8 +19,8 @@
 //! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one may hold;
 //! - if a transaction was told that an object is busy, another one may have held it at that time.
 //!
-//! **Finishes**: if one returned before another began, its tid is smaller. `notify` is called once for each, in the order of
-//! the tids.
+//! **Finishes**: if one returned before another began, its tid is smaller. The listener is told of each once, before the
+//! finish returns, in the order of the tids, with its objects and its origin.
 //!
 //! **Packs** have no place among the tids, and a thread of their own, if there are any. The checks hold wherever a pack took
 //! place. So the shared objects are such that a pack makes no difference to what the threads may do, except to undos: the root
@@ -45,13 +45,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Error, Oid, PackOptions, PackReport, Storage, Tid, Transaction, TransactionMeta, Version, Vote, Voted,
+    Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote, Voted,
 };
+use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};
-use vellum_sync::{Arc, Mutex};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
@@ -67,7 +68,7 @@ mod log;
 mod report;
 
 use explain::Wrong;
-use log::{Done, Log, Pack, Read, VoteResult};
+use log::{Done, Log, Pack, Read, Told, VoteResult};
 
 pub use report::Report;
 
@@ -123,10 +124,21 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
         seen: BTreeMap::new(),
         label: 0,
     };
-    let mut packer = thread(plan.threads);
-    if packer.packs() {
-        packer.first();
-    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listening = storage.listen(Arc::new({
+        let (stamps, told, dice) = (Arc::clone(&stamps), Arc::clone(&told), Mutex::new(Seed::of(plan.seed, u64::MAX)));
+        move |event: &Event| {
+            let Event::Committed { tid, oids, origin } = event else { return };
+            let stamp = stamps.fetch_add(1, Ordering::SeqCst);
+            told.lock().push(Told { tid: *tid, oids: oids.clone(), origin: *origin, stamp });
+            // While it runs, `finish` has not returned. The longer it takes, the likelier a read meets it.
+            let give_way = {
+                let dice: &mut dyn Dice = &mut *dice.lock();
+                if dice.chance(30) { 1 + dice.roll(20) } else { 0 }
+            };
+            (0..give_way).for_each(|_| thread::yield_now());
+        }
+    }));
     let work = |mut thread: Thread<'_>| {
         let _working = Working(&working);
         for _ in 0..plan.transactions {
@@ -134,6 +146,10 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
         }
         thread.log
     };
+    let mut packer = thread(plan.threads);
+    if packer.packs() {
+        packer.first();
+    }
     let mut logs: Vec<Log> = thread::scope(|scope| {
         let threads = (0..plan.threads).map(|number| {
             let thread = thread(number);
@@ -146,7 +162,13 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
     });
     let panicked = plan.threads - logs.len() as u64;
     logs.push(std::mem::take(&mut packer.log));
-    let log = Log::of(logs);
+    let mut log = Log::of(logs);
+    drop(listening);
+    let told = std::mem::take(&mut *told.lock());
+    for done in &mut log.transactions {
+        let Some(Outcome::Finished { tid }) = done.finished else { continue };
+        done.told = told.iter().filter(|told| told.tid == tid).cloned().collect();
+    }
     let failure =
         |Wrong { what, around }: Wrong| Box::new(Failure { seed: plan.seed, what, calls: log.around(around) });
     if panicked > 0 {
@@ -298,7 +320,8 @@ impl Thread<'_> {
         };
         done.changes = (0..self.plan.objects).map(store).collect();
         if let Ok(mut draft) = self.storage.begin(TransactionMeta::new().user(meta.user)) {
-            let told: Result<Vec<()>, _> = done.changes.iter().map(|change| tell(&mut *draft, change)).collect();
+            draft.set_origin(Origin(self.number));
+            let told: Result<Vec<()>, _> = done.changes.iter().map(|change| tell(&mut draft, change)).collect();
             if told.is_ok()
                 && let Some(voted) = self.vote(draft, &mut done)
             {
@@ -375,7 +398,10 @@ impl Thread<'_> {
         let meta = Meta { user: format!("{}-{}", self.number, self.label), ..Meta::default() };
         let mut done = Done::new(self.number, &meta);
         match self.storage.begin(TransactionMeta::new().user(meta.user)) {
-            Ok(draft) => self.go(draft, &mut done),
+            Ok(mut draft) => {
+                draft.set_origin(Origin(self.number));
+                self.go(draft, &mut done);
+            }
             Err(error) => {
                 // No rule refuses a begin.
                 let (outcome, span) = self.call(|| outcome_of(error));
@@ -385,7 +411,7 @@ impl Thread<'_> {
         self.log.transactions.push(done);
     }
 
-    fn go(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) {
+    fn go(&mut self, mut draft: Draft, done: &mut Done) {
         for _ in 0..1 + self.dice().roll(3) {
             let changes = self.changes();
             let again = |other: &Change| changes.iter().any(|c| changed(c).is_some() && changed(other) == changed(c));
@@ -394,7 +420,7 @@ impl Thread<'_> {
             }
             for change in changes {
                 done.changes.push(change.clone());
-                let (result, span) = self.call(|| tell(&mut *draft, &change));
+                let (result, span) = self.call(|| tell(&mut draft, &change));
                 if let Err(error) = result {
                     done.refused = Some((outcome_of(error), span));
                     return;
@@ -417,21 +443,10 @@ impl Thread<'_> {
         self.finish(voted, done);
     }
 
-    fn finish(&mut self, voted: Box<dyn Voted>, done: &mut Done) {
-        let notified = Arc::new(Mutex::new(Vec::new()));
-        let notify = {
-            let (stamps, notified) = (Arc::clone(&self.stamps), Arc::clone(&notified));
-            // While it runs, no reader may see the transaction. The longer it takes, the likelier a read meets it.
-            let give_way = if self.dice().chance(30) { 1 + self.dice().roll(20) } else { 0 };
-            Box::new(move |tid| {
-                (0..give_way).for_each(|_| thread::yield_now());
-                let stamp = stamps.fetch_add(1, Ordering::SeqCst);
-                notified.lock().push((tid, stamp));
-            })
-        };
-        let (result, span) = self.call(|| voted.finish_with(notify));
+    fn finish(&mut self, voted: Voted, done: &mut Done) {
+        done.touched = voted.touched();
+        let (result, span) = self.call(|| voted.finish());
         done.end = Some(span);
-        done.notified = notified.lock().clone();
         done.finished = Some(match result {
             Ok(tid) => {
                 self.tids.lock().push(tid);
@@ -442,21 +457,24 @@ impl Thread<'_> {
     }
 
     /// Votes, by waiting or by asking again.
-    fn vote(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) -> Option<Box<dyn Voted>> {
+    fn vote(&mut self, mut draft: Draft, done: &mut Done) -> Option<Voted> {
         let mut tries = self.dice().roll(3);
         loop {
-            let (result, span) =
-                if tries == 0 { self.call(|| draft.vote().map(Vote::Voted)) } else { self.call(|| draft.try_vote()) };
+            let storage = self.storage;
+            let (result, span) = match tries {
+                0 => self.call(|| storage.vote(draft).map(Vote::Voted)),
+                _ => self.call(|| storage.try_vote(draft)),
+            };
             match result {
                 Ok(Vote::Voted(voted)) => {
-                    let resolved: BTreeSet<Oid> = voted.resolved().iter().copied().collect();
+                    let resolved: BTreeSet<Oid> = voted.merged().iter().copied().collect();
                     let resolved = resolved.into_iter().collect();
                     done.votes.push((VoteResult::Said(Outcome::Voted { resolved }), span));
                     return Some(voted);
                 }
-                Ok(Vote::Busy(back, what)) => {
-                    done.votes.push((VoteResult::Busy(what), span));
-                    (draft, tries) = (back, tries - 1);
+                Ok(Vote::Busy(waiting)) => {
+                    done.votes.extend(waiting.busy().map(|what| (VoteResult::Busy(what.clone()), span)));
+                    (draft, tries) = (waiting.into_draft(), tries - 1);
                     self.read();
                 }
                 Err(error) => {
@@ -475,24 +493,17 @@ fn changed(change: &Change) -> Option<Oid> {
     }
 }
 
-fn tell(draft: &mut dyn Transaction, change: &Change) -> Result<(), Error> {
+fn tell(draft: &mut Draft, change: &Change) -> Result<(), Error> {
     match change {
         Change::Store { oid, serial, node, version } => {
             let data = node.as_ref().map(Node::encode).unwrap_or_default();
-            match draft.versions().filter(|_| !version.is_empty()) {
-                Some(versions) => versions.store_in(&named(version), *oid, *serial, data),
-                None => draft.store(*oid, *serial, data),
-            }
+            draft.store_in(&named(version), *oid, *serial, data)
         }
         Change::Delete { oid, serial } => draft.delete(*oid, *serial),
         Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial),
-        Change::Undo { tid } => draft.undo().map_or(Ok(()), |undo| undo.undo(*tid)),
-        Change::CommitVersion { from, to } => {
-            draft.versions().map_or(Ok(()), |versions| versions.commit_version(&named(from), &named(to)))
-        }
-        Change::AbortVersion { from } => {
-            draft.versions().map_or(Ok(()), |versions| versions.abort_version(&named(from)))
-        }
+        Change::Undo { tid } => draft.undo(*tid),
+        Change::CommitVersion { from, to } => draft.commit_version(&named(from), &named(to)),
+        Change::AbortVersion { from } => draft.abort_version(&named(from)),
         Change::Restore { .. } => Ok(()),
     }
 }

@@ -25,7 +25,7 @@
 //! | [`concurrent`], [`linearize`] | many threads at once, and an explanation of all answers; the check, for any object |
 //! | [`script`], [`story`] | histories as people write and read them; rules told as stories, with minutes |
 //!
-//! A difference shrinks to a few lines that can be kept and played again (`vellum prove --script FILE`):
+//! A difference shrinks to a few lines that can be kept and played again (`vellum-prove --script FILE`):
 //!
 //! ```text
 //! store a 1 @0: 5
@@ -47,7 +47,7 @@
 //! let can = Can { concurrent: true, delete: true, check_current: true, resolve: true, ..Can::default() };
 //! let subject = || -> Result<Box<dyn vellum_harness::subject::Subject>, String> {
 //!     Ok(Box::new(Hosted::new("mine", can, |opening| {
-//!         Ok(Box::new(MemoryStorage::with("mine", Box::new(opening.clock), Box::new(Merger))))
+//!         Ok(Box::new(MemoryStorage::with("mine", opening.clock, Arc::new(Merger))))
 //!     })))
 //! };
 //! let campaign = Campaign { seed: 1, cases: 50, ..Campaign::default() };

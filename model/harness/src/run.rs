@@ -180,9 +180,9 @@ pub fn case(
 
 impl Difference {
     /// The difference as a command that plays it again in the workspace; what of it is no script is passed over there.
-    /// `storage` is what names the storage to `vellum prove`.
+    /// `storage` is what names the storage to `vellum-prove`.
     pub fn command(&self, storage: &str) -> String {
-        format!("cargo run --release -p vellum -- prove {storage} --script /dev/stdin <<'END'\n{self}\nEND\n")
+        format!("cargo run --release -p vellum-prove -- {storage} --script /dev/stdin <<'END'\n{self}\nEND\n")
     }
 }
 

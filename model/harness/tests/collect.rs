@@ -168,7 +168,7 @@ fn the_collector_keeps_what_the_rules_keep() {
             let right = by_the_rules(&moment, collects, go_on);
             let threads = [1, 2, 5][dice.roll(3) as usize];
             let places_max = [1, 2, 1 << 20][dice.roll(3) as usize];
-            let how = Collecting { collect: collects, go_on, threads, places_max, ..Collecting::default() };
+            let how = Collecting::new().collect(collects).go_on(go_on).threads(threads).places_max(places_max);
             let found = by_the_collector(&moment, how);
             assert_eq!(found, right, "seed {seed}, to {}, {how:?}: {:#?}", Tid(tid), world.database);
             refused += u64::from(right.is_err());

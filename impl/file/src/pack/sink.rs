@@ -17,12 +17,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Result};
+use vellum_sync::thread::{self, JoinHandle};
 
-use crate::log::Log;
+use crate::read::log::Log;
 
 /// A buffer goes to the disk when it has so many bytes; and how many there are.
 const CHUNK: usize = 256 << 10;

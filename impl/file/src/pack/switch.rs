@@ -19,8 +19,8 @@ use vellum_disk::{Disk, DiskFile, Open};
 use vellum_storage::{Error, Result};
 
 use super::Stop;
-use crate::open::beside;
-use crate::storage::Inner;
+use crate::format::beside::beside;
+use crate::read::database::Database;
 
 /// The file that is being made. It goes away again unless it is put in place.
 pub(super) struct HalfMade<'a> {
@@ -163,18 +163,18 @@ impl Drop for Old<'_> {
 
 /// Takes away the `.index`, so that it is never found beside a file that it is not of; and, if the name is a link, that of
 /// who opened the file by its own name. Only while `saving` is held.
-pub(super) fn remove_index(storage: &Inner) -> Result<()> {
-    let disk = &*storage.disk;
-    storage.index_changed();
+pub(super) fn remove_index(database: &Database) -> Result<()> {
+    let disk = &*database.options.disk;
+    database.index_changed();
     let remove = |index: &Path| match disk.remove(index) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         // Also if it is gone: the removal may be one that no sync made durable yet.
         _ => disk.sync_directory(index),
     };
-    let index = beside(&storage.path, ".index");
-    let removed = disk.resolve(&storage.path).and_then(|data| {
+    let index = beside(&database.path, ".index");
+    let removed = disk.resolve(&database.path).and_then(|data| {
         remove(&index)?;
-        if data == storage.path { Ok(()) } else { remove(&beside(&data, ".index")) }
+        if data == database.path { Ok(()) } else { remove(&beside(&data, ".index")) }
     });
     removed.map_err(|e| nothing(&index, "removing the index, which will not be that of the packed file", e))
 }

@@ -7,7 +7,7 @@ use vellum_spec::{Database, How};
 use vellum_storage::{Oid, Storage, Tid};
 
 use super::holders;
-use super::log::{Done, Log, NAME, Pack, Read, VoteResult};
+use super::log::{Done, Log, NAME, Pack, Read, Told, VoteResult};
 use super::report::Report;
 use crate::expected;
 use crate::hosted::answer;
@@ -52,7 +52,7 @@ pub(super) fn explain(log: &Log, storage: &dyn Storage, can: Can) -> Result<Repo
 struct Commit<'a> {
     tid: Tid,
     done: &'a Done,
-    /// From the call of `notify` to the end of `finish`: in this time it was shown first.
+    /// From the call of `finish` until the listener was told: in this time it was shown first.
     shown: Span,
 }
 
@@ -64,11 +64,13 @@ fn commits(log: &Log) -> Result<Vec<Commit<'_>>, Wrong> {
         let Outcome::Finished { tid } = *outcome else {
             return Err(wrong(span, format!("{done}\nwas voted, and then not finished: {outcome}")));
         };
-        match done.notified[..] {
-            [(said, start)] if said == tid && span.start < start && start < span.end => {
-                commits.push(Commit { tid, done, shown: Span { start, end: span.end } });
+        match &done.told[..] {
+            [Told { oids, origin, stamp, .. }]
+                if span.start < *stamp && *stamp < span.end && *oids == done.touched && origin.0 == done.thread =>
+            {
+                commits.push(Commit { tid, done, shown: Span { start: span.start, end: *stamp } });
             }
-            _ => return Err(wrong(span, format!("{done}\nnotified of {:?}", done.notified))),
+            told => return Err(wrong(span, format!("{done}\nthe listener was told {told:?}"))),
         }
     }
     commits.sort_by_key(|commit| commit.tid);
@@ -79,8 +81,8 @@ fn commits(log: &Log) -> Result<Vec<Commit<'_>>, Wrong> {
         if one.tid == next.tid {
             return Err(wrong(span, text("have one tid")));
         }
-        if one.shown.start > next.shown.start {
-            return Err(wrong(span, text("were notified of in another order than that of their tids")));
+        if one.shown.end > next.shown.end {
+            return Err(wrong(span, text("were told to the listener in another order than that of their tids")));
         }
     }
     Ok(commits)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vellum_storage::{Busy, Oid, Tid};
+use vellum_storage::{Busy, Oid, Origin, Tid};
 
 use crate::linearize::Span;
 use crate::question::{Answer, Question};
@@ -50,10 +50,21 @@ pub(super) struct Done {
     pub votes: Vec<(VoteResult, Span)>,
     /// The finish or the abort, with which it releases its objects.
     pub end: Option<Span>,
-    /// Each call of `notify`, and when that was. There should be one.
-    pub notified: Vec<(Tid, u64)>,
+    /// The objects that it was to write, as its vote said.
+    pub touched: Vec<Oid>,
+    /// Each time that the listener was told of its commit. There should be one.
+    pub told: Vec<Told>,
     /// The answer of the finish.
     pub finished: Option<Outcome>,
+}
+
+/// A commit that the listener was told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub tid: Tid,
+    pub oids: Vec<Oid>,
+    pub origin: Origin,
+    pub stamp: u64,
 }
 
 /// The answer of a vote.
@@ -74,7 +85,8 @@ impl Done {
             refused: None,
             votes: Vec::new(),
             end: None,
-            notified: Vec::new(),
+            touched: Vec::new(),
+            told: Vec::new(),
             finished: None,
         }
     }

@@ -1,0 +1,219 @@
+//! `vellum check`: everything that can be wrong with a database.
+
+mod lost;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{Dangling, Options, Problem, ProblemKind};
+use vellum_storage::Tid;
+use vellum_terminal::people::{count, counted, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::ui::faults;
+
+/// Check the whole file: every rule, every record, every reference
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum check Data.fs
+  vellum check Data.fs --references                 what was lost, who needs it?
+  vellum check --json Data.fs | jq -r .kind | sort | uniq -c
+
+This reads all of the file and changes nothing. It can be run while the database
+is in use; a commit that is just being written is then reported as unfinished.
+The exit code is 0 if there are no problems, and 1 if there are some.
+
+With --references it also tells of every object that is referred to now and is
+not there: who deleted it or undid its creation, what is left of it in the file,
+who holds on to it, and which transaction put the reference there. References in
+old revisions, which the list of problems includes, are left out there.
+
+With --json: one object a line, one for each problem, with the fields kind,
+position, tid, oid, and message; with --references one of the kind `lost_object`
+for each of those; and a last one of the kind `summary`.")]
+pub struct Check {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// Tell the story of each reference that leads nowhere
+    #[arg(long)]
+    references: bool,
+    /// How many problems, and references, to show at most; 0 for all. All are counted [default: 1000; with --json: all]
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    kind: &'static str,
+    position: u64,
+    tid: Option<String>,
+    oid: Option<String>,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    kind: &'static str,
+    file: String,
+    bytes: u64,
+    transactions: u64,
+    records: u64,
+    objects: u64,
+    nothing: u64,
+    references: u64,
+    foreign_references: u64,
+    last_transaction: Option<String>,
+    last_time: Option<String>,
+    problems: u64,
+    problems_shown: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dangling_references: Option<u64>,
+}
+
+impl Check {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let at_most = match self.max {
+            Some(0) => u64::MAX,
+            Some(max) => max,
+            None if self.json => u64::MAX,
+            None => 1000,
+        };
+        let meter = Meter::new("checking");
+        let options = Options::new().progress(meter.progress());
+        let mut shown = 0;
+        let mut failed = None;
+        let mut each = |problem: Problem| {
+            if shown == at_most || failed.is_some() {
+                return;
+            }
+            let written = meter.suspend(|| self.problem(out, &problem, shown == 0));
+            match written {
+                Ok(()) => shown += 1,
+                // The rest of the file would be read for nobody, and nothing has to be put in order.
+                Err(Failure::ReaderGone) => std::process::exit(0),
+                Err(failure) => failed = Some(failure),
+            }
+        };
+        let checked = match self.references {
+            true => vellum_file::check_references(&options, &self.file, at_most, &mut each),
+            false => vellum_file::check(&options, &self.file, &mut each).map(|checked| (checked, Dangling::default())),
+        };
+        drop(meter);
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        let (checked, dangling) = checked?;
+        if !self.json {
+            self.hidden(out, &checked, shown)?;
+        }
+        if self.references {
+            lost::show(out, &self.file, &dangling, self.json, now)?;
+        }
+        if self.json {
+            let last = (checked.last != Tid::ZERO).then_some(checked.last);
+            out.json(&Summary {
+                kind: "summary",
+                file: self.file.display().to_string(),
+                bytes: checked.bytes,
+                transactions: checked.transactions,
+                records: checked.records,
+                objects: checked.objects,
+                nothing: checked.nothing,
+                references: checked.references,
+                foreign_references: checked.foreign_references,
+                last_transaction: last.map(|tid| tid.to_string()),
+                last_time: last.and_then(people::rfc3339),
+                problems: checked.problems,
+                problems_shown: shown,
+                dangling_references: self.references.then_some(dangling.references),
+            })?;
+        } else {
+            self.summary(out, &checked, now)?;
+        }
+        Ok(if checked.problems == 0 && dangling.references == 0 { Outcome::Fine } else { Outcome::Problems })
+    }
+
+    fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {
+        let tid = problem.tid.map(|tid| tid.to_string());
+        let oid = problem.oid.map(|oid| oid.to_string());
+        if self.json {
+            out.json(&Line {
+                kind: kind(&problem.kind),
+                position: problem.position,
+                tid,
+                oid,
+                message: problem.kind.to_string(),
+            })?;
+        } else {
+            if is_first {
+                writeln!(out, "{:>15}  {:<16}  {:<16}  problem", "position", "tid", "oid")?;
+            }
+            let (tid, oid) = (tid.as_deref().unwrap_or("-"), oid.as_deref().unwrap_or("-"));
+            let message = printable(&problem.kind.to_string());
+            writeln!(out, "{:>15}  {tid:<16}  {oid:<16}  {message}", problem.position)?;
+        }
+        // A problem is shown when it is found, not when the check is over.
+        Ok(out.flush()?)
+    }
+
+    /// What was found and not shown.
+    fn hidden(&self, out: &mut Out, checked: &vellum_file::Check, shown: u64) -> Run<()> {
+        let hidden = checked.problems - shown;
+        if hidden > 0 {
+            writeln!(out, "and {} more; `--max 0` shows all", count(hidden))?;
+        }
+        if checked.problems > 0 {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self, out: &mut Out, checked: &vellum_file::Check, now: Timestamp) -> Run<()> {
+        let found = match checked.problems {
+            0 => "no problems".to_owned(),
+            problems => counted(problems, "problem"),
+        };
+        writeln!(out, "{}: {found}", printable(&self.file.display().to_string()))?;
+        out.field("checked", format!("{}, {}", size(checked.bytes), counted(checked.transactions, "transaction")))?;
+        let nothing = match checked.nothing {
+            0 => String::new(),
+            nothing => format!(" ({} of them deleted or undone)", count(nothing)),
+        };
+        let records = counted(checked.records, "record");
+        out.field("", format!("{records} of {}{nothing}", counted(checked.objects, "object")))?;
+        let foreign = match checked.foreign_references {
+            0 => String::new(),
+            foreign => format!(", and {} into other databases, not followed", count(foreign)),
+        };
+        out.field("", format!("{}{foreign}", counted(checked.references, "reference")))?;
+        if checked.last != Tid::ZERO {
+            let last = checked.last;
+            out.field("last", format!("{last}  {}", people::time(last, now)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A problem's kind as a word.
+fn kind(kind: &ProblemKind) -> &'static str {
+    match kind {
+        ProblemKind::Format(fault) => faults::kind(fault),
+        ProblemKind::Skipped { .. } => "skipped",
+        ProblemKind::UnfinishedEnd { .. } => "unfinished_end",
+        ProblemKind::PastLost { .. } => "past_lost",
+        ProblemKind::Pickle(_) => "bad_pickle",
+        ProblemKind::Missing { .. } => "missing_object",
+        ProblemKind::Nothing { .. } => "reference_to_nothing",
+        ProblemKind::BadReference(_) => "bad_reference",
+        ProblemKind::IndexDiffers { .. } => "index_differs",
+        _ => "other",
+    }
+}

@@ -1,0 +1,253 @@
+//! `vellum copy`: the same history in another file, and what is new in it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{FileStorage, OpenError};
+use vellum_storage::{CopyOptions, CopyReport, Error, Order, Status, Storage, Tid, TidRange, copy};
+use vellum_terminal::people::{counted, exact_size, printable};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::file::{self, DataFile, paths};
+use crate::ui::args::{self, Moment};
+use crate::ui::meta::moment;
+use crate::ui::say;
+
+/// Copy a database into a new one, or what is new into a copy
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum copy Data.fs backup.fs                     every night: what is new
+  vellum copy Data.fs then.fs --until 2026-11-01    as it was then
+  vellum copy Data.fs part.fs --since yesterday     what was done since
+
+If DST is not there, it is made. If it is, the copy goes on after its last
+transaction, which must be in SRC, and the same: else DST is no copy of SRC, and
+is left as it is.
+
+SRC is opened for reading only: a site may use it meanwhile, and what is finished
+when the copy begins is copied. DST is locked. What a transaction did, and who
+did it and when, is the same in both; positions in the file may differ.
+
+If it is stopped, by Ctrl-C or a full disk, the transactions that are in DST are
+whole. Start it again, and it goes on. Transactions of an old file that are
+marked as undone are left out: nobody sees them.
+
+--since and --until include what they name: a day from its first moment to its
+last, a transaction itself. A copy with --since has no objects from before: they
+are missing in it. A copy that is there already never gets a gap by --since.
+
+Exit codes: 0 if all is in DST; 1 if DST is no copy of SRC, or would get a gap; 2
+if the command was used wrongly or could not do its work.
+
+With --json: one object.")]
+pub struct Copy {
+    /// The database to read
+    #[arg(value_name = "SRC")]
+    from: PathBuf,
+    /// The copy: a new file, or an older copy
+    #[arg(value_name = "DST")]
+    to: PathBuf,
+    /// Only transactions from this time on
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    since: Option<Moment>,
+    /// Only transactions up to this time
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    until: Option<Moment>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What it came to.
+struct Copied {
+    created: bool,
+    report: CopyReport,
+    /// The last transaction that DST has.
+    last: Tid,
+    seconds: f64,
+    /// Why nothing was copied.
+    refused: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    from: String,
+    to: String,
+    created: bool,
+    resumed_after: Option<String>,
+    transactions: u64,
+    revisions: u64,
+    bytes: u64,
+    /// The last transaction that the copy has now.
+    last: Option<String>,
+    last_time: Option<String>,
+    seconds: f64,
+    refused: Option<String>,
+}
+
+impl Copy {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        if paths::same(&self.from, &self.to) {
+            let (from, to) = (self.from.display(), self.to.display());
+            return Err(Failure::Message(format!("{from} and {to} are the same file: name another one for the copy")));
+        }
+        let start = Instant::now();
+        let from = file::open(&self.from)?;
+        let (to, created) = self.open_or_create(&from)?;
+        let before = to.last_transaction();
+        let range = TidRange {
+            first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
+            last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
+        };
+        let copied = match self.gap(&from, &to, range)? {
+            Some(gap) => Err(gap),
+            None => match copy_with_meter(&from, &to, range) {
+                Ok(report) => Ok(report),
+                Err(Error::NotACopy { from, to, tid, why }) => Err(format!(
+                    "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. For a \
+                     copy, name a new file"
+                )),
+                Err(other) => return Err(self.stopped(&other, &to, before, created)),
+            },
+        };
+        let last = to.last_transaction();
+        if let Err(e) = to.save_index() {
+            say(&format!("warning: {e}; the copy is whole, and its index is made again when it is opened"));
+        }
+        let (report, refused) = match copied {
+            Ok(report) => (report, None),
+            Err(why) => (CopyReport::default(), Some(why)),
+        };
+        let copied = Copied { created, report, last, seconds: start.elapsed().as_secs_f64(), refused };
+        if self.json {
+            out.json(&self.answer(&copied))?;
+        } else {
+            self.show(out, &copied, now)?;
+        }
+        Ok(if copied.refused.is_none() { Outcome::Fine } else { Outcome::Problems })
+    }
+
+    /// The destination, and whether it is new.
+    fn open_or_create(&self, from: &FileStorage) -> Run<(FileStorage, bool)> {
+        let options = file::options()?;
+        match file::open_to_write(&self.to, &options) {
+            Err(OpenError::NotFound { .. }) => {
+                let to = options.create(&self.to)?;
+                if DataFile::of(from).magic()? == "FS21" {
+                    say(&format!(
+                        "warning: {} is a file of Python 2 (FS21), and the copy is one of Python 3 (FS30): ZODB opens \
+                         the copy under Python 3 only, if at all. For a backup under Python 2 use cp",
+                        self.from.display()
+                    ));
+                }
+                Ok((to, true))
+            }
+            opened => Ok((opened?, false)),
+        }
+    }
+
+    /// Why the copy would have a gap after what it has; none if it would not.
+    fn gap(&self, from: &FileStorage, to: &FileStorage, range: TidRange) -> Run<Option<String>> {
+        let last = to.last_transaction();
+        if last == Tid::ZERO || range.first <= last || range.first == last.next() {
+            return Ok(None);
+        }
+        let first = |range| {
+            let counted = |t: &vellum_storage::Result<_>| {
+                !matches!(t, Ok(vellum_storage::TransactionRecord { status: Status::Undone, .. }))
+            };
+            from.transactions(range, Order::OldestFirst)?.find(counted).transpose()
+        };
+        // Is it no copy at all, that is what to say.
+        if first(TidRange { first: last, last })?.is_none() {
+            return Ok(None);
+        }
+        let left_out = first(TidRange { first: last.next(), last: Tid(range.first.0 - 1) })?;
+        Ok(left_out.map(|left_out| {
+            format!(
+                "{} ends with transaction {last}, and --since would leave out what came next, from {} on: nothing was \
+                 copied. Without --since the copy goes on where it ended",
+                self.to.display(),
+                left_out.tid
+            )
+        }))
+    }
+
+    /// An error in the middle, and what there is now.
+    fn stopped(&self, error: &Error, to: &FileStorage, before: Tid, created: bool) -> Failure {
+        let (name, last) = (self.to.display(), to.last_transaction());
+        let left = if last > before {
+            format!("{name} has every transaction up to {last}, whole: copy again, and it goes on there")
+        } else if created {
+            format!("Nothing was copied, and {name} is a new database with nothing in it: copy again, or remove it")
+        } else {
+            format!("Nothing was copied, and {name} has what it had before")
+        };
+        Failure::Message(format!("{error}. {left}"))
+    }
+
+    fn answer(&self, copied: &Copied) -> Answer {
+        let Copied { created, report, last, seconds, refused } = copied;
+        let last = Some(*last).filter(|&last| last != Tid::ZERO);
+        Answer {
+            from: self.from.display().to_string(),
+            to: self.to.display().to_string(),
+            created: *created,
+            resumed_after: report.resumed_after.map(|tid| tid.to_string()),
+            transactions: report.transactions,
+            revisions: report.revisions,
+            bytes: report.bytes,
+            last: last.map(|tid| tid.to_string()),
+            last_time: last.and_then(people::rfc3339),
+            seconds: (seconds * 1000.0).round() / 1000.0,
+            refused: refused.clone(),
+        }
+    }
+
+    fn show(&self, out: &mut Out, copied: &Copied, now: Timestamp) -> Run<()> {
+        let Copied { created, report, last, seconds, refused } = copied;
+        let name = |path: &PathBuf| printable(&path.display().to_string());
+        writeln!(out, "{} -> {}{}", name(&self.from), name(&self.to), if *created { ", a new file" } else { "" })?;
+        if let Some(why) = refused {
+            return Ok(writeln!(out, "{}.", printable(why))?);
+        }
+        let CopyReport { resumed_after, transactions, revisions, bytes, .. } = *report;
+        let copied = match (transactions, self.since.is_some() || self.until.is_some()) {
+            (0, false) => "nothing: there is nothing new".to_owned(),
+            (0, true) => "nothing: there is nothing new in that time".to_owned(),
+            _ => format!(
+                "{}, {}, {}",
+                counted(transactions, "transaction"),
+                counted(revisions, "revision"),
+                exact_size(bytes)
+            ),
+        };
+        out.field("copied", copied)?;
+        if let Some(tid) = resumed_after.filter(|_| transactions > 0) {
+            out.field("after", moment(tid, now))?;
+        }
+        if *last != Tid::ZERO {
+            out.field("up to", moment(*last, now))?;
+        }
+        out.field("took", format!("{seconds:.1} seconds"))
+    }
+}
+
+/// Copies, and shows how far it is, as far as that can be told: in bytes, which are about as many here as there.
+fn copy_with_meter(from: &FileStorage, to: &FileStorage, range: TidRange) -> vellum_storage::Result<CopyReport> {
+    // What a transaction and a record take in the file beside their texts and data.
+    const TRANSACTION_BYTES: u64 = 23 + 8;
+    const RECORD_BYTES: u64 = 42;
+    let meter = Meter::new("copying");
+    let all = from.size().saturating_sub(to.size()).max(1);
+    let mut progress = |done: &CopyReport| {
+        meter.update(done.bytes + done.transactions * TRANSACTION_BYTES + done.revisions * RECORD_BYTES, all);
+    };
+    copy(from, to, range, CopyOptions::default(), &mut progress)
+}

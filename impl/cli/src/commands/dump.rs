@@ -1,0 +1,311 @@
+//! `vellum dump`: everything that is in the file, in the order in which it was written.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use vellum_disk::{Disk, Open, RealDisk};
+use vellum_file::format::{START, TransactionHeader, UNFINISHED};
+use vellum_file::{Fault, OpenError, Options, Record, Scanner};
+use vellum_storage::{Error, Status, Storage};
+use vellum_terminal::people::{counted, hex, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::file::DataFile;
+use crate::ui::faults::{self, describe};
+use crate::ui::meta::{self, Metadata, version_name};
+use crate::ui::say;
+
+/// Show everything in the file, oldest first, with positions
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum dump Data.fs | less
+  vellum dump --json Data.fs > Data.json
+
+This reads the file as it lies on the disk, so it works on a damaged one, too, up
+to the damage. To go on behind it, use `vellum recover` first.
+
+With --json: one object a line, one for each transaction, with the fields tid,
+status, user, description, extension_bytes (in hex), position, and records.
+Each record has oid, position, previous, data_length, backpointer, data_txn (the
+transaction that the backpointer leads to), data_sha256 (of its data or of that
+which it shares; null where there is none), and version, if it is in one.")]
+pub struct Dump {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    tid: String,
+    status: String,
+    user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_hex: Option<String>,
+    description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description_hex: Option<String>,
+    extension_bytes: String,
+    position: u64,
+    records: Vec<RecordLine>,
+}
+
+#[derive(Serialize)]
+struct RecordLine {
+    oid: String,
+    position: u64,
+    previous: u64,
+    data_length: u64,
+    backpointer: u64,
+    data_txn: Option<String>,
+    data_sha256: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_hex: Option<String>,
+}
+
+impl Dump {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let file = self.open()?;
+        // On a terminal, what is written is progress enough.
+        let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("dumping") };
+        let mut dumping =
+            Dumping { what: &self, file: &file, side: file.scanner(), now, meter, outcome: Outcome::Fine };
+        dumping.walk(out)?;
+        Ok(dumping.outcome)
+    }
+
+    /// Opens the file and reads no more than its first bytes: the rest may be damaged.
+    fn open(&self) -> Run<DataFile> {
+        let path = self.file.as_path();
+        let io = |doing: &str, e| Failure::from(Error::io(path, doing, e));
+        let file = RealDisk.open(path, Open::Read).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => OpenError::NotFound { path: path.to_owned() }.into(),
+            std::io::ErrorKind::IsADirectory => OpenError::Directory { path: path.to_owned() }.into(),
+            _ => io("opening", e),
+        })?;
+        let end = file.len().map_err(|e| io("asking for the length", e))?;
+        let mut magic = [0; START as usize];
+        let there = file.read_full_at(&mut magic, 0).map_err(|e| io("reading the first bytes", e))?;
+        if there == 0 {
+            return Err(OpenError::Empty { path: path.to_owned() }.into());
+        }
+        if magic != vellum_file::format::MAGIC && magic != vellum_file::format::MAGIC_PYTHON_2 {
+            return Err(OpenError::NotADatabase { path: path.to_owned(), magic: magic[..there].to_vec() }.into());
+        }
+        Ok(DataFile::new(path, file, end))
+    }
+
+    /// Where the last finished transaction ends, if the file is in order up to there.
+    fn finished_end(&self) -> Option<u64> {
+        let storage = Options::new().read_only().open(&self.file);
+        storage.ok().map(|storage| storage.size())
+    }
+}
+
+struct Dumping<'a> {
+    what: &'a Dump,
+    file: &'a DataFile,
+    /// For looking elsewhere than where the walk is.
+    side: Scanner<'a>,
+    now: Timestamp,
+    meter: Meter,
+    outcome: Outcome,
+}
+
+impl Dumping<'_> {
+    fn walk(&mut self, out: &mut Out) -> Run<()> {
+        let path = self.what.file.as_path();
+        let mut scanner = self.file.scanner();
+        let (mut position, mut done, mut finished_end) = (START, 0_u64, None);
+        let mut records = Vec::new();
+        while position < self.file.end() {
+            records.clear();
+            let walked = scanner.transaction(position, |_, record| {
+                records.push(record);
+                Ok(())
+            });
+            if walked.as_ref().map_or(true, |header| header.status == UNFINISHED) {
+                // Opening knows how to tell damage from a commit that was interrupted.
+                let finished_end = *finished_end.get_or_insert_with(|| self.what.finished_end());
+                if finished_end == Some(position) {
+                    out.flush()?;
+                    let bytes = self.file.end() - position;
+                    self.meter.suspend(|| faults::warn_unfinished(path, position, bytes));
+                    return Ok(());
+                }
+            }
+            let header = match walked {
+                Ok(header) => header,
+                Err(fault) => {
+                    let left = self.file.end() - position;
+                    let rest = format!("the last {left} bytes, from position {position} on, are not shown");
+                    return self.damaged(out, &fault, &rest);
+                }
+            };
+            let meta = self.file.metadata(position, &header);
+            let meta = meta.map_err(|fault| self.file.damage(&fault))?;
+            if self.what.json {
+                self.line(out, position, &header, &meta, &records)?;
+            } else {
+                self.show(out, position, &header, &meta, &records)?;
+            }
+            position += header.length + 8;
+            done += 1;
+            if done.is_multiple_of(256) {
+                self.meter.update(position, self.file.end());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is damaged, after what is written already, and what follows.
+    fn damaged(&mut self, out: &mut Out, fault: &Fault, rest: &str) -> Run<()> {
+        self.outcome = Outcome::Problems;
+        out.flush()?;
+        let message = format!(
+            "{}; {rest}. `vellum check` shows all that is wrong, `vellum recover` copies what is whole",
+            describe(&self.what.file, fault)
+        );
+        self.meter.suspend(|| say(&message));
+        Ok(())
+    }
+
+    /// The record that the backpointer leads to, and the one that has the data. What can not be followed is reported.
+    fn follow(&mut self, out: &mut Out, record: &Record) -> Run<(Option<Record>, Option<Record>)> {
+        let shared = self.file.shared(&mut self.side, record);
+        let holder = self.file.holder(&mut self.side, record);
+        match (shared, holder) {
+            (Ok(shared), Ok(holder)) => Ok((shared, holder)),
+            (shared, Err(fault)) => {
+                self.damaged(out, &fault, "the record's data can not be found")?;
+                Ok((shared.ok().flatten(), None))
+            }
+            (Err(_), Ok(holder)) => Ok((None, holder)),
+        }
+    }
+
+    fn line(
+        &mut self,
+        out: &mut Out,
+        position: u64,
+        header: &TransactionHeader,
+        meta: &Metadata,
+        records: &[Record],
+    ) -> Run<()> {
+        let mut lines = Vec::with_capacity(records.len());
+        for record in records {
+            let (shared, holder) = self.follow(out, record)?;
+            let data_sha256 = match holder {
+                Some(holder) => Some(self.sha256(&holder)?),
+                None => None,
+            };
+            let (version, version_hex) = meta::version(&record.version());
+            lines.push(RecordLine {
+                oid: record.header.oid.to_string(),
+                position: record.position,
+                previous: record.header.previous,
+                data_length: record.header.data_length,
+                backpointer: record.backpointer,
+                data_txn: shared.map(|shared| shared.header.tid.to_string()),
+                data_sha256,
+                version,
+                version_hex,
+            });
+        }
+        let (user, user_hex) = meta::text(&meta.user);
+        let (description, description_hex) = meta::text(&meta.description);
+        out.json(&Line {
+            tid: header.tid.to_string(),
+            status: char::from(header.status).to_string(),
+            user,
+            user_hex,
+            description,
+            description_hex,
+            extension_bytes: hex(&meta.extension),
+            position,
+            records: lines,
+        })
+    }
+
+    fn sha256(&self, holder: &Record) -> Run<String> {
+        let mut sum = Sha256::new();
+        let read = self.file.data(holder, |piece| sum.update(piece));
+        read.map_err(|fault| self.file.damage(&fault))?;
+        Ok(hex(&sum.finalize()))
+    }
+
+    fn show(
+        &mut self,
+        out: &mut Out,
+        position: u64,
+        header: &TransactionHeader,
+        meta: &Metadata,
+        records: &[Record],
+    ) -> Run<()> {
+        if position > START {
+            writeln!(out)?;
+        }
+        writeln!(out, "{}  {}", header.tid, people::time(header.tid, self.now))?;
+        meta.show(out)?;
+        if let Some(status) = Status::from_byte(header.status).and_then(meta::status) {
+            out.field("status", status)?;
+        }
+        let length = header.length + 8;
+        out.field("position", format!("{position}, {}", counted(length, "byte")))?;
+        let mut rows = Vec::with_capacity(records.len());
+        for record in records {
+            let (shared, holder) = self.follow(out, record)?;
+            rows.push((record, self.class(holder.as_ref())?, what(record, shared.as_ref(), holder.as_ref())));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0).max(5);
+        writeln!(out, "    {:>12}  {:<16}  {:>12}  {:<width$}  data", "position", "oid", "previous", "class")?;
+        for (record, class, what) in rows {
+            let previous = match record.header.previous {
+                0 => "-".to_owned(),
+                previous => previous.to_string(),
+            };
+            let (at, oid) = (record.position, record.header.oid);
+            writeln!(out, "    {at:>12}  {oid}  {previous:>12}  {class:<width$}  {what}")?;
+        }
+        Ok(())
+    }
+
+    fn class(&self, holder: Option<&Record>) -> Run<String> {
+        // The class is what comes first, and is never long.
+        const START_MAX: u64 = 64 << 10;
+        let Some(holder) = holder else {
+            return Ok("-".to_owned());
+        };
+        let data = self.file.data_start(holder, START_MAX);
+        let data = data.map_err(|fault| self.file.damage(&fault))?;
+        let class = vellum_pickle::class_of(&data);
+        Ok(class.map_or_else(|_| "(can not be read)".to_owned(), |class| printable(&class.to_string())))
+    }
+}
+
+/// What the record holds, in words.
+fn what(record: &Record, shared: Option<&Record>, holder: Option<&Record>) -> String {
+    let mut what = match (shared, holder) {
+        (None, Some(holder)) => size(holder.header.data_length),
+        (Some(shared), _) => format!("as in {} at {}", shared.header.tid, shared.position),
+        (None, None) if record.backpointer == 0 => "deleted or undone".to_owned(),
+        (None, None) => format!("as at {}, where it is not", record.backpointer),
+    };
+    if let Some(version) = &record.in_version {
+        what = format!("{what}, in version {}", version_name(&version.version));
+    }
+    what
+}

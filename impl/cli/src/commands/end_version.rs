@@ -1,0 +1,255 @@
+//! `vellum commit-version` and `vellum abort-version`: end work in a version.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{FileStorage, Record};
+use vellum_storage::{Error, Oid, Version};
+use vellum_terminal::people::printable;
+use vellum_terminal::{Failure, Out, Outcome, Run};
+
+use crate::commands::confirm::{ChangeArgs, Done};
+use crate::commands::versions;
+use crate::file::DataFile;
+use crate::ui::changes::{self, Change, JsonChange, State};
+use crate::ui::meta::{self, version_name};
+
+/// End a version: what was done in it becomes what everybody sees
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum versions Data.fs                           which there are
+  vellum commit-version Data.fs draft --dry-run     what would that do?
+  vellum commit-version Data.fs draft               show it, ask, and do it
+  vellum commit-version Data.fs draft --to review   into another version
+
+Each object in the version becomes on the trunk what it is in the version. The
+new transaction can be undone; then the work is in the version again.
+
+The database is locked meanwhile: a site that uses it must be stopped. --dry-run
+takes no lock, and works beside a running site.
+
+Exit codes: 0 if it was done, or could be (--dry-run); 1 if there is nothing in
+the version, or the answer was no; 2 if the command was used wrongly or could
+not do its work. What does not end with 0 changed nothing, unless the message
+says so.
+
+With --json: one object.")]
+pub struct CommitVersion {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The version
+    version: OsString,
+    /// Into this version, and not to the trunk
+    #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
+    to: OsString,
+    #[command(flatten)]
+    how: ChangeArgs,
+}
+
+/// End a version: what was done in it is given up
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum versions Data.fs                           which there are
+  vellum abort-version Data.fs draft --dry-run      what would that do?
+  vellum abort-version Data.fs draft                show it, ask, and do it
+
+Each object in the version becomes again what the trunk shows; what was made in
+the version becomes nothing. The new transaction can be undone until the next
+pack; then the work is in the version again.
+
+The database is locked meanwhile: a site that uses it must be stopped. --dry-run
+takes no lock, and works beside a running site.
+
+Exit codes: 0 if it was done, or could be (--dry-run); 1 if there is nothing in
+the version, or the answer was no; 2 if the command was used wrongly or could
+not do its work. What does not end with 0 changed nothing, unless the message
+says so.
+
+With --json: one object.")]
+pub struct AbortVersion {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The version
+    version: OsString,
+    #[command(flatten)]
+    how: ChangeArgs,
+}
+
+/// How a version ends.
+enum End {
+    CommitTo(Version),
+    Abort,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    file: String,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_hex: Option<String>,
+    /// None if it is aborted; the trunk is the empty name.
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_hex: Option<String>,
+    objects: Vec<JsonChange>,
+    /// Where there is nothing in it: the versions in which there is something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    versions: Option<Vec<String>>,
+    #[serde(flatten)]
+    done: Done,
+}
+
+impl CommitVersion {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let end = End::CommitTo(named(self.to));
+        self.how.all_was_shown(carry_out(out, &self.file, self.version, end, &self.how, now))
+    }
+}
+
+impl AbortVersion {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        self.how.all_was_shown(carry_out(out, &self.file, self.version, End::Abort, &self.how, now))
+    }
+}
+
+fn named(name: OsString) -> Version {
+    Version::named(name.into_encoded_bytes())
+}
+
+fn carry_out(out: &mut Out, path: &Path, version: OsString, end: End, how: &ChangeArgs, now: Timestamp) -> Run {
+    let version = named(version);
+    let storage = how.open(path, out)?;
+    let mut transaction = how.begin(&storage, out, end.description(&version))?;
+    let no_versions = || Failure::Message(format!("{} has no versions", path.display()));
+    let change = transaction.versions().ok_or_else(no_versions)?;
+    match &end {
+        End::CommitTo(to) => change.commit_version(&version, to)?,
+        End::Abort => change.abort_version(&version)?,
+    }
+    let voted = transaction.vote()?;
+    let touched = voted.touched();
+    if touched.is_empty() {
+        return nothing_there(out, path, &storage, &version, &end, how);
+    }
+    let changes = end.changes(&storage, &version, &touched)?;
+    if how.json {
+        return how.conclude_json(out, voted, |done| end.answer(path, &version, &changes, done));
+    }
+    let name = version_name(&version);
+    let question = match &end {
+        End::CommitTo(to) => {
+            writeln!(out, "to commit: version {name}, to {}", place(to))?;
+            format!("Commit version {name} to {}?", place(to))
+        }
+        End::Abort => {
+            writeln!(out, "to abort: version {name}")?;
+            format!("Abort version {name}, and give up what was done in it?")
+        }
+    };
+    changes::show(out, &changes, how.objects, now)?;
+    how.conclude(out, path, voted, &question, now)
+}
+
+/// Says which versions there are instead.
+fn nothing_there(
+    out: &mut Out,
+    path: &Path,
+    storage: &FileStorage,
+    version: &Version,
+    end: &End,
+    how: &ChangeArgs,
+) -> Run {
+    let found = versions::all(storage)?;
+    if how.json {
+        let names = found.iter().map(|found| meta::version(&found.version).0).collect();
+        let answer = end.answer(path, version, &[], Done::in_transaction(None));
+        out.json(&Answer { versions: Some(names), ..answer })?;
+        return Ok(Outcome::Problems);
+    }
+    let file = printable(&path.display().to_string());
+    write!(out, "Nothing was changed: in {file} there is nothing in the version {}. ", version_name(version))?;
+    if found.is_empty() {
+        writeln!(out, "There are no versions at all: everything is on the trunk.")?;
+    } else {
+        writeln!(out, "There is something in:")?;
+    }
+    for found in &found {
+        writeln!(out, "  {}", found.summary())?;
+    }
+    Ok(Outcome::Problems)
+}
+
+fn place(version: &Version) -> String {
+    if version.is_trunk() { "the trunk".to_owned() } else { format!("version {}", version_name(version)) }
+}
+
+impl End {
+    /// What the new transaction says of itself, if nobody says otherwise.
+    fn description(&self, version: &Version) -> Vec<u8> {
+        let (what, to) = match self {
+            End::CommitTo(to) if to.is_trunk() => ("commit", None),
+            End::CommitTo(to) => ("commit", Some(to)),
+            End::Abort => ("abort", None),
+        };
+        let mut text = format!("{what} of version ").into_bytes();
+        text.extend(version.name());
+        if let Some(to) = to {
+            text.extend(b" to version ");
+            text.extend(to.name());
+        }
+        text
+    }
+
+    /// What becomes of the objects (rules 3.5 and 3.6).
+    fn changes(&self, storage: &FileStorage, version: &Version, touched: &[Oid]) -> Run<Vec<Change>> {
+        let file = DataFile::of(storage);
+        let mut scanner = file.scanner();
+        let mut changes = Vec::new();
+        for &oid in touched {
+            let newest: Record = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
+            debug_assert_eq!(newest.version(), *version);
+            let now = file.state(&mut scanner, &newest)?;
+            let trunk = match file.trunk(&mut scanner, &newest).map_err(|fault| file.damage(&fault))? {
+                Some(trunk) => file.state(&mut scanner, &trunk)?,
+                None => State::nothing(),
+            };
+            changes.push(match self {
+                End::CommitTo(to) => {
+                    let replaces = to.is_trunk().then_some(trunk);
+                    Change { oid, becomes: now.clone().moved(to.clone()), now, replaces }
+                }
+                End::Abort => Change { oid, now, becomes: trunk, replaces: None },
+            });
+        }
+        Ok(changes)
+    }
+
+    fn answer(&self, path: &Path, version: &Version, changes: &[Change], done: Done) -> Answer {
+        let (name, version_hex) = meta::version(version);
+        let (to, to_hex) = match self {
+            End::CommitTo(to) => {
+                let (to, to_hex) = meta::version(to);
+                (Some(to), to_hex)
+            }
+            End::Abort => (None, None),
+        };
+        Answer {
+            file: path.display().to_string(),
+            version: name,
+            version_hex,
+            to,
+            to_hex,
+            objects: changes.iter().map(Change::json).collect(),
+            versions: None,
+            done,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! `vellum export`: an object, and all that it refers to, as a file.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_storage::{AsOf, Error, ExportError, ExportOptions, ExportReport, Oid, Storage, Tid, Version, export};
+use vellum_terminal::people::{count, counted, exact_size, printable};
+use vellum_terminal::{Failure, Out, Outcome, Run, people};
+
+use crate::file;
+use crate::file::paths::NewFile;
+use crate::ui::args::{self, Moment};
+use crate::ui::classes::{class, class_name};
+use crate::ui::links::{self, Link, Refused};
+use crate::ui::meta::moment;
+use crate::ui::say;
+
+/// Write an object, and all that it refers to, to a file (.zexp)
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum export Data.fs 1f folder.zexp
+  vellum export Data.fs 1f old.zexp --at yesterday  as it was then
+  vellum export Data.fs 1f - | vellum import Other.fs - --yes
+
+The file is what ZODB's exportFile writes: `vellum import` puts it into another
+database, and so does ZODB's importFile. Object 0 is the root: with it, all that
+is reachable is exported. Weak references, and those to other databases, are kept
+as they are, but not followed. The files of blobs are not exported.
+
+The database is opened for reading only: a site may use it meanwhile. --at
+includes what it names: of a day its last moment, of a transaction what it did.
+What a pack took away is gone from the past, too.
+
+If an object is referred to that is not there, nothing is exported, unless
+--go-on says so: then the reference stays, and leads nowhere. OUT is there whole
+or not at all. With - for OUT, what was written to standard output before an
+error has no end, and nobody imports it.
+
+Exit codes: 0 if it was exported; 1 if objects are missing, or can not be read; 2
+if the command was used wrongly or could not do its work.
+
+With --json: one object.")]
+pub struct Export {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The object: 1f, 0x1f, or 31d
+    #[arg(value_parser = args::oid)]
+    oid: Oid,
+    /// The new file; - for standard output
+    out: PathBuf,
+    /// Export what it was at this time
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    at: Option<Moment>,
+    /// Export without what is missing
+    #[arg(long)]
+    go_on: bool,
+    /// Replace OUT if it is there
+    #[arg(long)]
+    force: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    file: String,
+    oid: String,
+    class: Option<String>,
+    out: String,
+    /// The transaction after which it was so, if the past was asked for.
+    as_of: Option<String>,
+    as_of_time: Option<String>,
+    done: bool,
+    objects: u64,
+    bytes: u64,
+    dangling: Vec<Link>,
+    refused: Option<Refused>,
+}
+
+/// What is exported.
+struct Asked {
+    class: Option<String>,
+    as_of: Option<Tid>,
+}
+
+impl Export {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let to_output = self.out.as_os_str() == "-";
+        if to_output && self.json {
+            return Err(Failure::Message(
+                "the export and the answer can not both go to standard output: name a file, or leave --json out".into(),
+            ));
+        }
+        let storage = file::open(&self.file)?;
+        let (storage, as_of): (Box<dyn Storage>, _) = match self.at {
+            None => (Box::new(storage), None),
+            Some(moment) => {
+                let then = AsOf::new(Arc::new(storage), moment.last)?;
+                let tid = then.tid();
+                (Box::new(then), Some(tid))
+            }
+        };
+        let top = storage.load(self.oid, &Version::TRUNK).map_err(|e| self.not_there(e, as_of, now))?;
+        let asked = Asked { class: class(&top.data), as_of };
+        let options = ExportOptions::new().go_on(self.go_on);
+        let report = if to_output {
+            export(&*storage, self.oid, out, options)
+        } else {
+            let mut file = NewFile::at(&self.out, self.force, &self.file)?;
+            let report = export(&*storage, self.oid, &mut file, options);
+            report.and_then(|report| Ok(file.finish().map(|()| report)?))
+        };
+        match report {
+            Ok(report) if to_output => {
+                out.flush()?;
+                self.tell(&report, &asked);
+                Ok(Outcome::Fine)
+            }
+            Ok(report) => {
+                match self.json {
+                    true => out.json(&self.answer(&asked, &report, None))?,
+                    false => self.show(out, &report, &asked, now)?,
+                }
+                Ok(Outcome::Fine)
+            }
+            Err(error) if links::is_refusal(&error) => self.refuse(out, &error, &asked, to_output),
+            Err(ExportError::Io(e)) if to_output => Err(e.into()),
+            Err(ExportError::Io(e)) => {
+                Err(Failure::Message(format!("{}: {e}. Nothing was exported", self.out.display())))
+            }
+            Err(other) => Err(Failure::Message(other.to_string())),
+        }
+    }
+
+    /// Of the past it is said when that was.
+    fn not_there(&self, error: Error, as_of: Option<Tid>, now: Timestamp) -> Failure {
+        match (error, as_of) {
+            (Error::KeyError { oid, .. }, Some(Tid::ZERO)) => {
+                Failure::Message(format!("object {oid} was not there then: the first transaction is later"))
+            }
+            (Error::KeyError { oid, .. }, Some(tid)) => Failure::Message(format!(
+                "object {oid} was not there then, after transaction {}; `vellum show {} {oid} --history` shows when it was",
+                moment(tid, now),
+                self.file.display()
+            )),
+            (other, _) => other.into(),
+        }
+    }
+
+    fn refuse(&self, out: &mut Out, error: &ExportError, asked: &Asked, to_output: bool) -> Run {
+        if to_output {
+            say(&format!("{error}. The export that was begun has no end, and can not be imported"));
+        } else if self.json {
+            out.json(&self.answer(asked, &ExportReport::default(), Some(Refused::new(error))))?;
+        } else if let references @ [_, ..] = links::dangling(error) {
+            writeln!(out, "Nothing was exported: {}:", links::missing(references))?;
+            links::show(out, references)?;
+            writeln!(out, "\n`--go-on` exports without them.")?;
+        } else {
+            writeln!(out, "Nothing was exported: {}.", printable(&error.to_string()))?;
+        }
+        Ok(Outcome::Problems)
+    }
+
+    fn answer(&self, asked: &Asked, report: &ExportReport, refused: Option<Refused>) -> Answer {
+        Answer {
+            file: self.file.display().to_string(),
+            oid: self.oid.to_string(),
+            class: asked.class.clone(),
+            out: self.out.display().to_string(),
+            as_of: asked.as_of.map(|tid| tid.to_string()),
+            as_of_time: asked.as_of.and_then(people::rfc3339),
+            done: refused.is_none(),
+            objects: report.objects,
+            bytes: report.bytes,
+            dangling: links::links(&report.dangling),
+            refused,
+        }
+    }
+
+    fn show(&self, out: &mut Out, report: &ExportReport, asked: &Asked, now: Timestamp) -> Run<()> {
+        let name = |path: &PathBuf| printable(&path.display().to_string());
+        writeln!(out, "{} -> {}", name(&self.file), name(&self.out))?;
+        out.field("object", format!("{}  {}", self.oid, class_name(asked.class.as_deref())))?;
+        if let Some(tid) = asked.as_of {
+            out.field("as of", moment(tid, now))?;
+        }
+        let objects = counted(report.objects, "object");
+        out.field("exported", format!("{objects}, {}", exact_size(report.bytes)))?;
+        if !report.dangling.is_empty() {
+            writeln!(out, "\n{}, and left out:", links::missing(&report.dangling))?;
+            links::show(out, &report.dangling)?;
+        }
+        Ok(())
+    }
+
+    /// The same in a line, where standard output has the export.
+    fn tell(&self, report: &ExportReport, asked: &Asked) {
+        let left_out = match report.dangling.len() as u64 {
+            0 => String::new(),
+            number => format!("; {} that are referred to are not there", count(number)),
+        };
+        say(&format!(
+            "exported {}, {}, of which the first is {}  {}{left_out}",
+            counted(report.objects, "object"),
+            exact_size(report.bytes),
+            self.oid,
+            class_name(asked.class.as_deref()),
+        ));
+    }
+}

@@ -1,0 +1,197 @@
+//! `vellum garbage`: the objects that can not be reached from the root.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_storage::{Error, NewestRevision, Oid, Storage, newest_revisions};
+use vellum_terminal::people::{counted, exact_size, percent, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::file;
+use crate::ui::classes::{self, ClassSummary, Classes, class, class_name};
+use crate::ui::meta::moment;
+
+/// Show the objects that can not be reached from the root, by class
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum garbage Data.fs
+  vellum garbage Data.fs --list                     each of them
+  vellum refs Data.fs 1f                            who refers to one of them?
+
+Garbage is what nobody can come to who starts at the root, object 0, and follows
+references. A pack that collects garbage takes it away. An object is no garbage
+if only a version leads to it; it is garbage if only weak references do, or only
+other garbage does. References from other databases are not known here: what
+they need looks like garbage.
+
+The bytes are those of the objects as they are now; their past takes more room.
+
+Exit codes: 0, be there garbage or not; 1 if there is no root, or objects that
+are referred to are not there: `vellum check --references` tells more; 2 if the
+command was used wrongly or could not do its work.
+
+With --json: one object; with --list one object a line, one for each object of
+the kind `object`, the one that was changed last first, and a last one of the
+kind `summary`.")]
+pub struct Garbage {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// List the objects, the one that was changed last first
+    #[arg(long)]
+    list: bool,
+    /// How many classes to show, those first that take most room; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    classes: usize,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    kind: &'static str,
+    oid: String,
+    class: Option<String>,
+    tid: String,
+    time: Option<String>,
+    bytes: u64,
+}
+
+#[derive(Default, Serialize)]
+struct Summary {
+    kind: &'static str,
+    file: String,
+    objects: u64,
+    bytes: u64,
+    garbage_objects: u64,
+    garbage_bytes: u64,
+    rootless: bool,
+    missing_objects: u64,
+    classes_in_all: usize,
+    classes: Vec<ClassSummary>,
+}
+
+/// Bytes of what the object is now. A version's commit shares its data with what it was made of: that counts once.
+fn bytes(object: &NewestRevision) -> u64 {
+    let newest = object.data.as_ref().map_or(0, |data| data.len() as u64);
+    let under = object.under.iter().filter(|(_, data)| object.data.as_ref() != Some(data));
+    newest + under.map(|(_, data)| data.len() as u64).sum::<u64>()
+}
+
+impl Garbage {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let storage = file::open(&self.file)?;
+        let meter = Meter::new("marking");
+        let survivors = storage.needed(&mut |done, of| meter.update(done, of));
+        drop(meter);
+        let survivors = survivors.map_err(|error| match error {
+            Error::Unreadable { oid, why } => Failure::Message(format!(
+                "{}: the record of object {oid} can not be read ({why}), so it is not known what it refers to, and not \
+                 what is garbage; `vellum check` shows all that is wrong",
+                self.file.display()
+            )),
+            other => other.into(),
+        })?;
+        let mut summary =
+            Summary { kind: "summary", file: self.file.display().to_string(), rootless: true, ..Summary::default() };
+        let mut classes = Classes::default();
+        // What is written to a terminal is progress enough.
+        let meter = if self.list && out.is_terminal() { Meter::hidden() } else { Meter::new("counting") };
+        let (mut seen, all) = (0_u64, storage.object_count());
+        let mut failed = None;
+        let mut each = |object: NewestRevision| -> Run<()> {
+            seen += 1;
+            if seen.is_multiple_of(1024) {
+                meter.update(seen, all);
+            }
+            summary.rootless &= object.oid != Oid::ROOT;
+            // What is nothing takes no room.
+            let Some((_, _, data)) = object.records().next() else { return Ok(()) };
+            let bytes = bytes(&object);
+            summary.objects += 1;
+            summary.bytes += bytes;
+            if survivors.needs(object.oid) {
+                return Ok(());
+            }
+            summary.garbage_objects += 1;
+            summary.garbage_bytes += bytes;
+            classes.add(data, bytes);
+            if self.list { self.object(out, &object, class(data), bytes, now) } else { Ok(()) }
+        };
+        let walked = newest_revisions(&storage, &mut |object| {
+            each(object).map_err(|failure| {
+                failed = Some(failure);
+                // Anything that ends the walk.
+                Error::key(Oid::ROOT)
+            })
+        });
+        drop(meter);
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        walked?;
+        summary.rootless &= seen > 0;
+        if seen > 0 && !summary.rootless {
+            let missing: BTreeSet<Oid> = survivors.dangling().iter().map(|(_, to)| *to).collect();
+            summary.missing_objects = missing.len() as u64;
+        }
+        summary.classes_in_all = classes.len();
+        summary.classes = classes.biggest(self.classes);
+        match self.json {
+            true => out.json(&summary)?,
+            false => self.summary(out, &summary)?,
+        }
+        Ok(if summary.rootless || summary.missing_objects > 0 { Outcome::Problems } else { Outcome::Fine })
+    }
+
+    fn object(
+        &self,
+        out: &mut Out,
+        object: &NewestRevision,
+        class: Option<String>,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Run<()> {
+        let (oid, tid) = (object.oid, object.tid);
+        if self.json {
+            let (oid, time) = (oid.to_string(), people::rfc3339(tid));
+            return out.json(&Line { kind: "object", oid, class, tid: tid.to_string(), time, bytes });
+        }
+        writeln!(out, "  {oid}  {}", class_name(class.as_deref()))?;
+        writeln!(out, "      {}, since {}", size(bytes), moment(tid, now))?;
+        Ok(())
+    }
+
+    fn summary(&self, out: &mut Out, summary: &Summary) -> Run<()> {
+        if self.list && summary.garbage_objects > 0 {
+            writeln!(out)?;
+        }
+        let file = printable(&summary.file);
+        match summary.garbage_objects {
+            0 => writeln!(out, "{file}: no garbage")?,
+            number => writeln!(out, "{file}: {} can not be reached from the root", counted(number, "object"))?,
+        }
+        if summary.garbage_objects > 0 {
+            let part = format!("{} of {}", exact_size(summary.garbage_bytes), size(summary.bytes));
+            out.field("garbage", format!("{part} ({})", percent(summary.garbage_bytes, summary.bytes)))?;
+        }
+        out.field("in all", format!("{}, {}", counted(summary.objects, "object"), size(summary.bytes)))?;
+        if summary.rootless {
+            out.field("problem", "there is no root (object 0), so nothing can be reached")?;
+            out.field("", "a pack that collects garbage refuses such a database")?;
+        }
+        if summary.missing_objects > 0 {
+            let missing = counted(summary.missing_objects, "object");
+            let are = if summary.missing_objects == 1 { "is" } else { "are" };
+            out.field("problem", format!("{missing} that {are} referred to {are} not in the file"))?;
+            out.field("", "`vellum check --references` shows who refers to what")?;
+        }
+        classes::show(out, &summary.classes, summary.classes_in_all, summary.garbage_bytes)
+    }
+}

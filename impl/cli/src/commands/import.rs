@@ -1,0 +1,225 @@
+//! `vellum import`: what was exported, in another database.
+
+mod held;
+
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_storage::{ExportError, ExportOptions, Oid, TransactionMeta, import};
+use vellum_terminal::people::{count, counted, exact_size, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
+
+use crate::commands::confirm::{ChangeArgs, Done};
+use crate::file::paths;
+use crate::ui::classes::class_name;
+use crate::ui::links::{self, Link, Refused};
+
+use self::held::{Held, Imported};
+
+/// Read an export (.zexp) into a database, in a new transaction
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum import Data.fs folder.zexp --dry-run       what would come in?
+  vellum import Data.fs folder.zexp                 show it, ask, and do it
+  vellum import Data.fs folder.zexp --yes           do it without asking
+
+IN is a file that `vellum export` or ZODB's exportFile wrote; - is standard
+input. Every object in it gets a new oid, and all references are changed with
+that: nothing that is in the database is touched.
+
+Nothing in the database refers to the new objects, either: the command prints the
+oid of the one that was exported, and it is for you to put that into a folder,
+from a program with the classes. As long as nothing does, a pack that collects
+garbage takes all of it away again. Until then the import can be undone.
+
+If an object in IN refers to one that did not come along, nothing is imported,
+unless --go-on says so: then the reference stays, and leads nowhere.
+
+The database is locked meanwhile: a site that uses it must be stopped. --dry-run
+takes no lock, and works beside a running site; it tells no oid, since the next
+one may be given to somebody else.
+
+Exit codes: 0 if it was done, or could be (--dry-run); 1 if objects are missing,
+or can not be read, or the answer was no; 2 if the command was used wrongly or
+could not do its work. What does not end with 0 changed nothing, unless the
+message says so.
+
+With --json: one object.")]
+pub struct Import {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The export; - for standard input
+    #[arg(value_name = "IN")]
+    from: PathBuf,
+    /// Import without what is missing
+    #[arg(long)]
+    go_on: bool,
+    #[command(flatten)]
+    how: ChangeArgs,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    file: String,
+    from: String,
+    /// The new oid of the object that was exported; none if nothing was done.
+    root: Option<String>,
+    class: Option<String>,
+    bytes: u64,
+    objects: Vec<JsonImported>,
+    /// By the oids of the export.
+    dangling: Vec<Link>,
+    refused: Option<Refused>,
+    #[serde(flatten)]
+    done: Done,
+}
+
+#[derive(Serialize)]
+struct JsonImported {
+    oid: Option<String>,
+    class: Option<String>,
+    bytes: u64,
+}
+
+/// What comes in.
+struct Incoming {
+    /// The one that was exported comes first.
+    objects: Vec<Imported>,
+    dangling: Vec<(Oid, Oid)>,
+}
+
+impl Import {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        self.how.all_was_shown(self.carry_out(out, now))
+    }
+
+    fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
+        let mut from = Source::open(&self.from)?;
+        let storage = self.how.open(&self.file, out)?;
+        let name = self.from.file_name().filter(|name| *name != "-").unwrap_or_default();
+        let description = match name.as_encoded_bytes() {
+            b"" => b"import".to_vec(),
+            name => [b"import of ", name].concat(),
+        };
+        let draft = self.how.begin(&storage, out, description)?;
+        let held = Held::new(&storage, draft, !self.how.may(out));
+        let options = ExportOptions::new().go_on(self.go_on);
+        // Who does it, and what, the transaction that was begun has already.
+        let imported = import(&held, &mut from, TransactionMeta::new(), options);
+        drop(from);
+        let (objects, voted) = held.take();
+        let report = match imported {
+            Ok(report) => report,
+            Err(error) if links::is_refusal(&error) => return self.refuse(out, &error),
+            Err(ExportError::Storage(error)) => return Err(error.into()),
+            Err(other) => return Err(Failure::Message(format!("{}: {other}", self.from.display()))),
+        };
+        let voted = voted.expect("an import ends with a vote");
+        let incoming = Incoming { objects, dangling: report.dangling };
+        if self.how.json {
+            return self.how.conclude_json(out, voted, |done| self.answer(&incoming, None, done));
+        }
+        self.show(out, &incoming)?;
+        self.how.conclude(out, &self.file, voted, "Import this?", now)
+    }
+
+    fn refuse(&self, out: &mut Out, error: &ExportError) -> Run {
+        if self.how.json {
+            let nothing = Incoming { objects: Vec::new(), dangling: Vec::new() };
+            out.json(&self.answer(&nothing, Some(Refused::new(error)), Done::in_transaction(None)))?;
+        } else if let references @ [_, ..] = links::dangling(error) {
+            writeln!(out, "Nothing was changed: {}, by the oids of the export:", links::missing(references))?;
+            links::show(out, references)?;
+            writeln!(out, "\n`--go-on` imports without them.")?;
+        } else {
+            writeln!(out, "Nothing was changed: {}.", printable(&error.to_string()))?;
+        }
+        Ok(Outcome::Problems)
+    }
+
+    fn answer(&self, incoming: &Incoming, refused: Option<Refused>, done: Done) -> Answer {
+        // An oid counts from when it is taken.
+        let oid = |object: &Imported| done.is_done().then(|| object.oid.to_string());
+        let json =
+            |object: &Imported| JsonImported { oid: oid(object), class: object.class.clone(), bytes: object.bytes };
+        let root = incoming.objects.first();
+        Answer {
+            file: self.file.display().to_string(),
+            from: self.from.display().to_string(),
+            root: root.and_then(oid),
+            class: root.and_then(|object| object.class.clone()),
+            bytes: incoming.bytes(),
+            objects: incoming.objects.iter().map(json).collect(),
+            dangling: links::links(&incoming.dangling),
+            refused,
+            done,
+        }
+    }
+
+    fn show(&self, out: &mut Out, incoming: &Incoming) -> Run<()> {
+        let may = self.how.may(out);
+        let at_most = if self.how.objects == 0 { usize::MAX } else { self.how.objects };
+        let objects = &incoming.objects;
+        let number = counted(objects.len() as u64, "object");
+        writeln!(out, "to import: {number}, {}:", exact_size(incoming.bytes()))?;
+        for Imported { oid, class, bytes } in objects.iter().take(at_most) {
+            let oid = if may { format!("{oid}  ") } else { String::new() };
+            writeln!(out, "  {oid}{}, {}", class_name(class.as_deref()), size(*bytes))?;
+        }
+        if objects.len() > at_most {
+            writeln!(out, "  and {} more; `--objects 0` shows all", count((objects.len() - at_most) as u64))?;
+        }
+        if !incoming.dangling.is_empty() {
+            writeln!(out, "\n{}, by the oids of the export:", links::missing(&incoming.dangling))?;
+            links::show(out, &incoming.dangling)?;
+        }
+        match objects.first().filter(|_| may) {
+            Some(Imported { oid, .. }) => writeln!(out, "\nThe object that was exported gets the oid {oid}.")?,
+            None => writeln!(out)?,
+        }
+        writeln!(
+            out,
+            "Nothing in the database refers to it: put it somewhere, or the next pack that collects garbage"
+        )?;
+        writeln!(out, "takes it away again, with all that came along.")?;
+        Ok(())
+    }
+}
+
+impl Incoming {
+    fn bytes(&self) -> u64 {
+        self.objects.iter().map(|object| object.bytes).sum()
+    }
+}
+
+/// The export as it is read, and how much of it was.
+struct Source {
+    from: Box<dyn Read>,
+    read: u64,
+    all: u64,
+    meter: Meter,
+}
+
+impl Source {
+    fn open(path: &Path) -> Run<Source> {
+        if path.as_os_str() == "-" {
+            return Ok(Source { from: Box::new(io::stdin().lock()), read: 0, all: 0, meter: Meter::hidden() });
+        }
+        let (file, all) = paths::open(path)?;
+        Ok(Source { from: Box::new(BufReader::new(file)), read: 0, all, meter: Meter::new("importing") })
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.read += read as u64;
+        self.meter.update(self.read, self.all);
+        Ok(read)
+    }
+}

@@ -1,0 +1,245 @@
+//! `vellum info`: what kind of database this is, and what takes its room.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{FileStorage, Record};
+use vellum_storage::{Oid, Status, Storage, Tid, Version};
+use vellum_terminal::people::{count, counted, exact_size, percent, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::file::{self, DataFile};
+use crate::ui::classes::{self, ClassSummary, Classes};
+use crate::ui::meta::{self, version_name};
+
+/// Show what a database holds: size, transactions, objects, classes
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  vellum info Data.fs
+
+Current data is what the objects are now, on the trunk and in versions; history
+is what they were before. The rest of the file, the overhead, says who changed
+what and when, and where things are. A pack gives back history.
+
+With --json: one object.")]
+pub struct Info {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// How many classes to show, those first that take most room; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    classes: usize,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Default, Serialize)]
+struct Summary {
+    file: String,
+    format: String,
+    bytes: u64,
+    transactions: u64,
+    packed_transactions: u64,
+    revisions: u64,
+    objects: u64,
+    nothing: u64,
+    first_transaction: Option<String>,
+    first_time: Option<String>,
+    last_transaction: Option<String>,
+    last_time: Option<String>,
+    versions: Vec<VersionSummary>,
+    current_bytes: u64,
+    history_bytes: u64,
+    overhead_bytes: u64,
+    index_memory_bytes: u64,
+    classes_in_all: usize,
+    classes: Vec<ClassSummary>,
+    #[serde(skip)]
+    first: Option<Tid>,
+    #[serde(skip)]
+    last: Option<Tid>,
+}
+
+#[derive(Serialize)]
+struct VersionSummary {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_hex: Option<String>,
+    objects: u64,
+    #[serde(skip)]
+    version: Version,
+}
+
+impl Info {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let storage = file::open(&self.file)?;
+        let mut summary = Summary {
+            file: self.file.display().to_string(),
+            bytes: storage.size(),
+            objects: storage.object_count(),
+            index_memory_bytes: storage.index_memory(),
+            ..Summary::default()
+        };
+        let data_file = DataFile::of(&storage);
+        summary.format = data_file.magic()?;
+        let (data_bytes, in_versions) = walk(&data_file, &mut summary)?;
+        let mut classes = Classes::default();
+        current(&storage, &mut summary, &mut classes)?;
+        versions(&data_file, in_versions, &mut summary, &mut classes)?;
+        summary.history_bytes = data_bytes.saturating_sub(summary.current_bytes);
+        summary.overhead_bytes = summary.bytes.saturating_sub(data_bytes);
+        summary.classes_in_all = classes.len();
+        summary.classes = classes.biggest(self.classes);
+        summary.first_transaction = summary.first.map(|tid| tid.to_string());
+        summary.first_time = summary.first.and_then(people::rfc3339);
+        summary.last_transaction = summary.last.map(|tid| tid.to_string());
+        summary.last_time = summary.last.and_then(people::rfc3339);
+        if self.json {
+            out.json(&summary)?;
+        } else {
+            summary.show(out, now)?;
+        }
+        Ok(Outcome::Fine)
+    }
+}
+
+/// Counts transactions and revisions by a walk over their headers. Comes back with the bytes of data in all of them, and
+/// with the newest records of the objects that are in a version.
+fn walk(file: &DataFile, summary: &mut Summary) -> Run<(u64, BTreeMap<Oid, Record>)> {
+    let meter = Meter::new("counting");
+    let mut scanner = file.scanner();
+    let mut in_versions = BTreeMap::new();
+    let mut data_bytes = 0;
+    let mut position = vellum_file::format::START;
+    while position < file.end() {
+        let header = scanner
+            .transaction(position, |_, record| {
+                summary.revisions += 1;
+                data_bytes += record.header.data_length;
+                if record.in_version.is_some() {
+                    in_versions.insert(record.header.oid, record);
+                } else if !in_versions.is_empty() {
+                    in_versions.remove(&record.header.oid);
+                }
+                Ok(())
+            })
+            .map_err(|fault| file.damage(&fault))?;
+        summary.transactions += 1;
+        summary.packed_transactions += u64::from(header.status == Status::Packed.byte());
+        summary.first = summary.first.or(Some(header.tid));
+        summary.last = Some(header.tid);
+        position += header.length + 8;
+        if summary.transactions.is_multiple_of(1024) {
+            meter.update(position, file.end());
+        }
+    }
+    Ok((data_bytes, in_versions))
+}
+
+/// Reads every object as it is now on the trunk.
+fn current(storage: &FileStorage, summary: &mut Summary, classes: &mut Classes) -> Run<()> {
+    let meter = Meter::new("classes");
+    let mut objects = 0_u64;
+    for record in storage.current_records(Oid::ROOT) {
+        let record = record?;
+        summary.current_bytes += record.data.len() as u64;
+        classes.add(&record.data, record.data.len() as u64);
+        objects += 1;
+        if objects.is_multiple_of(1024) {
+            meter.update(objects, summary.objects);
+        }
+    }
+    summary.nothing = summary.objects.saturating_sub(objects);
+    Ok(())
+}
+
+/// Adds the data of objects that are something else in a version.
+fn versions(
+    file: &DataFile,
+    in_versions: BTreeMap<Oid, Record>,
+    summary: &mut Summary,
+    classes: &mut Classes,
+) -> Run<()> {
+    let mut scanner = file.scanner();
+    let damage = |fault| file.damage(&fault);
+    let mut names: BTreeMap<Version, u64> = BTreeMap::new();
+    for record in in_versions.into_values() {
+        *names.entry(record.version()).or_default() += 1;
+        let Some(holder) = file.holder(&mut scanner, &record).map_err(damage)? else {
+            continue;
+        };
+        let trunk = match file.trunk(&mut scanner, &record).map_err(damage)? {
+            Some(trunk) => file.holder(&mut scanner, &trunk).map_err(damage)?,
+            None => None,
+        };
+        let bytes = holder.header.data_length;
+        match trunk {
+            None => {
+                // It is there in the version only.
+                summary.nothing = summary.nothing.saturating_sub(1);
+                summary.current_bytes += bytes;
+                classes.add(&file.data_start(&holder, 64 << 10).map_err(damage)?, bytes);
+            }
+            Some(trunk) if trunk.position != holder.position => summary.current_bytes += bytes,
+            Some(_) => {}
+        }
+    }
+    summary.versions = names
+        .into_iter()
+        .map(|(version, objects)| {
+            let (name, name_hex) = meta::version(&version);
+            VersionSummary { name, name_hex, objects, version }
+        })
+        .collect();
+    Ok(())
+}
+
+impl Summary {
+    fn show(&self, out: &mut Out, now: Timestamp) -> Result<(), Failure> {
+        use std::io::Write;
+        writeln!(out, "{}", printable(&self.file))?;
+        let made = match self.format.as_str() {
+            "FS21" => " (as made by ZODB under Python 2)",
+            _ => "",
+        };
+        out.field("format", format!("{}{made}", printable(&self.format)))?;
+        out.field("size", exact_size(self.bytes))?;
+        let packed = match self.packed_transactions {
+            0 => String::new(),
+            packed => format!(", {} of them packed", count(packed)),
+        };
+        out.field("transactions", format!("{}{packed}", count(self.transactions)))?;
+        let nothing = match self.nothing {
+            0 => String::new(),
+            nothing => format!(", {} of them deleted or undone", count(nothing)),
+        };
+        out.field("objects", format!("{}{nothing}", count(self.objects)))?;
+        out.field("revisions", count(self.revisions))?;
+        match (self.first, self.last) {
+            (Some(first), Some(last)) => {
+                out.field("first", format!("{first}  {}", people::time(first, now)))?;
+                out.field("last", format!("{last}  {}", people::time(last, now)))?;
+            }
+            _ => out.field("last", "there is no transaction yet")?,
+        }
+        for (name, bytes) in
+            [("current data", self.current_bytes), ("history", self.history_bytes), ("overhead", self.overhead_bytes)]
+        {
+            out.field(name, format!("{:>12}  {:>8}", size(bytes), percent(bytes, self.bytes)))?;
+        }
+        let memory = format!("{} of memory while the database is open", size(self.index_memory_bytes));
+        out.field("index", memory)?;
+        if !self.versions.is_empty() {
+            writeln!(out, "\nversions")?;
+            for version in &self.versions {
+                writeln!(out, "  {}  {}", version_name(&version.version), counted(version.objects, "object"))?;
+            }
+        }
+        classes::show(out, &self.classes, self.classes_in_all, self.current_bytes)
+    }
+}

@@ -1,0 +1,295 @@
+//! `vellum log`: who changed what, newest first.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::FileStorage;
+use vellum_storage::{Error, Oid, Order, Revision, Storage, Tid, TidRange, TransactionRecord, UndoLog};
+use vellum_terminal::people::{counted, printable, size};
+use vellum_terminal::{Failure, Out, Outcome, Run, people};
+
+use crate::file::{self, DataFile};
+use crate::ui::args::{self, Moment};
+use crate::ui::meta::{self, JsonMetadata, Metadata, version_name};
+
+/// Show transactions, newest first: who changed what, and when
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum log Data.fs
+  vellum log Data.fs --since yesterday --all
+  vellum log Data.fs --since 2026-11-01 --until \"2026-11-20 12:00\" -n 5
+  vellum log Data.fs --object 1f
+  vellum log Data.fs --user ann --matching import
+  vellum log Data.fs --undoable -n 10 --skip 10     the second page
+
+--undoable shows what `vellum undo` can take back: what is behind a pack is not
+among it. Whether the objects were changed again since, and so stand in the way,
+tells `vellum undo Data.fs TID --dry-run`.
+
+--since and --until include what they name: a day from its first moment to its
+last, a transaction itself.
+
+With --json: one object a line, one for each transaction, with all its objects.")]
+pub struct Log {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// How many transactions to show at most; 0 for all
+    #[arg(short = 'n', long = "number", value_name = "N", default_value_t = 20)]
+    number: usize,
+    /// Show all transactions
+    #[arg(long, conflicts_with = "number")]
+    all: bool,
+    /// How many of the newest not to show
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
+    /// Only transactions that can be undone
+    #[arg(long)]
+    undoable: bool,
+    /// Only transactions with this text in their user
+    #[arg(long, value_name = "TEXT")]
+    user: Option<String>,
+    /// Only transactions with this text in their description
+    #[arg(long, value_name = "TEXT")]
+    matching: Option<String>,
+    /// Only transactions from this time on
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    since: Option<Moment>,
+    /// Only transactions up to this time
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    until: Option<Moment>,
+    /// Only transactions that changed this object
+    #[arg(long, value_name = "OID", value_parser = args::oid)]
+    object: Option<Oid>,
+    /// How many of a transaction's objects to show; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    objects: usize,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    tid: String,
+    time: Option<String>,
+    status: String,
+    #[serde(flatten)]
+    meta: JsonMetadata,
+    bytes: u64,
+    objects: Vec<Touched>,
+}
+
+#[derive(Serialize)]
+struct Touched {
+    oid: String,
+    class: Option<String>,
+    bytes: u64,
+    /// The transaction whose data it shares.
+    shares: Option<String>,
+    nothing: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_hex: Option<String>,
+}
+
+type Transactions<'a> = Box<dyn Iterator<Item = Run<TransactionRecord>> + 'a>;
+
+impl Log {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let storage = file::open(&self.file)?;
+        let range = TidRange {
+            first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
+            last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
+        };
+        let data_file = DataFile::of(&storage);
+        let number = if self.all || self.number == 0 { usize::MAX } else { self.number };
+        let mut transactions: Transactions<'_> = match self.object {
+            _ if self.undoable => self.undoable(&storage, &data_file, range, number)?,
+            Some(oid) => Box::new(self.page(of_object(&storage, &data_file, oid, range)?)),
+            None => Box::new(self.page(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?)))),
+        };
+        let mut shown = 0;
+        for transaction in transactions.by_ref().take(number) {
+            let transaction = transaction?;
+            if self.json {
+                out.json(&line(&transaction))?;
+            } else {
+                if shown > 0 {
+                    writeln!(out)?;
+                }
+                self.show(out, &transaction, now)?;
+            }
+            shown += 1;
+        }
+        if !self.json {
+            if shown == 0 {
+                writeln!(out, "no transactions")?;
+            } else if shown == number && transactions.next().is_some() {
+                writeln!(out, "\nOlder ones are not shown: `-n 100` shows more, `--all` shows all.")?;
+            }
+        }
+        Ok(Outcome::Fine)
+    }
+
+    /// Those that are asked for, without those that are skipped.
+    fn page<'a>(
+        &'a self,
+        all: impl Iterator<Item = Run<TransactionRecord>> + 'a,
+    ) -> impl Iterator<Item = Run<TransactionRecord>> + 'a {
+        let wanted = |transaction: &TransactionRecord| self.matches(&transaction.user, &transaction.description);
+        all.filter(move |transaction| transaction.as_ref().map_or(true, wanted)).skip(self.skip)
+    }
+
+    /// Whether the user and the description are such as are asked for; small and capital letters are the same.
+    fn matches(&self, user: &[u8], description: &[u8]) -> bool {
+        let has = |text: &[u8], part: &Option<String>| match part {
+            None => true,
+            Some(part) => String::from_utf8_lossy(text).to_lowercase().contains(&part.to_lowercase()),
+        };
+        has(user, &self.user) && has(description, &self.matching)
+    }
+
+    /// Those that can be undone, and one more than is shown.
+    fn undoable<'a>(
+        &self,
+        storage: &'a FileStorage,
+        file: &DataFile,
+        range: TidRange,
+        number: usize,
+    ) -> Run<Transactions<'a>> {
+        let of_object: Option<HashSet<Tid>> = match self.object {
+            None => None,
+            Some(oid) => {
+                let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
+                let tids = file.chain(Some(newest)).map(|record| record.map(|record| record.header.tid));
+                Some(tids.collect::<Result<_, _>>().map_err(|fault| file.damage(&fault))?)
+            }
+        };
+        let last = self.skip.saturating_add(number).saturating_add(1);
+        let entries = storage.undo_log_where(self.skip, last, &mut |entry| {
+            range.contains(entry.tid)
+                && of_object.as_ref().is_none_or(|tids| tids.contains(&entry.tid))
+                && self.matches(&entry.user, &entry.description)
+        })?;
+        let transactions = entries.into_iter().filter_map(|entry| {
+            let one = TidRange { first: entry.tid, last: entry.tid };
+            let found = storage.transactions(one, Order::NewestFirst).and_then(|mut found| found.next().transpose());
+            found.map_err(Failure::from).transpose()
+        });
+        Ok(Box::new(transactions))
+    }
+
+    fn show(&self, out: &mut Out, transaction: &TransactionRecord, now: Timestamp) -> Run<()> {
+        let tid = transaction.tid;
+        writeln!(out, "{tid}  {}", people::time(tid, now))?;
+        metadata(transaction).show(out)?;
+        if let Some(status) = meta::status(transaction.status) {
+            out.field("status", status)?;
+        }
+        let revisions = &transaction.revisions;
+        let bytes: u64 = revisions.iter().map(own_bytes).sum();
+        let objects = counted(revisions.len() as u64, "object");
+        out.field("changes", format!("{objects}, {}", size(bytes)))?;
+        let at_most = if self.objects == 0 { usize::MAX } else { self.objects };
+        let rows: Vec<_> = revisions
+            .iter()
+            .take(at_most)
+            .map(|revision| (revision.oid, class(revision).unwrap_or_else(|| "-".to_owned()), what(revision)))
+            .collect();
+        let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0);
+        for (oid, class, what) in rows {
+            writeln!(out, "    {oid}  {class:<width$}  {what}")?;
+        }
+        if revisions.len() > at_most {
+            let more = (revisions.len() - at_most) as u64;
+            writeln!(out, "    and {} more; `--objects 0` shows all", people::count(more))?;
+        }
+        Ok(())
+    }
+}
+
+/// The transactions of a range that changed the object: along its records, not along the file.
+fn of_object<'a>(storage: &FileStorage, file: &'a DataFile, oid: Oid, range: TidRange) -> Run<Transactions<'a>> {
+    let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
+    let damage = |fault| file.damage(&fault);
+    let mut last = None;
+    let found = file
+        .chain(Some(newest))
+        .take_while(move |record| record.as_ref().map_or(true, |record| record.header.tid >= range.first))
+        .filter(move |record| match record {
+            Ok(record) => {
+                // A transaction may hold the object twice.
+                record.header.tid <= range.last && last.replace(record.header.tid) != Some(record.header.tid)
+            }
+            Err(_) => true,
+        })
+        .map(move |record| {
+            let record = record.map_err(damage)?;
+            file.transaction(record.header.transaction).map_err(damage)
+        });
+    Ok(Box::new(found))
+}
+
+fn metadata(transaction: &TransactionRecord) -> Metadata {
+    Metadata {
+        user: transaction.user.clone(),
+        description: transaction.description.clone(),
+        extension: transaction.extension.clone(),
+    }
+}
+
+/// Bytes of data that the revision itself brought.
+fn own_bytes(revision: &Revision) -> u64 {
+    match (&revision.data, revision.source) {
+        (Some(data), None) => data.len() as u64,
+        _ => 0,
+    }
+}
+
+fn class(revision: &Revision) -> Option<String> {
+    let class = vellum_pickle::class_of(revision.data.as_ref()?);
+    Some(class.map_or_else(|_| "(can not be read)".to_owned(), |class| printable(&class.to_string())))
+}
+
+fn what(revision: &Revision) -> String {
+    let mut what = match (&revision.data, revision.source) {
+        (None, _) => "deleted or undone".to_owned(),
+        (Some(_), Some(source)) => format!("as in {source}"),
+        (Some(data), None) => size(data.len() as u64),
+    };
+    if !revision.version.is_trunk() {
+        what = format!("{what}, in version {}", version_name(&revision.version));
+    }
+    what
+}
+
+fn line(transaction: &TransactionRecord) -> Line {
+    let touched = |revision: &Revision| {
+        let (version, version_hex) = meta::version(&revision.version);
+        let class = revision.data.as_ref().and_then(|data| vellum_pickle::class_of(data).ok());
+        Touched {
+            oid: revision.oid.to_string(),
+            class: class.map(|class| class.to_string()),
+            bytes: own_bytes(revision),
+            shares: revision.source.map(|tid| tid.to_string()),
+            nothing: revision.data.is_none(),
+            version,
+            version_hex,
+        }
+    };
+    Line {
+        tid: transaction.tid.to_string(),
+        time: people::rfc3339(transaction.tid),
+        status: char::from(transaction.status.byte()).to_string(),
+        meta: metadata(transaction).json(),
+        bytes: transaction.revisions.iter().map(own_bytes).sum(),
+        objects: transaction.revisions.iter().map(touched).collect(),
+    }
+}

@@ -1,0 +1,502 @@
+//! `vellum pack`: gives back the room that the past takes.
+
+mod log;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use jiff::{Span, Timestamp, tz::TimeZone};
+use serde::Serialize;
+use vellum_file::format::TransactionHeader;
+use vellum_file::{Extent, Fate, FileStorage, PackStep, PackWatch, Packed, Packing, Record};
+use vellum_storage::{Error, Oid, Result, Storage, Tid};
+use vellum_terminal::people::{count, counted, percent, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::file::{self, DataFile};
+use crate::ui::args::{self, Moment};
+use crate::ui::links::{self, Link};
+use crate::ui::meta::moment;
+use crate::ui::say;
+
+use self::log::PackLog;
+
+/// Forget the past before a time, and collect garbage, to give back room
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum pack Data.fs --days 30 --dry-run      what would go
+  vellum pack Data.fs --days 30                every week
+  vellum pack Data.fs --keep-log packed.jsonl  and write down who did what
+
+A pack to a time keeps every object as it was then, and all that was done since;
+older revisions go. What was done before it can not be undone any more. Without
+--before and --days that time is now. Objects that can not be reached from the
+root, neither then nor by anything since, are garbage and go as well, unless
+--no-collect says otherwise.
+
+The new file is made beside the old one (Data.fs.pack) and takes its name when
+it is whole and on the disk: there has to be room for both. If anything goes
+wrong before that, nothing was changed. --keep-old keeps the old one as
+Data.fs.old, in place of an older one of that name.
+
+If an object refers to another that is nowhere, the database was damaged before:
+the pack stops, says which, and changes nothing. `vellum check --references`
+tells more. --go-on packs all the same.
+
+--keep-log appends one line of JSON for each transaction of which something is
+forgotten: tid, time, user, description, extension, what it touched, and what of
+that is gone. If the pack fails, the lines are taken back; if the machine stops
+in between, the same transactions may be there twice.
+
+A dry run opens the file for reading only, and works beside a running site.
+
+Exit codes: 0 if it was packed, or there was nothing to do; 1 if it stopped
+because of references to objects that are nowhere; 2 if the command was used
+wrongly or could not do its work.
+
+With --json: one object.")]
+pub struct Pack {
+    /// The database
+    file: PathBuf,
+    /// Keep the objects as they were before this time
+    #[arg(long, value_name = "TIME", value_parser = args::moment, conflicts_with = "days")]
+    before: Option<Moment>,
+    /// Keep the past of the last so many days
+    #[arg(long, value_name = "N")]
+    days: Option<u32>,
+    /// Keep objects that nothing refers to
+    #[arg(long)]
+    no_collect: bool,
+    /// Go on if objects refer to others that are nowhere
+    #[arg(long)]
+    go_on: bool,
+    /// Keep the old file, with .old behind its name
+    #[arg(long)]
+    keep_old: bool,
+    /// Append to this file who did what is forgotten, as JSON lines
+    #[arg(long, value_name = "LOG")]
+    keep_log: Option<PathBuf>,
+    /// Only show what would go, by class and by age
+    #[arg(long, conflicts_with_all = ["keep_old", "keep_log"])]
+    dry_run: bool,
+    /// How many classes to show, those first of which most bytes go; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    classes: usize,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a pack did, or would do.
+struct Done {
+    /// The last transaction that is not later than the pack's time.
+    last: Option<Tid>,
+    packed: Packed,
+    gone: Gone,
+    /// Transactions that were written to the log.
+    logged: Option<u64>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    file: String,
+    packed: bool,
+    dry_run: bool,
+    /// The last transaction that is not later than the pack's time.
+    to: Option<String>,
+    to_time: Option<String>,
+    collected: bool,
+    before: Size,
+    after: Size,
+    freed_bytes: u64,
+    dangling: Vec<Link>,
+    classes_in_all: usize,
+    classes: Vec<ClassGone>,
+    ages: Vec<AgeGone>,
+    old: Option<String>,
+    logged_transactions: Option<u64>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Size {
+    transactions: u64,
+    revisions: u64,
+    objects: u64,
+    bytes: u64,
+}
+
+/// What goes of a class.
+#[derive(Default, Serialize)]
+struct ClassGone {
+    class: String,
+    objects: u64,
+    revisions: u64,
+    bytes: u64,
+}
+
+/// What goes of an age.
+#[derive(Clone, Default, Serialize)]
+struct AgeGone {
+    age: &'static str,
+    transactions: u64,
+    revisions: u64,
+    bytes: u64,
+}
+
+/// How old what goes is: less than so many seconds.
+const AGES: [(&str, i64); 6] = [
+    ("an hour", 3600),
+    ("a day", 86_400),
+    ("a week", 7 * 86_400),
+    ("30 days", 30 * 86_400),
+    ("a year", 365 * 86_400),
+    ("older", i64::MAX),
+];
+
+impl Pack {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let start = Instant::now();
+        let to = self.time(now)?;
+        let how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
+        let storage =
+            if self.dry_run { file::open(&self.file)? } else { file::open_to_write(&self.file, &file::options()?)? };
+        let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
+        let last = last_before(&storage, to)?;
+        let bytes = storage.size();
+        let mut watch = Watch::new(&storage, now, log);
+        let packed = match self.dry_run {
+            true => storage.rehearse_pack(to, how, &mut watch),
+            false => storage.pack_with(to, how, &mut watch),
+        };
+        let Watch { gone, log, .. } = watch;
+        let logged = match log {
+            // An error may come when it is done: then the lines are true.
+            Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
+            None => None,
+        };
+        let packed = match packed {
+            Ok(packed) => packed,
+            Err(Error::Dangling { references }) => return self.refuse(out, &references),
+            Err(other) => return Err(other.into()),
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let done = Done { last, packed, gone: gone.sorted(self.classes), logged, seconds };
+        if self.json {
+            out.json(&self.answer(done))?;
+        } else {
+            self.show(out, &done, now)?;
+        }
+        // It is packed, whatever became of the index: the next opening makes it again.
+        if !self.dry_run
+            && let Err(e) = storage.save_index()
+        {
+            say(&format!("warning: {e}"));
+        }
+        Ok(Outcome::Fine)
+    }
+
+    /// The time to pack to.
+    fn time(&self, now: Timestamp) -> Run<Tid> {
+        match (self.before, self.days) {
+            (Some(before), _) => Ok(Tid(before.first.0.saturating_sub(1))),
+            (None, None) => Ok(Tid::MAX),
+            (None, Some(days)) => {
+                let then = Span::new().try_days(days).and_then(|span| now.to_zoned(TimeZone::UTC).checked_sub(span));
+                let then = then.map_err(|_| Failure::Message(format!("no calendar reaches back {days} days")))?;
+                Ok(Tid::at(then.timestamp()))
+            }
+        }
+    }
+
+    fn refuse(&self, out: &mut Out, references: &[(Oid, Oid)]) -> Run {
+        if self.json {
+            let dangling = links::links(references);
+            out.json(&serde_json::json!({
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run, "dangling": dangling,
+            }))?;
+            return Ok(Outcome::Problems);
+        }
+        let file = printable(&self.file.display().to_string());
+        if references == [(Oid::ROOT, Oid::ROOT)] {
+            writeln!(out, "{file} has no root, object 0: all of it would be garbage. Nothing was packed.")?;
+            writeln!(out, "With --no-collect only the past goes.")?;
+            return Ok(Outcome::Problems);
+        }
+        writeln!(
+            out,
+            "{file}: {} to objects that are nowhere. Nothing was packed.",
+            counted(references.len() as u64, "reference")
+        )?;
+        show_dangling(out, references)?;
+        writeln!(out, "\n`vellum check --references {file}` says since when, and what is left of those objects;")?;
+        writeln!(out, "with --go-on it is packed all the same.")?;
+        Ok(Outcome::Problems)
+    }
+
+    fn answer(&self, done: Done) -> Answer {
+        let Done { last, packed, gone, logged, seconds } = done;
+        let Packed { dangling: references, before, after, old, .. } = packed;
+        Answer {
+            file: self.file.display().to_string(),
+            packed: !self.dry_run && before != after,
+            dry_run: self.dry_run,
+            to: last.map(|tid| tid.to_string()),
+            to_time: last.and_then(people::rfc3339),
+            collected: !self.no_collect,
+            before: Size::of(before),
+            after: Size::of(after),
+            freed_bytes: before.bytes.saturating_sub(after.bytes),
+            dangling: links::links(&references),
+            classes_in_all: gone.classes_in_all,
+            classes: gone.classes,
+            ages: gone.ages,
+            old: old.map(|old| old.display().to_string()),
+            logged_transactions: logged,
+            seconds: (seconds * 1000.0).round() / 1000.0,
+        }
+    }
+
+    fn show(&self, out: &mut Out, done: &Done, now: Timestamp) -> Run<()> {
+        let Done { last, packed: Packed { dangling, before, after, old, .. }, gone, logged, seconds } = done;
+        writeln!(out, "{}", printable(&self.file.display().to_string()))?;
+        let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
+        out.field("packed to", to)?;
+        if before == after {
+            let why = match (last, before.transactions) {
+                (None, _) => "there is nothing before that time",
+                (_, 0) => "it was packed to a later time before",
+                _ => "there is nothing that would go",
+            };
+            out.field("", format!("nothing was changed: {why}"))?;
+            if !dangling.is_empty() {
+                self.show_reported(out, dangling)?;
+            }
+            return Ok(());
+        }
+        writeln!(out, "\n{:>16}  {:>16}  {:>16}", "before", "after", "gone")?;
+        for (name, before, after) in [
+            ("transactions", before.transactions, after.transactions),
+            ("revisions", before.revisions, after.revisions),
+            ("objects", before.objects, after.objects),
+        ] {
+            let gone = before.saturating_sub(after);
+            writeln!(out, "{:>16}  {:>16}  {:>16}  {name}", count(before), count(after), count(gone))?;
+        }
+        let freed = before.bytes.saturating_sub(after.bytes);
+        let of_all = percent(freed, before.bytes);
+        writeln!(out, "{:>16}  {:>16}  {:>16}  in all ({of_all})", size(before.bytes), size(after.bytes), size(freed))?;
+        gone.show(out, self.dry_run)?;
+        if !dangling.is_empty() {
+            self.show_reported(out, dangling)?;
+        }
+        writeln!(out)?;
+        if self.dry_run {
+            writeln!(out, "Nothing was changed: this only shows what would be.")?;
+            return Ok(());
+        }
+        if let Some(old) = old {
+            out.field("kept", format!("the old file, as {}", printable(&old.display().to_string())))?;
+        }
+        if let (Some(logged), Some(log)) = (*logged, &self.keep_log) {
+            let log = printable(&log.display().to_string());
+            out.field("written down", format!("{} in {log}", counted(logged, "forgotten transaction")))?;
+        }
+        out.field("took", format!("{seconds:.1} seconds"))?;
+        Ok(())
+    }
+
+    fn show_reported(&self, out: &mut Out, dangling: &[(Oid, Oid)]) -> Run<()> {
+        writeln!(out, "\n{} to objects that are nowhere:", counted(dangling.len() as u64, "reference"))?;
+        show_dangling(out, dangling)
+    }
+}
+
+impl Size {
+    fn of(Extent { transactions, revisions, objects, bytes, .. }: Extent) -> Size {
+        Size { transactions, revisions, objects, bytes }
+    }
+}
+
+fn show_dangling(out: &mut Out, references: &[(Oid, Oid)]) -> Run<()> {
+    const SHOWN: usize = 20;
+    for (from, to) in references.iter().take(SHOWN) {
+        writeln!(out, "  {from} refers to {to}")?;
+    }
+    if references.len() > SHOWN {
+        writeln!(out, "  and {} more; --json has all", count((references.len() - SHOWN) as u64))?;
+    }
+    Ok(())
+}
+
+/// The last transaction that is not later than the time.
+fn last_before(storage: &FileStorage, to: Tid) -> Run<Option<Tid>> {
+    let range = vellum_storage::TidRange { first: Tid::ZERO, last: to };
+    let mut walk = storage.transactions(range, vellum_storage::Order::NewestFirst)?;
+    Ok(walk.next().transpose()?.map(|transaction| transaction.tid))
+}
+
+/// What goes.
+#[derive(Default)]
+struct Gone {
+    found: HashMap<String, ClassGone>,
+    ages: Vec<AgeGone>,
+    classes_in_all: usize,
+    classes: Vec<ClassGone>,
+}
+
+impl Gone {
+    fn new() -> Gone {
+        Gone { ages: AGES.map(|(age, _)| AgeGone { age, ..AgeGone::default() }).to_vec(), ..Gone::default() }
+    }
+
+    fn sorted(mut self, at_most: usize) -> Gone {
+        self.classes_in_all = self.found.len();
+        self.classes = self.found.drain().map(|(class, gone)| ClassGone { class, ..gone }).collect();
+        self.classes.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.class.cmp(&b.class)));
+        if at_most > 0 {
+            self.classes.truncate(at_most);
+        }
+        self.ages.retain(|age| age.transactions > 0);
+        self
+    }
+
+    fn show(&self, out: &mut Out, by_age: bool) -> Run<()> {
+        if self.classes.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\n{:>16}  {:>16}  {:>16}  class of what goes", "bytes", "objects", "revisions")?;
+        for ClassGone { class, objects, revisions, bytes } in &self.classes {
+            let class = printable(class);
+            writeln!(out, "{:>16}  {:>16}  {:>16}  {class}", size(*bytes), count(*objects), count(*revisions))?;
+        }
+        let more = self.classes_in_all - self.classes.len();
+        if more > 0 {
+            let classes = if more == 1 { "class" } else { "classes" };
+            writeln!(out, "{:>16}  and {} {classes} more; `--classes 0` shows all", "", count(more as u64))?;
+        }
+        if by_age {
+            writeln!(out, "\n{:>16}  {:>16}  {:>16}  age of what goes", "bytes", "transactions", "revisions")?;
+            for AgeGone { age, transactions, revisions, bytes } in &self.ages {
+                let age = if *age == "older" { "older".to_owned() } else { format!("less than {age}") };
+                writeln!(out, "{:>16}  {:>16}  {:>16}  {age}", size(*bytes), count(*transactions), count(*revisions))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks on, and writes down what goes.
+struct Watch {
+    file: DataFile,
+    /// In seconds.
+    now: i64,
+    gone: Gone,
+    log: Option<PackLog>,
+    collecting: Option<Meter>,
+    copying: Option<Meter>,
+    /// Which age the transaction is of, and whether it was counted.
+    age: usize,
+    counted: bool,
+}
+
+impl Watch {
+    fn new(storage: &FileStorage, now: Timestamp, log: Option<PackLog>) -> Watch {
+        Watch {
+            file: DataFile::of(storage),
+            now: now.as_second(),
+            gone: Gone::new(),
+            log,
+            collecting: None,
+            copying: None,
+            age: 0,
+            counted: false,
+        }
+    }
+
+    /// The class of a record, from its beginning.
+    fn class(&self, record: &Record) -> String {
+        // Most classes are named in the first bytes; a whole record may be large.
+        const FIRST: u64 = 512;
+        if record.header.data_length == 0 {
+            return "(no data of its own)".to_owned();
+        }
+        let class = |bytes: u64| {
+            let data = self.file.data_start(record, bytes).ok()?;
+            vellum_pickle::class_of(&data).ok().map(|class| class.to_string())
+        };
+        class(FIRST).or_else(|| class(64 << 10)).unwrap_or_else(|| "(can not be read)".to_owned())
+    }
+}
+
+impl PackWatch for Watch {
+    fn progress(&mut self, step: PackStep, done: u64, of: u64) {
+        let meter = match step {
+            PackStep::Collect => self.collecting.get_or_insert_with(|| Meter::new("collecting")),
+            PackStep::Copy => {
+                self.collecting = None;
+                self.copying.get_or_insert_with(|| Meter::new("copying"))
+            }
+        };
+        meter.update(done, of);
+    }
+
+    fn begins(&mut self) {
+        self.gone = Gone::new();
+        (self.collecting, self.copying) = (None, None);
+        if let Some(log) = &mut self.log {
+            log.begin_again();
+        }
+    }
+
+    fn transaction(&mut self, header: &TransactionHeader, metadata: [&[u8]; 3]) -> Result<()> {
+        let age = header.tid.time().map_or(i64::MAX - 1, |time| self.now - time.as_second());
+        self.age = AGES.iter().position(|(_, less)| age < *less).unwrap_or(AGES.len() - 1);
+        self.counted = false;
+        if let Some(log) = &mut self.log {
+            log.transaction(header.tid, metadata);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record, fate: Fate) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            log.object(record.header.oid, fate);
+        }
+        if fate == Fate::Kept {
+            return Ok(());
+        }
+        let bytes = record.header.length().unwrap_or(0);
+        let class = self.gone.found.entry(self.class(record)).or_default();
+        class.objects += u64::from(fate == Fate::Collected);
+        class.revisions += 1;
+        class.bytes += bytes;
+        let age = &mut self.gone.ages[self.age];
+        age.transactions += u64::from(!self.counted);
+        age.revisions += 1;
+        age.bytes += bytes;
+        self.counted = true;
+        Ok(())
+    }
+
+    fn transaction_ends(&mut self, is_kept: bool) -> Result<()> {
+        match &mut self.log {
+            Some(log) => log.transaction_ends(is_kept),
+            None => Ok(()),
+        }
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        (self.collecting, self.copying) = (None, None);
+        match &mut self.log {
+            Some(log) => log.append(),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `vellum recover`: copies what is whole around damage.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{Lost, OpenError, Options, Salvage};
+use vellum_storage::{Oid, Tid};
+use vellum_terminal::people::{count, counted, exact_size, printable};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::ui::faults;
+
+/// Copy what is whole around damage to a new file, and say what was lost
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  vellum recover Data.fs Recovered.fs
+
+The damaged file is left as it is: keep it until you know that nothing in it is
+missed. OUT must not exist yet. The exit code is 0 if nothing was lost, and 1 if
+something was.
+
+With --json: one object.")]
+pub struct Recover {
+    /// The damaged database
+    file: PathBuf,
+    /// The new file
+    out: PathBuf,
+    /// How many objects to name of which something was lost; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    objects: usize,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    out: String,
+    transactions: u64,
+    records: u64,
+    bytes: u64,
+    nothing_lost: bool,
+    lost_bytes: u64,
+    lost: Vec<Part>,
+    unfinished_bytes: u64,
+    undone_transactions: u64,
+    records_lost: Vec<Revision>,
+    objects: Vec<String>,
+    objects_gone: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    position: u64,
+    bytes: u64,
+    kind: &'static str,
+    message: String,
+    after: Option<String>,
+    before: Option<String>,
+    transactions: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Revision {
+    oid: String,
+    tid: String,
+}
+
+impl Recover {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let meter = Meter::new("recovering");
+        let options = Options::new().progress(meter.progress());
+        let salvage = vellum_file::recover(&options, &self.file, &self.out);
+        drop(meter);
+        let salvage = salvage.map_err(|e| match e {
+            OpenError::Exists { path } => Failure::Message(format!(
+                "{}: there is a file already, and it is left as it is: name another one",
+                path.display()
+            )),
+            other => other.into(),
+        })?;
+        let nothing_lost = salvage.lost.is_empty() && salvage.records_lost.is_empty();
+        if self.json {
+            out.json(&self.report(&salvage, nothing_lost))?;
+        } else {
+            self.show(out, &salvage, nothing_lost, now)?;
+        }
+        Ok(if nothing_lost { Outcome::Fine } else { Outcome::Problems })
+    }
+
+    fn report(&self, salvage: &Salvage, nothing_lost: bool) -> Report {
+        let part = |lost: &Lost| Part {
+            position: lost.position,
+            bytes: lost.bytes,
+            kind: faults::kind(&lost.why.kind),
+            message: lost.why.to_string(),
+            after: lost.after.map(|tid| tid.to_string()),
+            before: lost.before.map(|tid| tid.to_string()),
+            transactions: lost.transactions.iter().map(Tid::to_string).collect(),
+        };
+        let revision = |&(oid, tid): &(Oid, Tid)| Revision { oid: oid.to_string(), tid: tid.to_string() };
+        Report {
+            file: self.file.display().to_string(),
+            out: self.out.display().to_string(),
+            transactions: salvage.transactions,
+            records: salvage.records,
+            bytes: salvage.bytes,
+            nothing_lost,
+            lost_bytes: lost_bytes(salvage),
+            lost: salvage.lost.iter().map(part).collect(),
+            unfinished_bytes: salvage.unfinished,
+            undone_transactions: salvage.undone,
+            records_lost: salvage.records_lost.iter().map(revision).collect(),
+            objects: salvage.objects.iter().map(Oid::to_string).collect(),
+            objects_gone: salvage.objects_gone.iter().map(Oid::to_string).collect(),
+        }
+    }
+
+    fn show(&self, out: &mut Out, salvage: &Salvage, nothing_lost: bool, now: Timestamp) -> Run<()> {
+        let to = printable(&self.out.display().to_string());
+        writeln!(out, "{} -> {to}", printable(&self.file.display().to_string()))?;
+        let transactions = counted(salvage.transactions, "transaction");
+        let records = counted(salvage.records, "record");
+        out.field("saved", format!("{transactions}, {records}, {}", exact_size(salvage.bytes)))?;
+        if salvage.unfinished > 0 {
+            let bytes = counted(salvage.unfinished, "byte");
+            out.field("left out", format!("{bytes} at the end, a commit that never finished: no loss"))?;
+        }
+        if salvage.undone > 0 {
+            let undone = counted(salvage.undone, "transaction");
+            out.field("left out", format!("{undone} marked as undone, which nobody sees: no loss"))?;
+        }
+        if nothing_lost {
+            out.field("lost", "nothing")?;
+            writeln!(
+                out,
+                "\nRecords are copied as they are: `vellum check {to}` tells whether all of them can be read."
+            )?;
+            return Ok(());
+        }
+        let parts = counted(salvage.lost.len() as u64, "part");
+        out.field("lost", format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))))?;
+        for lost in &salvage.lost {
+            show_part(out, lost, now)?;
+        }
+        if !salvage.records_lost.is_empty() {
+            writeln!(out)?;
+            let lost = counted(salvage.records_lost.len() as u64, "record");
+            writeln!(out, "{lost} left out whose data lay in a lost part:")?;
+            let records = salvage.records_lost.iter().map(|(oid, tid)| format!("{oid} of transaction {tid}"));
+            self.list(out, records, salvage.records_lost.len())?;
+        }
+        if !salvage.objects_gone.is_empty() {
+            writeln!(out)?;
+            let gone = counted(salvage.objects_gone.len() as u64, "object");
+            writeln!(out, "Nothing is left of {gone}:")?;
+            self.list(out, salvage.objects_gone.iter().map(Oid::to_string), salvage.objects_gone.len())?;
+        }
+        let older: Vec<_> = salvage.objects.difference(&salvage.objects_gone).collect();
+        if !older.is_empty() {
+            writeln!(out)?;
+            writeln!(
+                out,
+                "A revision is lost of {}; an older or newer one is there:",
+                counted(older.len() as u64, "object")
+            )?;
+            self.list(out, older.iter().map(|oid| oid.to_string()), older.len())?;
+        }
+        writeln!(
+            out,
+            "\nWhat lies in a lost part can not always be told: there may be more. `vellum check {to}` finds the"
+        )?;
+        writeln!(out, "references that lead nowhere now. Keep the damaged file.")?;
+        Ok(())
+    }
+
+    fn list(&self, out: &mut Out, items: impl Iterator<Item = String>, all: usize) -> Run<()> {
+        let at_most = if self.objects == 0 { usize::MAX } else { self.objects };
+        for item in items.take(at_most) {
+            writeln!(out, "  {item}")?;
+        }
+        if all > at_most {
+            writeln!(out, "  and {} more; `--json` names all", count((all - at_most) as u64))?;
+        }
+        Ok(())
+    }
+}
+
+fn lost_bytes(salvage: &Salvage) -> u64 {
+    salvage.lost.iter().map(|lost| lost.bytes).sum()
+}
+
+fn show_part(out: &mut Out, lost: &Lost, now: Timestamp) -> Run<()> {
+    const TRANSACTIONS_MAX: usize = 10;
+    writeln!(out, "\nposition {}: {}", lost.position, counted(lost.bytes, "byte"))?;
+    out.field("why", printable(&lost.why.kind.to_string()))?;
+    let when = |tid: Tid| format!("{tid}  {}", people::time(tid, now));
+    out.field("after", lost.after.map_or_else(|| "the start of the file".to_owned(), when))?;
+    out.field("before", lost.before.map_or_else(|| "the end of the file".to_owned(), when))?;
+    let mut lines: Vec<_> = lost.transactions.iter().take(TRANSACTIONS_MAX).map(|&tid| when(tid)).collect();
+    let more = lost.transactions.len().saturating_sub(TRANSACTIONS_MAX);
+    if more > 0 {
+        lines.push(format!("and {} more", count(more as u64)));
+    }
+    out.field("transactions", lines.join("\n"))
+}

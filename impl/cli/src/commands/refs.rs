@@ -1,0 +1,361 @@
+//! `vellum refs`: who refers to an object, and what keeps it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::FileStorage;
+use vellum_storage::{Error, Oid, Referrer, Storage, Tid, Version, referrers, refers_in, shortest_path};
+use vellum_terminal::people::{count, counted, printable};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+use crate::file::{self, DataFile};
+use crate::ui::args::{self, Moment};
+use crate::ui::changes::State;
+use crate::ui::classes::{class, class_name};
+use crate::ui::meta::{self, moment, version_name};
+
+/// Show who refers to an object, and a shortest path to it from the root
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum refs Data.fs 1f
+  vellum refs Data.fs 1f --at \"2 days ago\"          who did then
+  vellum refs Data.fs 1f --max 0                    all of them
+
+An object is there for as long as somebody can come to it who starts at the
+root, object 0, and follows references. The path shows why it is kept. If there
+is none, it is garbage, and so is everything that refers to it. Weak references
+keep nothing. What the trunk has is followed, and what is in versions.
+
+The object need not be there: of one that was deleted, or lost, this shows who
+still refers to it. Nothing in the file says who refers to whom, so all of it is
+read.
+
+Exit codes: 0; 1 if the object is not there and somebody refers to it all the
+same, or a record can not be read; 2 if the command was used wrongly or could
+not do its work.
+
+With --json: one object a line: of the kind `object`, with the path; then one
+for each referrer of the kind `referrer`, with how many references there are in
+it of each sort; and a last one of the kind `summary`.")]
+pub struct Refs {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The object: 1f, 0x1f, or 31d
+    #[arg(value_parser = args::oid)]
+    oid: Oid,
+    /// Show who referred to it at this time
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    at: Option<Moment>,
+    /// How many referrers, and objects of a path, to show at most; 0 for all [default: 20; with --json: all]
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Subject {
+    kind: &'static str,
+    oid: String,
+    state: &'static str,
+    class: Option<String>,
+    tid: Option<String>,
+    time: Option<String>,
+    bytes: u64,
+    /// The last transaction up to the time, if the past was asked for.
+    as_of: Option<String>,
+    as_of_time: Option<String>,
+    reachable: bool,
+    path: Vec<Step>,
+}
+
+/// An object on the path; the version is that in which it refers to the next one.
+#[derive(Serialize)]
+struct Step {
+    oid: String,
+    class: Option<String>,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_hex: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    kind: &'static str,
+    oid: String,
+    class: Option<String>,
+    tid: String,
+    time: Option<String>,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_hex: Option<String>,
+    strong: u64,
+    weak: u64,
+    error: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Summary {
+    kind: &'static str,
+    objects: u64,
+    referrers: u64,
+    strong: u64,
+    only_weak: u64,
+    in_versions: u64,
+    unreadable: u64,
+    referrers_shown: u64,
+}
+
+impl Refs {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let storage = file::open_at(&self.file, self.at.map(|at| at.last))?;
+        let file = DataFile::of(&storage);
+        let state = match storage.newest_record(self.oid)? {
+            Some(record) => Some(file.state(&mut file.scanner(), &record)?),
+            None => None,
+        };
+        let path = self.path(&storage)?;
+        if self.json {
+            out.json(&self.subject(&storage, state.as_ref(), path.as_deref())?)?;
+        } else {
+            self.show(out, &storage, state.as_ref(), now)?;
+            self.show_path(out, &storage, path.as_deref(), state.is_some())?;
+            writeln!(out, "\nreferred to by")?;
+        }
+        let summary = self.referrers(out, &storage, now)?;
+        match self.json {
+            true => out.json(&summary)?,
+            false => summary.show(out)?,
+        }
+        let dangles = state.is_none_or(|state| state.bytes.is_none()) && summary.strong > 0;
+        Ok(if dangles || summary.unreadable > 0 { Outcome::Problems } else { Outcome::Fine })
+    }
+
+    fn path(&self, storage: &FileStorage) -> Run<Option<Vec<Oid>>> {
+        let meter = Meter::new("searching");
+        let all = storage.object_count();
+        let path = shortest_path(storage, Oid::ROOT, self.oid, &mut |read| meter.update(read, all))?;
+        Ok(path)
+    }
+
+    fn at_most(&self) -> u64 {
+        match self.max {
+            Some(0) => u64::MAX,
+            Some(max) => max,
+            None if self.json => u64::MAX,
+            None => 20,
+        }
+    }
+
+    fn subject(&self, storage: &FileStorage, state: Option<&State>, path: Option<&[Oid]>) -> Run<Subject> {
+        let steps = path.unwrap_or_default();
+        let mut shown = Vec::new();
+        for (n, oid) in steps.iter().enumerate() {
+            let by = steps.get(n + 1).map(|next| refers_in(storage, *oid, *next)).transpose()?.flatten();
+            let (version, version_hex) = meta::version(&by.unwrap_or_default());
+            shown.push(Step { oid: oid.to_string(), class: class_now(storage, *oid)?, version, version_hex });
+        }
+        let tid = state.and_then(|state| state.tid);
+        let as_of = self.at.map(|_| storage.last_transaction()).filter(|tid| *tid != Tid::ZERO);
+        Ok(Subject {
+            kind: "object",
+            oid: self.oid.to_string(),
+            state: match state {
+                None => "unknown",
+                Some(state) if state.bytes.is_none() => "nothing",
+                Some(_) => "something",
+            },
+            class: state.and_then(|state| state.class.clone()),
+            tid: tid.map(|tid| tid.to_string()),
+            time: tid.and_then(people::rfc3339),
+            bytes: state.and_then(|state| state.bytes).unwrap_or(0),
+            as_of: as_of.map(|tid| tid.to_string()),
+            as_of_time: as_of.and_then(people::rfc3339),
+            reachable: path.is_some(),
+            path: shown,
+        })
+    }
+
+    fn show(&self, out: &mut Out, storage: &FileStorage, state: Option<&State>, now: Timestamp) -> Run<()> {
+        writeln!(out, "object {}", self.oid)?;
+        if self.at.is_some() {
+            let then = match storage.last_transaction() {
+                Tid::ZERO => "before the first transaction".to_owned(),
+                tid => moment(tid, now),
+            };
+            out.field("as of", then)?;
+        }
+        match state {
+            None if self.at.is_some() => out.field("state", "it was not there yet")?,
+            None => out.field("state", "it is not in the file")?,
+            Some(state) => {
+                if state.bytes.is_some() {
+                    out.field("class", class_name(state.class.as_deref()))?;
+                }
+                out.field("state", state.now(now))?;
+                if state.bytes.is_none() {
+                    out.field("", "it was deleted, or its creation was undone")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show_path(&self, out: &mut Out, storage: &FileStorage, path: Option<&[Oid]>, is_known: bool) -> Run<()> {
+        let Some(path) = path else {
+            return out.field(
+                "path",
+                match is_known {
+                    true => "none: it can not be reached from the root, and is garbage",
+                    false => "none: nothing that can be reached from the root refers to it",
+                },
+            );
+        };
+        if let [_] = path {
+            return out.field("path", "it is the root");
+        }
+        let steps = path.len() - 1;
+        writeln!(out, "\na shortest path from the root, {}", counted(steps as u64, "reference"))?;
+        // Of a long one, where it comes from and where it ends.
+        let each_end = (self.at_most() / 2).max(1).min(path.len() as u64) as usize;
+        let hidden = each_end..path.len().saturating_sub(each_end);
+        for (n, oid) in path.iter().enumerate() {
+            if hidden.contains(&n) && self.at_most() < path.len() as u64 {
+                if n == hidden.start {
+                    writeln!(out, "    ... and {} between these; `--max 0` shows all", count(hidden.len() as u64))?;
+                }
+                continue;
+            }
+            let class = match class_now(storage, *oid)? {
+                None if n == steps => "(it is not there)".to_owned(),
+                class => class_name(class.as_deref()),
+            };
+            let by = path.get(n + 1).map(|next| refers_in(storage, *oid, *next)).transpose()?.flatten();
+            let by = by.filter(|version| !version.is_trunk());
+            let by = by.map(|version| format!(", in version {}", version_name(&version))).unwrap_or_default();
+            writeln!(out, "    {oid}  {class}{by}")?;
+        }
+        Ok(())
+    }
+
+    fn referrers(&self, out: &mut Out, storage: &FileStorage, now: Timestamp) -> Run<Summary> {
+        let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("looking") };
+        let at_most = self.at_most();
+        let mut summary = Summary { kind: "summary", ..Summary::default() };
+        let mut failed = None;
+        let walked = referrers(storage, self.oid, &mut |referrer| {
+            summary.count(&referrer);
+            if summary.referrers_shown == at_most {
+                return Ok(());
+            }
+            summary.referrers_shown += 1;
+            self.referrer(out, &referrer, now).map_err(|failure| {
+                failed = Some(failure);
+                // Anything that ends the walk.
+                Error::key(self.oid)
+            })
+        });
+        drop(meter);
+        match failed {
+            Some(failure) => Err(failure),
+            None => {
+                summary.objects = walked?;
+                Ok(summary)
+            }
+        }
+    }
+
+    fn referrer(&self, out: &mut Out, referrer: &Referrer, now: Timestamp) -> Run<()> {
+        let Referrer { oid, tid, version, strong, weak, unreadable, .. } = referrer;
+        let class = class(&referrer.data);
+        if self.json {
+            let (version, version_hex) = meta::version(version);
+            return out.json(&Line {
+                kind: "referrer",
+                oid: oid.to_string(),
+                class,
+                tid: tid.to_string(),
+                time: people::rfc3339(*tid),
+                version,
+                version_hex,
+                strong: *strong,
+                weak: *weak,
+                error: unreadable.as_ref().map(ToString::to_string),
+            });
+        }
+        writeln!(out, "    {oid}  {}", class_name(class.as_deref()))?;
+        let how = match (strong, weak) {
+            (0, 0) => "can not be read",
+            (0, _) => "weak",
+            (_, 0) => "strong",
+            _ => "strong and weak",
+        };
+        writeln!(out, "        {how:<7} {}", moment(*tid, now))?;
+        if !version.is_trunk() {
+            writeln!(out, "        in version {}", version_name(version))?;
+        }
+        if let Some(why) = unreadable {
+            writeln!(out, "        the record can not be read to its end: {}", printable(&why.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn count(&mut self, referrer: &Referrer) {
+        self.unreadable += u64::from(referrer.unreadable.is_some());
+        if referrer.strong + referrer.weak == 0 {
+            return;
+        }
+        self.referrers += 1;
+        self.strong += u64::from(referrer.strong > 0);
+        self.only_weak += u64::from(referrer.strong == 0);
+        self.in_versions += u64::from(!referrer.version.is_trunk());
+    }
+
+    fn show(&self, out: &mut Out) -> Run<()> {
+        let found = self.referrers + self.unreadable;
+        if found > self.referrers_shown {
+            let more = count(found - self.referrers_shown);
+            writeln!(out, "    and {more} more; `--max 0` shows all")?;
+        }
+        let looked_at = match self.objects {
+            1 => "1 object was looked at".to_owned(),
+            objects => format!("{} were looked at", counted(objects, "object")),
+        };
+        let weakly = match self.only_weak {
+            0 => String::new(),
+            weak if weak == self.referrers => ", weakly".to_owned(),
+            weak => format!(", {} of them weakly", count(weak)),
+        };
+        match self.referrers {
+            0 => writeln!(out, "    nobody; {looked_at}")?,
+            1 => writeln!(out, "\n1 record refers to it{weakly}; {looked_at}")?,
+            records => writeln!(out, "\n{} refer to it{weakly}; {looked_at}", counted(records, "record"))?,
+        }
+        if self.unreadable > 0 {
+            let records = counted(self.unreadable, "record");
+            writeln!(out, "{records} can not be read to the end: there may be more")?;
+        }
+        Ok(())
+    }
+}
+
+/// The object's class, on the trunk or else in a version, as far as it can be told.
+fn class_now(storage: &FileStorage, oid: Oid) -> Run<Option<String>> {
+    let version = vellum_storage::Versions::modified_in_version(storage, oid)?;
+    for version in [Version::TRUNK, version] {
+        match storage.load(oid, &version) {
+            Ok(loaded) => return Ok(class(&loaded.data)),
+            Err(Error::KeyError { .. }) => {}
+            Err(other) => return Err(Failure::from(other)),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,308 @@
+//! `vellum show`: one object, now or then.
+
+mod history;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::{Fault, FileStorage, Record};
+use vellum_pickle::{Reference, RenderOptions};
+use vellum_storage::{Bytes, Error, Oid, Storage, Tid, Version};
+use vellum_terminal::people::{count, exact_size, printable};
+use vellum_terminal::{Failure, Out, Outcome, Run, people};
+
+use crate::file::{self, DataFile};
+use crate::ui::args::{self, Moment};
+use crate::ui::meta::{self, JsonMetadata, version_name};
+
+/// Show an object: class, time, references and state, now or at some time
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum show Data.fs 0                             the root
+  vellum show Data.fs 1f --history                  every revision of an object
+  vellum show Data.fs 1f --at \"2026-11-20 12:00\"    what it was then
+  vellum show Data.fs 1f --at 040d2ed75fd29fbb      after that transaction
+  vellum show Data.fs 1f --raw > record             its bytes: two pickles
+
+In a state, an arrow is a reference to another object, a dashed arrow a weak one;
+*1 is what &1 marked before. --at includes what it names: of a day its last
+moment, of a transaction what it did.
+
+With --json: one object; with --history, one a line, one for each revision.")]
+pub struct Show {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The object: 1f, 0x1f, or 31d
+    #[arg(value_parser = args::oid)]
+    oid: Oid,
+    /// Show what it was at this time
+    #[arg(long, value_name = "TIME", value_parser = args::moment)]
+    at: Option<Moment>,
+    /// Show what it is in this version
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["at", "history"])]
+    version: Option<String>,
+    /// Write the bytes of the record, and nothing else
+    #[arg(long, conflicts_with_all = ["json", "history"])]
+    raw: bool,
+    /// List its revisions, newest first
+    #[arg(long)]
+    history: bool,
+    /// Show all of a long state, and all references
+    #[arg(long, conflicts_with = "history")]
+    full: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A revision, found: what `load` says, and where it is.
+struct Found {
+    data: Bytes,
+    /// The object's newest revision or, at some time, the one of then.
+    tid: Tid,
+    /// The record that was asked for.
+    record: Record,
+    /// The record that has its data.
+    holder: Record,
+    /// The version that the newest record is in, where another one's is shown.
+    other: Option<Version>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    oid: String,
+    class: Option<String>,
+    tid: String,
+    time: Option<String>,
+    bytes: u64,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_hex: Option<String>,
+    position: u64,
+    revision: String,
+    shares: Option<String>,
+    #[serde(flatten)]
+    meta: JsonMetadata,
+    references: Vec<Named>,
+    state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    kind: &'static str,
+    oid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+impl Show {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        let storage = file::open(&self.file)?;
+        let file = DataFile::of(&storage);
+        let newest = storage.newest_record(self.oid)?;
+        let newest = newest.ok_or(Error::KeyError { oid: self.oid, tid: None })?;
+        if self.history {
+            return history::show(out, &file, newest, self.at, self.json, now);
+        }
+        let found = self.find(&storage, &file, newest, now)?;
+        if self.raw {
+            out.write_all(&found.data)?;
+            return Ok(Outcome::Fine);
+        }
+        let mut scanner = file.scanner();
+        let meta = file.metadata_of(&mut scanner, &found.record).map_err(|fault| file.damage(&fault))?;
+        let mut options = RenderOptions { width: 96, ..RenderOptions::default() };
+        if self.full {
+            options.bytes_max = usize::MAX >> 1;
+            options.depth_max = usize::MAX >> 1;
+        }
+        let state = vellum_pickle::render(&found.data, &options);
+        let class = vellum_pickle::class_of(&found.data);
+        let references = vellum_pickle::references(&found.data);
+        let outcome = match (&state, &class, &references) {
+            (Ok(_), Ok(_), Ok(_)) => Outcome::Fine,
+            _ => Outcome::Problems,
+        };
+        let shares = (found.holder.position != found.record.position).then_some(found.holder.header.tid);
+        let references: Vec<Named> = references.unwrap_or_default().iter().map(named).collect();
+        if self.json {
+            let (version, version_hex) = meta::version(&found.record.version());
+            out.json(&Shown {
+                oid: self.oid.to_string(),
+                class: class.as_ref().ok().map(|class| class.to_string()),
+                tid: found.tid.to_string(),
+                time: people::rfc3339(found.tid),
+                bytes: found.data.len() as u64,
+                version,
+                version_hex,
+                position: found.record.position,
+                revision: found.record.header.tid.to_string(),
+                shares: shares.map(|tid| tid.to_string()),
+                meta: meta.json(),
+                references,
+                error: class.err().or(state.as_ref().err().cloned()).map(|e| e.to_string()),
+                state: state.ok(),
+            })?;
+            return Ok(outcome);
+        }
+        writeln!(out, "object {}", self.oid)?;
+        let class = class.map_or_else(|e| format!("can not be read: {e}"), |class| class.to_string());
+        out.field("class", printable(&class))?;
+        let revision = found.record.header.tid;
+        out.field("tid", format!("{revision}  {}", people::time(revision, now)))?;
+        meta.show(out)?;
+        if let Some(version) = &found.record.in_version {
+            out.field("version", version_name(&version.version))?;
+        }
+        if let Some(other) = &found.other {
+            let other = version_name(other);
+            out.field("note", format!("newer in version {other}, since {}; `--version` shows it", found.tid))?;
+        }
+        out.field("size", exact_size(found.data.len() as u64))?;
+        if let Some(tid) = shares {
+            out.field("data", format!("as in {tid}"))?;
+        }
+        self.show_references(out, &references)?;
+        match state {
+            Ok(state) => {
+                writeln!(out, "\nstate")?;
+                for line in state.lines() {
+                    writeln!(out, "  {line}")?;
+                }
+            }
+            Err(e) => writeln!(out, "\nThe state can not be read: {e}\n`--raw` writes the record's bytes.")?,
+        }
+        Ok(outcome)
+    }
+
+    fn find(&self, storage: &FileStorage, file: &DataFile, newest: Record, now: Timestamp) -> Run<Found> {
+        let oid = self.oid;
+        let damage = |fault: Fault| file.damage(&fault);
+        let mut scanner = file.scanner();
+        let (data, tid, record, other) = if let Some(moment) = self.at {
+            let at = moment.last;
+            let loaded = match storage.load_before(oid, at.next()) {
+                Ok(Some(loaded)) => loaded,
+                Ok(None) => {
+                    return Err(Failure::Message(format!(
+                        "object {oid} was not there yet at {at}, {}, or a pack took away what it was then; `--history` \
+                         lists what there is",
+                        people::time(at, now)
+                    )));
+                }
+                Err(Error::KeyError { .. }) => return Err(self.nothing(file, newest, Some(at), now)),
+                Err(other) => return Err(other.into()),
+            };
+            let is_it = |r: &Record| r.header.tid == loaded.tid && r.in_version.is_none();
+            let record = file.chain(Some(newest)).find(|r| r.as_ref().map_or(true, is_it));
+            let record = record.ok_or(Error::KeyError { oid, tid: Some(loaded.tid) })?;
+            (loaded.data, loaded.tid, record.map_err(damage)?, None)
+        } else {
+            let version = self.version.as_ref().map_or(Version::TRUNK, |name| Version::named(name.clone()));
+            let loaded = match storage.load(oid, &version) {
+                Ok(loaded) => loaded,
+                Err(Error::KeyError { .. }) => return Err(self.nothing(file, newest, None, now)),
+                Err(other) => return Err(other.into()),
+            };
+            if newest.in_version.is_some() && newest.version() != version {
+                let trunk = file.trunk(&mut scanner, &newest).map_err(damage)?;
+                let trunk = trunk.ok_or(Error::KeyError { oid, tid: None })?;
+                (loaded.data, loaded.tid, trunk, Some(newest.version()))
+            } else {
+                (loaded.data, loaded.tid, newest, None)
+            }
+        };
+        let holder = file.holder(&mut scanner, &record).map_err(damage)?;
+        Ok(Found { data, tid, holder: holder.unwrap_or_else(|| record.clone()), record, other })
+    }
+
+    /// Says why there is nothing to show of an object that is known.
+    fn nothing(&self, file: &DataFile, newest: Record, at: Option<Tid>, now: Timestamp) -> Failure {
+        let oid = self.oid;
+        if at.is_none()
+            && let Some(version) = &newest.in_version
+        {
+            let name = version_name(&version.version);
+            return Failure::Message(format!("object {oid} is there in the version {name} only: `--version` shows it"));
+        }
+        let then = file.chain(Some(newest)).find(|record| match record {
+            Ok(record) => record.in_version.is_none() && at.is_none_or(|at| record.header.tid <= at),
+            Err(_) => true,
+        });
+        match then {
+            Some(Ok(record)) => {
+                let tid = record.header.tid;
+                let was = if at.is_some() { "was" } else { "is" };
+                Failure::Message(format!(
+                    "object {oid} {was} nothing: transaction {tid}, {}, deleted it or undid its creation; `--history` \
+                     lists its revisions, `--at` shows an older one",
+                    people::time(tid, now)
+                ))
+            }
+            Some(Err(fault)) => file.damage(&fault),
+            None => Error::KeyError { oid, tid: at }.into(),
+        }
+    }
+
+    fn show_references(&self, out: &mut Out, references: &[Named]) -> Run<()> {
+        const AT_MOST: usize = 20;
+        if references.is_empty() {
+            return out.field("references", "none");
+        }
+        out.field("references", count(references.len() as u64))?;
+        let at_most = if self.full { usize::MAX } else { AT_MOST };
+        for reference in references.iter().take(at_most) {
+            let oid = reference.oid.as_deref().unwrap_or("-");
+            let class = printable(reference.class.as_deref().unwrap_or_default());
+            let mut what = match (reference.kind, &reference.database) {
+                ("strong", _) => class,
+                ("weak", None) => "weak".to_owned(),
+                ("weak", Some(database)) => format!("weak, in database `{}`", printable(database)),
+                (_, Some(database)) => format!("{class} in database `{}`", printable(database)),
+                _ => format!("can not be read: {}", reference.error.unwrap_or_default()),
+            };
+            what.insert_str(0, if what.is_empty() { "" } else { "  " });
+            writeln!(out, "    {oid:<16}{what}")?;
+        }
+        if references.len() > at_most {
+            let more = (references.len() - at_most) as u64;
+            writeln!(out, "    and {} more; `--full` shows all", count(more))?;
+        }
+        Ok(())
+    }
+}
+
+fn named(reference: &Reference<'_>) -> Named {
+    let name = |oid: u64| Some(Oid(oid).to_string());
+    let none = Named { kind: "bad", oid: None, class: None, database: None, error: None };
+    match reference {
+        Reference::Strong { oid, class } => {
+            Named { kind: "strong", oid: name(*oid), class: class.map(|class| class.to_string()), ..none }
+        }
+        Reference::Weak { oid, database } => Named {
+            kind: "weak",
+            oid: name(*oid),
+            database: database.as_ref().map(|database| database.to_string()),
+            ..none
+        },
+        Reference::Foreign { database, oid, class } => Named {
+            kind: "foreign",
+            oid: name(*oid),
+            class: class.map(|class| class.to_string()),
+            database: Some(database.to_string()),
+            ..none
+        },
+        Reference::Bad { why, .. } => Named { error: Some(why), ..none },
+    }
+}

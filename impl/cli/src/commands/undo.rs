@@ -1,0 +1,224 @@
+//! `vellum undo`: takes transactions back.
+
+mod foresee;
+mod refusal;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::FileStorage;
+use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionRecord, Voted};
+use vellum_terminal::people::{counted, printable};
+use vellum_terminal::{Failure, Out, Outcome, Run};
+
+use crate::commands::confirm::{ChangeArgs, Done};
+use crate::file::DataFile;
+use crate::ui::args::{self, Named};
+use crate::ui::changes::{self, Change, JsonChange};
+use crate::ui::meta::{JsonTransaction, Metadata, moment};
+
+use self::foresee::Foresight;
+use self::refusal::{JsonRefusal, Refusal, vote};
+
+/// Take transactions back, in a new one: all that are named, or none
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  vellum log Data.fs --undoable --user ann          which can be undone
+  vellum undo Data.fs 040d2ed75fd29fbb --dry-run    what would that do?
+  vellum undo Data.fs 040d2ed75fd29fbb              show it, ask, and do it
+  vellum undo Data.fs last --yes                    do it without asking
+  vellum undo Data.fs 040d2ed7604e9a11 040d2ed7604db422
+
+Each object that the transaction changed becomes what it was before it. Nothing
+is lost by that: an undo is a transaction of its own, and can be undone.
+
+If an object was changed again later, its change can only be taken back if both
+changes can be told apart, and else nothing is undone; then it is said which
+objects are in the way, and which transactions changed them later. Name those as
+well to take back all of it. The newest one is undone first, in whatever order
+they are named.
+
+The database is locked meanwhile: a site that uses it must be stopped. --dry-run
+takes no lock, and works beside a running site.
+
+Exit codes: 0 if it was done, or could be (--dry-run); 1 if it can not be undone
+or the answer was no; 2 if the command was used wrongly or could not do its
+work. What does not end with 0 changed nothing, unless the message says so.
+
+With --json: one object.")]
+pub struct Undo {
+    /// The database, usually called Data.fs
+    file: PathBuf,
+    /// The transactions: a tid (16 hex digits), a time at which there was only one, or `last`
+    #[arg(value_name = "TID", required = true, value_parser = args::transaction)]
+    transactions: Vec<Named>,
+    #[command(flatten)]
+    how: ChangeArgs,
+}
+
+/// A transaction to be undone.
+struct Wanted {
+    tid: Tid,
+    meta: Metadata,
+    /// Each object that it changed, once.
+    objects: Vec<Oid>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    file: String,
+    undo: Vec<JsonTransaction>,
+    objects: Vec<JsonChange>,
+    refused: Option<JsonRefusal>,
+    #[serde(flatten)]
+    done: Done,
+}
+
+impl Undo {
+    /// Carries it out.
+    pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        self.how.all_was_shown(self.carry_out(out, now))
+    }
+
+    fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
+        let storage = self.how.open(&self.file, out)?;
+        let wanted = self.wanted(&storage)?;
+        let tids: Vec<_> = wanted.iter().map(|wanted| wanted.tid).collect();
+        if !self.how.json {
+            self.show_wanted(out, &wanted, now)?;
+        }
+        let transaction = self.how.begin(&storage, out, description(&wanted))?;
+        match vote(transaction, &tids) {
+            Ok(voted) => self.go_on(out, &storage, &wanted, voted, now),
+            Err(Error::UndoConflict { .. } | Error::NotUndoable { .. }) => {
+                self.refuse(out, &storage, &wanted, &tids, now)
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// What is to be undone, newest first: what came later has to be taken back before what it was built on.
+    fn wanted(&self, storage: &FileStorage) -> Run<Vec<Wanted>> {
+        let mut wanted = Vec::new();
+        for named in &self.transactions {
+            let found = self.find(storage, named)?;
+            if wanted.iter().all(|other: &Wanted| other.tid != found.tid) {
+                wanted.push(found);
+            }
+        }
+        wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.tid));
+        Ok(wanted)
+    }
+
+    fn find(&self, storage: &FileStorage, named: &Named) -> Run<Wanted> {
+        let (range, text) = match named {
+            Named::Last => (TidRange::from(storage.last_transaction()), "last"),
+            Named::At(moment, text) => (TidRange { first: moment.first, last: moment.last }, text.as_str()),
+        };
+        let file = printable(&self.file.display().to_string());
+        let mut found = storage.transactions(range, Order::NewestFirst)?;
+        let Some(transaction) = found.next().transpose()? else {
+            return Err(Failure::Message(format!(
+                "{file}: there is no transaction {text}; `vellum log {file} --undoable` lists those that can be undone"
+            )));
+        };
+        if found.next().is_some() {
+            return Err(Failure::Message(format!(
+                "{file}: `{text}` is the time of more than one transaction: name one by its tid; `vellum log {file} \
+                 --since \"{text}\" --until \"{text}\"` lists them"
+            )));
+        }
+        let TransactionRecord { tid, user, description, extension, revisions, .. } = transaction;
+        let mut seen = HashSet::new();
+        let objects = revisions.iter().map(|revision| revision.oid).filter(|&oid| seen.insert(oid)).collect();
+        Ok(Wanted { tid, meta: Metadata { user, description, extension }, objects })
+    }
+
+    fn show_wanted(&self, out: &mut Out, wanted: &[Wanted], now: Timestamp) -> Run<()> {
+        match wanted.len() as u64 {
+            1 => writeln!(out, "to undo:")?,
+            number => writeln!(out, "to undo, {}:", counted(number, "transaction"))?,
+        }
+        for wanted in wanted {
+            writeln!(out, "{}", moment(wanted.tid, now))?;
+            wanted.meta.show(out)?;
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
+    /// It can be done: shows what changes, and does it if that is wanted.
+    fn go_on(
+        &self,
+        out: &mut Out,
+        storage: &FileStorage,
+        wanted: &[Wanted],
+        voted: Box<dyn Voted>,
+        now: Timestamp,
+    ) -> Run {
+        let file = DataFile::of(storage);
+        let changes = foresee(storage, &file, wanted, &voted.touched())?;
+        if self.how.json {
+            return self.how.conclude_json(out, voted, |done| self.answer(wanted, &changes, None, done));
+        }
+        changes::show(out, &changes, self.how.objects, now)?;
+        self.how.conclude(out, &self.file, voted, "Undo this?", now)
+    }
+
+    /// It can not be done: says why.
+    fn refuse(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], tids: &[Tid], now: Timestamp) -> Run {
+        let file = DataFile::of(storage);
+        let refusal = Refusal::find(storage, &file, tids)?;
+        if self.how.json {
+            out.json(&self.answer(wanted, &[], Some(refusal.json()), Done::in_transaction(None)))?;
+        } else {
+            refusal.show(out, &self.file, self.how.objects, now)?;
+        }
+        Ok(Outcome::Problems)
+    }
+
+    fn answer(&self, wanted: &[Wanted], changes: &[Change], refused: Option<JsonRefusal>, done: Done) -> Answer {
+        Answer {
+            file: self.file.display().to_string(),
+            undo: wanted.iter().map(|wanted| JsonTransaction::new(wanted.tid, &wanted.meta)).collect(),
+            objects: changes.iter().map(Change::json).collect(),
+            refused,
+            done,
+        }
+    }
+}
+
+/// What becomes of the objects that the transaction will write.
+fn foresee(storage: &FileStorage, file: &DataFile, wanted: &[Wanted], touched: &[Oid]) -> Run<Vec<Change>> {
+    let mut foresight = Foresight::new(storage, file);
+    for wanted in wanted {
+        for &oid in &wanted.objects {
+            foresight.undo(oid, wanted.tid)?;
+        }
+    }
+    touched.iter().map(|&oid| foresight.change(oid)).collect()
+}
+
+/// What the new transaction says of itself, if nobody says otherwise.
+fn description(wanted: &[Wanted]) -> Vec<u8> {
+    const NAMED_MAX: usize = 10;
+    const OLD_MAX: usize = 1000;
+    let tids: Vec<_> = wanted.iter().take(NAMED_MAX).map(|wanted| wanted.tid.to_string()).collect();
+    let mut text = format!("undo of {}", tids.join(", ")).into_bytes();
+    if wanted.len() > NAMED_MAX {
+        text.extend(format!(" and {} more", wanted.len() - NAMED_MAX).bytes());
+    }
+    if let [one] = wanted
+        && let Some(old) = one.meta.description.trim_ascii().split(|&byte| byte == b'\n').next()
+        && !old.is_empty()
+    {
+        text.extend(b": ");
+        text.extend(&old[..old.len().min(OLD_MAX)]);
+    }
+    text
+}

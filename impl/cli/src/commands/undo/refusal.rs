@@ -1,0 +1,247 @@
+//! Why transactions can not be undone: which objects are in the way, who changed them later, and what would help.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_file::FileStorage;
+use vellum_storage::{Error, NotUndone, Oid, Tid, Transaction, TransactionMeta, Voted};
+use vellum_terminal::people::{count, counted, printable, printable_start};
+use vellum_terminal::{Failure, Out, Run};
+
+use super::foresee::Foresight;
+use crate::file::DataFile;
+use crate::ui::changes::{JsonState, State};
+use crate::ui::classes::class_name;
+use crate::ui::meta::{JsonTransaction, Metadata, moment};
+
+/// How many transactions are tried together: who has to undo more wants to know what else that would take away.
+const TOGETHER_MAX: usize = 50;
+
+/// Why it can not be done.
+pub struct Refusal {
+    /// The first transaction that can not be undone.
+    tid: Tid,
+    why: Error,
+    objects: Vec<InTheWay>,
+    /// All that it takes, newest first, if something can be undone at all.
+    together: Option<Vec<Tid>>,
+}
+
+/// An object that can not be taken back.
+struct InTheWay {
+    oid: Oid,
+    why: &'static str,
+    now: State,
+    undone_already: bool,
+    later: Vec<(Tid, Metadata)>,
+}
+
+/// The same, for programs.
+#[derive(Serialize)]
+pub struct JsonRefusal {
+    tid: String,
+    message: String,
+    objects: Vec<JsonInTheWay>,
+    together: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct JsonInTheWay {
+    oid: String,
+    class: Option<String>,
+    why: &'static str,
+    now: JsonState,
+    undone_already: bool,
+    changed_later: Vec<JsonTransaction>,
+}
+
+impl Refusal {
+    /// Finds out why these, newest first, can not be undone.
+    pub fn find(storage: &FileStorage, file: &DataFile, tids: &[Tid]) -> Run<Refusal> {
+        let changed = || Failure::Message("somebody else changes the database just now: try again".to_owned());
+        let (tid, why) = refused(storage, tids)?.ok_or_else(changed)?;
+        let mut foresight = Foresight::new(storage, file);
+        let asked: BTreeSet<Tid> = tids.iter().copied().collect();
+        let mut objects = Vec::new();
+        for &NotUndone { oid, why } in in_the_way(&why) {
+            let newest = foresight.newest(oid)?;
+            let mut later = later(storage, file, oid, tid)?;
+            later.retain(|(tid, _)| !asked.contains(tid));
+            objects.push(InTheWay {
+                oid,
+                why,
+                now: file.state(&mut file.scanner(), &newest)?,
+                undone_already: foresight.is_undone_already(oid, tid)?,
+                later,
+            });
+        }
+        let mut refusal = Refusal { tid, why, objects, together: None };
+        if !refusal.undone_already() {
+            refusal.together = together(storage, file, asked)?;
+        }
+        Ok(refusal)
+    }
+
+    fn undone_already(&self) -> bool {
+        !self.objects.is_empty() && self.objects.iter().all(|object| object.undone_already)
+    }
+
+    /// For people.
+    pub fn show(&self, out: &mut Out, path: &Path, at_most: usize, now: Timestamp) -> Run<()> {
+        let at_most = if at_most == 0 { usize::MAX } else { at_most };
+        if self.objects.is_empty() {
+            writeln!(out, "Nothing was changed: {}.", self.why)?;
+            return Ok(());
+        }
+        let objects = counted(self.objects.len() as u64, "object");
+        writeln!(out, "Nothing was changed: {} can not be undone, because of {objects}:", self.tid)?;
+        for object in self.objects.iter().take(at_most) {
+            object.show(out, path, now)?;
+        }
+        if self.objects.len() > at_most {
+            writeln!(out, "  and {} more; `--objects 0` shows all", count((self.objects.len() - at_most) as u64))?;
+        }
+        writeln!(out)?;
+        match &self.together {
+            _ if self.undone_already() => {
+                writeln!(out, "All of it is as it was before that transaction: it was undone already.")?;
+            }
+            Some(together) => {
+                let tids: Vec<_> = together.iter().map(Tid::to_string).collect();
+                writeln!(out, "It can be undone together with what changed these objects later:")?;
+                writeln!(out, "  vellum undo {} {} --dry-run", printable(&path.display().to_string()), tids.join(" "))?;
+            }
+            None => writeln!(
+                out,
+                "What changed these objects later has to be undone first, the newest one before the others."
+            )?,
+        }
+        Ok(())
+    }
+
+    /// For programs.
+    pub fn json(&self) -> JsonRefusal {
+        JsonRefusal {
+            tid: self.tid.to_string(),
+            message: self.why.to_string(),
+            objects: self.objects.iter().map(InTheWay::json).collect(),
+            together: self.together.as_ref().map(|tids| tids.iter().map(Tid::to_string).collect()),
+        }
+    }
+}
+
+impl InTheWay {
+    fn show(&self, out: &mut Out, path: &Path, now: Timestamp) -> Run<()> {
+        const LATER_MAX: usize = 5;
+        writeln!(out, "  {}  {}, {}", self.oid, class_name(self.now.class.as_deref()), self.why)?;
+        writeln!(out, "      now       {}", self.now.now(now))?;
+        if self.undone_already {
+            writeln!(out, "                which is what it was before that transaction")?;
+        }
+        let mut label = "later";
+        for (tid, meta) in self.later.iter().take(LATER_MAX) {
+            writeln!(out, "      {label:<9} {}", moment(*tid, now))?;
+            let who = [&meta.user, &meta.description].map(|text| printable_start(text));
+            let who: Vec<_> = who.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+            if !who.is_empty() {
+                writeln!(out, "                    {}", who.join(": "))?;
+            }
+            label = "";
+        }
+        if self.later.len() > LATER_MAX {
+            let more = count((self.later.len() - LATER_MAX) as u64);
+            let log = format!("vellum log {} --object {:x}", printable(&path.display().to_string()), self.oid.0);
+            writeln!(out, "                and {more} more; `{log}` lists them")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> JsonInTheWay {
+        JsonInTheWay {
+            oid: self.oid.to_string(),
+            class: self.now.class.as_deref().map(str::to_owned),
+            why: self.why,
+            now: self.now.json(),
+            undone_already: self.undone_already,
+            changed_later: self.later.iter().map(|(tid, meta)| JsonTransaction::new(*tid, meta)).collect(),
+        }
+    }
+}
+
+/// The transactions that changed the object after that one, newest first.
+fn later(storage: &FileStorage, file: &DataFile, oid: Oid, after: Tid) -> Run<Vec<(Tid, Metadata)>> {
+    let mut scanner = file.scanner();
+    let mut found: Vec<(Tid, Metadata)> = Vec::new();
+    for record in file.chain(storage.newest_record(oid)?) {
+        let record = record.map_err(|fault| file.damage(&fault))?;
+        let tid = record.header.tid;
+        if tid <= after {
+            break;
+        }
+        // A transaction may hold the object twice.
+        if found.last().is_none_or(|(last, _)| *last != tid) {
+            found.push((tid, file.metadata_of(&mut scanner, &record).map_err(|fault| file.damage(&fault))?));
+        }
+    }
+    Ok(found)
+}
+
+/// These, and as many later ones as it takes to undo them, newest first; none if that can not be found out, or does not
+/// help.
+fn together(storage: &FileStorage, file: &DataFile, asked: BTreeSet<Tid>) -> Run<Option<Vec<Tid>>> {
+    let mut all = asked;
+    while all.len() <= TOGETHER_MAX {
+        let tids = newest_first(&all);
+        let Some((tid, why)) = refused(storage, &tids)? else { return Ok(Some(tids)) };
+        let before = all.len();
+        for object in in_the_way(&why) {
+            all.extend(later(storage, file, object.oid, tid)?.into_iter().map(|(tid, _)| tid));
+        }
+        if all.len() == before {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// The first phase of undoing them, in this order.
+pub fn vote(mut transaction: Box<dyn Transaction>, tids: &[Tid]) -> vellum_storage::Result<Box<dyn Voted>> {
+    for &tid in tids {
+        let undo = transaction.undo().ok_or(Error::NotUndoable { tid })?;
+        undo.undo(tid)?;
+    }
+    transaction.vote()
+}
+
+/// Why these can not be undone in this order: the first transaction that fails, and why. None if they can be.
+fn refused(storage: &FileStorage, tids: &[Tid]) -> Run<Option<(Tid, Error)>> {
+    let mut why = None;
+    // The vote ends at the first one that fails, without saying which that is.
+    let (mut good, mut bad) = (0, tids.len() + 1);
+    while good + 1 < bad {
+        // All of them at first: as a rule, they can be.
+        let tried = if bad > tids.len() { tids.len() } else { good.midpoint(bad) };
+        match vote(storage.rehearse(TransactionMeta::new())?, &tids[..tried]) {
+            Ok(_) => good = tried,
+            Err(e @ (Error::UndoConflict { .. } | Error::NotUndoable { .. })) => (bad, why) = (tried, Some(e)),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(why.map(|why| (tids[bad - 1], why)))
+}
+
+/// Every object in the way, as the error has them.
+fn in_the_way(why: &Error) -> &[NotUndone] {
+    match why {
+        Error::UndoConflict { objects } => objects,
+        _ => &[],
+    }
+}
+
+/// Newest first, as they are undone.
+fn newest_first(tids: &BTreeSet<Tid>) -> Vec<Tid> {
+    tids.iter().rev().copied().collect()
+}

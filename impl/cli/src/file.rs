@@ -1,0 +1,14 @@
+//! Files: opening a database, looking into it, and the files that are named beside it.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `open` | opening a database, for reading and for writing |
+//! | `data_file` | the records at their positions |
+//! | `paths` | files beside the database: one file by two names, and new files |
+
+mod data_file;
+mod open;
+pub mod paths;
+
+pub use data_file::DataFile;
+pub use open::{open, open_at, open_to_write, options, resolver};

@@ -1,0 +1,69 @@
+//! Opening a database, and reporting what its end is like.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vellum_file::{FileStorage, OpenError, Options};
+use vellum_storage::{Resolver, Resolvers, Storage, Tid};
+use vellum_terminal::{Failure, Meter, Run};
+
+use crate::ui::{args, faults, say};
+
+/// How changes of several transactions to the same object are merged.
+pub fn resolver() -> Arc<dyn Resolver> {
+    Arc::new(Resolvers::built_in())
+}
+
+/// Opens a database for reading, and says so if it ends in an unfinished commit.
+pub fn open(path: &Path) -> Run<FileStorage> {
+    open_at(path, None)
+}
+
+/// The same, as it was at a time.
+pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
+    let meter = Meter::new("opening");
+    let options = Options::new().read_only().resolver(resolver()).progress(meter.progress());
+    let options = at.map_or(options.clone(), |at| options.as_of(at));
+    let storage = options.open(path)?;
+    drop(meter);
+    if let Some(recovery) = storage.recovery() {
+        if recovery.cut > 0 {
+            faults::warn_unfinished(path, storage.size(), recovery.cut);
+        }
+        if recovery.completed > 0 {
+            say(&format!(
+                "warning: {}: {} whole but not marked as finished, from position {} on; such a commit counts, and is shown",
+                path.display(),
+                if recovery.completed == 1 {
+                    "one transaction is".to_owned()
+                } else {
+                    format!("{} transactions are", recovery.completed)
+                },
+                recovery.position,
+            ));
+        }
+    }
+    Ok(storage)
+}
+
+/// How a database is opened to be written to.
+pub fn options() -> Run<Options> {
+    Ok(Options::new().resolver(resolver()).clock(args::clock().map_err(Failure::Message)?))
+}
+
+/// Opens a database for writing, and says so if an unfinished commit at its end is cut off.
+pub fn open_to_write(path: &Path, options: &Options) -> Result<FileStorage, OpenError> {
+    let meter = Meter::new("opening");
+    let storage = options.clone().progress(meter.progress()).open(path)?;
+    drop(meter);
+    if let Some(recovery) = storage.recovery().filter(|recovery| recovery.cut > 0) {
+        let kept = recovery.kept_in.as_ref().map(|kept| format!("; they are kept in {}", kept.display()));
+        say(&format!(
+            "{}: the last {} bytes were a commit that was never finished, and are cut off{}",
+            path.display(),
+            recovery.cut,
+            kept.unwrap_or_default()
+        ));
+    }
+    Ok(storage)
+}

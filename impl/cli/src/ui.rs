@@ -1,0 +1,24 @@
+//! What people type and what they are shown; the same for programs.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `args` | oids and times as people type them |
+//! | `meta` | a transaction's metadata |
+//! | `changes` | an object's state now, and what it becomes |
+//! | `classes` | objects by class |
+//! | `links` | references to objects that are missing |
+//! | `faults` | damage |
+//!
+//! Nothing here reads a file.
+
+pub mod args;
+pub mod changes;
+pub mod classes;
+pub mod faults;
+pub mod links;
+pub mod meta;
+
+/// Writes a message that is not an answer to standard error.
+pub fn say(message: &str) {
+    vellum_terminal::say("vellum", message);
+}

@@ -1,0 +1,57 @@
+//! Damage, for people and for programs.
+
+use std::path::Path;
+
+use vellum_file::{Fault, FaultKind};
+use vellum_terminal::Failure;
+
+use crate::ui::say;
+
+/// Damage that stops the work.
+pub fn damage(path: &Path, fault: &Fault) -> Failure {
+    Failure::Message(format!(
+        "{}; `vellum check` shows all that is wrong, `vellum recover` copies what is whole",
+        describe(path, fault)
+    ))
+}
+
+/// A fault in one line: where it is, and what.
+pub fn describe(path: &Path, fault: &Fault) -> String {
+    let tid = fault.tid.map(|tid| format!(" (transaction {tid})")).unwrap_or_default();
+    let oid = fault.oid.map(|oid| format!(" (object {oid})")).unwrap_or_default();
+    format!("{}: damaged at {fault}{tid}{oid}", path.display())
+}
+
+/// A fault's kind as a word.
+pub fn kind(kind: &FaultKind) -> &'static str {
+    match kind {
+        FaultKind::HeaderCutOff { .. } => "header_cut_off",
+        FaultKind::CutOff { .. } => "cut_off",
+        FaultKind::Unfinished => "unfinished",
+        FaultKind::BadStatus(_) => "bad_status",
+        FaultKind::LengthTooSmall { .. } => "length_too_small",
+        FaultKind::TwinDiffers { .. } => "twin_differs",
+        FaultKind::NotLater { .. } => "not_later",
+        FaultKind::NotEarlier { .. } => "not_earlier",
+        FaultKind::RecordCutOff { .. } => "record_cut_off",
+        FaultKind::RecordTooLong { .. } => "record_too_long",
+        FaultKind::WrongTransaction { .. } => "wrong_transaction",
+        FaultKind::WrongTid { .. } => "wrong_tid",
+        FaultKind::BackpointerTooHigh { .. } => "backpointer_too_high",
+        FaultKind::BackpointerAstray { .. } => "backpointer_astray",
+        FaultKind::WrongPrevious { .. } => "wrong_previous",
+        FaultKind::TrunkAstray { .. } => "trunk_astray",
+        FaultKind::VersionAstray { .. } => "version_astray",
+        FaultKind::Unreadable(_) => "unreadable",
+    }
+}
+
+/// Says that the file ends in an unfinished commit.
+pub fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
+    say(&format!(
+        "warning: {}: the last {bytes} bytes, from position {position} on, are a commit that is not finished, and are \
+         not shown. Either somebody is committing just now, or the machine stopped during a commit; then opening the \
+         database for writing cuts them off",
+        path.display()
+    ));
+}

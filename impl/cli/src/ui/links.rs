@@ -1,0 +1,67 @@
+//! What `export` and `import` have in common: why an object does not go from one database into another.
+
+use std::io::Write;
+
+use serde::Serialize;
+use vellum_storage::{ExportError, Oid};
+use vellum_terminal::people::{count, counted};
+use vellum_terminal::{Out, Run};
+
+/// A reference to an object that is not there, for programs.
+#[derive(Serialize)]
+pub struct Link {
+    from: String,
+    to: String,
+}
+
+/// Why it was not done, for programs.
+#[derive(Serialize)]
+pub struct Refused {
+    message: String,
+    dangling: Vec<Link>,
+}
+
+impl Refused {
+    /// What was said, and all the references that were in the way.
+    pub fn new(error: &ExportError) -> Refused {
+        Refused { message: error.to_string(), dangling: links(dangling(error)) }
+    }
+}
+
+/// Whether it is something in the objects that is in the way, and not in how it was tried.
+pub fn is_refusal(error: &ExportError) -> bool {
+    matches!(error, ExportError::Dangling { .. } | ExportError::Record { .. } | ExportError::BadReference { .. })
+}
+
+/// The references that were in the way.
+pub fn dangling(error: &ExportError) -> &[(Oid, Oid)] {
+    match error {
+        ExportError::Dangling { references } => references,
+        _ => &[],
+    }
+}
+
+/// References for programs.
+pub fn links(references: &[(Oid, Oid)]) -> Vec<Link> {
+    references.iter().map(|(from, to)| Link { from: from.to_string(), to: to.to_string() }).collect()
+}
+
+/// References for people: who refers to whom.
+pub fn show(out: &mut Out, references: &[(Oid, Oid)]) -> Run<()> {
+    const SHOWN_MAX: usize = 20;
+    for (from, to) in references.iter().take(SHOWN_MAX) {
+        writeln!(out, "  {from} refers to {to}")?;
+    }
+    if references.len() > SHOWN_MAX {
+        writeln!(out, "  and {} more; `--json` names all", count((references.len() - SHOWN_MAX) as u64))?;
+    }
+    Ok(())
+}
+
+/// How many are not there.
+pub fn missing(references: &[(Oid, Oid)]) -> String {
+    match references.len() as u64 {
+        1 => "1 object is referred to and is not there".to_owned(),
+        number => format!("{} are referred to and are not there", counted(number, "object")),
+    }
+}

@@ -1,0 +1,13 @@
+//! What is known of the file, and how questions about it are answered: nothing here changes the file.
+
+pub(crate) mod ahead;
+pub(crate) mod database;
+pub(crate) mod generation;
+pub(crate) mod horizon;
+pub(crate) mod index;
+pub(crate) mod index_file;
+pub(crate) mod iterate;
+pub(crate) mod log;
+pub(crate) mod pieces;
+pub(crate) mod undo;
+pub(crate) mod versions;

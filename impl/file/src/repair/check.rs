@@ -1,0 +1,411 @@
+//! Checking everything that can be checked.
+//!
+//! Two walks: the first, over the headers, finds out what there is and whether every pointer leads where it should; the
+//! second reads all data, and follows each reference to see whether its object is there. Where the file is broken, the
+//! walk goes on at the next whole transaction.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+use vellum_disk::{DiskFile, Open};
+use vellum_pickle::Reference;
+use vellum_storage::{Error, Oid, Result, Tid};
+
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
+use crate::format::{START, UNFINISHED};
+use crate::open::{finished_after, is_torn, open_data, pointers};
+use crate::options::{OpenError, Options};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::read::log::{Holders, Log};
+use crate::repair::dangling::{self, Dangling, Known};
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Problem {
+    /// Where, in bytes from the start of the file.
+    pub position: u64,
+    /// The transaction, where that can be told.
+    pub tid: Option<Tid>,
+    /// The object, where it is about one.
+    pub oid: Option<Oid>,
+    /// What.
+    pub kind: ProblemKind,
+}
+
+/// What can be wrong with a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// Bytes that break the format.
+    Format(FaultKind),
+    /// From here on nothing could be read, up to the next whole transaction or the end of the file.
+    Skipped {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The end of the file holds a commit that never finished; opening the file for writing cuts it off.
+    UnfinishedEnd {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The record that came before this one was lost: it lay in a part of the file that can not be read.
+    PastLost {
+        /// Where it was.
+        named: u64,
+    },
+    /// The record's class or state is no pickle.
+    Pickle(String),
+    /// The record refers to an object that is not in the file.
+    Missing {
+        /// The object that is not there.
+        oid: Oid,
+    },
+    /// The record refers to an object that is nothing: its creation was undone, or it was deleted.
+    Nothing {
+        /// The object that is nothing.
+        oid: Oid,
+    },
+    /// A persistent id that is none of the known kinds.
+    BadReference(String),
+    /// The `.index` file claims to belong to this file, and says something else. Remove it: it is made again.
+    IndexDiffers {
+        /// Where the index says that the object's newest record is.
+        named: u64,
+        /// Where it is; 0 if the object is not in the file.
+        found: u64,
+    },
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProblemKind::Format(kind) => kind.fmt(f),
+            ProblemKind::Skipped { bytes } => write!(f, "{bytes} bytes can not be read as transactions"),
+            ProblemKind::UnfinishedEnd { bytes } => write!(
+                f,
+                "the last {bytes} bytes are a commit that never finished; opening the file for writing cuts them off"
+            ),
+            ProblemKind::PastLost { named } => {
+                write!(f, "the object's record before this, at {named}, lies in a part that can not be read")
+            }
+            ProblemKind::Pickle(why) => write!(f, "the record can not be read: {why}"),
+            ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
+            ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
+            ProblemKind::BadReference(why) => write!(f, "has a reference that is none: {why}"),
+            ProblemKind::IndexDiffers { named, found } => write!(
+                f,
+                "the .index file has the object at {named}, but it is at {found}; remove that file, it is made again"
+            ),
+        }
+    }
+}
+
+/// What a check looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Check {
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Transactions that could be read.
+    pub transactions: u64,
+    /// Data records in them.
+    pub records: u64,
+    /// Objects that they belong to.
+    pub objects: u64,
+    /// Those of them that are nothing now.
+    pub nothing: u64,
+    /// References followed.
+    pub references: u64,
+    /// References into other databases, which can not be followed here.
+    pub foreign_references: u64,
+    /// Problems found.
+    pub problems: u64,
+    /// The last transaction.
+    pub last: Tid,
+}
+
+/// Checks the database at `path` without changing it, and gives each problem to `each` as it is found.
+pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Problem)) -> Result<Check, OpenError> {
+    Ok(check_all(options, path.as_ref(), None, each)?.0)
+}
+
+/// The same; and of the references that lead nowhere now, tells the story of so many at most.
+///
+/// Costs two walks more: one that reads what the objects are now, and if something was found, one that reads the past of
+/// those that are concerned.
+pub fn check_references(
+    options: &Options,
+    path: impl AsRef<Path>,
+    stories_max: u64,
+    each: &mut dyn FnMut(Problem),
+) -> Result<(Check, Dangling), OpenError> {
+    check_all(options, path.as_ref(), Some(stories_max), each)
+}
+
+fn check_all(
+    options: &Options,
+    path: &Path,
+    stories_max: Option<u64>,
+    each: &mut dyn FnMut(Problem),
+) -> Result<(Check, Dangling), OpenError> {
+    let file = open_data(&*options.disk, path, Open::Read)?;
+    let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
+    let log = Log { path: path.to_owned(), file };
+    let mut problems = 0;
+    let mut report = |problem| {
+        problems += 1;
+        each(problem);
+    };
+    let mut structure = Structure {
+        options,
+        file: &*log.file,
+        size,
+        index: Index::new(),
+        nothing: HashSet::new(),
+        under: HashMap::new(),
+        lost: Vec::new(),
+        starts: Vec::new(),
+        counts: Check { bytes: size, ..Check::default() },
+    };
+    structure.walk(&log, &mut report)?;
+    let Structure { index, nothing, under, lost, starts, mut counts, .. } = structure;
+    let mut contents = Contents {
+        log: &log,
+        size,
+        index: &index,
+        nothing: &nothing,
+        scanner: Default::default(),
+        holders: Holders::default(),
+    };
+    for &(from, to) in &starts {
+        contents.walk(options, from, to, &mut counts, &mut report)?;
+    }
+    if let Some(saved) = index_file::read(&*options.disk, path, size) {
+        saved.differences(&index, &mut |oid, named, found| {
+            let kind = ProblemKind::IndexDiffers { named, found };
+            report(Problem { position: named, tid: None, oid: Some(oid), kind });
+        });
+    }
+    counts.objects = index.len();
+    counts.nothing = nothing.len() as u64;
+    counts.problems = problems;
+    let known =
+        Known { log: &log, size, parts: &starts, damaged: &lost, index: &index, nothing: &nothing, under: &under };
+    let dangling = stories_max.map(|at_most| dangling::find(&known, options, at_most)).transpose()?;
+    Ok((counts, dangling.unwrap_or_default()))
+}
+
+/// The first walk.
+struct Structure<'a> {
+    options: &'a Options,
+    file: &'a dyn DiskFile,
+    size: u64,
+    index: Index,
+    /// Objects that are nothing.
+    nothing: HashSet<Oid>,
+    /// For objects that are in a version: the trunk's record under that.
+    under: HashMap<Oid, u64>,
+    /// Parts of the file that can not be read.
+    lost: Vec<(u64, u64)>,
+    /// Parts that can: where the first transaction starts, and where the last one ends.
+    starts: Vec<(u64, u64)>,
+    counts: Check,
+}
+
+impl Structure<'_> {
+    fn walk(&mut self, log: &Log, report: &mut dyn FnMut(Problem)) -> Result<()> {
+        let mut scanner = Scanner::new(self.file, self.size);
+        let mut side = Scanner::new(self.file, self.size);
+        let (mut position, mut part, mut last, mut whole_until) = (START, START, Tid::ZERO, START);
+        let mut records: Vec<Record> = Vec::new();
+        let mut holders = Holders::default();
+        while position < self.size {
+            records.clear();
+            let (mut faults, mut astray) = (Vec::new(), None);
+            let index = &self.index;
+            let mut walked = scanner.transaction(position, |header, record| {
+                faults.extend(pointers(index, &mut side, header, &record).err());
+                records.push(record);
+                Ok(())
+            });
+            if let Ok(header) = &walked {
+                let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
+                astray = side.tid_astray(position, header, last);
+                faults.extend(astray.clone());
+                if header.tid <= last {
+                    faults.push(fault(FaultKind::NotLater { last }));
+                }
+                if header.status == UNFINISHED {
+                    if position >= whole_until {
+                        whole_until = finished_after(&mut side, position, Tid::ZERO);
+                    }
+                    if position >= whole_until {
+                        walked = Err(fault(FaultKind::Unfinished));
+                    } else {
+                        faults.push(fault(FaultKind::Unfinished));
+                    }
+                }
+            }
+            let header = match walked {
+                Ok(header) => header,
+                Err(fault) => {
+                    let next = scanner.resync(position + 1, self.size, last).unwrap_or(self.size);
+                    let bytes = next - position;
+                    let problem = |kind| Problem { position: fault.position, tid: fault.tid, oid: fault.oid, kind };
+                    let torn = is_torn(&mut side, position).unwrap_or(false);
+                    if torn && next == self.size {
+                        report(problem(ProblemKind::UnfinishedEnd { bytes }));
+                    } else {
+                        report(problem(ProblemKind::Format(fault.kind.clone())));
+                        report(Problem { position, tid: None, oid: None, kind: ProblemKind::Skipped { bytes } });
+                    }
+                    self.starts.push((part, position));
+                    self.lost.push((position, next));
+                    (position, part) = (next, next);
+                    continue;
+                }
+            };
+            for Fault { position, tid, oid, kind } in faults {
+                let kind = match kind {
+                    FaultKind::WrongPrevious { named, .. } if self.is_lost(named) => ProblemKind::PastLost { named },
+                    other => ProblemKind::Format(other),
+                };
+                report(Problem { position, tid, oid, kind });
+            }
+            self.counts.transactions += 1;
+            self.counts.records += records.len() as u64;
+            for record in &records {
+                let oid = record.header.oid;
+                self.index.set(oid, record.position);
+                match &record.in_version {
+                    Some(version) => drop(self.under.insert(oid, version.trunk)),
+                    None if self.under.is_empty() => {}
+                    None => drop(self.under.remove(&oid)),
+                }
+                let nothing = record.header.data_length == 0
+                    && matches!(holders.find(log, oid, record.backpointer, self.size), Ok(0));
+                if nothing {
+                    self.nothing.insert(oid);
+                } else if !self.nothing.is_empty() {
+                    self.nothing.remove(&oid);
+                }
+            }
+            if astray.is_none() {
+                last = last.max(header.tid);
+            }
+            position = header.end(position);
+            if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
+                // The second walk takes most of the time.
+                progress(position / 8, self.size);
+            }
+        }
+        self.starts.push((part, position));
+        self.counts.last = last;
+        Ok(())
+    }
+
+    fn is_lost(&self, position: u64) -> bool {
+        // They are in order, and there may be many.
+        let before = self.lost.partition_point(|&(from, _)| from <= position);
+        self.lost[..before].last().is_some_and(|&(_, to)| position < to)
+    }
+}
+
+/// The second walk.
+struct Contents<'a> {
+    log: &'a Log,
+    size: u64,
+    index: &'a Index,
+    nothing: &'a HashSet<Oid>,
+    scanner: vellum_pickle::Scanner,
+    holders: Holders,
+}
+
+impl Contents<'_> {
+    fn walk(
+        &mut self,
+        options: &Options,
+        from: u64,
+        to: u64,
+        counts: &mut Check,
+        report: &mut dyn FnMut(Problem),
+    ) -> Result<()> {
+        let file = &*self.log.file;
+        let mut headers = Scanner::new(file, self.size);
+        let (mut position, mut done) = (from, 0_u64);
+        let mut records = Vec::new();
+        while position < to {
+            records.clear();
+            let header = headers
+                .transaction(position, |_, record| {
+                    records.push(record);
+                    Ok(())
+                })
+                .map_err(|fault| {
+                    fault.damage(&self.log.path, "It could be read a moment ago: the file changed while it was checked")
+                })?;
+            for record in &records {
+                let problem = |kind| Problem {
+                    position: record.position,
+                    tid: Some(header.tid),
+                    oid: Some(record.header.oid),
+                    kind,
+                };
+                if record.header.data_length == 0 {
+                    match self.holders.find(self.log, record.header.oid, record.backpointer, self.size) {
+                        Ok(_) => {}
+                        Err(Error::Damaged(damage)) => report(problem(ProblemKind::Pickle(damage.what))),
+                        Err(e) => report(problem(ProblemKind::Pickle(e.to_string()))),
+                    }
+                    continue;
+                }
+                self.record(record, counts, &mut |kind| report(problem(kind)));
+            }
+            position = header.end(position);
+            done += 1;
+            if let (Some(progress), 0) = (&options.progress, done % 256) {
+                progress(self.size / 8 + position / 8 * 7, self.size);
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record, counts: &mut Check, report: &mut dyn FnMut(ProblemKind)) {
+        let oid = record.header.oid;
+        let data = match self.log.own_data(record) {
+            Ok(data) => data,
+            Err(e) => {
+                return report(ProblemKind::Format(FaultKind::Unreadable(e.to_string())));
+            }
+        };
+        let is_current = self.index.get(oid) == Some(record.position);
+        let (index, nothing) = (self.index, self.nothing);
+        let mut found = Vec::new();
+        if let Err(e) = vellum_pickle::class_of(&data) {
+            return report(ProblemKind::Pickle(e.to_string()));
+        }
+        let scanned = self.scanner.scan(&data, |reference| match reference {
+            Reference::Strong { oid, .. } => {
+                counts.references += 1;
+                let oid = Oid(oid);
+                if index.get(oid).is_none() {
+                    found.push(ProblemKind::Missing { oid });
+                } else if is_current && nothing.contains(&oid) {
+                    found.push(ProblemKind::Nothing { oid });
+                }
+            }
+            Reference::Foreign { .. } => counts.foreign_references += 1,
+            Reference::Weak { .. } => {}
+            Reference::Bad { why, .. } => found.push(ProblemKind::BadReference(why.to_owned())),
+        });
+        if let Err(e) = scanned {
+            report(ProblemKind::Pickle(e.to_string()));
+        }
+        found.into_iter().for_each(report);
+    }
+}

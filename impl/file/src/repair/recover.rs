@@ -1,0 +1,369 @@
+//! Saving what is whole around damage.
+//!
+//! Every whole transaction of the damaged file is written into a new one, in order. As what lies between them is gone,
+//! everything moves, and so every position in every record is made again: the previous record, the transaction, the
+//! backpointer, and those of versions. Where a backpointer leads into a lost part, its data is looked for in the old file
+//! all the same; if it is there and reads as a record, it is written out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use bytes::Bytes;
+use vellum_disk::{DiskFile, Open};
+use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
+
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
+use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
+use crate::open::{finished_after, is_torn, open_data};
+use crate::options::{OpenError, Options};
+use crate::read::index::Index;
+use crate::read::index_file;
+use crate::read::log::Log;
+
+/// What was saved, and what was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Salvage {
+    /// Transactions, data records and bytes written to the new file.
+    pub transactions: u64,
+    /// Data records written to the new file.
+    pub records: u64,
+    /// Bytes of the new file.
+    pub bytes: u64,
+    /// The parts of the old file that could not be read.
+    pub lost: Vec<Lost>,
+    /// Bytes at the end of the old file that were a commit which never finished: nothing is lost with them.
+    pub unfinished: u64,
+    /// Transactions marked as undone (status `u`), which no reader sees, and which were left out.
+    pub undone: u64,
+    /// Records whose data lay in a lost part, or of which it is not sure whose they are; they were left out of their
+    /// transactions.
+    pub records_lost: Vec<(Oid, Tid)>,
+    /// Objects of which a revision is known to be lost. Those that the new file still has show an older or newer one.
+    pub objects: BTreeSet<Oid>,
+    /// Objects of which nothing is left.
+    pub objects_gone: BTreeSet<Oid>,
+}
+
+/// A part of a file that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// Where it starts.
+    pub position: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// What is wrong at its start.
+    pub why: Fault,
+    /// The last transaction before it, and the first one after it: what was lost lies in between.
+    pub after: Option<Tid>,
+    /// The first transaction after it; none if it reaches to the end of the file.
+    pub before: Option<Tid>,
+    /// Transactions in it whose headers could still be read.
+    pub transactions: Vec<Tid>,
+}
+
+/// Copies what is whole of the database `from` to a new file `to`. The old file is left as it is.
+pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage, OpenError> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let disk = &*options.disk;
+    let file = open_data(disk, from, Open::Read)?;
+    let size = file.len().map_err(|e| Error::io(from, "asking for the length", e))?;
+    let mut magic = MAGIC;
+    file.read_full_at(&mut magic, 0).map_err(|e| Error::io(from, "reading the first bytes", e))?;
+    let out = disk.open(to, Open::CreateNew).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => OpenError::Exists { path: to.to_owned() },
+        _ => Error::io(to, "making the new file", e).into(),
+    })?;
+    let new = Log { path: to.to_owned(), file: out };
+    let old = Log { path: from.to_owned(), file };
+    let mut rescue = Rescue {
+        options,
+        size,
+        old: &old,
+        new: &new,
+        position: START,
+        index: Index::new(),
+        in_versions: HashMap::new(),
+        moved: Vec::new(),
+        pending: PendingStatus::default(),
+        salvage: Salvage::default(),
+    };
+    let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
+    let run = write(&magic, 0).and_then(|()| rescue.run()).and_then(|()| {
+        new.file.sync().and_then(|()| disk.sync_directory(to)).map_err(|e| Error::io(to, "syncing the new file", e))
+    });
+    match run {
+        Ok(()) => Ok(rescue.finish()),
+        Err(e) => {
+            let _ = disk.remove(to);
+            Err(e.into())
+        }
+    }
+}
+
+/// Of what was not copied.
+const NOWHERE: u64 = u64::MAX;
+
+struct Rescue<'a> {
+    options: &'a Options,
+    size: u64,
+    old: &'a Log,
+    new: &'a Log,
+    /// Where the next transaction goes.
+    position: u64,
+    /// The new file's.
+    index: Index,
+    /// The last record of each version in the new file.
+    in_versions: HashMap<Version, u64>,
+    /// Where what is: an old position, and the new one of the same, or [`NOWHERE`]. Holds up to the next entry.
+    moved: Vec<(u64, u64)>,
+    pending: PendingStatus,
+    salvage: Salvage,
+}
+
+impl Rescue<'_> {
+    fn run(&mut self) -> Result<()> {
+        let file: &dyn DiskFile = &*self.old.file;
+        let mut scanner = Scanner::new(file, self.size);
+        let mut side = Scanner::new(file, self.size);
+        let (mut at, mut last, mut whole_until) = (START, Tid::ZERO, START);
+        let mut records: Vec<Record> = Vec::new();
+        while at < self.size {
+            records.clear();
+            let mut walked = scanner.transaction(at, |_, record| {
+                records.push(record);
+                Ok(())
+            });
+            if let Ok(header) = &walked {
+                let fault = |kind| Err(Fault { position: at, tid: Some(header.tid), oid: None, kind });
+                if header.status == UNFINISHED && at >= whole_until {
+                    whole_until = finished_after(&mut side, at, last);
+                }
+                if let Some(fault) = side.tid_astray(at, header, last) {
+                    walked = Err(fault);
+                } else if header.tid <= last {
+                    walked = fault(FaultKind::NotLater { last });
+                } else if header.status == UNFINISHED && at >= whole_until {
+                    walked = fault(FaultKind::Unfinished);
+                }
+            }
+            match walked {
+                Ok(header) => {
+                    if header.status == Status::Undone.byte() {
+                        self.salvage.undone += 1;
+                        self.moved.push((at, NOWHERE));
+                    } else {
+                        self.copy(at, &header, &records)?;
+                    }
+                    last = header.tid;
+                    at = header.end(at);
+                    if let (Some(progress), 0) = (&self.options.progress, self.salvage.transactions % 256) {
+                        progress(at, self.size);
+                    }
+                }
+                Err(why) => {
+                    let next = scanner.resync(at + 1, self.size, last);
+                    let end = next.unwrap_or(self.size);
+                    let torn = is_torn(&mut side, at).unwrap_or(false);
+                    self.moved.push((at, NOWHERE));
+                    if torn && next.is_none() {
+                        self.salvage.unfinished = end - at;
+                    } else {
+                        self.lose(&mut side, at, end, why, last, next)?;
+                    }
+                    at = end;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what was in a part that can not be read, as far as that can be told.
+    fn lose(
+        &mut self,
+        side: &mut Scanner<'_>,
+        from: u64,
+        to: u64,
+        why: Fault,
+        last: Tid,
+        next: Option<u64>,
+    ) -> Result<()> {
+        let mut transactions = Vec::new();
+        let mut at = from;
+        // As long as one header leads to the next.
+        while at < to {
+            let objects = &mut self.salvage.objects;
+            let _ = side.transaction(at, |_, record| {
+                objects.insert(record.header.oid);
+                Ok(())
+            });
+            let Ok(header) = side.header(at) else { break };
+            transactions.push(header.tid);
+            at = header.end(at);
+        }
+        let before = next.and_then(|next| side.header(next).ok()).map(|header| header.tid);
+        let after = (last != Tid::ZERO).then_some(last);
+        self.salvage.lost.push(Lost { position: from, bytes: to - from, why, after, before, transactions });
+        Ok(())
+    }
+
+    /// Where the record that was at `old` is now; none if it is not there.
+    fn now_at(&self, old: u64, oid: Oid) -> Option<(u64, Record)> {
+        let (was, is) = self.moved[..self.moved.partition_point(|&(was, _)| was <= old)].last()?;
+        // What lies there may look like it, if it was not copied.
+        let now = is.checked_add(old - was).filter(|now| *is != NOWHERE && *now < self.position)?;
+        let record = self.new.header(oid, now, self.position).ok()?;
+        // Its pointers may be wrong in the old file: they were made again.
+        let was = Scanner::new(&*self.old.file, self.size).record(old, self.size).ok()?;
+        (record.header.tid == was.header.tid).then_some((now, record))
+    }
+
+    fn moved(&mut self, old: u64, new: u64) {
+        let same = self.moved.last().is_some_and(|&(was, is)| old >= was && new.checked_sub(is) == Some(old - was));
+        if !same {
+            self.moved.push((old, new));
+        }
+    }
+
+    fn copy(&mut self, at: u64, header: &TransactionHeader, records: &[Record]) -> Result<()> {
+        let (_, fields) = self.old.transaction(at, self.size)?;
+        let mut out = Vec::with_capacity(header.length as usize + 8);
+        header.write(&mut out);
+        fields.iter().for_each(|field| out.extend_from_slice(field));
+        let mut written = Vec::new();
+        for record in records {
+            let oid = record.header.oid;
+            if is_lost(&self.salvage.lost, record.header.previous) {
+                self.salvage.objects.insert(oid);
+            }
+            let other = self.belongs_to_another(record);
+            self.salvage.objects.extend(other);
+            let Some(body) = self.body(record).filter(|_| other.is_none()) else {
+                self.salvage.records_lost.push((oid, header.tid));
+                self.salvage.objects.insert(oid);
+                self.moved.push((record.position, NOWHERE));
+                continue;
+            };
+            let position = self.position + out.len() as u64;
+            self.moved(record.position, position);
+            // Where a pack cut the chain, it stays cut: a packed record has no past.
+            let cut = record.header.previous == 0 && header.status == Status::Packed.byte();
+            let previous = if cut { 0 } else { self.index.get(oid).unwrap_or(0) };
+            let data_length = if let Body::Data(data) = &body { data.len() as u64 } else { 0 };
+            RecordHeader { previous, transaction: self.position, data_length, ..record.header }.write(&mut out);
+            if let Some(version) = &record.in_version {
+                let last = self.in_versions.insert(version.version.clone(), position).unwrap_or(0);
+                let before = if version.previous == 0 { 0 } else { last };
+                out.extend_from_slice(&self.trunk(oid, version.trunk, previous)?.to_be_bytes());
+                out.extend_from_slice(&before.to_be_bytes());
+                out.extend_from_slice(version.version.name());
+            }
+            match body {
+                Body::Data(data) => out.extend_from_slice(&data),
+                Body::Shared(position) => out.extend_from_slice(&position.to_be_bytes()),
+            }
+            written.push((oid, position));
+        }
+        let length = out.len() as u64;
+        out[8..16].copy_from_slice(&length.to_be_bytes());
+        if header.status == UNFINISHED {
+            let mut scanner = Scanner::new(&*self.old.file, self.size);
+            out[TransactionHeader::STATUS_AT as usize] = self.pending.status(&mut scanner, at).byte();
+        }
+        out.extend_from_slice(&length.to_be_bytes());
+        self.new
+            .file
+            .write_at(&out, self.position)
+            .map_err(|e| Error::io(&self.new.path, "writing the new file", e))?;
+        self.position += out.len() as u64;
+        self.salvage.transactions += 1;
+        self.salvage.records += written.len() as u64;
+        for (oid, position) in written {
+            self.index.set(oid, position);
+        }
+        // What comes next in the old file may have moved by another distance.
+        self.moved(header.end(at), self.position);
+        Ok(())
+    }
+
+    /// The object that the record continues, if that is another one: its previous record is exactly the newest one of an
+    /// object with another oid. Then it is the oid that is damaged, and nobody knows for sure whose data it is.
+    fn belongs_to_another(&self, record: &Record) -> Option<Oid> {
+        let previous = record.header.previous;
+        let found =
+            Scanner::new(&*self.old.file, self.size).record(previous, self.size).ok().filter(|_| previous != 0)?;
+        let other = found.header.oid;
+        let (now, _) = self.now_at(previous, other).filter(|_| other != record.header.oid)?;
+        (self.index.get(other) == Some(now)).then_some(other)
+    }
+
+    /// Where the trunk's record under one in a version is now, which was at `old`. If it is lost, the one before it.
+    fn trunk(&self, oid: Oid, old: u64, previous: u64) -> Result<u64> {
+        if old == 0 {
+            return Ok(0);
+        }
+        if let Some((now, _)) = self.now_at(old, oid).filter(|(_, record)| record.in_version.is_none()) {
+            return Ok(now);
+        }
+        let mut at = previous;
+        while at != 0 {
+            let record = self.new.header(oid, at, self.position)?;
+            match record.in_version {
+                None => return Ok(at),
+                Some(version) => at = version.trunk,
+            }
+        }
+        Ok(0)
+    }
+
+    /// What the record will hold in the new file; none if that is lost.
+    fn body(&self, record: &Record) -> Option<Body> {
+        let oid = record.header.oid;
+        if record.header.data_length > 0 {
+            // Whatever its pointers say; and if the disk can not read it, it is one record that is lost.
+            return self.old.own_data(record).ok().map(Body::Data);
+        }
+        if record.backpointer == 0 {
+            return Some(Body::Shared(0));
+        }
+        if let Some((now, _)) = self.now_at(record.backpointer, oid) {
+            return Some(Body::Shared(now));
+        }
+        // The record that it shares is lost, but its bytes may still be there.
+        match self.old.data_of(record.clone(), None, self.size) {
+            Ok(Some((data, _))) if vellum_pickle::references(&data).is_ok() => Some(Body::Data(data)),
+            Ok(None) => Some(Body::Shared(0)),
+            _ => None,
+        }
+    }
+
+    fn finish(self) -> Salvage {
+        let mut salvage = self.salvage;
+        salvage.bytes = self.position;
+        // An index that was saved before the damage knows what lay in the lost parts.
+        if let Some(saved) = index_file::read(&*self.options.disk, &self.old.path, self.size) {
+            let lost = &salvage.lost;
+            let entries = saved.entries().filter(|&(_, at)| is_lost(lost, at));
+            let objects: Vec<Oid> = entries.map(|(oid, _)| oid).collect();
+            salvage.objects.extend(objects);
+        }
+        salvage.objects_gone = salvage.objects.iter().copied().filter(|&oid| self.index.get(oid).is_none()).collect();
+        salvage
+    }
+}
+
+/// Whether the position is in one of these parts, which are in order, and may be many.
+fn is_lost(lost: &[Lost], position: u64) -> bool {
+    let before = lost.partition_point(|lost| lost.position <= position);
+    lost[..before].last().is_some_and(|lost| position - lost.position < lost.bytes)
+}
+
+enum Body {
+    Data(Bytes),
+    /// The position in the new file of the record that has it; 0 for nothing.
+    Shared(u64),
+}

@@ -1,0 +1,12 @@
+//! Transactions, from what was asked for to bytes that a crash cannot take away.
+
+pub(crate) mod append;
+pub(crate) mod bulk;
+pub(crate) mod commit;
+pub(crate) mod job;
+pub(crate) mod oids;
+pub(crate) mod past;
+pub(crate) mod pledge;
+pub(crate) mod record;
+pub(crate) mod vote;
+pub(crate) mod writer;

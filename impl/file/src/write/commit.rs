@@ -1,0 +1,258 @@
+//! The second phase: group commit, one append and its syncs for all transactions that are ready.
+//!
+//! A thread that finishes a transaction puts it into the queue. If no thread leads, it becomes the leader: it takes all
+//! queued transactions, gives out the tids, writes them in one go behind the horizon, makes them durable, and moves the
+//! horizon past each of them. The other threads sleep until their transaction is done. Transactions that come meanwhile are
+//! the next batch.
+//!
+//! ```text
+//!   queue   A  B  C │ D  E           leader A:  write A B C (status c) · sync · mark · sync · show A, show B, show C
+//!           └─batch─┘ └─ next        leader D:  write D E ...
+//! ```
+//!
+//! The batch's transactions touch different objects: each holds its own since the vote, and gives them back when it is
+//! shown.
+
+use std::io;
+use std::mem;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use vellum_storage::{Error, Event, Result, Status, Tid, TransactionMeta, touched};
+use vellum_sync::{Condvar, Mutex, MutexGuard};
+
+use crate::format::POSITION_MAX;
+use crate::options::Durability;
+use crate::read::database::Database;
+use crate::read::generation::Generation;
+use crate::write::append::{Broken, write};
+use crate::write::job::{Alone, Job, Placed, Ticket};
+use crate::write::record::length;
+
+/// The queue before the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Committer {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Job>,
+    /// Somebody is writing.
+    led: bool,
+    /// Why nothing more may be written.
+    failed: Option<String>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.waiting.len()).field("failed", &self.failed).finish()
+    }
+}
+
+/// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+
+impl Committer {
+    /// An error if an earlier write left open what is on the disk.
+    pub fn usable(&self, database: &Database) -> Result<()> {
+        match &self.queue().failed {
+            None => Ok(()),
+            Some(cause) => Err(failed(database, cause)),
+        }
+    }
+
+    /// How many transactions wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.queue().waiting.len()
+    }
+
+    /// Whether somebody writes, or waits to.
+    pub fn is_busy(&self) -> bool {
+        let queue = self.queue();
+        queue.led || !queue.waiting.is_empty()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock()
+    }
+
+    /// Does something while nobody else writes. An error that is fatal is a reason to write nothing more.
+    pub fn alone<T>(&self, database: &Database, work: impl FnOnce() -> Result<T, (Error, bool)>) -> Result<T> {
+        let mut queue = self.queue();
+        while queue.led {
+            queue = self.changed.wait(queue);
+        }
+        if let Some(cause) = &queue.failed {
+            return Err(failed(database, cause));
+        }
+        queue.led = true;
+        drop(queue);
+        let cause = Some("a panic while many transactions were being written".to_owned());
+        let mut lead = Lead { database, committer: self, tickets: Vec::new(), cause };
+        let done = work();
+        lead.cause = match &done {
+            Err((error, true)) => Some(error.to_string()),
+            _ => None,
+        };
+        done.map_err(|(error, _)| error)
+    }
+
+    /// Writes the job, alone or with others.
+    pub fn finish(&self, database: &Database, job: Job) -> Result<Tid> {
+        let ticket = Arc::clone(&job.claim.ticket);
+        let mut queue = self.queue();
+        queue.waiting.push(job);
+        loop {
+            if let Some(outcome) = ticket.lock().take() {
+                drop(queue);
+                return outcome.unwrap_or_else(|panic| resume_unwind(panic));
+            }
+            if queue.led {
+                queue = self.changed.wait(queue);
+                continue;
+            }
+            let batch = next_batch(database.options.durability, &mut queue.waiting);
+            queue.led = true;
+            let broken = queue.failed.clone();
+            drop(queue);
+            let tickets = batch.iter().map(|job| Arc::clone(&job.claim.ticket)).collect();
+            // What is left of it if the thread panics.
+            let cause = Some("a panic while a commit was being written".to_owned());
+            let mut lead = Lead { database, committer: self, tickets, cause };
+            match broken {
+                Some(cause) => {
+                    batch.into_iter().for_each(|job| job.claim.fail(failed(database, &cause)));
+                    lead.cause = None;
+                }
+                None => lead.cause = run(database, batch).err(),
+            }
+            drop(lead);
+            queue = self.queue();
+        }
+    }
+}
+
+/// Ends a turn of leading, also when something panicked in it: then nobody knows what is on the disk.
+struct Lead<'a> {
+    database: &'a Database,
+    committer: &'a Committer,
+    tickets: Vec<Ticket>,
+    cause: Option<String>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.committer.queue();
+        if let Some(cause) = self.cause.take() {
+            for ticket in &self.tickets {
+                let mut outcome = ticket.lock();
+                outcome.get_or_insert_with(|| Ok(Err(failed(self.database, &cause))));
+            }
+            queue.failed.get_or_insert(cause);
+        }
+        queue.led = false;
+        drop(queue);
+        self.committer.changed.notify_all();
+    }
+}
+
+fn failed(database: &Database, cause: &str) -> Error {
+    Error::Failed { name: database.name(), cause: cause.to_owned() }
+}
+
+/// Takes from the queue what may share a sync. Those of one status, so that opening knows what a mark that is missing was to
+/// be. A transaction that lies in a scratch file goes alone, so that its trouble
+/// is nobody else's; and so does every one if there is but one sync (see [`Durability::Relaxed`]).
+fn next_batch(durability: Durability, waiting: &mut Vec<Job>) -> Vec<Job> {
+    let mut bytes = 0;
+    let status = waiting.first().map(|job| job.meta.status);
+    let mut fits = |job: &Job| {
+        bytes += job.length;
+        Some(job.meta.status) == status
+            && !job.pledge.is_spilled
+            && bytes <= BATCH_BYTES_MAX
+            && durability == Durability::Full
+    };
+    let count = waiting.iter().take_while(|job| fits(job)).count().max(1).min(waiting.len());
+    let rest = waiting.split_off(count);
+    mem::replace(waiting, rest)
+}
+
+/// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
+fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
+    let now = database.now();
+    let (start, mut last) = now.horizon.get();
+    let mut end = start;
+    let mut placed = Vec::with_capacity(batch.len());
+    for Job { meta, pledge, length, origin, claim } in batch {
+        // From here to its end there is no pack that would change the positions that they name.
+        let records = mem::take(&mut *pledge.records());
+        match place(database, &meta, length, end, last) {
+            Ok(tid) => {
+                let alone = Some(Alone { origin, claim });
+                let this = Placed { tid, position: end, meta, records, length, alone };
+                (end, last) = (this.end(), tid);
+                placed.push(this);
+            }
+            Err(e) => claim.fail(e),
+        }
+    }
+    if placed.is_empty() {
+        return Ok(());
+    }
+    if let Err(Broken { doing, source, fatal }) = write(&now, database.options.durability, &placed, start) {
+        for this in placed {
+            // An io::Error can not be cloned.
+            let source = io::Error::new(source.kind(), source.to_string());
+            let failed = Error::io(&database.path, doing, source);
+            if let Some(alone) = this.alone {
+                alone.claim.fail(failed);
+            }
+        }
+        return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
+    }
+    show(database, &now, placed);
+    Ok(())
+}
+
+/// Shows what is durable to everybody, one after the other.
+pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
+    for this in placed {
+        let (tid, end) = (this.tid, this.end());
+        let is_packed = this.meta.status == Status::Packed;
+        for (record, position) in this.records() {
+            if is_packed {
+                now.hides(record.oid, position);
+            }
+        }
+        let mut index = now.index.writer();
+        this.records().for_each(|(record, position)| index.set(record.oid, position));
+        drop(index);
+        this.records().for_each(|(record, _)| now.index.learn(record.oid, length(record)));
+        now.horizon.advance(end, tid);
+        // Not before the horizon: no reader may see a version that is not there yet. A thread that has the table brings it
+        // up to date itself.
+        if let Some(mut table) = now.try_version_table() {
+            let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
+            table.follow(this.position, end, records);
+        }
+        if let Some(Alone { origin, claim }) = this.alone {
+            let event = || Event::Committed { tid, oids: touched(&this.records), origin };
+            claim.hand_over(Ok(tid), || database.listeners.tell(event));
+        }
+    }
+    // Last: an index that is saved meanwhile ends before some of them.
+    database.index_changed();
+}
+
+/// The tid that a transaction of this length gets at this position.
+fn place(database: &Database, meta: &TransactionMeta, length: u64, position: u64, last: Tid) -> Result<Tid> {
+    if position + length > POSITION_MAX {
+        return Err(Error::Exhausted { what: "file positions (256 TiB)" });
+    }
+    // Each store looked at its own transaction; here are those that came together, and records that were merged.
+    database.within_quota(position + length)?;
+    meta.tid_after(last, &*database.options.clock)
+}

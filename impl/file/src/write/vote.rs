@@ -1,0 +1,78 @@
+//! The first phase: a draft becomes a pledge.
+
+use std::sync::Arc;
+
+use vellum_storage::{
+    Held, Judged, Oid, Origin, Prepared, Result, Tid, TransactionMeta, Verdict, Vote, Voted, Waiting, lock_and_judge,
+    touched,
+};
+
+use crate::write::job::{Claim, Job, Ticket};
+use crate::write::past::Now;
+use crate::write::pledge::Pledge;
+use crate::write::record::{bare_length, length};
+use crate::write::writer::Writer;
+
+/// Votes on a draft, if nothing that it needs is held.
+pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
+    let options = &writer.database.options;
+    let now = || Now { _judging: writer.judging.read(), generation: writer.database.now() };
+    let (draft, held, past, verdict) = match lock_and_judge(&writer.locks, now, &*options.resolver, waiting)? {
+        Judged::Busy(waiting) => return Ok(Vote::Busy(waiting)),
+        Judged::Allowed { draft, held, past, verdict } => (draft, held, past, verdict),
+    };
+    let (meta, origin, _) = draft.into_parts();
+    let length = bare_length(&meta) + verdict.writes.iter().map(length).sum::<u64>();
+    writer.database.within_quota(past.generation.horizon.end() + length)?;
+    // The draft may have been begun elsewhere.
+    verdict.writes.iter().for_each(|write| writer.oids.saw(write.oid));
+    let pledge = writer.pledges.add(verdict.writes);
+    drop(past);
+    let writer = Arc::clone(writer);
+    Ok(Vote::Voted(Voted::new(Ready { writer, meta, origin, pledge, merged: verdict.merged, length, held })))
+}
+
+/// A transaction after its vote.
+struct Ready {
+    writer: Arc<Writer>,
+    meta: TransactionMeta,
+    origin: Origin,
+    pledge: Arc<Pledge>,
+    merged: Vec<Oid>,
+    /// Bytes that it will take.
+    length: u64,
+    held: Held,
+}
+
+impl Prepared for Ready {
+    fn merged(&self) -> &[Oid] {
+        &self.merged
+    }
+
+    fn touched(&self) -> Vec<Oid> {
+        touched(&self.pledge.records())
+    }
+
+    fn verdict(&self) -> Result<Verdict> {
+        // A pack that is done meanwhile changes the positions in the pledge.
+        let _judging = self.writer.judging.read();
+        let now = self.writer.database.now();
+        let end = now.horizon.end();
+        let records = self.pledge.records();
+        let named = |oid: Oid, position: u64| Ok(now.log.header(oid, position, end)?.header.tid);
+        let writes = records.iter().map(|record| record.try_map(|position| named(record.oid, position)));
+        Ok(Verdict {
+            writes: writes.collect::<Result<_>>()?,
+            merged: self.merged.clone(),
+            wants: self.held.wants().clone(),
+        })
+    }
+
+    fn finish(self: Box<Self>) -> Result<Tid> {
+        let Ready { writer, meta, origin, pledge, length, held, .. } = *self;
+        // It may have been a rehearsal.
+        writer.database.writable()?;
+        let claim = Claim { held, ticket: Ticket::default() };
+        writer.committer.finish(&writer.database, Job { meta, origin, pledge, length, claim })
+    }
+}

@@ -1,0 +1,413 @@
+//! `vellum-prove`: holds a storage to the rules.
+//!
+//! It is a command of its own, so that the operator's `vellum` needs neither the harness nor the specification.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, ValueEnum};
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_disk::{Disk, SimDisk};
+use vellum_file::{Durability, OpenError, Options};
+use vellum_harness::campaign::{Campaign, Report};
+use vellum_harness::coverage::{Corner, Coverage};
+use vellum_harness::hosted::{Hosted, Merger, Opening};
+use vellum_harness::pipe::{self, Pipe};
+use vellum_harness::subject::{Can, Limited, Subject};
+use vellum_harness::{concurrent, crash, run, script};
+use vellum_storage::{Error, ManualClock, MemoryStorage, Storage};
+use vellum_terminal::people::count;
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, output};
+
+/// Hold a storage to the rules: random histories, and every answer compared
+#[derive(Parser)]
+#[command(name = "vellum-prove", version)]
+#[command(after_help = "\
+Examples:
+  vellum-prove --cases 10000 --seed 7
+  vellum-prove --peer zodb --cases 1000 --keep-going
+  vellum-prove --peer-command 'my-storage --in-memory' --cases 1000
+  vellum-prove --script found.script
+  vellum-prove --crashes --cases 100
+  vellum-prove --threads 4 --cases 100
+
+Each case is a history of random steps: transactions side by side, conflicts,
+undos, versions, packs, reopenings, as far as the storage says that it can do
+them. After each step every answer is compared with what the specification
+says. A difference is shrunk to the fewest steps, and shown as a script that
+--script plays again. docs/semantics.md has the rules, docs/peers.md tells how
+a storage in another language is driven.
+
+At the end there is a table of how often each rule was exercised. In a run of
+3,000 cases or more, a rule that never was is a failure too.
+
+The exit code is 0 if the storage keeps the rules, 1 if it does not.")]
+struct Prove {
+    /// How many histories
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    cases: u64,
+    /// What all chance comes from: the same seed is the same run
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// The number of the first case, to play one again
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+    /// Steps of a history
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    steps: usize,
+    /// One of this project's storages
+    #[arg(long, value_enum, default_value_t = Own::File)]
+    storage: Own,
+    /// A storage that comes with an adapter
+    #[arg(long, value_enum, conflicts_with = "storage")]
+    peer: Option<Known>,
+    /// A program that speaks the protocol of docs/peers.md, with its arguments
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["storage", "peer"])]
+    peer_command: Option<String>,
+    /// For `--peer zodb`: the Python that has ZODB 6.4
+    #[arg(long, value_name = "PYTHON", env = "VELLUM_PEER_PYTHON", hide_env_values = true, default_value = "python3")]
+    python: String,
+    /// For `--peer zodb`: do not step over what is known of it (docs/findings.md)
+    #[arg(long)]
+    raw: bool,
+    /// What not to ask of the storage, of what it can do
+    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    without: Vec<String>,
+    /// Go on after a difference, and show one of each kind
+    #[arg(long)]
+    keep_going: bool,
+    /// How many storages to drive at the same time (as many as there are cores)
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Cut the power in every operation of the disk, and look at what is found
+    #[arg(long, conflicts_with_all = ["peer", "peer_command", "script", "keep_going"])]
+    crashes: bool,
+    /// So many threads at once, whose order the machine decides
+    #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "script", "keep_going", "crashes"])]
+    threads: Option<u64>,
+    /// With --threads: so many packs run beside them; if it is not said, none and 5 by turns
+    #[arg(long, value_name = "N", requires = "threads")]
+    packs: Option<u64>,
+    /// Play this script, and nothing else
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Where to write the scripts of what is found, one file each
+    #[arg(long, value_name = "FOLDER")]
+    save: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Own {
+    /// FileStorage, on a simulated disk
+    File,
+    /// The same with one sync a commit, and records that wait on disk
+    FileRelaxed,
+    /// The storage in memory
+    Memory,
+    /// The specification itself
+    Rules,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Known {
+    /// The FileStorage of ZODB 6.4 (pip install ZODB==6.4)
+    Zodb,
+}
+
+/// From so many cases on a corner that was never come to is a failure.
+const ENOUGH: u64 = 3000;
+/// Operations of a history that are cut, drawn from all of them: as many as the tests cut, so that what fails there can be
+/// seen here.
+const CUTS_MAX: usize = 40;
+/// Histories that may be played to make one shorter.
+const SHRINK_BUDGET: usize = 3000;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    storage: &'a str,
+    can: Can,
+    seed: u64,
+    histories: u64,
+    steps: u64,
+    answers: u64,
+    seconds: f64,
+    histories_a_minute_a_core: f64,
+    corners: Vec<JsonCorner>,
+    found: Vec<JsonFound>,
+}
+
+#[derive(Serialize)]
+struct JsonCorner {
+    rule: &'static str,
+    what: &'static str,
+    times: u64,
+    reachable: bool,
+}
+
+#[derive(Serialize)]
+struct JsonFound {
+    case: u64,
+    times: u64,
+    kind: String,
+    script: String,
+}
+
+const NAME: &str = "vellum-prove";
+
+fn main() -> ExitCode {
+    let prove = Prove::parse();
+    output::run(NAME, |out| prove.run(out))
+}
+
+impl Prove {
+    fn run(self, out: &mut Out) -> Run {
+        if self.crashes {
+            return self.crashes(out);
+        }
+        if let Some(threads) = self.threads {
+            return self.threads(out, threads);
+        }
+        let without = self.without.iter().try_fold(Can::default(), |can, word| can.with(word));
+        let without = without.map_err(Failure::Message)?;
+        let adapter = Adapter::new(&self)?;
+        let make = || -> Result<Box<dyn Subject>, String> {
+            Ok(Box::new(Limited { subject: adapter.subject(&self)?, without }))
+        };
+        let mut first = make().map_err(Failure::Message)?;
+        if let Some(path) = &self.script {
+            return play(&mut *first, path, out);
+        }
+        let (name, can) = (first.name(), first.can());
+        drop(first);
+        let campaign = Campaign {
+            seed: self.seed,
+            first: self.first,
+            cases: self.cases,
+            steps: self.steps,
+            jobs: self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            keep_going: self.keep_going,
+            shrink_budget: SHRINK_BUDGET,
+        };
+        let meter = Meter::new("playing histories");
+        let report = campaign.run(&make, &|done| meter.update(done, self.cases)).map_err(Failure::Message)?;
+        drop(meter);
+        if let Some(folder) = &self.save {
+            save(folder, &report)?;
+        }
+        self.show(out, &name, can, &report)
+    }
+
+    /// The storages of ours that are on a disk, and what they promise.
+    fn on_disk(&self) -> Run<(&'static str, Durability, crash::Promise)> {
+        match self.storage {
+            Own::File => Ok(("FileStorage", Durability::Full, crash::Promise::Whole)),
+            Own::FileRelaxed => Ok(("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
+            Own::Memory | Own::Rules => Err(Failure::Message("what is in memory does not survive a crash".to_owned())),
+        }
+    }
+
+    fn crashes(&self, out: &mut Out) -> Run {
+        let (name, durability, promise) = self.on_disk()?;
+        let opener = move |disk: &SimDisk, opening: Opening| open(disk, durability, u64::MAX, opening);
+        let tried = crash::Tried { name: name.to_owned(), can: Can::EVERYTHING, promise, opener: Arc::new(opener) };
+        let (seed, first, cases, steps) = (self.seed, self.first, self.cases, self.steps);
+        let plan = crash::Plan { seed, first, cases, steps, cuts_max: CUTS_MAX, go_on: 4 };
+        let meter = Meter::new("cutting the power");
+        let result = plan.run(&tried, &mut |done| meter.update(done, self.cases));
+        drop(meter);
+        match result {
+            Ok(report) => writeln!(out, "{name}, seed {seed}\n{report}")?,
+            Err(failure) => {
+                writeln!(out, "{failure}")?;
+                return Ok(Outcome::Problems);
+            }
+        }
+        Ok(Outcome::Fine)
+    }
+
+    fn threads(&self, out: &mut Out, threads: u64) -> Run {
+        let mut total = concurrent::Report::default();
+        let meter = Meter::new("many threads");
+        for case in 0..self.cases {
+            let opening =
+                Opening { fresh: true, read_only: false, clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)) };
+            let (storage, can): (Box<dyn Storage>, _) = match self.storage {
+                Own::Memory => {
+                    (Box::new(MemoryStorage::with("memory", opening.clock, Arc::new(Merger))), Hosted::memory().can())
+                }
+                Own::Rules => return Err(Failure::Message("the specification has no use for threads".to_owned())),
+                _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
+            };
+            // Half of them without packs, since those are held to more.
+            let packs = self.packs.unwrap_or(case % 2 * 5);
+            let seed = self.seed.wrapping_add(case);
+            let plan = concurrent::Plan { seed, threads, transactions: 40, objects: 4, packs };
+            match concurrent::run(&*storage, can, &plan) {
+                Ok(report) => total.add(&report),
+                Err(failure) => {
+                    writeln!(out, "{failure}")?;
+                    return Ok(Outcome::Problems);
+                }
+            }
+            meter.update(case + 1, self.cases);
+        }
+        drop(meter);
+        writeln!(out, "{total}")?;
+        Ok(Outcome::Fine)
+    }
+
+    fn show(&self, out: &mut Out, name: &str, can: Can, report: &Report) -> Run {
+        let coverage = &report.coverage;
+        let missing = coverage.missing(can);
+        if self.json {
+            out.json(&self.answer(name, can, report))?;
+        } else {
+            writeln!(out, "{name}, seed {}", self.seed)?;
+            writeln!(out, "{}", coverage.table(can))?;
+            let (histories, steps, answers) = (coverage.histories, coverage.steps, coverage.answers);
+            writeln!(out, "{} histories, {} steps that did something", count(histories), count(steps))?;
+            writeln!(out, "{} different answers expected, each compared after every step", count(answers))?;
+            let seconds = report.elapsed.as_secs_f64();
+            writeln!(out, "{seconds:.1} s: {} histories a minute a core", count(report.rate as u64))?;
+            for found in &report.found {
+                let times = if self.keep_going { format!(", {} of this kind", found.times) } else { String::new() };
+                writeln!(out, "\nA difference, in case {}{times}:\n\n{}", found.case, found.difference)?;
+            }
+        }
+        if coverage.histories >= ENOUGH && !missing.is_empty() {
+            for corner in &missing {
+                output::say(NAME, &format!("never come to: rule {}, {}", corner.rule(), corner.what()));
+            }
+            return Ok(Outcome::Problems);
+        }
+        Ok(if report.found.is_empty() { Outcome::Fine } else { Outcome::Problems })
+    }
+
+    fn answer<'a>(&self, name: &'a str, can: Can, report: &Report) -> Answer<'a> {
+        let coverage = &report.coverage;
+        let corner = |&corner: &Corner| JsonCorner {
+            rule: corner.rule(),
+            what: corner.what(),
+            times: coverage.count(corner),
+            reachable: can.covers(corner.needs()),
+        };
+        let found = |found: &vellum_harness::campaign::Found| JsonFound {
+            case: found.case,
+            times: found.times,
+            kind: found.kind.clone(),
+            script: found.difference.to_string(),
+        };
+        Answer {
+            storage: name,
+            can,
+            seed: self.seed,
+            histories: coverage.histories,
+            steps: coverage.steps,
+            answers: coverage.answers,
+            seconds: report.elapsed.as_secs_f64(),
+            histories_a_minute_a_core: report.rate,
+            corners: Corner::ALL.iter().map(corner).collect(),
+            found: report.found.iter().map(found).collect(),
+        }
+    }
+}
+
+fn play(subject: &mut dyn Subject, path: &Path, out: &mut Out) -> Run {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::Message(format!("{}: {e}", path.display())))?;
+    let steps = script::parse(&text).map_err(|e| Failure::Message(format!("{}, {e}", path.display())))?;
+    match run::play(subject, &steps, &mut Coverage::default()) {
+        Ok(_) => {
+            writeln!(out, "{}: {} keeps the rules", path.display(), subject.name())?;
+            Ok(Outcome::Fine)
+        }
+        Err(difference) => {
+            writeln!(out, "{difference}")?;
+            Ok(Outcome::Problems)
+        }
+    }
+}
+
+fn save(folder: &Path, report: &Report) -> Run<()> {
+    let failed = |e: std::io::Error| Failure::Message(format!("{}: {e}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    for found in &report.found {
+        let text =
+            format!("# case {}, {} of this kind: {}\n{}\n", found.case, found.times, found.kind, found.difference);
+        std::fs::write(folder.join(format!("case-{}.script", found.case)), text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A program at the other end of a pipe, if one is asked for; and where its file is, if it is ours.
+struct Adapter {
+    command: Option<Vec<String>>,
+    _file: Option<tempfile::NamedTempFile>,
+}
+
+impl Adapter {
+    fn new(prove: &Prove) -> Run<Adapter> {
+        if let Some(command) = &prove.peer_command {
+            let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+            if words.is_empty() {
+                return Err(Failure::Message("--peer-command names no program".to_owned()));
+            }
+            return Ok(Adapter { command: Some(words), _file: None });
+        }
+        let Some(Known::Zodb) = prove.peer else { return Ok(Adapter { command: None, _file: None }) };
+        let failed = |e: std::io::Error| Failure::Message(format!("writing the adapter to a temporary file: {e}"));
+        let mut file = tempfile::NamedTempFile::with_suffix(".py").map_err(failed)?;
+        file.write_all(pipe::ZODB.as_bytes()).map_err(failed)?;
+        let mut command = vec![prove.python.clone(), file.path().display().to_string()];
+        command.extend(prove.raw.then(|| "--raw".to_owned()));
+        Ok(Adapter { command: Some(command), _file: Some(file) })
+    }
+
+    fn subject(&self, prove: &Prove) -> Result<Box<dyn Subject>, String> {
+        if let Some(command) = &self.command {
+            return Ok(Box::new(Pipe::start(&command[0], &command[1..])?));
+        }
+        Ok(Box::new(match prove.storage {
+            Own::File => file("FileStorage", Durability::Full, u64::MAX),
+            Own::FileRelaxed => file("FileStorage, relaxed", Durability::Relaxed, 1),
+            Own::Memory => Hosted::memory(),
+            Own::Rules => Hosted::rules(),
+        }))
+    }
+}
+
+/// FileStorage on a simulated disk. Every other opening is without the index that was saved.
+fn file(name: &str, durability: Durability, spill_after: u64) -> Hosted {
+    let mut disk = SimDisk::new(0);
+    let mut openings = 0;
+    Hosted::new(name, Can::EVERYTHING, move |opening: Opening| {
+        if opening.fresh {
+            (disk, openings) = (SimDisk::new(0), 0);
+        }
+        openings += 1;
+        if openings % 2 == 0 {
+            let _ = disk.remove(Path::new("Data.fs.index"));
+        }
+        open(&disk, durability, spill_after, opening)
+    })
+}
+
+const DATA: &str = "Data.fs";
+
+/// One thread, so that the operations of the disk come in the same order each time.
+fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening) -> Result<Box<dyn Storage>, Error> {
+    let options = Options::new().disk(Arc::new(disk.clone())).clock(opening.clock).resolver(Arc::new(Merger));
+    let options = options.durability(durability).spill_after(spill).threads(1);
+    let opened = if opening.read_only { options.read_only().open(DATA) } else { options.open_or_create(DATA) };
+    match opened {
+        Ok(storage) => Ok(Box::new(storage)),
+        Err(OpenError::Storage(error)) => Err(error),
+        Err(other) => Err(Error::io(DATA, "opening it", std::io::Error::other(other.to_string()))),
+    }
+}

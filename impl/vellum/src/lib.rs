@@ -1,0 +1,131 @@
+//! Vellum: an embedded object database that keeps its past, in the `Data.fs` files of ZODB.
+//!
+//! A database is one file. It holds **objects**; an object is a number, its [`Oid`], and a list of **revisions**. A
+//! revision is a record of bytes, written by a **transaction**, whose [`Tid`] is its identity and its time. A commit
+//! appends; until you pack, every older revision can still be read, and every transaction can be undone.
+//!
+//! ```text
+//!             tid 1       tid 2       tid 3
+//!   oid 0   ──"one"─────────────────"two"──────▶  load: "two";  load_before(tid 3): "one"
+//!   oid 1   ──────────────"mail"───────────────▶  load: "mail"
+//! ```
+//!
+//! # Hello, world
+//!
+//! ```standalone_crate
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(folder.path())?;
+//! use vellum::{FileStorage, Oid, Storage, Tid, TransactionMeta, Version};
+//!
+//! let storage = FileStorage::create("Data.fs")?;
+//! let mut change = storage.begin(TransactionMeta::new().user("ann").description("a first object"))?;
+//! change.store(Oid::ROOT, Tid::ZERO, "one".into())?;
+//! let tid = change.vote()?.finish()?;
+//!
+//! let loaded = storage.load(Oid::ROOT, &Version::TRUNK)?;
+//! assert_eq!((loaded.data.as_ref(), loaded.tid), (b"one".as_slice(), tid));
+//! # drop(storage);
+//! # std::env::set_current_dir("/")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A store names the revision that you have read: [`Tid::ZERO`] for a new object, and otherwise the `tid` of the load. If
+//! another transaction has changed the object in between, the vote fails with [`Error::Conflict`]: load again, and try
+//! again. Both phases can be dropped instead, which leaves no trace.
+//!
+//! # Where to go next
+//!
+//! | you want | look at |
+//! |---|---|
+//! | to open a file, and know what to do if that fails | [`Options`], [`OpenError`] |
+//! | an object as it was, its history, all transactions | [`Storage::load_before`], [`Storage::history`], [`Storage::transactions`] |
+//! | the whole database as it was | [`Options::as_of`], [`AsOf`] |
+//! | to undo a transaction | [`Storage::undo_log`] |
+//! | long-lived branches | [`Version`], [`Storage::versions`] |
+//! | to merge changes of the same object | [`Options::resolver`], [`Resolvers`] |
+//! | to give room back | [`FileStorage::pack_with`], [`Packing`] |
+//! | to write above a database that must not change | [`Overlay`] |
+//! | a database in memory, for tests | [`MemoryStorage`] |
+//! | a backup, or a copy in another storage | [`copy()`] |
+//! | to check a file, or to save what a damaged one holds | [`repair`] |
+//! | a storage of your own | [`storage`] |
+//! | the bytes of a file, and what is in a record | [`raw`] |
+//!
+//! Two programs in `examples/` are good to begin with: `first` walks through a database, `conflicts` has many writers.
+//!
+//! # What can go wrong
+//!
+//! - [`OpenError`]: the file is missing, locked, not a database, or damaged. The text says what to do.
+//! - [`Error`]: a load of an object that does not exist, a conflict, a disk that fails or is full, damage at a position.
+//!
+//! No input makes this crate panic, whatever the bytes are. A commit that has returned survives a crash of the machine
+//! ([`Durability::Full`]).
+//!
+//! # Features
+//!
+//! `serde`, off by default: [`Oid`] and [`Tid`] implement `Serialize` and `Deserialize`, as sixteen hex digits.
+//!
+//! # The crates behind it
+//!
+//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and `vellum-pickle`
+//! have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
+#![forbid(unsafe_code)]
+
+pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
+pub use vellum_storage::{
+    AsOf, BTrees, Bytes, Contested, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Loaded, LoadedAt,
+    MemoryStorage, NotUndone, Oid, Order, Overlay, Refusal, Resolver, Resolvers, Result, Revision, Status, Storage,
+    Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version, Vote, Voted, WhyNot, copy,
+};
+
+/// What every storage is: the traits, for a storage of your own, and what works with any storage.
+///
+/// All of `vellum-storage`: copying, export and import, references and garbage, the clock, the locks of objects.
+pub mod storage {
+    #[doc(inline)]
+    pub use vellum_storage::*;
+}
+
+/// Checking a file, and saving what a damaged one holds.
+///
+/// [`check`](repair::check) reads everything and changes nothing; [`recover`](repair::recover) copies all complete
+/// transactions into a new file.
+///
+/// ```
+/// use vellum::{FileStorage, Options, repair};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("Data.fs");
+/// drop(FileStorage::create(&path)?);
+/// let found = repair::check(&Options::new(), &path, &mut |problem| println!("{}", problem.kind))?;
+/// assert_eq!(found.problems, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub mod repair {
+    pub use vellum_file::{
+        Change, Check, Dangling, Holder, LastData, Lost, LostObject, Problem, ProblemKind, Salvage, check,
+        check_references, recover,
+    };
+}
+
+/// The bytes: records at their positions in a file, the disk that a file lies on, and what is in a record.
+///
+/// Most programs need none of it. It is what tools are made of, such as the command `vellum`.
+pub mod raw {
+    pub use vellum_file::format;
+    pub use vellum_file::{
+        Extent, Fate, Fault, FaultKind, InVersion, Older, PackStep, PackWatch, Record, Scanner, Unwatched,
+    };
+
+    /// The disk behind a file: the real one, and a simulated one that can be made to fail.
+    pub mod disk {
+        #[doc(inline)]
+        pub use vellum_disk::*;
+    }
+
+    /// References, class names and plain values in ZODB's records, read without running anything.
+    pub mod pickle {
+        #[doc(inline)]
+        pub use vellum_pickle::*;
+    }
+}
