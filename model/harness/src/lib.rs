@@ -5,7 +5,7 @@
 //! the harness compares everything that can be seen of the two.
 //!
 //! ```text
-//!                       ┌──▶ World: the specification, and open transactions ─ which outcomes are right? ──┐
+//!                       ┌──▶ World: the specification, and open transactions ── which outcomes are right? ──┐
 //!   dice ─▶ generate ─▶ step                                                                              equal?
 //!                       └──▶ Subject: the storage ───────────────────────────── which one was it? ─────────┤
 //!                              │                                                                           ▼
@@ -41,6 +41,7 @@
 //! # Your own storage
 //!
 //! ```
+//! use std::sync::Arc;
 //! use vellum_harness::{campaign::Campaign, hosted::{Hosted, Merger}, subject::Can};
 //! use vellum_storage::MemoryStorage;
 //!
