@@ -29,9 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A store names the revision that you have read: [`Tid::ZERO`] for a new object, and otherwise the `tid` of the load. If
-//! another transaction has changed the object in between, the vote fails with [`Error::Conflict`]: load again, and try
-//! again. Both phases can be dropped instead, which leaves no trace.
+//! A store names the revision that you have read: [`Tid::ZERO`] for a new object, and otherwise the `tid` of the load.
+//! If another transaction has changed the object in between, the vote fails with [`Error::Conflict`]: load again, and
+//! try again. Both phases can be dropped instead, which leaves no trace.
 //!
 //! # Where to go next
 //!
@@ -56,7 +56,8 @@
 //! # What can go wrong
 //!
 //! - [`OpenError`]: the file is missing, locked, not a database, or damaged. The text says what to do.
-//! - [`Error`]: a load of an object that does not exist, a conflict, a disk that fails or is full, damage at a position.
+//! - [`Error`]: a load of an object that does not exist, a conflict, a disk that fails or is full, damage at a
+//!   position.
 //!
 //! No input makes this crate panic, whatever the bytes are. A commit that has returned survives a crash of the machine
 //! ([`Durability::Full`]).
@@ -67,8 +68,8 @@
 //!
 //! # The crates behind it
 //!
-//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and `vellum-pickle`
-//! have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
+//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and
+//! `vellum-pickle` have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
 #![forbid(unsafe_code)]
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};

@@ -5,8 +5,8 @@
 //!   otherwise:                      open for writing ── vote ── show ── ask ── yes: finish, no: drop
 //! ```
 //!
-//! What is finished is the transaction that was shown. It keeps its locks while the question stands, so that nothing can
-//! change in between.
+//! What is finished is the transaction that was shown. It keeps its locks while the question stands, so that nothing
+//! can change in between.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! An import that stops where it could be finished: after its vote, so that it can be shown, and somebody asked.
 //!
-//! [`vellum_storage::import`] does a whole transaction. Here it gets a storage of which it sees the beginning of one only:
+//! [`vellum_storage::import`] does a whole transaction. Here it gets a storage of which it sees the beginning of one
+//! only:
 //!
 //! ```text
 //!   import  ── new_oids, begin, store ... vote ──▶ the database            written down: which objects

@@ -1,7 +1,7 @@
 //! What undoing transactions makes of the objects (rule 3.4), told from the records in the file.
 //!
-//! The vote decides whether the undo can be done, and it is what is finished; but it does not say what it will write. So
-//! the same is worked out here once more, from the same records:
+//! The vote decides whether the undo can be done, and it is what is finished; but it does not say what it will write.
+//! So the same is worked out here once more, from the same records:
 //!
 //! ```text
 //!   P ◀── R ◀── ... ◀── newest        R: what the transaction did to the object; P: the one before
