@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Deserialize;
 
 use crate::{Outcome, number, venv};
@@ -34,79 +35,94 @@ const SLOWER_MAX: u64 = 4;
 const PATIENCE_SECONDS: u64 = 1200;
 const WORDS_MAX: usize = 90;
 
-pub fn run(arguments: &[String]) -> Outcome {
-    let (only, today) = match arguments {
-        [] => (None, None),
-        [flag, name] if flag == "--only" => (Some(name.as_str()), None),
-        [flag, _] if flag == "--today" => (None, Some(number(arguments, "--today", 0)?)),
-        [flag] if flag == "--build" => return all_build(),
-        _ => return Err("teeth takes --only NAME, or --today N, or --build, or nothing".into()),
-    };
-    let mut planted = planted(&venv::workspace().join(PLANTED), only)?;
-    if let Some(count) = today {
-        let day = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
-        planted = of_day(planted, count as usize, day as usize);
-        let names: Vec<&str> = planted.iter().map(|bug| bug.name.as_str()).collect();
-        println!("on day {day}: cargo xtask teeth --only {}", names.join(","));
-    }
-    let started = Instant::now();
-    let ground = Ground::new()?;
-    ground.copy()?;
-    let mut limits = BTreeMap::new();
-    for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
-        match ground.check(check, PATIENCE_SECONDS) {
-            Ok(Verdict::Passed { seconds }) => {
-                println!("passes as it is: {} ({seconds} s)", check.0);
-                limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
-            }
-            Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
-            Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
+/// Plants bugs, one after the other, and demands that a check catches each
+///
+/// The bugs are the patches in model/harness/planted. Each is applied to a copy of the workspace, and the check that it
+/// names must fail.
+#[derive(Debug, Args)]
+pub struct Teeth {
+    /// Plant only the bugs with one of these texts in their names, separated by commas
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Plant N of them, a different part each day
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with_all = ["only", "build"])]
+    today: Option<u64>,
+    /// Only find out whether each still applies and builds
+    #[arg(long)]
+    build: bool,
+}
+
+impl Teeth {
+    /// Plants the bugs, and fails if one is not caught.
+    pub fn run(self) -> Outcome {
+        let mut planted = planted(&venv::workspace().join(PLANTED), self.only.as_deref())?;
+        if self.build {
+            return all_build(&planted);
         }
-    }
-    println!("\n{:<30} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
-    let (mut caught, mut wrong) = (0, Vec::new());
-    for bug in &planted {
+        if let Some(count) = self.today {
+            let day = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
+            planted = of_day(planted, count as usize, day as usize);
+            let names: Vec<&str> = planted.iter().map(|bug| bug.name.as_str()).collect();
+            println!("on day {day}: cargo xtask teeth --only {}", names.join(","));
+        }
         let started = Instant::now();
-        let found = match limits.get(&bug.check) {
-            None => Err("not tried: its check fails as it is".into()),
-            Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
-        };
-        let (histories, steps, by) = match found {
-            Ok(Verdict::Caught(catch)) => {
-                caught += 1;
-                (catch.histories, catch.steps, catch.by)
+        let ground = Ground::new()?;
+        ground.copy()?;
+        let mut limits = BTreeMap::new();
+        for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
+            match ground.check(check, PATIENCE_SECONDS) {
+                Ok(Verdict::Passed { seconds }) => {
+                    println!("passes as it is: {} ({seconds} s)", check.0);
+                    limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
+                }
+                Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
+                Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
             }
-            Ok(Verdict::Passed { .. }) => {
-                wrong.push(bug.name.as_str());
-                (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug))
-            }
-            Err(why) => {
-                wrong.push(bug.name.as_str());
-                (None, None, format!("WRONG: {why}"))
-            }
-        };
-        let text = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-        let seconds = started.elapsed().as_secs_f64();
-        println!("{:<30} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
+        }
+        println!("\n{:<30} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
+        let (mut caught, mut wrong) = (0, Vec::new());
+        for bug in &planted {
+            let started = Instant::now();
+            let found = match limits.get(&bug.check) {
+                None => Err("not tried: its check fails as it is".into()),
+                Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
+            };
+            let (histories, steps, by) = match found {
+                Ok(Verdict::Caught(catch)) => {
+                    caught += 1;
+                    (catch.histories, catch.steps, catch.by)
+                }
+                Ok(Verdict::Passed { .. }) => {
+                    wrong.push(bug.name.as_str());
+                    (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug))
+                }
+                Err(why) => {
+                    wrong.push(bug.name.as_str());
+                    (None, None, format!("WRONG: {why}"))
+                }
+            };
+            let text = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+            let seconds = started.elapsed().as_secs_f64();
+            println!("{:<30} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
+        }
+        println!("\n{caught} of {} caught, in {:.0} s", planted.len(), started.elapsed().as_secs_f64());
+        if wrong.is_empty() { Ok(()) } else { Err(format!("not caught: {}", wrong.join(", ")).into()) }
     }
-    println!("\n{caught} of {} caught, in {:.0} s", planted.len(), started.elapsed().as_secs_f64());
-    if wrong.is_empty() { Ok(()) } else { Err(format!("not caught: {}", wrong.join(", ")).into()) }
 }
 
 /// Whether each can still be put in and built: soon known of all, where the checks take a while.
-fn all_build() -> Outcome {
-    let planted = planted(&venv::workspace().join(PLANTED), None)?;
+fn all_build(planted: &[Planted]) -> Outcome {
     let ground = Ground::new()?;
     ground.copy()?;
     let mut wrong = 0;
-    for bug in &planted {
+    for bug in planted {
         if let Err(why) = ground.with(bug, |ground| ground.build(&BUILT)) {
             wrong += 1;
             println!("{}: {why}", bug.name);
         }
     }
     println!("{} of {} can be built", planted.len() - wrong, planted.len());
-    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} planted bugs can not be built any more").into()) }
+    if wrong == 0 { Ok(()) } else { Err(format!("{wrong} planted bugs cannot be built any more").into()) }
 }
 
 /// What bugs are planted in, without what is built on that.

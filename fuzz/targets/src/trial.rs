@@ -266,7 +266,7 @@ fn commit(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
     match version(first) {
         trunk if trunk.is_trunk() => change.store(first, serial(first)?, RECORD.into())?,
         version => {
-            change.versions().expect("there are some").store_in(&version, first, serial(first)?, RECORD.into())?;
+            change.store_in(&version, first, serial(first)?, RECORD.into())?;
         }
     }
     let last = seen.oids.last().copied().filter(|last| *last != first && version(*last).is_trunk());
@@ -277,13 +277,13 @@ fn commit(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
     if let Ok(new) = storage.new_oids(1) {
         change.store(new[0], Tid::ZERO, RECORD.into())?;
     }
-    change.vote()?.finish()
+    storage.vote(change)?.finish()
 }
 
 fn undo(storage: &FileStorage, tid: Tid) -> Result<Tid> {
     let mut change = storage.begin(TransactionMeta::new().description("an undo"))?;
-    change.undo().expect("there is undo").undo(tid)?;
-    change.vote()?.finish()
+    change.undo(tid)?;
+    storage.vote(change)?.finish()
 }
 
 fn end_version(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
@@ -296,5 +296,5 @@ fn end_version(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
             ends.abort_version(version)?;
         }
     }
-    change.vote()?.finish()
+    storage.vote(change)?.finish()
 }

@@ -45,7 +45,7 @@ fn append(sandbox: &Sandbox, name: &str, text: &'static str) {
     let now = storage.load(Oid::ROOT, &Version::TRUNK).unwrap();
     let mut change = storage.begin(TransactionMeta::new().user("ann").description(text)).unwrap();
     change.store(Oid::ROOT, now.tid, now.data).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
 }
 
 #[test]

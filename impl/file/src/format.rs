@@ -28,6 +28,9 @@
 //! ```
 
 pub(crate) mod beside;
+pub(crate) mod fault;
+pub(crate) mod pending;
+pub(crate) mod record;
 pub(crate) mod scan;
 
 use vellum_storage::{Oid, Tid};

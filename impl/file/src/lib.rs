@@ -81,7 +81,9 @@ mod repair;
 mod storage;
 mod write;
 
-pub use format::scan::{Fault, FaultKind, InVersion, Older, Record, Scanner};
+pub use format::fault::{Fault, FaultKind};
+pub use format::record::{InVersion, Older, Record};
+pub use format::scan::Scanner;
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};

@@ -30,7 +30,10 @@ use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Oid, Status, Tid};
 
 use crate::format::beside::beside;
-use crate::format::scan::{Fault, FaultKind, Record, Scanner, ToBe};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::options::{Durability, OpenError, Options};
 use crate::read::index::Index;
@@ -277,7 +280,7 @@ impl Walk<'_> {
         let mut side = Scanner::new(self.file, self.size);
         // Up to here even what is marked unfinished counts, because something finished follows.
         let mut whole_until = self.position;
-        let (mut completed, mut to_be) = (Vec::new(), ToBe::default());
+        let (mut completed, mut pending) = (Vec::new(), PendingStatus::default());
         let mut count = 0_u32;
         let mut looked_again = None;
         // Whether the one before the present position counts only if this one does.
@@ -321,7 +324,7 @@ impl Walk<'_> {
                     match cut {
                         _ if position >= whole_until => Err(fault),
                         // Marked as what follows, it would be wrong from then on.
-                        Some(cut) if to_be.status(&mut side, position) != Status::Packed => Err(cut),
+                        Some(cut) if pending.status(&mut side, position) != Status::Packed => Err(cut),
                         _ => Ok(header),
                     }
                 }
@@ -514,8 +517,8 @@ fn repair(
     }
     let cutting = || {
         file.set_len(end)?;
-        let (mut scanner, mut to_be) = (Scanner::new(file, end), ToBe::default());
-        let statuses: Vec<_> = completed.iter().map(|&at| (at, to_be.status(&mut scanner, at))).collect();
+        let (mut scanner, mut pending) = (Scanner::new(file, end), PendingStatus::default());
+        let statuses: Vec<_> = completed.iter().map(|&at| (at, pending.status(&mut scanner, at))).collect();
         for (at, status) in statuses {
             file.write_at(&[status.byte()], at + TransactionHeader::STATUS_AT)?;
         }

@@ -9,11 +9,12 @@ use arc_swap::Guard;
 use bytes::Bytes;
 use vellum_disk::DiskFile;
 use vellum_storage::{
-    Bulk, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener, Listening, Loaded, LoadedAt, Oid,
+    Order, Pack, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
+    Versions, Vote, Waiting,
 };
 
-use crate::format::scan::Record;
+use crate::format::record::Record;
 use crate::open::{self, OnDisk, Opened, Recovery};
 use crate::options::{OpenError, Options};
 use crate::read::database::Database;
@@ -24,7 +25,8 @@ use crate::read::log::Log;
 use crate::read::undo;
 use crate::read::versions::VersionTable;
 use crate::write::bulk;
-use crate::write::draft::Draft;
+use crate::write::record::bare_length;
+use crate::write::vote::vote;
 use crate::write::writer::Writer;
 
 /// An object database in an append-only file. Cloning gives another handle to the same open file; when the last one is
@@ -86,14 +88,11 @@ impl FileStorage {
         self.writer.database.now()
     }
 
-    fn draft(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        meta.check()?;
+    fn draft(&self, meta: TransactionMeta) -> Result<Draft> {
         self.writer.committer.usable(self.database())?;
-        let last = self.now().horizon.get().1;
-        match meta.tid {
-            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft::new(Arc::clone(&self.writer), meta))),
-        }
+        meta.check(self.last_transaction())?;
+        let length = bare_length(&meta);
+        Ok(Draft::within(meta, Arc::clone(&self.writer) as Arc<dyn Limits>, length))
     }
 
     /// Returns the path of the file.
@@ -132,9 +131,13 @@ impl FileStorage {
         self.now().newest_header(oid)
     }
 
-    /// Begins a transaction to see what its vote comes to. As [`Storage::begin`], but also of a storage that was opened for
+    /// Begins a transaction to see what its vote results in. As [`Storage::begin`], but also of a storage that was opened for
     /// reading only: there, `finish` is what is refused.
-    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::begin`].
+    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Draft> {
         self.draft(meta)
     }
 
@@ -240,9 +243,18 @@ impl Storage for FileStorage {
         self.now().index.len()
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    /// Rule 3.0.
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
         self.database().writable()?;
         self.draft(meta)
+    }
+
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        vote(&self.writer, waiting)
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.database().listeners.add(listener)
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {
@@ -272,8 +284,8 @@ impl UndoLog for FileStorage {
         undo::undo_log(&self.now(), first, last, filter)
     }
 
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
-        undo::nothing_of(&self.now(), oid, tid)
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        undo::tombstone_source(&self.now(), oid, tid)
     }
 }
 

@@ -239,10 +239,9 @@ impl Prove {
             let opening =
                 Opening { fresh: true, read_only: false, clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)) };
             let (storage, can): (Box<dyn Storage>, _) = match self.storage {
-                Own::Memory => (
-                    Box::new(MemoryStorage::with("memory", Box::new(opening.clock), Box::new(Merger))),
-                    Hosted::memory().can(),
-                ),
+                Own::Memory => {
+                    (Box::new(MemoryStorage::with("memory", opening.clock, Arc::new(Merger))), Hosted::memory().can())
+                }
                 Own::Rules => return Err(Failure::Message("the specification has no use for threads".to_owned())),
                 _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
             };

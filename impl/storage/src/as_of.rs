@@ -26,8 +26,9 @@ use bytes::Bytes;
 
 use crate::revisions::{find, newest_at, undoable};
 use crate::{
-    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Revision, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt, Oid,
+    Order, Result, Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
+    Versions, Vote, Waiting,
 };
 
 /// A storage as it was right after a transaction. Cloning gives another handle on the same moment.
@@ -48,9 +49,9 @@ use crate::{
 /// let mut last = Tid::ZERO;
 /// let mut tids = Vec::new();
 /// for data in ["one", "two"] {
-///     let mut change = storage.begin(TransactionMeta::new())?;
-///     change.store(Oid::ROOT, last, data.into())?;
-///     last = change.vote()?.finish()?;
+///     let mut draft = storage.begin(TransactionMeta::new())?;
+///     draft.store(Oid::ROOT, last, data.into())?;
+///     last = storage.commit(draft)?;
 ///     tids.push(last);
 /// }
 /// let then = AsOf::new(storage.clone(), tids[0])?;
@@ -237,8 +238,23 @@ impl Storage for AsOf {
     /// # Errors
     ///
     /// [`Error::ReadOnly`], always.
-    fn begin(&self, _: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    fn begin(&self, _: TransactionMeta) -> Result<Draft> {
         Err(Error::ReadOnly { name: self.name() })
+    }
+
+    /// # Errors
+    ///
+    /// Read-only, always.
+    fn attempt(&self, _: Waiting) -> Result<Vote> {
+        Err(Error::ReadOnly { name: self.name() })
+    }
+
+    fn listen(&self, _: Arc<dyn Listener>) -> Listening {
+        Listening::never()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     /// What could be undone then, though not here.
@@ -261,9 +277,9 @@ impl UndoLog for AsOf {
         undoable(self.newest_first()?, first, last, filter)
     }
 
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
         match self.storage.undo_log().filter(|_| tid <= self.at) {
-            Some(log) => log.nothing_of(oid, tid),
+            Some(log) => log.tombstone_source(oid, tid),
             None => Ok(None),
         }
     }

@@ -61,7 +61,7 @@ pub struct Later<'a> {
     /// pack's time, or is not here.
     pub source: Place,
     /// The place of the revision that it has under it; 0 as for the source.
-    pub under: Place,
+    pub base: Place,
 }
 
 /// The data that a revision holds itself.
@@ -83,7 +83,7 @@ pub struct AtPlace<'a> {
     /// What it holds; none if it is nothing.
     pub data: Option<&'a [u8]>,
     /// If it is in a version: the place of the trunk's under it, which is less than its own; 0 if there is none.
-    pub under: Place,
+    pub base: Place,
 }
 
 /// Who is given revisions.

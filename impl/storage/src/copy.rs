@@ -101,9 +101,9 @@ impl fmt::Display for CopyReport {
 /// use vellum_storage::{CopyOptions, MemoryStorage, Oid, Storage, Tid, TidRange, TransactionMeta, copy};
 ///
 /// let (from, to) = (MemoryStorage::new("from"), MemoryStorage::new("to"));
-/// let mut change = from.begin(TransactionMeta::new().user("ann"))?;
-/// change.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
-/// change.vote()?.finish()?;
+/// let mut draft = from.begin(TransactionMeta::new().user("ann"))?;
+/// draft.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+/// from.commit(draft)?;
 ///
 /// let report = copy(&from, &to, TidRange::ALL, CopyOptions::default(), &mut |_| ())?;
 /// assert_eq!((report.transactions, report.bytes), (1, 8));
@@ -225,24 +225,20 @@ pub(crate) fn copy_one(to: &dyn Storage, transaction: &TransactionRecord) -> Res
         tid: Some(*tid),
         status: *status,
     })?;
-    let change = draft.copy().ok_or_else(|| cannot_copy(to))?;
-    revisions.iter().try_for_each(|revision| change.restore(revision.clone()))?;
-    draft.vote()?.finish()?;
+    revisions.iter().try_for_each(|revision| draft.restore(revision.clone()))?;
+    to.commit(draft)?;
     Ok(())
 }
 
 /// Finds out that the storage can copy before anything is done.
 pub(crate) fn check_copies(to: &dyn Storage) -> Result<()> {
-    match to.begin(TransactionMeta::new())?.copy() {
-        Some(_) => Ok(()),
-        None => Err(cannot_copy(to)),
-    }
-}
-
-fn cannot_copy(to: &dyn Storage) -> Error {
-    Error::Unfit {
-        name: to.name(),
-        why: "it can not write down what another storage has (it offers no copying)".into(),
+    to.begin(TransactionMeta::new())?;
+    match to.capabilities().restore {
+        true => Ok(()),
+        false => Err(Error::Unfit {
+            name: to.name(),
+            why: "it can not write down what another storage has (it offers no copying)".into(),
+        }),
     }
 }
 

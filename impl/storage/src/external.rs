@@ -139,9 +139,9 @@ pub struct Garbage<'a> {
 /// let (main, archive) = (MemoryStorage::new("main.fs"), MemoryStorage::new("archive.fs"));
 /// let put = |storage: &MemoryStorage, oid, state: &[u8]| {
 ///     let record = [b"\x80\x03capp\nFolder\n.\x80\x03", state].concat();
-///     let mut change = storage.begin(TransactionMeta::new())?;
-///     change.store(Oid(oid), Tid::ZERO, record.into())?;
-///     change.vote()?.finish()
+///     let mut draft = storage.begin(TransactionMeta::new())?;
+///     draft.store(Oid(oid), Tid::ZERO, record.into())?;
+///     storage.commit(draft)
 /// };
 /// // The root refers to object 7 of the other database; nobody to object 8.
 /// put(&main, 0, b"](X\x01\0\0\0nX\x07\0\0\0archiveC\x08\0\0\0\0\0\0\0\x07\x86eQ.")?;

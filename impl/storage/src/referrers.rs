@@ -40,14 +40,14 @@ pub struct NewestRevision {
     /// The record; none if the object is nothing there.
     pub data: Option<Bytes>,
     /// In a version: the trunk's revision under it, and its record, if the trunk has the object.
-    pub under: Option<(Tid, Bytes)>,
+    pub base: Option<(Tid, Bytes)>,
 }
 
 impl NewestRevision {
     /// The records that the object has now: one, or in a version two, or none.
     pub fn records(&self) -> impl Iterator<Item = (Tid, Version, &Bytes)> {
         let newest = self.data.iter().map(|data| (self.tid, self.version.clone(), data));
-        newest.chain(self.under.iter().map(|(tid, data)| (*tid, Version::TRUNK, data)))
+        newest.chain(self.base.iter().map(|(tid, data)| (*tid, Version::TRUNK, data)))
     }
 }
 
@@ -68,15 +68,15 @@ pub fn newest_revisions(storage: &dyn Storage, each: &mut dyn FnMut(NewestRevisi
             if !seen.insert(oid) {
                 continue;
             }
-            let under = match revision.under {
-                Some(under) => match storage.load_serial(oid, tid) {
-                    Ok(data) => Some((under, data)),
+            let base = match revision.base {
+                Some(base) => match storage.load_serial(oid, tid) {
+                    Ok(data) => Some((base, data)),
                     Err(Error::KeyError { .. }) => None,
                     Err(other) => return Err(other),
                 },
                 None => None,
             };
-            each(NewestRevision { oid, tid, version: revision.version, data: revision.data, under })?;
+            each(NewestRevision { oid, tid, version: revision.version, data: revision.data, base })?;
         }
     }
     Ok(())
@@ -252,12 +252,12 @@ mod tests {
 
     fn storage(graph: &Graph) -> MemoryStorage {
         let storage = MemoryStorage::new("graph");
-        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
         for (from, to) in graph {
             let to: Vec<_> = to.iter().copied().collect();
-            change.store(Oid(*from), Tid::ZERO, record(&to)).unwrap();
+            draft.store(Oid(*from), Tid::ZERO, record(&to)).unwrap();
         }
-        change.vote().unwrap().finish().unwrap();
+        storage.commit(draft).unwrap();
         storage
     }
 
@@ -305,10 +305,10 @@ mod tests {
     #[test]
     fn what_can_not_be_read_is_said() {
         let storage = MemoryStorage::new("broken");
-        let mut change = storage.begin(TransactionMeta::new()).unwrap();
-        change.store(Oid::ROOT, Tid::ZERO, record(&[1])).unwrap();
-        change.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
-        change.vote().unwrap().finish().unwrap();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid::ROOT, Tid::ZERO, record(&[1])).unwrap();
+        draft.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
+        storage.commit(draft).unwrap();
         let path = shortest_path(&storage, Oid::ROOT, Oid(1), &mut |_| ()).unwrap();
         assert_eq!(path, Some(vec![Oid(0), Oid(1)]));
         let mut found = Vec::new();

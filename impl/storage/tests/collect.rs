@@ -49,7 +49,7 @@ impl<R: Fn(u64) -> Vec<u64> + Sync> Collected for Graph<R> {
         self.steps_back.fetch_add(back, Ordering::Relaxed);
         places.iter().try_for_each(|place| {
             let oid = place / 7 - 1;
-            each(AtPlace { oid: Oid(oid), data: Some(&record(&(self.refers)(oid))), under: 0 })
+            each(AtPlace { oid: Oid(oid), data: Some(&record(&(self.refers)(oid))), base: 0 })
         })
     }
 
@@ -164,14 +164,14 @@ impl Collected for Failing {
 
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| match place {
-            1 => each(AtPlace { oid: Oid(0), data: Some(&record(&(1..5000).collect::<Vec<_>>())), under: 0 }),
+            1 => each(AtPlace { oid: Oid(0), data: Some(&record(&(1..5000).collect::<Vec<_>>())), base: 0 }),
             4000.. => Err(Error::Exhausted { what: "all patience" }),
-            _ => each(AtPlace { oid: Oid(place - 1), data: None, under: 0 }),
+            _ => each(AtPlace { oid: Oid(place - 1), data: None, base: 0 }),
         })
     }
 
     fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()> {
-        each(Later { oid: Oid(7), data: Own::None, source: 0, under: 0 })
+        each(Later { oid: Oid(7), data: Own::None, source: 0, base: 0 })
     }
 
     fn something(&self, _each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {

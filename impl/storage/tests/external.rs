@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use vellum_storage::{
-    Bytes, CurrentRecord, DeleteGarbage, DeletedGarbage, FindGarbage, Garbage, GarbageError, HistoryEntry,
-    Invalidation, Loaded, LoadedAt, MemoryStorage, Missing, Notify, Oid, Order, Result, Revision, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted, find_garbage,
+    Bytes, CurrentRecord, DeleteGarbage, DeletedGarbage, Draft, FindGarbage, Garbage, GarbageError, HistoryEntry,
+    Invalidation, Listener, Listening, Loaded, LoadedAt, MemoryStorage, Missing, Oid, Order, Prepared, Result,
+    Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted, Waiting,
+    find_garbage,
 };
 
 const NAMES: [&str; 3] = ["main", "archive", "users"];
@@ -56,7 +57,7 @@ fn put(storage: &dyn Storage, objects: &[(u64, Option<&[To]>)]) -> Tid {
             None => change.delete(Oid(*oid), serial).unwrap(),
         }
     }
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 fn is_there(storage: &dyn Storage, oid: u64) -> bool {
@@ -235,14 +236,15 @@ fn play(drawn: &[Drawn]) -> (Vec<MemoryStorage>, Past) {
         transactions.entry(tid).or_default().push(done);
     }
     for (tid, all) in transactions {
-        let mut change = storages[all[0].database].begin(TransactionMeta::new().tid(Tid(tid))).unwrap();
+        let storage = &storages[all[0].database];
+        let mut change = storage.begin(TransactionMeta::new().tid(Tid(tid))).unwrap();
         for Done { oid, version, refers, under, .. } in all {
             let version = if version == 0 { Version::TRUNK } else { Version::named(vec![version]) };
             let data = refers.as_deref().map(record);
-            let revision = Revision { oid: Oid(oid), version, data, source: None, under: under.map(Tid) };
-            change.copy().unwrap().restore(revision).unwrap();
+            let revision = Revision { oid: Oid(oid), version, data, source: None, base: under.map(Tid) };
+            change.restore(revision).unwrap();
         }
-        change.vote().unwrap().finish().unwrap();
+        storage.commit(change).unwrap();
     }
     (storages, past)
 }
@@ -448,7 +450,7 @@ fn what_can_not_be_trusted_stops_it_whatever_was_said() {
         let mut change = archive.begin(TransactionMeta::new()).unwrap();
         let serial = archive.load(Oid(1), &Version::TRUNK).unwrap().tid;
         change.store(Oid(1), serial, bad.to_vec().into()).unwrap();
-        change.vote().unwrap().finish().unwrap();
+        archive.vote(change).unwrap().finish().unwrap();
         let refused = find(&main, &archive, go_on).unwrap_err().to_string();
         assert!(refused.contains("database `archive`") && refused.contains(said), "{refused}");
     }
@@ -524,14 +526,8 @@ struct Racing {
     before_finish: Arc<Mutex<Option<Event>>>,
 }
 
-struct RacingDraft {
-    inner: Box<dyn Transaction>,
-    before_vote: Option<Event>,
-    before_finish: Arc<Mutex<Option<Event>>>,
-}
-
 struct RacingVoted {
-    inner: Box<dyn Voted>,
+    inner: Voted,
     before_finish: Arc<Mutex<Option<Event>>>,
 }
 
@@ -561,39 +557,21 @@ impl Racing {
     }
 }
 
-impl Transaction for RacingDraft {
-    fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        self.inner.store(oid, serial, data)
-    }
-    fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.inner.delete(oid, serial)
-    }
-    fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.inner.check_current(oid, serial)
-    }
-    fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
-        if let Some(happens) = self.before_vote {
-            happens();
-        }
-        Ok(Box::new(RacingVoted { inner: self.inner.vote()?, before_finish: self.before_finish }))
-    }
-    fn try_vote(self: Box<Self>) -> Result<Vote> {
-        self.vote().map(Vote::Voted)
-    }
-}
-
-impl Voted for RacingVoted {
-    fn resolved(&self) -> &[Oid] {
-        self.inner.resolved()
+impl Prepared for RacingVoted {
+    fn merged(&self) -> &[Oid] {
+        self.inner.merged()
     }
     fn touched(&self) -> Vec<Oid> {
         self.inner.touched()
     }
-    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
+    fn verdict(&self) -> Result<Verdict> {
+        self.inner.verdict()
+    }
+    fn finish(self: Box<Self>) -> Result<Tid> {
         if let Some(happens) = self.before_finish.lock().unwrap().take() {
             happens();
         }
-        self.inner.finish_with(notify)
+        self.inner.finish()
     }
 }
 
@@ -641,10 +619,22 @@ impl Storage for Racing {
     fn object_count(&self) -> u64 {
         self.inner.object_count()
     }
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        let inner = self.inner.begin(meta)?;
-        let before_vote = self.before_vote.lock().unwrap().take();
-        Ok(Box::new(RacingDraft { inner, before_vote, before_finish: self.before_finish.clone() }))
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
+        self.inner.begin(meta)
+    }
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        if let Some(happens) = self.before_vote.lock().unwrap().take() {
+            happens();
+        }
+        Ok(match self.inner.attempt(waiting)? {
+            Vote::Voted(inner) => {
+                Vote::Voted(Voted::new(RacingVoted { inner, before_finish: self.before_finish.clone() }))
+            }
+            busy => busy,
+        })
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.inner.listen(listener)
     }
 }
 
@@ -727,7 +717,7 @@ fn a_failure_in_the_middle_says_what_was_done() {
     let racing = Racing::new(&main).before_finish(move || {
         let mut change = other.begin(TransactionMeta::new()).unwrap();
         change.store(Oid(9), Tid::ZERO, "no pickle".into()).unwrap();
-        change.vote().unwrap().finish().unwrap()
+        other.vote(change).unwrap().finish().unwrap()
     });
     let found = find(&racing, &archive, OLD).unwrap();
     let stopped = found.delete(&DeleteGarbage::new().objects_max(2)).unwrap_err();
@@ -752,7 +742,7 @@ fn a_long_list_through_two_databases_needs_no_deep_stack() {
             };
             change.store(Oid(oid), Tid::ZERO, record(&next)).unwrap();
         }
-        change.vote().unwrap().finish().unwrap();
+        storage.vote(change).unwrap().finish().unwrap();
     }
     // A stack that a recursion of a thousand would fill.
     let small = std::thread::Builder::new().stack_size(256 << 10);
@@ -786,7 +776,7 @@ fn a_wide_database_is_followed_to_its_end() {
         let next = if (1..OBJECTS).contains(&oid) { vec![Here(oid + OBJECTS)] } else { vec![] };
         change.store(Oid(oid), Tid::ZERO, record(&next)).unwrap();
     });
-    change.vote().unwrap().finish().unwrap();
+    archive.vote(change).unwrap().finish().unwrap();
     let found = find(&main, &archive, OLD).unwrap();
     assert_eq!(garbage(&found, 1), [OBJECTS]);
 }

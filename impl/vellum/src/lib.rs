@@ -74,9 +74,9 @@
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
 pub use vellum_storage::{
-    AsOf, BTrees, Bytes, Contested, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, MemoryStorage,
-    NotUndone, Oid, Order, Overlay, Resolver, Resolvers, Result, Revision, Status, Storage, Tid, TidRange, Transaction,
-    TransactionMeta, TransactionRecord, UndoEntry, Version, Voted, copy,
+    AsOf, BTrees, Bytes, Contested, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Loaded, LoadedAt,
+    MemoryStorage, NotUndone, Oid, Order, Overlay, Refusal, Resolver, Resolvers, Result, Revision, Status, Storage,
+    Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version, Vote, Voted, WhyNot, copy,
 };
 
 /// What every storage is: the traits, for a storage of your own, and what works with any storage.

@@ -11,8 +11,8 @@
 //! is open is only *when* each gave way to the next:
 //!
 //! ```text
-//!   commits, by tid       1 ········├─notify══════╡               ═ somewhere here it was shown: after `notify` was
-//!                         2      ···········├─notify═══════╡        called, before `finish` returned
+//!   commits, by tid       1 ········├══════told───┤               ═ somewhere here it was shown: after `finish` was
+//!                         2      ···········├════════told──┤        called, before the listener was told
 //!   database              0 0 0 0 0 0 ? ? ? ? ? ? ? 1? 2? 2 2
 //!   a read                              ├────┤                      may be answered as of 0 or 1; if it is 1, then
 //!   another, later                              ├───┤               here no longer 0, whichever thread asks
@@ -23,7 +23,7 @@
 //! all of them: a number of commits shown that never decreases. That is found by going through the calls' beginnings and
 //! ends in their order, with the number as small as all that was seen so far allows:
 //!
-//! - when a finish has returned, the number is at least that commit's;
+//! - when the listener was told of a commit, the number is at least that commit's;
 //! - when a read ends, the number is at least that of the *first* database that gives its answer, counted from what the
 //!   number was when the read began; none, or one whose commit can not have been shown yet: there is no explanation.
 //!
@@ -38,8 +38,8 @@
 //! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one may;
 //! - who was told that an object is busy was so while another one can have held it.
 //!
-//! **Finishes**: if one returned before another began, its tid is smaller; and `notify` is called once for each, in the
-//! order of the tids.
+//! **Finishes**: if one returned before another began, its tid is smaller; and the listener is told once of each, before it
+//! returns, in the order of the tids, with its objects and its origin.
 //!
 //! **Packs** have no place among the tids, and a thread of their own if there are any. What must hold is what holds wherever a
 //! pack took place. Which objects the others fight for is therefore made so that no pack makes a difference to what they may
@@ -64,14 +64,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Busy, Error, Oid, PackOptions, PackReport, Storage, Tid, Transaction, TransactionMeta, Version, Vote, Voted,
+    Busy, Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote,
+    Voted,
 };
-
+use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};
-use vellum_sync::{Arc, Mutex};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
@@ -233,10 +234,21 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
         seen: BTreeMap::new(),
         label: 0,
     };
-    let mut packer = thread(plan.threads);
-    if packer.packs() {
-        packer.first();
-    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listening = storage.listen(Arc::new({
+        let (stamps, told, dice) = (Arc::clone(&stamps), Arc::clone(&told), Mutex::new(Seed::of(plan.seed, u64::MAX)));
+        move |event: &Event| {
+            let Event::Committed { tid, oids, origin } = event else { return };
+            let stamp = stamps.fetch_add(1, Ordering::SeqCst);
+            told.lock().push(Told { tid: *tid, oids: oids.clone(), origin: *origin, stamp });
+            // As long as it runs, `finish` has not returned: the longer it takes, the likelier somebody looks.
+            let give_way = {
+                let dice: &mut dyn Dice = &mut *dice.lock();
+                if dice.chance(30) { 1 + dice.roll(20) } else { 0 }
+            };
+            (0..give_way).for_each(|_| thread::yield_now());
+        }
+    }));
     let work = |mut thread: Thread<'_>| {
         let _leaves = Leaves(&working);
         for _ in 0..plan.transactions {
@@ -244,6 +256,10 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
         }
         thread.log
     };
+    let mut packer = thread(plan.threads);
+    if packer.packs() {
+        packer.first();
+    }
     let mut logs: Vec<Log> = thread::scope(|scope| {
         let threads = (0..plan.threads).map(|number| {
             let thread = thread(number);
@@ -262,6 +278,12 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
         log.reads.extend(other.reads);
         log.transactions.extend(other.transactions);
         log.oids.extend(other.oids);
+    }
+    drop(listening);
+    let told = std::mem::take(&mut *told.lock());
+    for done in &mut log.transactions {
+        let Some(Outcome::Finished { tid }) = done.finished else { continue };
+        done.told = told.iter().filter(|told| told.tid == tid).cloned().collect();
     }
     let failure =
         |Wrong { what, around }: Wrong| Box::new(Failure { seed: plan.seed, what, calls: log.around(around) });
@@ -318,8 +340,10 @@ struct Done {
     votes: Vec<(Came, Span)>,
     /// From when on it lets go of its objects: the finish, or the abort.
     end: Option<Span>,
-    /// When `notify` was called: none, once, or more often.
-    notified: Vec<(Tid, u64)>,
+    /// The objects that it was to write, by its vote.
+    touched: Vec<Oid>,
+    /// When the listener was told of it: never, once, or more often.
+    told: Vec<Told>,
     /// What the finish said.
     finished: Option<Outcome>,
 }
@@ -333,10 +357,20 @@ impl Done {
             refused: None,
             votes: Vec::new(),
             end: None,
-            notified: Vec::new(),
+            touched: Vec::new(),
+            told: Vec::new(),
             finished: None,
         }
     }
+}
+
+/// A commit that the listener was told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    tid: Tid,
+    oids: Vec<Oid>,
+    origin: Origin,
+    stamp: u64,
 }
 
 /// What a vote came to.
@@ -488,7 +522,8 @@ impl Thread<'_> {
         };
         done.changes = (0..self.plan.objects).map(store).collect();
         if let Ok(mut draft) = self.storage.begin(TransactionMeta::new().user(meta.user)) {
-            let told: Result<Vec<()>, _> = done.changes.iter().map(|change| tell(&mut *draft, change)).collect();
+            draft.set_origin(Origin(self.number));
+            let told: Result<Vec<()>, _> = done.changes.iter().map(|change| tell(&mut draft, change)).collect();
             if told.is_ok()
                 && let Some(voted) = self.vote(draft, &mut done)
             {
@@ -565,7 +600,10 @@ impl Thread<'_> {
         let meta = Meta { user: format!("{}-{}", self.number, self.label), ..Meta::default() };
         let mut done = Done::new(self.number, &meta);
         match self.storage.begin(TransactionMeta::new().user(meta.user)) {
-            Ok(draft) => self.go(draft, &mut done),
+            Ok(mut draft) => {
+                draft.set_origin(Origin(self.number));
+                self.go(draft, &mut done);
+            }
             Err(error) => {
                 // Nothing forbids to begin one.
                 let (outcome, span) = self.call(|| outcome_of(error));
@@ -575,7 +613,7 @@ impl Thread<'_> {
         self.log.transactions.push(done);
     }
 
-    fn go(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) {
+    fn go(&mut self, mut draft: Draft, done: &mut Done) {
         for _ in 0..1 + self.dice().roll(3) {
             let changes = self.changes();
             let again = |other: &Change| changes.iter().any(|c| changed(c).is_some() && changed(other) == changed(c));
@@ -584,7 +622,7 @@ impl Thread<'_> {
             }
             for change in changes {
                 done.changes.push(change.clone());
-                let (result, span) = self.call(|| tell(&mut *draft, &change));
+                let (result, span) = self.call(|| tell(&mut draft, &change));
                 if let Err(error) = result {
                     done.refused = Some((outcome_of(error), span));
                     return;
@@ -607,21 +645,10 @@ impl Thread<'_> {
         self.finish(voted, done);
     }
 
-    fn finish(&mut self, voted: Box<dyn Voted>, done: &mut Done) {
-        let notified = Arc::new(Mutex::new(Vec::new()));
-        let notify = {
-            let (stamps, notified) = (Arc::clone(&self.stamps), Arc::clone(&notified));
-            // As long as it runs, nobody may see the transaction: the longer it takes, the likelier somebody looks.
-            let give_way = if self.dice().chance(30) { 1 + self.dice().roll(20) } else { 0 };
-            Box::new(move |tid| {
-                (0..give_way).for_each(|_| thread::yield_now());
-                let stamp = stamps.fetch_add(1, Ordering::SeqCst);
-                notified.lock().push((tid, stamp));
-            })
-        };
-        let (result, span) = self.call(|| voted.finish_with(notify));
+    fn finish(&mut self, voted: Voted, done: &mut Done) {
+        done.touched = voted.touched();
+        let (result, span) = self.call(|| voted.finish());
         done.end = Some(span);
-        done.notified = notified.lock().clone();
         done.finished = Some(match result {
             Ok(tid) => {
                 self.tids.lock().push(tid);
@@ -632,21 +659,24 @@ impl Thread<'_> {
     }
 
     /// Votes, waiting or asking again.
-    fn vote(&mut self, mut draft: Box<dyn Transaction>, done: &mut Done) -> Option<Box<dyn Voted>> {
+    fn vote(&mut self, mut draft: Draft, done: &mut Done) -> Option<Voted> {
         let mut tries = self.dice().roll(3);
         loop {
-            let (result, span) =
-                if tries == 0 { self.call(|| draft.vote().map(Vote::Voted)) } else { self.call(|| draft.try_vote()) };
+            let storage = self.storage;
+            let (result, span) = match tries {
+                0 => self.call(|| storage.vote(draft).map(Vote::Voted)),
+                _ => self.call(|| storage.try_vote(draft)),
+            };
             match result {
                 Ok(Vote::Voted(voted)) => {
-                    let resolved: BTreeSet<Oid> = voted.resolved().iter().copied().collect();
+                    let resolved: BTreeSet<Oid> = voted.merged().iter().copied().collect();
                     let resolved = resolved.into_iter().collect();
                     done.votes.push((Came::Said(Outcome::Voted { resolved }), span));
                     return Some(voted);
                 }
-                Ok(Vote::Busy(back, what)) => {
-                    done.votes.push((Came::Busy(what), span));
-                    (draft, tries) = (back, tries - 1);
+                Ok(Vote::Busy(waiting)) => {
+                    done.votes.extend(waiting.busy().map(|what| (Came::Busy(what.clone()), span)));
+                    (draft, tries) = (waiting.into_draft(), tries - 1);
                     self.read();
                 }
                 Err(error) => {
@@ -665,24 +695,17 @@ fn changed(change: &Change) -> Option<Oid> {
     }
 }
 
-fn tell(draft: &mut dyn Transaction, change: &Change) -> Result<(), Error> {
+fn tell(draft: &mut Draft, change: &Change) -> Result<(), Error> {
     match change {
         Change::Store { oid, serial, node, version } => {
             let data = node.as_ref().map(Node::encode).unwrap_or_default();
-            match draft.versions().filter(|_| !version.is_empty()) {
-                Some(versions) => versions.store_in(&named(version), *oid, *serial, data),
-                None => draft.store(*oid, *serial, data),
-            }
+            draft.store_in(&named(version), *oid, *serial, data)
         }
         Change::Delete { oid, serial } => draft.delete(*oid, *serial),
         Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial),
-        Change::Undo { tid } => draft.undo().map_or(Ok(()), |undo| undo.undo(*tid)),
-        Change::CommitVersion { from, to } => {
-            draft.versions().map_or(Ok(()), |versions| versions.commit_version(&named(from), &named(to)))
-        }
-        Change::AbortVersion { from } => {
-            draft.versions().map_or(Ok(()), |versions| versions.abort_version(&named(from)))
-        }
+        Change::Undo { tid } => draft.undo(*tid),
+        Change::CommitVersion { from, to } => draft.commit_version(&named(from), &named(to)),
+        Change::AbortVersion { from } => draft.abort_version(&named(from)),
         Change::Restore { .. } => Ok(()),
     }
 }

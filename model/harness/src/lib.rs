@@ -47,7 +47,7 @@
 //! let can = Can { concurrent: true, delete: true, check_current: true, resolve: true, ..Can::default() };
 //! let subject = || -> Result<Box<dyn vellum_harness::subject::Subject>, String> {
 //!     Ok(Box::new(Hosted::new("mine", can, |opening| {
-//!         Ok(Box::new(MemoryStorage::with("mine", Box::new(opening.clock), Box::new(Merger))))
+//!         Ok(Box::new(MemoryStorage::with("mine", opening.clock, Arc::new(Merger))))
 //!     })))
 //! };
 //! let campaign = Campaign { seed: 1, cases: 50, ..Campaign::default() };

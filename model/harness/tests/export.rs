@@ -72,7 +72,7 @@ fn what_is_imported_has_the_same_shape() {
             for oid in 0..20 {
                 change.store(Oid(oid), Tid::ZERO, Node::default().encode()).unwrap();
             }
-            change.vote().unwrap().finish().unwrap();
+            to.vote(change).unwrap().finish().unwrap();
             let imported = import(&to, &mut &file[..], TransactionMeta::new(), GO_ON).unwrap();
             assert_eq!((exported.objects, exported.bytes), (imported.objects, imported.bytes));
             assert_eq!(exported.dangling.len(), imported.dangling.len());
@@ -106,7 +106,7 @@ fn sample() -> (impl Storage, Vec<u8>) {
         let node = Node { strong, ..Node::default() };
         change.store(Oid(oid), Tid::ZERO, node.encode()).unwrap();
     }
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     let mut file = Vec::new();
     export(&storage, Oid::ROOT, &mut file, ExportOptions::default()).unwrap();
     (storage, file)

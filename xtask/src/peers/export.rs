@@ -58,7 +58,7 @@ fn both_import(ground: &Ground) -> Result<usize, Trouble> {
     // ZODB opens no database for reading that has no root.
     let mut change = storage.begin(TransactionMeta::new())?;
     change.store(Oid::ROOT, Tid::ZERO, Bytes::from_static(EMPTY))?;
-    change.vote()?.finish()?;
+    storage.vote(change)?.finish()?;
     let root = import(&storage, &mut &file[..], TransactionMeta::new(), ExportOptions::default())?.root;
     drop(storage);
     let out = ground.path("back");

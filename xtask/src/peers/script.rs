@@ -62,7 +62,7 @@ impl Commit {
                 Change::Undo { tid } => transaction.undo().map_or(Ok(()), |undo| undo.undo(*tid))?,
             }
         }
-        transaction.vote()
+        storage.vote(transaction)
     }
 
     /// Commits it to our engine.

@@ -21,7 +21,8 @@ use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Tid};
 
 use crate::format::TransactionHeader;
-use crate::format::scan::{Record, Scanner};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::read::ahead::Ahead;
 
 /// What a walk over a stretch found.

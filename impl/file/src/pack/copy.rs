@@ -11,19 +11,20 @@
 //! ```
 
 use vellum_pickle::{Reference, Scanner as References};
-use vellum_storage::{Collected, Error, Oid, Result, Status, Survivors};
+use vellum_storage::{Collected, Content, Error, Oid, Result, Status, Survivors};
 
 use super::Stop;
 use super::moment::Moment;
 use super::sink::Sink;
 use super::watch::{Extent, Fate, PackStep, PackWatch};
-use crate::format::scan::{Fault, FaultKind, Record, Scanner};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader};
 use crate::read::index::Index;
 use crate::read::log::Holders;
 use crate::read::versions::VersionTable;
 use crate::write::pledge::Pledge;
-use crate::write::record::{Body, spilled};
 
 /// What is read at once of what is copied, and what is large enough to be read by itself.
 const WINDOW: usize = 256 << 10;
@@ -410,16 +411,10 @@ impl<'a> Copy<'a> {
     pub fn pledges(&mut self, pledges: &[std::sync::Arc<Pledge>]) -> Result<(), Stop> {
         for pledge in pledges {
             for record in pledge.records().iter() {
-                let shared = if let Body::Shared(position) = record.body { position } else { 0 };
-                self.is_kept(record.oid, [shared, record.under])?;
-                match &record.body {
-                    Body::Data(data) => self.refers_to_what_is_kept(record.oid, data)?,
-                    Body::Spilled { offset, length } => {
-                        let path = &self.moment.now.log.path;
-                        let data = spilled(path, pledge.scratch.as_ref(), *offset, *length)?;
-                        self.refers_to_what_is_kept(record.oid, &data)?;
-                    }
-                    Body::Shared(_) => {}
+                let shared = if let Content::Shared(position) = record.content { position } else { 0 };
+                self.is_kept(record.oid, [shared, record.base.unwrap_or(0)])?;
+                if let Content::Data(data) = &record.content {
+                    self.refers_to_what_is_kept(record.oid, &data.bytes()?)?;
                 }
             }
         }

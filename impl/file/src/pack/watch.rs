@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use vellum_storage::{Oid, Result};
 
 use crate::format::TransactionHeader;
-use crate::format::scan::Record;
+use crate::format::record::Record;
 use crate::read::generation::Generation;
 
 /// How to pack a file.

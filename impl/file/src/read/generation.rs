@@ -17,7 +17,8 @@ use bytes::Bytes;
 use vellum_storage::{Error, HistoryEntry, Loaded, LoadedAt, Oid, Order, Result, Tid, Version};
 use vellum_sync::{Mutex, MutexGuard, RwLock};
 
-use crate::format::scan::{Record, Scanner};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::read::horizon::Horizon;
 use crate::read::index::Index;
 use crate::read::iterate;
@@ -126,13 +127,6 @@ impl Generation {
             }
         }
         Ok(None)
-    }
-
-    /// The record of exactly this revision, in whatever version it is.
-    pub fn own_data(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
-        let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let record = self.record_at(oid, tid)?.ok_or_else(missing)?;
-        self.data_at(oid, record.position)?.ok_or_else(missing)
     }
 
     /// The object as it is before `end`.

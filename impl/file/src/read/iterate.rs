@@ -7,7 +7,10 @@ use vellum_storage::{
     Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
 };
 
-use crate::format::scan::{Fault, FaultKind, InVersion, Record, Scanner, ToBe};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::{InVersion, Record};
+use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED, u64_at};
 use crate::read::log::{Holders, Log};
 use crate::read::pieces::Pieces;
@@ -25,7 +28,7 @@ pub(crate) struct Transactions {
     position: u64,
     pieces: Pieces,
     holders: Holders,
-    to_be: ToBe,
+    pending: PendingStatus,
     done: bool,
 }
 
@@ -45,8 +48,8 @@ impl Transactions {
                 (limit, Pieces::forwards(file, position, limit))
             }
         };
-        let (holders, to_be) = Default::default();
-        Ok(Transactions { log, end, limit, range, order, position, pieces, holders, to_be, done: false })
+        let (holders, pending) = Default::default();
+        Ok(Transactions { log, end, limit, range, order, position, pieces, holders, pending, done: false })
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
@@ -122,14 +125,14 @@ impl Transactions {
         }
     }
 
-    fn status_to_be(&mut self, start: u64) -> Status {
-        self.log.status_to_be(&mut self.to_be, start, self.end)
+    fn pending_status(&mut self, start: u64) -> Status {
+        self.log.pending_status(&mut self.pending, start, self.end)
     }
 
     fn read(&mut self, start: u64, header: TransactionHeader) -> Result<TransactionRecord> {
         let status = Status::from_byte(header.status)
             // A commit of several that was cut among its marks, seen read-only: every byte of it is there.
-            .or_else(|| (header.status == UNFINISHED).then(|| self.status_to_be(start)))
+            .or_else(|| (header.status == UNFINISHED).then(|| self.pending_status(start)))
             .ok_or_else(|| self.fault(start, Some(header.tid), None, FaultKind::BadStatus(header.status)))?;
         let all = self.bytes(start, header.end(start) - start)?;
         let twin = u64_at(&all, header.length as usize);
@@ -179,7 +182,7 @@ impl Transactions {
             return wrong(oid, FaultKind::WrongTransaction { named: header.transaction });
         }
         let body = at + header.body_at() as usize;
-        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None, under: None };
+        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None, base: None };
         let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length > 0 {
             let name_at = at + RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize;
@@ -194,7 +197,7 @@ impl Transactions {
                 return wrong(oid, FaultKind::TrunkAstray { named: trunk });
             }
             if trunk != 0 {
-                revision.under = Some(self.log.header(header.oid, trunk, self.end)?.header.tid);
+                revision.base = Some(self.log.header(header.oid, trunk, self.end)?.header.tid);
             }
         }
         if header.data_length > 0 {

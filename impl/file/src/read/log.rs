@@ -20,7 +20,10 @@ use bytes::{Bytes, BytesMut};
 use vellum_disk::DiskFile;
 use vellum_storage::{Error, Oid, Result, Status};
 
-use crate::format::scan::{Fault, FaultKind, Older, Record, Scanner, ToBe};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::{Older, Record};
+use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader};
 
 /// What one read brings if nobody knows how long the record is, and at most.
@@ -171,9 +174,9 @@ impl Log {
 
     /// What the unfinished transaction at `position` is to be marked as. What says so may lie behind what can be seen, as of
     /// an earlier moment.
-    pub fn status_to_be(&self, to_be: &mut ToBe, position: u64, end: u64) -> Status {
+    pub fn pending_status(&self, pending: &mut PendingStatus, position: u64, end: u64) -> Status {
         let size = self.file.len().unwrap_or(end);
-        to_be.status(&mut Scanner::new(&*self.file, size), position)
+        pending.status(&mut Scanner::new(&*self.file, size), position)
     }
 
     pub fn unreadable(&self, position: u64, e: std::io::Error) -> Error {

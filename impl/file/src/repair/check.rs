@@ -12,7 +12,9 @@ use vellum_disk::{DiskFile, Open};
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
-use crate::format::scan::{Fault, FaultKind, Record, Scanner};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
 use crate::open::{finished_after, is_torn, open_data, pointers};
 use crate::options::{OpenError, Options};

@@ -24,7 +24,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use vellum_pickle::Reference;
 use vellum_storage::{Bytes, Oid, Result, Status, Tid, Version};
 
-use crate::format::scan::{Record, Scanner};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{START, u64_at};
 use crate::options::Options;
 use crate::read::index::Index;

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use vellum_disk::{DiskFile, Open};
 use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
 
-use crate::format::scan::{Fault, FaultKind, Record, Scanner, ToBe};
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::pending::PendingStatus;
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::open::{finished_after, is_torn, open_data};
 use crate::options::{OpenError, Options};
@@ -86,7 +89,7 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
         index: Index::new(),
         in_versions: HashMap::new(),
         moved: Vec::new(),
-        to_be: ToBe::default(),
+        pending: PendingStatus::default(),
         salvage: Salvage::default(),
     };
     let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
@@ -118,7 +121,7 @@ struct Rescue<'a> {
     in_versions: HashMap<Version, u64>,
     /// Where what is: an old position, and the new one of the same, or [`NOWHERE`]. Holds up to the next entry.
     moved: Vec<(u64, u64)>,
-    to_be: ToBe,
+    pending: PendingStatus,
     salvage: Salvage,
 }
 
@@ -269,7 +272,7 @@ impl Rescue<'_> {
         out[8..16].copy_from_slice(&length.to_be_bytes());
         if header.status == UNFINISHED {
             let mut scanner = Scanner::new(&*self.old.file, self.size);
-            out[TransactionHeader::STATUS_AT as usize] = self.to_be.status(&mut scanner, at).byte();
+            out[TransactionHeader::STATUS_AT as usize] = self.pending.status(&mut scanner, at).byte();
         }
         out.extend_from_slice(&length.to_be_bytes());
         self.new

@@ -73,7 +73,7 @@ struct Marks {
 struct Worker {
     scanner: Scanner,
     found: Vec<Place>,
-    unders: Vec<Place>,
+    bases: Vec<Place>,
     dangling: Option<Distinct<(Oid, Oid)>>,
 }
 
@@ -125,7 +125,7 @@ impl Worker {
     }
 
     fn memory(&self) -> usize {
-        grown(&self.found) + grown(&self.unders) + self.dangling.as_ref().map_or(0, Distinct::memory)
+        grown(&self.found) + grown(&self.bases) + self.dangling.as_ref().map_or(0, Distinct::memory)
     }
 }
 
@@ -162,9 +162,9 @@ impl<'a> Collector<'a> {
         let of = self.of;
         let mut own = Vec::new();
         let mut sources = Distinct::new();
-        of.later(&mut |Later { oid, data, source, under }| {
+        of.later(&mut |Later { oid, data, source, base }| {
             self.begin_at(oid)?;
-            [source, under].into_iter().filter(|place| *place != 0).for_each(|place| sources.push(place));
+            [source, base].into_iter().filter(|place| *place != 0).for_each(|place| sources.push(place));
             match data {
                 Own::None => {}
                 Own::Record(record) => {
@@ -231,12 +231,12 @@ impl<'a> Collector<'a> {
         let work = |worker: &mut Worker| -> Result<()> {
             while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
                 let mut given = 0;
-                let mut scan = |AtPlace { oid, data, under }: AtPlace<'_>| {
-                    assert!(under < run[given], "what is under the revision at {} is at {under}", run[given]);
+                let mut scan = |AtPlace { oid, data, base }: AtPlace<'_>| {
+                    assert!(base < run[given], "the base of the revision at {} is at {base}", run[given]);
                     given += 1;
-                    if role == Role::Newest && under != 0 {
-                        worker.found.push(under);
-                        worker.unders.push(under);
+                    if role == Role::Newest && base != 0 {
+                        worker.found.push(base);
+                        worker.bases.push(base);
                     }
                     data.map_or(Ok(()), |record| worker.scan(*of, marks, how.collect, oid, record))
                 };
@@ -293,7 +293,7 @@ impl<'a> Collector<'a> {
             return Err(Error::Dangling { references: refused });
         }
         refused.into_iter().for_each(|reference| self.reported.push(reference));
-        self.workers.iter_mut().for_each(|worker| self.sources.append(&mut worker.unders));
+        self.workers.iter_mut().for_each(|worker| self.sources.append(&mut worker.bases));
         self.sources.sort_unstable();
         self.sources.dedup();
         Ok(Survivors {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::mark::{Marked, Marker};
 use super::{Garbage, GarbageError, each};
-use crate::{Error, Oid, OidSet, Result, Tid, TransactionMeta, Version, Voted};
+use crate::{Error, Oid, OidSet, Refusal, Result, Tid, TransactionMeta, Version, Voted};
 
 /// How to delete garbage.
 #[derive(Clone)]
@@ -210,9 +210,9 @@ impl Deleting<'_, '_> {
                     continue;
                 };
                 let meta = self.how.meta.clone().description("brings back what is needed after all");
-                let stored = here.storage.begin(meta).and_then(|mut change| {
-                    change.store(oid, serial, data)?;
-                    change.vote()?.finish()
+                let stored = here.storage.begin(meta).and_then(|mut draft| {
+                    draft.store(oid, serial, data)?;
+                    here.storage.commit(draft)
                 });
                 match stored {
                     Ok(tid) => {
@@ -229,16 +229,18 @@ impl Deleting<'_, '_> {
     }
 }
 
-fn vote(here: &Marked<'_>, batch: &[(Oid, Tid)], meta: TransactionMeta) -> Result<Box<dyn Voted>> {
-    let mut change = here.storage.begin(meta)?;
-    batch.iter().try_for_each(|(oid, serial)| change.delete(*oid, *serial))?;
-    change.vote()
+fn vote(here: &Marked<'_>, batch: &[(Oid, Tid)], meta: TransactionMeta) -> Result<Voted> {
+    let mut draft = here.storage.begin(meta)?;
+    batch.iter().try_for_each(|(oid, serial)| draft.delete(*oid, *serial))?;
+    here.storage.vote(draft)
 }
 
 /// The object that somebody else has done something with.
 fn touched(error: &Error) -> Option<Oid> {
     match error {
-        Error::Conflict { oid, .. } | Error::VersionLock { oid, .. } | Error::KeyError { oid, .. } => Some(*oid),
+        Error::Refused(
+            Refusal::Conflict { oid, .. } | Refusal::VersionLock { oid, .. } | Refusal::UnknownObject { oid },
+        ) => Some(*oid),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use vellum_spec::{Database, How};
 use vellum_storage::{Busy, Oid, Storage, Tid, Want};
 
-use super::{Came, Done, Log, Pack, Read, Report, Span};
+use super::{Came, Done, Log, Pack, Read, Report, Span, Told};
 use crate::expected;
 use crate::hosted::answer;
 use crate::node::Node;
@@ -31,6 +31,9 @@ fn wrong(span: Span, what: impl Into<String>) -> Wrong {
 struct Commit<'a> {
     tid: Tid,
     done: &'a Done,
+    /// When the listener was told of it.
+    told: u64,
+    /// It was shown later than this, and not later than that.
     from: u64,
     until: u64,
 }
@@ -69,11 +72,13 @@ impl Log {
             let Outcome::Finished { tid } = *outcome else {
                 return Err(wrong(span, format!("{done}\nwas voted, and then not finished: {outcome}")));
             };
-            match done.notified[..] {
-                [(said, from)] if said == tid && span.start < from && from < span.end => {
-                    commits.push(Commit { tid, done, from, until: span.end });
+            match &done.told[..] {
+                [Told { oids, origin, stamp, .. }]
+                    if span.start < *stamp && *stamp < span.end && *oids == done.touched && origin.0 == done.thread =>
+                {
+                    commits.push(Commit { tid, done, from: span.start, told: *stamp, until: *stamp });
                 }
-                _ => return Err(wrong(span, format!("{done}\nnotified of {:?}", done.notified))),
+                told => return Err(wrong(span, format!("{done}\nthe listener was told {told:?}"))),
             }
         }
         commits.sort_by_key(|commit| commit.tid);
@@ -84,8 +89,8 @@ impl Log {
             if one.tid == next.tid {
                 return Err(wrong(span, text("have one tid")));
             }
-            if one.from > next.from {
-                return Err(wrong(span, text("were notified of in another order than that of their tids")));
+            if one.told > next.told {
+                return Err(wrong(span, text("were told to the listener in another order than that of their tids")));
             }
         }
         // In the order of the tids, each is shown after those before it: what is shown late makes the later ones late.
@@ -98,6 +103,11 @@ impl Log {
                 let text = format!("{}\nbegan after one with a later tid had returned", commit.done);
                 return Err(wrong(span, text));
             }
+        }
+        let mut from = 0;
+        for commit in &mut commits {
+            from = from.max(commit.from);
+            commit.from = from;
         }
         Ok(commits)
     }
@@ -245,15 +255,14 @@ impl Log {
             events.insert(said.span.start, Event::Begins(n));
             events.insert(said.span.end, Event::Ends(n));
         }
-        for done in commits.iter().map(|commit| commit.done).filter_map(|done| done.end) {
-            // Another one's end may be the time until which this one is shown; every such time is some finish's end.
-            events.insert(done.end, Event::Returns);
+        for commit in commits {
+            events.insert(commit.told, Event::Told);
         }
         let mut shown = 0;
         let mut began: BTreeMap<usize, usize> = BTreeMap::new();
         for (stamp, event) in events {
             match event {
-                Event::Returns => shown = shown.max(commits.partition_point(|commit| commit.until <= stamp)),
+                Event::Told => shown = shown.max(commits.partition_point(|commit| commit.until <= stamp)),
                 Event::Begins(n) => drop(began.insert(n, shown)),
                 Event::Ends(n) => {
                     let first = began.remove(&n).unwrap_or(shown);
@@ -332,7 +341,7 @@ impl Log {
 #[derive(Clone, Copy)]
 enum Event {
     /// A finish returned.
-    Returns,
+    Told,
     Begins(usize),
     Ends(usize),
 }
