@@ -79,8 +79,8 @@ struct Summary {
 /// Bytes of the object's current records. Records that share one data count once.
 fn bytes(object: &NewestRevision) -> u64 {
     let newest = object.data.as_ref().map_or(0, |data| data.len() as u64);
-    let under = object.under.iter().filter(|(_, data)| object.data.as_ref() != Some(data));
-    newest + under.map(|(_, data)| data.len() as u64).sum::<u64>()
+    let base = object.base.iter().filter(|(_, data)| object.data.as_ref() != Some(data));
+    newest + base.map(|(_, data)| data.len() as u64).sum::<u64>()
 }
 
 impl Garbage {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use vellum_disk::DiskFile;
 use vellum_file::format::{START, TransactionHeader};
 use vellum_file::{Fault, FaultKind, FileStorage, Older, Record, Scanner};
-use vellum_storage::{Revision, Status, TransactionRecord};
+use vellum_storage::{Bytes, Revision, Status, Tid, TransactionRecord};
 use vellum_terminal::{Failure, Run};
 
 use crate::ui::changes::State;
@@ -184,6 +184,19 @@ impl DataFile {
         Ok(data)
     }
 
+    /// All data of the object in this record; none for a tombstone.
+    pub fn contents(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Bytes>, Fault> {
+        let holder = self.holder(scanner, record)?;
+        holder.map(|holder| self.data_start(&holder, u64::MAX).map(Bytes::from)).transpose()
+    }
+
+    /// The object's record of that transaction, found from its newest one on; none if there is none.
+    pub fn revision(&self, newest: &Record, tid: Tid) -> Result<Option<Record>, Fault> {
+        self.chain(Some(newest.clone()))
+            .find(|record| record.as_ref().map_or(true, |r| r.header.tid == tid))
+            .transpose()
+    }
+
     /// Every record of the object, newest first.
     pub fn chain<'a>(&'a self, newest: Option<Record>) -> impl Iterator<Item = Result<Record, Fault>> + 'a {
         let mut scanner = self.scanner();
@@ -213,17 +226,14 @@ impl DataFile {
         let mut revisions = Vec::new();
         for record in records {
             let holder = self.holder(&mut scanner, &record)?;
-            let data = match &holder {
-                Some(holder) => Some(self.data_start(holder, u64::MAX)?.into()),
-                None => None,
-            };
-            let under = match record.in_version.as_ref().map_or(0, |version| version.trunk) {
+            let data = self.contents(&mut scanner, &record)?;
+            let base = match record.in_version.as_ref().map_or(0, |version| version.trunk) {
                 0 => None,
                 trunk => Some(scanner.record(trunk, self.end())?.header.tid),
             };
             revisions.push(Revision {
                 oid: record.header.oid,
-                under,
+                base,
                 version: record.version(),
                 data,
                 source: holder.filter(|h| h.position != record.position).map(|h| h.header.tid),
