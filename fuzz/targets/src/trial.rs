@@ -288,12 +288,11 @@ fn undo(storage: &FileStorage, tid: Tid) -> Result<Tid> {
 
 fn end_version(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
     let mut change = storage.begin(TransactionMeta::new().description("the end of versions"))?;
-    let ends = change.versions().expect("there are versions");
     for (n, version) in seen.versions.iter().enumerate() {
         if n % 2 == 0 {
-            ends.commit_version(version, &Version::TRUNK)?;
+            change.commit_version(version, &Version::TRUNK)?;
         } else {
-            ends.abort_version(version)?;
+            change.abort_version(version)?;
         }
     }
     storage.vote(change)?.finish()

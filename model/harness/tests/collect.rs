@@ -60,7 +60,7 @@ impl Collected for Moment<'_> {
         places.iter().map(|place| self.at(*place)).try_for_each(|at| {
             assert!(self.places || at.tid() <= self.to, "nobody was told of this place");
             let under = self.early(at.revision.oid, at.revision.base);
-            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), under })
+            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), base: under })
         })
     }
 
@@ -73,7 +73,7 @@ impl Collected for Moment<'_> {
             };
             let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
             let (source, under) = (self.early(revision.oid, source), self.early(revision.oid, revision.base));
-            each(Later { oid: Oid(revision.oid), data, source, under })
+            each(Later { oid: Oid(revision.oid), data, source, base: under })
         };
         for (t, transaction) in self.database.transactions.iter().enumerate().filter(|(_, t)| t.tid > self.to) {
             for (r, revision) in transaction.revisions.iter().enumerate() {

@@ -313,10 +313,10 @@ impl Prepared for WrongVoted {
 
     fn finish(self: Box<Self>) -> Result<Tid> {
         let WrongVoted { inner, storage, bug, origin, last, events } = *self;
-        let _turn = events.turn.lock().unwrap();
+        let _turn = events.turn.lock();
         let tid = TransactionMeta::new().tid_after(storage.last_transaction(), &*clock())?;
         let event = Event::Committed { tid, oids: inner.touched(), origin };
-        let mut kept = events.kept.lock().unwrap();
+        let mut kept = events.kept.lock();
         match bug {
             Bug::EarlyTid => last.store(tid.0, Ordering::SeqCst),
             Bug::EarlyEvent => events.tell(&event),

@@ -475,13 +475,12 @@ impl Rows<'_> {
             let mut change = storage.begin(TransactionMeta::new())?;
             for oid in (0..objects).map(Oid) {
                 let serial = storage.newest_record(oid)?.map_or(Tid::ZERO, |record| record.header.tid);
-                let versions = change.versions().ok_or("no versions")?;
-                versions.store_in(&draft, oid, serial, vec![b'y'; 200].into())?;
+                change.store_in(&draft, oid, serial, vec![b'y'; 200].into())?;
             }
             storage.vote(change)?.finish()?;
             timed(|| {
                 let mut change = storage.begin(TransactionMeta::new())?;
-                change.versions().ok_or("no versions")?.commit_version(&draft, &Version::TRUNK)?;
+                change.commit_version(&draft, &Version::TRUNK)?;
                 storage.vote(change)?.finish()?;
                 Ok(())
             })
@@ -557,7 +556,7 @@ fn many(path: &Path, transactions: u64) -> Result<FileStorage, Box<dyn std::erro
             version: Version::TRUNK,
             data: Some(vec![b'x'; 200].into()),
             source: None,
-            under: None,
+            base: None,
         }],
     };
     for start in (0..transactions).step_by(10_000) {

@@ -59,7 +59,10 @@ fn both_import(ground: &Ground) -> Result<usize, Trouble> {
     let mut change = storage.begin(TransactionMeta::new())?;
     change.store(Oid::ROOT, Tid::ZERO, Bytes::from_static(EMPTY))?;
     storage.vote(change)?.finish()?;
-    let root = import(&storage, &mut &file[..], TransactionMeta::new(), ExportOptions::default())?.root;
+    let draft = storage.begin(TransactionMeta::new())?;
+    let (draft, report) = import(draft, &mut || storage.new_oid(), &mut &file[..], ExportOptions::default())?;
+    storage.commit(draft)?;
+    let root = report.root;
     drop(storage);
     let out = ground.path("back");
     let name = root.to_string();

@@ -31,7 +31,7 @@ pub fn play(case: u64, can: Can, length: usize) -> Past {
     let last = Arc::clone(&opened);
     let mut subject = Hosted::new("the rules", can, move |opening| {
         let (clock, merger) = (opening.clock, Arc::new(Merger));
-        let mut last = last.lock().unwrap();
+        let mut last = last.lock();
         let rules = match last.take() {
             Some(rules) if !opening.fresh => rules.reopened(opening.read_only, clock, merger),
             _ => Rules::new(Database::default(), clock, merger, Node::references),
