@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clap::Args;
+
 use crate::Outcome;
 use crate::venv::{self, workshop, workspace};
 
@@ -17,35 +19,50 @@ struct Line<'a> {
     text: &'a str,
 }
 
-/// Prints a table, and the lines that were not reached of the files whose paths have one of the arguments in them.
-pub fn run(arguments: &[String]) -> Outcome {
-    let help = Command::new("cov").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !help.is_ok_and(|status| status.success()) {
-        return Err("cov is not there: cargo install llvm_profparser --locked".into());
-    }
-    let folder = workshop("coverage")?;
-    let profile = folder.join("replay.profraw");
-    let replay = build(&folder)?;
-    let mut command = Command::new(&replay);
-    command.args(["every_input_that_is_kept", "every_seed"]).env("LLVM_PROFILE_FILE", &profile).stdout(Stdio::null());
-    venv::succeed(command.current_dir(workspace().join("fuzz/targets")))?;
-    let mut command = Command::new("cov");
-    let shown = command.arg("show").arg("--instr-profile").arg(&profile).arg("--object").arg(&replay).output()?;
-    if !shown.status.success() {
-        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&shown.stderr)).into());
-    }
-    let shown = String::from_utf8_lossy(&shown.stdout);
-    let root = workspace().canonicalize()?;
-    println!("{:>6} {:>6}  file", "lines", "missed");
-    for (path, lines) in files(&shown, &root.join("impl")) {
-        let missed: Vec<&Line> = lines.iter().filter(|line| line.count == 0).collect();
-        let path = path.strip_prefix(&root).unwrap_or(path).display().to_string();
-        println!("{:>6} {:>6}  {path}", lines.len(), missed.len());
-        if arguments.iter().any(|part| path.contains(part)) {
-            missed.iter().for_each(|line| println!("{:>20}  {}", line.number, line.text));
+/// Counts the lines of the engine that the kept fuzz inputs reach
+///
+/// Needs `cov` of the crate llvm_profparser.
+#[derive(Debug, Args)]
+pub struct Coverage {
+    /// Print the lines that were missed, for each file with one of these texts in its path
+    #[arg(value_name = "PART")]
+    parts: Vec<String>,
+}
+
+impl Coverage {
+    /// Prints a table of all files, and the missed lines of those that were asked for.
+    pub fn run(self) -> Outcome {
+        let help = Command::new("cov").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !help.is_ok_and(|status| status.success()) {
+            return Err("cov is not there: cargo install llvm_profparser --locked".into());
         }
+        let folder = workshop("coverage")?;
+        let profile = folder.join("replay.profraw");
+        let replay = build(&folder)?;
+        let mut command = Command::new(&replay);
+        command
+            .args(["every_input_that_is_kept", "every_seed"])
+            .env("LLVM_PROFILE_FILE", &profile)
+            .stdout(Stdio::null());
+        venv::succeed(command.current_dir(workspace().join("fuzz/targets")))?;
+        let mut command = Command::new("cov");
+        let shown = command.arg("show").arg("--instr-profile").arg(&profile).arg("--object").arg(&replay).output()?;
+        if !shown.status.success() {
+            return Err(format!("{command:?}: {}", String::from_utf8_lossy(&shown.stderr)).into());
+        }
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        let root = workspace().canonicalize()?;
+        println!("{:>6} {:>6}  file", "lines", "missed");
+        for (path, lines) in files(&shown, &root.join("impl")) {
+            let missed: Vec<&Line> = lines.iter().filter(|line| line.count == 0).collect();
+            let path = path.strip_prefix(&root).unwrap_or(path).display().to_string();
+            println!("{:>6} {:>6}  {path}", lines.len(), missed.len());
+            if self.parts.iter().any(|part| path.contains(part)) {
+                missed.iter().for_each(|line| println!("{:>20}  {}", line.number, line.text));
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The test that replays the corpus, with counters in it.

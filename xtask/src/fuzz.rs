@@ -19,73 +19,102 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clap::Args;
 use vellum_fuzz::{TARGETS, Target, seeds, target};
 
 use crate::venv::{self, workshop, workspace};
 use crate::{Outcome, number};
 
-/// Seconds a target runs, if nobody says otherwise.
-const SECONDS: u64 = 60;
-
 /// What is in memory besides that of the input: the corpus, and what libFuzzer notes.
 const MEMORY_BESIDES_MB: usize = 768;
 
-/// Runs targets, one after the other.
-pub fn run(arguments: &[String]) -> Outcome {
-    let seconds = number(arguments, "--seconds", SECONDS)?;
-    let targets = named(arguments)?;
-    prepared()?;
-    build(&targets)?;
-    let mut failed = Vec::new();
-    for target in targets {
-        let corpus = working(target)?;
-        let artifacts = fuzz().join("artifacts").join(target.name);
-        fs::create_dir_all(&artifacts)?;
-        println!("\n=== {}: {seconds} s, {} inputs to begin with", target.name, fs::read_dir(&corpus)?.count());
-        let mut command = cargo_fuzz("run", target)?;
-        command.arg(&corpus).arg("--").args(limits(target)).arg(format!("-max_total_time={seconds}"));
-        command.args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".to_owned()]);
-        if arguments.iter().any(|argument| argument == "--quiet") {
-            // What fails, and how much was done; not each input that is new.
-            command.arg("-verbosity=0");
-        }
-        if !command.status()?.success() {
-            failed.push(target.name);
-        }
-    }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let artifacts = fuzz().join("artifacts");
-    Err(format!("{} failed: the inputs are in {}", failed.join(", "), artifacts.display()).into())
+/// Runs fuzz targets, one after the other
+///
+/// Needs cargo-fuzz and the nightly compiler. Inputs that fail are written to fuzz/artifacts; new inputs are kept under
+/// target/.
+#[derive(Debug, Args)]
+pub struct Fuzz {
+    /// The targets to run; all of them if none is given
+    #[arg(value_name = "TARGET", value_parser = named)]
+    targets: Vec<&'static Target>,
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value = "60", value_parser = number)]
+    seconds: u64,
+    /// Print failures and totals only
+    #[arg(long)]
+    quiet: bool,
 }
 
-/// Makes the seeds, and keeps of everything as little as takes all branches.
-pub fn corpus(arguments: &[String]) -> Outcome {
-    let targets = named(arguments)?;
-    for target in TARGETS {
-        if let Some(words) = seeds::dictionary(target.name) {
-            fs::write(dictionary(target), words)?;
+/// Reduces the fuzz inputs to the smallest set that takes all branches
+///
+/// Makes the dictionaries and the seeds, merges them with the inputs that were found, and puts the result into fuzz/corpus.
+#[derive(Debug, Args)]
+pub struct Corpus {
+    /// The targets to reduce; all of them if none is given
+    #[arg(value_name = "TARGET", value_parser = named)]
+    targets: Vec<&'static Target>,
+}
+
+impl Fuzz {
+    /// Runs the targets, and fails if one of them does.
+    pub fn run(self) -> Outcome {
+        let seconds = self.seconds;
+        let targets = or_all(self.targets);
+        prepared()?;
+        build(&targets)?;
+        let mut failed = Vec::new();
+        for target in targets {
+            let corpus = working(target)?;
+            let artifacts = fuzz().join("artifacts").join(target.name);
+            fs::create_dir_all(&artifacts)?;
+            println!("\n=== {}: {seconds} s, {} inputs to begin with", target.name, fs::read_dir(&corpus)?.count());
+            let mut command = cargo_fuzz("run", target)?;
+            command.arg(&corpus).arg("--").args(limits(target)).arg(format!("-max_total_time={seconds}"));
+            command.args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".to_owned()]);
+            if self.quiet {
+                // What fails, and how much was done; not each input that is new.
+                command.arg("-verbosity=0");
+            }
+            if !command.status()?.success() {
+                failed.push(target.name);
+            }
         }
-    }
-    prepared()?;
-    build(&targets)?;
-    for target in targets {
-        let working = working(target)?;
-        let merged = workshop("fuzzing")?.join("merged").join(target.name);
-        if merged.exists() {
-            fs::remove_dir_all(&merged)?;
+        if failed.is_empty() {
+            return Ok(());
         }
-        fs::create_dir_all(&merged)?;
-        let mut command = cargo_fuzz("run", target)?;
-        command.arg(&merged).arg(&working).arg("--").args(limits(target));
-        // Branches, and not how often they are taken: that would be ten times as many inputs.
-        command.args(["-set_cover_merge=1", "-use_counters=0"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        venv::succeed(&mut command)?;
-        keep(target, &merged)?;
+        let artifacts = fuzz().join("artifacts");
+        Err(format!("{} failed: the inputs are in {}", failed.join(", "), artifacts.display()).into())
     }
-    Ok(())
+}
+
+impl Corpus {
+    /// Makes the seeds, and keeps as few inputs as take all branches.
+    pub fn run(self) -> Outcome {
+        let targets = or_all(self.targets);
+        for target in TARGETS {
+            if let Some(words) = seeds::dictionary(target.name) {
+                fs::write(dictionary(target), words)?;
+            }
+        }
+        prepared()?;
+        build(&targets)?;
+        for target in targets {
+            let working = working(target)?;
+            let merged = workshop("fuzzing")?.join("merged").join(target.name);
+            if merged.exists() {
+                fs::remove_dir_all(&merged)?;
+            }
+            fs::create_dir_all(&merged)?;
+            let mut command = cargo_fuzz("run", target)?;
+            command.arg(&merged).arg(&working).arg("--").args(limits(target));
+            // Branches, and not how often they are taken: that would be ten times as many inputs.
+            command.args(["-set_cover_merge=1", "-use_counters=0"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            venv::succeed(&mut command)?;
+            keep(target, &merged)?;
+        }
+        Ok(())
+    }
 }
 
 /// Puts what was merged in place of what was kept: the small ones first, as many as there is room for. An input that failed
@@ -124,23 +153,14 @@ fn keep(target: &Target, merged: &Path) -> Outcome {
     Ok(())
 }
 
-fn named(arguments: &[String]) -> Result<Vec<&'static Target>, Box<dyn std::error::Error>> {
-    let mut targets = Vec::new();
+/// The target of this name.
+fn named(name: &str) -> Result<&'static Target, String> {
     let names = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--seconds" => drop(arguments.next()),
-            "--quiet" => {}
-            name => {
-                targets.push(target(name).ok_or_else(|| format!("there is no target `{name}`; there is {}", names()))?)
-            }
-        }
-    }
-    if targets.is_empty() {
-        targets.extend(TARGETS);
-    }
-    Ok(targets)
+    target(name).ok_or_else(|| format!("there is no target `{name}`; there is {}", names()))
+}
+
+fn or_all(targets: Vec<&'static Target>) -> Vec<&'static Target> {
+    if targets.is_empty() { TARGETS.iter().collect() } else { targets }
 }
 
 /// Whether all is there that is needed; if not, what to do. Nothing is installed unasked.

@@ -1,7 +1,11 @@
 //! The project's own tasks, as `cargo xtask TASK`. `cargo xtask help` lists them.
+//!
+//! Each task is a struct of its arguments, beside the code that carries it out.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
 mod coverage;
@@ -13,61 +17,41 @@ mod semantics;
 mod teeth;
 mod venv;
 
-/// What a task comes to: an error is printed, and the exit code is 1.
+/// The result of a task: an error is printed, and the exit code is 1.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-const HELP: &str = "\
-cargo xtask peers [--histories N] [--seed S] [--only NAME]
-    Sets up the real ZODB in a virtual environment under target/, and holds the engine against it. --only takes part of
-    the name of a check.
+/// The project's own tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    /// None prints the list of tasks.
+    #[command(subcommand)]
+    task: Option<Task>,
+}
 
-cargo xtask bench [--messages N] [--rounds N] [--only WHAT]
-    Makes a mail database with the real ZODB (100,000 messages), and times the engine beside it and beside the bare
-    machine, in the same run, on the same file. WHAT is open, open-index, load, load2, iterate, commit-relaxed, commit,
-    commit8, copy, pack, pack-removing, pack-wait, pack-memory, undo-log, versions, version100 or version1000.
-
-cargo xtask teeth [--only NAME | --today N | --build]
-    Plants bugs in a copy of the workspace, one after the other (model/harness/planted), and demands that each is caught
-    by the check that it names. --only takes parts of names, with commas between them. --today N takes N of them, others
-    each day. --build only asks whether each can still be put in and built.
-
-cargo xtask rules [--rule NUMBER]
-    Prints for each rule of docs/semantics.md where it is specified, where the engine carries it out, and how many stories,
-    corners, tests and planted bugs there are for it; with a number, all of them by file and line. Fails if a rule is not
-    specified, or if nothing exercises it.
-
-cargo xtask review
-    Shows the snapshots whose tests found another text: the rule, the story, and the difference. Fails if there are any.
-
-cargo xtask fuzz [TARGET...] [--seconds N] [--quiet]
-    Runs the fuzz targets, one after the other, each for so many seconds (60), under cargo-fuzz and the nightly compiler.
-    What fails is put to fuzz/artifacts, what is new is kept under target/. Quiet: says only that, and how much was done.
-
-cargo xtask corpus [TARGET...]
-    Makes the dictionaries and the seeds, and of these and of what was found keeps in fuzz/corpus as little as takes all
-    branches.
-
-cargo xtask coverage [PART...]
-    Counts which lines of the engine the kept inputs reach, with `cov` of the crate llvm_profparser; and shows the others of
-    the files whose paths have one of the parts in them.
-";
+#[derive(Debug, Subcommand)]
+enum Task {
+    Peers(peers::Peers),
+    Bench(bench::Bench),
+    Teeth(teeth::Teeth),
+    Rules(rules::Rules),
+    Review(review::Review),
+    Fuzz(fuzz::Fuzz),
+    Corpus(fuzz::Corpus),
+    Coverage(coverage::Coverage),
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.first().map(String::as_str) {
-        Some("peers") => peers::run(&arguments[1..]),
-        Some("bench") => bench::run(&arguments[1..]),
-        Some("teeth") => teeth::run(&arguments[1..]),
-        Some("rules") => rules::run(&arguments[1..]),
-        Some("review") => review::run(&arguments[1..]),
-        Some("fuzz") => fuzz::run(&arguments[1..]),
-        Some("corpus") => fuzz::corpus(&arguments[1..]),
-        Some("coverage") => coverage::run(&arguments[1..]),
-        Some("help" | "--help" | "-h") | None => {
-            print!("{HELP}");
-            Ok(())
-        }
-        Some(other) => Err(format!("there is no task `{other}`; `cargo xtask help` lists them").into()),
+    let outcome = match Arguments::parse().task {
+        None => Arguments::command().print_long_help().map_err(Into::into),
+        Some(Task::Peers(task)) => task.run(),
+        Some(Task::Bench(task)) => task.run(),
+        Some(Task::Teeth(task)) => task.run(),
+        Some(Task::Rules(task)) => task.run(),
+        Some(Task::Review(task)) => task.run(),
+        Some(Task::Fuzz(task)) => task.run(),
+        Some(Task::Corpus(task)) => task.run(),
+        Some(Task::Coverage(task)) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,11 +62,63 @@ fn main() -> ExitCode {
     }
 }
 
-/// The number after this flag, or what it is by default.
-fn number(arguments: &[String], flag: &str, default: u64) -> Result<u64, Box<dyn std::error::Error>> {
-    let Some(at) = arguments.iter().position(|argument| argument == flag) else {
-        return Ok(default);
-    };
-    let value = arguments.get(at + 1).ok_or(format!("{flag} takes a number"))?;
-    value.replace(['_', ','], "").parse().map_err(|_| format!("{flag} takes a number, not `{value}`").into())
+/// A number as people write it, with `_` or `,` between its digits.
+fn number(text: &str) -> Result<u64, String> {
+    text.replace(['_', ','], "").parse().map_err(|_| format!("`{text}` is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["cargo xtask"].into_iter().chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn asking_for_help_starts_no_task() {
+        for task in ["bench", "peers", "teeth", "rules", "review", "fuzz", "corpus", "coverage"] {
+            for help in [format!("{task} --help"), format!("{task} -h"), format!("help {task}")] {
+                assert_eq!(parsed(&help).unwrap_err().kind(), ErrorKind::DisplayHelp, "{help}");
+            }
+            assert_eq!(parsed(&format!("{task} --messages 10 --hepl")).unwrap_err().exit_code(), 2, "{task}");
+        }
+    }
+
+    #[test]
+    fn the_command_lines_of_ci_are_understood() {
+        for line in [
+            "rules",
+            "rules --rule 3.4",
+            "review",
+            "fuzz --seconds 10 --quiet",
+            "fuzz record peer_pipe",
+            "corpus",
+            "coverage scan.rs open.rs",
+            "teeth --build",
+            "teeth --today 4",
+            "teeth --only undo-by-halves,one-leaves",
+            "bench --messages 1000 --rounds 1",
+            "bench --messages 100_000 --only pack-wait",
+            "peers --histories 1,000 --seed 7 --only back",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
+        }
+        assert!(parsed("").unwrap().task.is_none());
+    }
+
+    #[test]
+    fn what_does_not_exist_or_does_not_fit_together_is_refused() {
+        for line in ["dance", "rules --rule x", "rules --rule 4.2b", "bench --only dancing", "teeth --today 4 --build"]
+        {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
 }

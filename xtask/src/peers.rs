@@ -24,6 +24,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use tempfile::TempDir;
 
 use crate::{Outcome, number, venv};
@@ -86,35 +87,52 @@ impl Ground {
     }
 }
 
-pub fn run(arguments: &[String]) -> Outcome {
-    let only = match arguments.iter().position(|argument| argument == "--only") {
-        Some(at) => Some(arguments.get(at + 1).ok_or("--only takes the name of a check")?),
-        None => None,
-    };
-    let (histories, seed) = (number(arguments, "--histories", 200)?, number(arguments, "--seed", 1)?);
-    let python = venv::python()?;
-    let workshop = venv::workshop("peer")?;
-    let log = workshop.join("zodb.log");
-    let _ = std::fs::remove_file(&log);
-    println!("seed {seed}; what ZODB warns of is in {}", log.display());
-    let (mut passed, mut failed) = (0, 0);
-    for (name, check) in CHECKS.into_iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))) {
-        let (python, log) = (python.clone(), log.clone());
-        let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed };
-        let started = Instant::now();
-        match check(&ground) {
-            Ok(what) => {
-                passed += 1;
-                println!("ok   {name}: {what} ({:.1} s)", started.elapsed().as_secs_f64());
-            }
-            Err(why) => {
-                failed += 1;
-                println!("FAIL {name}: {why}");
+/// Compares the engine with the real ZODB, on the same files
+///
+/// Sets up ZODB 6.4 in a virtual environment under target/, and compares files and answers.
+#[derive(Debug, Args)]
+pub struct Peers {
+    /// The number of random histories for each check that plays some
+    #[arg(long, value_name = "N", default_value = "200", value_parser = number)]
+    histories: u64,
+    /// The seed of everything random
+    #[arg(long, default_value = "1", value_parser = number)]
+    seed: u64,
+    /// Run only the checks with this text in their names
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+impl Peers {
+    /// Runs the checks, and fails if one of them does.
+    pub fn run(self) -> Outcome {
+        let Peers { histories, seed, only } = self;
+        let python = venv::python()?;
+        let workshop = venv::workshop("peer")?;
+        let log = workshop.join("zodb.log");
+        let _ = std::fs::remove_file(&log);
+        println!("seed {seed}; what ZODB warns of is in {}", log.display());
+        let (mut passed, mut failed) = (0, 0);
+        for (name, check) in
+            CHECKS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())))
+        {
+            let (python, log) = (python.clone(), log.clone());
+            let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed };
+            let started = Instant::now();
+            match check(&ground) {
+                Ok(what) => {
+                    passed += 1;
+                    println!("ok   {name}: {what} ({:.1} s)", started.elapsed().as_secs_f64());
+                }
+                Err(why) => {
+                    failed += 1;
+                    println!("FAIL {name}: {why}");
+                }
             }
         }
+        println!("{passed} passed, {failed} failed");
+        if failed == 0 { Ok(()) } else { Err("the engine and ZODB differ".into()) }
     }
-    println!("{passed} passed, {failed} failed");
-    if failed == 0 { Ok(()) } else { Err("the engine and ZODB differ".into()) }
 }
 
 /// The file's name with something behind it.

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use anstream::print;
 use anstyle::{AnsiColor, Style};
+use clap::Args;
 use similar::{ChangeTag, TextDiff};
 
 use crate::semantics::{self, Number, Rule};
@@ -27,30 +28,36 @@ const OLD: Style = AnsiColor::Red.on_default();
 const NEW: Style = AnsiColor::Green.on_default();
 const PLACE: Style = AnsiColor::Cyan.on_default();
 
-pub fn run(arguments: &[String]) -> Outcome {
-    if !arguments.is_empty() {
-        return Err("review takes nothing".into());
+/// Shows the snapshots whose tests found another text
+///
+/// Prints the rule, the story and the difference for each of them. Fails if there are any.
+#[derive(Debug, Args)]
+pub struct Review {}
+
+impl Review {
+    /// Prints all differences, and fails if there are any.
+    pub fn run(self) -> Outcome {
+        let rules = semantics::rules()?;
+        let root = venv::workspace();
+        let pending = pending(&root)?;
+        let mut by_rule: BTreeMap<Option<Number>, usize> = BTreeMap::new();
+        for snapshot in &pending {
+            *by_rule.entry(snapshot.rule()).or_default() += 1;
+            print!("{}", snapshot.shown(&rules));
+        }
+        if pending.is_empty() {
+            println!("no snapshot differs");
+            return Ok(());
+        }
+        let of_rule = |(rule, count): (&Option<Number>, &usize)| match rule {
+            Some(rule) => format!("rule {rule}: {count}"),
+            None => format!("no rule, but what a command prints: {count}"),
+        };
+        let list = by_rule.iter().map(of_rule).collect::<Vec<_>>().join("; ");
+        println!("To take them over: run their tests again with INSTA_UPDATE=always, and commit with a reason.");
+        let s = if pending.len() == 1 { " differs" } else { "s differ" };
+        Err(format!("{} snapshot{s} ({list})", pending.len()).into())
     }
-    let rules = semantics::rules()?;
-    let root = venv::workspace();
-    let pending = pending(&root)?;
-    let mut by_rule: BTreeMap<Option<Number>, usize> = BTreeMap::new();
-    for snapshot in &pending {
-        *by_rule.entry(snapshot.rule()).or_default() += 1;
-        print!("{}", snapshot.shown(&rules));
-    }
-    if pending.is_empty() {
-        println!("no snapshot differs");
-        return Ok(());
-    }
-    let of_rule = |(rule, count): (&Option<Number>, &usize)| match rule {
-        Some(rule) => format!("rule {rule}: {count}"),
-        None => format!("no rule, but what a command prints: {count}"),
-    };
-    let list = by_rule.iter().map(of_rule).collect::<Vec<_>>().join("; ");
-    println!("To take them over: run their tests again with INSTA_UPDATE=always, and commit with a reason.");
-    let s = if pending.len() == 1 { " differs" } else { "s differ" };
-    Err(format!("{} snapshot{s} ({list})", pending.len()).into())
 }
 
 /// A snapshot whose test found another text.

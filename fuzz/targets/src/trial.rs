@@ -154,7 +154,7 @@ fn read_only(disk: &SimDisk, options: &Options, how: How) -> Vec<Problem> {
                 site::read(&then);
             }
         }
-        let packing = Packing { collect: how.collect, go_on: how.go_on, keep_old: false };
+        let packing = Packing::new().collect(how.collect).go_on(how.go_on);
         let _ = storage.rehearse_pack(to(&seen, how), packing, &mut Unwatched);
     }
     assert!(site::files(disk) == before, "what was only looked at was changed");
@@ -216,7 +216,7 @@ fn write(disk: &SimDisk, options: &Options, how: How, trusted: bool) {
     }
     whole("after commits");
     let before = site::read(&storage);
-    let packing = Packing { collect: how.collect, go_on: how.go_on, keep_old: how.relaxed };
+    let packing = Packing::new().collect(how.collect).go_on(how.go_on).keep_old(how.relaxed);
     let packed = storage.pack_with(to(&seen, how), packing, &mut Unwatched);
     whole("after a pack");
     let after = site::read(&storage);
@@ -266,7 +266,7 @@ fn commit(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
     match version(first) {
         trunk if trunk.is_trunk() => change.store(first, serial(first)?, RECORD.into())?,
         version => {
-            change.versions().expect("there are some").store_in(&version, first, serial(first)?, RECORD.into())?;
+            change.store_in(&version, first, serial(first)?, RECORD.into())?;
         }
     }
     let last = seen.oids.last().copied().filter(|last| *last != first && version(*last).is_trunk());
@@ -277,24 +277,23 @@ fn commit(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
     if let Ok(new) = storage.new_oids(1) {
         change.store(new[0], Tid::ZERO, RECORD.into())?;
     }
-    change.vote()?.finish()
+    storage.vote(change)?.finish()
 }
 
 fn undo(storage: &FileStorage, tid: Tid) -> Result<Tid> {
     let mut change = storage.begin(TransactionMeta::new().description("an undo"))?;
-    change.undo().expect("there is undo").undo(tid)?;
-    change.vote()?.finish()
+    change.undo(tid)?;
+    storage.vote(change)?.finish()
 }
 
 fn end_version(storage: &FileStorage, seen: &Seen) -> Result<Tid> {
     let mut change = storage.begin(TransactionMeta::new().description("the end of versions"))?;
-    let ends = change.versions().expect("there are versions");
     for (n, version) in seen.versions.iter().enumerate() {
         if n % 2 == 0 {
-            ends.commit_version(version, &Version::TRUNK)?;
+            change.commit_version(version, &Version::TRUNK)?;
         } else {
-            ends.abort_version(version)?;
+            change.abort_version(version)?;
         }
     }
-    change.vote()?.finish()
+    storage.vote(change)?.finish()
 }

@@ -45,7 +45,7 @@ fn write(sandbox: &Sandbox, name: &str, time: &str, objects: &[Object<'_>]) {
         let serial = storage.load(Oid(*oid), &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
         change.store(Oid(*oid), serial, record(class, refers).into()).unwrap();
     }
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
 }
 
 /// A site with a main database and one for its users, with garbage in both: a ring through both, and a list.
@@ -132,7 +132,7 @@ fn refusals() {
     let serial = storage.load(Oid(1), &Version::TRUNK).unwrap().tid;
     let mut change = storage.begin(TransactionMeta::new().tid(Tid(serial.0 + 1))).unwrap();
     change.store(Oid(1), serial, "no pickle".into()).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     drop(storage);
     let before = sandbox.files();
     let commands: &[&[&str]] = &[

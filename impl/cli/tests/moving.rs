@@ -22,7 +22,7 @@ fn broken(sandbox: &Sandbox) {
     let folder = b"\x80\x03cmail\nFolder\nq\x01.\x80\x03}X\x05\0\0\0firstC\x08\0\0\0\0\0\0\0\x07Qs.";
     change.store(Oid::ROOT, Tid::ZERO, folder.to_vec().into()).unwrap();
     change.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
 }
 
 #[test]

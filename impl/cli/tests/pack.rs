@@ -89,7 +89,7 @@ fn a_damaged_database_is_not_packed_unless_that_is_wanted() {
     let rootless = FileStorage::create(sandbox.path("rootless.fs")).unwrap();
     let mut change = rootless.begin(Default::default()).unwrap();
     change.store(vellum_storage::Oid(5), Tid::ZERO, record("Product", &[], &[], 1)).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    rootless.vote(change).unwrap().finish().unwrap();
     drop(rootless);
     let others: &[&[&str]] = &[&["pack", "shop.fs", "--go-on"], &["pack", "rootless.fs"]];
     session.push_str(&format!("\n\n{}", without_time(sandbox.session(others))));

@@ -68,7 +68,7 @@ fn what_was_undone_already() {
         let mut change = storage.begin(TransactionMeta::new().user("ann").description(text).tid(tid)).unwrap();
         let record = format!("capp\nCounter\n.(X\x03\0\0\0{text}l.");
         change.store(Oid::ROOT, serial, record.into()).unwrap();
-        serial = change.vote().unwrap().finish().unwrap();
+        serial = storage.vote(change).unwrap().finish().unwrap();
     }
     drop(storage);
     let second = serial.to_string();
@@ -175,8 +175,8 @@ fn a_rehearsal_is_not_finished() {
     let before = sandbox.files();
     let storage = FileStorage::open_read_only(sandbox.path("undo.fs")).unwrap();
     let mut change = storage.rehearse(TransactionMeta::new()).unwrap();
-    change.undo().unwrap().undo(DELETION.parse().unwrap()).unwrap();
-    let voted = change.vote().unwrap();
+    change.undo(DELETION.parse().unwrap()).unwrap();
+    let voted = storage.vote(change).unwrap();
     assert_eq!(voted.touched(), [Oid(0x19)]);
     assert!(matches!(voted.finish(), Err(Error::ReadOnly { .. })));
     drop(storage);
@@ -213,7 +213,8 @@ fn a_file_that_can_not_be_written() {
     let path = sandbox.path("undo.fs");
     let before = std::fs::read(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should be.
+    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should
+    // be.
     std::fs::create_dir(sandbox.path("undo.fs.lock")).unwrap();
     let run = sandbox.run(&["undo", "undo.fs", "last", "--yes"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);

@@ -133,7 +133,7 @@ fn foreign_text_is_harmless() {
     let mut change = storage.begin(meta).unwrap();
     let record = &b"c\x1b[31mmodule\nName\n.(X\x04\0\0\0\x1b[5ml."[..];
     change.store(Oid::ROOT, Tid::ZERO, record.into()).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     drop(storage);
     for arguments in [
         &["info", "hostile.fs"][..],

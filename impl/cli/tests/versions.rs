@@ -160,8 +160,8 @@ fn foreign_names_are_harmless() {
     let mut change = storage.begin(TransactionMeta::new().tid(tid)).unwrap();
     let version = Version::named(&b"\x1b[2Jred\xff\n"[..]);
     let record = Bytes::from_static(b"c\x1b[31mmodule\nName\n.(X\x04\0\0\0\x1b[5ml.");
-    change.versions().unwrap().store_in(&version, Oid::ROOT, Tid::ZERO, record).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    change.store_in(&version, Oid::ROOT, Tid::ZERO, record).unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     drop(storage);
     for (arguments, code) in [
         (&["versions", "hostile.fs", "--objects"][..], 0),

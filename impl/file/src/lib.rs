@@ -64,7 +64,7 @@
 //! #     let _ = change.store(Oid::ROOT, storage.last_transaction(), b"\x80\x03cm\nC\n.\x80\x03}.".as_slice().into());
 //! #     change.vote()?.finish()?;
 //! # }
-//! let how = Packing { collect: true, keep_old: true, ..Packing::default() };
+//! let how = Packing::new().collect(true).keep_old(true);
 //! let packed = storage.pack_with(Tid::MAX, how, &mut Unwatched)?;
 //! println!("{} bytes less", packed.before.bytes - packed.after.bytes);
 //! # assert!(packed.before.revisions > packed.after.revisions);

@@ -20,7 +20,7 @@ pub enum Durability {
     Relaxed,
 }
 
-/// Called now and then while a file is walked over: bytes done, bytes in all.
+/// A function that is called now and then during a walk over a file: bytes done, bytes in all.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// How to open a database.
@@ -80,70 +80,71 @@ impl Options {
         Options::default()
     }
 
-    /// For reading only: takes no lock, writes nothing, and works while somebody else has the file open. It sees what was
-    /// finished when it was opened.
+    /// For reading only: takes no lock, writes nothing, and works while another process has the file open. The storage
+    /// shows the transactions that were finished when it was opened.
     pub fn read_only(mut self) -> Options {
         self.read_only = true;
         self
     }
 
-    /// For reading only, and only what was there right after this transaction or moment.
+    /// For reading only, as the database was right after this transaction or moment.
     pub fn as_of(mut self, tid: Tid) -> Options {
         self.as_of = Some(tid);
         self.read_only()
     }
 
-    /// In which order a commit is written and synced.
+    /// Sets the order in which a commit is written and synced.
     pub fn durability(mut self, durability: Durability) -> Options {
         self.durability = durability;
         self
     }
 
-    /// How many bytes the file may have.
+    /// Sets the number of bytes that the file may have. A transaction that would exceed it is refused.
     pub fn quota(mut self, bytes: u64) -> Options {
         self.quota = Some(bytes);
         self
     }
 
-    /// From how many bytes on a transaction's records wait for their commit on disk, not in memory (32 MiB).
+    /// Sets the number of bytes from which on a transaction's records wait for their commit on disk, not in memory. The
+    /// default is 32 MiB.
     pub fn spill_after(mut self, bytes: u64) -> Options {
         self.spill_after = bytes;
         self
     }
 
-    /// About how many bytes are synced together when many transactions are copied in at once (8 MiB).
+    /// Sets about how many bytes are synced together when many transactions are copied in. The default is 8 MiB.
     pub fn copy_part(mut self, bytes: u64) -> Options {
         self.copy_part = bytes;
         self
     }
 
-    /// Another disk than the real one.
+    /// Replaces the real disk.
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Options {
         self.disk = disk;
         self
     }
 
-    /// Another clock than the machine's.
+    /// Replaces the machine's clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Options {
         self.clock = clock;
         self
     }
 
-    /// How to merge changes made at the same time: as a rule what can be merged without running anybody's code
-    /// ([`Resolvers::built_in`]).
+    /// Sets how concurrent changes of an object are merged. The default, [`Resolvers::built_in`], merges the classes
+    /// for which that takes no foreign code.
     pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Options {
         self.resolver = resolver;
         self
     }
 
-    /// How many threads walk over a large file when it is opened without an index (as many as the machine has cores). With
-    /// one, a copy appends and syncs in turns.
+    /// Sets the number of threads that walk over a large file when it is opened without an index. The default is the
+    /// number of cores. With one thread, a copy appends and syncs in turns.
     pub fn threads(mut self, threads: u32) -> Options {
         self.threads = u64::from(threads);
         self
     }
 
-    /// Whom to tell how far the opening has come.
+    /// Sets a function that is called with the progress of the opening.
     pub fn progress(mut self, progress: Progress) -> Options {
         self.progress = Some(progress);
         self

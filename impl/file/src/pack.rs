@@ -34,7 +34,7 @@ mod watch;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use vellum_storage::{Collecting, Error, Result, Survivors, Tid, collect};
+use vellum_storage::{Collecting, Error, Event, Result, Survivors, Tid, collect};
 
 use crate::format::START;
 use crate::read::database::Database;
@@ -43,7 +43,7 @@ use crate::read::horizon::Horizon;
 use crate::read::log::Log;
 use crate::read::room::Room;
 use crate::write::pledge::Pledge;
-use crate::write::record::Body;
+use crate::write::record::NewRecord;
 use crate::write::writer::Writer;
 
 use copy::Copy;
@@ -84,7 +84,7 @@ pub(crate) fn pack_with(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut
         let packed = if attempt < ATTEMPTS_BESIDE_COMMITS {
             pack(writer, to, how, watch, false)
         } else {
-            hold(writer, || pack(writer, to, how, watch, true))
+            hold(writer, to, || pack(writer, to, how, watch, true))
         };
         match packed {
             Ok(packed) => return Ok(packed),
@@ -130,11 +130,20 @@ pub(crate) fn rehearse(writer: &Writer, to: Tid, how: Packing, watch: &mut dyn P
     Ok(Packed { dangling: survivors.dangling().to_vec(), before, after, old: None })
 }
 
-/// Does something while nobody commits and nobody is judged.
-fn hold<T>(writer: &Writer, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
-    writer.committer.alone(&writer.database, || {
-        let _judging = writer.judging.write();
-        match work() {
+/// Does something while no transaction is committed and none is judged; and tells the listeners, if it has packed to `to`.
+fn hold<T>(writer: &Writer, to: Tid, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+    let database = &writer.database;
+    writer.committer.alone(database, || {
+        let before = database.now().number;
+        let judging = writer.judging.write();
+        let done = work();
+        drop(judging);
+        let now = database.now();
+        if now.number != before {
+            let to = to.min(now.horizon.get().1);
+            database.listeners.tell(|| Event::Packed { to });
+        }
+        match done {
             Err(Stop::Fatal(error)) => Err((error, true)),
             done => Ok(done),
         }
@@ -145,14 +154,14 @@ fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut
     let objects = moment.now.index.len();
     let watch = RefCell::new(watch);
     let progress = |read: u64| watch.borrow_mut().progress(PackStep::Collect, read.min(objects), objects);
-    let collecting = Collecting {
-        collect: how.collect,
-        go_on: how.go_on,
-        threads: database.options.threads as usize,
-        // A few rounds more, for a few bytes less an object.
-        places_max: (objects / 4).clamp(1 << 14, 1 << 20) as usize,
-        progress: &progress,
-    };
+    // A few rounds more, for a few bytes less an object.
+    let places_max = (objects / 4).clamp(1 << 14, 1 << 20) as usize;
+    let collecting = Collecting::new()
+        .collect(how.collect)
+        .go_on(how.go_on)
+        .threads(database.options.threads as usize)
+        .places_max(places_max)
+        .progress(&progress);
     collect(moment, collecting)
 }
 
@@ -197,7 +206,7 @@ fn pack(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch, 
     let replaced = match taken_away {
         Err(error) => Err(error.into()),
         Ok(()) if held => replace(),
-        Ok(()) => hold(writer, replace),
+        Ok(()) => hold(writer, to, replace),
     };
     if matches!(replaced, Err(Stop::Fatal(_))) || writer.committer.usable(database).is_err() {
         // Which file a crash leaves is not known: none is to find an index beside it.
@@ -246,24 +255,15 @@ fn replace<'a>(
     renamed?;
     // It has the name, so it is the database, whatever comes.
     for (pledge, moved) in pledges.iter().zip(moved) {
-        for (record, (under, body)) in pledge.records().iter_mut().zip(moved) {
-            (record.under, record.body) = (under, body);
-        }
+        *pledge.records() = moved;
     }
     writer.database.replace(next);
     half_made.sync_directory().map_err(Stop::Fatal)?;
     Ok((Packed { dangling: Vec::new(), before, after, old: None }, old))
 }
 
-/// What the records of a transaction between vote and finish will name in the new file.
-fn places(copy: &Copy<'_>, pledge: &Pledge) -> Result<Vec<(u64, Body)>> {
-    let mut places = Vec::new();
-    for record in pledge.records().iter() {
-        let body = match &record.body {
-            Body::Shared(position) => Body::Shared(copy.new_place(record.oid, *position)?),
-            other => other.clone(),
-        };
-        places.push((copy.new_place(record.oid, record.under)?, body));
-    }
-    Ok(places)
+/// The records of a transaction between vote and finish, with the places of the new file.
+fn places(copy: &Copy<'_>, pledge: &Pledge) -> Result<Vec<NewRecord>> {
+    let moved = |record: &NewRecord| record.try_map(|position| copy.new_place(record.oid, position));
+    pledge.records().iter().map(moved).collect()
 }

@@ -9,8 +9,9 @@ use arc_swap::Guard;
 use bytes::Bytes;
 use vellum_disk::DiskFile;
 use vellum_storage::{
-    Bulk, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Pack, Result, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener, Listening, Loaded, LoadedAt, Oid,
+    Order, Pack, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
+    Versions, Vote, Waiting,
 };
 
 use crate::format::record::Record;
@@ -24,7 +25,8 @@ use crate::read::log::Log;
 use crate::read::undo;
 use crate::read::versions::VersionTable;
 use crate::write::bulk;
-use crate::write::draft::Draft;
+use crate::write::record::bare_length;
+use crate::write::vote::vote;
 use crate::write::writer::Writer;
 
 /// An object database in an append-only file. Cloning gives another handle to the same open file; when the last one is
@@ -37,16 +39,28 @@ pub struct FileStorage {
 
 impl FileStorage {
     /// Opens the database at `path` for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, locked by another process, not a database, or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Options::new().open(path)
     }
 
     /// Opens the database at `path` for reading only.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, not a database, or damaged.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Options::new().read_only().open(path)
     }
 
-    /// Makes an empty database at `path`, where there must be no file yet.
+    /// Makes an empty database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// There is a file already, or it cannot be made.
     pub fn create(path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Options::new().create(path)
     }
@@ -74,61 +88,74 @@ impl FileStorage {
         self.writer.database.now()
     }
 
-    fn draft(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        meta.check()?;
+    fn draft(&self, meta: TransactionMeta) -> Result<Draft> {
         self.writer.committer.usable(self.database())?;
-        let last = self.now().horizon.get().1;
-        match meta.tid {
-            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft::new(Arc::clone(&self.writer), meta))),
-        }
+        meta.check(self.last_transaction())?;
+        let length = bare_length(&meta);
+        Ok(Draft::within(meta, Arc::clone(&self.writer) as Arc<dyn Limits>, length))
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.database().path
     }
 
-    /// What had to be done to the end of the file when it was opened; none if it was in order.
+    /// Returns what the opening did to the end of the file; none if the end was in order.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref().as_ref()
     }
 
-    /// Bytes of memory that the index takes.
+    /// Returns the bytes of memory that the index takes.
     pub fn index_memory(&self) -> u64 {
         self.now().index.memory()
     }
 
-    /// How many voted transactions wait for the one that is being written.
+    /// Returns the number of voted transactions that wait for the one that is being written.
     pub fn commits_waiting(&self) -> usize {
         self.writer.committer.waiting()
     }
 
-    /// The file's bytes, and where the last finished transaction ends: for who walks over them with a
+    /// Returns the file, and the position where the last finished transaction ends: for a walk with a
     /// [`Scanner`](crate::Scanner).
     pub fn data_file(&self) -> (Arc<dyn DiskFile>, u64) {
         let now = self.now();
         (Arc::clone(&now.log.file), now.horizon.end())
     }
 
-    /// The object's newest record as it stands in the file, in whatever version; none if the object is unknown.
+    /// Returns the object's newest record as it stands in the file, in whatever version; none if the object is unknown.
+    ///
+    /// # Errors
+    ///
+    /// The record cannot be read.
     pub fn newest_record(&self, oid: Oid) -> Result<Option<Record>> {
         self.now().newest_header(oid)
     }
 
-    /// Begins a transaction to see what its vote comes to. As [`Storage::begin`], but also of a storage that was opened for
+    /// Begins a transaction to see what its vote results in. As [`Storage::begin`], but also of a storage that was opened for
     /// reading only: there, `finish` is what is refused.
-    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::begin`].
+    pub fn rehearse(&self, meta: TransactionMeta) -> Result<Draft> {
         self.draft(meta)
     }
 
-    /// The objects whose newest revision is in the version, in the order of the oids.
+    /// Returns the objects whose newest revision is in the version, in the order of the oids.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn objects_in(&self, version: &Version) -> Result<Vec<Oid>> {
         self.now().versions(|table| table.objects(version))
     }
 
-    /// Writes the `.index` file, so that the next opening need not walk over the file. Done when the storage is dropped
-    /// anyway; this tells whether it worked.
+    /// Writes the `.index` file, so that the next opening need not walk over the file. Dropping the storage does the
+    /// same, without reporting an error.
+    ///
+    /// # Errors
+    ///
+    /// The `.index` file cannot be written.
     pub fn save_index(&self) -> Result<()> {
         self.database().save_index()
     }
@@ -216,9 +243,18 @@ impl Storage for FileStorage {
         self.now().index.len()
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    /// Rule 3.0.
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
         self.database().writable()?;
         self.draft(meta)
+    }
+
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        vote(&self.writer, waiting)
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.database().listeners.add(listener)
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {
@@ -248,8 +284,8 @@ impl UndoLog for FileStorage {
         undo::undo_log(&self.now(), first, last, filter)
     }
 
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
-        undo::nothing_of(&self.now(), oid, tid)
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+        undo::tombstone_source(&self.now(), oid, tid)
     }
 }
 
@@ -273,16 +309,28 @@ impl Bulk for FileStorage {
 
 impl Options {
     /// Opens the database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, locked by another process, not a database, or damaged.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Ok(FileStorage::new(self, open::open(self, path.as_ref())?))
     }
 
-    /// Makes an empty database at `path`, where there must be no file yet.
+    /// Makes an empty database at `path`.
+    ///
+    /// # Errors
+    ///
+    /// There is a file already, or it cannot be made.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         Ok(FileStorage::new(self, open::create(self, path.as_ref())?))
     }
 
     /// Opens the database at `path`, or makes an empty one if there is no file.
+    ///
+    /// # Errors
+    ///
+    /// The file is locked by another process, not a database, or damaged; or it cannot be made.
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
         match self.open(path.as_ref()) {
             Err(OpenError::NotFound { .. }) => self.create(path),

@@ -3,9 +3,9 @@
 pub(crate) mod append;
 pub(crate) mod bulk;
 pub(crate) mod commit;
-pub(crate) mod draft;
 pub(crate) mod job;
 pub(crate) mod oids;
+pub(crate) mod past;
 pub(crate) mod pledge;
 pub(crate) mod record;
 pub(crate) mod vote;

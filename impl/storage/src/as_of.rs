@@ -26,8 +26,9 @@ use bytes::Bytes;
 
 use crate::revisions::{find, newest_at, undoable};
 use crate::{
-    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Revision, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt, Oid,
+    Order, Result, Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
+    Versions, Vote, Waiting,
 };
 
 /// A storage as it was right after a transaction. Cloning gives another handle on the same moment.
@@ -48,9 +49,9 @@ use crate::{
 /// let mut last = Tid::ZERO;
 /// let mut tids = Vec::new();
 /// for data in ["one", "two"] {
-///     let mut change = storage.begin(TransactionMeta::new())?;
-///     change.store(Oid::ROOT, last, data.into())?;
-///     last = change.vote()?.finish()?;
+///     let mut draft = storage.begin(TransactionMeta::new())?;
+///     draft.store(Oid::ROOT, last, data.into())?;
+///     last = storage.commit(draft)?;
 ///     tids.push(last);
 /// }
 /// let then = AsOf::new(storage.clone(), tids[0])?;
@@ -74,17 +75,19 @@ struct Table {
 }
 
 impl AsOf {
-    /// The storage as it was right after the last transaction that is not later than `at`, which may be the tid of a
-    /// moment ([`Tid::at`]); of a moment in the future, as it is now.
+    /// Returns the storage as it was right after the last transaction that is not later than `at`, which may be the tid
+    /// of a moment ([`Tid::at`]). For a moment in the future that is the last transaction now.
     ///
-    /// Errors: what the storage says when it is asked for that transaction.
+    /// # Errors
+    ///
+    /// The storage cannot read that transaction.
     pub fn new(storage: Arc<dyn Storage>, at: Tid) -> Result<AsOf> {
         let last = storage.transactions(TidRange::to(at), Order::NewestFirst)?.next().transpose()?;
         let at = last.map_or(Tid::ZERO, |transaction| transaction.tid);
         Ok(AsOf { storage, at, table: Arc::default() })
     }
 
-    /// The transaction that it shows the storage after; [`Tid::ZERO`] if that is before every transaction.
+    /// Returns the transaction after which it shows the storage; [`Tid::ZERO`] if that is before every transaction.
     pub fn tid(&self) -> Tid {
         self.at
     }
@@ -134,6 +137,7 @@ impl Storage for AsOf {
         format!("{} as of {}", self.storage.name(), self.at)
     }
 
+    /// Rule 2.1.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
         let (tid, newest) = self.newest(oid)?;
         let data = if newest == *version && !newest.is_trunk() {
@@ -145,6 +149,7 @@ impl Storage for AsOf {
         Ok(Loaded { data: data.ok_or_else(|| Error::key(oid))?, tid })
     }
 
+    /// Rule 2.2.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let shown = self.storage.load_before(oid, before.min(self.at.next()))?;
         if shown.is_none() {
@@ -154,6 +159,7 @@ impl Storage for AsOf {
         Ok(shown.map(|shown| LoadedAt { next: shown.next.filter(|next| *next <= self.at), ..shown }))
     }
 
+    /// Rule 2.3.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         if tid > self.at {
             return Err(Error::KeyError { oid, tid: Some(tid) });
@@ -161,6 +167,7 @@ impl Storage for AsOf {
         self.storage.load_serial(oid, tid)
     }
 
+    /// Rule 2.4.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let mut entries = self.storage.history(oid, usize::MAX)?;
         entries.retain(|entry| entry.tid <= self.at);
@@ -171,6 +178,7 @@ impl Storage for AsOf {
         Ok(entries)
     }
 
+    /// Rule 2.6.
     fn transactions(
         &self,
         range: TidRange,
@@ -179,10 +187,12 @@ impl Storage for AsOf {
         self.storage.transactions(self.clip(range), order)
     }
 
+    /// Rule 2.7.
     fn last_transaction(&self) -> Tid {
         self.at
     }
 
+    /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let changed = |transaction: Result<TransactionRecord>| {
             let TransactionRecord { tid, revisions, .. } = transaction?;
@@ -193,6 +203,7 @@ impl Storage for AsOf {
         Ok(changes)
     }
 
+    /// Rule 2.9.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         if let Err(error) = self.table() {
             return Box::new(std::iter::once(Err(error)));
@@ -214,7 +225,9 @@ impl Storage for AsOf {
         }))
     }
 
-    /// Errors: read-only, always.
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], always.
     fn new_oids(&self, _: u32) -> Result<Vec<Oid>> {
         Err(Error::ReadOnly { name: self.name() })
     }
@@ -230,9 +243,26 @@ impl Storage for AsOf {
         self.table().map_or_else(|_| self.storage.object_count(), |table| table.newest.len() as u64)
     }
 
-    /// Errors: read-only, always.
-    fn begin(&self, _: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], always.
+    fn begin(&self, _: TransactionMeta) -> Result<Draft> {
         Err(Error::ReadOnly { name: self.name() })
+    }
+
+    /// # Errors
+    ///
+    /// Read-only, always.
+    fn attempt(&self, _: Waiting) -> Result<Vote> {
+        Err(Error::ReadOnly { name: self.name() })
+    }
+
+    fn listen(&self, _: Arc<dyn Listener>) -> Listening {
+        Listening::never()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     /// What could be undone then, though not here.
@@ -246,6 +276,7 @@ impl Storage for AsOf {
 }
 
 impl UndoLog for AsOf {
+    /// Rule 2.5.
     fn undo_log_where(
         &self,
         first: usize,
@@ -255,20 +286,22 @@ impl UndoLog for AsOf {
         undoable(self.newest_first()?, first, last, filter)
     }
 
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
         match self.storage.undo_log().filter(|_| tid <= self.at) {
-            Some(log) => log.nothing_of(oid, tid),
+            Some(log) => log.tombstone_source(oid, tid),
             None => Ok(None),
         }
     }
 }
 
 impl Versions for AsOf {
+    /// Rule 2.11.
     fn versions(&self) -> Result<Vec<Version>> {
         let held = self.table()?.newest.values().map(|(_, version)| version).filter(|version| !version.is_trunk());
         Ok(held.collect::<BTreeSet<_>>().into_iter().cloned().collect())
     }
 
+    /// Rule 2.10.
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
         match self.newest(oid) {
             Err(Error::KeyError { .. }) => Ok(Version::TRUNK),

@@ -61,7 +61,7 @@ pub struct Later<'a> {
     /// pack's time, or is not here.
     pub source: Place,
     /// The place of the revision that it has under it; 0 as for the source.
-    pub under: Place,
+    pub base: Place,
 }
 
 /// The data that a revision holds itself.
@@ -83,7 +83,7 @@ pub struct AtPlace<'a> {
     /// What it holds; none if it is nothing.
     pub data: Option<&'a [u8]>,
     /// If it is in a version: the place of the trunk's under it, which is less than its own; 0 if there is none.
-    pub under: Place,
+    pub base: Place,
 }
 
 /// Who is given revisions.
@@ -117,6 +117,7 @@ pub trait Collected: Sync {
 
 /// How to collect.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Collecting<'a> {
     /// What nobody needs goes.
     pub collect: bool,
@@ -131,11 +132,48 @@ pub struct Collecting<'a> {
     pub progress: &'a dyn Fn(u64),
 }
 
-/// With collection; what dangles is a reason to stop; on all cores; a frontier of 2^20 places.
-impl Default for Collecting<'_> {
-    fn default() -> Self {
+impl<'a> Collecting<'a> {
+    /// With collection; a dangling reference is a reason to stop; on all cores; a frontier of 2^20 places.
+    pub fn new() -> Collecting<'a> {
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
         Collecting { collect: true, go_on: false, threads, places_max: 1 << 20, progress: &|_| () }
+    }
+
+    /// Sets [`Collecting::collect`].
+    #[must_use]
+    pub fn collect(self, collect: bool) -> Collecting<'a> {
+        Collecting { collect, ..self }
+    }
+
+    /// Sets [`Collecting::go_on`].
+    #[must_use]
+    pub fn go_on(self, go_on: bool) -> Collecting<'a> {
+        Collecting { go_on, ..self }
+    }
+
+    /// Sets [`Collecting::threads`].
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Collecting<'a> {
+        Collecting { threads, ..self }
+    }
+
+    /// Sets [`Collecting::places_max`].
+    #[must_use]
+    pub fn places_max(self, places_max: usize) -> Collecting<'a> {
+        Collecting { places_max, ..self }
+    }
+
+    /// Sets [`Collecting::progress`].
+    #[must_use]
+    pub fn progress(self, progress: &'a dyn Fn(u64)) -> Collecting<'a> {
+        Collecting { progress, ..self }
+    }
+}
+
+/// As [`Collecting::new`].
+impl Default for Collecting<'_> {
+    fn default() -> Self {
+        Collecting::new()
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{Error, Order, Result, Revision, Status, Storage, Tid, TidRange, Tran
 
 /// How to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CopyOptions {
     /// Bytes of transactions that are written down together, where the destination can do that: as much is done again if
     /// it fails, and three times as much is held in memory: what is written, what waits, and what is read. One
@@ -33,17 +34,31 @@ pub struct CopyOptions {
     pub batch_bytes: usize,
 }
 
-impl Default for CopyOptions {
+impl CopyOptions {
     /// Batches of 64 MiB.
-    fn default() -> CopyOptions {
+    pub const fn new() -> CopyOptions {
         CopyOptions { batch_bytes: 64 << 20 }
+    }
+
+    /// Sets [`CopyOptions::batch_bytes`].
+    #[must_use]
+    pub const fn batch_bytes(self, batch_bytes: usize) -> CopyOptions {
+        CopyOptions { batch_bytes }
     }
 }
 
-/// How far a copy is, and what it came to.
+impl Default for CopyOptions {
+    /// As [`CopyOptions::new`].
+    fn default() -> CopyOptions {
+        CopyOptions::new()
+    }
+}
+
+/// The progress of a copy, and its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CopyReport {
-    /// Where the destination had transactions already: its last one, after which the copy went on.
+    /// The last transaction of the destination, if it was not empty: the copy continued after it.
     pub resumed_after: Option<Tid>,
     /// The last transaction that was copied.
     pub last: Option<Tid>,
@@ -51,7 +66,7 @@ pub struct CopyReport {
     pub transactions: u64,
     /// Revisions copied.
     pub revisions: u64,
-    /// Bytes of the records copied; what shares its data counts nothing.
+    /// Bytes of the records copied. A revision that shares its data counts zero.
     pub bytes: u64,
 }
 
@@ -76,9 +91,9 @@ impl fmt::Display for CopyReport {
 /// Copies the transactions of a range, oldest first, into a storage that is empty or holds the beginning of the same
 /// history. `progress` is called whenever something was made durable, and at the end.
 ///
-/// What is finished in the source when it begins is copied. Of a revision whose source or under-revision is not in the
-/// destination, because the range began later, the data is copied, and what is under it is what the trunk shows there.
-/// A transaction that the source marks as undone is left out: nobody sees what it did.
+/// It copies the transactions that are finished in the source when it begins. A range may begin after a revision's
+/// source or base revision. Then the data is copied, and the base is what the trunk of the destination shows. A
+/// transaction that the source marks as undone is left out, since no reader sees what it did.
 ///
 /// Costs: reads each transaction of the range once, and holds a batch in memory.
 ///
@@ -86,9 +101,9 @@ impl fmt::Display for CopyReport {
 /// use vellum_storage::{CopyOptions, MemoryStorage, Oid, Storage, Tid, TidRange, TransactionMeta, copy};
 ///
 /// let (from, to) = (MemoryStorage::new("from"), MemoryStorage::new("to"));
-/// let mut change = from.begin(TransactionMeta::new().user("ann"))?;
-/// change.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
-/// change.vote()?.finish()?;
+/// let mut draft = from.begin(TransactionMeta::new().user("ann"))?;
+/// draft.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+/// from.commit(draft)?;
 ///
 /// let report = copy(&from, &to, TidRange::ALL, CopyOptions::default(), &mut |_| ())?;
 /// assert_eq!((report.transactions, report.bytes), (1, 8));
@@ -99,8 +114,12 @@ impl fmt::Display for CopyReport {
 /// # Ok::<(), vellum_storage::Error>(())
 /// ```
 ///
-/// Errors: a destination that can not copy, or is no copy of this source; what either of the storages says. What was
-/// copied before an error stays, in whole transactions, and copying again goes on after it.
+/// # Errors
+///
+/// - The destination cannot copy, or holds another history than the source.
+/// - Either storage fails.
+///
+/// What was copied before an error stays, in complete transactions. Another copy continues after it.
 pub fn copy(
     from: &dyn Storage,
     to: &dyn Storage,
@@ -206,24 +225,20 @@ pub(crate) fn copy_one(to: &dyn Storage, transaction: &TransactionRecord) -> Res
         tid: Some(*tid),
         status: *status,
     })?;
-    let change = draft.copy().ok_or_else(|| cannot_copy(to))?;
-    revisions.iter().try_for_each(|revision| change.restore(revision.clone()))?;
-    draft.vote()?.finish()?;
+    revisions.iter().try_for_each(|revision| draft.restore(revision.clone()))?;
+    to.commit(draft)?;
     Ok(())
 }
 
 /// Finds out that the storage can copy before anything is done.
 pub(crate) fn check_copies(to: &dyn Storage) -> Result<()> {
-    match to.begin(TransactionMeta::new())?.copy() {
-        Some(_) => Ok(()),
-        None => Err(cannot_copy(to)),
-    }
-}
-
-fn cannot_copy(to: &dyn Storage) -> Error {
-    Error::Unfit {
-        name: to.name(),
-        why: "it can not write down what another storage has (it offers no copying)".into(),
+    to.begin(TransactionMeta::new())?;
+    match to.capabilities().restore {
+        true => Ok(()),
+        false => Err(Error::Unfit {
+            name: to.name(),
+            why: "it can not write down what another storage has (it offers no copying)".into(),
+        }),
     }
 }
 

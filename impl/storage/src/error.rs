@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{Oid, Tid, Version};
+use crate::{Oid, Refusal, Tid};
 
 /// The result of a storage's operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,36 +22,9 @@ pub enum Error {
         tid: Option<Tid>,
     },
 
-    /// The object was changed by somebody else meanwhile. Read it again, and do the work again.
-    #[error("conflict on object {oid}: it is at {committed}, but the change was made to {serial}")]
-    Conflict {
-        /// The object.
-        oid: Oid,
-        /// The tid of its newest revision ([`Tid::ZERO`]: the object is not there).
-        committed: Tid,
-        /// The revision that the change was made to.
-        serial: Tid,
-    },
-
-    /// An object that the transaction depends on was changed meanwhile. Read it again, and do the work again.
-    #[error("read conflict on object {oid}: it is at {committed}, but {serial} was read")]
-    ReadConflict {
-        /// The object.
-        oid: Oid,
-        /// The tid of its newest revision.
-        committed: Tid,
-        /// The revision that was read.
-        serial: Tid,
-    },
-
-    /// The object's newest revision is in a version; until that is committed or aborted nobody else may change it.
-    #[error("object {oid} is locked by the version `{version}`: commit or abort that version first")]
-    VersionLock {
-        /// The object.
-        oid: Oid,
-        /// The version that holds it.
-        version: Version,
-    },
+    /// The rules refuse the transaction. Nothing of it is there.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 
     /// A write to a storage that was opened for reading.
     #[error("{name} was opened read-only")]
@@ -71,56 +44,9 @@ pub enum Error {
         needed: u64,
     },
 
-    /// A transaction's user, description or extension does not fit its two-byte length field.
-    #[error("the transaction's {field} is {length} bytes long; at most 65535 fit")]
-    MetadataTooLong {
-        /// Which of the three.
-        field: &'static str,
-        /// Its length in bytes.
-        length: usize,
-    },
-
     /// A transaction that is to be committed as undone.
     #[error("a transaction can not be committed as undone: nobody would see what it does. Leave it out")]
     CommittedAsUndone,
-
-    /// A record of no bytes: in a file, that is how a shared or missing record is marked, so it can not be kept.
-    #[error("the record stored for object {oid} is empty: to delete the object, use `delete`")]
-    EmptyRecord {
-        /// The object.
-        oid: Oid,
-    },
-
-    /// The tid asked for is not after the last one.
-    #[error("the tid {tid} is not later than {last}, which is already in the storage")]
-    TidNotLater {
-        /// The tid asked for.
-        tid: Tid,
-        /// The storage's last.
-        last: Tid,
-    },
-
-    /// The transaction can not be taken back.
-    #[error("transaction {tid} can not be undone: it is not here, or not finished, or a pack took its past away")]
-    NotUndoable {
-        /// The transaction.
-        tid: Tid,
-    },
-
-    /// Objects that the transaction changed can not be taken back to what they were before it. Nothing was undone.
-    #[error("the transaction can not be undone, since it would take back more than that: {}. Undo what came after it first, \
-             or all of it in one transaction", reasons(.objects))]
-    UndoConflict {
-        /// Every such object.
-        objects: Vec<NotUndone>,
-    },
-
-    /// A version that can not be ended.
-    #[error("`{version}` can not be committed or aborted: it is the trunk, or the version that it should go to")]
-    VersionEnd {
-        /// The version.
-        version: Version,
-    },
 
     /// Objects that are needed refer to others that are nowhere: the database was damaged before. Nothing was packed.
     #[error("nothing was packed, since there are references to objects that are nowhere: {}. Mend them, or tell the pack \
@@ -212,24 +138,11 @@ pub enum Error {
 
 const LISTED_MAX: usize = 10;
 
-/// An object that an undo can not take back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotUndone {
-    /// The object.
-    pub oid: Oid,
-    /// Why not.
-    pub why: &'static str,
-}
-
-fn reasons(objects: &[NotUndone]) -> String {
-    shortened(objects.iter().map(|NotUndone { oid, why }| format!("object {oid}, {why}")).collect())
-}
-
 fn pairs(references: &[(Oid, Oid)]) -> String {
     shortened(references.iter().map(|(from, to)| format!("{from} refers to {to}")).collect())
 }
 
-fn shortened(mut words: Vec<String>) -> String {
+pub(crate) fn shortened(mut words: Vec<String>) -> String {
     if words.len() > LISTED_MAX {
         let more = words.len() - LISTED_MAX;
         words.truncate(LISTED_MAX);

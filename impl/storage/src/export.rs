@@ -26,7 +26,7 @@ use std::io::{self, Read, Write};
 
 use vellum_pickle::{PickleError, Reference, references, rewrite_references};
 
-use crate::{Error, Oid, Storage, Tid, Transaction, TransactionMeta, Version};
+use crate::{Draft, Error, Oid, Result as StorageResult, Storage, Tid, Version};
 
 const MAGIC: &[u8; 4] = b"ZEXP";
 const END: [u8; 16] = [0xff; 16];
@@ -34,13 +34,28 @@ const BLOB: &[u8] = b"\0BLOBSTART";
 
 /// How to export or import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportOptions {
-    /// Goes on where an object refers to one that is not there, as ZODB does. The reference stays, and leads nowhere.
+    /// Continues where an object refers to one that does not exist, as ZODB does. The reference stays as it is.
     pub go_on: bool,
 }
 
-/// What an export came to.
+impl ExportOptions {
+    /// Stops where an object refers to one that does not exist.
+    pub const fn new() -> ExportOptions {
+        ExportOptions { go_on: false }
+    }
+
+    /// Sets [`ExportOptions::go_on`].
+    #[must_use]
+    pub const fn go_on(self, go_on: bool) -> ExportOptions {
+        ExportOptions { go_on }
+    }
+}
+
+/// The result of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportReport {
     /// Objects written.
     pub objects: u64,
@@ -50,13 +65,12 @@ pub struct ExportReport {
     pub dangling: Vec<(Oid, Oid)>,
 }
 
-/// What an import came to.
+/// What an import has put into its draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportReport {
     /// The object that was exported, by its new oid. Nothing refers to it yet: put it somewhere, or a pack takes it away.
     pub root: Oid,
-    /// The transaction that it came in.
-    pub tid: Tid,
     /// Objects read.
     pub objects: u64,
     /// Bytes of their records.
@@ -148,8 +162,8 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
     Ok((strong, all))
 }
 
-/// Writes an object, and all that it refers to, as the trunk shows them now. Of a storage that others write to, export
-/// [`AsOf`](crate::AsOf) a moment, or the parts may be of several.
+/// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage,
+/// export [`AsOf`](crate::AsOf) a moment. Otherwise the objects may be of different moments.
 ///
 /// Costs: reads each object once; 16 bytes of memory for each.
 ///
@@ -157,21 +171,29 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
 /// use vellum_storage::{ExportOptions, MemoryStorage, Oid, Storage, Tid, TransactionMeta, export, import};
 ///
 /// let (from, to) = (MemoryStorage::new("from"), MemoryStorage::new("to"));
-/// let mut change = from.begin(TransactionMeta::new())?;
+/// let mut draft = from.begin(TransactionMeta::new())?;
 /// let folder = b"\x80\x03cmail\nFolder\nq\x01.\x80\x03}X\x05\0\0\0firstC\x08\0\0\0\0\0\0\0\x07Qs.";
-/// change.store(Oid(3), Tid::ZERO, folder.to_vec().into())?;
-/// change.store(Oid(7), Tid::ZERO, b"\x80\x03cmail\nMessage\nq\x01.\x80\x03N.".to_vec().into())?;
-/// change.vote()?.finish()?;
+/// draft.store(Oid(3), Tid::ZERO, folder.to_vec().into())?;
+/// draft.store(Oid(7), Tid::ZERO, b"\x80\x03cmail\nMessage\nq\x01.\x80\x03N.".to_vec().into())?;
+/// from.commit(draft)?;
 ///
 /// let mut file = Vec::new();
 /// export(&from, Oid(3), &mut file, ExportOptions::default())?;
-/// let report = import(&to, &mut &file[..], TransactionMeta::new(), ExportOptions::default())?;
+/// let draft = to.begin(TransactionMeta::new())?;
+/// let (draft, report) = import(draft, &mut || to.new_oid(), &mut &file[..], ExportOptions::default())?;
+/// to.commit(draft)?;
 /// assert_eq!((report.root, report.objects), (Oid(1), 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Errors: a key error if there is no such object; a record that can not be read; dangling references, unless told to go
-/// on: after any of them the end is missing in what was written, and nobody imports it.
+/// # Errors
+///
+/// - [`ExportError::Storage`] with a key error if there is no such object, or if the storage fails.
+/// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record that cannot be read.
+/// - [`ExportError::Dangling`] for references to objects that do not exist, unless [`ExportOptions::go_on`].
+/// - [`ExportError::Io`] if `to` fails.
+///
+/// After an error the end of the export is missing, so that no import accepts it.
 pub fn export(
     storage: &dyn Storage,
     oid: Oid,
@@ -207,22 +229,29 @@ pub fn export(
     Ok(report)
 }
 
-/// Reads an export, ZODB's or ours, into a storage: every object under a new oid, all in one transaction.
+/// Reads an export, ZODB's or ours, into a draft: a store for each object, all under new oids, which `new_oid` gives. Voted
+/// on, it can be shown before it is finished.
 ///
-/// Costs: the transaction holds every record until it is finished; 32 bytes of memory for each object.
+/// Costs: the draft holds every record until it is finished; 32 bytes of memory for each object.
 ///
-/// Errors: what is no export, is cut off, holds blobs or unreadable records; a record in which the oids can not be
-/// replaced; dangling references, unless told to go on; what the storage says. After any of them nothing was imported,
-/// but for oids that nobody has now.
+/// # Errors
+///
+/// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if
+///   `from` is not a complete export, or holds blobs.
+/// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
+/// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
+/// - [`ExportError::Storage`] if the storage fails.
+///
+/// After an error nothing was imported. Some new oids remain unused.
 pub fn import(
-    storage: &dyn Storage,
+    draft: Draft,
+    new_oid: &mut dyn FnMut() -> StorageResult<Oid>,
     from: &mut dyn Read,
-    meta: TransactionMeta,
     options: ExportOptions,
-) -> Result<ImportReport, ExportError> {
+) -> Result<(Draft, ImportReport), ExportError> {
     let mut import = Import {
-        storage,
-        draft: storage.begin(meta)?,
+        draft,
+        new_oid,
         file: File { from, position: 0 },
         names: HashMap::new(),
         read: HashSet::new(),
@@ -236,14 +265,13 @@ pub fn import(
     if !dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: dangling });
     }
-    let tid = draft.vote()?.finish()?;
-    Ok(ImportReport { root: names[&root], tid, objects: read.len() as u64, bytes, dangling })
+    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling }))
 }
 
 /// An import under way.
 struct Import<'a> {
-    storage: &'a dyn Storage,
-    draft: Box<dyn Transaction>,
+    draft: Draft,
+    new_oid: &'a mut dyn FnMut() -> StorageResult<Oid>,
     file: File<'a>,
     /// The new oid of each old one.
     names: HashMap<Oid, Oid>,
@@ -308,7 +336,7 @@ impl Import<'_> {
         if let Some(new) = self.names.get(&old) {
             return Ok(*new);
         }
-        let new = *self.storage.new_oids(1)?.first().ok_or(Error::Exhausted { what: "oids" })?;
+        let new = (self.new_oid)()?;
         self.names.insert(old, new);
         Ok(new)
     }

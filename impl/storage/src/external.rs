@@ -56,20 +56,46 @@ use mark::Marker;
 
 /// How to look for garbage.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct FindGarbage<'a> {
-    /// What was changed after this time is needed, and so is what it referred to then.
+    /// Objects that were changed after this time are needed, and so are those that they referred to since then.
     pub since: Tid,
-    /// References that lead nowhere, into databases that were not given or to objects that are not there, are no reason to
-    /// stop.
+    /// Continues where a reference leads nowhere: into a database that was not given, or to an object that does not
+    /// exist.
     pub go_on: bool,
-    /// Told now and then how many objects were looked at.
+    /// Called now and then with the number of objects that were read.
     pub progress: &'a dyn Fn(u64),
 }
 
-/// Everything that is or was in the history counts as old; what leads nowhere is a reason to stop.
+impl<'a> FindGarbage<'a> {
+    /// The whole history counts as old; a reference to an object that does not exist is a reason to stop.
+    pub const fn new() -> FindGarbage<'a> {
+        FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () }
+    }
+
+    /// Sets [`FindGarbage::since`].
+    #[must_use]
+    pub const fn since(self, since: Tid) -> FindGarbage<'a> {
+        FindGarbage { since, ..self }
+    }
+
+    /// Sets [`FindGarbage::go_on`].
+    #[must_use]
+    pub const fn go_on(self, go_on: bool) -> FindGarbage<'a> {
+        FindGarbage { go_on, ..self }
+    }
+
+    /// Sets [`FindGarbage::progress`].
+    #[must_use]
+    pub const fn progress(self, progress: &'a dyn Fn(u64)) -> FindGarbage<'a> {
+        FindGarbage { progress, ..self }
+    }
+}
+
+/// As [`FindGarbage::new`].
 impl Default for FindGarbage<'_> {
     fn default() -> Self {
-        FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () }
+        FindGarbage::new()
     }
 }
 
@@ -82,6 +108,7 @@ impl fmt::Debug for FindGarbage<'_> {
 
 /// What was found in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FoundGarbage {
     /// Its name.
     pub database: String,
@@ -112,9 +139,9 @@ pub struct Garbage<'a> {
 /// let (main, archive) = (MemoryStorage::new("main.fs"), MemoryStorage::new("archive.fs"));
 /// let put = |storage: &MemoryStorage, oid, state: &[u8]| {
 ///     let record = [b"\x80\x03capp\nFolder\n.\x80\x03", state].concat();
-///     let mut change = storage.begin(TransactionMeta::new())?;
-///     change.store(Oid(oid), Tid::ZERO, record.into())?;
-///     change.vote()?.finish()
+///     let mut draft = storage.begin(TransactionMeta::new())?;
+///     draft.store(Oid(oid), Tid::ZERO, record.into())?;
+///     storage.commit(draft)
 /// };
 /// // The root refers to object 7 of the other database; nobody to object 8.
 /// put(&main, 0, b"](X\x01\0\0\0nX\x07\0\0\0archiveC\x08\0\0\0\0\0\0\0\x07\x86eQ.")?;
@@ -128,9 +155,13 @@ pub struct Garbage<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Errors: two databases of one name, or one under two names; a database that has objects, but no root; a record whose
-/// references can not be read: what it keeps alive is not known; references that lead nowhere, unless it is to go on; what
-/// the storages say.
+/// # Errors
+///
+/// - Two databases have one name, or one database has two names.
+/// - A database has objects, but no root.
+/// - The references of a record cannot be read, so that the objects that it keeps are not known.
+/// - References lead nowhere, unless [`FindGarbage::go_on`].
+/// - A storage fails.
 pub fn find_garbage<'a>(
     databases: &[(&str, &'a dyn Storage)],
     how: FindGarbage<'a>,
@@ -159,13 +190,17 @@ pub fn find_garbage<'a>(
 }
 
 impl Garbage<'_> {
-    /// What was found, database by database, in the order in which they were given.
+    /// Returns the findings, one for each database, in the order in which the databases were given.
     pub fn found(&self) -> &[FoundGarbage] {
         &self.found
     }
 
-    /// The objects that are garbage in the database of this number, in the order of the oids, each loaded when it comes.
-    /// What somebody deletes meanwhile is passed over.
+    /// Returns the garbage of the database with this number, in the order of the oids. An object is loaded when its
+    /// turn comes; one that was deleted in between is passed over.
+    ///
+    /// # Errors
+    ///
+    /// Each item is an error if the storage cannot load the object.
     pub fn objects(&self, database: usize) -> impl Iterator<Item = Result<CurrentRecord, GarbageError>> {
         let (here, set) = (&self.marker.databases[database], &self.garbage[database]);
         each(set, Oid::ROOT).filter(|oid| !here.reached.contains(*oid)).filter_map(|oid| {
@@ -177,7 +212,7 @@ impl Garbage<'_> {
         })
     }
 
-    /// References that lead nowhere. There are some only if it was told to go on.
+    /// Returns the references that lead nowhere: none without [`FindGarbage::go_on`].
     pub fn lost(&self) -> &LostReferences {
         self.marker.lost()
     }

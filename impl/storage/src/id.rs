@@ -1,5 +1,6 @@
-//! The two kinds of eight bytes: which object, and which moment.
+//! [`Oid`] and [`Tid`]: the identity of an object, and that of a transaction. Both are eight bytes.
 
+use std::array::TryFromSliceError;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,6 +9,16 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// An object's identity. Printed, as everywhere in ZODB, as 16 hex digits.
+///
+/// ```
+/// use vellum_storage::Oid;
+///
+/// let oid: Oid = "1f".parse()?;
+/// assert_eq!((oid, oid.to_string()), (Oid(31), "000000000000001f".to_owned()));
+/// assert_eq!(format!("{oid:x}"), "1f");
+/// assert_eq!(Oid::from_bytes(oid.to_bytes()), oid);
+/// # Ok::<(), vellum_storage::ParseIdError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Oid(pub u64);
 
@@ -39,7 +50,7 @@ impl Tid {
     /// After every transaction.
     pub const MAX: Tid = Tid(u64::MAX);
 
-    /// The tid of a moment: the greatest that is not later. Moments before 1900 give [`Tid::ZERO`].
+    /// Returns the greatest tid that is not later than the moment; [`Tid::ZERO`] for moments before 1900.
     pub fn at(moment: Timestamp) -> Tid {
         let t = TimeZone::UTC.to_datetime(moment);
         let Ok(years) = u64::try_from(i64::from(t.year()) - 1900) else {
@@ -52,9 +63,8 @@ impl Tid {
         Tid(minutes << 32 | ((nanos << 32) / NANOS_A_MINUTE) as u64)
     }
 
-    /// The moment, such that [`Tid::at`] gives the same tid back: the whole microsecond there is, or else to the
-    /// nanosecond. None if these eight bytes name no day of the calendar, as a tid that was made by adding one, or
-    /// damage, may not.
+    /// Returns the moment for which [`Tid::at`] returns this tid: the whole microsecond if there is one, and otherwise
+    /// the nanosecond. None if these eight bytes name no day of the calendar, as in a damaged file.
     pub fn time(self) -> Option<Timestamp> {
         let (minutes, fraction) = (self.0 >> 32, u128::from(self.0 & 0xffff_ffff));
         let exact = (fraction * NANOS_A_MINUTE).div_ceil(1 << 32);
@@ -77,7 +87,7 @@ impl Tid {
         TimeZone::UTC.to_timestamp(civil).ok()
     }
 
-    /// The next tid after this one (rule 1.1); [`Tid::MAX`] has none after it and stays.
+    /// Returns the next tid (rule 1.1). [`Tid::MAX`] has none, and returns itself.
     pub fn next(self) -> Tid {
         Tid(self.0.saturating_add(1))
     }
@@ -86,12 +96,12 @@ impl Tid {
 macro_rules! hex {
     ($name:ident) => {
         impl $name {
-            /// As the eight bytes, big-endian, that stand in files and messages.
+            /// Returns the eight bytes, big-endian, that stand in files and messages.
             pub fn to_bytes(self) -> [u8; 8] {
                 self.0.to_be_bytes()
             }
 
-            /// From eight bytes, big-endian.
+            /// Reads eight bytes, big-endian.
             pub fn from_bytes(bytes: [u8; 8]) -> Self {
                 $name(u64::from_be_bytes(bytes))
             }
@@ -103,10 +113,63 @@ macro_rules! hex {
             }
         }
 
+        impl fmt::LowerHex for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::LowerHex::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::UpperHex for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::UpperHex::fmt(&self.0, f)
+            }
+        }
+
+        impl From<u64> for $name {
+            fn from(number: u64) -> Self {
+                $name(number)
+            }
+        }
+
+        impl From<$name> for u64 {
+            fn from(id: $name) -> u64 {
+                id.0
+            }
+        }
+
+        impl From<[u8; 8]> for $name {
+            fn from(bytes: [u8; 8]) -> Self {
+                $name::from_bytes(bytes)
+            }
+        }
+
+        impl From<$name> for [u8; 8] {
+            fn from(id: $name) -> [u8; 8] {
+                id.to_bytes()
+            }
+        }
+
+        impl TryFrom<&[u8]> for $name {
+            type Error = TryFromSliceError;
+
+            /// Reads eight bytes, big-endian.
+            ///
+            /// # Errors
+            ///
+            /// If there are more than eight bytes, or less.
+            fn try_from(bytes: &[u8]) -> Result<Self, TryFromSliceError> {
+                <[u8; 8]>::try_from(bytes).map($name::from_bytes)
+            }
+        }
+
         impl FromStr for $name {
             type Err = ParseIdError;
 
             /// Reads up to 16 hex digits, with or without `0x`.
+            ///
+            /// # Errors
+            ///
+            /// If the text is empty, or longer, or has anything else in it.
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let digits = text.strip_prefix("0x").unwrap_or(text);
                 if digits.is_empty() || digits.len() > 16 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -135,7 +198,7 @@ macro_rules! hex {
 hex!(Oid);
 hex!(Tid);
 
-/// A text that should have been an oid or a tid.
+/// The error for a text that is neither an oid nor a tid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not up to 16 hex digits")]
 pub struct ParseIdError(String);
@@ -175,5 +238,14 @@ mod tests {
         for bad in ["", "0x", "g", "00000000000000000", "+1", " 1"] {
             assert!(bad.parse::<Oid>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ids_convert_from_and_to_numbers_and_bytes() {
+        let oid = Oid(0x1f_ffff_ffff);
+        assert_eq!((Oid::from(u64::from(oid)), Oid::from(<[u8; 8]>::from(oid))), (oid, oid));
+        assert_eq!(Tid::try_from(&b"\x04\x0d\x2c\xdf\xfd\xdd\xdd\xdd"[..]).unwrap(), Tid(0x040d_2cdf_fddd_dddd));
+        assert!(Oid::try_from(&[0; 7][..]).is_err() && Oid::try_from(&[0; 9][..]).is_err());
+        assert_eq!(format!("{:x} {:#X} {:08x}", Tid(0xab), Tid(0xab), Oid(0xab)), "ab 0xAB 000000ab");
     }
 }

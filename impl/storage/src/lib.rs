@@ -10,13 +10,15 @@
 //!   oid 1   ─────────────[mail]───────────────(nothing)─▶  load → key error; load_before(4) → mail, 2
 //! ```
 //!
-//! Reading takes a [`Storage`] and no lock. Writing goes through three types, so that a wrong order does not compile:
+//! Reading takes a [`Storage`] and no lock. Writing goes through two types, so that a wrong order does not compile:
 //!
 //! ```text
-//!   storage.begin(meta) ─▶ Transaction ── vote() ─▶ Voted ── finish() ─▶ Tid
-//!                            store, delete,           │
-//!                            check_current            └─ dropping either of them aborts, and leaves no trace
+//!   storage.begin(meta) ─▶ Draft ── storage.vote(draft) ─▶ Voted ── finish() ─▶ Tid
+//!                          store, delete, undo ...           │
+//!                                                            └─ dropping either of them aborts, and leaves no trace
 //! ```
+//!
+//! A [`Draft`] is a value: it can be cloned, compared, hashed, and voted on by another storage than the one that began it.
 //!
 //! A conflict is found at the vote: every changed object must still be at the revision its writer had read (its
 //! *serial*), or a [`Resolver`] must know how to merge the two. [`Resolvers`] knows those
@@ -25,7 +27,7 @@
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
 //! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
-//! [`Transaction::undo`], and so on.
+//! [`Storage::versions`], [`Storage::capabilities`].
 //!
 //! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
 //! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
@@ -37,13 +39,16 @@
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
+//! The feature `serde`, off by default, gives [`Oid`] and [`Tid`] `Serialize` and `Deserialize`: as text, in the sixteen
+//! hex digits that they are printed in.
+//!
 //! ```
 //! use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
 //!
 //! let storage = MemoryStorage::new("demo");
-//! let mut change = storage.begin(TransactionMeta::new().user("ann").description("the first"))?;
-//! change.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
-//! let tid = change.vote()?.finish()?;
+//! let mut draft = storage.begin(TransactionMeta::new().user("ann").description("the first"))?;
+//! draft.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+//! let tid = storage.vote(draft)?.finish()?;
 //! assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK)?.tid, tid);
 //! # Ok::<(), vellum_storage::Error>(())
 //! ```
@@ -56,10 +61,10 @@ mod clock;
 mod collect;
 mod copy;
 mod error;
+mod events;
 mod export;
 mod external;
 mod id;
-mod locks;
 mod memory;
 mod overlay;
 mod record;
@@ -68,24 +73,23 @@ mod resolve;
 mod resolvers;
 mod revisions;
 mod traits;
+mod transaction;
 
 pub use as_of::AsOf;
 pub use btrees::BTrees;
 pub use bytes::Bytes;
-pub use capability::{
-    Bulk, CopyChange, Pack, PackOptions, PackReport, UndoChange, UndoEntry, UndoLog, VersionChange, Versions,
-};
+pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Survivors, collect};
 pub use copy::{CopyOptions, CopyReport, copy};
-pub use error::{Damage, Error, NotUndone, Result};
+pub use error::{Damage, Error, Result};
+pub use events::{Event, Listener, Listeners, Listening};
 pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};
 pub use external::{
     DeleteGarbage, DeleteStopped, DeletedGarbage, FindGarbage, FoundGarbage, Garbage, GarbageError, LostReference,
     LostReferences, Missing, find_garbage,
 };
 pub use id::{Oid, ParseIdError, Tid};
-pub use locks::{Busy, Held, ObjectLocks, Want, Wants};
 pub use memory::MemoryStorage;
 pub use overlay::Overlay;
 pub use record::{
@@ -93,6 +97,11 @@ pub use record::{
     TransactionRecord, Version,
 };
 pub use referrers::{NewestRevision, Referrer, newest_revisions, referrers, refers_in, shortest_path};
-pub use resolve::{Contested, NoResolver, Resolver, judge, merge};
+pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
-pub use traits::{Notify, Storage, Transaction, Vote, Voted};
+pub use traits::Storage;
+pub use transaction::{
+    Busy, Change, Content, Data, Draft, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past, PastRevision,
+    Prepared, Refusal, Scratch, ScratchFile, Ticket, Verdict, Vote, Voted, Waiting, Want, Wants, WhyNot, Write, judge,
+    lock_and_judge, touched, wants,
+};

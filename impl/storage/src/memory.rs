@@ -3,21 +3,25 @@
 //! Everything else is a fold over that list. To be quick where it costs nothing, it also keeps, for each object, the list
 //! of places where its revisions are.
 //!
-//! It takes copies ([`CopyChange`]), with what was done in versions, and answers as the rules say what the trunk shows
-//! meanwhile; but it has no versions of its own, and does not undo. Packing is in `memory/pack.rs`.
+//! Part 3 of the rules is judged for it by [`lock_and_judge`], through its answers in `memory/past.rs`. Packing is in
+//! `memory/pack.rs`.
 
 mod pack;
+mod past;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use vellum_sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
-    Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NoResolver, Notify,
-    ObjectLocks, Oid, Order, Pack, Place, Resolver, Result, Revision, Status, Storage, SystemClock, Tid, TidRange,
-    Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted, Want, Wants, judge, merge,
+    Change, Clock, CurrentRecord, Draft, Error, Event, Held, HistoryEntry, Invalidation, Judged, Limits, Listener,
+    Listeners, Listening, Loaded, LoadedAt, NoResolver, ObjectLocks, Oid, Order, Origin, Pack, Place, Prepared,
+    Resolver, Result, Revision, Scratch, Status, Storage, SystemClock, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, lock_and_judge,
 };
+use past::Now;
 
 /// A storage in memory: gone when its last handle is. Cloning gives another handle.
 #[derive(Clone, Debug)]
@@ -28,20 +32,23 @@ pub struct MemoryStorage {
 #[derive(Debug)]
 struct Shared {
     name: String,
-    clock: Box<dyn Clock>,
-    resolver: Box<dyn Resolver>,
+    clock: Arc<dyn Clock>,
+    resolver: Arc<dyn Resolver>,
     locks: Arc<ObjectLocks>,
+    /// Held by a finish or a pack until the listeners were told, so that they hear all events in one order.
+    turn: Mutex<()>,
     state: RwLock<State>,
-    /// What transactions between vote and finish will write, for a pack to see. Taken when `state` is, not before it.
+    /// What transactions between vote and finish will write, for a pack to see. Taken while `state` is held, never before.
     voted: Mutex<BTreeMap<u64, Arc<Vec<Revision>>>>,
+    listeners: Listeners,
     /// Held by a pack.
     packing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where a revision shares its data, its source is the one that it was made from, which may share it in turn; who asks
-    /// is told the one that holds it ([`State::told`]).
+    /// Where a revision shares what an earlier one holds, its source is that one, which may share it in turn; so it is for
+    /// tombstones. [`State::told`] names the revision that holds the data.
     transactions: Vec<Arc<TransactionRecord>>,
     /// For each object, oldest first: which transaction, which of its revisions.
     revisions: BTreeMap<Oid, Vec<(usize, usize)>>,
@@ -76,22 +83,22 @@ impl State {
         self.revisions(oid).find(|at| at.transaction.tid == tid)
     }
 
-    /// What can be read of the object's past, newest first: a packed revision ends it, with what is under that (rule 4.5).
+    /// What can be read of the object's past, newest first: a packed revision ends it, with its base revision (rule 4.5).
     fn past(&self, oid: Oid) -> Result<Vec<At<'_>>> {
         let mut past = Vec::new();
         for at in self.revisions(oid) {
             past.push(at);
             if at.transaction.status == Status::Packed {
-                past.extend(at.revision.under.and_then(|under| self.at(oid, under)));
+                past.extend(at.revision.base.and_then(|base| self.at(oid, base)));
                 break;
             }
         }
         if past.is_empty() { Err(Error::key(oid)) } else { Ok(past) }
     }
 
-    /// Rule 1.6: the revision that the trunk shows from this one on: itself, or the one under it.
+    /// Rule 1.6: the revision that the trunk shows from this one on: itself, or its base revision.
     fn on_trunk<'a>(&'a self, at: At<'a>) -> Option<At<'a>> {
-        if at.revision.version.is_trunk() { Some(at) } else { self.at(at.revision.oid, at.revision.under?) }
+        if at.revision.version.is_trunk() { Some(at) } else { self.at(at.revision.oid, at.revision.base?) }
     }
 
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
@@ -99,17 +106,6 @@ impl State {
         let seen = if newest.revision.version == *version { Some(newest) } else { self.on_trunk(newest) };
         let data = seen.and_then(|at| at.revision.data.clone()).ok_or_else(|| Error::key(oid))?;
         Ok(Loaded { data, tid: newest.transaction.tid })
-    }
-
-    /// Rule 3.7: how a revision of another storage is written down here.
-    fn restore(&self, revision: Revision) -> Revision {
-        let Revision { oid, version, data, source, under } = revision;
-        let shared = |tid: Tid| self.at(oid, tid).filter(|at| data.is_some() && at.revision.data == data);
-        let source = source.and_then(shared).map(|at| at.transaction.tid);
-        let is_here = |tid: &Tid| self.at(oid, *tid).is_some_and(|at| at.revision.version.is_trunk());
-        let shown = || self.newest(oid).and_then(|at| self.on_trunk(at)).map(|at| at.transaction.tid);
-        let under = under.filter(|_| !version.is_trunk()).and_then(|tid| Some(tid).filter(is_here).or_else(shown));
-        Revision { oid, version, data, source, under }
     }
 
     /// The tid of the revision that holds the data of one that shares it.
@@ -126,7 +122,7 @@ impl State {
         let mut told = Arc::clone(transaction);
         if transaction.revisions.iter().any(|revision| revision.source.is_some()) {
             for revision in &mut Arc::make_mut(&mut told).revisions {
-                revision.source = self.holder(revision);
+                revision.source = if revision.data.is_some() { self.holder(revision) } else { None };
             }
         }
         told
@@ -164,34 +160,36 @@ struct At<'a> {
 impl MemoryStorage {
     /// An empty storage, with the machine's clock and no conflict resolution.
     pub fn new(name: impl Into<String>) -> MemoryStorage {
-        MemoryStorage::with(name, Box::new(SystemClock), Box::new(NoResolver))
+        MemoryStorage::with(name, Arc::new(SystemClock), Arc::new(NoResolver))
     }
 
     /// An empty storage with this clock and this resolver.
-    pub fn with(name: impl Into<String>, clock: Box<dyn Clock>, resolver: Box<dyn Resolver>) -> MemoryStorage {
+    pub fn with(name: impl Into<String>, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>) -> MemoryStorage {
         MemoryStorage {
             shared: Arc::new(Shared {
                 name: name.into(),
                 clock,
                 resolver,
                 locks: Arc::default(),
+                turn: Mutex::default(),
                 state: RwLock::default(),
                 voted: Mutex::default(),
+                listeners: Listeners::default(),
                 packing: Mutex::default(),
             }),
         }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.shared.state.read().unwrap_or_else(|e| e.into_inner())
+        self.shared.state.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.shared.state.write().unwrap_or_else(|e| e.into_inner())
+        self.shared.state.write()
     }
 
     fn voted(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Vec<Revision>>>> {
-        self.shared.voted.lock().unwrap_or_else(|e| e.into_inner())
+        self.shared.voted.lock()
     }
 }
 
@@ -200,10 +198,12 @@ impl Storage for MemoryStorage {
         self.shared.name.clone()
     }
 
+    /// Rule 2.1.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
         self.read().load(oid, version)
     }
 
+    /// Rule 2.2.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let state = self.read();
         let past = state.past(oid)?;
@@ -216,6 +216,7 @@ impl Storage for MemoryStorage {
         Ok(Some(LoadedAt { data, tid, next }))
     }
 
+    /// Rule 2.3.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         let state = self.read();
         let found = state.past(oid)?.into_iter().find(|at| at.transaction.tid == tid);
@@ -223,6 +224,7 @@ impl Storage for MemoryStorage {
         data.ok_or(Error::KeyError { oid, tid: Some(tid) })
     }
 
+    /// Rule 2.4.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let state = self.read();
         let entry = |At { transaction: t, revision: r, .. }: At<'_>| HistoryEntry {
@@ -236,6 +238,7 @@ impl Storage for MemoryStorage {
         Ok(state.past(oid)?.into_iter().take(limit).map(entry).collect())
     }
 
+    /// Rule 2.6.
     fn transactions(
         &self,
         range: TidRange,
@@ -250,10 +253,12 @@ impl Storage for MemoryStorage {
         Ok(Box::new(found.into_iter().map(|t| Ok((*t).clone()))))
     }
 
+    /// Rule 2.7.
     fn last_transaction(&self) -> Tid {
         self.read().last()
     }
 
+    /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let state = self.read();
         let first = state.transactions.len().saturating_sub(count);
@@ -262,6 +267,7 @@ impl Storage for MemoryStorage {
         Ok(state.transactions[first..].iter().map(seen).collect())
     }
 
+    /// Rule 2.9.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         // All at one moment: later ones would show transactions by halves.
         let state = self.read();
@@ -289,13 +295,39 @@ impl Storage for MemoryStorage {
         self.read().revisions.len() as u64
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        meta.check()?;
-        let last = self.last_transaction();
-        match meta.tid {
-            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft { storage: self.clone(), meta, changes: Vec::new(), checks: Vec::new() })),
-        }
+    /// Rule 3.0.
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
+        meta.check(self.last_transaction())?;
+        Ok(Draft::within(meta, Arc::clone(&self.shared) as Arc<dyn Limits>, 0))
+    }
+
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        let now = || Now::new(self.read());
+        Ok(match lock_and_judge(&self.shared.locks, now, &*self.shared.resolver, waiting)? {
+            Judged::Busy(waiting) => Vote::Busy(waiting),
+            Judged::Allowed { draft, held, past, verdict } => {
+                let revisions = Arc::new(past.revisions_of(&verdict)?);
+                let mut voted = self.voted();
+                let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);
+                voted.insert(number, Arc::clone(&revisions));
+                drop((voted, past));
+                let (meta, origin, _) = draft.into_parts();
+                let storage = self.clone();
+                Vote::Voted(Voted::new(Ready { storage, meta, origin, revisions, verdict, number, held: Some(held) }))
+            }
+        })
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.shared.listeners.add(listener)
+    }
+
+    fn undo_log(&self) -> Option<&dyn UndoLog> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        Some(self)
     }
 
     fn pack(&self) -> Option<&dyn Pack> {
@@ -303,136 +335,25 @@ impl Storage for MemoryStorage {
     }
 }
 
-/// A transaction before its vote.
-struct Draft {
-    storage: MemoryStorage,
-    meta: TransactionMeta,
-    changes: Vec<Change>,
-    checks: Vec<(Oid, Tid)>,
-}
+/// Large transactions wait on the disk even here: hundreds may be under way that are never finished.
+const SPILL_AFTER: u64 = 32 << 20;
 
-/// What a transaction is to write.
-enum Change {
-    /// The object, the revision that its writer had read, and what it is to be: none for nothing.
-    Made(Oid, Tid, Option<Bytes>),
-    /// What another storage has.
-    Restored(Revision),
-}
-
-impl Change {
-    fn oid(&self) -> Oid {
-        match self {
-            Change::Made(oid, ..) => *oid,
-            Change::Restored(revision) => revision.oid,
+impl Limits for Shared {
+    /// No oid is given out that a transaction used.
+    fn admit(&self, length: u64, change: &Change) -> Result<u64> {
+        if let Change::Store { oid, .. } | Change::Restore { oid, .. } = change {
+            let mut state = self.state.write();
+            state.last_oid = state.last_oid.max(*oid);
         }
-    }
-}
-
-impl Draft {
-    fn wants(&self) -> Wants {
-        let kept = self.checks.iter().map(|check| (check.0, Want::Keep));
-        let objects = kept.chain(self.changes.iter().map(|change| (change.oid(), Want::Change))).collect();
-        Wants { objects, ..Wants::default() }
+        Ok(length)
     }
 
-    /// What a change writes, and whether it was merged for that.
-    fn judge(&self, state: &State, change: Change) -> Result<(Revision, bool)> {
-        let (oid, serial, data) = match change {
-            Change::Restored(revision) => return Ok((state.restore(revision), false)),
-            Change::Made(oid, serial, data) => (oid, serial, data),
-        };
-        let newest = state.newest(oid).map(|at| (at.transaction.tid, at.revision.version.clone()));
-        // It was here when its deletion was asked for; a pack may have been between.
-        if data.is_none() && newest.is_none() {
-            return Err(Error::key(oid));
-        }
-        let mut revision = Revision { oid, version: Version::TRUNK, data, source: None, under: None };
-        let Some(committed) = judge(oid, serial, &Version::TRUNK, newest)? else { return Ok((revision, false)) };
-        let new = revision.data.take().ok_or(Error::Conflict { oid, committed, serial })?;
-        let record = |oid, tid| {
-            let found = state.past(oid)?.into_iter().find(|at| at.transaction.tid == tid);
-            found.and_then(|at| at.revision.data.clone()).ok_or_else(|| Error::key(oid))
-        };
-        let merged = merge(&*self.storage.shared.resolver, record, (oid, serial, committed), &new)?;
-        Ok((Revision { data: Some(merged), ..revision }, true))
+    fn spill_after(&self) -> u64 {
+        SPILL_AFTER
     }
 
-    fn settle(mut self, held: Held) -> Result<Box<dyn Voted>> {
-        let (mut revisions, mut resolved) = (Vec::new(), Vec::new());
-        let storage = self.storage.clone();
-        let state = storage.read();
-        for change in std::mem::take(&mut self.changes) {
-            let (revision, merged) = self.judge(&state, change)?;
-            resolved.extend(merged.then_some(revision.oid));
-            revisions.push(revision);
-        }
-        for &(oid, serial) in &self.checks {
-            let committed = state.newest(oid).ok_or_else(|| Error::key(oid))?.transaction.tid;
-            if committed != serial {
-                return Err(Error::ReadConflict { oid, committed, serial });
-            }
-        }
-        let revisions = Arc::new(revisions);
-        let mut voted = storage.voted();
-        let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);
-        voted.insert(number, Arc::clone(&revisions));
-        drop((voted, state));
-        Ok(Box::new(Ready { storage: self.storage, meta: self.meta, revisions, resolved, number, _held: held }))
-    }
-
-    /// No oid is given out that somebody used.
-    fn used(&self, oid: Oid) {
-        let mut state = self.storage.write();
-        state.last_oid = state.last_oid.max(oid);
-    }
-}
-
-impl Transaction for Draft {
-    fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        if data.is_empty() {
-            return Err(Error::EmptyRecord { oid });
-        }
-        self.used(oid);
-        self.changes.push(Change::Made(oid, serial, Some(data)));
-        Ok(())
-    }
-
-    fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.storage.read().newest(oid).ok_or_else(|| Error::key(oid))?;
-        self.changes.push(Change::Made(oid, serial, None));
-        Ok(())
-    }
-
-    fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.checks.push((oid, serial));
-        Ok(())
-    }
-
-    fn copy(&mut self) -> Option<&mut dyn CopyChange> {
-        Some(self)
-    }
-
-    fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
-        let held = self.storage.shared.locks.take(self.wants());
-        self.settle(held)
-    }
-
-    fn try_vote(self: Box<Self>) -> Result<Vote> {
-        match self.storage.shared.locks.try_take(self.wants()) {
-            Ok(held) => self.settle(held).map(Vote::Voted),
-            Err((_, busy)) => Ok(Vote::Busy(self, busy)),
-        }
-    }
-}
-
-impl CopyChange for Draft {
-    fn restore(&mut self, revision: Revision) -> Result<()> {
-        if revision.data.as_ref().is_some_and(Bytes::is_empty) {
-            return Err(Error::EmptyRecord { oid: revision.oid });
-        }
-        self.used(revision.oid);
-        self.changes.push(Change::Restored(revision));
-        Ok(())
+    fn scratch(&self) -> Result<Scratch> {
+        Scratch::temporary()
     }
 }
 
@@ -440,11 +361,12 @@ impl CopyChange for Draft {
 struct Ready {
     storage: MemoryStorage,
     meta: TransactionMeta,
+    origin: Origin,
     revisions: Arc<Vec<Revision>>,
-    resolved: Vec<Oid>,
+    verdict: Verdict,
     /// Its number among the voted.
     number: u64,
-    _held: Held,
+    held: Option<Held>,
 }
 
 impl Drop for Ready {
@@ -453,31 +375,31 @@ impl Drop for Ready {
     }
 }
 
-impl Voted for Ready {
-    fn resolved(&self) -> &[Oid] {
-        &self.resolved
+impl Prepared for Ready {
+    fn merged(&self) -> &[Oid] {
+        &self.verdict.merged
     }
 
     fn touched(&self) -> Vec<Oid> {
-        let mut seen = HashSet::new();
-        self.revisions.iter().map(|revision| revision.oid).filter(|oid| seen.insert(*oid)).collect()
+        self.verdict.touched()
     }
 
-    fn finish_with(mut self: Box<Self>, notify: Notify) -> Result<Tid> {
+    fn verdict(&self) -> Result<Verdict> {
+        Ok(self.verdict.clone())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Tid> {
         let storage = self.storage.clone();
+        let _turn = storage.shared.turn.lock();
         let mut state = storage.write();
-        let last = state.last();
-        let tid = match self.meta.tid {
-            Some(tid) if tid <= last => return Err(Error::TidNotLater { tid, last }),
-            Some(tid) => tid,
-            None if last == Tid::MAX => return Err(Error::Exhausted { what: "tids" }),
-            None => Tid::at(storage.shared.clock.now()).max(last.next()),
-        };
-        notify(tid);
+        let tid = self.meta.tid_after(state.last(), &*storage.shared.clock)?;
         storage.voted().remove(&self.number);
         let TransactionMeta { status, user, description, extension, .. } = std::mem::take(&mut self.meta);
         let revisions = Arc::unwrap_or_clone(std::mem::take(&mut self.revisions));
         state.push(Arc::new(TransactionRecord { tid, status, user, description, extension, revisions }));
+        drop(state);
+        drop(self.held.take());
+        storage.shared.listeners.tell(|| Event::Committed { tid, oids: self.verdict.touched(), origin: self.origin });
         Ok(tid)
     }
 }

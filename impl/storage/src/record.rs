@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Error, Oid, Result, Tid};
+use crate::{Clock, Error, Oid, Refusal, Result, Tid};
 
 /// A named line of work beside the trunk (rule 1.5); the empty name is the trunk. At most 65,535 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +70,7 @@ impl Status {
 }
 
 /// What is known about a transaction when it begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TransactionMeta {
     /// Who did it. ZODB's bytes, as a rule UTF-8; at most 65,535 of them, as for the next two.
     pub user: Bytes,
@@ -114,18 +114,41 @@ impl TransactionMeta {
         self
     }
 
-    /// Refuses what does not fit a file's two-byte length fields, and the status of what no reader sees.
-    pub fn check(&self) -> Result<()> {
+    /// Refuses what no transaction after `last` may be: fields that do not fit a file's two-byte lengths, the status of
+    /// what no reader sees, a tid that is not later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::begin`](crate::Storage::begin).
+    pub fn check(&self, last: Tid) -> Result<()> {
         if self.status == Status::Undone {
             return Err(Error::CommittedAsUndone);
         }
         for (field, bytes) in [("user", &self.user), ("description", &self.description), ("extension", &self.extension)]
         {
             if bytes.len() > usize::from(u16::MAX) {
-                return Err(Error::MetadataTooLong { field, length: bytes.len() });
+                return Err(Refusal::MetadataTooLong { field, length: bytes.len() }.into());
             }
         }
-        Ok(())
+        match self.tid {
+            Some(tid) if tid <= last => Err(Refusal::TidNotLater { tid, last }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rule 1.1: the tid of this transaction if it is finished after `last`: the one asked for, or else that of the
+    /// moment, or the one after the last if the clock stands still or steps back.
+    ///
+    /// # Errors
+    ///
+    /// A tid asked for that is not later than the last; tids used up.
+    pub fn tid_after(&self, last: Tid, clock: &dyn Clock) -> Result<Tid> {
+        match self.tid {
+            Some(tid) if tid <= last => Err(Refusal::TidNotLater { tid, last }.into()),
+            Some(tid) => Ok(tid),
+            None if last == Tid::MAX => Err(Error::Exhausted { what: "tids" }),
+            None => Ok(Tid::at(clock.now()).max(last.next())),
+        }
     }
 }
 
@@ -136,13 +159,13 @@ pub struct Revision {
     pub oid: Oid,
     /// The version that it was done in.
     pub version: Version,
-    /// The record; none if the object is nothing from here on.
+    /// The record; none for a tombstone.
     pub data: Option<Bytes>,
     /// Where the data is shared with an earlier revision: the tid of the one that holds it.
     pub source: Option<Tid>,
-    /// In a version: the tid of the revision under it, which the trunk shows meanwhile; none if the object was born in the
+    /// In a version: the tid of its base revision, which the trunk shows meanwhile; none if the object was born in the
     /// version, and on the trunk.
-    pub under: Option<Tid>,
+    pub base: Option<Tid>,
 }
 
 /// A transaction, read back (rule 1.4).

@@ -40,20 +40,24 @@ pub struct NewestRevision {
     /// The record; none if the object is nothing there.
     pub data: Option<Bytes>,
     /// In a version: the trunk's revision under it, and its record, if the trunk has the object.
-    pub under: Option<(Tid, Bytes)>,
+    pub base: Option<(Tid, Bytes)>,
 }
 
 impl NewestRevision {
     /// The records that the object has now: one, or in a version two, or none.
     pub fn records(&self) -> impl Iterator<Item = (Tid, Version, &Bytes)> {
         let newest = self.data.iter().map(|data| (self.tid, self.version.clone(), data));
-        newest.chain(self.under.iter().map(|(tid, data)| (*tid, Version::TRUNK, data)))
+        newest.chain(self.base.iter().map(|(tid, data)| (*tid, Version::TRUNK, data)))
     }
 }
 
-/// Gives `each` every object as it is now, once, those included that are nothing. The object that was changed last comes first.
+/// Calls `each` with every object as it is now, tombstones included. The object that was changed last comes first.
 ///
-/// Costs: reads all transactions. Errors: what the storage says, and what `each` does; either ends it.
+/// Costs: reads all transactions.
+///
+/// # Errors
+///
+/// An error of the storage, or of `each`, ends the walk.
 pub fn newest_revisions(storage: &dyn Storage, each: &mut dyn FnMut(NewestRevision) -> Result<()>) -> Result<()> {
     let seen = OidSet::new();
     for transaction in storage.transactions(TidRange::ALL, Order::NewestFirst)? {
@@ -64,15 +68,15 @@ pub fn newest_revisions(storage: &dyn Storage, each: &mut dyn FnMut(NewestRevisi
             if !seen.insert(oid) {
                 continue;
             }
-            let under = match revision.under {
-                Some(under) => match storage.load_serial(oid, tid) {
-                    Ok(data) => Some((under, data)),
+            let base = match revision.base {
+                Some(base) => match storage.load_serial(oid, tid) {
+                    Ok(data) => Some((base, data)),
                     Err(Error::KeyError { .. }) => None,
                     Err(other) => return Err(other),
                 },
                 None => None,
             };
-            each(NewestRevision { oid, tid, version: revision.version, data: revision.data, under })?;
+            each(NewestRevision { oid, tid, version: revision.version, data: revision.data, base })?;
         }
     }
     Ok(())
@@ -97,10 +101,14 @@ pub struct Referrer {
     pub unreadable: Option<PickleError>,
 }
 
-/// Gives `each` every record of now that refers to the object, which need not be there itself, and those that can not be
-/// read; says how many objects were looked at.
+/// Calls `each` with every current record that refers to the object, which need not exist, and with those that cannot
+/// be read. Returns how many objects were read.
 ///
-/// Costs and errors: as of [`newest_revisions`].
+/// Costs: reads all transactions.
+///
+/// # Errors
+///
+/// An error of the storage, or of `each`, ends the walk.
 pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) -> Result<()>) -> Result<u64> {
     let (mut scanner, mut objects) = (Scanner::new(), 0);
     newest_revisions(storage, &mut |object| {
@@ -122,11 +130,13 @@ pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) 
     Ok(objects)
 }
 
-/// A shortest path from one object to another through references that keep, both included; none if there is none. The last
-/// one need not be there. What a record refers to that can not be read is not followed. `progress` is told now and then how
-/// many objects were read.
+/// Returns a shortest path of strong references from one object to another, both included; none if there is no path.
+/// The last object need not exist. A record that cannot be read is not followed. `progress` is called now and then with
+/// the number of objects that were read.
 ///
-/// Errors: what the storage says.
+/// # Errors
+///
+/// The storage fails.
 pub fn shortest_path(
     storage: &dyn Storage,
     from: Oid,
@@ -165,10 +175,12 @@ pub fn shortest_path(
     Ok(Some(path))
 }
 
-/// The version in which an object refers to another one now, in a way that keeps it; the trunk, if it does there too. None
-/// if it does not.
+/// Returns the version in which an object has a strong reference to another one now; the trunk, if it has one there
+/// too. None if it has none.
 ///
-/// Errors: what the storage says.
+/// # Errors
+///
+/// The storage fails.
 pub fn refers_in(storage: &dyn Storage, from: Oid, to: Oid) -> Result<Option<Version>> {
     let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress: &mut |_| () };
     let mut found = None;
@@ -240,12 +252,12 @@ mod tests {
 
     fn storage(graph: &Graph) -> MemoryStorage {
         let storage = MemoryStorage::new("graph");
-        let mut change = storage.begin(TransactionMeta::new()).unwrap();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
         for (from, to) in graph {
             let to: Vec<_> = to.iter().copied().collect();
-            change.store(Oid(*from), Tid::ZERO, record(&to)).unwrap();
+            draft.store(Oid(*from), Tid::ZERO, record(&to)).unwrap();
         }
-        change.vote().unwrap().finish().unwrap();
+        storage.commit(draft).unwrap();
         storage
     }
 
@@ -293,10 +305,10 @@ mod tests {
     #[test]
     fn what_can_not_be_read_is_said() {
         let storage = MemoryStorage::new("broken");
-        let mut change = storage.begin(TransactionMeta::new()).unwrap();
-        change.store(Oid::ROOT, Tid::ZERO, record(&[1])).unwrap();
-        change.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
-        change.vote().unwrap().finish().unwrap();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid::ROOT, Tid::ZERO, record(&[1])).unwrap();
+        draft.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
+        storage.commit(draft).unwrap();
         let path = shortest_path(&storage, Oid::ROOT, Oid(1), &mut |_| ()).unwrap();
         assert_eq!(path, Some(vec![Oid(0), Oid(1)]));
         let mut found = Vec::new();

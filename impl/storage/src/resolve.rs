@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Error, Oid, Result, Tid, Version};
+use crate::Oid;
 
 /// The three records of a write that came too late.
 #[derive(Clone, Copy, Debug)]
@@ -31,35 +31,4 @@ impl Resolver for NoResolver {
     fn resolve(&self, _: Contested<'_>) -> Option<Bytes> {
         None
     }
-}
-
-/// Holds a store in a version, or a delete, against the object's newest revision (rules 3.1 and 3.2): `None` if it may go
-/// ahead as it is, or the tid of the revision that came in between.
-///
-/// Errors: version lock, since nobody else may touch what a version holds.
-pub fn judge(oid: Oid, serial: Tid, to: &Version, newest: Option<(Tid, Version)>) -> Result<Option<Tid>> {
-    match newest {
-        None => Ok((serial != Tid::ZERO).then_some(Tid::ZERO)),
-        Some((_, version)) if !version.is_trunk() && version != *to => Err(Error::VersionLock { oid, version }),
-        Some((committed, _)) => Ok((committed != serial).then_some(committed)),
-    }
-}
-
-/// Asks the resolver for a record that has both changes in it. `record` gives that of a revision, in whatever version it is.
-///
-/// Errors: conflict, if there is none, or if one of the two earlier records is nothing; damage.
-pub fn merge(
-    resolver: &dyn Resolver,
-    record: impl Fn(Oid, Tid) -> Result<Bytes>,
-    (oid, serial, committed): (Oid, Tid, Tid),
-    new: &[u8],
-) -> Result<Bytes> {
-    let conflict = || Error::Conflict { oid, committed, serial };
-    let load = |tid| match record(oid, tid) {
-        Err(Error::KeyError { .. }) => Err(conflict()),
-        other => other,
-    };
-    let (ancestor, current) = (load(serial)?, load(committed)?);
-    let contested = Contested { oid, ancestor: &ancestor, committed: &current, new };
-    resolver.resolve(contested).filter(|merged| !merged.is_empty()).ok_or_else(conflict)
 }

@@ -9,14 +9,14 @@ use crate::{
 pub(crate) struct Point {
     pub tid: Tid,
     pub revision: Revision,
-    /// The transaction in which the object was nothing already, if this revision is nothing because that one was.
-    pub nothing_of: Option<Tid>,
+    /// Of a tombstone: the transaction whose tombstone it shares, if it shares one.
+    pub tombstone_source: Option<Tid>,
 }
 
 impl Point {
-    /// The tid of the revision that the trunk shows from this one on: itself, or the one under it.
+    /// The tid of the revision that the trunk shows from this one on: itself, or its base revision.
     pub fn on_trunk(&self) -> Option<Tid> {
-        if self.revision.version.is_trunk() { Some(self.tid) } else { self.revision.under }
+        if self.revision.version.is_trunk() { Some(self.tid) } else { self.revision.base }
     }
 }
 
@@ -53,7 +53,11 @@ pub(crate) fn undoable(
 /// What a transaction did to an object; the last one, if there are several.
 pub(crate) fn find(storage: &dyn Storage, oid: Oid, tid: Tid) -> Result<Option<Point>> {
     let Some(TransactionRecord { tid, revisions, .. }) = transaction(storage, tid)? else { return Ok(None) };
-    Ok(revisions.into_iter().rev().find(|r| r.oid == oid).map(|revision| Point { tid, revision, nothing_of: None }))
+    Ok(revisions.into_iter().rev().find(|r| r.oid == oid).map(|revision| Point {
+        tid,
+        revision,
+        tombstone_source: None,
+    }))
 }
 
 /// The object's newest revision at a moment: its tid and version. None if it was not there yet.

@@ -49,7 +49,7 @@ impl<R: Fn(u64) -> Vec<u64> + Sync> Collected for Graph<R> {
         self.steps_back.fetch_add(back, Ordering::Relaxed);
         places.iter().try_for_each(|place| {
             let oid = place / 7 - 1;
-            each(AtPlace { oid: Oid(oid), data: Some(&record(&(self.refers)(oid))), under: 0 })
+            each(AtPlace { oid: Oid(oid), data: Some(&record(&(self.refers)(oid))), base: 0 })
         })
     }
 
@@ -63,7 +63,7 @@ impl<R: Fn(u64) -> Vec<u64> + Sync> Collected for Graph<R> {
 }
 
 fn with(threads: usize) -> Collecting<'static> {
-    Collecting { threads, ..Collecting::default() }
+    Collecting::new().threads(threads)
 }
 
 fn needed(survivors: &Survivors) -> Vec<u64> {
@@ -88,7 +88,7 @@ fn a_tree_takes_at_most_24_bytes_an_object() {
     let tree = graph(OBJECTS, |oid| (oid * 30 + 1..oid * 30 + 31).filter(|child| *child < OBJECTS).collect());
     for threads in [1, 2, 5] {
         for collects in [true, false] {
-            let survivors = collect(&tree, Collecting { collect: collects, ..with(threads) }).unwrap();
+            let survivors = collect(&tree, with(threads).collect(collects)).unwrap();
             assert_eq!(survivors.needed().len(), OBJECTS);
             let peak = survivors.peak_bytes() as u64;
             println!("{threads} threads, collects {collects}: {:.1} bytes an object", peak as f64 / OBJECTS as f64);
@@ -104,7 +104,7 @@ fn a_tree_takes_at_most_24_bytes_an_object() {
 fn those_who_wait_take_little_in_a_large_tree() {
     const OBJECTS: u64 = 1_000_000;
     let tree = graph(OBJECTS, |oid| (oid * 30 + 1..oid * 30 + 31).filter(|child| *child < OBJECTS).collect());
-    let survivors = collect(&tree, Collecting { places_max: 1000, ..with(2) }).unwrap();
+    let survivors = collect(&tree, with(2).places_max(1000)).unwrap();
     assert_eq!((survivors.needed().len(), survivors.read()), (OBJECTS, OBJECTS));
     assert!(survivors.peak_bytes() as u64 <= OBJECTS, "{}", survivors.peak_bytes());
 }
@@ -113,7 +113,7 @@ fn those_who_wait_take_little_in_a_large_tree() {
 fn a_small_frontier_takes_a_byte_an_object() {
     const OBJECTS: u64 = 200_000;
     let flat = graph(OBJECTS, |oid| if oid == 0 { (1..OBJECTS).collect() } else { vec![oid - 1] });
-    let survivors = collect(&flat, Collecting { places_max: 1000, ..with(2) }).unwrap();
+    let survivors = collect(&flat, with(2).places_max(1000)).unwrap();
     assert_eq!((survivors.needed().len(), survivors.read()), (OBJECTS, OBJECTS));
     assert!(survivors.peak_bytes() as u64 <= OBJECTS, "{}", survivors.peak_bytes());
 }
@@ -130,12 +130,10 @@ fn random(seed: u64) -> Graph<impl Fn(u64) -> Vec<u64> + Sync> {
 fn neither_threads_nor_the_frontier_change_what_survives() {
     for seed in 0..8 {
         let graph = random(seed);
-        let go_on = |how| collect(&graph, Collecting { go_on: true, ..how }).unwrap();
+        let go_on = |how: Collecting<'_>| collect(&graph, how.go_on(true)).unwrap();
         let one = go_on(with(1));
         assert!(!one.dangling().is_empty() && (1000..19_000).contains(&one.needed().len()), "{}", one.needed().len());
-        for how in
-            [with(2), with(5), Collecting { places_max: 7, ..with(1) }, Collecting { places_max: 2000, ..with(3) }]
-        {
+        for how in [with(2), with(5), with(1).places_max(7), with(3).places_max(2000)] {
             let other = go_on(how);
             assert_eq!(needed(&other), needed(&one), "{how:?}");
             assert_eq!((other.dangling(), other.read()), (one.dangling(), one.read()), "{how:?}");
@@ -166,14 +164,14 @@ impl Collected for Failing {
 
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| match place {
-            1 => each(AtPlace { oid: Oid(0), data: Some(&record(&(1..5000).collect::<Vec<_>>())), under: 0 }),
+            1 => each(AtPlace { oid: Oid(0), data: Some(&record(&(1..5000).collect::<Vec<_>>())), base: 0 }),
             4000.. => Err(Error::Exhausted { what: "all patience" }),
-            _ => each(AtPlace { oid: Oid(place - 1), data: None, under: 0 }),
+            _ => each(AtPlace { oid: Oid(place - 1), data: None, base: 0 }),
         })
     }
 
     fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()> {
-        each(Later { oid: Oid(7), data: Own::None, source: 0, under: 0 })
+        each(Later { oid: Oid(7), data: Own::None, source: 0, base: 0 })
     }
 
     fn something(&self, _each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use vellum_storage::{
-    Bytes, CurrentRecord, DeleteGarbage, DeletedGarbage, FindGarbage, Garbage, GarbageError, HistoryEntry,
-    Invalidation, Loaded, LoadedAt, MemoryStorage, Missing, Notify, Oid, Order, Result, Revision, Storage, Tid,
-    TidRange, Transaction, TransactionMeta, TransactionRecord, Version, Vote, Voted, find_garbage,
+    Bytes, CurrentRecord, DeleteGarbage, DeletedGarbage, Draft, FindGarbage, Garbage, GarbageError, HistoryEntry,
+    Invalidation, Listener, Listening, Loaded, LoadedAt, MemoryStorage, Missing, Oid, Order, Prepared, Result,
+    Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted, Waiting,
+    find_garbage,
 };
 
 const NAMES: [&str; 3] = ["main", "archive", "users"];
@@ -56,7 +57,7 @@ fn put(storage: &dyn Storage, objects: &[(u64, Option<&[To]>)]) -> Tid {
             None => change.delete(Oid(*oid), serial).unwrap(),
         }
     }
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 fn is_there(storage: &dyn Storage, oid: u64) -> bool {
@@ -69,7 +70,7 @@ fn garbage(found: &Garbage<'_>, database: usize) -> Vec<u64> {
 
 /// Deletes in transactions of two.
 fn delete(garbage: Garbage<'_>) -> Vec<DeletedGarbage> {
-    garbage.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap()
+    garbage.delete(&DeleteGarbage::new().objects_max(2)).unwrap()
 }
 
 // ---- Random histories, and what the obvious implementation says of them.
@@ -235,14 +236,15 @@ fn play(drawn: &[Drawn]) -> (Vec<MemoryStorage>, Past) {
         transactions.entry(tid).or_default().push(done);
     }
     for (tid, all) in transactions {
-        let mut change = storages[all[0].database].begin(TransactionMeta::new().tid(Tid(tid))).unwrap();
+        let storage = &storages[all[0].database];
+        let mut change = storage.begin(TransactionMeta::new().tid(Tid(tid))).unwrap();
         for Done { oid, version, refers, under, .. } in all {
             let version = if version == 0 { Version::TRUNK } else { Version::named(vec![version]) };
             let data = refers.as_deref().map(record);
-            let revision = Revision { oid: Oid(oid), version, data, source: None, under: under.map(Tid) };
-            change.copy().unwrap().restore(revision).unwrap();
+            let revision = Revision { oid: Oid(oid), version, data, source: None, base: under.map(Tid) };
+            change.restore(revision).unwrap();
         }
-        change.vote().unwrap().finish().unwrap();
+        storage.commit(change).unwrap();
     }
     (storages, past)
 }
@@ -262,7 +264,7 @@ proptest! {
         let (storages, past) = play(&drawn);
         let last = past.0.last().unwrap().tid;
         let since = last.saturating_sub(ago);
-        let how = FindGarbage { since: Tid(since), go_on: true, ..FindGarbage::default() };
+        let how = FindGarbage::new().since(Tid(since)).go_on(true);
         let found = find_garbage(&databases(&storages), how).unwrap();
         let needed = past.needed(since, NAMES.len());
         let shown = |object: &Object| past.shown(*object, u64::MAX).is_some();
@@ -299,7 +301,7 @@ proptest! {
             .map(|lost| ((number(&lost.database), lost.oid.0), (number(&lost.to_database), lost.to.0)))
             .collect();
         prop_assert_eq!(&told, &lost);
-        let strict = find_garbage(&databases(&storages), FindGarbage { go_on: false, ..how });
+        let strict = find_garbage(&databases(&storages), how.go_on(false));
         prop_assert_eq!(strict.is_err(), !lost.is_empty());
 
         // Deleted is that, and nothing else changes.
@@ -322,7 +324,7 @@ proptest! {
 
 // ---- Cases that one wants to see.
 
-const OLD: FindGarbage<'static> = FindGarbage { since: Tid::MAX, go_on: false, progress: &|_| () };
+const OLD: FindGarbage<'static> = FindGarbage::new();
 
 /// A main database and an archive, with these objects.
 fn two(main: &[(u64, Option<&[To]>)], archive: &[(u64, Option<&[To]>)]) -> (MemoryStorage, MemoryStorage) {
@@ -362,7 +364,7 @@ fn what_only_another_database_refers_to_stays_and_a_ring_through_both_goes() {
     }
     assert!(is_there(&archive, 7) && is_there(&archive, 8) && !is_there(&archive, 9) && !is_there(&main, 5));
     // Each database alone would have thought otherwise: 7, 8 and 3 have nobody there.
-    let alone = find_garbage(&[("archive", &archive)], FindGarbage { go_on: true, ..OLD }).unwrap();
+    let alone = find_garbage(&[("archive", &archive)], OLD.go_on(true)).unwrap();
     assert_eq!(garbage(&alone, 0), [7, 8]);
 }
 
@@ -395,7 +397,7 @@ fn a_database_that_nobody_gave_stops_it_and_says_who_refers() {
         "there are references that lead nowhere: 0000000000000004 of `archive` refers to 0000000000000005 of `users`, and no \
          database of that name was given. Mend them, or say to go on without what is missing"
     );
-    let found = find(&main, &archive, FindGarbage { go_on: true, ..OLD }).unwrap();
+    let found = find(&main, &archive, OLD.go_on(true)).unwrap();
     assert_eq!((garbage(&found, 0), found.lost().iter().count()), (vec![1], 1));
 }
 
@@ -412,7 +414,7 @@ fn a_reference_to_what_is_not_there_stops_it_and_is_named_with_both_ends() {
         "{refused}"
     );
     assert!(refused.contains("0000000000000001 of `main` refers to 0000000000000002 of `main`"), "{refused}");
-    let found = find(&main, &archive, FindGarbage { go_on: true, ..OLD }).unwrap();
+    let found = find(&main, &archive, OLD.go_on(true)).unwrap();
     assert_eq!((garbage(&found, 0), found.lost().iter().count()), (vec![3], 2));
 }
 
@@ -428,7 +430,7 @@ fn of_very_many_lost_references_the_first_are_told() {
 
 #[test]
 fn what_can_not_be_trusted_stops_it_whatever_was_said() {
-    let go_on = FindGarbage { go_on: true, ..OLD };
+    let go_on = OLD.go_on(true);
     let (main, archive) = two(&[(1, Some(&[]))], &[(0, Some(&[]))]);
     let refused = find(&main, &archive, go_on).unwrap_err().to_string();
     assert!(refused.starts_with("database `main` has no root (object 0000000000000000)"), "{refused}");
@@ -448,7 +450,7 @@ fn what_can_not_be_trusted_stops_it_whatever_was_said() {
         let mut change = archive.begin(TransactionMeta::new()).unwrap();
         let serial = archive.load(Oid(1), &Version::TRUNK).unwrap().tid;
         change.store(Oid(1), serial, bad.to_vec().into()).unwrap();
-        change.vote().unwrap().finish().unwrap();
+        archive.vote(change).unwrap().finish().unwrap();
         let refused = find(&main, &archive, go_on).unwrap_err().to_string();
         assert!(refused.contains("database `archive`") && refused.contains(said), "{refused}");
     }
@@ -465,10 +467,10 @@ fn what_was_done_lately_can_be_undone() {
     );
     let since = main.last_transaction();
     put(&main, &[(0, Some(&[]))]);
-    let lately = FindGarbage { since, ..OLD };
+    let lately = OLD.since(since);
     // The root does not refer to 1 any more; it would, if that were undone. Nobody ever referred to 3.
-    assert_eq!(garbage(&find(&main, &archive, FindGarbage { since, ..OLD }).unwrap(), 1), [] as [u64; 0]);
-    let after_archive = FindGarbage { since: since.max(archive.last_transaction()), ..OLD };
+    assert_eq!(garbage(&find(&main, &archive, OLD.since(since)).unwrap(), 1), [] as [u64; 0]);
+    let after_archive = OLD.since(since.max(archive.last_transaction()));
     assert_eq!(garbage(&find(&main, &archive, after_archive).unwrap(), 1), [3]);
     assert_eq!(garbage(&find(&main, &archive, OLD).unwrap(), 1), [1, 2, 3]);
     assert_eq!(garbage(&find(&main, &archive, lately).unwrap(), 0), [] as [u64; 0]);
@@ -524,14 +526,8 @@ struct Racing {
     before_finish: Arc<Mutex<Option<Event>>>,
 }
 
-struct RacingDraft {
-    inner: Box<dyn Transaction>,
-    before_vote: Option<Event>,
-    before_finish: Arc<Mutex<Option<Event>>>,
-}
-
 struct RacingVoted {
-    inner: Box<dyn Voted>,
+    inner: Voted,
     before_finish: Arc<Mutex<Option<Event>>>,
 }
 
@@ -561,39 +557,21 @@ impl Racing {
     }
 }
 
-impl Transaction for RacingDraft {
-    fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        self.inner.store(oid, serial, data)
-    }
-    fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.inner.delete(oid, serial)
-    }
-    fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.inner.check_current(oid, serial)
-    }
-    fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
-        if let Some(happens) = self.before_vote {
-            happens();
-        }
-        Ok(Box::new(RacingVoted { inner: self.inner.vote()?, before_finish: self.before_finish }))
-    }
-    fn try_vote(self: Box<Self>) -> Result<Vote> {
-        self.vote().map(Vote::Voted)
-    }
-}
-
-impl Voted for RacingVoted {
-    fn resolved(&self) -> &[Oid] {
-        self.inner.resolved()
+impl Prepared for RacingVoted {
+    fn merged(&self) -> &[Oid] {
+        self.inner.merged()
     }
     fn touched(&self) -> Vec<Oid> {
         self.inner.touched()
     }
-    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
+    fn verdict(&self) -> Result<Verdict> {
+        self.inner.verdict()
+    }
+    fn finish(self: Box<Self>) -> Result<Tid> {
         if let Some(happens) = self.before_finish.lock().unwrap().take() {
             happens();
         }
-        self.inner.finish_with(notify)
+        self.inner.finish()
     }
 }
 
@@ -641,10 +619,22 @@ impl Storage for Racing {
     fn object_count(&self) -> u64 {
         self.inner.object_count()
     }
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        let inner = self.inner.begin(meta)?;
-        let before_vote = self.before_vote.lock().unwrap().take();
-        Ok(Box::new(RacingDraft { inner, before_vote, before_finish: self.before_finish.clone() }))
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
+        self.inner.begin(meta)
+    }
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        if let Some(happens) = self.before_vote.lock().unwrap().take() {
+            happens();
+        }
+        Ok(match self.inner.attempt(waiting)? {
+            Vote::Voted(inner) => {
+                Vote::Voted(Voted::new(RacingVoted { inner, before_finish: self.before_finish.clone() }))
+            }
+            busy => busy,
+        })
+    }
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.inner.listen(listener)
     }
 }
 
@@ -727,10 +717,10 @@ fn a_failure_in_the_middle_says_what_was_done() {
     let racing = Racing::new(&main).before_finish(move || {
         let mut change = other.begin(TransactionMeta::new()).unwrap();
         change.store(Oid(9), Tid::ZERO, "no pickle".into()).unwrap();
-        change.vote().unwrap().finish().unwrap()
+        other.vote(change).unwrap().finish().unwrap()
     });
     let found = find(&racing, &archive, OLD).unwrap();
-    let stopped = found.delete(&DeleteGarbage { objects_max: 2, ..DeleteGarbage::default() }).unwrap_err();
+    let stopped = found.delete(&DeleteGarbage::new().objects_max(2)).unwrap_err();
     assert!(matches!(&*stopped.why, GarbageError::Unreadable { oid: Oid(9), .. }), "{stopped}");
     assert_eq!((stopped.deletions[0].objects, stopped.deletions[0].transactions.len()), (2, 1));
     assert!(stopped.to_string().contains("2 objects were deleted before that"), "{stopped}");
@@ -752,7 +742,7 @@ fn a_long_list_through_two_databases_needs_no_deep_stack() {
             };
             change.store(Oid(oid), Tid::ZERO, record(&next)).unwrap();
         }
-        change.vote().unwrap().finish().unwrap();
+        storage.vote(change).unwrap().finish().unwrap();
     }
     // A stack that a recursion of a thousand would fill.
     let small = std::thread::Builder::new().stack_size(256 << 10);
@@ -786,7 +776,7 @@ fn a_wide_database_is_followed_to_its_end() {
         let next = if (1..OBJECTS).contains(&oid) { vec![Here(oid + OBJECTS)] } else { vec![] };
         change.store(Oid(oid), Tid::ZERO, record(&next)).unwrap();
     });
-    change.vote().unwrap().finish().unwrap();
+    archive.vote(change).unwrap().finish().unwrap();
     let found = find(&main, &archive, OLD).unwrap();
     assert_eq!(garbage(&found, 1), [OBJECTS]);
 }

@@ -23,7 +23,7 @@ fn store(storage: &MemoryStorage, records: &[(u64, Vec<u8>)]) -> Tid {
         let serial = storage.load(Oid(*oid), &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
         change.store(Oid(*oid), serial, record.clone().into()).unwrap();
     }
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 const COLLECT: PackOptions = PackOptions { collect: true, go_on: false };
@@ -51,7 +51,7 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     let to = store(&storage, &[(0, record(&[1])), (1, record(&[])), (2, record(&[3])), (3, record(&[]))]);
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     change.store(Oid(1), to, record(&[2]).into()).unwrap();
-    let voted = change.vote().unwrap();
+    let voted = storage.vote(change).unwrap();
     storage.pack().unwrap().pack(to, COLLECT).unwrap();
     voted.finish().unwrap();
     assert_eq!(storage.object_count(), 4);
@@ -59,7 +59,7 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     let serial = storage.load(Oid(1), &Version::TRUNK).unwrap().tid;
     change.store(Oid(1), serial, record(&[2]).into()).unwrap();
-    drop(change.vote().unwrap());
+    drop(storage.vote(change).unwrap());
     let to = store(&storage, &[(1, record(&[]))]);
     storage.pack().unwrap().pack(to, COLLECT).unwrap();
     assert_eq!(storage.object_count(), 2);
@@ -76,8 +76,8 @@ fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     let restore = |source| {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         let (oid, version, data) = (Oid::ROOT, Version::TRUNK, Some(record(&[]).into()));
-        change.copy().unwrap().restore(Revision { oid, version, data, source: Some(source), under: None }).unwrap();
-        change.vote().unwrap().finish().unwrap()
+        change.restore(Revision { oid, version, data, source: Some(source), base: None }).unwrap();
+        storage.vote(change).unwrap().finish().unwrap()
     };
     let second = restore(first);
     let between = store(&storage, &[(0, record(&[0]))]);
@@ -97,15 +97,15 @@ fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
 #[test]
 fn what_a_kept_draft_lay_over_is_kept_or_forgotten_by_both() {
     let storage = MemoryStorage::new("memory");
-    let restore = |version: &Version, data: &[u64], source, under| {
+    let restore = |version: &Version, data: &[u64], source, base| {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         let (oid, version, data) = (Oid::ROOT, version.clone(), Some(record(data).into()));
-        change.copy().unwrap().restore(Revision { oid, version, data, source, under }).unwrap();
-        change.vote().unwrap().finish().unwrap()
+        change.restore(Revision { oid, version, data, source, base }).unwrap();
+        storage.vote(change).unwrap().finish().unwrap()
     };
     let told = || -> Vec<_> {
         let transactions = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap());
-        transactions.map(|t| (t.tid, t.revisions[0].under)).collect()
+        transactions.map(|t| (t.tid, t.revisions[0].base)).collect()
     };
     let first = store(&storage, &[(0, record(&[]))]);
     let draft = restore(&Version::named("draft"), &[0], None, Some(first));

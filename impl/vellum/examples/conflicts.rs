@@ -1,9 +1,12 @@
-//! Two writers at once: a conflict that is tried again, and one that a resolver merges. `cargo run -p vellum --example conflicts`
+//! Two writers at once: a conflict that is tried again, and one that a resolver merges. `cargo run -p vellum --example
+//! conflicts`
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vellum::{Bytes, Contested, Error, FileStorage, Oid, Options, Resolver, Storage, Tid, TransactionMeta, Version};
+use vellum::{
+    Bytes, Contested, Error, FileStorage, Oid, Options, Refusal, Resolver, Storage, Tid, TransactionMeta, Version,
+};
 
 fn number(record: &[u8]) -> i64 {
     std::str::from_utf8(record).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -26,9 +29,9 @@ fn add(storage: &FileStorage, oid: Oid, by: i64) -> Result<Tid, Error> {
         let read = storage.load(oid, &Version::TRUNK)?;
         let mut change = storage.begin(TransactionMeta::new())?;
         change.store(oid, read.tid, (number(&read.data) + by).to_string().into())?;
-        match change.vote() {
+        match storage.vote(change) {
             Ok(voted) => return voted.finish(),
-            Err(Error::Conflict { .. }) => continue,
+            Err(Error::Refused(Refusal::Conflict { .. })) => continue,
             Err(other) => return Err(other),
         }
     }
@@ -39,7 +42,7 @@ pub fn run(path: PathBuf) -> Result<i64, Box<dyn std::error::Error>> {
     let storage = Options::new().create(&path)?;
     let mut change = storage.begin(TransactionMeta::new())?;
     change.store(Oid::ROOT, Tid::ZERO, "0".into())?;
-    change.vote()?.finish()?;
+    storage.vote(change)?.finish()?;
     // Without a resolver: whoever comes too late tries again.
     std::thread::scope(|scope| {
         let adders: Vec<_> =
@@ -54,7 +57,7 @@ pub fn run(path: PathBuf) -> Result<i64, Box<dyn std::error::Error>> {
     for _ in 0..200 {
         let mut change = storage.begin(TransactionMeta::new())?;
         change.store(Oid::ROOT, read.tid, (number(&read.data) + 1).to_string().into())?;
-        change.vote()?.finish()?;
+        storage.vote(change)?.finish()?;
     }
     Ok(number(&storage.load(Oid::ROOT, &Version::TRUNK)?.data))
 }

@@ -16,14 +16,14 @@ pub fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     let oid = storage.new_oids(1)?[0];
     let mut change = storage.begin(TransactionMeta::new().user("ann").description("write a letter"))?;
     change.store(oid, Tid::ZERO, "Dear Bob".into())?;
-    let written = change.vote()?.finish()?;
+    let written = storage.vote(change)?.finish()?;
     println!("{oid} was written at {written}, which is {}", written.time().ok_or("a clock gone mad")?);
 
     // To change it, say which revision was read: that is how a conflict is found.
     let letter = storage.load(oid, &Version::TRUNK)?;
     let mut change = storage.begin(TransactionMeta::new().user("ann").description("sign it"))?;
     change.store(oid, letter.tid, [&letter.data[..], b"\nYours, Ann"].concat().into())?;
-    let signed = change.vote()?.finish()?;
+    let signed = storage.vote(change)?.finish()?;
 
     // The past is still there.
     let before = storage.load_before(oid, signed)?.ok_or("it was there before")?;

@@ -1,9 +1,8 @@
-//! Makes up histories that go where the trouble is.
+//! Makes up histories that lead to the corners of the rules.
 //!
-//! Each step is chosen with the rules' state in view: most serials are right, and some are the ones that were right a
-//! moment ago; most undos take back what can be taken back; packs go to moments around which something happened; numbers
-//! are few, so that the same data comes again. There is one description, [`next`]; a seed, `proptest` and a fuzzer's bytes
-//! all roll the dice for it.
+//! Each step is chosen with the rules' state in view. Most serials are right, and some were right a moment ago. Most undos
+//! are possible. Packs go to moments around which something happened. Numbers are few, so that the same data returns.
+//! There is one description, [`next`]; a seed, `proptest` and a fuzzer's bytes all roll the dice for it.
 
 use arbitrary::Unstructured;
 use proptest::prelude::*;
@@ -17,12 +16,12 @@ use crate::subject::Can;
 use crate::tick::{moment, tick};
 use crate::world::{Stage, World};
 
-/// Oids of a history are below this; one more is never there, and now and then referred to.
+/// Oids of a history are below this. The next one never exists, and is referred to now and then.
 const OIDS: u64 = 7;
 const VERSIONS: [&str; 2] = ["draft", "other"];
 const NAMES: [Name; 3] = ['a', 'b', 'c'];
 
-/// A history of so many steps for a storage that can do this much.
+/// A history of `length` steps for a storage with these capabilities.
 pub fn history(dice: &mut dyn Dice, can: Can, length: usize) -> Vec<Step> {
     let mut world = World::new(can);
     let mut steps = Vec::with_capacity(length);
@@ -64,13 +63,59 @@ pub fn histories(can: Can, length: usize) -> impl Strategy<Value = Vec<Step>> {
     any::<u64>().prop_map(move |seed| history(&mut Seed(seed), can, length)).no_shrink()
 }
 
-/// For fuzzers: the history that these bytes say.
+/// For fuzzers: the history that these bytes describe.
 pub fn from_bytes(bytes: &[u8], can: Can, length_max: usize) -> Vec<Step> {
     history(&mut Unstructured::new(bytes), can, length_max)
 }
 
+/// An entry of a table of choices.
+struct Choice<K> {
+    /// What is chosen.
+    kind: K,
+    /// How often, in comparison with the other entries.
+    weight: u64,
+    /// Whether it makes sense now.
+    possible: bool,
+}
+
+/// One of the table's possible entries, the heavier the likelier.
+fn choose<K: Copy>(dice: &mut dyn Dice, table: &[Choice<K>]) -> Option<K> {
+    let weight = |choice: &Choice<K>| if choice.possible { choice.weight } else { 0 };
+    let weighed: Vec<_> = table.iter().map(|choice| (weight(choice), choice.kind)).collect();
+    dice.weigh(&weighed)
+}
+
+/// The names of transactions, by what can be done with them.
+struct Names {
+    /// Of transactions that can begin.
+    free: Vec<Name>,
+    /// Of open transactions before their vote.
+    drafts: Vec<Name>,
+    /// Of those that have changes.
+    full: Vec<Name>,
+    /// Of transactions between vote and finish.
+    voted: Vec<Name>,
+}
+
+impl Names {
+    fn of(world: &World) -> Names {
+        let open = |voted: bool| -> Vec<Name> {
+            let stage = world.open.iter().filter(|(_, open)| (open.stage != Stage::Drafting) == voted);
+            stage.map(|(name, _)| *name).collect()
+        };
+        let (drafts, voted) = (open(false), open(true));
+        let full = drafts.iter().copied().filter(|name| !world.open[name].changes.is_empty()).collect();
+        let free = match (world.can().concurrent, world.open.is_empty()) {
+            (true, _) => NAMES.into_iter().filter(|name| !world.open.contains_key(name)).collect(),
+            (false, true) => vec!['a'],
+            (false, false) => vec![],
+        };
+        Names { free, drafts, full, voted }
+    }
+}
+
 #[derive(Clone, Copy)]
-enum Kind {
+enum StepKind {
     Begin,
     Change,
     Vote,
@@ -81,60 +126,55 @@ enum Kind {
     Reopen,
 }
 
+/// Which steps are possible, and how often each is chosen.
+fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
+    use StepKind::*;
+    let can = world.can();
+    let begun = world.known.tids.len() > 1;
+    // After the undo of a version's end, a storage may easily lose the base.
+    let version_is_back = world
+        .database
+        .transactions
+        .last()
+        .is_some_and(|t| t.revisions.iter().any(|r| r.base.is_some() && matches!(r.content, Content::Source(_))));
+    let some = |names: &[Name]| !names.is_empty();
+    [
+        Choice { kind: Change, weight: 45, possible: some(&names.drafts) || some(&names.free) },
+        Choice { kind: Commit, weight: 30, possible: some(&names.full) },
+        Choice { kind: Vote, weight: if can.concurrent { 10 } else { 4 }, possible: some(&names.full) },
+        Choice { kind: Finish, weight: 22, possible: some(&names.voted) },
+        Choice { kind: Abort, weight: 2, possible: some(&names.voted) || some(&names.drafts) },
+        Choice { kind: Begin, weight: 4, possible: some(&names.free) },
+        Choice { kind: Pack, weight: if version_is_back { 40 } else { 7 }, possible: can.pack && begun },
+        Choice { kind: Reopen, weight: 2, possible: can.reopen && begun },
+        // Also a transaction without changes.
+        Choice { kind: Commit, weight: 1, possible: some(&names.drafts) },
+    ]
+}
+
 /// The next step.
 pub fn next(dice: &mut dyn Dice, world: &World) -> Step {
     let can = world.can();
     if world.read_only && dice.chance(60) {
         return Step::Reopen { read_only: false };
     }
-    let names = |voted: bool| -> Vec<Name> {
-        world.open.iter().filter(|(_, open)| (open.stage != Stage::Drafting) == voted).map(|(name, _)| *name).collect()
-    };
-    let (drafts, voted) = (names(false), names(true));
-    let free: Vec<Name> = match can.concurrent {
-        true => NAMES.into_iter().filter(|name| !world.open.contains_key(name)).collect(),
-        false => {
-            if world.open.is_empty() {
-                vec!['a']
-            } else {
-                vec![]
-            }
-        }
-    };
-    let full: Vec<Name> = drafts.iter().copied().filter(|name| !world.open[name].changes.is_empty()).collect();
-    let when = |yes: bool, weight: u64| if yes { weight } else { 0 };
-    let begun = world.known.tids.len() > 1;
-    // The end of a version was taken back just now: a storage easily loses its base.
-    let back = world
-        .database
-        .transactions
-        .last()
-        .is_some_and(|t| t.revisions.iter().any(|r| r.base.is_some() && matches!(r.content, Content::Source(_))));
-    let kind = dice.weigh(&[
-        (when(!drafts.is_empty() || !free.is_empty(), 45), Kind::Change),
-        (when(!full.is_empty(), 30), Kind::Commit),
-        (when(!full.is_empty(), if can.concurrent { 10 } else { 4 }), Kind::Vote),
-        (when(!voted.is_empty(), 22), Kind::Finish),
-        (when(!voted.is_empty() || !drafts.is_empty(), 2), Kind::Abort),
-        (when(!free.is_empty(), 4), Kind::Begin),
-        (when(can.pack && begun, if back { 40 } else { 7 }), Kind::Pack),
-        (when(can.reopen && begun, 2), Kind::Reopen),
-        (when(!drafts.is_empty(), 1), Kind::Commit),
-    ]);
+    let names = Names::of(world);
+    let Names { free, drafts, full, voted } = &names;
+    let kind = choose(dice, &step_choices(world, &names));
     let clock = clock(dice, world);
-    let mut name = |from: &[Name]| dice.pick(from).copied().unwrap_or('a');
-    match kind.unwrap_or(Kind::Change) {
-        Kind::Begin => Step::Begin { transaction: name(&free), meta: meta(dice, world) },
-        Kind::Vote => Step::Vote { transaction: name(&full), clock },
-        Kind::Finish => Step::Finish { transaction: name(&voted) },
-        Kind::Commit => Step::Commit { transaction: name(if full.is_empty() { &drafts } else { &full }), clock },
-        Kind::Abort => Step::Abort { transaction: name(if voted.is_empty() { &drafts } else { &voted }) },
-        Kind::Reopen => Step::Reopen { read_only: can.read_only && dice.chance(15) },
-        Kind::Pack => pack(dice, world),
-        Kind::Change => {
-            // A second transaction begins now and then while there is one.
+    let mut one = |of: &[Name]| dice.pick(of).copied().unwrap_or('a');
+    match kind.unwrap_or(StepKind::Change) {
+        StepKind::Begin => Step::Begin { transaction: one(free), meta: meta(dice, world) },
+        StepKind::Vote => Step::Vote { transaction: one(full), clock },
+        StepKind::Finish => Step::Finish { transaction: one(voted) },
+        StepKind::Commit => Step::Commit { transaction: one(if full.is_empty() { drafts } else { full }), clock },
+        StepKind::Abort => Step::Abort { transaction: one(if voted.is_empty() { drafts } else { voted }) },
+        StepKind::Reopen => Step::Reopen { read_only: can.read_only && dice.chance(15) },
+        StepKind::Pack => pack(dice, world),
+        StepKind::Change => {
+            // Now and then a second transaction begins beside an open one.
             let new = drafts.is_empty() || (!free.is_empty() && dice.chance(25));
-            let transaction = dice.pick(if new { &free } else { &drafts }).copied().unwrap_or('a');
+            let transaction = dice.pick(if new { free } else { drafts }).copied().unwrap_or('a');
             Step::Change { transaction, change: change(dice, world, transaction) }
         }
     }
@@ -159,7 +199,7 @@ fn meta(dice: &mut dyn Dice, world: &World) -> Meta {
     if world.can().restore && dice.chance(40) {
         let last = moment(world.last());
         meta.tid = Some(tick(if dice.chance(15) { last.max(1) } else { last + 1 + dice.roll(3) }));
-        // What is packed comes first.
+        // Packed transactions come first.
         meta.packed = world.database.undo_log(0, 1).is_empty() && dice.chance(40);
     }
     meta
@@ -178,60 +218,73 @@ fn pack(dice: &mut dyn Dice, world: &World) -> Step {
     Step::Pack { to: tick(to.max(1)), collect: world.can().collect && dice.chance(60), go_on: dice.chance(25) }
 }
 
-fn change(dice: &mut dyn Dice, world: &World, transaction: Name) -> Change {
+#[derive(Clone, Copy)]
+enum ChangeKind {
+    Store,
+    Delete,
+    CheckCurrent,
+    Undo,
+    CommitVersion,
+    AbortVersion,
+    Restore,
+}
+
+/// Which changes are possible, and how often each is chosen.
+fn change_choices(world: &World, transaction: Name) -> [Choice<ChangeKind>; 7] {
+    use ChangeKind::*;
     let can = world.can();
-    // Undos come in company, and the end of a version is worth taking back.
-    let undoes =
-        world.open.get(&transaction).is_some_and(|o| o.changes.iter().any(|c| matches!(c, Change::Undo { .. })));
-    let ended = world.database.transactions.last().is_some_and(|t| ends_a_version(world, t));
-    let when = |yes: bool, weight: u64| if yes { weight } else { 0 };
     let begun = !world.known.tids.is_empty();
-    let versions = world.database.versions();
-    let kind = dice.weigh(&[
-        (60, 0),
-        (when(can.delete && begun, 5), 1),
-        (when(can.check_current && begun, 4), 2),
-        (
-            when(
-                can.undo && begun,
-                if ended {
-                    120
-                } else if undoes {
-                    50
-                } else {
-                    16
-                },
-            ),
-            3,
-        ),
-        (when(can.versions, if versions.is_empty() { 1 } else { 5 }), 4),
-        (when(can.versions, if versions.is_empty() { 1 } else { 4 }), 5),
-        (when(can.restore && begun, 3), 6),
-    ]);
-    let version = |dice: &mut dyn Dice| {
-        let there: Vec<&str> = versions.iter().copied().collect();
-        let any = dice.pick(&VERSIONS).copied().unwrap_or_default();
-        if dice.chance(85) { dice.pick(&there).copied().unwrap_or(any).to_owned() } else { any.to_owned() }
+    // Undos come in company, and the end of a version is worth taking back.
+    let is_undo = |change: &Change| matches!(change, Change::Undo { .. });
+    let undoes = world.open.get(&transaction).is_some_and(|open| open.changes.iter().any(is_undo));
+    let ended = world.database.transactions.last().is_some_and(|last| ends_a_version(world, last));
+    let undo = match (ended, undoes) {
+        (true, _) => 120,
+        (false, true) => 50,
+        (false, false) => 16,
     };
-    match kind {
-        Some(1) => {
+    let no_versions = world.database.versions().is_empty();
+    [
+        Choice { kind: Store, weight: 60, possible: true },
+        Choice { kind: Delete, weight: 5, possible: can.delete && begun },
+        Choice { kind: CheckCurrent, weight: 4, possible: can.check_current && begun },
+        Choice { kind: Undo, weight: undo, possible: can.undo && begun },
+        Choice { kind: CommitVersion, weight: if no_versions { 1 } else { 5 }, possible: can.versions },
+        Choice { kind: AbortVersion, weight: if no_versions { 1 } else { 4 }, possible: can.versions },
+        Choice { kind: Restore, weight: 3, possible: can.restore && begun },
+    ]
+}
+
+fn change(dice: &mut dyn Dice, world: &World, transaction: Name) -> Change {
+    match choose(dice, &change_choices(world, transaction)).unwrap_or(ChangeKind::Store) {
+        ChangeKind::Store => store(dice, world),
+        ChangeKind::Delete => {
             let oid = object(dice, world);
             Change::Delete { oid, serial: serial(dice, world, oid) }
         }
-        Some(2) => {
+        ChangeKind::CheckCurrent => {
             let oid = object(dice, world);
             Change::CheckCurrent { oid, serial: serial(dice, world, oid) }
         }
-        Some(3) => Change::Undo { tid: undoable(dice, world) },
-        Some(4) => {
-            let from = if dice.chance(4) { String::new() } else { version(dice) };
+        ChangeKind::Undo => Change::Undo { tid: undoable(dice, world) },
+        ChangeKind::CommitVersion => {
+            let from = version_to_end(dice, world);
             let to = if dice.chance(30) { VERSIONS[dice.roll(2) as usize].to_owned() } else { String::new() };
             Change::CommitVersion { from, to }
         }
-        Some(5) => Change::AbortVersion { from: if dice.chance(4) { String::new() } else { version(dice) } },
-        Some(6) => restore(dice, world),
-        _ => store(dice, world),
+        ChangeKind::AbortVersion => Change::AbortVersion { from: version_to_end(dice, world) },
+        ChangeKind::Restore => restore(dice, world),
     }
+}
+
+/// Mostly a version that holds something; now and then another one, or the trunk.
+fn version_to_end(dice: &mut dyn Dice, world: &World) -> String {
+    if dice.chance(4) {
+        return String::new();
+    }
+    let versions: Vec<&str> = world.database.versions().into_iter().collect();
+    let any = dice.pick(&VERSIONS).copied().unwrap_or_default();
+    if dice.chance(85) { dice.pick(&versions).copied().unwrap_or(any).to_owned() } else { any.to_owned() }
 }
 
 /// A database begins with its root, as a rule.
@@ -246,13 +299,13 @@ fn ends_a_version(world: &World, transaction: &vellum_spec::Transaction) -> bool
     })
 }
 
-/// Mostly one that is there.
+/// Mostly an object that exists.
 fn object(dice: &mut dyn Dice, world: &World) -> Oid {
     let there: Vec<Oid> = world.known.oids.iter().copied().collect();
     if dice.chance(75) { dice.pick(&there).copied() } else { None }.unwrap_or_else(|| Oid(dice.roll(OIDS)))
 }
 
-/// Mostly the right one; else one that was, or none, or one to come.
+/// Mostly the right serial; else a former one, or zero, or a future one.
 fn serial(dice: &mut dyn Dice, world: &World, oid: Oid) -> Tid {
     let past: Vec<Tid> = world.database.past(oid.0).iter().map(|at| Tid(at.tid())).collect();
     let right = past.first().copied().unwrap_or(Tid::ZERO);
@@ -309,11 +362,11 @@ fn undoable(dice: &mut dyn Dice, world: &World) -> Tid {
     .unwrap_or(tick(moment(world.last()) + 5))
 }
 
-/// What an object says next. Whether it is a counter depends on the object, as a class does.
+/// An object's next record. Whether it is a counter depends on the object, as a class does.
 fn node(dice: &mut dyn Dice, world: &World, oid: Oid) -> Node {
     let counter = !oid.0.is_multiple_of(3);
     if dice.chance(12) {
-        // The same as once before.
+        // The same data as an earlier revision.
         let past = world.database.past(oid.0);
         let data = dice.pick(&past).and_then(|at| world.database.data(*at)).and_then(Node::decode);
         if let Some(node) = data {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use vellum_storage::{
-    Contested, Error, ManualClock, MemoryStorage, Order, PackOptions, Resolver, Revision, Storage, Tid, TidRange,
-    Transaction, TransactionMeta, Version, Vote, Voted,
+    Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused, Resolver, Revision,
+    Storage, Tid, TidRange, TransactionMeta, Version, Vote, Voted,
 };
 
 use crate::node;
@@ -49,8 +49,8 @@ pub struct Hosted {
     opener: Box<Opener>,
     clock: Arc<ManualClock>,
     storage: Option<Box<dyn Storage>>,
-    drafts: HashMap<Name, Box<dyn Transaction>>,
-    voted: HashMap<Name, Box<dyn Voted>>,
+    drafts: HashMap<Name, Draft>,
+    voted: HashMap<Name, Voted>,
 }
 
 impl Hosted {
@@ -76,8 +76,8 @@ impl Hosted {
         let mut last: Option<Rules> = None;
         Hosted::new("the specification", Can::EVERYTHING, move |Opening { fresh, read_only, clock }| {
             let rules = match last.take() {
-                Some(rules) if !fresh => rules.reopened(read_only, Box::new(clock), Box::new(Merger)),
-                _ => Rules::new(Default::default(), Box::new(clock), Box::new(Merger), node::Node::references),
+                Some(rules) if !fresh => rules.reopened(read_only, clock, Arc::new(Merger)),
+                _ => Rules::new(Default::default(), clock, Arc::new(Merger), node::Node::references),
             };
             last = Some(rules.clone());
             Ok(Box::new(rules))
@@ -86,21 +86,9 @@ impl Hosted {
 
     /// The storage in memory.
     pub fn memory() -> Hosted {
-        let can = Can {
-            concurrent: true,
-            repeat: true,
-            delete: true,
-            check_current: true,
-            resolve: true,
-            restore: true,
-            pack: true,
-            collect: true,
-            edges: true,
-            dangling: true,
-            ..Can::default()
-        };
+        let can = Can::EVERYTHING.without(Can { reopen: true, read_only: true, ..Can::default() });
         Hosted::new("MemoryStorage", can, |Opening { clock, .. }| {
-            Ok(Box::new(MemoryStorage::with("memory", Box::new(clock), Box::new(Merger))))
+            Ok(Box::new(MemoryStorage::with("memory", clock, Arc::new(Merger))))
         })
     }
 
@@ -134,26 +122,18 @@ impl Hosted {
         let draft = self.drafts.get_mut(&name).ok_or(Trouble::Missing("such a transaction"))?;
         let record = |node: &Option<node::Node>| node.as_ref().map(node::Node::encode);
         let version = |name: &String| Version::named(name.clone());
-        let versions = Trouble::Missing("versions");
         match change {
-            Change::Store { oid, serial, node, version: v } if v.is_empty() => {
-                draft.store(*oid, *serial, record(node).unwrap_or_default())?;
-            }
             Change::Store { oid, serial, node, version: v } => {
-                let data = record(node).unwrap_or_default();
-                draft.versions().ok_or(versions)?.store_in(&version(v), *oid, *serial, data)?;
+                draft.store_in(&version(v), *oid, *serial, record(node).unwrap_or_default())?;
             }
             Change::Delete { oid, serial } => draft.delete(*oid, *serial)?,
             Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial)?,
-            Change::Undo { tid } => draft.undo().ok_or(Trouble::Missing("undo"))?.undo(*tid)?,
-            Change::CommitVersion { from, to } => {
-                draft.versions().ok_or(versions)?.commit_version(&version(from), &version(to))?;
-            }
-            Change::AbortVersion { from } => draft.versions().ok_or(versions)?.abort_version(&version(from))?,
-            Change::Restore { oid, node, version: v, source, base: under } => {
-                let copy = draft.copy().ok_or(Trouble::Missing("copying"))?;
+            Change::Undo { tid } => draft.undo(*tid)?,
+            Change::CommitVersion { from, to } => draft.commit_version(&version(from), &version(to))?,
+            Change::AbortVersion { from } => draft.abort_version(&version(from))?,
+            Change::Restore { oid, node, version: v, source, base } => {
                 let (data, version) = (record(node), version(v));
-                copy.restore(Revision { oid: *oid, version, data, source: *source, under: *under })?;
+                draft.restore(Revision { oid: *oid, version, data, source: *source, base: *base })?;
             }
         }
         Ok(Outcome::Done)
@@ -162,16 +142,16 @@ impl Hosted {
     fn vote(&mut self, name: Name, clock: Tid) -> Result<Outcome, Trouble> {
         self.clock.set(clock.time().ok_or(Trouble::Missing("such a time"))?);
         let draft = self.drafts.remove(&name).ok_or(Trouble::Missing("such a transaction"))?;
-        match draft.try_vote()? {
+        match self.storage()?.try_vote(draft)? {
             Vote::Voted(voted) => {
-                let mut resolved = voted.resolved().to_vec();
+                let mut resolved = voted.merged().to_vec();
                 resolved.sort();
                 resolved.dedup();
                 self.voted.insert(name, voted);
                 Ok(Outcome::Voted { resolved })
             }
-            Vote::Busy(draft, _) => {
-                self.drafts.insert(name, draft);
+            Vote::Busy(waiting) => {
+                self.drafts.insert(name, waiting.into_draft());
                 Ok(Outcome::Busy)
             }
         }
@@ -294,7 +274,7 @@ fn written(transaction: vellum_storage::TransactionRecord) -> Written {
         version: revision.version.to_string(),
         data: revision.data.map(Data),
         source: revision.source,
-        base: revision.under,
+        base: revision.base,
     };
     Written {
         tid: transaction.tid,
@@ -324,28 +304,31 @@ impl Trouble {
         let refused = |why| Outcome::Refused { why };
         match self {
             Trouble::Missing(what) => Outcome::Failed { message: format!("there is not {what}") },
-            Trouble::Storage(error) => match error {
-                Error::KeyError { oid, .. } => refused(Refusal::Key { oid }),
-                Error::Conflict { oid, committed, serial } => refused(Refusal::Conflict { oid, committed, serial }),
-                Error::ReadConflict { oid, committed, serial } => {
-                    refused(Refusal::ReadConflict { oid, committed, serial })
-                }
-                Error::VersionLock { oid, .. } => refused(Refusal::VersionLock { oid }),
-                Error::VersionEnd { .. } => refused(Refusal::VersionEnd),
-                Error::NotUndoable { tid } => refused(Refusal::NotUndoable { tid }),
-                Error::UndoConflict { objects } => {
-                    let mut oids: Vec<_> = objects.into_iter().map(|object| object.oid).collect();
-                    oids.sort();
-                    refused(Refusal::UndoConflict { oids })
-                }
-                Error::EmptyRecord { oid } => refused(Refusal::Empty { oid }),
-                Error::MetadataTooLong { .. } => refused(Refusal::TooLong),
-                Error::TidNotLater { .. } => refused(Refusal::NotLater),
-                Error::ReadOnly { .. } => refused(Refusal::ReadOnly),
-                Error::Dangling { references } => refused(Refusal::Dangling { references }),
-                other => Outcome::Failed { message: other.to_string() },
-            },
+            Trouble::Storage(Error::Refused(refusal)) => refused(self::refused(refusal)),
+            Trouble::Storage(Error::ReadOnly { .. }) => refused(Refusal::ReadOnly),
+            Trouble::Storage(Error::Dangling { references }) => refused(Refusal::Dangling { references }),
+            Trouble::Storage(other) => Outcome::Failed { message: other.to_string() },
         }
+    }
+}
+
+/// A refusal in the harness's words.
+fn refused(refusal: Refused) -> Refusal {
+    match refusal {
+        Refused::UnknownObject { oid } => Refusal::Key { oid },
+        Refused::Conflict { oid, committed, serial } => Refusal::Conflict { oid, committed, serial },
+        Refused::ReadConflict { oid, committed, serial } => Refusal::ReadConflict { oid, committed, serial },
+        Refused::VersionLock { oid, .. } => Refusal::VersionLock { oid },
+        Refused::VersionEnd { .. } => Refusal::VersionEnd,
+        Refused::NotUndoable { tid } => Refusal::NotUndoable { tid },
+        Refused::UndoConflict { objects } => {
+            let mut oids: Vec<_> = objects.into_iter().map(|object| object.oid).collect();
+            oids.sort();
+            Refusal::UndoConflict { oids }
+        }
+        Refused::EmptyRecord { oid } => Refusal::Empty { oid },
+        Refused::MetadataTooLong { .. } => Refusal::TooLong,
+        Refused::TidNotLater { .. } => Refusal::NotLater,
     }
 }
 

@@ -4,16 +4,17 @@
 //! server, a copy. One big lock; every answer is the specification's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use vellum_spec::{self as spec, Begin, Change, Content, Database, Status};
+use vellum_spec::{self as spec, Begin, Content, Database, Status};
 use vellum_storage::{
-    Bulk, Busy, Clock, CopyChange, CurrentRecord, Error, Held, HistoryEntry, Invalidation, Loaded, LoadedAt, NotUndone,
-    Notify, ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Resolver, Result, Revision, Storage, Tid, TidRange,
-    Transaction, TransactionMeta, TransactionRecord, UndoChange, UndoEntry, UndoLog, Version, VersionChange, Versions,
-    Vote, Voted, Want, Wants,
+    Bulk, Change, Clock, CurrentRecord, Draft, Error, Event, Held, HistoryEntry, Invalidation, Limits, Listener,
+    Listeners, Listening, Loaded, LoadedAt, NotUndone, ObjectLocks, Oid, Order, Origin, Pack, PackOptions, PackReport,
+    Prepared, Refusal, Resolver, Result, Revision, Scratch, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
+    UndoEntry, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Want, Wants, WhyNot, Write,
 };
+use vellum_sync::{Mutex, MutexGuard};
 
 /// Which objects a record refers to, weak references and those into other databases left out.
 pub type References = fn(&[u8]) -> Vec<u64>;
@@ -25,11 +26,14 @@ pub struct Rules {
 }
 
 struct Shared {
-    clock: Box<dyn Clock>,
-    resolver: Box<dyn Resolver>,
+    clock: Arc<dyn Clock>,
+    resolver: Arc<dyn Resolver>,
     references: References,
     locks: Arc<ObjectLocks>,
+    /// Held by a finish, a copy or a pack until the listeners were told, so that they hear all events in one order.
+    turn: Mutex<()>,
     state: Mutex<State>,
+    listeners: Listeners,
     read_only: bool,
 }
 
@@ -50,19 +54,28 @@ impl Rules {
     /// What is in `database`, which may be empty.
     pub fn new(
         database: Database,
-        clock: Box<dyn Clock>,
-        resolver: Box<dyn Resolver>,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolver>,
         references: References,
     ) -> Rules {
         let last_oid = database.oids().last().copied().unwrap_or(0);
         let state = Mutex::new(State { database, voted: BTreeMap::new(), votes: 0, last_oid });
         Rules {
-            shared: Arc::new(Shared { clock, resolver, references, locks: Arc::default(), state, read_only: false }),
+            shared: Arc::new(Shared {
+                clock,
+                resolver,
+                references,
+                locks: Arc::default(),
+                turn: Mutex::default(),
+                state,
+                listeners: Listeners::default(),
+                read_only: false,
+            }),
         }
     }
 
     /// The same database, for reading only; what is under way does not come along.
-    pub fn reopened(&self, read_only: bool, clock: Box<dyn Clock>, resolver: Box<dyn Resolver>) -> Rules {
+    pub fn reopened(&self, read_only: bool, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>) -> Rules {
         let database = self.state().database.clone();
         let Rules { shared } = Rules::new(database, clock, resolver, self.shared.references);
         let shared = Arc::into_inner(shared).map(|shared| Arc::new(Shared { read_only, ..shared }));
@@ -70,7 +83,7 @@ impl Rules {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(|e| e.into_inner())
+        self.shared.state.lock()
     }
 
     fn writable(&self) -> Result<()> {
@@ -182,14 +195,26 @@ impl Storage for Rules {
         self.state().database.oids().len() as u64
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
         self.writable()?;
-        meta.check()?;
-        let last = self.last_transaction();
-        match meta.tid {
-            Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-            _ => Ok(Box::new(Draft { rules: self.clone(), meta, changes: Vec::new() })),
-        }
+        meta.check(self.last_transaction())?;
+        Ok(Draft::within(meta, Arc::clone(&self.shared) as Arc<dyn Limits>, 0))
+    }
+
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        let mut state = self.state();
+        let draft = waiting.draft();
+        let changes = draft.changes().iter().map(change).collect::<Result<Vec<_>>>()?;
+        let revisions = self.judge(&state, &changes)?;
+        let wants = wants(&state.database, &changes, &revisions);
+        Ok(match waiting.take(&self.shared.locks, wants) {
+            Ok((draft, held)) => Vote::Voted(self.settle(&mut state, draft, &changes, revisions, held)),
+            Err(waiting) => Vote::Busy(*waiting),
+        })
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.shared.listeners.add(listener)
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {
@@ -221,7 +246,7 @@ fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRe
             version: version(&revision.version),
             data: database.data(at).map(bytes),
             source,
-            under: revision.base.map(Tid),
+            base: revision.base.map(Tid),
         }
     };
     TransactionRecord {
@@ -255,7 +280,7 @@ impl UndoLog for Rules {
         Ok(all.filter(|entry| filter(entry)).take(last).skip(first).collect())
     }
 
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
         let state = self.state();
         let at = state.database.at(oid.0, tid.0).filter(|at| state.database.data(*at).is_none());
         Ok(at.and_then(|at| if let Content::Source(tid) = at.revision.content { Some(Tid(tid)) } else { None }))
@@ -274,25 +299,34 @@ impl Versions for Rules {
 
 impl Bulk for Rules {
     fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()> {
-        let mut drafts = Vec::new();
-        let mut last = self.last_transaction();
+        self.writable()?;
+        let _held = self.shared.locks.take(&Wants { everything: true, ..Wants::default() });
+        let _turn = self.shared.turn.lock();
+        let mut state = self.state();
+        let (mut database, mut tids) = (state.database.clone(), Vec::new());
         for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
-            if tid <= last {
-                return Err(Error::TidNotLater { tid, last });
-            }
-            last = tid;
-            let mut draft = self.begin(TransactionMeta { user, description, extension, tid: Some(tid), status })?;
-            let copy = draft.copy().ok_or(Error::ReadOnly { name: self.name() })?;
-            revisions.into_iter().try_for_each(|revision| copy.restore(revision))?;
-            drafts.push(draft);
+            let meta = TransactionMeta { user, description, extension, tid: Some(tid), status };
+            meta.check(Tid(database.last_transaction()))?;
+            state.last_oid = revisions.iter().map(|revision| revision.oid.0).fold(state.last_oid, u64::max);
+            let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
+            let changes = changes.iter().map(change).collect::<Result<Vec<_>>>()?;
+            let written = database.commit(begin(&meta, tid), &changes, &|_| None);
+            (database, _) = written.map_err(refused)?;
+            tids.push(tid);
         }
-        drafts.into_iter().try_for_each(|draft| draft.vote()?.finish().map(drop))
+        state.database = database;
+        drop(state);
+        if let (Some(first), Some(last)) = (tids.first(), tids.last()) {
+            self.shared.listeners.tell(|| Event::Copied { first: *first, last: *last });
+        }
+        Ok(())
     }
 }
 
 impl Pack for Rules {
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         self.writable()?;
+        let _turn = self.shared.turn.lock();
         let mut state = self.state();
         let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
         let pairs = |dangling: spec::Dangling| dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
@@ -302,236 +336,183 @@ impl Pack for Rules {
             .pack(to.0, how, &self.shared.references)
             .map_err(|refused| Error::Dangling { references: pairs(refused.dangling) })?;
         state.database = packed.database;
+        let to = to.min(Tid(state.database.last_transaction()));
+        drop(state);
+        self.shared.listeners.tell(|| Event::Packed { to });
         Ok(PackReport { dangling: pairs(packed.dangling) })
     }
 }
 
-/// A transaction before its vote.
-struct Draft {
-    rules: Rules,
-    meta: TransactionMeta,
-    changes: Vec<Change>,
+impl Limits for Shared {
+    /// No oid is given out that a transaction used.
+    fn admit(&self, length: u64, change: &Change) -> Result<u64> {
+        if let Change::Store { oid, .. } | Change::Restore { oid, .. } = change {
+            let mut state = self.state.lock();
+            state.last_oid = state.last_oid.max(oid.0);
+        }
+        Ok(length)
+    }
+
+    fn spill_after(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn scratch(&self) -> Result<Scratch> {
+        Scratch::temporary()
+    }
 }
 
-impl Draft {
-    /// What it would write.
-    fn judge(&self, state: &State) -> Result<Vec<spec::Revision>> {
+/// A change in the specification's words.
+fn change(change: &Change) -> Result<spec::Change> {
+    Ok(match change {
+        Change::Store { oid, serial, version, data } => {
+            let data = data.bytes()?.to_vec();
+            spec::Change::Store { oid: oid.0, serial: serial.0, data, version: name(version) }
+        }
+        Change::Delete { oid, serial } => spec::Change::Delete { oid: oid.0, serial: serial.0 },
+        Change::CheckCurrent { oid, serial } => spec::Change::CheckCurrent { oid: oid.0, serial: serial.0 },
+        Change::Undo { tid } => spec::Change::Undo { tid: tid.0 },
+        Change::CommitVersion { from, to } => spec::Change::CommitVersion { from: name(from), to: name(to) },
+        Change::AbortVersion { from } => spec::Change::AbortVersion { from: name(from) },
+        Change::Restore { oid, data: Some(data), .. } if data.is_empty() => {
+            return Err(Refusal::EmptyRecord { oid: *oid }.into());
+        }
+        Change::Restore { oid, version, data, source, base } => spec::Change::Restore {
+            oid: oid.0,
+            data: data.as_ref().map(|data| data.bytes().map(|data| data.to_vec())).transpose()?,
+            version: name(version),
+            source: source.map(|tid| tid.0),
+            base: base.map(|tid| tid.0),
+        },
+    })
+}
+
+/// Metadata in the specification's words.
+fn begin(meta: &TransactionMeta, tid: Tid) -> Begin {
+    Begin {
+        tid: tid.0,
+        status: if meta.status == vellum_storage::Status::Packed { Status::Packed } else { Status::Complete },
+        user: meta.user.to_vec(),
+        description: meta.description.to_vec(),
+        extension: meta.extension.to_vec(),
+    }
+}
+
+fn refused(refusal: spec::Refusal) -> Error {
+    use spec::Refusal as R;
+    Error::Refused(match refusal {
+        R::Key(oid) => Refusal::UnknownObject { oid: Oid(oid) },
+        R::Conflict { oid, committed, serial } => {
+            Refusal::Conflict { oid: Oid(oid), committed: Tid(committed), serial: Tid(serial) }
+        }
+        R::ReadConflict { oid, committed, serial } => {
+            Refusal::ReadConflict { oid: Oid(oid), committed: Tid(committed), serial: Tid(serial) }
+        }
+        R::VersionLock(oid) => Refusal::VersionLock { oid: Oid(oid), version: Version::TRUNK },
+        R::Version => Refusal::VersionEnd { version: Version::TRUNK },
+        R::NotUndoable(tid) => Refusal::NotUndoable { tid: Tid(tid) },
+        R::Undo(oids) => Refusal::UndoConflict {
+            objects: oids.into_iter().map(|oid| NotUndone { oid: Oid(oid), why: WhyNot::NotMerged }).collect(),
+        },
+        R::Empty(oid) => Refusal::EmptyRecord { oid: Oid(oid) },
+        R::TooLong => Refusal::MetadataTooLong { field: "user, description or extension", length: 0 },
+        R::NotLater => Refusal::TidNotLater { tid: Tid::ZERO, last: Tid::ZERO },
+    })
+}
+
+/// What a transaction must hold, by the specification alone: this judges what `vellum_storage::wants` says.
+fn wants(database: &Database, changes: &[spec::Change], revisions: &[spec::Revision]) -> Wants {
+    let mut wants = Wants::default();
+    for change in changes {
+        match change {
+            spec::Change::CheckCurrent { oid, .. } => wants.object(Oid(*oid), Want::Keep),
+            spec::Change::CommitVersion { from, to } => {
+                wants.version(&version(from), Want::Change);
+                // Even if no object goes there.
+                wants.version(&version(to), Want::Keep);
+            }
+            spec::Change::AbortVersion { from } => wants.version(&version(from), Want::Change),
+            spec::Change::Undo { tid } => {
+                let undone = database.transactions.iter().filter(|t| t.tid == *tid);
+                for oid in undone.flat_map(|t| t.oids()) {
+                    let past = database.past(oid);
+                    for at in past.iter().skip_while(|at| at.tid() != *tid).take(2) {
+                        wants.version(&version(&at.revision.version), Want::Keep);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    for revision in revisions {
+        wants.object(Oid(revision.oid), Want::Change);
+        wants.version(&version(&revision.version), Want::Keep);
+    }
+    wants
+}
+
+impl Rules {
+    /// What a transaction would write.
+    fn judge(&self, state: &State, changes: &[spec::Change]) -> Result<Vec<spec::Revision>> {
         let resolver = |contested: spec::Contested<'_>| {
             let spec::Contested { oid, ancestor, committed, new } = contested;
             let contested = vellum_storage::Contested { oid: Oid(oid), ancestor, committed, new };
-            self.rules.shared.resolver.resolve(contested).map(|merged| merged.to_vec())
+            self.shared.resolver.resolve(contested).map(|merged| merged.to_vec())
         };
-        let judged = state.database.commit(Begin::at(UNDER_WAY), &self.changes, &resolver);
-        let (mut database, _) = judged.map_err(error)?;
+        let judged = state.database.commit(Begin::at(UNDER_WAY), changes, &resolver);
+        let (mut database, _) = judged.map_err(refused)?;
         Ok(database.transactions.pop().map(|t| t.revisions).unwrap_or_default())
     }
 
-    /// What it must have for itself: the objects, and the versions that it ends; and what must stay as it is.
-    fn wants(&self, state: &State, revisions: &[spec::Revision]) -> Wants {
-        let mut wants = Wants::default();
-        for change in &self.changes {
-            match change {
-                Change::CheckCurrent { oid, .. } => drop(wants.objects.insert(Oid(*oid), Want::Keep)),
-                Change::CommitVersion { from, to } => {
-                    wants.versions.insert(version(from), Want::Change);
-                    // Even if there is nothing to go there.
-                    if !to.is_empty() {
-                        wants.versions.entry(version(to)).or_insert(Want::Keep);
-                    }
-                }
-                Change::AbortVersion { from } => drop(wants.versions.insert(version(from), Want::Change)),
-                Change::Undo { tid } => {
-                    let undone = state.database.transactions.iter().filter(|t| t.tid == *tid);
-                    for oid in undone.flat_map(|t| t.oids()) {
-                        let past = state.database.past(oid);
-                        for at in past.iter().skip_while(|at| at.tid() != *tid).take(2) {
-                            let version = Version::named(at.revision.version.clone());
-                            if !version.is_trunk() {
-                                wants.versions.entry(version).or_insert(Want::Keep);
-                            }
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        for revision in revisions {
-            wants.objects.insert(Oid(revision.oid), Want::Change);
-            if !revision.version.is_empty() {
-                wants.versions.entry(version(&revision.version)).or_insert(Want::Keep);
-            }
-        }
-        wants
-    }
-
-    fn settle(self, state: &mut State, revisions: Vec<spec::Revision>, held: Held) -> Box<dyn Voted> {
+    fn settle(
+        &self,
+        state: &mut State,
+        draft: Draft,
+        changes: &[spec::Change],
+        revisions: Vec<spec::Revision>,
+        held: Held,
+    ) -> Voted {
         let number = state.votes;
         state.votes += 1;
-        let old = |change: &Change| match change {
-            Change::Store { oid, serial, .. } => {
+        let old = |change: &spec::Change| match change {
+            spec::Change::Store { oid, serial, .. } => {
                 let committed = state.database.newest(*oid).map_or(0, |newest| newest.tid());
                 (committed != *serial).then_some(Oid(*oid))
             }
             _ => None,
         };
-        let resolved = self.changes.iter().filter_map(old).collect();
-        let meta = &self.meta;
-        let transaction = spec::Transaction {
-            tid: UNDER_WAY + number,
-            status: if meta.status == vellum_storage::Status::Packed { Status::Packed } else { Status::Complete },
-            user: meta.user.to_vec(),
-            description: meta.description.to_vec(),
-            extension: meta.extension.to_vec(),
-            revisions,
-        };
-        state.voted.insert(number, transaction);
-        Box::new(Ready { rules: self.rules, tid: self.meta.tid, number, resolved, _held: held })
-    }
-
-    fn add(&mut self, change: Change) -> Result<()> {
-        self.changes.push(change);
-        Ok(())
+        let merged = changes.iter().filter_map(old).collect();
+        let writes = revisions.iter().map(write).collect();
+        let (meta, origin, _) = draft.into_parts();
+        let Begin { tid, status, user, description, extension } = begin(&meta, Tid(UNDER_WAY + number));
+        state.voted.insert(number, spec::Transaction { tid, status, user, description, extension, revisions });
+        let verdict = Verdict { writes, merged, wants: held.wants().clone() };
+        Voted::new(Ready { rules: self.clone(), meta, origin, number, verdict, held: Some(held) })
     }
 }
 
-fn error(refusal: spec::Refusal) -> Error {
-    use spec::Refusal as R;
-    match refusal {
-        R::Key(oid) => Error::key(Oid(oid)),
-        R::Conflict { oid, committed, serial } => {
-            Error::Conflict { oid: Oid(oid), committed: Tid(committed), serial: Tid(serial) }
-        }
-        R::ReadConflict { oid, committed, serial } => {
-            Error::ReadConflict { oid: Oid(oid), committed: Tid(committed), serial: Tid(serial) }
-        }
-        R::VersionLock(oid) => Error::VersionLock { oid: Oid(oid), version: Version::TRUNK },
-        R::Version => Error::VersionEnd { version: Version::TRUNK },
-        R::NotUndoable(tid) => Error::NotUndoable { tid: Tid(tid) },
-        R::Undo(oids) => Error::UndoConflict {
-            objects: oids.into_iter().map(|oid| NotUndone { oid: Oid(oid), why: "the rules say so" }).collect(),
+/// A revision of the specification as a verdict has it.
+fn write(revision: &spec::Revision) -> Write {
+    Write {
+        oid: Oid(revision.oid),
+        version: version(&revision.version),
+        base: revision.base.map(Tid),
+        content: match &revision.content {
+            Content::Data(data) => vellum_storage::Content::Data(bytes(data).into()),
+            Content::Source(tid) => vellum_storage::Content::Shared(Tid(*tid)),
+            Content::Tombstone => vellum_storage::Content::Tombstone,
         },
-        R::Empty(oid) => Error::EmptyRecord { oid: Oid(oid) },
-        R::TooLong => Error::MetadataTooLong { field: "user, description or extension", length: 0 },
-        R::NotLater => Error::TidNotLater { tid: Tid::ZERO, last: Tid::ZERO },
-    }
-}
-
-impl Transaction for Draft {
-    fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        self.store_in(&Version::TRUNK, oid, serial, data)
-    }
-
-    fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.add(Change::Delete { oid: oid.0, serial: serial.0 })
-    }
-
-    fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.add(Change::CheckCurrent { oid: oid.0, serial: serial.0 })
-    }
-
-    fn undo(&mut self) -> Option<&mut dyn UndoChange> {
-        Some(self)
-    }
-
-    fn versions(&mut self) -> Option<&mut dyn VersionChange> {
-        Some(self)
-    }
-
-    fn copy(&mut self) -> Option<&mut dyn CopyChange> {
-        Some(self)
-    }
-
-    fn vote(mut self: Box<Self>) -> Result<Box<dyn Voted>> {
-        let rules = self.rules.clone();
-        loop {
-            match self.attempt()? {
-                Attempt::Voted(voted) => return Ok(voted),
-                Attempt::Busy(draft, wants, _) => {
-                    // Until they are free; by the time they are, others may be wanted.
-                    drop(rules.shared.locks.take(wants));
-                    self = draft;
-                }
-            }
-        }
-    }
-
-    fn try_vote(self: Box<Self>) -> Result<Vote> {
-        Ok(match self.attempt()? {
-            Attempt::Voted(voted) => Vote::Voted(voted),
-            Attempt::Busy(draft, _, busy) => Vote::Busy(draft, busy),
-        })
-    }
-}
-
-enum Attempt {
-    Voted(Box<dyn Voted>),
-    Busy(Box<Draft>, Wants, Busy),
-}
-
-impl Draft {
-    fn attempt(self: Box<Self>) -> Result<Attempt> {
-        let rules = self.rules.clone();
-        let mut state = rules.state();
-        let revisions = self.judge(&state)?;
-        Ok(match rules.shared.locks.try_take(self.wants(&state, &revisions)) {
-            Ok(held) => Attempt::Voted(self.settle(&mut state, revisions, held)),
-            Err((wants, busy)) => Attempt::Busy(self, wants, busy),
-        })
-    }
-}
-
-impl UndoChange for Draft {
-    fn undo(&mut self, tid: Tid) -> Result<()> {
-        self.add(Change::Undo { tid: tid.0 })
-    }
-}
-
-impl VersionChange for Draft {
-    fn store_in(&mut self, version: &Version, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        if data.is_empty() {
-            return Err(Error::EmptyRecord { oid });
-        }
-        let mut state = self.rules.state();
-        state.last_oid = state.last_oid.max(oid.0);
-        drop(state);
-        self.add(Change::Store { oid: oid.0, serial: serial.0, data: data.to_vec(), version: name(version) })
-    }
-
-    fn commit_version(&mut self, from: &Version, to: &Version) -> Result<()> {
-        self.add(Change::CommitVersion { from: name(from), to: name(to) })
-    }
-
-    fn abort_version(&mut self, from: &Version) -> Result<()> {
-        self.add(Change::AbortVersion { from: name(from) })
-    }
-}
-
-impl CopyChange for Draft {
-    fn restore(&mut self, revision: Revision) -> Result<()> {
-        let Revision { oid, version, data, source, under } = revision;
-        if data.as_ref().is_some_and(Bytes::is_empty) {
-            return Err(Error::EmptyRecord { oid });
-        }
-        let mut state = self.rules.state();
-        state.last_oid = state.last_oid.max(oid.0);
-        drop(state);
-        self.add(Change::Restore {
-            oid: oid.0,
-            data: data.map(|data| data.to_vec()),
-            version: name(&version),
-            source: source.map(|tid| tid.0),
-            base: under.map(|tid| tid.0),
-        })
     }
 }
 
 /// A transaction after its vote.
 struct Ready {
     rules: Rules,
-    tid: Option<Tid>,
+    meta: TransactionMeta,
+    origin: Origin,
     number: u64,
-    resolved: Vec<Oid>,
-    _held: Held,
+    verdict: Verdict,
+    held: Option<Held>,
 }
 
 impl Drop for Ready {
@@ -540,35 +521,35 @@ impl Drop for Ready {
     }
 }
 
-impl Voted for Ready {
-    fn resolved(&self) -> &[Oid] {
-        &self.resolved
+impl Prepared for Ready {
+    fn merged(&self) -> &[Oid] {
+        &self.verdict.merged
     }
 
     fn touched(&self) -> Vec<Oid> {
-        let state = self.rules.state();
-        let transaction = state.voted.get(&self.number);
-        transaction.map(|t| t.oids().into_iter().map(Oid).collect()).unwrap_or_default()
+        self.verdict.touched()
     }
 
-    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let rules = self.rules.clone();
-        let mut state = rules.state();
-        let last = Tid(state.database.last_transaction());
-        let tid = match self.tid {
-            Some(tid) if tid <= last => {
-                // Dropping it takes the lock.
-                drop(state);
-                return Err(Error::TidNotLater { tid, last });
-            }
-            Some(tid) => tid,
-            None => Tid::at(rules.shared.clock.now()).max(last.next()),
+    fn verdict(&self) -> Result<Verdict> {
+        Ok(self.verdict.clone())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Tid> {
+        let shared = Arc::clone(&self.rules.shared);
+        let _turn = shared.turn.lock();
+        let mut state = shared.state.lock();
+        let tid = self.meta.tid_after(Tid(state.database.last_transaction()), &*shared.clock);
+        // Dropping this transaction takes the lock.
+        let Ok(tid) = tid else {
+            drop(state);
+            return tid;
         };
         if let Some(transaction) = state.voted.remove(&self.number) {
-            notify(tid);
             state.database.transactions.push(spec::Transaction { tid: tid.0, ..transaction });
         }
         drop(state);
+        drop(self.held.take());
+        shared.listeners.tell(|| Event::Committed { tid, oids: self.verdict.touched(), origin: self.origin });
         Ok(tid)
     }
 }

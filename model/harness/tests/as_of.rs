@@ -65,7 +65,7 @@ fn what_comes_later_does_not_show() {
     let store = |serial: Tid, data: &'static str| {
         let mut change = rules.begin(TransactionMeta::new()).unwrap();
         change.store(Oid::ROOT, serial, data.into()).unwrap();
-        change.vote().unwrap().finish().unwrap()
+        rules.vote(change).unwrap().finish().unwrap()
     };
     let first = store(Tid::ZERO, "one");
     let view = AsOf::new(Arc::new(rules.clone()), Tid::MAX).unwrap();

@@ -60,7 +60,7 @@ impl Collected for Moment<'_> {
         places.iter().map(|place| self.at(*place)).try_for_each(|at| {
             assert!(self.places || at.tid() <= self.to, "nobody was told of this place");
             let under = self.early(at.revision.oid, at.revision.base);
-            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), under })
+            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), base: under })
         })
     }
 
@@ -73,7 +73,7 @@ impl Collected for Moment<'_> {
             };
             let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
             let (source, under) = (self.early(revision.oid, source), self.early(revision.oid, revision.base));
-            each(Later { oid: Oid(revision.oid), data, source, under })
+            each(Later { oid: Oid(revision.oid), data, source, base: under })
         };
         for (t, transaction) in self.database.transactions.iter().enumerate().filter(|(_, t)| t.tid > self.to) {
             for (r, revision) in transaction.revisions.iter().enumerate() {
@@ -168,7 +168,7 @@ fn the_collector_keeps_what_the_rules_keep() {
             let right = by_the_rules(&moment, collects, go_on);
             let threads = [1, 2, 5][dice.roll(3) as usize];
             let places_max = [1, 2, 1 << 20][dice.roll(3) as usize];
-            let how = Collecting { collect: collects, go_on, threads, places_max, ..Collecting::default() };
+            let how = Collecting::new().collect(collects).go_on(go_on).threads(threads).places_max(places_max);
             let found = by_the_collector(&moment, how);
             assert_eq!(found, right, "seed {seed}, to {}, {how:?}: {:#?}", Tid(tid), world.database);
             refused += u64::from(right.is_err());

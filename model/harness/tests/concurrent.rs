@@ -12,19 +12,19 @@ use vellum_harness::rules::Rules;
 use vellum_harness::subject::Can;
 use vellum_harness::tick::tick;
 use vellum_storage::{
-    Busy, CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, ManualClock, MemoryStorage, Notify, Oid,
-    Order, Pack, PackOptions, PackReport, Result, Storage, Tid, TidRange, Transaction, TransactionMeta,
-    TransactionRecord, Version, Vote, Voted,
+    Busy, Change, CurrentRecord, Draft, Error, Event, HistoryEntry, Invalidation, Listener, Listeners, Listening,
+    Loaded, LoadedAt, ManualClock, MemoryStorage, Oid, Order, Origin, Pack, PackOptions, PackReport, Prepared, Result,
+    Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted, Waiting,
 };
 use vellum_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vellum_sync::{Arc, Mutex};
 
-fn clock() -> Box<ManualClock> {
-    Box::new(ManualClock::at(tick(1).time().unwrap_or(Timestamp::UNIX_EPOCH)))
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(tick(1).time().unwrap_or(Timestamp::UNIX_EPOCH)))
 }
 
 fn memory() -> MemoryStorage {
-    MemoryStorage::with("memory", clock(), Box::new(Merger))
+    MemoryStorage::with("memory", clock(), Arc::new(Merger))
 }
 
 fn can() -> Can {
@@ -51,12 +51,12 @@ fn hold_to(can: Can, seeds: u64, packs: u64, storage: impl Fn() -> Box<dyn Stora
 /// Rule 3.0.
 #[test]
 fn what_the_storage_in_memory_tells_many_threads_has_an_explanation() {
-    hold(can(), 30, || Box::new(memory()));
+    hold(Can { undo: true, versions: true, ..can() }, 30, || Box::new(memory()));
 }
 
 #[test]
 fn what_the_rules_tell_many_threads_has_an_explanation() {
-    let rules = || Rules::new(Default::default(), clock(), Box::new(Merger), Node::references);
+    let rules = || Rules::new(Default::default(), clock(), Arc::new(Merger), Node::references);
     hold(Can { undo: true, ..can() }, 10, || Box::new(rules()));
 }
 
@@ -71,7 +71,7 @@ fn what_is_told_while_the_storage_in_memory_is_packed_has_an_explanation() {
 
 #[test]
 fn what_is_told_while_the_rules_are_packed_has_an_explanation() {
-    let rules = || Rules::new(Default::default(), clock(), Box::new(Merger), Node::references);
+    let rules = || Rules::new(Default::default(), clock(), Arc::new(Merger), Node::references);
     hold_to(Can { undo: true, ..packing() }, 20, 6, || Box::new(rules()));
 }
 
@@ -85,8 +85,12 @@ enum Bug {
     LostConflict,
     /// Dependencies are forgotten.
     LostCheck,
-    /// Others are told after the transaction was shown, not before.
-    LateNotify,
+    /// The listener is told when `finish` has returned.
+    LateEvent,
+    /// The listener is told before the transaction can be read.
+    EarlyEvent,
+    /// The event names the objects of the transaction before.
+    OldEvent,
     /// A try finds everything busy once.
     BusyForNothing,
     /// The last transaction's tid is said before the transaction is shown.
@@ -111,6 +115,22 @@ struct Wrong {
     cache: Mutex<HashMap<Oid, (Loaded, u64)>>,
     last: Arc<AtomicU64>,
     packed: AtomicBool,
+    events: Arc<Events>,
+}
+
+/// What becomes of the events of the storage in memory.
+#[derive(Default)]
+struct Events {
+    listeners: Listeners,
+    /// Held during a finish.
+    turn: Mutex<()>,
+    kept: Mutex<Vec<Event>>,
+}
+
+impl Events {
+    fn tell(&self, event: &Event) {
+        self.listeners.tell(|| event.clone());
+    }
 }
 
 impl Pack for Wrong {
@@ -133,6 +153,7 @@ impl Wrong {
             cache: Mutex::default(),
             last: Arc::default(),
             packed: AtomicBool::new(false),
+            events: Arc::default(),
         }
     }
 }
@@ -217,88 +238,107 @@ impl Storage for Wrong {
         Some(self)
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
-        let busy = self.bug == Bug::BusyForNothing && self.calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
-        let (inner, storage) = (self.inner.begin(meta)?, self.inner.clone());
-        Ok(Box::new(WrongDraft { inner, storage, bug: self.bug, busy, last: Arc::clone(&self.last), oid: Oid::ROOT }))
-    }
-}
-
-struct WrongDraft {
-    inner: Box<dyn Transaction>,
-    storage: MemoryStorage,
-    bug: Bug,
-    busy: bool,
-    last: Arc<AtomicU64>,
-    oid: Oid,
-}
-
-impl Transaction for WrongDraft {
-    fn store(&mut self, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
-        self.oid = oid;
-        let newest = || self.storage.history(oid, 1).map_or(Tid::ZERO, |entries| entries[0].tid);
-        let serial = if self.bug == Bug::LostConflict { newest() } else { serial };
-        self.inner.store(oid, serial, data)
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
+        self.inner.begin(meta)
     }
 
-    fn delete(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.oid = oid;
-        self.inner.delete(oid, serial)
-    }
-
-    fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
-        self.oid = oid;
-        if self.bug == Bug::LostCheck { Ok(()) } else { self.inner.check_current(oid, serial) }
-    }
-
-    fn vote(self: Box<Self>) -> Result<Box<dyn Voted>> {
-        let WrongDraft { inner, bug, last, .. } = *self;
-        Ok(Box::new(WrongVoted { inner: inner.vote()?, bug, last }))
-    }
-
-    fn try_vote(mut self: Box<Self>) -> Result<Vote> {
-        if std::mem::take(&mut self.busy) {
-            let busy = Busy::Object(self.oid);
-            return Ok(Vote::Busy(self, busy));
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        let oid = waiting.draft().changes().iter().find_map(Change::target).map_or(Oid::ROOT, |(oid, _)| oid);
+        if self.bug == Bug::BusyForNothing && self.calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
+            return Ok(Vote::Busy(Waiting::unqueued(waiting.into_draft(), Busy::Object(oid))));
         }
-        let WrongDraft { inner, storage, bug, busy, last, oid } = *self;
-        Ok(match inner.try_vote()? {
-            Vote::Voted(inner) => Vote::Voted(Box::new(WrongVoted { inner, bug, last })),
-            Vote::Busy(inner, held) => Vote::Busy(Box::new(WrongDraft { inner, storage, bug, busy, last, oid }), held),
+        let waiting = if [Bug::LostConflict, Bug::LostCheck].contains(&self.bug) {
+            self.without_looking(waiting.into_draft())?.into()
+        } else {
+            waiting
+        };
+        let (bug, origin) = (self.bug, waiting.draft().origin());
+        let (storage, last, events) = (self.inner.clone(), Arc::clone(&self.last), Arc::clone(&self.events));
+        Ok(match self.inner.attempt(waiting)? {
+            Vote::Voted(inner) => Vote::Voted(Voted::new(WrongVoted { inner, storage, bug, origin, last, events })),
+            busy => busy,
         })
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        match self.bug {
+            Bug::LateEvent | Bug::EarlyEvent | Bug::OldEvent => self.events.listeners.add(listener),
+            _ => self.inner.listen(listener),
+        }
+    }
+}
+
+impl Wrong {
+    /// The same draft for the newest serials, or without what it depends on.
+    fn without_looking(&self, draft: Draft) -> Result<Draft> {
+        let newest = |oid| self.inner.history(oid, 1).map_or(Tid::ZERO, |entries| entries[0].tid);
+        let origin = draft.origin();
+        let (meta, _, changes) = draft.into_parts();
+        let mut wrong = Draft::new(meta);
+        wrong.set_origin(origin);
+        for change in changes {
+            match change {
+                Change::CheckCurrent { .. } if self.bug == Bug::LostCheck => {}
+                Change::Store { oid, version, data, .. } if self.bug == Bug::LostConflict => {
+                    wrong.push(Change::Store { oid, serial: newest(oid), version, data })?;
+                }
+                other => wrong.push(other)?,
+            }
+        }
+        Ok(wrong)
     }
 }
 
 struct WrongVoted {
-    inner: Box<dyn Voted>,
+    inner: Voted,
+    storage: MemoryStorage,
     bug: Bug,
+    origin: Origin,
     last: Arc<AtomicU64>,
+    events: Arc<Events>,
 }
 
-impl Voted for WrongVoted {
-    fn resolved(&self) -> &[Oid] {
-        self.inner.resolved()
+impl Prepared for WrongVoted {
+    fn merged(&self) -> &[Oid] {
+        self.inner.merged()
     }
 
     fn touched(&self) -> Vec<Oid> {
         self.inner.touched()
     }
 
-    fn finish_with(self: Box<Self>, notify: Notify) -> Result<Tid> {
-        let WrongVoted { inner, bug, last } = *self;
+    fn verdict(&self) -> Result<Verdict> {
+        self.inner.verdict()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Tid> {
+        let WrongVoted { inner, storage, bug, origin, last, events } = *self;
+        let _turn = events.turn.lock();
+        let tid = TransactionMeta::new().tid_after(storage.last_transaction(), &*clock())?;
+        let event = Event::Committed { tid, oids: inner.touched(), origin };
+        let mut kept = events.kept.lock();
         match bug {
-            Bug::LateNotify => {
-                let tid = inner.finish()?;
-                std::thread::yield_now();
-                notify(tid);
-                Ok(tid)
-            }
-            Bug::EarlyTid => inner.finish_with(Box::new(move |tid| {
-                last.store(tid.0, Ordering::SeqCst);
-                notify(tid);
-            })),
-            _ => inner.finish_with(notify),
+            Bug::EarlyTid => last.store(tid.0, Ordering::SeqCst),
+            Bug::EarlyEvent => events.tell(&event),
+            Bug::LateEvent => kept.drain(..).for_each(|earlier| events.tell(&earlier)),
+            _ => {}
         }
+        std::thread::yield_now();
+        inner.finish()?;
+        match (bug, &event) {
+            (Bug::LateEvent, _) => kept.push(event),
+            (Bug::OldEvent, Event::Committed { oids, .. }) => {
+                let earlier = kept.pop();
+                if let Some(Event::Committed { oids, .. }) = earlier {
+                    events.tell(&Event::Committed { tid, oids, origin });
+                } else {
+                    events.tell(&event);
+                }
+                kept.push(Event::Committed { tid, oids: oids.clone(), origin });
+            }
+            _ => {}
+        }
+        Ok(tid)
     }
 }
 
@@ -318,7 +358,9 @@ fn every_bug_is_found() {
         (Bug::StaleLoad, 10, ", load "),
         (Bug::LostConflict, 10, "conflict"),
         (Bug::LostCheck, 10, "the rules say of its vote: refused"),
-        (Bug::LateNotify, 100, ""),
+        (Bug::LateEvent, 10, "the listener was told"),
+        (Bug::EarlyEvent, 100, ""),
+        (Bug::OldEvent, 10, "the listener was told"),
         (Bug::BusyForNothing, 10, "busy, which nobody held"),
         (Bug::EarlyTid, 100, "last_transaction"),
         (Bug::OldOids, 10, "given out as new twice"),
@@ -362,7 +404,7 @@ fn a_walk_over_the_records_in_memory_is_of_one_moment() {
         for oid in [Oid(0), Oid(1)] {
             draft.store(oid, serial, Node { number, ..Node::default() }.encode()).unwrap();
         }
-        draft.vote().unwrap().finish().unwrap()
+        storage.vote(draft).unwrap().finish().unwrap()
     };
     let first = commit(Tid::ZERO, 1);
     let walk = storage.current_records(Oid::ROOT);

@@ -5,11 +5,11 @@ mod past;
 use past::{compare, empty, play, tids, truncated};
 use vellum_harness::subject::Can;
 use vellum_storage::{
-    CopyOptions, CopyReport, Error, MemoryStorage, Oid, Order, Storage, Tid, TidRange, TransactionMeta, copy,
+    CopyOptions, CopyReport, Error, MemoryStorage, Oid, Order, Refusal, Storage, Tid, TidRange, TransactionMeta, copy,
 };
 
 const CASES: u64 = 400;
-const SMALL: CopyOptions = CopyOptions { batch_bytes: 400 };
+const SMALL: CopyOptions = CopyOptions::new().batch_bytes(400);
 
 fn copied(from: &dyn Storage, to: &dyn Storage, range: TidRange) -> CopyReport {
     let mut calls = Vec::new();
@@ -83,7 +83,7 @@ fn a_copy_of_a_range_has_the_same_transactions() {
         for (mut there, mut here) in there.into_iter().zip(here) {
             // What they share lies before the range, in part.
             for revision in there.revisions.iter_mut().chain(&mut here.revisions) {
-                (revision.source, revision.under) = (revision.source.filter(|tid| *tid >= first), None);
+                (revision.source, revision.base) = (revision.source.filter(|tid| *tid >= first), None);
             }
             assert_eq!(there, here, "case {case}");
         }
@@ -94,7 +94,7 @@ fn store(storage: &dyn Storage, oid: u64, data: &'static str) -> Tid {
     let serial = storage.load(Oid(oid), &Default::default()).map_or(Tid::ZERO, |loaded| loaded.tid);
     let mut change = storage.begin(TransactionMeta::new().user("ann")).unwrap();
     change.store(Oid(oid), serial, data.into()).unwrap();
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 #[test]
@@ -118,13 +118,13 @@ fn what_is_no_copy_is_not_added_to() {
     let other = MemoryStorage::new("other");
     let mut change = other.begin(TransactionMeta::new().user("ann").tid(from.last_transaction())).unwrap();
     change.store(Oid(1), Tid::ZERO, "three".into()).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    other.vote(change).unwrap().finish().unwrap();
     assert!(refused(&from, &other).contains("other records"));
     // The same record, and somebody else's.
     let other = MemoryStorage::new("other");
     let mut change = other.begin(TransactionMeta::new().user("bob").tid(from.last_transaction())).unwrap();
     change.store(Oid(1), Tid::ZERO, "two".into()).unwrap();
-    change.vote().unwrap().finish().unwrap();
+    other.vote(change).unwrap().finish().unwrap();
     assert!(refused(&from, &other).contains("another user"));
 }
 
@@ -137,6 +137,6 @@ fn a_batch_is_taken_whole_or_not_at_all_where_its_tids_are_wrong() {
     all.reverse();
     let to = empty();
     let error = to.bulk().unwrap().copy_in(all).unwrap_err();
-    assert!(matches!(error, Error::TidNotLater { tid, last } if tid == first && last == second));
+    assert!(matches!(error, Error::Refused(Refusal::TidNotLater { tid, last }) if tid == first && last == second));
     assert_eq!(to.last_transaction(), Tid::ZERO);
 }

@@ -8,10 +8,11 @@ use past::{empty, play};
 use vellum_harness::node::Node;
 use vellum_harness::subject::Can;
 use vellum_storage::{
-    ExportError, ExportOptions, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version, export, import,
+    ExportError, ExportOptions, ImportReport, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version, export,
+    import,
 };
 
-const GO_ON: ExportOptions = ExportOptions { go_on: true };
+const GO_ON: ExportOptions = ExportOptions::new().go_on(true);
 
 fn node(storage: &dyn Storage, oid: Oid) -> Option<Node> {
     storage.load(oid, &Version::TRUNK).ok().and_then(|loaded| Node::decode(&loaded.data))
@@ -55,6 +56,14 @@ fn reached(storage: &dyn Storage, root: Oid) -> u64 {
     seen.len() as u64
 }
 
+/// Imports, and commits.
+fn imported(to: &dyn Storage, mut file: &[u8], options: ExportOptions) -> Result<ImportReport, ExportError> {
+    let draft = to.begin(TransactionMeta::new())?;
+    let (draft, report) = import(draft, &mut || to.new_oid(), &mut file, options)?;
+    to.commit(draft)?;
+    Ok(report)
+}
+
 #[test]
 fn what_is_imported_has_the_same_shape() {
     let (mut exports, mut objects, mut dangling) = (0, 0, 0);
@@ -72,20 +81,20 @@ fn what_is_imported_has_the_same_shape() {
             for oid in 0..20 {
                 change.store(Oid(oid), Tid::ZERO, Node::default().encode()).unwrap();
             }
-            change.vote().unwrap().finish().unwrap();
-            let imported = import(&to, &mut &file[..], TransactionMeta::new(), GO_ON).unwrap();
-            assert_eq!((exported.objects, exported.bytes), (imported.objects, imported.bytes));
-            assert_eq!(exported.dangling.len(), imported.dangling.len());
+            to.vote(change).unwrap().finish().unwrap();
+            let report = imported(&to, &file, GO_ON).unwrap();
+            assert_eq!((exported.objects, exported.bytes), (report.objects, report.bytes));
+            assert_eq!(exported.dangling.len(), report.dangling.len());
             assert_eq!(exported.objects, reached(&past.rules, oid), "case {case}: what is weak stays behind");
-            assert!(imported.root.0 >= 20);
-            objects += isomorphic(&past.rules, &to, (oid, imported.root));
+            assert!(report.root.0 >= 20);
+            objects += isomorphic(&past.rules, &to, (oid, report.root));
             exports += 1;
             // Without being told to go on, a dangling reference ends it.
             let refused = export(&past.rules, oid, &mut Vec::new(), ExportOptions::default());
             match refused {
                 Err(ExportError::Dangling { references }) => {
                     assert_eq!(references, exported.dangling);
-                    let strict = import(&to, &mut &file[..], TransactionMeta::new(), ExportOptions::default());
+                    let strict = imported(&to, &file, ExportOptions::default());
                     let Err(ExportError::Dangling { references }) = strict else { panic!("{strict:?}") };
                     let ends = |pairs: &[(Oid, Oid)]| pairs.iter().map(|pair| pair.1).collect::<BTreeSet<_>>();
                     assert_eq!(ends(&references), ends(&exported.dangling));
@@ -106,7 +115,7 @@ fn sample() -> (impl Storage, Vec<u8>) {
         let node = Node { strong, ..Node::default() };
         change.store(Oid(oid), Tid::ZERO, node.encode()).unwrap();
     }
-    change.vote().unwrap().finish().unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
     let mut file = Vec::new();
     export(&storage, Oid::ROOT, &mut file, ExportOptions::default()).unwrap();
     (storage, file)
@@ -117,7 +126,7 @@ fn an_export_that_is_cut_off_anywhere_is_refused_and_nothing_imported() {
     let (_, file) = sample();
     let to = empty();
     for end in 0..file.len() {
-        let error = import(&to, &mut &file[..end], TransactionMeta::new(), ExportOptions::default()).unwrap_err();
+        let error = imported(&to, &file[..end], ExportOptions::default()).unwrap_err();
         match error {
             ExportError::NotAnExport => assert!(end < 4),
             ExportError::CutOff { position, .. } => assert_eq!(position, end as u64),
@@ -125,13 +134,13 @@ fn an_export_that_is_cut_off_anywhere_is_refused_and_nothing_imported() {
         }
         assert_eq!(to.last_transaction(), Tid::ZERO);
     }
-    import(&to, &mut &file[..], TransactionMeta::new(), ExportOptions::default()).unwrap();
+    imported(&to, &file, ExportOptions::default()).unwrap();
 }
 
 #[test]
 fn what_is_no_export_is_refused() {
     let refused = |file: &[u8]| {
-        let error = import(&empty(), &mut &file[..], TransactionMeta::new(), ExportOptions::default()).unwrap_err();
+        let error = imported(&empty(), &file, ExportOptions::default()).unwrap_err();
         error.to_string()
     };
     assert!(refused(b"PK\x03\x04").contains("no export"));

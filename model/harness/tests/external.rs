@@ -4,6 +4,7 @@
 mod past;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use past::{play, tids};
 use vellum_harness::dice::{Dice, Seed};
@@ -25,12 +26,12 @@ type Object = (usize, Oid);
 /// The database as a storage of its own.
 fn storage(database: &Database) -> Rules {
     let clock = ManualClock::at("2030-01-01T00:00:00Z".parse().unwrap());
-    Rules::new(database.clone(), Box::new(clock), Box::new(Merger), Node::references)
+    Rules::new(database.clone(), Arc::new(clock), Arc::new(Merger), Node::references)
 }
 
 fn find<'a>(storages: &'a [Rules; 2], since: Tid) -> Result<Garbage<'a>, GarbageError> {
     let named = [0, 1].map(|n| (NAMES[n], &storages[n] as &dyn Storage));
-    find_garbage(&named, FindGarbage { since, go_on: true, ..FindGarbage::default() })
+    find_garbage(&named, FindGarbage::new().since(since).go_on(true))
 }
 
 /// What could be reached when each database was as right after its moment.
@@ -50,8 +51,8 @@ fn reached(storages: &[Rules; 2], at: [Tid; 2]) -> BTreeSet<Object> {
 /// Undoes one transaction, and says what leads nowhere after that.
 fn lost_after_undo(storages: &[Rules; 2], (n, tid): (usize, Tid)) -> Option<Vec<LostReference>> {
     let mut change = storages[n].begin(TransactionMeta::new()).unwrap();
-    change.undo().unwrap().undo(tid).ok()?;
-    change.vote().ok()?.finish().unwrap();
+    change.undo(tid).ok()?;
+    storages[n].vote(change).ok()?.finish().unwrap();
     Some(find(storages, Tid::MAX).ok()?.lost().iter().cloned().collect())
 }
 
@@ -86,7 +87,7 @@ fn what_could_be_reached_since_then_stays_and_what_was_done_since_can_be_undone(
         }
 
         let here: Vec<_> = found.found().iter().map(|found| found.garbage_objects).collect();
-        let deletions = found.delete(&DeleteGarbage { objects_max: 3, ..DeleteGarbage::default() }).unwrap();
+        let deletions = found.delete(&DeleteGarbage::new().objects_max(3)).unwrap();
         assert_eq!(deletions.iter().map(|deletions| deletions.objects).collect::<Vec<_>>(), here, "case {case}");
         for (n, past) in pasts.iter().enumerate() {
             for &oid in &past.world.known.oids {

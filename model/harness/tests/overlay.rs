@@ -17,8 +17,8 @@ use vellum_harness::shrink::shrink;
 use vellum_harness::step::{Name, Outcome, Step};
 use vellum_harness::subject::{Can, Subject};
 use vellum_storage::{
-    AsOf, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, Status, Storage, Tid, TidRange, TransactionMeta,
-    TransactionRecord, Version,
+    AsOf, Error, Event, ManualClock, MemoryStorage, Oid, Order, Overlay, Status, Storage, Tid, TidRange,
+    TransactionMeta, TransactionRecord, Version,
 };
 
 const CAN: Can = Can { pack: false, collect: false, dangling: false, ..Can::EVERYTHING };
@@ -26,12 +26,12 @@ const CAN: Can = Can { pack: false, collect: false, dangling: false, ..Can::EVER
 type Make = fn(&Opening) -> Arc<dyn Storage>;
 
 fn rules(opening: &Opening) -> Arc<dyn Storage> {
-    let clock = Box::new(Arc::clone(&opening.clock));
-    Arc::new(Rules::new(Default::default(), clock, Box::new(Merger), Node::references))
+    let clock = Arc::clone(&opening.clock);
+    Arc::new(Rules::new(Default::default(), clock, Arc::new(Merger), Node::references))
 }
 
 fn memory(opening: &Opening) -> Arc<dyn Storage> {
-    Arc::new(MemoryStorage::with("memory", Box::new(Arc::clone(&opening.clock)), Box::new(Merger)))
+    Arc::new(MemoryStorage::with("memory", opening.clock.clone(), Arc::new(Merger)))
 }
 
 /// A storage of overlays which moves its seam: when it is opened again, there is another overlay over what was there
@@ -48,8 +48,8 @@ impl Stack {
         let mut openings = 0;
         let hosted = Hosted::new("a stack of overlays", CAN, move |opening| {
             let over = |base, changes| {
-                let clock = Box::new(Arc::clone(&opening.clock));
-                Overlay::with(base, changes, clock, Box::new(Merger))
+                let clock = Arc::clone(&opening.clock);
+                Overlay::with(base, changes, clock, Arc::new(Merger))
             };
             openings = if opening.fresh { 0 } else { openings + 1 };
             let (base, changes) = match parts.take() {
@@ -162,13 +162,13 @@ fn store(storage: &dyn Storage, oid: u64, data: &'static str) -> Tid {
     let serial = storage.load(Oid(oid), &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     change.store(Oid(oid), serial, data.into()).unwrap();
-    change.vote().unwrap().finish().unwrap()
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 fn undo(storage: &dyn Storage, tid: Tid) -> Tid {
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
-    change.undo().unwrap().undo(tid).unwrap();
-    change.vote().unwrap().finish().unwrap()
+    change.undo(tid).unwrap();
+    storage.vote(change).unwrap().finish().unwrap()
 }
 
 fn all(storage: &dyn Storage) -> Vec<TransactionRecord> {
@@ -205,7 +205,7 @@ fn a_packed_revision_above_has_no_past_in_the_base() {
     meta.status = Status::Packed;
     let mut change = overlay.begin(meta).unwrap();
     change.store(Oid(1), serial, "packed".into()).unwrap();
-    let tid = change.vote().unwrap().finish().unwrap();
+    let tid = overlay.vote(change).unwrap().finish().unwrap();
     assert_eq!(overlay.history(Oid(1), 9).unwrap().len(), 1);
     assert!(matches!(overlay.load_serial(Oid(1), serial), Err(Error::KeyError { .. })));
     assert_eq!(overlay.load_before(Oid(1), tid).unwrap(), None);
@@ -214,16 +214,18 @@ fn a_packed_revision_above_has_no_past_in_the_base() {
 }
 
 #[test]
-fn who_panics_when_told_of_a_transaction_leaves_the_overlay_in_order() {
-    let (_, _, overlay) = demo();
-    let before = overlay.last_transaction();
+fn a_listener_that_panics_leaves_the_overlay_in_order() {
+    let (_, changes, overlay) = demo();
+    let panics = Arc::new(|_: &Event| panic!("not now"));
+    let listening = (overlay.listen(panics.clone()), changes.listen(panics));
     let mut change = overlay.begin(TransactionMeta::new()).unwrap();
     change.store(Oid(5), Tid::ZERO, "five".into()).unwrap();
-    let voted = change.vote().unwrap();
-    let told = catch_unwind(AssertUnwindSafe(|| voted.finish_with(Box::new(|_| panic!("not now")))));
+    let voted = overlay.vote(change).unwrap();
+    let told = catch_unwind(AssertUnwindSafe(|| voted.finish()));
     assert!(told.is_err());
-    // The storage in memory had not shown it yet; the overlay says what its changes say.
-    assert_eq!((overlay.last_transaction(), all(&overlay).len()), (before, 3));
+    assert_eq!(overlay.load(Oid(5), &Version::TRUNK).unwrap().data, "five");
+    assert_eq!((overlay.last_transaction(), all(&overlay).len()), (changes.last_transaction(), 4));
+    drop(listening);
     store(&overlay, 5, "five again");
     assert_eq!(overlay.load(Oid(5), &Version::TRUNK).unwrap().data, "five again");
 }
@@ -248,7 +250,7 @@ fn what_can_not_be_the_changes_is_refused() {
     };
     // Changes over a base that went on.
     let later = TransactionMeta::new().tid(overlay.last_transaction().next());
-    base.begin(later).unwrap().vote().unwrap().finish().unwrap();
+    base.commit(base.begin(later).unwrap()).unwrap();
     assert!(refused(base.clone(), Arc::new(changes)).contains("goes on to"));
     // A storage for reading only can not be written to at all.
     let view = Arc::new(AsOf::new(base.clone(), Tid::MAX).unwrap());
@@ -271,10 +273,10 @@ fn what_an_overlay_tells_many_threads_has_an_explanation() {
     let can = Can { restore: false, versions: false, reopen: false, read_only: false, edges: false, ..CAN };
     let mut total = Report::default();
     for seed in 0..20 {
-        let clock = || Box::new(ManualClock::at("2026-01-01T00:01:00Z".parse().unwrap()));
-        let part = |name| Arc::new(MemoryStorage::with(name, clock(), Box::new(Merger)));
-        let base = Overlay::with(part("base"), part("middle"), clock(), Box::new(Merger)).unwrap();
-        let overlay = Overlay::with(Arc::new(base), part("top"), clock(), Box::new(Merger)).unwrap();
+        let clock = || Arc::new(ManualClock::at("2026-01-01T00:01:00Z".parse().unwrap()));
+        let part = |name| Arc::new(MemoryStorage::with(name, clock(), Arc::new(Merger)));
+        let base = Overlay::with(part("base"), part("middle"), clock(), Arc::new(Merger)).unwrap();
+        let overlay = Overlay::with(Arc::new(base), part("top"), clock(), Arc::new(Merger)).unwrap();
         let plan = Plan { seed, threads: 4, transactions: 40, objects: 4, packs: 0 };
         total.add(&concurrent::run(&overlay, can, &plan).unwrap_or_else(|failure| panic!("{failure}")));
     }

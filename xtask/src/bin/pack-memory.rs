@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let (before, resident) = (MEMORY.current_usage(), highest_resident());
     MEMORY.reset_peak_usage();
-    storage.pack_with(Tid::MAX, Packing { collect: true, ..Packing::default() }, &mut Unwatched)?;
+    storage.pack_with(Tid::MAX, Packing::new().collect(true), &mut Unwatched)?;
     let peak = MEMORY.peak_usage() - before;
     let resident = highest_resident().zip(resident).map(|(after, before)| after.saturating_sub(before));
     println!("{}", serde_json::json!({ "objects": objects, "peak": peak, "resident": resident }));

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Error, Oid};
+use vellum_storage::{Error, Oid, Refusal};
 
 use super::script::{Author, Commit};
 use super::zodb::{Zodb, ZodbError};
@@ -144,9 +144,9 @@ impl<'a> Pair<'a> {
 fn same_reason(ours: &Error, theirs: &ZodbError) -> bool {
     let name = match ours {
         Error::KeyError { .. } => "POSKeyError",
-        Error::Conflict { .. } => "ConflictError",
-        Error::ReadConflict { .. } => "ReadConflictError",
-        Error::MetadataTooLong { .. } => "FileStorageError",
+        Error::Refused(Refusal::Conflict { .. }) => "ConflictError",
+        Error::Refused(Refusal::ReadConflict { .. }) => "ReadConflictError",
+        Error::Refused(Refusal::MetadataTooLong { .. }) => "FileStorageError",
         _ => return false,
     };
     theirs.class() == Some(name)

@@ -20,7 +20,7 @@ const OTHERS: usize = 12;
 /// A `PersistentMapping` with nothing in it.
 const EMPTY: &[u8] =
     b"\x80\x03cpersistent.mapping\nPersistentMapping\nq\x00.\x80\x03}q\x01X\x04\0\0\0dataq\x02}q\x03s.";
-const GO_ON: ExportOptions = ExportOptions { go_on: true };
+const GO_ON: ExportOptions = ExportOptions::new().go_on(true);
 
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let (mut exports, mut objects) = (0, 0);
@@ -58,8 +58,11 @@ fn both_import(ground: &Ground) -> Result<usize, Trouble> {
     // ZODB opens no database for reading that has no root.
     let mut change = storage.begin(TransactionMeta::new())?;
     change.store(Oid::ROOT, Tid::ZERO, Bytes::from_static(EMPTY))?;
-    change.vote()?.finish()?;
-    let root = import(&storage, &mut &file[..], TransactionMeta::new(), ExportOptions::default())?.root;
+    storage.vote(change)?.finish()?;
+    let draft = storage.begin(TransactionMeta::new())?;
+    let (draft, report) = import(draft, &mut || storage.new_oid(), &mut &file[..], ExportOptions::default())?;
+    storage.commit(draft)?;
+    let root = report.root;
     drop(storage);
     let out = ground.path("back");
     let name = root.to_string();

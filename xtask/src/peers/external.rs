@@ -32,7 +32,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
             NAMES.into_iter().zip(&storages).map(|(name, storage)| (name, storage as &dyn Storage)).collect();
         // There the time itself is recent.
         let since = Tid(recent.0 - 1);
-        let garbage = find_garbage(&databases, FindGarbage { since, ..FindGarbage::default() })?;
+        let garbage = find_garbage(&databases, FindGarbage::new().since(since))?;
         let mut ours = BTreeSet::new();
         for (n, name) in NAMES.iter().enumerate() {
             for object in garbage.objects(n) {
@@ -49,7 +49,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         more += ours.len() - theirs.len();
         garbage.delete(&DeleteGarbage::default())?;
         // With nothing that is recent, there may be more now: for both the same.
-        let rest = find_garbage(&databases, FindGarbage { go_on: true, ..FindGarbage::default() })?;
+        let rest = find_garbage(&databases, FindGarbage::new().go_on(true))?;
         left.push(rest.found().iter().map(|found| found.garbage_objects).sum::<u64>());
     }
     let again = ask(ground, "again", &[cases.to_string()])?;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use vellum_file::{FileStorage, Packed, Packing, Unwatched};
 use vellum_harness::node::Node;
 use vellum_spec::{Database, How};
-use vellum_storage::{Error, Oid, Storage, Tid, Version};
+use vellum_storage::{Error, Oid, Refusal, Storage, Tid, Version};
 
 use super::forth::mark;
 use super::reads::{LastTransaction, compare};
@@ -121,8 +121,8 @@ impl Yard<'_> {
                     self.counts.commits += 1;
                 }
                 (Err(ours), Err(theirs)) => {
-                    let agreed =
-                        matches!(ours, Error::UndoConflict { .. }) && theirs.class() == Some("MultipleUndoErrors");
+                    let agreed = matches!(ours, Error::Refused(Refusal::UndoConflict { .. }))
+                        && theirs.class() == Some("MultipleUndoErrors");
                     ensure(agreed, || format!("{commit:?}: we say {ours:?}, ZODB says {theirs:?}"))?;
                 }
                 // Where an object is nothing by way of several undos, ZODB does not see it: see `undo.rs`.
@@ -188,7 +188,7 @@ impl Yard<'_> {
         collect: bool,
     ) -> Result<(Database, bool), Trouble> {
         let how = How { collect, ..How::default() };
-        let mut packing = Packing { collect, keep_old: self.writer.dice.one_in(2), ..Packing::default() };
+        let mut packing = Packing::new().collect(collect).keep_old(self.writer.dice.one_in(2));
         copy(file, ours)?;
         let storage = FileStorage::open(ours)?;
         let mut answer = storage.pack_with(to, packing, &mut Unwatched);

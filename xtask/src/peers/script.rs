@@ -49,7 +49,7 @@ impl Commit {
     }
 
     /// Votes on it in our engine.
-    pub fn vote(&self, storage: &FileStorage) -> Result<Box<dyn Voted>, Error> {
+    pub fn vote(&self, storage: &FileStorage) -> Result<Voted, Error> {
         let [user, description, extension] = self.meta.clone();
         let mut meta = TransactionMeta::new().user(user).description(description).extension(extension);
         meta.tid = self.tid;
@@ -59,10 +59,10 @@ impl Commit {
                 Change::Store { oid, serial, data } => transaction.store(*oid, *serial, data.clone())?,
                 Change::Delete { oid, serial } => transaction.delete(*oid, *serial)?,
                 Change::CheckCurrent { oid, serial } => transaction.check_current(*oid, *serial)?,
-                Change::Undo { tid } => transaction.undo().map_or(Ok(()), |undo| undo.undo(*tid))?,
+                Change::Undo { tid } => transaction.undo(*tid)?,
             }
         }
-        transaction.vote()
+        storage.vote(transaction)
     }
 
     /// Commits it to our engine.

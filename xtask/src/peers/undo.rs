@@ -7,7 +7,7 @@
 //! does not find one at the beginning of the file.
 
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionRecord, Version};
+use vellum_storage::{Error, Oid, Order, Refusal, Storage, Tid, TidRange, TransactionRecord, Version};
 
 use super::script::{Author, Change};
 use super::zodb::Zodb;
@@ -85,7 +85,8 @@ fn history(ground: &Ground, zodb: &mut Zodb, seed: u64, counts: &mut Counts) -> 
                 }
             }
             (Err(ours), Err(theirs)) => {
-                let agreed = matches!(ours, Error::UndoConflict { .. }) && theirs.class() == Some("MultipleUndoErrors");
+                let agreed = matches!(ours, Error::Refused(Refusal::UndoConflict { .. }))
+                    && theirs.class() == Some("MultipleUndoErrors");
                 ensure(agreed, || format!("{commit:?}: we say {ours:?}, ZODB says {theirs:?}"))?;
                 counts.refused += 1;
             }

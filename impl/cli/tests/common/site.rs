@@ -65,20 +65,20 @@ impl Site {
             match one {
                 Store(oid, data) => change.store(Oid(oid), serial(oid), data).unwrap(),
                 StoreIn(name, oid, data) => {
-                    change.versions().unwrap().store_in(&version(name), Oid(oid), serial(oid), data).unwrap();
+                    change.store_in(&version(name), Oid(oid), serial(oid), data).unwrap();
                 }
                 Delete(oid) => change.delete(Oid(oid), serial(oid)).unwrap(),
                 Nothing(oid) => {
                     let (oid, version) = (Oid(oid), Version::TRUNK);
-                    let nothing = Revision { oid, version, data: None, source: None, under: None };
-                    change.copy().unwrap().restore(nothing).unwrap();
+                    let nothing = Revision { oid, version, data: None, source: None, base: None };
+                    change.restore(nothing).unwrap();
                 }
-                Undo(tid) => change.undo().unwrap().undo(tid).unwrap(),
+                Undo(tid) => change.undo(tid).unwrap(),
                 Commit(name) => {
-                    change.versions().unwrap().commit_version(&version(name), &Version::TRUNK).unwrap();
+                    change.commit_version(&version(name), &Version::TRUNK).unwrap();
                 }
             }
         }
-        change.vote().unwrap().finish().unwrap()
+        self.storage.vote(change).unwrap().finish().unwrap()
     }
 }

@@ -14,6 +14,7 @@ use crate::options::Options;
 
 /// What had to be done to the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recovery {
     /// Where the unfinished part began.
     pub position: u64,

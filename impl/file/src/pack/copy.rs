@@ -11,7 +11,7 @@
 //! ```
 
 use vellum_pickle::{Reference, Scanner as References};
-use vellum_storage::{Collected, Error, Oid, Result, Status, Survivors};
+use vellum_storage::{Collected, Content, Error, Oid, Result, Status, Survivors};
 
 use super::Stop;
 use super::moment::Moment;
@@ -25,7 +25,6 @@ use crate::read::index::Index;
 use crate::read::log::Holders;
 use crate::read::versions::VersionTable;
 use crate::write::pledge::Pledge;
-use crate::write::record::{Body, spilled};
 
 /// What is read at once of what is copied, and what is large enough to be read by itself.
 const WINDOW: usize = 256 << 10;
@@ -125,7 +124,7 @@ impl<'a> Copy<'a> {
         )
     }
 
-    /// What is at or before the pack's time (rules 4.2 to 4.4).
+    /// Rules 4.2 to 4.4: what is at or before the pack's time.
     pub fn earlier(&mut self, watch: &mut dyn PackWatch) -> Result<()> {
         let (boundary, end) = (self.moment.boundary, self.moment.end);
         let mut metadata = Vec::new();
@@ -311,7 +310,7 @@ impl<'a> Copy<'a> {
         Fault { position, tid: None, oid: Some(oid), kind }.damage(path, remedy)
     }
 
-    /// What is later than the pack's time, up to `end`: as it is (rule 4.1). `known`: the collector knew of it.
+    /// Rule 4.1: what is later than the pack's time, up to `end`, as it is. `known`: the collector knew of it.
     pub fn later(&mut self, end: u64, known: bool, watch: &mut dyn PackWatch) -> Result<(), Stop> {
         self.scanner = Scanner::new(&*self.moment.now.log.file, end);
         self.scanner.read_ahead(if self.out.is_nowhere() { 4096 } else { WINDOW });
@@ -408,20 +407,14 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// The same of what transactions between vote and finish will write (rule 4.9).
+    /// Rule 4.9: the same check of the records that transactions between vote and finish will write.
     pub fn pledges(&mut self, pledges: &[std::sync::Arc<Pledge>]) -> Result<(), Stop> {
         for pledge in pledges {
             for record in pledge.records().iter() {
-                let shared = if let Body::Shared(position) = record.body { position } else { 0 };
-                self.is_kept(record.oid, [shared, record.under])?;
-                match &record.body {
-                    Body::Data(data) => self.refers_to_what_is_kept(record.oid, data)?,
-                    Body::Spilled { offset, length } => {
-                        let path = &self.moment.now.log.path;
-                        let data = spilled(path, pledge.scratch.as_ref(), *offset, *length)?;
-                        self.refers_to_what_is_kept(record.oid, &data)?;
-                    }
-                    Body::Shared(_) => {}
+                let shared = if let Content::Shared(position) = record.content { position } else { 0 };
+                self.is_kept(record.oid, [shared, record.base.unwrap_or(0)])?;
+                if let Content::Data(data) = &record.content {
+                    self.refers_to_what_is_kept(record.oid, &data.bytes()?)?;
                 }
             }
         }

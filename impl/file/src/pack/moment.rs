@@ -16,7 +16,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use vellum_storage::{AtPlace, Collected, EachPlace, Later, Oid, Order, Own, Place, Result, Status, Tid};
+use vellum_storage::{AtPlace, Collected, Content, EachPlace, Later, Oid, Order, Own, Place, Result, Status, Tid};
 
 use crate::format::fault::FaultKind;
 use crate::format::record::Record;
@@ -27,7 +27,6 @@ use crate::read::index::Index;
 use crate::read::iterate;
 use crate::read::log::{Holders, Past};
 use crate::write::pledge::Pledge;
-use crate::write::record::{Body, spilled};
 
 /// Where an object had nothing before the boundary. No record can be there.
 const NOWHERE: Place = 1;
@@ -52,7 +51,7 @@ pub(super) struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    /// The moment of a pack to this time; none if a pack has come farther already (rule 4.7).
+    /// Rule 4.7: the moment of a pack to this time; none if a pack to a later time was done already.
     ///
     /// `there` is the horizon. What is beyond it is committed meanwhile, or in `pledges`.
     pub fn new(now: &Generation, to: Tid, there: (u64, Tid), pledges: Vec<Arc<Pledge>>) -> Result<Option<Moment<'_>>> {
@@ -157,7 +156,7 @@ impl Collected for Moment<'_> {
                 };
                 shared.as_deref()
             };
-            each(AtPlace { oid, data, under })?;
+            each(AtPlace { oid, data, base: under })?;
         }
         Ok(())
     }
@@ -178,24 +177,18 @@ impl Collected for Moment<'_> {
                     oid,
                     data: if data_length > 0 { Own::At(record.position) } else { Own::None },
                     source: self.early(record.backpointer),
-                    under: record.in_version.as_ref().map_or(0, |version| self.early(version.trunk)),
+                    base: record.in_version.as_ref().map_or(0, |version| self.early(version.trunk)),
                 })?;
             }
             position = stepping.done(&mut scanner).map_err(fault)?;
         }
         for pledge in &self.pledges {
             for record in pledge.records().iter() {
-                let spilled_data;
-                let data = match &record.body {
-                    Body::Data(data) => Own::Record(data),
-                    Body::Spilled { offset, length } => {
-                        spilled_data = spilled(&log.path, pledge.scratch.as_ref(), *offset, *length)?;
-                        Own::Record(&spilled_data)
-                    }
-                    Body::Shared(_) => Own::None,
-                };
-                let source = if let Body::Shared(position) = record.body { self.early(position) } else { 0 };
-                each(Later { oid: record.oid, data, source, under: self.early(record.under) })?;
+                let data = if let Content::Data(data) = &record.content { Some(data.bytes()?) } else { None };
+                let source = if let Content::Shared(position) = record.content { self.early(position) } else { 0 };
+                let (data, base) =
+                    (data.as_deref().map_or(Own::None, Own::Record), self.early(record.base.unwrap_or(0)));
+                each(Later { oid: record.oid, data, source, base })?;
             }
         }
         Ok(())

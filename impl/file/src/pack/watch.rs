@@ -10,6 +10,7 @@ use crate::read::generation::Generation;
 
 /// How to pack a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Packing {
     /// Collects garbage: objects go that nothing needs.
     pub collect: bool,
@@ -19,8 +20,34 @@ pub struct Packing {
     pub keep_old: bool,
 }
 
-/// What a pack came to.
+impl Packing {
+    /// Packs without collecting garbage; stops at a reference to an object that is nowhere; keeps no old file.
+    pub const fn new() -> Packing {
+        Packing { collect: false, go_on: false, keep_old: false }
+    }
+
+    /// Sets [`Packing::collect`].
+    #[must_use]
+    pub const fn collect(self, collect: bool) -> Packing {
+        Packing { collect, ..self }
+    }
+
+    /// Sets [`Packing::go_on`].
+    #[must_use]
+    pub const fn go_on(self, go_on: bool) -> Packing {
+        Packing { go_on, ..self }
+    }
+
+    /// Sets [`Packing::keep_old`].
+    #[must_use]
+    pub const fn keep_old(self, keep_old: bool) -> Packing {
+        Packing { keep_old, ..self }
+    }
+}
+
+/// The result of a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Packed {
     /// References to objects that are nowhere, each once, in order: who refers, to whom.
     pub dangling: Vec<(Oid, Oid)>,
@@ -42,6 +69,7 @@ impl Packed {
 
 /// How much there is in a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Extent {
     /// Transactions.
     pub transactions: u64,

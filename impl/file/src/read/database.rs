@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use vellum_storage::{Error, Result};
+use vellum_storage::{Error, Listeners, Result};
 use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::{Mutex, MutexGuard};
 
@@ -19,6 +19,7 @@ use crate::read::index_file;
 pub(crate) struct Database {
     pub path: PathBuf,
     pub options: Options,
+    pub listeners: Listeners,
     /// The data file of the moment. Another one takes its place only while nobody writes.
     generation: ArcSwap<Generation>,
     /// Whether the `.index` on disk says what the index says.
@@ -33,6 +34,7 @@ impl Database {
             path,
             // The caller's progress is for the opening, and is not kept alive after it.
             options: Options { progress: None, ..options.clone() },
+            listeners: Listeners::default(),
             generation: ArcSwap::from_pointee(generation),
             index_saved: AtomicBool::new(index_saved),
             saving: Mutex::default(),

@@ -138,13 +138,6 @@ impl Generation {
         Ok(None)
     }
 
-    /// The record of exactly this revision, in whatever version it is.
-    pub fn own_data(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
-        let missing = || Error::KeyError { oid, tid: Some(tid) };
-        let record = self.record_at(oid, tid)?.ok_or_else(missing)?;
-        self.data_at(oid, record.position)?.ok_or_else(missing)
-    }
-
     /// The object as it is before `end`.
     pub fn load(&self, oid: Oid, version: &Version, end: u64) -> Result<Loaded> {
         let (mut record, mut data) = self.newest(oid, end)?;

@@ -182,7 +182,7 @@ impl Transactions {
             return wrong(oid, FaultKind::WrongTransaction { named: header.transaction });
         }
         let body = at + header.body_at() as usize;
-        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None, under: None };
+        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None, base: None };
         let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length > 0 {
             let name_at = at + RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize;
@@ -197,7 +197,7 @@ impl Transactions {
                 return wrong(oid, FaultKind::TrunkAstray { named: trunk });
             }
             if trunk != 0 {
-                revision.under = Some(self.log.header(header.oid, trunk, self.end)?.header.tid);
+                revision.base = Some(self.log.header(header.oid, trunk, self.end)?.header.tid);
             }
         }
         if header.data_length > 0 {

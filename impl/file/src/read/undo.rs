@@ -3,35 +3,26 @@
 //! The file is walked backwards, from the newest transaction: each ends with its length. What can be undone ends where a
 //! pack has been.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use vellum_storage::{Error, Oid, Result, Status, Tid, UndoEntry, Version};
+use vellum_storage::{Oid, Order, Result, Status, Tid, UndoEntry};
 
 use crate::format::pending::PendingStatus;
 use crate::format::scan::Scanner;
-use crate::format::{RecordHeader, START, UNFINISHED};
+use crate::format::{START, UNFINISHED};
 use crate::read::generation::Generation;
 use crate::read::iterate;
 
-/// What a transaction that is to be undone did to an object.
-#[derive(Clone, Debug)]
-pub(crate) struct Undone {
-    pub oid: Oid,
-    /// The versions that its record (the last one, if there are several) and the record before that are in.
-    pub versions: Vec<Version>,
-}
-
-/// What this transaction did, in the order in which the objects first come in it.
-pub(crate) fn undone(now: &Generation, tid: Tid) -> Result<Vec<Undone>> {
+/// The objects that this transaction changed, in the order in which they first occur in it; none if it cannot be undone.
+pub(crate) fn undoable(now: &Generation, tid: Tid) -> Result<Option<Vec<Oid>>> {
     let (end, last) = now.horizon.get();
     let log = &now.log;
-    let not_undoable = || Error::NotUndoable { tid };
     if tid > last {
-        return Err(not_undoable());
+        return Ok(None);
     }
-    let start = iterate::find(log, end, last, tid, vellum_storage::Order::OldestFirst)?;
+    let start = iterate::find(log, end, last, tid, Order::OldestFirst)?;
     if start >= end {
-        return Err(not_undoable());
+        return Ok(None);
     }
     let mut scanner = Scanner::new(&*log.file, end);
     let header = scanner.header(start).map_err(|fault| log.fault(fault))?;
@@ -40,29 +31,15 @@ pub(crate) fn undone(now: &Generation, tid: Tid) -> Result<Vec<Undone>> {
         status => status,
     };
     if header.tid != tid || status != Status::Complete.byte() {
-        return Err(not_undoable());
+        return Ok(None);
     }
-    let mut found: Vec<(Undone, u64)> = Vec::new();
-    let mut places = HashMap::new();
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
     let walked = scanner.transaction(start, |_, record| {
-        let RecordHeader { oid, previous, .. } = record.header;
-        let this = (Undone { oid, versions: vec![record.version()] }, previous);
-        match places.get(&oid) {
-            None => {
-                places.insert(oid, found.len());
-                found.push(this);
-            }
-            Some(&n) => found[n] = this,
-        }
+        found.extend(Some(record.header.oid).filter(|oid| seen.insert(*oid)));
         Ok(())
     });
     walked.map_err(|fault| log.fault(fault))?;
-    for (undone, previous) in &mut found {
-        if *previous != 0 {
-            undone.versions.push(log.header(undone.oid, *previous, end)?.version());
-        }
-    }
-    Ok(found.into_iter().map(|(undone, _)| undone).collect())
+    Ok(Some(found))
 }
 
 /// Rule 2.5.
@@ -96,8 +73,8 @@ pub(crate) fn undo_log(
     Ok(entries)
 }
 
-/// The revision that a revision which is nothing shares that with; none if it does not, or has data.
-pub(crate) fn nothing_of(now: &Generation, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+/// The transaction whose tombstone a tombstone shares; none if it shares none, and for a revision with data.
+pub(crate) fn tombstone_source(now: &Generation, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
     let Some(record) = now.record_in(oid, tid)?.filter(|record| record.header.data_length == 0) else {
         return Ok(None);
     };

@@ -25,6 +25,7 @@ use crate::repair::dangling::{self, Dangling, Known};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where, in bytes from the start of the file.
     pub position: u64,
@@ -106,6 +107,7 @@ impl fmt::Display for ProblemKind {
 
 /// What a check looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Check {
     /// Bytes in the file.
     pub bytes: u64,

@@ -33,6 +33,7 @@ use crate::read::log::{Holders, Log};
 
 /// An object that is referred to and is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LostObject {
     /// The object.
     pub oid: Oid,
@@ -46,6 +47,7 @@ pub struct LostObject {
 
 /// The newest revision of a lost object that has data.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LastData {
     /// The revision.
     pub tid: Tid,
@@ -66,6 +68,7 @@ pub struct LastData {
 
 /// A record that counts now and refers to a lost object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holder {
     /// Whose record.
     pub oid: Oid,
@@ -82,6 +85,7 @@ pub struct Holder {
 
 /// A transaction: who did it, and what was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// Which one.
     pub tid: Tid,
@@ -99,6 +103,7 @@ pub struct Change {
 
 /// All that was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Dangling {
     /// How many references of records that count now lead to objects that are not there; several from one record to one
     /// object are one.

@@ -25,6 +25,7 @@ use crate::read::log::Log;
 
 /// What was saved, and what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Salvage {
     /// Transactions, data records and bytes written to the new file.
     pub transactions: u64,
@@ -49,6 +50,7 @@ pub struct Salvage {
 
 /// A part of a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lost {
     /// Where it starts.
     pub position: u64,

@@ -13,13 +13,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use vellum_disk::DiskFile;
-use vellum_storage::{Oid, Result, Status, Version};
+use vellum_storage::{Content, Oid, Result, Status, Version};
 
 use crate::format::{RecordHeader, TransactionHeader, UNFINISHED};
 use crate::options::Durability;
 use crate::read::generation::Generation;
 use crate::write::job::Placed;
-use crate::write::record::Body;
+use crate::write::record::data_length;
 
 /// The append goes to the disk in pieces of this size.
 const CHUNK: usize = 1 << 20;
@@ -149,19 +149,19 @@ fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chai
                 previous: if is_packed { 0 } else { chains.previous(now, record.oid) },
                 transaction: *position,
                 version_length: name.len() as u16,
-                data_length: record.body.data_length(),
+                data_length: data_length(&record.content),
             };
             header.write(&mut out.buffer);
             if !record.version.is_trunk() {
                 let head = chains.heads.insert(record.version.clone(), at).unwrap_or(0);
-                out.buffer.extend_from_slice(&record.under.to_be_bytes());
+                out.buffer.extend_from_slice(&record.base.unwrap_or(0).to_be_bytes());
                 out.buffer.extend_from_slice(&head.to_be_bytes());
                 out.buffer.extend_from_slice(name);
             }
-            match &record.body {
-                Body::Shared(position) => out.buffer.extend_from_slice(&position.to_be_bytes()),
-                Body::Data(data) => out.data(data)?,
-                Body::Spilled { offset, length } => out.spilled(this.scratch.as_deref(), *offset, *length)?,
+            match &record.content {
+                Content::Data(data) => data.pieces(CHUNK, &mut |piece| out.piece(piece))?,
+                Content::Shared(position) => out.buffer.extend_from_slice(&position.to_be_bytes()),
+                Content::Tombstone => out.buffer.extend_from_slice(&[0; RecordHeader::BACKPOINTER_SIZE as usize]),
             }
         }
         if let Some(newest) = &mut chains.newest {
@@ -190,28 +190,12 @@ impl Appender<'_> {
         Ok(())
     }
 
-    fn data(&mut self, data: &[u8]) -> io::Result<()> {
-        for piece in data.chunks(CHUNK) {
-            if self.buffer.len() + piece.len() > CHUNK {
-                self.flush()?;
-            }
-            self.buffer.extend_from_slice(piece);
+    /// Adds at most a chunk.
+    fn piece(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.buffer.len() + piece.len() > CHUNK {
+            self.flush()?;
         }
-        Ok(())
-    }
-
-    fn spilled(&mut self, scratch: Option<&dyn DiskFile>, mut offset: u64, length: u64) -> io::Result<()> {
-        let scratch = scratch.ok_or_else(|| io::Error::other("a scratch file is missing"))?;
-        let end = offset + length;
-        let mut piece = vec![0; length.min(CHUNK as u64) as usize];
-        while offset < end {
-            let there = (end - offset).min(piece.len() as u64) as usize;
-            if scratch.read_full_at(&mut piece[..there], offset)? < there {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a scratch file is shorter than it was"));
-            }
-            self.data(&piece[..there])?;
-            offset += there as u64;
-        }
+        self.buffer.extend_from_slice(piece);
         Ok(())
     }
 }

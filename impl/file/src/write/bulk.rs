@@ -13,7 +13,10 @@ use std::collections::HashMap;
 use std::panic::resume_unwind;
 
 use bytes::Bytes;
-use vellum_storage::{Error, Oid, Result, Revision, Tid, TransactionMeta, TransactionRecord, Wants};
+use vellum_storage::{
+    Change, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
+    TransactionRecord, Verdict, Version, Wants, judge,
+};
 use vellum_sync::thread;
 
 use crate::format::{POSITION_MAX, TransactionHeader};
@@ -22,22 +25,12 @@ use crate::read::generation::Generation;
 use crate::write::append::{Broken, Chains, append, data_is_lost, mark, marks_are_lost};
 use crate::write::commit::show;
 use crate::write::job::Placed;
-use crate::write::oids::Oids;
-use crate::write::record::{Body, NewRecord, records_at};
+use crate::write::past::revision;
+use crate::write::record::{NewRecord, length, records_at};
 use crate::write::writer::Writer;
 
-/// What the batch has done to an object so far.
-#[derive(Clone)]
-struct Written {
-    position: u64,
-    in_version: bool,
-    on_trunk: u64,
-    data: Option<Bytes>,
-}
-
-/// A batch before it is written.
+/// The file, and what the batch will write behind it.
 struct Batch<'a> {
-    oids: &'a Oids,
     now: &'a Generation,
     /// Where the next transaction begins.
     end: u64,
@@ -46,32 +39,81 @@ struct Batch<'a> {
     /// The last record of each transaction for each object, and the transaction with the newest.
     written: HashMap<(Oid, Tid), Written>,
     newest: HashMap<Oid, Tid>,
-    placed: Vec<Placed>,
+    /// Which record is at a position.
+    places: HashMap<u64, (Oid, Tid)>,
 }
 
-/// Copies them in, all or none.
+/// A record of the batch.
+struct Written {
+    revision: PastRevision<u64>,
+    data: Option<Bytes>,
+}
+
+impl Past for Batch<'_> {
+    type Place = u64;
+
+    fn newest(&self, oid: Oid) -> Result<Option<PastRevision<u64>>> {
+        match self.newest.get(&oid).and_then(|tid| self.written.get(&(oid, *tid))) {
+            Some(written) => Ok(Some(written.revision.clone())),
+            None => Ok(self.now.newest_header(oid)?.map(revision)),
+        }
+    }
+
+    fn find(&self, oid: Oid, tid: Tid) -> Result<Option<PastRevision<u64>>> {
+        match self.written.get(&(oid, tid)) {
+            Some(written) => Ok(Some(written.revision.clone())),
+            None => Ok(self.now.record_in(oid, tid)?.map(revision)),
+        }
+    }
+
+    fn data(&self, oid: Oid, place: u64) -> Result<Option<Bytes>> {
+        match self.places.get(&place).and_then(|written| self.written.get(written)) {
+            Some(written) => Ok(written.data.clone()),
+            None => self.now.data_at(oid, place),
+        }
+    }
+
+    fn revisions(&self, _: Oid) -> Result<impl Iterator<Item = Result<PastRevision<u64>>>> {
+        Ok(only_restores().into_iter())
+    }
+
+    fn source(&self, _: Oid, _: u64) -> Result<Option<u64>> {
+        Ok(only_restores().pop())
+    }
+
+    fn undoable(&self, _: Tid) -> Result<Option<Vec<Oid>>> {
+        Ok(Some(only_restores()))
+    }
+
+    fn in_version(&self, _: &Version) -> Result<Vec<PastRevision<u64>>> {
+        Ok(only_restores())
+    }
+}
+
+/// Rule 3.7 asks for the newest revision, for one of a transaction, and for data.
+fn only_restores<T>() -> Vec<T> {
+    unreachable!("a batch holds restores only")
+}
+
+/// Copies them in, all or none; or some first ones, if the disk fails.
 pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> Result<()> {
     let database = &writer.database;
     database.writable()?;
-    let mut metas = Vec::with_capacity(transactions.len());
-    for transaction in &transactions {
-        let meta = meta(transaction);
-        meta.check()?;
-        metas.push(meta);
-        for revision in &transaction.revisions {
-            check(revision)?;
-        }
-    }
     // Not object by object: there are many, and as a rule nobody else is here.
-    let held = writer.locks.take(Wants { everything: true, ..Wants::default() });
-    let done = writer.committer.alone(database, || {
+    let held = writer.locks.take(&Wants { everything: true, ..Wants::default() });
+    writer.committer.alone(database, || {
         let now = database.now();
-        let placed = place(writer, &now, metas, transactions).map_err(|error| (error, false))?;
-        write(database, &now, placed)
-            .map_err(|Broken { doing, source, fatal }| (Error::io(&database.path, doing, source), fatal))
-    });
-    drop(held);
-    done
+        let before = now.horizon.get().1;
+        let placed = place(writer, &now, transactions).map_err(|error| (error, false))?;
+        let first = placed.first().map(|placed| placed.tid);
+        let written = write(database, &now, placed);
+        let last = now.horizon.get().1;
+        drop(held);
+        if let Some(first) = first.filter(|_| last > before) {
+            database.listeners.tell(|| Event::Copied { first, last });
+        }
+        written.map_err(|Broken { doing, source, fatal }| (Error::io(&database.path, doing, source), fatal))
+    })
 }
 
 /// Writes them in parts: while one is synced, the next one is appended.
@@ -134,111 +176,56 @@ fn parts(placed: Vec<Placed>, bytes_max: u64) -> Vec<Vec<Placed>> {
     parts
 }
 
-fn meta(transaction: &TransactionRecord) -> TransactionMeta {
-    TransactionMeta {
-        user: transaction.user.clone(),
-        description: transaction.description.clone(),
-        extension: transaction.extension.clone(),
-        tid: Some(transaction.tid),
-        status: transaction.status,
-    }
-}
-
-fn check(revision: &Revision) -> Result<()> {
-    if revision.data.as_ref().is_some_and(Bytes::is_empty) {
-        return Err(Error::EmptyRecord { oid: revision.oid });
-    }
-    match revision.version.name().len() {
-        length if length > usize::from(u16::MAX) => Err(Error::MetadataTooLong { field: "version", length }),
-        _ => Ok(()),
-    }
-}
-
 /// Gives each transaction its place and its records.
-fn place(
-    writer: &Writer,
-    now: &Generation,
-    metas: Vec<TransactionMeta>,
-    transactions: Vec<TransactionRecord>,
-) -> Result<Vec<Placed>> {
+fn place(writer: &Writer, now: &Generation, transactions: Vec<TransactionRecord>) -> Result<Vec<Placed>> {
     let (end, mut last) = now.horizon.get();
-    let names = |revision: &Revision| revision.source.is_some() || revision.under.is_some();
+    let names = |revision: &Revision| revision.source.is_some() || revision.base.is_some();
     let names = transactions.iter().flat_map(|transaction| &transaction.revisions).any(names);
-    let (written, newest, placed) = Default::default();
-    let mut batch = Batch { oids: &writer.oids, now, end, names, written, newest, placed };
-    for (meta, transaction) in metas.into_iter().zip(transactions) {
-        let tid = transaction.tid;
-        if tid <= last {
-            return Err(Error::TidNotLater { tid, last });
-        }
-        batch.add(meta, transaction)?;
+    let mut batch = Batch::new(now, end, names);
+    let mut placed = Vec::with_capacity(transactions.len());
+    for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
+        let meta = TransactionMeta { user, description, extension, tid: Some(tid), status };
+        meta.check(last)?;
+        revisions.iter().for_each(|revision| writer.oids.saw(revision.oid));
+        placed.push(batch.place(tid, meta, revisions)?);
         last = tid;
     }
     writer.database.within_quota(batch.end)?;
     if batch.end > POSITION_MAX {
         return Err(Error::Exhausted { what: "file positions (256 TiB)" });
     }
-    Ok(batch.placed)
+    Ok(placed)
 }
 
 impl Batch<'_> {
-    fn add(&mut self, meta: TransactionMeta, transaction: TransactionRecord) -> Result<()> {
-        let (tid, position) = (transaction.tid, self.end);
+    fn new(now: &Generation, end: u64, names: bool) -> Batch<'_> {
+        let (written, newest, places) = Default::default();
+        Batch { now, end, names, written, newest, places }
+    }
+
+    /// Judges a transaction (rule 3.7), and places it after those before it.
+    fn place(&mut self, tid: Tid, meta: TransactionMeta, revisions: Vec<Revision>) -> Result<Placed> {
+        let position = self.end;
+        let data: Vec<Option<Bytes>> = match self.names {
+            true => revisions.iter().map(|revision| revision.data.clone()).collect(),
+            false => Vec::new(),
+        };
+        let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
+        changes.iter().try_for_each(Change::check)?;
+        let Verdict { writes: records, .. } = judge(self, &changes, &NoResolver)?;
         let mut next = position + records_at(&meta);
-        let mut records = Vec::with_capacity(transaction.revisions.len());
-        // What it does to an object is seen by later ones only.
-        let mut done = Vec::with_capacity(transaction.revisions.len());
-        for revision in transaction.revisions {
-            self.oids.saw(revision.oid);
-            let in_version = !revision.version.is_trunk();
-            let under = self.under(&revision)?;
-            let body = self.body(&revision)?;
-            let on_trunk = if in_version { under } else { next };
-            done.push((revision.oid, Written { position: next, in_version, on_trunk, data: revision.data }));
-            let record = NewRecord { oid: revision.oid, version: revision.version, under, body };
-            next += record.length();
-            records.push(record);
-        }
-        for (oid, written) in done.into_iter().filter(|_| self.names) {
-            self.written.insert((oid, tid), written);
-            self.newest.insert(oid, tid);
+        // Only later transactions see what this one does to an object. So the records are noted when all of them are made.
+        for (n, record) in records.iter().enumerate() {
+            if let Some(data) = data.get(n) {
+                let NewRecord { oid, version, base, .. } = record.clone();
+                let revision = PastRevision { oid, tid, place: next, version, base };
+                self.written.insert((oid, tid), Written { revision, data: data.clone() });
+                self.newest.insert(oid, tid);
+                self.places.insert(next, (oid, tid));
+            }
+            next += length(record);
         }
         self.end = next + TransactionHeader::TWIN_SIZE;
-        let length = self.end - position;
-        self.placed.push(Placed { tid, position, meta, records, scratch: None, length, notify: None, claim: None });
-        Ok(())
-    }
-
-    fn body(&self, revision: &Revision) -> Result<Body> {
-        let Some(data) = &revision.data else { return Ok(Body::NOTHING) };
-        if let Some(tid) = revision.source {
-            if let Some(written) = self.written.get(&(revision.oid, tid)) {
-                if written.data.as_ref() == Some(data) {
-                    return Ok(Body::Shared(written.position));
-                }
-            } else if let Some(record) = self.now.record_in(revision.oid, tid)?
-                && self.now.data_at(revision.oid, record.position)?.as_ref() == Some(data)
-            {
-                return Ok(Body::Shared(record.position));
-            }
-        }
-        Ok(Body::Data(data.clone()))
-    }
-
-    fn under(&self, revision: &Revision) -> Result<u64> {
-        let Some(tid) = revision.under.filter(|_| !revision.version.is_trunk()) else { return Ok(0) };
-        if let Some(written) = self.written.get(&(revision.oid, tid)) {
-            if !written.in_version {
-                return Ok(written.position);
-            }
-        } else if let Some(record) = self.now.record_in(revision.oid, tid)?
-            && record.in_version.is_none()
-        {
-            return Ok(record.position);
-        }
-        match self.newest.get(&revision.oid) {
-            Some(newest) => Ok(self.written.get(&(revision.oid, *newest)).map_or(0, |written| written.on_trunk)),
-            None => Ok(self.now.newest_header(revision.oid)?.map_or(0, |newest| newest.on_trunk())),
-        }
+        Ok(Placed { tid, position, meta, records, length: self.end - position, alone: None })
     }
 }

@@ -1,8 +1,9 @@
-//! The second phase: one append and its syncs for everybody who is ready.
+//! The second phase: group commit, one append and its syncs for all transactions that are ready.
 //!
-//! Whoever finishes a transaction puts it into the queue. If nobody leads, he leads: takes all that is queued, gives out
-//! the tids, writes everything in one go behind the horizon, makes it durable, and moves the horizon past each of them.
-//! The others sleep until theirs is done; those that came meanwhile are the next batch.
+//! A thread that finishes a transaction puts it into the queue. If no thread leads, it becomes the leader: it takes all
+//! queued transactions, gives out the tids, writes them in one go behind the horizon, makes them durable, and moves the
+//! horizon past each of them. The other threads sleep until their transaction is done. Transactions that come meanwhile are
+//! the next batch.
 //!
 //! ```text
 //!   queue   A  B  C │ D  E           leader A:  write A B C (status c) · sync · mark · sync · show A, show B, show C
@@ -14,10 +15,10 @@
 
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use vellum_storage::{Error, Result, Status, Tid, TransactionMeta};
+use vellum_storage::{Error, Event, Result, Status, Tid, TransactionMeta, touched};
 use vellum_sync::{Condvar, Mutex, MutexGuard};
 
 use crate::format::POSITION_MAX;
@@ -25,7 +26,8 @@ use crate::options::Durability;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::write::append::{Broken, write};
-use crate::write::job::{Job, Placed, Ticket};
+use crate::write::job::{Alone, Job, Placed, Ticket};
+use crate::write::record::length;
 
 /// The queue before the disk.
 #[derive(Debug, Default)]
@@ -121,7 +123,7 @@ impl Committer {
             let mut lead = Lead { database, committer: self, tickets, cause };
             match broken {
                 Some(cause) => {
-                    batch.into_iter().for_each(|job| job.claim.hand_over(Ok(Err(failed(database, &cause)))));
+                    batch.into_iter().for_each(|job| job.claim.fail(failed(database, &cause)));
                     lead.cause = None;
                 }
                 None => lead.cause = run(database, batch).err(),
@@ -169,7 +171,7 @@ fn next_batch(durability: Durability, waiting: &mut Vec<Job>) -> Vec<Job> {
     let mut fits = |job: &Job| {
         bytes += job.length;
         Some(job.meta.status) == status
-            && job.pledge.scratch.is_none()
+            && !job.pledge.is_spilled
             && bytes <= BATCH_BYTES_MAX
             && durability == Durability::Full
     };
@@ -184,17 +186,17 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
     let (start, mut last) = now.horizon.get();
     let mut end = start;
     let mut placed = Vec::with_capacity(batch.len());
-    for Job { meta, pledge, length, notify, claim } in batch {
+    for Job { meta, pledge, length, origin, claim } in batch {
         // From here to its end there is no pack that would change the positions that they name.
-        let (records, scratch) = (mem::take(&mut *pledge.records()), pledge.scratch.clone());
+        let records = mem::take(&mut *pledge.records());
         match place(database, &meta, length, end, last) {
             Ok(tid) => {
-                let (notify, claim) = (Some(notify), Some(claim));
-                let this = Placed { tid, position: end, meta, records, scratch, length, notify, claim };
+                let alone = Some(Alone { origin, claim });
+                let this = Placed { tid, position: end, meta, records, length, alone };
                 (end, last) = (this.end(), tid);
                 placed.push(this);
             }
-            Err(e) => claim.hand_over(Ok(Err(e))),
+            Err(e) => claim.fail(e),
         }
     }
     if placed.is_empty() {
@@ -205,8 +207,8 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
             let failed = Error::io(&database.path, doing, source);
-            if let Some(claim) = this.claim {
-                claim.hand_over(Ok(Err(failed)));
+            if let Some(alone) = this.alone {
+                alone.claim.fail(failed);
             }
         }
         return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
@@ -217,7 +219,7 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
 
 /// Shows what is durable to everybody, one after the other.
 pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
-    for mut this in placed {
+    for this in placed {
         let (tid, end) = (this.tid, this.end());
         let is_packed = this.meta.status == Status::Packed;
         for (record, position) in this.records() {
@@ -228,19 +230,17 @@ pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
         let mut index = now.index.writer();
         this.records().for_each(|(record, position)| index.set(record.oid, position));
         drop(index);
-        this.records().for_each(|(record, _)| now.index.learn(record.oid, record.length()));
-        // It is on the disk: whatever the one who hears of it does, it is shown, and so are the others.
-        let notify = this.notify.take();
-        let told = catch_unwind(AssertUnwindSafe(|| notify.into_iter().for_each(|notify| notify(tid))));
+        this.records().for_each(|(record, _)| now.index.learn(record.oid, length(record)));
         now.horizon.advance(end, tid);
-        // Not before it is shown: nobody may see a version that is not there yet. If somebody has the table, he brings it
-        // up to date himself.
+        // Not before the horizon: no reader may see a version that is not there yet. A thread that has the table brings it
+        // up to date itself.
         if let Some(mut table) = now.try_version_table() {
             let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
             table.follow(this.position, end, records);
         }
-        if let Some(claim) = this.claim {
-            claim.hand_over(told.map(|()| Ok(tid)));
+        if let Some(Alone { origin, claim }) = this.alone {
+            let event = || Event::Committed { tid, oids: touched(&this.records), origin };
+            claim.hand_over(Ok(tid), || database.listeners.tell(event));
         }
     }
     // Last: an index that is saved meanwhile ends before some of them.
@@ -254,10 +254,5 @@ fn place(database: &Database, meta: &TransactionMeta, length: u64, position: u64
     }
     // Each store looked at its own transaction; here are those that came together, and records that were merged.
     database.within_quota(position + length)?;
-    match meta.tid {
-        Some(tid) if tid <= last => Err(Error::TidNotLater { tid, last }),
-        Some(tid) => Ok(tid),
-        None if last == Tid::MAX => Err(Error::Exhausted { what: "tids" }),
-        None => Ok(Tid::at(database.options.clock.now()).max(last.next())),
-    }
+    meta.tid_after(last, &*database.options.clock)
 }

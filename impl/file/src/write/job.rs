@@ -6,16 +6,16 @@
 //!   leader   Placed   the records, which no pack changes any more, with a tid and a position
 //! ```
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use vellum_disk::DiskFile;
-use vellum_storage::{Held, Notify, Result, Tid, TransactionMeta};
+use vellum_storage::{Error, Held, Origin, Result, Tid, TransactionMeta};
 use vellum_sync::{Mutex, thread};
 
 use crate::write::pledge::Pledge;
-use crate::write::record::{NewRecord, records_at};
+use crate::write::record::{NewRecord, length, records_at};
 
-/// Where a transaction's outcome appears: a result, or the panic of its `notify`, which is for its own thread.
+/// Where a transaction's outcome appears: a result, or the panic of a listener, which is for its own thread.
 pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
 
 /// What the thread that finishes a transaction waits for, and the objects that it holds until then.
@@ -25,11 +25,17 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Gives the objects back, and only then the outcome: its thread may take it as soon as it is there, and whatever that
-    /// thread then asks for is not busy.
-    pub fn hand_over(self, outcome: thread::Result<Result<Tid>>) {
+    /// Gives the objects back, tells others, and only then hands the outcome over: the thread that waits for it may go on
+    /// as soon as it is there. By then nothing of the transaction is busy, and all listeners have heard of it.
+    pub fn hand_over(self, outcome: Result<Tid>, tell: impl FnOnce()) {
         drop(self.held);
-        *self.ticket.lock() = Some(outcome);
+        let told = catch_unwind(AssertUnwindSafe(tell));
+        *self.ticket.lock() = Some(told.map(|()| outcome));
+    }
+
+    /// The same for a transaction that failed, of which there is nothing to tell.
+    pub fn fail(self, error: Error) {
+        self.hand_over(Err(error), || ());
     }
 }
 
@@ -39,7 +45,7 @@ pub(crate) struct Job {
     pub pledge: Arc<Pledge>,
     /// All bytes that it will take.
     pub length: u64,
-    pub notify: Notify,
+    pub origin: Origin,
     pub claim: Claim,
 }
 
@@ -49,13 +55,16 @@ pub(crate) struct Placed {
     pub position: u64,
     pub meta: TransactionMeta,
     pub records: Vec<NewRecord>,
-    /// Data of it that is not in memory.
-    pub scratch: Option<Arc<dyn DiskFile>>,
     /// All bytes that it takes.
     pub length: u64,
-    pub notify: Option<Notify>,
     /// None if one thread holds the objects of many transactions, and waits for all of them.
-    pub claim: Option<Claim>,
+    pub alone: Option<Alone>,
+}
+
+/// What a transaction has besides that is finished by itself.
+pub(crate) struct Alone {
+    pub origin: Origin,
+    pub claim: Claim,
 }
 
 impl Placed {
@@ -69,7 +78,7 @@ impl Placed {
         let mut next = self.position + records_at(&self.meta);
         self.records.iter().map(move |record| {
             let position = next;
-            next += record.length();
+            next += length(record);
             (record, position)
         })
     }

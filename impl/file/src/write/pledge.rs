@@ -1,26 +1,25 @@
 //! What transactions between vote and finish will write (rule 4.9).
 //!
-//! A vote is a promise: it is finished as it was voted, whatever comes in between. What it will write speaks of positions (it
-//! shares the data of a record, it has one under it), so a pack has to know of it: it keeps those records, and when it
-//! puts its file in place it says where they are now.
+//! A vote is a promise: the transaction is finished as it was voted, whatever happens in between. A verdict names sources and
+//! base revisions by their positions. So a pack looks at all pledges: it keeps the records that they name, and when it puts
+//! its file in place, it changes the positions to where these are now.
 
 use std::sync::{Arc, Weak};
 
-use vellum_disk::DiskFile;
 use vellum_sync::{Mutex, MutexGuard};
 
-use crate::write::record::NewRecord;
+use crate::write::record::{NewRecord, is_spilled};
 
 /// What one transaction will write.
 #[derive(Debug)]
 pub(crate) struct Pledge {
     records: Mutex<Vec<NewRecord>>,
-    /// Where data of it lies that does not stay in memory.
-    pub scratch: Option<Arc<dyn DiskFile>>,
+    /// Whether data of it waits in a scratch file.
+    pub is_spilled: bool,
 }
 
 impl Pledge {
-    /// Its records. Whoever writes them takes them away.
+    /// Its records. The thread that writes them takes them away.
     pub fn records(&self) -> MutexGuard<'_, Vec<NewRecord>> {
         self.records.lock()
     }
@@ -32,8 +31,9 @@ pub(crate) struct Pledges(Mutex<Vec<Weak<Pledge>>>);
 
 impl Pledges {
     /// Adds one. Only while [`judging`](crate::write::writer::Writer::judging) is held since its positions were found.
-    pub fn add(&self, records: Vec<NewRecord>, scratch: Option<Arc<dyn DiskFile>>) -> Arc<Pledge> {
-        let pledge = Arc::new(Pledge { records: Mutex::new(records), scratch });
+    pub fn add(&self, records: Vec<NewRecord>) -> Arc<Pledge> {
+        let is_spilled = records.iter().any(is_spilled);
+        let pledge = Arc::new(Pledge { records: Mutex::new(records), is_spilled });
         let mut all = self.0.lock();
         if all.len() == all.capacity() {
             all.retain(|pledge| pledge.strong_count() > 0);

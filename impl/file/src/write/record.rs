@@ -1,66 +1,43 @@
-//! A record before it is in the file.
+//! What the writes of a transaction take in the file.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Oid, Result, TransactionMeta, Version};
+use vellum_storage::{Change, Content, Error, Limits, Result, Scratch, ScratchFile, TransactionMeta, Version, Write};
 
 use crate::format::{RecordHeader, TransactionHeader};
+use crate::write::writer::Writer;
 
-/// What a record will hold.
-#[derive(Clone, Debug)]
-pub(crate) enum Body {
-    Data(Bytes),
-    /// In the transaction's scratch file.
-    Spilled {
-        offset: u64,
-        length: u64,
-    },
-    /// What the record at this position holds; 0 for nothing.
-    Shared(u64),
-}
+/// A record that will be written: its base and its source are positions in the file.
+pub(crate) type NewRecord = Write<u64>;
 
-impl Body {
-    pub const NOTHING: Body = Body::Shared(0);
-
-    /// Bytes of data, or of the backpointer in their place.
-    pub fn length(&self) -> u64 {
-        match self {
-            Body::Data(data) => data.len() as u64,
-            Body::Spilled { length, .. } => *length,
-            Body::Shared(_) => RecordHeader::BACKPOINTER_SIZE,
-        }
-    }
-
-    /// What the record's header says of it: 0 for a backpointer.
-    pub fn data_length(&self) -> u64 {
-        if matches!(self, Body::Shared(_)) { 0 } else { self.length() }
+/// Bytes of data, or of the backpointer in their place.
+fn body_length(content: &Content<u64>) -> u64 {
+    match content {
+        Content::Data(data) => data.len(),
+        Content::Shared(_) | Content::Tombstone => RecordHeader::BACKPOINTER_SIZE,
     }
 }
 
-/// A record that will be written.
-#[derive(Clone, Debug)]
-pub(crate) struct NewRecord {
-    pub oid: Oid,
-    pub version: Version,
-    /// In a version: the position of the trunk's record under it, 0 for none.
-    pub under: u64,
-    pub body: Body,
+/// Bytes of data that the record's header names: 0 where a backpointer is.
+pub(crate) fn data_length(content: &Content<u64>) -> u64 {
+    if let Content::Data(data) = content { data.len() } else { 0 }
 }
 
-impl NewRecord {
-    /// Bytes that it takes.
-    pub fn length(&self) -> u64 {
-        record_length(&self.version, &self.body)
-    }
+/// Whether its data waits in a scratch file.
+pub(crate) fn is_spilled(record: &NewRecord) -> bool {
+    matches!(&record.content, Content::Data(data) if data.in_memory().is_none())
 }
 
-/// Bytes of a record in this version with this body.
-pub(crate) fn record_length(version: &Version, body: &Body) -> u64 {
+/// Bytes that a record takes.
+pub(crate) fn length(record: &NewRecord) -> u64 {
+    record_length(&record.version, body_length(&record.content))
+}
+
+fn record_length(version: &Version, body: u64) -> u64 {
     let in_version = if version.is_trunk() { 0 } else { RecordHeader::VERSION_SIZE + version.name().len() as u64 };
-    RecordHeader::SIZE as u64 + in_version + body.length()
+    RecordHeader::SIZE as u64 + in_version + body
 }
 
 /// Bytes of a transaction before its first record.
@@ -73,14 +50,43 @@ pub(crate) fn bare_length(meta: &TransactionMeta) -> u64 {
     records_at(meta) + TransactionHeader::TWIN_SIZE
 }
 
-/// What was put into a scratch file beside the file at `path`.
-pub(crate) fn spilled(path: &Path, scratch: Option<&Arc<dyn DiskFile>>, offset: u64, length: u64) -> Result<Bytes> {
-    let io = |e| Error::io(path, "reading a scratch file", e);
-    let missing = || io(std::io::ErrorKind::UnexpectedEof.into());
-    let file = scratch.ok_or_else(missing)?;
-    let mut data = vec![0; length as usize];
-    match file.read_full_at(&mut data, offset).map_err(io)? == data.len() {
-        true => Ok(data.into()),
-        false => Err(missing()),
+impl Limits for Writer {
+    /// Refuses a store over the quota at once, and keeps its oid from being given out.
+    fn admit(&self, length: u64, change: &Change) -> Result<u64> {
+        let Some((oid, version)) = change.target() else { return Ok(length) };
+        let body = change.data().map_or(RecordHeader::BACKPOINTER_SIZE, |data| data.len());
+        let length = length + record_length(version, body);
+        self.database.within_quota(self.database.now().horizon.end() + length)?;
+        if !matches!(change, Change::Delete { .. }) {
+            self.oids.saw(oid);
+        }
+        Ok(length)
+    }
+
+    fn spill_after(&self) -> u64 {
+        self.database.options.spill_after
+    }
+
+    fn scratch(&self) -> Result<Scratch> {
+        let path = &self.database.path;
+        let file = self.database.options.disk.scratch(path);
+        let file = file.map_err(|e| Error::io(path, "writing a large transaction to a scratch file beside it", e))?;
+        Ok(Scratch::new(path, Box::new(OnDisk(file))))
+    }
+}
+
+/// A scratch file of our own disk, so that a simulated one can fail.
+struct OnDisk(Arc<dyn DiskFile>);
+
+impl ScratchFile for OnDisk {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match self.0.read_full_at(bytes, offset)? {
+            read if read == bytes.len() => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a scratch file is shorter than it was")),
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::{Error, Oid, Result};
 /// Places that a thread takes at a time, and below which no other thread is worth starting.
 const RUN: usize = 512;
 
-/// Finds out what survives a pack. Nothing is changed.
+/// Rules 4.2 and 4.8: finds out what survives a pack. Nothing is changed.
 ///
 /// Errors: dangling references, all of them (rule 4.8), unless it is to go on: a kept revision refers to what is nowhere, or
 /// there is no root from which to collect. When collecting, a record whose references can not be read: what it keeps alive
@@ -73,7 +73,7 @@ struct Marks {
 struct Worker {
     scanner: Scanner,
     found: Vec<Place>,
-    unders: Vec<Place>,
+    bases: Vec<Place>,
     dangling: Option<Distinct<(Oid, Oid)>>,
 }
 
@@ -101,12 +101,11 @@ impl Marks {
 }
 
 impl Worker {
-    /// Meets what a record refers to.
+    /// Rule 4.6: meets what a record refers to. Weak references and those into other databases keep nothing.
     fn scan(&mut self, of: &dyn Collected, marks: &Marks, collects: bool, oid: Oid, record: &[u8]) -> Result<()> {
         let Worker { scanner, found, dangling, .. } = self;
         let mut failed = None;
         let scanned = scanner.scan(record, |reference| {
-            // Weak ones and those into other databases keep nothing (rule 4.6).
             let Reference::Strong { oid: to, .. } = reference else { return };
             if failed.is_none() {
                 match marks.meet(of, Oid(to), found) {
@@ -125,7 +124,7 @@ impl Worker {
     }
 
     fn memory(&self) -> usize {
-        grown(&self.found) + grown(&self.unders) + self.dangling.as_ref().map_or(0, Distinct::memory)
+        grown(&self.found) + grown(&self.bases) + self.dangling.as_ref().map_or(0, Distinct::memory)
     }
 }
 
@@ -162,9 +161,9 @@ impl<'a> Collector<'a> {
         let of = self.of;
         let mut own = Vec::new();
         let mut sources = Distinct::new();
-        of.later(&mut |Later { oid, data, source, under }| {
+        of.later(&mut |Later { oid, data, source, base }| {
             self.begin_at(oid)?;
-            [source, under].into_iter().filter(|place| *place != 0).for_each(|place| sources.push(place));
+            [source, base].into_iter().filter(|place| *place != 0).for_each(|place| sources.push(place));
             match data {
                 Own::None => {}
                 Own::Record(record) => {
@@ -231,12 +230,12 @@ impl<'a> Collector<'a> {
         let work = |worker: &mut Worker| -> Result<()> {
             while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
                 let mut given = 0;
-                let mut scan = |AtPlace { oid, data, under }: AtPlace<'_>| {
-                    assert!(under < run[given], "what is under the revision at {} is at {under}", run[given]);
+                let mut scan = |AtPlace { oid, data, base }: AtPlace<'_>| {
+                    assert!(base < run[given], "the base of the revision at {} is at {base}", run[given]);
                     given += 1;
-                    if role == Role::Newest && under != 0 {
-                        worker.found.push(under);
-                        worker.unders.push(under);
+                    if role == Role::Newest && base != 0 {
+                        worker.found.push(base);
+                        worker.bases.push(base);
                     }
                     data.map_or(Ok(()), |record| worker.scan(*of, marks, how.collect, oid, record))
                 };
@@ -293,7 +292,7 @@ impl<'a> Collector<'a> {
             return Err(Error::Dangling { references: refused });
         }
         refused.into_iter().for_each(|reference| self.reported.push(reference));
-        self.workers.iter_mut().for_each(|worker| self.sources.append(&mut worker.unders));
+        self.workers.iter_mut().for_each(|worker| self.sources.append(&mut worker.bases));
         self.sources.sort_unstable();
         self.sources.dedup();
         Ok(Survivors {

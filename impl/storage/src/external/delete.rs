@@ -4,24 +4,50 @@ use std::fmt;
 
 use super::mark::{Marked, Marker};
 use super::{Garbage, GarbageError, each};
-use crate::{Error, Oid, OidSet, Result, Tid, TransactionMeta, Version, Voted};
+use crate::{Error, Oid, OidSet, Refusal, Result, Tid, TransactionMeta, Version, Voted};
 
 /// How to delete garbage.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DeleteGarbage<'a> {
-    /// Objects that a transaction deletes at most. As many are held by it between its vote and its finish.
+    /// Objects that one transaction deletes at most, and locks between its vote and its finish.
     pub objects_max: usize,
-    /// What each transaction says of itself.
+    /// The metadata of each transaction.
     pub meta: TransactionMeta,
-    /// Told after each transaction how many objects were deleted in all.
+    /// Called after each transaction with the number of all deleted objects.
     pub progress: &'a dyn Fn(u64),
 }
 
-/// A thousand objects a transaction.
-impl Default for DeleteGarbage<'_> {
-    fn default() -> Self {
+impl<'a> DeleteGarbage<'a> {
+    /// A thousand objects a transaction.
+    pub fn new() -> DeleteGarbage<'a> {
         let meta = TransactionMeta::new().description("garbage collection");
         DeleteGarbage { objects_max: 1000, meta, progress: &|_| () }
+    }
+
+    /// Sets [`DeleteGarbage::objects_max`].
+    #[must_use]
+    pub fn objects_max(self, objects_max: usize) -> DeleteGarbage<'a> {
+        DeleteGarbage { objects_max, ..self }
+    }
+
+    /// Sets [`DeleteGarbage::meta`].
+    #[must_use]
+    pub fn meta(self, meta: TransactionMeta) -> DeleteGarbage<'a> {
+        DeleteGarbage { meta, ..self }
+    }
+
+    /// Sets [`DeleteGarbage::progress`].
+    #[must_use]
+    pub fn progress(self, progress: &'a dyn Fn(u64)) -> DeleteGarbage<'a> {
+        DeleteGarbage { progress, ..self }
+    }
+}
+
+/// As [`DeleteGarbage::new`].
+impl Default for DeleteGarbage<'_> {
+    fn default() -> Self {
+        DeleteGarbage::new()
     }
 }
 
@@ -34,6 +60,7 @@ impl fmt::Debug for DeleteGarbage<'_> {
 
 /// What was deleted in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeletedGarbage {
     /// Its name.
     pub database: String,
@@ -51,13 +78,14 @@ pub struct DeletedGarbage {
     pub brought_back: Vec<Oid>,
 }
 
-/// Deleting that came to no good end.
+/// A deletion that stopped before its end.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}. {}", so_far(.deletions))]
+#[non_exhaustive]
 pub struct DeleteStopped {
-    /// What was deleted before that. It stays so, in whole transactions, and each can be undone.
+    /// What was deleted before that. It stays deleted, in complete transactions, each of which can be undone.
     pub deletions: Vec<DeletedGarbage>,
-    /// What came in the way.
+    /// Why it stopped.
     #[source]
     pub why: Box<GarbageError>,
 }
@@ -70,11 +98,14 @@ fn so_far(deletions: &[DeletedGarbage]) -> String {
 }
 
 impl Garbage<'_> {
-    /// Deletes the garbage, database by database, in transactions of at most [`DeleteGarbage::objects_max`] objects. What
-    /// came since the look is looked at before each of them is finished. The answer is what was done in each database.
+    /// Deletes the garbage, database by database, in transactions of at most [`DeleteGarbage::objects_max`] objects.
+    /// Before each of them is finished, it reads the transactions that others have committed since. Returns what was
+    /// done in each database.
     ///
-    /// Errors: what the storages say; and as for the look, of what came since. Then nothing more is brought back: what was
-    /// deleted in the moment before may be referred to.
+    /// # Errors
+    ///
+    /// A storage fails, or one of the errors of [`find_garbage`](super::find_garbage) occurs in the transactions of
+    /// others. Then no more objects are brought back, and one that was deleted just before may be referred to.
     pub fn delete(self, how: &DeleteGarbage<'_>) -> Result<Vec<DeletedGarbage>, DeleteStopped> {
         let named = |found: &super::FoundGarbage| DeletedGarbage {
             database: found.database.clone(),
@@ -179,9 +210,9 @@ impl Deleting<'_, '_> {
                     continue;
                 };
                 let meta = self.how.meta.clone().description("brings back what is needed after all");
-                let stored = here.storage.begin(meta).and_then(|mut change| {
-                    change.store(oid, serial, data)?;
-                    change.vote()?.finish()
+                let stored = here.storage.begin(meta).and_then(|mut draft| {
+                    draft.store(oid, serial, data)?;
+                    here.storage.commit(draft)
                 });
                 match stored {
                     Ok(tid) => {
@@ -198,16 +229,18 @@ impl Deleting<'_, '_> {
     }
 }
 
-fn vote(here: &Marked<'_>, batch: &[(Oid, Tid)], meta: TransactionMeta) -> Result<Box<dyn Voted>> {
-    let mut change = here.storage.begin(meta)?;
-    batch.iter().try_for_each(|(oid, serial)| change.delete(*oid, *serial))?;
-    change.vote()
+fn vote(here: &Marked<'_>, batch: &[(Oid, Tid)], meta: TransactionMeta) -> Result<Voted> {
+    let mut draft = here.storage.begin(meta)?;
+    batch.iter().try_for_each(|(oid, serial)| draft.delete(*oid, *serial))?;
+    here.storage.vote(draft)
 }
 
 /// The object that somebody else has done something with.
 fn touched(error: &Error) -> Option<Oid> {
     match error {
-        Error::Conflict { oid, .. } | Error::VersionLock { oid, .. } | Error::KeyError { oid, .. } => Some(*oid),
+        Error::Refused(
+            Refusal::Conflict { oid, .. } | Refusal::VersionLock { oid, .. } | Refusal::UnknownObject { oid },
+        ) => Some(*oid),
         _ => None,
     }
 }

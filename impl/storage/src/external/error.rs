@@ -70,6 +70,7 @@ pub enum GarbageError {
 
 /// A reference that leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct LostReference {
     /// The database of who refers.
     pub database: String,

@@ -225,8 +225,8 @@ impl<'a> Marker<'a> {
                 if is_later {
                     changed.insert(oid);
                     // A later one is looked at for itself.
-                    if let Some(under) = revision.under.filter(|under| *under <= after) {
-                        self.scan_revision(n, oid, under)?;
+                    if let Some(base) = revision.base.filter(|base| *base <= after) {
+                        self.scan_revision(n, oid, base)?;
                     }
                 }
             }

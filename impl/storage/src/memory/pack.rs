@@ -3,21 +3,19 @@
 //! All others wait meanwhile, readers too: it is the simplest storage. What stands between vote and finish is looked at as
 //! if it was later (rule 4.9).
 
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
 
 use super::{MemoryStorage, State, place};
 use crate::{
-    AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Pack, PackOptions, PackReport, Place, Result,
-    Revision, Status, Survivors, Tid, TransactionRecord, collect,
+    AtPlace, Collected, Collecting, EachPlace, Error, Event, Later, Oid, Own, Pack, PackOptions, PackReport, Place,
+    Result, Revision, Status, Survivors, Tid, TransactionRecord, collect,
 };
 
 impl Pack for MemoryStorage {
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
-        let _packing = match self.shared.packing.try_lock() {
-            Ok(packing) => packing,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(Error::Packing { name: self.shared.name.clone() }),
-        };
+        let packing = self.shared.packing.try_lock();
+        let _packing = packing.ok_or_else(|| Error::Packing { name: self.shared.name.clone() })?;
+        let _turn = self.shared.turn.lock();
         let mut state = self.write();
         // Rule 4.7: what a pack took away does not come back for an earlier one.
         if to < state.packed_to() {
@@ -30,7 +28,10 @@ impl Pack for MemoryStorage {
         let transactions = moment.kept(&survivors)?;
         let mut packed = State { last_oid: state.last_oid, ..State::default() };
         transactions.into_iter().for_each(|transaction| packed.push(transaction));
+        let to = to.min(packed.last());
         *state = packed;
+        drop(state);
+        self.shared.listeners.tell(|| Event::Packed { to });
         Ok(PackReport { dangling: survivors.dangling().to_vec() })
     }
 }
@@ -58,10 +59,10 @@ impl Moment<'_> {
                 ..TransactionRecord::clone(transaction)
             };
             for (n, revision) in transaction.revisions.iter().enumerate() {
-                let Revision { oid, under, .. } = *revision;
+                let Revision { oid, base, .. } = *revision;
                 if survivors.keeps(self, oid, place(number, n))? {
-                    let under = if survivors.is_source(self.place(oid, under)) { under } else { None };
-                    packed.revisions.push(Revision { source: None, under, ..revision.clone() });
+                    let base = if survivors.is_source(self.place(oid, base)) { base } else { None };
+                    packed.revisions.push(Revision { source: None, base, ..revision.clone() });
                 }
             }
             // The last transaction stays even without revisions, so that no tid is given out twice.
@@ -101,8 +102,8 @@ impl Collected for Moment<'_> {
 
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| {
-            let Revision { oid, data, under, .. } = self.revision(*place);
-            each(AtPlace { oid: *oid, data: data.as_deref(), under: self.place(*oid, *under) })
+            let Revision { oid, data, base, .. } = self.revision(*place);
+            each(AtPlace { oid: *oid, data: data.as_deref(), base: self.place(*oid, *base) })
         })
     }
 
@@ -110,13 +111,13 @@ impl Collected for Moment<'_> {
         let later = self.state.transactions.iter().filter(|transaction| transaction.tid > self.to);
         let later = later.flat_map(|transaction| &transaction.revisions);
         for revision in later.chain(self.voted.iter().flat_map(|revisions| revisions.iter())) {
-            let Revision { oid, data, source, under, .. } = revision;
+            let Revision { oid, data, source, base, .. } = revision;
             let own = data.as_deref().filter(|_| source.is_none());
             each(Later {
                 oid: *oid,
                 data: own.map_or(Own::None, Own::Record),
                 source: self.place(*oid, *source),
-                under: self.place(*oid, *under),
+                base: self.place(*oid, *base),
             })?;
         }
         Ok(())
@@ -125,9 +126,9 @@ impl Collected for Moment<'_> {
     fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()> {
         for oid in self.state.revisions.keys() {
             let newest = Some(self.newest(*oid)?).filter(|place| *place != 0).map(|place| self.revision(place));
-            let under = newest.map(|newest| self.place(*oid, newest.under)).filter(|place| *place != 0);
+            let base = newest.map(|newest| self.place(*oid, newest.base)).filter(|place| *place != 0);
             let something = |revision: &Revision| revision.data.is_some();
-            if newest.is_some_and(something) || under.is_some_and(|place| something(self.revision(place))) {
+            if newest.is_some_and(something) || base.is_some_and(|place| something(self.revision(place))) {
                 each(*oid)?;
             }
         }
@@ -143,7 +144,7 @@ mod tests {
     fn a_second_pack_is_refused_while_one_runs() {
         let storage = MemoryStorage::new("memory");
         let pack = || storage.pack().unwrap().pack(Tid::MAX, PackOptions::default());
-        let running = storage.shared.packing.lock().unwrap();
+        let running = storage.shared.packing.lock();
         assert!(matches!(pack(), Err(Error::Packing { name }) if name == "memory"));
         drop(running);
         pack().unwrap();

@@ -14,43 +14,44 @@
 //! the past.
 //!
 //! **The overlay judges.** To the scratch storage, an object that is only in the base is new, and a version that was
-//! begun there unknown. So serials, conflicts, version locks, undo and the ends of versions are looked at here, by the
-//! rules of part 3, with the questions that every storage answers; what comes out is written by restoring (3.7), with the
-//! tid that the overlay's clock gives.
+//! begun there unknown. So the overlay answers the questions of part 3 ([`Past`](crate::Past)) from both storages. The
+//! verdict is written to the changes by restoring (3.7), with the tid that the overlay's clock gives.
 //!
-//! **What reaches across the seam is written down** (`seam.rs`): where an undo shows the base's data again, the scratch
-//! storage gets a copy of the data; where work in a version lies over an object of the base, it knows of nothing under it.
-//! The overlay notes the true source and the true under-revision in the same transaction, so both are answered as if
-//! nothing had been copied, also when the two storages are put together again.
+//! **References across the seam are written down** (`seam.rs`): where an undo shows the base's data again, the scratch
+//! storage gets a copy of the data; where a revision in a version has its base revision in the base, the scratch storage
+//! does not know that one. The overlay notes the true source and the true base revision in the same transaction. So both
+//! are answered as if nothing had been copied, also when the two storages are put together again.
 //!
-//! | read | for |
+//! | file | idea |
 //! |---|---|
 //! | `read.rs` | answering across the seam |
-//! | `judge.rs` | what a transaction writes, or why not |
-//! | `draft.rs` | two phases |
+//! | `past.rs` | what part 3 asks |
+//! | `commit.rs` | two phases |
 //! | `seam.rs` | what reaches across |
 //!
 //! **Costs.** Memory: some 60 bytes for each object that was changed above. Opening reads all changes. A vote that undoes
-//! reads every transaction of the past of each object concerned; the first end of a version reads the whole base, if there
+//! reads the transactions of each object concerned, from its newest revision back to the undone one; the first end of a version reads the whole base, if there
 //! are versions in it. Finishing is one transaction after the other.
 //!
 //! What is not here: packing. Pack the base before, or throw the changes away. While an overlay is open, nobody else
 //! writes to either storage, or packs one.
 
-mod draft;
-mod judge;
+mod commit;
+mod past;
 mod read;
 mod seam;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock};
+
+use vellum_sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::copy::check_copies;
 use crate::{
-    Clock, Error, NoResolver, ObjectLocks, Oid, Order, Resolver, Result, Status, Storage, SystemClock, Tid, TidRange,
-    TransactionRecord, Version,
+    Clock, Error, Listeners, NoResolver, ObjectLocks, Oid, Order, Resolver, Result, Status, Storage, SystemClock, Tid,
+    TidRange, TransactionRecord, Version,
 };
 use seam::{Across, SEAM, unseam};
 
@@ -61,20 +62,20 @@ use seam::{Across, SEAM, unseam};
 /// use vellum_storage::{MemoryStorage, Oid, Overlay, Storage, Tid, TransactionMeta, Version};
 ///
 /// let base = Arc::new(MemoryStorage::new("base"));
-/// let mut change = base.begin(TransactionMeta::new())?;
-/// change.store(Oid::ROOT, Tid::ZERO, "the real thing".into())?;
-/// let first = change.vote()?.finish()?;
+/// let mut draft = base.begin(TransactionMeta::new())?;
+/// draft.store(Oid::ROOT, Tid::ZERO, "the real thing".into())?;
+/// let first = base.commit(draft)?;
 ///
 /// let demo = Overlay::new(base.clone(), Arc::new(MemoryStorage::new("changes")))?;
-/// let mut change = demo.begin(TransactionMeta::new())?;
-/// change.store(Oid::ROOT, first, "a trial".into())?;
-/// let trial = change.vote()?.finish()?;
+/// let mut draft = demo.begin(TransactionMeta::new())?;
+/// draft.store(Oid::ROOT, first, "a trial".into())?;
+/// let trial = demo.commit(draft)?;
 /// assert_eq!(demo.load(Oid::ROOT, &Version::TRUNK)?.data, "a trial");
 /// assert_eq!(base.load(Oid::ROOT, &Version::TRUNK)?.data, "the real thing");
 ///
 /// let mut back = demo.begin(TransactionMeta::new())?;
-/// back.undo().expect("an overlay can undo, whatever its parts can do").undo(trial)?;
-/// back.vote()?.finish()?;
+/// back.undo(trial)?;
+/// demo.commit(back)?;
 /// assert_eq!(demo.load(Oid::ROOT, &Version::TRUNK)?.data, "the real thing");
 /// # Ok::<(), vellum_storage::Error>(())
 /// ```
@@ -88,12 +89,13 @@ struct Shared {
     changes: Arc<dyn Storage>,
     /// The base's last transaction: what is later is in the changes.
     seam: Tid,
-    clock: Box<dyn Clock>,
-    resolver: Box<dyn Resolver>,
+    clock: Arc<dyn Clock>,
+    resolver: Arc<dyn Resolver>,
     locks: Arc<ObjectLocks>,
     state: RwLock<State>,
     /// Finishing is one after the other, so that tids are given in order.
     finishing: Mutex<()>,
+    listeners: Listeners,
     /// The base's objects whose newest revision is in a version, once somebody asked.
     held: OnceLock<BTreeMap<Oid, Version>>,
     /// The last oid given out, once one was.
@@ -132,20 +134,24 @@ impl State {
 impl Overlay {
     /// An overlay with the machine's clock and no conflict resolution.
     ///
-    /// Errors: as [`Overlay::with`].
+    /// # Errors
+    ///
+    /// As [`Overlay::with`].
     pub fn new(base: Arc<dyn Storage>, changes: Arc<dyn Storage>) -> Result<Overlay> {
-        Overlay::with(base, changes, Box::new(SystemClock), Box::new(NoResolver))
+        Overlay::with(base, changes, Arc::new(SystemClock), Arc::new(NoResolver))
     }
 
     /// An overlay with this clock and this resolver. The changes may be empty, or be those of an earlier overlay over the
     /// same base.
     ///
-    /// Errors: changes that can not copy, or that were not made over this base; what either says when it is read.
+    /// # Errors
+    ///
+    /// Changes that cannot copy, or that were not made over this base; what either says when it is read.
     pub fn with(
         base: Arc<dyn Storage>,
         changes: Arc<dyn Storage>,
-        clock: Box<dyn Clock>,
-        resolver: Box<dyn Resolver>,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolver>,
     ) -> Result<Overlay> {
         check_copies(&*changes)?;
         let seam = base.last_transaction();
@@ -158,6 +164,7 @@ impl Overlay {
             locks: Arc::default(),
             state: RwLock::default(),
             finishing: Mutex::default(),
+            listeners: Listeners::default(),
             held: OnceLock::new(),
             last_oid: Mutex::default(),
         };
@@ -178,11 +185,11 @@ impl Shared {
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(|e| e.into_inner())
+        self.state.read()
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(|e| e.into_inner())
+        self.state.write()
     }
 
     /// The changes are not such as an overlay over this base makes.
@@ -242,7 +249,7 @@ impl Shared {
     /// Oids that are in neither storage, as ZODB's DemoStorage finds them: somewhere at random, and then one after the
     /// other. To look for the base's last one would be a walk over all of it.
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
-        let mut last = self.last_oid.lock().unwrap_or_else(|e| e.into_inner());
+        let mut last = self.last_oid.lock();
         let mut first = last.map_or_else(somewhere, |last| last + 1);
         let mut found = Vec::with_capacity(count as usize);
         while found.len() < count as usize {

@@ -4,6 +4,7 @@
 //! is above, its past goes on below, and what a version lies over may be on either side.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,8 +12,8 @@ use super::seam::{SEAM, unseam};
 use super::{Overlay, Shared, State};
 use crate::revisions::{Point, find, undoable};
 use crate::{
-    CurrentRecord, Error, HistoryEntry, Invalidation, Loaded, LoadedAt, Oid, Order, Result, Storage, Tid, TidRange,
-    Transaction, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt, Oid, Order, Result,
+    Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions, Vote, Waiting,
 };
 
 type Transactions = Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>;
@@ -24,7 +25,7 @@ impl Shared {
             let mut point = find(&*self.base, oid, tid)?;
             if let Some(point) = point.as_mut().filter(|point| point.revision.data.is_none()) {
                 let log = self.base.undo_log();
-                point.nothing_of = log.map_or(Ok(None), |log| log.nothing_of(oid, tid))?;
+                point.tombstone_source = log.map_or(Ok(None), |log| log.tombstone_source(oid, tid))?;
             }
             return Ok(point);
         }
@@ -33,8 +34,8 @@ impl Shared {
         let TransactionRecord { tid, revisions, .. } = transaction;
         let Some(revision) = revisions.into_iter().rev().find(|revision| revision.oid == oid) else { return Ok(None) };
         let across = entries.into_iter().find(|across| across.counts && across.oid == oid);
-        let nothing_of = across.and_then(|across| across.source).filter(|_| revision.data.is_none());
-        Ok(Some(Point { tid, revision, nothing_of }))
+        let tombstone_source = across.and_then(|across| across.source).filter(|_| revision.data.is_none());
+        Ok(Some(Point { tid, revision, tombstone_source }))
     }
 
     /// The newest revision's tid and version; none for an unknown object.
@@ -49,7 +50,7 @@ impl Shared {
     }
 
     /// The newest entries of the object's history; none for an unknown object.
-    fn history(&self, state: &State, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
+    pub(super) fn history(&self, state: &State, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let below = |limit: usize| match self.base.history(oid, limit) {
             Err(Error::KeyError { .. }) => Ok(Vec::new()),
             other => other,
@@ -70,7 +71,7 @@ impl Shared {
             None if entries.len() < limit => entries.extend(below(limit - entries.len())?),
             // A packed revision has no past but what is under it (rule 4.5).
             Some(packed) if entries.len() < limit => {
-                let under = state.across.get(&(oid, packed.tid)).and_then(|across| across.under);
+                let under = state.across.get(&(oid, packed.tid)).and_then(|across| across.base);
                 let found = |under: Tid| Ok::<_, Error>(below(usize::MAX)?.into_iter().find(|e| e.tid == under));
                 entries.extend(under.map(found).transpose()?.flatten());
             }
@@ -94,7 +95,7 @@ impl Shared {
                 other => other.map(Some),
             };
         }
-        let Some(under) = self.find(oid, tid)?.and_then(|point| point.revision.under) else { return Ok(None) };
+        let Some(under) = self.find(oid, tid)?.and_then(|point| point.revision.base) else { return Ok(None) };
         Ok(self.find(oid, under)?.and_then(|point| point.revision.data))
     }
 
@@ -155,7 +156,7 @@ impl Shared {
         if tid <= self.seam {
             return self.base.load_serial(oid, tid);
         }
-        match state.across.get(&(oid, tid)).and_then(|across| across.under) {
+        match state.across.get(&(oid, tid)).and_then(|across| across.base) {
             Some(under) => self.find(oid, under)?.and_then(|point| point.revision.data).ok_or_else(missing),
             None => self.changes.load_serial(oid, tid),
         }
@@ -267,8 +268,17 @@ impl Storage for Overlay {
         self.shared.base.object_count() + self.shared.state().born
     }
 
-    fn begin(&self, meta: TransactionMeta) -> Result<Box<dyn Transaction>> {
+    /// Rule 3.0.
+    fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
         self.draft(meta)
+    }
+
+    fn attempt(&self, waiting: Waiting) -> Result<Vote> {
+        self.judged(waiting)
+    }
+
+    fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.shared.listeners.add(listener)
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {
@@ -290,9 +300,9 @@ impl UndoLog for Overlay {
         undoable(self.transactions(TidRange::ALL, Order::NewestFirst)?, first, last, filter)
     }
 
-    fn nothing_of(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+    fn tombstone_source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
         let point = if tid <= self.last_transaction() { self.shared.find(oid, tid)? } else { None };
-        Ok(point.and_then(|point| point.nothing_of))
+        Ok(point.and_then(|point| point.tombstone_source))
     }
 }
 

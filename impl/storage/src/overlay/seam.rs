@@ -1,7 +1,6 @@
-//! What reaches across the seam: revisions above that share the data of one in the base, or lie over one there.
+//! References across the seam: revisions above whose source or base revision is in the base.
 //!
-//! The scratch storage can not say that: of a source or an under-revision that it does not have it knows nothing (rule
-//! 3.7). So the overlay writes it down, in the same transaction, as the record of one object more, the *seam object*,
+//! The scratch storage cannot say that: it forgets a source or a base revision that it does not have (rule 3.7). So the overlay writes it down, in the same transaction, as the record of one object more, the *seam object*,
 //! which it hides from everybody who reads through it. The record is one as ZODB's are, so that any tool that walks over
 //! the scratch storage can read it:
 //!
@@ -10,9 +9,9 @@
 //!   state    bytes: for each such revision
 //!     4   number of the revision in its transaction, from 0
 //!     8   oid
-//!     1   flags: 1 it has a source, 2 it has something under it, 4 it is the object's last in the transaction
-//!     8   the source: of nothing, the transaction in which it was nothing already
-//!     8   what is under it
+//!     1   flags: 1 it has a source, 2 it has a base revision, 4 it is the object's last in the transaction
+//!     8   the source: of a tombstone, the transaction whose tombstone it shares
+//!     8   the base revision
 //! ```
 //! Numbers are big-endian.
 
@@ -28,7 +27,7 @@ const STATE: &[u8] = b"\x80\x03B";
 const ENTRY: usize = 29;
 
 const SOURCE: u8 = 1;
-const UNDER: u8 = 2;
+const BASE: u8 = 2;
 const COUNTS: u8 = 4;
 
 /// A revision that reaches across the seam.
@@ -40,7 +39,7 @@ pub(super) struct Across {
     /// Whether it is the last one of its object in the transaction, which is the one that counts.
     pub counts: bool,
     pub source: Option<Tid>,
-    pub under: Option<Tid>,
+    pub base: Option<Tid>,
 }
 
 /// The record of the seam object.
@@ -48,14 +47,14 @@ pub(super) fn encode(entries: &[Across]) -> Bytes {
     let mut out = [CLASS, STATE].concat();
     // More than 2^27 entries would be a transaction of more objects than memory holds.
     out.extend_from_slice(&((entries.len() * ENTRY) as u32).to_le_bytes());
-    for Across { number, oid, counts, source, under } in entries {
+    for Across { number, oid, counts, source, base } in entries {
         let flag = |yes: bool, flag: u8| if yes { flag } else { 0 };
-        let flags = flag(source.is_some(), SOURCE) | flag(under.is_some(), UNDER) | flag(*counts, COUNTS);
+        let flags = flag(source.is_some(), SOURCE) | flag(base.is_some(), BASE) | flag(*counts, COUNTS);
         out.extend_from_slice(&number.to_be_bytes());
         out.extend_from_slice(&oid.to_bytes());
         out.push(flags);
         out.extend_from_slice(&source.unwrap_or_default().to_bytes());
-        out.extend_from_slice(&under.unwrap_or_default().to_bytes());
+        out.extend_from_slice(&base.unwrap_or_default().to_bytes());
     }
     out.push(b'.');
     out.into()
@@ -76,13 +75,13 @@ fn entry(bytes: &[u8]) -> Option<Across> {
     let (oid, rest) = rest.split_first_chunk::<8>()?;
     let (&flags, rest) = rest.split_first()?;
     let (source, rest) = rest.split_first_chunk::<8>()?;
-    let under = rest.first_chunk::<8>()?;
+    let base = rest.first_chunk::<8>()?;
     Some(Across {
         number: u32::from_be_bytes(*number),
         oid: Oid::from_bytes(*oid),
         counts: flags & COUNTS != 0,
         source: (flags & SOURCE != 0).then(|| Tid::from_bytes(*source)),
-        under: (flags & UNDER != 0).then(|| Tid::from_bytes(*under)),
+        base: (flags & BASE != 0).then(|| Tid::from_bytes(*base)),
     })
 }
 
@@ -102,8 +101,8 @@ pub(super) fn unseam(transaction: &mut TransactionRecord) -> Result<Vec<Across>,
         if across.source.is_some() && revision.data.is_some() {
             revision.source = across.source;
         }
-        if across.under.is_some() {
-            revision.under = across.under;
+        if across.base.is_some() {
+            revision.base = across.base;
         }
     }
     Ok(entries)
@@ -115,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_table_is_a_record_and_back() {
-        let one = Across { number: 7, oid: Oid(3), counts: true, source: Some(Tid(9)), under: None };
-        let table = [one, Across { counts: false, source: None, under: Some(Tid::MAX), ..one }];
+        let one = Across { number: 7, oid: Oid(3), counts: true, source: Some(Tid(9)), base: None };
+        let table = [one, Across { counts: false, source: None, base: Some(Tid::MAX), ..one }];
         let record = encode(&table);
         assert_eq!(decode(&record).as_deref(), Some(&table[..]));
         assert_eq!(decode(&encode(&[])).as_deref(), Some(&[][..]));

@@ -30,7 +30,7 @@ pub fn play(case: u64, can: Can, length: usize) -> Past {
     let opened: Arc<Mutex<Option<Rules>>> = Arc::default();
     let last = Arc::clone(&opened);
     let mut subject = Hosted::new("the rules", can, move |opening| {
-        let (clock, merger) = (Box::new(opening.clock), Box::new(Merger));
+        let (clock, merger) = (opening.clock, Arc::new(Merger));
         let mut last = last.lock();
         let rules = match last.take() {
             Some(rules) if !opening.fresh => rules.reopened(opening.read_only, clock, merger),
@@ -53,7 +53,7 @@ pub fn play(case: u64, can: Can, length: usize) -> Past {
 /// A new and empty storage that keeps the rules.
 pub fn empty() -> Rules {
     let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
-    Rules::new(Database::default(), Box::new(clock), Box::new(Merger), Node::references)
+    Rules::new(Database::default(), Arc::new(clock), Arc::new(Merger), Node::references)
 }
 
 /// The same database as it was right after a transaction.

@@ -1,0 +1,53 @@
+//! The tests of `FileStorage`, in one binary, because each binary links the harness.
+//!
+//! ```text
+//!   rules        what a commit, an undo, a version, a copy and a pack do and cost
+//!   crash        the power goes: what was acknowledged is there, and nothing half made is seen
+//!   damage       wrong bytes, failing and full disks, wrong indexes: the error says so, and recovery saves the rest
+//!   concurrency  threads, and packs beside commits
+//!   compat       files that the real ZODB wrote, and its index
+//!   prove        the harness's histories, crashes and threads
+//!   common       what several of them need
+//! ```
+
+mod common;
+
+mod rules {
+    mod copying;
+    mod corners;
+    mod packing;
+    mod referrers;
+    mod unasked;
+    mod undo;
+    mod versions;
+}
+
+mod crash {
+    mod commits;
+    mod packs;
+}
+
+mod damage {
+    mod bytes;
+    mod disk;
+    mod index;
+    mod recover;
+}
+
+mod concurrency {
+    mod commits;
+    mod open;
+    mod packs;
+}
+
+mod compat {
+    mod golden;
+    mod index;
+}
+
+mod prove {
+    mod crashes;
+    mod histories;
+    mod overlays;
+    mod threads;
+}

@@ -1,0 +1,50 @@
+//! The harness's histories on FileStorage, with the power going in every operation of the disk.
+//!
+//! `crash/commits.rs` does the same with histories of its own, in which commits come together and share their syncs; here
+//! every answer of what is found is held to the rules, and what is found goes on.
+
+use std::sync::Arc;
+
+use crate::common::{CAN, open_under_harness};
+use vellum_disk::SimDisk;
+use vellum_file::{Durability, Options};
+use vellum_harness::crash::{Plan, Promise, Report, Tried};
+use vellum_harness::hosted::Opening;
+
+fn tried(durability: Durability) -> Tried {
+    let promise = match durability {
+        Durability::Full => Promise::Whole,
+        Durability::Relaxed => Promise::Holes,
+    };
+    let opener = move |disk: &SimDisk, opening: Opening| {
+        open_under_harness(Options::new().disk(Arc::new(disk.clone())).durability(durability), opening)
+    };
+    Tried { name: format!("FileStorage, {durability:?}"), can: CAN, promise, opener: Arc::new(opener) }
+}
+
+fn hold(tried: &Tried, plan: &Plan) -> Report {
+    let report = plan.run(tried, &mut |_| ()).unwrap_or_else(|failure| {
+        let (seed, case, steps) = (failure.seed, failure.case, plan.steps);
+        let storage = if tried.promise == Promise::Whole { "file" } else { "file-relaxed" };
+        panic!(
+            "{failure}\nTo see it again:\n\ncargo run --release -p vellum-prove -- --crashes --storage {storage} \
+             --seed {seed} --first {case} --cases 1 --steps {steps}\n"
+        )
+    });
+    println!("{report}");
+    assert_eq!(report.never(tried), [""; 0], "{report}");
+    report
+}
+
+/// Rule 3.0.
+#[test]
+fn what_is_found_after_a_crash_is_what_the_rules_allow() {
+    let plan = Plan { seed: 1, first: 0, cases: 30, steps: 20, cuts_max: 40, go_on: 4 };
+    hold(&tried(Durability::Full), &plan);
+}
+
+#[test]
+fn in_the_weaker_order_only_the_transaction_under_way_can_have_holes() {
+    let plan = Plan { seed: 2, first: 0, cases: 30, steps: 20, cuts_max: 40, go_on: 4 };
+    hold(&tried(Durability::Relaxed), &plan);
+}

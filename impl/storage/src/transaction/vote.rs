@@ -1,0 +1,223 @@
+//! The first phase: locks, then judges. And a transaction that has passed it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use vellum_sync::atomic::{AtomicBool, Ordering};
+use vellum_sync::thread::{self, Thread};
+
+use super::{Busy, Change, Draft, Held, ObjectLocks, Past, Ticket, Verdict, Wants, judge, wants};
+use crate::{Oid, Resolver, Result, Tid};
+
+/// What a vote that does not wait results in.
+#[derive(Debug)]
+pub enum Vote {
+    /// The transaction can be finished.
+    Voted(Voted),
+    /// It has to wait for another one.
+    Busy(Waiting),
+}
+
+/// A draft whose vote has to wait. It is a plain draft again with [`Waiting::into_draft`].
+#[derive(Debug)]
+pub struct Waiting {
+    draft: Draft,
+    busy: Option<Busy>,
+    queue: Option<(Arc<ObjectLocks>, Wants)>,
+    ticket: Option<Ticket>,
+}
+
+impl From<Draft> for Waiting {
+    /// One that did not try yet.
+    fn from(draft: Draft) -> Waiting {
+        Waiting { draft, busy: None, queue: None, ticket: None }
+    }
+}
+
+impl Waiting {
+    /// One that waits for something that its storage has no queue for. It has to be tried again.
+    pub fn unqueued(draft: Draft, busy: Busy) -> Waiting {
+        Waiting { busy: Some(busy), ..Waiting::from(draft) }
+    }
+
+    /// What it waits for; none if it did not try yet.
+    pub fn busy(&self) -> Option<&Busy> {
+        self.busy.as_ref()
+    }
+
+    /// The draft.
+    pub fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
+    /// Takes the locks, for a storage that judges by itself. If they are not free, it waits with its place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// The draft that has to wait.
+    pub fn take(self, locks: &Arc<ObjectLocks>, wants: Wants) -> Result<(Draft, Held), Box<Waiting>> {
+        match locks.try_take(&wants, self.ticket.as_ref()) {
+            Ok(held) => Ok((self.draft, held)),
+            Err(busy) => Err(Box::new(Waiting { busy: Some(busy), queue: Some((Arc::clone(locks), wants)), ..self })),
+        }
+    }
+
+    /// Gives up waiting, and the place in the queue.
+    pub fn into_draft(self) -> Draft {
+        self.draft
+    }
+
+    /// Queues, or stays in the queue. The waker is called, from the thread that gives a lock back and without any lock,
+    /// when it is worth trying again with [`Storage::attempt`](crate::Storage::attempt); at once, if it is now. It may be
+    /// called more than once.
+    pub fn wake(&mut self, waker: Waker) {
+        match &self.queue {
+            Some((locks, wants)) => self.ticket = Some(locks.queue(wants.clone(), waker, self.ticket.take())),
+            None => waker.wake(),
+        }
+    }
+}
+
+/// Blocks this thread until the waker that `register` gets is called.
+pub fn wait(register: impl FnOnce(Waker)) {
+    struct Parked {
+        thread: Thread,
+        is_woken: AtomicBool,
+    }
+    impl Wake for Parked {
+        fn wake(self: Arc<Self>) {
+            self.is_woken.store(true, Ordering::Release);
+            self.thread.unpark();
+        }
+    }
+    let parked = Arc::new(Parked { thread: thread::current(), is_woken: AtomicBool::new(false) });
+    register(Waker::from(Arc::clone(&parked)));
+    while !parked.is_woken.load(Ordering::Acquire) {
+        thread::park();
+    }
+}
+
+/// What [`lock_and_judge`] results in.
+pub enum Judged<P: Past> {
+    /// All is locked, and the rules allow it. The past is the one that was judged by.
+    Allowed {
+        /// The draft.
+        draft: Draft,
+        /// What it holds.
+        held: Held,
+        /// What was looked at.
+        past: P,
+        /// What it will do.
+        verdict: Verdict<P::Place>,
+    },
+    /// It has to wait.
+    Busy(Waiting),
+}
+
+/// The first phase, for every storage: takes the locks that a draft needs, and judges it. `past` is asked for the storage's
+/// revisions of the moment.
+///
+/// # Errors
+///
+/// [`Error::Refused`](crate::Error::Refused); the storage or a scratch file cannot be read. The draft is gone then.
+pub fn lock_and_judge<P: Past>(
+    locks: &Arc<ObjectLocks>,
+    past: impl Fn() -> P,
+    resolver: &dyn Resolver,
+    waiting: Waiting,
+) -> Result<Judged<P>> {
+    let Waiting { draft, ticket, .. } = waiting;
+    // The draft may have been begun elsewhere.
+    draft.meta().check(Tid::ZERO)?;
+    draft.changes().iter().try_for_each(Change::check)?;
+    loop {
+        let needed = wants(&past(), &draft)?;
+        match locks.try_take(&needed, ticket.as_ref()) {
+            Err(busy) => {
+                let queue = Some((Arc::clone(locks), needed));
+                return Ok(Judged::Busy(Waiting { draft, busy: Some(busy), queue, ticket }));
+            }
+            Ok(held) => {
+                let past = past();
+                // More objects may have come into a version that it ends, before it held the version. No more will now.
+                if held.wants().covers(&wants(&past, &draft)?) {
+                    let mut verdict = judge(&past, draft.changes(), resolver)?;
+                    verdict.wants = needed;
+                    return Ok(Judged::Allowed { draft, held, past, verdict });
+                }
+            }
+        }
+    }
+}
+
+/// A transaction that can be finished: only the disk can keep it from that now. Dropping it aborts it.
+#[must_use = "dropping it aborts the transaction"]
+pub struct Voted(Box<dyn Prepared>);
+
+/// A voted transaction, as its storage keeps it. Dropping it aborts it.
+pub trait Prepared: Send {
+    /// See [`Voted::merged`].
+    fn merged(&self) -> &[Oid];
+
+    /// See [`Voted::touched`].
+    fn touched(&self) -> Vec<Oid>;
+
+    /// See [`Voted::verdict`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Voted::verdict`].
+    fn verdict(&self) -> Result<Verdict>;
+
+    /// See [`Voted::finish`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Voted::finish`].
+    fn finish(self: Box<Self>) -> Result<Tid>;
+}
+
+impl Voted {
+    /// For storages.
+    pub fn new(prepared: impl Prepared + 'static) -> Voted {
+        Voted(Box::new(prepared))
+    }
+
+    /// The objects for which not the record stored but a merged one will be written: a client that stored them must read
+    /// them again.
+    pub fn merged(&self) -> &[Oid] {
+        self.0.merged()
+    }
+
+    /// The objects of which it will write a revision, each once: those that undos and ends of versions touch included.
+    pub fn touched(&self) -> Vec<Oid> {
+        self.0.touched()
+    }
+
+    /// All that it will do: what a preview shows.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    pub fn verdict(&self) -> Result<Verdict> {
+        self.0.verdict()
+    }
+
+    /// The second phase: gives the transaction a tid, makes it durable, shows it to everybody, and tells the listeners, in
+    /// that order.
+    ///
+    /// # Errors
+    ///
+    /// A tid that was asked for and is not later than the last; whatever the disk says. Unless the error says otherwise, no
+    /// trace of the transaction is there.
+    pub fn finish(self) -> Result<Tid> {
+        self.0.finish()
+    }
+}
+
+impl fmt::Debug for Voted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Voted").field("touched", &self.touched()).field("merged", &self.merged()).finish()
+    }
+}

@@ -1,0 +1,132 @@
+//! `cargo xtask bench`: the engine, the real ZODB and the bare machine, on the same file in the same run.
+//!
+//! Each figure is the best of several rounds, in which the three take turns, so that a slow moment of the machine hits
+//! all of them. The file is in the page cache: the software is measured, not the disk.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `rows.rs` | one function for each row of the table |
+//! | `table.rs` | the table: printed for people, and read back from another build |
+//! | `against.rs` | this build and another one, taking turns (`--against`) |
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::{Outcome, number, venv};
+
+mod against;
+mod rows;
+mod table;
+
+/// Times the engine beside the real ZODB and the bare machine
+///
+/// All are timed in the same run, on the same mail database, which ZODB makes.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The size of the mail database, in messages
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = number)]
+    messages: u64,
+    /// How often each row is measured; the table shows the best round
+    #[arg(long, value_name = "N", default_value = "5", value_parser = number)]
+    rounds: u64,
+    /// Measure only this row
+    #[arg(long, value_name = "ROW")]
+    only: Option<Row>,
+    /// Compare this build with another one
+    ///
+    /// PROGRAM is the xtask binary of the other build. Both builds measure each row in turn, on the same database. The
+    /// table shows the times of PROGRAM (before), the times of this build (after), and their ratios. A row that is more
+    /// than 3 % slower gets more rounds; if it stays slower, the task fails. ZODB is not timed.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Print four decimals, for the build that compares.
+    #[arg(long, hide = true)]
+    exact: bool,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Row {
+    /// Open without an index
+    Open,
+    /// Open with an index
+    OpenIndex,
+    /// Random loads on one thread
+    Load,
+    /// Random loads on two threads
+    Load2,
+    /// Iterate over all transactions
+    Iterate,
+    /// Small commits with one sync
+    CommitRelaxed,
+    /// Small commits with two syncs
+    Commit,
+    /// Small commits with two syncs, on eight threads
+    Commit8,
+    /// Copy all transactions into a new file
+    Copy,
+    /// Pack to now, and keep the old file
+    Pack,
+    /// Pack to now, and remove the old file
+    PackRemoving,
+    /// The longest wait of a commit while packs run
+    PackWait,
+    /// The memory of a pack, counted in a process of its own
+    PackMemory,
+    /// The newest page of the undo log
+    UndoLog,
+    /// The first question about versions
+    Versions,
+    /// Commit a version of 100 objects
+    Version100,
+    /// Commit a version of 1000 objects
+    Version1000,
+}
+
+impl Row {
+    /// The name on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+impl Bench {
+    /// Measures, and prints the table.
+    pub fn run(self) -> Outcome {
+        let (python, path) = self.database()?;
+        let rounds = self.rounds.max(1) as usize;
+        let wanted: Vec<Row> = Row::value_variants().iter().copied().filter(|row| self.wants(*row)).collect();
+        if let Some(before) = &self.against {
+            let ground = against::Ground::new(&venv::workshop("bench/against")?, &path, self.messages)?;
+            let builds = against::Builds { before: before.clone(), after: std::env::current_exe()? };
+            return against::compare(&ground, &builds, &wanted, rounds);
+        }
+        let folder = venv::workshop("bench")?;
+        let rows = rows::Rows { python: &python, path: &path, folder: &folder, rounds, exact: self.exact };
+        rows.measure(&wanted)
+    }
+
+    fn wants(&self, row: Row) -> bool {
+        self.only.is_none_or(|only| only == row)
+    }
+
+    /// The Python that has ZODB, and the mail database that it made.
+    fn database(&self) -> Result<(PathBuf, PathBuf), Box<dyn std::error::Error>> {
+        let python = venv::python()?;
+        let folder = venv::workshop("bench")?;
+        let path = folder.join(format!("mail-{}.fs", self.messages));
+        if !path.exists() {
+            eprintln!("making {} with ZODB; this takes a minute or two", path.display());
+            let new = folder.join("new.fs");
+            let messages = self.messages.to_string();
+            venv::succeed(
+                Command::new(&python).arg(venv::script("mail.py")).arg(&new).args(["--messages", &messages]),
+            )?;
+            let _ = std::fs::remove_file(folder.join("new.fs.index"));
+            std::fs::rename(&new, &path)?;
+        }
+        Ok((python, path))
+    }
+}
