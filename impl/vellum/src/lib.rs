@@ -43,8 +43,8 @@
 //! | to open a file, and know what to do if that fails | [`Options`], [`OpenError`] |
 //! | an object as it was, its history, all transactions | [`Storage::load_before`], [`Storage::history`], [`Storage::transactions`] |
 //! | the whole database as it was | [`Options::as_of`], [`AsOf`] |
-//! | to undo a transaction | [`Storage::undo_log`], [`Draft::undo`] |
-//! | long-lived branches | [`Version`], [`Draft::store_in`], [`Draft::commit_version`] |
+//! | to undo a transaction | [`FileStorage::undoable`], [`Draft::undo`] |
+//! | long-lived branches | [`Version`], [`FileStorage::all_versions`], [`Draft::store_in`], [`Draft::commit_version`] |
 //! | to hear of each commit | [`Storage::listen`] |
 //! | to merge changes of the same object | [`Options::resolver`], [`Resolvers`] |
 //! | to give room back | [`FileStorage::pack_with`], [`Packing`] |
