@@ -1,8 +1,8 @@
-//! `cargo xtask teeth`: bugs planted on purpose, each of which a check has to find.
+//! `cargo xtask teeth`: planted bugs, each of which a check must catch.
 //!
 //! A check that never failed has not been tested. `model/harness/planted` holds small patches, each a bug that somebody
-//! could have made, and says for each which check is to catch it. Here each of them is put into a copy of the workspace,
-//! built, and its check run; then it is taken out again:
+//! could have made, in the folder of the rule or invariant that it breaks. Each names the check that must catch it. This task
+//! applies them, one after the other, to a copy of the workspace, builds it, and runs the check:
 //!
 //! ```text
 //!   copy ── every check, as it is: must pass ──┐
@@ -10,8 +10,8 @@
 //!     └▶ apply ─ build ─ check: must fail ─ take out ─▶ the next one
 //! ```
 //!
-//! What does not apply, or does not compile, is not caught: it is an error of the patch. What never ends is caught.
-//! The copy and what is built of it stay, so that the next run builds only what has changed.
+//! A patch that does not apply or does not compile is an error, and no catch. A check that never ends is a catch. The copy and
+//! its build stay, so that the next run builds only what has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -23,17 +23,22 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{Outcome, number, venv};
+use crate::semantics::{self, Number};
+use crate::{Outcome, venv};
 
 type Trouble = Box<dyn std::error::Error>;
 
 const PLANTED: &str = "model/harness/planted";
+/// The folder of the bugs that break no rule, but an invariant or a decision of [`MAP`].
+const INVARIANTS: &str = "invariants";
+const MAP: &str = "ARCHITECTURE.md";
 /// A check that takes longer hangs, unless it is slow as it is: then it may take so many times as long with a bug in it.
 const CHECK_SECONDS_MAX: u64 = 120;
 const SLOWER_MAX: u64 = 4;
 /// So long a build may take, or a check as it is.
 const PATIENCE_SECONDS: u64 = 1200;
 const WORDS_MAX: usize = 90;
+const NAME_WIDTH: usize = 42;
 
 /// Plants bugs, one after the other, and demands that a check catches each
 ///
@@ -42,10 +47,12 @@ const WORDS_MAX: usize = 90;
 #[derive(Debug, Args)]
 pub struct Teeth {
     /// Plant only the bugs with one of these texts in their names, separated by commas
+    ///
+    /// A name is that of the folder and of the file, as in 3.4/undo-by-halves.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Plant N of them, a different part each day
-    #[arg(long, value_name = "N", value_parser = number, conflicts_with_all = ["only", "build"])]
+    #[arg(long, value_name = "N", value_parser = crate::number, conflicts_with_all = ["only", "build"])]
     today: Option<u64>,
     /// Only find out whether each still applies and builds
     #[arg(long)]
@@ -79,7 +86,7 @@ impl Teeth {
                 Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
             }
         }
-        println!("\n{:<30} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
+        println!("\n{:<NAME_WIDTH$} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
         let (mut caught, mut wrong) = (0, Vec::new());
         for bug in &planted {
             let started = Instant::now();
@@ -103,7 +110,7 @@ impl Teeth {
             };
             let text = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
             let seconds = started.elapsed().as_secs_f64();
-            println!("{:<30} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
+            println!("{:<NAME_WIDTH$} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
         }
         println!("\n{caught} of {} caught, in {:.0} s", planted.len(), started.elapsed().as_secs_f64());
         if wrong.is_empty() { Ok(()) } else { Err(format!("not caught: {}", wrong.join(", ")).into()) }
@@ -142,36 +149,78 @@ const BUILT: [&str; 11] = [
 
 /// A planted bug.
 struct Planted {
+    /// The names of its folder and of its file: `3.4/undo-by-halves`.
     name: String,
     path: PathBuf,
     bug: String,
     check: Check,
 }
 
-/// What is to catch it, as its patch says: `prove` or `test`, and arguments.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Check(String);
-
-/// The patches, in the order of their names; all, or those in whose name one of the words of `only` is, between commas.
-fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let wanted = |only: &str| only.split(',').any(|part| name.contains(part));
-        if path.extension().is_none_or(|extension| extension != "patch") || !only.is_none_or(wanted) {
-            continue;
-        }
-        let text = fs::read_to_string(&path)?;
+impl Planted {
+    /// Reads the head of a patch. `map` is the text of [`MAP`].
+    fn parse(folder: &str, path: &Path, text: &str, rules: &[Number], map: &str) -> Result<Planted, Trouble> {
+        let lines = || text.lines().take_while(|line| !line.starts_with("---"));
         let head = |word: &str| {
-            let line = text.lines().take_while(|line| !line.starts_with("---")).find_map(|l| l.strip_prefix(word));
+            let line = lines().find_map(|line| line.strip_prefix(word));
             line.map(|line| line.trim().to_owned()).ok_or(format!("{} has no line `{word} ...`", path.display()))
         };
         head("Stands for:")?;
         let (bug, check) = (head("Bug:")?, Check(head("Check:")?));
-        found.push(Planted { name, path, bug, check });
+        if folder == INVARIANTS {
+            let invariant = head("Invariant:")?;
+            if !map.contains(&format!("**{invariant}**")) {
+                return Err(format!("{}: {MAP} has no `**{invariant}**`", path.display()).into());
+            }
+        } else if !number(folder).is_some_and(|number| rules.contains(&number)) {
+            return Err(format!("{}: there is no rule {folder}", path.display()).into());
+        }
+        if let Some(line) = lines().find(|line| line.starts_with("Rule:") || line.starts_with("Rules:")) {
+            return Err(format!("{}: the folder names the rule, and not a line `{line}`", path.display()).into());
+        }
+        let name = format!("{folder}/{}", path.file_stem().unwrap_or_default().display());
+        Ok(Planted { name, path: path.to_owned(), bug, check })
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+
+    /// Rules in their order, then the invariants.
+    fn order(&self) -> (Number, &str) {
+        let folder = self.name.split('/').next().unwrap_or_default();
+        (number(folder).unwrap_or(Number(u32::MAX, 0)), &self.name)
+    }
+}
+
+/// The rule whose number a folder's name is.
+fn number(folder: &str) -> Option<Number> {
+    Number::parse(folder).filter(|(_, behind)| behind.is_empty()).map(|(number, _)| number)
+}
+
+/// What is to catch it, as its patch says: `prove` or `test`, and arguments.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Check(String);
+
+/// The patches, in the order of the rules; all, or those in whose name one of the words of `only` is, between commas.
+fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
+    let rules: Vec<Number> = semantics::rules()?.into_iter().map(|rule| rule.number).collect();
+    let map = fs::read_to_string(venv::workspace().join(MAP))?;
+    let is_patch = |path: &Path| path.extension().is_some_and(|extension| extension == "patch");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let within = entry?.path();
+        if is_patch(&within) {
+            return Err(format!("{}: a patch belongs in the folder of a rule", within.display()).into());
+        }
+        if !within.is_dir() {
+            continue;
+        }
+        let rule = within.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for entry in fs::read_dir(&within)? {
+            let path = entry?.path();
+            if is_patch(&path) {
+                found.push(Planted::parse(&rule, &path, &fs::read_to_string(&path)?, &rules, &map)?);
+            }
+        }
+    }
+    found.retain(|bug| only.is_none_or(|only| only.split(',').any(|part| bug.name.contains(part))));
+    found.sort_by(|a, b| a.order().cmp(&b.order()));
     if found.is_empty() { Err("there is no such planted bug".into()) } else { Ok(found) }
 }
 
@@ -435,6 +484,28 @@ mod tests {
             assert_eq!(seen, (0..all).collect::<Vec<_>>());
         }
         assert_eq!(of_day((0..7).collect(), 3, 4), [1, 4]);
+    }
+
+    #[test]
+    fn a_patch_belongs_to_a_rule_that_exists_or_names_its_invariant() {
+        let parse = |folder: &str, line: &str| {
+            let text = format!("Bug: a.\n{line}Stands for: b.\nCheck: test c\n\n--- a/x\nInvariant: Of the patch.\n");
+            let path = Path::new("planted").join(folder).join("a-bug.patch");
+            let rules = [Number(3, 4), Number(3, 10)];
+            Planted::parse(folder, &path, &text, &rules, "1. **The horizon moves last.** Then")
+                .map_err(|e| e.to_string())
+        };
+        let bug = parse("3.4", "").unwrap();
+        assert_eq!((bug.name.as_str(), bug.bug.as_str(), &bug.check.0[..]), ("3.4/a-bug", "a.", "test c"));
+        assert!(bug.order() < parse("3.10", "").unwrap().order());
+        let invariant = parse("invariants", "Invariant: The horizon moves last.\n").unwrap();
+        assert!(bug.order() < invariant.order());
+        let wrong = |folder, line| parse(folder, line).err().unwrap();
+        assert!(wrong("3.5", "").ends_with("there is no rule 3.5"));
+        assert!(wrong("3.4x", "").ends_with("there is no rule 3.4x"));
+        assert!(wrong("3.4", "Rule: 3.4\n").ends_with("the folder names the rule, and not a line `Rule: 3.4`"));
+        assert!(wrong("invariants", "").ends_with("has no line `Invariant: ...`"));
+        assert!(wrong("invariants", "Invariant: It moves.\n").ends_with("has no `**It moves.**`"));
     }
 
     fn all_turns(all: usize, count: usize) -> Vec<Vec<usize>> {

@@ -150,8 +150,8 @@ impl FileStorage {
         self.now().versions(|table| table.objects(version))
     }
 
-    /// Writes the `.index` file, so that the next opening need not walk over the file. Dropping the storage does the same,
-    /// without reporting an error.
+    /// Writes the `.index` file, so that the next opening need not walk over the file. Dropping the storage does the
+    /// same, without reporting an error.
     ///
     /// # Errors
     ///

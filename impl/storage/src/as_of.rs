@@ -75,8 +75,8 @@ struct Table {
 }
 
 impl AsOf {
-    /// Returns the storage as it was right after the last transaction that is not later than `at`, which may be the tid of
-    /// a moment ([`Tid::at`]). For a moment in the future that is the last transaction now.
+    /// Returns the storage as it was right after the last transaction that is not later than `at`, which may be the tid
+    /// of a moment ([`Tid::at`]). For a moment in the future that is the last transaction now.
     ///
     /// # Errors
     ///
@@ -137,6 +137,7 @@ impl Storage for AsOf {
         format!("{} as of {}", self.storage.name(), self.at)
     }
 
+    /// Rule 2.1.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
         let (tid, newest) = self.newest(oid)?;
         let data = if newest == *version && !newest.is_trunk() {
@@ -148,6 +149,7 @@ impl Storage for AsOf {
         Ok(Loaded { data: data.ok_or_else(|| Error::key(oid))?, tid })
     }
 
+    /// Rule 2.2.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let shown = self.storage.load_before(oid, before.min(self.at.next()))?;
         if shown.is_none() {
@@ -157,6 +159,7 @@ impl Storage for AsOf {
         Ok(shown.map(|shown| LoadedAt { next: shown.next.filter(|next| *next <= self.at), ..shown }))
     }
 
+    /// Rule 2.3.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         if tid > self.at {
             return Err(Error::KeyError { oid, tid: Some(tid) });
@@ -164,6 +167,7 @@ impl Storage for AsOf {
         self.storage.load_serial(oid, tid)
     }
 
+    /// Rule 2.4.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let mut entries = self.storage.history(oid, usize::MAX)?;
         entries.retain(|entry| entry.tid <= self.at);
@@ -174,6 +178,7 @@ impl Storage for AsOf {
         Ok(entries)
     }
 
+    /// Rule 2.6.
     fn transactions(
         &self,
         range: TidRange,
@@ -182,10 +187,12 @@ impl Storage for AsOf {
         self.storage.transactions(self.clip(range), order)
     }
 
+    /// Rule 2.7.
     fn last_transaction(&self) -> Tid {
         self.at
     }
 
+    /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let changed = |transaction: Result<TransactionRecord>| {
             let TransactionRecord { tid, revisions, .. } = transaction?;
@@ -196,6 +203,7 @@ impl Storage for AsOf {
         Ok(changes)
     }
 
+    /// Rule 2.9.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         if let Err(error) = self.table() {
             return Box::new(std::iter::once(Err(error)));
@@ -268,6 +276,7 @@ impl Storage for AsOf {
 }
 
 impl UndoLog for AsOf {
+    /// Rule 2.5.
     fn undo_log_where(
         &self,
         first: usize,
@@ -286,11 +295,13 @@ impl UndoLog for AsOf {
 }
 
 impl Versions for AsOf {
+    /// Rule 2.11.
     fn versions(&self) -> Result<Vec<Version>> {
         let held = self.table()?.newest.values().map(|(_, version)| version).filter(|version| !version.is_trunk());
         Ok(held.collect::<BTreeSet<_>>().into_iter().cloned().collect())
     }
 
+    /// Rule 2.10.
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
         match self.newest(oid) {
             Err(Error::KeyError { .. }) => Ok(Version::TRUNK),

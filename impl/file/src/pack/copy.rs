@@ -124,7 +124,7 @@ impl<'a> Copy<'a> {
         )
     }
 
-    /// What is at or before the pack's time (rules 4.2 to 4.4).
+    /// Rules 4.2 to 4.4: what is at or before the pack's time.
     pub fn earlier(&mut self, watch: &mut dyn PackWatch) -> Result<()> {
         let (boundary, end) = (self.moment.boundary, self.moment.end);
         let mut metadata = Vec::new();
@@ -310,7 +310,7 @@ impl<'a> Copy<'a> {
         Fault { position, tid: None, oid: Some(oid), kind }.damage(path, remedy)
     }
 
-    /// What is later than the pack's time, up to `end`: as it is (rule 4.1). `known`: the collector knew of it.
+    /// Rule 4.1: what is later than the pack's time, up to `end`, as it is. `known`: the collector knew of it.
     pub fn later(&mut self, end: u64, known: bool, watch: &mut dyn PackWatch) -> Result<(), Stop> {
         self.scanner = Scanner::new(&*self.moment.now.log.file, end);
         self.scanner.read_ahead(if self.out.is_nowhere() { 4096 } else { WINDOW });
@@ -407,7 +407,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// The same of what transactions between vote and finish will write (rule 4.9).
+    /// Rule 4.9: the same check of the records that transactions between vote and finish will write.
     pub fn pledges(&mut self, pledges: &[std::sync::Arc<Pledge>]) -> Result<(), Stop> {
         for pledge in pledges {
             for record in pledge.records().iter() {

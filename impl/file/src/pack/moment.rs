@@ -51,7 +51,7 @@ pub(super) struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    /// The moment of a pack to this time; none if a pack has come farther already (rule 4.7).
+    /// Rule 4.7: the moment of a pack to this time; none if a pack to a later time was done already.
     ///
     /// `there` is the horizon. What is beyond it is committed meanwhile, or in `pledges`.
     pub fn new(now: &Generation, to: Tid, there: (u64, Tid), pledges: Vec<Arc<Pledge>>) -> Result<Option<Moment<'_>>> {

@@ -201,7 +201,7 @@ impl Log {
     }
 }
 
-/// An object's past, newest record first (rule 4.5): a packed record is the last one, but for what is under it.
+/// An object's past, newest record first.
 pub(crate) struct Past<'a> {
     log: &'a Log,
     oid: Oid,
@@ -215,7 +215,7 @@ impl<'a> Past<'a> {
         Past { log, oid, end, next: Older::To(position) }
     }
 
-    /// The next older record.
+    /// Rule 4.5: the next older record. A packed record is the last one, except for the base of a packed record in a version.
     pub fn older(&mut self) -> Result<Option<Record>> {
         let Some(position) = self.next.position() else { return Ok(None) };
         let record = self.log.header(self.oid, position, self.end)?;

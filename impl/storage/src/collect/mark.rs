@@ -12,7 +12,7 @@ use crate::{Error, Oid, Result};
 /// Places that a thread takes at a time, and below which no other thread is worth starting.
 const RUN: usize = 512;
 
-/// Finds out what survives a pack. Nothing is changed.
+/// Rules 4.2 and 4.8: finds out what survives a pack. Nothing is changed.
 ///
 /// Errors: dangling references, all of them (rule 4.8), unless it is to go on: a kept revision refers to what is nowhere, or
 /// there is no root from which to collect. When collecting, a record whose references can not be read: what it keeps alive
@@ -101,12 +101,11 @@ impl Marks {
 }
 
 impl Worker {
-    /// Meets what a record refers to.
+    /// Rule 4.6: meets what a record refers to. Weak references and those into other databases keep nothing.
     fn scan(&mut self, of: &dyn Collected, marks: &Marks, collects: bool, oid: Oid, record: &[u8]) -> Result<()> {
         let Worker { scanner, found, dangling, .. } = self;
         let mut failed = None;
         let scanned = scanner.scan(record, |reference| {
-            // Weak ones and those into other databases keep nothing (rule 4.6).
             let Reference::Strong { oid: to, .. } = reference else { return };
             if failed.is_none() {
                 match marks.meet(of, Oid(to), found) {
