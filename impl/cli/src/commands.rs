@@ -1,4 +1,4 @@
-//! The subcommands, one file each; and `confirm`, which those that change a database share.
+//! The subcommands, one file each. Those that change a database share `confirm` and `preview`.
 
 pub mod check;
 pub mod collect;
@@ -12,6 +12,7 @@ pub mod import;
 pub mod info;
 pub mod log;
 pub mod pack;
+mod preview;
 pub mod recover;
 pub mod refs;
 pub mod show;

@@ -11,4 +11,4 @@ mod open;
 pub mod paths;
 
 pub use data_file::DataFile;
-pub use open::{open, open_at, open_to_write, options, resolver};
+pub use open::{open, open_at, open_to_write, options};

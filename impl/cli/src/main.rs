@@ -1,4 +1,4 @@
-//! `vellum`: looks at, checks, repairs, copies and takes changes back in object databases in `Data.fs` files.
+//! `vellum`: shows, checks, repairs, copies, packs and undoes object databases in `Data.fs` files.
 //!
 //! | folder | what it has |
 //! |---|---|
@@ -8,22 +8,24 @@
 //!
 //! The arrows go down: `commands` knows `file` and `ui`, `file` knows `ui`. The work is done in the crates below:
 //! `vellum-file` knows what is in a file and what is wrong with it, `vellum-pickle` knows what a record means, and
-//! `vellum-terminal` has standard output, exit codes and progress bars. A subcommand asks them, and shows the answer to a
-//! person (the default) or to a program (`--json`).
+//! `vellum-terminal` has standard output, exit codes and progress bars. A subcommand asks them, and shows the answer to
+//! a person (the default) or to a program (`--json`).
 //!
-//! What holds for every subcommand:
+//! All subcommands keep these rules:
 //!
-//! - A database is changed by `undo`, `commit-version`, `abort-version`, `import` and `collect` only, in one new transaction
-//!   (`collect`: in some), after it was shown what that is, and with a yes; and by `pack`, which is asked for by name, and
-//!   shows what it would do with `--dry-run`. All others open it for reading only; `recover` and `export` write to a new
-//!   file, and `copy` to one that is new or the beginning of the same history.
-//! - Answers go to standard output, everything else to standard error. The command ends with 0 if all is well, 1 if it
-//!   found problems in the database or may not do what was asked, 2 if it was used wrongly or could not do its work.
-//! - Text that comes from the database (users, descriptions, class names, versions) is anybody's: control characters in
-//!   it are shown, never sent to the terminal.
-//! - A reader that goes away, as `head` does, is no error; but what could not be shown is not done, and that is one.
+//! - `undo`, `commit-version`, `abort-version`, `import` and `collect` change a database. They show the change, ask,
+//!   and make one new transaction (`collect`: several).
+//! - `pack` changes a database without asking; `--dry-run` shows what it would do.
+//! - All others open the database for reading only. `recover` and `export` write a new file; `copy` writes a new file,
+//!   or appends to an older copy.
+//! - Answers go to standard output, everything else to standard error. The exit code is 0 if all is well; 1 if there
+//!   are problems in the database, or the rules forbid the request; 2 for wrong use, or if the command failed.
+//! - Text from a database (users, descriptions, class names, versions) is not trusted. Its control characters are
+//!   shown, and never sent to the terminal.
+//! - A reader that goes away, as `head` does, is not an error, unless a change was still to be shown: then the command
+//!   does not make the change, and fails.
 //!
-//! What this command does not do: it makes no objects, and it needs none of the classes in a database.
+//! The command makes no objects, and needs none of the classes in a database.
 #![forbid(unsafe_code)]
 
 mod commands;
@@ -44,8 +46,8 @@ use crate::commands::{
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
 /// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version`, `import` and
-/// `collect` change a database: they show what would change, and ask. `pack` forgets its past. `recover` writes a new one,
-/// and `copy` a copy.
+/// `collect` change a database: they show what would change, and ask. `pack` forgets its past. `recover` writes a new
+/// one, and `copy` a copy.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
@@ -54,7 +56,7 @@ struct Cli {
     command: Command,
 }
 
-// Lines of help are kept below 80 columns: those that are too long for a terminal would be broken without an indent.
+// Lines of help have less than 80 columns: clap breaks longer ones without an indent.
 
 const SHORT: &str = "\
 Start with `vellum info Data.fs`. `vellum help COMMAND` explains a command,
@@ -139,7 +141,7 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
     }
 }
 
-/// The short page, or a command's.
+/// Shows the short help page, or the page of a command.
 fn help(command: Option<&str>) -> Run {
     let mut vellum = Cli::command();
     vellum.build();

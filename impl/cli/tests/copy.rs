@@ -203,7 +203,8 @@ fn where_it_can_not_be_written() {
     let sandbox = Sandbox::new();
     sandbox.golden("mail").golden("undo").file("text", b"just some text\n").file("empty", b"");
     std::fs::create_dir(sandbox.path("folder")).unwrap();
-    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should be.
+    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should
+    // be.
     let path = sandbox.path("undo.fs");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
     std::fs::create_dir(sandbox.path("undo.fs.lock")).unwrap();

@@ -213,7 +213,8 @@ fn a_file_that_can_not_be_written() {
     let path = sandbox.path("undo.fs");
     let before = std::fs::read(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should be.
+    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should
+    // be.
     std::fs::create_dir(sandbox.path("undo.fs.lock")).unwrap();
     let run = sandbox.run(&["undo", "undo.fs", "last", "--yes"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);

@@ -130,15 +130,15 @@ impl Options {
         self
     }
 
-    /// Sets how concurrent changes of an object are merged. The default, [`Resolvers::built_in`], merges the classes for
-    /// which that takes no foreign code.
+    /// Sets how concurrent changes of an object are merged. The default, [`Resolvers::built_in`], merges the classes
+    /// for which that takes no foreign code.
     pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Options {
         self.resolver = resolver;
         self
     }
 
-    /// Sets the number of threads that walk over a large file when it is opened without an index. The default is the number
-    /// of cores. With one thread, a copy appends and syncs in turns.
+    /// Sets the number of threads that walk over a large file when it is opened without an index. The default is the
+    /// number of cores. With one thread, a copy appends and syncs in turns.
     pub fn threads(mut self, threads: u32) -> Options {
         self.threads = u64::from(threads);
         self

@@ -33,17 +33,15 @@ mod watch;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
-use vellum_disk::DiskFile;
 use vellum_storage::{Collecting, Error, Event, Result, Survivors, Tid, collect};
-use vellum_sync::thread;
 
 use crate::format::START;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::read::horizon::Horizon;
 use crate::read::log::Log;
+use crate::read::room::Room;
 use crate::write::pledge::Pledge;
 use crate::write::record::NewRecord;
 use crate::write::writer::Writer;
@@ -220,36 +218,12 @@ fn pack(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch, 
     drop(saving);
     let (packed, old) = replaced?;
     let (old, older) = old.map(Old::name).transpose()?.unzip();
-    let_go(database, now, older.flatten());
-    Ok(Packed { dangling, old, ..packed })
-}
-
-/// Who reads the replaced file, or is just opening it by its name, has some time to be done with it.
-const PATIENCE: u32 = 50;
-const A_WHILE: Duration = Duration::from_millis(100);
-
-/// Gives back the room of what was replaced, which nobody need wait for. If somebody reads it for long, he closes it last,
-/// and the system frees it in one go; so it does where there is no thread for this.
-fn let_go(database: &Database, mut old: Arc<Generation>, older: Option<Arc<dyn DiskFile>>) {
-    if database.options.threads < 2 {
-        return;
+    if database.options.threads > 1 {
+        // With one thread, the system frees the room.
+        now.mark_replaced();
+        older.flatten().map(Room::of).iter().for_each(Room::mark_replaced);
     }
-    let give_back = |mut file: Arc<dyn DiskFile>| {
-        if let Some(file) = Arc::get_mut(&mut file) {
-            file.give_back();
-        }
-    };
-    let _ = thread::Builder::new().spawn(move || {
-        thread::sleep(A_WHILE);
-        older.map(give_back);
-        for _ in 0..PATIENCE {
-            thread::sleep(A_WHILE);
-            match Arc::try_unwrap(old) {
-                Ok(alone) => return give_back(alone.log.file),
-                Err(shared) => old = shared,
-            }
-        }
-    });
+    Ok(Packed { dangling, old, ..packed })
 }
 
 /// Copies the last of it, and makes it the database. Nobody commits meanwhile.

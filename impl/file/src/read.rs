@@ -9,5 +9,6 @@ pub(crate) mod index_file;
 pub(crate) mod iterate;
 pub(crate) mod log;
 pub(crate) mod pieces;
+pub(crate) mod room;
 pub(crate) mod undo;
 pub(crate) mod versions;

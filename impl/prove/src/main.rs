@@ -121,10 +121,10 @@ enum Known {
     Zodb,
 }
 
-/// From so many cases on a corner that was never come to is a failure.
+/// The number of cases from which on a corner without a hit is a failure.
 const ENOUGH: u64 = 3000;
-/// Operations of a history that are cut, drawn from all of them: as many as the tests cut, so that what fails there can be
-/// seen here.
+/// Operations of a history that are cut, drawn from all of them. The tests cut as many, so that their failures are
+/// found here as well.
 const CUTS_MAX: usize = 40;
 /// Histories that may be played to make one shorter.
 const SHRINK_BUDGET: usize = 3000;
@@ -204,7 +204,7 @@ impl Prove {
         self.show(out, &name, can, &report)
     }
 
-    /// The storages of ours that are on a disk, and what they promise.
+    /// The name of a storage on a disk, its durability, and what it promises after a crash.
     fn on_disk(&self) -> Run<(&'static str, Durability, crash::Promise)> {
         match self.storage {
             Own::File => Ok(("FileStorage", Durability::Full, crash::Promise::Whole)),
@@ -245,7 +245,7 @@ impl Prove {
                 Own::Rules => return Err(Failure::Message("the specification has no use for threads".to_owned())),
                 _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
             };
-            // Half of them without packs, since those are held to more.
+            // Half of the cases have no packs: without packs more answers are checked.
             let packs = self.packs.unwrap_or(case % 2 * 5);
             let seed = self.seed.wrapping_add(case);
             let plan = concurrent::Plan { seed, threads, transactions: 40, objects: 4, packs };
@@ -345,7 +345,7 @@ fn save(folder: &Path, report: &Report) -> Run<()> {
     Ok(())
 }
 
-/// A program at the other end of a pipe, if one is asked for; and where its file is, if it is ours.
+/// The program at the other end of a pipe, if there is one, and the file of an adapter of ours.
 struct Adapter {
     command: Option<Vec<String>>,
     _file: Option<tempfile::NamedTempFile>,
@@ -382,7 +382,7 @@ impl Adapter {
     }
 }
 
-/// FileStorage on a simulated disk. Every other opening is without the index that was saved.
+/// FileStorage on a simulated disk. Every other opening finds no saved index.
 fn file(name: &str, durability: Durability, spill_after: u64) -> Hosted {
     let mut disk = SimDisk::new(0);
     let mut openings = 0;
@@ -400,7 +400,7 @@ fn file(name: &str, durability: Durability, spill_after: u64) -> Hosted {
 
 const DATA: &str = "Data.fs";
 
-/// One thread, so that the operations of the disk come in the same order each time.
+/// Opens with one thread, so that the operations of the disk come in the same order each time.
 fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening) -> Result<Box<dyn Storage>, Error> {
     let options = Options::new().disk(Arc::new(disk.clone())).clock(opening.clock).resolver(Arc::new(Merger));
     let options = options.durability(durability).spill_after(spill).threads(1);

@@ -75,8 +75,8 @@ struct Table {
 }
 
 impl AsOf {
-    /// Returns the storage as it was right after the last transaction that is not later than `at`, which may be the tid of
-    /// a moment ([`Tid::at`]). For a moment in the future that is the last transaction now.
+    /// Returns the storage as it was right after the last transaction that is not later than `at`, which may be the tid
+    /// of a moment ([`Tid::at`]). For a moment in the future that is the last transaction now.
     ///
     /// # Errors
     ///

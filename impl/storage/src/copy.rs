@@ -91,9 +91,9 @@ impl fmt::Display for CopyReport {
 /// Copies the transactions of a range, oldest first, into a storage that is empty or holds the beginning of the same
 /// history. `progress` is called whenever something was made durable, and at the end.
 ///
-/// It copies the transactions that are finished in the source when it begins. A range may begin after a revision's source
-/// or base revision. Then the data is copied, and the base is what the trunk of the destination shows. A transaction that
-/// the source marks as undone is left out, since no reader sees what it did.
+/// It copies the transactions that are finished in the source when it begins. A range may begin after a revision's
+/// source or base revision. Then the data is copied, and the base is what the trunk of the destination shows. A
+/// transaction that the source marks as undone is left out, since no reader sees what it did.
 ///
 /// Costs: reads each transaction of the range once, and holds a batch in memory.
 ///

@@ -162,8 +162,8 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
     Ok((strong, all))
 }
 
-/// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage, export
-/// [`AsOf`](crate::AsOf) a moment. Otherwise the objects may be of different moments.
+/// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage,
+/// export [`AsOf`](crate::AsOf) a moment. Otherwise the objects may be of different moments.
 ///
 /// Costs: reads each object once; 16 bytes of memory for each.
 ///
@@ -236,8 +236,8 @@ pub fn export(
 ///
 /// # Errors
 ///
-/// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if `from`
-///   is not a complete export, or holds blobs.
+/// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if
+///   `from` is not a complete export, or holds blobs.
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
 /// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
 /// - [`ExportError::Storage`] if the storage fails.

@@ -60,7 +60,8 @@ use mark::Marker;
 pub struct FindGarbage<'a> {
     /// Objects that were changed after this time are needed, and so are those that they referred to since then.
     pub since: Tid,
-    /// Continues where a reference leads nowhere: into a database that was not given, or to an object that does not exist.
+    /// Continues where a reference leads nowhere: into a database that was not given, or to an object that does not
+    /// exist.
     pub go_on: bool,
     /// Called now and then with the number of objects that were read.
     pub progress: &'a dyn Fn(u64),
@@ -194,8 +195,8 @@ impl Garbage<'_> {
         &self.found
     }
 
-    /// Returns the garbage of the database with this number, in the order of the oids. An object is loaded when its turn
-    /// comes; one that was deleted in between is passed over.
+    /// Returns the garbage of the database with this number, in the order of the oids. An object is loaded when its
+    /// turn comes; one that was deleted in between is passed over.
     ///
     /// # Errors
     ///

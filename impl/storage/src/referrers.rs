@@ -101,8 +101,8 @@ pub struct Referrer {
     pub unreadable: Option<PickleError>,
 }
 
-/// Calls `each` with every current record that refers to the object, which need not exist, and with those that cannot be
-/// read. Returns how many objects were read.
+/// Calls `each` with every current record that refers to the object, which need not exist, and with those that cannot
+/// be read. Returns how many objects were read.
 ///
 /// Costs: reads all transactions.
 ///
@@ -130,9 +130,9 @@ pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) 
     Ok(objects)
 }
 
-/// Returns a shortest path of strong references from one object to another, both included; none if there is no path. The
-/// last object need not exist. A record that cannot be read is not followed. `progress` is called now and then with the
-/// number of objects that were read.
+/// Returns a shortest path of strong references from one object to another, both included; none if there is no path.
+/// The last object need not exist. A record that cannot be read is not followed. `progress` is called now and then with
+/// the number of objects that were read.
 ///
 /// # Errors
 ///
@@ -175,8 +175,8 @@ pub fn shortest_path(
     Ok(Some(path))
 }
 
-/// Returns the version in which an object has a strong reference to another one now; the trunk, if it has one there too.
-/// None if it has none.
+/// Returns the version in which an object has a strong reference to another one now; the trunk, if it has one there
+/// too. None if it has none.
 ///
 /// # Errors
 ///

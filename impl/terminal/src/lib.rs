@@ -6,8 +6,8 @@
 //! | [`people`] | sizes, counts, times, and text from a database |
 //! | [`progress`] | a progress bar on standard error |
 //!
-//! Answers go to standard output, everything else to standard error, as [`say`] does. A command is a function that writes
-//! to [`Out`] and returns a [`Run`]; [`output::run`] makes the exit code of it.
+//! Answers go to standard output, everything else to standard error, as [`say`] does. A command is a function that
+//! writes to [`Out`] and returns a [`Run`]; [`output::run`] makes the exit code of it.
 #![forbid(unsafe_code)]
 
 pub mod output;

@@ -1,4 +1,4 @@
-//! Standard output, what can go wrong, and how the command ends.
+//! Standard output, failures, and exit codes.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
@@ -9,12 +9,12 @@ use vellum_storage::Error;
 
 use crate::people::printable;
 
-/// How a command that did its work ends.
+/// The outcome of a command that did its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All is well.
     Fine,
-    /// There is something wrong with the database, and it was said what.
+    /// The database has problems, which were shown.
     Problems,
 }
 
@@ -31,7 +31,7 @@ pub enum Failure {
 pub type Run<T = Outcome> = Result<T, Failure>;
 
 impl From<io::Error> for Failure {
-    /// For failures to write the output: nothing else here gives an `io::Error`.
+    /// For failures to write the output: no other `io::Error` is converted.
     fn from(e: io::Error) -> Failure {
         match e.kind() {
             io::ErrorKind::BrokenPipe => Failure::ReaderGone,
@@ -76,9 +76,9 @@ impl Out {
         Ok(self.to.write_all(b"\n")?)
     }
 
-    /// Writes one line for people: a name, and what it is.
+    /// Writes a field for people: its name, and its value.
     pub fn field(&mut self, name: &str, value: impl AsRef<str>) -> Run<()> {
-        // More lines than one stand below each other.
+        // Further lines stand below the first one.
         let mut name = name;
         for line in value.as_ref().lines() {
             writeln!(self.to, "  {name:<13} {line}")?;

@@ -33,7 +33,7 @@ pub fn size(bytes: u64) -> String {
     }
     let mut value = bytes as f64 / 1024.0;
     let mut unit = 0;
-    // What would be rounded to 1024 belongs to the next unit.
+    // A value that would be rounded to 1024 belongs to the next unit.
     while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
@@ -41,7 +41,7 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// The same with the exact number behind it.
+/// A number of bytes in a unit, and the exact number behind it.
 pub fn exact_size(bytes: u64) -> String {
     if bytes < 1024 {
         return size(bytes);
@@ -106,8 +106,8 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// Text from a database, in one line, that can do nothing to a terminal: control characters are written as escapes, and so
-/// are characters that have no width or turn the direction of what follows.
+/// Text from a database in one line, safe for a terminal. Control characters are written as escapes, and so are
+/// characters without width and those that change the direction of text.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -133,14 +133,14 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// The same for bytes, which need not be UTF-8, and keeping their lines: each is made printable by itself.
+/// As [`printable`], for bytes that need not be UTF-8. Keeps their lines.
 pub fn printable_lines(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<_> = text.trim().lines().map(printable).collect();
     lines.join("\n")
 }
 
-/// The first line of it, for a table.
+/// The first line of the bytes, for a table.
 pub fn printable_start(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.trim().lines();

@@ -1,4 +1,4 @@
-//! Progress bars: on a terminal only, and only for what takes a moment.
+//! Progress bars: on a terminal only, and only for work that takes a moment.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vellum_file::Progress;
 
-/// What takes less is over before anybody asks.
+/// Work that takes less time shows no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How far something has come, for who looks on at standard error. Gone when it is dropped.
+/// A progress bar on standard error. Dropping it removes the bar.
 pub struct Meter {
     inner: Option<Arc<Inner>>,
 }
@@ -22,25 +22,25 @@ struct Inner {
 }
 
 impl Meter {
-    /// For something that begins now.
+    /// A bar for work that begins now.
     pub fn new(what: &'static str) -> Meter {
         let inner = || Arc::new(Inner { what, start: Instant::now(), bar: Mutex::new(None) });
         Meter { inner: io::stderr().is_terminal().then(inner) }
     }
 
-    /// For something that nobody needs to be told about.
+    /// A meter that shows nothing.
     pub fn hidden() -> Meter {
         Meter { inner: None }
     }
 
-    /// So much is done, of so much in all.
+    /// Shows that `done` of `all` is done.
     pub fn update(&self, done: u64, all: u64) {
         if let Some(inner) = &self.inner {
             inner.update(done, all);
         }
     }
 
-    /// The same as a function to hand over.
+    /// Returns [`Meter::update`] as a function.
     pub fn progress(&self) -> Progress {
         let inner = self.inner.clone();
         Arc::new(move |done, all| {
@@ -50,7 +50,7 @@ impl Meter {
         })
     }
 
-    /// Takes the bar away while something else is written to the terminal.
+    /// Hides the bar while `write` writes to the terminal.
     pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         match self.inner.as_ref().and_then(|inner| inner.bar()) {
             Some(bar) => bar.suspend(write),

@@ -1,4 +1,5 @@
-//! Two writers at once: a conflict that is tried again, and one that a resolver merges. `cargo run -p vellum --example conflicts`
+//! Two writers at once: a conflict that is tried again, and one that a resolver merges. `cargo run -p vellum --example
+//! conflicts`
 
 use std::path::PathBuf;
 use std::sync::Arc;

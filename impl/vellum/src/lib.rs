@@ -18,9 +18,9 @@
 //! use vellum::{FileStorage, Oid, Storage, Tid, TransactionMeta, Version};
 //!
 //! let storage = FileStorage::create("Data.fs")?;
-//! let mut change = storage.begin(TransactionMeta::new().user("ann").description("a first object"))?;
-//! change.store(Oid::ROOT, Tid::ZERO, "one".into())?;
-//! let tid = change.vote()?.finish()?;
+//! let mut draft = storage.begin(TransactionMeta::new().user("ann").description("a first object"))?;
+//! draft.store(Oid::ROOT, Tid::ZERO, "one".into())?;
+//! let tid = storage.commit(draft)?;
 //!
 //! let loaded = storage.load(Oid::ROOT, &Version::TRUNK)?;
 //! assert_eq!((loaded.data.as_ref(), loaded.tid), (b"one".as_slice(), tid));
@@ -30,8 +30,11 @@
 //! ```
 //!
 //! A store names the revision that you have read: [`Tid::ZERO`] for a new object, and otherwise the `tid` of the load. If
-//! another transaction has changed the object in between, the vote fails with [`Error::Conflict`]: load again, and try
-//! again. Both phases can be dropped instead, which leaves no trace.
+//! another transaction has changed the object in between, the commit is refused with [`Refusal::Conflict`]: load again,
+//! and try again. A [`Draft`] is a plain value; dropping it leaves no trace.
+//!
+//! A commit has two phases. [`Storage::vote`] judges the draft and locks its objects, and [`Voted::finish`] makes it
+//! durable. Between them you can look at the result, wait for the vote of another database, or drop the transaction.
 //!
 //! # Where to go next
 //!
@@ -40,8 +43,9 @@
 //! | to open a file, and know what to do if that fails | [`Options`], [`OpenError`] |
 //! | an object as it was, its history, all transactions | [`Storage::load_before`], [`Storage::history`], [`Storage::transactions`] |
 //! | the whole database as it was | [`Options::as_of`], [`AsOf`] |
-//! | to undo a transaction | [`Storage::undo_log`] |
-//! | long-lived branches | [`Version`], [`Storage::versions`] |
+//! | to undo a transaction | [`FileStorage::undoable`], [`Draft::undo`] |
+//! | long-lived branches | [`Version`], [`FileStorage::all_versions`], [`Draft::store_in`], [`Draft::commit_version`] |
+//! | to hear of each commit | [`Storage::listen`] |
 //! | to merge changes of the same object | [`Options::resolver`], [`Resolvers`] |
 //! | to give room back | [`FileStorage::pack_with`], [`Packing`] |
 //! | to write above a database that must not change | [`Overlay`] |
@@ -56,7 +60,8 @@
 //! # What can go wrong
 //!
 //! - [`OpenError`]: the file is missing, locked, not a database, or damaged. The text says what to do.
-//! - [`Error`]: a load of an object that does not exist, a conflict, a disk that fails or is full, damage at a position.
+//! - [`Error`]: a load of an object that does not exist, a disk that fails or is full, damage at a position.
+//! - [`Error::Refused`] with a [`Refusal`]: the rules forbid what the transaction was asked to do.
 //!
 //! No input makes this crate panic, whatever the bytes are. A commit that has returned survives a crash of the machine
 //! ([`Durability::Full`]).
@@ -67,15 +72,16 @@
 //!
 //! # The crates behind it
 //!
-//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and `vellum-pickle`
-//! have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
+//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and
+//! `vellum-pickle` have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
 #![forbid(unsafe_code)]
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
 pub use vellum_storage::{
-    AsOf, BTrees, Bytes, Contested, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Loaded, LoadedAt,
-    MemoryStorage, NotUndone, Oid, Order, Overlay, Refusal, Resolver, Resolvers, Result, Revision, Status, Storage,
-    Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version, Vote, Voted, WhyNot, copy,
+    AsOf, BTrees, Bytes, Contested, CopyOptions, CopyReport, CurrentRecord, Draft, Error, Event, HistoryEntry,
+    Invalidation, Listener, Listening, Loaded, LoadedAt, MemoryStorage, NotUndone, Oid, Order, Overlay, Refusal,
+    Resolver, Resolvers, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
+    UndoEntry, Verdict, Version, Vote, Voted, Waiting, WhyNot, copy,
 };
 
 /// What every storage is: the traits, for a storage of your own, and what works with any storage.

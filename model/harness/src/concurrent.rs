@@ -1,66 +1,47 @@
-//! Many threads on one storage, and what they were told must have an explanation.
+//! Many threads on one storage, and an explanation of all its answers.
 //!
-//! Each thread commits, aborts and reads at random on a few objects that all of them fight for, and writes down every call:
-//! what was asked, what was answered, and two numbers from one counter, taken just before the call and just after it. If
-//! one call's second number is smaller than another's first, the one was over before the other began. The question is then
-//! whether there is an order of all of it that the rules allow and that contradicts no such pair: whether the history is
-//! *linearizable* (Herlihy and Wing, 1990).
-//!
-//! In general that takes a search through orders. Here the storage itself gives the order of the writes away: every finish
-//! returned a tid, and tids increase. So the databases that there can have been are known, one after each commit, and what
-//! is open is only *when* each gave way to the next:
+//! Each thread commits, aborts and reads at random on a few shared objects, and records every call: the request, the answer,
+//! and two stamps of one counter, taken just before the call and just after it. Then [`explain`] looks for an explanation:
 //!
 //! ```text
-//!   commits, by tid       1 ········├══════told───┤               ═ somewhere here it was shown: after `finish` was
-//!                         2      ···········├════════told──┤        called, before the listener was told
-//!   database              0 0 0 0 0 0 ? ? ? ? ? ? ? 1? 2? 2 2
-//!   a read                              ├────┤                      may be answered as of 0 or 1; if it is 1, then
-//!   another, later                              ├───┤               here no longer 0, whichever thread asks
+//!   Thread ── calls ──▶ storage          Log ── commits, by tid ──▶ states: the rules' databases ──┐
+//!     └────── records ──▶ Log             └──── reads and votes ───────────────────────────────────┴▶ linearize
 //! ```
 //!
-//! A read is explained by a database that it can have met: one whose commit may have been shown before the read ended, and
-//! whose successor need not have been shown when it began. All reads together are explained if one course of time does for
-//! all of them: a number of commits shown that never decreases. That is found by going through the calls' beginnings and
-//! ends in their order, with the number as small as all that was seen so far allows:
+//! **Reads** must be linearizable: see [`crate::linearize`]. The order of the writes is known, since every finish returned a
+//! tid, and tids increase. A commit is shown after `finish` was called and before the listener is told of it.
 //!
-//! - when the listener was told of a commit, the number is at least that commit's;
-//! - when a read ends, the number is at least that of the *first* database that gives its answer, counted from what the
-//!   number was when the read began; none, or one whose commit can not have been shown yet: there is no explanation.
+//! **Votes** are reads, too: the result of a vote, good or bad, is what the rules say of its changes on one of the databases.
+//! From then on a transaction holds its objects. Three checks look at that:
 //!
-//! A larger number than need be never helps a later read, so if the smallest course fails, every course does. Nothing is
-//! let through that should not be, and nothing is complained of that has an explanation.
+//! - each finished transaction is done again on the database of the commit before it, however long ago the vote was. It must
+//!   succeed, merge the same objects, and lead to what the storage holds in the end;
+//! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one may hold;
+//! - if a transaction was told that an object is busy, another one may have held it at that time.
 //!
-//! **Votes** are reads too: what came of one, good or bad, is what the rules say of its changes on one of the databases.
-//! From then on a transaction holds its objects, which is looked at from three sides:
+//! **Finishes**: if one returned before another began, its tid is smaller. The listener is told of each once, before the
+//! finish returns, in the order of the tids, with its objects and its origin.
 //!
-//! - what was finished is done again on the database of the commit before it, however long ago the vote was, and has to
-//!   go well, merge the same objects, and lead to what the storage holds in the end;
-//! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one may;
-//! - who was told that an object is busy was so while another one can have held it.
-//!
-//! **Finishes**: if one returned before another began, its tid is smaller; and the listener is told once of each, before it
-//! returns, in the order of the tids, with its objects and its origin.
-//!
-//! **Packs** have no place among the tids, and a thread of their own if there are any. What must hold is what holds wherever a
-//! pack took place. Which objects the others fight for is therefore made so that no pack makes a difference to what they may
-//! do, but for undos: the root always refers to all of these objects, and to nothing else; garbage comes about beside them,
-//! since most of what is stored refers to a *private* object that is made with it, and changed by nobody.
+//! **Packs** have no place among the tids, and a thread of their own, if there are any. The checks hold wherever a pack took
+//! place. So the shared objects are such that a pack makes no difference to what the threads may do, except to undos: the root
+//! always refers to all of them, and to no other object. Garbage arises beside them: most stored records refer to a *private*
+//! object that is created with them, and never changed.
 //!
 //! ```text
-//!   commits alone      1 · 2 · 3 · 4 · 5 · 6          every finish is held to these, undos included
-//!   packed to 2        (2) · 3 · 4 · 5 · 6            what is said after the pack to 2 returned
-//!                         3 · 4 · 5 · 6               what is said meanwhile may be the one or the other
+//!   commits alone      1 · 2 · 3 · 4 · 5 · 6          every finish is checked against these, undos included
+//!   packed to 2        (2) · 3 · 4 · 5 · 6            answers after the pack to 2 returned
+//!                         3 · 4 · 5 · 6               answers during the pack: as of the one or the other
 //! ```
 //!
-//! So each database has others beside it, packed to the times that packs may have come to by then; a pack that has returned
-//! leaves no choice. They are what the rules say of a pack that came last of all. What of that depends on its place is left
-//! out of the comparison, and that is only: what transactions up to the pack's time are still there, with their revisions;
-//! and private objects that can not be reached from the root. In the end everything that can be reached from it at any
-//! moment since the last pack is looked at, and must be what the commits alone make of it.
+//! So each database has others beside it, packed to the times of the packs that may have happened by then; after a pack has
+//! returned, there is no choice. These databases are what the rules say of a pack that came last. The comparison leaves out
+//! what depends on the place of the pack: which transactions up to the pack's time are still there, with their revisions; and
+//! private objects that cannot be reached from the root. In the end, every object that can be reached from the root at any
+//! moment since the last pack must be what the commits alone make of it.
 //!
-//! What is not here: iterators that are made and read much later. And the schedule is the machine's
-//! choice. A seed repeats what the threads *want* to do, not how they meet; a run that finds nothing has tried some
-//! schedules, and a failure is judged by the calls that are printed, not by running it again.
+//! Not here: iterators that are created and read much later. The machine chooses the schedule. A seed repeats what the threads
+//! *want* to do, not how they meet. A run without a failure has tried some schedules; a failure is judged by the calls that
+//! are printed, not by running it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -68,141 +49,50 @@ use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Busy, Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote,
-    Voted,
+    Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote, Voted,
 };
 use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};
 
 use crate::dice::{Dice, Seed};
 use crate::hosted::{answer, outcome_of};
+use crate::linearize::Span;
 use crate::node::Node;
 use crate::question::{Answer, Question};
 use crate::step::{Change, Meta, Outcome};
 use crate::subject::Can;
 
 mod explain;
+mod holders;
+mod log;
+mod report;
 
 use explain::Wrong;
+use log::{Done, Log, Pack, Read, Told, VoteResult};
 
-/// What to try.
+pub use report::Report;
+
+/// A run to try.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the threads' choices come from.
+    /// The seed of the threads' choices.
     pub seed: u64,
-    /// How many threads.
+    /// The number of threads.
     pub threads: u64,
     /// Transactions that each of them begins.
     pub transactions: u64,
-    /// How many objects they fight for.
+    /// The number of objects that they share.
     pub objects: u64,
-    /// How many packs there are meanwhile, if the storage can be packed.
+    /// The number of packs meanwhile, if the storage can be packed.
     pub packs: u64,
-}
-
-/// How often what happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Calls that were recorded and explained.
-    pub calls: u64,
-    /// Reads among them.
-    pub reads: u64,
-    /// Transactions that were finished.
-    pub finished: u64,
-    /// Some of whose records were merged.
-    pub merged: u64,
-    /// That took back what others had done.
-    pub undone: u64,
-    /// That ended a version in which there was something.
-    pub ended: u64,
-    /// Transactions that a rule forbade.
-    pub refused: u64,
-    /// Times that an object was busy.
-    pub busy: u64,
-    /// Reads during which something may have been committed: those with more than one possible explanation.
-    pub raced: u64,
-    /// Votes during which something may have been committed.
-    pub votes_raced: u64,
-    /// Packs.
-    pub packs: u64,
-    /// During which something was committed.
-    pub packs_raced: u64,
-    /// What was said that only a pack explains.
-    pub packed: u64,
-    /// Undos that were refused for that reason.
-    pub undos_forgotten: u64,
-    /// Private objects that were gone in the end.
-    pub collected: u64,
-}
-
-impl Report {
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Report) {
-        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced, .. } = other;
-        self.packs += other.packs;
-        self.packs_raced += other.packs_raced;
-        self.packed += other.packed;
-        self.undos_forgotten += other.undos_forgotten;
-        self.collected += other.collected;
-        self.calls += calls;
-        self.reads += reads;
-        self.finished += finished;
-        self.merged += merged;
-        self.undone += undone;
-        self.ended += ended;
-        self.refused += refused;
-        self.busy += busy;
-        self.raced += raced;
-        self.votes_raced += votes_raced;
-    }
-
-    /// What should happen in every long run, and never did in this one.
-    pub fn never(&self, can: Can) -> Vec<&'static str> {
-        [
-            (true, self.finished, "a transaction was finished"),
-            (can.resolve, self.merged, "changes were merged"),
-            (can.undo, self.undone, "something was undone"),
-            (can.versions, self.ended, "a version was ended"),
-            (true, self.refused, "a transaction was refused"),
-            (true, self.busy, "an object was busy"),
-            (true, self.raced, "something was committed during a read"),
-            (true, self.votes_raced, "something was committed during a vote"),
-            (self.packs > 0, self.packs_raced, "something was committed during a pack"),
-            (self.packs > 0, self.packed, "a pack was seen"),
-            (self.packs > 0 && can.undo, self.undos_forgotten, "an undo was refused because of a pack"),
-            (self.packs > 0 && can.collect, self.collected, "garbage was collected"),
-        ]
-        .into_iter()
-        .filter_map(|(needed, count, what)| (needed && count == 0).then_some(what))
-        .collect()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { calls, reads, finished, merged, undone, ended, refused, busy, raced, votes_raced, .. } = self;
-        let Report { packs, packs_raced, packed, undos_forgotten, collected, .. } = self;
-        if *packs > 0 {
-            writeln!(
-                f,
-                "{packs} packs ({packs_raced} raced a commit), {packed} answers that only they explain, {undos_forgotten} \
-                 undos refused for them, {collected} objects collected"
-            )?;
-        }
-        write!(
-            f,
-            "{calls} calls: {reads} reads ({raced} raced a commit), {finished} transactions finished ({merged} merged, \
-             {undone} undid something, {ended} ended a version), {refused} refused, {busy} times busy, {votes_raced} votes raced a commit"
-        )
-    }
 }
 
 /// Calls for which there is no explanation.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Where the threads' choices came from.
+    /// The seed of the threads' choices.
     pub seed: u64,
-    /// What is wrong.
+    /// The fault.
     pub what: String,
     /// The calls around it, in the order in which they began.
     pub calls: Vec<String>,
@@ -216,8 +106,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Lets threads loose on a storage, which must be empty, and looks for an explanation of what they were told. The storage
-/// should merge as [`crate::node::merge`] does if it is said to.
+/// Runs threads on a storage, which must be empty, and looks for an explanation of its answers. A storage that can resolve
+/// must merge as [`crate::node::merge`] does.
 pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<Failure>> {
     let stamps = Arc::new(AtomicU64::new(0));
     let tids = Mutex::new(Vec::new());
@@ -241,7 +131,7 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
             let Event::Committed { tid, oids, origin } = event else { return };
             let stamp = stamps.fetch_add(1, Ordering::SeqCst);
             told.lock().push(Told { tid: *tid, oids: oids.clone(), origin: *origin, stamp });
-            // As long as it runs, `finish` has not returned: the longer it takes, the likelier somebody looks.
+            // While it runs, `finish` has not returned. The longer it takes, the likelier a read meets it.
             let give_way = {
                 let dice: &mut dyn Dice = &mut *dice.lock();
                 if dice.chance(30) { 1 + dice.roll(20) } else { 0 }
@@ -250,7 +140,7 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
         }
     }));
     let work = |mut thread: Thread<'_>| {
-        let _leaves = Leaves(&working);
+        let _working = Working(&working);
         for _ in 0..plan.transactions {
             thread.transaction();
         }
@@ -272,13 +162,7 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
     });
     let panicked = plan.threads - logs.len() as u64;
     logs.push(std::mem::take(&mut packer.log));
-    let mut log = Log::default();
-    for other in logs {
-        log.packs.extend(other.packs);
-        log.reads.extend(other.reads);
-        log.transactions.extend(other.transactions);
-        log.oids.extend(other.oids);
-    }
+    let mut log = Log::of(logs);
     drop(listening);
     let told = std::mem::take(&mut *told.lock());
     for done in &mut log.transactions {
@@ -290,105 +174,19 @@ pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<F
     if panicked > 0 {
         return Err(failure(Wrong { what: format!("{panicked} threads panicked; see above"), around: None }));
     }
-    log.explain(storage, can).map_err(failure)
+    explain::explain(&log, storage, can).map_err(failure)
 }
 
-/// Two numbers from the counter, around a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    start: u64,
-    end: u64,
-}
+/// Counts a thread as working until it is dropped, so that a panic ends the count, too.
+struct Working<'a>(&'a AtomicU64);
 
-/// A thread that is at work, until it is not.
-struct Leaves<'a>(&'a AtomicU64);
-
-impl Drop for Leaves<'_> {
+impl Drop for Working<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// A pack.
-#[derive(Clone, Debug)]
-struct Pack {
-    to: Tid,
-    collect: bool,
-    /// What was wrong with it, if something was.
-    failed: Option<String>,
-    span: Span,
-}
-
-/// A read.
-#[derive(Clone, Debug)]
-struct Read {
-    thread: u64,
-    question: Question,
-    answer: Answer,
-    span: Span,
-}
-
-/// A transaction, as far as it came.
-#[derive(Clone, Debug)]
-struct Done {
-    thread: u64,
-    meta: Meta,
-    changes: Vec<Change>,
-    /// The change that was refused when it was made, and when that was.
-    refused: Option<(Outcome, Span)>,
-    /// Each vote, of which all but the last found something busy.
-    votes: Vec<(Came, Span)>,
-    /// From when on it lets go of its objects: the finish, or the abort.
-    end: Option<Span>,
-    /// The objects that it was to write, by its vote.
-    touched: Vec<Oid>,
-    /// When the listener was told of it: never, once, or more often.
-    told: Vec<Told>,
-    /// What the finish said.
-    finished: Option<Outcome>,
-}
-
-impl Done {
-    fn new(thread: u64, meta: &Meta) -> Done {
-        Done {
-            thread,
-            meta: meta.clone(),
-            changes: Vec::new(),
-            refused: None,
-            votes: Vec::new(),
-            end: None,
-            touched: Vec::new(),
-            told: Vec::new(),
-            finished: None,
-        }
-    }
-}
-
-/// A commit that the listener was told of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
-    tid: Tid,
-    oids: Vec<Oid>,
-    origin: Origin,
-    stamp: u64,
-}
-
-/// What a vote came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Came {
-    Said(Outcome),
-    Busy(Busy),
-}
-
-/// What was written down.
-#[derive(Default)]
-struct Log {
-    reads: Vec<Read>,
-    transactions: Vec<Done>,
-    oids: Vec<(Oid, Span)>,
-    packs: Vec<Pack>,
-}
-
+/// A thread that makes calls and records them.
 struct Thread<'a> {
     storage: &'a dyn Storage,
     can: Can,
@@ -396,22 +194,22 @@ struct Thread<'a> {
     number: u64,
     dice: Seed,
     stamps: Arc<AtomicU64>,
-    /// Tids that any of the threads was told of.
+    /// Tids that any of the threads knows.
     tids: &'a Mutex<Vec<Tid>>,
     log: Log,
-    /// The revisions that this thread has seen, which it makes its changes to.
+    /// The newest revision of each object that this thread has seen: its changes are made to that.
     seen: BTreeMap<Oid, Tid>,
     label: u64,
 }
 
-/// The version that some of the work is done in.
+/// The version of some changes.
 const VERSION: &str = "draft";
 
-/// From here on, where there are packs, are the private objects: so many for each thread.
+/// The first private object of a run with packs, and how many each thread has.
 const PRIVATE: u64 = 1 << 20;
 const PRIVATE_EACH: u64 = 1 << 12;
 
-/// So often, in percent, a thread gives way to others between two calls.
+/// How often, in percent, a thread yields to others between two calls.
 const GIVE_WAY: u64 = 15;
 
 impl Thread<'_> {
@@ -442,7 +240,7 @@ impl Thread<'_> {
     fn read(&mut self) {
         let oid = self.oid();
         let known = self.tids.lock().clone();
-        // Mostly a recent one.
+        // Mostly a recent tid.
         let recent = &known[known.len().saturating_sub(6)..];
         let tid = self.dice().pick(recent).copied().unwrap_or(Tid::ZERO);
         let newest_first = self.dice().chance(50);
@@ -475,7 +273,7 @@ impl Thread<'_> {
         self.log.reads.push(Read { thread: self.number, question, answer, span });
     }
 
-    /// What a change is made to: what was seen last, or something older.
+    /// The serial for a change: of the revision that was seen last, or of an older one.
     fn serial(&mut self, oid: Oid) -> Tid {
         let seen = self.seen.get(&oid).copied().unwrap_or(Tid::ZERO);
         match self.dice().roll(20) {
@@ -512,7 +310,7 @@ impl Thread<'_> {
         self.plan.packs > 0 && self.can.pack && self.storage.pack().is_some()
     }
 
-    /// Where there are packs: all that they fight for, which the root knows from the beginning to the end.
+    /// In a run with packs: creates the shared objects, which the root refers to from the beginning to the end.
     fn first(&mut self) {
         let meta = Meta { user: "first".to_owned(), ..Meta::default() };
         let mut done = Done::new(self.number, &meta);
@@ -530,17 +328,17 @@ impl Thread<'_> {
                 self.finish(voted, &mut done);
             }
         }
-        // Nobody undoes it.
+        // No thread may undo it.
         self.tids.lock().clear();
         self.log.transactions.push(done);
     }
 
-    /// What a fought-for object refers to in any case.
+    /// The references that a shared object always has.
     fn known(&self, oid: u64) -> Vec<Oid> {
         if oid == 0 { (1..self.plan.objects).map(Oid).collect() } else { Vec::new() }
     }
 
-    /// The change, with what it takes so that packs make no difference to it but leave garbage: see the module.
+    /// A change, adapted so that packs make no difference to it and find garbage: see the module.
     fn changes(&mut self) -> Vec<Change> {
         let mut change = self.change();
         if !self.packs() {
@@ -564,12 +362,12 @@ impl Thread<'_> {
         before.into_iter().chain([change]).collect()
     }
 
-    /// Packs to what was committed, now and then, as long as the others are at work.
+    /// Packs to recent commits, now and then, while the other threads work.
     fn pack_now_and_then(&mut self, working: &AtomicU64) {
         let (storage, count) = (self.storage, if self.packs() { self.plan.packs } else { 0 });
         let Some(pack) = storage.pack() else { return };
         for n in 0..count {
-            // Spread over what will be committed.
+            // Spread over the expected commits.
             let expected = self.plan.threads * self.plan.transactions / 3 * (n + 1) / (count + 1);
             let known = || self.tids.lock().clone();
             while working.load(Ordering::SeqCst) > 0 && (known().len() as u64) < expected {
@@ -605,7 +403,7 @@ impl Thread<'_> {
                 self.go(draft, &mut done);
             }
             Err(error) => {
-                // Nothing forbids to begin one.
+                // No rule refuses a begin.
                 let (outcome, span) = self.call(|| outcome_of(error));
                 done.refused = Some((outcome, span));
             }
@@ -658,7 +456,7 @@ impl Thread<'_> {
         });
     }
 
-    /// Votes, waiting or asking again.
+    /// Votes, by waiting or by asking again.
     fn vote(&mut self, mut draft: Draft, done: &mut Done) -> Option<Voted> {
         let mut tries = self.dice().roll(3);
         loop {
@@ -671,16 +469,16 @@ impl Thread<'_> {
                 Ok(Vote::Voted(voted)) => {
                     let resolved: BTreeSet<Oid> = voted.merged().iter().copied().collect();
                     let resolved = resolved.into_iter().collect();
-                    done.votes.push((Came::Said(Outcome::Voted { resolved }), span));
+                    done.votes.push((VoteResult::Said(Outcome::Voted { resolved }), span));
                     return Some(voted);
                 }
                 Ok(Vote::Busy(waiting)) => {
-                    done.votes.extend(waiting.busy().map(|what| (Came::Busy(what.clone()), span)));
+                    done.votes.extend(waiting.busy().map(|what| (VoteResult::Busy(what.clone()), span)));
                     (draft, tries) = (waiting.into_draft(), tries - 1);
                     self.read();
                 }
                 Err(error) => {
-                    done.votes.push((Came::Said(outcome_of(error)), span));
+                    done.votes.push((VoteResult::Said(outcome_of(error)), span));
                     return None;
                 }
             }

@@ -1,11 +1,11 @@
 //! Holds a storage to the rules.
 //!
-//! Two databases stand beside each other: the specification, which is right by definition, and the storage in question,
-//! which may be anything: an engine of ours, a program at the other end of a pipe, the real ZODB. Both are told the same
-//! history, made up at random, step by step. After every step everything that can be seen of them is compared.
+//! Two databases do the same history, which is generated at random: the specification, which is right by definition, and the
+//! storage under test. That may be an engine of ours, a program at the other end of a pipe, or the real ZODB. After every step
+//! the harness compares everything that can be seen of the two.
 //!
 //! ```text
-//!                       ┌──▶ World: the specification, and what is under way ── which outcomes are right? ──┐
+//!                       ┌──▶ World: the specification, and open transactions ── which outcomes are right? ──┐
 //!   dice ─▶ generate ─▶ step                                                                              equal?
 //!                       └──▶ Subject: the storage ───────────────────────────── which one was it? ─────────┤
 //!                              │                                                                           ▼
@@ -14,15 +14,15 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | [`step`], [`question`], [`node`], [`tick`] | the words: what is done, what is asked, what objects are made of, when |
+//! | [`step`], [`question`], [`node`], [`tick`] | the words: steps, questions, records, moments |
 //! | [`world`], [`expected`] | what the rules say: of a step, of a question |
-//! | [`subject`] | a storage under the harness, and what it says that it can do |
+//! | [`subject`] | a storage under test, and its capabilities |
 //! | [`hosted`], [`pipe`], [`rules`] | three of them: anything that is a `Storage`; another process; the specification itself |
 //! | [`generate`], [`dice`] | histories: from a seed, from `proptest`, from a fuzzer's bytes |
-//! | [`coverage`] | where the histories have been, so that one sees what they prove |
+//! | [`coverage`] | which corners of the rules the histories reached |
 //! | [`run`], [`shrink`], [`campaign`] | playing one, making one short, playing thousands |
 //! | [`crash`] | the same histories on a simulated disk, the power cut in every operation |
-//! | [`concurrent`] | many threads at once: what each was told must have an explanation |
+//! | [`concurrent`], [`linearize`] | many threads at once, and an explanation of all answers; the check, for any object |
 //! | [`script`], [`story`] | histories as people write and read them; rules told as stories, with minutes |
 //!
 //! A difference shrinks to a few lines that can be kept and played again (`vellum-prove --script FILE`):
@@ -38,9 +38,10 @@
 //!     the storage: key error
 //! ```
 //!
-//! # One's own storage
+//! # Your own storage
 //!
 //! ```
+//! use std::sync::Arc;
 //! use vellum_harness::{campaign::Campaign, hosted::{Hosted, Merger}, subject::Can};
 //! use vellum_storage::MemoryStorage;
 //!
@@ -56,8 +57,8 @@
 //! # Ok::<(), String>(())
 //! ```
 //!
-//! What is not here: timing, and anything that a test could not repeat from a seed; but for [`concurrent`], where the order
-//! is the machine's.
+//! Not here: timing, and anything that a test could not repeat from a seed; except in [`concurrent`], where the machine
+//! chooses the order.
 #![forbid(unsafe_code)]
 
 pub mod campaign;
@@ -68,6 +69,7 @@ pub mod dice;
 pub mod expected;
 pub mod generate;
 pub mod hosted;
+pub mod linearize;
 pub mod node;
 pub mod pipe;
 pub mod question;

@@ -97,7 +97,7 @@ impl Check {
             let written = meter.suspend(|| self.problem(out, &problem, shown == 0));
             match written {
                 Ok(()) => shown += 1,
-                // The rest of the file would be read for nobody, and nothing has to be put in order.
+                // Nobody would see the rest, and nothing has to be cleaned up.
                 Err(Failure::ReaderGone) => std::process::exit(0),
                 Err(failure) => failed = Some(failure),
             }
@@ -160,11 +160,11 @@ impl Check {
             let message = printable(&problem.kind.to_string());
             writeln!(out, "{:>15}  {tid:<16}  {oid:<16}  {message}", problem.position)?;
         }
-        // A problem is shown when it is found, not when the check is over.
+        // A problem is shown at once, not at the end of the check.
         Ok(out.flush()?)
     }
 
-    /// What was found and not shown.
+    /// Counts the problems that were not shown.
     fn hidden(&self, out: &mut Out, checked: &vellum_file::Check, shown: u64) -> Run<()> {
         let hidden = checked.problems - shown;
         if hidden > 0 {

@@ -77,7 +77,7 @@ pub struct Collect {
     how: ChangeArgs,
 }
 
-/// A database, and what the others call it.
+/// A database, and the name by which the others refer to it.
 #[derive(Clone, Debug)]
 struct Named {
     name: String,
@@ -96,12 +96,12 @@ fn named(text: OsString) -> Result<Named, String> {
 
 #[derive(Serialize)]
 struct Answer {
-    /// What was changed later is kept.
+    /// Objects that were changed later are kept.
     since: String,
     since_time: Option<String>,
     databases: Vec<JsonDatabase>,
     lost: Vec<JsonLost>,
-    /// Whether there are more of these than were remembered.
+    /// Whether there are more lost references than the list can hold.
     lost_more: bool,
     refused: Option<String>,
     done: bool,
@@ -153,12 +153,12 @@ struct Class {
     bytes: u64,
 }
 
-/// What is shown of one database's garbage.
+/// The garbage of one database, as far as it is shown.
 struct Shown {
     found: FoundGarbage,
-    /// Those that take most room come first.
+    /// The largest class comes first.
     classes: Vec<Class>,
-    /// The first ones.
+    /// The first objects.
     objects: Vec<(Oid, Option<String>, u64)>,
 }
 
@@ -171,10 +171,10 @@ impl Collect {
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
         self.check_files()?;
         let opened = self.databases.iter().map(|named| self.how.open(&named.file, out)).collect::<Run<Vec<_>>>()?;
-        // Before all that there can be, if it is more than a calendar has.
+        // A span that the calendar does not have means the whole past.
         let span = Span::new().try_hours(24 * i64::from(self.days)).ok();
         let since = span.and_then(|span| now.checked_sub(span).ok()).map_or(Tid::ZERO, Tid::at);
-        // Gone when the look is over, though who looked is still there.
+        // The bar ends with the search, while `found` still borrows the closure.
         let meter = Cell::new(Some(Meter::new("looking")));
         let all = opened.iter().map(|storage| storage.object_count()).sum();
         let progress = |done| {
@@ -208,14 +208,14 @@ impl Collect {
             true => out.json(&self.answer(&shown, &lost, since, Some(&deletions))),
             false => self.show_deletions(out, &deletions, now),
         };
-        // It is done, and no trouble with the output undoes it.
+        // The deletion is done; a failing output does not undo it.
         if let Err(Failure::Message(e)) = told.and_then(|()| Ok(out.flush()?)) {
             say(&format!("the garbage was deleted; but: {e}"));
         }
         Ok(Outcome::Fine)
     }
 
-    /// One file under two names would be garbage for itself.
+    /// Refuses one file under two names: each would take the objects of the other for garbage.
     fn check_files(&self) -> Run<()> {
         for (n, one) in self.databases.iter().enumerate() {
             if let Some(other) = self.databases[..n].iter().find(|other| paths::same(&one.file, &other.file)) {
@@ -286,7 +286,7 @@ impl Collect {
         self.how.not_done()
     }
 
-    /// It can not be done: says why.
+    /// Shows why the garbage cannot be collected.
     fn refuse(&self, out: &mut Out, error: &GarbageError, since: Tid) -> Run {
         let none = LostReferences::default();
         let lost = match error {
@@ -418,7 +418,7 @@ impl Shown {
     }
 }
 
-/// Where to begin to look for what was done before it stopped.
+/// The tid from which to search for the deletions that were done before the stop.
 fn last_of((here, named): (&DeletedGarbage, &Named)) -> Option<String> {
     here.transactions.last().map(|tid| format!("the last of them {tid} in {}", named.file.display()))
 }

@@ -1,12 +1,12 @@
-//! What commands that change a database have in common: they show what would change, ask, and then do it.
+//! The steps of every command that changes a database: show the changes, ask, and make them.
 //!
 //! ```text
 //!   --dry-run, or nobody to ask:    open for reading ── vote ── show                               (no lock, no trace)
 //!   otherwise:                      open for writing ── vote ── show ── ask ── yes: finish, no: drop
 //! ```
 //!
-//! What is finished is the transaction that was shown. It keeps its locks while the question stands, so that nothing can
-//! change in between.
+//! The transaction that is finished is the one that was shown. It keeps its locks while the question stands, so that the
+//! objects cannot change in between.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -15,7 +15,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Storage, Tid, Transaction, TransactionMeta, Voted};
+use vellum_storage::{Draft, Storage, Tid, TransactionMeta, Voted};
 use vellum_terminal::people::printable;
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
@@ -23,7 +23,7 @@ use crate::file;
 use crate::ui::meta::moment;
 use crate::ui::say;
 
-/// What every command that changes a database can be told.
+/// The options of every command that changes a database.
 #[derive(Args)]
 pub struct ChangeArgs {
     /// Only show what would change; works beside a running site
@@ -46,7 +46,7 @@ pub struct ChangeArgs {
     pub json: bool,
 }
 
-/// The fields that every such command shows to programs of what it did.
+/// The fields by which every such command tells programs what it did.
 #[derive(Serialize)]
 pub struct Done {
     done: bool,
@@ -55,12 +55,12 @@ pub struct Done {
 }
 
 impl ChangeArgs {
-    /// Whether it may be done: by --yes, or by somebody who can be asked.
+    /// Whether the change may be made: with `--yes`, or with a person to ask.
     pub fn may(&self, out: &Out) -> bool {
         !self.dry_run && (self.yes || (!self.json && out.is_terminal() && io::stdin().is_terminal()))
     }
 
-    /// Opens the database: for writing if it may be written to.
+    /// Opens the database: for writing if the change may be made.
     pub fn open(&self, path: &Path, out: &Out) -> Run<FileStorage> {
         if !self.may(out) {
             return file::open(path);
@@ -68,32 +68,32 @@ impl ChangeArgs {
         Ok(file::open_to_write(path, &file::options()?)?)
     }
 
-    /// Begins the transaction in which it will be done, or seems to be.
-    pub fn begin(&self, storage: &FileStorage, out: &Out, description: Vec<u8>) -> Run<Box<dyn Transaction>> {
+    /// Begins the transaction, or a rehearsal of it.
+    pub fn begin(&self, storage: &FileStorage, out: &Out, description: Vec<u8>) -> Run<Draft> {
         let meta = self.meta(description);
         Ok(if self.may(out) { storage.begin(meta)? } else { storage.rehearse(meta)? })
     }
 
-    /// What a transaction says of itself, if nobody has said otherwise.
+    /// The metadata of a transaction. `description` is the default.
     pub fn meta(&self, description: Vec<u8>) -> TransactionMeta {
         let description = self.description.as_ref().map_or(description, |text| text.clone().into_bytes());
         TransactionMeta::new().user(self.user.clone()).description(description)
     }
 
-    /// Whether what was shown is to be done: asks, if it has to.
+    /// Whether the shown change is wanted. Asks if it has to.
     pub fn wanted(&self, out: &mut Out, question: &str) -> Run<bool> {
-        // Nothing is done that could not be shown.
+        // A change that could not be shown is not made.
         out.flush()?;
         Ok(self.may(out) && (self.yes || ask(out, question)?))
     }
 
-    /// Does what was shown, if that is wanted: gives the new transaction, or none.
-    fn finish(&self, out: &mut Out, voted: Box<dyn Voted>, question: &str) -> Run<Option<Tid>> {
+    /// Makes the shown change if it is wanted. Returns the new transaction, or none.
+    fn finish(&self, out: &mut Out, voted: Voted, question: &str) -> Run<Option<Tid>> {
         Ok(if self.wanted(out, question)? { Some(voted.finish()?) } else { None })
     }
 
-    /// Does it, if that is wanted, and tells people.
-    pub fn conclude(&self, out: &mut Out, path: &Path, voted: Box<dyn Voted>, question: &str, now: Timestamp) -> Run {
+    /// Makes the change if it is wanted, and tells people.
+    pub fn conclude(&self, out: &mut Out, path: &Path, voted: Voted, question: &str, now: Timestamp) -> Run {
         writeln!(out)?;
         match self.finish(out, voted, question)? {
             Some(tid) => {
@@ -113,13 +113,8 @@ impl ChangeArgs {
         }
     }
 
-    /// Does it, if that is wanted, and tells programs: `answer` makes the whole answer.
-    pub fn conclude_json<T: Serialize>(
-        &self,
-        out: &mut Out,
-        voted: Box<dyn Voted>,
-        answer: impl FnOnce(Done) -> T,
-    ) -> Run {
+    /// Makes the change if it is wanted, and tells programs. `answer` makes the whole answer.
+    pub fn conclude_json<T: Serialize>(&self, out: &mut Out, voted: Voted, answer: impl FnOnce(Done) -> T) -> Run {
         let tid = self.finish(out, voted, "")?;
         let told = out.json(&answer(Done::in_transaction(tid)));
         match tid {
@@ -128,7 +123,7 @@ impl ChangeArgs {
         }
     }
 
-    /// A reader that goes away before anything was done is an error here: all is well only if it was done.
+    /// Turns a reader that went away into an error: the change was not made.
     pub fn all_was_shown(&self, run: Run) -> Run {
         match run {
             Err(Failure::ReaderGone) if !self.dry_run => {
@@ -138,7 +133,7 @@ impl ChangeArgs {
         }
     }
 
-    /// How a command ends that only showed what it would do.
+    /// The end of a command that made no change.
     pub fn not_done(&self) -> Run {
         match self.dry_run {
             true => Ok(Outcome::Fine),
@@ -151,18 +146,18 @@ impl ChangeArgs {
 }
 
 impl Done {
-    /// Whether it was done.
+    /// Whether the change was made.
     pub fn is_done(&self) -> bool {
         self.done
     }
 
-    /// What was done in that transaction; nothing, if there is none.
+    /// The change was made in this transaction; none if it was not made.
     pub fn in_transaction(tid: Option<Tid>) -> Done {
         Done { done: tid.is_some(), tid: tid.map(|tid| tid.to_string()), time: tid.and_then(people::rfc3339) }
     }
 }
 
-/// It is done, and no trouble with the output undoes it.
+/// The change is made; a failing output does not undo it.
 fn done_and_told(out: &mut Out, tid: Tid, told: Run<()>) -> Run {
     if let Err(Failure::Message(e)) = told.and_then(|()| Ok(out.flush()?)) {
         say(&format!("it was done, in transaction {tid}; but: {e}"));
@@ -170,7 +165,7 @@ fn done_and_told(out: &mut Out, tid: Tid, told: Run<()>) -> Run {
     Ok(Outcome::Fine)
 }
 
-/// Asks whoever sits there. No answer is a no.
+/// Asks the person at the terminal. No answer is a no.
 fn ask(out: &mut Out, question: &str) -> Run<bool> {
     write!(out, "{question} [y/N] ")?;
     out.flush()?;

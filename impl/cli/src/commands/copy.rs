@@ -63,7 +63,7 @@ pub struct Copy {
     json: bool,
 }
 
-/// What it came to.
+/// The result, for programs.
 struct Copied {
     created: bool,
     report: CopyReport,
@@ -152,7 +152,7 @@ impl Copy {
         }
     }
 
-    /// Why the copy would have a gap after what it has; none if it would not.
+    /// Returns why the copy would have a gap after its last transaction; none if it would not.
     fn gap(&self, from: &FileStorage, to: &FileStorage, range: TidRange) -> Run<Option<String>> {
         let last = to.last_transaction();
         if last == Tid::ZERO || range.first <= last || range.first == last.next() {
@@ -164,7 +164,7 @@ impl Copy {
             };
             from.transactions(range, Order::OldestFirst)?.find(counted).transpose()
         };
-        // Is it no copy at all, that is what to say.
+        // A destination with another history is the more important message.
         if first(TidRange { first: last, last })?.is_none() {
             return Ok(None);
         }
@@ -179,7 +179,7 @@ impl Copy {
         }))
     }
 
-    /// An error in the middle, and what there is now.
+    /// An error in the middle, and the state of the copy.
     fn stopped(&self, error: &Error, to: &FileStorage, before: Tid, created: bool) -> Failure {
         let (name, last) = (self.to.display(), to.last_transaction());
         let left = if last > before {
@@ -239,9 +239,9 @@ impl Copy {
     }
 }
 
-/// Copies, and shows how far it is, as far as that can be told: in bytes, which are about as many here as there.
+/// Copies, and shows the progress in bytes: the copy takes about as many as the source.
 fn copy_with_meter(from: &FileStorage, to: &FileStorage, range: TidRange) -> vellum_storage::Result<CopyReport> {
-    // What a transaction and a record take in the file beside their texts and data.
+    // Bytes of a transaction and of a record in the file, without their texts and data.
     const TRANSACTION_BYTES: u64 = 23 + 8;
     const RECORD_BYTES: u64 = 42;
     let meter = Meter::new("copying");

@@ -1,4 +1,4 @@
-//! `vellum dump`: everything that is in the file, in the order in which it was written.
+//! `vellum dump`: the whole file, in the order in which it was written.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl Dump {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let file = self.open()?;
-        // On a terminal, what is written is progress enough.
+        // On a terminal, the output itself shows the progress.
         let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("dumping") };
         let mut dumping =
             Dumping { what: &self, file: &file, side: file.scanner(), now, meter, outcome: Outcome::Fine };
@@ -84,7 +84,7 @@ impl Dump {
         Ok(dumping.outcome)
     }
 
-    /// Opens the file and reads no more than its first bytes: the rest may be damaged.
+    /// Opens the file and reads its first bytes only: the rest may be damaged.
     fn open(&self) -> Run<DataFile> {
         let path = self.file.as_path();
         let io = |doing: &str, e| Failure::from(Error::io(path, doing, e));
@@ -115,7 +115,7 @@ impl Dump {
 struct Dumping<'a> {
     what: &'a Dump,
     file: &'a DataFile,
-    /// For looking elsewhere than where the walk is.
+    /// For reading records away from the walk.
     side: Scanner<'a>,
     now: Timestamp,
     meter: Meter,
@@ -135,7 +135,7 @@ impl Dumping<'_> {
                 Ok(())
             });
             if walked.as_ref().map_or(true, |header| header.status == UNFINISHED) {
-                // Opening knows how to tell damage from a commit that was interrupted.
+                // Opening the file tells damage from an interrupted commit.
                 let finished_end = *finished_end.get_or_insert_with(|| self.what.finished_end());
                 if finished_end == Some(position) {
                     out.flush()?;
@@ -168,7 +168,7 @@ impl Dumping<'_> {
         Ok(())
     }
 
-    /// Says what is damaged, after what is written already, and what follows.
+    /// Reports damage, after the lines that are written already.
     fn damaged(&mut self, out: &mut Out, fault: &Fault, rest: &str) -> Run<()> {
         self.outcome = Outcome::Problems;
         out.flush()?;
@@ -180,7 +180,8 @@ impl Dumping<'_> {
         Ok(())
     }
 
-    /// The record that the backpointer leads to, and the one that has the data. What can not be followed is reported.
+    /// The record that the backpointer names, and the one that holds the data. Reports a backpointer that leads
+    /// nowhere.
     fn follow(&mut self, out: &mut Out, record: &Record) -> Run<(Option<Record>, Option<Record>)> {
         let shared = self.file.shared(&mut self.side, record);
         let holder = self.file.holder(&mut self.side, record);
@@ -284,7 +285,7 @@ impl Dumping<'_> {
     }
 
     fn class(&self, holder: Option<&Record>) -> Run<String> {
-        // The class is what comes first, and is never long.
+        // The class comes first, and is short.
         const START_MAX: u64 = 64 << 10;
         let Some(holder) = holder else {
             return Ok("-".to_owned());
@@ -296,7 +297,7 @@ impl Dumping<'_> {
     }
 }
 
-/// What the record holds, in words.
+/// Describes what the record holds.
 fn what(record: &Record, shared: Option<&Record>, holder: Option<&Record>) -> String {
     let mut what = match (shared, holder) {
         (None, Some(holder)) => size(holder.header.data_length),

@@ -1,4 +1,4 @@
-//! `vellum commit-version` and `vellum abort-version`: end work in a version.
+//! `vellum commit-version` and `vellum abort-version`: end a version.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{FileStorage, Record};
-use vellum_storage::{Error, Oid, Version};
+use vellum_file::FileStorage;
+use vellum_storage::{Storage, Version};
 use vellum_terminal::people::printable;
-use vellum_terminal::{Failure, Out, Outcome, Run};
+use vellum_terminal::{Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
-use crate::commands::versions;
-use crate::file::DataFile;
-use crate::ui::changes::{self, Change, JsonChange, State};
+use crate::commands::{preview, versions};
+use crate::ui::changes::{self, Change, JsonChange};
 use crate::ui::meta::{self, version_name};
 
 /// End a version: what was done in it becomes what everybody sees
@@ -127,19 +126,16 @@ fn named(name: OsString) -> Version {
 fn carry_out(out: &mut Out, path: &Path, version: OsString, end: End, how: &ChangeArgs, now: Timestamp) -> Run {
     let version = named(version);
     let storage = how.open(path, out)?;
-    let mut transaction = how.begin(&storage, out, end.description(&version))?;
-    let no_versions = || Failure::Message(format!("{} has no versions", path.display()));
-    let change = transaction.versions().ok_or_else(no_versions)?;
+    let mut draft = how.begin(&storage, out, end.description(&version))?;
     match &end {
-        End::CommitTo(to) => change.commit_version(&version, to)?,
-        End::Abort => change.abort_version(&version)?,
+        End::CommitTo(to) => draft.commit_version(&version, to)?,
+        End::Abort => draft.abort_version(&version)?,
     }
-    let voted = transaction.vote()?;
-    let touched = voted.touched();
-    if touched.is_empty() {
+    let voted = storage.vote(draft)?;
+    let changes = preview::changes(&storage, &voted)?;
+    if changes.is_empty() {
         return nothing_there(out, path, &storage, &version, &end, how);
     }
-    let changes = end.changes(&storage, &version, &touched)?;
     if how.json {
         return how.conclude_json(out, voted, |done| end.answer(path, &version, &changes, done));
     }
@@ -158,7 +154,7 @@ fn carry_out(out: &mut Out, path: &Path, version: OsString, end: End, how: &Chan
     how.conclude(out, path, voted, &question, now)
 }
 
-/// Says which versions there are instead.
+/// Shows the versions that there are instead.
 fn nothing_there(
     out: &mut Out,
     path: &Path,
@@ -192,7 +188,7 @@ fn place(version: &Version) -> String {
 }
 
 impl End {
-    /// What the new transaction says of itself, if nobody says otherwise.
+    /// The default description of the new transaction.
     fn description(&self, version: &Version) -> Vec<u8> {
         let (what, to) = match self {
             End::CommitTo(to) if to.is_trunk() => ("commit", None),
@@ -206,30 +202,6 @@ impl End {
             text.extend(to.name());
         }
         text
-    }
-
-    /// What becomes of the objects (rules 3.5 and 3.6).
-    fn changes(&self, storage: &FileStorage, version: &Version, touched: &[Oid]) -> Run<Vec<Change>> {
-        let file = DataFile::of(storage);
-        let mut scanner = file.scanner();
-        let mut changes = Vec::new();
-        for &oid in touched {
-            let newest: Record = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
-            debug_assert_eq!(newest.version(), *version);
-            let now = file.state(&mut scanner, &newest)?;
-            let trunk = match file.trunk(&mut scanner, &newest).map_err(|fault| file.damage(&fault))? {
-                Some(trunk) => file.state(&mut scanner, &trunk)?,
-                None => State::nothing(),
-            };
-            changes.push(match self {
-                End::CommitTo(to) => {
-                    let replaces = to.is_trunk().then_some(trunk);
-                    Change { oid, becomes: now.clone().moved(to.clone()), now, replaces }
-                }
-                End::Abort => Change { oid, now, becomes: trunk, replaces: None },
-            });
-        }
-        Ok(changes)
     }
 
     fn answer(&self, path: &Path, version: &Version, changes: &[Change], done: Done) -> Answer {

@@ -73,7 +73,7 @@ struct Answer {
     oid: String,
     class: Option<String>,
     out: String,
-    /// The transaction after which it was so, if the past was asked for.
+    /// With `--at`: the transaction after which the object was so.
     as_of: Option<String>,
     as_of_time: Option<String>,
     done: bool,
@@ -139,7 +139,7 @@ impl Export {
         }
     }
 
-    /// Of the past it is said when that was.
+    /// The line that says of which time the export is.
     fn not_there(&self, error: Error, as_of: Option<Tid>, now: Timestamp) -> Failure {
         match (error, as_of) {
             (Error::KeyError { oid, .. }, Some(Tid::ZERO)) => {
@@ -201,7 +201,7 @@ impl Export {
         Ok(())
     }
 
-    /// The same in a line, where standard output has the export.
+    /// The same in one line on standard error, when standard output has the export.
     fn tell(&self, report: &ExportReport, asked: &Asked) {
         let left_out = match report.dangling.len() as u64 {
             0 => String::new(),

@@ -76,11 +76,11 @@ struct Summary {
     classes: Vec<ClassSummary>,
 }
 
-/// Bytes of what the object is now. A version's commit shares its data with what it was made of: that counts once.
+/// Bytes of the object's current records. Records that share one data count once.
 fn bytes(object: &NewestRevision) -> u64 {
     let newest = object.data.as_ref().map_or(0, |data| data.len() as u64);
-    let under = object.under.iter().filter(|(_, data)| object.data.as_ref() != Some(data));
-    newest + under.map(|(_, data)| data.len() as u64).sum::<u64>()
+    let base = object.base.iter().filter(|(_, data)| object.data.as_ref() != Some(data));
+    newest + base.map(|(_, data)| data.len() as u64).sum::<u64>()
 }
 
 impl Garbage {
@@ -101,7 +101,7 @@ impl Garbage {
         let mut summary =
             Summary { kind: "summary", file: self.file.display().to_string(), rootless: true, ..Summary::default() };
         let mut classes = Classes::default();
-        // What is written to a terminal is progress enough.
+        // On a terminal, the output itself shows the progress.
         let meter = if self.list && out.is_terminal() { Meter::hidden() } else { Meter::new("counting") };
         let (mut seen, all) = (0_u64, storage.object_count());
         let mut failed = None;
@@ -111,7 +111,7 @@ impl Garbage {
                 meter.update(seen, all);
             }
             summary.rootless &= object.oid != Oid::ROOT;
-            // What is nothing takes no room.
+            // A tombstone takes no room.
             let Some((_, _, data)) = object.records().next() else { return Ok(()) };
             let bytes = bytes(&object);
             summary.objects += 1;
@@ -127,7 +127,7 @@ impl Garbage {
         let walked = newest_revisions(&storage, &mut |object| {
             each(object).map_err(|failure| {
                 failed = Some(failure);
-                // Anything that ends the walk.
+                // Any error ends the walk.
                 Error::key(Oid::ROOT)
             })
         });

@@ -1,6 +1,4 @@
-//! `vellum import`: what was exported, in another database.
-
-mod held;
+//! `vellum import`: reads an export into a database.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,16 +6,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_storage::{ExportError, ExportOptions, Oid, TransactionMeta, import};
+use vellum_file::FileStorage;
+use vellum_storage::{Change, Draft, Error, ExportError, ExportOptions, Oid, Storage, import};
 use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::file::paths;
-use crate::ui::classes::class_name;
+use crate::ui::classes::{class, class_name};
 use crate::ui::links::{self, Link, Refused};
-
-use self::held::{Held, Imported};
 
 /// Read an export (.zexp) into a database, in a new transaction
 #[derive(Args)]
@@ -62,6 +59,9 @@ pub struct Import {
     how: ChangeArgs,
 }
 
+/// Where the oids of a rehearsal begin: far from all that are used.
+const REHEARSED: u64 = 1 << 62;
+
 #[derive(Serialize)]
 struct Answer {
     file: String,
@@ -85,9 +85,20 @@ struct JsonImported {
     bytes: u64,
 }
 
-/// What comes in.
+/// An object that comes in.
+#[derive(Clone, Debug)]
+struct Imported {
+    /// Its new oid.
+    oid: Oid,
+    /// Its class; none if it cannot be read.
+    class: Option<String>,
+    /// The length of its record.
+    bytes: u64,
+}
+
+/// The objects of an import.
 struct Incoming {
-    /// The one that was exported comes first.
+    /// The exported object comes first.
     objects: Vec<Imported>,
     dangling: Vec<(Oid, Oid)>,
 }
@@ -107,20 +118,22 @@ impl Import {
             name => [b"import of ", name].concat(),
         };
         let draft = self.how.begin(&storage, out, description)?;
-        let held = Held::new(&storage, draft, !self.how.may(out));
         let options = ExportOptions::new().go_on(self.go_on);
-        // Who does it, and what, the transaction that was begun has already.
-        let imported = import(&held, &mut from, TransactionMeta::new(), options);
+        let mut rehearsed = REHEARSED;
+        let mut new_oid = || match self.how.may(out) {
+            true => storage.new_oid(),
+            false => rehearse_oid(&storage, &mut rehearsed),
+        };
+        let imported = import(draft, &mut new_oid, &mut from, options);
         drop(from);
-        let (objects, voted) = held.take();
-        let report = match imported {
-            Ok(report) => report,
+        let (draft, report) = match imported {
+            Ok(imported) => imported,
             Err(error) if links::is_refusal(&error) => return self.refuse(out, &error),
             Err(ExportError::Storage(error)) => return Err(error.into()),
             Err(other) => return Err(Failure::Message(format!("{}: {other}", self.from.display()))),
         };
-        let voted = voted.expect("an import ends with a vote");
-        let incoming = Incoming { objects, dangling: report.dangling };
+        let incoming = Incoming { objects: imported_objects(&draft)?, dangling: report.dangling };
+        let voted = storage.vote(draft)?;
         if self.how.json {
             return self.how.conclude_json(out, voted, |done| self.answer(&incoming, None, done));
         }
@@ -143,7 +156,7 @@ impl Import {
     }
 
     fn answer(&self, incoming: &Incoming, refused: Option<Refused>, done: Done) -> Answer {
-        // An oid counts from when it is taken.
+        // An oid of a rehearsal means nothing.
         let oid = |object: &Imported| done.is_done().then(|| object.oid.to_string());
         let json =
             |object: &Imported| JsonImported { oid: oid(object), class: object.class.clone(), bytes: object.bytes };
@@ -197,7 +210,29 @@ impl Incoming {
     }
 }
 
-/// The export as it is read, and how much of it was.
+/// A new oid for a rehearsal. It means nothing: the next one of the database may be given to another program.
+fn rehearse_oid(storage: &FileStorage, next: &mut u64) -> vellum_storage::Result<Oid> {
+    loop {
+        let oid = Oid(*next);
+        *next = next.checked_add(1).ok_or(Error::Exhausted { what: "oids" })?;
+        if storage.newest_record(oid)?.is_none() {
+            return Ok(oid);
+        }
+    }
+}
+
+/// The objects that the draft stores, in its order.
+fn imported_objects(draft: &Draft) -> vellum_storage::Result<Vec<Imported>> {
+    let mut objects = Vec::new();
+    for change in draft.changes() {
+        if let Change::Store { oid, data, .. } = change {
+            objects.push(Imported { oid: *oid, class: class(&data.bytes()?), bytes: data.len() });
+        }
+    }
+    Ok(objects)
+}
+
+/// The export, and how much of it was read.
 struct Source {
     from: Box<dyn Read>,
     read: u64,

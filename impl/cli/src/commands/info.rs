@@ -1,4 +1,4 @@
-//! `vellum info`: what kind of database this is, and what takes its room.
+//! `vellum info`: a summary of a database, and the classes that take most room.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -108,8 +108,8 @@ impl Info {
     }
 }
 
-/// Counts transactions and revisions by a walk over their headers. Comes back with the bytes of data in all of them, and
-/// with the newest records of the objects that are in a version.
+/// Counts transactions and revisions in a walk over their headers. Returns the bytes of data in all of them, and the
+/// newest records of the objects that are in a version.
 fn walk(file: &DataFile, summary: &mut Summary) -> Run<(u64, BTreeMap<Oid, Record>)> {
     let meter = Meter::new("counting");
     let mut scanner = file.scanner();
@@ -158,7 +158,7 @@ fn current(storage: &FileStorage, summary: &mut Summary, classes: &mut Classes) 
     Ok(())
 }
 
-/// Adds the data of objects that are something else in a version.
+/// Adds the data that objects have in a version.
 fn versions(
     file: &DataFile,
     in_versions: BTreeMap<Oid, Record>,
@@ -180,7 +180,7 @@ fn versions(
         let bytes = holder.header.data_length;
         match trunk {
             None => {
-                // It is there in the version only.
+                // The trunk does not have it.
                 summary.nothing = summary.nothing.saturating_sub(1);
                 summary.current_bytes += bytes;
                 classes.add(&file.data_start(&holder, 64 << 10).map_err(damage)?, bytes);

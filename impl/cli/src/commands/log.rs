@@ -1,4 +1,4 @@
-//! `vellum log`: who changed what, newest first.
+//! `vellum log`: the transactions, newest first.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -138,7 +138,7 @@ impl Log {
         Ok(Outcome::Fine)
     }
 
-    /// Those that are asked for, without those that are skipped.
+    /// The requested transactions, without the skipped ones.
     fn page<'a>(
         &'a self,
         all: impl Iterator<Item = Run<TransactionRecord>> + 'a,
@@ -147,7 +147,7 @@ impl Log {
         all.filter(move |transaction| transaction.as_ref().map_or(true, wanted)).skip(self.skip)
     }
 
-    /// Whether the user and the description are such as are asked for; small and capital letters are the same.
+    /// Whether the user and the description match the filters, in small or capital letters.
     fn matches(&self, user: &[u8], description: &[u8]) -> bool {
         let has = |text: &[u8], part: &Option<String>| match part {
             None => true,
@@ -156,7 +156,7 @@ impl Log {
         has(user, &self.user) && has(description, &self.matching)
     }
 
-    /// Those that can be undone, and one more than is shown.
+    /// The transactions that can be undone: one more than is shown.
     fn undoable<'a>(
         &self,
         storage: &'a FileStorage,
@@ -215,7 +215,7 @@ impl Log {
     }
 }
 
-/// The transactions of a range that changed the object: along its records, not along the file.
+/// The transactions of a range that changed the object, found by the chain of its records.
 fn of_object<'a>(storage: &FileStorage, file: &'a DataFile, oid: Oid, range: TidRange) -> Run<Transactions<'a>> {
     let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
     let damage = |fault| file.damage(&fault);
@@ -245,7 +245,7 @@ fn metadata(transaction: &TransactionRecord) -> Metadata {
     }
 }
 
-/// Bytes of data that the revision itself brought.
+/// Bytes of data of the revision itself.
 fn own_bytes(revision: &Revision) -> u64 {
     match (&revision.data, revision.source) {
         (Some(data), None) => data.len() as u64,

@@ -91,7 +91,7 @@ pub struct Pack {
     json: bool,
 }
 
-/// What a pack did, or would do.
+/// What a pack did, or what it would do.
 struct Done {
     /// The last transaction that is not later than the pack's time.
     last: Option<Tid>,
@@ -131,7 +131,7 @@ struct Size {
     bytes: u64,
 }
 
-/// What goes of a class.
+/// What the pack forgets of a class.
 #[derive(Default, Serialize)]
 struct ClassGone {
     class: String,
@@ -140,7 +140,7 @@ struct ClassGone {
     bytes: u64,
 }
 
-/// What goes of an age.
+/// What the pack forgets of an age.
 #[derive(Clone, Default, Serialize)]
 struct AgeGone {
     age: &'static str,
@@ -149,7 +149,7 @@ struct AgeGone {
     bytes: u64,
 }
 
-/// How old what goes is: less than so many seconds.
+/// Ages of forgotten transactions: less than so many seconds.
 const AGES: [(&str, i64); 6] = [
     ("an hour", 3600),
     ("a day", 86_400),
@@ -177,7 +177,7 @@ impl Pack {
         };
         let Watch { gone, log, .. } = watch;
         let logged = match log {
-            // An error may come when it is done: then the lines are true.
+            // The pack may fail after the switch to the new file. Then the lines are true.
             Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
             None => None,
         };
@@ -193,7 +193,7 @@ impl Pack {
         } else {
             self.show(out, &done, now)?;
         }
-        // It is packed, whatever became of the index: the next opening makes it again.
+        // A missing index does not undo the pack: the next opening makes the index again.
         if !self.dry_run
             && let Err(e) = storage.save_index()
         {
@@ -342,7 +342,7 @@ fn last_before(storage: &FileStorage, to: Tid) -> Run<Option<Tid>> {
     Ok(walk.next().transpose()?.map(|transaction| transaction.tid))
 }
 
-/// What goes.
+/// What the pack forgets, by class and by age.
 #[derive(Default)]
 struct Gone {
     found: HashMap<String, ClassGone>,
@@ -392,7 +392,7 @@ impl Gone {
     }
 }
 
-/// Looks on, and writes down what goes.
+/// Counts what the pack forgets, and writes the log.
 struct Watch {
     file: DataFile,
     /// In seconds.
@@ -401,7 +401,7 @@ struct Watch {
     log: Option<PackLog>,
     collecting: Option<Meter>,
     copying: Option<Meter>,
-    /// Which age the transaction is of, and whether it was counted.
+    /// The age of the current transaction, and whether it was counted.
     age: usize,
     counted: bool,
 }
@@ -420,9 +420,9 @@ impl Watch {
         }
     }
 
-    /// The class of a record, from its beginning.
+    /// Reads the class of a record from its first bytes.
     fn class(&self, record: &Record) -> String {
-        // Most classes are named in the first bytes; a whole record may be large.
+        // The class comes first, and a whole record may be large.
         const FIRST: u64 = 512;
         if record.header.data_length == 0 {
             return "(no data of its own)".to_owned();

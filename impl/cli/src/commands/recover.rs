@@ -1,4 +1,4 @@
-//! `vellum recover`: copies what is whole around damage.
+//! `vellum recover`: copies the complete transactions of a damaged file.
 
 use std::io::Write;
 use std::path::PathBuf;

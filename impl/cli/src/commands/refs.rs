@@ -1,4 +1,4 @@
-//! `vellum refs`: who refers to an object, and what keeps it.
+//! `vellum refs`: the objects that refer to an object, and a path to it from the root.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ struct Subject {
     tid: Option<String>,
     time: Option<String>,
     bytes: u64,
-    /// The last transaction up to the time, if the past was asked for.
+    /// With `--at`: the last transaction up to that time.
     as_of: Option<String>,
     as_of_time: Option<String>,
     reachable: bool,
@@ -222,7 +222,7 @@ impl Refs {
         }
         let steps = path.len() - 1;
         writeln!(out, "\na shortest path from the root, {}", counted(steps as u64, "reference"))?;
-        // Of a long one, where it comes from and where it ends.
+        // A long path is shown by its beginning and its end.
         let each_end = (self.at_most() / 2).max(1).min(path.len() as u64) as usize;
         let hidden = each_end..path.len().saturating_sub(each_end);
         for (n, oid) in path.iter().enumerate() {
@@ -257,7 +257,7 @@ impl Refs {
             summary.referrers_shown += 1;
             self.referrer(out, &referrer, now).map_err(|failure| {
                 failed = Some(failure);
-                // Anything that ends the walk.
+                // Any error ends the walk.
                 Error::key(self.oid)
             })
         });
@@ -347,7 +347,7 @@ impl Summary {
     }
 }
 
-/// The object's class, on the trunk or else in a version, as far as it can be told.
+/// The object's class, on the trunk or otherwise in a version; none if it cannot be read.
 fn class_now(storage: &FileStorage, oid: Oid) -> Run<Option<String>> {
     let version = vellum_storage::Versions::modified_in_version(storage, oid)?;
     for version in [Version::TRUNK, version] {

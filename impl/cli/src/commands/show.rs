@@ -59,16 +59,16 @@ pub struct Show {
     json: bool,
 }
 
-/// A revision, found: what `load` says, and where it is.
+/// A revision: the answer of `load`, and the records that it comes from.
 struct Found {
     data: Bytes,
-    /// The object's newest revision or, at some time, the one of then.
+    /// The tid of the object's newest revision, now or at the time.
     tid: Tid,
     /// The record that was asked for.
     record: Record,
-    /// The record that has its data.
+    /// The record that holds its data.
     holder: Record,
-    /// The version that the newest record is in, where another one's is shown.
+    /// The version of the newest record, if an older record is shown.
     other: Option<Version>,
 }
 
@@ -227,7 +227,7 @@ impl Show {
         Ok(Found { data, tid, holder: holder.unwrap_or_else(|| record.clone()), record, other })
     }
 
-    /// Says why there is nothing to show of an object that is known.
+    /// Explains why a known object has no data.
     fn nothing(&self, file: &DataFile, newest: Record, at: Option<Tid>, now: Timestamp) -> Failure {
         let oid = self.oid;
         if at.is_none()

@@ -1,9 +1,7 @@
-//! `vellum undo`: takes transactions back.
+//! `vellum undo`: undoes transactions, in a new one.
 
-mod foresee;
 mod refusal;
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -11,18 +9,18 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionRecord, Voted};
+use vellum_storage::{Error, Order, Refusal, Storage, Tid, TidRange, TransactionRecord, Voted};
 use vellum_terminal::people::{counted, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
+use crate::commands::preview;
 use crate::file::DataFile;
 use crate::ui::args::{self, Named};
 use crate::ui::changes::{self, Change, JsonChange};
 use crate::ui::meta::{JsonTransaction, Metadata, moment};
 
-use self::foresee::Foresight;
-use self::refusal::{JsonRefusal, Refusal, vote};
+use self::refusal::{JsonRefusedUndo, RefusedUndo, vote};
 
 /// Take transactions back, in a new one: all that are named, or none
 #[derive(Args)]
@@ -65,8 +63,6 @@ pub struct Undo {
 struct Wanted {
     tid: Tid,
     meta: Metadata,
-    /// Each object that it changed, once.
-    objects: Vec<Oid>,
 }
 
 #[derive(Serialize)]
@@ -74,7 +70,7 @@ struct Answer {
     file: String,
     undo: Vec<JsonTransaction>,
     objects: Vec<JsonChange>,
-    refused: Option<JsonRefusal>,
+    refused: Option<JsonRefusedUndo>,
     #[serde(flatten)]
     done: Done,
 }
@@ -92,17 +88,17 @@ impl Undo {
         if !self.how.json {
             self.show_wanted(out, &wanted, now)?;
         }
-        let transaction = self.how.begin(&storage, out, description(&wanted))?;
-        match vote(transaction, &tids) {
+        let draft = self.how.begin(&storage, out, description(&wanted))?;
+        match vote(&storage, draft, &tids) {
             Ok(voted) => self.go_on(out, &storage, &wanted, voted, now),
-            Err(Error::UndoConflict { .. } | Error::NotUndoable { .. }) => {
+            Err(Error::Refused(Refusal::UndoConflict { .. } | Refusal::NotUndoable { .. })) => {
                 self.refuse(out, &storage, &wanted, &tids, now)
             }
             Err(other) => Err(other.into()),
         }
     }
 
-    /// What is to be undone, newest first: what came later has to be taken back before what it was built on.
+    /// The transactions to undo, newest first: a change is undone before the older one that it builds on.
     fn wanted(&self, storage: &FileStorage) -> Run<Vec<Wanted>> {
         let mut wanted = Vec::new();
         for named in &self.transactions {
@@ -133,10 +129,8 @@ impl Undo {
                  --since \"{text}\" --until \"{text}\"` lists them"
             )));
         }
-        let TransactionRecord { tid, user, description, extension, revisions, .. } = transaction;
-        let mut seen = HashSet::new();
-        let objects = revisions.iter().map(|revision| revision.oid).filter(|&oid| seen.insert(oid)).collect();
-        Ok(Wanted { tid, meta: Metadata { user, description, extension }, objects })
+        let TransactionRecord { tid, user, description, extension, .. } = transaction;
+        Ok(Wanted { tid, meta: Metadata { user, description, extension } })
     }
 
     fn show_wanted(&self, out: &mut Out, wanted: &[Wanted], now: Timestamp) -> Run<()> {
@@ -152,17 +146,9 @@ impl Undo {
         Ok(())
     }
 
-    /// It can be done: shows what changes, and does it if that is wanted.
-    fn go_on(
-        &self,
-        out: &mut Out,
-        storage: &FileStorage,
-        wanted: &[Wanted],
-        voted: Box<dyn Voted>,
-        now: Timestamp,
-    ) -> Run {
-        let file = DataFile::of(storage);
-        let changes = foresee(storage, &file, wanted, &voted.touched())?;
+    /// Shows the changes, and makes them if that is wanted.
+    fn go_on(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], voted: Voted, now: Timestamp) -> Run {
+        let changes = preview::changes(storage, &voted)?;
         if self.how.json {
             return self.how.conclude_json(out, voted, |done| self.answer(wanted, &changes, None, done));
         }
@@ -170,19 +156,19 @@ impl Undo {
         self.how.conclude(out, &self.file, voted, "Undo this?", now)
     }
 
-    /// It can not be done: says why.
+    /// Shows why the transactions cannot be undone.
     fn refuse(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], tids: &[Tid], now: Timestamp) -> Run {
         let file = DataFile::of(storage);
-        let refusal = Refusal::find(storage, &file, tids)?;
+        let refused = RefusedUndo::find(storage, &file, tids)?;
         if self.how.json {
-            out.json(&self.answer(wanted, &[], Some(refusal.json()), Done::in_transaction(None)))?;
+            out.json(&self.answer(wanted, &[], Some(refused.json()), Done::in_transaction(None)))?;
         } else {
-            refusal.show(out, &self.file, self.how.objects, now)?;
+            refused.show(out, &self.file, self.how.objects, now)?;
         }
         Ok(Outcome::Problems)
     }
 
-    fn answer(&self, wanted: &[Wanted], changes: &[Change], refused: Option<JsonRefusal>, done: Done) -> Answer {
+    fn answer(&self, wanted: &[Wanted], changes: &[Change], refused: Option<JsonRefusedUndo>, done: Done) -> Answer {
         Answer {
             file: self.file.display().to_string(),
             undo: wanted.iter().map(|wanted| JsonTransaction::new(wanted.tid, &wanted.meta)).collect(),
@@ -193,18 +179,7 @@ impl Undo {
     }
 }
 
-/// What becomes of the objects that the transaction will write.
-fn foresee(storage: &FileStorage, file: &DataFile, wanted: &[Wanted], touched: &[Oid]) -> Run<Vec<Change>> {
-    let mut foresight = Foresight::new(storage, file);
-    for wanted in wanted {
-        for &oid in &wanted.objects {
-            foresight.undo(oid, wanted.tid)?;
-        }
-    }
-    touched.iter().map(|&oid| foresight.change(oid)).collect()
-}
-
-/// What the new transaction says of itself, if nobody says otherwise.
+/// The default description of the new transaction.
 fn description(wanted: &[Wanted]) -> Vec<u8> {
     const NAMED_MAX: usize = 10;
     const OLD_MAX: usize = 1000;

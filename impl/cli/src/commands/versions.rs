@@ -1,4 +1,4 @@
-//! `vellum versions`: which lines of work there are beside the trunk.
+//! `vellum versions`: the long-lived branches, and the objects in them.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub struct Versions {
 pub struct Found {
     /// The version.
     pub version: Version,
-    /// At least one.
+    /// There is at least one.
     pub records: Vec<Record>,
 }
 
@@ -93,9 +93,9 @@ impl Versions {
     }
 }
 
-/// Every version in which there is something, by name.
+/// Returns every version that holds an object, by name.
 pub fn all(storage: &FileStorage) -> Run<Vec<Found>> {
-    let versions = vellum_storage::Versions::versions(storage)?;
+    let versions = storage.all_versions()?;
     versions.into_iter().map(|version| Found::new(storage, version)).collect()
 }
 
@@ -109,7 +109,7 @@ impl Found {
         Ok(Found { version, records })
     }
 
-    /// One line of it, for a list.
+    /// One line for a list.
     pub fn summary(&self) -> String {
         format!("{}  {}", version_name(&self.version), counted(self.records.len() as u64, "object"))
     }
@@ -119,7 +119,7 @@ impl Found {
         self.records.iter().map(|record| file.state(&mut scanner, record)).collect()
     }
 
-    /// Who changed it last.
+    /// The metadata of its last transaction.
     fn last_change(&self, file: &DataFile) -> Run<Option<Metadata>> {
         let mut scanner = file.scanner();
         let meta = self.records.first().map(|record| file.metadata_of(&mut scanner, record));

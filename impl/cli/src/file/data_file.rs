@@ -1,8 +1,8 @@
-//! What stands in the file at a position.
+//! `DataFile`: the records of a file, by position.
 //!
-//! A storage answers what an object is; this tells where the bytes are. Records are found by a `Scanner`, which reads
-//! headers only; metadata, data, and where a backpointer leads to are read here. Nothing read is believed: each hop must
-//! go backwards, to a record of the same object.
+//! A storage returns the data of an object; this returns the place of the bytes. A `Scanner` finds records, and reads
+//! headers only. Metadata, data and the targets of backpointers are read here. No byte is trusted: each hop must go
+//! backwards, to a record of the same object.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use vellum_disk::DiskFile;
 use vellum_file::format::{START, TransactionHeader};
 use vellum_file::{Fault, FaultKind, FileStorage, Older, Record, Scanner};
-use vellum_storage::{Revision, Status, TransactionRecord};
+use vellum_storage::{Bytes, Revision, Status, Tid, TransactionRecord};
 use vellum_terminal::{Failure, Run};
 
 use crate::ui::changes::State;
@@ -21,22 +21,22 @@ use crate::ui::classes::class;
 use crate::ui::faults;
 use crate::ui::meta::Metadata;
 
-/// What is read at once.
+/// Bytes that are read at once.
 const PIECE: u64 = 64 << 10;
 
-/// How much of a record is read to learn its class.
+/// Bytes of a record that are read to learn its class.
 const CLASS_BYTES: u64 = 64 << 10;
 
-/// How many ends of backpointers are remembered, some 40 bytes each.
+/// Holders that are remembered, some 40 bytes each.
 const HOLDERS_MAX: usize = 1 << 20;
 
-/// A database file, up to where it is of interest.
+/// A database file, up to some position.
 pub struct DataFile {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     end: u64,
-    /// For records without data, the position of the one that has it, 0 for nothing: a long chain of backpointers is
-    /// followed once, and not once for each of its records.
+    /// For records without data, the position of the record that holds it, or 0 for a tombstone. So a long chain of
+    /// backpointers is followed once, and not once for each of its records.
     holders: RefCell<HashMap<u64, u64>>,
 }
 
@@ -52,7 +52,7 @@ impl DataFile {
         DataFile::new(storage.path(), file, end)
     }
 
-    /// Where it ends.
+    /// The position where it ends.
     pub fn end(&self) -> u64 {
         self.end
     }
@@ -62,14 +62,14 @@ impl DataFile {
         Scanner::new(&*self.file, self.end)
     }
 
-    /// Which format the first four bytes name.
+    /// The format that the first four bytes name.
     pub fn magic(&self) -> Run<String> {
         let mut magic = [0; START as usize];
         self.read(&mut magic, 0).map_err(|fault| self.damage(&fault))?;
         Ok(String::from_utf8_lossy(&magic).into_owned())
     }
 
-    /// As the reason to stop.
+    /// The failure of a command that this fault has stopped.
     pub fn damage(&self, fault: &Fault) -> Failure {
         faults::damage(&self.path, fault)
     }
@@ -86,7 +86,7 @@ impl DataFile {
         Ok(())
     }
 
-    /// Who did it and what was done, of the transaction at `position`.
+    /// The metadata of the transaction at `position`.
     pub fn metadata(&self, position: u64, header: &TransactionHeader) -> Result<Metadata, Fault> {
         // Three lengths of two bytes each: never much.
         let mut bytes = vec![0; header.metadata_length() as usize];
@@ -96,7 +96,7 @@ impl DataFile {
         Ok(Metadata { user: bytes.into(), description: description.into(), extension: extension.into() })
     }
 
-    /// The record that the backpointer of `record` names: one hop. None if there is no backpointer.
+    /// The record that the backpointer of `record` names, after one hop. None if there is no backpointer.
     pub fn shared(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
         let named = record.backpointer;
         if record.header.data_length > 0 || named == 0 {
@@ -105,7 +105,7 @@ impl DataFile {
         self.linked(scanner, record, named, FaultKind::BackpointerAstray { named }).map(Some)
     }
 
-    /// The object's trunk record under a record in a version, or the record itself; none if there is none.
+    /// The base record of a record in a version, or a trunk record itself; none if there is no base.
     pub fn trunk(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
         match record.in_version.as_ref().map(|version| version.trunk) {
             None => Ok(Some(record.clone())),
@@ -126,7 +126,7 @@ impl DataFile {
         }
     }
 
-    /// The record that has this one's data: itself, or the last one that backpointers lead to. None if that is nothing.
+    /// The record that holds the data: `record` itself, or the end of its backpointers. None for a tombstone.
     pub fn holder(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Record>, Fault> {
         let (mut at, mut passed) = (record.clone(), Vec::new());
         let holder = loop {
@@ -152,7 +152,7 @@ impl DataFile {
         Ok(holder)
     }
 
-    /// What the record says of its object.
+    /// The state of the object in this record.
     pub fn state(&self, scanner: &mut Scanner<'_>, record: &Record) -> Run<State> {
         let damage = |fault| self.damage(&fault);
         let holder = self.holder(scanner, record).map_err(damage)?;
@@ -164,7 +164,7 @@ impl DataFile {
         Ok(State { tid: Some(record.header.tid), bytes, merged: false, version: record.version(), class })
     }
 
-    /// The data that the record itself holds, given to `each` in pieces.
+    /// Calls `each` with the pieces of the data that the record itself holds.
     pub fn data(&self, record: &Record, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
         let mut buffer = vec![0; record.header.data_length.min(PIECE) as usize];
         let (mut at, end) = (record.body(), record.body() + record.header.data_length);
@@ -177,11 +177,24 @@ impl DataFile {
         Ok(())
     }
 
-    /// The first bytes of the data that the record itself holds, at most so many.
+    /// The first `at_most` bytes of the data that the record itself holds.
     pub fn data_start(&self, record: &Record, at_most: u64) -> Result<Vec<u8>, Fault> {
         let mut data = vec![0; record.header.data_length.min(at_most) as usize];
         self.read(&mut data, record.body())?;
         Ok(data)
+    }
+
+    /// All data of the object in this record; none for a tombstone.
+    pub fn contents(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Option<Bytes>, Fault> {
+        let holder = self.holder(scanner, record)?;
+        holder.map(|holder| self.data_start(&holder, u64::MAX).map(Bytes::from)).transpose()
+    }
+
+    /// The object's record of that transaction, found from its newest one on; none if there is none.
+    pub fn revision(&self, newest: &Record, tid: Tid) -> Result<Option<Record>, Fault> {
+        self.chain(Some(newest.clone()))
+            .find(|record| record.as_ref().map_or(true, |r| r.header.tid == tid))
+            .transpose()
     }
 
     /// Every record of the object, newest first.
@@ -213,17 +226,14 @@ impl DataFile {
         let mut revisions = Vec::new();
         for record in records {
             let holder = self.holder(&mut scanner, &record)?;
-            let data = match &holder {
-                Some(holder) => Some(self.data_start(holder, u64::MAX)?.into()),
-                None => None,
-            };
-            let under = match record.in_version.as_ref().map_or(0, |version| version.trunk) {
+            let data = self.contents(&mut scanner, &record)?;
+            let base = match record.in_version.as_ref().map_or(0, |version| version.trunk) {
                 0 => None,
                 trunk => Some(scanner.record(trunk, self.end())?.header.tid),
             };
             revisions.push(Revision {
                 oid: record.header.oid,
-                under,
+                base,
                 version: record.version(),
                 data,
                 source: holder.filter(|h| h.position != record.position).map(|h| h.header.tid),
@@ -231,7 +241,7 @@ impl DataFile {
         }
         Ok(TransactionRecord {
             tid: header.tid,
-            // What is not marked as finished and read all the same is whole.
+            // A transaction without the finished mark that could be read is complete.
             status: Status::from_byte(header.status).unwrap_or_default(),
             user: meta.user,
             description: meta.description,
@@ -240,7 +250,7 @@ impl DataFile {
         })
     }
 
-    /// Who did it and what was done, of the transaction that the record belongs to.
+    /// The metadata of the transaction that the record belongs to.
     pub fn metadata_of(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Metadata, Fault> {
         let position = record.header.transaction;
         let header = scanner.header(position)?;

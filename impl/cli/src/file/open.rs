@@ -1,28 +1,22 @@
-//! Opening a database, and reporting what its end is like.
+//! Opening a database, and warning of an unfinished commit at its end.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use vellum_file::{FileStorage, OpenError, Options};
-use vellum_storage::{Resolver, Resolvers, Storage, Tid};
+use vellum_storage::{Storage, Tid};
 use vellum_terminal::{Failure, Meter, Run};
 
 use crate::ui::{args, faults, say};
 
-/// How changes of several transactions to the same object are merged.
-pub fn resolver() -> Arc<dyn Resolver> {
-    Arc::new(Resolvers::built_in())
-}
-
-/// Opens a database for reading, and says so if it ends in an unfinished commit.
+/// Opens a database for reading. Warns if it ends in an unfinished commit.
 pub fn open(path: &Path) -> Run<FileStorage> {
     open_at(path, None)
 }
 
-/// The same, as it was at a time.
+/// Opens a database for reading, as it was at a time.
 pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
     let meter = Meter::new("opening");
-    let options = Options::new().read_only().resolver(resolver()).progress(meter.progress());
+    let options = Options::new().read_only().progress(meter.progress());
     let options = at.map_or(options.clone(), |at| options.as_of(at));
     let storage = options.open(path)?;
     drop(meter);
@@ -46,12 +40,12 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
     Ok(storage)
 }
 
-/// How a database is opened to be written to.
+/// The options for a database that is written to.
 pub fn options() -> Run<Options> {
-    Ok(Options::new().resolver(resolver()).clock(args::clock().map_err(Failure::Message)?))
+    Ok(Options::new().clock(args::clock().map_err(Failure::Message)?))
 }
 
-/// Opens a database for writing, and says so if an unfinished commit at its end is cut off.
+/// Opens a database for writing. Reports an unfinished commit at its end, which is cut off.
 pub fn open_to_write(path: &Path, options: &Options) -> Result<FileStorage, OpenError> {
     let meter = Meter::new("opening");
     let storage = options.clone().progress(meter.progress()).open(path)?;

@@ -1,4 +1,4 @@
-//! Files that are named on the command line, beside the database that is asked.
+//! Files that are named on the command line, beside the database.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use vellum_terminal::{Failure, Run};
 
-/// Whether two names are of one file: by another way to it, a link, or a second name. What is not there is no file.
+/// Whether two paths name one file: by a link, or by a second name. A missing file is not the same as any other.
 pub fn same(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
@@ -16,7 +16,7 @@ pub fn same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// A file that is there whole, under its name, or not at all: it is written under another name, beside it.
+/// A new file that appears under its name when it is complete. Until then it has a temporary name beside it.
 pub struct NewFile {
     path: PathBuf,
     replaces: bool,
@@ -24,7 +24,7 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// A file at `path`. Where there is one already, it is replaced if `force` says so, but never the database `file`.
+    /// Begins a file at `path`. An existing file is replaced with `force`, but never the database `file`.
     pub fn at(path: &Path, force: bool, file: &Path) -> Run<NewFile> {
         let told = |what: &str| Failure::Message(format!("{}: {what}", path.display()));
         let mut path_then = path.to_owned();
@@ -43,13 +43,13 @@ impl NewFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        // What everybody may that the process's mask lets: as for any new file.
+        // The permissions of any new file: all that the process's mask allows.
         let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder);
         let made = made.map_err(|e| told(&format!("making the file: {e}")))?;
         Ok(NewFile { path: path_then, replaces: force, to: BufWriter::new(made) })
     }
 
-    /// Gives it its name, when its bytes are on the disk.
+    /// Syncs the file, and gives it its name.
     pub fn finish(self) -> io::Result<()> {
         let made = self.to.into_inner().map_err(|e| e.into_error())?;
         made.as_file().sync_all()?;
@@ -71,7 +71,7 @@ impl Write for NewFile {
     }
 }
 
-/// Opens a file for reading; gives its length, too.
+/// Opens a file for reading. Returns its length, too.
 pub fn open(path: &Path) -> Run<(File, u64)> {
     let told = |e: io::Error| Failure::Message(format!("{}: {e}", path.display()));
     let file = File::open(path).map_err(told)?;

@@ -7,16 +7,16 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
 use vellum_storage::{Clock, ManualClock, Oid, SystemClock, Tid};
 
-/// What somebody means who names a moment: a tid, or all tids of a second, minute, hour or day.
+/// A time as people name it: one tid, or all tids of a second, minute, hour or day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The first tid of it: where to begin, if one begins there.
+    /// Its first tid: the start of a range from this time on.
     pub first: Tid,
-    /// The last tid of it: where to end, if one ends there.
+    /// Its last tid: the end of a range up to this time.
     pub last: Tid,
 }
 
-/// The clock that gives new transactions their time: what [`now`] says.
+/// The clock that gives new transactions their time: it shows what [`now`] returns.
 pub fn clock() -> Result<Arc<dyn Clock>, String> {
     Ok(match std::env::var_os("VELLUM_NOW") {
         None => Arc::new(SystemClock),
@@ -24,7 +24,7 @@ pub fn clock() -> Result<Arc<dyn Clock>, String> {
     })
 }
 
-/// What time it is: as the environment says, so that tests have a clock that stands still, or as the machine says.
+/// The current time, or the one in `VELLUM_NOW`, so that tests have a clock that stands still.
 pub fn now() -> Result<Timestamp, String> {
     match std::env::var("VELLUM_NOW") {
         Err(_) => Ok(Timestamp::now()),
@@ -34,7 +34,8 @@ pub fn now() -> Result<Timestamp, String> {
 
 /// An oid: hex, with or without `0x`, or decimal with a `d` behind it.
 ///
-/// `d` is a hex digit, too. Sixteen digits are hex, as they are printed; otherwise decimal digits and a `d` are decimal.
+/// `d` is a hex digit, too. Sixteen digits are hex, as they are printed; otherwise decimal digits and a `d` are
+/// decimal.
 pub fn oid(text: &str) -> Result<Oid, String> {
     if let Some(digits) = text.strip_suffix(['d', 'D'])
         && text.len() != 16
@@ -52,12 +53,12 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     moment_at(text, now()?)
 }
 
-/// A transaction, named by its tid, by a time at which there is but one, or as the last one.
+/// A transaction as people name it: by its tid, by a time at which there is only one, or as the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     /// The newest one.
     Last,
-    /// The one at this moment, and how it was written.
+    /// The one at this time, and the text that named it.
     At(Moment, String),
 }
 
@@ -88,7 +89,7 @@ fn moment_at(text: &str, now: Timestamp) -> Result<Moment, String> {
     })
 }
 
-/// Nothing if the text counts from now in no way; nothing inside if it does, but to where no calendar reaches.
+/// None if the text is not relative to now; `Some(None)` if it is, and means a time that the calendar does not have.
 fn relative(text: &str, now: Timestamp) -> Option<Option<Moment>> {
     let today = TimeZone::UTC.to_datetime(now).date().to_datetime(Default::default());
     match text {
@@ -124,9 +125,9 @@ fn relative(text: &str, now: Timestamp) -> Option<Option<Moment>> {
     Some(then.ok().map(|then| instant(then.timestamp())))
 }
 
-/// A date or a time. What it leaves open it means all of: a date is its whole day, a time without seconds its minute.
+/// A date means its whole day, a time without seconds its whole minute.
 fn absolute(text: &str) -> Option<Moment> {
-    // As times are printed here.
+    // The form in which this command prints times.
     let text = text.strip_suffix("UTC").unwrap_or(text).trim_end();
     let Some((date, time)) = text.split_once(['T', 't', ' ']) else {
         return span_from(format!("{text}T00:00").parse().ok()?, 1.day());
@@ -150,7 +151,7 @@ fn instant(moment: Timestamp) -> Moment {
     Moment { first: tid, last: tid }
 }
 
-/// All tids from `start` on for so long. The tid of the next moment is none of them.
+/// All tids from `start` on, up to the end of the span, which is excluded.
 fn span_from(start: DateTime, span: Span) -> Option<Moment> {
     let at = |moment: DateTime| TimeZone::UTC.to_timestamp(moment).ok().map(Tid::at);
     let (first, next) = (at(start)?, at(start.checked_add(span).ok()?)?);

@@ -1,4 +1,4 @@
-//! What a transaction would make of objects: what each is now, and what it becomes.
+//! What a transaction changes: the state of each object now, and the state that it gets.
 //!
 //! ```text
 //!   000000000000001f  app.Folder
@@ -17,46 +17,46 @@ use vellum_terminal::{Out, Run, people};
 use crate::ui::classes::{class, class_name};
 use crate::ui::meta::{self, moment, version_name};
 
-/// What an object is at some point.
+/// The state of an object in some revision.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The revision that it is as in; none if it has no past, or is a new mixture.
+    /// The revision that has this state; none for a merged record, and for an object that did not exist.
     pub tid: Option<Tid>,
-    /// Bytes of data; none if it is nothing.
+    /// Bytes of data; none for a tombstone.
     pub bytes: Option<u64>,
-    /// Whether it holds the changes of several transactions, put together by the resolver.
+    /// Whether the resolver made it of the changes of several transactions.
     pub merged: bool,
     /// The version that it is in.
     pub version: Version,
-    /// The object's class, as far as it can be told.
+    /// The object's class; none if it cannot be read.
     pub class: Option<String>,
 }
 
-/// What becomes of an object.
+/// The change of an object.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The object.
     pub oid: Oid,
-    /// What it is.
+    /// Its state now.
     pub now: State,
-    /// What it will be.
+    /// Its state after the transaction.
     pub becomes: State,
-    /// What the trunk shows of it until then, where a version's data takes its place.
+    /// The state of the trunk that the data of a version replaces.
     pub replaces: Option<State>,
 }
 
 impl State {
-    /// Nothing, on the trunk.
+    /// The state of an object that did not exist yet.
     pub fn nothing() -> State {
         State { tid: None, bytes: None, merged: false, version: Version::TRUNK, class: None }
     }
 
-    /// What the resolver made.
+    /// A record that the resolver made.
     pub fn merged(data: &Bytes, version: Version) -> State {
         State { tid: None, bytes: Some(data.len() as u64), merged: true, version, class: class(data) }
     }
 
-    /// The same in another version.
+    /// The same state in another version.
     pub fn moved(self, version: Version) -> State {
         State { version, ..self }
     }
@@ -68,14 +68,14 @@ impl State {
         }
     }
 
-    /// As what is.
+    /// Describes the current state.
     pub fn now(&self, now: Timestamp) -> String {
         let what = self.bytes.map_or_else(|| "nothing".to_owned(), size);
         let since = self.tid.map(|tid| format!(", since {}", moment(tid, now))).unwrap_or_default();
         format!("{what}{}{since}", self.in_version())
     }
 
-    /// As what will be, of what is `before`.
+    /// Describes the next state of an object whose state is `before`.
     fn becomes(&self, before: &State, now: Timestamp) -> String {
         if self.tid.is_some() && self.tid == before.tid {
             let place = if self.version.is_trunk() { ", on the trunk".to_owned() } else { self.in_version() };
@@ -107,7 +107,7 @@ impl State {
 }
 
 impl Change {
-    /// The object's class: what it becomes, or else what it is.
+    /// The class that the object gets, or otherwise the class that it has.
     fn class(&self) -> Option<&str> {
         self.becomes.class.as_deref().or(self.now.class.as_deref())
     }
@@ -134,7 +134,7 @@ impl Change {
     }
 }
 
-/// Shows what becomes of the first `at_most` objects; 0 for all.
+/// Shows the changes of the first `at_most` objects; 0 for all.
 pub fn show(out: &mut Out, changes: &[Change], at_most: usize, now: Timestamp) -> Run<()> {
     let at_most = if at_most == 0 { usize::MAX } else { at_most };
     match changes.len() as u64 {
@@ -163,7 +163,7 @@ pub struct JsonState {
     version_hex: Option<String>,
 }
 
-/// What becomes of an object, for programs.
+/// The change of an object, for programs.
 #[derive(Serialize)]
 pub struct JsonChange {
     oid: String,

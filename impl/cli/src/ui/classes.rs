@@ -1,4 +1,4 @@
-//! What takes the room: objects by class.
+//! Objects by class.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -23,7 +23,7 @@ pub struct ClassSummary {
 }
 
 impl Classes {
-    /// Adds an object with this record, or with the beginning of it.
+    /// Adds an object. `data` is its record, or the beginning of it.
     pub fn add(&mut self, data: &[u8], bytes: u64) {
         let name = vellum_pickle::class_of(data).map_or_else(|_| "(can not be read)".to_owned(), |c| c.to_string());
         let (objects, all) = self.found.entry(name).or_default();
@@ -31,12 +31,12 @@ impl Classes {
         *all += bytes;
     }
 
-    /// How many classes there are.
+    /// The number of classes.
     pub fn len(&self) -> usize {
         self.found.len()
     }
 
-    /// Those that take most room, the biggest one first; 0 for all.
+    /// The classes that take most room, the largest first; 0 for all.
     pub fn biggest(self, at_most: usize) -> Vec<ClassSummary> {
         let mut classes: Vec<_> = self
             .found
@@ -56,7 +56,7 @@ impl Classes {
     }
 }
 
-/// Shows them as a table: those of `in_all` that are to be shown, and their part of all bytes.
+/// Shows a table of these classes, out of `in_all`, with their part of all bytes.
 pub fn show(out: &mut Out, classes: &[ClassSummary], in_all: usize, all_bytes: u64) -> Run<()> {
     if classes.is_empty() {
         return Ok(());
@@ -81,7 +81,7 @@ pub fn show(out: &mut Out, classes: &[ClassSummary], in_all: usize, all_bytes: u
     Ok(())
 }
 
-/// The class that a record names, as far as it can be told.
+/// The class that a record names; none if it cannot be read.
 pub fn class(data: &[u8]) -> Option<String> {
     vellum_pickle::class_of(data).ok().map(|class| class.to_string())
 }

@@ -7,7 +7,7 @@ use vellum_terminal::Failure;
 
 use crate::ui::say;
 
-/// Damage that stops the work.
+/// The failure of a command that damage has stopped.
 pub fn damage(path: &Path, fault: &Fault) -> Failure {
     Failure::Message(format!(
         "{}; `vellum check` shows all that is wrong, `vellum recover` copies what is whole",
@@ -15,7 +15,7 @@ pub fn damage(path: &Path, fault: &Fault) -> Failure {
     ))
 }
 
-/// A fault in one line: where it is, and what.
+/// A fault in one line: its position and its kind.
 pub fn describe(path: &Path, fault: &Fault) -> String {
     let tid = fault.tid.map(|tid| format!(" (transaction {tid})")).unwrap_or_default();
     let oid = fault.oid.map(|oid| format!(" (object {oid})")).unwrap_or_default();
@@ -46,7 +46,7 @@ pub fn kind(kind: &FaultKind) -> &'static str {
     }
 }
 
-/// Says that the file ends in an unfinished commit.
+/// Warns of an unfinished commit at the end of the file.
 pub fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
     say(&format!(
         "warning: {}: the last {bytes} bytes, from position {position} on, are a commit that is not finished, and are \

@@ -1,4 +1,4 @@
-//! What `export` and `import` have in common: why an object does not go from one database into another.
+//! References to missing objects, and why `export` and `import` refuse an object.
 
 use std::io::Write;
 
@@ -7,14 +7,14 @@ use vellum_storage::{ExportError, Oid};
 use vellum_terminal::people::{count, counted};
 use vellum_terminal::{Out, Run};
 
-/// A reference to an object that is not there, for programs.
+/// A reference to a missing object, for programs.
 #[derive(Serialize)]
 pub struct Link {
     from: String,
     to: String,
 }
 
-/// Why it was not done, for programs.
+/// Why an export or import was refused, for programs.
 #[derive(Serialize)]
 pub struct Refused {
     message: String,
@@ -22,18 +22,18 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// What was said, and all the references that were in the way.
+    /// The message, and all references to missing objects.
     pub fn new(error: &ExportError) -> Refused {
         Refused { message: error.to_string(), dangling: links(dangling(error)) }
     }
 }
 
-/// Whether it is something in the objects that is in the way, and not in how it was tried.
+/// Whether the objects are the reason, and not the use of the command.
 pub fn is_refusal(error: &ExportError) -> bool {
     matches!(error, ExportError::Dangling { .. } | ExportError::Record { .. } | ExportError::BadReference { .. })
 }
 
-/// The references that were in the way.
+/// The references to missing objects.
 pub fn dangling(error: &ExportError) -> &[(Oid, Oid)] {
     match error {
         ExportError::Dangling { references } => references,
@@ -46,7 +46,7 @@ pub fn links(references: &[(Oid, Oid)]) -> Vec<Link> {
     references.iter().map(|(from, to)| Link { from: from.to_string(), to: to.to_string() }).collect()
 }
 
-/// References for people: who refers to whom.
+/// References for people.
 pub fn show(out: &mut Out, references: &[(Oid, Oid)]) -> Run<()> {
     const SHOWN_MAX: usize = 20;
     for (from, to) in references.iter().take(SHOWN_MAX) {
@@ -58,7 +58,7 @@ pub fn show(out: &mut Out, references: &[(Oid, Oid)]) -> Run<()> {
     Ok(())
 }
 
-/// How many are not there.
+/// The number of missing objects, as a clause.
 pub fn missing(references: &[(Oid, Oid)]) -> String {
     match references.len() as u64 {
         1 => "1 object is referred to and is not there".to_owned(),

@@ -1,4 +1,4 @@
-//! Who did what: a transaction's metadata, for people and for programs.
+//! A transaction's metadata, for people and for programs.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,17 +8,17 @@ use vellum_storage::{Bytes, Status, Tid, Version};
 use vellum_terminal::people::{hex, printable, printable_lines};
 use vellum_terminal::{Out, Run, people};
 
-/// Who did it, what was done, and anything else.
+/// The metadata of a transaction.
 pub struct Metadata {
-    /// Who did it.
+    /// Its author.
     pub user: Bytes,
-    /// What was done.
+    /// Its purpose.
     pub description: Bytes,
-    /// Anything else: a pickled dict.
+    /// Everything else: a pickled dict.
     pub extension: Bytes,
 }
 
-/// Bytes that should be text, for programs: as text, and in hex where they are not.
+/// Bytes that should be text, for programs: as text, and also in hex if they are not UTF-8.
 pub fn text(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), None),
@@ -31,7 +31,7 @@ pub fn version(version: &Version) -> (String, Option<String>) {
     text(version.name())
 }
 
-/// A transaction's status for people, where it is worth a word.
+/// A transaction's status for people; none for the usual one.
 pub fn status(status: Status) -> Option<&'static str> {
     match status {
         Status::Complete => None,
@@ -49,7 +49,7 @@ pub struct JsonMetadata {
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description_hex: Option<String>,
-    /// What was pickled, or null if that is no plain data.
+    /// The pickled value, or null if it is not plain data.
     extension: Json,
     #[serde(skip_serializing_if = "Option::is_none")]
     extension_hex: Option<String>,
@@ -65,7 +65,7 @@ pub struct JsonTransaction {
 }
 
 impl JsonTransaction {
-    /// Who did what, and when.
+    /// The transaction with this metadata.
     pub fn new(tid: Tid, meta: &Metadata) -> JsonTransaction {
         JsonTransaction { tid: tid.to_string(), time: people::rfc3339(tid), meta: meta.json() }
     }
@@ -84,7 +84,7 @@ impl Metadata {
         JsonMetadata { user, user_hex, description, description_hex, extension, extension_hex }
     }
 
-    /// For people: what is there.
+    /// Shows the fields that are not empty to people.
     pub fn show(&self, out: &mut Out) -> Run<()> {
         out.field("user", printable_lines(&self.user))?;
         out.field("description", printable_lines(&self.description))?;
@@ -118,7 +118,7 @@ impl Metadata {
     }
 }
 
-/// A plain value as JSON, as far as JSON goes. Recursion goes no deeper than the value, which is at most 64 deep.
+/// A plain value as JSON. The recursion is as deep as the value: at most 64.
 fn json(value: &Value) -> Json {
     match value {
         Value::None => Json::Null,

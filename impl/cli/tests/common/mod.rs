@@ -124,7 +124,8 @@ impl Sandbox {
         let mut command = self.command(arguments);
         command.stdin(other_end()).stdout(other_end()).stderr(other_end());
         let mut child = command.spawn().unwrap();
-        // What this process has of the other end goes with it; when the child's is gone too, reading ends with an error.
+        // What this process has of the other end goes with it; when the child's is gone too, reading ends with an
+        // error.
         drop(command);
         let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
         while let Ok(length @ 1..) = terminal.read(&mut piece) {

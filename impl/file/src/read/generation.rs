@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_storage::{Error, HistoryEntry, Loaded, LoadedAt, Oid, Order, Result, Tid, Version};
@@ -23,6 +24,7 @@ use crate::read::horizon::Horizon;
 use crate::read::index::Index;
 use crate::read::iterate;
 use crate::read::log::{Log, Past};
+use crate::read::room::Room;
 use crate::read::versions::VersionTable;
 
 #[derive(Debug)]
@@ -36,12 +38,19 @@ pub(crate) struct Generation {
     /// Where packed records were written over others since the file was opened: where the object was before. They name
     /// nothing before them, but some readers may not see them yet.
     hidden: RwLock<HashMap<u64, u64>>,
+    /// The last field: the file's other handles are gone when this is dropped.
+    room: Room,
 }
 
 impl Generation {
     pub fn new(number: u64, log: Log, index: Index, horizon: Horizon, version_table: VersionTable) -> Generation {
-        let version_table = Mutex::new(version_table);
-        Generation { number, log, index, horizon, version_table, hidden: RwLock::default() }
+        let (version_table, room) = (Mutex::new(version_table), Room::of(Arc::clone(&log.file)));
+        Generation { number, log, index, horizon, version_table, hidden: RwLock::default(), room }
+    }
+
+    /// The next generation has taken its place, durably. When its last reader is done, its file's room is given back.
+    pub fn mark_replaced(&self) {
+        self.room.mark_replaced();
     }
 
     /// The table of versions, as it is: see [`Generation::versions`].

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use vellum_disk::{DiskFile, Open};
+use vellum_disk::Open;
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
@@ -16,7 +16,7 @@ use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
-use crate::open::{finished_after, is_torn, open_data, pointers};
+use crate::open::{Broken, Found, Order, Walk, Whole, open_data, pointers};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file;
@@ -163,8 +163,9 @@ fn check_all(
     };
     let mut structure = Structure {
         options,
-        file: &*log.file,
+        log: &log,
         size,
+        holders: Holders::default(),
         index: Index::new(),
         nothing: HashSet::new(),
         under: HashMap::new(),
@@ -172,7 +173,7 @@ fn check_all(
         starts: Vec::new(),
         counts: Check { bytes: size, ..Check::default() },
     };
-    structure.walk(&log, &mut report)?;
+    structure.walk(&mut report)?;
     let Structure { index, nothing, under, lost, starts, mut counts, .. } = structure;
     let mut contents = Contents {
         log: &log,
@@ -203,8 +204,9 @@ fn check_all(
 /// The first walk.
 struct Structure<'a> {
     options: &'a Options,
-    file: &'a dyn DiskFile,
+    log: &'a Log,
     size: u64,
+    holders: Holders,
     index: Index,
     /// Objects that are nothing.
     nothing: HashSet<Oid>,
@@ -218,95 +220,84 @@ struct Structure<'a> {
 }
 
 impl Structure<'_> {
-    fn walk(&mut self, log: &Log, report: &mut dyn FnMut(Problem)) -> Result<()> {
-        let mut scanner = Scanner::new(self.file, self.size);
-        let mut side = Scanner::new(self.file, self.size);
-        let (mut position, mut part, mut last, mut whole_until) = (START, START, Tid::ZERO, START);
-        let mut records: Vec<Record> = Vec::new();
-        let mut holders = Holders::default();
-        while position < self.size {
+    fn walk(&mut self, report: &mut dyn FnMut(Problem)) -> Result<()> {
+        // Everything that is wrong is to be reported, so a wrong order does not hide what is in a transaction.
+        let mut walk = Walk::new(&*self.log.file, self.size, (START, Tid::ZERO), Order::Reported);
+        let mut part = START;
+        let (mut records, mut faults) = (Vec::new(), Vec::new());
+        loop {
             records.clear();
-            let (mut faults, mut astray) = (Vec::new(), None);
+            faults.clear();
             let index = &self.index;
-            let mut walked = scanner.transaction(position, |header, record| {
-                faults.extend(pointers(index, &mut side, header, &record).err());
+            let found = walk.step(|side, header, record| {
+                faults.extend(pointers(index, side, header, &record).err());
                 records.push(record);
                 Ok(())
             });
-            if let Ok(header) = &walked {
-                let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
-                astray = side.tid_astray(position, header, last);
-                faults.extend(astray.clone());
-                if header.tid <= last {
-                    faults.push(fault(FaultKind::NotLater { last }));
-                }
-                if header.status == UNFINISHED {
-                    if position >= whole_until {
-                        whole_until = finished_after(&mut side, position, Tid::ZERO);
-                    }
-                    if position >= whole_until {
-                        walked = Err(fault(FaultKind::Unfinished));
-                    } else {
-                        faults.push(fault(FaultKind::Unfinished));
-                    }
-                }
-            }
-            let header = match walked {
-                Ok(header) => header,
-                Err(fault) => {
-                    let next = scanner.resync(position + 1, self.size, last).unwrap_or(self.size);
-                    let bytes = next - position;
-                    let problem = |kind| Problem { position: fault.position, tid: fault.tid, oid: fault.oid, kind };
-                    let torn = is_torn(&mut side, position).unwrap_or(false);
-                    if torn && next == self.size {
-                        report(problem(ProblemKind::UnfinishedEnd { bytes }));
-                    } else {
-                        report(problem(ProblemKind::Format(fault.kind.clone())));
-                        report(Problem { position, tid: None, oid: None, kind: ProblemKind::Skipped { bytes } });
-                    }
-                    self.starts.push((part, position));
-                    self.lost.push((position, next));
-                    (position, part) = (next, next);
+            let Broken { position, next, .. } = match found {
+                None => break,
+                Some(Found::Finished(whole) | Found::Unmarked(whole)) => {
+                    faults.extend(whole.disorder.clone());
+                    faults.extend(unfinished(&whole));
+                    faults.drain(..).for_each(|fault| report(self.problem(fault)));
+                    self.take(&whole, &records);
                     continue;
                 }
+                Some(Found::Torn(broken)) => {
+                    let bytes = self.size - broken.position;
+                    report(problem(&broken.fault, ProblemKind::UnfinishedEnd { bytes }));
+                    broken
+                }
+                Some(Found::Damaged(broken)) => {
+                    let Broken { position, fault, next } = &broken;
+                    let kind = ProblemKind::Skipped { bytes: next.unwrap_or(self.size) - position };
+                    report(problem(fault, ProblemKind::Format(fault.kind.clone())));
+                    report(Problem { position: *position, tid: None, oid: None, kind });
+                    broken
+                }
             };
-            for Fault { position, tid, oid, kind } in faults {
-                let kind = match kind {
-                    FaultKind::WrongPrevious { named, .. } if self.is_lost(named) => ProblemKind::PastLost { named },
-                    other => ProblemKind::Format(other),
-                };
-                report(Problem { position, tid, oid, kind });
+            self.starts.push((part, position));
+            part = next.unwrap_or(self.size);
+            self.lost.push((position, part));
+        }
+        self.starts.push((part, walk.position()));
+        self.counts.last = walk.last();
+        Ok(())
+    }
+
+    /// The problem that a fault is in a transaction that can be read.
+    fn problem(&self, fault: Fault) -> Problem {
+        let kind = match fault.kind {
+            FaultKind::WrongPrevious { named, .. } if self.is_lost(named) => ProblemKind::PastLost { named },
+            ref other => ProblemKind::Format(other.clone()),
+        };
+        problem(&fault, kind)
+    }
+
+    /// Notes what a transaction did.
+    fn take(&mut self, whole: &Whole, records: &[Record]) {
+        self.counts.transactions += 1;
+        self.counts.records += records.len() as u64;
+        for record in records {
+            let oid = record.header.oid;
+            self.index.set(oid, record.position);
+            match &record.in_version {
+                Some(version) => drop(self.under.insert(oid, version.trunk)),
+                None if self.under.is_empty() => {}
+                None => drop(self.under.remove(&oid)),
             }
-            self.counts.transactions += 1;
-            self.counts.records += records.len() as u64;
-            for record in &records {
-                let oid = record.header.oid;
-                self.index.set(oid, record.position);
-                match &record.in_version {
-                    Some(version) => drop(self.under.insert(oid, version.trunk)),
-                    None if self.under.is_empty() => {}
-                    None => drop(self.under.remove(&oid)),
-                }
-                let nothing = record.header.data_length == 0
-                    && matches!(holders.find(log, oid, record.backpointer, self.size), Ok(0));
-                if nothing {
-                    self.nothing.insert(oid);
-                } else if !self.nothing.is_empty() {
-                    self.nothing.remove(&oid);
-                }
-            }
-            if astray.is_none() {
-                last = last.max(header.tid);
-            }
-            position = header.end(position);
-            if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
-                // The second walk takes most of the time.
-                progress(position / 8, self.size);
+            let nothing = record.header.data_length == 0
+                && matches!(self.holders.find(self.log, oid, record.backpointer, self.size), Ok(0));
+            if nothing {
+                self.nothing.insert(oid);
+            } else if !self.nothing.is_empty() {
+                self.nothing.remove(&oid);
             }
         }
-        self.starts.push((part, position));
-        self.counts.last = last;
-        Ok(())
+        if let (Some(progress), 0) = (&self.options.progress, self.counts.transactions % 1024) {
+            // The second walk takes most of the time.
+            progress(whole.header.end(whole.position) / 8, self.size);
+        }
     }
 
     fn is_lost(&self, position: u64) -> bool {
@@ -314,6 +305,17 @@ impl Structure<'_> {
         let before = self.lost.partition_point(|&(from, _)| from <= position);
         self.lost[..before].last().is_some_and(|&(_, to)| position < to)
     }
+}
+
+fn problem(&Fault { position, tid, oid, .. }: &Fault, kind: ProblemKind) -> Problem {
+    Problem { position, tid, oid, kind }
+}
+
+/// The fault of a transaction that counts, though it is not marked.
+fn unfinished(whole: &Whole) -> Option<Fault> {
+    let Whole { position, header, .. } = *whole;
+    let fault = Fault { position, tid: Some(header.tid), oid: None, kind: FaultKind::Unfinished };
+    (header.status == UNFINISHED).then_some(fault)
 }
 
 /// The second walk.

@@ -9,15 +9,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use bytes::Bytes;
-use vellum_disk::{DiskFile, Open};
+use vellum_disk::Open;
 use vellum_storage::{Error, Oid, Result, Status, Tid, Version};
 
-use crate::format::fault::{Fault, FaultKind};
+use crate::format::fault::Fault;
 use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::open::{finished_after, is_torn, open_data};
+use crate::open::{Broken, Found, Order, Walk, Whole, open_data};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file;
@@ -127,73 +127,47 @@ struct Rescue<'a> {
 
 impl Rescue<'_> {
     fn run(&mut self) -> Result<()> {
-        let file: &dyn DiskFile = &*self.old.file;
-        let mut scanner = Scanner::new(file, self.size);
-        let mut side = Scanner::new(file, self.size);
-        let (mut at, mut last, mut whole_until) = (START, Tid::ZERO, START);
+        let old = self.old;
+        let mut walk = Walk::new(&*old.file, self.size, (START, Tid::ZERO), Order::Required);
         let mut records: Vec<Record> = Vec::new();
-        while at < self.size {
+        loop {
             records.clear();
-            let mut walked = scanner.transaction(at, |_, record| {
+            let found = walk.step(|_, _, record| {
                 records.push(record);
                 Ok(())
             });
-            if let Ok(header) = &walked {
-                let fault = |kind| Err(Fault { position: at, tid: Some(header.tid), oid: None, kind });
-                if header.status == UNFINISHED && at >= whole_until {
-                    whole_until = finished_after(&mut side, at, last);
-                }
-                if let Some(fault) = side.tid_astray(at, header, last) {
-                    walked = Err(fault);
-                } else if header.tid <= last {
-                    walked = fault(FaultKind::NotLater { last });
-                } else if header.status == UNFINISHED && at >= whole_until {
-                    walked = fault(FaultKind::Unfinished);
-                }
-            }
-            match walked {
-                Ok(header) => {
+            match found {
+                None => return Ok(()),
+                Some(Found::Finished(whole) | Found::Unmarked(whole)) => {
+                    let Whole { position, header, .. } = whole;
                     if header.status == Status::Undone.byte() {
                         self.salvage.undone += 1;
-                        self.moved.push((at, NOWHERE));
+                        self.moved.push((position, NOWHERE));
                     } else {
-                        self.copy(at, &header, &records)?;
+                        self.copy(position, &header, &records)?;
                     }
-                    last = header.tid;
-                    at = header.end(at);
                     if let (Some(progress), 0) = (&self.options.progress, self.salvage.transactions % 256) {
-                        progress(at, self.size);
+                        progress(header.end(position), self.size);
                     }
                 }
-                Err(why) => {
-                    let next = scanner.resync(at + 1, self.size, last);
-                    let end = next.unwrap_or(self.size);
-                    let torn = is_torn(&mut side, at).unwrap_or(false);
-                    self.moved.push((at, NOWHERE));
-                    if torn && next.is_none() {
-                        self.salvage.unfinished = end - at;
-                    } else {
-                        self.lose(&mut side, at, end, why, last, next)?;
-                    }
-                    at = end;
+                Some(Found::Torn(Broken { position, .. })) => {
+                    self.moved.push((position, NOWHERE));
+                    self.salvage.unfinished = self.size - position;
+                }
+                Some(Found::Damaged(broken)) => {
+                    self.moved.push((broken.position, NOWHERE));
+                    let last = walk.last();
+                    self.lose(walk.side(), broken, last);
                 }
             }
         }
-        Ok(())
     }
 
-    /// Notes what was in a part that can not be read, as far as that can be told.
-    fn lose(
-        &mut self,
-        side: &mut Scanner<'_>,
-        from: u64,
-        to: u64,
-        why: Fault,
-        last: Tid,
-        next: Option<u64>,
-    ) -> Result<()> {
-        let mut transactions = Vec::new();
-        let mut at = from;
+    /// Notes what was in a part that cannot be read, as far as that can be told. `last`: the transaction before it.
+    fn lose(&mut self, side: &mut Scanner<'_>, broken: Broken, last: Tid) {
+        let Broken { position: from, fault: why, next } = broken;
+        let to = next.unwrap_or(self.size);
+        let (mut transactions, mut at) = (Vec::new(), from);
         // As long as one header leads to the next.
         while at < to {
             let objects = &mut self.salvage.objects;
@@ -208,7 +182,6 @@ impl Rescue<'_> {
         let before = next.and_then(|next| side.header(next).ok()).map(|header| header.tid);
         let after = (last != Tid::ZERO).then_some(last);
         self.salvage.lost.push(Lost { position: from, bytes: to - from, why, after, before, transactions });
-        Ok(())
     }
 
     /// Where the record that was at `old` is now; none if it is not there.

@@ -98,14 +98,14 @@ fn so_far(deletions: &[DeletedGarbage]) -> String {
 }
 
 impl Garbage<'_> {
-    /// Deletes the garbage, database by database, in transactions of at most [`DeleteGarbage::objects_max`] objects. Before
-    /// each of them is finished, it reads the transactions that others have committed since. Returns what was done in each
-    /// database.
+    /// Deletes the garbage, database by database, in transactions of at most [`DeleteGarbage::objects_max`] objects.
+    /// Before each of them is finished, it reads the transactions that others have committed since. Returns what was
+    /// done in each database.
     ///
     /// # Errors
     ///
-    /// A storage fails, or one of the errors of [`find_garbage`](super::find_garbage) occurs in the transactions of others.
-    /// Then no more objects are brought back, and one that was deleted just before may be referred to.
+    /// A storage fails, or one of the errors of [`find_garbage`](super::find_garbage) occurs in the transactions of
+    /// others. Then no more objects are brought back, and one that was deleted just before may be referred to.
     pub fn delete(self, how: &DeleteGarbage<'_>) -> Result<Vec<DeletedGarbage>, DeleteStopped> {
         let named = |found: &super::FoundGarbage| DeletedGarbage {
             database: found.database.clone(),

@@ -1,4 +1,4 @@
-//! `vellum check --references`: what references lead nowhere, since when, and what is left of what was lost.
+//! `vellum check --references`: dangling references, since when they are there, and what is left of the lost objects.
 //!
 //! ```text
 //! object 0000000000000019, deleted or undone
@@ -48,7 +48,7 @@ struct JsonLast {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
-    /// Whether it lies in a damaged part of the file, and only looks like a record.
+    /// Whether it was found in a damaged part of the file, and only looks like a record.
     damaged: bool,
 }
 
@@ -62,11 +62,11 @@ struct JsonHolder {
     tid: String,
     time: Option<String>,
     since: JsonTransaction,
-    /// Whether that is only as far as a pack has left the past.
+    /// Whether a pack has forgotten the past before that.
     since_pack: bool,
 }
 
-/// Shows them all.
+/// Shows all lost objects.
 pub fn show(out: &mut Out, path: &Path, dangling: &Dangling, json: bool, now: Timestamp) -> Run<()> {
     if json {
         return dangling.objects.iter().try_for_each(|object| out.json(&line(object)));

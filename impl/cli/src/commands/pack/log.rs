@@ -1,7 +1,7 @@
-//! What a pack forgets, written down: one line of JSON for each transaction.
+//! The log of forgotten transactions: one line of JSON for each.
 //!
-//! Lines are collected beside, and appended when the pack is about to put its file in place: so they are on the disk before
-//! anything is forgotten. If it then fails after all, they are taken back.
+//! The lines wait in a temporary file. They are appended just before the pack puts its file in place, so that they are
+//! on the disk before anything is forgotten. If the pack then fails, they are removed again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -18,9 +18,9 @@ use crate::ui::meta::{JsonMetadata, Metadata};
 pub struct PackLog {
     path: PathBuf,
     log: File,
-    /// How long it was before this pack.
+    /// Its length before this pack.
     length: u64,
-    /// The lines so far, in a file without a name.
+    /// The lines of this pack, in a file without a name.
     lines: BufWriter<File>,
     transaction: Option<Transaction>,
     written: u64,
@@ -38,13 +38,13 @@ struct Line {
     time: Option<String>,
     #[serde(flatten)]
     metadata: JsonMetadata,
-    /// Whether the transaction itself is gone, with all that it did.
+    /// Whether the whole transaction is forgotten.
     gone: bool,
-    /// What it touched.
+    /// The objects that it touched.
     objects: Vec<String>,
-    /// What of that is forgotten: there was a newer revision.
+    /// Those whose revision is forgotten because there is a newer one.
     forgotten: Vec<String>,
-    /// What of that was garbage, and is gone.
+    /// Those that were garbage.
     collected: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl PackLog {
         open().map_err(|e| Failure::Message(format!("{}: opening the log of what is forgotten: {e}", path.display())))
     }
 
-    /// Nothing of what was said counts.
+    /// Discards all lines of this pack, because it begins again.
     pub fn begin_again(&mut self) {
         let again = || -> io::Result<()> {
             self.lines.flush()?;
@@ -70,25 +70,25 @@ impl PackLog {
         };
         self.written = 0;
         self.transaction = None;
-        // What is written next fails as well then, and says so.
+        // If this fails, the next write fails as well, and reports it.
         let _ = { again }();
     }
 
-    /// A transaction.
+    /// Begins the line of a transaction.
     pub fn transaction(&mut self, tid: Tid, [user, description, extension]: [&[u8]; 3]) {
         let bytes = Bytes::copy_from_slice;
         let metadata = Metadata { user: bytes(user), description: bytes(description), extension: bytes(extension) };
         self.transaction = Some(Transaction { tid, metadata, objects: Vec::new() });
     }
 
-    /// What becomes of one of its revisions.
+    /// Adds one of its revisions.
     pub fn object(&mut self, oid: Oid, fate: Fate) {
         if let Some(transaction) = &mut self.transaction {
             transaction.objects.push((oid, fate));
         }
     }
 
-    /// All of it was said.
+    /// Ends the line of a transaction.
     pub fn transaction_ends(&mut self, is_kept: bool) -> Result<()> {
         let Some(Transaction { tid, metadata, objects }) = self.transaction.take() else { return Ok(()) };
         if is_kept && objects.iter().all(|(_, fate)| *fate == Fate::Kept) {
@@ -114,7 +114,7 @@ impl PackLog {
             .map_err(|e| self.trouble("writing down what is forgotten", e))
     }
 
-    /// Appends all lines, durably.
+    /// Appends all lines to the log, durably.
     pub fn append(&mut self) -> Result<()> {
         let mut append = || -> io::Result<()> {
             self.lines.flush()?;
@@ -126,7 +126,7 @@ impl PackLog {
         append().map_err(|e| self.trouble("appending what is forgotten", e))
     }
 
-    /// At the end: how many lines were appended. If it was not packed, they are taken back.
+    /// Returns how many lines were appended. If the pack failed, removes them.
     pub fn close(self, is_packed: bool) -> Run<u64> {
         if is_packed {
             return Ok(self.written);

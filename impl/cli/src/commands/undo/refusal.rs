@@ -1,4 +1,4 @@
-//! Why transactions can not be undone: which objects are in the way, who changed them later, and what would help.
+//! Why transactions cannot be undone: the objects in the way, the later changes to them, and what would help.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -6,34 +6,33 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
-use vellum_storage::{Error, NotUndone, Oid, Tid, Transaction, TransactionMeta, Voted};
+use vellum_file::{Fault, FileStorage, Record};
+use vellum_storage::{Draft, Error, NotUndone, Oid, Refusal, Storage, Tid, TransactionMeta, Voted, WhyNot};
 use vellum_terminal::people::{count, counted, printable, printable_start};
 use vellum_terminal::{Failure, Out, Run};
 
-use super::foresee::Foresight;
 use crate::file::DataFile;
 use crate::ui::changes::{JsonState, State};
 use crate::ui::classes::class_name;
 use crate::ui::meta::{JsonTransaction, Metadata, moment};
 
-/// How many transactions are tried together: who has to undo more wants to know what else that would take away.
+/// The number of transactions that are tried together. Nobody should undo more without a look at what else they did.
 const TOGETHER_MAX: usize = 50;
 
-/// Why it can not be done.
-pub struct Refusal {
+/// Why transactions cannot be undone.
+pub struct RefusedUndo {
     /// The first transaction that can not be undone.
     tid: Tid,
-    why: Error,
+    why: Refusal,
     objects: Vec<InTheWay>,
-    /// All that it takes, newest first, if something can be undone at all.
+    /// These transactions and the later ones that must be undone with them, newest first, if that helps.
     together: Option<Vec<Tid>>,
 }
 
-/// An object that can not be taken back.
+/// An object that cannot be undone.
 struct InTheWay {
     oid: Oid,
-    why: &'static str,
+    why: WhyNot,
     now: State,
     undone_already: bool,
     later: Vec<(Tid, Metadata)>,
@@ -41,7 +40,7 @@ struct InTheWay {
 
 /// The same, for programs.
 #[derive(Serialize)]
-pub struct JsonRefusal {
+pub struct JsonRefusedUndo {
     tid: String,
     message: String,
     objects: Vec<JsonInTheWay>,
@@ -52,33 +51,33 @@ pub struct JsonRefusal {
 struct JsonInTheWay {
     oid: String,
     class: Option<String>,
-    why: &'static str,
+    why: String,
     now: JsonState,
     undone_already: bool,
     changed_later: Vec<JsonTransaction>,
 }
 
-impl Refusal {
-    /// Finds out why these, newest first, can not be undone.
-    pub fn find(storage: &FileStorage, file: &DataFile, tids: &[Tid]) -> Run<Refusal> {
+impl RefusedUndo {
+    /// Finds out why these, newest first, cannot be undone.
+    pub fn find(storage: &FileStorage, file: &DataFile, tids: &[Tid]) -> Run<RefusedUndo> {
         let changed = || Failure::Message("somebody else changes the database just now: try again".to_owned());
         let (tid, why) = refused(storage, tids)?.ok_or_else(changed)?;
-        let mut foresight = Foresight::new(storage, file);
+        let mut scanner = file.scanner();
         let asked: BTreeSet<Tid> = tids.iter().copied().collect();
         let mut objects = Vec::new();
         for &NotUndone { oid, why } in in_the_way(&why) {
-            let newest = foresight.newest(oid)?;
+            let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
             let mut later = later(storage, file, oid, tid)?;
             later.retain(|(tid, _)| !asked.contains(tid));
             objects.push(InTheWay {
                 oid,
                 why,
-                now: file.state(&mut file.scanner(), &newest)?,
-                undone_already: foresight.is_undone_already(oid, tid)?,
+                now: file.state(&mut scanner, &newest)?,
+                undone_already: is_undone_already(file, &newest, tid).map_err(|fault| file.damage(&fault))?,
                 later,
             });
         }
-        let mut refusal = Refusal { tid, why, objects, together: None };
+        let mut refusal = RefusedUndo { tid, why, objects, together: None };
         if !refusal.undone_already() {
             refusal.together = together(storage, file, asked)?;
         }
@@ -123,8 +122,8 @@ impl Refusal {
     }
 
     /// For programs.
-    pub fn json(&self) -> JsonRefusal {
-        JsonRefusal {
+    pub fn json(&self) -> JsonRefusedUndo {
+        JsonRefusedUndo {
             tid: self.tid.to_string(),
             message: self.why.to_string(),
             objects: self.objects.iter().map(InTheWay::json).collect(),
@@ -163,7 +162,7 @@ impl InTheWay {
         JsonInTheWay {
             oid: self.oid.to_string(),
             class: self.now.class.as_deref().map(str::to_owned),
-            why: self.why,
+            why: self.why.to_string(),
             now: self.now.json(),
             undone_already: self.undone_already,
             changed_later: self.later.iter().map(|(tid, meta)| JsonTransaction::new(*tid, meta)).collect(),
@@ -189,8 +188,7 @@ fn later(storage: &FileStorage, file: &DataFile, oid: Oid, after: Tid) -> Run<Ve
     Ok(found)
 }
 
-/// These, and as many later ones as it takes to undo them, newest first; none if that can not be found out, or does not
-/// help.
+/// These, and the later ones that must be undone with them, newest first. None if that does not help, or takes too many.
 fn together(storage: &FileStorage, file: &DataFile, asked: BTreeSet<Tid>) -> Run<Option<Vec<Tid>>> {
     let mut all = asked;
     while all.len() <= TOGETHER_MAX {
@@ -207,36 +205,52 @@ fn together(storage: &FileStorage, file: &DataFile, asked: BTreeSet<Tid>) -> Run
     Ok(None)
 }
 
-/// The first phase of undoing them, in this order.
-pub fn vote(mut transaction: Box<dyn Transaction>, tids: &[Tid]) -> vellum_storage::Result<Box<dyn Voted>> {
-    for &tid in tids {
-        let undo = transaction.undo().ok_or(Error::NotUndoable { tid })?;
-        undo.undo(tid)?;
+/// Whether the object is now what it was before that transaction.
+fn is_undone_already(file: &DataFile, newest: &Record, tid: Tid) -> Result<bool, Fault> {
+    let mut scanner = file.scanner();
+    let is_later = |record: &Result<Record, Fault>| record.as_ref().is_ok_and(|record| record.header.tid > tid);
+    let mut past = file.chain(Some(newest.clone())).skip_while(is_later);
+    if past.next().transpose()?.is_none_or(|record| record.header.tid != tid) {
+        return Ok(false);
     }
-    transaction.vote()
+    let now = file.contents(&mut scanner, newest)?;
+    Ok(match past.next().transpose()? {
+        Some(before) => now == file.contents(&mut scanner, &before)? && newest.version() == before.version(),
+        None => now.is_none(),
+    })
 }
 
-/// Why these can not be undone in this order: the first transaction that fails, and why. None if they can be.
-fn refused(storage: &FileStorage, tids: &[Tid]) -> Run<Option<(Tid, Error)>> {
+/// Votes on undoing these transactions, in this order.
+pub fn vote(storage: &FileStorage, mut draft: Draft, tids: &[Tid]) -> vellum_storage::Result<Voted> {
+    for &tid in tids {
+        draft.undo(tid)?;
+    }
+    storage.vote(draft)
+}
+
+/// Why these cannot be undone in this order: the first transaction that fails, and its refusal. None if they can be.
+fn refused(storage: &FileStorage, tids: &[Tid]) -> Run<Option<(Tid, Refusal)>> {
     let mut why = None;
-    // The vote ends at the first one that fails, without saying which that is.
+    // The refusal of a vote does not say which of the transactions fails.
     let (mut good, mut bad) = (0, tids.len() + 1);
     while good + 1 < bad {
-        // All of them at first: as a rule, they can be.
+        // All of them at first, since usually all can be undone.
         let tried = if bad > tids.len() { tids.len() } else { good.midpoint(bad) };
-        match vote(storage.rehearse(TransactionMeta::new())?, &tids[..tried]) {
+        match vote(storage, storage.rehearse(TransactionMeta::new())?, &tids[..tried]) {
             Ok(_) => good = tried,
-            Err(e @ (Error::UndoConflict { .. } | Error::NotUndoable { .. })) => (bad, why) = (tried, Some(e)),
+            Err(Error::Refused(e @ (Refusal::UndoConflict { .. } | Refusal::NotUndoable { .. }))) => {
+                (bad, why) = (tried, Some(e));
+            }
             Err(other) => return Err(other.into()),
         }
     }
     Ok(why.map(|why| (tids[bad - 1], why)))
 }
 
-/// Every object in the way, as the error has them.
-fn in_the_way(why: &Error) -> &[NotUndone] {
+/// The objects that a refusal names.
+fn in_the_way(why: &Refusal) -> &[NotUndone] {
     match why {
-        Error::UndoConflict { objects } => objects,
+        Refusal::UndoConflict { objects } => objects,
         _ => &[],
     }
 }

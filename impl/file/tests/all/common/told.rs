@@ -82,6 +82,9 @@ impl DiskFile for ToldFile {
         (self.1)("synced", 0, 0);
         done
     }
+    fn give_back(&mut self) {
+        (self.1)("give back", 0, 0);
+    }
 }
 
 pub fn told(disk: &SimDisk, clock: &SharedClock, before: Before) -> Options {

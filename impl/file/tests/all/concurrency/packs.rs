@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::common::packs::*;
+use crate::common::told::{Before, told};
 use crate::common::*;
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options, Packing};
@@ -454,6 +457,33 @@ struct Worker<'a> {
     /// What was acknowledged, and what there was before.
     past: Vec<(Tid, Part)>,
     counts: BTreeMap<&'static str, u64>,
+}
+
+/// The room of the file that a pack replaced is given back, but not while a reader has it.
+#[test]
+fn a_replaced_file_is_given_back_after_its_last_reader() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let (gives, hears) = channel();
+    let gives = Mutex::new(gives);
+    let before: Before = Arc::new(move |what, _, _| {
+        if what == "give back" {
+            gives.lock().unwrap().send(()).unwrap();
+        }
+    });
+    let storage = told(&disk, &clock, before).threads(2).create(PATH).unwrap();
+    for number in [b"1", b"2"] {
+        commit(&storage, "", &[(0, Some(record(number)))]).unwrap();
+    }
+    let mut reader = storage.current_records(Oid::ROOT);
+    let packed = unwatched(&storage, Tid::MAX, Packing::default()).unwrap();
+    assert!(packed.after.bytes < packed.before.bytes);
+    // The reader has the old generation, so no thread could give anything back.
+    assert!(hears.try_recv().is_err());
+    assert_eq!(reader.next().unwrap().unwrap().data, record(b"2"));
+    drop(reader);
+    hears.recv_timeout(Duration::from_secs(60)).unwrap();
+    drop(storage);
+    assert!(hears.try_recv().is_err());
 }
 
 fn folder(thread: u64) -> u64 {

@@ -190,7 +190,9 @@ fn a_packed_revision_hides_nothing_from_earlier_readers() {
         &clock,
         Arc::new(move |what, _, _| {
             // While an index is being saved that ends before it.
-            if let Some(voted) = finish.lock().unwrap().take_if(|_| what == "open beside") {
+            // Not in one expression: finishing is a disk operation, too.
+            let voted = finish.lock().unwrap().take_if(|_| what == "open beside");
+            if let Some(voted) = voted {
                 voted.finish().unwrap();
             }
         }),

@@ -1,0 +1,97 @@
+//! What a crash left at the end of the file, put in order.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use vellum_disk::{Disk, DiskFile, Open};
+use vellum_storage::Error;
+
+use crate::format::TransactionHeader;
+use crate::format::beside::beside;
+use crate::format::pending::PendingStatus;
+use crate::format::scan::Scanner;
+use crate::options::Options;
+
+/// What had to be done to the end of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Where the unfinished part began.
+    pub position: u64,
+    /// How many bytes of it were cut off, or, read-only, are not looked at.
+    pub cut: u64,
+    /// The file in which those bytes are kept.
+    pub kept_in: Option<PathBuf>,
+    /// How many transactions were whole but not yet marked as finished, and were marked now.
+    pub completed: u64,
+}
+
+/// Cuts off what follows `end`, keeping it in a file of its own, and marks as finished what is whole.
+pub(super) fn repair(
+    options: &Options,
+    path: &Path,
+    file: &dyn DiskFile,
+    end: u64,
+    size: u64,
+    completed: Vec<u64>,
+) -> Result<Recovery, Error> {
+    let cut = size - end;
+    let position = completed.first().copied().unwrap_or(end);
+    let mut recovery = Recovery { position, cut, kept_in: None, completed: completed.len() as u64 };
+    if options.read_only {
+        return Ok(recovery);
+    }
+    if cut > 0 {
+        let kept = keep(&*options.disk, path, file, end, size)?;
+        tracing::warn!(
+            "{}: {cut} bytes of an unfinished commit at position {end} cut off, kept in {}",
+            path.display(),
+            kept.display()
+        );
+        recovery.kept_in = Some(kept);
+    }
+    let cutting = || {
+        file.set_len(end)?;
+        let (mut scanner, mut pending) = (Scanner::new(file, end), PendingStatus::default());
+        let statuses: Vec<_> = completed.iter().map(|&at| (at, pending.status(&mut scanner, at))).collect();
+        for (at, status) in statuses {
+            file.write_at(&[status.byte()], at + TransactionHeader::STATUS_AT)?;
+        }
+        file.sync()
+    };
+    cutting().map_err(|e| Error::io(path, format!("cutting off the unfinished commit at position {end}"), e))?;
+    Ok(recovery)
+}
+
+/// Copies the bytes from `from` to `to` into the first of `.tr0`, `.tr1`, ... that does not exist, as ZODB does.
+fn keep(disk: &dyn Disk, path: &Path, file: &dyn DiskFile, from: u64, to: u64) -> Result<PathBuf, Error> {
+    let mut number = 0;
+    let (kept, copy) = loop {
+        let name = beside(path, &format!(".tr{number}"));
+        match disk.open(&name, Open::CreateNew) {
+            Ok(copy) => break (name, copy),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(Error::io(name, "keeping the end of the file before it is cut off", e)),
+        }
+    };
+    let copying = || {
+        let mut buffer = vec![0; (to - from).min(1 << 20) as usize];
+        let mut at = from;
+        while at < to {
+            let length = (to - at).min(buffer.len() as u64) as usize;
+            let read = file.read_full_at(&mut buffer[..length], at)?;
+            if read == 0 {
+                break;
+            }
+            copy.write_at(&buffer[..read], at - from)?;
+            at += read as u64;
+        }
+        copy.sync()?;
+        disk.sync_directory(&kept)
+    };
+    copying().map_err(|e| {
+        let _ = disk.remove(&kept);
+        Error::io(&kept, "keeping the end of the file before it is cut off (nothing was changed)", e)
+    })?;
+    Ok(kept)
+}

@@ -1,0 +1,249 @@
+//! The walk over a file, transaction by transaction, that opening, checking and recovering share.
+//!
+//! The walk says what it [`Found`]; each of the three makes something else of it:
+//!
+//! ```text
+//!              Finished, Unmarked      Torn                       Damaged
+//!   open       takes it                cuts it off                refuses the file
+//!   check      looks into it           reports an unfinished end  reports it, and goes on behind it
+//!   recover    copies it               leaves it out              notes what is lost, and goes on behind it
+//! ```
+
+use vellum_disk::DiskFile;
+use vellum_storage::Tid;
+
+use crate::format::fault::{Fault, FaultKind};
+use crate::format::record::Record;
+use crate::format::scan::Scanner;
+use crate::format::{TransactionHeader, UNFINISHED};
+
+/// What stands at a position.
+pub(crate) enum Found {
+    /// A whole transaction, marked as finished.
+    Finished(Whole),
+    /// A whole transaction that is not marked; but one that follows it, in an unbroken row of whole ones, is. So all of them
+    /// were synced, and a crash came among the marks.
+    Unmarked(Whole),
+    /// What a crash leaves of a commit whose marks were not written: it reaches to the end of the file.
+    Torn(Broken),
+    /// Something else.
+    Damaged(Broken),
+}
+
+/// A transaction that agrees with the format.
+pub(crate) struct Whole {
+    pub position: u64,
+    pub header: TransactionHeader,
+    /// Its tid does not fit between those of its neighbours. Only a walk that is [`Order::Reported`] finds such a one whole.
+    pub disorder: Option<Fault>,
+}
+
+/// What is no whole transaction, or may not count as one.
+pub(crate) struct Broken {
+    pub position: u64,
+    /// What is wrong at its beginning.
+    pub fault: Fault,
+    /// Where the next whole, finished transaction begins; none if none follows.
+    pub next: Option<u64>,
+}
+
+/// What a walk makes of a tid that is not later than the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The transaction is damaged.
+    Required,
+    /// The transaction counts, with its fault.
+    Reported,
+}
+
+/// A walk from one position to the end of the file.
+pub(crate) struct Walk<'a> {
+    file: &'a dyn DiskFile,
+    size: u64,
+    order: Order,
+    /// The last transaction that is wanted, if not all are.
+    until: Option<Tid>,
+    /// Reads what is walked over.
+    scanner: Scanner<'a>,
+    /// Looks elsewhere, so that the first keeps its window.
+    side: Scanner<'a>,
+    /// Where the present transaction is, and the tid of the last one before it.
+    position: u64,
+    last: Tid,
+    /// The same of the next step.
+    next: (u64, Tid),
+    /// Up to here an unmarked transaction counts, because a finished one follows.
+    finished_until: u64,
+    /// Where it was already looked again.
+    looked_again: Option<u64>,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk over what is before `size`, from `position` on. `last` is the tid of the transaction before that.
+    pub fn new(file: &'a dyn DiskFile, size: u64, (position, last): (u64, Tid), order: Order) -> Walk<'a> {
+        Walk {
+            file,
+            size,
+            order,
+            until: None,
+            scanner: Scanner::new(file, size),
+            side: Scanner::new(file, size),
+            position,
+            last,
+            next: (position, last),
+            finished_until: position,
+            looked_again: None,
+        }
+    }
+
+    /// The walk ends at the last transaction that is not later than this. What comes then, and be it damage, is not looked at.
+    pub fn until(self, until: Option<Tid>) -> Walk<'a> {
+        Walk { until, ..self }
+    }
+
+    /// Where the present transaction begins; at the end of the walk, where the next one would.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Where the file ends.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The tid of the last transaction before the present position.
+    pub fn last(&self) -> Tid {
+        self.last
+    }
+
+    /// For a look at other parts of the file.
+    pub fn side(&mut self) -> &mut Scanner<'a> {
+        &mut self.side
+    }
+
+    /// Goes to the next position, and says what stands there; none at the end of the walk.
+    ///
+    /// Each record is given to `each`, with a scanner to follow its pointers. A fault that `each` returns breaks the
+    /// transaction.
+    pub fn step(
+        &mut self,
+        mut each: impl FnMut(&mut Scanner<'a>, &TransactionHeader, Record) -> Result<(), Fault>,
+    ) -> Option<Found> {
+        (self.position, self.last) = self.next;
+        let position = self.position;
+        if position >= self.size || self.until == Some(self.last) {
+            return None;
+        }
+        let side = &mut self.side;
+        let header = match self.scanner.transaction(position, |header, record| each(side, header, record)) {
+            Ok(header) => header,
+            Err(fault) => return Some(self.broken(fault)),
+        };
+        let disorder = self.disorder(&header);
+        let last = match &disorder {
+            Some(fault) if self.order == Order::Required => return Some(self.broken(fault.clone())),
+            Some(_) => self.last,
+            None => header.tid,
+        };
+        if self.until.is_some_and(|until| header.tid > until) {
+            return None;
+        }
+        if header.status == UNFINISHED && !self.is_finished_after() {
+            let kind = FaultKind::Unfinished;
+            return Some(self.broken(Fault { position, tid: Some(header.tid), oid: None, kind }));
+        }
+        self.next = (header.end(position), last);
+        let whole = Whole { position, header, disorder };
+        Some(if header.status == UNFINISHED { Found::Unmarked(whole) } else { Found::Finished(whole) })
+    }
+
+    /// The present transaction's tid, if it is out of order.
+    fn disorder(&mut self, header: &TransactionHeader) -> Option<Fault> {
+        let (position, last) = (self.position, self.last);
+        if header.tid <= last {
+            let kind = FaultKind::NotLater { last };
+            return Some(Fault { position, tid: Some(header.tid), oid: None, kind });
+        }
+        self.side.tid_astray(position, header, last)
+    }
+
+    /// Whether a finished transaction follows the present one, which is not marked.
+    fn is_finished_after(&mut self) -> bool {
+        if self.position >= self.finished_until {
+            // Where order is only reported, the row may begin with a transaction that is not later than the one before it.
+            let last = if self.order == Order::Required { self.last } else { Tid::ZERO };
+            self.finished_until = finished_after(&mut self.side, self.position, last);
+        }
+        self.position < self.finished_until
+    }
+
+    /// What stands at the present position, if it may not count as a transaction. The walk goes on behind it.
+    pub fn broken(&mut self, mut fault: Fault) -> Found {
+        let position = self.position;
+        let next = self.scanner.resync(position + 1, self.size, self.last);
+        self.next = (next.unwrap_or(self.size), self.last);
+        let torn = next.is_none()
+            && is_torn(&mut self.scanner, position).unwrap_or_else(|e| {
+                fault.kind = FaultKind::Unreadable(e.to_string());
+                false
+            });
+        let broken = Broken { position, fault, next };
+        if torn { Found::Torn(broken) } else { Found::Damaged(broken) }
+    }
+
+    /// Looks at the present position again, up to where the file ends now. True if another process has finished a
+    /// transaction there while this walk was looking at it; then the next step is at this position again. Once a position.
+    pub fn look_again(&mut self) -> bool {
+        if self.looked_again == Some(self.position) {
+            return false;
+        }
+        let size = self.file.len().map_or(self.size, |size| size.max(self.size));
+        let finished = finished_after(&mut Scanner::new(self.file, size), self.position, self.last) > self.position;
+        if finished {
+            *self = Walk {
+                finished_until: self.finished_until,
+                looked_again: Some(self.position),
+                ..Walk::new(self.file, size, (self.position, self.last), self.order).until(self.until)
+            };
+        }
+        finished
+    }
+}
+
+/// Whether what stands at `position`, with no finished transaction after it, can be what a crash leaves of an unfinished
+/// one.
+fn is_torn(scanner: &mut Scanner<'_>, position: u64) -> std::io::Result<bool> {
+    const SECTOR: u64 = 512;
+    let header = scanner.bytes(position, TransactionHeader::SIZE)?;
+    let status_at = TransactionHeader::STATUS_AT;
+    match header.get(status_at as usize) {
+        None | Some(&UNFINISHED) => Ok(true),
+        Some(0) => {
+            // The sector with the status in it was never written: then it is all zeros, as far as it is ours.
+            let sector = (position + status_at) / SECTOR * SECTOR;
+            let ours = sector.max(position);
+            let bytes = scanner.bytes(ours, (sector + SECTOR - ours) as usize)?;
+            Ok(bytes.iter().all(|&b| b == 0))
+        }
+        Some(_) => Ok(false),
+    }
+}
+
+/// The end of the last finished transaction in an unbroken row of whole ones from `position` on; `position` if there is
+/// none.
+fn finished_after(scanner: &mut Scanner<'_>, position: u64, last: Tid) -> u64 {
+    let (mut at, mut last, mut until) = (position, last, position);
+    while at < scanner.end() {
+        match scanner.transaction(at, |_, _| Ok(())) {
+            Ok(header) if header.tid > last => {
+                at = header.end(at);
+                last = header.tid;
+                if header.status != UNFINISHED {
+                    until = at;
+                }
+            }
+            _ => break,
+        }
+    }
+    until
+}
