@@ -326,7 +326,8 @@ fn finish_together(
     let count = AtomicUsize::new(0);
     let _listening = storage.listen(Arc::new(move |_: &Event| {
         let number = count.fetch_add(1, Ordering::Relaxed);
-        match first.lock().unwrap().take() {
+        let began = first.lock().unwrap().take();
+        match began {
             Some((shown, gone_on)) => {
                 shown.send(()).unwrap();
                 let _ = gone_on.recv();
