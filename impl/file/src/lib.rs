@@ -75,6 +75,7 @@
 pub mod format;
 mod open;
 mod options;
+mod order;
 mod pack;
 mod read;
 mod repair;

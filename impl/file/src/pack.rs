@@ -35,6 +35,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use vellum_storage::{Collecting, Error, Event, Result, Survivors, Tid, collect};
+use vellum_sync::MutexGuard;
 
 use crate::format::START;
 use crate::read::database::Database;
@@ -82,9 +83,11 @@ pub(crate) fn pack_with(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut
     let mut attempt = 0;
     loop {
         let packed = if attempt < ATTEMPTS_BESIDE_COMMITS {
-            pack(writer, to, how, watch, false)
+            pack(writer, to, how, watch, None)
         } else {
-            hold(writer, to, || pack(writer, to, how, watch, true))
+            // Before the turn, as in every attempt.
+            let saving = database.saving();
+            hold(writer, to, || pack(writer, to, how, watch, Some(&saving)))
         };
         match packed {
             Ok(packed) => return Ok(packed),
@@ -165,9 +168,15 @@ fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut
     collect(moment, collecting)
 }
 
-/// One attempt. `held`: commits are held back already.
-fn pack(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch, held: bool) -> Result<Packed, Stop> {
-    let database = &writer.database;
+/// One attempt. `saving`: held if commits are held back already.
+fn pack(
+    writer: &Arc<Writer>,
+    to: Tid,
+    how: Packing,
+    watch: &mut dyn PackWatch,
+    saving: Option<&MutexGuard<'_, ()>>,
+) -> Result<Packed, Stop> {
+    let (database, held) = (&writer.database, saving.is_some());
     let now = database.now_full();
     // While nobody commits, none is half-way: each is before the horizon, or among the pledges.
     let there = || (now.horizon.get(), writer.pledges.all());
@@ -200,23 +209,11 @@ fn pack(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch, 
     copy.pledges(&writer.pledges.all())?;
     copy.sync()?;
     watch.ready()?;
-    let saving = database.saving();
-    let taken_away = switch::remove_index(database);
     let replace = || replace(writer, &now, copy, &half_made, old, watch);
-    let replaced = match taken_away {
-        Err(error) => Err(error.into()),
-        Ok(()) if held => replace(),
-        Ok(()) => hold(writer, to, replace),
+    let (packed, old) = match saving {
+        Some(saving) => put_in_place(writer, saving, replace)?,
+        None => put_in_place(writer, &database.saving(), || hold(writer, to, replace))?,
     };
-    if matches!(replaced, Err(Stop::Fatal(_))) || writer.committer.usable(database).is_err() {
-        // Which file a crash leaves is not known: none is to find an index beside it.
-        database.index_is_settled();
-    } else if let Err(error) = database.save_index_alone(&saving) {
-        // Of the file that is there now, whichever that is.
-        tracing::warn!("{error}");
-    }
-    drop(saving);
-    let (packed, old) = replaced?;
     let (old, older) = old.map(Old::name).transpose()?.unzip();
     if database.options.threads > 1 {
         // With one thread, the system frees the room.
@@ -224,6 +221,24 @@ fn pack(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut dyn PackWatch, 
         older.flatten().map(Room::of).iter().for_each(Room::mark_replaced);
     }
     Ok(Packed { dangling, old, ..packed })
+}
+
+/// Replaces the file, and the `.index` with it.
+fn put_in_place<T>(
+    writer: &Writer,
+    saving: &MutexGuard<'_, ()>,
+    replace: impl FnOnce() -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    let database = &writer.database;
+    let replaced = switch::remove_index(database).map_err(Stop::Error).and_then(|()| replace());
+    if matches!(replaced, Err(Stop::Fatal(_))) || writer.committer.usable(database).is_err() {
+        // Which file a crash leaves is not known: none is to find an index beside it.
+        database.index_is_settled();
+    } else if let Err(error) = database.save_index_alone(saving) {
+        // Of the file that is there now, whichever that is.
+        tracing::warn!("{error}");
+    }
+    replaced
 }
 
 /// Copies the last of it, and makes it the database. Nobody commits meanwhile.

@@ -103,6 +103,7 @@ pub trait Storage: Send + Sync {
     ///
     /// [`Error::Refused`](crate::Error::Refused), and trouble. The transaction is aborted then.
     fn vote(&self, draft: Draft) -> Result<Voted> {
+        vellum_sync::assert_none_held("what another transaction holds");
         let mut waiting = Waiting::from(draft);
         loop {
             match self.attempt(waiting)? {

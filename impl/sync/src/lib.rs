@@ -6,12 +6,15 @@
 //!
 //! | here | std | loom |
 //! |---|---|---|
-//! | [`Mutex`], [`RwLock`], [`Condvar`] | wrapped: `lock()` returns the guard | wrapped the same |
+//! | [`Mutex`], [`RwLock`], [`Condvar`] | wrapped: `lock()` returns the guard, and notes the rank | wrapped the same |
 //! | [`Arc`], [`atomic`], [`thread`] | as they are | as they are |
 //!
 //! **A poisoned lock is taken all the same.** A panic in a critical section is a bug in this project; the data that the lock
 //! guards is either still whole (a map into which a value went, or did not), or guarded by a flag of its own, as the commit
 //! queue is. So no caller would do anything with a `PoisonError` but ignore it, and 64 places did.
+//!
+//! **Locks have an order.** A crate with several locks gives each a [`Rank`], and a debug build panics when a thread takes one
+//! out of order.
 //!
 //! loom's `Arc` cannot hold a `dyn` trait, so code that shares trait objects takes std's.
 
@@ -22,70 +25,179 @@ use loom::sync as imp;
 #[cfg(not(vellum_loom))]
 use std::sync as imp;
 
-pub use imp::{Arc, MutexGuard, RwLockReadGuard, RwLockWriteGuard, atomic};
+mod rank;
+
+pub use imp::{Arc, atomic};
+pub use rank::{Holding, Rank, Unranked, assert_none_held};
 
 #[cfg(vellum_loom)]
 pub use loom::thread;
 #[cfg(not(vellum_loom))]
 pub use std::thread;
 
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::sync::TryLockError;
 
-/// A lock for one thread at a time.
-#[derive(Debug, Default)]
-pub struct Mutex<T>(imp::Mutex<T>);
+/// A lock for one thread at a time. `R` is its place in the order of locks.
+#[derive(Debug)]
+pub struct Mutex<T, R = Unranked> {
+    lock: imp::Mutex<T>,
+    rank: PhantomData<fn() -> R>,
+}
 
 impl<T> Mutex<T> {
     /// A free lock that guards `value`.
     #[cfg(not(vellum_loom))]
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex(imp::Mutex::new(value))
+        Mutex { lock: imp::Mutex::new(value), rank: PhantomData }
     }
 
     /// A free lock that guards `value`.
     #[cfg(vellum_loom)]
     pub fn new(value: T) -> Mutex<T> {
-        Mutex(imp::Mutex::new(value))
+        Mutex { lock: imp::Mutex::new(value), rank: PhantomData }
+    }
+}
+
+impl<T, R: Rank> Mutex<T, R> {
+    /// A free lock of this rank that guards `value`.
+    pub fn ranked(value: T) -> Mutex<T, R> {
+        Mutex { lock: imp::Mutex::new(value), rank: PhantomData }
     }
 
     /// Waits for the lock and takes it.
+    #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        let holding = Holding::enter::<R>();
+        MutexGuard { guard: self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), holding }
     }
 
     /// Takes the lock if it is free. loom never lets this fail.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        let guard = match self.lock.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(MutexGuard { guard, holding: Holding::note::<R>() })
     }
 
     /// The guarded value, of a lock that nobody else has.
     pub fn into_inner(self) -> T {
-        self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.lock.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// A lock for many readers or one writer.
-#[derive(Debug, Default)]
-pub struct RwLock<T>(imp::RwLock<T>);
+impl<T: Default, R: Rank> Default for Mutex<T, R> {
+    fn default() -> Mutex<T, R> {
+        Mutex::ranked(T::default())
+    }
+}
+
+/// A lock for many readers or one writer. `R` is its place in the order of locks: a thread that reads it may not read it
+/// again, as a writer may have begun to wait in between.
+#[derive(Debug)]
+pub struct RwLock<T, R = Unranked> {
+    lock: imp::RwLock<T>,
+    rank: PhantomData<fn() -> R>,
+}
 
 impl<T> RwLock<T> {
     /// A free lock that guards `value`.
     pub fn new(value: T) -> RwLock<T> {
-        RwLock(imp::RwLock::new(value))
+        RwLock { lock: imp::RwLock::new(value), rank: PhantomData }
+    }
+}
+
+impl<T, R: Rank> RwLock<T, R> {
+    /// A free lock of this rank that guards `value`.
+    pub fn ranked(value: T) -> RwLock<T, R> {
+        RwLock { lock: imp::RwLock::new(value), rank: PhantomData }
     }
 
     /// Waits until no writer has the lock, and takes it for reading.
+    #[track_caller]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+        let holding = Holding::enter::<R>();
+        RwLockReadGuard { guard: self.lock.read().unwrap_or_else(|poisoned| poisoned.into_inner()), _holding: holding }
     }
 
     /// Waits until nobody has the lock, and takes it for writing.
+    #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+        let holding = Holding::enter::<R>();
+        RwLockWriteGuard {
+            guard: self.lock.write().unwrap_or_else(|poisoned| poisoned.into_inner()),
+            _holding: holding,
+        }
+    }
+}
+
+impl<T: Default, R: Rank> Default for RwLock<T, R> {
+    fn default() -> RwLock<T, R> {
+        RwLock::ranked(T::default())
+    }
+}
+
+/// The value of a [`Mutex`] that this thread has, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is given back when this is dropped"]
+pub struct MutexGuard<'a, T> {
+    // Given back before it is noted: fields are dropped in this order.
+    guard: imp::MutexGuard<'a, T>,
+    holding: Holding,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// The value of a [`RwLock`] that this thread reads, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is given back when this is dropped"]
+pub struct RwLockReadGuard<'a, T> {
+    guard: imp::RwLockReadGuard<'a, T>,
+    _holding: Holding,
+}
+
+impl<T> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+/// The value of a [`RwLock`] that this thread writes, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is given back when this is dropped"]
+pub struct RwLockWriteGuard<'a, T> {
+    guard: imp::RwLockWriteGuard<'a, T>,
+    _holding: Holding,
+}
+
+impl<T> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
     }
 }
 
@@ -99,9 +211,9 @@ impl Condvar {
         Condvar::default()
     }
 
-    /// Gives the lock back, waits, and takes it again.
-    pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Gives the lock back, waits, and takes it again. The thread takes no other lock meanwhile, so its rank stays noted.
+    pub fn wait<'a, T>(&self, MutexGuard { guard, holding }: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard { guard: self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner()), holding }
     }
 
     /// Wakes one waiter.

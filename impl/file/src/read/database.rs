@@ -11,6 +11,7 @@ use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::{Mutex, MutexGuard};
 
 use crate::options::Options;
+use crate::order;
 use crate::read::generation::Generation;
 use crate::read::index_file;
 
@@ -25,7 +26,7 @@ pub(crate) struct Database {
     /// Whether the `.index` on disk says what the index says.
     index_saved: AtomicBool,
     /// Held while the `.index` is written: two at once would write the same temporary file.
-    saving: Mutex<()>,
+    saving: Mutex<(), order::Saving>,
 }
 
 impl Database {

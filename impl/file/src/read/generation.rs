@@ -20,6 +20,7 @@ use vellum_sync::{Mutex, MutexGuard, RwLock};
 
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
+use crate::order;
 use crate::read::horizon::Horizon;
 use crate::read::index::Index;
 use crate::read::iterate;
@@ -34,17 +35,17 @@ pub(crate) struct Generation {
     pub log: Log,
     pub index: Index,
     pub horizon: Horizon,
-    version_table: Mutex<VersionTable>,
+    version_table: Mutex<VersionTable, order::Versions>,
     /// Where packed records were written over others since the file was opened: where the object was before. They name
     /// nothing before them, but some readers may not see them yet.
-    hidden: RwLock<HashMap<u64, u64>>,
+    hidden: RwLock<HashMap<u64, u64>, order::Hidden>,
     /// The last field: the file's other handles are gone when this is dropped.
     room: Room,
 }
 
 impl Generation {
     pub fn new(number: u64, log: Log, index: Index, horizon: Horizon, version_table: VersionTable) -> Generation {
-        let (version_table, room) = (Mutex::new(version_table), Room::of(Arc::clone(&log.file)));
+        let (version_table, room) = (Mutex::ranked(version_table), Room::of(Arc::clone(&log.file)));
         Generation { number, log, index, horizon, version_table, hidden: RwLock::default(), room }
     }
 

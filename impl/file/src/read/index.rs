@@ -25,6 +25,8 @@ use vellum_storage::Oid;
 use vellum_sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use vellum_sync::{Mutex, MutexGuard, RwLock};
 
+use crate::order;
+
 /// Entries of a page.
 pub(crate) const PAGE: u64 = 256;
 const FIRST_SEGMENT: u64 = 64;
@@ -101,9 +103,9 @@ type Segment = Box<[OnceLock<Box<Page>>]>;
 pub(crate) struct Index {
     segments: [OnceLock<Segment>; SEGMENTS],
     /// Entries whose page does not exist.
-    sparse: RwLock<BTreeMap<u64, u64>>,
+    sparse: RwLock<BTreeMap<u64, u64>, order::IndexSparse>,
     entries: AtomicU64,
-    writer: Mutex<Pages>,
+    writer: Mutex<Pages, order::IndexWriter>,
 }
 
 #[derive(Debug, Default)]

@@ -19,10 +19,11 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use vellum_storage::{Error, Event, Result, Status, Tid, TransactionMeta, touched};
-use vellum_sync::{Condvar, Mutex, MutexGuard};
+use vellum_sync::{Condvar, Holding, Mutex, MutexGuard};
 
 use crate::format::POSITION_MAX;
 use crate::options::Durability;
+use crate::order;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::write::append::{Broken, write};
@@ -32,7 +33,7 @@ use crate::write::record::length;
 /// The queue before the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Committer {
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue, order::Queue>,
     changed: Condvar,
 }
 
@@ -90,7 +91,7 @@ impl Committer {
         queue.led = true;
         drop(queue);
         let cause = Some("a panic while many transactions were being written".to_owned());
-        let mut lead = Lead { database, committer: self, tickets: Vec::new(), cause };
+        let mut lead = Lead::begin(database, self, Vec::new(), cause);
         let done = work();
         lead.cause = match &done {
             Err((error, true)) => Some(error.to_string()),
@@ -120,7 +121,7 @@ impl Committer {
             let tickets = batch.iter().map(|job| Arc::clone(&job.claim.ticket)).collect();
             // What is left of it if the thread panics.
             let cause = Some("a panic while a commit was being written".to_owned());
-            let mut lead = Lead { database, committer: self, tickets, cause };
+            let mut lead = Lead::begin(database, self, tickets, cause);
             match broken {
                 Some(cause) => {
                     batch.into_iter().for_each(|job| job.claim.fail(failed(database, &cause)));
@@ -140,6 +141,18 @@ struct Lead<'a> {
     committer: &'a Committer,
     tickets: Vec<Ticket>,
     cause: Option<String>,
+    _turn: Holding,
+}
+
+impl<'a> Lead<'a> {
+    fn begin(
+        database: &'a Database,
+        committer: &'a Committer,
+        tickets: Vec<Ticket>,
+        cause: Option<String>,
+    ) -> Lead<'a> {
+        Lead { database, committer, tickets, cause, _turn: Holding::enter::<order::Turn>() }
+    }
 }
 
 impl Drop for Lead<'_> {

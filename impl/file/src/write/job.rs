@@ -12,11 +12,12 @@ use std::sync::Arc;
 use vellum_storage::{Error, Held, Origin, Result, Tid, TransactionMeta};
 use vellum_sync::{Mutex, thread};
 
+use crate::order;
 use crate::write::pledge::Pledge;
 use crate::write::record::{NewRecord, length, records_at};
 
 /// Where a transaction's outcome appears: a result, or the panic of a listener, which is for its own thread.
-pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>>>;
+pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>, order::Outcome>>;
 
 /// What the thread that finishes a transaction waits for, and the objects that it holds until then.
 pub(crate) struct Claim {

@@ -8,12 +8,13 @@ use std::sync::{Arc, Weak};
 
 use vellum_sync::{Mutex, MutexGuard};
 
+use crate::order;
 use crate::write::record::{NewRecord, is_spilled};
 
 /// What one transaction will write.
 #[derive(Debug)]
 pub(crate) struct Pledge {
-    records: Mutex<Vec<NewRecord>>,
+    records: Mutex<Vec<NewRecord>, order::Pledged>,
     /// Whether data of it waits in a scratch file.
     pub is_spilled: bool,
 }
@@ -27,13 +28,13 @@ impl Pledge {
 
 /// All that there are, as long as somebody holds them.
 #[derive(Debug, Default)]
-pub(crate) struct Pledges(Mutex<Vec<Weak<Pledge>>>);
+pub(crate) struct Pledges(Mutex<Vec<Weak<Pledge>>, order::Pledges>);
 
 impl Pledges {
     /// Adds one. Only while [`judging`](crate::write::writer::Writer::judging) is held since its positions were found.
     pub fn add(&self, records: Vec<NewRecord>) -> Arc<Pledge> {
         let is_spilled = records.iter().any(is_spilled);
-        let pledge = Arc::new(Pledge { records: Mutex::new(records), is_spilled });
+        let pledge = Arc::new(Pledge { records: Mutex::ranked(records), is_spilled });
         let mut all = self.0.lock();
         if all.len() == all.capacity() {
             all.retain(|pledge| pledge.strong_count() > 0);

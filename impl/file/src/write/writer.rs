@@ -6,6 +6,7 @@ use vellum_disk::Lock;
 use vellum_storage::{ObjectLocks, Oid};
 use vellum_sync::{Mutex, RwLock};
 
+use crate::order;
 use crate::read::database::Database;
 use crate::write::commit::Committer;
 use crate::write::oids::Oids;
@@ -19,10 +20,10 @@ pub(crate) struct Writer {
     /// The objects and versions of transactions between vote and finish.
     pub locks: Arc<ObjectLocks>,
     /// Held for reading while a transaction is judged, until its records are among the pledges: both speak in positions.
-    pub judging: RwLock<()>,
+    pub judging: RwLock<(), order::Judging>,
     pub pledges: Pledges,
     pub committer: Committer,
-    /// Held by a pack.
+    /// Held by a pack. Only tried, so it has no rank.
     pub packing: Mutex<()>,
     /// Given back last of all.
     _lock: Option<Box<dyn Lock>>,

@@ -252,6 +252,7 @@ impl ObjectLocks {
 
     /// Takes everything, waiting until no other transaction holds any of it.
     pub fn take(self: &Arc<Self>, wants: &Wants) -> Held {
+        vellum_sync::assert_none_held("what another transaction holds");
         let mut ticket = None;
         loop {
             match self.try_take(wants, ticket.as_ref()) {
