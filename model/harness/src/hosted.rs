@@ -200,7 +200,7 @@ impl Hosted {
 fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
     let same = |(write, revision): (&Write, &Revision)| {
         let content = match &write.content {
-            Content::Data(data) => data.in_memory() == revision.data.as_ref() && revision.source.is_none(),
+            Content::Data(data) => data.bytes().ok() == revision.data && revision.source.is_none(),
             Content::Shared(tid) => {
                 revision.data.is_some() == revision.source.is_some()
                     && revision.source.is_none_or(|holder| holder <= *tid)
