@@ -304,8 +304,8 @@ impl Storage for MemoryStorage {
     fn attempt(&self, waiting: Waiting) -> Result<Vote> {
         let now = || Now::new(self.read());
         Ok(match lock_and_judge(&self.shared.locks, now, &*self.shared.resolver, waiting)? {
-            Judged::Busy(waiting) => Vote::Busy(waiting),
-            Judged::Allowed { draft, held, past, verdict } => {
+            Err(waiting) => Vote::Busy(waiting),
+            Ok(Judged { draft, held, past, verdict }) => {
                 let revisions = Arc::new(past.revisions_of(&verdict)?);
                 let mut voted = self.voted();
                 let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);

@@ -108,7 +108,7 @@ pub trait Storage: Send + Sync {
         loop {
             match self.attempt(waiting)? {
                 Vote::Voted(voted) => return Ok(voted),
-                Vote::Busy(busy) => waiting = busy,
+                Vote::Busy(busy) => waiting = *busy,
             }
             wait(|waker| waiting.wake(waker));
         }

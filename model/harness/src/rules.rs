@@ -209,7 +209,7 @@ impl Storage for Rules {
         let wants = wants(&state.database, &changes, &revisions);
         Ok(match waiting.take(&self.shared.locks, wants) {
             Ok((draft, held)) => Vote::Voted(self.settle(&mut state, draft, &changes, revisions, held)),
-            Err(waiting) => Vote::Busy(*waiting),
+            Err(waiting) => Vote::Busy(waiting),
         })
     }
 

@@ -245,7 +245,7 @@ impl Storage for Wrong {
     fn attempt(&self, waiting: Waiting) -> Result<Vote> {
         let oid = waiting.draft().changes().iter().find_map(Change::target).map_or(Oid::ROOT, |(oid, _)| oid);
         if self.bug == Bug::BusyForNothing && self.calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
-            return Ok(Vote::Busy(Waiting::unqueued(waiting.into_draft(), Busy::Object(oid))));
+            return Ok(Vote::Busy(Box::new(Waiting::unqueued(waiting.into_draft(), Busy::Object(oid)))));
         }
         let waiting = if [Bug::LostConflict, Bug::LostCheck].contains(&self.bug) {
             self.without_looking(waiting.into_draft())?.into()

@@ -17,10 +17,11 @@ use crate::write::writer::Writer;
 pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
     let options = &writer.database.options;
     let now = || Now { _judging: writer.judging.read(), generation: writer.database.now() };
-    let (draft, held, past, verdict) = match lock_and_judge(&writer.locks, now, &*options.resolver, waiting)? {
-        Judged::Busy(waiting) => return Ok(Vote::Busy(waiting)),
-        Judged::Allowed { draft, held, past, verdict } => (draft, held, past, verdict),
+    let judged = match lock_and_judge(&writer.locks, now, &*options.resolver, waiting)? {
+        Ok(judged) => judged,
+        Err(waiting) => return Ok(Vote::Busy(waiting)),
     };
+    let Judged { draft, held, past, verdict } = judged;
     let (meta, origin, _) = draft.into_parts();
     let length = bare_length(&meta) + verdict.writes.iter().map(length).sum::<u64>();
     writer.database.within_quota(past.generation.horizon.end() + length)?;

@@ -22,8 +22,8 @@ impl Overlay {
         let shared = &*self.shared;
         let now = || Now { shared, state: shared.state() };
         Ok(match lock_and_judge(&shared.locks, now, &*shared.resolver, waiting)? {
-            Judged::Busy(waiting) => Vote::Busy(waiting),
-            Judged::Allowed { draft, held, past, verdict } => {
+            Err(waiting) => Vote::Busy(waiting),
+            Ok(Judged { draft, held, past, verdict }) => {
                 let (restores, entries) = past.above(&verdict.writes)?;
                 let (meta, origin, _) = draft.into_parts();
                 let shared = Arc::clone(&self.shared);

@@ -16,7 +16,7 @@ pub enum Vote {
     /// The transaction can be finished.
     Voted(Voted),
     /// It has to wait for another one.
-    Busy(Waiting),
+    Busy(Box<Waiting>),
 }
 
 /// A draft whose vote has to wait. It is a plain draft again with [`Waiting::into_draft`].
@@ -98,25 +98,20 @@ pub fn wait(register: impl FnOnce(Waker)) {
     }
 }
 
-/// What [`lock_and_judge`] results in.
-pub enum Judged<P: Past> {
-    /// All is locked, and the rules allow it. The past is the one that was judged by.
-    Allowed {
-        /// The draft.
-        draft: Draft,
-        /// What it holds.
-        held: Held,
-        /// What was looked at.
-        past: P,
-        /// What it will do.
-        verdict: Verdict<P::Place>,
-    },
-    /// It has to wait.
-    Busy(Waiting),
+/// A draft that is locked, and that the rules allow.
+pub struct Judged<P: Past> {
+    /// The draft.
+    pub draft: Draft,
+    /// What it holds.
+    pub held: Held,
+    /// The past that it was judged by.
+    pub past: P,
+    /// What it will do.
+    pub verdict: Verdict<P::Place>,
 }
 
 /// The first phase, for every storage: takes the locks that a draft needs, and judges it. `past` is asked for the storage's
-/// revisions of the moment.
+/// revisions of the moment. If another transaction holds one of the locks, the draft waits.
 ///
 /// # Errors
 ///
@@ -126,7 +121,7 @@ pub fn lock_and_judge<P: Past>(
     past: impl Fn() -> P,
     resolver: &dyn Resolver,
     waiting: Waiting,
-) -> Result<Judged<P>> {
+) -> Result<Result<Judged<P>, Box<Waiting>>> {
     let Waiting { draft, ticket, .. } = waiting;
     // The draft may have been begun elsewhere.
     draft.meta().check(Tid::ZERO)?;
@@ -136,7 +131,7 @@ pub fn lock_and_judge<P: Past>(
         match locks.try_take(&needed, ticket.as_ref()) {
             Err(busy) => {
                 let queue = Some((Arc::clone(locks), needed));
-                return Ok(Judged::Busy(Waiting { draft, busy: Some(busy), queue, ticket }));
+                return Ok(Err(Box::new(Waiting { draft, busy: Some(busy), queue, ticket })));
             }
             Ok(held) => {
                 let past = past();
@@ -144,7 +139,7 @@ pub fn lock_and_judge<P: Past>(
                 if held.wants().covers(&wants(&past, &draft)?) {
                     let mut verdict = judge(&past, draft.changes(), resolver)?;
                     verdict.wants = needed;
-                    return Ok(Judged::Allowed { draft, held, past, verdict });
+                    return Ok(Ok(Judged { draft, held, past, verdict }));
                 }
             }
         }
