@@ -326,8 +326,8 @@ fn finish_together(
     let count = AtomicUsize::new(0);
     let _listening = storage.listen(Arc::new(move |_: &Event| {
         let number = count.fetch_add(1, Ordering::Relaxed);
-        let began = first.lock().unwrap().take();
-        match began {
+        let first = first.lock().unwrap().take();
+        match first {
             Some((shown, gone_on)) => {
                 shown.send(()).unwrap();
                 let _ = gone_on.recv();
@@ -410,7 +410,9 @@ fn an_index_saved_during_a_commit() {
     let finish = Arc::clone(&voted);
     let (send, receive) = mpsc::channel();
     let during: Before = Arc::new(move |what, _, _| {
-        if let Some(voted) = finish.lock().unwrap().take_if(|_| what == "open beside") {
+        // Not in one expression: finishing is a disk operation, too.
+        let voted = finish.lock().unwrap().take_if(|_| what == "open beside");
+        if let Some(voted) = voted {
             send.send(voted.finish().unwrap()).unwrap();
         }
     });
