@@ -131,14 +131,34 @@ impl FileStorage {
         self.now().newest_header(oid)
     }
 
-    /// Begins a transaction to see what its vote results in. As [`Storage::begin`], but also of a storage that was opened for
-    /// reading only: there, `finish` is what is refused.
+    /// Begins a transaction to see the verdict of its vote. As [`Storage::begin`], but a storage that is open for reading
+    /// only can do it, too: there, `finish` is refused.
     ///
     /// # Errors
     ///
     /// As [`Storage::begin`].
     pub fn rehearse(&self, meta: TransactionMeta) -> Result<Draft> {
         self.draft(meta)
+    }
+
+    /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`. As
+    /// [`Storage::undo_log`], without asking whether the storage can undo: this one can.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn undoable(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>> {
+        UndoLog::undo_log(self, first, last)
+    }
+
+    /// Returns the versions that hold an object, by name. As [`Storage::versions`], without asking whether the storage has
+    /// versions: this one has.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn all_versions(&self) -> Result<Vec<Version>> {
+        Versions::versions(self)
     }
 
     /// Returns the objects whose newest revision is in the version, in the order of the oids.

@@ -2,7 +2,7 @@
 //!
 //! A database is one file. It holds **objects**; an object is a number, its [`Oid`], and a list of **revisions**. A
 //! revision is a record of bytes, written by a **transaction**, whose [`Tid`] is its identity and its time. A commit
-//! appends; until you pack, every older revision can still be read, and every transaction can be undone.
+//! appends. Until you pack, every older revision can be read, and transactions can be undone.
 //!
 //! ```text
 //!             tid 1       tid 2       tid 3
@@ -43,8 +43,8 @@
 //! | to open a file, and know what to do if that fails | [`Options`], [`OpenError`] |
 //! | an object as it was, its history, all transactions | [`Storage::load_before`], [`Storage::history`], [`Storage::transactions`] |
 //! | the whole database as it was | [`Options::as_of`], [`AsOf`] |
-//! | to undo a transaction | [`Storage::undo_log`], [`Draft::undo`] |
-//! | long-lived branches | [`Version`], [`Draft::store_in`], [`Draft::commit_version`] |
+//! | to undo a transaction | [`FileStorage::undoable`], [`Draft::undo`] |
+//! | long-lived branches | [`Version`], [`FileStorage::all_versions`], [`Draft::store_in`], [`Draft::commit_version`] |
 //! | to hear of each commit | [`Storage::listen`] |
 //! | to merge changes of the same object | [`Options::resolver`], [`Resolvers`] |
 //! | to give room back | [`FileStorage::pack_with`], [`Packing`] |
@@ -63,8 +63,8 @@
 //! - [`Error`]: a load of an object that does not exist, a disk that fails or is full, damage at a position.
 //! - [`Error::Refused`] with a [`Refusal`]: the rules forbid what the transaction was asked to do.
 //!
-//! No input makes this crate panic, whatever the bytes are. A commit that has returned survives a crash of the machine
-//! ([`Durability::Full`]).
+//! Damaged or hostile bytes in a file are an error, never a panic. A commit that has returned survives a crash of the
+//! machine ([`Durability::Full`]).
 //!
 //! # Features
 //!

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use vellum_storage::{
-    Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused, Resolver, Revision,
-    Storage, Tid, TidRange, TransactionMeta, Version, Vote, Voted,
+    Content, Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused, Resolver,
+    Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted, Write,
 };
 
 use crate::node;
@@ -157,9 +157,17 @@ impl Hosted {
         }
     }
 
+    /// Finishes a transaction, which must write what its verdict said.
     fn finish(&mut self, name: Name) -> Result<Outcome, Trouble> {
         let voted = self.voted.remove(&name).ok_or(Trouble::Missing("such a transaction"))?;
-        Ok(Outcome::Finished { tid: voted.finish()? })
+        let (verdict, touched) = (voted.verdict()?, voted.touched());
+        let tid = voted.finish()?;
+        let written = self.storage()?.transactions(TidRange { first: tid, last: tid }, Order::OldestFirst)?.next();
+        let kept = written.transpose()?.is_some_and(|written| is_kept(&verdict, &written));
+        if !kept || touched != verdict.touched() {
+            return Ok(Outcome::Failed { message: format!("it wrote something else than {verdict:?}") });
+        }
+        Ok(Outcome::Finished { tid })
     }
 
     fn try_perform(&mut self, step: &Step) -> Result<Outcome, Trouble> {
@@ -185,6 +193,23 @@ impl Hosted {
             }
         }
     }
+}
+
+/// Whether a transaction is what its verdict promised. Which revision holds the data that one shares is another question:
+/// a verdict may name one that shares it in turn.
+fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
+    let same = |(write, revision): (&Write, &Revision)| {
+        let content = match &write.content {
+            Content::Data(data) => data.bytes().ok() == revision.data && revision.source.is_none(),
+            Content::Shared(tid) => {
+                revision.data.is_some() == revision.source.is_some()
+                    && revision.source.is_none_or(|holder| holder <= *tid)
+            }
+            Content::Tombstone => revision.data.is_none(),
+        };
+        content && (write.oid, &write.version, write.base) == (revision.oid, &revision.version, revision.base)
+    };
+    verdict.writes.len() == written.revisions.len() && verdict.writes.iter().zip(&written.revisions).all(same)
 }
 
 /// What a storage answers to a question.

@@ -309,6 +309,7 @@ impl Bulk for Rules {
             meta.check(Tid(database.last_transaction()))?;
             state.last_oid = revisions.iter().map(|revision| revision.oid.0).fold(state.last_oid, u64::max);
             let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
+            changes.iter().try_for_each(Change::check)?;
             let changes = changes.iter().map(change).collect::<Result<Vec<_>>>()?;
             let written = database.commit(begin(&meta, tid), &changes, &|_| None);
             (database, _) = written.map_err(refused)?;
@@ -374,9 +375,6 @@ fn change(change: &Change) -> Result<spec::Change> {
         Change::Undo { tid } => spec::Change::Undo { tid: tid.0 },
         Change::CommitVersion { from, to } => spec::Change::CommitVersion { from: name(from), to: name(to) },
         Change::AbortVersion { from } => spec::Change::AbortVersion { from: name(from) },
-        Change::Restore { oid, data: Some(data), .. } if data.is_empty() => {
-            return Err(Refusal::EmptyRecord { oid: *oid }.into());
-        }
         Change::Restore { oid, version, data, source, base } => spec::Change::Restore {
             oid: oid.0,
             data: data.as_ref().map(|data| data.bytes().map(|data| data.to_vec())).transpose()?,

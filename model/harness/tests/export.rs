@@ -140,7 +140,7 @@ fn an_export_that_is_cut_off_anywhere_is_refused_and_nothing_imported() {
 #[test]
 fn what_is_no_export_is_refused() {
     let refused = |file: &[u8]| {
-        let error = imported(&empty(), &file, ExportOptions::default()).unwrap_err();
+        let error = imported(&empty(), file, ExportOptions::default()).unwrap_err();
         error.to_string()
     };
     assert!(refused(b"PK\x03\x04").contains("no export"));

@@ -95,7 +95,7 @@ impl Versions {
 
 /// Returns every version that holds an object, by name.
 pub fn all(storage: &FileStorage) -> Run<Vec<Found>> {
-    let versions = vellum_storage::Versions::versions(storage)?;
+    let versions = storage.all_versions()?;
     versions.into_iter().map(|version| Found::new(storage, version)).collect()
 }
 

@@ -14,16 +14,16 @@ mod common;
 
 mod rules {
     mod copying;
-    mod corners;
     mod packing;
+    mod records;
     mod referrers;
-    mod unasked;
     mod undo;
     mod versions;
 }
 
 mod crash {
     mod commits;
+    mod copies;
     mod packs;
 }
 

@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl Pack for MemoryStorage {
+    /// Rules 4.7 and 4.9: a pack to an earlier time than the last one changes nothing; a voted transaction counts as later.
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         let packing = self.shared.packing.try_lock();
         let _packing = packing.ok_or_else(|| Error::Packing { name: self.shared.name.clone() })?;
         let _turn = self.shared.turn.lock();
         let mut state = self.write();
-        // Rule 4.7: what a pack took away does not come back for an earlier one.
         if to < state.packed_to() {
             return Ok(PackReport::default());
         }

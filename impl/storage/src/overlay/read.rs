@@ -186,18 +186,22 @@ impl Storage for Overlay {
         self.shared.name()
     }
 
+    /// Rule 2.1.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
         self.shared.load(&self.shared.state(), oid, version)
     }
 
+    /// Rule 2.2.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         self.shared.load_before(&self.shared.state(), oid, before)
     }
 
+    /// Rule 2.3.
     fn load_serial(&self, oid: Oid, tid: Tid) -> Result<Bytes> {
         self.shared.load_serial(&self.shared.state(), oid, tid)
     }
 
+    /// Rule 2.4.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>> {
         let entries = self.shared.history(&self.shared.state(), oid, limit)?;
         if entries.is_empty() && (limit > 0 || self.shared.newest(&self.shared.state(), oid)?.is_none()) {
@@ -206,14 +210,17 @@ impl Storage for Overlay {
         Ok(entries)
     }
 
+    /// Rule 2.6.
     fn transactions(&self, range: TidRange, order: Order) -> Result<Transactions> {
         self.shared.transactions(range, order, self.last_transaction())
     }
 
+    /// Rule 2.7.
     fn last_transaction(&self) -> Tid {
         self.shared.state().last
     }
 
+    /// Rule 2.8.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>> {
         let state = self.shared.state();
         // One may be there that is not shown yet.
@@ -229,6 +236,7 @@ impl Storage for Overlay {
         Ok(above)
     }
 
+    /// Rule 2.9.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send> {
         let shared = self.shared.clone();
         let state = shared.state();
@@ -291,6 +299,7 @@ impl Storage for Overlay {
 }
 
 impl UndoLog for Overlay {
+    /// Rule 2.5.
     fn undo_log_where(
         &self,
         first: usize,
@@ -307,6 +316,7 @@ impl UndoLog for Overlay {
 }
 
 impl Versions for Overlay {
+    /// Rule 2.11.
     fn versions(&self) -> Result<Vec<Version>> {
         let state = self.shared.state();
         let below = self.shared.held()?.iter().filter(|(oid, _)| !state.newest.contains_key(oid));
@@ -314,6 +324,7 @@ impl Versions for Overlay {
         Ok(below.map(|(_, version)| version).chain(above).collect::<BTreeSet<_>>().into_iter().cloned().collect())
     }
 
+    /// Rule 2.10.
     fn modified_in_version(&self, oid: Oid) -> Result<Version> {
         let newest = self.shared.newest(&self.shared.state(), oid)?;
         Ok(newest.map_or(Version::TRUNK, |(_, version)| version))

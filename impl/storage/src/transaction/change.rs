@@ -83,12 +83,16 @@ impl Change {
         }
     }
 
-    /// Refuses a version whose name does not fit the two bytes for its length.
+    /// Refuses what no storage can do, whatever is in it: a record without bytes, and a version whose name does not fit the
+    /// two bytes for its length.
     ///
     /// # Errors
     ///
-    /// [`Refusal::MetadataTooLong`].
+    /// [`Refusal::EmptyRecord`], [`Refusal::MetadataTooLong`].
     pub fn check(&self) -> Result<()> {
+        if let (Some((oid, _)), Some(true)) = (self.target(), self.data().map(Data::is_empty)) {
+            return Err(Refusal::EmptyRecord { oid }.into());
+        }
         let version = match self {
             Change::Store { version, .. } | Change::Restore { version, .. } => version,
             Change::CommitVersion { to, .. } => to,

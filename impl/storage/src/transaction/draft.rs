@@ -102,8 +102,8 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// The name of a version is too long; what the storage that began it refuses early; trouble with its scratch file. The
-    /// draft is then as it was.
+    /// A record without bytes; a version's name that is too long; what the storage that began it refuses early; trouble
+    /// with its scratch file. The draft is then as it was.
     pub fn push(&mut self, mut change: Change) -> Result<()> {
         change.check()?;
         if let Some(limits) = self.limits.clone() {

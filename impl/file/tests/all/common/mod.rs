@@ -13,7 +13,10 @@ use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, OpenError, Options, Problem, ProblemKind};
 use vellum_harness::hosted::{Merger, Opening};
 use vellum_harness::subject::Can;
-use vellum_storage::{Clock, Error, ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{
+    Clock, Error, ManualClock, Oid, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
+    TransactionRecord, Version,
+};
 
 pub mod counted;
 pub mod packs;
@@ -115,6 +118,30 @@ pub fn commit(storage: &FileStorage, what: &str, changes: &[(u64, Option<Bytes>)
         }
     }
     storage.vote(transaction)?.finish()
+}
+
+/// A transaction that stores these records on the trunk.
+pub fn transaction(tid: u64, status: Status, revisions: &[(u64, &[u8])]) -> TransactionRecord {
+    let revision = |&(oid, data): &(u64, &[u8])| Revision {
+        oid: Oid(oid),
+        version: Version::TRUNK,
+        data: Some(record(data)),
+        source: None,
+        base: None,
+    };
+    TransactionRecord {
+        tid: Tid(tid),
+        status,
+        user: "ann".into(),
+        description: "".into(),
+        extension: "".into(),
+        revisions: revisions.iter().map(revision).collect(),
+    }
+}
+
+/// All transactions, oldest first.
+pub fn all_transactions(storage: &FileStorage) -> Vec<TransactionRecord> {
+    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
 }
 
 fn hash(data: &[u8]) -> String {

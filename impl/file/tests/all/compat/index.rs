@@ -1,5 +1,7 @@
 //! The `.index` is a hint, and a wrong one costs time and nothing else.
 
+use crate::common::{PATH, SharedClock, commit, options, record};
+use vellum_disk::SimDisk;
 use vellum_file::FileStorage;
 use vellum_storage::{Oid, Storage, Tid, TransactionMeta, Version};
 
@@ -31,5 +33,24 @@ fn a_wrong_entry_among_few_is_noticed() {
     let storage = FileStorage::open(&path).unwrap();
     for n in 0..OBJECTS {
         assert_eq!(storage.load(Oid(n), &Version::TRUNK).unwrap().data, format!("object {n}"));
+    }
+}
+
+/// The index in memory is made of pages of 256 objects, and the saved one of prefixes of 65,536.
+#[test]
+fn a_saved_index_of_many_pages_has_every_object() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let options = options(&disk, &clock);
+    let storage = options.create(PATH).unwrap();
+    let oids: Vec<u64> = (0..1000).chain(65_000..66_000).chain([1 << 40, u64::MAX]).collect();
+    for some in oids.chunks(100) {
+        let changes: Vec<_> = some.iter().map(|oid| (*oid, Some(record(&oid.to_be_bytes())))).collect();
+        commit(&storage, "many", &changes).unwrap();
+    }
+    drop(storage);
+    let storage = options.open(PATH).unwrap();
+    assert_eq!(storage.object_count(), oids.len() as u64);
+    for oid in oids {
+        assert_eq!(storage.load(Oid(oid), &Version::TRUNK).unwrap().data, record(&oid.to_be_bytes()), "{oid}");
     }
 }

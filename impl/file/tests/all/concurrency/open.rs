@@ -1,10 +1,14 @@
 //! A file that is walked over by several threads says what it says to one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::common::told::{Before, told};
 use crate::common::*;
 use bytes::Bytes;
 use vellum_disk::{Disk, SimDisk};
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Oid, Storage, Tid, TransactionMeta};
+use vellum_storage::{Bulk, Oid, Status, Storage, Tid, TransactionMeta};
 
 /// What looks like a transaction, and could be taken for one by somebody who begins in the middle.
 fn decoy(position: u64, with_record: bool) -> Vec<u8> {
@@ -195,5 +199,59 @@ fn several_threads_find_the_same_crash() {
         assert_eq!(storage.recovery().map(|r| r.position as usize), Some(end), "{threads}");
         assert_eq!(storage.last_transaction(), *tids.last().unwrap());
         assert_eq!(disk.read_file(PATH).unwrap().len(), end);
+    }
+}
+
+/// A copy appends a part while the marks of the one before are synced: so whoever opens the file for reading finds whole
+/// transactions that are not finished, and they may be finished while he is still looking at them.
+#[test]
+fn opening_beside_a_copy_finds_no_damage() {
+    let clock = SharedClock::new();
+    let disk = SimDisk::new(0);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let first = commit(&storage, "first", &[(1, Some(record(b"1")))]).unwrap();
+    let part = storage.size();
+    let later = [1, 2, 3].map(|n| transaction(first.0 + n, Status::Complete, &[(n, &[b'x'; 5000])]));
+    storage.copy_in(later.to_vec()).unwrap();
+    let expected = all_transactions(&storage);
+    drop(storage);
+    let finished = disk.read_file(PATH).unwrap();
+    let (mut position, mut marks) = (part as usize, Vec::new());
+    while position < finished.len() {
+        marks.push(position + 16);
+        position += u64::from_be_bytes(finished[position + 8..position + 16].try_into().unwrap()) as usize + 8;
+    }
+    let mut unfinished = finished.clone();
+    marks.iter().for_each(|&at| unfinished[at] = b'c');
+    // At which of the reader's operations the copy makes its marks, and how far it had come in appending.
+    let mut operation = 0;
+    let mut cuts = (part as usize..unfinished.len()).step_by(97).chain([unfinished.len()]);
+    let mut cut = cuts.next().unwrap();
+    loop {
+        let disk = SimDisk::new(0);
+        disk.write_file(PATH, &unfinished[..cut]);
+        let (count, done) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+        let (other, bytes, marked) = (disk.clone(), finished.clone(), Arc::clone(&done));
+        let before: Before = Arc::new(move |_, _, _| {
+            if count.fetch_add(1, Ordering::Relaxed) == operation {
+                other.write_file(PATH, &bytes);
+                marked.store(true, Ordering::Relaxed);
+            }
+        });
+        let opened = told(&disk, &clock, before).threads(1).read_only().open(PATH);
+        let storage = opened.unwrap_or_else(|error| panic!("operation {operation}, {cut} bytes: {error}"));
+        if !done.load(Ordering::Relaxed) {
+            assert!(operation > 1, "{operation}");
+            operation = 0;
+            match cuts.next() {
+                Some(next) => cut = next,
+                None => break,
+            }
+            continue;
+        }
+        let found = all_transactions(&storage);
+        assert_eq!(found, expected[..found.len()], "operation {operation}");
+        assert!(!found.is_empty());
+        operation += 1;
     }
 }

@@ -5,12 +5,13 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
+use crate::common::all_transactions;
 use bytes::Bytes;
 use jiff::SignedDuration;
 use vellum_disk::{SimDisk, Tear};
 use vellum_file::{Durability, FileStorage, OpenError, Options};
 use vellum_storage::{
-    Event, ManualClock, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version, Voted,
+    Event, ManualClock, Oid, Result, Storage, Tid, TransactionMeta, TransactionRecord, Version, Voted,
 };
 
 const PATH: &str = "Data.fs";
@@ -187,10 +188,6 @@ fn play(steps: &[Step], disk: &SimDisk, durability: Durability) -> Run {
     run
 }
 
-fn transactions(storage: &FileStorage) -> Vec<TransactionRecord> {
-    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
-}
-
 /// Opens what a crash left, and holds it against the whole history.
 fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, durability: Durability) {
     let clock = Arc::new(ManualClock::at("2003-04-01T01:00:00Z".parse().unwrap()));
@@ -201,7 +198,7 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
         Err(OpenError::NotFound { .. }) if acknowledged == 0 => options.create(PATH).unwrap(),
         Err(e) => panic!("it does not open: {e}"),
     };
-    let there = transactions(&storage);
+    let there = all_transactions(&storage);
     assert!(there.len() >= acknowledged, "{} transactions of {acknowledged} acknowledged ones", there.len());
     match durability {
         Durability::Full => assert!(there[..] == expected[..there.len()], "what is there is not how it began"),
@@ -230,7 +227,7 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
         }
         let storage = options.open(PATH).unwrap();
         assert_eq!(storage.recovery(), None);
-        let again = transactions(&storage);
+        let again = all_transactions(&storage);
         assert!(again[..there.len()] == there[..] && again.len() == there.len() + 1);
         assert_eq!(storage.load(Oid(99), &Version::TRUNK).unwrap().tid, tid);
     }
@@ -248,7 +245,7 @@ fn crash_everywhere(seeds: std::ops::Range<u64>, durability: Durability) {
         let whole = SimDisk::new(seed);
         play(&steps, &whole, durability);
         let clock = Arc::new(ManualClock::at("2003-04-01T01:00:00Z".parse().unwrap()));
-        let expected = transactions(&options(&whole, &clock, durability).read_only().open(PATH).unwrap());
+        let expected = all_transactions(&options(&whole, &clock, durability).read_only().open(PATH).unwrap());
         for operation in 0..whole.operations() {
             for tear in [Tear::NotAtAll, Tear::Partly, Tear::Wholly] {
                 let disk = SimDisk::new(seed);

@@ -9,7 +9,7 @@ use crate::common::*;
 use bytes::Bytes;
 use vellum_disk::{Disk, Open, SimDisk};
 use vellum_file::{Durability, FileStorage, OpenError, Options, Scanner, recover};
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
+use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
 
 const COMMITS: u64 = 8;
 
@@ -32,10 +32,6 @@ fn all_commits(storage: &FileStorage, clock: &SharedClock) {
     for n in 0..COMMITS {
         nth_commit(storage, clock, n).unwrap();
     }
-}
-
-fn transactions(storage: &FileStorage) -> Vec<TransactionRecord> {
-    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
 }
 
 fn is_io(error: &Error, kind: io::ErrorKind) -> bool {
@@ -74,12 +70,12 @@ fn the_disk_fills_up_at_every_write() {
                 assert!(small.is_ok() || disk.read_file(PATH).unwrap() == bytes);
                 // And there is room again, whatever the machine does meanwhile.
                 disk.set_capacity(None);
-                let there = transactions(&storage).len();
+                let there = all_transactions(&storage).len();
                 nth_commit(&storage, &clock, n).unwrap_or_else(|e| panic!("{capacity}, after there was room: {e}"));
-                assert_eq!(transactions(&storage).len(), there + 1);
+                assert_eq!(all_transactions(&storage).len(), there + 1);
                 let found = disk.crash_losing_everything();
                 let again = crate::common::options(&found, &clock).open(PATH).unwrap();
-                assert_eq!(transactions(&again), transactions(&storage), "{capacity}");
+                assert_eq!(all_transactions(&again), all_transactions(&storage), "{capacity}");
                 disk.set_capacity(Some(capacity));
             }
             disk.set_capacity(None);
@@ -139,7 +135,7 @@ fn every_operation_fails_once() {
                     harmless += 1;
                     drop(storage);
                     let storage = options.open(PATH).unwrap_or_else(|e| panic!("{e}: {}", case()));
-                    assert_eq!(transactions(&storage).len() as u64, COMMITS, "{}", case());
+                    assert_eq!(all_transactions(&storage).len() as u64, COMMITS, "{}", case());
                     assert_eq!(storage.recovery(), None);
                     continue;
                 };
@@ -162,7 +158,7 @@ fn every_operation_fails_once() {
                         assert!(!is_first_write, "{line}: {}", case());
                     }
                 }
-                let expected = transactions(&storage);
+                let expected = all_transactions(&storage);
                 assert_eq!(expected.len() as u64, acknowledged);
                 dump(&storage);
                 drop(storage);
@@ -171,18 +167,18 @@ fn every_operation_fails_once() {
                 for (n, disk) in [disk.clone()].into_iter().chain(crashed).enumerate() {
                     let options = crate::common::options(&disk, &clock).durability(durability);
                     let storage = options.open(PATH).unwrap_or_else(|e| panic!("{n}: {e}: {}", case()));
-                    let there = transactions(&storage);
+                    let there = all_transactions(&storage);
                     assert!(there.len() as u64 >= acknowledged, "{n}: {}", case());
                     assert!(there.len() as u64 <= acknowledged + 1, "{n}: {}", case());
                     assert_eq!(there[..expected.len()], expected[..], "{n}: {}", case());
                     commit(&storage, "afterwards", &changes(20)).unwrap();
-                    let now = transactions(&storage);
+                    let now = all_transactions(&storage);
                     drop(storage);
                     for found in [disk.crash_losing_everything(), disk.crash(operation + 7)] {
                         let options = crate::common::options(&found, &clock).durability(durability);
                         let storage =
                             options.open(PATH).unwrap_or_else(|e| panic!("{n}, and a crash: {e}: {}", case()));
-                        assert_eq!(transactions(&storage), now, "{n}, and a crash: {}", case());
+                        assert_eq!(all_transactions(&storage), now, "{n}, and a crash: {}", case());
                         drop(storage);
                         assert_eq!(format_problems(&options, PATH), [], "{n}, and a crash: {}", case());
                     }
@@ -250,7 +246,7 @@ fn a_bad_sector_under_a_record() {
         oids.iter().map(|n| storage.load(Oid(*n), &Version::TRUNK).map(|l| (l.tid, l.data))).collect()
     };
     let whole = loads(&storage);
-    let all = transactions(&storage).len() as u64;
+    let all = all_transactions(&storage).len() as u64;
     drop(storage);
     for (with_index, short) in [(true, false), (false, false), (true, true), (false, true)] {
         for bad in 0..=COMMITS {
@@ -316,7 +312,7 @@ fn a_failed_read_leaves_nothing_behind() {
 #[test]
 fn a_bad_sector_anywhere() {
     let (disk, clock, storage) = long_records();
-    let all = transactions(&storage);
+    let all = all_transactions(&storage);
     let size = storage.size();
     drop(storage);
     disk.remove(Path::new("Data.fs.index")).unwrap();
@@ -419,7 +415,7 @@ fn the_disk_fills_up_with_what_does_not_stay_in_memory() {
         assert!(disk.read_file(PATH).unwrap() == before);
         disk.set_capacity(None);
         let tid = storage.vote(transaction).unwrap().finish().unwrap();
-        let written = transactions(&storage).pop().unwrap();
+        let written = all_transactions(&storage).pop().unwrap();
         assert_eq!(written.tid, tid);
         let written: Vec<_> = written.revisions.into_iter().map(|r| (r.oid, r.data.unwrap())).collect();
         assert_eq!(written, stored);

@@ -1,9 +1,14 @@
 //! Many transactions at once are written as one after the other would be, whatever happens meanwhile.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::common::{CAN, Dice, PATH, SharedClock, commit, dump, format_problems, open_under_harness, options, record};
+use crate::common::told::{Before, told};
+use crate::common::{
+    CAN, Dice, PATH, SharedClock, all_transactions, commit, dump, format_problems, open_under_harness, options, record,
+    transaction,
+};
 use vellum_disk::{SimDisk, Tear};
 use vellum_file::{FileStorage, Options};
 use vellum_harness::coverage::Coverage;
@@ -11,7 +16,7 @@ use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
 use vellum_storage::{
-    Bulk, Error, Oid, Order, Refusal, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
+    Bulk, Error, Oid, Refusal, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version, Voted,
 };
 
 /// A database that a random history of the harness left, with undos and versions.
@@ -23,10 +28,6 @@ fn history(seed: u64) -> SimDisk {
     });
     run::play_random(&mut subject, &mut Seed::of(seed, 0), 60, &mut Coverage::default()).unwrap();
     disk
-}
-
-fn all(storage: &FileStorage) -> Vec<TransactionRecord> {
-    storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap()).collect()
 }
 
 fn one_by_one(storage: &FileStorage, transactions: &[TransactionRecord]) {
@@ -56,14 +57,14 @@ fn a_batch_makes_the_bytes_that_one_after_the_other_makes() {
     for seed in 0..180 {
         let clock = SharedClock::new();
         let source = options(&history(seed), &clock).read_only().open(PATH).unwrap();
-        let transactions = all(&source);
+        let transactions = all_transactions(&source);
         let (one, other) = (SimDisk::new(1), SimDisk::new(2));
         one_by_one(&options(&one, &clock).create(PATH).unwrap(), &transactions);
         let copy = options(&other, &clock).copy_part([1, 300, 8 << 20][seed as usize % 3]).create(PATH).unwrap();
         for batch in batches(&mut Dice(seed), &transactions) {
             copy.copy_in(batch).unwrap();
         }
-        assert_eq!(all(&copy), transactions, "seed {seed}");
+        assert_eq!(all_transactions(&copy), transactions, "seed {seed}");
         let after = dump(&copy);
         drop(copy);
         assert!(one.read_file(PATH) == other.read_file(PATH), "seed {seed}");
@@ -85,7 +86,7 @@ fn a_crash_leaves_the_beginning_of_the_copy() {
     let (mut crashes, mut parts) = (0, 0);
     for seed in 0..12 {
         let clock = SharedClock::new();
-        let mut transactions = all(&options(&history(seed), &clock).read_only().open(PATH).unwrap());
+        let mut transactions = all_transactions(&options(&history(seed), &clock).read_only().open(PATH).unwrap());
         // Some of the first as a pack leaves them.
         let packed = transactions.len() / 2 * (seed as usize % 3) / 2;
         transactions.iter_mut().take(packed).for_each(|transaction| transaction.status = Status::Packed);
@@ -121,12 +122,12 @@ fn a_crash_leaves_the_beginning_of_the_copy() {
                     assert_eq!(acknowledged, 0, "seed {seed}, operation {operation}: {}", opened.unwrap_err());
                     continue;
                 };
-                let found = all(&storage);
+                let found = all_transactions(&storage);
                 assert!(found.len() >= acknowledged, "seed {seed}, operation {operation}, {tear:?}");
                 assert_eq!(found, transactions[..found.len()], "seed {seed}, operation {operation}, {tear:?}");
                 parts += u64::from(found.len() > acknowledged);
                 storage.copy_in(transactions[found.len()..].to_vec()).unwrap();
-                assert_eq!(all(&storage), transactions, "seed {seed}, operation {operation}, {tear:?}");
+                assert_eq!(all_transactions(&storage), transactions, "seed {seed}, operation {operation}, {tear:?}");
             }
         }
     }
@@ -140,7 +141,7 @@ fn what_can_not_be_copied_is_refused_before_anything_is_written() {
     let disk = SimDisk::new(0);
     let storage = options(&disk, &clock).create(PATH).unwrap();
     let last = commit(&storage, "here", &[(1, Some(record(b"1")))]).unwrap();
-    let transactions = all(&storage);
+    let transactions = all_transactions(&storage);
     let before = disk.read_file(PATH);
     let later = |change: &dyn Fn(&mut TransactionRecord)| {
         let mut transaction = TransactionRecord { tid: last.next(), ..transactions[0].clone() };
@@ -175,4 +176,63 @@ fn what_can_not_be_copied_is_refused_before_anything_is_written() {
     assert!(matches!(storage.copy_in(vec![fine]).unwrap_err(), Error::ReadOnly { .. }));
     assert_eq!(storage.last_transaction(), last);
     assert_ne!(last, Tid::ZERO);
+}
+
+/// A packed record names none before it. Who began to read before it was there, or reads while it is being shown, must
+/// find what was there before all the same.
+#[test]
+fn a_packed_revision_hides_nothing_from_earlier_readers() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let voted: Arc<Mutex<Option<Voted>>> = Arc::default();
+    let finish = Arc::clone(&voted);
+    let storage = told(
+        &disk,
+        &clock,
+        Arc::new(move |what, _, _| {
+            // While an index is being saved that ends before it.
+            // Not in one expression: finishing is a disk operation, too.
+            let voted = finish.lock().unwrap().take_if(|_| what == "open beside");
+            if let Some(voted) = voted {
+                voted.finish().unwrap();
+            }
+        }),
+    );
+    let storage = storage.create(PATH).unwrap();
+    commit(&storage, "first", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
+    let early = storage.current_records(Oid::ROOT);
+    let meta = TransactionMeta { status: Status::Packed, ..TransactionMeta::new() };
+    let mut change = storage.begin(meta).unwrap();
+    for oid in [1, 1, 2] {
+        let revision =
+            Revision { oid: Oid(oid), version: Version::TRUNK, data: Some(record(b"new")), source: None, base: None };
+        change.restore(revision).unwrap();
+    }
+    *voted.lock().unwrap() = Some(storage.vote(change).unwrap());
+    storage.save_index().unwrap();
+    assert!(voted.lock().unwrap().is_none());
+    let found: Vec<_> = early.map(|found| found.unwrap().data).collect();
+    assert_eq!(found, [record(b"1"), record(b"2")]);
+    assert_eq!(storage.load(Oid(1), &Version::TRUNK).unwrap().data, record(b"new"));
+    assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 1);
+}
+
+/// Revisions that name sources which are not there: looking for each costs no walk over a large transaction.
+#[test]
+fn a_source_that_is_not_here_costs_little() {
+    const OBJECTS: u64 = 3000;
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    let before: Before = Arc::new(move |what, _, _| {
+        counted.fetch_add((what == "read").into(), Ordering::Relaxed);
+    });
+    let storage = told(&disk, &clock, before).create(PATH).unwrap();
+    let many: Vec<(u64, &[u8])> = (0..OBJECTS).map(|oid| (oid, &b"x"[..])).collect();
+    storage.copy_in(vec![transaction(1000, Status::Complete, &many)]).unwrap();
+    let mut later = transaction(2000, Status::Complete, &many[..100]);
+    later.revisions.iter_mut().for_each(|revision| revision.source = Some(Tid(10)));
+    reads.store(0, Ordering::Relaxed);
+    storage.copy_in(vec![later]).unwrap();
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads < 1000, "{reads} reads");
 }

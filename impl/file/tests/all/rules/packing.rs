@@ -1,11 +1,13 @@
 //! Packing a file: the bytes that ZODB leaves, and every pointer in what is left.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::common::{CAN, PATH, SharedClock, format_problems, golden, open_under_harness, options};
+use crate::common::told::{Before, told};
+use crate::common::{CAN, PATH, SharedClock, commit, format_problems, golden, open_under_harness, options, record};
 use vellum_disk::SimDisk;
-use vellum_file::{FileStorage, Options, Packing, Record, Scanner, Unwatched};
+use vellum_file::{FileStorage, Options, PackWatch, Packing, Record, Scanner, Unwatched};
 use vellum_harness::coverage::Coverage;
 use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
@@ -131,4 +133,47 @@ fn every_pointer_of_a_packed_file_is_right() {
     }
     println!("{packed_records} packed, {backpointers} that share, {in_versions} in versions, {listed} in a list");
     assert!(packed_records > 1000 && backpointers > 100 && in_versions > 300 && listed > 100);
+}
+
+/// A commit's sync has to wait for all that the disk was given before. So a pack beside which somebody commits gives it little
+/// at a time.
+#[test]
+fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
+    struct Committing<'a>(&'a FileStorage, bool);
+    impl PackWatch for Committing<'_> {
+        fn begins(&mut self) {
+            if self.1 {
+                commit(self.0, "beside", &[(1, Some(record(b"beside")))]).unwrap();
+            }
+        }
+    }
+    const OBJECTS: u64 = 400;
+    for commits in [false, true] {
+        let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+        // Of the file that is being made: what was written and not synced, and the most of it.
+        let unsynced = Arc::new(Mutex::new((0, 0)));
+        let (packing, counted) = (Arc::new(AtomicBool::new(false)), Arc::clone(&unsynced));
+        let is_packing = Arc::clone(&packing);
+        let before: Before = Arc::new(move |what, _, length| {
+            let mut unsynced = counted.lock().unwrap();
+            match what {
+                "write" if is_packing.load(Ordering::Relaxed) => unsynced.0 += length,
+                "synced" => unsynced.0 = 0,
+                _ => {}
+            }
+            unsynced.1 = unsynced.1.max(unsynced.0);
+        });
+        let storage = told(&disk, &clock, before).threads(2).create(PATH).unwrap();
+        let large = record(&[7; 20_000]);
+        for oid in 0..OBJECTS {
+            commit(&storage, "large", &[(oid, Some(large.clone()))]).unwrap();
+        }
+        packing.store(true, Ordering::Relaxed);
+        let how = Packing::new().collect(false);
+        storage.pack_with(Tid::MAX, how, &mut Committing(&storage, commits)).unwrap();
+        let most = unsynced.lock().unwrap().1;
+        println!("commits: {commits}, at most {most} bytes");
+        assert!(storage.size() > 8_000_000);
+        assert!(if commits { most < 2 << 20 } else { most > 2 << 20 }, "{commits}: {most} bytes");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::common::counted::Counted;
-use crate::common::{SharedClock, commit, options, record, serial};
+use crate::common::{PATH, SharedClock, commit, options, record, serial, transaction};
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options};
 use vellum_storage::{
@@ -83,7 +83,7 @@ fn the_end_of_a_version_takes_reads_for_its_objects_however_many_transactions_th
 #[test]
 fn the_undo_log_is_paged_and_filtered() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(PATH).unwrap();
     for n in 0..10 {
         commit(&storage, if n % 2 == 0 { "even" } else { "odd" }, &[(n, Some(record(b"x")))]).unwrap();
         clock.tick();
@@ -103,7 +103,7 @@ fn the_undo_log_is_paged_and_filtered() {
 #[test]
 fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(PATH).unwrap();
     let first = commit(&storage, "made", &[1, 2, 3].map(|oid| (oid, Some(record(b"1"))))).unwrap();
     commit(&storage, "changed", &[(1, Some(record(b"2"))), (3, None)]).unwrap();
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
@@ -131,18 +131,41 @@ fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
 #[test]
 fn the_quota_holds_for_undos() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(PATH).unwrap();
     let objects: Vec<_> = (0..20).map(|oid| (oid, Some(record(b"1")))).collect();
     let tid = commit(&storage, "made", &objects).unwrap();
     let size = storage.size();
     drop(storage);
     for (quota, fits) in [(size + 1030, false), (size + 1031, true)] {
-        let storage = options(&disk, &clock).quota(quota).open(crate::common::PATH).unwrap();
+        let storage = options(&disk, &clock).quota(quota).open(PATH).unwrap();
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         change.undo(tid).unwrap();
         match storage.vote(change) {
             Ok(_) => assert!(fits),
             Err(refused) => assert!(!fits && matches!(refused, Error::Quota { .. }), "{refused}"),
         }
+    }
+}
+
+/// A commit of several that was cut among its marks, seen read-only: what the undo log names can be undone.
+#[test]
+fn what_the_undo_log_names_can_be_undone() {
+    let clock = SharedClock::new();
+    let disk = SimDisk::new(0);
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    let start = storage.size() as usize;
+    storage.copy_in([1, 2].map(|n| transaction(1000 + n, Status::Complete, &[(n, b"x")])).to_vec()).unwrap();
+    drop(storage);
+    let mut bytes = disk.read_file(PATH).unwrap();
+    bytes[start + 16] = b'c';
+    let disk = SimDisk::new(0);
+    disk.write_file(PATH, &bytes);
+    let storage = options(&disk, &clock).read_only().open(PATH).unwrap();
+    let log = storage.undo_log().unwrap().undo_log(0, 9).unwrap();
+    assert_eq!(log.len(), 2);
+    for entry in log {
+        let mut change = storage.rehearse(TransactionMeta::new()).unwrap();
+        change.undo(entry.tid).unwrap();
+        assert_eq!(storage.vote(change).map(|voted| voted.touched().len()).unwrap(), 1);
     }
 }

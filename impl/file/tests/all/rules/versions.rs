@@ -1,7 +1,7 @@
 //! The script of `versions.json`, which ZODB 3.3.0 of 2004 carried out: the same operations give the same answers, show
 //! the same in every version after each step, and write the same bytes.
 
-use crate::common::{SharedClock, commit, golden, options, record};
+use crate::common::{PATH, SharedClock, commit, golden, options, record};
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -23,8 +23,8 @@ fn version(value: &Value) -> Version {
 
 /// An empty file as ZODB made it under Python 2.
 fn empty_database(disk: &SimDisk) -> FileStorage {
-    disk.write_file(crate::common::PATH, b"FS21");
-    options(disk, &SharedClock::new()).open(crate::common::PATH).unwrap()
+    disk.write_file(PATH, b"FS21");
+    options(disk, &SharedClock::new()).open(PATH).unwrap()
 }
 
 /// What ZODB called it, and what it answered: "ok" for a store, the oids for everything else.
@@ -105,7 +105,7 @@ fn what_zodb_did_in_2004() {
         for step in script["steps"].as_array().unwrap() {
             if reopen {
                 drop(storage);
-                storage = options(&disk, &SharedClock::new()).open(crate::common::PATH).unwrap();
+                storage = options(&disk, &SharedClock::new()).open(PATH).unwrap();
             }
             let answers = play(&storage, step).unwrap_or_else(|refused| vec![error(refused)]);
             assert_eq!(Value::from(answers), step["results"], "{}", step["note"]);
@@ -114,7 +114,7 @@ fn what_zodb_did_in_2004() {
         }
         drop(storage);
         let golden = std::fs::read(golden("versions.fs")).unwrap();
-        assert!(disk.read_file(crate::common::PATH).unwrap() == golden, "the bytes differ");
+        assert!(disk.read_file(PATH).unwrap() == golden, "the bytes differ");
     }
 }
 
@@ -135,7 +135,7 @@ fn change(storage: &FileStorage, change: impl FnOnce(&mut vellum_storage::Draft)
 #[test]
 fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(PATH).unwrap();
     let first = commit(&storage, "ann", &[(1, Some(record(b"1"))), (2, Some(record(b"2")))]).unwrap();
     let store = |oid, data: &'static [u8]| change(&storage, |t| t.store_in(&draft(), Oid(oid), first, record(data)));
     store(1, b"1 in draft");
@@ -154,7 +154,7 @@ fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
 #[test]
 fn a_version_s_name_has_a_limit() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-    let storage = options(&disk, &clock).create(crate::common::PATH).unwrap();
+    let storage = options(&disk, &clock).create(PATH).unwrap();
     let named = |length| Version::named("x".repeat(length));
     change(&storage, |t| t.store_in(&named(65_535), Oid(1), Tid::ZERO, record(b"1")));
     assert_eq!(storage.versions().unwrap().versions().unwrap(), [named(65_535)]);
@@ -166,4 +166,19 @@ fn a_version_s_name_has_a_limit() {
     );
     let refused = transaction.commit_version(&named(65_535), &named(65_536)).unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::MetadataTooLong { .. })), "{refused}");
+}
+
+/// The end of a version with nothing in it takes the room of a transaction with nothing in it.
+#[test]
+fn the_quota_counts_what_the_end_of_a_version_writes() {
+    let (disk, clock) = (SimDisk::new(0), SharedClock::new());
+    let storage = options(&disk, &clock).create(PATH).unwrap();
+    commit(&storage, "made", &[(1, Some(record(b"1")))]).unwrap();
+    let size = storage.size();
+    drop(storage);
+    let storage = options(&disk, &clock).quota(size + 31).open(PATH).unwrap();
+    let mut change = storage.begin(TransactionMeta::new()).unwrap();
+    change.commit_version(&Version::named("draft"), &Version::TRUNK).unwrap();
+    storage.vote(change).unwrap().finish().unwrap();
+    assert_eq!(storage.size(), size + 31);
 }
