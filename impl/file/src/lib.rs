@@ -44,7 +44,7 @@
 //! - Opening: [`OpenError`] says whether the file is missing, in use, not a database, or damaged, and what to do.
 //! - Reading: [`Error::KeyError`](vellum_storage::Error::KeyError) for what is not there; `Damaged` and `Io`, with a
 //!   position, for what cannot be read.
-//! - Committing: [`Error::Conflict`](vellum_storage::Error::Conflict) if somebody was faster: read again, and try again.
+//! - Committing: [`Refusal::Conflict`](vellum_storage::Refusal::Conflict) if somebody was faster: read again, and try again.
 //!   A full disk is an `Io` error, and leaves the database as it was.
 //!
 //! # Packing

@@ -1,7 +1,7 @@
 //! Many threads on one storage, and an explanation of all its answers.
 //!
 //! Each thread commits, aborts and reads at random on a few shared objects, and records every call: the request, the answer,
-//! and two stamps of one counter, taken just before the call and just after it. Then [`explain`] looks for an explanation:
+//! and two stamps of one counter, taken just before the call and just after it. Then `explain` looks for an explanation:
 //!
 //! ```text
 //!   Thread ── calls ──▶ storage          Log ── commits, by tid ──▶ states: the rules' databases ──┐
