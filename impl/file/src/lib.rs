@@ -27,11 +27,11 @@
 //!
 //! let mut change = storage.begin(TransactionMeta::new().user("ann").description("a first object"))?;
 //! change.store(Oid::ROOT, Tid::ZERO, "one".into())?;
-//! let first = change.vote()?.finish()?;
+//! let first = storage.commit(change)?;
 //!
 //! let mut change = storage.begin(TransactionMeta::new().user("bob").description("a second thought"))?;
 //! change.store(Oid::ROOT, first, "two".into())?;
-//! let second = change.vote()?.finish()?;
+//! let second = storage.commit(change)?;
 //!
 //! assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK)?.data, "two");
 //! assert_eq!(storage.load_before(Oid::ROOT, second)?.unwrap().data, "one");
@@ -62,7 +62,7 @@
 //! # for serial in [Tid::ZERO, storage.last_transaction()] {
 //! #     let mut change = storage.begin(TransactionMeta::new())?;
 //! #     let _ = change.store(Oid::ROOT, storage.last_transaction(), b"\x80\x03cm\nC\n.\x80\x03}.".as_slice().into());
-//! #     change.vote()?.finish()?;
+//! #     storage.commit(change)?;
 //! # }
 //! let how = Packing::new().collect(true).keep_old(true);
 //! let packed = storage.pack_with(Tid::MAX, how, &mut Unwatched)?;

@@ -14,7 +14,7 @@ use std::panic::resume_unwind;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Change, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
+    Change, Data, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
     TransactionRecord, Verdict, Version, Wants, judge,
 };
 use vellum_sync::thread;
@@ -181,13 +181,21 @@ fn place(writer: &Writer, now: &Generation, transactions: Vec<TransactionRecord>
     let (end, mut last) = now.horizon.get();
     let names = |revision: &Revision| revision.source.is_some() || revision.base.is_some();
     let names = transactions.iter().flat_map(|transaction| &transaction.revisions).any(names);
-    let mut batch = Batch::new(now, end, names);
-    let mut placed = Vec::with_capacity(transactions.len());
+    // What no storage can do is refused first, whichever transaction it is in.
+    let mut drafts = Vec::with_capacity(transactions.len());
     for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
         let meta = TransactionMeta { user, description, extension, tid: Some(tid), status };
+        meta.check(Tid::ZERO)?;
+        let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
+        changes.iter().try_for_each(Change::check)?;
+        drafts.push((tid, meta, changes));
+    }
+    let mut batch = Batch::new(now, end, names);
+    let mut placed = Vec::with_capacity(drafts.len());
+    for (tid, meta, changes) in drafts {
         meta.check(last)?;
-        revisions.iter().for_each(|revision| writer.oids.saw(revision.oid));
-        placed.push(batch.place(tid, meta, revisions)?);
+        changes.iter().filter_map(Change::target).for_each(|(oid, _)| writer.oids.saw(oid));
+        placed.push(batch.place(tid, meta, &changes)?);
         last = tid;
     }
     writer.database.within_quota(batch.end)?;
@@ -204,15 +212,13 @@ impl Batch<'_> {
     }
 
     /// Judges a transaction (rule 3.7), and places it after those before it.
-    fn place(&mut self, tid: Tid, meta: TransactionMeta, revisions: Vec<Revision>) -> Result<Placed> {
+    fn place(&mut self, tid: Tid, meta: TransactionMeta, changes: &[Change]) -> Result<Placed> {
         let position = self.end;
         let data: Vec<Option<Bytes>> = match self.names {
-            true => revisions.iter().map(|revision| revision.data.clone()).collect(),
+            true => changes.iter().map(|change| change.data().and_then(Data::in_memory).cloned()).collect(),
             false => Vec::new(),
         };
-        let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
-        changes.iter().try_for_each(Change::check)?;
-        let Verdict { writes: records, .. } = judge(self, &changes, &NoResolver)?;
+        let Verdict { writes: records, .. } = judge(self, changes, &NoResolver)?;
         let mut next = position + records_at(&meta);
         // Only later transactions see what this one does to an object. So the records are noted when all of them are made.
         for (n, record) in records.iter().enumerate() {

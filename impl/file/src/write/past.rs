@@ -59,6 +59,11 @@ impl Past for Now<'_> {
         found.sort_by_key(|revision| Reverse(revision.place));
         Ok(found)
     }
+
+    /// The table knows them without a read.
+    fn objects_in(&self, version: &Version) -> Result<Vec<Oid>> {
+        self.generation.versions(|table| table.objects(version))
+    }
 }
 
 /// A record in the file, as part 3 sees it.

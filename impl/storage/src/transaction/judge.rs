@@ -72,7 +72,7 @@ pub fn wants<P: Past>(past: &P, draft: &Draft) -> Result<Wants> {
             }
             Change::CommitVersion { from, .. } | Change::AbortVersion { from } => {
                 wants.version(from, Want::Change);
-                past.in_version(from)?.iter().for_each(|revision| wants.object(revision.oid, Want::Change));
+                past.objects_in(from)?.into_iter().for_each(|oid| wants.object(oid, Want::Change));
                 if let Change::CommitVersion { to, .. } = change {
                     wants.version(to, Want::Keep);
                 }

@@ -65,6 +65,15 @@ pub trait Past {
     ///
     /// The storage cannot be read.
     fn in_version(&self, version: &Version) -> Result<Vec<PastRevision<Self::Place>>>;
+
+    /// At least the objects of [`Past::in_version`], in any order: what the end of the version locks.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn objects_in(&self, version: &Version) -> Result<Vec<Oid>> {
+        Ok(self.in_version(version)?.into_iter().map(|revision| revision.oid).collect())
+    }
 }
 
 /// A revision of an object, as a storage knows it.

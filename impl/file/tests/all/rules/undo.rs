@@ -122,7 +122,8 @@ fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     // What is unknown, or still to come.
     for tid in [Tid(1), Tid::MAX, Tid(first.0 - 1)] {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
-        let refused = change.undo(tid).unwrap_err();
+        change.undo(tid).unwrap();
+        let refused = storage.vote(change).unwrap_err();
         assert!(matches!(refused, Error::Refused(Refusal::NotUndoable { .. })), "{refused}");
     }
 }
