@@ -143,7 +143,7 @@ impl<'a> Pair<'a> {
 /// Whether both engines give the same reason.
 fn same_reason(ours: &Error, theirs: &ZodbError) -> bool {
     let name = match ours {
-        Error::KeyError { .. } => "POSKeyError",
+        Error::Refused(Refusal::UnknownObject { .. }) => "POSKeyError",
         Error::Refused(Refusal::Conflict { .. }) => "ConflictError",
         Error::Refused(Refusal::ReadConflict { .. }) => "ReadConflictError",
         Error::Refused(Refusal::MetadataTooLong { .. }) => "FileStorageError",
