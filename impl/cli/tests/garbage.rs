@@ -409,7 +409,7 @@ proptest! {
         let expected = unreachable(&site.storage);
         let memory = MemoryStorage::new("packed");
         copy(&site.storage, &memory, TidRange::ALL, CopyOptions::default(), &mut |_| ()).unwrap();
-        let how = PackOptions { collect: true, go_on: true };
+        let how = PackOptions::default().collect(true).go_on(true);
         let packed = memory.pack().unwrap().pack(site.storage.last_transaction(), how).unwrap();
         let oids = |storage: &dyn Storage| -> BTreeSet<Oid> {
             storage.current_records(Oid::ROOT).map(|record| record.unwrap().oid).collect()

@@ -109,8 +109,9 @@ pub trait Pack: Send + Sync {
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport>;
 }
 
-/// How to pack.
+/// How to pack: by default without collecting, and not past a broken reference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PackOptions {
     /// Collects garbage: objects go that nothing needs.
     pub collect: bool,
@@ -118,9 +119,28 @@ pub struct PackOptions {
     pub go_on: bool,
 }
 
-/// What a pack came to.
+impl PackOptions {
+    /// Sets whether garbage is collected.
+    pub fn collect(self, collect: bool) -> PackOptions {
+        PackOptions { collect, ..self }
+    }
+
+    /// Sets whether the pack goes on past a broken reference.
+    pub fn go_on(self, go_on: bool) -> PackOptions {
+        PackOptions { go_on, ..self }
+    }
+}
+
+/// What a pack found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PackReport {
     /// References to objects that are nowhere, each once, in order: who refers, to whom.
     pub dangling: Vec<(Oid, Oid)>,
+}
+
+impl From<Vec<(Oid, Oid)>> for PackReport {
+    fn from(dangling: Vec<(Oid, Oid)>) -> PackReport {
+        PackReport { dangling }
+    }
 }

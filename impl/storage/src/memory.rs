@@ -313,7 +313,9 @@ impl Storage for MemoryStorage {
                 drop((voted, past));
                 let (meta, origin, _) = draft.into_parts();
                 let storage = self.clone();
-                Vote::Voted(Voted::new(Ready { storage, meta, origin, revisions, verdict, number, held: Some(held) }))
+                let (touched, merged) = (verdict.touched(), verdict.merged.clone());
+                let ready = Ready { storage, meta, origin, revisions, verdict, number, held: Some(held) };
+                Vote::Voted(Voted::new(touched, merged, ready))
             }
         })
     }
@@ -376,14 +378,6 @@ impl Drop for Ready {
 }
 
 impl Prepared for Ready {
-    fn merged(&self) -> &[Oid] {
-        &self.verdict.merged
-    }
-
-    fn touched(&self) -> Vec<Oid> {
-        self.verdict.touched()
-    }
-
     fn verdict(&self) -> Result<Verdict> {
         Ok(self.verdict.clone())
     }

@@ -558,12 +558,6 @@ impl Racing {
 }
 
 impl Prepared for RacingVoted {
-    fn merged(&self) -> &[Oid] {
-        self.inner.merged()
-    }
-    fn touched(&self) -> Vec<Oid> {
-        self.inner.touched()
-    }
     fn verdict(&self) -> Result<Verdict> {
         self.inner.verdict()
     }
@@ -628,7 +622,9 @@ impl Storage for Racing {
         }
         Ok(match self.inner.attempt(waiting)? {
             Vote::Voted(inner) => {
-                Vote::Voted(Voted::new(RacingVoted { inner, before_finish: self.before_finish.clone() }))
+                let (touched, merged) = (inner.touched().to_vec(), inner.merged().to_vec());
+                let racing = RacingVoted { inner, before_finish: self.before_finish.clone() };
+                Vote::Voted(Voted::new(touched, merged, racing))
             }
             busy => busy,
         })

@@ -26,7 +26,9 @@ fn store(storage: &MemoryStorage, records: &[(u64, Vec<u8>)]) -> Tid {
     storage.vote(change).unwrap().finish().unwrap()
 }
 
-const COLLECT: PackOptions = PackOptions { collect: true, go_on: false };
+fn collecting() -> PackOptions {
+    PackOptions::default().collect(true)
+}
 
 #[test]
 fn a_record_that_can_not_be_read_keeps_everything_where_garbage_is_collected() {
@@ -35,7 +37,7 @@ fn a_record_that_can_not_be_read_keeps_everything_where_garbage_is_collected() {
     let to = store(&storage, &[(1, b"none either".to_vec())]);
     let pack = storage.pack().unwrap();
     for go_on in [false, true] {
-        let refused = pack.pack(to, PackOptions { collect: true, go_on }).unwrap_err().to_string();
+        let refused = pack.pack(to, collecting().go_on(go_on)).unwrap_err().to_string();
         assert!(refused.starts_with("nothing was packed, since it can not be told which objects 0000000000000001"));
         assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 2);
     }
@@ -52,7 +54,7 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     change.store(Oid(1), to, record(&[2]).into()).unwrap();
     let voted = storage.vote(change).unwrap();
-    storage.pack().unwrap().pack(to, COLLECT).unwrap();
+    storage.pack().unwrap().pack(to, collecting()).unwrap();
     voted.finish().unwrap();
     assert_eq!(storage.object_count(), 4);
     // One that is aborted is of no account any more.
@@ -61,7 +63,7 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     change.store(Oid(1), serial, record(&[2]).into()).unwrap();
     drop(storage.vote(change).unwrap());
     let to = store(&storage, &[(1, record(&[]))]);
-    storage.pack().unwrap().pack(to, COLLECT).unwrap();
+    storage.pack().unwrap().pack(to, collecting()).unwrap();
     assert_eq!(storage.object_count(), 2);
     assert_eq!(storage.size(), (record(&[1]).len() + record(&[]).len()) as u64);
 }
@@ -88,7 +90,7 @@ fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     };
     let before = [(first, None), (second, Some(first)), (between, None), (third, Some(first))];
     assert_eq!(told(), before, "told is the one that holds the data");
-    storage.pack().unwrap().pack(between, COLLECT).unwrap();
+    storage.pack().unwrap().pack(between, collecting()).unwrap();
     assert_eq!(told(), [(second, None), (between, None), (third, Some(second))]);
 }
 
@@ -109,10 +111,10 @@ fn what_a_kept_draft_lay_over_is_kept_or_forgotten_by_both() {
     };
     let first = store(&storage, &[(0, record(&[]))]);
     let draft = restore(&Version::named("draft"), &[0], None, Some(first));
-    storage.pack().unwrap().pack(draft, COLLECT).unwrap();
+    storage.pack().unwrap().pack(draft, collecting()).unwrap();
     assert_eq!(told(), [(first, None), (draft, Some(first))]);
     let between = restore(&Version::TRUNK, &[0, 0], None, None);
     let last = restore(&Version::TRUNK, &[0], Some(draft), None);
-    storage.pack().unwrap().pack(between, COLLECT).unwrap();
+    storage.pack().unwrap().pack(between, collecting()).unwrap();
     assert_eq!(told(), [(draft, None), (between, None), (last, None)]);
 }

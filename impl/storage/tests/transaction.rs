@@ -204,7 +204,7 @@ fn listeners_hear_all_events_in_one_order() {
             Event::Committed { tid: empty, oids: vec![], origin: Origin::default() },
         ];
         if let Some(pack) = storage.pack() {
-            pack.pack(Tid::MAX, PackOptions { go_on: true, ..PackOptions::default() }).unwrap();
+            pack.pack(Tid::MAX, PackOptions::default().go_on(true)).unwrap();
             expected.push(Event::Packed { to: empty });
         }
         drop(listening);

@@ -49,7 +49,7 @@ use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote, Voted,
+    Draft, Error, Event, Oid, Origin, PackOptions, Storage, Tid, TransactionMeta, Version, Vote, Voted,
 };
 use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};
@@ -377,10 +377,10 @@ impl Thread<'_> {
             let recent = &known[known.len().saturating_sub(20)..];
             let Some(&to) = self.dice().pick(recent) else { continue };
             let collect = self.can.collect && self.dice().chance(70);
-            let how = PackOptions { collect, go_on: false };
+            let how = PackOptions::default().collect(collect);
             let (packed, span) = self.call(|| pack.pack(to, how));
             let failed = match packed {
-                Ok(PackReport { dangling }) if dangling.is_empty() => None,
+                Ok(report) if report.dangling.is_empty() => None,
                 other => Some(format!("{other:?}")),
             };
             self.log.packs.push(Pack { to, collect, failed, span });
@@ -444,7 +444,7 @@ impl Thread<'_> {
     }
 
     fn finish(&mut self, voted: Voted, done: &mut Done) {
-        done.touched = voted.touched();
+        done.touched = voted.touched().to_vec();
         let (result, span) = self.call(|| voted.finish());
         done.end = Some(span);
         done.finished = Some(match result {

@@ -160,7 +160,7 @@ impl Hosted {
     /// Finishes a transaction, which must write what its verdict said.
     fn finish(&mut self, name: Name) -> Result<Outcome, Trouble> {
         let voted = self.voted.remove(&name).ok_or(Trouble::Missing("such a transaction"))?;
-        let (verdict, touched) = (voted.verdict()?, voted.touched());
+        let (verdict, touched) = (voted.verdict()?, voted.touched().to_vec());
         let tid = voted.finish()?;
         let written = self.storage()?.transactions(TidRange { first: tid, last: tid }, Order::OldestFirst)?.next();
         let kept = written.transpose()?.is_some_and(|written| is_kept(&verdict, &written));
@@ -184,7 +184,7 @@ impl Hosted {
             }
             Step::Pack { to, collect, go_on } => {
                 let pack = self.storage()?.pack().ok_or(Trouble::Missing("packing"))?;
-                let report = pack.pack(*to, PackOptions { collect: *collect, go_on: *go_on })?;
+                let report = pack.pack(*to, PackOptions::default().collect(*collect).go_on(*go_on))?;
                 Ok(Outcome::Packed { dangling: Some(report.dangling) })
             }
             Step::Reopen { read_only } => {

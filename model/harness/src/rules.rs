@@ -340,7 +340,7 @@ impl Pack for Rules {
         let to = to.min(Tid(state.database.last_transaction()));
         drop(state);
         self.shared.listeners.tell(|| Event::Packed { to });
-        Ok(PackReport { dangling: pairs(packed.dangling) })
+        Ok(pairs(packed.dangling).into())
     }
 }
 
@@ -485,7 +485,9 @@ impl Rules {
         let Begin { tid, status, user, description, extension } = begin(&meta, Tid(UNDER_WAY + number));
         state.voted.insert(number, spec::Transaction { tid, status, user, description, extension, revisions });
         let verdict = Verdict { writes, merged, wants: held.wants().clone() };
-        Voted::new(Ready { rules: self.clone(), meta, origin, number, verdict, held: Some(held) })
+        let (touched, merged) = (verdict.touched(), verdict.merged.clone());
+        let ready = Ready { rules: self.clone(), meta, origin, number, verdict, held: Some(held) };
+        Voted::new(touched, merged, ready)
     }
 }
 
@@ -520,14 +522,6 @@ impl Drop for Ready {
 }
 
 impl Prepared for Ready {
-    fn merged(&self) -> &[Oid] {
-        &self.verdict.merged
-    }
-
-    fn touched(&self) -> Vec<Oid> {
-        self.verdict.touched()
-    }
-
     fn verdict(&self) -> Result<Verdict> {
         Ok(self.verdict.clone())
     }

@@ -137,7 +137,7 @@ impl Pack for Wrong {
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         self.packed.store(true, Ordering::SeqCst);
         match self.bug {
-            Bug::PacksNothing => Ok(PackReport { dangling: Vec::new() }),
+            Bug::PacksNothing => Ok(PackReport::default()),
             Bug::PacksTooFar => Pack::pack(&self.inner, self.inner.last_transaction(), how),
             _ => Pack::pack(&self.inner, to, how),
         }
@@ -255,7 +255,10 @@ impl Storage for Wrong {
         let (bug, origin) = (self.bug, waiting.draft().origin());
         let (storage, last, events) = (self.inner.clone(), Arc::clone(&self.last), Arc::clone(&self.events));
         Ok(match self.inner.attempt(waiting)? {
-            Vote::Voted(inner) => Vote::Voted(Voted::new(WrongVoted { inner, storage, bug, origin, last, events })),
+            Vote::Voted(inner) => {
+                let (touched, merged) = (inner.touched().to_vec(), inner.merged().to_vec());
+                Vote::Voted(Voted::new(touched, merged, WrongVoted { inner, storage, bug, origin, last, events }))
+            }
             busy => busy,
         })
     }
@@ -299,14 +302,6 @@ struct WrongVoted {
 }
 
 impl Prepared for WrongVoted {
-    fn merged(&self) -> &[Oid] {
-        self.inner.merged()
-    }
-
-    fn touched(&self) -> Vec<Oid> {
-        self.inner.touched()
-    }
-
     fn verdict(&self) -> Result<Verdict> {
         self.inner.verdict()
     }
@@ -315,7 +310,7 @@ impl Prepared for WrongVoted {
         let WrongVoted { inner, storage, bug, origin, last, events } = *self;
         let _turn = events.turn.lock();
         let tid = TransactionMeta::new().tid_after(storage.last_transaction(), &*clock())?;
-        let event = Event::Committed { tid, oids: inner.touched(), origin };
+        let event = Event::Committed { tid, oids: inner.touched().to_vec(), origin };
         let mut kept = events.kept.lock();
         match bug {
             Bug::EarlyTid => last.store(tid.0, Ordering::SeqCst),

@@ -127,7 +127,7 @@ impl Yard<'_> {
                 }
                 // Where an object is nothing by way of several undos, ZODB does not see it: see `undo.rs`.
                 (Ok(voted), Err(theirs)) => {
-                    let nothing = voted.touched().into_iter().map(|oid| is_nothing(&storage, oid));
+                    let nothing = voted.touched().iter().map(|oid| is_nothing(&storage, *oid));
                     let nothing = nothing.collect::<Result<Vec<_>, _>>()?.contains(&true);
                     ensure(nothing && theirs.class() == Some("MultipleUndoErrors"), || {
                         format!("{commit:?}: ZODB alone says {theirs}")

@@ -70,7 +70,7 @@ fn history(ground: &Ground, zodb: &mut Zodb, seed: u64, counts: &mut Counts) -> 
         let (voted, theirs) = (commit.vote(&ours), zodb.vote(&commit));
         match (voted, theirs) {
             (Ok(voted), Ok(())) => {
-                let touched = voted.touched();
+                let touched = voted.touched().to_vec();
                 let tid = voted.finish()?;
                 same("tid of a commit", &tid, &zodb.finish()?)?;
                 if is_undo {
@@ -92,7 +92,7 @@ fn history(ground: &Ground, zodb: &mut Zodb, seed: u64, counts: &mut Counts) -> 
             }
             (Ok(voted), Err(theirs)) => {
                 let mut nothing = false;
-                for oid in voted.touched() {
+                for &oid in voted.touched() {
                     nothing |= is_nothing(&ours, oid)?;
                 }
                 ensure(is_undo && nothing, || format!("{commit:?}: ZODB alone says {theirs:?}"))?;

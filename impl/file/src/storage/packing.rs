@@ -8,9 +8,9 @@ use crate::pack::{self, PackWatch, Packed, Packing, Unwatched};
 impl Pack for FileStorage {
     /// Packs without keeping the old file: see [`FileStorage::pack_with`].
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
-        let PackOptions { collect, go_on } = how;
+        let PackOptions { collect, go_on, .. } = how;
         let packed = self.pack_with(to, Packing { collect, go_on, keep_old: false }, &mut Unwatched)?;
-        Ok(PackReport { dangling: packed.dangling })
+        Ok(packed.dangling.into())
     }
 }
 

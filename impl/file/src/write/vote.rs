@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use vellum_storage::{
     Held, Judged, Oid, Origin, Prepared, Result, Tid, TransactionMeta, Verdict, Vote, Voted, Waiting, lock_and_judge,
-    touched,
 };
 
 use crate::write::job::{Claim, Job, Ticket};
@@ -27,10 +26,11 @@ pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
     writer.database.within_quota(past.generation.horizon.end() + length)?;
     // The draft may have been begun elsewhere.
     verdict.writes.iter().for_each(|write| writer.oids.saw(write.oid));
+    let (touched, merged) = (verdict.touched(), verdict.merged);
     let pledge = writer.pledges.add(verdict.writes);
     drop(past);
-    let writer = Arc::clone(writer);
-    Ok(Vote::Voted(Voted::new(Ready { writer, meta, origin, pledge, merged: verdict.merged, length, held })))
+    let ready = Ready { writer: Arc::clone(writer), meta, origin, pledge, merged: merged.clone(), length, held };
+    Ok(Vote::Voted(Voted::new(touched, merged, ready)))
 }
 
 /// A transaction after its vote.
@@ -46,14 +46,6 @@ struct Ready {
 }
 
 impl Prepared for Ready {
-    fn merged(&self) -> &[Oid] {
-        &self.merged
-    }
-
-    fn touched(&self) -> Vec<Oid> {
-        touched(&self.pledge.records())
-    }
-
     fn verdict(&self) -> Result<Verdict> {
         // A pack that is done meanwhile changes the positions in the pledge.
         let _judging = self.writer.judging.read();

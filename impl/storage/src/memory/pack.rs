@@ -23,7 +23,7 @@ impl Pack for MemoryStorage {
         }
         let voted = self.voted().values().cloned().collect();
         let moment = Moment { state: &state, to, voted };
-        let PackOptions { collect: collects, go_on } = how;
+        let PackOptions { collect: collects, go_on, .. } = how;
         let survivors = collect(&moment, Collecting { collect: collects, go_on, ..Collecting::default() })?;
         let transactions = moment.kept(&survivors)?;
         let mut packed = State { last_oid: state.last_oid, ..State::default() };
@@ -32,7 +32,7 @@ impl Pack for MemoryStorage {
         *state = packed;
         drop(state);
         self.shared.listeners.tell(|| Event::Packed { to });
-        Ok(PackReport { dangling: survivors.dangling().to_vec() })
+        Ok(survivors.dangling().to_vec().into())
     }
 }
 

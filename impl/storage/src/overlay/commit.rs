@@ -27,7 +27,9 @@ impl Overlay {
                 let (restores, entries) = past.above(&verdict.writes)?;
                 let (meta, origin, _) = draft.into_parts();
                 let shared = Arc::clone(&self.shared);
-                Vote::Voted(Voted::new(Ready { shared, meta, origin, verdict, restores, entries, held }))
+                let (touched, merged) = (verdict.touched(), verdict.merged.clone());
+                let ready = Ready { shared, meta, origin, verdict, restores, entries, held };
+                Vote::Voted(Voted::new(touched, merged, ready))
             }
         })
     }
@@ -65,14 +67,6 @@ struct Ready {
 }
 
 impl Prepared for Ready {
-    fn merged(&self) -> &[Oid] {
-        &self.verdict.merged
-    }
-
-    fn touched(&self) -> Vec<Oid> {
-        self.verdict.touched()
-    }
-
     fn verdict(&self) -> Result<Verdict> {
         Ok(self.verdict.clone())
     }

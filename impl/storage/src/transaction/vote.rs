@@ -148,16 +148,14 @@ pub fn lock_and_judge<P: Past>(
 
 /// A transaction that can be finished: only the disk can keep it from that now. Dropping it aborts it.
 #[must_use = "dropping it aborts the transaction"]
-pub struct Voted(Box<dyn Prepared>);
+pub struct Voted {
+    touched: Vec<Oid>,
+    merged: Vec<Oid>,
+    prepared: Box<dyn Prepared>,
+}
 
 /// A voted transaction, as its storage keeps it. Dropping it aborts it.
 pub trait Prepared: Send {
-    /// See [`Voted::merged`].
-    fn merged(&self) -> &[Oid];
-
-    /// See [`Voted::touched`].
-    fn touched(&self) -> Vec<Oid>;
-
     /// See [`Voted::verdict`].
     ///
     /// # Errors
@@ -174,20 +172,20 @@ pub trait Prepared: Send {
 }
 
 impl Voted {
-    /// For storages.
-    pub fn new(prepared: impl Prepared + 'static) -> Voted {
-        Voted(Box::new(prepared))
+    /// For storages: what the verdict says of it, and the transaction as the storage keeps it.
+    pub fn new(touched: Vec<Oid>, merged: Vec<Oid>, prepared: impl Prepared + 'static) -> Voted {
+        Voted { touched, merged, prepared: Box::new(prepared) }
     }
 
     /// The objects for which not the record stored but a merged one will be written: a client that stored them must read
     /// them again.
     pub fn merged(&self) -> &[Oid] {
-        self.0.merged()
+        &self.merged
     }
 
     /// The objects of which it will write a revision, each once: those that undos and ends of versions touch included.
-    pub fn touched(&self) -> Vec<Oid> {
-        self.0.touched()
+    pub fn touched(&self) -> &[Oid] {
+        &self.touched
     }
 
     /// All that it will do: what a preview shows.
@@ -196,7 +194,7 @@ impl Voted {
     ///
     /// The storage cannot be read.
     pub fn verdict(&self) -> Result<Verdict> {
-        self.0.verdict()
+        self.prepared.verdict()
     }
 
     /// The second phase: gives the transaction a tid, makes it durable, shows it to everybody, and tells the listeners, in
@@ -207,7 +205,7 @@ impl Voted {
     /// A tid that was asked for and is not later than the last; whatever the disk says. Unless the error says otherwise, no
     /// trace of the transaction is there.
     pub fn finish(self) -> Result<Tid> {
-        self.0.finish()
+        self.prepared.finish()
     }
 }
 

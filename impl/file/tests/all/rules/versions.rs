@@ -52,7 +52,7 @@ fn play(storage: &FileStorage, step: &Value) -> Result<Vec<Value>> {
     }
     let voted = storage.vote(transaction)?;
     if answers.is_empty() {
-        let mut touched = voted.touched();
+        let mut touched = voted.touched().to_vec();
         touched.sort();
         answers.push(touched.iter().map(Oid::to_string).collect::<Vec<_>>().into());
     }
