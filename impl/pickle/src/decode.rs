@@ -5,13 +5,16 @@
 //! refused when it would grow out of proportion to its pickle; and a list that holds itself is refused as too deep.
 //! The depth is limited, so that values can be compared, printed and dropped in the usual way, by recursion.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::error::{PickleError, Problem};
 use crate::machine::Atom;
+use crate::opcode as op;
 use crate::strings;
-use crate::tree::{Id, Node, Tree};
-use crate::value::Value;
+use crate::tree::{Additions, Id, Node, Tree};
+use crate::value::{Class, Object, Value};
 
 /// The deepest nesting of tuples, lists and dicts that is read.
 const DEPTH_MAX: usize = 64;
@@ -45,9 +48,27 @@ const DIGITS_MAX: usize = 640;
 /// is nested more than 64 deep; and when it repeats its parts so often that they would take far more room than the
 /// pickle does.
 pub fn decode_plain(input: &[u8]) -> Result<(Value, usize), PickleError> {
-    let (tree, root, length) = Tree::of_pickle(input)?;
-    let mut decoder = Decoder { tree: &tree, left: length.saturating_mul(GROWTH_MAX).saturating_add(SIZE_FREE) };
-    match decoder.value(root, 0) {
+    decode(Tree::of_pickle(input)?, None)
+}
+
+/// Reads a message of Python's pickle module at protocols 0 to 3: a pickle of at most `parts_max` values, which may be
+/// objects as exceptions are pickled, and says how long it was.
+///
+/// No string is copied: all bytes in the value are parts of `input`, which they keep in memory.
+///
+/// # Errors
+///
+/// As [`decode_plain`]; more values; a newer protocol; bytes that were written for Python 2.
+pub fn decode_message(input: &Bytes, parts_max: usize) -> Result<(Value, usize), PickleError> {
+    if matches!(**input, [op::PROTO, protocol, ..] if protocol > 3) {
+        return Err(PickleError { offset: 0, opcode: Some(op::PROTO), problem: Problem::NewProtocol });
+    }
+    decode(Tree::of_small_pickle(input, parts_max)?, Some(input))
+}
+
+fn decode((tree, root, length): (Tree<'_>, Id, usize), message: Option<&Bytes>) -> Result<(Value, usize), PickleError> {
+    let left = length.saturating_mul(GROWTH_MAX).saturating_add(SIZE_FREE);
+    match (Decoder { tree: &tree, left, message }).value(root, 0) {
         Ok(value) => Ok((value, length)),
         Err(Refused::Problem(problem)) => Err(PickleError { offset: 0, opcode: None, problem }),
         Err(Refused::TooLarge) => Err(PickleError { offset: 0, opcode: None, problem: Problem::TooLarge(length) }),
@@ -67,6 +88,8 @@ impl From<Problem> for Refused {
 
 struct Decoder<'t, 'a> {
     tree: &'t Tree<'a>,
+    /// The input, if it is a message: then it may hold objects, and its bytes are shared.
+    message: Option<&'t Bytes>,
     /// How many more parts and bytes the value may have.
     left: usize,
 }
@@ -78,10 +101,19 @@ impl Decoder<'_, '_> {
             return Err(Problem::TooDeep(DEPTH_MAX).into());
         }
         self.spend(1)?;
+        if self.message.is_some()
+            && let &Node::Call { callable: class, arguments } | &Node::New { class, arguments, keywords: None } =
+                self.tree.node(id)
+        {
+            return self.object(id, class, arguments, depth);
+        }
         if self.tree.additions(id).is_some() {
             return Err(Problem::NotPlain("an object with a state").into());
         }
         match self.tree.node(id) {
+            Node::Atom(Atom::Global(..)) if self.message.is_some() => {
+                self.class(id).map(|class| Value::Class(Box::new(class)))
+            }
             Node::Atom(atom) => self.atom(*atom),
             Node::Tuple(items) => self.values(items, depth).map(Value::Tuple),
             Node::List(items) => self.values(items, depth).map(Value::List),
@@ -91,6 +123,9 @@ impl Decoder<'_, '_> {
                     dict.push((self.value(key, depth + 1)?, self.value(value, depth + 1)?));
                 }
                 Ok(Value::Dict(dict))
+            }
+            Node::Encoded(_) if self.message.is_some() => {
+                Err(Problem::NotPlain("bytes that were written for Python 2").into())
             }
             Node::Encoded(_) => {
                 self.spend(self.tree.raw_length(id))?;
@@ -102,6 +137,31 @@ impl Decoder<'_, '_> {
             Node::Persistent { .. } | Node::PersistentLine { .. } => Err(Problem::NotPlain("a reference").into()),
             Node::Call { .. } | Node::New { .. } | Node::Instance { .. } => Err(Problem::NotPlain("an object").into()),
         }
+    }
+
+    /// An object that its class makes from arguments and, at most, one state.
+    fn object(&mut self, id: Id, class: Id, arguments: Id, depth: usize) -> Result<Value, Refused> {
+        let class = self.class(class)?;
+        let items = self.tree.tuple_items(arguments).ok_or(Problem::NotPlain("a call without a tuple"))?;
+        let arguments = self.values(items, depth)?;
+        let state = match self.tree.additions(id) {
+            None => None,
+            Some(Additions { states, items, pairs }) => match (states.as_slice(), items.as_slice(), pairs.as_slice()) {
+                (&[state], [], []) => Some(self.value(state, depth + 1)?),
+                _ => return Err(Problem::NotPlain("an object with items").into()),
+            },
+        };
+        Ok(Value::Object(Box::new(Object { class, arguments, state })))
+    }
+
+    fn class(&mut self, id: Id) -> Result<Class, Refused> {
+        let class = self.tree.class(id).ok_or(Problem::NotPlain("a call of something that is no class"))?;
+        let [module, name] = [class.module, class.name].map(|text| std::str::from_utf8(text).map(str::to_owned));
+        let (Ok(module), Ok(name)) = (module, name) else {
+            return Err(Problem::NotPlain("a class whose name is not Unicode").into());
+        };
+        self.spend(module.len() + name.len())?;
+        Ok(Class { module, name })
     }
 
     fn values(&mut self, items: &[Id], depth: usize) -> Result<Vec<Value>, Refused> {
@@ -139,7 +199,10 @@ impl Decoder<'_, '_> {
                 let raw = self.tree.raw(span);
                 self.spend(raw.len())?;
                 let bytes = strings::bytes(kind, raw).ok_or(Problem::NotPlain("a string with broken quotes"))?;
-                Value::Bytes(Bytes::copy_from_slice(&bytes))
+                Value::Bytes(match (self.message, bytes) {
+                    (Some(message), Cow::Borrowed(bytes)) => message.slice_ref(bytes),
+                    (_, bytes) => Bytes::copy_from_slice(&bytes),
+                })
             }
             Atom::ByteArray(_) => return Err(Problem::NotPlain("a bytearray").into()),
             Atom::Buffer => return Err(Problem::NotPlain("a buffer").into()),

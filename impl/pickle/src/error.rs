@@ -80,6 +80,12 @@ pub enum Problem {
     /// Plain data which shares its parts so often that writing it out would be out of proportion to the pickle.
     #[error("the pickle repeats its parts so often that {0} bytes would become far more")]
     TooLarge(usize),
+    /// A message of more values than its reader allows.
+    #[error("comes after more values than are allowed")]
+    TooManyParts,
+    /// A message at a protocol that its reader does not speak.
+    #[error("is of a pickle protocol above 3, which messages must not use")]
+    NewProtocol,
     /// A reference whose oid has another length than the new one would have.
     #[error("refers to an object by {0}, where another oid can not be put without writing the whole record anew")]
     OidInPlace(&'static str),

@@ -87,8 +87,8 @@ mod tree;
 mod value;
 
 pub use class::{ClassName, class_of};
-pub use decode::decode_plain;
-pub use encode::{encode, encode_into};
+pub use decode::{decode_message, decode_plain};
+pub use encode::{Sink, encode, encode_into};
 pub use error::{PickleError, Problem};
 pub use part::{Part, Parts, Record, View};
 pub use piece::{Piece, encode_record};
@@ -96,4 +96,4 @@ pub use reference::{ClassRef, Reference};
 pub use references::{Scanner, references};
 pub use render::{RenderOptions, render};
 pub use rewrite::rewrite_references;
-pub use value::Value;
+pub use value::{Class, Object, Value};

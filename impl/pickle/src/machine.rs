@@ -43,6 +43,11 @@ pub(crate) trait Builder {
     /// A value on the stack.
     type Item: Copy;
 
+    /// Whether it will take no more, because it holds as much as it may.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     fn atom(&mut self, atom: Atom) -> Self::Item;
     fn tuple(&mut self, items: &[Self::Item]) -> Self::Item;
     fn list(&mut self, items: &[Self::Item]) -> Self::Item;
@@ -94,6 +99,10 @@ impl<'a, 'r, B: Builder> Machine<'a, 'r, B> {
                 return Err(PickleError { offset: at, opcode: None, problem: Problem::NoStop });
             };
             self.input.position = at + 1;
+            if self.builder.is_full() {
+                let problem = Problem::TooManyParts;
+                return Err(PickleError { offset: at, opcode: Some(code), problem });
+            }
             match self.step(at, code) {
                 Ok(None) => {}
                 Ok(Some(item)) => return Ok(item),

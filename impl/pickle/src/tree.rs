@@ -80,13 +80,19 @@ pub(crate) struct Tree<'a> {
     input: &'a [u8],
     nodes: Vec<Node>,
     additions: HashMap<Id, Additions>,
+    nodes_max: usize,
 }
 
 impl<'a> Tree<'a> {
     /// Reads one pickle from the front of `input`: the tree, its root, and the pickle's length.
     pub(crate) fn of_pickle(input: &'a [u8]) -> Result<(Self, Id, usize), PickleError> {
+        Tree::of_small_pickle(input, usize::MAX)
+    }
+
+    /// The same, unless the pickle has more than so many values.
+    pub(crate) fn of_small_pickle(input: &'a [u8], nodes_max: usize) -> Result<(Self, Id, usize), PickleError> {
         let mut registers = Registers::new();
-        let mut machine = Machine::new(input, &mut registers, Tree::new(input));
+        let mut machine = Machine::new(input, &mut registers, Tree { nodes_max, ..Tree::new(input) });
         let root = machine.load()?;
         let length = machine.position();
         Ok((machine.builder, root, length))
@@ -109,7 +115,7 @@ impl<'a> Tree<'a> {
     }
 
     fn new(input: &'a [u8]) -> Self {
-        Tree { input, nodes: Vec::new(), additions: HashMap::new() }
+        Tree { input, nodes: Vec::new(), additions: HashMap::new(), nodes_max: usize::MAX }
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {
@@ -254,6 +260,11 @@ fn pairs(items: &[Id]) -> impl Iterator<Item = (Id, Id)> {
 
 impl Builder for Tree<'_> {
     type Item = Id;
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.nodes.len() > self.nodes_max
+    }
 
     fn atom(&mut self, atom: Atom) -> Id {
         self.add(Node::Atom(atom))

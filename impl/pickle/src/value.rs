@@ -27,6 +27,30 @@ pub enum Value {
     List(Vec<Value>),
     /// A dict, in the order in which it was written. A key that was written twice is here twice, and the last counts.
     Dict(Vec<(Value, Value)>),
+    /// A class or function, which only messages may hold.
+    Class(Box<Class>),
+    /// An object. [`encode`](crate::encode()) writes it; [`decode_plain`](crate::decode_plain()) never returns one.
+    Object(Box<Object>),
+}
+
+/// A class or function, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Class {
+    /// Its module.
+    pub module: String,
+    /// Its name in the module.
+    pub name: String,
+}
+
+/// What a class or function returns when it is called, as an exception is pickled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// The class or function.
+    pub class: Class,
+    /// What the class is called with.
+    pub arguments: Vec<Value>,
+    /// What the object is given afterwards: mostly a dict of its attributes.
+    pub state: Option<Value>,
 }
 
 impl Value {

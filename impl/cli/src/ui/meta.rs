@@ -139,6 +139,8 @@ fn json(value: &Value) -> Json {
         Value::Text(text) => text.as_str().into(),
         Value::Tuple(items) | Value::List(items) => items.iter().map(json).collect(),
         Value::Dict(pairs) => Json::Object(pairs.iter().map(|(k, v)| (key(k), json(v))).collect()),
+        Value::Class(class) => tagged("class", format!("{}.{}", class.module, class.name)),
+        Value::Object(object) => tagged("object", format!("{}.{}", object.class.module, object.class.name)),
     }
 }
 

@@ -1,0 +1,163 @@
+//! A stream of bytes taken apart into frames.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Frames above this many bytes get memory of their own, so that one that is stored keeps nothing else in memory.
+const LARGE: usize = 64 << 10;
+const LENGTH_SIZE: usize = 4;
+
+/// Bytes that arrived, of which the complete frames can be taken.
+///
+/// ```
+/// use vellum_wire::Frames;
+///
+/// let mut frames = Frames::new(1 << 20);
+/// frames.push(b"\0\0\0\x02Z");
+/// assert_eq!(frames.next_frame(), Ok(None));
+/// frames.push(b"5\0\0");
+/// assert_eq!(frames.next_frame(), Ok(Some("Z5".into())));
+/// ```
+#[derive(Debug)]
+pub struct Frames {
+    size_max: usize,
+    small: BytesMut,
+    large: Option<Large>,
+}
+
+/// A large frame of which not all has arrived.
+#[derive(Debug)]
+struct Large {
+    bytes: Vec<u8>,
+    size: usize,
+}
+
+/// A frame longer than the limit. The stream cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {size} bytes was announced, and at most {size_max} are taken")]
+pub struct FrameTooLarge {
+    /// What its first four bytes say.
+    pub size: usize,
+    /// The limit.
+    pub size_max: usize,
+}
+
+impl Frames {
+    /// An empty stream whose frames have at most `size_max` bytes each.
+    pub fn new(size_max: usize) -> Frames {
+        Frames { size_max, small: BytesMut::new(), large: None }
+    }
+
+    /// Adds bytes that arrived.
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        if let Some(large) = &mut self.large {
+            large.take(&mut bytes);
+        }
+        self.small.extend_from_slice(bytes);
+    }
+
+    /// Takes the next complete frame; none if more bytes are needed first.
+    ///
+    /// # Errors
+    ///
+    /// The next frame is longer than the limit. So it is from then on.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameTooLarge> {
+        if let Some(large) = self.large.take_if(|large| large.bytes.len() == large.size) {
+            return Ok(Some(large.bytes.into()));
+        }
+        if self.large.is_some() {
+            return Ok(None);
+        }
+        let Some(length) = self.small.first_chunk::<LENGTH_SIZE>() else { return Ok(None) };
+        let size = u32::from_be_bytes(*length) as usize;
+        if size > self.size_max {
+            return Err(FrameTooLarge { size, size_max: self.size_max });
+        }
+        if self.small.len() - LENGTH_SIZE >= size {
+            self.small.advance(LENGTH_SIZE);
+            return Ok(Some(self.small.split_to(size).freeze()));
+        }
+        if size > LARGE {
+            self.small.advance(LENGTH_SIZE);
+            let mut large = Large { bytes: Vec::new(), size };
+            large.take(&mut &*self.small);
+            self.large = Some(large);
+            self.small.clear();
+        }
+        Ok(None)
+    }
+
+    /// Bytes that wait here for more.
+    pub fn waiting(&self) -> usize {
+        self.small.len() + self.large.as_ref().map_or(0, |large| large.bytes.len())
+    }
+}
+
+impl Large {
+    /// Takes what belongs to it. Its memory doubles with what arrives, and ends at exactly its size: the announced size
+    /// alone costs nothing.
+    fn take(&mut self, bytes: &mut &[u8]) {
+        let missing = self.size - self.bytes.len();
+        let (mine, rest) = bytes.split_at(missing.min(bytes.len()));
+        if self.bytes.capacity() - self.bytes.len() < mine.len() {
+            self.bytes.reserve_exact(missing.min(mine.len().max(self.bytes.len()).max(LARGE)));
+        }
+        self.bytes.extend_from_slice(mine);
+        *bytes = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn frames_are_the_same_however_the_stream_is_cut(
+            sizes in proptest::collection::vec(prop_oneof![0..40_usize, LARGE - 2..LARGE + 70_000], 1..6),
+            cuts in proptest::collection::vec(1..100_000_usize, 1..40),
+        ) {
+            let wanted: Vec<Bytes> = sizes.iter().enumerate().map(|(n, size)| vec![n as u8; *size].into()).collect();
+            let mut stream = Vec::new();
+            for frame in &wanted {
+                stream.extend((frame.len() as u32).to_be_bytes());
+                stream.extend_from_slice(frame);
+            }
+            let (mut frames, mut found, mut rest) = (Frames::new(1 << 20), Vec::new(), &stream[..]);
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                frames.push(now);
+                while let Some(frame) = frames.next_frame().unwrap() {
+                    found.push(frame);
+                }
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(found, wanted);
+            prop_assert_eq!(frames.waiting(), 0);
+        }
+    }
+
+    #[test]
+    fn an_announced_size_costs_no_memory() {
+        let mut frames = Frames::new(1 << 30);
+        frames.push(&(1_u32 << 30).to_be_bytes());
+        frames.push(&[7; 10]);
+        assert_eq!(frames.next_frame(), Ok(None));
+        frames.push(&[7; 100_000]);
+        assert_eq!(frames.waiting(), 100_010);
+        assert!(frames.large.is_some_and(|large| large.bytes.capacity() < 300_000));
+    }
+
+    #[test]
+    fn a_frame_above_the_limit_is_refused_by_its_length() {
+        let mut frames = Frames::new(100);
+        frames.push(&[0xff; 4]);
+        let error = FrameTooLarge { size: 0xffff_ffff, size_max: 100 };
+        assert_eq!(frames.next_frame(), Err(error));
+        assert_eq!(frames.next_frame(), Err(error));
+    }
+}
