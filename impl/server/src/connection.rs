@@ -1,0 +1,76 @@
+//! What the machine knows of a client.
+
+use std::collections::VecDeque;
+
+use vellum_storage::Tid;
+use vellum_wire::{Call, Codec, Message, MessageId};
+
+use crate::StorageId;
+use crate::transaction::Transaction;
+
+/// A connected client.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// What to call it in logs.
+    pub peer: String,
+    /// What it calls itself.
+    pub label: Option<String>,
+    /// How it speaks; none before its greeting.
+    pub codec: Option<Codec>,
+    /// Its storage; none before it has registered.
+    pub storage: Option<StorageId>,
+    /// Whether it may only read.
+    pub read_only: bool,
+    /// Its transaction.
+    pub transaction: Option<Transaction>,
+    /// Calls that wait for what a storage does with the transaction.
+    pub queue: VecDeque<Queued>,
+    /// Answers that tell of a transaction whose invalidation is still to come.
+    pub held: Vec<(Tid, Message)>,
+}
+
+/// A call that waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    /// The call that is answered; none for a one-way call.
+    pub reply: Option<MessageId>,
+    /// The call.
+    pub call: Call,
+}
+
+impl Connection {
+    pub fn new(peer: String) -> Connection {
+        Connection {
+            peer,
+            label: None,
+            codec: None,
+            storage: None,
+            read_only: false,
+            transaction: None,
+            queue: VecDeque::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Whether a call has to wait: the order of a transaction's calls is kept.
+    pub fn must_wait(&self, call: &Call) -> bool {
+        let is_of_transaction = matches!(
+            call,
+            Call::TpcBegin(_)
+                | Call::Store { .. }
+                | Call::Delete { .. }
+                | Call::CheckCurrent { .. }
+                | Call::Undo { .. }
+                | Call::Restore { .. }
+                | Call::Vote { .. }
+                | Call::TpcFinish { .. }
+                | Call::TpcAbort { .. }
+                | Call::StoreBlobStart
+                | Call::StoreBlobChunk { .. }
+                | Call::StoreBlobEnd { .. }
+                | Call::StoreBlobShared { .. }
+        );
+        let is_running = self.transaction.as_ref().is_some_and(|transaction| transaction.stage.running().is_some());
+        is_of_transaction && (is_running || !self.queue.is_empty())
+    }
+}

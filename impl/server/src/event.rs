@@ -1,0 +1,230 @@
+//! What happens to the machine, and what it wants done.
+
+use std::time::Duration;
+
+use vellum_storage::{Busy, Draft, LoadedAt, Oid, Tid, TidRange};
+use vellum_wire::{Codec, Fault, Greeting, Message, Value};
+
+/// A connection. It is also the origin of the transactions that come by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A storage, by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorageId(pub usize);
+
+/// A call of a storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// What happens to the machine.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client connected.
+    Connected {
+        /// Its connection, which no other had before.
+        connection: ConnectionId,
+        /// What to call it in logs.
+        peer: String,
+    },
+    /// The client's first frame arrived.
+    Greeted {
+        /// The connection.
+        connection: ConnectionId,
+        /// What it says.
+        greeting: Greeting,
+    },
+    /// A message arrived.
+    Received {
+        /// The connection.
+        connection: ConnectionId,
+        /// The message.
+        message: Message,
+    },
+    /// A frame arrived that is no message, or is too long.
+    Malformed {
+        /// The connection.
+        connection: ConnectionId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The client is gone.
+    Lost {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A storage tells what was finished, in its order.
+    Told {
+        /// The storage.
+        storage: StorageId,
+        /// What it tells.
+        told: vellum_storage::Event,
+    },
+    /// A call of a storage is done.
+    Done {
+        /// The call.
+        job: JobId,
+        /// Its result.
+        outcome: Outcome,
+    },
+    /// A vote that had to wait is worth trying again.
+    Woken {
+        /// The vote.
+        job: JobId,
+    },
+    /// Time has passed.
+    Tick {
+        /// Since the machine was made.
+        now: Duration,
+    },
+}
+
+/// What the machine wants done. The effects on one connection are in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Messages of this connection are in this codec from now on.
+    Speak {
+        /// The connection.
+        connection: ConnectionId,
+        /// The codec.
+        codec: Codec,
+    },
+    /// A message is to be sent.
+    Send {
+        /// The connection.
+        connection: ConnectionId,
+        /// The message.
+        message: Message,
+    },
+    /// A frame that is no message is to be sent: the status.
+    SendFrame {
+        /// The connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: String,
+    },
+    /// The connection is to be closed when everything is sent. The machine has forgotten it.
+    Close {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why, for the log.
+        why: String,
+    },
+    /// A storage is to be called; [`Event::Done`] tells the result.
+    Run(Job),
+    /// What a storage keeps of this connection's transaction, voted or waiting, is to be dropped, before any later effect.
+    Abort {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// All that is kept for this connection is to be dropped. No vote or finish of it is under way.
+    Forget {
+        /// The connection.
+        connection: ConnectionId,
+    },
+}
+
+/// A call of a storage.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// For which connection.
+    pub connection: ConnectionId,
+    /// Of which storage.
+    pub storage: StorageId,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a storage is asked to do.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Rule 2.2.
+    Load {
+        /// The object.
+        oid: Oid,
+        /// Just before this.
+        before: Tid,
+    },
+    /// How large the storage is.
+    Measure,
+    /// What a call asks that needs only the storage, and is answered with a value.
+    Ask(Question),
+    /// The first phase of a transaction. What is voted is kept under the connection.
+    Vote {
+        /// The transaction.
+        draft: Draft,
+    },
+    /// The same again, for the one that had to wait.
+    Retry,
+    /// The second phase.
+    Finish,
+    /// Packs.
+    Pack {
+        /// To this time, in seconds since 1970.
+        time: f64,
+    },
+}
+
+/// A question to a storage.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the fields are the calls' arguments")]
+pub enum Question {
+    LoadSerial { oid: Oid, tid: Tid },
+    NewestTid { oid: Oid },
+    History { oid: Oid, size: i64 },
+    NextRecord { next: Option<Oid> },
+    NewOids { count: u32 },
+    UndoLog { first: i64, last: i64, specification: Value },
+    Since { tid: Tid },
+    Iterate { range: TidRange },
+    NextTransaction { iterator: i64 },
+    Revisions { iterator: i64, tid: Tid },
+    NextRevision { iterator: i64 },
+    ForgetIterators { iterators: Vec<i64> },
+}
+
+/// The size of a storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Info {
+    /// Objects.
+    pub length: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The result of a call of a storage.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A question's answer.
+    Answer(Value),
+    /// The storage's size.
+    Measured(Info),
+    /// A load's answer.
+    Loaded(Option<LoadedAt>),
+    /// It did not work.
+    Failed(Fault),
+    /// The transaction can be finished.
+    Voted {
+        /// The objects whose stored records were merged, or that an undo changed.
+        merged: Vec<Oid>,
+    },
+    /// The vote has to wait for another transaction.
+    Waits {
+        /// For what.
+        on: Busy,
+    },
+    /// The transaction is finished.
+    Finished {
+        /// Its tid.
+        tid: Tid,
+        /// The storage's size with it.
+        info: Info,
+    },
+    /// The storage is packed.
+    Packed {
+        /// The storage's size now.
+        info: Info,
+    },
+}

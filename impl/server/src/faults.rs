@@ -1,0 +1,58 @@
+//! A storage's errors, as the exceptions that Python's clients know.
+
+use vellum_pickle::class_of;
+use vellum_storage::{Change, Error, Oid, Refusal, WhyNot};
+use vellum_wire::{Fault, NotUndone};
+
+/// The exception for an error.
+pub(crate) fn fault(error: Error) -> Fault {
+    match error {
+        Error::KeyError { oid, .. } | Error::Refused(Refusal::UnknownObject { oid }) => Fault::NoObject { oid },
+        Error::Refused(Refusal::Conflict { oid, committed, serial }) => {
+            Fault::Conflict { oid, committed, serial, class: None }
+        }
+        Error::Refused(Refusal::ReadConflict { oid, committed, serial }) => {
+            Fault::ReadConflict { oid, committed, serial }
+        }
+        Error::Refused(Refusal::NotUndoable { .. }) => {
+            Fault::Undo(NotUndone { oid: None, reason: "non-undoable transaction".to_owned() })
+        }
+        Error::Refused(Refusal::UndoConflict { objects }) => Fault::UndoOfObjects(
+            objects
+                .into_iter()
+                .map(|not| NotUndone { oid: Some(not.oid), reason: reason(not.why).to_owned() })
+                .collect(),
+        ),
+        Error::ReadOnly { .. } => Fault::ReadOnly,
+        other => Fault::text("ZODB.POSException.StorageError", other.to_string()),
+    }
+}
+
+/// What a vote's error tells a client. The class of an object that was changed meanwhile is that of the client's record.
+pub(crate) fn of_vote(error: Error, changes: &[Change]) -> Fault {
+    match fault(error) {
+        Fault::Conflict { oid, committed, serial, .. } => {
+            Fault::Conflict { oid, committed, serial, class: class(oid, changes) }
+        }
+        other => other,
+    }
+}
+
+fn class(oid: Oid, changes: &[Change]) -> Option<String> {
+    let data = changes.iter().find_map(|change| match change {
+        Change::Store { oid: stored, data, .. } if *stored == oid => data.bytes().ok(),
+        _ => None,
+    })?;
+    let class = class_of(&data).ok()?;
+    Some(format!("{}.{}", class.module, class.name))
+}
+
+/// ZODB's words, which applications may look for.
+fn reason(why: WhyNot) -> &'static str {
+    match why {
+        WhyNot::CreatedAndChanged => "Can't undo an add transaction followed by conflicting transactions.",
+        WhyNot::PastForgotten | WhyNot::OtherVersion | WhyNot::ChangedOrDeleted | WhyNot::NotMerged => {
+            "Some data were modified by a later transaction"
+        }
+    }
+}

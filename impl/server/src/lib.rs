@@ -1,0 +1,38 @@
+//! Serves storages to ZEO's clients.
+//!
+//! The protocol is a **machine without sockets, threads or clock**: [`Machine::step`] takes an [`Event`] and returns
+//! [`Effect`]s. Whatever happens between two events happens in a test, too:
+//!
+//! ```text
+//!   bytes ─▶ frames ─▶ messages ─▶ Event::Received ─┐
+//!   the storage tells what was finished, Event::Told ├─▶ Machine::step ─▶ Effect::Send ─▶ messages ─▶ bytes
+//!   a storage call is done, Event::Done ────────────┘                └─▶ Effect::Run ─▶ Worker ─▶ Event::Done
+//! ```
+//!
+//! A call of the storage is an effect, and its result is an event. So a load that is read from the disk while a commit is
+//! finished is two events with something in between. That is where this protocol's bugs have always been.
+//!
+//! # What the machine promises
+//!
+//! - **Invalidations** are sent in the order of the tids, to every client of the storage but the one that finished the
+//!   transaction, empty transactions included, and each only when the transaction can be read.
+//! - **No answer is from the future**: a load that found a transaction is answered after that transaction's invalidation;
+//!   the last tid that a client is told is never later than the invalidations that it got.
+//! - **No answer is stale**: a load that was under way while its object was changed is done again.
+//! - **A finish is answered** when its invalidation is queued for everybody else.
+//! - **Nothing outlives its client**: whoever ends the connection, its transaction, locks and iterators are gone.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod connection;
+mod event;
+mod faults;
+mod machine;
+mod served;
+mod transaction;
+mod worker;
+
+pub use event::{ConnectionId, Effect, Event, Info, Job, JobId, Outcome, StorageId, Work};
+pub use machine::{Config, Machine};
+pub use served::{Counters, Description, Served};
+pub use worker::Worker;

@@ -1,0 +1,86 @@
+//! What the machine knows of a storage.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use vellum_storage::{Invalidation, Oid, Storage, Tid};
+
+/// A storage that is served.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// What clients call it.
+    pub(crate) name: String,
+    pub(crate) description: Description,
+    /// The last transaction that clients were told of.
+    pub(crate) last: Tid,
+    /// What the last transactions changed, the oldest first.
+    invalidations: VecDeque<Invalidation>,
+    invalidations_max: usize,
+    pub(crate) counters: Counters,
+}
+
+/// What clients are told of a storage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Description {
+    /// Where it is: of a file, its path.
+    pub location: String,
+    /// Whether it can undo.
+    pub undoes: bool,
+    /// Whether it only reads.
+    pub is_read_only: bool,
+    /// The Python interfaces that it provides, by module and name, as ZODB's storage of this kind has them.
+    pub interfaces: Vec<(String, String)>,
+}
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of ZEO's status")]
+pub struct Counters {
+    pub loads: u64,
+    pub stores: u64,
+    pub commits: u64,
+    pub aborts: u64,
+    pub conflicts: u64,
+    pub conflicts_resolved: u64,
+}
+
+impl Served {
+    /// A storage as it is now, under the name that clients call it by. Its events must be listened to already: those that
+    /// tell what is known from here are ignored.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    pub fn new(
+        name: impl Into<String>,
+        description: Description,
+        storage: &dyn Storage,
+        invalidations_max: usize,
+    ) -> vellum_storage::Result<Served> {
+        let invalidations: VecDeque<_> = storage.last_invalidations(invalidations_max)?.into();
+        let last = invalidations.back().map_or(Tid::ZERO, |newest| newest.tid);
+        let counters = Counters::default();
+        Ok(Served { name: name.into(), description, last, invalidations, invalidations_max, counters })
+    }
+
+    /// Notes a finished transaction.
+    pub(crate) fn note(&mut self, tid: Tid, oids: Vec<Oid>) {
+        self.last = tid;
+        if self.invalidations.len() >= self.invalidations_max {
+            self.invalidations.pop_front();
+        }
+        self.invalidations.push_back(Invalidation { tid, oids });
+    }
+
+    /// Forgets what was changed before this: nobody knows it.
+    pub(crate) fn forget(&mut self, last: Tid) {
+        self.last = last;
+        self.invalidations.clear();
+    }
+
+    /// The objects that were changed after a transaction, each once; none if that is not known any more.
+    pub(crate) fn changed_since(&self, tid: Tid) -> Option<BTreeSet<Oid>> {
+        self.invalidations.front().filter(|oldest| oldest.tid <= tid)?;
+        let later = self.invalidations.iter().rev().take_while(|invalidation| invalidation.tid > tid);
+        Some(later.flat_map(|invalidation| &invalidation.oids).copied().collect())
+    }
+}

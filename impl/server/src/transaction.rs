@@ -1,0 +1,68 @@
+//! A client's transaction, from its beginning to its end.
+//!
+//! ```text
+//!                      ┌───────────── conflict, for the client to resolve ─┐
+//!   tpc_begin ─▶ Open ─┴─ vote ─▶ Voting ─▶ Voted ─ tpc_finish ─▶ Finishing ─▶ (none)
+//!                                  │  ▲
+//!                                  ▼  │ woken
+//!                                 Waiting
+//! ```
+//!
+//! An abort, a refused vote or a lost connection ends it from every stage. What is being done by a storage is waited for
+//! first: nobody can say of a running finish whether it happens.
+
+use std::time::Duration;
+
+use vellum_storage::{Busy, Draft};
+use vellum_wire::{Fault, MessageId, TransactionId};
+
+use crate::JobId;
+
+/// A client's transaction.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Transaction {
+    /// The client's name for it.
+    pub id: TransactionId,
+    /// What it will do.
+    pub draft: Draft,
+    /// How far it is.
+    pub stage: Stage,
+    /// What is wrong with a change that was not answered. The vote tells it.
+    pub wrong: Option<Wrong>,
+}
+
+/// An error that a vote will be answered with. It is data that no two transactions are told apart by.
+#[derive(Clone, Debug)]
+pub(crate) struct Wrong(pub Fault);
+
+impl std::hash::Hash for Wrong {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        format!("{:?}", self.0).hash(state);
+    }
+}
+
+/// How far a transaction is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// It takes changes.
+    Open,
+    /// A storage judges it. `reply` is the call that the result answers. `is_woken`, if what it will have to wait for is free
+    /// before the storage's answer that it has to wait.
+    Voting { job: JobId, reply: Option<MessageId>, is_woken: bool },
+    /// It waits for another transaction.
+    Waiting { job: JobId, reply: Option<MessageId>, on: Busy },
+    /// It can be finished, and holds its objects.
+    Voted { since: Duration },
+    /// A storage finishes it.
+    Finishing { job: JobId, reply: Option<MessageId> },
+}
+
+impl Stage {
+    /// The call of the storage that is under way.
+    pub fn running(&self) -> Option<JobId> {
+        match self {
+            Stage::Voting { job, .. } | Stage::Finishing { job, .. } => Some(*job),
+            _ => None,
+        }
+    }
+}

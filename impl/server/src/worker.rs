@@ -1,0 +1,370 @@
+//! Carries out what the machine wants of a storage. It blocks: on disks, and on the syncs of a commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use vellum_storage::{
+    Change, Clock, Oid, Order, PackOptions, Result, Revision, Storage, Tid, TidRange, TransactionRecord, Version, Vote,
+    Voted, Waiting,
+};
+use vellum_sync::{Mutex, MutexGuard};
+use vellum_wire::{Fault, Value};
+
+use crate::answers::{self, eight};
+use crate::event::{ConnectionId, Info, Job, JobId, Outcome, Question, StorageId, Work};
+use crate::faults;
+
+/// The storages, and what they keep for clients: voted transactions and iterators. Shared by threads.
+pub struct Worker {
+    storages: Vec<Arc<dyn Storage>>,
+    clock: Arc<dyn Clock>,
+    /// A client that missed more than the machine remembers is told what it missed if that is not older than this.
+    invalidation_age: Option<Duration>,
+    clients: Mutex<BTreeMap<ConnectionId, Kept>>,
+    wake: Arc<dyn Fn(JobId) + Send + Sync>,
+}
+
+/// What is kept for a client.
+#[derive(Default)]
+struct Kept {
+    transaction: Option<Phase>,
+    iterators: HashMap<i64, Iterator>,
+    iterator_next: i64,
+}
+
+enum Phase {
+    Waits(Box<Waiting>),
+    Voted(Voted),
+}
+
+type Transactions = Box<dyn std::iter::Iterator<Item = Result<TransactionRecord>> + Send>;
+
+enum Iterator {
+    /// Transactions, and the one that came last.
+    Transactions(Transactions, Option<TransactionRecord>),
+    /// The revisions of one.
+    Revisions(Tid, std::vec::IntoIter<Revision>),
+    /// It is being asked for its next item.
+    InUse,
+}
+
+impl Worker {
+    /// These storages. `wake` is called with the job of a vote when it is worth trying again, from any thread and without
+    /// any lock: it should only pass that on.
+    pub fn new(
+        storages: Vec<Arc<dyn Storage>>,
+        clock: Arc<dyn Clock>,
+        invalidation_age: Option<Duration>,
+        wake: impl Fn(JobId) + Send + Sync + 'static,
+    ) -> Worker {
+        Worker { storages, clock, invalidation_age, clients: Mutex::default(), wake: Arc::new(wake) }
+    }
+
+    /// Makes room for a client, before its first job.
+    pub fn connected(&self, connection: ConnectionId) {
+        self.clients().insert(connection, Kept::default());
+    }
+
+    /// Drops all that is kept for a client.
+    pub fn forget(&self, connection: ConnectionId) {
+        // Transactions are dropped without the lock, which those that they wake will want.
+        let kept = self.clients().remove(&connection);
+        drop(kept);
+    }
+
+    /// Drops a client's transaction.
+    pub fn abort(&self, connection: ConnectionId) {
+        let transaction = self.clients().get_mut(&connection).and_then(|kept| kept.transaction.take());
+        drop(transaction);
+    }
+
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Kept>> {
+        self.clients.lock()
+    }
+
+    fn storage(&self, storage: StorageId) -> &Arc<dyn Storage> {
+        &self.storages[storage.0]
+    }
+
+    /// Carries out a job.
+    pub fn run(&self, job: Job) -> Outcome {
+        let storage = self.storage(job.storage);
+        let failed = |error| Outcome::Failed(faults::fault(error));
+        match job.work {
+            Work::Load { oid, before } => load(&**storage, oid, before).map_or_else(failed, Outcome::Loaded),
+            Work::Measure => Outcome::Measured(measure(&**storage)),
+            Work::Ask(question) => match self.answer(&**storage, job.connection, question) {
+                Ok(value) => Outcome::Answer(value),
+                Err(fault) => Outcome::Failed(fault),
+            },
+            Work::Vote { draft } => self.vote(&**storage, job.connection, job.id, draft.into()),
+            Work::Retry => {
+                let kept = self.clients().get_mut(&job.connection).and_then(|kept| kept.transaction.take());
+                match kept {
+                    Some(Phase::Waits(waiting)) => self.vote(&**storage, job.connection, job.id, *waiting),
+                    _ => Outcome::Failed(Fault::text("builtins.AssertionError", "no transaction waits")),
+                }
+            }
+            Work::Finish => {
+                let kept = self.clients().get_mut(&job.connection).and_then(|kept| kept.transaction.take());
+                let Some(Phase::Voted(voted)) = kept else {
+                    return Outcome::Failed(Fault::text("builtins.AssertionError", "no transaction is voted"));
+                };
+                voted.finish().map_or_else(failed, |tid| Outcome::Finished { tid, info: measure(&**storage) })
+            }
+            Work::Pack { time } => self.pack(&**storage, time),
+        }
+    }
+
+    fn vote(&self, storage: &dyn Storage, connection: ConnectionId, job: JobId, waiting: Waiting) -> Outcome {
+        let changes = waiting.draft().changes().to_vec();
+        match storage.attempt(waiting) {
+            Err(error) => Outcome::Failed(faults::of_vote(error, &changes)),
+            Ok(Vote::Busy(mut waiting)) => {
+                let on = waiting.busy().cloned().unwrap_or(vellum_storage::Busy::Everything);
+                let wake = Arc::new(Wakes { job, wake: Arc::clone(&self.wake) });
+                waiting.wake(Waker::from(wake));
+                self.keep(connection, Phase::Waits(waiting));
+                Outcome::Waits { on }
+            }
+            Ok(Vote::Voted(voted)) => {
+                let merged = to_load_again(&voted, &changes);
+                self.keep(connection, Phase::Voted(voted));
+                Outcome::Voted { merged }
+            }
+        }
+    }
+
+    /// Keeps a transaction for a client, unless that is gone.
+    fn keep(&self, connection: ConnectionId, phase: Phase) {
+        let mut clients = self.clients();
+        match clients.get_mut(&connection) {
+            Some(kept) => kept.transaction = Some(phase),
+            None => {
+                drop(clients);
+                drop(phase);
+            }
+        }
+    }
+
+    fn pack(&self, storage: &dyn Storage, time: f64) -> Outcome {
+        let Some(pack) = storage.pack() else {
+            return Outcome::Failed(Fault::text("builtins.AttributeError", "this storage does not pack"));
+        };
+        let to = jiff::Timestamp::from_nanosecond((time * 1e9) as i128).map(Tid::at);
+        let Ok(to) = to else {
+            return Outcome::Failed(Fault::text("builtins.ValueError", "no time to pack to"));
+        };
+        match pack.pack(to, PackOptions::default().collect(true)) {
+            Ok(_) => Outcome::Packed { info: measure(storage) },
+            Err(error) => Outcome::Failed(faults::fault(error)),
+        }
+    }
+
+    fn answer(&self, storage: &dyn Storage, connection: ConnectionId, question: Question) -> Result<Value, Fault> {
+        let trunk = Version::TRUNK;
+        Ok(match question {
+            Question::LoadSerial { oid, tid } => Value::Bytes(storage.load_serial(oid, tid).map_err(faults::fault)?),
+            Question::NewestTid { oid } => eight(storage.load(oid, &trunk).map_err(faults::fault)?.tid),
+            Question::History { oid, size } => {
+                let entries = storage.history(oid, size.max(0) as usize).map_err(faults::fault)?;
+                Value::List(entries.into_iter().map(answers::history).collect())
+            }
+            Question::NextRecord { next } => next_record(storage, next.unwrap_or(Oid::ROOT))?,
+            Question::NewOids { count } => answers::oids(storage.new_oids(count).map_err(faults::fault)?),
+            Question::UndoLog { first, last, specification } => undo_log(storage, first, last, &specification)?,
+            Question::Since { tid } => self.since(storage, tid).map_err(faults::fault)?,
+            Question::Iterate { range } => {
+                let transactions = storage.transactions(range, Order::OldestFirst).map_err(faults::fault)?;
+                self.keep_iterator(connection, Iterator::Transactions(transactions, None))
+            }
+            Question::NextTransaction { iterator } => self.next(connection, iterator, |iterator| {
+                let Iterator::Transactions(transactions, last) = iterator else { return Err(unknown_iterator()) };
+                *last = transactions.next().transpose().map_err(faults::fault)?;
+                Ok(last.as_ref().map(answers::transaction))
+            })?,
+            Question::Revisions { iterator, tid } => {
+                let mut clients = self.clients();
+                let kept = clients.get_mut(&connection).ok_or_else(unknown_iterator)?;
+                match kept.iterators.get_mut(&iterator) {
+                    Some(Iterator::Transactions(_, Some(last))) if last.tid == tid => {
+                        let revisions = last.revisions.clone().into_iter();
+                        drop(clients);
+                        self.keep_iterator(connection, Iterator::Revisions(tid, revisions))
+                    }
+                    Some(Iterator::Transactions(_, Some(_))) => {
+                        let shown = tid.to_bytes().escape_ascii().to_string();
+                        return Err(Fault::text(
+                            "builtins.Exception",
+                            format!("Out-of-order request for record iterator for transaction b'{shown}'"),
+                        ));
+                    }
+                    _ => return Err(no_iterator(iterator)),
+                }
+            }
+            Question::NextRevision { iterator } => self.next(connection, iterator, |iterator| {
+                let Iterator::Revisions(tid, revisions) = iterator else { return Err(unknown_iterator()) };
+                Ok(revisions.next().map(|revision| answers::revision(*tid, revision)))
+            })?,
+            Question::ForgetIterators { iterators } => {
+                let mut clients = self.clients();
+                let kept = clients.get_mut(&connection);
+                let gone: Vec<_> = kept
+                    .into_iter()
+                    .flat_map(|kept| iterators.iter().filter_map(|iterator| kept.iterators.remove(iterator)))
+                    .collect();
+                drop(clients);
+                drop(gone);
+                Value::None
+            }
+        })
+    }
+
+    fn keep_iterator(&self, connection: ConnectionId, iterator: Iterator) -> Value {
+        let mut clients = self.clients();
+        let Some(kept) = clients.get_mut(&connection) else { return Value::None };
+        let number = kept.iterator_next;
+        kept.iterator_next += 1;
+        kept.iterators.insert(number, iterator);
+        Value::Int(number)
+    }
+
+    /// The next item of an iterator, which is gone after its end.
+    fn next(
+        &self,
+        connection: ConnectionId,
+        number: i64,
+        next: impl FnOnce(&mut Iterator) -> Result<Option<Value>, Fault>,
+    ) -> Result<Value, Fault> {
+        let take = |kept: &mut Kept| {
+            kept.iterators.get_mut(&number).map(|iterator| std::mem::replace(iterator, Iterator::InUse))
+        };
+        let iterator = self.clients().get_mut(&connection).and_then(take);
+        let mut iterator = iterator.ok_or_else(|| no_iterator(number))?;
+        let found = next(&mut iterator);
+        let mut clients = self.clients();
+        if let Some(kept) = clients.get_mut(&connection) {
+            // It may have been forgotten meanwhile.
+            if let Some(slot) = kept.iterators.get_mut(&number) {
+                *slot = iterator;
+            }
+            if matches!(found, Ok(None)) {
+                kept.iterators.remove(&number);
+            }
+        }
+        drop(clients);
+        match found {
+            Err(fault) if fault == unknown_iterator() => Err(no_iterator(number)),
+            found => Ok(found?.unwrap_or(Value::None)),
+        }
+    }
+
+    /// What was changed after a transaction, by looking at every later one, if that is not too long ago.
+    fn since(&self, storage: &dyn Storage, tid: Tid) -> Result<Value> {
+        let age = tid.time().map(|time| self.clock.now().duration_since(time));
+        let is_young = self.invalidation_age.zip(age).is_some_and(|(max, age)| age.unsigned_abs() < max);
+        if !is_young || tid == Tid::ZERO {
+            return Ok(Value::None);
+        }
+        let mut found = std::collections::BTreeSet::new();
+        let mut last = None;
+        for transaction in storage.transactions(TidRange::from(tid.next()), Order::OldestFirst)? {
+            let transaction = transaction?;
+            found.extend(transaction.revisions.iter().map(|revision| revision.oid));
+            last = Some(transaction.tid);
+        }
+        Ok(last.map_or(Value::None, |last| Value::Tuple(vec![eight(last), answers::oids(found)])))
+    }
+}
+
+/// `loadBefore` of the last moment is how clients load.
+fn load(storage: &dyn Storage, oid: Oid, before: Tid) -> Result<Option<vellum_storage::LoadedAt>> {
+    storage.load_before(oid, before)
+}
+
+fn measure(storage: &dyn Storage) -> Info {
+    Info { length: storage.object_count(), size: storage.size() }
+}
+
+/// The objects that the client must load again: those with a merged record, and those that an undo writes.
+fn to_load_again(voted: &Voted, changes: &[Change]) -> Vec<Oid> {
+    let mut found = voted.merged().to_vec();
+    if changes.iter().any(|change| matches!(change, Change::Undo { .. })) {
+        let known: Vec<Oid> = changes.iter().filter_map(Change::target).map(|(oid, _)| oid).collect();
+        found.extend(voted.touched().iter().filter(|oid| !known.contains(oid)));
+    }
+    found
+}
+
+fn next_record(storage: &dyn Storage, first: Oid) -> Result<Value, Fault> {
+    let mut records = storage.current_records(first);
+    let Some(record) = records.next() else {
+        return Err(Fault::text("builtins.ValueError", "no key satisfies the conditions"));
+    };
+    let record = record.map_err(faults::fault)?;
+    let next = records.next().transpose().map_err(faults::fault)?.map(|next| next.oid);
+    Ok(answers::record(record, next))
+}
+
+/// `undoLog` and `undoInfo`: a negative `last` counts from `first`.
+fn undo_log(storage: &dyn Storage, first: i64, last: i64, specification: &Value) -> Result<Value, Fault> {
+    let Some(log) = storage.undo_log() else { return Ok(Value::Tuple(vec![])) };
+    let last = if last < 0 { first.saturating_sub(last) } else { last };
+    let (first, last) = (first.max(0) as usize, last.max(0) as usize);
+    let wanted = |entry: &vellum_storage::UndoEntry| matches_specification(entry, specification);
+    let entries = log.undo_log_where(first, last, &mut |entry| wanted(entry)).map_err(faults::fault)?;
+    Ok(Value::List(entries.into_iter().map(|entry| answers::undo(entry, 0)).collect()))
+}
+
+/// Whether an entry has all attributes of a dict, where a `ZopeUndo.Prefix` stands for every text that begins with it.
+fn matches_specification(entry: &vellum_storage::UndoEntry, specification: &Value) -> bool {
+    let Value::Dict(wanted) = specification else { return true };
+    let Value::Dict(has) = answers::undo(entry.clone(), 0) else { return false };
+    wanted.iter().all(|(name, wanted)| {
+        let found = has.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+        found.is_some_and(|found| is_like(found, wanted))
+    })
+}
+
+fn is_like(found: &Value, wanted: &Value) -> bool {
+    let bytes = |value: &Value| match value {
+        Value::Bytes(bytes) => Some(bytes.clone()),
+        Value::Text(text) => Some(bytes::Bytes::from(text.clone())),
+        _ => None,
+    };
+    match wanted {
+        Value::Object(object) => {
+            let Some(Value::Dict(state)) = &object.state else { return false };
+            let value = state.iter().find(|(key, _)| matches!(key, Value::Text(key) if key == "value"));
+            match (value.and_then(|(_, prefix)| bytes(prefix)), bytes(found)) {
+                (Some(prefix), Some(found)) => {
+                    found.strip_prefix(&*prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b' ')))
+                }
+                _ => false,
+            }
+        }
+        wanted => found == wanted || bytes(found).is_some_and(|found| bytes(wanted) == Some(found)),
+    }
+}
+
+fn no_iterator(number: i64) -> Fault {
+    Fault::Other { class: "builtins.KeyError".to_owned(), payload: Value::Tuple(vec![Value::Int(number)]) }
+}
+
+fn unknown_iterator() -> Fault {
+    no_iterator(-1)
+}
+
+/// Wakes a vote that waits.
+struct Wakes {
+    job: JobId,
+    wake: Arc<dyn Fn(JobId) + Send + Sync>,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        (self.wake)(self.job);
+    }
+}

@@ -1,0 +1,274 @@
+//! A server in one thread, and clients who talk to it. All that is said is written down.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use vellum_server::{Config, ConnectionId, Description, Effect, Event, Job, Machine, Served, StorageId, Work, Worker};
+use vellum_storage::{Listening, ManualClock, MemoryStorage, Oid, Resolvers, Storage, Tid};
+use vellum_wire::{Begin, Call, Codec, Greeting, Message, MessageId, Value};
+
+pub struct Site {
+    machine: Machine,
+    pub worker: Worker,
+    pub storage: Arc<dyn Storage>,
+    told: Arc<Mutex<VecDeque<Event>>>,
+    names: BTreeMap<ConnectionId, String>,
+    next_id: BTreeMap<ConnectionId, i64>,
+    /// Jobs that are not done before somebody says so.
+    pub held: Vec<Job>,
+    hold: fn(&Work) -> bool,
+    pub transcript: String,
+    /// What each client got.
+    pub inbox: BTreeMap<ConnectionId, Vec<Message>>,
+    pub closed: Vec<ConnectionId>,
+    _listening: Listening,
+}
+
+pub fn config() -> Config {
+    Config { is_read_only: false, transaction_timeout: None, clients_resolve: false, started: "today".to_owned() }
+}
+
+pub const TRANSACTION: MessageId = MessageId(Value::Int(77));
+
+impl Site {
+    pub fn new(config: Config) -> Site {
+        let clock = Arc::new(ManualClock::at("2026-11-28T12:00:00Z".parse().unwrap()));
+        let resolver = Arc::new(Resolvers::default());
+        Site::of(config, Arc::new(MemoryStorage::with("memory", clock.clone(), resolver)), clock)
+    }
+
+    pub fn of(config: Config, storage: Arc<dyn Storage>, clock: Arc<ManualClock>) -> Site {
+        let told: Arc<Mutex<VecDeque<Event>>> = Arc::default();
+        let hears = Arc::clone(&told);
+        let listening = storage.listen(Arc::new(move |event: &vellum_storage::Event| {
+            hears.lock().unwrap().push_back(Event::Told { storage: StorageId(0), told: event.clone() });
+        }));
+        let description = Description {
+            location: storage.name(),
+            undoes: storage.undo_log().is_some(),
+            is_read_only: false,
+            interfaces: vec![("zope.interface".to_owned(), "Interface".to_owned())],
+        };
+        let served = Served::new("1", description, &*storage, 3).unwrap();
+        let wakes = Arc::clone(&told);
+        let worker = Worker::new(vec![Arc::clone(&storage)], clock, None, move |job| {
+            wakes.lock().unwrap().push_back(Event::Woken { job });
+        });
+        Site {
+            machine: Machine::new(config, vec![served]),
+            worker,
+            storage,
+            told,
+            names: BTreeMap::new(),
+            next_id: BTreeMap::new(),
+            held: Vec::new(),
+            hold: |_| false,
+            transcript: String::new(),
+            inbox: BTreeMap::new(),
+            closed: Vec::new(),
+            _listening: listening,
+        }
+    }
+
+    /// From now on jobs like this stay undone until [`Site::release`].
+    pub fn hold(&mut self, hold: fn(&Work) -> bool) {
+        self.hold = hold;
+    }
+
+    /// Has one of the jobs done that were held.
+    pub fn release(&mut self, place: usize) {
+        let job = self.held.remove(place);
+        let (id, outcome) = (job.id, self.worker.run(job));
+        self.happen(Event::Done { job: id, outcome });
+    }
+
+    /// Does a held job's work, without telling the machine yet.
+    pub fn work(&mut self, place: usize) -> Event {
+        let job = self.held.remove(place);
+        Event::Done { job: job.id, outcome: self.worker.run(job) }
+    }
+
+    /// What the storage told and the machine has not heard.
+    pub fn take_told(&mut self) -> Vec<Event> {
+        self.told.lock().unwrap().drain(..).collect()
+    }
+
+    /// A client connects.
+    pub fn connect(&mut self, name: &str) -> ConnectionId {
+        let connection = ConnectionId(self.names.len() as u64 + 1);
+        self.names.insert(connection, name.to_owned());
+        self.next_id.insert(connection, 1);
+        self.worker.connected(connection);
+        self.happen(Event::Connected { connection, peer: name.to_owned() });
+        self.happen(Event::Greeted { connection, greeting: Greeting::Speaks(Codec::Pickle) });
+        connection
+    }
+
+    /// A client connects and registers.
+    pub fn client(&mut self, name: &str) -> ConnectionId {
+        let connection = self.connect(name);
+        self.call(connection, Call::Register { storage: Value::Text("1".to_owned()), read_only: false });
+        connection
+    }
+
+    pub fn call(&mut self, connection: ConnectionId, call: Call) {
+        let id = self.next_id.get_mut(&connection).unwrap();
+        *id += 1;
+        let message = call.into_message(Some(MessageId(Value::Int(*id - 1))));
+        self.say(connection, message);
+    }
+
+    pub fn one_way(&mut self, connection: ConnectionId, call: Call) {
+        self.say(connection, call.into_message(None));
+    }
+
+    pub fn say(&mut self, connection: ConnectionId, message: Message) {
+        let name = &self.names[&connection];
+        writeln!(self.transcript, "{name:<4} -> {}", show(&message)).unwrap();
+        self.happen(Event::Received { connection, message });
+    }
+
+    pub fn lose(&mut self, connection: ConnectionId) {
+        writeln!(self.transcript, "{:<4} is gone", self.names[&connection]).unwrap();
+        self.happen(Event::Lost { connection });
+    }
+
+    pub fn pass(&mut self, seconds: u64) {
+        writeln!(self.transcript, "     {seconds} s after the start").unwrap();
+        self.happen(Event::Tick { now: Duration::from_secs(seconds) });
+    }
+
+    pub fn note(&mut self, text: &str) {
+        writeln!(self.transcript, "     ({text})").unwrap();
+    }
+
+    /// An event, and all that follows from it.
+    pub fn happen(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.machine.step(event) {
+                match effect {
+                    Effect::Speak { .. } => {}
+                    Effect::Send { connection, message } => {
+                        writeln!(self.transcript, "{:<4} <- {}", self.names[&connection], show(&message)).unwrap();
+                        self.inbox.entry(connection).or_default().push(message);
+                    }
+                    Effect::SendFrame { connection, frame } => {
+                        writeln!(self.transcript, "{:<4} <- {frame}", self.names[&connection]).unwrap();
+                    }
+                    Effect::Close { connection, why } => {
+                        writeln!(self.transcript, "{:<4} is closed: {why}", self.names[&connection]).unwrap();
+                        self.closed.push(connection);
+                    }
+                    Effect::Run(job) if (self.hold)(&job.work) => self.held.push(job),
+                    Effect::Run(job) => {
+                        let (id, outcome) = (job.id, self.worker.run(job));
+                        events.push_back(Event::Done { job: id, outcome });
+                    }
+                    Effect::Abort { connection } => self.worker.abort(connection),
+                    Effect::Forget { connection } => self.worker.forget(connection),
+                }
+                // What a storage tells comes before the result of the call that made it tell.
+                let told: Vec<Event> = self.told.lock().unwrap().drain(..).collect();
+                told.into_iter().rev().for_each(|event| events.push_front(event));
+            }
+        }
+        let told: Vec<Event> = self.told.lock().unwrap().drain(..).collect();
+        told.into_iter().for_each(|event| self.happen(event));
+    }
+
+    // What clients say all the time.
+
+    pub fn begin(&mut self, connection: ConnectionId) {
+        let begin = Begin {
+            transaction: TRANSACTION,
+            user: Bytes::from_static(b"ann"),
+            description: Bytes::from_static(b"a change"),
+            extension: Value::Dict(vec![]),
+            tid: None,
+            status: Value::Text(" ".to_owned()),
+        };
+        self.one_way(connection, Call::TpcBegin(Box::new(begin)));
+    }
+
+    pub fn store(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: &str) {
+        let data = Bytes::from(data.to_owned());
+        self.one_way(connection, Call::Store { oid: Oid(oid), serial, data, transaction: TRANSACTION });
+    }
+
+    pub fn vote(&mut self, connection: ConnectionId) {
+        self.call(connection, Call::Vote { transaction: TRANSACTION });
+    }
+
+    pub fn finish(&mut self, connection: ConnectionId) {
+        self.call(connection, Call::TpcFinish { transaction: TRANSACTION });
+    }
+
+    pub fn abort(&mut self, connection: ConnectionId) {
+        self.call(connection, Call::TpcAbort { transaction: TRANSACTION });
+    }
+
+    /// Loads what is current.
+    pub fn load(&mut self, connection: ConnectionId, oid: u64) {
+        self.call(connection, Call::LoadBefore { oid: Oid(oid), before: Tid(i64::MAX as u64) });
+    }
+
+    /// A whole commit of one object.
+    pub fn commit(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: &str) -> Tid {
+        self.begin(connection);
+        self.store(connection, oid, serial, data);
+        self.vote(connection);
+        self.finish(connection);
+        self.storage.last_transaction()
+    }
+}
+
+/// A message in one line.
+pub fn show(message: &Message) -> String {
+    let Message { id, flag, name, args } = message;
+    let name = match name {
+        Value::Text(name) => name.clone(),
+        other => value(other),
+    };
+    let args = match args {
+        Value::Tuple(_) => value(args),
+        other if name == ".reply" => format!(" {}", value(other)),
+        other => format!("({})", value(other)),
+    };
+    match (message.is_one_way(), name.as_str(), flag) {
+        (_, ".reply", Value::Int(2)) => format!("{} raises {}", value(id), args.trim()),
+        (_, ".reply", _) => format!("{} = {}", value(id), args.trim()),
+        (true, ..) => format!("{name}{args}"),
+        (false, ..) => format!("{} {name}{args}", value(id)),
+    }
+}
+
+/// A value as Python would print it, but that ids are shown by their last digits.
+pub fn value(shown: &Value) -> String {
+    let list = |items: &[Value]| items.iter().map(value).collect::<Vec<_>>().join(", ");
+    match shown {
+        Value::None => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Text(text) => format!("'{text}'"),
+        Value::Bytes(bytes) => match <[u8; 8]>::try_from(&**bytes).map(u64::from_be_bytes) {
+            Ok(0x7fff_ffff_ffff_ffff) => "max".to_owned(),
+            Ok(small @ 0..0x10000) => format!("#{small}"),
+            Ok(tid) => format!("@{tid:x}"),
+            Err(_) => format!("b'{}'", bytes.escape_ascii()),
+        },
+        Value::Tuple(items) if items.len() == 1 => format!("({})", value(&items[0])),
+        Value::Tuple(items) => format!("({})", list(items)),
+        Value::List(items) => format!("[{}]", list(items)),
+        Value::Dict(pairs) => {
+            let pairs = pairs.iter().map(|(key, found)| format!("{}: {}", value(key), value(found)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,321 @@
+//! Conversations of clients with the server, one after the other as they happen.
+
+use std::time::Duration;
+
+use vellum_server::{Config, Work};
+use vellum_storage::{Oid, Tid};
+use vellum_wire::{Call, Message, Value};
+
+use crate::site::{Site, TRANSACTION, config};
+
+const NEW: Tid = Tid::ZERO;
+
+macro_rules! story {
+    ($name:literal, $site:expr) => {
+        insta::with_settings!({ snapshot_path => "../../../../snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(concat!("server@", $name), $site.transcript);
+        });
+    };
+}
+
+#[test]
+fn a_client_connects_and_commits() {
+    let mut site = Site::new(config());
+    let (ann, _bob) = (site.client("ann"), site.client("bob"));
+    site.call(ann, Call::GetInfo);
+    site.load(ann, 0);
+    let tid = site.commit(ann, 0, NEW, "one");
+    site.load(ann, 0);
+    site.commit(ann, 0, tid, "two");
+    site.call(ann, Call::LoadBefore { oid: Oid(0), before: tid.next() });
+    story!("a-client-connects-and-commits", site);
+}
+
+#[test]
+fn a_conflict_ends_the_transaction() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    let tid = site.commit(ann, 0, NEW, "one");
+    site.commit(bob, 0, tid, "bob's");
+    site.begin(ann);
+    site.store(ann, 0, tid, "ann's");
+    site.vote(ann);
+    site.abort(ann);
+    site.finish(ann);
+    story!("a-conflict-ends-the-transaction", site);
+}
+
+#[test]
+fn the_second_phases_of_two_clients_overlap() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    for (client, oid) in [(ann, 1), (bob, 2)] {
+        site.begin(client);
+        site.store(client, oid, NEW, "new");
+        site.vote(client);
+    }
+    site.finish(bob);
+    site.finish(ann);
+    story!("the-second-phases-of-two-clients-overlap", site);
+}
+
+#[test]
+fn a_vote_waits_for_the_same_object() {
+    let mut site = Site::new(config());
+    let (ann, bob, cid) = (site.client("ann"), site.client("bob"), site.client("cid"));
+    for client in [ann, bob, cid] {
+        site.begin(client);
+        site.store(client, 1, NEW, "new");
+        site.vote(client);
+    }
+    site.note("bob and cid wait");
+    site.call(cid, Call::Ping);
+    site.finish(cid);
+    site.vote(cid);
+    site.abort(cid);
+    site.finish(ann);
+    story!("a-vote-waits-for-the-same-object", site);
+}
+
+#[test]
+fn the_locks_of_a_lost_client_are_free_at_once() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    for client in [ann, bob] {
+        site.begin(client);
+        site.store(client, 1, NEW, "new");
+        site.vote(client);
+    }
+    site.lose(ann);
+    site.finish(bob);
+    story!("the-locks-of-a-lost-client-are-free-at-once", site);
+}
+
+/// Real ZEO 6.2 keeps the lock for ever where the server closes the connection.
+#[test]
+fn a_transaction_that_is_not_finished_in_time_is_aborted() {
+    let mut site = Site::new(Config { transaction_timeout: Some(Duration::from_secs(30)), ..config() });
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    for client in [ann, bob] {
+        site.begin(client);
+        site.store(client, 1, NEW, "new");
+        site.vote(client);
+    }
+    site.pass(29);
+    site.pass(30);
+    site.finish(bob);
+    story!("a-transaction-that-is-not-finished-in-time-is-aborted", site);
+}
+
+#[test]
+fn a_whole_commit_in_one_write_is_carried_out_in_order() {
+    let mut site = Site::new(config());
+    let ann = site.client("ann");
+    site.hold(|work| matches!(work, Work::Vote { .. } | Work::Finish));
+    for oid in [1, 2] {
+        site.begin(ann);
+        site.store(ann, oid, NEW, "new");
+        site.vote(ann);
+        site.finish(ann);
+    }
+    for _ in 0..4 {
+        site.note("the storage is done with one thing");
+        site.release(0);
+    }
+    assert_eq!(site.storage.last_invalidations(9).unwrap().len(), 2);
+    story!("a-whole-commit-in-one-write-is-carried-out-in-order", site);
+}
+
+/// ZEO 155 and 169: the answer would be cached as current, and the invalidation has gone by.
+#[test]
+fn a_load_that_crosses_a_commit_is_done_again() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    let tid = site.commit(ann, 1, NEW, "old");
+    site.hold(|work| matches!(work, Work::Load { .. }));
+    site.load(bob, 1);
+    let read = site.work(0);
+    site.note("the old data is read, and not sent yet");
+    site.commit(ann, 1, tid, "new");
+    site.hold(|_| false);
+    site.happen(read);
+    story!("a-load-that-crosses-a-commit-is-done-again", site);
+}
+
+/// ZEO 166: whoever knows a tid must have every invalidation up to it.
+#[test]
+fn a_load_that_is_ahead_of_its_invalidation_waits_for_it() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    site.commit(ann, 1, NEW, "old");
+    site.hold(|work| matches!(work, Work::Load { .. } | Work::Finish));
+    site.begin(ann);
+    site.store(ann, 1, site.storage.last_transaction(), "new");
+    site.vote(ann);
+    site.finish(ann);
+    site.load(bob, 1);
+    // The storage finishes, and tells; but the machine hears that after the answer to the load.
+    let finished = site.work(0);
+    let read = site.work(0);
+    let told = site.take_told();
+    site.happen(read);
+    site.call(bob, Call::LastTransaction);
+    site.note("the storage tells of the commit now");
+    told.into_iter().for_each(|event| site.happen(event));
+    site.happen(finished);
+    story!("a-load-that-is-ahead-of-its-invalidation-waits-for-it", site);
+}
+
+#[test]
+fn a_client_that_registers_during_a_finish_misses_nothing() {
+    let mut site = Site::new(config());
+    let ann = site.client("ann");
+    site.hold(|work| matches!(work, Work::Finish));
+    site.begin(ann);
+    site.store(ann, 1, NEW, "new");
+    site.vote(ann);
+    site.finish(ann);
+    let finished = site.work(0);
+    let told = site.take_told();
+    site.note("the transaction is in the storage, and the machine has not heard of it");
+    site.client("bob");
+    told.into_iter().for_each(|event| site.happen(event));
+    site.happen(finished);
+    site.client("cid");
+    story!("a-client-that-registers-during-a-finish-misses-nothing", site);
+}
+
+#[test]
+fn a_client_that_was_away_is_told_what_changed() {
+    let mut site = Site::new(config());
+    let ann = site.client("ann");
+    let tids: Vec<Tid> = (1..=4).map(|oid| site.commit(ann, oid, NEW, "new")).collect();
+    site.transcript.clear();
+    let bob = site.client("bob");
+    for tid in [tids[0], tids[1], tids[2], tids[3], Tid::MAX] {
+        site.call(bob, Call::GetInvalidations { tid });
+    }
+    story!("a-client-that-was-away-is-told-what-changed", site);
+}
+
+#[test]
+fn what_a_client_must_not_say_ends_its_connection() {
+    let mut site = Site::new(config());
+    let early = site.connect("ann");
+    site.call(early, Call::Ping);
+    for call in ["close", "_x", "load"] {
+        let client = site.client("bob");
+        site.say(client, Message::call(Value::Int(2), call, vec![]));
+    }
+    let twice = site.client("cid");
+    site.call(twice, Call::Register { storage: Value::Text("1".to_owned()), read_only: false });
+    let wrong = site.client("dan");
+    site.say(wrong, Message::call(Value::Int(2), "loadBefore", vec![Value::Int(1)]));
+    site.call(wrong, Call::NewOid);
+    site.vote(wrong);
+    site.abort(wrong);
+    site.store(wrong, 1, NEW, "in no transaction");
+    assert_eq!(site.closed.len(), 6);
+    story!("what-a-client-must-not-say-ends-its-connection", site);
+}
+
+#[test]
+fn a_storage_is_looked_for_by_its_name() {
+    let mut site = Site::new(config());
+    let ann = site.connect("ann");
+    for storage in [Value::Text("nope".to_owned()), Value::Int(1), Value::Text("1".to_owned())] {
+        site.call(ann, Call::Register { storage, read_only: true });
+    }
+    site.call(ann, Call::NewOids { count: 3 });
+    site.vote(ann);
+    site.begin(ann);
+    story!("a-storage-is-looked-for-by-its-name", site);
+}
+
+#[test]
+fn history_undo_and_iteration() {
+    let mut site = Site::new(config());
+    let ann = site.client("ann");
+    let first = site.commit(ann, 0, NEW, "one");
+    let second = site.commit(ann, 0, first, "two");
+    site.transcript.clear();
+    site.call(ann, Call::History { oid: Oid(0), size: 5 });
+    site.call(ann, Call::UndoLog { first: 0, last: -20 });
+    site.begin(ann);
+    let Some(Value::List(log)) = site.inbox[&ann].last().map(|message| message.args.clone()) else { panic!() };
+    let Value::Dict(entry) = &log[0] else { panic!() };
+    let Value::Bytes(undone) = entry[0].1.clone() else { panic!() };
+    site.one_way(ann, Call::Undo { undone, transaction: TRANSACTION });
+    site.vote(ann);
+    site.finish(ann);
+    site.load(ann, 0);
+    site.call(ann, Call::IteratorStart { start: Some(second), stop: None });
+    site.call(ann, Call::IteratorNext { iterator: 0 });
+    site.call(ann, Call::IteratorRecordStart { iterator: 0, tid: first });
+    site.call(ann, Call::IteratorRecordStart { iterator: 0, tid: second });
+    for _ in 0..3 {
+        site.call(ann, Call::IteratorRecordNext { iterator: 1 });
+    }
+    for _ in 0..3 {
+        site.call(ann, Call::IteratorNext { iterator: 0 });
+    }
+    site.call(ann, Call::IteratorGc { iterators: vec![0, 1, 9] });
+    site.call(ann, Call::RecordIterNext { next: None });
+    story!("history-undo-and-iteration", site);
+}
+
+#[test]
+fn a_pack_tells_everybody_the_new_size() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    let tid = site.commit(ann, 0, NEW, "cccc.N.");
+    site.commit(ann, 0, tid, "N.N.");
+    site.transcript.clear();
+    site.call(bob, Call::Pack { time: 2e9, wait: true });
+    site.call(bob, Call::Pack { time: 2e9, wait: false });
+    story!("a-pack-tells-everybody-the-new-size", site);
+}
+
+#[test]
+fn the_client_resolves_what_the_server_cannot() {
+    let mut site = Site::new(Config { clients_resolve: true, ..config() });
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    let tid = site.commit(ann, 0, NEW, "one");
+    let newer = site.commit(bob, 0, tid, "bob's");
+    site.transcript.clear();
+    site.begin(ann);
+    site.store(ann, 0, tid, "ann's");
+    site.vote(ann);
+    site.finish(ann);
+    site.store(ann, 0, newer, "both");
+    site.vote(ann);
+    site.finish(ann);
+    story!("the-client-resolves-what-the-server-cannot", site);
+}
+
+#[test]
+fn nothing_is_kept_for_a_client_that_leaves_in_the_middle() {
+    for held in 0..3 {
+        let mut site = Site::new(config());
+        let (ann, bob) = (site.client("ann"), site.client("bob"));
+        match held {
+            0 => site.hold(|work| matches!(work, Work::Vote { .. })),
+            1 => site.hold(|work| matches!(work, Work::Finish)),
+            _ => {}
+        }
+        site.begin(ann);
+        site.store(ann, 1, NEW, "new");
+        site.vote(ann);
+        site.finish(ann);
+        site.lose(ann);
+        if !site.held.is_empty() {
+            site.release(0);
+        }
+        site.hold(|_| false);
+        // A finish that was under way happens. Nothing else does, and no lock stays.
+        let happened = site.storage.last_transaction();
+        assert_eq!(happened > Tid::ZERO, held > 0);
+        site.commit(bob, 1, happened, "bob's");
+        assert!(site.storage.last_transaction() > happened);
+    }
+}
