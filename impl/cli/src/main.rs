@@ -38,8 +38,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
 use crate::commands::{
-    check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, show, undo,
-    versions,
+    check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, serve, show,
+    undo, versions,
 };
 
 /// Look at, check, repair and undo in object databases in Data.fs files.
@@ -105,6 +105,7 @@ enum Command {
     CommitVersion(end_version::CommitVersion),
     AbortVersion(end_version::AbortVersion),
     Collect(collect::Collect),
+    Serve(serve::Serve),
     /// Explain a command
     Help {
         /// The command
@@ -137,6 +138,7 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
         Command::CommitVersion(commit) => commit.run(out, now),
         Command::AbortVersion(abort) => abort.run(out, now),
         Command::Collect(collect) => collect.run(out, now),
+        Command::Serve(serve) => serve.run(out, now),
         Command::Help { command } => help(command.as_deref()),
     }
 }

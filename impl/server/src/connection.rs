@@ -25,8 +25,13 @@ pub(crate) struct Connection {
     pub transaction: Option<Transaction>,
     /// Calls that wait for what a storage does with the transaction.
     pub queue: VecDeque<Queued>,
-    /// Answers that tell of a transaction whose invalidation is still to come.
+    /// The last transaction that it was told of.
+    pub last: Tid,
+    /// Answers that tell of a transaction of which it was not told yet.
     pub held: Vec<(Tid, Message)>,
+    /// Later transactions than its own, whose finish is not answered yet: it must hear of that one first. None if there is
+    /// no such finish.
+    pub backlog: Option<Vec<(Tid, Message)>>,
 }
 
 /// A call that waits.
@@ -48,8 +53,19 @@ impl Connection {
             read_only: false,
             transaction: None,
             queue: VecDeque::new(),
+            last: Tid::ZERO,
             held: Vec::new(),
+            backlog: None,
         }
+    }
+
+    /// Notes that it is told of a transaction, and returns the answers that waited for that.
+    pub fn told(&mut self, tid: Tid) -> Vec<Message> {
+        self.last = self.last.max(tid);
+        let (now, later) = std::mem::take(&mut self.held).into_iter().partition(|(of, _)| *of <= self.last);
+        self.held = later;
+        let now: Vec<(Tid, Message)> = now;
+        now.into_iter().map(|(_, message)| message).collect()
     }
 
     /// Whether a call has to wait: the order of a transaction's calls is kept.

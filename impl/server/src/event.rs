@@ -185,6 +185,21 @@ pub enum Question {
     ForgetIterators { iterators: Vec<i64> },
 }
 
+impl Question {
+    /// Whether it is answered by reading a little.
+    pub(crate) fn is_quick(&self) -> bool {
+        matches!(
+            self,
+            Question::LoadSerial { .. }
+                | Question::NewestTid { .. }
+                | Question::NewOids { .. }
+                | Question::Revisions { .. }
+                | Question::NextRevision { .. }
+                | Question::ForgetIterators { .. }
+        )
+    }
+}
+
 /// The size of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Info {

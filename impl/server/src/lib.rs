@@ -27,12 +27,17 @@ mod answers;
 mod connection;
 mod event;
 mod faults;
+mod hub;
 mod machine;
+mod net;
 mod served;
 mod transaction;
 mod worker;
 
-pub use event::{ConnectionId, Effect, Event, Info, Job, JobId, Outcome, StorageId, Work};
+pub use event::{ConnectionId, Effect, Event, Info, Job, JobId, Outcome, Question, StorageId, Work};
+pub use hub::Offered;
 pub use machine::{Config, Machine};
+pub use net::{Address, Server, ServerOptions};
 pub use served::{Counters, Description, Served};
+pub use vellum_wire::Codec;
 pub use worker::Worker;

@@ -98,6 +98,17 @@ impl Machine {
         }
     }
 
+    /// Serves one more storage.
+    pub fn serve(&mut self, served: Served) {
+        self.storages.push(served);
+    }
+
+    /// Clients that have a transaction that is voted, or is being finished.
+    pub fn voted(&self) -> usize {
+        let stages = self.connections.values().filter_map(|client| client.transaction.as_ref());
+        stages.filter(|transaction| matches!(transaction.stage, Stage::Voted { .. } | Stage::Finishing { .. })).count()
+    }
+
     /// Lets an event happen.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         match event {
@@ -231,7 +242,7 @@ impl Machine {
         match call {
             Call::Register { .. } => unreachable!("done above"),
             Call::Ping => done(Value::None),
-            Call::LastTransaction => done(eight(served.last)),
+            Call::LastTransaction => done(eight(client.last)),
             Call::LoadBefore { oid, before } => {
                 served.counters.loads += 1;
                 let kind = Kind::Load { oid, before, is_stale: false };
@@ -242,8 +253,8 @@ impl Machine {
                 self.run(connection, reply.clone(), Kind::Info, Work::Measure);
                 Later
             }
-            Call::GetInvalidations { tid } => match served.changed_since(tid) {
-                Some(oids) => done(Value::Tuple(vec![eight(served.last), answers::oids(oids)])),
+            Call::GetInvalidations { tid } => match served.changed(tid, client.last) {
+                Some(oids) => done(Value::Tuple(vec![eight(client.last), answers::oids(oids)])),
                 None => self.ask(connection, reply, Question::Since { tid }),
             },
             Call::SetClientLabel { label } => {
@@ -331,6 +342,7 @@ impl Machine {
         let client = self.connections.get_mut(&connection).expect("a call has a connection");
         client.storage = Some(StorageId(found));
         client.read_only = read_only;
+        client.last = served.last;
         done(eight(served.last))
     }
 
@@ -495,18 +507,21 @@ impl Machine {
                 }
                 let notice = Notice::Invalidate { tid, oids }.into_message();
                 for (connection, client) in &mut self.connections {
+                    let connection = *connection;
                     if client.storage != Some(storage) {
                         continue;
                     }
-                    if Origin(connection.0) != origin {
-                        let (connection, message) = (*connection, notice.clone());
+                    if Origin(connection.0) == origin {
+                        // The answer to its finish tells it.
+                        client.backlog = Some(Vec::new());
+                    } else if let Some(backlog) = &mut client.backlog {
+                        backlog.push((tid, notice.clone()));
+                    } else {
+                        let message = notice.clone();
                         self.effects.push(Effect::Send { connection, message });
+                        let answers = client.told(tid);
+                        self.effects.extend(answers.into_iter().map(|message| Effect::Send { connection, message }));
                     }
-                    let (now, later) = std::mem::take(&mut client.held).into_iter().partition(|(of, _)| *of <= tid);
-                    client.held = later;
-                    let now: Vec<(Tid, Message)> = now;
-                    let connection = *connection;
-                    self.effects.extend(now.into_iter().map(|(_, message)| Effect::Send { connection, message }));
                 }
             }
             // Nobody can say what they changed; so each client has to ask, and learns that nobody knows.
@@ -539,7 +554,7 @@ impl Machine {
                 let kind = Kind::Load { oid, before, is_stale: false };
                 self.run(connection, reply, kind, Work::Load { oid, before });
             }
-            (Kind::Load { .. }, Outcome::Loaded(loaded)) => self.loaded(connection, storage, reply, loaded),
+            (Kind::Load { .. }, Outcome::Loaded(loaded)) => self.loaded(connection, reply, loaded),
             (Kind::Info, Outcome::Measured(info)) => {
                 let value = answers::info(info, &self.storages[storage.0].description);
                 self.answer(connection, reply, Ok(value));
@@ -557,22 +572,25 @@ impl Machine {
     }
 
     /// Answers a load, unless its answer is from the future: then it is sent after the invalidation.
-    fn loaded(
-        &mut self,
-        connection: ConnectionId,
-        storage: StorageId,
-        reply: Option<MessageId>,
-        loaded: Option<LoadedAt>,
-    ) {
+    fn loaded(&mut self, connection: ConnectionId, reply: Option<MessageId>, loaded: Option<LoadedAt>) {
         let of = loaded.as_ref().map_or(Tid::ZERO, |loaded| loaded.next.unwrap_or(loaded.tid).max(loaded.tid));
         let value = answers::loaded(loaded);
+        let client = self.connections.get_mut(&connection).expect("it waits for the load");
         match reply {
-            Some(MessageId(id)) if of > self.storages[storage.0].last => {
-                let client = self.connections.get_mut(&connection).expect("it waits for the load");
-                client.held.push((of, Message::reply(id, value)));
-            }
+            Some(MessageId(id)) if of > client.last => client.held.push((of, Message::reply(id, value))),
             reply => self.answer(connection, reply, Ok(value)),
         }
+    }
+
+    /// Tells a client what was finished after its own transaction, before the answer to that.
+    fn catch_up(&mut self, connection: ConnectionId, tid: Tid) {
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        let mut messages = client.told(tid);
+        for (tid, notice) in client.backlog.take().unwrap_or_default() {
+            messages.push(notice);
+            messages.extend(client.told(tid));
+        }
+        self.effects.extend(messages.into_iter().map(|message| Effect::Send { connection, message }));
     }
 
     fn transaction_done(&mut self, connection: ConnectionId, job: JobId, outcome: Outcome) {
@@ -599,10 +617,14 @@ impl Machine {
                 let info = Notice::Info { length: length as i64, size: size as i64 };
                 self.send(connection, info.into_message());
                 self.answer(connection, reply, Ok(eight(tid)));
+                self.catch_up(connection, tid);
             }
             (Stage::Finishing { reply, .. }, Outcome::Failed(fault)) => {
                 client.transaction = None;
+                let last = client.last;
                 self.answer(connection, reply, Err(fault));
+                // It may have been finished all the same, and what it held back must not stay.
+                self.catch_up(connection, last);
             }
             (stage, outcome) => unreachable!("{stage:?} does not end with {outcome:?}"),
         }

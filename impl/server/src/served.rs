@@ -77,10 +77,10 @@ impl Served {
         self.invalidations.clear();
     }
 
-    /// The objects that were changed after a transaction, each once; none if that is not known any more.
-    pub(crate) fn changed_since(&self, tid: Tid) -> Option<BTreeSet<Oid>> {
+    /// The objects that were changed after one transaction and up to another, each once; none if that is not known any more.
+    pub(crate) fn changed(&self, tid: Tid, last: Tid) -> Option<BTreeSet<Oid>> {
         self.invalidations.front().filter(|oldest| oldest.tid <= tid)?;
-        let later = self.invalidations.iter().rev().take_while(|invalidation| invalidation.tid > tid);
+        let later = self.invalidations.iter().filter(|invalidation| tid < invalidation.tid && invalidation.tid <= last);
         Some(later.flat_map(|invalidation| &invalidation.oids).copied().collect())
     }
 }

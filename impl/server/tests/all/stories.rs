@@ -166,6 +166,31 @@ fn a_load_that_is_ahead_of_its_invalidation_waits_for_it() {
     story!("a-load-that-is-ahead-of-its-invalidation-waits-for-it", site);
 }
 
+/// Both are finished by one sync. A client that heard of the later one first would refuse the tid of its own.
+#[test]
+fn a_client_hears_of_its_own_finish_before_later_ones() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    site.hold(|work| matches!(work, Work::Finish | Work::Load { .. }));
+    for (client, oid) in [(ann, 1), (bob, 2)] {
+        site.begin(client);
+        site.store(client, oid, NEW, "new");
+        site.vote(client);
+        site.finish(client);
+    }
+    let (anns, bobs) = (site.work(0), site.work(0));
+    let told = site.take_told();
+    site.note("the storage tells of both, and has not answered yet");
+    told.into_iter().for_each(|event| site.happen(event));
+    site.load(ann, 2);
+    site.call(ann, Call::LastTransaction);
+    site.release(0);
+    site.note("the finishes are answered, the later one first");
+    site.happen(bobs);
+    site.happen(anns);
+    story!("a-client-hears-of-its-own-finish-before-later-ones", site);
+}
+
 #[test]
 fn a_client_that_registers_during_a_finish_misses_nothing() {
     let mut site = Site::new(config());
