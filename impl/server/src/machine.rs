@@ -1,6 +1,6 @@
 //! The protocol: what each event does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -207,7 +207,7 @@ impl Machine {
             (Some(MessageId(id)), Ok(value)) => self.send(connection, Message::reply(id, value)),
             (Some(MessageId(id)), Err(fault)) => self.send(connection, Message::error(id, fault.into_value(codec))),
             (None, Ok(_)) => {}
-            (None, Err(fault)) => self.close(connection, format!("a call that cannot be answered failed: {fault:?}")),
+            (None, Err(fault)) => self.close(connection, format!("a call that is not answered failed: {fault}")),
         }
     }
 
@@ -370,7 +370,8 @@ impl Machine {
         };
         let mut draft = Draft::new(TransactionMeta { user, description, extension, tid, status });
         draft.set_origin(Origin(connection.0));
-        client.transaction = Some(Transaction { id: transaction, draft, stage: Stage::Open, wrong: None });
+        client.transaction =
+            Some(Transaction { id: transaction, draft, stage: Stage::Open, wrong: None, resolving: BTreeSet::new() });
         done(Value::None)
     }
 
@@ -395,6 +396,11 @@ impl Machine {
         };
         if transaction.stage != Stage::Open {
             return fail(Fault::text("builtins.AssertionError", "the transaction is voted: it takes no more changes"));
+        }
+        if let Change::Store { oid, .. } = &change
+            && transaction.resolving.remove(oid)
+        {
+            transaction.replace_store(*oid);
         }
         // What is wrong with a change is told by the vote: nobody waits for an answer to this.
         if let Err(error) = transaction.draft.push(change) {
@@ -634,13 +640,14 @@ impl Machine {
     fn refused(&mut self, connection: ConnectionId, reply: Option<MessageId>, fault: Fault) {
         let is_conflict = matches!(fault, Fault::Conflict { .. } | Fault::ReadConflict { .. });
         if let (Fault::Conflict { oid, committed, serial, .. }, true) = (&fault, self.config.clients_resolve) {
-            let client = &self.connections[&connection];
-            let changes = client.transaction.as_ref().map(|transaction| transaction.draft.changes());
-            let stored = changes.into_iter().flatten().rev().find_map(|change| match change {
+            let client = self.connections.get_mut(&connection).expect("it voted");
+            let transaction = client.transaction.as_mut().expect("it was voted on");
+            let stored = transaction.draft.changes().iter().rev().find_map(|change| match change {
                 Change::Store { oid: stored, data, .. } if stored == oid => data.bytes().ok(),
                 _ => None,
             });
             if let Some(data) = stored {
+                transaction.resolving.insert(*oid);
                 let serials = Value::Tuple(vec![eight(*committed), eight(*serial)]);
                 let pairs = [("oid", eight(*oid)), ("serials", serials), ("data", Value::Bytes(data))];
                 let conflict = pairs.map(|(key, value)| (answers::text(key), value)).to_vec();

@@ -11,9 +11,10 @@
 //! An abort, a refused vote or a lost connection ends it from every stage. What is being done by a storage is waited for
 //! first: nobody can say of a running finish whether it happens.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vellum_storage::{Busy, Draft};
+use vellum_storage::{Busy, Change, Draft, Oid, TransactionMeta};
 use vellum_wire::{Fault, MessageId, TransactionId};
 
 use crate::JobId;
@@ -29,6 +30,24 @@ pub(crate) struct Transaction {
     pub stage: Stage,
     /// What is wrong with a change that was not answered. The vote tells it.
     pub wrong: Option<Wrong>,
+    /// Objects of which the client was sent both records. Its next store of one replaces the first.
+    pub resolving: BTreeSet<Oid>,
+}
+
+impl Transaction {
+    /// Takes the store of an object out of the transaction: a merged record comes instead.
+    pub fn replace_store(&mut self, merged: Oid) {
+        let origin = self.draft.origin();
+        let draft = std::mem::replace(&mut self.draft, Draft::new(TransactionMeta::new()));
+        let (meta, _, changes) = draft.into_parts();
+        self.draft = Draft::new(meta);
+        self.draft.set_origin(origin);
+        for change in changes {
+            if !matches!(&change, Change::Store { oid, .. } if *oid == merged) {
+                self.draft.push(change).expect("what was pushed once can be pushed again");
+            }
+        }
+    }
 }
 
 /// An error that a vote will be answered with. It is data that no two transactions are told apart by.

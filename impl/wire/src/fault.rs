@@ -4,6 +4,8 @@
 //! An exception within another is pickled as Python pickles it; msgpack has no objects, so there it is again a name and
 //! attributes.
 
+use std::fmt;
+
 use vellum_pickle::{Class, Object, Value};
 use vellum_storage::{Oid, Tid};
 
@@ -154,6 +156,34 @@ impl Fault {
                 _ => None,
             },
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Conflict { oid, committed, serial, .. } => {
+                write!(f, "ConflictError: object {oid} is at {committed}, and {serial} was changed")
+            }
+            Fault::ReadConflict { oid, committed, serial } => {
+                write!(f, "ReadConflictError: object {oid} is at {committed}, and {serial} was read")
+            }
+            Fault::NoObject { oid } => write!(f, "POSKeyError: {oid}"),
+            Fault::Undo(why) => write!(f, "UndoError: {}", why.reason),
+            Fault::UndoOfObjects(objects) => write!(f, "MultipleUndoErrors: {} objects", objects.len()),
+            Fault::ReadOnly => f.write_str("ReadOnlyError"),
+            Fault::Transaction { current: None, .. } => {
+                f.write_str("StorageTransactionError: the client has no transaction")
+            }
+            Fault::Transaction { .. } => f.write_str("StorageTransactionError: the client has another transaction"),
+            Fault::Other { class, payload } => match payload {
+                Value::Tuple(items) => match items.as_slice() {
+                    [Value::Text(text)] => write!(f, "{class}: {text}"),
+                    _ => f.write_str(class),
+                },
+                _ => f.write_str(class),
+            },
         }
     }
 }
