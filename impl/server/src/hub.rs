@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
-use vellum_storage::{Clock, Listening, Storage};
+use vellum_storage::{Clock, Listening};
 use vellum_sync::{Mutex, MutexGuard};
 use vellum_wire::{Codec, Message};
 
-use crate::{Config, ConnectionId, Description, Effect, Event, Job, JobId, Machine, Served, StorageId, Work, Worker};
+use crate::{
+    Config, ConnectionId, Description, Effect, Event, Job, JobId, Machine, Served, StorageId, Store, Work, Worker,
+};
 
 /// The machine, the worker and the links.
 pub(crate) struct Hub {
@@ -81,7 +83,7 @@ pub struct Offered {
     /// What clients are told of it.
     pub description: Description,
     /// The storage.
-    pub storage: Arc<dyn Storage>,
+    pub store: Store,
 }
 
 impl Hub {
@@ -95,7 +97,7 @@ impl Hub {
     ) -> vellum_storage::Result<Arc<Hub>> {
         let (woken, mut wakes) = mpsc::unbounded_channel::<JobId>();
         let wake = move |job| _ = woken.send(job);
-        let storages: Vec<_> = offered.iter().map(|offered| Arc::clone(&offered.storage)).collect();
+        let storages: Vec<_> = offered.iter().map(|offered| offered.store.clone()).collect();
         let worker = Worker::new(storages, clock, invalidation_age, wake);
         let core = Core { machine: Machine::new(config, Vec::new()), links: BTreeMap::new(), connection_next: 1 };
         let runtime = tokio::runtime::Handle::current();
@@ -110,13 +112,13 @@ impl Hub {
         let mut core = hub.core();
         for (n, offered) in offered.into_iter().enumerate() {
             let hears = Arc::downgrade(&hub);
-            let listening = offered.storage.listen(Arc::new(move |told: &vellum_storage::Event| {
+            let listening = offered.store.storage.listen(Arc::new(move |told: &vellum_storage::Event| {
                 if let Some(hub) = hears.upgrade() {
                     hub.happen(Event::Told { storage: StorageId(n), told: told.clone() });
                 }
             }));
             hub.listening.lock().push(listening);
-            let served = Served::new(offered.name, offered.description, &*offered.storage, queue_size)?;
+            let served = Served::new(offered.name, offered.description, &*offered.store.storage, queue_size)?;
             core.machine.serve(served);
         }
         drop(core);

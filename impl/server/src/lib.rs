@@ -30,6 +30,7 @@ mod faults;
 mod hub;
 mod machine;
 mod net;
+mod oids;
 mod served;
 mod transaction;
 mod worker;
@@ -38,6 +39,7 @@ pub use event::{ConnectionId, Effect, Event, Info, Job, JobId, Outcome, Question
 pub use hub::Offered;
 pub use machine::{Config, Machine};
 pub use net::{Address, Server, ServerOptions};
+pub use oids::OidMark;
 pub use served::{Counters, Description, Served};
 pub use vellum_wire::Codec;
-pub use worker::Worker;
+pub use worker::{Store, Worker};

@@ -14,11 +14,20 @@ use vellum_wire::{Fault, Value};
 
 use crate::answers::{self, eight};
 use crate::event::{ConnectionId, Info, Job, JobId, Outcome, Question, StorageId, Work};
-use crate::faults;
+use crate::{OidMark, faults};
+
+/// A storage that is served.
+#[derive(Clone)]
+pub struct Store {
+    /// The storage.
+    pub storage: Arc<dyn Storage>,
+    /// The mark of its oids. Without one, oids may be given out a second time after a restart.
+    pub oids: Option<Arc<OidMark>>,
+}
 
 /// The storages, and what they keep for clients: voted transactions and iterators. Shared by threads.
 pub struct Worker {
-    storages: Vec<Arc<dyn Storage>>,
+    storages: Vec<Store>,
     clock: Arc<dyn Clock>,
     /// A client that missed more than the machine remembers is told what it missed if that is not older than this.
     invalidation_age: Option<Duration>,
@@ -54,7 +63,7 @@ impl Worker {
     /// These storages. `wake` is called with the job of a vote when it is worth trying again, from any thread and without
     /// any lock: it should only pass that on.
     pub fn new(
-        storages: Vec<Arc<dyn Storage>>,
+        storages: Vec<Store>,
         clock: Arc<dyn Clock>,
         invalidation_age: Option<Duration>,
         wake: impl Fn(JobId) + Send + Sync + 'static,
@@ -84,18 +93,19 @@ impl Worker {
         self.clients.lock()
     }
 
-    fn storage(&self, storage: StorageId) -> &Arc<dyn Storage> {
+    fn store(&self, storage: StorageId) -> &Store {
         &self.storages[storage.0]
     }
 
     /// Carries out a job.
     pub fn run(&self, job: Job) -> Outcome {
-        let storage = self.storage(job.storage);
+        let store = self.store(job.storage);
+        let storage = &store.storage;
         let failed = |error| Outcome::Failed(faults::fault(error));
         match job.work {
             Work::Load { oid, before } => load(&**storage, oid, before).map_or_else(failed, Outcome::Loaded),
             Work::Measure => Outcome::Measured(measure(&**storage)),
-            Work::Ask(question) => match self.answer(&**storage, job.connection, question) {
+            Work::Ask(question) => match self.answer(store, job.connection, question) {
                 Ok(value) => Outcome::Answer(value),
                 Err(fault) => Outcome::Failed(fault),
             },
@@ -163,7 +173,8 @@ impl Worker {
         }
     }
 
-    fn answer(&self, storage: &dyn Storage, connection: ConnectionId, question: Question) -> Result<Value, Fault> {
+    fn answer(&self, store: &Store, connection: ConnectionId, question: Question) -> Result<Value, Fault> {
+        let storage = &*store.storage;
         let trunk = Version::TRUNK;
         Ok(match question {
             Question::LoadSerial { oid, tid } => Value::Bytes(storage.load_serial(oid, tid).map_err(faults::fault)?),
@@ -173,7 +184,13 @@ impl Worker {
                 Value::List(entries.into_iter().map(answers::history).collect())
             }
             Question::NextRecord { next } => next_record(storage, next.unwrap_or(Oid::ROOT))?,
-            Question::NewOids { count } => answers::oids(storage.new_oids(count).map_err(faults::fault)?),
+            Question::NewOids { count } => {
+                let oids = match &store.oids {
+                    Some(mark) => mark.new_oids(storage, count),
+                    None => storage.new_oids(count),
+                };
+                answers::oids(oids.map_err(faults::fault)?)
+            }
             Question::UndoLog { first, last, specification } => undo_log(storage, first, last, &specification)?,
             Question::Since { tid } => self.since(storage, tid).map_err(faults::fault)?,
             Question::Iterate { range } => {

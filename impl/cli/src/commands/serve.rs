@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_server::{Address, Config, Description, Offered, Server, ServerOptions};
+use vellum_server::{Address, Config, Description, Offered, OidMark, Server, ServerOptions, Store};
 use vellum_storage::{Storage, SystemClock};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
@@ -104,7 +104,9 @@ impl Serve {
         };
         let addresses: Vec<Address> = self.listen.iter().map(|address| parse(address)).collect();
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        let offered = vec![Offered { name: self.name.clone(), description, storage: Arc::clone(&storage) }];
+        let oids = if self.read_only { None } else { Some(Arc::new(self.oids(&*storage)?)) };
+        let store = Store { storage: Arc::clone(&storage), oids };
+        let offered = vec![Offered { name: self.name.clone(), description, store }];
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let server = Server::bind(&addresses, offered, Arc::new(SystemClock), options)
@@ -129,6 +131,13 @@ impl Serve {
         runtime.shutdown_timeout(Duration::from_secs(5));
         drop(storage);
         Ok(Outcome::Fine)
+    }
+
+    /// The mark of the oids that were given out, beside the database.
+    fn oids(&self, storage: &dyn Storage) -> Run<OidMark> {
+        let mut path = self.file.as_os_str().to_owned();
+        path.push(".oids");
+        Ok(OidMark::open(PathBuf::from(path), storage)?)
     }
 
     /// Opens the database, or makes one.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vellum_server::{Config, ConnectionId, Description, Effect, Event, Job, Machine, Served, StorageId, Work, Worker};
+use vellum_server::{
+    Config, ConnectionId, Description, Effect, Event, Job, Machine, Served, StorageId, Store, Work, Worker,
+};
 use vellum_storage::{Listening, ManualClock, MemoryStorage, Oid, Resolvers, Storage, Tid};
 use vellum_wire::{Begin, Call, Codec, Greeting, Message, MessageId, Value};
 
@@ -54,7 +56,7 @@ impl Site {
         };
         let served = Served::new("1", description, &*storage, 3).unwrap();
         let wakes = Arc::clone(&told);
-        let worker = Worker::new(vec![Arc::clone(&storage)], clock, None, move |job| {
+        let worker = Worker::new(vec![Store { storage: Arc::clone(&storage), oids: None }], clock, None, move |job| {
             wakes.lock().unwrap().push_back(Event::Woken { job });
         });
         Site {
