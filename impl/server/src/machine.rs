@@ -109,6 +109,11 @@ impl Machine {
         stages.filter(|transaction| matches!(transaction.stage, Stage::Voted { .. } | Stage::Finishing { .. })).count()
     }
 
+    /// Whether nobody is connected and nothing is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.jobs.is_empty()
+    }
+
     /// Lets an event happen.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         match event {
@@ -160,9 +165,11 @@ impl Machine {
         let Some(client) = self.connections.remove(&connection) else { return };
         if let (Some(transaction), Some(storage)) = (&client.transaction, client.storage) {
             self.storages[storage.0].counters.aborts += 1;
-            // A storage that is at it will be told when it is done.
-            if transaction.stage.running().is_some() {
-                return;
+            match transaction.stage {
+                // What a storage is doing is dropped when it is done.
+                Stage::Voting { .. } | Stage::Finishing { .. } => return,
+                Stage::Waiting { job, .. } => _ = self.jobs.remove(&job),
+                Stage::Open | Stage::Voted { .. } => {}
             }
         }
         self.effects.push(Effect::Forget { connection });

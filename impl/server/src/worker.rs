@@ -71,6 +71,11 @@ impl Worker {
         Worker { storages, clock, invalidation_age, clients: Mutex::default(), wake: Arc::new(wake) }
     }
 
+    /// Whether nothing is kept for anybody.
+    pub fn is_quiet(&self) -> bool {
+        self.clients().is_empty()
+    }
+
     /// Makes room for a client, before its first job.
     pub fn connected(&self, connection: ConnectionId) {
         self.clients().insert(connection, Kept::default());

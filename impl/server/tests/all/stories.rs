@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use vellum_network::{Site, TRANSACTION, config};
 use vellum_server::{Config, Work};
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Call, Message, Value};
-
-use crate::site::{Site, TRANSACTION, config};
 
 const NEW: Tid = Tid::ZERO;
 

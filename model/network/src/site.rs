@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +12,13 @@ use vellum_server::{
 use vellum_storage::{Listening, ManualClock, MemoryStorage, Oid, Resolvers, Storage, Tid};
 use vellum_wire::{Begin, Call, Codec, Greeting, Message, MessageId, Value};
 
+use crate::show;
+
+/// A server with one storage, whose name is "1".
 pub struct Site {
     machine: Machine,
-    pub worker: Worker,
+    worker: Worker,
+    /// The storage.
     pub storage: Arc<dyn Storage>,
     told: Arc<Mutex<VecDeque<Event>>>,
     names: BTreeMap<ConnectionId, String>,
@@ -22,31 +26,40 @@ pub struct Site {
     /// Jobs that are not done before somebody says so.
     pub held: Vec<Job>,
     hold: fn(&Work) -> bool,
+    /// All that was said.
     pub transcript: String,
     /// What each client got.
     pub inbox: BTreeMap<ConnectionId, Vec<Message>>,
+    /// The connections that the server closed.
     pub closed: Vec<ConnectionId>,
     _listening: Listening,
 }
 
+/// Nothing special.
 pub fn config() -> Config {
     Config { is_read_only: false, transaction_timeout: None, clients_resolve: false, started: "today".to_owned() }
 }
 
+/// What clients call their transactions.
 pub const TRANSACTION: MessageId = MessageId(Value::Int(77));
 
 impl Site {
+    /// A server of a storage in memory that merges what needs no foreign code.
     pub fn new(config: Config) -> Site {
         let clock = Arc::new(ManualClock::at("2026-11-28T12:00:00Z".parse().unwrap()));
-        let resolver = Arc::new(Resolvers::default());
+        let resolver = Arc::new(Resolvers::built_in());
         Site::of(config, Arc::new(MemoryStorage::with("memory", clock.clone(), resolver)), clock)
     }
 
+    /// A server of this storage, which has this clock.
     pub fn of(config: Config, storage: Arc<dyn Storage>, clock: Arc<ManualClock>) -> Site {
         let told: Arc<Mutex<VecDeque<Event>>> = Arc::default();
         let hears = Arc::clone(&told);
         let listening = storage.listen(Arc::new(move |event: &vellum_storage::Event| {
-            hears.lock().unwrap().push_back(Event::Told { storage: StorageId(0), told: event.clone() });
+            hears
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_back(Event::Told { storage: StorageId(0), told: event.clone() });
         }));
         let description = Description {
             location: storage.name(),
@@ -57,7 +70,7 @@ impl Site {
         let served = Served::new("1", description, &*storage, 3).unwrap();
         let wakes = Arc::clone(&told);
         let worker = Worker::new(vec![Store { storage: Arc::clone(&storage), oids: None }], clock, None, move |job| {
-            wakes.lock().unwrap().push_back(Event::Woken { job });
+            wakes.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Woken { job });
         });
         Site {
             machine: Machine::new(config, vec![served]),
@@ -95,7 +108,11 @@ impl Site {
 
     /// What the storage told and the machine has not heard.
     pub fn take_told(&mut self) -> Vec<Event> {
-        self.told.lock().unwrap().drain(..).collect()
+        self.told().drain(..).collect()
+    }
+
+    fn told(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client connects.
@@ -116,6 +133,7 @@ impl Site {
         connection
     }
 
+    /// A client calls, and wants an answer.
     pub fn call(&mut self, connection: ConnectionId, call: Call) {
         let id = self.next_id.get_mut(&connection).unwrap();
         *id += 1;
@@ -123,26 +141,41 @@ impl Site {
         self.say(connection, message);
     }
 
+    /// A client calls, and wants no answer.
     pub fn one_way(&mut self, connection: ConnectionId, call: Call) {
         self.say(connection, call.into_message(None));
     }
 
+    /// A client sends a message.
     pub fn say(&mut self, connection: ConnectionId, message: Message) {
         let name = &self.names[&connection];
         writeln!(self.transcript, "{name:<4} -> {}", show(&message)).unwrap();
         self.happen(Event::Received { connection, message });
     }
 
+    /// A client is gone.
     pub fn lose(&mut self, connection: ConnectionId) {
         writeln!(self.transcript, "{:<4} is gone", self.names[&connection]).unwrap();
         self.happen(Event::Lost { connection });
     }
 
+    /// Time passes.
     pub fn pass(&mut self, seconds: u64) {
         writeln!(self.transcript, "     {seconds} s after the start").unwrap();
         self.happen(Event::Tick { now: Duration::from_secs(seconds) });
     }
 
+    /// Nobody is connected, nothing is under way, and nothing is kept.
+    ///
+    /// # Panics
+    ///
+    /// Something is.
+    pub fn assert_quiet(&self) {
+        assert!(self.machine.is_quiet(), "the machine keeps something for nobody: {:?}", self.machine);
+        assert!(self.worker.is_quiet(), "the worker keeps something for nobody");
+    }
+
+    /// Writes something down for the reader.
     pub fn note(&mut self, text: &str) {
         writeln!(self.transcript, "     ({text})").unwrap();
     }
@@ -174,16 +207,17 @@ impl Site {
                     Effect::Forget { connection } => self.worker.forget(connection),
                 }
                 // What a storage tells comes before the result of the call that made it tell.
-                let told: Vec<Event> = self.told.lock().unwrap().drain(..).collect();
+                let told: Vec<Event> = self.told().drain(..).collect();
                 told.into_iter().rev().for_each(|event| events.push_front(event));
             }
         }
-        let told: Vec<Event> = self.told.lock().unwrap().drain(..).collect();
+        let told: Vec<Event> = self.told().drain(..).collect();
         told.into_iter().for_each(|event| self.happen(event));
     }
 
     // What clients say all the time.
 
+    /// Begins a transaction.
     pub fn begin(&mut self, connection: ConnectionId) {
         let begin = Begin {
             transaction: TRANSACTION,
@@ -196,19 +230,23 @@ impl Site {
         self.one_way(connection, Call::TpcBegin(Box::new(begin)));
     }
 
+    /// Stores an object.
     pub fn store(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: &str) {
         let data = Bytes::from(data.to_owned());
         self.one_way(connection, Call::Store { oid: Oid(oid), serial, data, transaction: TRANSACTION });
     }
 
+    /// Votes.
     pub fn vote(&mut self, connection: ConnectionId) {
         self.call(connection, Call::Vote { transaction: TRANSACTION });
     }
 
+    /// Finishes.
     pub fn finish(&mut self, connection: ConnectionId) {
         self.call(connection, Call::TpcFinish { transaction: TRANSACTION });
     }
 
+    /// Aborts.
     pub fn abort(&mut self, connection: ConnectionId) {
         self.call(connection, Call::TpcAbort { transaction: TRANSACTION });
     }
@@ -225,52 +263,5 @@ impl Site {
         self.vote(connection);
         self.finish(connection);
         self.storage.last_transaction()
-    }
-}
-
-/// A message in one line.
-pub fn show(message: &Message) -> String {
-    let Message { id, flag, name, args } = message;
-    let name = match name {
-        Value::Text(name) => name.clone(),
-        other => value(other),
-    };
-    let args = match args {
-        Value::Tuple(_) => value(args),
-        other if name == ".reply" => format!(" {}", value(other)),
-        other => format!("({})", value(other)),
-    };
-    match (message.is_one_way(), name.as_str(), flag) {
-        (_, ".reply", Value::Int(2)) => format!("{} raises {}", value(id), args.trim()),
-        (_, ".reply", _) => format!("{} = {}", value(id), args.trim()),
-        (true, ..) => format!("{name}{args}"),
-        (false, ..) => format!("{} {name}{args}", value(id)),
-    }
-}
-
-/// A value as Python would print it, but that ids are shown by their last digits.
-pub fn value(shown: &Value) -> String {
-    let list = |items: &[Value]| items.iter().map(value).collect::<Vec<_>>().join(", ");
-    match shown {
-        Value::None => "None".to_owned(),
-        Value::Bool(true) => "True".to_owned(),
-        Value::Bool(false) => "False".to_owned(),
-        Value::Int(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Text(text) => format!("'{text}'"),
-        Value::Bytes(bytes) => match <[u8; 8]>::try_from(&**bytes).map(u64::from_be_bytes) {
-            Ok(0x7fff_ffff_ffff_ffff) => "max".to_owned(),
-            Ok(small @ 0..0x10000) => format!("#{small}"),
-            Ok(tid) => format!("@{tid:x}"),
-            Err(_) => format!("b'{}'", bytes.escape_ascii()),
-        },
-        Value::Tuple(items) if items.len() == 1 => format!("({})", value(&items[0])),
-        Value::Tuple(items) => format!("({})", list(items)),
-        Value::List(items) => format!("[{}]", list(items)),
-        Value::Dict(pairs) => {
-            let pairs = pairs.iter().map(|(key, found)| format!("{}: {}", value(key), value(found)));
-            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -1,0 +1,126 @@
+//! What a client may believe, by what it was told.
+
+use std::collections::BTreeMap;
+
+use vellum_storage::{Oid, Tid};
+use vellum_wire::{Call, Message, MessageId, Notice, Value};
+
+/// A client's knowledge. It holds the server to the promises that clients rely on, and panics where one is broken.
+#[derive(Clone, Debug, Default)]
+pub struct Beliefs {
+    name: String,
+    /// The last transaction that it was told of, after it registered.
+    last: Option<Tid>,
+    /// Objects of which it knows the current revision.
+    current: BTreeMap<Oid, Tid>,
+    /// Calls that are not answered.
+    asked: BTreeMap<i64, Call>,
+    /// What the transaction that is being finished changes.
+    changes: Vec<Oid>,
+}
+
+impl Beliefs {
+    /// A client that knows nothing.
+    pub fn new(name: impl Into<String>) -> Beliefs {
+        Beliefs { name: name.into(), ..Beliefs::default() }
+    }
+
+    /// It calls, and will be answered.
+    pub fn asks(&mut self, id: i64, call: Call) {
+        self.asked.insert(id, call);
+    }
+
+    /// It stores an object in its transaction.
+    pub fn stores(&mut self, oid: Oid) {
+        self.changes.push(oid);
+    }
+
+    /// Calls that are not answered.
+    pub fn open_calls(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// The last transaction that it was told of; none before it registered.
+    pub fn last(&self) -> Option<Tid> {
+        self.last
+    }
+
+    /// The objects whose current revision it knows, with that.
+    pub fn current(&self) -> &BTreeMap<Oid, Tid> {
+        &self.current
+    }
+
+    /// It is told something.
+    ///
+    /// # Panics
+    ///
+    /// The server breaks a promise.
+    pub fn hears(&mut self, message: &Message) {
+        if message.name != Value::Text(".reply".to_owned()) {
+            let notice = Notice::parse(&message.name, message.args.clone());
+            let notice = notice.unwrap_or_else(|bad| panic!("{}: a server says no such thing: {bad}", self.name));
+            if let Notice::Invalidate { tid, oids } = notice {
+                self.learns(tid);
+                oids.iter().for_each(|oid| _ = self.current.remove(oid));
+            }
+            return;
+        }
+        let Value::Int(id) = message.id else { panic!("{}: an answer to {:?}", self.name, message.id) };
+        let call = self.asked.remove(&id).unwrap_or_else(|| panic!("{}: a second answer to {id}", self.name));
+        if message.flag == Value::Int(2) {
+            match call {
+                Call::Vote { .. } | Call::TpcFinish { .. } => self.changes.clear(),
+                _ => {}
+            }
+            return;
+        }
+        match (call, &message.args) {
+            (Call::Register { .. }, last) => self.last = Some(tid(last).expect("a tid")),
+            (Call::LastTransaction, told) => {
+                let told = tid(told).expect("a tid");
+                assert_eq!(Some(told), self.last, "{}: the last tid is not the one that it was told of", self.name);
+            }
+            (Call::TpcFinish { .. }, Value::Bytes(_)) => {
+                self.learns(tid(&message.args).expect("a tid"));
+                self.changes.drain(..).for_each(|oid| _ = self.current.remove(&oid));
+            }
+            (Call::TpcAbort { .. }, _) => self.changes.clear(),
+            (Call::LoadBefore { oid, .. }, Value::Tuple(parts)) => self.loads(oid, parts),
+            _ => {}
+        }
+    }
+
+    fn loads(&mut self, oid: Oid, parts: &[Value]) {
+        let [_, since, next] = parts else { panic!("{}: an answer to a load with {} parts", self.name, parts.len()) };
+        let (since, next) = (tid(since).expect("a tid"), tid(next));
+        let of = next.unwrap_or(since).max(since);
+        assert!(
+            Some(of) <= self.last,
+            "{}: a load tells of {of}, and the last it was told is {:?}",
+            self.name,
+            self.last
+        );
+        if next.is_none() {
+            self.current.insert(oid, since);
+        }
+    }
+
+    /// It is told of a transaction, which must be the next one.
+    fn learns(&mut self, tid: Tid) {
+        assert!(Some(tid) > self.last, "{}: it is told of {tid} after {:?}", self.name, self.last);
+        assert!(self.last.is_some(), "{}: it is told of {tid} before it registered", self.name);
+        self.last = Some(tid);
+    }
+}
+
+fn tid(value: &Value) -> Option<Tid> {
+    match value {
+        Value::Bytes(bytes) => <[u8; 8]>::try_from(&**bytes).ok().map(Tid::from_bytes),
+        _ => None,
+    }
+}
+
+/// A client's name for its call.
+pub(crate) fn id(number: i64) -> MessageId {
+    MessageId(Value::Int(number))
+}

@@ -1,0 +1,245 @@
+//! A game by dice: clients who commit, load and leave, over storages that take their time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vellum_server::{Config, ConnectionId, Event};
+use vellum_storage::{Oid, Tid, Version};
+use vellum_wire::{Call, Codec, Limits, Message, Value};
+
+use crate::beliefs::{Beliefs, id};
+use crate::{Site, TRANSACTION, config};
+
+/// Clients at a time.
+const CLIENTS_MAX: usize = 4;
+const OBJECTS: u64 = 3;
+/// What is current for a client who does not say when.
+const NOW: Tid = Tid(i64::MAX as u64);
+
+/// Plays a game in which each byte decides something. At the end all storages are done and all clients are asked: what they
+/// believe must be so. Then all leave, and nothing of them may be left.
+///
+/// # Panics
+///
+/// The server breaks a promise.
+pub fn play(dice: &[u8]) -> String {
+    let timeout = dice.first().is_some_and(|first| first % 2 == 1).then_some(Duration::from_secs(5));
+    let clients_resolve = dice.first().is_some_and(|first| first % 4 >= 2);
+    let site = Site::new(Config { transaction_timeout: timeout, clients_resolve, ..config() });
+    let mut game = Game { site, clients: BTreeMap::new(), told: Vec::new(), seconds: 0, heard: BTreeMap::new() };
+    game.site.hold(|_| true);
+    let mut dice = dice.iter().copied().skip(1);
+    while let Some(die) = dice.next() {
+        game.turn(die, &mut dice);
+    }
+    game.end();
+    game.site.transcript
+}
+
+struct Game {
+    site: Site,
+    clients: BTreeMap<ConnectionId, Client>,
+    /// What is known to the storage and not to the machine: results, and what it told, which stay in their order.
+    told: Vec<Event>,
+    seconds: u64,
+    /// How much of its inbox a client has read.
+    heard: BTreeMap<ConnectionId, usize>,
+}
+
+struct Client {
+    beliefs: Beliefs,
+    call_next: i64,
+}
+
+impl Game {
+    fn turn(&mut self, die: u8, dice: &mut impl Iterator<Item = u8>) {
+        let place = usize::from(die / 16);
+        match die % 16 {
+            0 | 1 => self.join(),
+            2 => self.leave(place),
+            3..=5 => self.load(place),
+            6 | 7 => self.change(place),
+            8 | 9 => self.call(place, Call::Vote { transaction: TRANSACTION }),
+            10 => self.call(place, Call::TpcFinish { transaction: TRANSACTION }),
+            11 => match place % 4 {
+                0 => self.call(place / 4, Call::TpcAbort { transaction: TRANSACTION }),
+                1 => self.call(place / 4, Call::LastTransaction),
+                2 => {
+                    self.seconds += 2;
+                    self.site.pass(self.seconds);
+                    self.hear();
+                }
+                _ => self.junk(place / 4, dice),
+            },
+            // A storage works. Its result arrives at once, or later.
+            12 | 13 => self.work(place),
+            _ => self.arrive(place),
+        }
+    }
+
+    fn pick(&self, place: usize) -> Option<ConnectionId> {
+        self.clients.keys().copied().nth(place % self.clients.len().max(1))
+    }
+
+    fn join(&mut self) {
+        if self.clients.len() < CLIENTS_MAX {
+            let name = format!("c{}", self.heard.len());
+            let connection = self.site.connect(&name);
+            self.heard.insert(connection, 0);
+            self.clients.insert(connection, Client { beliefs: Beliefs::new(name), call_next: 1 });
+            let register = Call::Register { storage: Value::Text("1".to_owned()), read_only: false };
+            self.call_of(connection, register);
+        }
+    }
+
+    fn leave(&mut self, place: usize) {
+        if let Some(connection) = self.pick(place) {
+            self.clients.remove(&connection);
+            self.site.lose(connection);
+            self.hear();
+        }
+    }
+
+    fn load(&mut self, place: usize) {
+        let oid = Oid(place as u64 % OBJECTS);
+        self.call(place / OBJECTS as usize, Call::LoadBefore { oid, before: NOW });
+    }
+
+    /// Begins a transaction unless there is one, and stores an object with what is newest to the storage.
+    fn change(&mut self, place: usize) {
+        let Some(connection) = self.pick(place / OBJECTS as usize) else { return };
+        let oid = Oid(place as u64 % OBJECTS);
+        let serial = self.site.storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+        self.site.begin(connection);
+        if self.clients.contains_key(&connection) {
+            self.site.store(connection, oid.0, serial, "cccc.N.");
+            if let Some(client) = self.clients.get_mut(&connection) {
+                client.beliefs.stores(oid);
+            }
+        }
+        self.hear();
+    }
+
+    fn call(&mut self, place: usize, call: Call) {
+        if let Some(connection) = self.pick(place) {
+            self.call_of(connection, call);
+        }
+    }
+
+    fn call_of(&mut self, connection: ConnectionId, call: Call) {
+        if let Some(client) = self.clients.get_mut(&connection) {
+            client.beliefs.asks(client.call_next, call.clone());
+            client.call_next += 1;
+            self.site.say(connection, call.into_message(Some(id(client.call_next - 1))));
+            self.hear();
+        }
+    }
+
+    /// Bytes that may be a message.
+    fn junk(&mut self, place: usize, dice: &mut impl Iterator<Item = u8>) {
+        let Some(connection) = self.pick(place) else { return };
+        let length = usize::from(dice.next().unwrap_or(0));
+        let bytes: Vec<u8> = dice.take(length).collect();
+        let event = match Codec::Msgpack.decode(&bytes.into(), Limits { parts_max: 1000 }) {
+            Ok(message) => {
+                // What it is answered is not looked at: it is somebody else's client.
+                let message = Message { id: Value::Text("junk".to_owned()), ..message };
+                Event::Received { connection, message }
+            }
+            Err(error) => Event::Malformed { connection, why: error.to_string() },
+        };
+        self.site.happen(event);
+        self.hear();
+    }
+
+    /// A storage does one of the things that it was asked for. The machine hears of it later.
+    fn work(&mut self, place: usize) {
+        if self.site.held.is_empty() {
+            return;
+        }
+        let done = self.site.work(place % self.site.held.len());
+        let told = self.site.take_told();
+        self.told.extend(told);
+        self.told.push(done);
+    }
+
+    /// The machine hears something. What a storage tells arrives in order, and the result of a call not before what was told
+    /// in it.
+    fn arrive(&mut self, place: usize) {
+        if self.told.is_empty() {
+            return;
+        }
+        let chosen = place % self.told.len();
+        let is_told = |event: &Event| matches!(event, Event::Told { .. } | Event::Woken { .. });
+        let first_told = self.told.iter().position(is_told);
+        let is_finish = |event: &Event| {
+            matches!(
+                event,
+                Event::Done {
+                    outcome: vellum_server::Outcome::Finished { .. } | vellum_server::Outcome::Packed { .. },
+                    ..
+                }
+            )
+        };
+        let chosen = match first_told {
+            Some(told) if is_told(&self.told[chosen]) || (is_finish(&self.told[chosen]) && told < chosen) => told,
+            _ => chosen,
+        };
+        let event = self.told.remove(chosen);
+        self.site.happen(event);
+        self.hear();
+    }
+
+    /// Clients read what they were sent.
+    fn hear(&mut self) {
+        for connection in std::mem::take(&mut self.site.closed) {
+            self.clients.remove(&connection);
+        }
+        for (connection, client) in &mut self.clients {
+            let inbox = self.site.inbox.get(connection).map(Vec::as_slice).unwrap_or_default();
+            let heard = self.heard.entry(*connection).or_default();
+            for message in &inbox[*heard..] {
+                if message.id != Value::Text("junk".to_owned()) {
+                    client.beliefs.hears(message);
+                }
+            }
+            *heard = inbox.len();
+        }
+    }
+
+    fn settle(&mut self) {
+        while !self.site.held.is_empty() || !self.told.is_empty() {
+            self.work(0);
+            self.arrive(0);
+        }
+    }
+
+    fn end(&mut self) {
+        self.settle();
+        let last = self.site.storage.last_transaction();
+        for client in self.clients.values() {
+            assert_eq!(client.beliefs.last(), Some(last), "a client was not told of everything");
+            for (oid, tid) in client.beliefs.current() {
+                let newest = self.site.storage.load(*oid, &Version::TRUNK).expect("it was loaded").tid;
+                assert_eq!(*tid, newest, "a client believes an old revision of {oid} to be current");
+            }
+        }
+        // Only votes that wait for a transaction that is not finished have no answer.
+        for connection in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.call_of(connection, Call::TpcAbort { transaction: TRANSACTION });
+            self.settle();
+        }
+        for connection in std::mem::take(&mut self.clients).into_keys() {
+            self.site.lose(connection);
+            self.settle();
+        }
+        self.site.assert_quiet();
+        let mut draft = self.site.storage.begin(Default::default()).expect("it can be written");
+        for oid in (0..OBJECTS).map(Oid) {
+            let serial = self.site.storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+            draft.store(oid, serial, "cccc.N.".into()).expect("it can be stored");
+        }
+        let vote = self.site.storage.try_vote(draft).expect("nothing is wrong with it");
+        assert!(matches!(vote, vellum_storage::Vote::Voted(_)), "a lock outlived its client: {vote:?}");
+    }
+}
