@@ -1,6 +1,6 @@
 //! What a client may believe, by what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Call, Message, MessageId, Notice, Value};
@@ -13,10 +13,12 @@ pub struct Beliefs {
     last: Option<Tid>,
     /// Objects of which it knows the current revision.
     current: BTreeMap<Oid, Tid>,
+    /// When objects were last changed, by what it was told.
+    changed: BTreeMap<Oid, Tid>,
     /// Calls that are not answered.
     asked: BTreeMap<i64, Call>,
-    /// What the transaction that is being finished changes.
-    changes: Vec<Oid>,
+    /// What its transactions changed, those included that came to nothing: calls overlap, so it may not know which.
+    changes: BTreeSet<Oid>,
 }
 
 impl Beliefs {
@@ -32,7 +34,7 @@ impl Beliefs {
 
     /// It stores an object in its transaction.
     pub fn stores(&mut self, oid: Oid) {
-        self.changes.push(oid);
+        self.changes.insert(oid);
     }
 
     /// Calls that are not answered.
@@ -61,17 +63,16 @@ impl Beliefs {
             let notice = notice.unwrap_or_else(|bad| panic!("{}: a server says no such thing: {bad}", self.name));
             if let Notice::Invalidate { tid, oids } = notice {
                 self.learns(tid);
-                oids.iter().for_each(|oid| _ = self.current.remove(oid));
+                for oid in oids {
+                    self.current.remove(&oid);
+                    self.changed.insert(oid, tid);
+                }
             }
             return;
         }
         let Value::Int(id) = message.id else { panic!("{}: an answer to {:?}", self.name, message.id) };
         let call = self.asked.remove(&id).unwrap_or_else(|| panic!("{}: a second answer to {id}", self.name));
         if message.flag == Value::Int(2) {
-            match call {
-                Call::Vote { .. } | Call::TpcFinish { .. } => self.changes.clear(),
-                _ => {}
-            }
             return;
         }
         match (call, &message.args) {
@@ -82,9 +83,8 @@ impl Beliefs {
             }
             (Call::TpcFinish { .. }, Value::Bytes(_)) => {
                 self.learns(tid(&message.args).expect("a tid"));
-                self.changes.drain(..).for_each(|oid| _ = self.current.remove(&oid));
+                self.changes.iter().for_each(|oid| _ = self.current.remove(oid));
             }
-            (Call::TpcAbort { .. }, _) => self.changes.clear(),
             (Call::LoadBefore { oid, .. }, Value::Tuple(parts)) => self.loads(oid, parts),
             _ => {}
         }
@@ -101,6 +101,12 @@ impl Beliefs {
             self.last
         );
         if next.is_none() {
+            let changed = self.changed.get(&oid).copied().unwrap_or_default();
+            assert!(
+                since >= changed,
+                "{}: {oid} is said to be current at {since}, and was changed by {changed}",
+                self.name
+            );
             self.current.insert(oid, since);
         }
     }

@@ -12,7 +12,7 @@ use crate::{Site, TRANSACTION, config};
 
 /// Clients at a time.
 const CLIENTS_MAX: usize = 4;
-const OBJECTS: u64 = 3;
+const OBJECTS: u64 = 2;
 /// What is current for a client who does not say when.
 const NOW: Tid = Tid(i64::MAX as u64);
 
@@ -33,7 +33,7 @@ pub fn play(dice: &[u8]) -> String {
         game.turn(die, &mut dice);
     }
     game.end();
-    game.site.transcript
+    std::mem::take(&mut game.site.transcript)
 }
 
 struct Game {
@@ -51,29 +51,48 @@ struct Client {
     call_next: i64,
 }
 
+impl Drop for Game {
+    /// What was said, for whoever looks for the reason why something is wrong.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.site.transcript);
+        }
+    }
+}
+
 impl Game {
     fn turn(&mut self, die: u8, dice: &mut impl Iterator<Item = u8>) {
         let place = usize::from(die / 16);
         match die % 16 {
-            0 | 1 => self.join(),
-            2 => self.leave(place),
-            3..=5 => self.load(place),
-            6 | 7 => self.change(place),
-            8 | 9 => self.call(place, Call::Vote { transaction: TRANSACTION }),
-            10 => self.call(place, Call::TpcFinish { transaction: TRANSACTION }),
-            11 => match place % 4 {
-                0 => self.call(place / 4, Call::TpcAbort { transaction: TRANSACTION }),
-                1 => self.call(place / 4, Call::LastTransaction),
-                2 => {
-                    self.seconds += 2;
-                    self.site.pass(self.seconds);
-                    self.hear();
-                }
-                _ => self.junk(place / 4, dice),
+            0 => match place % 4 {
+                0 => self.leave(place / 4),
+                _ => self.join(),
             },
-            // A storage works. Its result arrives at once, or later.
-            12 | 13 => self.work(place),
+            1 => self.rare(place, dice),
+            2..=4 => self.load(place),
+            5 => self.change(place),
+            6 | 7 => {
+                self.change(place);
+                self.call(place / OBJECTS as usize, Call::Vote { transaction: TRANSACTION });
+            }
+            8 | 9 => self.call(place / OBJECTS as usize, Call::TpcFinish { transaction: TRANSACTION }),
+            // A storage works. The machine hears of its result at once, or later.
+            10..=12 => self.work(place),
             _ => self.arrive(place),
+        }
+    }
+
+    fn rare(&mut self, place: usize, dice: &mut impl Iterator<Item = u8>) {
+        match place % 5 {
+            0 => self.call(place / 5, Call::TpcAbort { transaction: TRANSACTION }),
+            1 => self.call(place / 5, Call::LastTransaction),
+            2 => self.call(place / 5, Call::Vote { transaction: TRANSACTION }),
+            3 => {
+                self.seconds += 2;
+                self.site.pass(self.seconds);
+                self.hear();
+            }
+            _ => self.junk(place / 5, dice),
         }
     }
 
@@ -216,6 +235,7 @@ impl Game {
 
     fn end(&mut self) {
         self.settle();
+        self.site.assert_going_on();
         let last = self.site.storage.last_transaction();
         for client in self.clients.values() {
             assert_eq!(client.beliefs.last(), Some(last), "a client was not told of everything");
@@ -228,6 +248,7 @@ impl Game {
         for connection in self.clients.keys().copied().collect::<Vec<_>>() {
             self.call_of(connection, Call::TpcAbort { transaction: TRANSACTION });
             self.settle();
+            self.site.assert_going_on();
         }
         for connection in std::mem::take(&mut self.clients).into_keys() {
             self.site.lose(connection);

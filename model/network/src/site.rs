@@ -165,6 +165,16 @@ impl Site {
         self.happen(Event::Tick { now: Duration::from_secs(seconds) });
     }
 
+    /// A vote waits only for a transaction that is voted. To be asked when no storage is at work.
+    ///
+    /// # Panics
+    ///
+    /// A vote waits for nothing.
+    pub fn assert_going_on(&self) {
+        let waiting = self.machine.waiting();
+        assert!(self.machine.voted() > 0 || waiting.is_empty(), "votes wait for nothing: {waiting:?}");
+    }
+
     /// Nobody is connected, nothing is under way, and nothing is kept.
     ///
     /// # Panics
