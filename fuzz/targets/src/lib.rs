@@ -19,6 +19,8 @@
 //! | [`history`](mod@history) | dice, for the harness's histories | come to what the rules say |
 //! | [`crash`](mod@crash) | dice, for a history and for what a crash leaves of it | come to what the rules allow |
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
+//! | [`wire`](mod@wire) | what the other side of a connection sends | be an error, or a message that can be sent again |
+//! | [`server`](mod@server) | dice, for a game of clients with a server | break no promise of the server |
 //! | [`peer_pipe`](mod@peer_pipe) | what a foreign storage answers to the harness | be a difference, and no more |
 //!
 //! A target fails by panicking, whoever panics: the engine, or the target because something does not hold. Every input has
@@ -26,7 +28,7 @@
 //!
 //! # One more target
 //!
-//! The network and the cache file of the client will want theirs. A target is: a file here with a function that takes
+//! The client and its cache file will want theirs. A target is: a file here with a function that takes
 //! bytes; its line in [`TARGETS`]; its seeds in [`seeds`]; three lines in `fuzz/fuzz_targets` and four in `fuzz/Cargo.toml`;
 //! and, if it has words of its own, a dictionary. The tests of this crate say what was forgotten.
 #![forbid(unsafe_code)]
@@ -40,8 +42,10 @@ pub mod naive;
 pub mod peer_pipe;
 pub mod record;
 pub mod seeds;
+pub mod server;
 pub mod site;
 pub mod trial;
+pub mod wire;
 
 /// A function to which a fuzzer gives bytes, and what one input may take.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +121,24 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: true,
         corpus_bytes_max: 1536 << 10,
+    },
+    Target {
+        name: "wire",
+        run: wire::wire,
+        length_max: 8 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
+    },
+    Target {
+        name: "server",
+        run: server::server,
+        length_max: 1 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
     },
 ];
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use bytes::Buf;
 use vellum_harness::dice::{Dice, Seed};
 use vellum_harness::hosted::Hosted;
 use vellum_harness::question::{self, Question};
@@ -14,7 +15,10 @@ use vellum_harness::subject::Subject;
 use vellum_harness::{generate, world::World};
 use vellum_pickle::class_of;
 
-use crate::{damaged_file, data_file, layout, record};
+use vellum_storage::{Oid, Tid};
+use vellum_wire::{Begin, Call, Codec, Fault, Message, MessageId, NotUndone, Notice, Rope, Value};
+
+use crate::{damaged_file, data_file, layout, record, wire};
 
 /// The seeds of a target, each with a name that a file can have. `golden` is the folder of the golden databases.
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
@@ -26,8 +30,61 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "damaged_file" => Ok(dice("damage", 120, 200)),
         "history" => Ok(dice("history", 60, 800)),
         "crash" => Ok(dice("crash", 60, 300)),
+        "server" => Ok(dice("server", 120, 200)),
+        "wire" => Ok(messages()),
         _ => Ok(BTreeMap::new()),
     }
+}
+
+/// One message of each kind, in both codecs.
+fn messages() -> BTreeMap<String, Vec<u8>> {
+    let (oid, tid, transaction) = (Oid(1), Tid(2), MessageId(Value::Int(7)));
+    let data = bytes::Bytes::from_static(b"cmail\nMessage\n.N.");
+    let begin = Begin {
+        transaction: transaction.clone(),
+        user: "ann".into(),
+        description: "a change".into(),
+        extension: Value::Dict(vec![(Value::Text("key".to_owned()), Value::Float(1.5))]),
+        tid: Some(tid),
+        status: Value::Text(" ".to_owned()),
+    };
+    let calls = [
+        Call::Register { storage: Value::Text("1".to_owned()), read_only: false },
+        Call::GetInfo,
+        Call::LoadBefore { oid, before: tid },
+        Call::TpcBegin(Box::new(begin)),
+        Call::Store { oid, serial: tid, data: data.clone(), transaction: transaction.clone() },
+        Call::Restore { oid, tid, data: Some(data), source: Some(tid), transaction: transaction.clone() },
+        Call::Vote { transaction: transaction.clone() },
+        Call::Pack { time: 1.5e9, wait: true },
+        Call::UndoInfo { first: 0, last: -20, specification: Value::None },
+        Call::IteratorGc { iterators: vec![1, 2] },
+        Call::SetClientLabel { label: "ann".to_owned() },
+    ];
+    let calls = calls.map(|call| (call.name().to_owned(), call.into_message(Some(MessageId(Value::Int(3))))));
+    let notices = [Notice::Invalidate { tid, oids: vec![oid] }, Notice::Info { length: 1, size: 70_000 }];
+    let notices = notices.map(|notice| (format!("{notice:?}"), notice.into_message()));
+    let why = NotUndone { oid: Some(oid), reason: "changed".to_owned() };
+    let mut seeds = BTreeMap::new();
+    for codec in [Codec::Pickle, Codec::Msgpack] {
+        let faults = [
+            Fault::Conflict { oid, committed: tid, serial: tid, class: Some("mail.Message".to_owned()) },
+            Fault::NoObject { oid },
+            Fault::UndoOfObjects(vec![why.clone()]),
+            Fault::Transaction { current: Some(transaction.clone()), given: transaction.clone() },
+        ];
+        let faults = faults.map(|fault| (fault.to_string(), Message::error(Value::Int(3), fault.into_value(codec))));
+        for (n, (_, message)) in calls.iter().chain(&notices).chain(&faults).cloned().enumerate() {
+            let mut rope = Rope::default();
+            codec.encode(message, &mut rope).expect("it can be written");
+            let frame = rope.copy_to_bytes(rope.remaining());
+            seeds.insert(format!("{codec:?}-{n}").to_lowercase(), wire::input(&frame[4..]));
+        }
+    }
+    for greeting in ["Z5", "M5", "ruok", "Z4"] {
+        seeds.insert(format!("greeting-{greeting}"), wire::input(greeting.as_bytes()));
+    }
+    seeds
 }
 
 const GOLDEN: [&str; 5] = ["mail.fs", "packed.fs", "undo.fs", "unpacked.fs", "versions.fs"];
