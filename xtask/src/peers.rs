@@ -17,6 +17,7 @@
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
+//! | `clients` | ZEO's Python clients and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
 //!
 //! Everything is made from `--seed`, which is printed.
@@ -31,6 +32,7 @@ use crate::{Outcome, number, venv};
 
 mod btrees;
 mod bytes;
+mod clients;
 mod crash;
 mod dice;
 mod export;
@@ -52,7 +54,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 14] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -65,6 +67,7 @@ const CHECKS: [(&str, Check); 13] = [
     ("external", external::check),
     ("crash files", crash::check),
     ("rules", rules::check),
+    ("clients", clients::check),
     ("findings", findings::check),
 ];
 
