@@ -198,9 +198,8 @@ def kills(server):
                 time.sleep(0.05)
     # Oids that one client kept over the restart, and that the other was given after it.
     fresh = connect(server.address)
-    oids = []
-    for n, database in enumerate((first, second, fresh)):
-        for k in range(3):
+    for k in range(3):
+        for n, database in enumerate((fresh, first, second)):
             name = "after-%d-%d" % (n, k)
             commit(database, lambda root: root["things"].__setitem__(name, PersistentMapping(name=name)))
             made += 1
