@@ -123,8 +123,8 @@ pub enum ExportError {
         source: PickleError,
     },
 
-    /// A reference that is none.
-    #[error("the record of object {oid}, byte {offset}, has a reference that leads nowhere: it is {why}")]
+    /// A persistent id of an unknown shape: it may mean an object.
+    #[error("the record of object {oid}, byte {offset}, has a persistent id of an unknown shape: {why}")]
     BadReference {
         /// The object, by the oid that it has where it comes from.
         oid: Oid,

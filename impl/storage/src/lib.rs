@@ -96,7 +96,7 @@ pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
-pub use referrers::{NewestRevision, Referrer, newest_revisions, referrers, refers_in, shortest_path};
+pub use referrers::{NewestRevision, Reached, Referrer, newest_revisions, referrers, refers_in, shortest_path};
 pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
 pub use traits::Storage;

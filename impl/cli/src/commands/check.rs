@@ -75,6 +75,9 @@ struct Summary {
     problems_shown: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     dangling_references: Option<u64>,
+    /// Records that count now of which it cannot be told what they refer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold_records: Option<u64>,
 }
 
 impl Check {
@@ -134,11 +137,16 @@ impl Check {
                 problems: checked.problems,
                 problems_shown: shown,
                 dangling_references: self.references.then_some(dangling.references),
+                untold_records: self.references.then_some(dangling.untold_records),
             })?;
         } else {
             self.summary(out, &checked, now)?;
         }
-        Ok(if checked.problems == 0 && dangling.references == 0 { Outcome::Fine } else { Outcome::Problems })
+        Ok(if checked.problems == 0 && dangling.references == 0 && dangling.untold_records == 0 {
+            Outcome::Fine
+        } else {
+            Outcome::Problems
+        })
     }
 
     fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {

@@ -54,8 +54,12 @@ in between, the same transactions may be there twice.
 
 A dry run opens the file for reading only, and works beside a running site.
 
+A record that cannot be read, or has a reference of an unknown shape, may refer
+to anything. If such a record is needed, a pack that collects stops, says which,
+and changes nothing. --go-on does not change that; --no-collect packs.
+
 Exit codes: 0 if it was packed, or there was nothing to do; 1 if it stopped
-because of references to objects that are nowhere; 2 if the command was used
+because of references to objects that are nowhere, or that may be hidden; 2 if the command was used
 wrongly or could not do its work.
 
 With --json: one object.")]
@@ -184,6 +188,7 @@ impl Pack {
         let packed = match packed {
             Ok(packed) => packed,
             Err(Error::Dangling { references }) => return self.refuse(out, &references),
+            Err(error @ Error::Unreadable { .. }) => return self.refuse_untold(out, &error),
             Err(other) => return Err(other.into()),
         };
         let seconds = start.elapsed().as_secs_f64();
@@ -237,6 +242,21 @@ impl Pack {
         show_dangling(out, references)?;
         writeln!(out, "\n`vellum check --references {file}` says since when, and what is left of those objects;")?;
         writeln!(out, "with --go-on it is packed all the same.")?;
+        Ok(Outcome::Problems)
+    }
+
+    /// A record may refer to anything, so that nothing can be called garbage.
+    fn refuse_untold(&self, out: &mut Out, error: &Error) -> Run {
+        if self.json {
+            out.json(&serde_json::json!({
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run,
+                "refused": error.to_string(),
+            }))?;
+            return Ok(Outcome::Problems);
+        }
+        let file = printable(&self.file.display().to_string());
+        writeln!(out, "{file}: {}.", printable(&error.to_string()))?;
+        writeln!(out, "`vellum check {file}` names every such record; --no-collect packs without collecting.")?;
         Ok(Outcome::Problems)
     }
 

@@ -435,7 +435,7 @@ impl<'a> Copy<'a> {
 
     fn refers_to_what_is_kept(&mut self, oid: Oid, data: &[u8]) -> Result<(), Stop> {
         let mut found = Vec::new();
-        let scanned = self.references.scan(data, |reference| {
+        let scanned = self.references.scan_all(data, |reference| {
             if let Reference::Strong { oid: to, .. } = reference {
                 found.push(Oid(to));
             }

@@ -96,7 +96,7 @@ impl fmt::Display for ProblemKind {
             ProblemKind::Pickle(why) => write!(f, "the record can not be read: {why}"),
             ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
             ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
-            ProblemKind::BadReference(why) => write!(f, "has a reference that is none: {why}"),
+            ProblemKind::BadReference(why) => write!(f, "has a persistent id of an unknown shape: {why}"),
             ProblemKind::IndexDiffers { named, found } => write!(
                 f,
                 "the .index file has the object at {named}, but it is at {found}; remove that file, it is made again"

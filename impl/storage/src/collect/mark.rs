@@ -102,10 +102,11 @@ impl Marks {
 
 impl Worker {
     /// Rule 4.6: meets what a record refers to. Weak references and those into other databases keep nothing.
+    /// Rule 4.10: where a record may hide references, there is no collecting.
     fn scan(&mut self, of: &dyn Collected, marks: &Marks, collects: bool, oid: Oid, record: &[u8]) -> Result<()> {
         let Worker { scanner, found, dangling, .. } = self;
         let mut failed = None;
-        let scanned = scanner.scan(record, |reference| {
+        let scanned = scanner.scan_all(record, |reference| {
             let Reference::Strong { oid: to, .. } = reference else { return };
             if failed.is_none() {
                 match marks.meet(of, Oid(to), found) {
