@@ -88,6 +88,7 @@ pub use format::scan::Scanner;
 pub use open::Recovery;
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
+pub use read::index_file::Missing;
 pub use repair::check::{Check, Problem, ProblemKind, check, check_references};
 pub use repair::dangling::{Change, Dangling, Holder, LastData, LostObject};
 pub use repair::recover::{Lost, Salvage, recover};

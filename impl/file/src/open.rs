@@ -16,13 +16,19 @@
 //!   a whole transaction, marked                              Finished           taken
 //!   c, whole; then others, whole, at least one finished      Unmarked           a commit of several, cut among its
 //!                                                                               marks: taken, and marked
-//!   c, whole or torn; or fewer than 17 bytes; or a lost      Torn               a commit cut before its marks: cut off
-//!       sector; and nothing finished after it
+//!   c, whole or torn; or a part of a header that fits; and   Torn               a commit cut before its marks: cut off
+//!       nothing finished after it
+//!   zeros in the header's sectors (ending.rs)                Damaged, blank     a commit cut before its marks, or one
+//!                                                                               that a disk lost: cut off, and said so
+//!   no header that fits                                      Damaged            damage: refused
 //!   anything else, with nothing finished after it,           Damaged, no next   a commit of ZODB's order: cut off
 //!       if opened `Relaxed`
 //!   anything else                                            Damaged            damage: refused
+//!
+//!   If the `.index` beside the file has objects behind the end, what was there was acknowledged: refused.
 //! ```
 
+mod ending;
 mod files;
 mod pointers;
 mod recovery;
@@ -42,7 +48,7 @@ use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::options::{Durability, OpenError, Options};
 use crate::read::index::Index;
-use crate::read::index_file;
+use crate::read::index_file::{self, Missing};
 pub(crate) use files::{create, open_data};
 use files::{settle_names, take_lock};
 use pointers::is_previous;
@@ -70,6 +76,7 @@ pub(crate) struct Opened {
     pub end: u64,
     pub last: Tid,
     pub recovery: Option<Recovery>,
+    pub missing: Option<Missing>,
     pub lock: Option<Box<dyn Lock>>,
     pub index_on_disk: OnDisk,
 }
@@ -104,9 +111,16 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         (opening, tail) = walk((Index::new(), START, Tid::ZERO))?;
     }
     let Opening { index, start, position: end, size, last, .. } = opening;
+    // As of a moment, the end of the file is not looked at.
+    let missing = if options.as_of.is_none() { index_file::missing(disk, path, &*file, end) } else { None };
+    if let Some(missing) = missing.as_ref().filter(|_| !options.read_only) {
+        return Err(missing.refusal(path).into());
+    }
     let recovery = match tail {
         Tail::Clean | Tail::IndexAstray => None,
-        Tail::Unfinished { completed } => Some(recovery::repair(options, path, &*file, end, size, completed)?),
+        Tail::Unfinished { completed, blank } => {
+            Some(recovery::repair(options, path, &*file, end, size, completed, blank)?)
+        }
     };
     let index_on_disk = match start {
         START if end != START => OnDisk::Useless,
@@ -114,7 +128,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         _ if start == end => OnDisk::Same,
         _ => OnDisk::Earlier,
     };
-    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, lock, index_on_disk })
+    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, missing, lock, index_on_disk })
 }
 
 /// How the file ends after the last finished transaction.
@@ -123,6 +137,8 @@ enum Tail {
     /// Something is to be cut off, or these transactions are to be marked as finished, or both.
     Unfinished {
         completed: Vec<u64>,
+        /// What is cut off begins with zeros, so that it cannot be told whether it was an unfinished commit.
+        blank: bool,
     },
     /// What follows the saved index does not follow from it: it is not known yet which of them is wrong.
     IndexAstray,
@@ -229,7 +245,7 @@ impl Opening<'_> {
                 // Read only, as of a moment: what is later is not looked at.
                 None if walk.position() < walk.size() => break Ok(Tail::Clean),
                 None if completed.is_empty() => break Ok(Tail::Clean),
-                None => break Ok(Tail::Unfinished { completed }),
+                None => break Ok(Tail::Unfinished { completed, blank: false }),
             };
             unmarked = is_unmarked;
             if unmarked {
@@ -250,7 +266,7 @@ impl Opening<'_> {
     /// What to make of the end of the file, if no transaction stands there that counts. `completed`: those that are to be
     /// marked; `unmarked`: one of them is right before.
     fn broken(&self, found: Found, completed: &[u64], unmarked: bool) -> Result<Tail, Error> {
-        let unfinished = Tail::Unfinished { completed: completed.to_vec() };
+        let unfinished = |blank| Tail::Unfinished { completed: completed.to_vec(), blank };
         let relaxed = self.options.durability == Durability::Relaxed;
         let (fault, remedy) = match found {
             Found::Torn(Broken { fault, .. }) | Found::Damaged(Broken { fault, .. })
@@ -265,7 +281,8 @@ impl Opening<'_> {
                               recover` copies what can be read";
                 (fault, remedy.to_owned())
             }
-            Found::Torn(_) => return Ok(unfinished),
+            Found::Torn(_) => return Ok(unfinished(false)),
+            Found::Damaged(ref broken) if Walk::is_blank(broken) => return Ok(unfinished(true)),
             Found::Damaged(Broken { fault, next: Some(next), .. }) => {
                 let remedy = format!(
                     "Finished transactions follow, the first of them at position {next}, so this is damage and not the \
@@ -273,7 +290,12 @@ impl Opening<'_> {
                 );
                 (fault, remedy)
             }
-            Found::Damaged(_) if relaxed && !unmarked => return Ok(unfinished),
+            Found::Damaged(Broken { fault, .. }) if matches!(fault.kind, FaultKind::NoHeader { .. }) => {
+                let remedy = "A commit that never finished begins with a header that fits, so this is damage. What stood \
+                              there cannot be told. Nothing was changed. `vellum recover` copies everything before it";
+                (fault, remedy.to_owned())
+            }
+            Found::Damaged(_) if relaxed && !unmarked => return Ok(unfinished(false)),
             Found::Damaged(Broken { fault, .. }) if unmarked => {
                 let remedy = "It is the last one in the file, and the one before it was never marked as finished, which \
                               no crash leaves. Nothing was changed. `vellum recover` copies what is whole";

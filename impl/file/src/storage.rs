@@ -20,6 +20,7 @@ use crate::options::{OpenError, Options};
 use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::read::horizon::Horizon;
+use crate::read::index_file::Missing;
 use crate::read::iterate::{self, Transactions};
 use crate::read::log::Log;
 use crate::read::undo;
@@ -35,6 +36,7 @@ use crate::write::writer::Writer;
 pub struct FileStorage {
     writer: Arc<Writer>,
     recovery: Arc<Option<Recovery>>,
+    missing: Arc<Option<Missing>>,
 }
 
 impl FileStorage {
@@ -66,7 +68,7 @@ impl FileStorage {
     }
 
     fn new(options: &Options, opened: Opened) -> FileStorage {
-        let Opened { path, file, index, end, last, recovery, lock, index_on_disk } = opened;
+        let Opened { path, file, index, end, last, recovery, missing, lock, index_on_disk } = opened;
         let last_oid = index.last_oid().unwrap_or_default();
         let log = Log { path: path.clone(), file };
         let generation = Generation::new(0, log, index, Horizon::new(end, last), VersionTable::default());
@@ -77,7 +79,11 @@ impl FileStorage {
                 tracing::warn!("{e}");
             }
         }
-        FileStorage { writer: Arc::new(Writer::new(database, last_oid, lock)), recovery: Arc::new(recovery) }
+        FileStorage {
+            writer: Arc::new(Writer::new(database, last_oid, lock)),
+            recovery: Arc::new(recovery),
+            missing: Arc::new(missing),
+        }
     }
 
     fn database(&self) -> &Database {
@@ -103,6 +109,12 @@ impl FileStorage {
     /// Returns what the opening did to the end of the file; none if the end was in order.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref().as_ref()
+    }
+
+    /// Returns what the `.index` beside the file knows that the file has not any more; none if nothing is missing. Only a
+    /// storage that is open for reading can have it: for writing, such a file is refused.
+    pub fn missing(&self) -> Option<&Missing> {
+        self.missing.as_ref().as_ref()
     }
 
     /// Returns the bytes of memory that the index takes.

@@ -109,7 +109,7 @@ pub mod storage {
 /// ```
 pub mod repair {
     pub use vellum_file::{
-        Change, Check, Dangling, Holder, LastData, Lost, LostObject, Problem, ProblemKind, Salvage, check,
+        Change, Check, Dangling, Holder, LastData, Lost, LostObject, Missing, Problem, ProblemKind, Salvage, check,
         check_references, recover,
     };
 }

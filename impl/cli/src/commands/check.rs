@@ -221,6 +221,7 @@ fn kind(kind: &ProblemKind) -> &'static str {
         ProblemKind::Missing { .. } => "missing_object",
         ProblemKind::Nothing { .. } => "reference_to_nothing",
         ProblemKind::BadReference(_) => "bad_reference",
+        ProblemKind::IndexBeyond(_) => "index_beyond",
         ProblemKind::IndexDiffers { .. } => "index_differs",
         _ => "other",
     }

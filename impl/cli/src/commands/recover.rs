@@ -47,11 +47,20 @@ struct Report {
     nothing_lost: bool,
     lost_bytes: u64,
     lost: Vec<Part>,
+    /// The part at the end that the `.index` file knows, and the file has not any more.
+    missing: Option<JsonMissing>,
     unfinished_bytes: u64,
     undone_transactions: u64,
     records_lost: Vec<Revision>,
     objects: Vec<String>,
     objects_gone: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct JsonMissing {
+    position: u64,
+    index_end: u64,
+    objects: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -85,7 +94,7 @@ impl Recover {
             )),
             other => other.into(),
         })?;
-        let nothing_lost = salvage.lost.is_empty() && salvage.records_lost.is_empty();
+        let nothing_lost = salvage.lost.is_empty() && salvage.records_lost.is_empty() && salvage.missing.is_none();
         if self.json {
             out.json(&self.report(&salvage, nothing_lost))?;
         } else {
@@ -114,6 +123,11 @@ impl Recover {
             nothing_lost,
             lost_bytes: lost_bytes(salvage),
             lost: salvage.lost.iter().map(part).collect(),
+            missing: salvage.missing.as_ref().map(|missing| JsonMissing {
+                position: missing.end,
+                index_end: missing.index_end,
+                objects: missing.objects.iter().map(Oid::to_string).collect(),
+            }),
             unfinished_bytes: salvage.unfinished,
             undone_transactions: salvage.undone,
             records_lost: salvage.records_lost.iter().map(revision).collect(),
@@ -130,7 +144,11 @@ impl Recover {
         out.field("saved", format!("{transactions}, {records}, {}", exact_size(salvage.bytes)))?;
         if salvage.unfinished > 0 {
             let bytes = counted(salvage.unfinished, "byte");
-            out.field("left out", format!("{bytes} at the end, a commit that never finished: no loss"))?;
+            let what = match salvage.missing {
+                None => "a commit that never finished: no loss",
+                Some(_) => "that begin as a commit",
+            };
+            out.field("left out", format!("{bytes} at the end, {what}"))?;
         }
         if salvage.undone > 0 {
             let undone = counted(salvage.undone, "transaction");
@@ -144,8 +162,15 @@ impl Recover {
             )?;
             return Ok(());
         }
-        let parts = counted(salvage.lost.len() as u64, "part");
-        out.field("lost", format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))))?;
+        if !salvage.lost.is_empty() {
+            let parts = counted(salvage.lost.len() as u64, "part");
+            out.field("lost", format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))))?;
+        }
+        if let Some(missing) = &salvage.missing {
+            let objects = counted(missing.objects.len() as u64, "object");
+            out.field("lost", format!("the end of the file, from position {} to {}", missing.end, missing.index_end))?;
+            out.field("", format!("the .index file beside it has the newest revision of {objects} there"))?;
+        }
         for lost in &salvage.lost {
             show_part(out, lost, now)?;
         }

@@ -12,6 +12,7 @@
 use vellum_disk::DiskFile;
 use vellum_storage::Tid;
 
+use super::ending::Ending;
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
@@ -24,7 +25,8 @@ pub(crate) enum Found {
     /// A whole transaction that is not marked; but one that follows it, in an unbroken row of whole ones, is. So all of them
     /// were synced, and a crash came among the marks.
     Unmarked(Whole),
-    /// What a crash leaves of a commit whose marks were not written: it reaches to the end of the file.
+    /// What a crash leaves of a commit whose marks were not written: it begins with a header that fits, and reaches to the end
+    /// of the file.
     Torn(Broken),
     /// Something else.
     Damaged(Broken),
@@ -177,16 +179,39 @@ impl<'a> Walk<'a> {
         self.position < self.finished_until
     }
 
+    /// The end of a file that begins with zeros, where a header would be: a crash leaves that, and so does a disk that lost a
+    /// commit. It is [`Found::Damaged`] with this fault.
+    pub fn is_blank(broken: &Broken) -> bool {
+        broken.next.is_none() && matches!(broken.fault.kind, FaultKind::NoHeader { zeros: true, .. })
+    }
+
     /// What stands at the present position, if it may not count as a transaction. The walk goes on behind it.
     pub fn broken(&mut self, mut fault: Fault) -> Found {
         let position = self.position;
         let next = self.scanner.resync(position + 1, self.size, self.last);
         self.next = (next.unwrap_or(self.size), self.last);
-        let torn = next.is_none()
-            && is_torn(&mut self.scanner, position).unwrap_or_else(|e| {
+        if next.is_some() {
+            return Found::Damaged(Broken { position, fault, next });
+        }
+        let bytes = self.size - position;
+        let torn = match Ending::at(&mut self.scanner, position, self.last) {
+            Ok(Ending::Header(status)) => status.is_none_or(|status| status == UNFINISHED),
+            Ok(Ending::Blank) => {
+                fault = Fault { tid: None, oid: None, kind: FaultKind::NoHeader { bytes, zeros: true }, ..fault };
+                false
+            }
+            Ok(Ending::Foreign) => {
+                // One wrong field in a header is named by itself.
+                if is_about_header(&fault.kind) {
+                    fault = Fault { tid: None, oid: None, kind: FaultKind::NoHeader { bytes, zeros: false }, ..fault };
+                }
+                false
+            }
+            Err(e) => {
                 fault.kind = FaultKind::Unreadable(e.to_string());
                 false
-            });
+            }
+        };
         let broken = Broken { position, fault, next };
         if torn { Found::Torn(broken) } else { Found::Damaged(broken) }
     }
@@ -210,23 +235,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether what stands at `position`, with no finished transaction after it, can be what a crash leaves of an unfinished
-/// one.
-fn is_torn(scanner: &mut Scanner<'_>, position: u64) -> std::io::Result<bool> {
-    const SECTOR: u64 = 512;
-    let header = scanner.bytes(position, TransactionHeader::SIZE)?;
-    let status_at = TransactionHeader::STATUS_AT;
-    match header.get(status_at as usize) {
-        None | Some(&UNFINISHED) => Ok(true),
-        Some(0) => {
-            // The sector with the status in it was never written: then it is all zeros, as far as it is ours.
-            let sector = (position + status_at) / SECTOR * SECTOR;
-            let ours = sector.max(position);
-            let bytes = scanner.bytes(ours, (sector + SECTOR - ours) as usize)?;
-            Ok(bytes.iter().all(|&b| b == 0))
-        }
-        Some(_) => Ok(false),
-    }
+/// Whether the fault says no more than that the header does not fit.
+fn is_about_header(kind: &FaultKind) -> bool {
+    use FaultKind::{BadStatus, CutOff, HeaderCutOff, LengthTooSmall, Unfinished};
+    matches!(kind, HeaderCutOff { .. } | CutOff { .. } | LengthTooSmall { .. } | BadStatus(_) | Unfinished)
 }
 
 /// The end of the last finished transaction in an unbroken row of whole ones from `position` on; `position` if there is

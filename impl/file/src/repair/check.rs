@@ -19,7 +19,7 @@ use crate::format::{START, UNFINISHED};
 use crate::open::{Broken, Found, Order, Walk, Whole, open_data, pointers};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
-use crate::read::index_file;
+use crate::read::index_file::{self, Missing};
 use crate::read::log::{Holders, Log};
 use crate::repair::dangling::{self, Dangling, Known};
 
@@ -72,6 +72,8 @@ pub enum ProblemKind {
     },
     /// A persistent id that is none of the known kinds.
     BadReference(String),
+    /// The `.index` file has objects in a part that the file has not any more.
+    IndexBeyond(Missing),
     /// The `.index` file claims to belong to this file, and says something else. Remove it: it is made again.
     IndexDiffers {
         /// Where the index says that the object's newest record is.
@@ -97,6 +99,9 @@ impl fmt::Display for ProblemKind {
             ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
             ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
             ProblemKind::BadReference(why) => write!(f, "has a persistent id of an unknown shape: {why}"),
+            ProblemKind::IndexBeyond(missing) => {
+                write!(f, "{missing}; what was there was acknowledged: keep the .index file")
+            }
             ProblemKind::IndexDiffers { named, found } => write!(
                 f,
                 "the .index file has the object at {named}, but it is at {found}; remove that file, it is made again"
@@ -186,7 +191,13 @@ fn check_all(
     for &(from, to) in &starts {
         contents.walk(options, from, to, &mut counts, &mut report)?;
     }
-    if let Some(saved) = index_file::read(&*options.disk, path, size) {
+    let end = starts.last().map_or(START, |(_, to)| *to);
+    // If the end is damaged, the last part is empty, and lies behind it.
+    let end = lost.last().filter(|(_, to)| *to == size).map_or(end, |(from, _)| *from);
+    if let Some(missing) = index_file::missing(&*options.disk, path, &*log.file, end) {
+        let kind = ProblemKind::IndexBeyond(missing);
+        report(Problem { position: end, tid: None, oid: None, kind });
+    } else if let Some(saved) = index_file::read(&*options.disk, path, size) {
         saved.differences(&index, &mut |oid, named, found| {
             let kind = ProblemKind::IndexDiffers { named, found };
             report(Problem { position: named, tid: None, oid: Some(oid), kind });

@@ -20,7 +20,7 @@ use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::open::{Broken, Found, Order, Walk, Whole, open_data};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
-use crate::read::index_file;
+use crate::read::index_file::{self, Missing};
 use crate::read::log::Log;
 
 /// What was saved, and what was lost.
@@ -44,6 +44,9 @@ pub struct Salvage {
     pub records_lost: Vec<(Oid, Tid)>,
     /// Objects of which a revision is known to be lost. Those that the new file still has show an older or newer one.
     pub objects: BTreeSet<Oid>,
+    /// What the `.index` beside the old file knows that the file has not any more. Its objects are among those of which a
+    /// revision is lost.
+    pub missing: Option<Missing>,
     /// Objects of which nothing is left.
     pub objects_gone: BTreeSet<Oid>,
 }
@@ -317,6 +320,12 @@ impl Rescue<'_> {
     fn finish(self) -> Salvage {
         let mut salvage = self.salvage;
         salvage.bytes = self.position;
+        let damaged = salvage.lost.last().filter(|lost| lost.position + lost.bytes == self.size);
+        let end = damaged.map_or(self.size - salvage.unfinished, |lost| lost.position);
+        salvage.missing = index_file::missing(&*self.options.disk, &self.old.path, &*self.old.file, end);
+        if let Some(missing) = &salvage.missing {
+            salvage.objects.extend(&missing.objects);
+        }
         // An index that was saved before the damage knows what lay in the lost parts.
         if let Some(saved) = index_file::read(&*self.options.disk, &self.old.path, self.size) {
             let lost = &salvage.lost;
