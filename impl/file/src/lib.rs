@@ -91,5 +91,5 @@ pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 pub use read::index_file::Missing;
 pub use repair::check::{Check, Problem, ProblemKind, check, check_references};
 pub use repair::dangling::{Change, Dangling, Holder, LastData, LostObject};
-pub use repair::recover::{Lost, Salvage, recover};
+pub use repair::recover::{Lost, Salvage, recover, recover_with_new_tids};
 pub use storage::FileStorage;

@@ -55,7 +55,7 @@ use pointers::is_previous;
 pub(crate) use pointers::pointers;
 pub use recovery::Recovery;
 use survey::{Seen, Stretch, Walked, stretches};
-pub(crate) use walk::{Broken, Found, Order, Walk, Whole};
+pub(crate) use walk::{Broken, Found, Walk, Whole};
 
 /// What the `.index` beside a file that was opened says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,11 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
     }
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
+    if options.as_of.is_some()
+        && let Some(fault) = disorder(&*file, size)
+    {
+        return Err(out_of_order(path, &fault).into());
+    }
     let as_of = options.as_of.unwrap_or(Tid::MAX);
     let saved = index_file::load(disk, path, &*file, size).filter(|saved| saved.last <= as_of);
     let walk = |(index, start, last)| {
@@ -209,7 +214,7 @@ impl Opening<'_> {
 
     /// Walks on to the end, or to the last transaction that is wanted.
     fn run(&mut self) -> Result<Tail, Error> {
-        let mut walk = Walk::new(self.file, self.size, (self.position, self.last), Order::Required);
+        let mut walk = Walk::new(self.file, self.size, (self.position, self.last));
         walk = walk.until(self.options.as_of);
         let (mut completed, mut pending) = (Vec::new(), PendingStatus::default());
         let (mut touched, mut count) = (Vec::new(), 0_u32);
@@ -259,7 +264,7 @@ impl Opening<'_> {
                 progress(whole.header.end(whole.position), walk.size());
             }
         };
-        (self.position, self.last, self.size) = (walk.position(), walk.last(), walk.size());
+        (self.position, self.last, self.size) = (walk.position(), walk.before(), walk.size());
         tail
     }
 
@@ -323,4 +328,26 @@ fn cut_chain(index: &Index, header: &TransactionHeader, record: &Record) -> Opti
     let found = index.get(oid)?;
     let kind = FaultKind::WrongPrevious { named, found };
     Some(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind })
+}
+
+/// The first transaction that is not later than the one before it, up to `end` or to where the file cannot be read; none if
+/// all are in the order of their tids. Looks at every header.
+pub(crate) fn disorder(file: &dyn DiskFile, end: u64) -> Option<Fault> {
+    let mut scanner = Scanner::new(file, end);
+    let (mut position, mut last) = (START, Tid::ZERO);
+    while position < end {
+        let header = scanner.header(position).ok()?;
+        if header.tid <= last {
+            return Some(Fault { position, tid: Some(header.tid), oid: None, kind: FaultKind::NotLater { last } });
+        }
+        (position, last) = (header.end(position), header.tid);
+    }
+    None
+}
+
+/// What depends on times cannot be told where transactions are not in their order.
+pub(crate) fn out_of_order(path: &Path, fault: &Fault) -> Error {
+    let remedy = "So what was there at a time cannot be told, and nothing was done. `vellum recover --new-tids` copies all of \
+                  it in the order of the file, under tids that increase";
+    fault.damage(path, remedy)
 }

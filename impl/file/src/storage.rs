@@ -3,7 +3,7 @@
 mod packing;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::Guard;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use vellum_storage::{
     Versions, Vote, Waiting,
 };
 
+use crate::format::fault::Fault;
 use crate::format::record::Record;
 use crate::open::{self, OnDisk, Opened, Recovery};
 use crate::options::{OpenError, Options};
@@ -37,6 +38,8 @@ pub struct FileStorage {
     writer: Arc<Writer>,
     recovery: Arc<Option<Recovery>>,
     missing: Arc<Option<Missing>>,
+    /// The first transaction that is out of order, if somebody has looked.
+    disorder: Arc<OnceLock<Option<Fault>>>,
 }
 
 impl FileStorage {
@@ -83,6 +86,7 @@ impl FileStorage {
             writer: Arc::new(Writer::new(database, last_oid, lock)),
             recovery: Arc::new(recovery),
             missing: Arc::new(missing),
+            disorder: Arc::default(),
         }
     }
 
@@ -115,6 +119,29 @@ impl FileStorage {
     /// storage that is open for reading can have it: for writing, such a file is refused.
     pub fn missing(&self) -> Option<&Missing> {
         self.missing.as_ref().as_ref()
+    }
+
+    /// Returns the first transaction that is not later than the one before it in the file; none if all are in order. Such a
+    /// file comes of copying older transactions behind newer ones. Everything can be read in it, but it cannot be told what
+    /// there was at a time. After this was asked, [`Storage::transactions`] finds all transactions of a range in such a file,
+    /// in the order of the file; before, it may miss some.
+    ///
+    /// Costs, the first time: a look at every header of the file.
+    pub fn disorder(&self) -> Option<&Fault> {
+        let look = || {
+            let now = self.now();
+            open::disorder(&*now.log.file, now.horizon.end())
+        };
+        self.disorder.get_or_init(look).as_ref()
+    }
+
+    /// Fails if the transactions are not in the order of their tids: for what goes by times.
+    ///
+    /// # Errors
+    ///
+    /// The first transaction that is out of order.
+    pub fn in_order(&self) -> Result<()> {
+        self.disorder().map_or(Ok(()), |fault| Err(open::out_of_order(self.path(), fault)))
     }
 
     /// Returns the bytes of memory that the index takes.
@@ -229,7 +256,11 @@ impl Storage for FileStorage {
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
         let now = self.now();
-        let found = Transactions::new(now.log.clone(), now.horizon.get(), range, order)?;
+        // If the order is not known, it is taken for right: to look would cost a walk over all headers.
+        let found = match self.disorder.get() {
+            Some(Some(_)) => Transactions::scattered(now.log.clone(), now.horizon.end(), range, order),
+            _ => Transactions::new(now.log.clone(), now.horizon.get(), range, order)?,
+        };
         Ok(Box::new(found))
     }
 

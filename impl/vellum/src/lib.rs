@@ -110,7 +110,7 @@ pub mod storage {
 pub mod repair {
     pub use vellum_file::{
         Change, Check, Dangling, Holder, LastData, Lost, LostObject, Missing, Problem, ProblemKind, Salvage, check,
-        check_references, recover,
+        check_references, recover, recover_with_new_tids,
     };
 }
 

@@ -99,6 +99,9 @@ impl Copy {
         }
         let start = Instant::now();
         let from = file::open(&self.from)?;
+        if self.since.is_some() || self.until.is_some() {
+            from.in_order()?;
+        }
         let (to, created) = self.open_or_create(&from)?;
         let before = to.last_transaction();
         let range = TidRange {

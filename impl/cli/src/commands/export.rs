@@ -99,6 +99,9 @@ impl Export {
             ));
         }
         let storage = file::open(&self.file)?;
+        if self.at.is_some() {
+            storage.in_order()?;
+        }
         let (storage, as_of): (Box<dyn Storage>, _) = match self.at {
             None => (Box::new(storage), None),
             Some(moment) => {

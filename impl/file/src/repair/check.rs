@@ -16,7 +16,7 @@ use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
-use crate::open::{Broken, Found, Order, Walk, Whole, open_data, pointers};
+use crate::open::{Broken, Found, Walk, Whole, open_data, pointers};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file::{self, Missing};
@@ -232,8 +232,7 @@ struct Structure<'a> {
 
 impl Structure<'_> {
     fn walk(&mut self, report: &mut dyn FnMut(Problem)) -> Result<()> {
-        // Everything that is wrong is to be reported, so a wrong order does not hide what is in a transaction.
-        let mut walk = Walk::new(&*self.log.file, self.size, (START, Tid::ZERO), Order::Reported);
+        let mut walk = Walk::new(&*self.log.file, self.size, (START, Tid::ZERO));
         let mut part = START;
         let (mut records, mut faults) = (Vec::new(), Vec::new());
         loop {
