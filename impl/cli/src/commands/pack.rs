@@ -58,6 +58,8 @@ A record that cannot be read, or has a reference of an unknown shape, may refer
 to anything. If such a record is needed, a pack that collects stops, says which,
 and changes nothing. --go-on does not change that; --no-collect packs.
 
+Where nothing would go, nothing is changed, and all can still be undone.
+
 Exit codes: 0 if it was packed, or there was nothing to do; 1 if it stopped
 because of references to objects that are nowhere, or that may be hidden; 2 if the command was used
 wrongly or could not do its work.
@@ -168,7 +170,8 @@ impl Pack {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let start = Instant::now();
         let to = self.time(now)?;
-        let how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
+        let how =
+            Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old).skip_if_all_stays(true);
         let storage =
             if self.dry_run { file::open(&self.file)? } else { file::open_to_write(&self.file, &file::options()?)? };
         let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
@@ -287,12 +290,17 @@ impl Pack {
         let Done { last, packed: Packed { dangling, before, after, old, .. }, gone, logged, seconds } = done;
         writeln!(out, "{}", printable(&self.file.display().to_string()))?;
         let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
-        out.field("packed to", to)?;
+        let done = match (self.dry_run, before == after) {
+            (true, _) => "would pack to",
+            (false, true) => "pack to",
+            (false, false) => "packed to",
+        };
+        out.field(done, to)?;
         if before == after {
             let why = match (last, before.transactions) {
                 (None, _) => "there is nothing before that time",
                 (_, 0) => "it was packed to a later time before",
-                _ => "there is nothing that would go",
+                _ => "there is nothing that would go; what can be undone still can",
             };
             out.field("", format!("nothing was changed: {why}"))?;
             if !dangling.is_empty() {

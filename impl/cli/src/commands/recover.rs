@@ -114,7 +114,9 @@ impl Recover {
             )),
             other => other.into(),
         })?;
-        let nothing_lost = salvage.lost.is_empty() && salvage.records_lost.is_empty() && salvage.missing.is_none()
+        let nothing_lost = salvage.lost.is_empty()
+            && salvage.records_lost.is_empty()
+            && salvage.missing.is_none()
             && salvage.out_of_order.is_empty();
         if self.json {
             out.json(&self.report(&salvage, nothing_lost))?;

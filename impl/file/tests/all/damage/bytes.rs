@@ -281,7 +281,10 @@ fn set_every_field(name: &str, bytes: &[u8], fields: &[Field]) -> Counts {
                 let is_order = |kind: &ProblemKind| {
                     matches!(kind, ProblemKind::Format(FaultKind::NotLater { .. } | FaultKind::NotEarlier { .. }))
                 };
-                assert!(faults.iter().all(|problem| field.name == "tid" && is_order(&problem.kind)), "{case}: {faults:?}");
+                assert!(
+                    faults.iter().all(|problem| field.name == "tid" && is_order(&problem.kind)),
+                    "{case}: {faults:?}"
+                );
             } else if field.name == "status" && value == u64::from(b'c') && field.within == last {
                 counts.cut_off += 1;
                 cut_off(&case, &changed, field.within.start);
