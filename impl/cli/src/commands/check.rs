@@ -9,10 +9,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Dangling, Options, Problem, ProblemKind};
-use vellum_storage::Tid;
+use vellum_storage::{Order, Storage, Tid, TidRange};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::future;
 use crate::ui::faults;
 
 /// Check the whole file: every rule, every record, every reference
@@ -114,6 +115,12 @@ impl Check {
             return Err(failure);
         }
         let (checked, dangling) = checked?;
+        if future::is_future(checked.last, now) {
+            let storage = Options::new().read_only().open(&self.file);
+            let range = TidRange { first: Tid::at(now).next(), last: Tid::MAX };
+            let first = storage.ok().and_then(|s| s.transactions(range, Order::OldestFirst).ok()?.next()?.ok());
+            future::warn_of(&self.file, first.map(|transaction| transaction.tid), checked.last, now);
+        }
         if !self.json {
             self.hidden(out, &checked, shown)?;
         }

@@ -156,7 +156,8 @@ struct AgeGone {
 }
 
 /// Ages of forgotten transactions: less than so many seconds.
-const AGES: [(&str, i64); 6] = [
+const AGES: [(&str, i64); 7] = [
+    ("the future", 0),
     ("an hour", 3600),
     ("a day", 86_400),
     ("a week", 7 * 86_400),
@@ -412,7 +413,11 @@ impl Gone {
         if by_age {
             writeln!(out, "\n{:>16}  {:>16}  {:>16}  age of what goes", "bytes", "transactions", "revisions")?;
             for AgeGone { age, transactions, revisions, bytes } in &self.ages {
-                let age = if *age == "older" { "older".to_owned() } else { format!("less than {age}") };
+                let age = match *age {
+                    "older" => "older".to_owned(),
+                    "the future" => "of the future".to_owned(),
+                    age => format!("less than {age}"),
+                };
                 writeln!(out, "{:>16}  {:>16}  {:>16}  {age}", size(*bytes), count(*transactions), count(*revisions))?;
             }
         }

@@ -6,6 +6,7 @@ use vellum_file::{FileStorage, OpenError, Options};
 use vellum_storage::{Storage, Tid};
 use vellum_terminal::{Failure, Meter, Run};
 
+use super::future;
 use crate::ui::{args, faults, say};
 
 /// Opens a database for reading. Warns if it ends in an unfinished commit.
@@ -39,6 +40,7 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
             ));
         }
     }
+    future::warn(path, &storage, at);
     if let Some(missing) = storage.missing() {
         let file = path.display();
         say(&format!(
@@ -70,5 +72,6 @@ pub fn open_to_write(path: &Path, options: &Options) -> Result<FileStorage, Open
         };
         say(&format!("{}: the last {} bytes {what}{}", path.display(), recovery.cut, kept.unwrap_or_default()));
     }
+    future::warn(path, &storage, None);
     Ok(storage)
 }
