@@ -165,6 +165,7 @@ fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut
     let collecting = Collecting::new()
         .collect(how.collect)
         .go_on(how.go_on)
+        .stop_at_foreign(how.stop_at_foreign)
         .threads(database.options.threads as usize)
         .places_max(places_max)
         .progress(&progress);

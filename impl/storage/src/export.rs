@@ -63,6 +63,10 @@ pub struct ExportReport {
     pub bytes: u64,
     /// References to objects that are not there: who refers first, to whom.
     pub dangling: Vec<(Oid, Oid)>,
+    /// References into other databases, which come along as they are: who refers, the database, and the object there.
+    pub foreign: Vec<(Oid, String, Oid)>,
+    /// Blobs among the objects: their files do not come along.
+    pub blobs: u64,
 }
 
 /// What an import has put into its draft.
@@ -77,6 +81,8 @@ pub struct ImportReport {
     pub bytes: u64,
     /// References to objects that did not come along: who refers first, to whom, by the oids of the export.
     pub dangling: Vec<(Oid, Oid)>,
+    /// References into other databases: who refers, by its new oid, the database, and the object there.
+    pub foreign: Vec<(Oid, String, Oid)>,
 }
 
 /// Why there is no export, or no import.
@@ -145,9 +151,18 @@ pub enum ExportError {
     },
 }
 
-/// What one record refers to: strongly, and at all within the database.
-fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
-    let (mut strong, mut all) = (Vec::new(), Vec::new());
+/// What one record refers to.
+#[derive(Default)]
+struct Links {
+    strong: Vec<Oid>,
+    /// Strongly or weakly, within the database.
+    all: Vec<Oid>,
+    /// In other databases.
+    foreign: Vec<(String, Oid)>,
+}
+
+fn links(oid: Oid, record: &[u8]) -> Result<Links, ExportError> {
+    let Links { mut strong, mut all, mut foreign } = Links::default();
     for reference in references(record).map_err(|source| ExportError::Record { oid, source })? {
         match reference {
             Reference::Strong { oid, .. } => {
@@ -155,11 +170,18 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
                 all.push(Oid(oid));
             }
             Reference::Weak { oid, database: None } => all.push(Oid(oid)),
-            Reference::Weak { .. } | Reference::Foreign { .. } => {}
+            Reference::Weak { .. } => {}
+            Reference::Foreign { database, oid, .. } => foreign.push((database.into_owned(), Oid(oid))),
             Reference::Bad { offset, why } => return Err(ExportError::BadReference { oid, offset, why }),
         }
     }
-    Ok((strong, all))
+    Ok(Links { strong, all, foreign })
+}
+
+/// Whether the record is a blob's: what it holds is in a file beside the database.
+pub fn is_blob(record: &[u8]) -> bool {
+    let is_blob = |class: vellum_pickle::ClassName| class.module == "ZODB.blob" && class.name == "Blob";
+    vellum_pickle::class_of(record).is_ok_and(is_blob)
 }
 
 /// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage,
@@ -213,7 +235,9 @@ pub fn export(
             }
             (loaded, _) => loaded?.data,
         };
-        let (strong, _) = links(oid, &record)?;
+        let Links { strong, foreign, .. } = links(oid, &record)?;
+        report.foreign.extend(foreign.into_iter().map(|(database, to)| (oid, database, to)));
+        report.blobs += u64::from(is_blob(&record));
         waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
         to.write_all(&oid.to_bytes())?;
         to.write_all(&(record.len() as u64).to_be_bytes())?;
@@ -256,16 +280,17 @@ pub fn import(
         names: HashMap::new(),
         read: HashSet::new(),
         referred: Vec::new(),
+        foreign: Vec::new(),
         bytes: 0,
     };
     let root = import.records()?;
-    let Import { draft, names, read, referred, bytes, .. } = import;
+    let Import { draft, names, read, referred, foreign, bytes, .. } = import;
     let mut known = read.clone();
     let dangling: Vec<_> = referred.into_iter().filter(|(_, to)| known.insert(*to)).collect();
     if !dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: dangling });
     }
-    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling }))
+    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling, foreign }))
 }
 
 /// An import under way.
@@ -279,6 +304,7 @@ struct Import<'a> {
     read: HashSet<Oid>,
     /// Strong references to what had not come along by then: who refers, to whom.
     referred: Vec<(Oid, Oid)>,
+    foreign: Vec<(Oid, String, Oid)>,
     bytes: u64,
 }
 
@@ -315,7 +341,8 @@ impl Import<'_> {
 
     fn record(&mut self, oid: Oid, record: &[u8]) -> Result<(), ExportError> {
         let new = self.name(oid)?;
-        let (strong, all) = links(oid, record)?;
+        let Links { strong, all, foreign } = links(oid, record)?;
+        self.foreign.extend(foreign.into_iter().map(|(database, to)| (new, database, to)));
         for to in all {
             self.name(to)?;
         }

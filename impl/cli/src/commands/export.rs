@@ -15,7 +15,7 @@ use crate::file;
 use crate::file::paths::NewFile;
 use crate::ui::args::{self, Moment};
 use crate::ui::classes::{class, class_name};
-use crate::ui::links::{self, Link, Refused};
+use crate::ui::links::{self, ForeignLink, Link, Refused};
 use crate::ui::meta::moment;
 use crate::ui::say;
 
@@ -80,6 +80,7 @@ struct Answer {
     objects: u64,
     bytes: u64,
     dangling: Vec<Link>,
+    foreign: Vec<ForeignLink>,
     refused: Option<Refused>,
 }
 
@@ -184,6 +185,7 @@ impl Export {
             objects: report.objects,
             bytes: report.bytes,
             dangling: links::links(&report.dangling),
+            foreign: links::foreign(&report.foreign),
             refused,
         }
     }
@@ -201,7 +203,7 @@ impl Export {
             writeln!(out, "\n{}, and left out:", links::missing(&report.dangling))?;
             links::show(out, &report.dangling)?;
         }
-        Ok(())
+        links::show_foreign(out, &report.foreign)
     }
 
     /// The same in one line on standard error, when standard output has the export.
@@ -210,8 +212,12 @@ impl Export {
             0 => String::new(),
             number => format!("; {} that are referred to are not there", count(number)),
         };
+        let foreign = match report.foreign.len() as u64 {
+            0 => String::new(),
+            number => format!("; {} into other databases come along", counted(number, "reference")),
+        };
         say(&format!(
-            "exported {}, {}, of which the first is {}  {}{left_out}",
+            "exported {}, {}, of which the first is {}  {}{left_out}{foreign}",
             counted(report.objects, "object"),
             exact_size(report.bytes),
             self.oid,

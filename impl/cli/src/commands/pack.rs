@@ -18,7 +18,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
-use crate::ui::links::{self, Link};
+use crate::ui::links::{self, ForeignLink, Link};
 use crate::ui::meta::moment;
 use crate::ui::say;
 
@@ -42,6 +42,11 @@ The new file is made beside the old one (Data.fs.pack) and takes its name when
 it is whole and on the disk: there has to be room for both. If anything goes
 wrong before that, nothing was changed. --keep-old keeps the old one as
 Data.fs.old, in place of an older one of that name.
+
+If an object refers into another database, there are several, and the others may
+refer to objects here: then no garbage is collected, unless --collect says so.
+`vellum collect` looks at all databases together. (References from others into
+this one cannot be seen here.)
 
 If an object refers to another that is nowhere, the database was damaged before:
 the pack stops, says which, and changes nothing. `vellum check --references`
@@ -77,6 +82,9 @@ pub struct Pack {
     /// Keep objects that nothing refers to
     #[arg(long)]
     no_collect: bool,
+    /// Collect garbage, though objects refer into other databases
+    #[arg(long, conflicts_with = "no_collect")]
+    collect: bool,
     /// Go on if objects refer to others that are nowhere
     #[arg(long)]
     go_on: bool,
@@ -102,6 +110,8 @@ struct Done {
     /// The last transaction that is not later than the pack's time.
     last: Option<Tid>,
     packed: Packed,
+    /// Why no garbage was collected, though nobody said so.
+    foreign: Option<(Oid, String, Oid)>,
     gone: Gone,
     /// Transactions that were written to the log.
     logged: Option<u64>,
@@ -117,6 +127,8 @@ struct Answer {
     to: Option<String>,
     to_time: Option<String>,
     collected: bool,
+    /// Why not, if nobody said so: a reference into another database.
+    not_collected: Vec<ForeignLink>,
     before: Size,
     after: Size,
     freed_bytes: u64,
@@ -171,32 +183,40 @@ impl Pack {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let start = Instant::now();
         let to = self.time(now)?;
-        let how =
-            Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old).skip_if_all_stays(true);
+        let mut how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
+        // Told to collect, it does.
+        how = how.skip_if_all_stays(true).stop_at_foreign(!self.collect && !self.no_collect);
         let storage =
             if self.dry_run { file::open(&self.file)? } else { file::open_to_write(&self.file, &file::options()?)? };
-        let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
         let last = last_before(&storage, to)?;
         let bytes = storage.size();
-        let mut watch = Watch::new(&storage, now, log);
-        let packed = match self.dry_run {
-            true => storage.rehearse_pack(to, how, &mut watch),
-            false => storage.pack_with(to, how, &mut watch),
-        };
-        let Watch { gone, log, .. } = watch;
-        let logged = match log {
-            // The pack may fail after the switch to the new file. Then the lines are true.
-            Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
-            None => None,
-        };
-        let packed = match packed {
-            Ok(packed) => packed,
-            Err(Error::Dangling { references }) => return self.refuse(out, &references),
-            Err(error @ Error::Unreadable { .. }) => return self.refuse_untold(out, &error),
-            Err(other) => return Err(other.into()),
+        let mut foreign = None;
+        let (packed, gone, logged) = loop {
+            let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
+            let mut watch = Watch::new(&storage, now, log);
+            let packed = match self.dry_run {
+                true => storage.rehearse_pack(to, how, &mut watch),
+                false => storage.pack_with(to, how, &mut watch),
+            };
+            let Watch { gone, log, .. } = watch;
+            let logged = match log {
+                // The pack may fail after the switch to the new file. Then the lines are true.
+                Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
+                None => None,
+            };
+            match packed {
+                Ok(packed) => break (packed, gone, logged),
+                Err(Error::Foreign { oid, database, to }) => {
+                    foreign = Some((oid, database, to));
+                    how = how.collect(false).stop_at_foreign(false);
+                }
+                Err(Error::Dangling { references }) => return self.refuse(out, &references),
+                Err(error @ Error::Unreadable { .. }) => return self.refuse_untold(out, &error),
+                Err(other) => return Err(other.into()),
+            }
         };
         let seconds = start.elapsed().as_secs_f64();
-        let done = Done { last, packed, gone: gone.sorted(self.classes), logged, seconds };
+        let done = Done { last, packed, foreign, gone: gone.sorted(self.classes), logged, seconds };
         if self.json {
             out.json(&self.answer(done))?;
         } else {
@@ -265,7 +285,7 @@ impl Pack {
     }
 
     fn answer(&self, done: Done) -> Answer {
-        let Done { last, packed, gone, logged, seconds } = done;
+        let Done { last, packed, foreign, gone, logged, seconds } = done;
         let Packed { dangling: references, before, after, old, .. } = packed;
         Answer {
             file: self.file.display().to_string(),
@@ -273,7 +293,8 @@ impl Pack {
             dry_run: self.dry_run,
             to: last.map(|tid| tid.to_string()),
             to_time: last.and_then(people::rfc3339),
-            collected: !self.no_collect,
+            collected: !self.no_collect && foreign.is_none(),
+            not_collected: foreign.map(|reference| links::foreign(&[reference])).unwrap_or_default(),
             before: Size::of(before),
             after: Size::of(after),
             freed_bytes: before.bytes.saturating_sub(after.bytes),
@@ -288,7 +309,7 @@ impl Pack {
     }
 
     fn show(&self, out: &mut Out, done: &Done, now: Timestamp) -> Run<()> {
-        let Done { last, packed: Packed { dangling, before, after, old, .. }, gone, logged, seconds } = done;
+        let Done { last, packed: Packed { dangling, before, after, old, .. }, foreign, gone, logged, seconds } = done;
         writeln!(out, "{}", printable(&self.file.display().to_string()))?;
         let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
         let done = match (self.dry_run, before == after) {
@@ -297,6 +318,18 @@ impl Pack {
             (false, false) => "packed to",
         };
         out.field(done, to)?;
+        if let Some((oid, database, to)) = foreign {
+            let (file, database) = (printable(&self.file.display().to_string()), printable(database));
+            out.field(
+                "collected",
+                format!("no garbage: object {oid} refers to object {to} of the database `{database}`"),
+            )?;
+            out.field("", "so there are several, and what only the others need cannot be told from this one;")?;
+            out.field(
+                "",
+                format!("`vellum collect main={file} {database}=...` looks at all of them, --collect at this one"),
+            )?;
+        }
         if before == after {
             let why = match (last, before.transactions) {
                 (None, _) => "there is nothing before that time",

@@ -88,8 +88,8 @@ impl Missing {
         let file = path.display();
         let remedy = format!(
             "What was there was acknowledged, and is lost. Nothing was changed, and the index is kept. Restore the file \
-             from a backup; or `vellum recover {file} New.fs` copies what is left and names those objects; or `mv \
-             {file}.index {file}.index.lost` opens it without them"
+             from a backup; or `vellum recover {file} New.fs` copies what is left and names those objects. If this is an \
+             older backup that was put back, or to go on without them: `mv {file}.index {file}.index.lost`"
         );
         let (path, what) = (path.to_owned(), self.to_string());
         Error::Damaged(Box::new(Damage { path, position: self.end, tid: None, oid: None, what, remedy }))
