@@ -94,8 +94,8 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
     }
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
-    if options.as_of.is_some()
-        && let Some(fault) = disorder(&*file, size)
+    if let Some(as_of) = options.as_of
+        && let Some(fault) = disorder(&*file, size, as_of)
     {
         return Err(out_of_order(path, &fault).into());
     }
@@ -330,14 +330,15 @@ fn cut_chain(index: &Index, header: &TransactionHeader, record: &Record) -> Opti
     Some(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind })
 }
 
-/// The first transaction that is not later than the one before it, up to `end` or to where the file cannot be read; none if
-/// all are in the order of their tids. Looks at every header.
-pub(crate) fn disorder(file: &dyn DiskFile, end: u64) -> Option<Fault> {
+/// The first transaction that is not later than one before it, up to `end` or to where the file cannot be read; none if all
+/// are in the order of their tids. What is later than `as_of` may be in any order, if it all comes last. Looks at every
+/// header.
+pub(crate) fn disorder(file: &dyn DiskFile, end: u64, as_of: Tid) -> Option<Fault> {
     let mut scanner = Scanner::new(file, end);
     let (mut position, mut last) = (START, Tid::ZERO);
     while position < end {
         let header = scanner.header(position).ok()?;
-        if header.tid <= last {
+        if header.tid <= last && header.tid <= as_of {
             return Some(Fault { position, tid: Some(header.tid), oid: None, kind: FaultKind::NotLater { last } });
         }
         (position, last) = (header.end(position), header.tid);

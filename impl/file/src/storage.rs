@@ -130,7 +130,7 @@ impl FileStorage {
     pub fn disorder(&self) -> Option<&Fault> {
         let look = || {
             let now = self.now();
-            open::disorder(&*now.log.file, now.horizon.end())
+            open::disorder(&*now.log.file, now.horizon.end(), Tid::MAX)
         };
         self.disorder.get_or_init(look).as_ref()
     }

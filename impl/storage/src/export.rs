@@ -19,7 +19,8 @@
 //! is dead, as it should be, and does not happen to point at something else here. The records are not loaded for that:
 //! [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
-//! What is not here: blobs, which are files beside the database. An export that holds one is refused.
+//! What is not here: what blobs hold, which is in files beside the database. An export or import with a blob in it is
+//! refused, unless it is told to go without that ([`ExportOptions::without_blobs`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -38,18 +39,27 @@ const BLOB: &[u8] = b"\0BLOBSTART";
 pub struct ExportOptions {
     /// Continues where an object refers to one that does not exist, as ZODB does. The reference stays as it is.
     pub go_on: bool,
+    /// Exports and imports blobs as objects without what they hold, which is in files beside the database. Otherwise a
+    /// blob is a reason to refuse.
+    pub without_blobs: bool,
 }
 
 impl ExportOptions {
     /// Stops where an object refers to one that does not exist.
     pub const fn new() -> ExportOptions {
-        ExportOptions { go_on: false }
+        ExportOptions { go_on: false, without_blobs: false }
     }
 
     /// Sets [`ExportOptions::go_on`].
     #[must_use]
     pub const fn go_on(self, go_on: bool) -> ExportOptions {
-        ExportOptions { go_on }
+        ExportOptions { go_on, ..self }
+    }
+
+    /// Sets [`ExportOptions::without_blobs`].
+    #[must_use]
+    pub const fn without_blobs(self, without_blobs: bool) -> ExportOptions {
+        ExportOptions { without_blobs, ..self }
     }
 }
 
@@ -83,6 +93,8 @@ pub struct ImportReport {
     pub dangling: Vec<(Oid, Oid)>,
     /// References into other databases: who refers, by its new oid, the database, and the object there.
     pub foreign: Vec<(Oid, String, Oid)>,
+    /// Blobs among the objects: what they hold does not come along.
+    pub blobs: u64,
 }
 
 /// Why there is no export, or no import.
@@ -138,6 +150,17 @@ pub enum ExportError {
         offset: usize,
         /// What it is instead.
         why: &'static str,
+    },
+
+    /// Blobs are among the objects, and nobody said to go without what they hold.
+    #[error(
+        "{} among the objects: what {} in a file beside the database, which does not come along. Say to go without",
+        if *.blobs == 1 { "1 blob is".to_owned() } else { format!("{blobs} blobs are") },
+        if *.blobs == 1 { "it holds is" } else { "each of them holds is" }
+    )]
+    Blobs {
+        /// How many.
+        blobs: u64,
     },
 
     /// Objects refer to others that are not there.
@@ -213,6 +236,7 @@ pub fn is_blob(record: &[u8]) -> bool {
 /// - [`ExportError::Storage`] with a key error if there is no such object, or if the storage fails.
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record that cannot be read.
 /// - [`ExportError::Dangling`] for references to objects that do not exist, unless [`ExportOptions::go_on`].
+/// - [`ExportError::Blobs`] if blobs are among the objects, unless [`ExportOptions::without_blobs`].
 /// - [`ExportError::Io`] if `to` fails.
 ///
 /// After an error the end of the export is missing, so that no import accepts it.
@@ -248,6 +272,9 @@ pub fn export(
     if !report.dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: report.dangling });
     }
+    if report.blobs > 0 && !options.without_blobs {
+        return Err(ExportError::Blobs { blobs: report.blobs });
+    }
     to.write_all(&END)?;
     to.flush()?;
     Ok(report)
@@ -261,7 +288,8 @@ pub fn export(
 /// # Errors
 ///
 /// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if
-///   `from` is not a complete export, or holds blobs.
+///   `from` is not a complete export.
+/// - [`ExportError::Blobs`] if blobs are among the objects, unless [`ExportOptions::without_blobs`].
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
 /// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
 /// - [`ExportError::Storage`] if the storage fails.
@@ -281,16 +309,22 @@ pub fn import(
         read: HashSet::new(),
         referred: Vec::new(),
         foreign: Vec::new(),
+        blobs: 0,
+        held: 0,
         bytes: 0,
     };
     let root = import.records()?;
-    let Import { draft, names, read, referred, foreign, bytes, .. } = import;
+    let Import { draft, names, read, referred, foreign, blobs, held, bytes, .. } = import;
+    let blobs = blobs.max(held);
     let mut known = read.clone();
     let dangling: Vec<_> = referred.into_iter().filter(|(_, to)| known.insert(*to)).collect();
     if !dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: dangling });
     }
-    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling, foreign }))
+    if blobs > 0 && !options.without_blobs {
+        return Err(ExportError::Blobs { blobs });
+    }
+    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling, foreign, blobs }))
 }
 
 /// An import under way.
@@ -305,6 +339,9 @@ struct Import<'a> {
     /// Strong references to what had not come along by then: who refers, to whom.
     referred: Vec<(Oid, Oid)>,
     foreign: Vec<(Oid, String, Oid)>,
+    blobs: u64,
+    /// How often the export has what a blob holds.
+    held: u64,
     bytes: u64,
 }
 
@@ -314,6 +351,7 @@ impl Import<'_> {
         if self.file.read(4, "in its first four bytes").ok().as_deref() != Some(MAGIC) {
             return Err(ExportError::NotAnExport);
         }
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
         let mut root = None;
         loop {
             let start = self.file.position;
@@ -323,11 +361,13 @@ impl Import<'_> {
                 return root.ok_or(empty);
             }
             if header.starts_with(BLOB) {
-                let what = "a blob, a file beside the database, which this storage has no place for";
-                return Err(ExportError::Unreadable { position: start, what });
+                // What the blob before it holds: the marker, the length, the bytes.
+                let length = [&header[BLOB.len()..], &self.file.read(2, "in the length of a blob")?].concat();
+                self.file.skip(number(&length), "in what a blob holds")?;
+                self.held += 1;
+                continue;
             }
             let (oid, length) = header.split_at(8);
-            let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
             let oid = Oid(number(oid));
             let record = self.file.read(number(length), "in an object's record")?;
             if !self.read.insert(oid) {
@@ -355,6 +395,7 @@ impl Import<'_> {
         };
         let record = rewrite_references(record, renamed).map_err(|source| ExportError::Record { oid, source })?;
         self.bytes += record.len() as u64;
+        self.blobs += u64::from(is_blob(&record));
         Ok(self.draft.store(new, Tid::ZERO, record.into())?)
     }
 
@@ -382,5 +423,12 @@ impl File<'_> {
         let read = Read::take(&mut *self.from, length).read_to_end(&mut bytes)? as u64;
         self.position += read;
         if read < length { Err(ExportError::CutOff { position: self.position, inside }) } else { Ok(bytes) }
+    }
+
+    /// Passes over so many bytes.
+    fn skip(&mut self, length: u64, inside: &'static str) -> Result<(), ExportError> {
+        let passed = io::copy(&mut Read::take(&mut *self.from, length), &mut io::sink())?;
+        self.position += passed;
+        if passed < length { Err(ExportError::CutOff { position: self.position, inside }) } else { Ok(()) }
     }
 }

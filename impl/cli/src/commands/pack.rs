@@ -18,6 +18,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
+use crate::ui::blobs;
 use crate::ui::links::{self, ForeignLink, Link};
 use crate::ui::meta::moment;
 use crate::ui::say;
@@ -63,6 +64,9 @@ A record that cannot be read, or has a reference of an unknown shape, may refer
 to anything. If such a record is needed, a pack that collects stops, says which,
 and changes nothing. --go-on does not change that; --no-collect packs.
 
+The files of blobs are not handled: where revisions of blobs would be forgotten,
+nothing is packed, unless --without-blobs says so.
+
 Where nothing would go, nothing is changed, and all can still be undone.
 
 Exit codes: 0 if it was packed, or there was nothing to do; 1 if it stopped
@@ -85,6 +89,9 @@ pub struct Pack {
     /// Collect garbage, though objects refer into other databases
     #[arg(long, conflicts_with = "no_collect")]
     collect: bool,
+    /// Go on though blobs are concerned, whose files are not handled
+    #[arg(long)]
+    without_blobs: bool,
     /// Go on if objects refer to others that are nowhere
     #[arg(long)]
     go_on: bool,
@@ -113,6 +120,8 @@ struct Done {
     /// Why no garbage was collected, though nobody said so.
     foreign: Option<(Oid, String, Oid)>,
     gone: Gone,
+    /// Revisions of blobs that are forgotten.
+    blobs: u64,
     /// Transactions that were written to the log.
     logged: Option<u64>,
     seconds: f64,
@@ -137,6 +146,8 @@ struct Answer {
     classes: Vec<ClassGone>,
     ages: Vec<AgeGone>,
     old: Option<String>,
+    /// Revisions of blobs that are forgotten: their files are still there.
+    blobs: u64,
     logged_transactions: Option<u64>,
     seconds: f64,
 }
@@ -191,21 +202,25 @@ impl Pack {
         let last = last_before(&storage, to)?;
         let bytes = storage.size();
         let mut foreign = None;
-        let (packed, gone, logged) = loop {
+        let (packed, gone, logged, blobs) = loop {
             let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
-            let mut watch = Watch::new(&storage, now, log);
+            let mut watch = Watch::new(&storage, now, log, self.without_blobs);
             let packed = match self.dry_run {
                 true => storage.rehearse_pack(to, how, &mut watch),
                 false => storage.pack_with(to, how, &mut watch),
             };
-            let Watch { gone, log, .. } = watch;
+            let Watch { gone, log, blobs, .. } = watch;
             let logged = match log {
                 // The pack may fail after the switch to the new file. Then the lines are true.
                 Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
                 None => None,
             };
+            let would_break = blobs > 0 && !self.without_blobs;
             match packed {
-                Ok(packed) => break (packed, gone, logged),
+                Ok(_) if would_break && self.dry_run => return self.refuse_blobs(out, blobs),
+                // The watch has ended it.
+                Err(Error::Unfit { .. }) if would_break => return self.refuse_blobs(out, blobs),
+                Ok(packed) => break (packed, gone, logged, blobs),
                 Err(Error::Foreign { oid, database, to }) => {
                     foreign = Some((oid, database, to));
                     how = how.collect(false).stop_at_foreign(false);
@@ -216,7 +231,7 @@ impl Pack {
             }
         };
         let seconds = start.elapsed().as_secs_f64();
-        let done = Done { last, packed, foreign, gone: gone.sorted(self.classes), logged, seconds };
+        let done = Done { last, packed, foreign, gone: gone.sorted(self.classes), blobs, logged, seconds };
         if self.json {
             out.json(&self.answer(done))?;
         } else {
@@ -284,8 +299,22 @@ impl Pack {
         Ok(Outcome::Problems)
     }
 
+    /// Revisions of blobs would be forgotten.
+    fn refuse_blobs(&self, out: &mut Out, blobs: u64) -> Run {
+        let breaks = "those of forgotten revisions would stay for ever, and nothing would name them";
+        let refusal = blobs::refusal(blobs, "blob revision", breaks);
+        match self.json {
+            true => out.json(&serde_json::json!({
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run, "refused": refusal,
+                "blobs": blobs,
+            }))?,
+            false => writeln!(out, "{}: {refusal}.", printable(&self.file.display().to_string()))?,
+        }
+        Ok(Outcome::Problems)
+    }
+
     fn answer(&self, done: Done) -> Answer {
-        let Done { last, packed, foreign, gone, logged, seconds } = done;
+        let Done { last, packed, foreign, gone, blobs, logged, seconds } = done;
         let Packed { dangling: references, before, after, old, .. } = packed;
         Answer {
             file: self.file.display().to_string(),
@@ -303,13 +332,15 @@ impl Pack {
             classes: gone.classes,
             ages: gone.ages,
             old: old.map(|old| old.display().to_string()),
+            blobs,
             logged_transactions: logged,
             seconds: (seconds * 1000.0).round() / 1000.0,
         }
     }
 
     fn show(&self, out: &mut Out, done: &Done, now: Timestamp) -> Run<()> {
-        let Done { last, packed: Packed { dangling, before, after, old, .. }, foreign, gone, logged, seconds } = done;
+        let Done { last, packed: Packed { dangling, before, after, old, .. }, foreign, gone, blobs, logged, seconds } =
+            done;
         writeln!(out, "{}", printable(&self.file.display().to_string()))?;
         let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
         let done = match (self.dry_run, before == after) {
@@ -357,6 +388,10 @@ impl Pack {
         gone.show(out, self.dry_run)?;
         if !dangling.is_empty() {
             self.show_reported(out, dangling)?;
+        }
+        if *blobs > 0 {
+            writeln!(out)?;
+            out.field("blobs", blobs::told(*blobs, "revision", "their files stay where they are"))?;
         }
         writeln!(out)?;
         if self.dry_run {
@@ -470,10 +505,13 @@ struct Watch {
     /// The age of the current transaction, and whether it was counted.
     age: usize,
     counted: bool,
+    /// Revisions of blobs that are forgotten, and whether that is wanted.
+    blobs: u64,
+    without_blobs: bool,
 }
 
 impl Watch {
-    fn new(storage: &FileStorage, now: Timestamp, log: Option<PackLog>) -> Watch {
+    fn new(storage: &FileStorage, now: Timestamp, log: Option<PackLog>, without_blobs: bool) -> Watch {
         Watch {
             file: DataFile::of(storage),
             now: now.as_second(),
@@ -483,7 +521,18 @@ impl Watch {
             copying: None,
             age: 0,
             counted: false,
+            blobs: 0,
+            without_blobs,
         }
+    }
+
+    /// Whether the record, or the one whose data it shares, is a blob's.
+    fn is_blob(&self, record: &Record) -> bool {
+        let holder = match record.header.data_length {
+            0 => self.file.holder(&mut self.file.scanner(), record).ok().flatten(),
+            _ => Some(record.clone()),
+        };
+        holder.is_some_and(|holder| blobs::is_blob(Some(self.class(&holder).as_str())))
     }
 
     /// Reads the class of a record from its first bytes.
@@ -515,6 +564,7 @@ impl PackWatch for Watch {
 
     fn begins(&mut self) {
         self.gone = Gone::new();
+        self.blobs = 0;
         (self.collecting, self.copying) = (None, None);
         if let Some(log) = &mut self.log {
             log.begin_again();
@@ -539,6 +589,7 @@ impl PackWatch for Watch {
             return Ok(());
         }
         let bytes = record.header.length().unwrap_or(0);
+        self.blobs += u64::from(self.is_blob(record));
         let class = self.gone.found.entry(self.class(record)).or_default();
         class.objects += u64::from(fate == Fate::Collected);
         class.revisions += 1;
@@ -560,6 +611,10 @@ impl PackWatch for Watch {
 
     fn ready(&mut self) -> Result<()> {
         (self.collecting, self.copying) = (None, None);
+        if self.blobs > 0 && !self.without_blobs {
+            // Said in other words where it ends up.
+            return Err(Error::Unfit { name: "the database".to_owned(), why: "it has blobs".to_owned() });
+        }
         match &mut self.log {
             Some(log) => log.append(),
             None => Ok(()),

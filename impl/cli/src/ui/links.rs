@@ -30,7 +30,13 @@ impl Refused {
 
 /// Whether the objects are the reason, and not the use of the command.
 pub fn is_refusal(error: &ExportError) -> bool {
-    matches!(error, ExportError::Dangling { .. } | ExportError::Record { .. } | ExportError::BadReference { .. })
+    matches!(
+        error,
+        ExportError::Dangling { .. }
+            | ExportError::Record { .. }
+            | ExportError::BadReference { .. }
+            | ExportError::Blobs { .. }
+    )
 }
 
 /// The references to missing objects.

@@ -104,7 +104,7 @@ fn in_order(now: &Generation, header: &TransactionHeader, position: u64, is_so: 
         return Ok(());
     }
     let kind = FaultKind::NotLater { last: now.horizon.get().1 };
-    let fault = open::disorder(&*now.log.file, now.horizon.end());
+    let fault = open::disorder(&*now.log.file, now.horizon.end(), Tid::MAX);
     let fault = fault.unwrap_or(Fault { position, tid: Some(header.tid), oid: None, kind });
     Err(open::out_of_order(&now.log.path, &fault))
 }
