@@ -62,18 +62,18 @@ fn number(file: &[u8], at: u64, width: u64) -> Option<u64> {
 }
 
 /// What is in a file; none if anything in it breaks the format, if something in it was never finished, or if something
-/// was undone in the manner of long ago.
+/// was undone in the manner of long ago. Transactions may be in any order of their tids.
 pub fn parse(file: &[u8]) -> Option<Vec<Transaction>> {
     if !matches!(file.get(..4)?, b"FS21" | b"FS30") {
         return None;
     }
-    let (mut transactions, mut at, mut last) = (Vec::new(), 4, 0);
+    let (mut transactions, mut at) = (Vec::new(), 4);
     let mut newest: HashMap<u64, u64> = HashMap::new();
     let mut records_at: HashMap<u64, (u64, Vec<u8>)> = HashMap::new();
     while at < file.len() as u64 {
         let (tid, length, status) = (number(file, at, 8)?, number(file, at + 8, 8)?, number(file, at + 16, 1)? as u8);
         let end = at.checked_add(length)?;
-        if tid <= last || !matches!(status, b' ' | b'p') || number(file, end, 8)? != length {
+        if !matches!(status, b' ' | b'p') || number(file, end, 8)? != length {
             return None;
         }
         let (mut position, mut metadata) = (at + 23, [const { Vec::new() }; 3]);
@@ -97,7 +97,7 @@ pub fn parse(file: &[u8]) -> Option<Vec<Transaction>> {
         }
         newest.extend(touched);
         transactions.push(Transaction { start: at, end: end + 8, tid, status, metadata, records });
-        (at, last) = (end + 8, tid);
+        at = end + 8;
     }
     Some(transactions)
 }

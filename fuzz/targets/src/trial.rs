@@ -24,7 +24,7 @@ use std::path::Path;
 
 use vellum_disk::{Disk, SimDisk};
 use vellum_file::{
-    Durability, FileStorage, Options, Packing, Problem, ProblemKind, Unwatched, check_references, recover,
+    Durability, FaultKind, FileStorage, Options, Packing, Problem, ProblemKind, Unwatched, check_references, recover,
 };
 use vellum_storage::{Oid, Result, Storage, Tid, TransactionMeta, Version};
 
@@ -111,16 +111,21 @@ pub fn hold(file: &[u8], index: Option<&[u8]>, how: How) {
     write(&disk, &options, how, trusted);
 }
 
-/// Faults of the format. That a reference leads nowhere, or that a record is no pickle, is none.
+/// Faults of the format. That a reference leads nowhere, or that a record is no pickle, is none; and files whose transactions
+/// are not in order can be opened.
 fn faults(problems: impl IntoIterator<Item = Problem>) -> Vec<Problem> {
+    let is_order = |kind: &ProblemKind| {
+        matches!(kind, ProblemKind::Format(FaultKind::NotLater { .. } | FaultKind::NotEarlier { .. }))
+    };
     let is_fault = |problem: &Problem| {
-        matches!(
-            problem.kind,
-            ProblemKind::Format(_)
-                | ProblemKind::Skipped { .. }
-                | ProblemKind::UnfinishedEnd { .. }
-                | ProblemKind::PastLost { .. }
-        )
+        !is_order(&problem.kind)
+            && matches!(
+                problem.kind,
+                ProblemKind::Format(_)
+                    | ProblemKind::Skipped { .. }
+                    | ProblemKind::UnfinishedEnd { .. }
+                    | ProblemKind::PastLost { .. }
+            )
     };
     problems.into_iter().filter(is_fault).collect()
 }

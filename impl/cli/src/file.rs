@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `open` | opening a database, for reading and for writing |
 //! | `data_file` | the records at their positions |
+//! | `future` | transactions whose times have not come yet |
 //! | `paths` | files beside the database: one file by two names, and new files |
 
 mod data_file;
+pub mod future;
 mod open;
 pub mod paths;
 

@@ -7,16 +7,20 @@
 //! | `changes` | an object's state now, and what it becomes |
 //! | `classes` | objects by class |
 //! | `links` | references to objects that are missing |
+//! | `blobs` | objects whose files beside the database are not handled |
+//! | `untold` | records of which it cannot be told what they refer to |
 //! | `faults` | damage |
 //!
-//! Nothing here reads a file.
+//! Nothing here opens a file.
 
 pub mod args;
+pub mod blobs;
 pub mod changes;
 pub mod classes;
 pub mod faults;
 pub mod links;
 pub mod meta;
+pub mod untold;
 
 /// Writes a message that is not an answer to standard error.
 pub fn say(message: &str) {

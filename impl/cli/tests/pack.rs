@@ -132,3 +132,54 @@ fn what_is_forgotten_is_written_down() {
     assert_eq!(written, before.difference(&after).cloned().collect());
     assert!(written.len() > 5 && after.len() > 2);
 }
+
+/// Whatever is packed to: "nothing was changed" is said where not a byte was, and nowhere else; and what could be undone then
+/// still can. A dry run never says that it packed.
+#[test]
+fn nothing_was_changed_is_true() {
+    let mut unchanged = 0;
+    let all = {
+        let sandbox = Sandbox::new();
+        let mut site = Site::new(&sandbox, "young.fs");
+        let mut tids = vec![site.commit("ann", "open", vec![Store(0, record("Root", &[1], &[], 0))])];
+        tids.push(site.commit("ann", "a product", vec![Store(1, record("Product", &[], &[], 9))]));
+        tids.push(site.commit("bob", "another", vec![Store(2, record("Product", &[1], &[], 9))]));
+        drop(site);
+        vec![
+            ("young.fs", std::fs::read(sandbox.path("young.fs")).unwrap(), tids),
+            (
+                "shop.fs",
+                {
+                    shop(&sandbox);
+                    std::fs::read(sandbox.path("shop.fs")).unwrap()
+                },
+                shop(&Sandbox::new()),
+            ),
+        ]
+    };
+    for (name, bytes, tids) in &all {
+        for tid in tids {
+            for more in [&["--no-collect"][..], &[]] {
+                let sandbox = Sandbox::new();
+                sandbox.file(name, bytes);
+                let undoable = || sandbox.run(&["log", name, "--undoable", "--all", "--json"]).stdout;
+                let before = undoable();
+                let before_this = Tid(tid.0 + 1).to_string();
+                let arguments: Vec<&str> = [&["pack", name, "--before", &before_this][..], more].concat();
+                let dry = sandbox.run(&[&arguments[..], &["--dry-run"]].concat());
+                assert!(dry.stdout.contains("would pack to") && !dry.stdout.contains("packed to"), "{}", dry.stdout);
+                assert!(std::fs::read(sandbox.path(name)).unwrap() == *bytes);
+                let run = sandbox.run(&arguments);
+                let is_same = std::fs::read(sandbox.path(name)).unwrap() == *bytes;
+                assert_eq!(run.stdout.contains("nothing was changed"), is_same, "{name}, {tid}: {}", run.stdout);
+                assert_eq!(dry.stdout.contains("nothing was changed"), is_same, "{name}, {tid}: {}", dry.stdout);
+                assert_eq!(run.stdout.contains("packed to"), !is_same, "{name}, {tid}: {}", run.stdout);
+                if is_same {
+                    unchanged += 1;
+                    assert_eq!(undoable(), before, "{name}, {tid}");
+                }
+            }
+        }
+    }
+    assert!(unchanged > 4, "{unchanged}");
+}

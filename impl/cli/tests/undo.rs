@@ -115,7 +115,7 @@ fn asking() {
 fn looking_leaves_no_trace() {
     let sandbox = Sandbox::new();
     let mut unfinished = std::fs::read(golden("undo.fs")).unwrap();
-    unfinished.extend(b"\x04\x0d\x2e\xd8 begun");
+    unfinished.extend(b"\x04\x0d\x2e\xd8 tid\0\0");
     sandbox.golden("undo").file("unfinished.fs", &unfinished);
     let before = sandbox.files();
     for name in ["undo.fs", "unfinished.fs"] {

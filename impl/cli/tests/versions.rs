@@ -84,6 +84,8 @@ fn asking() {
     for (command, question) in
         [("commit-version", "Commit version `b` to the trunk? "), ("abort-version", "Abort version `b`, and ")]
     {
+        // The index of the one before knows of its commit.
+        let _ = std::fs::remove_file(sandbox.path("versions.fs.index"));
         let (code, seen) = sandbox.at_a_terminal(&[command, "versions.fs", "b"], "n\n");
         assert!(code == 1 && seen.contains(question), "{seen}");
         assert_eq!(std::fs::read(sandbox.path("versions.fs")).unwrap(), before);

@@ -16,13 +16,19 @@
 //!   a whole transaction, marked                              Finished           taken
 //!   c, whole; then others, whole, at least one finished      Unmarked           a commit of several, cut among its
 //!                                                                               marks: taken, and marked
-//!   c, whole or torn; or fewer than 17 bytes; or a lost      Torn               a commit cut before its marks: cut off
-//!       sector; and nothing finished after it
+//!   c, whole or torn; or a part of a header that fits; and   Torn               a commit cut before its marks: cut off
+//!       nothing finished after it
+//!   zeros in the header's sectors (ending.rs)                Damaged, blank     a commit cut before its marks, or one
+//!                                                                               that a disk lost: cut off, and said so
+//!   no header that fits                                      Damaged            damage: refused
 //!   anything else, with nothing finished after it,           Damaged, no next   a commit of ZODB's order: cut off
 //!       if opened `Relaxed`
 //!   anything else                                            Damaged            damage: refused
+//!
+//!   If the `.index` beside the file has objects behind the end, what was there was acknowledged: refused.
 //! ```
 
+mod ending;
 mod files;
 mod pointers;
 mod recovery;
@@ -42,14 +48,14 @@ use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED};
 use crate::options::{Durability, OpenError, Options};
 use crate::read::index::Index;
-use crate::read::index_file;
+use crate::read::index_file::{self, Missing};
 pub(crate) use files::{create, open_data};
 use files::{settle_names, take_lock};
 use pointers::is_previous;
 pub(crate) use pointers::pointers;
 pub use recovery::Recovery;
 use survey::{Seen, Stretch, Walked, stretches};
-pub(crate) use walk::{Broken, Found, Order, Walk, Whole};
+pub(crate) use walk::{Broken, Found, Walk, Whole};
 
 /// What the `.index` beside a file that was opened says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +76,7 @@ pub(crate) struct Opened {
     pub end: u64,
     pub last: Tid,
     pub recovery: Option<Recovery>,
+    pub missing: Option<Missing>,
     pub lock: Option<Box<dyn Lock>>,
     pub index_on_disk: OnDisk,
 }
@@ -87,6 +94,11 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
     }
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
+    if let Some(as_of) = options.as_of
+        && let Some(fault) = disorder(&*file, size, as_of)
+    {
+        return Err(out_of_order(path, &fault).into());
+    }
     let as_of = options.as_of.unwrap_or(Tid::MAX);
     let saved = index_file::load(disk, path, &*file, size).filter(|saved| saved.last <= as_of);
     let walk = |(index, start, last)| {
@@ -104,9 +116,16 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         (opening, tail) = walk((Index::new(), START, Tid::ZERO))?;
     }
     let Opening { index, start, position: end, size, last, .. } = opening;
+    // As of a moment, the end of the file is not looked at.
+    let missing = if options.as_of.is_none() { index_file::missing(disk, path, &*file, end) } else { None };
+    if let Some(missing) = missing.as_ref().filter(|_| !options.read_only) {
+        return Err(missing.refusal(path).into());
+    }
     let recovery = match tail {
         Tail::Clean | Tail::IndexAstray => None,
-        Tail::Unfinished { completed } => Some(recovery::repair(options, path, &*file, end, size, completed)?),
+        Tail::Unfinished { completed, blank } => {
+            Some(recovery::repair(options, path, &*file, end, size, completed, blank)?)
+        }
     };
     let index_on_disk = match start {
         START if end != START => OnDisk::Useless,
@@ -114,7 +133,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         _ if start == end => OnDisk::Same,
         _ => OnDisk::Earlier,
     };
-    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, lock, index_on_disk })
+    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, missing, lock, index_on_disk })
 }
 
 /// How the file ends after the last finished transaction.
@@ -123,6 +142,8 @@ enum Tail {
     /// Something is to be cut off, or these transactions are to be marked as finished, or both.
     Unfinished {
         completed: Vec<u64>,
+        /// What is cut off begins with zeros, so that it cannot be told whether it was an unfinished commit.
+        blank: bool,
     },
     /// What follows the saved index does not follow from it: it is not known yet which of them is wrong.
     IndexAstray,
@@ -193,7 +214,7 @@ impl Opening<'_> {
 
     /// Walks on to the end, or to the last transaction that is wanted.
     fn run(&mut self) -> Result<Tail, Error> {
-        let mut walk = Walk::new(self.file, self.size, (self.position, self.last), Order::Required);
+        let mut walk = Walk::new(self.file, self.size, (self.position, self.last));
         walk = walk.until(self.options.as_of);
         let (mut completed, mut pending) = (Vec::new(), PendingStatus::default());
         let (mut touched, mut count) = (Vec::new(), 0_u32);
@@ -229,7 +250,7 @@ impl Opening<'_> {
                 // Read only, as of a moment: what is later is not looked at.
                 None if walk.position() < walk.size() => break Ok(Tail::Clean),
                 None if completed.is_empty() => break Ok(Tail::Clean),
-                None => break Ok(Tail::Unfinished { completed }),
+                None => break Ok(Tail::Unfinished { completed, blank: false }),
             };
             unmarked = is_unmarked;
             if unmarked {
@@ -243,14 +264,14 @@ impl Opening<'_> {
                 progress(whole.header.end(whole.position), walk.size());
             }
         };
-        (self.position, self.last, self.size) = (walk.position(), walk.last(), walk.size());
+        (self.position, self.last, self.size) = (walk.position(), walk.before(), walk.size());
         tail
     }
 
     /// What to make of the end of the file, if no transaction stands there that counts. `completed`: those that are to be
     /// marked; `unmarked`: one of them is right before.
     fn broken(&self, found: Found, completed: &[u64], unmarked: bool) -> Result<Tail, Error> {
-        let unfinished = Tail::Unfinished { completed: completed.to_vec() };
+        let unfinished = |blank| Tail::Unfinished { completed: completed.to_vec(), blank };
         let relaxed = self.options.durability == Durability::Relaxed;
         let (fault, remedy) = match found {
             Found::Torn(Broken { fault, .. }) | Found::Damaged(Broken { fault, .. })
@@ -265,7 +286,8 @@ impl Opening<'_> {
                               recover` copies what can be read";
                 (fault, remedy.to_owned())
             }
-            Found::Torn(_) => return Ok(unfinished),
+            Found::Torn(_) => return Ok(unfinished(false)),
+            Found::Damaged(ref broken) if Walk::is_blank(broken) => return Ok(unfinished(true)),
             Found::Damaged(Broken { fault, next: Some(next), .. }) => {
                 let remedy = format!(
                     "Finished transactions follow, the first of them at position {next}, so this is damage and not the \
@@ -273,7 +295,12 @@ impl Opening<'_> {
                 );
                 (fault, remedy)
             }
-            Found::Damaged(_) if relaxed && !unmarked => return Ok(unfinished),
+            Found::Damaged(Broken { fault, .. }) if matches!(fault.kind, FaultKind::NoHeader { .. }) => {
+                let remedy = "A commit that never finished begins with a header that fits, so this is damage. What stood \
+                              there cannot be told. Nothing was changed. `vellum recover` copies everything before it";
+                (fault, remedy.to_owned())
+            }
+            Found::Damaged(_) if relaxed && !unmarked => return Ok(unfinished(false)),
             Found::Damaged(Broken { fault, .. }) if unmarked => {
                 let remedy = "It is the last one in the file, and the one before it was never marked as finished, which \
                               no crash leaves. Nothing was changed. `vellum recover` copies what is whole";
@@ -301,4 +328,27 @@ fn cut_chain(index: &Index, header: &TransactionHeader, record: &Record) -> Opti
     let found = index.get(oid)?;
     let kind = FaultKind::WrongPrevious { named, found };
     Some(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind })
+}
+
+/// The first transaction that is not later than one before it, up to `end` or to where the file cannot be read; none if all
+/// are in the order of their tids. What is later than `as_of` may be in any order, if it all comes last. Looks at every
+/// header.
+pub(crate) fn disorder(file: &dyn DiskFile, end: u64, as_of: Tid) -> Option<Fault> {
+    let mut scanner = Scanner::new(file, end);
+    let (mut position, mut last) = (START, Tid::ZERO);
+    while position < end {
+        let header = scanner.header(position).ok()?;
+        if header.tid <= last && header.tid <= as_of {
+            return Some(Fault { position, tid: Some(header.tid), oid: None, kind: FaultKind::NotLater { last } });
+        }
+        (position, last) = (header.end(position), header.tid);
+    }
+    None
+}
+
+/// What depends on times cannot be told where transactions are not in their order.
+pub(crate) fn out_of_order(path: &Path, fault: &Fault) -> Error {
+    let remedy = "So what was there at a time cannot be told, and nothing was done. `vellum recover --new-tids` copies all of \
+                  it in the order of the file, under tids that increase";
+    fault.damage(path, remedy)
 }

@@ -109,7 +109,7 @@ pub(crate) fn needed(database: &Database, progress: &mut dyn FnMut(u64, u64)) ->
     let now = database.now_full();
     let moment =
         Moment::new(&now, Tid::MAX, now.horizon.get(), Vec::new())?.expect("nothing is later than the end of time");
-    let how = Packing { collect: true, go_on: true, keep_old: false };
+    let how = Packing::new().collect(true).go_on(true);
     survivors(database, &moment, how, &mut Told(progress))
 }
 
@@ -124,6 +124,9 @@ pub(crate) fn rehearse(writer: &Writer, to: Tid, how: Packing, watch: &mut dyn P
     let survivors = survivors(&writer.database, &moment, how, watch)?;
     let mut copy = Copy::new(&moment, &survivors, how.collect, Sink::nowhere(START));
     copy.earlier(watch)?;
+    if let Some(unchanged) = copy.unchanged().filter(|_| how.skip_if_all_stays) {
+        return Ok(unchanged);
+    }
     match copy.later(moment.end, true, watch) {
         Ok(()) => {}
         Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
@@ -162,6 +165,7 @@ fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut
     let collecting = Collecting::new()
         .collect(how.collect)
         .go_on(how.go_on)
+        .stop_at_foreign(how.stop_at_foreign)
         .threads(database.options.threads as usize)
         .places_max(places_max)
         .progress(&progress);
@@ -198,6 +202,9 @@ fn pack(
     let sink = Sink::new(half_made.file(), &database.path, &moment.magic()?, database.options.threads, committing);
     let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
     copy.earlier(watch)?;
+    if let Some(unchanged) = copy.unchanged().filter(|_| how.skip_if_all_stays) {
+        return Ok(unchanged);
+    }
     copy.later(moment.end, true, watch)?;
     for _ in 0..CATCH_UPS_MAX {
         let end = now.horizon.end();

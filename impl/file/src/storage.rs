@@ -3,7 +3,7 @@
 mod packing;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::Guard;
 use bytes::Bytes;
@@ -14,12 +14,14 @@ use vellum_storage::{
     Versions, Vote, Waiting,
 };
 
+use crate::format::fault::Fault;
 use crate::format::record::Record;
 use crate::open::{self, OnDisk, Opened, Recovery};
 use crate::options::{OpenError, Options};
 use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::read::horizon::Horizon;
+use crate::read::index_file::Missing;
 use crate::read::iterate::{self, Transactions};
 use crate::read::log::Log;
 use crate::read::undo;
@@ -35,6 +37,9 @@ use crate::write::writer::Writer;
 pub struct FileStorage {
     writer: Arc<Writer>,
     recovery: Arc<Option<Recovery>>,
+    missing: Arc<Option<Missing>>,
+    /// The first transaction that is out of order, if somebody has looked.
+    disorder: Arc<OnceLock<Option<Fault>>>,
 }
 
 impl FileStorage {
@@ -66,7 +71,7 @@ impl FileStorage {
     }
 
     fn new(options: &Options, opened: Opened) -> FileStorage {
-        let Opened { path, file, index, end, last, recovery, lock, index_on_disk } = opened;
+        let Opened { path, file, index, end, last, recovery, missing, lock, index_on_disk } = opened;
         let last_oid = index.last_oid().unwrap_or_default();
         let log = Log { path: path.clone(), file };
         let generation = Generation::new(0, log, index, Horizon::new(end, last), VersionTable::default());
@@ -77,7 +82,12 @@ impl FileStorage {
                 tracing::warn!("{e}");
             }
         }
-        FileStorage { writer: Arc::new(Writer::new(database, last_oid, lock)), recovery: Arc::new(recovery) }
+        FileStorage {
+            writer: Arc::new(Writer::new(database, last_oid, lock)),
+            recovery: Arc::new(recovery),
+            missing: Arc::new(missing),
+            disorder: Arc::default(),
+        }
     }
 
     fn database(&self) -> &Database {
@@ -103,6 +113,35 @@ impl FileStorage {
     /// Returns what the opening did to the end of the file; none if the end was in order.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref().as_ref()
+    }
+
+    /// Returns what the `.index` beside the file knows that the file has not any more; none if nothing is missing. Only a
+    /// storage that is open for reading can have it: for writing, such a file is refused.
+    pub fn missing(&self) -> Option<&Missing> {
+        self.missing.as_ref().as_ref()
+    }
+
+    /// Returns the first transaction that is not later than the one before it in the file; none if all are in order. Such a
+    /// file comes of copying older transactions behind newer ones. Everything can be read in it, but it cannot be told what
+    /// there was at a time. After this was asked, [`Storage::transactions`] finds all transactions of a range in such a file,
+    /// in the order of the file; before, it may miss some.
+    ///
+    /// Costs, the first time: a look at every header of the file.
+    pub fn disorder(&self) -> Option<&Fault> {
+        let look = || {
+            let now = self.now();
+            open::disorder(&*now.log.file, now.horizon.end(), Tid::MAX)
+        };
+        self.disorder.get_or_init(look).as_ref()
+    }
+
+    /// Fails if the transactions are not in the order of their tids: for what goes by times.
+    ///
+    /// # Errors
+    ///
+    /// The first transaction that is out of order.
+    pub fn in_order(&self) -> Result<()> {
+        self.disorder().map_or(Ok(()), |fault| Err(open::out_of_order(self.path(), fault)))
     }
 
     /// Returns the bytes of memory that the index takes.
@@ -217,7 +256,11 @@ impl Storage for FileStorage {
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
         let now = self.now();
-        let found = Transactions::new(now.log.clone(), now.horizon.get(), range, order)?;
+        // If the order is not known, it is taken for right: to look would cost a walk over all headers.
+        let found = match self.disorder.get() {
+            Some(Some(_)) => Transactions::scattered(now.log.clone(), now.horizon.end(), range, order),
+            _ => Transactions::new(now.log.clone(), now.horizon.get(), range, order)?,
+        };
         Ok(Box::new(found))
     }
 

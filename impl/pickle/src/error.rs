@@ -17,6 +17,22 @@ pub struct PickleError {
     pub problem: Problem,
 }
 
+/// Why it cannot be told what a record refers to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Untold {
+    /// It cannot be read to its end.
+    #[error(transparent)]
+    Unreadable(#[from] PickleError),
+    /// A persistent id is none of the known kinds.
+    #[error("byte {offset}: a persistent id of an unknown shape: {why}")]
+    Shape {
+        /// The offset, in the record, of the opcode that uses the id.
+        offset: usize,
+        /// What the id is.
+        why: &'static str,
+    },
+}
+
 /// The ways in which a pickle can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -89,7 +89,7 @@ mod value;
 pub use class::{ClassName, class_of};
 pub use decode::{decode_message, decode_plain};
 pub use encode::{Sink, encode, encode_into};
-pub use error::{PickleError, Problem};
+pub use error::{PickleError, Problem, Untold};
 pub use part::{Part, Parts, Record, View};
 pub use piece::{Piece, encode_record};
 pub use reference::{ClassRef, Reference};

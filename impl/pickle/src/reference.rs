@@ -8,7 +8,8 @@
 //!
 //! An oid is eight bytes. Python 2 wrote it as a `str`, Python 3 writes it as bytes; and where all eight bytes are
 //! below 128, the one's `str` has been read as text and written again by the other, so eight characters of ASCII text
-//! are an oid, too. Everything else is damage: it is reported and stops nothing.
+//! are an oid, too. A persistent id of any other shape may still mean an object to somebody, so it hides a reference:
+//! [`Scanner::scan_all`](crate::Scanner::scan_all) fails for it.
 //!
 //! The scanner's tokens and the tree's nodes are different things with the same shapes. They say what they are as a
 //! [`Shape`], and [`classify`] knows the table above.
@@ -45,7 +46,7 @@ pub enum Reference<'a> {
         /// The object's class, if the reference tells it.
         class: Option<ClassRef<'a>>,
     },
-    /// A persistent id that is none of these: the record is damaged.
+    /// A persistent id of an unknown shape. Which object it means, if any, cannot be told.
     Bad {
         /// The offset, in the record, of the opcode that uses the id.
         offset: usize,

@@ -13,7 +13,7 @@
 //!
 //! A token has twelve bytes and an opcode makes at most one, so memory is bounded by the record's length.
 
-use crate::error::{PickleError, Problem};
+use crate::error::{PickleError, Problem, Untold};
 use crate::machine::{Atom, Builder, Machine};
 use crate::reference::{ClassRef, Reference, Shape, Shapes, classify, classify_line};
 use crate::registers::Registers;
@@ -74,6 +74,24 @@ impl Scanner {
         check_second(record, machine.position())?;
         machine.load()?;
         Ok(())
+    }
+}
+
+impl Scanner {
+    /// Gives `found` each reference of the record whose shape is known, and fails if there may be others: what must not
+    /// overlook a reference uses this.
+    ///
+    /// # Errors
+    ///
+    /// When one of the two pickles cannot be read to its end, or a persistent id has an unknown shape. All that could be
+    /// told was given to `found`.
+    pub fn scan_all<'a>(&mut self, record: &'a [u8], mut found: impl FnMut(Reference<'a>)) -> Result<(), Untold> {
+        let mut unknown = None;
+        self.scan(record, |reference| match reference {
+            Reference::Bad { offset, why } => drop(unknown.get_or_insert(Untold::Shape { offset, why })),
+            known => found(known),
+        })?;
+        unknown.map_or(Ok(()), Err)
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Collecting<'a> {
     pub collect: bool,
     /// References to what is nowhere are no reason to stop.
     pub go_on: bool,
+    /// A reference into another database is a reason to stop: others may refer to this one, which cannot be seen here.
+    pub stop_at_foreign: bool,
     /// How many threads read.
     pub threads: usize,
     /// How many places a frontier may have: eight bytes each, three times over at the worst. Less of them read the file
@@ -136,7 +138,8 @@ impl<'a> Collecting<'a> {
     /// With collection; a dangling reference is a reason to stop; on all cores; a frontier of 2^20 places.
     pub fn new() -> Collecting<'a> {
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-        Collecting { collect: true, go_on: false, threads, places_max: 1 << 20, progress: &|_| () }
+        let (collect, go_on, stop_at_foreign) = (true, false, false);
+        Collecting { collect, go_on, stop_at_foreign, threads, places_max: 1 << 20, progress: &|_| () }
     }
 
     /// Sets [`Collecting::collect`].
@@ -149,6 +152,12 @@ impl<'a> Collecting<'a> {
     #[must_use]
     pub fn go_on(self, go_on: bool) -> Collecting<'a> {
         Collecting { go_on, ..self }
+    }
+
+    /// Sets [`Collecting::stop_at_foreign`].
+    #[must_use]
+    pub fn stop_at_foreign(self, stop_at_foreign: bool) -> Collecting<'a> {
+        Collecting { stop_at_foreign, ..self }
     }
 
     /// Sets [`Collecting::threads`].

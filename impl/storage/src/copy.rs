@@ -22,6 +22,7 @@
 use std::sync::mpsc::sync_channel;
 use std::{fmt, mem, thread};
 
+use crate::export::is_blob;
 use crate::{Error, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
 
 /// How to copy.
@@ -68,6 +69,8 @@ pub struct CopyReport {
     pub revisions: u64,
     /// Bytes of the records copied. A revision that shares its data counts zero.
     pub bytes: u64,
+    /// Revisions of blobs copied: what they hold is in files beside the source, which are not.
+    pub blobs: u64,
 }
 
 impl CopyReport {
@@ -76,6 +79,8 @@ impl CopyReport {
         self.last = Some(transaction.tid);
         self.transactions += 1;
         self.revisions += transaction.revisions.len() as u64;
+        let data = transaction.revisions.iter().filter_map(|revision| revision.data.as_ref());
+        self.blobs += data.filter(|data| is_blob(data)).count() as u64;
         self.bytes += own.filter_map(|revision| revision.data.as_ref()).map(|data| data.len() as u64).sum::<u64>();
     }
 }

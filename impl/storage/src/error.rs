@@ -56,6 +56,22 @@ pub enum Error {
         references: Vec<(Oid, Oid)>,
     },
 
+    /// A needed object refers into another database, and that is a reason to stop: see
+    /// [`Collecting::stop_at_foreign`](crate::Collecting::stop_at_foreign). Nothing was packed.
+    #[error(
+        "nothing was packed, since object {oid} refers to object {to} of the database `{database}`: which objects only \
+         other databases need can not be told from this one. Collect garbage in all of them together, or pack without \
+         collecting"
+    )]
+    Foreign {
+        /// Who refers.
+        oid: Oid,
+        /// The other database's name.
+        database: String,
+        /// The object there.
+        to: Oid,
+    },
+
     /// The storage is being packed already. Nothing was done by this second pack.
     #[error("{name} is being packed already: wait until that is done")]
     Packing {

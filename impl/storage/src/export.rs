@@ -19,7 +19,8 @@
 //! is dead, as it should be, and does not happen to point at something else here. The records are not loaded for that:
 //! [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
-//! What is not here: blobs, which are files beside the database. An export that holds one is refused.
+//! What is not here: what blobs hold, which is in files beside the database. An export or import with a blob in it is
+//! refused, unless it is told to go without that ([`ExportOptions::without_blobs`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -38,18 +39,27 @@ const BLOB: &[u8] = b"\0BLOBSTART";
 pub struct ExportOptions {
     /// Continues where an object refers to one that does not exist, as ZODB does. The reference stays as it is.
     pub go_on: bool,
+    /// Exports and imports blobs as objects without what they hold, which is in files beside the database. Otherwise a
+    /// blob is a reason to refuse.
+    pub without_blobs: bool,
 }
 
 impl ExportOptions {
     /// Stops where an object refers to one that does not exist.
     pub const fn new() -> ExportOptions {
-        ExportOptions { go_on: false }
+        ExportOptions { go_on: false, without_blobs: false }
     }
 
     /// Sets [`ExportOptions::go_on`].
     #[must_use]
     pub const fn go_on(self, go_on: bool) -> ExportOptions {
-        ExportOptions { go_on }
+        ExportOptions { go_on, ..self }
+    }
+
+    /// Sets [`ExportOptions::without_blobs`].
+    #[must_use]
+    pub const fn without_blobs(self, without_blobs: bool) -> ExportOptions {
+        ExportOptions { without_blobs, ..self }
     }
 }
 
@@ -63,6 +73,10 @@ pub struct ExportReport {
     pub bytes: u64,
     /// References to objects that are not there: who refers first, to whom.
     pub dangling: Vec<(Oid, Oid)>,
+    /// References into other databases, which come along as they are: who refers, the database, and the object there.
+    pub foreign: Vec<(Oid, String, Oid)>,
+    /// Blobs among the objects: their files do not come along.
+    pub blobs: u64,
 }
 
 /// What an import has put into its draft.
@@ -77,6 +91,10 @@ pub struct ImportReport {
     pub bytes: u64,
     /// References to objects that did not come along: who refers first, to whom, by the oids of the export.
     pub dangling: Vec<(Oid, Oid)>,
+    /// References into other databases: who refers, by its new oid, the database, and the object there.
+    pub foreign: Vec<(Oid, String, Oid)>,
+    /// Blobs among the objects: what they hold does not come along.
+    pub blobs: u64,
 }
 
 /// Why there is no export, or no import.
@@ -123,8 +141,8 @@ pub enum ExportError {
         source: PickleError,
     },
 
-    /// A reference that is none.
-    #[error("the record of object {oid}, byte {offset}, has a reference that leads nowhere: it is {why}")]
+    /// A persistent id of an unknown shape: it may mean an object.
+    #[error("the record of object {oid}, byte {offset}, has a persistent id of an unknown shape: {why}")]
     BadReference {
         /// The object, by the oid that it has where it comes from.
         oid: Oid,
@@ -132,6 +150,17 @@ pub enum ExportError {
         offset: usize,
         /// What it is instead.
         why: &'static str,
+    },
+
+    /// Blobs are among the objects, and nobody said to go without what they hold.
+    #[error(
+        "{} among the objects: what {} in a file beside the database, which does not come along. Say to go without",
+        if *.blobs == 1 { "1 blob is".to_owned() } else { format!("{blobs} blobs are") },
+        if *.blobs == 1 { "it holds is" } else { "each of them holds is" }
+    )]
+    Blobs {
+        /// How many.
+        blobs: u64,
     },
 
     /// Objects refer to others that are not there.
@@ -145,9 +174,18 @@ pub enum ExportError {
     },
 }
 
-/// What one record refers to: strongly, and at all within the database.
-fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
-    let (mut strong, mut all) = (Vec::new(), Vec::new());
+/// What one record refers to.
+#[derive(Default)]
+struct Links {
+    strong: Vec<Oid>,
+    /// Strongly or weakly, within the database.
+    all: Vec<Oid>,
+    /// In other databases.
+    foreign: Vec<(String, Oid)>,
+}
+
+fn links(oid: Oid, record: &[u8]) -> Result<Links, ExportError> {
+    let Links { mut strong, mut all, mut foreign } = Links::default();
     for reference in references(record).map_err(|source| ExportError::Record { oid, source })? {
         match reference {
             Reference::Strong { oid, .. } => {
@@ -155,11 +193,18 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
                 all.push(Oid(oid));
             }
             Reference::Weak { oid, database: None } => all.push(Oid(oid)),
-            Reference::Weak { .. } | Reference::Foreign { .. } => {}
+            Reference::Weak { .. } => {}
+            Reference::Foreign { database, oid, .. } => foreign.push((database.into_owned(), Oid(oid))),
             Reference::Bad { offset, why } => return Err(ExportError::BadReference { oid, offset, why }),
         }
     }
-    Ok((strong, all))
+    Ok(Links { strong, all, foreign })
+}
+
+/// Whether the record is a blob's: what it holds is in a file beside the database.
+pub fn is_blob(record: &[u8]) -> bool {
+    let is_blob = |class: vellum_pickle::ClassName| class.module == "ZODB.blob" && class.name == "Blob";
+    vellum_pickle::class_of(record).is_ok_and(is_blob)
 }
 
 /// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage,
@@ -191,6 +236,7 @@ fn links(oid: Oid, record: &[u8]) -> Result<(Vec<Oid>, Vec<Oid>), ExportError> {
 /// - [`ExportError::Storage`] with a key error if there is no such object, or if the storage fails.
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record that cannot be read.
 /// - [`ExportError::Dangling`] for references to objects that do not exist, unless [`ExportOptions::go_on`].
+/// - [`ExportError::Blobs`] if blobs are among the objects, unless [`ExportOptions::without_blobs`].
 /// - [`ExportError::Io`] if `to` fails.
 ///
 /// After an error the end of the export is missing, so that no import accepts it.
@@ -213,7 +259,9 @@ pub fn export(
             }
             (loaded, _) => loaded?.data,
         };
-        let (strong, _) = links(oid, &record)?;
+        let Links { strong, foreign, .. } = links(oid, &record)?;
+        report.foreign.extend(foreign.into_iter().map(|(database, to)| (oid, database, to)));
+        report.blobs += u64::from(is_blob(&record));
         waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
         to.write_all(&oid.to_bytes())?;
         to.write_all(&(record.len() as u64).to_be_bytes())?;
@@ -223,6 +271,9 @@ pub fn export(
     }
     if !report.dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: report.dangling });
+    }
+    if report.blobs > 0 && !options.without_blobs {
+        return Err(ExportError::Blobs { blobs: report.blobs });
     }
     to.write_all(&END)?;
     to.flush()?;
@@ -237,7 +288,8 @@ pub fn export(
 /// # Errors
 ///
 /// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if
-///   `from` is not a complete export, or holds blobs.
+///   `from` is not a complete export.
+/// - [`ExportError::Blobs`] if blobs are among the objects, unless [`ExportOptions::without_blobs`].
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
 /// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
 /// - [`ExportError::Storage`] if the storage fails.
@@ -256,16 +308,23 @@ pub fn import(
         names: HashMap::new(),
         read: HashSet::new(),
         referred: Vec::new(),
+        foreign: Vec::new(),
+        blobs: 0,
+        held: 0,
         bytes: 0,
     };
     let root = import.records()?;
-    let Import { draft, names, read, referred, bytes, .. } = import;
+    let Import { draft, names, read, referred, foreign, blobs, held, bytes, .. } = import;
+    let blobs = blobs.max(held);
     let mut known = read.clone();
     let dangling: Vec<_> = referred.into_iter().filter(|(_, to)| known.insert(*to)).collect();
     if !dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: dangling });
     }
-    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling }))
+    if blobs > 0 && !options.without_blobs {
+        return Err(ExportError::Blobs { blobs });
+    }
+    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling, foreign, blobs }))
 }
 
 /// An import under way.
@@ -279,6 +338,10 @@ struct Import<'a> {
     read: HashSet<Oid>,
     /// Strong references to what had not come along by then: who refers, to whom.
     referred: Vec<(Oid, Oid)>,
+    foreign: Vec<(Oid, String, Oid)>,
+    blobs: u64,
+    /// How often the export has what a blob holds.
+    held: u64,
     bytes: u64,
 }
 
@@ -288,6 +351,7 @@ impl Import<'_> {
         if self.file.read(4, "in its first four bytes").ok().as_deref() != Some(MAGIC) {
             return Err(ExportError::NotAnExport);
         }
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
         let mut root = None;
         loop {
             let start = self.file.position;
@@ -297,11 +361,13 @@ impl Import<'_> {
                 return root.ok_or(empty);
             }
             if header.starts_with(BLOB) {
-                let what = "a blob, a file beside the database, which this storage has no place for";
-                return Err(ExportError::Unreadable { position: start, what });
+                // What the blob before it holds: the marker, the length, the bytes.
+                let length = [&header[BLOB.len()..], &self.file.read(2, "in the length of a blob")?].concat();
+                self.file.skip(number(&length), "in what a blob holds")?;
+                self.held += 1;
+                continue;
             }
             let (oid, length) = header.split_at(8);
-            let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
             let oid = Oid(number(oid));
             let record = self.file.read(number(length), "in an object's record")?;
             if !self.read.insert(oid) {
@@ -315,7 +381,8 @@ impl Import<'_> {
 
     fn record(&mut self, oid: Oid, record: &[u8]) -> Result<(), ExportError> {
         let new = self.name(oid)?;
-        let (strong, all) = links(oid, record)?;
+        let Links { strong, all, foreign } = links(oid, record)?;
+        self.foreign.extend(foreign.into_iter().map(|(database, to)| (new, database, to)));
         for to in all {
             self.name(to)?;
         }
@@ -328,6 +395,7 @@ impl Import<'_> {
         };
         let record = rewrite_references(record, renamed).map_err(|source| ExportError::Record { oid, source })?;
         self.bytes += record.len() as u64;
+        self.blobs += u64::from(is_blob(&record));
         Ok(self.draft.store(new, Tid::ZERO, record.into())?)
     }
 
@@ -355,5 +423,12 @@ impl File<'_> {
         let read = Read::take(&mut *self.from, length).read_to_end(&mut bytes)? as u64;
         self.position += read;
         if read < length { Err(ExportError::CutOff { position: self.position, inside }) } else { Ok(bytes) }
+    }
+
+    /// Passes over so many bytes.
+    fn skip(&mut self, length: u64, inside: &'static str) -> Result<(), ExportError> {
+        let passed = io::copy(&mut Read::take(&mut *self.from, length), &mut io::sink())?;
+        self.position += passed;
+        if passed < length { Err(ExportError::CutOff { position: self.position, inside }) } else { Ok(()) }
     }
 }

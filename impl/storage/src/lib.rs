@@ -84,7 +84,7 @@ pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own,
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, Result};
 pub use events::{Event, Listener, Listeners, Listening};
-pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import};
+pub use export::{ExportError, ExportOptions, ExportReport, ImportReport, export, import, is_blob};
 pub use external::{
     DeleteGarbage, DeleteStopped, DeletedGarbage, FindGarbage, FoundGarbage, Garbage, GarbageError, LostReference,
     LostReferences, Missing, find_garbage,
@@ -96,7 +96,7 @@ pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
-pub use referrers::{NewestRevision, Referrer, newest_revisions, referrers, refers_in, shortest_path};
+pub use referrers::{NewestRevision, Reached, Referrer, newest_revisions, referrers, refers_in, shortest_path};
 pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
 pub use traits::Storage;

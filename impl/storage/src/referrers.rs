@@ -24,7 +24,7 @@
 //!
 //! A storage that others write to meanwhile gives answers of no single moment; [`AsOf`](crate::AsOf) one does.
 
-use vellum_pickle::{PickleError, Reference, Scanner};
+use vellum_pickle::{Reference, Scanner, Untold};
 
 use crate::{Bytes, Error, Oid, OidSet, Order, Result, Storage, Tid, TidRange, Version};
 
@@ -97,12 +97,12 @@ pub struct Referrer {
     pub strong: u64,
     /// How many weak ones.
     pub weak: u64,
-    /// Why the record could not be read to its end: there may be more references in it, or the only ones.
-    pub unreadable: Option<PickleError>,
+    /// Why it cannot be told what the record refers to: there may be more references in it, or the only ones.
+    pub untold: Option<Untold>,
 }
 
-/// Calls `each` with every current record that refers to the object, which need not exist, and with those that cannot
-/// be read. Returns how many objects were read.
+/// Calls `each` with every current record that refers to the object, which need not exist, and with those of which it
+/// cannot be told. Returns how many objects were read.
 ///
 /// Costs: reads all transactions.
 ///
@@ -115,14 +115,14 @@ pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) 
         objects += 1;
         for (tid, version, data) in object.records() {
             let (mut strong, mut weak) = (0, 0);
-            let scanned = scanner.scan(data, |reference| match reference {
+            let scanned = scanner.scan_all(data, |reference| match reference {
                 Reference::Strong { oid, .. } if oid == to.0 => strong += 1,
                 Reference::Weak { oid, database: None } if oid == to.0 => weak += 1,
                 _ => {}
             });
             if strong > 0 || weak > 0 || scanned.is_err() {
-                let (data, unreadable) = (data.clone(), scanned.err());
-                each(Referrer { oid: object.oid, tid, version, data, strong, weak, unreadable })?;
+                let (data, untold) = (data.clone(), scanned.err());
+                each(Referrer { oid: object.oid, tid, version, data, strong, weak, untold })?;
             }
         }
         Ok(())
@@ -130,39 +130,58 @@ pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) 
     Ok(objects)
 }
 
-/// Returns a shortest path of strong references from one object to another, both included; none if there is no path.
-/// The last object need not exist. A record that cannot be read is not followed. `progress` is called now and then with
-/// the number of objects that were read.
+/// Whether one object can be reached from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// By this shortest path of strong references, both ends included.
+    By(Vec<Oid>),
+    /// It cannot be told: no path was found, and these objects, which can be reached, may refer to more than is known. In
+    /// the order in which they were met, and why.
+    Untold(Vec<(Oid, Untold)>),
+    /// No.
+    No,
+}
+
+impl Reached {
+    /// The path; empty if none is known.
+    pub fn path(&self) -> &[Oid] {
+        match self {
+            Reached::By(path) => path,
+            Reached::Untold(_) | Reached::No => &[],
+        }
+    }
+}
+
+/// Looks for a shortest path of strong references from one object to another, which need not exist. `progress` is called
+/// now and then with the number of objects that were read.
 ///
 /// # Errors
 ///
 /// The storage fails.
-pub fn shortest_path(
-    storage: &dyn Storage,
-    from: Oid,
-    to: Oid,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Option<Vec<Oid>>> {
+pub fn shortest_path(storage: &dyn Storage, from: Oid, to: Oid, progress: &mut dyn FnMut(u64)) -> Result<Reached> {
     let met = OidSet::new();
     met.insert(from);
     let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress };
     // Who was met, in this order, and beside each the place of who led there; the first one leads to itself.
     let (mut list, mut led_by) = (vec![from], vec![0_u32]);
+    let mut untold = Vec::new();
     let mut at = 0;
     while at < list.len() && !met.contains(to) {
         let place =
             u32::try_from(at).map_err(|_| Error::Exhausted { what: "the places of a search (2^32 objects)" })?;
-        looking.at(list[at], &mut |oid, _| {
+        let here = list[at];
+        let why = looking.at(here, &mut |oid, _| {
             // What was met behind it is as far away as it, and not wanted.
             if !met.contains(to) && met.insert(oid) {
                 list.push(oid);
                 led_by.push(place);
             }
         })?;
+        untold.extend(why.map(|why| (here, why)));
         at += 1;
     }
     if !met.contains(to) {
-        return Ok(None);
+        return Ok(if untold.is_empty() { Reached::No } else { Reached::Untold(untold) });
     }
     let mut path = Vec::new();
     let mut place = list.len() - 1;
@@ -172,7 +191,7 @@ pub fn shortest_path(
     }
     path.push(from);
     path.reverse();
-    Ok(Some(path))
+    Ok(Reached::By(path))
 }
 
 /// Returns the version in which an object has a strong reference to another one now; the trunk, if it has one there
@@ -201,8 +220,8 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    /// Gives whom the object refers to now, and in which version; first the trunk's. Says why a record could not be read.
-    fn at(&mut self, oid: Oid, found: &mut dyn FnMut(Oid, &Version)) -> Result<Option<PickleError>> {
+    /// Gives whom the object refers to now, and in which version; first the trunk's. Says why it may refer to more.
+    fn at(&mut self, oid: Oid, found: &mut dyn FnMut(Oid, &Version)) -> Result<Option<Untold>> {
         self.read += 1;
         if self.read.is_multiple_of(1024) {
             (self.progress)(self.read);
@@ -212,21 +231,21 @@ impl Looking<'_> {
             None => Version::TRUNK,
         };
         let other = (!version.is_trunk()).then_some(&version);
-        let mut unreadable = None;
+        let mut untold = None;
         for version in std::iter::once(&Version::TRUNK).chain(other) {
             let data = match self.storage.load(oid, version) {
                 Ok(loaded) => loaded.data,
                 Err(Error::KeyError { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let scanned = self.scanner.scan(&data, |reference| {
+            let scanned = self.scanner.scan_all(&data, |reference| {
                 if let Reference::Strong { oid, .. } = reference {
                     found(Oid(oid), version);
                 }
             });
-            unreadable = unreadable.or(scanned.err());
+            untold = untold.or(scanned.err());
         }
-        Ok(unreadable)
+        Ok(untold)
     }
 }
 
@@ -285,8 +304,10 @@ mod tests {
             let (storage, distances) = (storage(&graph), distances(&graph));
             for to in 0..40 {
                 let path = shortest_path(&storage, Oid::ROOT, Oid(to), &mut |_| ()).unwrap();
-                prop_assert_eq!(path.as_ref().map(|path| path.len() - 1), distances.get(&to).copied());
-                for step in path.unwrap_or_default().windows(2) {
+                prop_assert_eq!(path == Reached::No, !distances.contains_key(&to));
+                let path = path.path();
+                prop_assert_eq!(path.len().checked_sub(1), distances.get(&to).copied());
+                for step in path.windows(2) {
                     prop_assert!(graph[&step[0].0].contains(&step[1].0));
                     prop_assert_eq!(refers_in(&storage, step[0], step[1]).unwrap(), Some(Version::TRUNK));
                 }
@@ -310,10 +331,12 @@ mod tests {
         draft.store(Oid(1), Tid::ZERO, "no pickle".into()).unwrap();
         storage.commit(draft).unwrap();
         let path = shortest_path(&storage, Oid::ROOT, Oid(1), &mut |_| ()).unwrap();
-        assert_eq!(path, Some(vec![Oid(0), Oid(1)]));
+        assert_eq!(path, Reached::By(vec![Oid(0), Oid(1)]));
+        let path = shortest_path(&storage, Oid::ROOT, Oid(7), &mut |_| ()).unwrap();
+        assert!(matches!(&path, Reached::Untold(records) if records.len() == 1 && records[0].0 == Oid(1)), "{path:?}");
         let mut found = Vec::new();
         referrers(&storage, Oid(7), &mut |r| {
-            found.push((r.oid, r.unreadable.is_some()));
+            found.push((r.oid, r.untold.is_some()));
             Ok(())
         })
         .unwrap();

@@ -89,7 +89,7 @@ fn age(moment: Timestamp, now: Timestamp) -> String {
         return "now".to_owned();
     };
     let span = counted((distance / unit).unsigned_abs(), name);
-    if seconds > 0 { format!("{span} ago") } else { format!("in {span}") }
+    if seconds > 0 { format!("{span} ago") } else { format!("{span} in the future") }
 }
 
 /// A transaction's time for programs.
@@ -179,7 +179,7 @@ mod tests {
             ("2026-11-21T11:59:00Z", "2026-11-21 11:59:00 UTC (1 day ago)"),
             ("2026-09-20T12:00:00Z", "2026-09-20 12:00:00 UTC (2 months ago)"),
             ("2003-04-01T00:00:00Z", "2003-04-01 00:00:00 UTC (23 years ago)"),
-            ("2026-11-22T14:00:00Z", "2026-11-22 14:00:00 UTC (in 2 hours)"),
+            ("2026-11-22T14:00:00Z", "2026-11-22 14:00:00 UTC (2 hours in the future)"),
         ] {
             assert_eq!(time(Tid::at(moment.parse().unwrap()), now), shown);
         }

@@ -109,8 +109,8 @@ pub mod storage {
 /// ```
 pub mod repair {
     pub use vellum_file::{
-        Change, Check, Dangling, Holder, LastData, Lost, LostObject, Problem, ProblemKind, Salvage, check,
-        check_references, recover,
+        Change, Check, Dangling, Holder, LastData, Lost, LostObject, Missing, Problem, ProblemKind, Salvage, check,
+        check_references, recover, recover_with_new_tids,
     };
 }
 

@@ -384,5 +384,7 @@ fn node(dice: &mut dyn Dice, world: &World, oid: Oid) -> Node {
     }
     let weak = if dice.chance(30) { vec![object(dice, world)] } else { vec![] };
     let foreign = if dice.chance(5) { vec![object(dice, world)] } else { vec![] };
-    Node { counter, number: dice.roll(4) as u8, strong, weak, foreign }
+    let number = dice.roll(4) as u8;
+    let odd = if world.can().untold && dice.chance(1) { vec![object(dice, world)] } else { vec![] };
+    Node { counter, number, strong, weak, foreign, odd }
 }

@@ -331,6 +331,7 @@ impl Trouble {
             Trouble::Missing(what) => Outcome::Failed { message: format!("there is not {what}") },
             Trouble::Storage(Error::Refused(refusal)) => refused(self::refused(refusal)),
             Trouble::Storage(Error::ReadOnly { .. }) => refused(Refusal::ReadOnly),
+            Trouble::Storage(Error::Unreadable { oid, .. }) => refused(Refusal::Untold { oid }),
             Trouble::Storage(Error::Dangling { references }) => refused(Refusal::Dangling { references }),
             Trouble::Storage(other) => Outcome::Failed { message: other.to_string() },
         }

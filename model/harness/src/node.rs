@@ -21,6 +21,8 @@ pub struct Node {
     pub weak: Vec<Oid>,
     /// References into another database, which do not either.
     pub foreign: Vec<Oid>,
+    /// References of an unknown shape, `(oid, None, None)`: nobody knows what they mean (rule 4.10).
+    pub odd: Vec<Oid>,
 }
 
 const MODULE: &[u8] = b"vellum_peer";
@@ -37,7 +39,8 @@ pub fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) -> Option<Bytes> {
 
 impl Node {
     /// The record: the class's pickle, and the state's, protocol 3. The state is a tuple of the number and the three
-    /// lists; a reference is a persistent id as ZODB writes it.
+    /// lists; a reference is a persistent id as ZODB writes it. If there are references of an unknown shape, they are a
+    /// fourth list.
     pub fn encode(&self) -> Bytes {
         let mut out = b"\x80\x03c".to_vec();
         out.extend_from_slice(MODULE);
@@ -64,6 +67,12 @@ impl Node {
             text(out, &oid.to_bytes());
             out.extend_from_slice(b"\x86e");
         });
+        if !self.odd.is_empty() {
+            list(&mut out, &self.odd, &|out, oid| {
+                text(out, &oid.to_bytes());
+                out.extend_from_slice(b"NN\x87");
+            });
+        }
         out.extend_from_slice(b"t.");
         out.into()
     }
@@ -82,13 +91,19 @@ impl Node {
         let strong = rest.list(b"", b"")?;
         let weak = rest.list(b"](X\x01\0\0\0w", b"\x85e")?;
         let foreign = rest.list(b"](X\x01\0\0\0nX\x05\0\0\0other", b"\x86e")?;
+        let odd = if rest.0.starts_with(b"]") { rest.list(b"", b"NN\x87")? } else { Vec::new() };
         rest.skip(b"t.")?;
-        rest.0.is_empty().then_some(Node { counter, number, strong, weak, foreign })
+        rest.0.is_empty().then_some(Node { counter, number, strong, weak, foreign, odd })
     }
 
     /// The objects that a record keeps; none for a record that is not the harness's.
     pub fn references(record: &[u8]) -> Vec<u64> {
         Node::decode(record).map(|node| node.strong.iter().map(|oid| oid.0).collect()).unwrap_or_default()
+    }
+
+    /// Whether a record may refer to more than that (rule 4.10).
+    pub fn is_untold(record: &[u8]) -> bool {
+        Node::decode(record).is_some_and(|node| !node.odd.is_empty())
     }
 }
 
@@ -126,11 +141,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `5`, `5+` for a counter; then what it refers to: ` -> 1 2 weak 3 foreign 4`.
+/// `5`, `5+` for a counter; then what it refers to: ` -> 1 2 weak 3 foreign 4 odd 5`.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.number, if self.counter { "+" } else { "" })?;
-        for (word, oids) in [("->", &self.strong), ("weak", &self.weak), ("foreign", &self.foreign)] {
+        let lists = [("->", &self.strong), ("weak", &self.weak), ("foreign", &self.foreign), ("odd", &self.odd)];
+        for (word, oids) in lists {
             if !oids.is_empty() {
                 write!(f, " {word}")?;
                 oids.iter().try_for_each(|oid| write!(f, " {}", oid.0))?;
@@ -146,12 +162,13 @@ mod tests {
 
     fn node() -> Node {
         let oids = |oids: &[u64]| oids.iter().map(|&oid| Oid(oid)).collect::<Vec<_>>();
-        Node { counter: true, number: 7, strong: oids(&[1, 0x2e65_0000]), weak: oids(&[3]), foreign: oids(&[4, 5]) }
+        let (strong, weak, foreign) = (oids(&[1, 0x2e65_0000]), oids(&[3]), oids(&[4, 5]));
+        Node { counter: true, number: 7, strong, weak, foreign, odd: oids(&[6, 7]) }
     }
 
     #[test]
     fn a_node_is_a_record_and_back() {
-        for node in [node(), Node::default()] {
+        for node in [node(), Node { odd: vec![], ..node() }, Node::default()] {
             assert_eq!(Node::decode(&node.encode()), Some(node.clone()));
         }
         assert_eq!(Node::references(&node().encode()), [1, 0x2e65_0000]);

@@ -16,6 +16,8 @@ use vellum_storage::{
 };
 use vellum_sync::{Mutex, MutexGuard};
 
+use crate::node::Node;
+
 /// Which objects a record refers to, weak references and those into other databases left out.
 pub type References = fn(&[u8]) -> Vec<u64>;
 
@@ -331,11 +333,15 @@ impl Pack for Rules {
         let mut state = self.state();
         let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
         let pairs = |dangling: spec::Dangling| dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
-        let how = spec::How { collect: how.collect, go_on: how.go_on, under_way: &under_way };
-        let packed = state
-            .database
-            .pack(to.0, how, &self.shared.references)
-            .map_err(|refused| Error::Dangling { references: pairs(refused.dangling) })?;
+        let (collect, go_on) = (how.collect, how.go_on);
+        let how = spec::How { collect, go_on, under_way: &under_way, untold: Some(Node::is_untold) };
+        let packed =
+            state.database.pack(to.0, how, &self.shared.references).map_err(|spec::Refused { untold, dangling }| {
+                match untold.first() {
+                    Some(&oid) => Error::Unreadable { oid: Oid(oid), why: "it has an odd reference".to_owned() },
+                    None => Error::Dangling { references: pairs(dangling) },
+                }
+            })?;
         state.database = packed.database;
         let to = to.min(Tid(state.database.last_transaction()));
         drop(state);

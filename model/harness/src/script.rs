@@ -156,6 +156,7 @@ impl fmt::Display for Refusal {
             Refusal::TooLong => f.write_str("user or description is too long"),
             Refusal::NotLater => f.write_str("the tid is not later than the last"),
             Refusal::ReadOnly => f.write_str("it is read-only"),
+            Refusal::Untold { oid } => write!(f, "what {} refers to can not be told", oid.0),
             Refusal::Dangling { references } => write!(f, "dangling: {}", pairs(references)),
         }
     }
@@ -318,11 +319,12 @@ fn parse_node(text: &str) -> Parsed<Node> {
             ("->", _) => list = Some(0),
             ("weak", _) => list = Some(1),
             ("foreign", _) => list = Some(2),
+            ("odd", _) => list = Some(3),
             (oid, Some(n)) => {
                 let oid = Oid(oid.parse().map_err(|_| "an object is a number")?);
-                [&mut node.strong, &mut node.weak, &mut node.foreign][n].push(oid);
+                [&mut node.strong, &mut node.weak, &mut node.foreign, &mut node.odd][n].push(oid);
             }
-            _ => return Err("after the number comes `->`, `weak` or `foreign`"),
+            _ => return Err("after the number comes `->`, `weak`, `foreign` or `odd`"),
         }
     }
     Ok(node)
@@ -399,7 +401,7 @@ mod tests {
         let script = "\
 begin a user=ann description=x*70000 extension tid=@3 packed
 begin b
-store a 1 @0: 5 -> 2 3 weak 4 foreign 5
+store a 1 @0: 5 -> 2 3 weak 4 foreign 5 odd 6
 store a 1 @1+1 in draft: 6+
 store a 1 @1: empty
 delete a 1 @1

@@ -143,6 +143,7 @@ fn plainer_nodes(node: &Node) -> Vec<Node> {
     let mut found = vec![Node { counter: node.counter, number: node.number, ..Node::default() }];
     found.push(Node { weak: vec![], ..node.clone() });
     found.push(Node { foreign: vec![], ..node.clone() });
+    found.push(Node { odd: vec![], ..node.clone() });
     for n in 0..node.strong.len() {
         let mut fewer = node.clone();
         fewer.strong.remove(n);

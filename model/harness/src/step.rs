@@ -241,6 +241,9 @@ pub enum Refusal {
     TooLong,
     NotLater,
     ReadOnly,
+    Untold {
+        oid: Oid,
+    },
     Dangling {
         references: Vec<(Oid, Oid)>,
     },

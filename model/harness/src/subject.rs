@@ -140,6 +140,8 @@ abilities! {
     edges "edges"
     /// Telling, when packing, of references to objects that are nowhere, and going on if told to.
     dangling "dangling"
+    /// Refusing to collect garbage where a record may hide references.
+    untold "untold"
 }
 
 impl fmt::Display for Can {

@@ -209,12 +209,20 @@ impl World {
         if !self.can.edges && self.is_at_an_edge(to, collect) {
             return None;
         }
-        if !self.can.dangling && (go_on || self.packed(to, collect, go_on).is_err()) {
+        if !self.can.dangling && (go_on || self.packed(to, collect, go_on).is_err_and(|why| why.untold.is_empty())) {
+            return None;
+        }
+        if !self.can.untold && self.packed(to, collect, go_on).is_err_and(|why| !why.untold.is_empty()) {
             return None;
         }
         let pairs = |dangling: &spec::Dangling| dangling.iter().map(|&(from, to)| (Oid(from), Oid(to))).collect();
         let mut right = match self.packed(to, collect, go_on) {
-            Err(spec::Refused { dangling }) => refused(vec![Refusal::Dangling { references: pairs(&dangling) }]),
+            Err(spec::Refused { untold, dangling }) if untold.is_empty() => {
+                refused(vec![Refusal::Dangling { references: pairs(&dangling) }])
+            }
+            Err(spec::Refused { untold, .. }) => {
+                refused(untold.into_iter().map(|oid| Refusal::Untold { oid: Oid(oid) }).collect())
+            }
             Ok(packed) => {
                 vec![Outcome::Packed { dangling: Some(pairs(&packed.dangling)) }, Outcome::Packed { dangling: None }]
             }
@@ -244,7 +252,11 @@ impl World {
             Stage::Drafting => None,
         });
         let under_way: Vec<_> = voted.flatten().collect();
-        self.database.pack(to.0, spec::How { collect, go_on, under_way: &under_way }, &Node::references)
+        self.database.pack(
+            to.0,
+            spec::How { collect, go_on, under_way: &under_way, untold: Some(Node::is_untold) },
+            &Node::references,
+        )
     }
 
     /// What the transaction would write if it was voted on now, or everything that forbids it.

@@ -97,20 +97,28 @@ impl Collected for Moment<'_> {
 
 type Kept = (BTreeSet<(u64, u64)>, Vec<(Oid, Oid)>);
 
+/// Why there is no pack: objects of which it cannot be told what they refer to, or references that dangle.
+type Refused = (BTreeSet<u64>, Vec<(Oid, Oid)>);
+
 /// What the rules keep at or before the time, or what they refuse for.
-fn by_the_rules(moment: &Moment<'_>, collects: bool, go_on: bool) -> Result<Kept, Vec<(Oid, Oid)>> {
+fn by_the_rules(moment: &Moment<'_>, collects: bool, go_on: bool) -> Result<Kept, Refused> {
     let pairs = |dangling: BTreeSet<(u64, u64)>| dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
-    let how = How { collect: collects, go_on, under_way: moment.under_way };
-    let packed = moment.database.pack(moment.to, how, &Node::references).map_err(|refused| pairs(refused.dangling))?;
+    let how = How { collect: collects, go_on, under_way: moment.under_way, untold: Some(Node::is_untold) };
+    let packed = moment.database.pack(moment.to, how, &Node::references);
+    let packed = packed.map_err(|refused| match refused.untold.is_empty() {
+        true => (BTreeSet::new(), pairs(refused.dangling)),
+        false => (refused.untold, Vec::new()),
+    })?;
     let early = packed.database.transactions.iter().filter(|t| t.tid <= moment.to);
     let kept = early.flat_map(|t| t.revisions.iter().map(|revision| (revision.oid, t.tid))).collect();
     Ok((kept, pairs(packed.dangling)))
 }
 
-fn by_the_collector(moment: &Moment<'_>, how: Collecting<'_>) -> Result<Kept, Vec<(Oid, Oid)>> {
+fn by_the_collector(moment: &Moment<'_>, how: Collecting<'_>) -> Result<Kept, Refused> {
     let survivors = match collect(moment, how) {
         Ok(survivors) => survivors,
-        Err(Error::Dangling { references }) => return Err(references),
+        Err(Error::Dangling { references }) => return Err((BTreeSet::new(), references)),
+        Err(Error::Unreadable { oid, .. }) => return Err((BTreeSet::from([oid.0]), Vec::new())),
         Err(other) => panic!("{other}"),
     };
     let mut kept = BTreeSet::new();
@@ -146,10 +154,10 @@ fn world(seed: u64) -> World {
     world
 }
 
-/// Rules 4.2 and 4.3.
+/// Rules 4.2, 4.3 and 4.10.
 #[test]
 fn the_collector_keeps_what_the_rules_keep() {
-    let (mut refused, mut dangling, mut under_way_at_all, mut fewer) = (0, 0, 0, 0);
+    let (mut refused, mut untold, mut dangling, mut under_way_at_all, mut fewer) = (0, 0, 0, 0, 0);
     for seed in 0..5000 {
         let world = world(seed);
         let voted = world.open.values().filter_map(|open| match &open.stage {
@@ -170,7 +178,13 @@ fn the_collector_keeps_what_the_rules_keep() {
             let places_max = [1, 2, 1 << 20][dice.roll(3) as usize];
             let how = Collecting::new().collect(collects).go_on(go_on).threads(threads).places_max(places_max);
             let found = by_the_collector(&moment, how);
-            assert_eq!(found, right, "seed {seed}, to {}, {how:?}: {:#?}", Tid(tid), world.database);
+            match (&found, &right) {
+                // One of them is named, whichever was read first.
+                (Err((named, _)), Err((all, _))) if !all.is_empty() && named.len() == 1 && named.is_subset(all) => {
+                    untold += 1;
+                }
+                _ => assert_eq!(found, right, "seed {seed}, to {}, {how:?}: {:#?}", Tid(tid), world.database),
+            }
             refused += u64::from(right.is_err());
             dangling += right.as_ref().map_or(0, |(_, dangling)| dangling.len());
             under_way_at_all += u64::from(!under_way.is_empty());
@@ -180,6 +194,8 @@ fn the_collector_keeps_what_the_rules_keep() {
             });
         }
     }
-    println!("refused {refused}, dangling {dangling}, with some under way {under_way_at_all}, fewer {fewer}");
-    assert!(refused > 100 && dangling > 100 && under_way_at_all > 1000 && fewer > 1000);
+    println!(
+        "refused {refused} ({untold} since it can not be told what is referred to), dangling {dangling}, with some under way {under_way_at_all}, fewer {fewer}"
+    );
+    assert!(refused > 100 && untold > 100 && dangling > 100 && under_way_at_all > 1000 && fewer > 1000);
 }

@@ -95,6 +95,7 @@ fn answers_are_lines_and_back() {
         Refusal::TooLong,
         Refusal::NotLater,
         Refusal::ReadOnly,
+        Refusal::Untold { oid },
         Refusal::Dangling { references: vec![(oid, oid)] },
     ];
     let mut outcomes: Vec<Outcome> = refusals.into_iter().map(|why| Outcome::Refused { why }).collect();

@@ -16,10 +16,12 @@ pub struct Packed {
     pub dangling: Dangling,
 }
 
-/// Needed objects refer to objects that have no revision: the database was broken before. It is unchanged.
+/// The database was broken before, and is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
-    /// The references.
+    /// Objects whose records may hide references (rule 4.10). Only if there are none of them, dangling references count.
+    pub untold: BTreeSet<Oid>,
+    /// References of needed objects to objects that have no revision (rule 4.8).
     pub dangling: Dangling,
 }
 
@@ -32,6 +34,8 @@ pub struct How<'a> {
     pub go_on: bool,
     /// What transactions between vote and finish will write (rule 4.9).
     pub under_way: &'a [Revision],
+    /// Whether a record may refer to more than can be told (rule 4.10). Without it, no record does.
+    pub untold: Option<fn(&[u8]) -> bool>,
 }
 
 impl Database {
@@ -49,14 +53,15 @@ impl Database {
         for (oid, revisions) in newest.iter().filter(|(oid, _)| needed.contains(oid)) {
             kept.extend(revisions.iter().map(|at| (*oid, at.tid())));
         }
+        let untold = if how.collect { pack.untold(&kept, how.untold) } else { BTreeSet::new() };
         let (mut refuse, report) = pack.dangling(&kept);
         // Without a root everything would be garbage. That counts as if the root referred to itself.
         let oids = self.oids();
         if how.collect && !oids.is_empty() && !oids.contains(&0) {
             refuse.insert((0, 0));
         }
-        if !refuse.is_empty() && !how.go_on {
-            return Err(Refused { dangling: refuse });
+        if !untold.is_empty() || (!refuse.is_empty() && !how.go_on) {
+            return Err(Refused { untold, dangling: refuse });
         }
         let transactions = self.transactions.iter().filter_map(|transaction| pack.forget(transaction, &kept)).collect();
         let dangling = refuse.into_iter().chain(report).collect();
@@ -162,6 +167,19 @@ impl<'a> Pack<'a> {
         let kept = kept.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid));
         let kept = kept.flat_map(|at| lost(at.revision.oid, self.refers(at))).collect();
         (kept, self.later().flat_map(|revision| lost(revision.oid, self.later_refers(revision))).collect())
+    }
+
+    /// Rule 4.10: the objects of which a kept revision, or one after the time, may hide references. Shared data counts for
+    /// its source.
+    fn untold(&self, kept: &BTreeSet<(Oid, Tid)>, may_hide: Option<fn(&[u8]) -> bool>) -> BTreeSet<Oid> {
+        let may_hide = |data: &[u8]| may_hide.is_some_and(|may_hide| may_hide(data));
+        let kept = kept.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid));
+        let kept = kept.filter(|at| self.before.data(*at).is_some_and(may_hide)).map(|at| at.revision.oid);
+        let later = self.later().filter(|revision| match &revision.content {
+            Content::Data(data) => may_hide(data),
+            Content::Source(_) | Content::Tombstone => false,
+        });
+        kept.chain(later.map(|revision| revision.oid)).collect()
     }
 
     /// Rules 4.1 and 4.4: a later transaction as it is; an earlier one with the revisions that are kept. They hold their own

@@ -9,10 +9,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Dangling, Options, Problem, ProblemKind};
-use vellum_storage::Tid;
+use vellum_storage::{Order, Storage, Tid, TidRange};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::future;
 use crate::ui::faults;
 
 /// Check the whole file: every rule, every record, every reference
@@ -75,6 +76,9 @@ struct Summary {
     problems_shown: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     dangling_references: Option<u64>,
+    /// Records that count now of which it cannot be told what they refer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold_records: Option<u64>,
 }
 
 impl Check {
@@ -111,6 +115,12 @@ impl Check {
             return Err(failure);
         }
         let (checked, dangling) = checked?;
+        if future::is_future(checked.last, now) {
+            let storage = Options::new().read_only().open(&self.file);
+            let range = TidRange { first: Tid::at(now).next(), last: Tid::MAX };
+            let first = storage.ok().and_then(|s| s.transactions(range, Order::OldestFirst).ok()?.next()?.ok());
+            future::warn_of(&self.file, first.map(|transaction| transaction.tid), checked.last, now);
+        }
         if !self.json {
             self.hidden(out, &checked, shown)?;
         }
@@ -134,11 +144,16 @@ impl Check {
                 problems: checked.problems,
                 problems_shown: shown,
                 dangling_references: self.references.then_some(dangling.references),
+                untold_records: self.references.then_some(dangling.untold_records),
             })?;
         } else {
             self.summary(out, &checked, now)?;
         }
-        Ok(if checked.problems == 0 && dangling.references == 0 { Outcome::Fine } else { Outcome::Problems })
+        Ok(if checked.problems == 0 && dangling.references == 0 && dangling.untold_records == 0 {
+            Outcome::Fine
+        } else {
+            Outcome::Problems
+        })
     }
 
     fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {
@@ -213,6 +228,7 @@ fn kind(kind: &ProblemKind) -> &'static str {
         ProblemKind::Missing { .. } => "missing_object",
         ProblemKind::Nothing { .. } => "reference_to_nothing",
         ProblemKind::BadReference(_) => "bad_reference",
+        ProblemKind::IndexBeyond(_) => "index_beyond",
         ProblemKind::IndexDiffers { .. } => "index_differs",
         _ => "other",
     }

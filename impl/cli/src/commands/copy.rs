@@ -14,6 +14,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::{self, DataFile, paths};
 use crate::ui::args::{self, Moment};
+use crate::ui::blobs;
 use crate::ui::meta::moment;
 use crate::ui::say;
 
@@ -83,6 +84,8 @@ struct Answer {
     transactions: u64,
     revisions: u64,
     bytes: u64,
+    /// Revisions of blobs that were copied: their files were not.
+    blobs: u64,
     /// The last transaction that the copy has now.
     last: Option<String>,
     last_time: Option<String>,
@@ -99,6 +102,9 @@ impl Copy {
         }
         let start = Instant::now();
         let from = file::open(&self.from)?;
+        if self.since.is_some() || self.until.is_some() {
+            from.in_order()?;
+        }
         let (to, created) = self.open_or_create(&from)?;
         let before = to.last_transaction();
         let range = TidRange {
@@ -203,6 +209,7 @@ impl Copy {
             transactions: report.transactions,
             revisions: report.revisions,
             bytes: report.bytes,
+            blobs: report.blobs,
             last: last.map(|tid| tid.to_string()),
             last_time: last.and_then(people::rfc3339),
             seconds: (seconds * 1000.0).round() / 1000.0,
@@ -217,7 +224,7 @@ impl Copy {
         if let Some(why) = refused {
             return Ok(writeln!(out, "{}.", printable(why))?);
         }
-        let CopyReport { resumed_after, transactions, revisions, bytes, .. } = *report;
+        let CopyReport { resumed_after, transactions, revisions, bytes, blobs, .. } = *report;
         let copied = match (transactions, self.since.is_some() || self.until.is_some()) {
             (0, false) => "nothing: there is nothing new".to_owned(),
             (0, true) => "nothing: there is nothing new in that time".to_owned(),
@@ -229,6 +236,12 @@ impl Copy {
             ),
         };
         out.field("copied", copied)?;
+        if blobs > 0 {
+            out.field(
+                "blobs",
+                blobs::told(blobs, "revision", "files of blobs are not copied: copy the blob directory as well"),
+            )?;
+        }
         if let Some(tid) = resumed_after.filter(|_| transactions > 0) {
             out.field("after", moment(tid, now))?;
         }

@@ -14,8 +14,9 @@ use vellum_terminal::{Failure, Out, Outcome, Run, people};
 use crate::file;
 use crate::file::paths::NewFile;
 use crate::ui::args::{self, Moment};
+use crate::ui::blobs;
 use crate::ui::classes::{class, class_name};
-use crate::ui::links::{self, Link, Refused};
+use crate::ui::links::{self, ForeignLink, Link, Refused};
 use crate::ui::meta::moment;
 use crate::ui::say;
 
@@ -30,7 +31,8 @@ Examples:
 The file is what ZODB's exportFile writes: `vellum import` puts it into another
 database, and so does ZODB's importFile. Object 0 is the root: with it, all that
 is reachable is exported. Weak references, and those to other databases, are kept
-as they are, but not followed. The files of blobs are not exported.
+as they are, but not followed. The files of blobs are not exported: with a
+blob among the objects nothing is, unless --without-blobs says so.
 
 The database is opened for reading only: a site may use it meanwhile. --at
 includes what it names: of a day its last moment, of a transaction what it did.
@@ -59,6 +61,9 @@ pub struct Export {
     /// Export without what is missing
     #[arg(long)]
     go_on: bool,
+    /// Go on though blobs are concerned, whose files are not handled
+    #[arg(long)]
+    without_blobs: bool,
     /// Replace OUT if it is there
     #[arg(long)]
     force: bool,
@@ -80,6 +85,9 @@ struct Answer {
     objects: u64,
     bytes: u64,
     dangling: Vec<Link>,
+    foreign: Vec<ForeignLink>,
+    /// Blobs among the objects, without what they hold.
+    blobs: u64,
     refused: Option<Refused>,
 }
 
@@ -99,6 +107,9 @@ impl Export {
             ));
         }
         let storage = file::open(&self.file)?;
+        if self.at.is_some() {
+            storage.in_order()?;
+        }
         let (storage, as_of): (Box<dyn Storage>, _) = match self.at {
             None => (Box::new(storage), None),
             Some(moment) => {
@@ -109,7 +120,7 @@ impl Export {
         };
         let top = storage.load(self.oid, &Version::TRUNK).map_err(|e| self.not_there(e, as_of, now))?;
         let asked = Asked { class: class(&top.data), as_of };
-        let options = ExportOptions::new().go_on(self.go_on);
+        let options = ExportOptions::new().go_on(self.go_on).without_blobs(self.without_blobs);
         let report = if to_output {
             export(&*storage, self.oid, out, options)
         } else {
@@ -165,6 +176,9 @@ impl Export {
             writeln!(out, "\n`--go-on` exports without them.")?;
         } else {
             writeln!(out, "Nothing was exported: {}.", printable(&error.to_string()))?;
+            if let ExportError::Blobs { .. } = error {
+                writeln!(out, "`--without-blobs` exports the objects without their files.")?;
+            }
         }
         Ok(Outcome::Problems)
     }
@@ -181,6 +195,8 @@ impl Export {
             objects: report.objects,
             bytes: report.bytes,
             dangling: links::links(&report.dangling),
+            foreign: links::foreign(&report.foreign),
+            blobs: report.blobs,
             refused,
         }
     }
@@ -194,11 +210,14 @@ impl Export {
         }
         let objects = counted(report.objects, "object");
         out.field("exported", format!("{objects}, {}", exact_size(report.bytes)))?;
+        if report.blobs > 0 {
+            out.field("blobs", blobs::told(report.blobs, "blob", "files of blobs are not exported"))?;
+        }
         if !report.dangling.is_empty() {
             writeln!(out, "\n{}, and left out:", links::missing(&report.dangling))?;
             links::show(out, &report.dangling)?;
         }
-        Ok(())
+        links::show_foreign(out, &report.foreign)
     }
 
     /// The same in one line on standard error, when standard output has the export.
@@ -207,8 +226,12 @@ impl Export {
             0 => String::new(),
             number => format!("; {} that are referred to are not there", count(number)),
         };
+        let foreign = match report.foreign.len() as u64 {
+            0 => String::new(),
+            number => format!("; {} into other databases come along", counted(number, "reference")),
+        };
         say(&format!(
-            "exported {}, {}, of which the first is {}  {}{left_out}",
+            "exported {}, {}, of which the first is {}  {}{left_out}{foreign}",
             counted(report.objects, "object"),
             exact_size(report.bytes),
             self.oid,

@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use vellum_file::FileStorage;
 use vellum_storage::{Error, NewestRevision, Oid, Storage, newest_revisions};
 use vellum_terminal::people::{counted, exact_size, percent, printable, size};
-use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+use vellum_terminal::{Meter, Out, Outcome, Run, people};
 
 use crate::file;
 use crate::ui::classes::{self, ClassSummary, Classes, class, class_name};
 use crate::ui::meta::moment;
+use crate::ui::untold::{self, JsonUntold};
 
 /// Show the objects that can not be reached from the root, by class
 #[derive(Args)]
@@ -31,13 +33,16 @@ they need looks like garbage.
 
 The bytes are those of the objects as they are now; their past takes more room.
 
-Exit codes: 0, be there garbage or not; 1 if there is no root, or objects that
-are referred to are not there: `vellum check --references` tells more; 2 if the
-command was used wrongly or could not do its work.
+A record that cannot be read, or has a reference of an unknown shape, may refer
+to anything: if one is needed, it cannot be told what is garbage.
+
+Exit codes: 0, be there garbage or not; 1 if that cannot be told, or there is no
+root, or objects that are referred to are not there (`vellum check --references`
+tells more); 2 if the command was used wrongly or could not do its work.
 
 With --json: one object; with --list one object a line, one for each object of
 the kind `object`, the one that was changed last first, and a last one of the
-kind `summary`.")]
+kind `summary`. Where garbage cannot be told, its `garbage_objects` is \"unknown\".")]
 pub struct Garbage {
     /// The database, usually called Data.fs
     file: PathBuf,
@@ -76,6 +81,15 @@ struct Summary {
     classes: Vec<ClassSummary>,
 }
 
+/// The summary where it cannot be told what is garbage.
+#[derive(Serialize)]
+struct Unknown {
+    kind: &'static str,
+    file: String,
+    garbage_objects: &'static str,
+    untold: Vec<JsonUntold>,
+}
+
 /// Bytes of the object's current records. Records that share one data count once.
 fn bytes(object: &NewestRevision) -> u64 {
     let newest = object.data.as_ref().map_or(0, |data| data.len() as u64);
@@ -90,14 +104,11 @@ impl Garbage {
         let meter = Meter::new("marking");
         let survivors = storage.needed(&mut |done, of| meter.update(done, of));
         drop(meter);
-        let survivors = survivors.map_err(|error| match error {
-            Error::Unreadable { oid, why } => Failure::Message(format!(
-                "{}: the record of object {oid} can not be read ({why}), so it is not known what it refers to, and not \
-                 what is garbage; `vellum check` shows all that is wrong",
-                self.file.display()
-            )),
-            other => other.into(),
-        })?;
+        let survivors = match survivors {
+            Ok(survivors) => survivors,
+            Err(Error::Unreadable { .. }) => return self.untold(out, &storage),
+            Err(other) => return Err(other.into()),
+        };
         let mut summary =
             Summary { kind: "summary", file: self.file.display().to_string(), rootless: true, ..Summary::default() };
         let mut classes = Classes::default();
@@ -148,6 +159,26 @@ impl Garbage {
             false => self.summary(out, &summary)?,
         }
         Ok(if summary.rootless || summary.missing_objects > 0 { Outcome::Problems } else { Outcome::Fine })
+    }
+
+    /// What is garbage cannot be told: a record that is needed may refer to anything.
+    fn untold(&self, out: &mut Out, storage: &FileStorage) -> Run {
+        let records = untold::find(storage)?;
+        if self.json {
+            let summary = Unknown {
+                kind: "summary",
+                file: self.file.display().to_string(),
+                garbage_objects: "unknown",
+                untold: untold::json(&records),
+            };
+            out.json(&summary)?;
+            return Ok(Outcome::Problems);
+        }
+        let file = printable(&self.file.display().to_string());
+        writeln!(out, "{file}: what is garbage cannot be told: {}", untold::count(&records))?;
+        untold::show(out, &records, if self.list { u64::MAX } else { 20 })?;
+        writeln!(out, "A pack that collects garbage refuses such a database.")?;
+        Ok(Outcome::Problems)
     }
 
     fn object(

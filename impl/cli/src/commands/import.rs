@@ -13,6 +13,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::file::paths;
+use crate::ui::blobs;
 use crate::ui::classes::{class, class_name};
 use crate::ui::links::{self, Link, Refused};
 
@@ -55,6 +56,9 @@ pub struct Import {
     /// Import without what is missing
     #[arg(long)]
     go_on: bool,
+    /// Go on though blobs are concerned, whose files are not handled
+    #[arg(long)]
+    without_blobs: bool,
     #[command(flatten)]
     how: ChangeArgs,
 }
@@ -73,6 +77,8 @@ struct Answer {
     objects: Vec<JsonImported>,
     /// By the oids of the export.
     dangling: Vec<Link>,
+    /// Blobs among the objects, without what they hold.
+    blobs: u64,
     refused: Option<Refused>,
     #[serde(flatten)]
     done: Done,
@@ -101,6 +107,8 @@ struct Incoming {
     /// The exported object comes first.
     objects: Vec<Imported>,
     dangling: Vec<(Oid, Oid)>,
+    /// Blobs among the objects, without what they hold.
+    blobs: u64,
 }
 
 impl Import {
@@ -118,7 +126,7 @@ impl Import {
             name => [b"import of ", name].concat(),
         };
         let draft = self.how.begin(&storage, out, description)?;
-        let options = ExportOptions::new().go_on(self.go_on);
+        let options = ExportOptions::new().go_on(self.go_on).without_blobs(self.without_blobs);
         let mut rehearsed = REHEARSED;
         let mut new_oid = || match self.how.may(out) {
             true => storage.new_oid(),
@@ -132,7 +140,7 @@ impl Import {
             Err(ExportError::Storage(error)) => return Err(error.into()),
             Err(other) => return Err(Failure::Message(format!("{}: {other}", self.from.display()))),
         };
-        let incoming = Incoming { objects: imported_objects(&draft)?, dangling: report.dangling };
+        let incoming = Incoming { objects: imported_objects(&draft)?, dangling: report.dangling, blobs: report.blobs };
         let voted = storage.vote(draft)?;
         if self.how.json {
             return self.how.conclude_json(out, voted, |done| self.answer(&incoming, None, done));
@@ -143,7 +151,7 @@ impl Import {
 
     fn refuse(&self, out: &mut Out, error: &ExportError) -> Run {
         if self.how.json {
-            let nothing = Incoming { objects: Vec::new(), dangling: Vec::new() };
+            let nothing = Incoming { objects: Vec::new(), dangling: Vec::new(), blobs: 0 };
             out.json(&self.answer(&nothing, Some(Refused::new(error)), Done::in_transaction(None)))?;
         } else if let references @ [_, ..] = links::dangling(error) {
             writeln!(out, "Nothing was changed: {}, by the oids of the export:", links::missing(references))?;
@@ -151,6 +159,9 @@ impl Import {
             writeln!(out, "\n`--go-on` imports without them.")?;
         } else {
             writeln!(out, "Nothing was changed: {}.", printable(&error.to_string()))?;
+            if let ExportError::Blobs { .. } = error {
+                writeln!(out, "`--without-blobs` imports the objects without their files.")?;
+            }
         }
         Ok(Outcome::Problems)
     }
@@ -169,6 +180,7 @@ impl Import {
             bytes: incoming.bytes(),
             objects: incoming.objects.iter().map(json).collect(),
             dangling: links::links(&incoming.dangling),
+            blobs: incoming.blobs,
             refused,
             done,
         }
@@ -190,6 +202,13 @@ impl Import {
         if !incoming.dangling.is_empty() {
             writeln!(out, "\n{}, by the oids of the export:", links::missing(&incoming.dangling))?;
             links::show(out, &incoming.dangling)?;
+        }
+        if incoming.blobs > 0 {
+            writeln!(
+                out,
+                "\n{}",
+                blobs::told(incoming.blobs, "blob", "files of blobs are not imported, so nothing can read them")
+            )?;
         }
         match objects.first().filter(|_| may) {
             Some(Imported { oid, .. }) => writeln!(out, "\nThe object that was exported gets the oid {oid}.")?,

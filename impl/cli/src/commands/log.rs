@@ -15,6 +15,7 @@ use vellum_terminal::{Failure, Out, Outcome, Run, people};
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
 use crate::ui::meta::{self, JsonMetadata, Metadata, version_name};
+use crate::ui::say;
 
 /// Show transactions, newest first: who changed what, and when
 #[derive(Args)]
@@ -108,11 +109,22 @@ impl Log {
             first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
             last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
         };
+        // By time and by tid, transactions are looked for from one end of the file, which takes their order for granted.
+        let goes_by_tid = self.since.is_some() || self.until.is_some() || self.undoable;
+        let disorder = if goes_by_tid { storage.disorder() } else { None };
+        if let Some(fault) = disorder {
+            say(&format!(
+                "warning: {}: from position {} on, transactions are not in the order of their times; all that match are \
+                 shown, the last one in the file first",
+                self.file.display(),
+                fault.position
+            ));
+        }
         let data_file = DataFile::of(&storage);
         let number = if self.all || self.number == 0 { usize::MAX } else { self.number };
         let mut transactions: Transactions<'_> = match self.object {
             _ if self.undoable => self.undoable(&storage, &data_file, range, number)?,
-            Some(oid) => Box::new(self.page(of_object(&storage, &data_file, oid, range)?)),
+            Some(oid) => Box::new(self.page(of_object(&storage, &data_file, oid, range, disorder.is_some())?)),
             None => Box::new(self.page(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?)))),
         };
         let mut shown = 0;
@@ -216,17 +228,23 @@ impl Log {
 }
 
 /// The transactions of a range that changed the object, found by the chain of its records.
-fn of_object<'a>(storage: &FileStorage, file: &'a DataFile, oid: Oid, range: TidRange) -> Run<Transactions<'a>> {
+fn of_object<'a>(
+    storage: &FileStorage,
+    file: &'a DataFile,
+    oid: Oid,
+    range: TidRange,
+    scattered: bool,
+) -> Run<Transactions<'a>> {
     let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
     let damage = |fault| file.damage(&fault);
     let mut last = None;
     let found = file
         .chain(Some(newest))
-        .take_while(move |record| record.as_ref().map_or(true, |record| record.header.tid >= range.first))
+        .take_while(move |record| record.as_ref().map_or(true, |record| scattered || record.header.tid >= range.first))
         .filter(move |record| match record {
             Ok(record) => {
                 // A transaction may hold the object twice.
-                record.header.tid <= range.last && last.replace(record.header.tid) != Some(record.header.tid)
+                range.contains(record.header.tid) && last.replace(record.header.tid) != Some(record.header.tid)
             }
             Err(_) => true,
         })

@@ -18,7 +18,8 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
-use crate::ui::links::{self, Link};
+use crate::ui::blobs;
+use crate::ui::links::{self, ForeignLink, Link};
 use crate::ui::meta::moment;
 use crate::ui::say;
 
@@ -43,6 +44,11 @@ it is whole and on the disk: there has to be room for both. If anything goes
 wrong before that, nothing was changed. --keep-old keeps the old one as
 Data.fs.old, in place of an older one of that name.
 
+If an object refers into another database, there are several, and the others may
+refer to objects here: then no garbage is collected, unless --collect says so.
+`vellum collect` looks at all databases together. (References from others into
+this one cannot be seen here.)
+
 If an object refers to another that is nowhere, the database was damaged before:
 the pack stops, says which, and changes nothing. `vellum check --references`
 tells more. --go-on packs all the same.
@@ -54,8 +60,17 @@ in between, the same transactions may be there twice.
 
 A dry run opens the file for reading only, and works beside a running site.
 
+A record that cannot be read, or has a reference of an unknown shape, may refer
+to anything. If such a record is needed, a pack that collects stops, says which,
+and changes nothing. --go-on does not change that; --no-collect packs.
+
+The files of blobs are not handled: where revisions of blobs would be forgotten,
+nothing is packed, unless --without-blobs says so.
+
+Where nothing would go, nothing is changed, and all can still be undone.
+
 Exit codes: 0 if it was packed, or there was nothing to do; 1 if it stopped
-because of references to objects that are nowhere; 2 if the command was used
+because of references to objects that are nowhere, or that may be hidden; 2 if the command was used
 wrongly or could not do its work.
 
 With --json: one object.")]
@@ -71,6 +86,12 @@ pub struct Pack {
     /// Keep objects that nothing refers to
     #[arg(long)]
     no_collect: bool,
+    /// Collect garbage, though objects refer into other databases
+    #[arg(long, conflicts_with = "no_collect")]
+    collect: bool,
+    /// Go on though blobs are concerned, whose files are not handled
+    #[arg(long)]
+    without_blobs: bool,
     /// Go on if objects refer to others that are nowhere
     #[arg(long)]
     go_on: bool,
@@ -96,7 +117,11 @@ struct Done {
     /// The last transaction that is not later than the pack's time.
     last: Option<Tid>,
     packed: Packed,
+    /// Why no garbage was collected, though nobody said so.
+    foreign: Option<(Oid, String, Oid)>,
     gone: Gone,
+    /// Revisions of blobs that are forgotten.
+    blobs: u64,
     /// Transactions that were written to the log.
     logged: Option<u64>,
     seconds: f64,
@@ -111,6 +136,8 @@ struct Answer {
     to: Option<String>,
     to_time: Option<String>,
     collected: bool,
+    /// Why not, if nobody said so: a reference into another database.
+    not_collected: Vec<ForeignLink>,
     before: Size,
     after: Size,
     freed_bytes: u64,
@@ -119,6 +146,8 @@ struct Answer {
     classes: Vec<ClassGone>,
     ages: Vec<AgeGone>,
     old: Option<String>,
+    /// Revisions of blobs that are forgotten: their files are still there.
+    blobs: u64,
     logged_transactions: Option<u64>,
     seconds: f64,
 }
@@ -150,7 +179,8 @@ struct AgeGone {
 }
 
 /// Ages of forgotten transactions: less than so many seconds.
-const AGES: [(&str, i64); 6] = [
+const AGES: [(&str, i64); 7] = [
+    ("the future", 0),
     ("an hour", 3600),
     ("a day", 86_400),
     ("a week", 7 * 86_400),
@@ -164,30 +194,44 @@ impl Pack {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let start = Instant::now();
         let to = self.time(now)?;
-        let how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
+        let mut how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
+        // Told to collect, it does.
+        how = how.skip_if_all_stays(true).stop_at_foreign(!self.collect && !self.no_collect);
         let storage =
             if self.dry_run { file::open(&self.file)? } else { file::open_to_write(&self.file, &file::options()?)? };
-        let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
         let last = last_before(&storage, to)?;
         let bytes = storage.size();
-        let mut watch = Watch::new(&storage, now, log);
-        let packed = match self.dry_run {
-            true => storage.rehearse_pack(to, how, &mut watch),
-            false => storage.pack_with(to, how, &mut watch),
-        };
-        let Watch { gone, log, .. } = watch;
-        let logged = match log {
-            // The pack may fail after the switch to the new file. Then the lines are true.
-            Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
-            None => None,
-        };
-        let packed = match packed {
-            Ok(packed) => packed,
-            Err(Error::Dangling { references }) => return self.refuse(out, &references),
-            Err(other) => return Err(other.into()),
+        let mut foreign = None;
+        let (packed, gone, logged, blobs) = loop {
+            let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
+            let mut watch = Watch::new(&storage, now, log, self.without_blobs);
+            let packed = match self.dry_run {
+                true => storage.rehearse_pack(to, how, &mut watch),
+                false => storage.pack_with(to, how, &mut watch),
+            };
+            let Watch { gone, log, blobs, .. } = watch;
+            let logged = match log {
+                // The pack may fail after the switch to the new file. Then the lines are true.
+                Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
+                None => None,
+            };
+            let would_break = blobs > 0 && !self.without_blobs;
+            match packed {
+                Ok(_) if would_break && self.dry_run => return self.refuse_blobs(out, blobs),
+                // The watch has ended it.
+                Err(Error::Unfit { .. }) if would_break => return self.refuse_blobs(out, blobs),
+                Ok(packed) => break (packed, gone, logged, blobs),
+                Err(Error::Foreign { oid, database, to }) => {
+                    foreign = Some((oid, database, to));
+                    how = how.collect(false).stop_at_foreign(false);
+                }
+                Err(Error::Dangling { references }) => return self.refuse(out, &references),
+                Err(error @ Error::Unreadable { .. }) => return self.refuse_untold(out, &error),
+                Err(other) => return Err(other.into()),
+            }
         };
         let seconds = start.elapsed().as_secs_f64();
-        let done = Done { last, packed, gone: gone.sorted(self.classes), logged, seconds };
+        let done = Done { last, packed, foreign, gone: gone.sorted(self.classes), blobs, logged, seconds };
         if self.json {
             out.json(&self.answer(done))?;
         } else {
@@ -240,8 +284,37 @@ impl Pack {
         Ok(Outcome::Problems)
     }
 
+    /// A record may refer to anything, so that nothing can be called garbage.
+    fn refuse_untold(&self, out: &mut Out, error: &Error) -> Run {
+        if self.json {
+            out.json(&serde_json::json!({
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run,
+                "refused": error.to_string(),
+            }))?;
+            return Ok(Outcome::Problems);
+        }
+        let file = printable(&self.file.display().to_string());
+        writeln!(out, "{file}: {}.", printable(&error.to_string()))?;
+        writeln!(out, "`vellum check {file}` names every such record; --no-collect packs without collecting.")?;
+        Ok(Outcome::Problems)
+    }
+
+    /// Revisions of blobs would be forgotten.
+    fn refuse_blobs(&self, out: &mut Out, blobs: u64) -> Run {
+        let breaks = "those of forgotten revisions would stay for ever, and nothing would name them";
+        let refusal = blobs::refusal(blobs, "blob revision", breaks);
+        match self.json {
+            true => out.json(&serde_json::json!({
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run, "refused": refusal,
+                "blobs": blobs,
+            }))?,
+            false => writeln!(out, "{}: {refusal}.", printable(&self.file.display().to_string()))?,
+        }
+        Ok(Outcome::Problems)
+    }
+
     fn answer(&self, done: Done) -> Answer {
-        let Done { last, packed, gone, logged, seconds } = done;
+        let Done { last, packed, foreign, gone, blobs, logged, seconds } = done;
         let Packed { dangling: references, before, after, old, .. } = packed;
         Answer {
             file: self.file.display().to_string(),
@@ -249,7 +322,8 @@ impl Pack {
             dry_run: self.dry_run,
             to: last.map(|tid| tid.to_string()),
             to_time: last.and_then(people::rfc3339),
-            collected: !self.no_collect,
+            collected: !self.no_collect && foreign.is_none(),
+            not_collected: foreign.map(|reference| links::foreign(&[reference])).unwrap_or_default(),
             before: Size::of(before),
             after: Size::of(after),
             freed_bytes: before.bytes.saturating_sub(after.bytes),
@@ -258,21 +332,40 @@ impl Pack {
             classes: gone.classes,
             ages: gone.ages,
             old: old.map(|old| old.display().to_string()),
+            blobs,
             logged_transactions: logged,
             seconds: (seconds * 1000.0).round() / 1000.0,
         }
     }
 
     fn show(&self, out: &mut Out, done: &Done, now: Timestamp) -> Run<()> {
-        let Done { last, packed: Packed { dangling, before, after, old, .. }, gone, logged, seconds } = done;
+        let Done { last, packed: Packed { dangling, before, after, old, .. }, foreign, gone, blobs, logged, seconds } =
+            done;
         writeln!(out, "{}", printable(&self.file.display().to_string()))?;
         let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
-        out.field("packed to", to)?;
+        let done = match (self.dry_run, before == after) {
+            (true, _) => "would pack to",
+            (false, true) => "pack to",
+            (false, false) => "packed to",
+        };
+        out.field(done, to)?;
+        if let Some((oid, database, to)) = foreign {
+            let (file, database) = (printable(&self.file.display().to_string()), printable(database));
+            out.field(
+                "collected",
+                format!("no garbage: object {oid} refers to object {to} of the database `{database}`"),
+            )?;
+            out.field("", "so there are several, and what only the others need cannot be told from this one;")?;
+            out.field(
+                "",
+                format!("`vellum collect main={file} {database}=...` looks at all of them, --collect at this one"),
+            )?;
+        }
         if before == after {
             let why = match (last, before.transactions) {
                 (None, _) => "there is nothing before that time",
                 (_, 0) => "it was packed to a later time before",
-                _ => "there is nothing that would go",
+                _ => "there is nothing that would go; what can be undone still can",
             };
             out.field("", format!("nothing was changed: {why}"))?;
             if !dangling.is_empty() {
@@ -295,6 +388,10 @@ impl Pack {
         gone.show(out, self.dry_run)?;
         if !dangling.is_empty() {
             self.show_reported(out, dangling)?;
+        }
+        if *blobs > 0 {
+            writeln!(out)?;
+            out.field("blobs", blobs::told(*blobs, "revision", "their files stay where they are"))?;
         }
         writeln!(out)?;
         if self.dry_run {
@@ -384,7 +481,11 @@ impl Gone {
         if by_age {
             writeln!(out, "\n{:>16}  {:>16}  {:>16}  age of what goes", "bytes", "transactions", "revisions")?;
             for AgeGone { age, transactions, revisions, bytes } in &self.ages {
-                let age = if *age == "older" { "older".to_owned() } else { format!("less than {age}") };
+                let age = match *age {
+                    "older" => "older".to_owned(),
+                    "the future" => "of the future".to_owned(),
+                    age => format!("less than {age}"),
+                };
                 writeln!(out, "{:>16}  {:>16}  {:>16}  {age}", size(*bytes), count(*transactions), count(*revisions))?;
             }
         }
@@ -404,10 +505,13 @@ struct Watch {
     /// The age of the current transaction, and whether it was counted.
     age: usize,
     counted: bool,
+    /// Revisions of blobs that are forgotten, and whether that is wanted.
+    blobs: u64,
+    without_blobs: bool,
 }
 
 impl Watch {
-    fn new(storage: &FileStorage, now: Timestamp, log: Option<PackLog>) -> Watch {
+    fn new(storage: &FileStorage, now: Timestamp, log: Option<PackLog>, without_blobs: bool) -> Watch {
         Watch {
             file: DataFile::of(storage),
             now: now.as_second(),
@@ -417,7 +521,18 @@ impl Watch {
             copying: None,
             age: 0,
             counted: false,
+            blobs: 0,
+            without_blobs,
         }
+    }
+
+    /// Whether the record, or the one whose data it shares, is a blob's.
+    fn is_blob(&self, record: &Record) -> bool {
+        let holder = match record.header.data_length {
+            0 => self.file.holder(&mut self.file.scanner(), record).ok().flatten(),
+            _ => Some(record.clone()),
+        };
+        holder.is_some_and(|holder| blobs::is_blob(Some(self.class(&holder).as_str())))
     }
 
     /// Reads the class of a record from its first bytes.
@@ -449,6 +564,7 @@ impl PackWatch for Watch {
 
     fn begins(&mut self) {
         self.gone = Gone::new();
+        self.blobs = 0;
         (self.collecting, self.copying) = (None, None);
         if let Some(log) = &mut self.log {
             log.begin_again();
@@ -473,6 +589,7 @@ impl PackWatch for Watch {
             return Ok(());
         }
         let bytes = record.header.length().unwrap_or(0);
+        self.blobs += u64::from(self.is_blob(record));
         let class = self.gone.found.entry(self.class(record)).or_default();
         class.objects += u64::from(fate == Fate::Collected);
         class.revisions += 1;
@@ -494,6 +611,10 @@ impl PackWatch for Watch {
 
     fn ready(&mut self) -> Result<()> {
         (self.collecting, self.copying) = (None, None);
+        if self.blobs > 0 && !self.without_blobs {
+            // Said in other words where it ends up.
+            return Err(Error::Unfit { name: "the database".to_owned(), why: "it has blobs".to_owned() });
+        }
         match &mut self.log {
             Some(log) => log.append(),
             None => Ok(()),

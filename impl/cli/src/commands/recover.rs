@@ -23,6 +23,11 @@ The damaged file is left as it is: keep it until you know that nothing in it is
 missed. OUT must not exist yet. The exit code is 0 if nothing was lost, and 1 if
 something was.
 
+A transaction that is not later than the one before it in the file is left out
+and named. With --new-tids it is copied as well: all transactions come in the
+order of the file, and those that are out of order get later tids, which changes
+their times.
+
 With --json: one object.")]
 pub struct Recover {
     /// The damaged database
@@ -32,6 +37,9 @@ pub struct Recover {
     /// How many objects to name of which something was lost; 0 for all
     #[arg(long, value_name = "N", default_value_t = 20)]
     objects: usize,
+    /// Give later tids to transactions that are not later than the one before them
+    #[arg(long)]
+    new_tids: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -47,11 +55,29 @@ struct Report {
     nothing_lost: bool,
     lost_bytes: u64,
     lost: Vec<Part>,
+    /// The part at the end that the `.index` file knows, and the file has not any more.
+    missing: Option<JsonMissing>,
     unfinished_bytes: u64,
     undone_transactions: u64,
+    /// Whole transactions that were left out since they are not later than the one before them.
+    out_of_order: Vec<String>,
+    new_tids: Vec<NewTid>,
     records_lost: Vec<Revision>,
     objects: Vec<String>,
     objects_gone: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct NewTid {
+    from: String,
+    to: String,
+}
+
+#[derive(Serialize)]
+struct JsonMissing {
+    position: u64,
+    index_end: u64,
+    objects: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +102,10 @@ impl Recover {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let meter = Meter::new("recovering");
         let options = Options::new().progress(meter.progress());
-        let salvage = vellum_file::recover(&options, &self.file, &self.out);
+        let salvage = match self.new_tids {
+            true => vellum_file::recover_with_new_tids(&options, &self.file, &self.out),
+            false => vellum_file::recover(&options, &self.file, &self.out),
+        };
         drop(meter);
         let salvage = salvage.map_err(|e| match e {
             OpenError::Exists { path } => Failure::Message(format!(
@@ -85,7 +114,10 @@ impl Recover {
             )),
             other => other.into(),
         })?;
-        let nothing_lost = salvage.lost.is_empty() && salvage.records_lost.is_empty();
+        let nothing_lost = salvage.lost.is_empty()
+            && salvage.records_lost.is_empty()
+            && salvage.missing.is_none()
+            && salvage.out_of_order.is_empty();
         if self.json {
             out.json(&self.report(&salvage, nothing_lost))?;
         } else {
@@ -114,8 +146,19 @@ impl Recover {
             nothing_lost,
             lost_bytes: lost_bytes(salvage),
             lost: salvage.lost.iter().map(part).collect(),
+            missing: salvage.missing.as_ref().map(|missing| JsonMissing {
+                position: missing.end,
+                index_end: missing.index_end,
+                objects: missing.objects.iter().map(Oid::to_string).collect(),
+            }),
             unfinished_bytes: salvage.unfinished,
             undone_transactions: salvage.undone,
+            out_of_order: salvage.out_of_order.iter().map(Tid::to_string).collect(),
+            new_tids: salvage
+                .new_tids
+                .iter()
+                .map(|(from, to)| NewTid { from: from.to_string(), to: to.to_string() })
+                .collect(),
             records_lost: salvage.records_lost.iter().map(revision).collect(),
             objects: salvage.objects.iter().map(Oid::to_string).collect(),
             objects_gone: salvage.objects_gone.iter().map(Oid::to_string).collect(),
@@ -130,11 +173,27 @@ impl Recover {
         out.field("saved", format!("{transactions}, {records}, {}", exact_size(salvage.bytes)))?;
         if salvage.unfinished > 0 {
             let bytes = counted(salvage.unfinished, "byte");
-            out.field("left out", format!("{bytes} at the end, a commit that never finished: no loss"))?;
+            let what = match salvage.missing {
+                None => "a commit that never finished: no loss",
+                Some(_) => "that begin as a commit",
+            };
+            out.field("left out", format!("{bytes} at the end, {what}"))?;
         }
         if salvage.undone > 0 {
             let undone = counted(salvage.undone, "transaction");
             out.field("left out", format!("{undone} marked as undone, which nobody sees: no loss"))?;
+        }
+        if !salvage.new_tids.is_empty() {
+            let transactions = counted(salvage.new_tids.len() as u64, "transaction");
+            out.field("new tids", format!("for {transactions} that were not later than the one before"))?;
+            let pairs = salvage.new_tids.iter().map(|(from, to)| format!("{from} is now {to}"));
+            self.list(out, pairs, salvage.new_tids.len())?;
+        }
+        if !salvage.out_of_order.is_empty() {
+            let transactions = counted(salvage.out_of_order.len() as u64, "whole transaction");
+            out.field("left out", format!("{transactions}, not later than the one before; `--new-tids` copies them:"))?;
+            let tids = salvage.out_of_order.iter().map(|tid| format!("{tid}  {}", people::time(*tid, now)));
+            self.list(out, tids, salvage.out_of_order.len())?;
         }
         if nothing_lost {
             out.field("lost", "nothing")?;
@@ -144,8 +203,15 @@ impl Recover {
             )?;
             return Ok(());
         }
-        let parts = counted(salvage.lost.len() as u64, "part");
-        out.field("lost", format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))))?;
+        if !salvage.lost.is_empty() {
+            let parts = counted(salvage.lost.len() as u64, "part");
+            out.field("lost", format!("{} in {parts} of the file", exact_size(lost_bytes(salvage))))?;
+        }
+        if let Some(missing) = &salvage.missing {
+            let objects = counted(missing.objects.len() as u64, "object");
+            out.field("lost", format!("the end of the file, from position {} to {}", missing.end, missing.index_end))?;
+            out.field("", format!("the .index file beside it has the newest revision of {objects} there"))?;
+        }
         for lost in &salvage.lost {
             show_part(out, lost, now)?;
         }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value as Json;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Referrer, Storage, Tid, Version, referrers, refers_in, shortest_path};
+use vellum_storage::{Error, Oid, Reached, Referrer, Storage, Tid, Version, referrers, refers_in, shortest_path};
 use vellum_terminal::people::{count, counted, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
@@ -16,6 +17,7 @@ use crate::ui::args::{self, Moment};
 use crate::ui::changes::State;
 use crate::ui::classes::{class, class_name};
 use crate::ui::meta::{self, moment, version_name};
+use crate::ui::untold::{self, JsonUntold};
 
 /// Show who refers to an object, and a shortest path to it from the root
 #[derive(Args)]
@@ -30,15 +32,20 @@ root, object 0, and follows references. The path shows why it is kept. If there
 is none, it is garbage, and so is everything that refers to it. Weak references
 keep nothing. What the trunk has is followed, and what is in versions.
 
+A record that cannot be read, or has a reference of an unknown shape, may refer
+to anything. If the root reaches such a record and no path is found, it cannot be
+told whether the object is garbage.
+
 The object need not be there: of one that was deleted, or lost, this shows who
 still refers to it. Nothing in the file says who refers to whom, so all of it is
 read.
 
 Exit codes: 0; 1 if the object is not there and somebody refers to it all the
-same, or a record can not be read; 2 if the command was used wrongly or could
+same, or it cannot be told what a record refers to; 2 if the command was used wrongly or could
 not do its work.
 
-With --json: one object a line: of the kind `object`, with the path; then one
+With --json: one object a line: of the kind `object`, with the path, and with
+`reachable`, which is true, false or \"unknown\"; then one
 for each referrer of the kind `referrer`, with how many references there are in
 it of each sort; and a last one of the kind `summary`.")]
 pub struct Refs {
@@ -70,8 +77,11 @@ struct Subject {
     /// With `--at`: the last transaction up to that time.
     as_of: Option<String>,
     as_of_time: Option<String>,
-    reachable: bool,
+    /// Whether a path from the root leads to it: true, false, or "unknown".
+    reachable: Json,
     path: Vec<Step>,
+    /// If that is unknown: the records that may lead to it.
+    untold: Vec<JsonUntold>,
 }
 
 /// An object on the path; the version is that in which it refers to the next one.
@@ -107,7 +117,7 @@ struct Summary {
     strong: u64,
     only_weak: u64,
     in_versions: u64,
-    unreadable: u64,
+    untold: u64,
     referrers_shown: u64,
 }
 
@@ -122,10 +132,10 @@ impl Refs {
         };
         let path = self.path(&storage)?;
         if self.json {
-            out.json(&self.subject(&storage, state.as_ref(), path.as_deref())?)?;
+            out.json(&self.subject(&storage, state.as_ref(), &path)?)?;
         } else {
             self.show(out, &storage, state.as_ref(), now)?;
-            self.show_path(out, &storage, path.as_deref(), state.is_some())?;
+            self.show_path(out, &storage, &path, state.is_some())?;
             writeln!(out, "\nreferred to by")?;
         }
         let summary = self.referrers(out, &storage, now)?;
@@ -134,10 +144,10 @@ impl Refs {
             false => summary.show(out)?,
         }
         let dangles = state.is_none_or(|state| state.bytes.is_none()) && summary.strong > 0;
-        Ok(if dangles || summary.unreadable > 0 { Outcome::Problems } else { Outcome::Fine })
+        Ok(if dangles || summary.untold > 0 { Outcome::Problems } else { Outcome::Fine })
     }
 
-    fn path(&self, storage: &FileStorage) -> Run<Option<Vec<Oid>>> {
+    fn path(&self, storage: &FileStorage) -> Run<Reached> {
         let meter = Meter::new("searching");
         let all = storage.object_count();
         let path = shortest_path(storage, Oid::ROOT, self.oid, &mut |read| meter.update(read, all))?;
@@ -153,8 +163,8 @@ impl Refs {
         }
     }
 
-    fn subject(&self, storage: &FileStorage, state: Option<&State>, path: Option<&[Oid]>) -> Run<Subject> {
-        let steps = path.unwrap_or_default();
+    fn subject(&self, storage: &FileStorage, state: Option<&State>, path: &Reached) -> Run<Subject> {
+        let steps = path.path();
         let mut shown = Vec::new();
         for (n, oid) in steps.iter().enumerate() {
             let by = steps.get(n + 1).map(|next| refers_in(storage, *oid, *next)).transpose()?.flatten();
@@ -177,8 +187,16 @@ impl Refs {
             bytes: state.and_then(|state| state.bytes).unwrap_or(0),
             as_of: as_of.map(|tid| tid.to_string()),
             as_of_time: as_of.and_then(people::rfc3339),
-            reachable: path.is_some(),
+            reachable: match path {
+                Reached::By(_) => true.into(),
+                Reached::No => false.into(),
+                Reached::Untold(_) => "unknown".into(),
+            },
             path: shown,
+            untold: match path {
+                Reached::Untold(records) => untold::json(records),
+                _ => Vec::new(),
+            },
         })
     }
 
@@ -207,15 +225,19 @@ impl Refs {
         Ok(())
     }
 
-    fn show_path(&self, out: &mut Out, storage: &FileStorage, path: Option<&[Oid]>, is_known: bool) -> Run<()> {
-        let Some(path) = path else {
-            return out.field(
-                "path",
-                match is_known {
-                    true => "none: it can not be reached from the root, and is garbage",
-                    false => "none: nothing that can be reached from the root refers to it",
-                },
-            );
+    fn show_path(&self, out: &mut Out, storage: &FileStorage, path: &Reached, is_known: bool) -> Run<()> {
+        let path = match path {
+            Reached::By(path) => &path[..],
+            Reached::No if is_known => {
+                return out.field("path", "none: it can not be reached from the root, and is garbage");
+            }
+            Reached::No => return out.field("path", "none: nothing that can be reached from the root refers to it"),
+            Reached::Untold(records) => {
+                let told = if is_known { "whether it is garbage" } else { "whether anything refers to it" };
+                out.field("path", format!("none was found, but {told} cannot be told:"))?;
+                out.field("", untold::count(records))?;
+                return untold::show(out, records, self.at_most());
+            }
         };
         if let [_] = path {
             return out.field("path", "it is the root");
@@ -272,7 +294,7 @@ impl Refs {
     }
 
     fn referrer(&self, out: &mut Out, referrer: &Referrer, now: Timestamp) -> Run<()> {
-        let Referrer { oid, tid, version, strong, weak, unreadable, .. } = referrer;
+        let Referrer { oid, tid, version, strong, weak, untold, .. } = referrer;
         let class = class(&referrer.data);
         if self.json {
             let (version, version_hex) = meta::version(version);
@@ -286,12 +308,12 @@ impl Refs {
                 version_hex,
                 strong: *strong,
                 weak: *weak,
-                error: unreadable.as_ref().map(ToString::to_string),
+                error: untold.as_ref().map(ToString::to_string),
             });
         }
         writeln!(out, "    {oid}  {}", class_name(class.as_deref()))?;
         let how = match (strong, weak) {
-            (0, 0) => "can not be read",
+            (0, 0) => "perhaps",
             (0, _) => "weak",
             (_, 0) => "strong",
             _ => "strong and weak",
@@ -300,8 +322,8 @@ impl Refs {
         if !version.is_trunk() {
             writeln!(out, "        in version {}", version_name(version))?;
         }
-        if let Some(why) = unreadable {
-            writeln!(out, "        the record can not be read to its end: {}", printable(&why.to_string()))?;
+        if let Some(why) = untold {
+            writeln!(out, "        it cannot be told what it refers to: {}", printable(&why.to_string()))?;
         }
         Ok(())
     }
@@ -309,7 +331,7 @@ impl Refs {
 
 impl Summary {
     fn count(&mut self, referrer: &Referrer) {
-        self.unreadable += u64::from(referrer.unreadable.is_some());
+        self.untold += u64::from(referrer.untold.is_some());
         if referrer.strong + referrer.weak == 0 {
             return;
         }
@@ -320,7 +342,7 @@ impl Summary {
     }
 
     fn show(&self, out: &mut Out) -> Run<()> {
-        let found = self.referrers + self.unreadable;
+        let found = self.referrers + self.untold;
         if found > self.referrers_shown {
             let more = count(found - self.referrers_shown);
             writeln!(out, "    and {more} more; `--max 0` shows all")?;
@@ -335,13 +357,13 @@ impl Summary {
             weak => format!(", {} of them weakly", count(weak)),
         };
         match self.referrers {
+            0 if self.untold > 0 => writeln!(out, "\nnobody for certain; {looked_at}")?,
             0 => writeln!(out, "    nobody; {looked_at}")?,
             1 => writeln!(out, "\n1 record refers to it{weakly}; {looked_at}")?,
             records => writeln!(out, "\n{} refer to it{weakly}; {looked_at}", counted(records, "record"))?,
         }
-        if self.unreadable > 0 {
-            let records = counted(self.unreadable, "record");
-            writeln!(out, "{records} can not be read to the end: there may be more")?;
+        if self.untold > 0 {
+            writeln!(out, "{} may refer to it: that cannot be told", counted(self.untold, "record"))?;
         }
         Ok(())
     }

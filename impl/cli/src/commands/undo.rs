@@ -17,6 +17,7 @@ use crate::commands::confirm::{ChangeArgs, Done};
 use crate::commands::preview;
 use crate::file::DataFile;
 use crate::ui::args::{self, Named};
+use crate::ui::blobs;
 use crate::ui::changes::{self, Change, JsonChange};
 use crate::ui::meta::{JsonTransaction, Metadata, moment};
 
@@ -41,6 +42,9 @@ objects are in the way, and which transactions changed them later. Name those as
 well to take back all of it. The newest one is undone first, in whatever order
 they are named.
 
+The files of blobs are not handled: where the change of a blob would be undone,
+nothing is, unless --without-blobs says so.
+
 The database is locked meanwhile: a site that uses it must be stopped. --dry-run
 takes no lock, and works beside a running site.
 
@@ -55,6 +59,9 @@ pub struct Undo {
     /// The transactions: a tid (16 hex digits), a time at which there was only one, or `last`
     #[arg(value_name = "TID", required = true, value_parser = args::transaction)]
     transactions: Vec<Named>,
+    /// Go on though blobs are concerned, whose files are not handled
+    #[arg(long)]
+    without_blobs: bool,
     #[command(flatten)]
     how: ChangeArgs,
 }
@@ -71,6 +78,9 @@ struct Answer {
     undo: Vec<JsonTransaction>,
     objects: Vec<JsonChange>,
     refused: Option<JsonRefusedUndo>,
+    /// Blobs among the objects, whose files are not handled.
+    blobs: u64,
+    refused_for_blobs: Option<String>,
     #[serde(flatten)]
     done: Done,
 }
@@ -149,10 +159,29 @@ impl Undo {
     /// Shows the changes, and makes them if that is wanted.
     fn go_on(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], voted: Voted, now: Timestamp) -> Run {
         let changes = preview::changes(storage, &voted)?;
+        let blobs = concerned(&changes);
+        if blobs > 0 && !self.without_blobs {
+            let breaks = "the files would still be those of after the undone transaction";
+            let refusal = blobs::refusal(blobs, "blob", breaks);
+            match self.how.json {
+                true => {
+                    let answer = self.answer(wanted, &changes, None, Done::in_transaction(None));
+                    out.json(&Answer { refused_for_blobs: Some(refusal), ..answer })?;
+                }
+                false => {
+                    changes::show(out, &changes, self.how.objects, now)?;
+                    writeln!(out, "\n{refusal}.")?;
+                }
+            }
+            return Ok(Outcome::Problems);
+        }
         if self.how.json {
             return self.how.conclude_json(out, voted, |done| self.answer(wanted, &changes, None, done));
         }
         changes::show(out, &changes, self.how.objects, now)?;
+        if blobs > 0 {
+            writeln!(out, "\n{}", blobs::told(blobs, "blob", "files of blobs stay as they are"))?;
+        }
         self.how.conclude(out, &self.file, voted, "Undo this?", now)
     }
 
@@ -174,9 +203,17 @@ impl Undo {
             undo: wanted.iter().map(|wanted| JsonTransaction::new(wanted.tid, &wanted.meta)).collect(),
             objects: changes.iter().map(Change::json).collect(),
             refused,
+            blobs: concerned(changes),
+            refused_for_blobs: None,
             done,
         }
     }
+}
+
+/// How many of the objects are blobs, now or after the undo.
+fn concerned(changes: &[Change]) -> u64 {
+    let is_blob = |change: &&Change| [&change.now, &change.becomes].iter().any(|s| blobs::is_blob(s.class.as_deref()));
+    changes.iter().filter(is_blob).count() as u64
 }
 
 /// The default description of the new transaction.

@@ -6,6 +6,7 @@ use vellum_file::{FileStorage, OpenError, Options};
 use vellum_storage::{Storage, Tid};
 use vellum_terminal::{Failure, Meter, Run};
 
+use super::future;
 use crate::ui::{args, faults, say};
 
 /// Opens a database for reading. Warns if it ends in an unfinished commit.
@@ -21,8 +22,10 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
     let storage = options.open(path)?;
     drop(meter);
     if let Some(recovery) = storage.recovery() {
-        if recovery.cut > 0 {
-            faults::warn_unfinished(path, storage.size(), recovery.cut);
+        match (recovery.cut, recovery.blank) {
+            (0, _) => {}
+            (cut, true) => faults::warn_blank(path, storage.size(), cut),
+            (cut, false) => faults::warn_unfinished(path, storage.size(), cut),
         }
         if recovery.completed > 0 {
             say(&format!(
@@ -36,6 +39,14 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
                 recovery.position,
             ));
         }
+    }
+    future::warn(path, &storage, at);
+    if let Some(missing) = storage.missing() {
+        let file = path.display();
+        say(&format!(
+            "warning: {file}: {missing}. What was there was acknowledged, and is not shown; keep {file}.index, and see \
+             `vellum recover`"
+        ));
     }
     Ok(storage)
 }
@@ -52,12 +63,15 @@ pub fn open_to_write(path: &Path, options: &Options) -> Result<FileStorage, Open
     drop(meter);
     if let Some(recovery) = storage.recovery().filter(|recovery| recovery.cut > 0) {
         let kept = recovery.kept_in.as_ref().map(|kept| format!("; they are kept in {}", kept.display()));
-        say(&format!(
-            "{}: the last {} bytes were a commit that was never finished, and are cut off{}",
-            path.display(),
-            recovery.cut,
-            kept.unwrap_or_default()
-        ));
+        let what = match recovery.blank {
+            false => "were a commit that was never finished, and are cut off",
+            true => {
+                "begin with zeros where a transaction's header should be, and are cut off; a machine that stops during \
+                     a commit leaves that, and so does a disk that lost a commit: which of the two cannot be told"
+            }
+        };
+        say(&format!("{}: the last {} bytes {what}{}", path.display(), recovery.cut, kept.unwrap_or_default()));
     }
+    future::warn(path, &storage, None);
     Ok(storage)
 }

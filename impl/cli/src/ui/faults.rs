@@ -25,6 +25,7 @@ pub fn describe(path: &Path, fault: &Fault) -> String {
 /// A fault's kind as a word.
 pub fn kind(kind: &FaultKind) -> &'static str {
     match kind {
+        FaultKind::NoHeader { .. } => "no_header",
         FaultKind::HeaderCutOff { .. } => "header_cut_off",
         FaultKind::CutOff { .. } => "cut_off",
         FaultKind::Unfinished => "unfinished",
@@ -52,6 +53,16 @@ pub fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
         "warning: {}: the last {bytes} bytes, from position {position} on, are a commit that is not finished, and are \
          not shown. Either somebody is committing just now, or the machine stopped during a commit; then opening the \
          database for writing cuts them off",
+        path.display()
+    ));
+}
+
+/// Warns of zeros at the end of the file.
+pub fn warn_blank(path: &Path, position: u64, bytes: u64) {
+    say(&format!(
+        "warning: {}: the last {bytes} bytes, from position {position} on, begin with zeros where a transaction's header \
+         should be, and are not shown. A machine that stops during a commit leaves that, and so does a disk that lost a \
+         commit: which of the two cannot be told. Opening the database for writing cuts them off",
         path.display()
     ));
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 use vellum_storage::{ExportError, Oid};
-use vellum_terminal::people::{count, counted};
+use vellum_terminal::people::{count, counted, printable};
 use vellum_terminal::{Out, Run};
 
 /// A reference to a missing object, for programs.
@@ -30,7 +30,13 @@ impl Refused {
 
 /// Whether the objects are the reason, and not the use of the command.
 pub fn is_refusal(error: &ExportError) -> bool {
-    matches!(error, ExportError::Dangling { .. } | ExportError::Record { .. } | ExportError::BadReference { .. })
+    matches!(
+        error,
+        ExportError::Dangling { .. }
+            | ExportError::Record { .. }
+            | ExportError::BadReference { .. }
+            | ExportError::Blobs { .. }
+    )
 }
 
 /// The references to missing objects.
@@ -56,6 +62,42 @@ pub fn show(out: &mut Out, references: &[(Oid, Oid)]) -> Run<()> {
         writeln!(out, "  and {} more; `--json` names all", count((references.len() - SHOWN_MAX) as u64))?;
     }
     Ok(())
+}
+
+/// References into other databases, for people; nothing if there are none.
+pub fn show_foreign(out: &mut Out, references: &[(Oid, String, Oid)]) -> Run<()> {
+    const SHOWN_MAX: usize = 20;
+    if references.is_empty() {
+        return Ok(());
+    }
+    let number = counted(references.len() as u64, "reference");
+    let lead = if references.len() == 1 { "leads" } else { "lead" };
+    writeln!(out, "\n{number} {lead} into other databases, and {lead} there from wherever this is imported:")?;
+    for (from, database, to) in references.iter().take(SHOWN_MAX) {
+        writeln!(out, "  {from} refers to {to} of `{}`", printable(database))?;
+    }
+    if references.len() > SHOWN_MAX {
+        writeln!(out, "  and {} more; `--json` names all", count((references.len() - SHOWN_MAX) as u64))?;
+    }
+    Ok(())
+}
+
+/// A reference into another database, for programs.
+#[derive(Serialize)]
+pub struct ForeignLink {
+    from: String,
+    database: String,
+    to: String,
+}
+
+/// References into other databases, for programs.
+pub fn foreign(references: &[(Oid, String, Oid)]) -> Vec<ForeignLink> {
+    let link = |(from, database, to): &(Oid, String, Oid)| ForeignLink {
+        from: from.to_string(),
+        database: database.clone(),
+        to: to.to_string(),
+    };
+    references.iter().map(link).collect()
 }
 
 /// The number of missing objects, as a clause.

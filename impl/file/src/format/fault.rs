@@ -22,6 +22,7 @@ pub struct Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the messages below say it")]
 pub enum FaultKind {
+    NoHeader { bytes: u64, zeros: bool },
     HeaderCutOff { there: u64 },
     CutOff { length: u64, there: u64 },
     Unfinished,
@@ -46,6 +47,12 @@ impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use FaultKind::*;
         match self {
+            NoHeader { bytes, zeros: true } => {
+                write!(f, "the last {bytes} bytes begin with zeros where a transaction's header should be")
+            }
+            NoHeader { bytes, zeros: false } => {
+                write!(f, "the last {bytes} bytes do not begin with the header of a transaction")
+            }
             HeaderCutOff { there } => write!(f, "the file ends {there} bytes into a transaction's header of 23"),
             CutOff { length, there } => {
                 write!(f, "the transaction has {length} bytes, but the file ends after {there}")

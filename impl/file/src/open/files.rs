@@ -53,6 +53,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
         end: START,
         last: Tid::ZERO,
         recovery: None,
+        missing: None,
         lock: Some(lock),
         index_on_disk: OnDisk::Earlier,
     })

@@ -22,6 +22,9 @@ pub struct Recovery {
     pub cut: u64,
     /// The file in which those bytes are kept.
     pub kept_in: Option<PathBuf>,
+    /// Whether what is cut off begins with zeros where a transaction's header would be: then it cannot be told whether it
+    /// was a commit that never finished, or one that the disk lost.
+    pub blank: bool,
     /// How many transactions were whole but not yet marked as finished, and were marked now.
     pub completed: u64,
 }
@@ -34,10 +37,11 @@ pub(super) fn repair(
     end: u64,
     size: u64,
     completed: Vec<u64>,
+    blank: bool,
 ) -> Result<Recovery, Error> {
     let cut = size - end;
     let position = completed.first().copied().unwrap_or(end);
-    let mut recovery = Recovery { position, cut, kept_in: None, completed: completed.len() as u64 };
+    let mut recovery = Recovery { position, cut, kept_in: None, blank, completed: completed.len() as u64 };
     if options.read_only {
         return Ok(recovery);
     }

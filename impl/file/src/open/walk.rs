@@ -12,6 +12,7 @@
 use vellum_disk::DiskFile;
 use vellum_storage::Tid;
 
+use super::ending::Ending;
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
@@ -24,7 +25,8 @@ pub(crate) enum Found {
     /// A whole transaction that is not marked; but one that follows it, in an unbroken row of whole ones, is. So all of them
     /// were synced, and a crash came among the marks.
     Unmarked(Whole),
-    /// What a crash leaves of a commit whose marks were not written: it reaches to the end of the file.
+    /// What a crash leaves of a commit whose marks were not written: it begins with a header that fits, and reaches to the end
+    /// of the file.
     Torn(Broken),
     /// Something else.
     Damaged(Broken),
@@ -34,7 +36,8 @@ pub(crate) enum Found {
 pub(crate) struct Whole {
     pub position: u64,
     pub header: TransactionHeader,
-    /// Its tid does not fit between those of its neighbours. Only a walk that is [`Order::Reported`] finds such a one whole.
+    /// Its tid does not fit between those of its neighbours. Such a transaction counts: copying an older database behind a
+    /// newer one leaves them, and ZODB reads and writes such files.
     pub disorder: Option<Fault>,
 }
 
@@ -47,31 +50,22 @@ pub(crate) struct Broken {
     pub next: Option<u64>,
 }
 
-/// What a walk makes of a tid that is not later than the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// The transaction is damaged.
-    Required,
-    /// The transaction counts, with its fault.
-    Reported,
-}
-
 /// A walk from one position to the end of the file.
 pub(crate) struct Walk<'a> {
     file: &'a dyn DiskFile,
     size: u64,
-    order: Order,
     /// The last transaction that is wanted, if not all are.
     until: Option<Tid>,
     /// Reads what is walked over.
     scanner: Scanner<'a>,
     /// Looks elsewhere, so that the first keeps its window.
     side: Scanner<'a>,
-    /// Where the present transaction is, and the tid of the last one before it.
+    /// Where the present transaction is, the greatest tid in order before it, and the tid of the one right before it.
     position: u64,
     last: Tid,
+    before: Tid,
     /// The same of the next step.
-    next: (u64, Tid),
+    next: (u64, Tid, Tid),
     /// Up to here an unmarked transaction counts, because a finished one follows.
     finished_until: u64,
     /// Where it was already looked again.
@@ -80,17 +74,17 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// A walk over what is before `size`, from `position` on. `last` is the tid of the transaction before that.
-    pub fn new(file: &'a dyn DiskFile, size: u64, (position, last): (u64, Tid), order: Order) -> Walk<'a> {
+    pub fn new(file: &'a dyn DiskFile, size: u64, (position, last): (u64, Tid)) -> Walk<'a> {
         Walk {
             file,
             size,
-            order,
             until: None,
             scanner: Scanner::new(file, size),
             side: Scanner::new(file, size),
             position,
             last,
-            next: (position, last),
+            before: last,
+            next: (position, last, last),
             finished_until: position,
             looked_again: None,
         }
@@ -111,7 +105,12 @@ impl<'a> Walk<'a> {
         self.size
     }
 
-    /// The tid of the last transaction before the present position.
+    /// The tid of the transaction right before the present position; of those before it, usually the last.
+    pub fn before(&self) -> Tid {
+        self.before
+    }
+
+    /// The greatest tid before the present position, of transactions that are in order.
     pub fn last(&self) -> Tid {
         self.last
     }
@@ -129,7 +128,7 @@ impl<'a> Walk<'a> {
         &mut self,
         mut each: impl FnMut(&mut Scanner<'a>, &TransactionHeader, Record) -> Result<(), Fault>,
     ) -> Option<Found> {
-        (self.position, self.last) = self.next;
+        (self.position, self.last, self.before) = self.next;
         let position = self.position;
         if position >= self.size || self.until == Some(self.last) {
             return None;
@@ -141,7 +140,6 @@ impl<'a> Walk<'a> {
         };
         let disorder = self.disorder(&header);
         let last = match &disorder {
-            Some(fault) if self.order == Order::Required => return Some(self.broken(fault.clone())),
             Some(_) => self.last,
             None => header.tid,
         };
@@ -152,7 +150,7 @@ impl<'a> Walk<'a> {
             let kind = FaultKind::Unfinished;
             return Some(self.broken(Fault { position, tid: Some(header.tid), oid: None, kind }));
         }
-        self.next = (header.end(position), last);
+        self.next = (header.end(position), last, header.tid);
         let whole = Whole { position, header, disorder };
         Some(if header.status == UNFINISHED { Found::Unmarked(whole) } else { Found::Finished(whole) })
     }
@@ -170,23 +168,45 @@ impl<'a> Walk<'a> {
     /// Whether a finished transaction follows the present one, which is not marked.
     fn is_finished_after(&mut self) -> bool {
         if self.position >= self.finished_until {
-            // Where order is only reported, the row may begin with a transaction that is not later than the one before it.
-            let last = if self.order == Order::Required { self.last } else { Tid::ZERO };
-            self.finished_until = finished_after(&mut self.side, self.position, last);
+            // The row may begin with a transaction that is not later than the one before it.
+            self.finished_until = finished_after(&mut self.side, self.position, Tid::ZERO);
         }
         self.position < self.finished_until
+    }
+
+    /// The end of a file that begins with zeros, where a header would be: a crash leaves that, and so does a disk that lost a
+    /// commit. It is [`Found::Damaged`] with this fault.
+    pub fn is_blank(broken: &Broken) -> bool {
+        broken.next.is_none() && matches!(broken.fault.kind, FaultKind::NoHeader { zeros: true, .. })
     }
 
     /// What stands at the present position, if it may not count as a transaction. The walk goes on behind it.
     pub fn broken(&mut self, mut fault: Fault) -> Found {
         let position = self.position;
-        let next = self.scanner.resync(position + 1, self.size, self.last);
-        self.next = (next.unwrap_or(self.size), self.last);
-        let torn = next.is_none()
-            && is_torn(&mut self.scanner, position).unwrap_or_else(|e| {
+        let next = self.scanner.resync(position + 1, self.size, self.before.min(self.last));
+        self.next = (next.unwrap_or(self.size), self.last, self.before);
+        if next.is_some() {
+            return Found::Damaged(Broken { position, fault, next });
+        }
+        let bytes = self.size - position;
+        let torn = match Ending::at(&mut self.scanner, position, self.before.min(self.last)) {
+            Ok(Ending::Header(status)) => status.is_none_or(|status| status == UNFINISHED),
+            Ok(Ending::Blank) => {
+                fault = Fault { tid: None, oid: None, kind: FaultKind::NoHeader { bytes, zeros: true }, ..fault };
+                false
+            }
+            Ok(Ending::Foreign) => {
+                // One wrong field in a header is named by itself.
+                if is_about_header(&fault.kind) {
+                    fault = Fault { tid: None, oid: None, kind: FaultKind::NoHeader { bytes, zeros: false }, ..fault };
+                }
+                false
+            }
+            Err(e) => {
                 fault.kind = FaultKind::Unreadable(e.to_string());
                 false
-            });
+            }
+        };
         let broken = Broken { position, fault, next };
         if torn { Found::Torn(broken) } else { Found::Damaged(broken) }
     }
@@ -203,30 +223,18 @@ impl<'a> Walk<'a> {
             *self = Walk {
                 finished_until: self.finished_until,
                 looked_again: Some(self.position),
-                ..Walk::new(self.file, size, (self.position, self.last), self.order).until(self.until)
+                next: (self.position, self.last, self.before),
+                ..Walk::new(self.file, size, (self.position, self.last)).until(self.until)
             };
         }
         finished
     }
 }
 
-/// Whether what stands at `position`, with no finished transaction after it, can be what a crash leaves of an unfinished
-/// one.
-fn is_torn(scanner: &mut Scanner<'_>, position: u64) -> std::io::Result<bool> {
-    const SECTOR: u64 = 512;
-    let header = scanner.bytes(position, TransactionHeader::SIZE)?;
-    let status_at = TransactionHeader::STATUS_AT;
-    match header.get(status_at as usize) {
-        None | Some(&UNFINISHED) => Ok(true),
-        Some(0) => {
-            // The sector with the status in it was never written: then it is all zeros, as far as it is ours.
-            let sector = (position + status_at) / SECTOR * SECTOR;
-            let ours = sector.max(position);
-            let bytes = scanner.bytes(ours, (sector + SECTOR - ours) as usize)?;
-            Ok(bytes.iter().all(|&b| b == 0))
-        }
-        Some(_) => Ok(false),
-    }
+/// Whether the fault says no more than that the header does not fit.
+fn is_about_header(kind: &FaultKind) -> bool {
+    use FaultKind::{BadStatus, CutOff, HeaderCutOff, LengthTooSmall, Unfinished};
+    matches!(kind, HeaderCutOff { .. } | CutOff { .. } | LengthTooSmall { .. } | BadStatus(_) | Unfinished)
 }
 
 /// The end of the last finished transaction in an unbroken row of whole ones from `position` on; `position` if there is

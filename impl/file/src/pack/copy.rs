@@ -16,7 +16,7 @@ use vellum_storage::{Collected, Content, Error, Oid, Result, Status, Survivors};
 use super::Stop;
 use super::moment::Moment;
 use super::sink::Sink;
-use super::watch::{Extent, Fate, PackStep, PackWatch};
+use super::watch::{Extent, Fate, PackStep, PackWatch, Packed};
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
@@ -87,6 +87,17 @@ impl<'a> Copy<'a> {
     pub fn extents(&self) -> (Extent, Extent) {
         let before = Extent { objects: self.moment.now.index.len(), bytes: self.position, ..self.before };
         (before, Extent { objects: self.index.len(), bytes: self.out.position(), ..self.after })
+    }
+
+    /// The result, if nothing goes of what was looked at, and so nothing is to be changed.
+    pub fn unchanged(&self) -> Option<Packed> {
+        let Extent { transactions, revisions, .. } = self.before;
+        let is_all = (transactions, revisions) == (self.after.transactions, self.after.revisions);
+        is_all.then(|| {
+            let packed = Packed::unchanged(self.moment.now);
+            let extent = Extent { transactions, revisions, ..packed.before };
+            Packed { dangling: self.survivors.dangling().to_vec(), before: extent, after: extent, ..packed }
+        })
     }
 
     /// Where what is at this position of the old file, and kept, is in the new one; 0 for what is not.
@@ -435,7 +446,7 @@ impl<'a> Copy<'a> {
 
     fn refers_to_what_is_kept(&mut self, oid: Oid, data: &[u8]) -> Result<(), Stop> {
         let mut found = Vec::new();
-        let scanned = self.references.scan(data, |reference| {
+        let scanned = self.references.scan_all(data, |reference| {
             if let Reference::Strong { oid: to, .. } = reference {
                 found.push(Oid(to));
             }

@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use vellum_storage::{AtPlace, Collected, Content, EachPlace, Later, Oid, Order, Own, Place, Result, Status, Tid};
 
-use crate::format::fault::FaultKind;
+use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
-use crate::format::{MAGIC, RecordHeader, START};
+use crate::format::{MAGIC, RecordHeader, START, TransactionHeader};
+use crate::open;
 use crate::read::generation::Generation;
 use crate::read::index::Index;
 use crate::read::iterate;
@@ -64,7 +65,17 @@ impl Moment<'_> {
             if header.status == Status::Packed.byte() {
                 return Ok(None);
             }
+            in_order(now, &header, position, header.tid > to)?;
             position = header.end(position);
+        }
+        if to != Tid::MAX {
+            // What is to be packed must be all that is not later, or what is newest at the time cannot be told.
+            position = START;
+            while position < boundary {
+                let header = scanner.header(position).map_err(|fault| now.log.fault(fault))?;
+                in_order(now, &header, position, header.tid <= to)?;
+                position = header.end(position);
+            }
         }
         let pledged = pledges.iter().flat_map(|pledge| oids(pledge)).collect();
         Ok(Some(Moment { now, boundary, end, pledges, pledged, earlier: Index::new() }))
@@ -86,6 +97,16 @@ impl Moment<'_> {
         let RecordHeader { oid, data_length, .. } = record.header;
         Ok(data_length > 0 || holders.find(&self.now.log, oid, record.backpointer, self.end)? != 0)
     }
+}
+
+fn in_order(now: &Generation, header: &TransactionHeader, position: u64, is_so: bool) -> Result<()> {
+    if is_so {
+        return Ok(());
+    }
+    let kind = FaultKind::NotLater { last: now.horizon.get().1 };
+    let fault = open::disorder(&*now.log.file, now.horizon.end(), Tid::MAX);
+    let fault = fault.unwrap_or(Fault { position, tid: Some(header.tid), oid: None, kind });
+    Err(open::out_of_order(&now.log.path, &fault))
 }
 
 fn oids(pledge: &Pledge) -> Vec<Oid> {

@@ -18,12 +18,17 @@ pub struct Packing {
     pub go_on: bool,
     /// Keeps the file as it was before, under its name with `.old` behind it, in place of the one that is called so.
     pub keep_old: bool,
+    /// Changes nothing where nothing would go. Otherwise transactions up to the time are marked as packed all the same, and
+    /// cannot be undone any more.
+    pub skip_if_all_stays: bool,
+    /// Stops at a needed object that refers into another database: see [`vellum_storage::Collecting::stop_at_foreign`].
+    pub stop_at_foreign: bool,
 }
 
 impl Packing {
     /// Packs without collecting garbage; stops at a reference to an object that is nowhere; keeps no old file.
     pub const fn new() -> Packing {
-        Packing { collect: false, go_on: false, keep_old: false }
+        Packing { collect: false, go_on: false, keep_old: false, skip_if_all_stays: false, stop_at_foreign: false }
     }
 
     /// Sets [`Packing::collect`].
@@ -42,6 +47,18 @@ impl Packing {
     #[must_use]
     pub const fn keep_old(self, keep_old: bool) -> Packing {
         Packing { keep_old, ..self }
+    }
+
+    /// Sets [`Packing::skip_if_all_stays`].
+    #[must_use]
+    pub const fn skip_if_all_stays(self, skip_if_all_stays: bool) -> Packing {
+        Packing { skip_if_all_stays, ..self }
+    }
+
+    /// Sets [`Packing::stop_at_foreign`].
+    #[must_use]
+    pub const fn stop_at_foreign(self, stop_at_foreign: bool) -> Packing {
+        Packing { stop_at_foreign, ..self }
     }
 }
 

@@ -8,17 +8,18 @@
 //! and the file is walked over.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::mem;
 use std::path::Path;
 
 use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Open};
 use vellum_pickle::{Value, decode_plain, encode_into};
-use vellum_storage::{Error, Oid, Result, Status, Tid};
+use vellum_storage::{Damage, Error, Oid, Result, Status, Tid};
 
 use crate::format::beside::beside;
 use crate::format::scan::Scanner;
-use crate::format::{RecordHeader, START, TransactionHeader, u64_at};
+use crate::format::{POSITION_MAX, RecordHeader, START, TransactionHeader, u64_at};
 use crate::read::index::{Index, PAGE};
 
 /// An index that agrees with its file.
@@ -68,12 +69,90 @@ impl Claimed {
     }
 }
 
-/// Reads the index of the file at `path`, if there is one and it can be read.
+/// What the `.index` knows that the file has not any more: the file was longer when the index was saved, and everything in
+/// it was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Missing {
+    /// Where the file ends now, or what is whole of it.
+    pub end: u64,
+    /// Where it ended when the index was saved.
+    pub index_end: u64,
+    /// Objects whose newest revision is in the missing part, in order.
+    pub objects: Vec<Oid>,
+}
+
+impl Missing {
+    /// Why the file is not opened for writing: that would cut off the missing part for good, and save another index.
+    pub(crate) fn refusal(&self, path: &Path) -> Error {
+        let file = path.display();
+        let remedy = format!(
+            "What was there was acknowledged, and is lost. Nothing was changed, and the index is kept. Restore the file \
+             from a backup; or `vellum recover {file} New.fs` copies what is left and names those objects. If this is an \
+             older backup that was put back, or to go on without them: `mv {file}.index {file}.index.lost`"
+        );
+        let (path, what) = (path.to_owned(), self.to_string());
+        Error::Damaged(Box::new(Damage { path, position: self.end, tid: None, oid: None, what, remedy }))
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED_MAX: usize = 5;
+        let Missing { index_end, objects, .. } = self;
+        let named: Vec<_> = objects.iter().take(NAMED_MAX).map(Oid::to_string).collect();
+        let more = match objects.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let number = match objects.len() {
+            1 => "1 object has its".to_owned(),
+            number => format!("{number} objects have their"),
+        };
+        write!(
+            f,
+            "the .index file beside this goes on to {index_end}: {number} newest revision in the part that is missing \
+             ({}{more})",
+            named.join(", ")
+        )
+    }
+}
+
+/// What the index of the file at `path` has behind `end`, where the last whole transaction ends. None if there is no index,
+/// if it has nothing there, or if it is not this file's.
+pub(crate) fn missing(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, end: u64) -> Option<Missing> {
+    let Claimed { index, end: index_end } = read(disk, path, POSITION_MAX)?;
+    if index_end <= end {
+        return None;
+    }
+    let objects: Vec<Oid> = index.entries().filter(|(_, at)| *at >= end).map(|(oid, _)| oid).collect();
+    if objects.is_empty() {
+        return None;
+    }
+    // What is there must be where the index has it; or it is the index of another file, or of this one before a pack.
+    let mut scanner = Scanner::new(data, end);
+    let there = index.len() - objects.len() as u64;
+    let step = (there / SAMPLES).max(1) as usize;
+    for (oid, at) in index.entries().filter(|(_, at)| *at < end).step_by(step) {
+        let bytes = scanner.bytes(at, RecordHeader::SIZE).ok().filter(|bytes| bytes.len() == RecordHeader::SIZE)?;
+        let header = RecordHeader::parse(bytes);
+        if header.oid != oid || header.transaction >= at {
+            return None;
+        }
+    }
+    Some(Missing { end, index_end, objects })
+}
+
+/// Reads the index of the file at `path`, if there is one and it can be read, and ends before `size`.
 pub(crate) fn read(disk: &dyn Disk, path: &Path, size: u64) -> Option<Claimed> {
     let file = disk.open(&beside(path, ".index"), Open::Read).ok()?;
     let length = file.len().ok()?;
     // 8 bytes an object and one object in at least 50 bytes: a longer one is not this file's.
-    if length > size.saturating_add(4096) {
+    let mut first = vec![0; length.min(64) as usize];
+    file.read_full_at(&mut first, 0).ok()?;
+    let (claimed, _) = decode_plain(&first).ok()?;
+    let claimed = u64::try_from(claimed.as_int()?).ok().filter(|end| *end <= size)?;
+    if length > claimed.saturating_add(4096) {
         return None;
     }
     let mut bytes = vec![0; length as usize];

@@ -24,6 +24,8 @@ pub(crate) struct Transactions {
     limit: u64,
     range: TidRange,
     order: Order,
+    /// The transactions of the range may be anywhere.
+    scattered: bool,
     /// Oldest first: the start of the next transaction. Newest first: the end of it.
     position: u64,
     pieces: Pieces,
@@ -49,7 +51,20 @@ impl Transactions {
             }
         };
         let (holders, pending) = Default::default();
-        Ok(Transactions { log, end, limit, range, order, position, pieces, holders, pending, done: false })
+        let (scattered, done) = (false, false);
+        Ok(Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done })
+    }
+
+    /// All transactions of the range, wherever they are in the file: for one in which they are not in order.
+    pub fn scattered(log: Log, end: u64, range: TidRange, order: Order) -> Transactions {
+        let file = Arc::clone(&log.file);
+        let (position, pieces) = match order {
+            Order::OldestFirst => (START, Pieces::forwards(file, START, end)),
+            Order::NewestFirst => (end, Pieces::backwards(file, end)),
+        };
+        let (holders, pending) = Default::default();
+        let (limit, scattered, done) = (end, true, false);
+        Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done }
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
@@ -116,7 +131,11 @@ impl Transactions {
                 Order::OldestFirst => header.tid > self.range.last,
                 Order::NewestFirst => header.tid < self.range.first,
             };
-            if past {
+            if self.scattered {
+                if !self.range.contains(header.tid) {
+                    continue;
+                }
+            } else if past {
                 return Ok(None);
             }
             if header.status != Status::Undone.byte() {

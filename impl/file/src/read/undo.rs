@@ -17,14 +17,22 @@ use crate::read::iterate;
 pub(crate) fn undoable(now: &Generation, tid: Tid) -> Result<Option<Vec<Oid>>> {
     let (end, last) = now.horizon.get();
     let log = &now.log;
-    if tid > last {
-        return Ok(None);
+    let mut scanner = Scanner::new(&*log.file, end);
+    let mut start = if tid > last { end } else { iterate::find(log, end, last, tid, Order::OldestFirst)? };
+    if start >= end || scanner.header(start).map_err(|fault| log.fault(fault))?.tid != tid {
+        // It may stand elsewhere, if the transactions are not in order.
+        start = START;
+        while start < end {
+            let header = scanner.header(start).map_err(|fault| log.fault(fault))?;
+            if header.tid == tid {
+                break;
+            }
+            start = header.end(start);
+        }
     }
-    let start = iterate::find(log, end, last, tid, Order::OldestFirst)?;
     if start >= end {
         return Ok(None);
     }
-    let mut scanner = Scanner::new(&*log.file, end);
     let header = scanner.header(start).map_err(|fault| log.fault(fault))?;
     let status = match header.status {
         UNFINISHED => log.pending_status(&mut PendingStatus::default(), start, end).byte(),

@@ -16,10 +16,10 @@ use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
-use crate::open::{Broken, Found, Order, Walk, Whole, open_data, pointers};
+use crate::open::{Broken, Found, Walk, Whole, open_data, pointers};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
-use crate::read::index_file;
+use crate::read::index_file::{self, Missing};
 use crate::read::log::{Holders, Log};
 use crate::repair::dangling::{self, Dangling, Known};
 
@@ -72,6 +72,8 @@ pub enum ProblemKind {
     },
     /// A persistent id that is none of the known kinds.
     BadReference(String),
+    /// The `.index` file has objects in a part that the file has not any more.
+    IndexBeyond(Missing),
     /// The `.index` file claims to belong to this file, and says something else. Remove it: it is made again.
     IndexDiffers {
         /// Where the index says that the object's newest record is.
@@ -96,7 +98,10 @@ impl fmt::Display for ProblemKind {
             ProblemKind::Pickle(why) => write!(f, "the record can not be read: {why}"),
             ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
             ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
-            ProblemKind::BadReference(why) => write!(f, "has a reference that is none: {why}"),
+            ProblemKind::BadReference(why) => write!(f, "has a persistent id of an unknown shape: {why}"),
+            ProblemKind::IndexBeyond(missing) => {
+                write!(f, "{missing}; what was there was acknowledged: keep the .index file")
+            }
             ProblemKind::IndexDiffers { named, found } => write!(
                 f,
                 "the .index file has the object at {named}, but it is at {found}; remove that file, it is made again"
@@ -186,7 +191,13 @@ fn check_all(
     for &(from, to) in &starts {
         contents.walk(options, from, to, &mut counts, &mut report)?;
     }
-    if let Some(saved) = index_file::read(&*options.disk, path, size) {
+    let end = starts.last().map_or(START, |(_, to)| *to);
+    // If the end is damaged, the last part is empty, and lies behind it.
+    let end = lost.last().filter(|(_, to)| *to == size).map_or(end, |(from, _)| *from);
+    if let Some(missing) = index_file::missing(&*options.disk, path, &*log.file, end) {
+        let kind = ProblemKind::IndexBeyond(missing);
+        report(Problem { position: end, tid: None, oid: None, kind });
+    } else if let Some(saved) = index_file::read(&*options.disk, path, size) {
         saved.differences(&index, &mut |oid, named, found| {
             let kind = ProblemKind::IndexDiffers { named, found };
             report(Problem { position: named, tid: None, oid: Some(oid), kind });
@@ -221,8 +232,7 @@ struct Structure<'a> {
 
 impl Structure<'_> {
     fn walk(&mut self, report: &mut dyn FnMut(Problem)) -> Result<()> {
-        // Everything that is wrong is to be reported, so a wrong order does not hide what is in a transaction.
-        let mut walk = Walk::new(&*self.log.file, self.size, (START, Tid::ZERO), Order::Reported);
+        let mut walk = Walk::new(&*self.log.file, self.size, (START, Tid::ZERO));
         let mut part = START;
         let (mut records, mut faults) = (Vec::new(), Vec::new());
         loop {

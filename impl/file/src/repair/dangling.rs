@@ -110,6 +110,11 @@ pub struct Dangling {
     pub references: u64,
     /// The objects, in the order of the oids: those of the references of which the story is told.
     pub objects: Vec<LostObject>,
+    /// How many records that count now do not say what they refer to: they cannot be read, or a persistent id in them has
+    /// an unknown shape.
+    pub untold_records: u64,
+    /// How many bytes of the file cannot be read as transactions, so that references in them are not known.
+    pub damaged_bytes: u64,
 }
 
 /// What the check found out before.
@@ -159,6 +164,7 @@ pub(crate) fn find(known: &Known<'_>, options: &Options, at_most: u64) -> Result
         scanner: vellum_pickle::Scanner::new(),
         holders: Holders::default(),
         lost_under: HashMap::new(),
+        untold: 0,
     };
     let (references, mut stories) = finder.now(at_most)?;
     let mut pasts: BTreeMap<Oid, Past> = stories.iter().map(|story| (story.to, Past::default())).collect();
@@ -176,7 +182,8 @@ pub(crate) fn find(known: &Known<'_>, options: &Options, at_most: u64) -> Result
         let last = past.last.map(|(record, at)| finder.last(&record, at, past.is_damaged));
         objects.push(LostObject { oid, ended, last, holders });
     }
-    Ok(Dangling { references, objects })
+    let damaged_bytes = known.damaged.iter().map(|(from, to)| to - from).sum();
+    Ok(Dangling { references, objects, untold_records: finder.untold, damaged_bytes })
 }
 
 struct Finder<'a> {
@@ -186,6 +193,8 @@ struct Finder<'a> {
     holders: Holders,
     /// For objects that are nothing in a version: whether the trunk does not have them either.
     lost_under: HashMap<Oid, bool>,
+    /// Records that count now and do not say what they refer to.
+    untold: u64,
 }
 
 impl Finder<'_> {
@@ -234,6 +243,13 @@ impl Finder<'_> {
         }
     }
 
+    /// Whether the record has no data, and shares none.
+    fn is_tombstone(&mut self, record: &Record) -> bool {
+        let Known { log, size, .. } = *self.known;
+        record.header.data_length == 0
+            && matches!(self.holders.find(log, record.header.oid, record.backpointer, size), Ok(0))
+    }
+
     /// Whether nobody has the object, neither on the trunk nor in a version.
     fn is_lost(&mut self, oid: Oid) -> bool {
         if self.known.index.get(oid).is_none() {
@@ -252,16 +268,16 @@ impl Finder<'_> {
         }
     }
 
-    /// The lost objects that the data refers to; what can be read of it.
-    fn lost_in(&mut self, data: &[u8]) -> BTreeSet<Oid> {
+    /// The lost objects that the data refers to, as far as that can be told, and whether all of it can.
+    fn lost_in(&mut self, data: &[u8]) -> (BTreeSet<Oid>, bool) {
         let mut refers = BTreeSet::new();
-        let _ = self.scanner.scan(data, |reference| {
+        let scanned = self.scanner.scan_all(data, |reference| {
             if let Reference::Strong { oid, .. } = reference {
                 refers.insert(Oid(oid));
             }
         });
         refers.retain(|oid| self.is_lost(*oid));
-        refers
+        (refers, scanned.is_ok())
     }
 
     /// The first walk: who refers now to what is not there. How many references, and the stories to tell.
@@ -274,8 +290,13 @@ impl Finder<'_> {
             if !is_newest && !is_under {
                 return;
             }
-            let Some(data) = finder.data(record) else { return };
-            for to in finder.lost_in(&data) {
+            let Some(data) = finder.data(record) else {
+                finder.untold += u64::from(!finder.is_tombstone(record));
+                return;
+            };
+            let (lost, is_all) = finder.lost_in(&data);
+            finder.untold += u64::from(!is_all);
+            for to in lost {
                 references += 1;
                 if references <= at_most {
                     let class = vellum_pickle::class_of(&data).ok().map(|class| class.to_string());
@@ -311,7 +332,7 @@ impl Finder<'_> {
                 }
             }
             let Some(held) = held_by.get(&oid) else { return };
-            let refers = finder.data(record).map(|data| finder.lost_in(&data)).unwrap_or_default();
+            let refers = finder.data(record).map(|data| finder.lost_in(&data).0).unwrap_or_default();
             for &story in held {
                 let story = &mut stories[story];
                 // A copy can say that something older than the trunk's last record is under one in a version.

@@ -17,10 +17,10 @@ use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::open::{Broken, Found, Order, Walk, Whole, open_data};
+use crate::open::{Broken, Found, Walk, Whole, open_data};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
-use crate::read::index_file;
+use crate::read::index_file::{self, Missing};
 use crate::read::log::Log;
 
 /// What was saved, and what was lost.
@@ -39,11 +39,18 @@ pub struct Salvage {
     pub unfinished: u64,
     /// Transactions marked as undone (status `u`), which no reader sees, and which were left out.
     pub undone: u64,
+    /// Whole transactions that were left out since they are not later than the one before them.
+    pub out_of_order: Vec<Tid>,
+    /// Transactions that have another tid in the new file: the old one, and the new one.
+    pub new_tids: Vec<(Tid, Tid)>,
     /// Records whose data lay in a lost part, or of which it is not sure whose they are; they were left out of their
     /// transactions.
     pub records_lost: Vec<(Oid, Tid)>,
     /// Objects of which a revision is known to be lost. Those that the new file still has show an older or newer one.
     pub objects: BTreeSet<Oid>,
+    /// What the `.index` beside the old file knows that the file has not any more. Its objects are among those of which a
+    /// revision is lost.
+    pub missing: Option<Missing>,
     /// Objects of which nothing is left.
     pub objects_gone: BTreeSet<Oid>,
 }
@@ -67,8 +74,23 @@ pub struct Lost {
 }
 
 /// Copies what is whole of the database `from` to a new file `to`. The old file is left as it is.
+///
+/// A whole transaction that is not later than the one before it is left out, and named in [`Salvage::out_of_order`].
 pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage, OpenError> {
-    let (from, to) = (from.as_ref(), to.as_ref());
+    rescue(options, from.as_ref(), to.as_ref(), false)
+}
+
+/// The same, and gives later tids to transactions that are not later than the one before them: all are copied, in the order
+/// of the file. [`Salvage::new_tids`] has the old tids and the new ones.
+pub fn recover_with_new_tids(
+    options: &Options,
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+) -> Result<Salvage, OpenError> {
+    rescue(options, from.as_ref(), to.as_ref(), true)
+}
+
+fn rescue(options: &Options, from: &Path, to: &Path, new_tids: bool) -> Result<Salvage, OpenError> {
     let disk = &*options.disk;
     let file = open_data(disk, from, Open::Read)?;
     let size = file.len().map_err(|e| Error::io(from, "asking for the length", e))?;
@@ -90,6 +112,9 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
         in_versions: HashMap::new(),
         moved: Vec::new(),
         pending: PendingStatus::default(),
+        new_tids,
+        last: Tid::ZERO,
+        renamed: HashMap::new(),
         salvage: Salvage::default(),
     };
     let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
@@ -122,13 +147,19 @@ struct Rescue<'a> {
     /// Where what is: an old position, and the new one of the same, or [`NOWHERE`]. Holds up to the next entry.
     moved: Vec<(u64, u64)>,
     pending: PendingStatus,
+    /// Whether transactions that are out of order get later tids.
+    new_tids: bool,
+    /// The last tid in the new file.
+    last: Tid,
+    /// By the positions of the old file: transactions that have another tid now.
+    renamed: HashMap<u64, Tid>,
     salvage: Salvage,
 }
 
 impl Rescue<'_> {
     fn run(&mut self) -> Result<()> {
         let old = self.old;
-        let mut walk = Walk::new(&*old.file, self.size, (START, Tid::ZERO), Order::Required);
+        let mut walk = Walk::new(&*old.file, self.size, (START, Tid::ZERO));
         let mut records: Vec<Record> = Vec::new();
         loop {
             records.clear();
@@ -139,8 +170,19 @@ impl Rescue<'_> {
             match found {
                 None => return Ok(()),
                 Some(Found::Finished(whole) | Found::Unmarked(whole)) => {
-                    let Whole { position, header, .. } = whole;
-                    if header.status == Status::Undone.byte() {
+                    let Whole { position, mut header, ref disorder } = whole;
+                    let is_in_order = disorder.is_none() && header.tid > self.last;
+                    if !is_in_order && self.new_tids && header.status != Status::Undone.byte() {
+                        let new = self.last.next();
+                        self.salvage.new_tids.push((header.tid, new));
+                        self.renamed.insert(position, new);
+                        header.tid = new;
+                    }
+                    if !is_in_order && !self.new_tids {
+                        self.salvage.out_of_order.push(header.tid);
+                        self.salvage.objects.extend(records.iter().map(|record| record.header.oid));
+                        self.moved.push((position, NOWHERE));
+                    } else if header.status == Status::Undone.byte() {
                         self.salvage.undone += 1;
                         self.moved.push((position, NOWHERE));
                     } else {
@@ -192,7 +234,8 @@ impl Rescue<'_> {
         let record = self.new.header(oid, now, self.position).ok()?;
         // Its pointers may be wrong in the old file: they were made again.
         let was = Scanner::new(&*self.old.file, self.size).record(old, self.size).ok()?;
-        (record.header.tid == was.header.tid).then_some((now, record))
+        let tid = self.renamed.get(&was.header.transaction).copied().unwrap_or(was.header.tid);
+        (record.header.tid == tid).then_some((now, record))
     }
 
     fn moved(&mut self, old: u64, new: u64) {
@@ -227,7 +270,8 @@ impl Rescue<'_> {
             let cut = record.header.previous == 0 && header.status == Status::Packed.byte();
             let previous = if cut { 0 } else { self.index.get(oid).unwrap_or(0) };
             let data_length = if let Body::Data(data) = &body { data.len() as u64 } else { 0 };
-            RecordHeader { previous, transaction: self.position, data_length, ..record.header }.write(&mut out);
+            let (transaction, tid) = (self.position, header.tid);
+            RecordHeader { previous, transaction, tid, data_length, ..record.header }.write(&mut out);
             if let Some(version) = &record.in_version {
                 let last = self.in_versions.insert(version.version.clone(), position).unwrap_or(0);
                 let before = if version.previous == 0 { 0 } else { last };
@@ -253,6 +297,7 @@ impl Rescue<'_> {
             .write_at(&out, self.position)
             .map_err(|e| Error::io(&self.new.path, "writing the new file", e))?;
         self.position += out.len() as u64;
+        self.last = header.tid;
         self.salvage.transactions += 1;
         self.salvage.records += written.len() as u64;
         for (oid, position) in written {
@@ -317,6 +362,12 @@ impl Rescue<'_> {
     fn finish(self) -> Salvage {
         let mut salvage = self.salvage;
         salvage.bytes = self.position;
+        let damaged = salvage.lost.last().filter(|lost| lost.position + lost.bytes == self.size);
+        let end = damaged.map_or(self.size - salvage.unfinished, |lost| lost.position);
+        salvage.missing = index_file::missing(&*self.options.disk, &self.old.path, &*self.old.file, end);
+        if let Some(missing) = &salvage.missing {
+            salvage.objects.extend(&missing.objects);
+        }
         // An index that was saved before the damage knows what lay in the lost parts.
         if let Some(saved) = index_file::read(&*self.options.disk, &self.old.path, self.size) {
             let lost = &salvage.lost;

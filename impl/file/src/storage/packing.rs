@@ -9,7 +9,7 @@ impl Pack for FileStorage {
     /// Packs without keeping the old file: see [`FileStorage::pack_with`].
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         let PackOptions { collect, go_on, .. } = how;
-        let packed = self.pack_with(to, Packing { collect, go_on, keep_old: false }, &mut Unwatched)?;
+        let packed = self.pack_with(to, Packing::new().collect(collect).go_on(go_on), &mut Unwatched)?;
         Ok(packed.dangling.into())
     }
 }

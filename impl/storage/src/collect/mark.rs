@@ -68,6 +68,21 @@ struct Marks {
     room: AtomicUsize,
 }
 
+/// Which references of a record end the collection.
+#[derive(Clone, Copy)]
+struct Stops {
+    /// Those that may be hidden (rule 4.10).
+    at_untold: bool,
+    /// Those into other databases.
+    at_foreign: bool,
+}
+
+impl Stops {
+    fn of(how: &Collecting<'_>) -> Stops {
+        Stops { at_untold: how.collect, at_foreign: how.stop_at_foreign }
+    }
+}
+
 /// What a thread has for itself, kept from round to round.
 #[derive(Default)]
 struct Worker {
@@ -102,10 +117,17 @@ impl Marks {
 
 impl Worker {
     /// Rule 4.6: meets what a record refers to. Weak references and those into other databases keep nothing.
-    fn scan(&mut self, of: &dyn Collected, marks: &Marks, collects: bool, oid: Oid, record: &[u8]) -> Result<()> {
+    /// Rule 4.10: where a record may hide references, there is no collecting.
+    fn scan(&mut self, of: &dyn Collected, marks: &Marks, stops: Stops, oid: Oid, record: &[u8]) -> Result<()> {
         let Worker { scanner, found, dangling, .. } = self;
         let mut failed = None;
-        let scanned = scanner.scan(record, |reference| {
+        let scanned = scanner.scan_all(record, |reference| {
+            if let Reference::Foreign { database, oid: to, .. } = &reference
+                && stops.at_foreign
+            {
+                let database = database.clone().into_owned();
+                failed.get_or_insert(Error::Foreign { oid, database, to: Oid(*to) });
+            }
             let Reference::Strong { oid: to, .. } = reference else { return };
             if failed.is_none() {
                 match marks.meet(of, Oid(to), found) {
@@ -117,7 +139,7 @@ impl Worker {
         });
         match (failed, scanned) {
             (Some(error), _) => Err(error),
-            (None, Err(why)) if collects => Err(Error::Unreadable { oid, why: why.to_string() }),
+            (None, Err(why)) if stops.at_untold => Err(Error::Unreadable { oid, why: why.to_string() }),
             // Only what is nothing goes for want of a reference.
             (None, _) => Ok(()),
         }
@@ -167,7 +189,7 @@ impl<'a> Collector<'a> {
             match data {
                 Own::None => {}
                 Own::Record(record) => {
-                    self.workers[0].scan(of, &self.marks, self.how.collect, oid, record)?;
+                    self.workers[0].scan(of, &self.marks, Stops::of(&self.how), oid, record)?;
                     self.gather(Role::Later);
                 }
                 Own::At(place) => {
@@ -226,6 +248,7 @@ impl<'a> Collector<'a> {
         self.frontier.dedup();
         let Collector { of, how, marks, frontier, workers, .. } = self;
         let (runs, failed) = (Mutex::new(frontier.chunks(RUN)), AtomicBool::new(false));
+        let stops = Stops::of(how);
         let next = || runs.lock().unwrap_or_else(|e| e.into_inner()).next();
         let work = |worker: &mut Worker| -> Result<()> {
             while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
@@ -237,7 +260,7 @@ impl<'a> Collector<'a> {
                         worker.found.push(base);
                         worker.bases.push(base);
                     }
-                    data.map_or(Ok(()), |record| worker.scan(*of, marks, how.collect, oid, record))
+                    data.map_or(Ok(()), |record| worker.scan(*of, marks, stops, oid, record))
                 };
                 of.read(run, &mut scan).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 assert_eq!(given, run.len(), "the storage gave other records than those asked for");

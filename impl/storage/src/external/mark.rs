@@ -262,8 +262,7 @@ impl<'a> Marker<'a> {
     /// Meets what a record refers to.
     fn scan(&mut self, n: usize, oid: Oid, record: &[u8]) -> Result<(), GarbageError> {
         let Marker { databases, numbers, scanner, lost, .. } = self;
-        let mut bad = None;
-        let scanned = scanner.scan(record, |reference| match reference {
+        let scanned = scanner.scan_all(record, |reference| match reference {
             Reference::Strong { oid: to, .. } => databases[n].meet(Oid(to)),
             Reference::Foreign { database, oid: to, .. } => match numbers.get(database.as_ref()) {
                 Some(there) => databases[*there].meet(Oid(to)),
@@ -275,13 +274,13 @@ impl<'a> Marker<'a> {
                     why: Missing::Database,
                 }),
             },
-            Reference::Weak { .. } => {}
-            Reference::Bad { offset, why } => bad = Some(format!("byte {offset} of its record has {why}")),
+            Reference::Weak { .. } | Reference::Bad { .. } => {}
         });
-        match scanned.map_err(|error| error.to_string()).err().or(bad) {
-            Some(why) => Err(GarbageError::Unreadable { database: databases[n].name.clone(), oid, why }),
-            None => Ok(()),
-        }
+        scanned.map_err(|why| GarbageError::Unreadable {
+            database: databases[n].name.clone(),
+            oid,
+            why: why.to_string(),
+        })
     }
 
     /// Looks at all objects that were met, until no more are met.

@@ -137,4 +137,5 @@ corners! {
     PackDanglingLater "4.8" "pack: dangling after its time is reported" [pack, dangling]
     PackGoOn "4.8" "pack: dangling, and told to go on" [pack, dangling]
     PackUnderWay "4.9" "pack: with a transaction between vote and finish" [pack, concurrent]
+    PackUntold "4.10" "pack: refused, since a record may hide references" [pack, collect, untold]
 }

@@ -83,6 +83,7 @@ fn refused(before: &World, step: &Step, why: &Refusal) -> Conditions {
         Refusal::NotLater => vec![(true, NotLater)],
         Refusal::ReadOnly => vec![(true, ReadOnly)],
         Refusal::Dangling { .. } => vec![(true, PackDangling)],
+        Refusal::Untold { .. } => vec![(true, PackUntold)],
     }
 }
 

@@ -72,8 +72,13 @@ pub fn show(out: &mut Out, path: &Path, dangling: &Dangling, json: bool, now: Ti
         return dangling.objects.iter().try_for_each(|object| out.json(&line(object)));
     }
     let references = dangling.references;
+    let untold = untold(dangling);
     if references == 0 {
-        writeln!(out, "every reference leads to an object that is there")?;
+        match &untold[..] {
+            [] => writeln!(out, "every reference leads to an object that is there")?,
+            _ => writeln!(out, "every reference that can be read leads to an object that is there, but:")?,
+        }
+        untold.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
         return Ok(writeln!(out)?);
     }
     let lead = if references == 1 { "leads" } else { "lead" };
@@ -86,7 +91,25 @@ pub fn show(out: &mut Out, path: &Path, dangling: &Dangling, json: bool, now: Ti
     if told < references {
         writeln!(out, "\nand {} more; `--max 0` shows all", counted(references - told, "reference"))?;
     }
+    if !untold.is_empty() {
+        writeln!(out, "\nThere may be more:")?;
+        untold.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    }
     Ok(writeln!(out)?)
+}
+
+/// What keeps the list of dangling references from being known to be all of them.
+fn untold(dangling: &Dangling) -> Vec<String> {
+    let mut lines = Vec::new();
+    match dangling.untold_records {
+        0 => {}
+        1 => lines.push("of 1 record it cannot be told what it refers to".to_owned()),
+        records => lines.push(format!("of {} it cannot be told what they refer to", counted(records, "record"))),
+    }
+    if dangling.damaged_bytes > 0 {
+        lines.push(format!("{} of the file can not be read as transactions", counted(dangling.damaged_bytes, "byte")));
+    }
+    lines
 }
 
 fn show_object(out: &mut Out, path: &Path, object: &LostObject, now: Timestamp) -> Run<()> {

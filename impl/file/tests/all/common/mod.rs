@@ -223,6 +223,8 @@ pub fn problems(options: &Options, path: &str) -> Vec<Problem> {
 /// Problems but for references that lead nowhere.
 pub fn format_problems(options: &Options, path: &str) -> Vec<Problem> {
     let mut problems = problems(options, path);
-    problems.retain(|p| !matches!(p.kind, ProblemKind::Missing { .. } | ProblemKind::Nothing { .. }));
+    problems.retain(|p| {
+        !matches!(p.kind, ProblemKind::Missing { .. } | ProblemKind::Nothing { .. } | ProblemKind::BadReference(_))
+    });
     problems
 }

@@ -23,7 +23,9 @@ use crate::common::{CAN, PATH, SharedClock, commit, open_under_harness, options,
 pub fn history(seed: u64, steps: usize, packed: bool) -> Vec<u8> {
     let disk = SimDisk::new(seed);
     let under = disk.clone();
-    let can = if packed { CAN } else { CAN.without(Can { pack: true, ..Can::default() }) };
+    // What may hide references stops every pack that collects.
+    let can = CAN.without(Can { untold: true, ..Can::default() });
+    let can = if packed { can } else { can.without(Can { pack: true, ..Can::default() }) };
     let mut subject = Hosted::new("FileStorage", can, move |opening: Opening| {
         open_under_harness(Options::new().disk(Arc::new(under.clone())), opening)
     });

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk};
-use vellum_file::{OpenError, Options, ProblemKind, check, recover};
+use vellum_file::{FaultKind, OpenError, Options, ProblemKind, check, recover};
 use vellum_storage::{Error, Storage, TransactionMeta};
 
 // The second reader.
@@ -39,14 +39,15 @@ fn number(file: &[u8], at: u64, width: u64) -> Option<u64> {
 /// What is in a database; none if anything in it breaks the format.
 fn parse(file: &[u8]) -> Option<Vec<Transaction>> {
     let mut transactions = Vec::new();
-    let (mut at, mut last) = (4, 0);
+    let mut at = 4;
     let mut newest: HashMap<u64, u64> = HashMap::new();
     let mut records_at: HashMap<u64, (u64, Vec<u8>)> = HashMap::new();
     while at < file.len() as u64 {
         let (tid, length, status) = (number(file, at, 8)?, number(file, at + 8, 8)?, number(file, at + 16, 1)? as u8);
         let end = at.checked_add(length)?;
         let metadata = number(file, at + 17, 2)? + number(file, at + 19, 2)? + number(file, at + 21, 2)?;
-        if tid <= last || !matches!(status, b' ' | b'p') || number(file, end, 8)? != length {
+        // That a tid is not later than the one before it is reported, and no reason to refuse the file.
+        if !matches!(status, b' ' | b'p') || number(file, end, 8)? != length {
             return None;
         }
         let (mut position, mut records, mut touched) = (at + 23 + metadata, Vec::new(), Vec::new());
@@ -89,7 +90,7 @@ fn parse(file: &[u8]) -> Option<Vec<Transaction>> {
         }
         newest.extend(touched);
         transactions.push(Transaction { start: at, end: end + 8, records });
-        (at, last) = (end + 8, tid);
+        at = end + 8;
     }
     Some(transactions)
 }
@@ -195,6 +196,15 @@ fn refused(case: &str, bytes: &[u8], place: &Range<u64>, transactions: u64) {
 
 /// What a crash leaves of a commit, from `end` on: opening for writing cuts it off and keeps it beside.
 fn cut_off(case: &str, bytes: &[u8], end: u64) {
+    cut(case, bytes, end, false);
+}
+
+/// The same of zeros where a header should be: what was there cannot be told, so for `check` and `recover` it is lost.
+fn blank(case: &str, bytes: &[u8], end: u64) {
+    cut(case, bytes, end, true);
+}
+
+fn cut(case: &str, bytes: &[u8], end: u64, blank: bool) {
     let (disk, options) = disk_with(bytes);
     let before = everything(&disk);
     let whole = &bytes[..end as usize];
@@ -210,10 +220,16 @@ fn cut_off(case: &str, bytes: &[u8], end: u64) {
     );
     assert_eq!(dump(&reading), expected, "{case}");
     let found: Vec<_> = problems(&options, PATH);
-    let unfinished = |p: &&vellum_file::Problem| p.kind == ProblemKind::UnfinishedEnd { bytes: cut };
+    assert_eq!(recovery.blank, blank, "{case}");
+    let unfinished = |p: &&vellum_file::Problem| match blank {
+        false => p.kind == ProblemKind::UnfinishedEnd { bytes: cut },
+        true => p.kind == ProblemKind::Format(FaultKind::NoHeader { bytes: cut, zeros: true }),
+    };
     assert!(found.iter().find(unfinished).is_some_and(|p| p.position >= end), "{case}: {found:?}");
     let salvage = recover(&options, PATH, "out").unwrap_or_else(|e| panic!("{case}: {e}"));
-    assert_eq!((salvage.unfinished, &salvage.lost[..]), (cut, &[][..]), "{case}");
+    let lost: Vec<_> = salvage.lost.iter().map(|lost| (lost.position, lost.bytes)).collect();
+    let (unfinished, expected_lost) = if blank { (0, vec![(end, cut)]) } else { (cut, vec![]) };
+    assert_eq!((salvage.unfinished, lost), (unfinished, expected_lost), "{case}");
     assert!(disk.read_file("out").unwrap() == whole, "{case}");
     disk.remove(Path::new("out")).unwrap();
     assert!(everything(&disk) == before, "{case}: something was changed");
@@ -261,7 +277,14 @@ fn set_every_field(name: &str, bytes: &[u8], fields: &[Field]) -> Counts {
                 counts.valid += 1;
                 let options = disk_with(&changed).1;
                 options.open(PATH).unwrap_or_else(|e| panic!("{case}: {e}"));
-                assert_eq!(format_problems(&options, PATH), [], "{case}");
+                let faults = format_problems(&options, PATH);
+                let is_order = |kind: &ProblemKind| {
+                    matches!(kind, ProblemKind::Format(FaultKind::NotLater { .. } | FaultKind::NotEarlier { .. }))
+                };
+                assert!(
+                    faults.iter().all(|problem| field.name == "tid" && is_order(&problem.kind)),
+                    "{case}: {faults:?}"
+                );
             } else if field.name == "status" && value == u64::from(b'c') && field.within == last {
                 counts.cut_off += 1;
                 cut_off(&case, &changed, field.within.start);
@@ -390,9 +413,11 @@ fn a_lost_sector() {
         let sector = (status / 512 * 512).max(end)..(status / 512 + 1) * 512;
         let mut lost = bytes.clone();
         lost[sector.clone()].fill(0);
-        cut_off(&format!("{padding}: the sector {sector:?}"), &lost, end as u64);
+        // Where the header begins in the sector before, its first bytes are there, and fit.
+        let is_blank = sector.start <= end;
+        cut(&format!("{padding}: the sector {sector:?}"), &lost, end as u64, is_blank);
         lost[end..].fill(0);
-        cut_off(&format!("{padding}: everything"), &lost, end as u64);
+        blank(&format!("{padding}: everything"), &lost, end as u64);
         // Some of it is there: then it was written.
         let mut damaged = lost.clone();
         damaged[sector.end - 1] = 1;

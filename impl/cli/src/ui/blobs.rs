@@ -1,0 +1,26 @@
+//! Blobs: objects of which the database has the record only. What they hold is in files beside it, which no command handles.
+
+use vellum_terminal::people::counted;
+
+/// The class of a blob.
+const CLASS: &str = "ZODB.blob.Blob";
+
+/// Whether this is a blob's class.
+pub fn is_blob(class: Option<&str>) -> bool {
+    class == Some(CLASS)
+}
+
+/// Why a command that touches this many blobs, or revisions of blobs, does nothing. `breaks`: what would be wrong.
+pub fn refusal(blobs: u64, thing: &str, breaks: &str) -> String {
+    format!(
+        "Nothing was changed: {} {} concerned. What blobs hold is in files beside the database, which this command does not \
+         handle: {breaks}. --without-blobs does it all the same",
+        counted(blobs, thing),
+        if blobs == 1 { "is" } else { "are" },
+    )
+}
+
+/// What a command that did it anyway says of the blobs.
+pub fn told(blobs: u64, thing: &str, files: &str) -> String {
+    format!("{}; {files}", counted(blobs, thing))
+}
