@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+pub mod conf;
 mod connection;
 mod event;
 mod faults;
