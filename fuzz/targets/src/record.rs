@@ -118,7 +118,11 @@ fn written_again(record: &[u8], parts: &Record<'_>, found: &[Reference<'_>]) {
                 let is_it = |found: &Reference<'_>| matches!(found, Reference::Bad { offset: at, .. } if *at == offset);
                 assert!(found.iter().any(is_it), "{offset} is not in {found:?}");
             }
-            View::Reference(reference) => assert!(found.contains(&reference), "{reference:?} is not in {found:?}"),
+            View::Reference(reference) => {
+                // The scanner does not name a class in a class.
+                let is_it = |found: &Reference<'_>| oid(found) == oid(&reference);
+                assert!(found.iter().any(is_it), "{reference:?} is not in {found:?}");
+            }
             _ => {}
         }
         assert!(!part.is_same_reference(part) || matches!(part.view(), View::Reference(_)));

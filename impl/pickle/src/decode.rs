@@ -98,7 +98,7 @@ impl Decoder<'_, '_> {
                 Ok(Value::Bytes(Bytes::from(bytes.into_owned())))
             }
             Node::Set(_) | Node::FrozenSet(_) => Err(Problem::NotPlain("a set").into()),
-            Node::StackGlobal(..) => Err(Problem::NotPlain("a class").into()),
+            Node::StackGlobal(..) | Node::Nested(_) => Err(Problem::NotPlain("a class").into()),
             Node::Persistent { .. } | Node::PersistentLine { .. } => Err(Problem::NotPlain("a reference").into()),
             Node::Call { .. } | Node::New { .. } | Node::Instance { .. } => Err(Problem::NotPlain("an object").into()),
         }

@@ -59,6 +59,12 @@ impl<'a> Record<'a> {
         Part { tree: &self.tree, id: self.state }
     }
 
+    /// All references of the record, as [`references`](crate::references()) gives them; but where a reference names a class
+    /// in a class, the name is here.
+    pub fn references(&self) -> Vec<Reference<'_>> {
+        self.tree.references()
+    }
+
     /// The protocol that the record announces at its start. Before protocol 2 nothing was announced; that is 1 here.
     pub fn protocol(&self) -> u8 {
         self.protocol
@@ -125,8 +131,8 @@ impl<'r> Part<'r> {
                 let part = |id| Part { tree, id };
                 View::Dict(pairs.iter().map(|&(key, value)| (part(key), part(value))).collect())
             }
-            Node::StackGlobal(..) => tree.class(id).map_or(View::Other, View::Class),
-            &Node::Persistent { at, id } => View::Reference(classify(tree, id, at)),
+            Node::StackGlobal(..) | Node::Nested(_) => tree.class(id).map_or(View::Other, View::Class),
+            &Node::Persistent { at, id } => View::Reference(classify(&tree, id, at)),
             &Node::PersistentLine { at, line } => View::Reference(classify_line(tree.raw(line), at)),
             Node::Set(_) | Node::FrozenSet(_) | Node::Call { .. } | Node::New { .. } | Node::Instance { .. } => {
                 View::Other

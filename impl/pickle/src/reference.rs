@@ -59,7 +59,7 @@ pub enum Reference<'a> {
 pub struct ClassRef<'a> {
     /// The dotted name of the module.
     pub module: &'a [u8],
-    /// The name of the class in its module.
+    /// The name of the class in its module; for a class in a class, both names with a dot between them.
     pub name: &'a [u8],
 }
 
@@ -74,6 +74,12 @@ impl ClassRef<'_> {
     /// Python 2, in protocols 0 to 2.
     pub(crate) fn is_encode(self, encoding: &[u8]) -> bool {
         self.module == b"_codecs" && self.name == b"encode" && matches!(encoding, b"latin1" | b"latin-1")
+    }
+
+    /// Is this Python's own function that gives an attribute of an object? By it a class in a class is named before
+    /// protocol 4.
+    pub(crate) fn is_getattr(self) -> bool {
+        self.name == b"getattr" && matches!(self.module, b"__builtin__" | b"builtins")
     }
 
     /// Is this Python's own class for bytes?

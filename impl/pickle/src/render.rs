@@ -134,7 +134,7 @@ impl Renderer<'_, '_> {
             Node::FrozenSet(items) => self.frozen_set(items, depth),
             Node::Dict(pairs) => self.pairs(pairs, depth),
             Node::Atom(atom) => self.atom(*atom),
-            Node::Persistent { at, id } => self.reference(&classify(self.tree, *id, *at)),
+            Node::Persistent { at, id } => self.reference(&classify(&self.tree, *id, *at)),
             Node::PersistentLine { at, line } => self.reference(&classify_line(self.tree.raw(*line), *at)),
             // The rest has a form, or is a class or bytes.
             _ => self.name_or_bytes(id),

@@ -60,7 +60,7 @@ impl Sharing {
 
 fn is_simple(tree: &Tree<'_>, id: Id) -> bool {
     let childless = match tree.node(id) {
-        Node::Atom(_) | Node::StackGlobal(..) | Node::Encoded(_) => true,
+        Node::Atom(_) | Node::StackGlobal(..) | Node::Nested(_) | Node::Encoded(_) => true,
         Node::Persistent { .. } | Node::PersistentLine { .. } => true,
         Node::Tuple(items) | Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => items.is_empty(),
         Node::Dict(pairs) => pairs.is_empty(),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use crate::error::PickleError;
 use crate::machine::{Atom, Builder, Machine};
-use crate::reference::{ClassRef, Shape, Shapes};
+use crate::reference::{ClassRef, Reference, Shape, Shapes, classify, classify_line};
 use crate::references::{check_length, check_second};
 use crate::registers::Registers;
 use crate::strings::{self, Kind, Span};
@@ -38,6 +38,8 @@ pub(crate) enum Node {
     FrozenSet(Vec<Id>),
     /// A class whose module and name are strings of their own.
     StackGlobal(Id, Id),
+    /// A class that stands in another class, by its place among the nested ones.
+    Nested(usize),
     /// The bytes that a text node stands for, character by character.
     Encoded(Id),
     /// A call of something with a tuple of arguments.
@@ -74,13 +76,28 @@ pub(crate) struct Additions {
     pub(crate) pairs: Vec<(Id, Id)>,
 }
 
+/// A class in a class. Before protocol 4 Python writes it as `getattr(Outer, 'Inner')`.
+#[derive(Debug)]
+pub(crate) struct Nested {
+    module: Span,
+    /// The names of all classes on the way to it, with dots between them.
+    name: Vec<u8>,
+}
+
 /// The values of one or two pickles.
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     input: &'a [u8],
     nodes: Vec<Node>,
     additions: HashMap<Id, Additions>,
+    nested: Vec<Nested>,
+    /// How many bytes the names of nested classes may still have. A name repeats those around it, so that a chain of
+    /// classes could take the square of its length. The calls beyond that stay calls.
+    nested_bytes: usize,
 }
+
+/// The bytes that the names of nested classes may have in a short record.
+const NESTED_FREE: usize = 1 << 16;
 
 impl<'a> Tree<'a> {
     /// Reads one pickle from the front of `input`: the tree, its root, and the pickle's length.
@@ -109,11 +126,22 @@ impl<'a> Tree<'a> {
     }
 
     fn new(input: &'a [u8]) -> Self {
-        Tree { input, nodes: Vec::new(), additions: HashMap::new() }
+        let nested_bytes = input.len().saturating_add(NESTED_FREE);
+        Tree { input, nodes: Vec::new(), additions: HashMap::new(), nested: Vec::new(), nested_bytes }
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {
         &self.nodes[id.index()]
+    }
+
+    /// All references, in the order in which they were made.
+    pub(crate) fn references(&self) -> Vec<Reference<'_>> {
+        let of = |node: &Node| match *node {
+            Node::Persistent { at, id } => Some(classify(&self, id, at)),
+            Node::PersistentLine { at, line } => Some(classify_line(self.raw(line), at)),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(of).collect()
     }
 
     /// How many nodes there are.
@@ -138,8 +166,12 @@ impl<'a> Tree<'a> {
     }
 
     /// The name of a class or function.
-    pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'a>> {
+    pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'_>> {
         let (module, name) = match *self.node(id) {
+            Node::Nested(index) => {
+                let Nested { module, name } = &self.nested[index];
+                return Some(ClassRef { module: self.raw(*module), name });
+            }
             Node::Atom(Atom::Global(module, name)) => (module, name),
             Node::StackGlobal(module, name) => match (self.node(module), self.node(name)) {
                 (&Node::Atom(Atom::Str(_, module)), &Node::Atom(Atom::Str(_, name))) => (module, name),
@@ -171,8 +203,8 @@ impl<'a> Tree<'a> {
     }
 
     /// The bytes of short bytes: no longer than any that are a date or an oid.
-    pub(crate) fn short_bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
-        match self.shape(id) {
+    pub(crate) fn short_bytes(&self, id: Id) -> Option<Cow<'_, [u8]>> {
+        match (&self).shape(id) {
             Shape::Bytes(bytes) => Some(bytes),
             _ => None,
         }
@@ -193,7 +225,7 @@ impl<'a> Tree<'a> {
     /// Gives `visit` each value that is part of this one, as often as it is.
     pub(crate) fn parts(&self, id: Id, mut visit: impl FnMut(Id)) {
         match self.node(id) {
-            Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) => {}
+            Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) | Node::Nested(_) => {}
             // What a reference is made of is not shown.
             Node::Persistent { .. } | Node::PersistentLine { .. } => {}
             Node::Tuple(items) | Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {
@@ -225,6 +257,30 @@ impl<'a> Tree<'a> {
             Some(&[only]) if self.class(class)?.is_binary() && self.bytes_like(only) => Some(only),
             _ => None,
         }
+    }
+
+    /// The class that `getattr(class, name)` is.
+    fn attribute(&mut self, callable: Id, arguments: Id) -> Option<Id> {
+        let &[parent, attribute] = self.tuple_items(arguments)? else { return None };
+        if !self.class(callable)?.is_getattr() {
+            return None;
+        }
+        let (attribute, outer) = (self.text(attribute)?, self.class(parent)?);
+        let length = outer.name.len() + 1 + attribute.len();
+        self.nested_bytes.checked_sub(length)?;
+        let name = [outer.name, b".", attribute.as_bytes()].concat();
+        let module = match *self.node(parent) {
+            Node::Nested(index) => self.nested[index].module,
+            Node::Atom(Atom::Global(module, _)) => module,
+            Node::StackGlobal(module, _) => match *self.node(module) {
+                Node::Atom(Atom::Str(_, module)) => module,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        self.nested_bytes -= length;
+        self.nested.push(Nested { module, name });
+        Some(self.add(Node::Nested(self.nested.len() - 1)))
     }
 
     fn bytes_like(&self, id: Id) -> bool {
@@ -313,8 +369,8 @@ impl Builder for Tree<'_> {
         if nothing && self.class(callable).is_some_and(ClassRef::is_bytes) {
             return self.add(Node::Atom(Atom::Str(Kind::Bytes, Span::new(0, 0))));
         }
-        match self.binary(callable, arguments) {
-            Some(bytes) => bytes,
+        match self.binary(callable, arguments).or_else(|| self.attribute(callable, arguments)) {
+            Some(known) => known,
             None => self.add(Node::Call { callable, arguments }),
         }
     }
@@ -343,10 +399,10 @@ impl Builder for Tree<'_> {
     }
 }
 
-impl<'a> Shapes<'a> for Tree<'a> {
+impl<'t> Shapes<'t> for &'t Tree<'_> {
     type Item = Id;
 
-    fn shape(&self, id: Id) -> Shape<'a, '_, Id> {
+    fn shape(&self, id: Id) -> Shape<'t, '_, Id> {
         match self.node(id) {
             Node::Atom(Atom::None) => Shape::None,
             Node::Atom(Atom::Str(kind, span)) => Shape::string(*kind, self.raw(*span)),
@@ -356,7 +412,7 @@ impl<'a> Shapes<'a> for Tree<'a> {
             },
             Node::Tuple(items) => Shape::Tuple(items),
             Node::List(items) => Shape::List(items),
-            _ => self.class(id).map_or(Shape::Other, Shape::Class),
+            _ => Tree::class(self, id).map_or(Shape::Other, Shape::Class),
         }
     }
 }
