@@ -46,8 +46,12 @@ impl fmt::Display for ClassName {
 pub fn class_of(record: &[u8]) -> Result<ClassName, PickleError> {
     check_length(record)?;
     let (tree, root, _) = Tree::of_pickle(record)?;
-    let not_a_class =
-        |id| PickleError { offset: 0, opcode: None, problem: Problem::NotAClass(what_instead(&tree, id)) };
+    name_in(&tree, root)
+}
+
+/// The name that a class pickle holds, whose value is `root`.
+pub(crate) fn name_in(tree: &Tree<'_>, root: Id) -> Result<ClassName, PickleError> {
+    let not_a_class = |id| PickleError { offset: 0, opcode: None, problem: Problem::NotAClass(what_instead(tree, id)) };
     if let Some(class) = tree.class(root) {
         return Ok(class.to_name());
     }

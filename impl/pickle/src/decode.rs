@@ -83,7 +83,7 @@ impl Decoder<'_, '_> {
         }
         match self.tree.node(id) {
             Node::Atom(atom) => self.atom(*atom),
-            Node::Tuple(items) => self.values(items, depth).map(Value::Tuple),
+            Node::Tuple(run) => self.values(self.tree.run(*run), depth).map(Value::Tuple),
             Node::List(items) => self.values(items, depth).map(Value::List),
             Node::Dict(pairs) => {
                 let mut dict = Vec::new();

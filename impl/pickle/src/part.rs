@@ -7,11 +7,14 @@
 
 use std::borrow::Cow;
 
+use crate::class::{self, ClassName};
 use crate::decode::{big, from_decimal, shortest};
 use crate::error::PickleError;
 use crate::identity;
+use crate::json::{JsonOptions, json_of};
 use crate::machine::Atom;
 use crate::reference::{ClassRef, Reference, classify, classify_line};
+use crate::render::{RenderOptions, render_value};
 use crate::strings::{self, Kind};
 use crate::tree::{Id, Node, Tree};
 use crate::value::Value;
@@ -63,6 +66,25 @@ impl<'a> Record<'a> {
     /// in a class, the name is here.
     pub fn references(&self) -> Vec<Reference<'_>> {
         self.tree.references()
+    }
+
+    /// The name of the object's class, as [`class_of`](crate::class_of()) gives it.
+    ///
+    /// # Errors
+    ///
+    /// When the first pickle holds none of the forms in which a class is written.
+    pub fn class_name(&self) -> Result<ClassName, PickleError> {
+        class::name_in(&self.tree, self.class)
+    }
+
+    /// The state for a human reader, as [`render`](crate::render()) gives it.
+    pub fn render(&self, options: &RenderOptions) -> String {
+        render_value(&self.tree, self.state, options)
+    }
+
+    /// The state as JSON, as [`to_json`](crate::to_json()) gives it.
+    pub fn to_json(&self, options: &JsonOptions) -> String {
+        json_of(&self.tree, self.class, self.state, options)
     }
 
     /// The protocol that the record announces at its start. Before protocol 2 nothing was announced; that is 1 here.
@@ -125,7 +147,7 @@ impl<'r> Part<'r> {
         match tree.node(id) {
             Node::Atom(atom) => self.atom(*atom),
             Node::Encoded(_) => tree.bytes(id).map_or(View::Other, View::Bytes),
-            Node::Tuple(items) => View::Tuple(parts(items)),
+            Node::Tuple(run) => View::Tuple(parts(tree.run(*run))),
             Node::List(items) => View::List(parts(items)),
             Node::Dict(pairs) => {
                 let part = |id| Part { tree, id };
@@ -153,7 +175,7 @@ impl<'r> Part<'r> {
             },
             Atom::Digits(span) => from_decimal(raw(span)).map_or(View::Other, |bytes| whole(big(bytes))),
             Atom::Str(Kind::Text, span) => match raw(span) {
-                bytes if is_text(bytes) => View::Text(Cow::Borrowed(bytes)),
+                bytes if strings::is_text(bytes) => View::Text(Cow::Borrowed(bytes)),
                 _ => View::Other,
             },
             Atom::Str(Kind::TextLine, span) => {
@@ -183,17 +205,6 @@ fn whole(number: Value) -> View<'static> {
         Value::BigInt(bytes) => View::BigInt(Cow::Owned(bytes)),
         _ => View::Other,
     }
-}
-
-/// Is this text as Python writes it: UTF-8, or single surrogates written in the same manner?
-fn is_text(mut bytes: &[u8]) -> bool {
-    while let Err(error) = std::str::from_utf8(bytes) {
-        match &bytes[error.valid_up_to()..] {
-            [0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..] => bytes = rest,
-            _ => return false,
-        }
-    }
-    true
 }
 
 /// The items of a tuple or list.

@@ -79,12 +79,17 @@ impl ClassRef<'_> {
     /// Is this Python's own function that gives an attribute of an object? By it a class in a class is named before
     /// protocol 4.
     pub(crate) fn is_getattr(self) -> bool {
-        self.name == b"getattr" && matches!(self.module, b"__builtin__" | b"builtins")
+        self.name == b"getattr" && self.is_builtin()
+    }
+
+    /// Is it in the module of what Python has without an import?
+    pub(crate) fn is_builtin(self) -> bool {
+        matches!(self.module, b"__builtin__" | b"builtins")
     }
 
     /// Is this Python's own class for bytes?
     pub(crate) fn is_bytes(self) -> bool {
-        self.name == b"bytes" && matches!(self.module, b"__builtin__" | b"builtins")
+        self.name == b"bytes" && self.is_builtin()
     }
 
     /// Is this zodbpickle's class for bytes that Python 2 shall see as `str`?

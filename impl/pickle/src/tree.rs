@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::error::PickleError;
 use crate::machine::{Atom, Builder, Machine};
@@ -26,12 +27,37 @@ impl Id {
     }
 }
 
+/// The items of a tuple: a run in the tree's list of items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    start: u32,
+    length: u32,
+}
+
+/// Hashes the places of nodes, which nobody chooses: the arena counts them.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
 /// A value.
 #[derive(Debug)]
 pub(crate) enum Node {
     /// A value without parts.
     Atom(Atom),
-    Tuple(Vec<Id>),
+    Tuple(Run),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Set(Vec<Id>),
@@ -89,7 +115,9 @@ pub(crate) struct Nested {
 pub(crate) struct Tree<'a> {
     input: &'a [u8],
     nodes: Vec<Node>,
-    additions: HashMap<Id, Additions>,
+    /// The items of all tuples.
+    items: Vec<Id>,
+    additions: HashMap<Id, Additions, BuildHasherDefault<IdHasher>>,
     nested: Vec<Nested>,
     /// How many bytes the names of nested classes may still have. A name repeats those around it, so that a chain of
     /// classes could take the square of its length. The calls beyond that stay calls.
@@ -127,7 +155,15 @@ impl<'a> Tree<'a> {
 
     fn new(input: &'a [u8]) -> Self {
         let nested_bytes = input.len().saturating_add(NESTED_FREE);
-        Tree { input, nodes: Vec::new(), additions: HashMap::new(), nested: Vec::new(), nested_bytes }
+        Tree {
+            input,
+            // A mail's record has an opcode that makes a value for each 16 bytes or more.
+            nodes: Vec::with_capacity(input.len().min(4096) / 16),
+            items: Vec::new(),
+            additions: HashMap::default(),
+            nested: Vec::new(),
+            nested_bytes,
+        }
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {
@@ -142,6 +178,31 @@ impl<'a> Tree<'a> {
             _ => None,
         };
         self.nodes.iter().filter_map(of).collect()
+    }
+
+    /// Was anything given to a value after it was made?
+    pub(crate) fn has_additions(&self) -> bool {
+        !self.additions.is_empty()
+    }
+
+    /// Was anything given to a part of a persistent id after it was made?
+    pub(crate) fn has_additions_within(&self, id: Id) -> bool {
+        // `['m', (database, oid, (module, name))]` is four deep, and three wide.
+        fn within(tree: &Tree<'_>, id: Id, depth: usize) -> bool {
+            let items = match tree.node(id) {
+                Node::Tuple(run) => tree.run(*run),
+                Node::List(items) => items,
+                _ => &[],
+            };
+            tree.additions(id).is_some()
+                || (depth > 0 && items.iter().take(3).any(|&item| within(tree, item, depth - 1)))
+        }
+        self.has_additions() && within(self, id, 4)
+    }
+
+    /// How many bytes the record has.
+    pub(crate) fn input_length(&self) -> usize {
+        self.input.len()
     }
 
     /// How many nodes there are.
@@ -160,9 +221,14 @@ impl<'a> Tree<'a> {
     /// The items of a tuple.
     pub(crate) fn tuple_items(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
-            Node::Tuple(items) => Some(items),
+            Node::Tuple(run) => Some(self.run(*run)),
             _ => None,
         }
+    }
+
+    /// The items of a run.
+    pub(crate) fn run(&self, run: Run) -> &[Id] {
+        &self.items[run.start as usize..][..run.length as usize]
     }
 
     /// The name of a class or function.
@@ -228,7 +294,8 @@ impl<'a> Tree<'a> {
             Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) | Node::Nested(_) => {}
             // What a reference is made of is not shown.
             Node::Persistent { .. } | Node::PersistentLine { .. } => {}
-            Node::Tuple(items) | Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {
+            Node::Tuple(run) => self.run(*run).iter().copied().for_each(&mut visit),
+            Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {
                 items.iter().copied().for_each(&mut visit);
             }
             Node::Dict(pairs) => pairs.iter().flat_map(|&(key, value)| [key, value]).for_each(&mut visit),
@@ -316,7 +383,10 @@ impl Builder for Tree<'_> {
     }
 
     fn tuple(&mut self, items: &[Id]) -> Id {
-        self.add(Node::Tuple(items.to_vec()))
+        // An opcode adds no more items than were pushed before it, and the input has at most 4 GiB.
+        let run = Run { start: self.items.len() as u32, length: items.len() as u32 };
+        self.items.extend_from_slice(items);
+        self.add(Node::Tuple(run))
     }
 
     fn list(&mut self, items: &[Id]) -> Id {
@@ -410,7 +480,7 @@ impl<'t> Shapes<'t> for &'t Tree<'_> {
                 Node::Atom(Atom::Str(kind, span)) => Shape::encoded(kind, self.raw(span)),
                 _ => Shape::Other,
             },
-            Node::Tuple(items) => Shape::Tuple(items),
+            Node::Tuple(run) => Shape::Tuple(Tree::run(self, *run)),
             Node::List(items) => Shape::List(items),
             _ => Tree::class(self, id).map_or(Shape::Other, Shape::Class),
         }

@@ -168,8 +168,11 @@ fn a_class_in_a_class_has_its_name_in_every_protocol() {
         let read = Record::read(&record).unwrap();
         let named: Vec<String> = read.references().iter().map(line_of).collect();
         // Protocol 0 has no room for a class.
-        let wanted =
-            if name.ends_with("-0") { "strong 000000000000001a" } else { "strong 000000000000001a shop.Cart.Item.Price" };
+        let wanted = if name.ends_with("-0") {
+            "strong 000000000000001a"
+        } else {
+            "strong 000000000000001a shop.Cart.Item.Price"
+        };
         assert_eq!(named, [wanted], "{name}");
         cases += 1;
     }
