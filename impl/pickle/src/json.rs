@@ -15,7 +15,7 @@ use std::slice::Iter;
 use crate::error::PickleError;
 use crate::machine::Atom;
 use crate::object::{Arguments, Form, Moment};
-use crate::quote::{Wide, surrogates};
+use crate::quote::{Wide, plain_length, push_hex, surrogates};
 use crate::reference::{ClassRef, Reference, classify, classify_line};
 use crate::render::{push_hex_number, wide};
 use crate::sharing::Sharing;
@@ -48,7 +48,7 @@ pub struct JsonOptions {
 ///
 /// When one of the record's two pickles cannot be read to its end.
 pub fn to_json(record: &[u8], options: &JsonOptions) -> Result<String, PickleError> {
-    let (tree, class, state) = Tree::of_record(record)?;
+    let (tree, class, state, _) = Tree::of_record(record)?;
     Ok(json_of(&tree, class, state, options))
 }
 
@@ -409,12 +409,14 @@ impl<'t> Writer<'t, '_> {
     /// Writes what a reference says. Not if it says nothing that can be understood.
     fn reference(&mut self, reference: &Reference<'_>) -> bool {
         let (marker, oid, database, class) = match reference {
-            Reference::Strong { oid, class } => ("@ref", oid, None, *class),
-            Reference::Weak { oid, database } => ("@weak", oid, database.as_deref(), None),
-            Reference::Foreign { database, oid, class } => ("@ref", oid, Some(&**database), *class),
+            Reference::Strong { oid, class } => ("{\"@ref\":\"", oid, None, *class),
+            Reference::Weak { oid, database } => ("{\"@weak\":\"", oid, database.as_deref(), None),
+            Reference::Foreign { database, oid, class } => ("{\"@ref\":\"", oid, Some(&**database), *class),
             Reference::Bad { .. } => return false,
         };
-        let _ = write!(self.out, "{{\"{marker}\":\"{oid:016x}\"");
+        self.out.push_str(marker);
+        push_hex(&mut self.out, &oid.to_be_bytes());
+        self.out.push('"');
         if let Some(database) = database {
             self.out.push_str(",\"database\":\"");
             escape(&mut self.out, database);
@@ -523,13 +525,10 @@ impl<'t> Writer<'t, '_> {
     }
 
     fn hex(&mut self, marker: &str, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let _ = write!(self.out, "{{\"{marker}\":\"");
-        self.out.extend(
-            bytes
-                .iter()
-                .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from)),
-        );
+        self.out.push_str("{\"");
+        self.out.push_str(marker);
+        self.out.push_str("\":\"");
+        push_hex(&mut self.out, bytes);
         self.out.push_str("\"}");
     }
 }
@@ -557,11 +556,9 @@ fn separate(out: &mut String, is_first: &mut bool) {
 fn escape(out: &mut String, text: &str) {
     let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
-    while let Some(&byte) = bytes.get(at) {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            at += 1;
-            continue;
-        }
+    loop {
+        at += plain_length(&bytes[at..], |byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+        let Some(&byte) = bytes.get(at) else { break };
         out.push_str(&text[copied..at]);
         match byte {
             b'"' => out.push_str("\\\""),

@@ -35,6 +35,7 @@ pub struct Record<'a> {
     class: Id,
     state: Id,
     protocol: u8,
+    length: usize,
 }
 
 impl<'a> Record<'a> {
@@ -44,12 +45,12 @@ impl<'a> Record<'a> {
     ///
     /// When one of the pickles cannot be read, or is missing.
     pub fn read(record: &'a [u8]) -> Result<Self, PickleError> {
-        let (tree, class, state) = Tree::of_record(record)?;
+        let (tree, class, state, length) = Tree::of_record(record)?;
         let protocol = match record {
             [crate::opcode::PROTO, protocol, ..] => *protocol,
             _ => 1,
         };
-        Ok(Record { tree, class, state, protocol })
+        Ok(Record { tree, class, state, protocol, length })
     }
 
     /// What the first pickle holds.
@@ -85,6 +86,11 @@ impl<'a> Record<'a> {
     /// The state as JSON, as [`to_json`](crate::to_json()) gives it.
     pub fn to_json(&self, options: &JsonOptions) -> String {
         json_of(&self.tree, self.class, self.state, options)
+    }
+
+    /// How many bytes the two pickles have.
+    pub fn length(&self) -> usize {
+        self.length
     }
 
     /// The protocol that the record announces at its start. Before protocol 2 nothing was announced; that is 1 here.

@@ -403,7 +403,7 @@ impl<'t> Renderer<'t, '_> {
             quote::push_visible(out, database);
             out.push(':');
         }
-        let _ = write!(out, "{oid:016x}");
+        quote::push_hex(out, &oid.to_be_bytes());
         if let Some(class) = class {
             out.push(' ');
             push_class(out, class, room);
@@ -452,7 +452,7 @@ pub(crate) fn push_hex_number(out: &mut String, bytes: &[u8], room: usize) {
             at if at == lowest => byte.wrapping_neg(),
             _ => 0,
         };
-        let _ = write!(out, "{byte:02x}");
+        quote::push_hex(out, &[byte]);
     }
 }
 

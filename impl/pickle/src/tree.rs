@@ -139,18 +139,19 @@ impl<'a> Tree<'a> {
 
     /// Reads both pickles of a record: the tree, and the root of the second, which is the object's state.
     pub(crate) fn of_state(record: &'a [u8]) -> Result<(Self, Id), PickleError> {
-        Tree::of_record(record).map(|(tree, _, state)| (tree, state))
+        Tree::of_record(record).map(|(tree, _, state, _)| (tree, state))
     }
 
-    /// Reads both pickles of a record: the tree, and the roots of both.
-    pub(crate) fn of_record(record: &'a [u8]) -> Result<(Self, Id, Id), PickleError> {
+    /// Reads both pickles of a record: the tree, the roots of both, and where the second ends.
+    pub(crate) fn of_record(record: &'a [u8]) -> Result<(Self, Id, Id, usize), PickleError> {
         check_length(record)?;
         let mut registers = Registers::new();
         let mut machine = Machine::new(record, &mut registers, Tree::new(record));
         let class = machine.load()?;
         check_second(record, machine.position())?;
         let state = machine.load()?;
-        Ok((machine.builder, class, state))
+        let end = machine.position();
+        Ok((machine.builder, class, state, end))
     }
 
     fn new(input: &'a [u8]) -> Self {
