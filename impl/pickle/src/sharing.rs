@@ -90,6 +90,8 @@ impl Sharing {
             return true;
         }
         match text_length(tree, id) {
+            // It can be changed.
+            Some(_) if matches!(tree.node(id), Node::Atom(Atom::ByteArray(_))) => true,
             Some(length) => self.labels_text && length > TEXT_MAX,
             None => match tree.node(id) {
                 Node::Atom(_) => false,
