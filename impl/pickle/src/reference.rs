@@ -190,7 +190,12 @@ fn in_list<'a, S: Shapes<'a>>(shapes: &S, items: &[S::Item]) -> Result<Reference
     };
     let tag = name(shapes, tag).ok_or("a list that does not start with a letter")?;
     let Shape::Tuple(arguments) = shapes.shape(arguments) else {
-        return Err("a list without a tuple at its end");
+        return Err(match tag.as_ref() {
+            "w" if object_id(shapes, arguments).is_ok() => {
+                "`['w', oid]`, the form in which zodbupdate writes a weak reference: ZODB reads `['w', (oid,)]`"
+            }
+            _ => "a list without a tuple at its end",
+        });
     };
     let database = |item| name(shapes, item).ok_or("a reference whose database is not named by a text");
     match (tag.as_ref(), arguments) {

@@ -57,6 +57,11 @@ fn a_bad_reference_says_where_and_why() {
     let text = b"N.X\x10\0\0\0\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9Q.";
     assert_eq!(found(text), Reference::Bad { offset: 23, why: "an oid in text that is not ASCII" });
     assert_eq!(found(b"N.Pabc\n."), Reference::Bad { offset: 2, why: "a line that is not 8 characters long" });
+    let why = "`['w', oid]`, the form in which zodbupdate writes a weak reference: ZODB reads `['w', (oid,)]`";
+    assert_eq!(found(b"N.](U\x01wC\x08\0\0\0\0\0\0\0\x1aeQ."), Reference::Bad { offset: 18, why });
+    let why = "a list without a tuple at its end";
+    assert_eq!(found(b"N.](U\x01wC\x02\0\0eQ."), Reference::Bad { offset: 12, why });
+    assert_eq!(found(b"N.](U\x01nC\x08\0\0\0\0\0\0\0\x1aeQ."), Reference::Bad { offset: 18, why });
     assert_eq!(found(b"N.]Q."), Reference::Bad { offset: 3, why: "a list of neither one nor two items" });
 }
 
