@@ -127,7 +127,7 @@ fn a_log_in_json_is_whole() {
     }
     drop(site);
     let lines =
-        |arguments: &[&str]| sandbox.run(arguments).stdout.lines().filter(|line| line.contains("change")).count();
+        |arguments: &[&str]| sandbox.run(arguments).stdout.lines().filter(|line| line.contains("change ")).count();
     assert_eq!(lines(&["log", "long.fs", "--json"]), 25);
     assert_eq!(lines(&["log", "long.fs", "--json", "--undoable"]), 25);
     assert_eq!(lines(&["log", "long.fs", "--json", "-n", "3"]), 3);
