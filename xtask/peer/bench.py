@@ -11,6 +11,7 @@ WHAT is any of:
     iterate     read every record of every transaction; the best of K
     commit      N transactions of one 200-byte object each, flushed to disk, into a fresh file in DIR
     copy        copy all of it into a fresh file in DIR, with copyTransactionsFrom; once
+    states      the states of the first N records as JSON, by zodb-json-codec; the best of K
     undo-log    the newest 20 transactions that can be undone, N times; the best of K
     pack        pack a fresh copy of it in DIR to now, with collection; once
     memory      what opening adds to a new process's resident memory, without an index and with one
@@ -24,6 +25,7 @@ Every measurement prints one line: with --json, an object with `what`, `seconds`
 
 import argparse
 import gc
+import itertools
 import json
 import multiprocessing
 import os
@@ -164,6 +166,23 @@ def iterate(args):
     }
 
 
+def states(args):
+    import zodb_json_codec
+
+    with Database(args.file, index=True) as database:
+        storage = database.open()
+        every = (record.data for transaction in storage.iterator() for record in transaction if record.data)
+        records = list(itertools.islice(every, args.count))
+        to_json = zodb_json_codec.decode_zodb_record_for_pg_json
+
+        def write_all():
+            return sum(len(to_json(record)[2]) for record in records)
+
+        times, written = timed(args.k, write_all)
+        storage.close()
+    yield {**times, "count": len(records), "unit": "records", "bytes": written}
+
+
 def commit(args):
     rng = random.Random(1)
     count = args.count or 1_000
@@ -276,6 +295,7 @@ MEASUREMENTS = {
     "load": lambda args: load_database(args, threads=1),
     "load2": lambda args: load_database(args, threads=2),
     "iterate": iterate,
+    "states": states,
     "commit": commit,
     "copy": copy,
     "pack": pack,

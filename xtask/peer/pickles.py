@@ -70,7 +70,8 @@ def classes():
     """Classes in modules of their own, for the pickles to name."""
 
     class Person:
-        pass
+        class Badge:
+            pass
 
     class Point(tuple):
         def __new__(cls, *coordinates):
@@ -93,6 +94,7 @@ def classes():
             sys.modules.setdefault(name, types.ModuleType(name))
         setattr(sys.modules[module], cls.__name__, cls)
         made.append(cls)
+    Person.Badge.__module__, Person.Badge.__qualname__ = "people", "Person.Badge"
     return made
 
 
@@ -171,6 +173,8 @@ class Maker:
         # Now and then the oids and strings of old pickles that ZODB cannot read today.
         self.any_bytes = pickler != "python2" or rng.random() < 0.1
         self.bytes_oids = pickler == "python2" or protocol >= 3 or rng.random() < 0.1
+        # zodbpickle does not write a class in a class, and Python 2 could not.
+        self.nested = (Person.Badge,) if pickler == "pickle" else ()
         self.made = []
 
     def oid(self):
@@ -188,14 +192,14 @@ class Maker:
         oid, spelled = self.oid()
         if self.protocol == 0:
             return Reference(spelled, oid)
-        cls = rng.choice((Person, Point, Money, collections.OrderedDict))
+        cls = rng.choice((Person, Point, Money, collections.OrderedDict, *self.nested))
         database = rng.choice(("main", "archive", "", "dépôt"))
         id, ordinary = rng.choice(
             (
                 (spelled, True),
                 ((spelled, cls), True),
                 ((spelled, cls), True),
-                ((spelled, (cls.__module__, cls.__name__)), True),
+                ((spelled, (cls.__module__, cls.__qualname__)), True),
                 ((spelled, None), True),
                 (["w", (spelled,)], False),
                 (["w", (spelled, database)], False),
@@ -210,8 +214,8 @@ class Maker:
 
     def class_description(self):
         rng = self.random
-        cls = rng.choice((Person, Point, Money))
-        named = cls.__module__, cls.__name__
+        cls = rng.choice((Person, Point, Money, *self.nested))
+        named = cls.__module__, cls.__qualname__
         makers = (
             lambda: cls,
             lambda: cls,

@@ -11,6 +11,7 @@
 //! | `back and forth` | one file, opened by the one and the other in turn |
 //! | `reads` | every way to read, on files that ZODB wrote |
 //! | `pickles` | references and classes in records |
+//! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
@@ -45,6 +46,7 @@ mod pickles;
 mod reads;
 mod rules;
 mod script;
+mod states;
 mod undo;
 mod zodb;
 
@@ -54,13 +56,14 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
     ("back and forth", forth::check),
     ("reads", reads::check),
     ("pickles", pickles::check),
+    ("states", states::check),
     ("btrees", btrees::check),
     ("index", index::check),
     ("export", export::check),

@@ -85,12 +85,14 @@ struct Reader<'a> {
     below: Vec<Vec<Id>>,
     memo: HashMap<u64, Id>,
     found: Vec<Found>,
+    /// The bytes of all names of classes in classes.
+    nested_bytes: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Reader<'a> {
         let (values, stack, below, memo, found) = Default::default();
-        Reader { bytes, at: 0, values, stack, below, memo, found }
+        Reader { bytes, at: 0, values, stack, below, memo, found, nested_bytes: 0 }
     }
 
     // The input.
@@ -404,7 +406,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Some classes and functions are known, with which one Python writes bytes for the other.
-    fn called(&self, by_reduce: bool, callable: Id, arguments: Id) -> Value {
+    fn called(&mut self, by_reduce: bool, callable: Id, arguments: Id) -> Value {
+        if let Some(class) = self.nested_class(by_reduce, callable, arguments) {
+            return Value::Class(class);
+        }
         let (Value::Class((module, name)), Value::Tuple(arguments)) = (&self.values[callable], &self.values[arguments])
         else {
             return Value::Other;
@@ -428,6 +433,27 @@ impl<'a> Reader<'a> {
             }
         }
         Value::Other
+    }
+
+    /// `getattr(Outer, 'Inner')`, with which protocols before 4 name a class in a class. Names are counted as the engine
+    /// counts them: 64 KiB of them, and as many bytes as the record has.
+    fn nested_class(&mut self, by_reduce: bool, callable: Id, arguments: Id) -> Option<Class> {
+        let (Value::Class((module, name)), Value::Tuple(arguments)) = (&self.values[callable], &self.values[arguments])
+        else {
+            return None;
+        };
+        if !by_reduce || !matches!(&module[..], b"__builtin__" | b"builtins") || name != b"getattr" {
+            return None;
+        }
+        let [outer, attribute] = arguments[..] else { return None };
+        let Value::Class((module, name)) = &self.values[outer] else { return None };
+        let name = [&name[..], b".", self.text_in_class(attribute)?.as_bytes()].concat();
+        if self.nested_bytes + name.len() > self.bytes.len() + (1 << 16) {
+            return None;
+        }
+        let class = (module.clone(), name);
+        self.nested_bytes += class.1.len();
+        Some(class)
     }
 
     // References.
@@ -527,15 +553,18 @@ impl<'a> Reader<'a> {
             Value::Tuple(pair) => pair,
             _ => items,
         };
-        let text = |id: Id| match &self.values[id] {
+        match pair[..] {
+            [module, name] => Some((self.text_in_class(module)?, self.text_in_class(name)?)),
+            _ => None,
+        }
+    }
+
+    fn text_in_class(&self, id: Id) -> Option<String> {
+        match &self.values[id] {
             Value::Str(Spelling::Bytes, _) => None,
             Value::Str(Spelling::Native, raw) => String::from_utf8(raw.clone()).ok(),
             Value::Str(Spelling::NativeLine, raw) => String::from_utf8(unquoted(raw)?).ok(),
             Value::Str(spelling, raw) => text(*spelling, raw),
-            _ => None,
-        };
-        match pair[..] {
-            [module, name] => Some((text(module)?, text(name)?)),
             _ => None,
         }
     }

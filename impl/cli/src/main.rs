@@ -54,6 +54,9 @@ use crate::commands::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Show times in the local time zone, too
+    #[arg(long, global = true)]
+    local: bool,
 }
 
 // Lines of help have less than 80 columns: clap breaks longer ones without an indent.
@@ -74,12 +77,14 @@ Times:
   a date, or a date and a time of day, in UTC unless it says otherwise
   (2026-11-22, \"2026-11-22 11:14\", 2026-11-22T11:14:03+01:00);
   or so long ago (\"2 hours ago\", yesterday, today, now).
+  Times are shown in UTC; with --local in the time zone of the system (TZ), too.
 
 For programs:
   With --json the answer is one JSON object, or one on each line where there are
   many. The order of fields does not change; new ones come at the end. Times are
   RFC 3339, sizes are bytes. Text that is not UTF-8 has U+FFFD in the places
-  where it is not, and is there again in hex, as user_hex and so on.
+  where it is not, and is there again in hex, as user_hex and so on. States and
+  extensions are JSON that loses nothing: see docs/state-json.md.
 
 Exit codes:
   0  all is well
@@ -115,6 +120,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.local {
+        vellum_terminal::people::show_local_times();
+    }
     vellum_terminal::output::run("vellum", |out| carry_out(cli.command, out))
 }
 

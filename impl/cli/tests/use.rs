@@ -35,7 +35,7 @@ fn wrong_use_ends_with_2() {
         (&["undo", "mail.fs", "last", "--yes", "--dry-run"], "cannot be used with"),
         (&["undo", "mail.fs", "040d2ed700000000", "--yes"], "there is no transaction 040d2ed700000000; `vellum log"),
         (&["undo", "mail.fs", "2026-11-22", "--yes"], "the time of more than one transaction"),
-        (&["undo", "new.fs", "last", "--yes"], "there is no transaction last"),
+        (&["undo", "new.fs", "last", "--yes"], "there is nothing to undo"),
         (&["commit-version", "mail.fs", "", "--yes"], "can not be committed or aborted"),
         (&["commit-version", "mail.fs", "a", "--to", "a", "--yes"], "can not be committed or aborted"),
         (&["abort-version", "mail.fs", "", "--yes"], "can not be committed or aborted"),

@@ -6,6 +6,9 @@
 //! | `(class, arguments)` | ZODB, if the class wants arguments to make an object |
 //! | `((module, name), arguments)` | ZODB before 3.3 |
 //! | `(module, name)` | the same, without arguments |
+//!
+//! Where a class is in another class, `getattr(Outer, 'Inner')` stands for it before protocol 4. Its name is
+//! `Outer.Inner`, as Python's `__qualname__` is, and as protocol 4 writes it.
 
 use std::fmt;
 
@@ -19,7 +22,7 @@ use crate::tree::{Id, Node, Tree};
 pub struct ClassName {
     /// The dotted name of the module.
     pub module: String,
-    /// The name of the class in its module.
+    /// The name of the class in its module; for a class in a class, both names with a dot between them.
     pub name: String,
 }
 
@@ -43,8 +46,12 @@ impl fmt::Display for ClassName {
 pub fn class_of(record: &[u8]) -> Result<ClassName, PickleError> {
     check_length(record)?;
     let (tree, root, _) = Tree::of_pickle(record)?;
-    let not_a_class =
-        |id| PickleError { offset: 0, opcode: None, problem: Problem::NotAClass(what_instead(&tree, id)) };
+    name_in(&tree, root)
+}
+
+/// The name that a class pickle holds, whose value is `root`.
+pub(crate) fn name_in(tree: &Tree<'_>, root: Id) -> Result<ClassName, PickleError> {
+    let not_a_class = |id| PickleError { offset: 0, opcode: None, problem: Problem::NotAClass(what_instead(tree, id)) };
     if let Some(class) = tree.class(root) {
         return Ok(class.to_name());
     }

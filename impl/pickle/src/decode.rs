@@ -115,7 +115,7 @@ impl Decoder<'_, '_> {
                 self.class(id).map(|class| Value::Class(Box::new(class)))
             }
             Node::Atom(atom) => self.atom(*atom),
-            Node::Tuple(items) => self.values(items, depth).map(Value::Tuple),
+            Node::Tuple(run) => self.values(self.tree.run(*run), depth).map(Value::Tuple),
             Node::List(items) => self.values(items, depth).map(Value::List),
             Node::Dict(pairs) => {
                 let mut dict = Vec::new();
@@ -133,7 +133,7 @@ impl Decoder<'_, '_> {
                 Ok(Value::Bytes(Bytes::from(bytes.into_owned())))
             }
             Node::Set(_) | Node::FrozenSet(_) => Err(Problem::NotPlain("a set").into()),
-            Node::StackGlobal(..) => Err(Problem::NotPlain("a class").into()),
+            Node::StackGlobal(..) | Node::Nested(_) => Err(Problem::NotPlain("a class").into()),
             Node::Persistent { .. } | Node::PersistentLine { .. } => Err(Problem::NotPlain("a reference").into()),
             Node::Call { .. } | Node::New { .. } | Node::Instance { .. } => Err(Problem::NotPlain("an object").into()),
         }

@@ -48,7 +48,8 @@ fn equal((one, a): (&Tree<'_>, Id), (other, b): (&Tree<'_>, Id), depth: usize) -
             && a.iter().zip(b).all(|(&a, &b)| equal((one, a), (other, b), depth - 1))
     };
     match (one.node(a), other.node(b)) {
-        (Node::Tuple(a), Node::Tuple(b)) | (Node::List(a), Node::List(b)) => items(a, b),
+        (Node::Tuple(a), Node::Tuple(b)) => items(one.run(*a), other.run(*b)),
+        (Node::List(a), Node::List(b)) => items(a, b),
         (Node::Atom(Atom::None), Node::Atom(Atom::None)) => true,
         _ => match (one.class(a), other.class(b)) {
             (Some(a), Some(b)) => a == b,
@@ -109,7 +110,7 @@ impl<'p> Identity<'p> {
             _ => None,
         };
         match *tree.node(id) {
-            Node::Tuple(ref items) => match items[..] {
+            Node::Tuple(run) => match tree.run(run)[..] {
                 [first, second] => {
                     let class = tree.class(second)?;
                     let short = class.module.len() + class.name.len() <= NAME_MAX;

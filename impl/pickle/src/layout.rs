@@ -1,27 +1,38 @@
 //! Laying out nested brackets: on one line where they fit, over several where they do not.
 //!
-//! The text is first written down as flat pieces. Then a group, from an opening bracket to its closing one, is printed
-//! on one line if there is room for it, and otherwise each of its items gets a line of its own, two columns further in.
-//! Both passes go through the pieces once, and neither recurses.
+//! The text is first written down in one line, with the places noted where brackets open and close and where items end.
+//! Then a group, from an opening bracket to its closing one, is copied as it stands if there is room for it, and
+//! otherwise each of its items gets a line of its own, two columns further in. Both passes go through the text once,
+//! and neither recurses.
 
-/// A piece of flat text.
+use crate::quote;
+
+/// A place in the line.
 #[derive(Debug, Clone, Copy)]
-enum Piece {
-    /// `text[start..end]`.
-    Text(usize, usize),
-    Open(&'static str),
-    /// Between two items: a comma, and a space or a new line.
+struct Mark {
+    /// Where in the text it stands.
+    at: usize,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Behind an opening bracket of `length` bytes, which `close` closes; 0 while it is open.
+    Open { length: usize, close: usize },
+    /// Before the comma and the space between two items.
     Separator,
+    /// Before a closing bracket.
     Close(&'static str),
 }
 
-/// Flat text with its brackets known, up to a limit.
+/// Text in one line with its brackets known, up to a limit.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    text: String,
-    pieces: Vec<Piece>,
-    /// How many bytes there are, were all on one line.
-    bytes: usize,
+    /// What was written so far.
+    pub(crate) text: String,
+    marks: Vec<Mark>,
+    /// The brackets that are open, as places in `marks`.
+    open: Vec<usize>,
     bytes_max: usize,
 }
 
@@ -29,121 +40,114 @@ pub(crate) struct Pieces {
 const INDENT_MAX: usize = 60;
 
 impl Pieces {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Pieces { text: String::new(), pieces: Vec::new(), bytes: 0, bytes_max }
+    /// Room for the text of a record of `length` bytes.
+    pub(crate) fn new(bytes_max: usize, length: usize) -> Self {
+        let text = String::with_capacity(length.saturating_add(length / 4).min(bytes_max).min(1 << 20));
+        Pieces { text, marks: Vec::new(), open: Vec::new(), bytes_max }
     }
 
     /// Is there more than may be printed? Then there is no point in adding to it.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes > self.bytes_max
+        self.text.len() > self.bytes_max
     }
 
-    pub(crate) fn text(&mut self, text: &str) {
-        self.write(text.chars().map(String::from));
-    }
-
-    /// Adds text part by part, and does not ask for more parts than are needed.
-    pub(crate) fn write<S: AsRef<str>>(&mut self, parts: impl Iterator<Item = S>) {
-        let start = self.text.len();
-        for part in parts {
-            if self.is_full() {
-                break;
-            }
-            self.text.push_str(part.as_ref());
-            self.bytes += part.as_ref().len();
-        }
-        self.pieces.push(Piece::Text(start, self.text.len()));
+    /// How many bytes of a text are worth adding: one more than may be printed.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.text.len()).saturating_add(1)
     }
 
     pub(crate) fn open(&mut self, bracket: &'static str) {
-        self.bytes += bracket.len();
-        self.pieces.push(Piece::Open(bracket));
+        self.text.push_str(bracket);
+        self.open.push(self.marks.len());
+        self.marks.push(Mark { at: self.text.len(), kind: Kind::Open { length: bracket.len(), close: 0 } });
     }
 
     pub(crate) fn separator(&mut self) {
-        self.bytes += 2;
-        self.pieces.push(Piece::Separator);
+        self.marks.push(Mark { at: self.text.len(), kind: Kind::Separator });
+        self.text.push_str(", ");
     }
 
     pub(crate) fn close(&mut self, bracket: &'static str) {
-        self.bytes += bracket.len();
-        self.pieces.push(Piece::Close(bracket));
-    }
-
-    /// How many columns each piece takes; a group's opening bracket stands for the whole group.
-    fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![0; self.pieces.len()];
-        let mut column = 0;
-        let mut open = Vec::new();
-        for (index, piece) in self.pieces.iter().enumerate() {
-            match *piece {
-                Piece::Text(start, end) => column += self.text[start..end].chars().count(),
-                Piece::Separator => column += 2,
-                Piece::Open(bracket) => {
-                    open.push((index, column));
-                    // A group that the limit has cut off before its end is as wide as can be.
-                    widths[index] = usize::MAX;
-                    column += bracket.len();
-                }
-                Piece::Close(bracket) => {
-                    column += bracket.len();
-                    if let Some((index, start)) = open.pop() {
-                        widths[index] = column - start;
-                    }
-                }
-            }
+        let here = self.marks.len();
+        if let Some(Mark { kind: Kind::Open { close, .. }, .. }) =
+            self.open.pop().and_then(|open| self.marks.get_mut(open))
+        {
+            *close = here;
         }
-        widths
+        self.marks.push(Mark { at: self.text.len(), kind: Kind::Close(bracket) });
+        self.text.push_str(bracket);
     }
 
     /// The text, with lines of at most `width` columns where that can be done by breaking groups.
-    pub(crate) fn lay_out(&self, width: usize) -> String {
-        let widths = self.widths();
-        let mut page = Page { out: String::new(), column: 0, indent: 0 };
-        let mut broken = Vec::new();
-        for (index, piece) in self.pieces.iter().enumerate() {
-            if page.out.len() > self.bytes_max {
+    pub(crate) fn lay_out(self, width: usize) -> String {
+        let is_short = self.text.len() <= width || columns(&self.text) <= width;
+        if (is_short || self.marks.is_empty()) && !self.is_full() {
+            return self.text;
+        }
+        let Pieces { text, marks, bytes_max, .. } = self;
+        let mut page = Page { out: String::with_capacity(text.len() + text.len() / 8), column: 0, indent: 0 };
+        let (mut copied, mut next) = (0, 0);
+        while let Some(mark) = marks.get(next) {
+            if page.out.len() > bytes_max {
                 break;
             }
-            match *piece {
-                Piece::Text(start, end) => page.write(&self.text[start..end]),
-                Piece::Open(bracket) => {
-                    let breaks = widths[index] > width.saturating_sub(page.column);
-                    page.write(bracket);
-                    broken.push(breaks);
-                    if breaks {
-                        page.indent += 2;
-                        page.new_line();
+            next += 1;
+            match mark.kind {
+                Kind::Open { length, close } => {
+                    page.write(&text[copied..mark.at - length]);
+                    copied = mark.at - length;
+                    if let Some(&Mark { at, kind: Kind::Close(bracket) }) = marks.get(close).filter(|_| close > 0) {
+                        let group = &text[copied..at + bracket.len()];
+                        if fits(group, width.saturating_sub(page.column)) {
+                            page.write(group);
+                            copied = at + bracket.len();
+                            next = close + 1;
+                            continue;
+                        }
                     }
-                }
-                Piece::Separator if broken.last() == Some(&true) => {
-                    page.write(",");
+                    page.write(&text[copied..mark.at]);
+                    copied = mark.at;
+                    page.indent += 2;
                     page.new_line();
                 }
-                Piece::Separator => page.write(", "),
-                Piece::Close(bracket) => {
-                    let breaks = broken.pop() == Some(true);
+                // All groups that are not broken were copied as a whole.
+                Kind::Separator => {
+                    page.write(&text[copied..=mark.at]);
+                    page.new_line();
+                    copied = mark.at + 2;
+                }
+                Kind::Close(bracket) => {
                     // The comma of a tuple with one item goes with the item.
-                    let rest = bracket.strip_prefix(',').filter(|_| breaks);
-                    if breaks {
-                        page.write(if rest.is_some() { "," } else { "" });
-                        page.indent -= 2;
-                        page.new_line();
-                    }
-                    page.write(rest.unwrap_or(bracket));
+                    let comma = usize::from(bracket.starts_with(','));
+                    page.write(&text[copied..mark.at + comma]);
+                    page.indent -= 2;
+                    page.new_line();
+                    page.write(&bracket[comma..]);
+                    copied = mark.at + bracket.len();
                 }
             }
         }
-        if page.out.len() > self.bytes_max || self.is_full() {
-            let mut end = page.out.len().min(self.bytes_max);
-            while !page.out.is_char_boundary(end) {
-                end -= 1;
-            }
+        if page.out.len() <= bytes_max {
+            page.write(&text[copied..]);
+        }
+        if page.out.len() > bytes_max || text.len() > bytes_max {
+            let end = quote::boundary(&page.out, bytes_max);
             page.out.truncate(end);
             page.out.push_str("… (truncated)");
         }
         page.out
     }
+}
+
+/// How many columns a text takes: one for each character.
+fn columns(text: &str) -> usize {
+    text.bytes().filter(|byte| byte & 0xc0 != 0x80).count()
+}
+
+/// Does the text take at most so many columns? A long one is not counted to its end.
+fn fits(text: &str, width: usize) -> bool {
+    // A character has four bytes at most.
+    text.len() <= width || (text.len() <= width.saturating_mul(4) && columns(text) <= width)
 }
 
 /// What is printed so far.
@@ -156,7 +160,7 @@ struct Page {
 impl Page {
     fn write(&mut self, text: &str) {
         self.out.push_str(text);
-        self.column += text.chars().count();
+        self.column += columns(text);
     }
 
     fn new_line(&mut self) {
@@ -171,14 +175,14 @@ mod tests {
     use super::*;
 
     fn nested(bytes_max: usize) -> Pieces {
-        let mut pieces = Pieces::new(bytes_max);
+        let mut pieces = Pieces::new(bytes_max, 0);
         pieces.open("[");
-        pieces.text("one");
+        pieces.text.push_str("one");
         pieces.separator();
         pieces.open("(");
-        pieces.text("two");
+        pieces.text.push_str("two");
         pieces.separator();
-        pieces.text("☃☃☃☃☃");
+        pieces.text.push_str("☃☃☃☃☃");
         pieces.close(")");
         pieces.close("]");
         pieces
@@ -193,21 +197,23 @@ mod tests {
 
     #[test]
     fn the_comma_of_a_single_item_stays_with_it() {
-        let mut pieces = Pieces::new(99);
-        pieces.open("(");
-        pieces.text("one");
-        pieces.close(",)");
-        assert_eq!(pieces.lay_out(6), "(one,)");
-        assert_eq!(pieces.lay_out(5), "(\n  one,\n)");
+        let single = || {
+            let mut pieces = Pieces::new(99, 0);
+            pieces.open("(");
+            pieces.text.push_str("one");
+            pieces.close(",)");
+            pieces
+        };
+        assert_eq!(single().lay_out(6), "(one,)");
+        assert_eq!(single().lay_out(5), "(\n  one,\n)");
     }
 
     #[test]
     fn what_is_too_long_is_cut_between_characters() {
         assert_eq!(nested(14).lay_out(100), "[one, (two, … (truncated)");
-        assert_eq!(nested(14).lay_out(10), "[\n  one,\n  (tw… (truncated)");
-        let mut pieces = Pieces::new(4);
-        pieces.text("☃☃☃");
+        assert_eq!(nested(14).lay_out(10), "[\n  one,\n  (\n … (truncated)");
+        let mut pieces = Pieces::new(4, 0);
+        pieces.text.push_str("☃☃☃");
         assert_eq!(pieces.lay_out(100), "☃… (truncated)");
-        assert_eq!(pieces.text.len(), 6, "no more was kept than is needed to know that it is too long");
     }
 }

@@ -14,12 +14,13 @@
 //! A pickle is not a description of a value but a program that makes it: push a string, push a tuple, put the top of
 //! the stack in the memo, call this class with those arguments. Python runs the program, and then does whatever it
 //! says. A database engine must not, need not and cannot: the classes are somebody else's code, in another language.
-//! But it wants to know five things about a record:
+//! But it wants to know six things about a record:
 //!
 //! - **What does it refer to?** A pack keeps what can be reached from the root, so all that a record refers to must be
 //!   found, and nothing else: [`references`], and [`Scanner`] for a whole database.
 //! - **What class is it of?** [`class_of`], for lists and messages.
 //! - **What does it look like?** [`render`], for somebody who looks for the reason why their object does not load.
+//! - **What is in it, for a program?** [`to_json`] loses nothing of the state.
 //! - **What is its state made of?** [`Record`] shows it part by part, references included, and [`encode_record`] writes a
 //!   new record from parts of old ones: this is what merging two changes needs.
 //! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
@@ -39,7 +40,9 @@
 //! | `tree`, `class`, `value`, `decode` | values |
 //! | `part`, `identity` | the parts of a record, looked at one by one |
 //! | `encode`, `piece` | writing values; writing records from parts of others |
-//! | `render`, `object`, `dates`, `sharing`, `quote`, `layout` | values for a human reader |
+//! | `render`, `quote`, `layout` | values for a human reader |
+//! | `json` | values as JSON |
+//! | `object`, `dates`, `sharing` | what both show of objects, and what they write only once |
 //!
 //! # What holds for every input
 //!
@@ -55,8 +58,8 @@
 //!
 //! # What is not here
 //!
-//! No class is looked up, and nothing is called, so a state can be shown but never loaded. Nothing is known of BTrees or
-//! of any class but the few in `object.rs`. Plain values are written at protocol 3 only, as ZODB writes them; a record can
+//! No class is looked up, and nothing is called, so a state can be shown but never loaded. Nothing is known of any class
+//! but the few in `object.rs`, and the shapes of BTrees in `json/btree.rs`. Plain values are written at protocol 3 only, as ZODB writes them; a record can
 //! be written at protocol 2 as well, for what Python 2 reads.
 
 #![forbid(unsafe_code)]
@@ -68,6 +71,7 @@ mod encode;
 mod error;
 mod identity;
 mod input;
+mod json;
 mod layout;
 mod machine;
 mod memo;
@@ -90,6 +94,7 @@ pub use class::{ClassName, class_of};
 pub use decode::{decode_message, decode_plain};
 pub use encode::{Sink, encode, encode_into};
 pub use error::{PickleError, Problem, Untold};
+pub use json::{JsonOptions, to_json};
 pub use part::{Part, Parts, Record, View};
 pub use piece::{Piece, encode_record};
 pub use reference::{ClassRef, Reference};

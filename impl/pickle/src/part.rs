@@ -7,11 +7,14 @@
 
 use std::borrow::Cow;
 
+use crate::class::{self, ClassName};
 use crate::decode::{big, from_decimal, shortest};
 use crate::error::PickleError;
 use crate::identity;
+use crate::json::{JsonOptions, json_of};
 use crate::machine::Atom;
 use crate::reference::{ClassRef, Reference, classify, classify_line};
+use crate::render::{RenderOptions, render_value};
 use crate::strings::{self, Kind};
 use crate::tree::{Id, Node, Tree};
 use crate::value::Value;
@@ -32,6 +35,7 @@ pub struct Record<'a> {
     class: Id,
     state: Id,
     protocol: u8,
+    length: usize,
 }
 
 impl<'a> Record<'a> {
@@ -41,12 +45,12 @@ impl<'a> Record<'a> {
     ///
     /// When one of the pickles cannot be read, or is missing.
     pub fn read(record: &'a [u8]) -> Result<Self, PickleError> {
-        let (tree, class, state) = Tree::of_record(record)?;
+        let (tree, class, state, length) = Tree::of_record(record)?;
         let protocol = match record {
             [crate::opcode::PROTO, protocol, ..] => *protocol,
             _ => 1,
         };
-        Ok(Record { tree, class, state, protocol })
+        Ok(Record { tree, class, state, protocol, length })
     }
 
     /// What the first pickle holds.
@@ -57,6 +61,36 @@ impl<'a> Record<'a> {
     /// What the second pickle holds.
     pub fn state(&self) -> Part<'_> {
         Part { tree: &self.tree, id: self.state }
+    }
+
+    /// All references of the record, as [`references`](crate::references()) gives them; but where a reference names a class
+    /// in a class, the name is here.
+    pub fn references(&self) -> Vec<Reference<'_>> {
+        self.tree.references()
+    }
+
+    /// The name of the object's class, as [`class_of`](crate::class_of()) gives it.
+    ///
+    /// # Errors
+    ///
+    /// When the first pickle holds none of the forms in which a class is written.
+    pub fn class_name(&self) -> Result<ClassName, PickleError> {
+        class::name_in(&self.tree, self.class)
+    }
+
+    /// The state for a human reader, as [`render`](crate::render()) gives it.
+    pub fn render(&self, options: &RenderOptions) -> String {
+        render_value(&self.tree, self.state, options)
+    }
+
+    /// The state as JSON, as [`to_json`](crate::to_json()) gives it.
+    pub fn to_json(&self, options: &JsonOptions) -> String {
+        json_of(&self.tree, self.class, self.state, options)
+    }
+
+    /// How many bytes the two pickles have.
+    pub fn length(&self) -> usize {
+        self.length
     }
 
     /// The protocol that the record announces at its start. Before protocol 2 nothing was announced; that is 1 here.
@@ -119,14 +153,14 @@ impl<'r> Part<'r> {
         match tree.node(id) {
             Node::Atom(atom) => self.atom(*atom),
             Node::Encoded(_) => tree.bytes(id).map_or(View::Other, View::Bytes),
-            Node::Tuple(items) => View::Tuple(parts(items)),
+            Node::Tuple(run) => View::Tuple(parts(tree.run(*run))),
             Node::List(items) => View::List(parts(items)),
             Node::Dict(pairs) => {
                 let part = |id| Part { tree, id };
                 View::Dict(pairs.iter().map(|&(key, value)| (part(key), part(value))).collect())
             }
-            Node::StackGlobal(..) => tree.class(id).map_or(View::Other, View::Class),
-            &Node::Persistent { at, id } => View::Reference(classify(tree, id, at)),
+            Node::StackGlobal(..) | Node::Nested(_) => tree.class(id).map_or(View::Other, View::Class),
+            &Node::Persistent { at, id } => View::Reference(classify(&tree, id, at)),
             &Node::PersistentLine { at, line } => View::Reference(classify_line(tree.raw(line), at)),
             Node::Set(_) | Node::FrozenSet(_) | Node::Call { .. } | Node::New { .. } | Node::Instance { .. } => {
                 View::Other
@@ -147,7 +181,7 @@ impl<'r> Part<'r> {
             },
             Atom::Digits(span) => from_decimal(raw(span)).map_or(View::Other, |bytes| whole(big(bytes))),
             Atom::Str(Kind::Text, span) => match raw(span) {
-                bytes if is_text(bytes) => View::Text(Cow::Borrowed(bytes)),
+                bytes if strings::is_text(bytes) => View::Text(Cow::Borrowed(bytes)),
                 _ => View::Other,
             },
             Atom::Str(Kind::TextLine, span) => {
@@ -177,17 +211,6 @@ fn whole(number: Value) -> View<'static> {
         Value::BigInt(bytes) => View::BigInt(Cow::Owned(bytes)),
         _ => View::Other,
     }
-}
-
-/// Is this text as Python writes it: UTF-8, or single surrogates written in the same manner?
-fn is_text(mut bytes: &[u8]) -> bool {
-    while let Err(error) = std::str::from_utf8(bytes) {
-        match &bytes[error.valid_up_to()..] {
-            [0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..] => bytes = rest,
-            _ => return false,
-        }
-    }
-    true
 }
 
 /// The items of a tuple or list.

@@ -55,13 +55,26 @@ pub enum Piece<'r> {
 /// the record, a damaged reference, a tuple that is inside itself; and when something is too long for the format, or the
 /// name of a class for anybody's use.
 pub fn encode_record(class: &Piece<'_>, state: &Piece<'_>, protocol: u8) -> Result<Vec<u8>, PickleError> {
-    let mut writer = Writer { out: Vec::new(), memo: HashMap::new(), puts: 0, begun: HashSet::new(), bytes: false };
+    let mut writer = Writer {
+        out: Vec::new(),
+        memo: HashMap::new(),
+        puts: 0,
+        begun: HashSet::new(),
+        bytes: false,
+        builtins: if protocol < 3 { b"__builtin__" } else { b"builtins" },
+        nests: false,
+    };
     let written = writer.pickle(class, true).and_then(|()| {
         let second = writer.out.len();
         writer.pickle(state, false)?;
         Ok(second)
     });
     let second = written.map_err(|problem| PickleError { offset: 0, opcode: None, problem })?;
+    if protocol < 3 && writer.bytes && writer.nests {
+        // Python 3 looks for `__builtin__` up to protocol 2, and bytes are written at protocol 3.
+        let problem = Problem::NotPlain("a class in a class, beside bytes, in a record of protocol 2");
+        return Err(PickleError { offset: 0, opcode: None, problem });
+    }
     if protocol < 3 && !writer.bytes {
         writer.out[1] = 2;
         writer.out[second + 1] = 2;
@@ -83,6 +96,10 @@ struct Writer<'p> {
     begun: HashSet<Identity<'p>>,
     /// Was anything written that is bytes?
     bytes: bool,
+    /// The module of Python's own functions, by its name at the protocol of the record.
+    builtins: &'static [u8],
+    /// Was a class in a class written?
+    nests: bool,
 }
 
 /// What remains to be written.
@@ -330,10 +347,30 @@ impl<'p> Writer<'p> {
         if class.module.contains(&b'\n') || class.name.contains(&b'\n') {
             return Err(Problem::NotPlain("a class with a new line in its name"));
         }
-        self.out.push(op::GLOBAL);
-        for name in [class.module, class.name] {
-            self.out.extend_from_slice(name);
-            self.out.push(b'\n');
+        // A class in a class: protocol 3 has no other way to name it than the call that finds it.
+        let mut path = class.name.split(|&byte| byte == b'.');
+        let outer = match path.next() {
+            Some(outer) if class.name.split(|&byte| byte == b'.').all(|name| !name.is_empty()) => outer,
+            _ => class.name,
+        };
+        let inner: Vec<&'p [u8]> = if outer == class.name { Vec::new() } else { path.collect() };
+        for _ in &inner {
+            self.nests = true;
+            self.class(ClassRef { module: self.builtins, name: b"getattr" }, None)?;
+        }
+        if inner.is_empty() {
+            self.out.push(op::GLOBAL);
+            for name in [class.module, class.name] {
+                self.out.extend_from_slice(name);
+                self.out.push(b'\n');
+            }
+        } else {
+            self.class(ClassRef { module: class.module, name: outer }, None)?;
+        }
+        for name in inner {
+            std::str::from_utf8(name).map_err(|_| Problem::NotPlain("a class with a name that is not UTF-8"))?;
+            self.text(name, None)?;
+            self.out.extend([op::TUPLE2, op::REDUCE]);
         }
         self.put([Some(identity), node]);
         Ok(())

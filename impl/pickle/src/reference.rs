@@ -60,7 +60,7 @@ pub enum Reference<'a> {
 pub struct ClassRef<'a> {
     /// The dotted name of the module.
     pub module: &'a [u8],
-    /// The name of the class in its module.
+    /// The name of the class in its module; for a class in a class, both names with a dot between them.
     pub name: &'a [u8],
 }
 
@@ -77,9 +77,20 @@ impl ClassRef<'_> {
         self.module == b"_codecs" && self.name == b"encode" && matches!(encoding, b"latin1" | b"latin-1")
     }
 
+    /// Is this Python's own function that gives an attribute of an object? By it a class in a class is named before
+    /// protocol 4.
+    pub(crate) fn is_getattr(self) -> bool {
+        self.name == b"getattr" && self.is_builtin()
+    }
+
+    /// Is it in the module of what Python has without an import?
+    pub(crate) fn is_builtin(self) -> bool {
+        matches!(self.module, b"__builtin__" | b"builtins")
+    }
+
     /// Is this Python's own class for bytes?
     pub(crate) fn is_bytes(self) -> bool {
-        self.name == b"bytes" && matches!(self.module, b"__builtin__" | b"builtins")
+        self.name == b"bytes" && self.is_builtin()
     }
 
     /// Is this zodbpickle's class for bytes that Python 2 shall see as `str`?
@@ -180,7 +191,12 @@ fn in_list<'a, S: Shapes<'a>>(shapes: &S, items: &[S::Item]) -> Result<Reference
     };
     let tag = name(shapes, tag).ok_or("a list that does not start with a letter")?;
     let Shape::Tuple(arguments) = shapes.shape(arguments) else {
-        return Err("a list without a tuple at its end");
+        return Err(match tag.as_ref() {
+            "w" if object_id(shapes, arguments).is_ok() => {
+                "`['w', oid]`, the form in which zodbupdate writes a weak reference: ZODB reads `['w', (oid,)]`"
+            }
+            _ => "a list without a tuple at its end",
+        });
     };
     let database = |item| name(shapes, item).ok_or("a reference whose database is not named by a text");
     match (tag.as_ref(), arguments) {

@@ -70,7 +70,7 @@ pub(crate) fn text(kind: Kind, raw: &[u8]) -> Option<Cow<'_, str>> {
         Kind::Bytes => None,
         Kind::Native | Kind::Text => std::str::from_utf8(raw).ok().map(Cow::Borrowed),
         Kind::NativeLine => String::from_utf8(unquote(raw)?.into_owned()).ok().map(Cow::Owned),
-        Kind::TextLine => String::from_utf8(unescape(raw)?).ok().map(Cow::Owned),
+        Kind::TextLine => String::from_utf8(unescape(raw, true)?).ok().map(Cow::Owned),
     }
 }
 
@@ -125,11 +125,32 @@ fn unquote(line: &[u8]) -> Option<Cow<'_, [u8]>> {
 
 /// The text of a line in UTF-8, except that single surrogates may occur, as they may in text that is no line.
 pub(crate) fn line(raw: &[u8]) -> Option<Vec<u8>> {
-    unescape(raw)
+    unescape(raw, true)
+}
+
+/// What was written as text: in UTF-8, except that single surrogates may occur. `joins`: two of them that make one
+/// character are that character. Python 2 meant it so; Python 3 leaves them as they are.
+pub(crate) fn wide_text(kind: Kind, raw: &[u8], joins: bool) -> Option<Cow<'_, [u8]>> {
+    match kind {
+        Kind::Text => is_text(raw).then_some(Cow::Borrowed(raw)),
+        Kind::TextLine => unescape(raw, joins).map(Cow::Owned),
+        Kind::Bytes | Kind::Native | Kind::NativeLine => None,
+    }
+}
+
+/// Is this text as Python writes it: UTF-8, or single surrogates written in the same manner?
+pub(crate) fn is_text(mut bytes: &[u8]) -> bool {
+    while let Err(error) = std::str::from_utf8(bytes) {
+        match &bytes[error.valid_up_to()..] {
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..] => bytes = rest,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// A UNICODE argument: Latin-1, where `\uXXXX` and `\UXXXXXXXX` are the only escapes.
-fn unescape(line: &[u8]) -> Option<Vec<u8>> {
+fn unescape(line: &[u8], joins: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(line.len());
     let push = |out: &mut Vec<u8>, c: char| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     let mut rest = line;
@@ -147,7 +168,7 @@ fn unescape(line: &[u8]) -> Option<Vec<u8>> {
         rest = &after[1..];
         let mut code = number(&mut rest, digits, 16)?;
         // Python 2, where a character had 16 bits, wrote what lies beyond as two surrogates.
-        if (0xd800..0xdc00).contains(&code) && rest.starts_with(b"\\u") {
+        if joins && (0xd800..0xdc00).contains(&code) && rest.starts_with(b"\\u") {
             let mut ahead = &rest[2..];
             let low = number(&mut ahead, 4, 16)?;
             if (0xdc00..0xe000).contains(&low) {

@@ -8,10 +8,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::error::PickleError;
 use crate::machine::{Atom, Builder, Machine};
-use crate::reference::{ClassRef, Shape, Shapes};
+use crate::reference::{ClassRef, Reference, Shape, Shapes, classify, classify_line};
 use crate::references::{check_length, check_second};
 use crate::registers::Registers;
 use crate::strings::{self, Kind, Span};
@@ -26,18 +27,45 @@ impl Id {
     }
 }
 
+/// The items of a tuple: a run in the tree's list of items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    start: u32,
+    length: u32,
+}
+
+/// Hashes the places of nodes, which nobody chooses: the arena counts them.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
 /// A value.
 #[derive(Debug)]
 pub(crate) enum Node {
     /// A value without parts.
     Atom(Atom),
-    Tuple(Vec<Id>),
+    Tuple(Run),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Set(Vec<Id>),
     FrozenSet(Vec<Id>),
     /// A class whose module and name are strings of their own.
     StackGlobal(Id, Id),
+    /// A class that stands in another class, by its place among the nested ones.
+    Nested(usize),
     /// The bytes that a text node stands for, character by character.
     Encoded(Id),
     /// A call of something with a tuple of arguments.
@@ -74,14 +102,31 @@ pub(crate) struct Additions {
     pub(crate) pairs: Vec<(Id, Id)>,
 }
 
+/// A class in a class. Before protocol 4 Python writes it as `getattr(Outer, 'Inner')`.
+#[derive(Debug)]
+pub(crate) struct Nested {
+    module: Span,
+    /// The names of all classes on the way to it, with dots between them.
+    name: Vec<u8>,
+}
+
 /// The values of one or two pickles.
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     input: &'a [u8],
     nodes: Vec<Node>,
-    additions: HashMap<Id, Additions>,
+    /// The items of all tuples.
+    items: Vec<Id>,
+    additions: HashMap<Id, Additions, BuildHasherDefault<IdHasher>>,
     nodes_max: usize,
+    nested: Vec<Nested>,
+    /// How many bytes the names of nested classes may still have. A name repeats those around it, so that a chain of
+    /// classes could take the square of its length. The calls beyond that stay calls.
+    nested_bytes: usize,
 }
+
+/// The bytes that the names of nested classes may have in a short record.
+const NESTED_FREE: usize = 1 << 16;
 
 impl<'a> Tree<'a> {
     /// Reads one pickle from the front of `input`: the tree, its root, and the pickle's length.
@@ -100,26 +145,72 @@ impl<'a> Tree<'a> {
 
     /// Reads both pickles of a record: the tree, and the root of the second, which is the object's state.
     pub(crate) fn of_state(record: &'a [u8]) -> Result<(Self, Id), PickleError> {
-        Tree::of_record(record).map(|(tree, _, state)| (tree, state))
+        Tree::of_record(record).map(|(tree, _, state, _)| (tree, state))
     }
 
-    /// Reads both pickles of a record: the tree, and the roots of both.
-    pub(crate) fn of_record(record: &'a [u8]) -> Result<(Self, Id, Id), PickleError> {
+    /// Reads both pickles of a record: the tree, the roots of both, and where the second ends.
+    pub(crate) fn of_record(record: &'a [u8]) -> Result<(Self, Id, Id, usize), PickleError> {
         check_length(record)?;
         let mut registers = Registers::new();
         let mut machine = Machine::new(record, &mut registers, Tree::new(record));
         let class = machine.load()?;
         check_second(record, machine.position())?;
         let state = machine.load()?;
-        Ok((machine.builder, class, state))
+        let end = machine.position();
+        Ok((machine.builder, class, state, end))
     }
 
     fn new(input: &'a [u8]) -> Self {
-        Tree { input, nodes: Vec::new(), additions: HashMap::new(), nodes_max: usize::MAX }
+        let nested_bytes = input.len().saturating_add(NESTED_FREE);
+        Tree {
+            input,
+            // A mail's record has an opcode that makes a value for each 16 bytes or more.
+            nodes: Vec::with_capacity(input.len().min(4096) / 16),
+            items: Vec::new(),
+            additions: HashMap::default(),
+            nodes_max: usize::MAX,
+            nested: Vec::new(),
+            nested_bytes,
+        }
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {
         &self.nodes[id.index()]
+    }
+
+    /// All references, in the order in which they were made.
+    pub(crate) fn references(&self) -> Vec<Reference<'_>> {
+        let of = |node: &Node| match *node {
+            Node::Persistent { at, id } => Some(classify(&self, id, at)),
+            Node::PersistentLine { at, line } => Some(classify_line(self.raw(line), at)),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(of).collect()
+    }
+
+    /// Was anything given to a value after it was made?
+    pub(crate) fn has_additions(&self) -> bool {
+        !self.additions.is_empty()
+    }
+
+    /// Was anything given to a part of a persistent id after it was made?
+    pub(crate) fn has_additions_within(&self, id: Id) -> bool {
+        // `['m', (database, oid, (module, name))]` is four deep, and three wide.
+        fn within(tree: &Tree<'_>, id: Id, depth: usize) -> bool {
+            let items = match tree.node(id) {
+                Node::Tuple(run) => tree.run(*run),
+                Node::List(items) => items,
+                _ => &[],
+            };
+            tree.additions(id).is_some()
+                || (depth > 0 && items.iter().take(3).any(|&item| within(tree, item, depth - 1)))
+        }
+        self.has_additions() && within(self, id, 4)
+    }
+
+    /// How many bytes the record has.
+    pub(crate) fn input_length(&self) -> usize {
+        self.input.len()
     }
 
     /// How many nodes there are.
@@ -138,14 +229,23 @@ impl<'a> Tree<'a> {
     /// The items of a tuple.
     pub(crate) fn tuple_items(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
-            Node::Tuple(items) => Some(items),
+            Node::Tuple(run) => Some(self.run(*run)),
             _ => None,
         }
     }
 
+    /// The items of a run.
+    pub(crate) fn run(&self, run: Run) -> &[Id] {
+        &self.items[run.start as usize..][..run.length as usize]
+    }
+
     /// The name of a class or function.
-    pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'a>> {
+    pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'_>> {
         let (module, name) = match *self.node(id) {
+            Node::Nested(index) => {
+                let Nested { module, name } = &self.nested[index];
+                return Some(ClassRef { module: self.raw(*module), name });
+            }
             Node::Atom(Atom::Global(module, name)) => (module, name),
             Node::StackGlobal(module, name) => match (self.node(module), self.node(name)) {
                 (&Node::Atom(Atom::Str(_, module)), &Node::Atom(Atom::Str(_, name))) => (module, name),
@@ -177,8 +277,8 @@ impl<'a> Tree<'a> {
     }
 
     /// The bytes of short bytes: no longer than any that are a date or an oid.
-    pub(crate) fn short_bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
-        match self.shape(id) {
+    pub(crate) fn short_bytes(&self, id: Id) -> Option<Cow<'_, [u8]>> {
+        match (&self).shape(id) {
             Shape::Bytes(bytes) => Some(bytes),
             _ => None,
         }
@@ -199,10 +299,11 @@ impl<'a> Tree<'a> {
     /// Gives `visit` each value that is part of this one, as often as it is.
     pub(crate) fn parts(&self, id: Id, mut visit: impl FnMut(Id)) {
         match self.node(id) {
-            Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) => {}
+            Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) | Node::Nested(_) => {}
             // What a reference is made of is not shown.
             Node::Persistent { .. } | Node::PersistentLine { .. } => {}
-            Node::Tuple(items) | Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {
+            Node::Tuple(run) => self.run(*run).iter().copied().for_each(&mut visit),
+            Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {
                 items.iter().copied().for_each(&mut visit);
             }
             Node::Dict(pairs) => pairs.iter().flat_map(|&(key, value)| [key, value]).for_each(&mut visit),
@@ -231,6 +332,30 @@ impl<'a> Tree<'a> {
             Some(&[only]) if self.class(class)?.is_binary() && self.bytes_like(only) => Some(only),
             _ => None,
         }
+    }
+
+    /// The class that `getattr(class, name)` is.
+    fn attribute(&mut self, callable: Id, arguments: Id) -> Option<Id> {
+        let &[parent, attribute] = self.tuple_items(arguments)? else { return None };
+        if !self.class(callable)?.is_getattr() {
+            return None;
+        }
+        let (attribute, outer) = (self.text(attribute)?, self.class(parent)?);
+        let length = outer.name.len() + 1 + attribute.len();
+        self.nested_bytes.checked_sub(length)?;
+        let name = [outer.name, b".", attribute.as_bytes()].concat();
+        let module = match *self.node(parent) {
+            Node::Nested(index) => self.nested[index].module,
+            Node::Atom(Atom::Global(module, _)) => module,
+            Node::StackGlobal(module, _) => match *self.node(module) {
+                Node::Atom(Atom::Str(_, module)) => module,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        self.nested_bytes -= length;
+        self.nested.push(Nested { module, name });
+        Some(self.add(Node::Nested(self.nested.len() - 1)))
     }
 
     fn bytes_like(&self, id: Id) -> bool {
@@ -271,7 +396,10 @@ impl Builder for Tree<'_> {
     }
 
     fn tuple(&mut self, items: &[Id]) -> Id {
-        self.add(Node::Tuple(items.to_vec()))
+        // An opcode adds no more items than were pushed before it, and the input has at most 4 GiB.
+        let run = Run { start: self.items.len() as u32, length: items.len() as u32 };
+        self.items.extend_from_slice(items);
+        self.add(Node::Tuple(run))
     }
 
     fn list(&mut self, items: &[Id]) -> Id {
@@ -324,8 +452,8 @@ impl Builder for Tree<'_> {
         if nothing && self.class(callable).is_some_and(ClassRef::is_bytes) {
             return self.add(Node::Atom(Atom::Str(Kind::Bytes, Span::new(0, 0))));
         }
-        match self.binary(callable, arguments) {
-            Some(bytes) => bytes,
+        match self.binary(callable, arguments).or_else(|| self.attribute(callable, arguments)) {
+            Some(known) => known,
             None => self.add(Node::Call { callable, arguments }),
         }
     }
@@ -354,10 +482,10 @@ impl Builder for Tree<'_> {
     }
 }
 
-impl<'a> Shapes<'a> for Tree<'a> {
+impl<'t> Shapes<'t> for &'t Tree<'_> {
     type Item = Id;
 
-    fn shape(&self, id: Id) -> Shape<'a, '_, Id> {
+    fn shape(&self, id: Id) -> Shape<'t, '_, Id> {
         match self.node(id) {
             Node::Atom(Atom::None) => Shape::None,
             Node::Atom(Atom::Str(kind, span)) => Shape::string(*kind, self.raw(*span)),
@@ -365,9 +493,9 @@ impl<'a> Shapes<'a> for Tree<'a> {
                 Node::Atom(Atom::Str(kind, span)) => Shape::encoded(kind, self.raw(span)),
                 _ => Shape::Other,
             },
-            Node::Tuple(items) => Shape::Tuple(items),
+            Node::Tuple(run) => Shape::Tuple(Tree::run(self, *run)),
             Node::List(items) => Shape::List(items),
-            _ => self.class(id).map_or(Shape::Other, Shape::Class),
+            _ => Tree::class(self, id).map_or(Shape::Other, Shape::Class),
         }
     }
 }

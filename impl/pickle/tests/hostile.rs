@@ -7,12 +7,13 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use vellum_pickle::{Problem, RenderOptions, class_of, decode_plain, encode, references, render};
+use vellum_pickle::{JsonOptions, Problem, RenderOptions, class_of, decode_plain, encode, references, render, to_json};
 
 /// Runs everything on one input. Whatever the answer is, there is one, and it is not out of proportion.
 fn run_all(input: &[u8]) {
     let found = references(input);
     let class = class_of(input);
+    is_linear(input);
     let shown = render(input, &RenderOptions::default());
     // The scanner and the tree read by the same rules.
     assert_eq!(found.as_ref().err(), shown.as_ref().err());
@@ -106,6 +107,66 @@ fn opcodes() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|parts| [&b"N."[..], &parts.concat(), b"(NNNNt."].concat())
 }
 
+/// The most that may be written of a record. A byte can repeat a date, which takes some forty in JSON, and sixty more of
+/// indent in text; and of repeated text there may be four times the record and 64 KiB, in escapes of six bytes each.
+fn linear(record: &[u8]) -> usize {
+    128 * record.len() + (6 << 16) + 256
+}
+
+/// All of a state, as text and as JSON, is as long as the record but for a factor.
+fn is_linear(record: &[u8]) {
+    let full = RenderOptions { bytes_max: usize::MAX >> 1, depth_max: usize::MAX >> 1, width: 96 };
+    let Ok(text) = render(record, &full) else { return };
+    let json = to_json(record, &JsonOptions { btrees: true }).unwrap();
+    for (what, length) in [("text", text.len()), ("JSON", json.len())] {
+        assert!(length <= linear(record), "{length} bytes of {what} for {}: {}", record.len(), record.escape_ascii());
+    }
+    serde_json::from_str::<serde::de::IgnoredAny>(&json).unwrap();
+}
+
+/// A part of a pickle that makes one value of one, two or no others, in a way that could be written out again and again.
+fn sharing_parts() -> impl Strategy<Value = Vec<u8>> {
+    const PARTS: &[&[u8]] = &[
+        // A date in the zone that is on the stack, which comes twice into the next value.
+        b"q\x05cdatetime\ndatetime\nC\x0a\x07\xd3\x04\x01\0\x25\0\0\0\0h\x05\x86R",
+        b"q\x06cdatetime\ntime\nC\x06\0\x25\0\0\0\0h\x06\x86R",
+        // The same arguments for two dates.
+        b"q\x05C\x0a\x07\xd3\x04\x01\0\x25\0\0\0\0h\x05\x86q\x06cdatetime\ndatetime\nh\x06Rcdatetime\ndatetime\nh\x06R\x86",
+        b"2\x86",
+        b"q\x05]h\x05ah\x05a",
+        b"q\x05}h\x05h\x05s",
+        b"q\x05cmail\nThing\nh\x05\x85Rh\x05b",
+        b"q\x05cmail\nThing\n)\x81h\x05bh\x05b",
+        b"q\x05cbuiltins\nset\n]h\x05ah\x05a\x85R",
+        b"q\x05ccopy_reg\n_reconstructor\nh\x05c__builtin__\nobject\nN\x87R",
+        b"q\x05cbuiltins\ngetattr\nh\x05X\x01\0\0\0a\x86R",
+        b"q\x05h\x05\x93",
+        b"q\x05C\x08ABCDEFGHh\x05\x86q\x06Qh\x06Q\x86",
+        b"q\x05](X\x01\0\0\0mX\x02\0\0\0dbC\x08ABCDEFGHh\x05\x87eQ",
+        b"q\x05c_codecs\nencode\nh\x05X\x06\0\0\0latin1\x86R",
+        b"\x94",
+        b"(",
+        b"t",
+        b"h\x05",
+        b"h\x06",
+    ];
+    const STARTS: &[&[u8]] = &[b"N", b")", b"]", b"cm\nC\n", b"X\x03\0\0\0abc", b"C\x08ABCDEFGH", b"K\x01\x85"];
+    let part = prop::sample::select(PARTS);
+    let some = prop::collection::vec(part, 1..5).prop_map(|parts| parts.concat());
+    let repeated = (some, 1..24_usize).prop_map(|(some, times)| some.repeat(times));
+    (prop::sample::select(STARTS), 0..2000_usize, prop::collection::vec(repeated, 1..4)).prop_map(
+        |(start, long, parts)| {
+            // Text, bytes or a name that is repeated may be long.
+            let long = match start {
+                [b'X', ..] => [b"X", &(long as u32).to_le_bytes()[..], &b"\x01".repeat(long)].concat(),
+                [b'c', ..] => [b"cm\n", &b"C".repeat(long)[..], b"\n"].concat(),
+                start => start.to_vec(),
+            };
+            [&b"N."[..], &long, b"q\x05q\x06", &parts.concat(), b"."].concat()
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -118,6 +179,11 @@ proptest! {
     fn random_opcodes_never_panic(input in opcodes()) {
         run_all(&input);
         run_all(&input[2..]);
+    }
+
+    #[test]
+    fn what_is_shared_is_written_once(record in sharing_parts()) {
+        is_linear(&record);
     }
 
     #[test]
@@ -174,6 +240,7 @@ fn bombs_do_not_go_off() {
         run_all(&bomb[2..]);
         let unlimited = RenderOptions { bytes_max: usize::MAX, depth_max: usize::MAX, width: 100 };
         assert!(render(&bomb, &unlimited).unwrap().len() < 200 * bomb.len());
+        is_linear(&bomb);
         let refused = decode_plain(&bomb[2..]).unwrap_err();
         assert!(
             matches!(refused.problem, Problem::TooLarge(_) | Problem::TooDeep(_) | Problem::NotPlain(_)),
@@ -208,4 +275,16 @@ fn a_huge_memo_key_or_length_allocates_nothing() {
         assert_eq!(references(&record), Ok(vec![]));
         assert_eq!(render(&record, &RenderOptions::default()).as_deref(), Ok("None"));
     }
+}
+
+/// Dates in zones that are made from earlier dates: each one holds the one before it twice.
+#[test]
+fn dates_in_zones_made_of_dates_are_written_once() {
+    let date = b"q\x01cdatetime\ndatetime\nC\x0a\x07\xd3\x04\x01\0\x25\0\0\0\0cpytz\nZone\nh\x01h\x01\x86R\x86R";
+    let record = |times: usize| [&b"N.N"[..], &date.repeat(times), b"."].concat();
+    let full = RenderOptions { bytes_max: usize::MAX >> 1, depth_max: usize::MAX >> 1, width: 96 };
+    let lengths = [4, 8, 12].map(|times| render(&record(times), &full).unwrap().len());
+    // Written out, four more dates would make it sixteen times as long.
+    assert!(lengths[2] < 4 * lengths[1], "{lengths:?}");
+    is_linear(&record(12));
 }

@@ -6,10 +6,10 @@
 
 mod common;
 
-use vellum_pickle::{Reference, Scanner, class_of, references};
+use vellum_pickle::{Record, Reference, Scanner, class_of, references};
 
 /// A reference as the file has it.
-fn line(reference: &Reference<'_>) -> String {
+fn line_of(reference: &Reference<'_>) -> String {
     let mut line = match reference {
         Reference::Strong { oid, .. } => format!("strong {oid:016x}"),
         Reference::Weak { oid, database: None } => format!("weak {oid:016x}"),
@@ -31,11 +31,11 @@ fn every_shape_is_found_in_every_protocol() {
         let mut lines = case.lines();
         let (name, record) = (lines.next().unwrap(), common::from_hex(lines.next().unwrap()));
         let wanted: Vec<&str> = lines.map(str::trim).collect();
-        let found: Vec<String> = references(&record).unwrap().iter().map(line).collect();
+        let found: Vec<String> = references(&record).unwrap().iter().map(line_of).collect();
         assert_eq!(found, wanted, "{name}");
         // A scanner that has seen other records before sees the same.
         let mut again = Vec::new();
-        scanner.scan(&record, |reference| again.push(line(&reference))).unwrap();
+        scanner.scan(&record, |reference| again.push(line_of(&reference))).unwrap();
         assert_eq!(again, wanted, "{name}, with a used scanner");
         cases += 1;
     }
@@ -45,7 +45,7 @@ fn every_shape_is_found_in_every_protocol() {
 #[test]
 fn the_class_pickle_has_references_and_a_memo_too() {
     let record = b"(cmail\nFolder\nU\x08ABCDEFGHQtq\x00.h\x00U\x08abcdefghQ\x86.";
-    let found: Vec<String> = references(record).unwrap().iter().map(line).collect();
+    let found: Vec<String> = references(record).unwrap().iter().map(line_of).collect();
     assert_eq!(found, ["strong 4142434445464748", "strong 6162636465666768"]);
 }
 
@@ -57,6 +57,11 @@ fn a_bad_reference_says_where_and_why() {
     let text = b"N.X\x10\0\0\0\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9Q.";
     assert_eq!(found(text), Reference::Bad { offset: 23, why: "an oid in text that is not ASCII" });
     assert_eq!(found(b"N.Pabc\n."), Reference::Bad { offset: 2, why: "a line that is not 8 characters long" });
+    let why = "`['w', oid]`, the form in which zodbupdate writes a weak reference: ZODB reads `['w', (oid,)]`";
+    assert_eq!(found(b"N.](U\x01wC\x08\0\0\0\0\0\0\0\x1aeQ."), Reference::Bad { offset: 18, why });
+    let why = "a list without a tuple at its end";
+    assert_eq!(found(b"N.](U\x01wC\x02\0\0eQ."), Reference::Bad { offset: 12, why });
+    assert_eq!(found(b"N.](U\x01nC\x08\0\0\0\0\0\0\0\x1aeQ."), Reference::Bad { offset: 18, why });
     assert_eq!(found(b"N.]Q."), Reference::Bad { offset: 3, why: "a list of neither one nor two items" });
 }
 
@@ -151,4 +156,51 @@ fn the_scanner_and_the_tree_see_the_same_in_calls() {
         assert_eq!(scanned, [shown], "{}", record.escape_ascii());
         assert_eq!(matches!(scanned[0], Reference::Bad { .. }), is_bad, "{}", record.escape_ascii());
     }
+}
+
+/// Python finds a class in a class by a call, unless the protocol is 4 or 5.
+#[test]
+fn a_class_in_a_class_has_its_name_in_every_protocol() {
+    // `nested.txt` has a record a line, as Python wrote it: of the class pickle in two forms, in protocols 0 to 5. Its
+    // state refers to an object of the same class.
+    let mut cases = 0;
+    for line in include_str!("nested.txt").lines() {
+        let (name, record) = line.split_once(' ').unwrap();
+        let record = common::from_hex(record);
+        assert_eq!(class_of(&record).unwrap().to_string(), "shop.Cart.Item.Price", "{name}");
+        let found = references(&record).unwrap();
+        assert!(matches!(found[..], [Reference::Strong { oid: 0x1a, .. }]), "{name}: {found:?}");
+        let read = Record::read(&record).unwrap();
+        let named: Vec<String> = read.references().iter().map(line_of).collect();
+        // Protocol 0 has no room for a class.
+        let wanted = if name.ends_with("-0") {
+            "strong 000000000000001a"
+        } else {
+            "strong 000000000000001a shop.Cart.Item.Price"
+        };
+        assert_eq!(named, [wanted], "{name}");
+        cases += 1;
+    }
+    assert_eq!(cases, 12);
+}
+
+#[test]
+fn a_call_of_getattr_that_finds_no_class_stays_a_call() {
+    for state in [
+        &b"cbuiltins\ngetattr\nK\x05X\x04\0\0\0real\x86R."[..],
+        b"cbuiltins\ngetattr\ncmail\nBox\nK\x05\x86R.",
+        b"cbuiltins\ngetattr\ncmail\nBox\n\x85R.",
+        b"coperator\ngetattr\ncmail\nBox\nX\x04\0\0\0Slot\x86R.",
+    ] {
+        assert!(class_of(state).is_err(), "{}", state.escape_ascii());
+    }
+}
+
+/// A chain of classes: each name repeats all before it.
+#[test]
+fn names_of_classes_in_classes_take_no_more_than_the_record() {
+    let chain = [&b"cm\nA\n"[..], &b"q\x000cbuiltins\ngetattr\nh\x00X\x01\0\0\0a\x86R".repeat(50_000), b"."].concat();
+    let started = std::time::Instant::now();
+    assert!(class_of(&chain).is_err(), "a name of 100,000 classes is no name");
+    assert!(started.elapsed().as_secs() < 5, "took {:?}", started.elapsed());
 }

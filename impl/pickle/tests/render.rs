@@ -20,7 +20,7 @@ fn the_same_state_looks_the_same_in_every_protocol() {
             "{{
   'd': 2003-04-01T00:37:00.000005,
   'day': 2003-04-01,
-  't': mail.Thing({arguments}) {{'a': 1}},
+  't': mail.Thing({arguments}) with state {{'a': 1}},
   's': {{1}},
   'f': frozenset({{2}}),
   'b': b'\\xffa',
@@ -46,10 +46,10 @@ fn values_look_as_in_python() {
         (b"\x8f.", "set()"),
         (b"\x8f(K\x01K\x02\x90.", "{1, 2}"),
         (b"cmail\nThing\n.", "mail.Thing"),
-        (b"cmail\nThing\n)\x81K\x01b.", "mail.Thing() {1}"),
-        (b"cmail\nThing\nK\x01\x85R(K\x02K\x03eK\x04K\x05s.", "mail.Thing(1) [2, 3] {4: 5}"),
-        (b"cmail\nThing\n)}U\x01aK\x01s\x92.", "mail.Thing() with {'a': 1}"),
-        (b"(imail\nThing\n}U\x01aK\x01sb.", "mail.Thing() {'a': 1}"),
+        (b"cmail\nThing\n)\x81K\x01b.", "mail.Thing() with state 1"),
+        (b"cmail\nThing\nK\x01\x85R(K\x02K\x03eK\x04K\x05s.", "mail.Thing(1) with items [2, 3] with pairs {4: 5}"),
+        (b"cmail\nThing\n)}U\x01aK\x01s\x92.", "mail.Thing(**{'a': 1})"),
+        (b"(imail\nThing\n}U\x01aK\x01sb.", "mail.Thing() with state {'a': 1}"),
         (b"\x8a\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01.", "0x0100000000000000000000000000000000"),
     ];
     for (state, wanted) in cases {
@@ -86,9 +86,9 @@ fn a_date_in_a_time_zone_keeps_it() {
 fn what_is_shared_is_shown_once() {
     assert_eq!(show(b"]q\x00K\x01ah\x00h\x00\x87."), "(&1 [1], *1, *1)");
     assert_eq!(show(b"]q\x00h\x00a."), "&1 [*1]", "a list that holds itself");
-    assert_eq!(show(b"cmail\nThing\n)\x81q\x00}U\x02meh\x00sb."), "&1 mail.Thing() {'me': *1}");
+    assert_eq!(show(b"cmail\nThing\n)\x81q\x00}U\x02meh\x00sb."), "&1 mail.Thing() with state {'me': *1}");
     let arguments = b"K\x01\x85q\x00cmail\nThing\nh\x00Rcmail\nThing\nh\x00R\x87.";
-    assert_eq!(show(arguments), "(&1 (1,), mail.Thing(*1), mail.Thing(*1))");
+    assert_eq!(show(arguments), "(&1 (1,), mail.Thing(*(*1)), mail.Thing(*(*1)))");
 }
 
 #[test]
@@ -105,4 +105,56 @@ fn output_is_limited_in_length_depth_and_width() {
 fn an_unreadable_state_is_an_error_that_says_where() {
     let error = render(b"N.N\x86.", &RenderOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "byte 3: opcode 0x86 (TUPLE2) finds an empty stack");
+}
+
+/// What an object is made with, and what it is given after that, can not be taken for each other.
+#[test]
+fn arguments_items_pairs_and_state_look_different() {
+    let cases: [(&[u8], &str); 9] = [
+        // One argument that is a tuple, and the same tuple as all arguments.
+        (b"cm\nC\nK\x01K\x02\x86q\x00\x85Rcm\nC\nh\x00R\x86.", "(m.C(&1 (1, 2)), m.C(*(*1)))"),
+        (b"cm\nC\nK\x01K\x02\x86q\x00Rcm\nC\nh\x00\x85R\x86.", "(m.C(*(&1 (1, 2))), m.C(*1))"),
+        (b"cm\nC\n)q\x00Rh\x00\x86.", "(m.C(), ())"),
+        (b"cm\nC\n)\x81}U\x01aK\x01s\x85b.", "m.C() with state ({'a': 1},)"),
+        (b"cm\nC\n)\x81(K\x01K\x02u.", "m.C() with pairs {1: 2}"),
+        (b"cm\nC\n)\x81\x8f(K\x01\x90b.", "m.C() with state {1}"),
+        (b"cm\nC\n)\x81K\x01bK\x02b.", "m.C() with state 1 with state 2"),
+        (b"cm\nC\nK\x01\x85}q\x00U\x01aK\x01s\x92h\x00\x86.", "(m.C(1, **(&1 {'a': 1})), *1)"),
+        // Made from a list, which is no dict of attributes.
+        (
+            b"ccopy_reg\n_reconstructor\n(cm\nC\nc__builtin__\nlist\n](K\x01etR.",
+            "copy_reg._reconstructor(m.C, __builtin__.list, [1])",
+        ),
+    ];
+    for (state, wanted) in cases {
+        assert_eq!(show(state), wanted, "{}", state.escape_ascii());
+    }
+}
+
+#[test]
+fn a_single_surrogate_looks_the_same_in_every_protocol() {
+    for state in [
+        &b"V\\ud800\\udc00a\\ud83d\n."[..],
+        b"X\x08\0\0\0\xf0\x90\x80\x80a\xed\xa0\xbd.",
+        b"\x8c\x08\xf0\x90\x80\x80a\xed\xa0\xbd.",
+    ] {
+        assert_eq!(show(state), "'\u{10000}a\\ud83d'", "{}", state.escape_ascii());
+    }
+}
+
+#[test]
+fn the_second_of_two_hours_with_one_name_says_so() {
+    let state =
+        |month: u8| [&b"cdatetime\ndatetime\nC\x0a\x07\xd3"[..], &[month], b"\x01\0\x25\0\0\0\0\x85R."].concat();
+    assert_eq!(show(&state(4)), "2003-04-01T00:37:00");
+    assert_eq!(show(&state(0x84)), "datetime.datetime(2003-04-01T00:37:00, fold=1)");
+    let time = b"cdatetime\ntime\nC\x06\x80\x25\0\0\0\0cpytz\nUTC\n)R\x86R.";
+    assert_eq!(show(time), "datetime.time(00:37:00, pytz.UTC(), fold=1)");
+}
+
+/// Lists and sets that are empty can be changed, so it is to be seen that two are one.
+#[test]
+fn an_empty_list_that_is_shared_is_marked() {
+    assert_eq!(show(b"]q\x00h\x00\x86."), "(&1 [], *1)");
+    assert_eq!(show(b")q\x00h\x00\x86."), "((), ())");
 }

@@ -1,6 +1,7 @@
 //! Sizes, times and foreign text as people read them.
 
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -62,13 +63,28 @@ pub fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// The time zone in which times are shown beside UTC.
+static LOCAL: OnceLock<TimeZone> = OnceLock::new();
+
+/// Shows all times in the time zone of the system, too.
+pub fn show_local_times() {
+    // A second call changes nothing: the system has one time zone.
+    let _ = LOCAL.set(TimeZone::system());
+}
+
 /// A transaction's time, and how long ago that is.
 pub fn time(tid: Tid, now: Timestamp) -> String {
+    time_in(tid, now, LOCAL.get())
+}
+
+fn time_in(tid: Tid, now: Timestamp, local: Option<&TimeZone>) -> String {
     match tid.time() {
         None => "no date of the calendar".to_owned(),
         Some(moment) => {
             let civil = TimeZone::UTC.to_datetime(moment);
-            format!("{} UTC ({})", civil.strftime("%Y-%m-%d %H:%M:%S"), age(moment, now))
+            let utc = civil.strftime("%Y-%m-%d %H:%M:%S");
+            let local = local.map(|zone| moment.to_zoned(zone.clone()).strftime(" = %Y-%m-%d %H:%M:%S%:z").to_string());
+            format!("{utc} UTC{} ({})", local.unwrap_or_default(), age(moment, now))
         }
     }
 }
@@ -188,6 +204,15 @@ mod tests {
         let second = Tid::at("2026-11-22T11:14:03Z".parse().unwrap());
         assert_eq!(rfc3339(second).unwrap(), "2026-11-22T11:14:03Z");
         assert!(time(Tid(second.0 - 1), now).contains("11:14:02"), "not yet");
+    }
+
+    #[test]
+    fn a_local_time_says_how_far_it_is_from_utc() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let shown = |zone: TimeZone| time_in(Tid::at("2026-11-22T11:59:59Z".parse().unwrap()), now, Some(&zone));
+        let east = TimeZone::fixed(jiff::tz::offset(13));
+        assert_eq!(shown(east), "2026-11-22 11:59:59 UTC = 2026-11-23 00:59:59+13:00 (1 second ago)");
+        assert_eq!(shown(TimeZone::UTC), "2026-11-22 11:59:59 UTC = 2026-11-22 11:59:59+00:00 (1 second ago)");
     }
 
     #[test]

@@ -59,6 +59,10 @@ enum Row {
     Load2,
     /// Iterate over all transactions
     Iterate,
+    /// The states of records as JSON, beside zodb-json-codec
+    StatesJson,
+    /// The states of records as text, all of them, beside the JSON of zodb-json-codec
+    StatesText,
     /// Small commits with one sync
     CommitRelaxed,
     /// Small commits with two syncs

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::Value;
 use vellum_file::{Durability, FileStorage, Options, Packing, Unwatched};
+use vellum_pickle::{JsonOptions, Record, RenderOptions};
 use vellum_storage::{
     Bulk, CopyOptions, Oid, Order, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
     Version, copy,
@@ -22,6 +23,10 @@ use crate::{Outcome, venv};
 
 const LOADS: usize = 100_000;
 const COMMITS: usize = 2_000;
+const STATES: usize = 50_000;
+
+/// All of a state.
+const ALL: RenderOptions = RenderOptions { bytes_max: usize::MAX >> 1, depth_max: usize::MAX >> 1, width: 96 };
 
 /// What all rows are measured on.
 pub struct Rows<'a> {
@@ -83,6 +88,8 @@ impl Rows<'_> {
             Row::Load => self.load(storage, loads, 1)?,
             Row::Load2 => self.load(storage, loads, 2)?,
             Row::Iterate => self.iterate(storage)?,
+            Row::StatesJson => self.states(storage, "JSON", |record| record.to_json(&JsonOptions::default()))?,
+            Row::StatesText => self.states(storage, "text", |record| record.render(&ALL))?,
             Row::CommitRelaxed => self.commit(Durability::Relaxed, 1)?,
             Row::Commit => self.commit(Durability::Full, 1)?,
             Row::Commit8 => self.commit(Durability::Full, 8)?,
@@ -252,6 +259,47 @@ impl Rows<'_> {
                 })
             },
         )
+    }
+
+    /// Writes the states of the first records, which are in memory. The peer is zodb-json-codec: ZODB has no such thing.
+    fn states(
+        &self,
+        storage: &FileStorage,
+        what: &str,
+        write: fn(&Record<'_>) -> String,
+    ) -> Result<Line, Box<dyn std::error::Error>> {
+        let mut records = Vec::new();
+        for transaction in storage.transactions(TidRange::ALL, Order::OldestFirst)? {
+            records.extend(transaction?.revisions.into_iter().filter_map(|revision| revision.data));
+            if records.len() >= STATES {
+                break;
+            }
+        }
+        records.truncate(STATES);
+        let (count, bytes) = (STATES.to_string(), records.iter().map(Bytes::len).sum::<usize>());
+        let mut line = self.best(
+            &format!("{} states as {what}", records.len()),
+            Some(("states", &["--count", &count])),
+            None,
+            &mut || {
+                timed(|| {
+                    for record in &records {
+                        black_box(write(&Record::read(record)?));
+                    }
+                    Ok(())
+                })
+            },
+        )?;
+        let (ours, peer) = (line.ours.as_secs_f64(), line.peer.unwrap_or_default().as_secs_f64());
+        line.notes.push(format!(
+            "states as {what}, {:.1} MB of records: {:.1} us a record; zodb-json-codec, to JSON: {:.1} us, {:.2} times as long \
+             (aim: at least 1)",
+            bytes as f64 / 1e6,
+            ours / records.len() as f64 * 1e6,
+            peer / records.len() as f64 * 1e6,
+            peer / ours
+        ));
+        Ok(line)
     }
 
     fn copy(&self, storage: &FileStorage) -> Result<Line, Box<dyn std::error::Error>> {

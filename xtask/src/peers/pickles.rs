@@ -17,9 +17,10 @@ use crate::{Outcome, venv};
 
 const RANDOM: u64 = 1500;
 
-/// Where ZODB can not tell a class: two empty names; and, where the class is an object in the database that an oid refers
-/// to, the function that makes the oid's bytes, which comes first in the pickle.
-const MISREAD: [&str; 2] = [".", "_codecs.encode"];
+/// Where ZODB can not tell a class: two empty names; where the class is an object in the database that an oid refers to, the
+/// function that makes the oid's bytes, which comes first in the pickle; and where the class is in another class, the
+/// function that finds it there.
+const MISREAD: [&str; 4] = [".", "_codecs.encode", "builtins.getattr", "__builtin__.getattr"];
 
 /// A line of `xtask/peer/pickles.py`.
 #[derive(Deserialize)]

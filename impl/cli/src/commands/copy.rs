@@ -15,7 +15,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 use crate::file::{self, DataFile, paths};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
-use crate::ui::meta::moment;
+use crate::ui::meta::{moment, version_name};
 use crate::ui::say;
 
 /// Copy a database into a new one, or what is new into a copy
@@ -37,6 +37,10 @@ did it and when, is the same in both; positions in the file may differ.
 If it is stopped, by Ctrl-C or a full disk, the transactions that are in DST are
 whole. Start it again, and it goes on. Transactions of an old file that are
 marked as undone are left out: nobody sees them.
+
+ZODB under Python 3 reads no file with a record in a version. If SRC has such
+records, the command says so before it copies. End the versions in the copy
+with `vellum commit-version` or `vellum abort-version`, and pack it.
 
 --since and --until include what they name: a day from its first moment to its
 last, a transaction itself. A copy with --since has no objects from before: they
@@ -73,6 +77,7 @@ struct Copied {
     seconds: f64,
     /// Why nothing was copied.
     refused: Option<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +96,8 @@ struct Answer {
     last_time: Option<String>,
     seconds: f64,
     refused: Option<String>,
+    /// What keeps ZODB from reading the copy.
+    warnings: Vec<String>,
 }
 
 impl Copy {
@@ -105,7 +112,7 @@ impl Copy {
         if self.since.is_some() || self.until.is_some() {
             from.in_order()?;
         }
-        let (to, created) = self.open_or_create(&from)?;
+        let (to, created, warnings) = self.open_or_create(&from)?;
         let before = to.last_transaction();
         let range = TidRange {
             first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
@@ -130,7 +137,7 @@ impl Copy {
             Ok(report) => (report, None),
             Err(why) => (CopyReport::default(), Some(why)),
         };
-        let copied = Copied { created, report, last, seconds: start.elapsed().as_secs_f64(), refused };
+        let copied = Copied { created, report, last, seconds: start.elapsed().as_secs_f64(), refused, warnings };
         if self.json {
             out.json(&self.answer(&copied))?;
         } else {
@@ -139,23 +146,49 @@ impl Copy {
         Ok(if copied.refused.is_none() { Outcome::Fine } else { Outcome::Problems })
     }
 
-    /// The destination, and whether it is new.
-    fn open_or_create(&self, from: &FileStorage) -> Run<(FileStorage, bool)> {
+    /// The destination, whether it is new, and what keeps ZODB from reading it, which is said before it is made.
+    fn open_or_create(&self, from: &FileStorage) -> Run<(FileStorage, bool, Vec<String>)> {
         let options = file::options()?;
         match file::open_to_write(&self.to, &options) {
             Err(OpenError::NotFound { .. }) => {
-                let to = options.create(&self.to)?;
-                if DataFile::of(from).magic()? == "FS21" {
-                    say(&format!(
-                        "warning: {} is a file of Python 2 (FS21), and the copy is one of Python 3 (FS30): ZODB opens \
-                         the copy under Python 3 only, if at all. For a backup under Python 2 use cp",
+                let file = DataFile::of(from);
+                let mut warnings = Vec::new();
+                if file.magic()? == "FS21" {
+                    warnings.push(format!(
+                        "{} is a file of Python 2 (FS21), and the copy is one of Python 3 (FS30): ZODB opens the copy under \
+                         Python 3 only, if at all. For a backup under Python 2 use cp",
                         self.from.display()
                     ));
                 }
-                Ok((to, true))
+                warnings.extend(self.records_in_versions(from, &file)?);
+                warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+                Ok((options.create(&self.to)?, true, warnings))
             }
-            opened => Ok((opened?, false)),
+            opened => Ok((opened?, false, Vec::new())),
         }
+    }
+
+    /// What to do about records in versions, if there are any.
+    fn records_in_versions(&self, from: &FileStorage, file: &DataFile) -> Run<Option<String>> {
+        let open = match from.versions() {
+            Some(versions) => versions.versions()?,
+            None => Vec::new(),
+        };
+        if open.is_empty() && !file.has_records_in_versions().map_err(|fault| file.damage(&fault))? {
+            return Ok(None);
+        }
+        let (from, to) = (self.from.display(), self.to.display());
+        let what = format!("{from} has records in versions, and ZODB under Python 3 reads no file with one of them");
+        Ok(Some(if open.is_empty() {
+            format!("{what}. The versions have ended: once `vellum pack {to}` has forgotten them, ZODB reads the copy")
+        } else {
+            let names: Vec<_> = open.iter().map(version_name).collect();
+            format!(
+                "{what}. Open in it: {}. End each in the copy, with `vellum commit-version {to} NAME` or `vellum \
+                 abort-version {to} NAME`; once `vellum pack {to}` has forgotten the rest, ZODB reads it",
+                names.join(", ")
+            )
+        }))
     }
 
     /// Returns why the copy would have a gap after its last transaction; none if it would not.
@@ -199,7 +232,7 @@ impl Copy {
     }
 
     fn answer(&self, copied: &Copied) -> Answer {
-        let Copied { created, report, last, seconds, refused } = copied;
+        let Copied { created, report, last, seconds, refused, warnings } = copied;
         let last = Some(*last).filter(|&last| last != Tid::ZERO);
         Answer {
             from: self.from.display().to_string(),
@@ -214,11 +247,12 @@ impl Copy {
             last_time: last.and_then(people::rfc3339),
             seconds: (seconds * 1000.0).round() / 1000.0,
             refused: refused.clone(),
+            warnings: warnings.clone(),
         }
     }
 
     fn show(&self, out: &mut Out, copied: &Copied, now: Timestamp) -> Run<()> {
-        let Copied { created, report, last, seconds, refused } = copied;
+        let Copied { created, report, last, seconds, refused, .. } = copied;
         let name = |path: &PathBuf| printable(&path.display().to_string());
         writeln!(out, "{} -> {}{}", name(&self.from), name(&self.to), if *created { ", a new file" } else { "" })?;
         if let Some(why) = refused {

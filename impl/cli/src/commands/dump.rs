@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use vellum_disk::{Disk, Open, RealDisk};
 use vellum_file::format::{START, TransactionHeader, UNFINISHED};
@@ -25,6 +26,7 @@ use crate::ui::say;
 Examples:
   vellum dump Data.fs | less
   vellum dump --json Data.fs > Data.json
+  vellum dump --json --state Data.fs > Data.json    with what the objects hold
 
 This reads the file as it lies on the disk, so it works on a damaged one, too, up
 to the damage. To go on behind it, use `vellum recover` first.
@@ -33,13 +35,22 @@ With --json: one object a line, one for each transaction, with the fields tid,
 status, user, description, extension_bytes (in hex), position, and records.
 Each record has oid, position, previous, data_length, backpointer, data_txn (the
 transaction that the backpointer leads to), data_sha256 (of its data or of that
-which it shares; null where there is none), and version, if it is in one.")]
+which it shares; null where there is none), and version, if it is in one. With
+--state it has class and state, too, null where there is no data; the state is
+JSON that loses nothing (docs/state-json.md). Where a record can not be read,
+state_error says why.")]
 pub struct Dump {
     /// The database, usually called Data.fs
     file: PathBuf,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    /// In JSON, show the class and the state of each record
+    #[arg(long, requires = "json")]
+    state: bool,
+    /// In states, show a BTree or bucket as the keys and items that it holds
+    #[arg(long, requires = "state")]
+    btrees: bool,
 }
 
 #[derive(Serialize)]
@@ -70,6 +81,17 @@ struct RecordLine {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    contents: Option<Contents>,
+}
+
+/// What the record's data holds.
+#[derive(Default, Serialize)]
+struct Contents {
+    class: Option<String>,
+    state: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_error: Option<String>,
 }
 
 impl Dump {
@@ -206,10 +228,11 @@ impl Dumping<'_> {
         let mut lines = Vec::with_capacity(records.len());
         for record in records {
             let (shared, holder) = self.follow(out, record)?;
-            let data_sha256 = match holder {
-                Some(holder) => Some(self.sha256(&holder)?),
+            let data_sha256 = match &holder {
+                Some(holder) => Some(self.sha256(holder)?),
                 None => None,
             };
+            let contents = if self.what.state { Some(self.contents(holder.as_ref())?) } else { None };
             let (version, version_hex) = meta::version(&record.version());
             lines.push(RecordLine {
                 oid: record.header.oid.to_string(),
@@ -221,6 +244,7 @@ impl Dumping<'_> {
                 data_sha256,
                 version,
                 version_hex,
+                contents,
             });
         }
         let (user, user_hex) = meta::text(&meta.user);
@@ -235,6 +259,23 @@ impl Dumping<'_> {
             extension_bytes: hex(&meta.extension),
             position,
             records: lines,
+        })
+    }
+
+    /// The class and the state that a record's data holds.
+    fn contents(&mut self, holder: Option<&Record>) -> Run<Contents> {
+        let Some(holder) = holder else { return Ok(Contents::default()) };
+        let data = self.file.data_start(holder, u64::MAX).map_err(|fault| self.file.damage(&fault))?;
+        let class = vellum_pickle::class_of(&data);
+        let read = vellum_pickle::Record::read(&data);
+        let error = class.as_ref().err().or(read.as_ref().err()).map(ToString::to_string);
+        if error.is_some() {
+            self.outcome = Outcome::Problems;
+        }
+        Ok(Contents {
+            class: class.ok().map(|class| class.to_string()),
+            state: read.ok().map(|read| meta::state(&read, self.what.btrees)).transpose()?,
+            state_error: error,
         })
     }
 

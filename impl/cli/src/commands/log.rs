@@ -35,13 +35,14 @@ tells `vellum undo Data.fs TID --dry-run`.
 --since and --until include what they name: a day from its first moment to its
 last, a transaction itself.
 
-With --json: one object a line, one for each transaction, with all its objects.")]
+With --json: one object a line, one for each transaction, with all its objects;
+all transactions, unless -n says how many.")]
 pub struct Log {
     /// The database, usually called Data.fs
     file: PathBuf,
-    /// How many transactions to show at most; 0 for all
-    #[arg(short = 'n', long = "number", value_name = "N", default_value_t = 20)]
-    number: usize,
+    /// How many transactions to show at most; 0 for all [default: 20; all with --json]
+    #[arg(short = 'n', long = "number", value_name = "N")]
+    number: Option<usize>,
     /// Show all transactions
     #[arg(long, conflicts_with = "number")]
     all: bool,
@@ -73,6 +74,9 @@ pub struct Log {
     #[arg(long)]
     json: bool,
 }
+
+/// So many transactions are shown to a person who does not say how many.
+const SHOWN: usize = 20;
 
 #[derive(Serialize)]
 struct Line {
@@ -121,7 +125,13 @@ impl Log {
             ));
         }
         let data_file = DataFile::of(&storage);
-        let number = if self.all || self.number == 0 { usize::MAX } else { self.number };
+        let number = match self.number {
+            // A program does not see that some are left out.
+            None if self.all || self.json => usize::MAX,
+            None => SHOWN,
+            Some(0) => usize::MAX,
+            Some(number) => number,
+        };
         let mut transactions: Transactions<'_> = match self.object {
             _ if self.undoable => self.undoable(&storage, &data_file, range, number)?,
             Some(oid) => Box::new(self.page(of_object(&storage, &data_file, oid, range, disorder.is_some())?)),
@@ -159,11 +169,15 @@ impl Log {
         all.filter(move |transaction| transaction.as_ref().map_or(true, wanted)).skip(self.skip)
     }
 
-    /// Whether the user and the description match the filters, in small or capital letters.
+    /// Whether the user and the description match the filters, in small or capital letters. Python 2 wrote text in whatever
+    /// encoding it was given: what is not UTF-8 is looked through as Latin-1, too.
     fn matches(&self, user: &[u8], description: &[u8]) -> bool {
-        let has = |text: &[u8], part: &Option<String>| match part {
-            None => true,
-            Some(part) => String::from_utf8_lossy(text).to_lowercase().contains(&part.to_lowercase()),
+        let has = |text: &[u8], part: &Option<String>| {
+            let Some(part) = part else { return true };
+            let part = part.to_lowercase();
+            let latin1 = || text.iter().map(|&byte| char::from(byte)).collect::<String>();
+            String::from_utf8_lossy(text).to_lowercase().contains(&part)
+                || (std::str::from_utf8(text).is_err() && latin1().to_lowercase().contains(&part))
         };
         has(user, &self.user) && has(description, &self.matching)
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use vellum_file::{Fault, FileStorage, Record};
 use vellum_pickle::{Reference, RenderOptions};
 use vellum_storage::{Bytes, Error, Oid, Storage, Tid, Version};
@@ -32,7 +33,9 @@ In a state, an arrow is a reference to another object, a dashed arrow a weak one
 *1 is what &1 marked before. --at includes what it names: of a day its last
 moment, of a transaction what it did.
 
-With --json: one object; with --history, one a line, one for each revision.")]
+With --json: one object; with --history, one a line, one for each revision. The
+state is JSON, too, all of it: an object whose first name begins with @ is what
+JSON has no form for. docs/state-json.md explains each.")]
 pub struct Show {
     /// The database, usually called Data.fs
     file: PathBuf,
@@ -57,6 +60,9 @@ pub struct Show {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    /// In JSON, show a BTree or bucket as the keys and items that it holds
+    #[arg(long, requires = "json", conflicts_with = "history")]
+    btrees: bool,
 }
 
 /// A revision: the answer of `load`, and the records that it comes from.
@@ -88,7 +94,7 @@ struct Shown {
     #[serde(flatten)]
     meta: JsonMetadata,
     references: Vec<Named>,
-    state: Option<String>,
+    state: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -122,20 +128,12 @@ impl Show {
         }
         let mut scanner = file.scanner();
         let meta = file.metadata_of(&mut scanner, &found.record).map_err(|fault| file.damage(&fault))?;
-        let mut options = RenderOptions { width: 96, ..RenderOptions::default() };
-        if self.full {
-            options.bytes_max = usize::MAX >> 1;
-            options.depth_max = usize::MAX >> 1;
-        }
-        let state = vellum_pickle::render(&found.data, &options);
+        let read = vellum_pickle::Record::read(&found.data);
         let class = vellum_pickle::class_of(&found.data);
-        let references = vellum_pickle::references(&found.data);
-        let outcome = match (&state, &class, &references) {
-            (Ok(_), Ok(_), Ok(_)) => Outcome::Fine,
-            _ => Outcome::Problems,
-        };
+        let outcome = if read.is_ok() && class.is_ok() { Outcome::Fine } else { Outcome::Problems };
         let shares = (found.holder.position != found.record.position).then_some(found.holder.header.tid);
-        let references: Vec<Named> = references.unwrap_or_default().iter().map(named).collect();
+        let references = read.as_ref().map(vellum_pickle::Record::references).unwrap_or_default();
+        let references: Vec<Named> = references.iter().map(named).collect();
         if self.json {
             let (version, version_hex) = meta::version(&found.record.version());
             out.json(&Shown {
@@ -151,8 +149,8 @@ impl Show {
                 shares: shares.map(|tid| tid.to_string()),
                 meta: meta.json(),
                 references,
-                error: class.err().or(state.as_ref().err().cloned()).map(|e| e.to_string()),
-                state: state.ok(),
+                error: class.err().or(read.as_ref().err().cloned()).map(|e| e.to_string()),
+                state: read.ok().map(|read| meta::state(&read, self.btrees)).transpose()?,
             })?;
             return Ok(outcome);
         }
@@ -174,10 +172,15 @@ impl Show {
             out.field("data", format!("as in {tid}"))?;
         }
         self.show_references(out, &references)?;
-        match state {
-            Ok(state) => {
+        let mut options = RenderOptions { width: 96, ..RenderOptions::default() };
+        if self.full {
+            options.bytes_max = usize::MAX >> 1;
+            options.depth_max = usize::MAX >> 1;
+        }
+        match read {
+            Ok(read) => {
                 writeln!(out, "\nstate")?;
-                for line in state.lines() {
+                for line in read.render(&options).lines() {
                     writeln!(out, "  {line}")?;
                 }
             }

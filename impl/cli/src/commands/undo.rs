@@ -129,6 +129,9 @@ impl Undo {
         let file = printable(&self.file.display().to_string());
         let mut found = storage.transactions(range, Order::NewestFirst)?;
         let Some(transaction) = found.next().transpose()? else {
+            if storage.last_transaction() == Tid::ZERO {
+                return Err(Failure::Message(format!("{file} has no transaction yet: there is nothing to undo")));
+            }
             return Err(Failure::Message(format!(
                 "{file}: there is no transaction {text}; `vellum log {file} --undoable` lists those that can be undone"
             )));

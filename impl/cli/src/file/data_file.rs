@@ -250,6 +250,19 @@ impl DataFile {
         })
     }
 
+    /// Whether any record is in a version, be it open or ended.
+    pub fn has_records_in_versions(&self) -> Result<bool, Fault> {
+        let (mut scanner, mut position, mut found) = (self.scanner(), START, false);
+        while position < self.end && !found {
+            let header = scanner.transaction(position, |_, record| {
+                found |= record.in_version.is_some();
+                Ok(())
+            })?;
+            position += header.length + 8;
+        }
+        Ok(found)
+    }
+
     /// The metadata of the transaction that the record belongs to.
     pub fn metadata_of(&self, scanner: &mut Scanner<'_>, record: &Record) -> Result<Metadata, Fault> {
         let position = record.header.transaction;

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value as Json};
-use vellum_pickle::{RenderOptions, Value, decode_plain, render};
+use serde_json::value::RawValue;
+use vellum_pickle::{JsonOptions, Record, RenderOptions};
 use vellum_storage::{Bytes, Status, Tid, Version};
 use vellum_terminal::people::{hex, printable, printable_lines};
 use vellum_terminal::{Out, Run, people};
@@ -49,8 +49,8 @@ pub struct JsonMetadata {
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     description_hex: Option<String>,
-    /// The pickled value, or null if it is not plain data.
-    extension: Json,
+    /// The pickled value, in the form of a state; null if it cannot be read.
+    extension: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extension_hex: Option<String>,
 }
@@ -76,11 +76,11 @@ impl Metadata {
     pub fn json(&self) -> JsonMetadata {
         let (user, user_hex) = text(&self.user);
         let (description, description_hex) = text(&self.description);
-        let (extension, extension_hex) = match self.plain_extension() {
-            Some(value) => (json(&value), None),
-            None if self.extension.is_empty() => (Json::Object(Map::new()), None),
-            None => (Json::Null, Some(hex(&self.extension))),
+        let extension = match self.extension.is_empty() {
+            true => RawValue::from_string("{}".to_owned()).ok(),
+            false => self.with_extension(|record| state(record, false).ok()).flatten(),
         };
+        let extension_hex = if extension.is_none() { Some(hex(&self.extension)) } else { None };
         JsonMetadata { user, user_hex, description, description_hex, extension, extension_hex }
     }
 
@@ -91,11 +91,12 @@ impl Metadata {
         out.field("extension", self.extension_text())
     }
 
-    fn plain_extension(&self) -> Option<Value> {
-        match decode_plain(&self.extension) {
-            Ok((value, length)) if length == self.extension.len() => Some(value),
-            _ => None,
-        }
+    /// The value of the extension, if it is one pickle and nothing else.
+    fn with_extension<T>(&self, look: impl FnOnce(&Record<'_>) -> T) -> Option<T> {
+        // A record is two pickles: this one comes second, after a None.
+        let record = [b"N.", &self.extension[..]].concat();
+        let read = Record::read(&record).ok()?;
+        (read.length() == record.len()).then(|| look(&read))
     }
 
     fn extension_text(&self) -> String {
@@ -103,13 +104,9 @@ impl Metadata {
         if self.extension.is_empty() {
             return String::new();
         }
-        if self.plain_extension().is_some() {
-            // A record is two pickles, and shows the second: this one, after a None.
-            let record = [b"N.", &self.extension[..]].concat();
-            let options = RenderOptions { bytes_max: 4096, ..RenderOptions::default() };
-            if let Ok(text) = render(&record, &options) {
-                return text;
-            }
+        let options = RenderOptions { bytes_max: 4096, ..RenderOptions::default() };
+        if let Some(text) = self.with_extension(|record| record.render(&options)) {
+            return text;
         }
         match &self.extension[..] {
             all if all.len() <= HEX_MAX => hex(all),
@@ -118,41 +115,9 @@ impl Metadata {
     }
 }
 
-/// A plain value as JSON. The recursion is as deep as the value: at most 64.
-fn json(value: &Value) -> Json {
-    match value {
-        Value::None => Json::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int(number) => (*number).into(),
-        Value::BigInt(bytes) => {
-            let big_endian: Vec<u8> = bytes.iter().rev().copied().collect();
-            tagged("twos_complement_hex", hex(&big_endian))
-        }
-        Value::Float(number) => match serde_json::Number::from_f64(*number) {
-            Some(number) => number.into(),
-            None => number.to_string().into(),
-        },
-        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.into(),
-            Err(_) => tagged("hex", hex(bytes)),
-        },
-        Value::Text(text) => text.as_str().into(),
-        Value::Tuple(items) | Value::List(items) => items.iter().map(json).collect(),
-        Value::Dict(pairs) => Json::Object(pairs.iter().map(|(k, v)| (key(k), json(v))).collect()),
-        Value::Class(class) => tagged("class", format!("{}.{}", class.module, class.name)),
-        Value::Object(object) => tagged("object", format!("{}.{}", object.class.module, object.class.name)),
-    }
-}
-
-fn tagged(tag: &str, text: String) -> Json {
-    Json::Object(Map::from_iter([(tag.to_owned(), text.into())]))
-}
-
-fn key(value: &Value) -> String {
-    match value.as_text() {
-        Some(text) => text.to_owned(),
-        None => json(value).to_string(),
-    }
+/// The state of a record as JSON. `btrees`: of a BTree, what it holds.
+pub fn state(record: &Record<'_>, btrees: bool) -> Run<Box<RawValue>> {
+    Ok(RawValue::from_string(record.to_json(&JsonOptions { btrees }))?)
 }
 
 /// A version's name for people.

@@ -399,7 +399,11 @@ impl Contents<'_> {
         let (index, nothing) = (self.index, self.nothing);
         let mut found = Vec::new();
         if let Err(e) = vellum_pickle::class_of(&data) {
-            return report(ProblemKind::Pickle(e.to_string()));
+            report(ProblemKind::Pickle(e.to_string()));
+            // A pickle that was read and names no class is no reason to pass over the references.
+            if !matches!(e.problem, vellum_pickle::Problem::NotAClass(_)) {
+                return;
+            }
         }
         let scanned = self.scanner.scan(&data, |reference| match reference {
             Reference::Strong { oid, .. } => {

@@ -1,4 +1,5 @@
 //! The machine, with storages and clients in one thread, so that every order of events can be told as a story.
 
+mod conf;
 mod games;
 mod stories;

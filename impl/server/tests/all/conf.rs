@@ -1,0 +1,246 @@
+//! `zeo.conf` as it is found in the field, and what is wrong with others.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vellum_server::Address;
+use vellum_server::conf::{FileStorageConf, LogFile, Source, StorageConf, ZeoConf, zconfig};
+
+/// Files and variables that a test makes up.
+#[derive(Default)]
+struct Made {
+    files: BTreeMap<PathBuf, String>,
+    variables: BTreeMap<String, String>,
+}
+
+impl Source for Made {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        self.files.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+}
+
+impl Made {
+    fn file(mut self, path: &str, text: &str) -> Made {
+        self.files.insert(path.into(), text.to_owned());
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Made {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn conf(&self) -> Result<ZeoConf, String> {
+        ZeoConf::read(Path::new("etc/zeo.conf"), self).map_err(|error| error.to_string())
+    }
+}
+
+fn conf(text: &str) -> Result<ZeoConf, String> {
+    Made::default().file("etc/zeo.conf", text).conf()
+}
+
+fn file(conf: &ZeoConf) -> &FileStorageConf {
+    match &conf.storages[0].1 {
+        StorageConf::File(file) => file,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the recipe for Plone's buildouts writes, by its keys.
+#[test]
+fn a_buildout_s_file_is_read() {
+    let text = "\
+%define INSTANCE /srv/plone/parts/zeoserver
+
+<zeo>
+  address 8100
+  read-only false
+  invalidation-queue-size 100
+  pid-filename /srv/plone/var/zeoserver.pid
+  transaction-timeout 300
+</zeo>
+
+<filestorage 1>
+  path /srv/plone/var/filestorage/Data.fs
+  blob-dir $INSTANCE/blobstorage
+  pack-keep-old true
+</filestorage>
+
+<eventlog>
+  level info
+  <logfile>
+    path /srv/plone/var/log/zeoserver.log
+  </logfile>
+</eventlog>
+
+<runner>
+  program $INSTANCE/bin/runzeo
+  socket-name /srv/plone/var/zeoserver.zopectlsock
+  daemon true
+  forever false
+  backoff-limit 10
+  exit-codes 0, 2
+  directory $INSTANCE
+  default-to-interactive true
+  logfile /srv/plone/var/log/zeoserver.log
+</runner>
+";
+    let conf = conf(text).unwrap();
+    assert_eq!(conf.address, Address::Tcp("[::]:8100".to_owned()));
+    assert_eq!(conf.transaction_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(conf.storages[0].0, "1");
+    assert_eq!(file(&conf).blob_dir.as_deref(), Some(Path::new("/srv/plone/parts/zeoserver/blobstorage")));
+    assert!(file(&conf).pack_keep_old && file(&conf).pack_gc);
+    assert_eq!(conf.event_log.unwrap().files, [LogFile::File("/srv/plone/var/log/zeoserver.log".into())]);
+    assert_eq!(conf.ignored.len(), 1);
+}
+
+/// A file as containers have it, with everything from the environment.
+#[test]
+fn variables_of_the_environment_are_put_in() {
+    let text = "\
+<zeo>
+  address 0.0.0.0:$(ZEO_PORT)
+  read-only $(ZEO_READ_ONLY)
+  invalidation-queue-size $(ZEO_INVALIDATION_QUEUE_SIZE)
+  pid-filename /data/zeo.pid
+</zeo>
+<filestorage 1>
+  path /data/filestorage/Data.fs
+  blob-dir /data/blobstorage
+  pack-keep-old $(ZEO_PACK_KEEP_OLD)
+</filestorage>
+<eventlog>
+  level info
+  <logfile>
+    path STDOUT
+  </logfile>
+</eventlog>
+";
+    let made = Made::default().file("etc/zeo.conf", text);
+    let error = made.conf().unwrap_err();
+    assert_eq!(error, "etc/zeo.conf, line 2: there is no variable ZEO_PORT in the environment");
+    let made = made
+        .variable("ZEO_PORT", "8100")
+        .variable("ZEO_READ_ONLY", "Off")
+        .variable("ZEO_INVALIDATION_QUEUE_SIZE", "250")
+        .variable("ZEO_PACK_KEEP_OLD", "no");
+    let conf = made.conf().unwrap();
+    assert_eq!(conf.address, Address::Tcp("0.0.0.0:8100".to_owned()));
+    assert_eq!((conf.read_only, conf.invalidation_queue_size, file(&conf).pack_keep_old), (false, 250, false));
+    assert_eq!(conf.event_log.unwrap().files, [LogFile::Stdout]);
+}
+
+#[test]
+fn files_include_others_from_where_they_are() {
+    let made = Made::default()
+        .file("etc/zeo.conf", "%define name One\n%include more/storages.conf\n%include zeo-section.conf\n")
+        .file("etc/zeo-section.conf", "<zeo>\n  address ${here}/s.sock\n</zeo>\n")
+        .file("etc/more/storages.conf", "%define HERE /run\n%include deep.conf\n<mappingstorage $name/>\n")
+        .file("etc/more/deep.conf", "<FileStorage Main>\n path $name-$$.fs\n quota 10 MB\n</filestorage>\n");
+    let conf = made.conf().unwrap();
+    assert_eq!(conf.address, Address::Unix("/run/s.sock".into()));
+    // A section's name is taken as it is written.
+    let names: Vec<&str> = conf.storages.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["main", "$name"]);
+    assert_eq!((file(&conf).path.to_str(), file(&conf).quota), (Some("One-$.fs"), Some(10 << 20)));
+}
+
+#[test]
+fn storages_are_nested() {
+    let text = "\
+%import zc.zlibstorage
+<zeo>
+  address /s
+</zeo>
+<demostorage>
+  <serverzlibstorage base>
+    compress off
+    <filestorage>
+      path Data.fs
+    </filestorage>
+  </serverzlibstorage>
+  <mappingstorage changes/>
+</demostorage>
+";
+    let conf = conf(text).unwrap();
+    let StorageConf::Demo { base: Some(base), changes: Some(changes) } = &conf.storages[0].1 else { panic!() };
+    assert!(matches!(&**base, StorageConf::Compressed { compress: false, for_clients: true, .. }));
+    assert!(matches!(&**changes, StorageConf::Mapping { .. }));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line() {
+    let zeo = "<zeo>\n address 8100\n</zeo>\n";
+    let cases = [
+        ("", "etc/zeo.conf: there is no section <zeo>"),
+        ("<zeo>\n</zeo>\n<mappingstorage/>", "etc/zeo.conf, line 1: <zeo> needs address"),
+        ("<zeo>\n address 8100 # port\n</zeo>\n<mappingstorage/>", "etc/zeo.conf, line 2: address is PORT"),
+        ("<zeo>\n address localhost\n</zeo>\n<mappingstorage/>", "etc/zeo.conf, line 2: address is PORT"),
+        ("<zeo>\n address 1\n address 2\n</zeo>\n<mappingstorage/>", "line 3: address is there a second time"),
+        ("<zeo>\n address 1\n read-only 1\n</zeo>\n<mappingstorage/>", "line 3: read-only is yes, true, on"),
+        ("<zeo>\n address 1\n transaction-timeout 1h\n</zeo>\n<mappingstorage/>", "a whole number, and not \"1h\""),
+        (
+            "<zeo>\n address 1\n monitor-address 2\n</zeo>\n<mappingstorage/>",
+            "line 3: <zeo> has no key monitor-address",
+        ),
+        ("<zeo>\n address 1\n read_only no\n</zeo>\n<mappingstorage/>", "line 3: <zeo> has no key read_only"),
+        ("address 1", "the key address stands in no section"),
+        ("<zeo>\n", "line 1: <zeo> is never closed"),
+        ("<zeo>\n</zoe>", "line 2: </zoe> closes <zeo>"),
+        ("</zeo>", "line 1: </zeo> closes nothing"),
+        ("< zeo>", "line 1: a section begins with"),
+        ("<zeo", "ends with >"),
+        ("(x)", "line 1: neither a key"),
+        ("%define a b\n%define A c", "line 2: a is defined already"),
+        ("%define a b\n%define c b\n%define c $a", "line 3: c is defined already"),
+        ("%define 1 b", "line 1: 1 cannot be defined"),
+        ("%undefine a", "line 1: there is no directive %undefine"),
+        ("%include", "line 1: %include of nothing"),
+        ("%include gone.conf", "line 1: etc/gone.conf cannot be read"),
+        ("%include zeo.conf", "more than 16 deep"),
+        ("%import RelStorage", "line 1: the package RelStorage is not known"),
+        ("<zeo>\n address ${x\n</zeo>", "line 2: a $ with an open bracket"),
+        ("<zeo>\n address $x\n</zeo>", "line 2: x is not defined"),
+        ("<zeo>\n address a$\n</zeo>", "line 2: a lone $"),
+    ];
+    for (text, wanted) in cases {
+        let error = conf(text).unwrap_err();
+        assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+    let storages = [
+        ("", "etc/zeo.conf: there is no storage"),
+        ("<mappingstorage/>\n<mappingstorage/>", "line 5: a second storage with the name 1"),
+        ("<mappingstorage A/>\n<filestorage a>\n path x\n</filestorage>", "line 5: a second storage with the name a"),
+        ("<filestorage/>", "line 4: <filestorage> needs path"),
+        ("<filestorage>\n path a\n quota 20M\n</filestorage>", "line 6: quota is a number of bytes"),
+        ("<filestorage>\n path a\n quota 2TB\n</filestorage>", "line 6: quota is a number of bytes"),
+        ("<relstorage/>", "line 4: <relstorage> is no storage that is known"),
+        ("<zlibstorage/>", "line 4: it needs one storage in it"),
+        ("<mappingstorage>\n <filestorage/>\n</mappingstorage>", "line 5: <filestorage> is nothing that"),
+        ("<zeo>\n address 1\n</zeo>\n<mappingstorage/>", "line 4: <zeo> is there a second time"),
+    ];
+    for (text, wanted) in storages {
+        let error = conf(&format!("{zeo}{text}")).unwrap_err();
+        assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+}
+
+proptest! {
+    /// Any text is a configuration or an error that names a place.
+    #[test]
+    fn any_text_is_read_or_refused(text in "[<>/%$(){}# \na-z0-9]{0,80}") {
+        let made = Made::default().file("etc/zeo.conf", &text);
+        if let Err(error) = zconfig(Path::new("etc/zeo.conf"), &made) {
+            prop_assert!(error.to_string().starts_with("etc/zeo.conf"));
+        }
+        let _ = made.conf();
+    }
+}
