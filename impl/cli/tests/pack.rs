@@ -87,7 +87,8 @@ fn a_damaged_database_is_not_packed_unless_that_is_wanted() {
     assert_eq!(after.remove(&sandbox.path("forgotten.jsonl")), Some(Vec::new()));
     assert_eq!(after, before);
     let rootless = FileStorage::create(sandbox.path("rootless.fs")).unwrap();
-    let mut change = rootless.begin(Default::default()).unwrap();
+    let past = Some(Tid(0x040d_3a3d_0000_0000));
+    let mut change = rootless.begin(vellum_storage::TransactionMeta { tid: past, ..Default::default() }).unwrap();
     change.store(vellum_storage::Oid(5), Tid::ZERO, record("Product", &[], &[], 1)).unwrap();
     rootless.vote(change).unwrap().finish().unwrap();
     drop(rootless);
