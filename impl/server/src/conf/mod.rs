@@ -1,6 +1,6 @@
 //! ZEO's own configuration files.
 //!
-//! [`zconfig`](mod@zconfig) reads the language, in which Zope's programs are configured, and knows no words of it.
+//! [`zconfig()`] reads the language, in which Zope's programs are configured, and knows no words of it.
 //! [`ZeoConf`] knows those of `zeo.conf`: what `runzeo -C` reads is read unedited.
 
 mod language;
