@@ -21,7 +21,7 @@ pub fn later(last: Tid) -> Option<Tid> {
 
 /// The days of a month, counted from 1.
 fn days_of(year: u64, month: u64) -> u64 {
-    let leaps = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leaps = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     match month {
         2 if leaps => 29,
         2 => 28,
