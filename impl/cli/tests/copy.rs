@@ -105,7 +105,7 @@ fn the_order_of_records_is_no_difference() {
     };
     changed("sorted.fs", &|t| t.revisions.sort_by_key(|revision| revision.oid));
     changed("backwards.fs", &|t| t.revisions.sort_by_key(|revision| std::cmp::Reverse(revision.oid)));
-    changed("record.fs", &|t| t.revisions[1].data = Some(page(99).into()));
+    changed("record.fs", &|t| t.revisions[1].data = Some(page(99)));
     changed("fewer.fs", &|t| t.revisions.truncate(2));
     changed("more.fs", &|t| t.revisions.push(vellum_storage::Revision { oid: Oid(9), ..t.revisions[0].clone() }));
     changed("other.fs", &|t| t.revisions[0].oid = Oid(9));

@@ -463,7 +463,7 @@ impl Pack {
             (Attempt::Pack, true) => "pack to",
             (Attempt::Pack, false) => "packed to",
         };
-        Ok(out.field(what, to)?)
+        out.field(what, to)
     }
 
     fn show_end(&self, out: &mut Out, done: &Done) -> Run<()> {
