@@ -15,7 +15,7 @@
 //!
 //! - `undo`, `commit-version`, `abort-version`, `import` and `collect` change a database. They show the change, ask,
 //!   and make one new transaction (`collect`: several).
-//! - `pack` changes a database without asking; `--dry-run` shows what it would do.
+//! - `pack` forgets the past of one. It shows what would go, and asks; `--yes` packs at once.
 //! - All others open the database for reading only. `recover` and `export` write a new file; `copy` writes a new file,
 //!   or appends to an older copy.
 //! - Answers go to standard output, everything else to standard error. The exit code is 0 if all is well; 1 if there
@@ -46,7 +46,7 @@ use crate::commands::{
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
 /// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version`, `import` and
-/// `collect` change a database: they show what would change, and ask. `pack` forgets its past. `recover` writes a new
+/// `collect` change a database: they show what would change, and ask; so does `pack`, which forgets its past. `recover` writes a new
 /// one, and `copy` a copy.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]

@@ -46,9 +46,9 @@ fn sessions() {
         &["import", "shop.fs", "all.zexp", "--without-blobs", "--dry-run"],
         &["copy", "shop.fs", "copy.fs"],
         &["pack", "shop.fs", "--dry-run"],
-        &["pack", "shop.fs"],
-        &["pack", "shop.fs", "--json"],
-        &["pack", "shop.fs", "--without-blobs"],
+        &["pack", "shop.fs", "--yes"],
+        &["pack", "shop.fs", "--yes", "--json"],
+        &["pack", "shop.fs", "--yes", "--without-blobs"],
         &["undo", "copy.fs", &photo, "--yes", "--without-blobs"],
     ];
     assert_session!("cli-blobs", without_time(sandbox.session(commands)));
@@ -76,9 +76,9 @@ fn nothing_breaks_a_blob_unless_it_is_told_to() {
         (&["export", "shop.fs", "1", "out.zexp"], false),
         (&["import", "shop.fs", "photo.zexp", "--yes"], true),
         (&["import", "shop.fs", "held.zexp", "--yes"], true),
-        (&["pack", "shop.fs"], true),
-        (&["pack", "shop.fs", "--before", &photo, "--no-collect"], true),
-        (&["pack", "shop.fs", "--before", "2026-11-24 09:01"], false),
+        (&["pack", "shop.fs", "--yes"], true),
+        (&["pack", "shop.fs", "--yes", "--before", &photo, "--no-collect"], true),
+        (&["pack", "shop.fs", "--yes", "--before", "2026-11-24 09:01"], false),
     ] {
         for json in [false, true] {
             sandbox.file("shop.fs", &bytes);

@@ -6,10 +6,11 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 
+use common::site::{Site, Store, record};
 use common::{Sandbox, golden, without_time};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Storage, TransactionMeta, Version};
+use vellum_storage::{Oid, Order, Storage, TidRange, TransactionMeta, TransactionRecord, Version};
 
 const FIRST_MAIL: &str = "040d2ed75f56a699";
 const LAST: &str = "040d2ed75fd29fbb";
@@ -68,6 +69,63 @@ fn sessions() {
         &["copy", "versions.fs", "old.fs"],
     ];
     assert_session!("cli-copy", without_time(sandbox.session(commands)));
+}
+
+/// The same transactions, each with its revisions changed like this.
+fn rewritten(sandbox: &Sandbox, from: &str, to: &str, count: usize, change: impl Fn(&mut TransactionRecord)) {
+    let from = FileStorage::open_read_only(sandbox.path(from)).unwrap();
+    let to = FileStorage::create(sandbox.path(to)).unwrap();
+    for transaction in from.transactions(TidRange::ALL, Order::OldestFirst).unwrap().take(count) {
+        let mut transaction = transaction.unwrap();
+        change(&mut transaction);
+        let TransactionRecord { tid, user, description, revisions, .. } = transaction;
+        let mut draft = to.begin(TransactionMeta::new().user(user).description(description).tid(tid)).unwrap();
+        revisions.into_iter().for_each(|revision| draft.restore(revision).unwrap());
+        to.commit(draft).unwrap();
+    }
+}
+
+/// A file that went through RelStorage has the records of a transaction in another order. It is the same history. What is
+/// not the same is named.
+#[test]
+fn the_order_of_records_is_no_difference() {
+    let sandbox = Sandbox::new();
+    let mut site = Site::new(&sandbox, "shop.fs");
+    let page = |bytes| record("Page", &[], &[], bytes);
+    site.commit(
+        "ann",
+        "open",
+        vec![Store(0, record("Root", &[1, 2, 3], &[], 0)), Store(1, page(1)), Store(2, page(2))],
+    );
+    site.commit("bob", "all of them", vec![Store(3, page(3)), Store(2, page(20)), Store(1, page(10))]);
+    site.commit("bob", "and one more", vec![Store(1, page(11))]);
+    drop(site);
+    let changed = |to: &str, change: &dyn Fn(&mut TransactionRecord)| {
+        rewritten(&sandbox, "shop.fs", to, 2, change);
+    };
+    changed("sorted.fs", &|t| t.revisions.sort_by_key(|revision| revision.oid));
+    changed("backwards.fs", &|t| t.revisions.sort_by_key(|revision| std::cmp::Reverse(revision.oid)));
+    changed("record.fs", &|t| t.revisions[1].data = Some(page(99)));
+    changed("fewer.fs", &|t| t.revisions.truncate(2));
+    changed("more.fs", &|t| t.revisions.push(vellum_storage::Revision { oid: Oid(9), ..t.revisions[0].clone() }));
+    changed("other.fs", &|t| t.revisions[0].oid = Oid(9));
+    changed("version.fs", &|t| t.revisions[0].version = Version::named("draft"));
+    let session = without_time(sandbox.session(&[
+        &["copy", "shop.fs", "sorted.fs"],
+        &["copy", "shop.fs", "backwards.fs"],
+        &["check", "backwards.fs"],
+        &["copy", "shop.fs", "record.fs"],
+        &["copy", "shop.fs", "fewer.fs"],
+        &["copy", "shop.fs", "more.fs"],
+        &["copy", "shop.fs", "other.fs"],
+        &["copy", "shop.fs", "version.fs"],
+    ]));
+    assert_session!("cli-copy-order", session);
+    for to in ["sorted.fs", "backwards.fs"] {
+        assert_eq!(sandbox.run(&["copy", "shop.fs", to]).code, 0, "{to}");
+        let last = |name| sandbox.run(&["log", name, "-n", "1", "--json"]).stdout;
+        assert_eq!(last(to).replace(to, ""), last("shop.fs").replace("shop.fs", ""), "{to}");
+    }
 }
 
 /// Whatever is in a database is in its copy, and in the copy's copy; and then there is nothing new.

@@ -45,7 +45,7 @@ fn sessions() {
         &["log", "zeros.fs", "-n", "1", "--objects", "1"],
         &["check", "zeros.fs"],
         &["recover", "zeros.fs", "out-zeros.fs"],
-        &["pack", "zeros.fs", "--days", "30"],
+        &["pack", "zeros.fs", "--yes", "--days", "30"],
         &["log", "text.fs", "-n", "1"],
         &["check", "text.fs"],
         &["recover", "text.fs", "out-text.fs"],
@@ -61,11 +61,11 @@ fn sessions() {
     let commands: &[&[&str]] = &[
         &["log", "cut.fs", "-n", "1"],
         &["check", "cut.fs"],
-        &["pack", "cut.fs"],
+        &["pack", "cut.fs", "--yes"],
         &["recover", "cut.fs", "out-cut.fs"],
         &["recover", "zeroed.fs", "out-zeroed.fs", "--json"],
         &["check", "zeroed.fs"],
-        &["pack", "zeroed.fs"],
+        &["pack", "zeroed.fs", "--yes"],
     ];
     let ended = without_time(sandbox.session(commands));
     assert_session!("cli-ends-index", ended);
@@ -73,6 +73,69 @@ fn sessions() {
         let kept = std::fs::read(sandbox.path(&format!("{name}.index"))).unwrap();
         assert!(kept == index, "the index of {name} was changed");
     }
+}
+
+/// A copy that was made while a site committed may be cut in its last transaction. Every command reads what is before it,
+/// and says once where it is cut.
+#[test]
+fn a_copy_that_is_cut_in_its_last_transaction_is_read() {
+    let sandbox = Sandbox::new();
+    let (ends, bytes) = site(&sandbox, "shop.fs");
+    let commands: &[&[&str]] = &[
+        &["info", "live.fs"],
+        &["log", "live.fs"],
+        &["show", "live.fs", "1"],
+        &["versions", "live.fs"],
+        &["dump", "live.fs"],
+        &["refs", "live.fs", "1"],
+        &["garbage", "live.fs"],
+        &["pack", "live.fs", "--dry-run"],
+        &["undo", "live.fs", "last", "--dry-run"],
+        &["copy", "live.fs", "copy.fs"],
+        &["export", "live.fs", "1", "one.zexp"],
+        &["log", "live.fs", "--json"],
+        &["dump", "live.fs", "--json"],
+    ];
+    let (start, end) = (ends[1], bytes.len());
+    let length = end - start;
+    for there in [17, 22, 23, 30, 60, 200, length - 60, length - 8, length - 1] {
+        sandbox.file("live.fs", &bytes[..start + there]);
+        let cut = format!("is cut at byte {there} of {length}");
+        for command in commands {
+            let run = sandbox.run(command);
+            let said: Vec<_> = run.stderr.lines().collect();
+            assert!(run.code == 0 && said.len() == 1 && said[0].contains(&cut), "{there}, {command:?}: {said:?}");
+            assert!(!run.stdout.contains("two more"), "{there}, {command:?}");
+        }
+        std::fs::remove_file(sandbox.path("copy.fs")).unwrap();
+        std::fs::remove_file(sandbox.path("one.zexp")).unwrap();
+        for command in
+            [&["check", "live.fs"][..], &["check", "live.fs", "--references"], &["recover", "live.fs", "out.fs"]]
+        {
+            let run = sandbox.run(command);
+            assert!(run.code == 1 && (there < 23 || run.stdout.contains(&cut)), "{there}, {command:?}: {}", run.stdout);
+        }
+        std::fs::remove_file(sandbox.path("out.fs")).unwrap();
+        let run = sandbox.run(&["pack", "live.fs", "--yes"]);
+        assert!(run.code == 2 && run.stderr.contains("marked as finished"), "{there}: {}", run.stderr);
+    }
+    sandbox.file("live.fs", &bytes[..start + 200]);
+    let commands: &[&[&str]] = &[
+        &["log", "live.fs", "-n", "1"],
+        &["dump", "live.fs"],
+        &["check", "live.fs"],
+        &["copy", "live.fs", "copy.fs"],
+        &["copy", "shop.fs", "copy.fs"],
+        &["recover", "live.fs", "out.fs"],
+        &["pack", "live.fs", "--yes"],
+    ];
+    let session = without_time(sandbox.session(commands));
+    assert_session!("cli-ends-live", session);
+    // A length that is wrong is damage, and no cut.
+    let mut wrong = bytes.clone();
+    wrong[start + 8..start + 16].copy_from_slice(&(length as u64 - 8 + 100).to_be_bytes());
+    sandbox.file("wrong.fs", &wrong);
+    assert_eq!(sandbox.run(&["log", "wrong.fs"]).code, 2);
 }
 
 /// Whatever stands there, and however long: only what begins as a commit is called one.
@@ -150,7 +213,7 @@ fn the_index_says_what_was_there() {
                 check.stdout
             );
             assert!(!check.stdout.contains("remove that file"), "{name} at {at}: {}", check.stdout);
-            let pack = sandbox.run(&["pack", "shop.fs", "--no-collect"]);
+            let pack = sandbox.run(&["pack", "shop.fs", "--yes", "--no-collect"]);
             assert_eq!(pack.code, 2, "{name} at {at}: {}{}", pack.stdout, pack.stderr);
             std::fs::remove_file(sandbox.path("out.fs")).unwrap();
             assert!(files() == before, "{name} at {at}: something was changed");

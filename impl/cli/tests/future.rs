@@ -49,7 +49,7 @@ fn every_command_that_goes_by_times_warns_once() {
         &["log", "shop.fs"],
         &["log", "shop.fs", "--since", "today", "--json"],
         &["pack", "shop.fs", "--dry-run", "--json"],
-        &["pack", "shop.fs"],
+        &["pack", "shop.fs", "--yes"],
         &["copy", "shop.fs", "then.fs", "--until", "now"],
         &["refs", "shop.fs", "1", "--at", "now"],
         &["garbage", "shop.fs"],

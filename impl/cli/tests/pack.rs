@@ -9,7 +9,7 @@ use common::site::{Delete, Site, Store, StoreIn, record};
 use common::{Sandbox, without_time};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Storage, Tid, TidRange};
+use vellum_storage::{Storage, Tid, TidRange, TransactionMeta};
 
 /// A shop where a product changed its price often, and another was taken from the shelf and forgotten.
 fn shop(sandbox: &Sandbox) -> Vec<Tid> {
@@ -41,20 +41,67 @@ fn sessions() {
         &["pack", "shop.fs", "--dry-run", "--before", "2026-11-24 09:04", "--classes", "1"],
         &["pack", "shop.fs", "--dry-run", "--days", "30"],
         &["pack", "shop.fs", "--dry-run", "--json"],
-        &["pack", "shop.fs", "--before", "2026-11-24 09:04", "--keep-old", "--keep-log", "forgotten.jsonl"],
+        &["pack", "shop.fs", "--yes", "--before", "2026-11-24 09:04", "--keep-log", "forgotten.jsonl"],
         &["log", "shop.fs", "-n", "2"],
-        &["pack", "shop.fs", "--before", "2026-11-24 09:02"],
-        &["pack", "shop.fs", "--no-collect", "--keep-log", "forgotten.jsonl", "--json"],
-        &["pack", "shop.fs", "--keep-log", "forgotten.jsonl"],
-        &["pack", "shop.fs"],
+        &["pack", "shop.fs", "--yes", "--before", "2026-11-24 09:02"],
+        &["check", "shop.fs.old"],
+        &["pack", "shop.fs", "--yes", "--no-collect", "--keep-log", "forgotten.jsonl", "--json"],
+        &["pack", "shop.fs", "--yes", "--no-old", "--keep-log", "forgotten.jsonl"],
+        &["pack", "shop.fs", "--yes"],
         &["check", "shop.fs"],
         &["check", "shop.fs.old"],
-        &["pack", "shop.fs", "--days", "3", "--before", "now"],
-        &["pack", "shop.fs", "--dry-run", "--keep-old"],
+        &["pack", "shop.fs", "--yes", "--days", "3", "--before", "now"],
+        &["pack", "shop.fs", "--dry-run", "--no-old"],
         &["pack", "nowhere.fs"],
     ];
     assert_session!("cli-pack", without_time(sandbox.session(commands)));
     assert_session!("cli-pack-log", std::fs::read_to_string(sandbox.path("forgotten.jsonl")).unwrap());
+}
+
+/// A pack cannot be undone: without a yes not a byte is changed, and after one the old file is still there.
+#[test]
+fn nothing_goes_without_a_yes() {
+    let sandbox = Sandbox::new();
+    shop(&sandbox);
+    let files = || {
+        let mut files = sandbox.files();
+        files.remove(&sandbox.path("shop.fs.lock"));
+        files
+    };
+    let before = files();
+    let unattended: &[&[&str]] = &[
+        &["pack", "shop.fs", "--before", "2026-11-24 09:04", "--keep-log", "log"],
+        &["pack", "shop.fs", "--json", "--no-old"],
+        &["pack", "shop.fs", "--days", "30"],
+        &["pack", "shop.fs", "--yes", "--dry-run"],
+    ];
+    let mut session = without_time(sandbox.session(unattended));
+    assert!(files() == before, "{session}");
+    for more in [&[][..], &["--no-old"], &["--no-collect", "--keep-log", "log"]] {
+        for no in ["n\n", "\n", "\u{4}"] {
+            let (code, seen) = sandbox.at_a_terminal(&[&["pack", "shop.fs"], more].concat(), no);
+            assert!(code == 1 && seen.contains("Nothing was changed.") && files() == before, "{no:?}: {seen}");
+            assert!(seen.find("shop.Product").unwrap() < seen.find("Pack this? [y/N] ").unwrap(), "{seen}");
+        }
+    }
+    // A site that uses it.
+    let used = FileStorage::open(sandbox.path("shop.fs")).unwrap();
+    let (code, seen) = sandbox.at_a_terminal(&["pack", "shop.fs"], "y\n");
+    assert!(code == 2 && seen.contains("shop.fs: in use"), "{seen}");
+    drop(used);
+    let mut at_a_terminal = |arguments: &[&str], typed: &str| {
+        let (code, seen) = sandbox.at_a_terminal(arguments, typed);
+        session.push_str(&format!("\n\n(at a terminal) $ vellum {}\n{}", arguments.join(" "), without_time(seen)));
+        assert_eq!(code, 0, "{session}");
+    };
+    let old = || std::fs::read(sandbox.path("shop.fs.old")).ok();
+    at_a_terminal(&["pack", "shop.fs", "--before", "2026-11-24T09:04"], "y\n");
+    assert!(old().as_ref() == Some(&before[&sandbox.path("shop.fs")]), "the old file is kept");
+    // It is not what was packed now, but it is what was kept then.
+    at_a_terminal(&["pack", "shop.fs", "--no-old", "--keep-log", "log"], "yes\n");
+    assert!(old().as_ref() == Some(&before[&sandbox.path("shop.fs")]), "nothing took its place");
+    at_a_terminal(&["pack", "shop.fs"], "");
+    assert_session!("cli-pack-asks", session);
 }
 
 /// A product was thrown away that is still on the shelf, and another one never came.
@@ -78,8 +125,8 @@ fn a_damaged_database_is_not_packed_unless_that_is_wanted() {
     };
     let before = files();
     let refused: &[&[&str]] = &[
-        &["pack", "shop.fs", "--keep-log", "forgotten.jsonl", "--keep-old"],
-        &["pack", "shop.fs", "--json"],
+        &["pack", "shop.fs", "--yes", "--keep-log", "forgotten.jsonl"],
+        &["pack", "shop.fs", "--yes", "--json"],
         &["pack", "shop.fs", "--dry-run"],
     ];
     let mut session = without_time(sandbox.session(refused));
@@ -87,12 +134,12 @@ fn a_damaged_database_is_not_packed_unless_that_is_wanted() {
     assert_eq!(after.remove(&sandbox.path("forgotten.jsonl")), Some(Vec::new()));
     assert_eq!(after, before);
     let rootless = FileStorage::create(sandbox.path("rootless.fs")).unwrap();
-    let past = Some(Tid(0x040d_3a3d_0000_0000));
-    let mut change = rootless.begin(vellum_storage::TransactionMeta { tid: past, ..Default::default() }).unwrap();
+    let mut change =
+        rootless.begin(TransactionMeta::new().tid(Tid::at("2026-11-24T10:00:00Z".parse().unwrap()))).unwrap();
     change.store(vellum_storage::Oid(5), Tid::ZERO, record("Product", &[], &[], 1)).unwrap();
     rootless.vote(change).unwrap().finish().unwrap();
     drop(rootless);
-    let others: &[&[&str]] = &[&["pack", "shop.fs", "--go-on"], &["pack", "rootless.fs"]];
+    let others: &[&[&str]] = &[&["pack", "shop.fs", "--yes", "--go-on"], &["pack", "rootless.fs", "--yes"]];
     session.push_str(&format!("\n\n{}", without_time(sandbox.session(others))));
     assert_session!("cli-pack-refused", session);
 }
@@ -114,7 +161,7 @@ fn what_is_forgotten_is_written_down() {
     let before = revisions("shop.fs");
     for to in [3, 5, 8] {
         let time = tids[to].to_string();
-        let run = sandbox.run(&["pack", "shop.fs", "--before", &time, "--keep-log", "log"]);
+        let run = sandbox.run(&["pack", "shop.fs", "--yes", "--before", &time, "--keep-log", "log"]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     }
     let after = revisions("shop.fs");
@@ -170,7 +217,7 @@ fn nothing_was_changed_is_true() {
                 let dry = sandbox.run(&[&arguments[..], &["--dry-run"]].concat());
                 assert!(dry.stdout.contains("would pack to") && !dry.stdout.contains("packed to"), "{}", dry.stdout);
                 assert!(std::fs::read(sandbox.path(name)).unwrap() == *bytes);
-                let run = sandbox.run(&arguments);
+                let run = sandbox.run(&[&arguments[..], &["--yes"]].concat());
                 let is_same = std::fs::read(sandbox.path(name)).unwrap() == *bytes;
                 assert_eq!(run.stdout.contains("nothing was changed"), is_same, "{name}, {tid}: {}", run.stdout);
                 assert_eq!(dry.stdout.contains("nothing was changed"), is_same, "{name}, {tid}: {}", dry.stdout);

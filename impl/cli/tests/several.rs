@@ -40,10 +40,10 @@ fn sessions() {
         &["export", "shop.fs", "1", "again.zexp", "--json"],
         &["export", "shop.fs", "2", "product.zexp"],
         &["import", "shop.fs", "shelf.zexp", "--dry-run"],
-        &["pack", "shop.fs", "--json"],
+        &["pack", "shop.fs", "--yes", "--json"],
         &["garbage", "shop.fs"],
-        &["pack", "shop.fs", "--collect"],
-        &["pack", "shop.fs", "--collect", "--no-collect"],
+        &["pack", "shop.fs", "--yes", "--collect"],
+        &["pack", "shop.fs", "--yes", "--collect", "--no-collect"],
     ];
     assert_session!("cli-several", without_time(sandbox.session(commands)));
 }
@@ -62,7 +62,7 @@ fn a_pack_collects_only_where_nothing_leads_out() {
         for (more, collects) in [(&[][..], collects), (&["--collect"], true), (&["--no-collect"], false)] {
             let sandbox = Sandbox::new();
             site(&sandbox, "shop.fs", holding(id), needed);
-            let log = &["pack", "shop.fs", "--keep-log", "log"];
+            let log = &["pack", "shop.fs", "--yes", "--keep-log", "log"];
             let run = sandbox.run(&[&log[..], more].concat());
             assert_eq!(run.code, 0, "{name} {more:?}: {}{}", run.stdout, run.stderr);
             let is_there = sandbox.run(&["show", "shop.fs", "3"]).code == 0;

@@ -87,12 +87,12 @@ fn sessions() {
         &["refs", "shape.fs", "2", "--json"],
         &["refs", "shape.fs", "1"],
         &["refs", "shape.fs", "7"],
-        &["pack", "shape.fs"],
-        &["pack", "shape.fs", "--go-on", "--json"],
+        &["pack", "shape.fs", "--yes"],
+        &["pack", "shape.fs", "--yes", "--go-on", "--json"],
         &["pack", "shape.fs", "--dry-run"],
         &["export", "shape.fs", "1", "out.zexp"],
         &["collect", "main=shape.fs", "--yes"],
-        &["pack", "shape.fs", "--no-collect"],
+        &["pack", "shape.fs", "--yes", "--no-collect"],
         &["refs", "shape.fs", "2"],
     ];
     assert_session!("cli-untold-shape", without_time(sandbox.session(commands)));
@@ -102,7 +102,7 @@ fn sessions() {
         &["garbage", "broken.fs"],
         &["refs", "broken.fs", "2"],
         &["refs", "broken.fs", "2", "--json"],
-        &["pack", "broken.fs"],
+        &["pack", "broken.fs", "--yes"],
     ];
     assert_session!("cli-untold-unreadable", without_time(sandbox.session(commands)));
 }
@@ -119,8 +119,8 @@ fn no_command_looks_past_what_may_hide_a_reference() {
             (&["check", "shop.fs", "--references"], true),
             (&["garbage", "shop.fs"], true),
             (&["garbage", "shop.fs", "--json"], true),
-            (&["pack", "shop.fs"], true),
-            (&["pack", "shop.fs", "--go-on"], true),
+            (&["pack", "shop.fs", "--yes"], true),
+            (&["pack", "shop.fs", "--yes", "--go-on"], true),
             (&["pack", "shop.fs", "--dry-run", "--json"], true),
             (&["export", "shop.fs", "0", "out.zexp"], true),
             (&["collect", "main=shop.fs", "--yes"], true),
@@ -145,7 +145,7 @@ fn no_command_looks_past_what_may_hide_a_reference() {
         assert_eq!((reachable("0"), reachable("1")), (true.into(), true.into()), "{name}");
         assert!(std::fs::read(sandbox.path("shop.fs")).unwrap() == before, "{name}: something was changed");
         // Without collection nothing goes that somebody may need.
-        assert_eq!(sandbox.run(&["pack", "shop.fs", "--no-collect"]).code, 0, "{name}");
+        assert_eq!(sandbox.run(&["pack", "shop.fs", "--yes", "--no-collect"]).code, 0, "{name}");
         assert_eq!(sandbox.run(&["show", "shop.fs", "2"]).code, 0, "{name}");
     }
 }
@@ -164,7 +164,7 @@ fn what_nobody_needs_hides_nothing() {
         assert!(run.code == 0 && run.stdout.contains("2 objects can not be reached"), "{name}: {}", run.stdout);
         let run = sandbox.run(&["refs", "shop.fs", "2"]);
         assert!(run.stdout.contains("and is garbage"), "{name}: {}", run.stdout);
-        assert_eq!(sandbox.run(&["pack", "shop.fs"]).code, 0, "{name}");
+        assert_eq!(sandbox.run(&["pack", "shop.fs", "--yes"]).code, 0, "{name}");
         assert_eq!(sandbox.run(&["show", "shop.fs", "2"]).code, 2, "{name}");
         assert_eq!(sandbox.run(&["check", "shop.fs", "--references"]).code, 0, "{name}");
     }

@@ -85,7 +85,7 @@ mod write;
 pub use format::fault::{Fault, FaultKind};
 pub use format::record::{InVersion, Older, Record};
 pub use format::scan::Scanner;
-pub use open::Recovery;
+pub use open::{CutShort, Recovery};
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 pub use read::index_file::Missing;

@@ -21,6 +21,8 @@
 //!   zeros in the header's sectors (ending.rs)                Damaged, blank     a commit cut before its marks, or one
 //!                                                                               that a disk lost: cut off, and said so
 //!   no header that fits                                      Damaged            damage: refused
+//!   a header that fits, marked; the file ends within the     Damaged, no next   read only: what is before it is there, and
+//!       transaction                                                             a warning; else refused
 //!   anything else, with nothing finished after it,           Damaged, no next   a commit of ZODB's order: cut off
 //!       if opened `Relaxed`
 //!   anything else                                            Damaged            damage: refused
@@ -32,6 +34,7 @@ mod ending;
 mod files;
 mod pointers;
 mod recovery;
+mod short;
 mod survey;
 mod walk;
 
@@ -53,7 +56,8 @@ pub(crate) use files::{create, open_data};
 use files::{settle_names, take_lock};
 use pointers::is_previous;
 pub(crate) use pointers::pointers;
-pub use recovery::Recovery;
+pub use recovery::{CutShort, Recovery};
+use short::cut_short;
 use survey::{Seen, Stretch, Walked, stretches};
 pub(crate) use walk::{Broken, Found, Walk, Whole};
 
@@ -126,6 +130,10 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         Tail::Unfinished { completed, blank } => {
             Some(recovery::repair(options, path, &*file, end, size, completed, blank)?)
         }
+        Tail::Short { completed, short } => {
+            let recovery = recovery::repair(options, path, &*file, end, size, completed, false)?;
+            Some(Recovery { short: Some(short), ..recovery })
+        }
     };
     let index_on_disk = match start {
         START if end != START => OnDisk::Useless,
@@ -144,6 +152,11 @@ enum Tail {
         completed: Vec<u64>,
         /// What is cut off begins with zeros, so that it cannot be told whether it was an unfinished commit.
         blank: bool,
+    },
+    /// Read-only: the last transaction is marked as finished, and the file ends within it.
+    Short {
+        completed: Vec<u64>,
+        short: CutShort,
     },
     /// What follows the saved index does not follow from it: it is not known yet which of them is wrong.
     IndexAstray,
@@ -242,9 +255,12 @@ impl Opening<'_> {
                 Some(Found::Finished(whole)) => (whole, false),
                 Some(Found::Unmarked(whole)) => (whole, true),
                 Some(broken @ (Found::Torn(_) | Found::Damaged(_))) => {
-                    match self.broken(broken, &completed, unmarked) {
-                        Err(_) if self.options.read_only && walk.look_again() => continue,
-                        tail => break tail,
+                    let can_be = self.options.read_only && !unmarked;
+                    let short = can_be.then(|| cut_short(walk.side(), &broken)).flatten();
+                    match (self.broken(broken, &completed, unmarked), short) {
+                        (Err(_), _) if self.options.read_only && walk.look_again() => continue,
+                        (Err(_), Some(short)) => break Ok(Tail::Short { completed, short }),
+                        (tail, _) => break tail,
                     }
                 }
                 // Read only, as of a moment: what is later is not looked at.

@@ -253,28 +253,47 @@ fn check_same(from: &dyn Storage, to: &dyn Storage, last: Tid) -> Result<()> {
     let read = |storage: &dyn Storage| storage.transactions(one, Order::OldestFirst)?.next().transpose();
     let why = match (read(from)?, read(to)?) {
         (Some(there), Some(here)) => difference(&there, &here),
-        (None, _) => Some("the source does not have it"),
-        (_, None) => Some("it can not be read back"),
+        (None, _) => Some("the source does not have it".to_owned()),
+        (_, None) => Some("it cannot be read back".to_owned()),
     };
     match why {
         None => Ok(()),
-        Some(why) => Err(Error::NotACopy { from: from.name(), to: to.name(), tid: last, why: why.to_owned() }),
+        Some(why) => Err(Error::NotACopy { from: from.name(), to: to.name(), tid: last, why }),
     }
 }
 
-/// In what two transactions differ. Where their data is kept is left out: that depends on where a copy began.
-fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<&'static str> {
+/// In what two transactions differ. Two things are left out: where their data is kept, since that depends on where a copy
+/// began; and the order of different objects, which no rule gives a meaning, and which some storages do not keep.
+fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<String> {
     let metadata = |t: &TransactionRecord| (t.user.clone(), t.description.clone(), t.extension.clone());
     if there.status != here.status {
-        return Some("one of the two was packed since");
+        return Some("one of the two was packed since".to_owned());
     }
     if metadata(there) != metadata(here) {
-        return Some("it has another user, description or extension there");
+        return Some("it has another user, description or extension there".to_owned());
     }
-    let same = |(there, here): (&Revision, &Revision)| {
-        there.oid == here.oid && there.version == here.version && there.data == here.data
-    };
-    let pairs = there.revisions.iter().zip(&here.revisions);
-    let is_same = there.revisions.len() == here.revisions.len() && pairs.into_iter().all(same);
-    (!is_same).then_some("it has other objects, or other records of them, there")
+    let (there, here) = (by_object(there), by_object(here));
+    let mut pairs = there.iter().zip(&here);
+    let pair =
+        pairs.find(|(there, here)| there.oid != here.oid || there.version != here.version || there.data != here.data);
+    let fewer = there.len().min(here.len());
+    match (pair, there.get(fewer), here.get(fewer)) {
+        (Some((there, here)), ..) if there.oid == here.oid => {
+            let what = if there.version == here.version { "record" } else { "version" };
+            Some(format!("object {} has another {what} there", there.oid))
+        }
+        (Some((there, here)), ..) if there.oid < here.oid => {
+            Some(format!("it has object {} there, and not here", there.oid))
+        }
+        (Some((_, here)), ..) | (None, None, Some(here)) => Some(format!("it does not have object {} there", here.oid)),
+        (None, Some(there), _) => Some(format!("it has object {} there, and not here", there.oid)),
+        (None, None, None) => None,
+    }
+}
+
+/// The revisions, by object. If there are several of one, the last counts (rule 1.4), so they keep their order.
+fn by_object(transaction: &TransactionRecord) -> Vec<&Revision> {
+    let mut revisions: Vec<_> = transaction.revisions.iter().collect();
+    revisions.sort_by_key(|revision| revision.oid);
+    revisions
 }

@@ -87,9 +87,29 @@ impl Tid {
         TimeZone::UTC.to_timestamp(civil).ok()
     }
 
-    /// Returns the next tid (rule 1.1). [`Tid::MAX`] has none, and returns itself.
+    /// Returns the number after this one, with which a range begins or ends just after this tid. [`Tid::MAX`] has none,
+    /// and returns itself. A new transaction gets [`Tid::later`].
     pub fn next(self) -> Tid {
         Tid(self.0.saturating_add(1))
+    }
+
+    /// Returns the earliest tid of a new transaction after this one (rule 1.1): plus one within a minute, and after its
+    /// last instant the first one of the next minute of the calendar. So the end of February is followed by the first of
+    /// March, as in ZODB. [`Tid::MAX`] has none, and returns itself.
+    ///
+    /// ```
+    /// use vellum_storage::Tid;
+    /// let end_of_february = Tid(0x0407_32df_ffff_ffff);
+    /// assert_eq!(end_of_february.later().time().unwrap().to_string(), "2026-03-01T00:00:00Z");
+    /// ```
+    pub fn later(self) -> Tid {
+        let next = self.next();
+        if next.0 & 0xffff_ffff != 0 || next.time().is_some() {
+            return next;
+        }
+        // A day that its month doesn't have.
+        let months = (next.0 >> 32) / MINUTES_A_DAY / 31 + 1;
+        Tid((months * 31 * MINUTES_A_DAY) << 32)
     }
 }
 
@@ -229,6 +249,34 @@ mod tests {
         assert_eq!(Tid(minutes_of(2, 31) << 32).time(), None);
         assert!(Tid(minutes_of(2, 28) << 32).time().is_some());
         assert_eq!(Tid::at(Timestamp::MIN), Tid::ZERO);
+    }
+
+    #[test]
+    fn the_tid_after_a_tid_follows_the_calendar() {
+        // `t.laterThan(t)` of ZODB's TimeStamp.
+        for (tid, later) in [
+            (0x0000_0000_0000_0000, 0x0000_0000_0000_0001),
+            (0x0407_32de_ffff_ffff, 0x0407_32df_0000_0000),
+            (0x0407_32df_ffff_fffe, 0x0407_32df_ffff_ffff),
+            (0x0407_32df_ffff_ffff, 0x0407_43c0_0000_0000),
+            (0xffff_fffe_ffff_ffff, 0xffff_ffff_0000_0000),
+        ] {
+            assert_eq!(Tid(tid).later(), Tid(later), "{}", Tid(tid));
+        }
+        assert_eq!(Tid::MAX.later(), Tid::MAX);
+        let end_of = |minutes: u64| Tid(minutes << 32 | 0xffff_ffff);
+        // The last minute of each of the 31 days that tids have room for, of each month there is.
+        for day in 0..(1 << 32) / MINUTES_A_DAY {
+            let tid = end_of(day * MINUTES_A_DAY + MINUTES_A_DAY - 1);
+            let later = tid.later();
+            assert!(later > tid && later.time().is_some(), "{tid}");
+            if let Some(time) = Tid(tid.0 & !0xffff_ffff).time() {
+                assert_eq!(later.time().unwrap(), time + jiff::Span::new().minutes(1), "{tid}");
+            }
+        }
+        // A file can hold tids of days that no month has. ZODB commits nothing after them.
+        assert_eq!(end_of(0x0407_3300).later(), Tid(0x0407_43c0_0000_0000));
+        assert_eq!(Tid(0x0407_3300_0000_0000).later(), Tid(0x0407_3300_0000_0001));
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl TransactionMeta {
     }
 
     /// Rule 1.1: the tid of this transaction if it is finished after `last`: the one asked for, or else that of the
-    /// moment, or the one after the last if the clock stands still or steps back.
+    /// moment, or the next after the last ([`Tid::later`]) if the clock stands still or steps back.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl TransactionMeta {
             Some(tid) if tid <= last => Err(Refusal::TidNotLater { tid, last }.into()),
             Some(tid) => Ok(tid),
             None if last == Tid::MAX => Err(Error::Exhausted { what: "tids" }),
-            None => Ok(Tid::at(clock.now()).max(last.next())),
+            None => Ok(Tid::at(clock.now()).max(last.later())),
         }
     }
 }

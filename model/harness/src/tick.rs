@@ -56,6 +56,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_rules_and_the_storages_agree_on_the_next_tid() {
+        // The last minute of each day that tids have room for, those that no month has among them.
+        for day in 1..=(1 << 32) / (24 * 60_u64) {
+            let minute = day * 24 * 60 - 1;
+            for rest in [0, 0xffff_fffe, 0xffff_ffff] {
+                let tid = Tid(minute << 32 | rest);
+                assert_eq!(vellum_spec::later(tid.0), Some(tid.later().0), "{tid}");
+            }
+        }
+        assert_eq!(vellum_spec::later(u64::MAX), None);
+    }
+
+    #[test]
     fn moments_are_tids_and_back() {
         for tid in [Tid::ZERO, tick(1), tick(77), tick(3).next().next(), Tid::MAX, Tid(5), Tid(1 << 40)] {
             assert_eq!(parse(&Tick(tid).to_string()), Some(tid), "{}", Tick(tid));

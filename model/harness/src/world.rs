@@ -100,7 +100,8 @@ impl World {
 
     /// The tid that a transaction which is finished now will have.
     pub fn next_tid(&self, meta: &Meta) -> Tid {
-        meta.tid.unwrap_or(self.clock.max(self.last().next()))
+        let later = spec::later(self.last().0).map_or(Tid::MAX, Tid);
+        meta.tid.unwrap_or(self.clock.max(later))
     }
 
     /// Which outcomes are right; none if the step makes no sense here, or the storage can not do it, and it is passed over.

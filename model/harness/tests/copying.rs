@@ -119,7 +119,7 @@ fn what_is_no_copy_is_not_added_to() {
     let mut change = other.begin(TransactionMeta::new().user("ann").tid(from.last_transaction())).unwrap();
     change.store(Oid(1), Tid::ZERO, "three".into()).unwrap();
     other.vote(change).unwrap().finish().unwrap();
-    assert!(refused(&from, &other).contains("other records"));
+    assert!(refused(&from, &other).contains("object 0000000000000001 has another record"));
     // The same record, and somebody else's.
     let other = MemoryStorage::new("other");
     let mut change = other.begin(TransactionMeta::new().user("bob").tid(from.last_transaction())).unwrap();

@@ -11,7 +11,7 @@
 //!   1: [zero]     2: tombstone                          (draft aborted)
 //! ```
 //!
-//! Not here: time (the caller gives each transaction its tid), threads, disks, and the bytes on them.
+//! Not here: clocks (the caller gives each transaction its tid), threads, disks, and the bytes on them.
 //!
 //! ```
 //! use vellum_spec::{Begin, Change, Database};
@@ -25,10 +25,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod later;
 mod pack;
 mod read;
 mod write;
 
+pub use later::later;
 pub use pack::{Dangling, How, Packed, Refused};
 pub use read::{At, HistoryEntry, KeyError, Shown};
 pub use write::{Begin, Change, Contested, Refusal, Resolver};

@@ -23,15 +23,22 @@ use crate::file;
 use crate::ui::meta::moment;
 use crate::ui::say;
 
-/// The options of every command that changes a database.
+/// The options that say whether to ask.
 #[derive(Args)]
-pub struct ChangeArgs {
+pub struct Consent {
     /// Only show what would change; works beside a running site
     #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Do it without asking
     #[arg(long)]
-    yes: bool,
+    pub yes: bool,
+}
+
+/// The options of every command that makes a new transaction.
+#[derive(Args)]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    consent: Consent,
     /// Who does it; this stands in the new transaction
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     user: String,
@@ -54,10 +61,28 @@ pub struct Done {
     time: Option<String>,
 }
 
+impl Consent {
+    /// Whether the change may be made: with `--yes`, or with a person to ask, who reads no JSON.
+    pub fn may(&self, out: &Out, json: bool) -> bool {
+        !self.dry_run && (self.yes || (!json && out.is_terminal() && io::stdin().is_terminal()))
+    }
+
+    /// The end of a command that made no change.
+    pub fn not_done(&self) -> Run {
+        match self.dry_run {
+            true => Ok(Outcome::Fine),
+            false => Err(Failure::Message(
+                "nothing was changed, since nobody could be asked: add --yes to do it, or --dry-run to only look"
+                    .into(),
+            )),
+        }
+    }
+}
+
 impl ChangeArgs {
     /// Whether the change may be made: with `--yes`, or with a person to ask.
     pub fn may(&self, out: &Out) -> bool {
-        !self.dry_run && (self.yes || (!self.json && out.is_terminal() && io::stdin().is_terminal()))
+        self.consent.may(out, self.json)
     }
 
     /// Opens the database: for writing if the change may be made.
@@ -84,7 +109,7 @@ impl ChangeArgs {
     pub fn wanted(&self, out: &mut Out, question: &str) -> Run<bool> {
         // A change that could not be shown is not made.
         out.flush()?;
-        Ok(self.may(out) && (self.yes || ask(out, question)?))
+        Ok(self.may(out) && (self.consent.yes || ask(out, question)?))
     }
 
     /// Makes the shown change if it is wanted. Returns the new transaction, or none.
@@ -126,7 +151,7 @@ impl ChangeArgs {
     /// Turns a reader that went away into an error: the change was not made.
     pub fn all_was_shown(&self, run: Run) -> Run {
         match run {
-            Err(Failure::ReaderGone) if !self.dry_run => {
+            Err(Failure::ReaderGone) if !self.consent.dry_run => {
                 Err(Failure::Message("nothing was changed, since whoever read the output has gone".into()))
             }
             other => other,
@@ -135,13 +160,7 @@ impl ChangeArgs {
 
     /// The end of a command that made no change.
     pub fn not_done(&self) -> Run {
-        match self.dry_run {
-            true => Ok(Outcome::Fine),
-            false => Err(Failure::Message(
-                "nothing was changed, since nobody could be asked: add --yes to do it, or --dry-run to only look"
-                    .into(),
-            )),
-        }
+        self.consent.not_done()
     }
 }
 
@@ -166,7 +185,7 @@ fn done_and_told(out: &mut Out, tid: Tid, told: Run<()>) -> Run {
 }
 
 /// Asks the person at the terminal. No answer is a no.
-fn ask(out: &mut Out, question: &str) -> Run<bool> {
+pub fn ask(out: &mut Out, question: &str) -> Run<bool> {
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();

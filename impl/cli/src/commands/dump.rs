@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use vellum_disk::{Disk, Open, RealDisk};
 use vellum_file::format::{START, TransactionHeader, UNFINISHED};
-use vellum_file::{Fault, OpenError, Options, Record, Scanner};
+use vellum_file::{Fault, OpenError, Options, Record, Recovery, Scanner};
 use vellum_storage::{Error, Status, Storage};
 use vellum_terminal::people::{counted, hex, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
@@ -127,10 +127,10 @@ impl Dump {
         Ok(DataFile::new(path, file, end))
     }
 
-    /// Where the last finished transaction ends, if the file is in order up to there.
-    fn finished_end(&self) -> Option<u64> {
-        let storage = Options::new().read_only().open(&self.file);
-        storage.ok().map(|storage| storage.size())
+    /// Where the last finished transaction ends, if the file is in order up to there; and what comes then.
+    fn finished_end(&self) -> Option<(u64, Recovery)> {
+        let storage = Options::new().read_only().open(&self.file).ok()?;
+        Some((storage.size(), storage.recovery()?.clone()))
     }
 }
 
@@ -158,11 +158,10 @@ impl Dumping<'_> {
             });
             if walked.as_ref().map_or(true, |header| header.status == UNFINISHED) {
                 // Opening the file tells damage from an interrupted commit.
-                let finished_end = *finished_end.get_or_insert_with(|| self.what.finished_end());
-                if finished_end == Some(position) {
+                let finished_end = finished_end.get_or_insert_with(|| self.what.finished_end());
+                if let Some((_, recovery)) = finished_end.as_ref().filter(|(end, _)| *end == position) {
                     out.flush()?;
-                    let bytes = self.file.end() - position;
-                    self.meter.suspend(|| faults::warn_unfinished(path, position, bytes));
+                    self.meter.suspend(|| faults::warn_end(path, position, recovery));
                     return Ok(());
                 }
             }

@@ -16,6 +16,7 @@ use vellum_storage::{Error, Oid, Result, Storage, Tid};
 use vellum_terminal::people::{count, counted, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::commands::confirm::{Consent, ask};
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
@@ -30,7 +31,8 @@ use self::log::PackLog;
 #[command(after_help = "\
 Examples:
   vellum pack Data.fs --days 30 --dry-run      what would go
-  vellum pack Data.fs --days 30                every week
+  vellum pack Data.fs --days 30                show it, ask, and do it
+  vellum pack Data.fs --days 30 --yes          every week, without asking
   vellum pack Data.fs --keep-log packed.jsonl  and write down who did what
 
 A pack to a time keeps every object as it was then, and all that was done since;
@@ -41,8 +43,9 @@ root, neither then nor by anything since, are garbage and go as well, unless
 
 The new file is made beside the old one (Data.fs.pack) and takes its name when
 it is whole and on the disk: there has to be room for both. If anything goes
-wrong before that, nothing was changed. --keep-old keeps the old one as
-Data.fs.old, in place of an older one of that name.
+wrong before that, nothing was changed. A pack cannot be undone, so the old file
+stays as Data.fs.old, in place of an older one of that name. --no-old removes
+it; then what went is gone.
 
 If an object refers into another database, there are several, and the others may
 refer to objects here: then no garbage is collected, unless --collect says so.
@@ -58,7 +61,10 @@ forgotten: tid, time, user, description, extension, what it touched, and what of
 that is gone. If the pack fails, the lines are taken back; if the machine stops
 in between, the same transactions may be there twice.
 
-A dry run opens the file for reading only, and works beside a running site.
+What would go is shown first, and then there is a question. --yes does not ask:
+the pack begins at once, and what went is shown afterwards. Without it and with
+nobody at a terminal, nothing is packed. A dry run opens the file for reading
+only, and works beside a running site; for all else a site must be stopped.
 
 A record that cannot be read, or has a reference of an unknown shape, may refer
 to anything. If such a record is needed, a pack that collects stops, says which,
@@ -69,11 +75,12 @@ nothing is packed, unless --without-blobs says so.
 
 Where nothing would go, nothing is changed, and all can still be undone.
 
-Exit codes: 0 if it was packed, or there was nothing to do; 1 if it stopped
-because of references to objects that are nowhere, or that may be hidden; 2 if the command was used
-wrongly or could not do its work.
+Exit codes: 0 if it was packed, could be (--dry-run), or there was nothing to
+do; 1 if the answer was no, or it stopped because of references to objects that
+are nowhere or may be hidden, or because of blobs; 2 if the command was used
+wrongly, could not do its work, or nobody could be asked.
 
-With --json: one object.")]
+With --json: one object; this needs --yes or --dry-run.")]
 pub struct Pack {
     /// The database
     file: PathBuf,
@@ -95,21 +102,27 @@ pub struct Pack {
     /// Go on if objects refer to others that are nowhere
     #[arg(long)]
     go_on: bool,
-    /// Keep the old file, with .old behind its name
-    #[arg(long)]
-    keep_old: bool,
+    /// Remove the old file, and don't keep it with .old behind its name
+    #[arg(long, conflicts_with = "dry_run")]
+    no_old: bool,
     /// Append to this file who did what is forgotten, as JSON lines
-    #[arg(long, value_name = "LOG")]
+    #[arg(long, value_name = "LOG", conflicts_with = "dry_run")]
     keep_log: Option<PathBuf>,
-    /// Only show what would go, by class and by age
-    #[arg(long, conflicts_with_all = ["keep_old", "keep_log"])]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// How many classes to show, those first of which most bytes go; 0 for all
     #[arg(long, value_name = "N", default_value_t = 10)]
     classes: usize,
-    /// Answer in JSON
+    /// Answer in JSON; this needs --yes or --dry-run
     #[arg(long)]
     json: bool,
+}
+
+/// Whether to pack, or to find out what a pack would do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Rehearsal,
+    Pack,
 }
 
 /// What a pack did, or what it would do.
@@ -192,22 +205,80 @@ const AGES: [(&str, i64); 7] = [
 impl Pack {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let start = Instant::now();
         let to = self.time(now)?;
-        let mut how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(self.keep_old);
+        let may = self.consent.may(out, self.json);
+        let storage = if may { file::open_to_write(&self.file, &file::options()?)? } else { file::open(&self.file)? };
+        if !may || !self.consent.yes {
+            let Some(done) = self.attempt(out, &storage, to, now, Attempt::Rehearsal)? else {
+                return Ok(Outcome::Problems);
+            };
+            let nothing_goes = done.packed.before == done.packed.after;
+            match self.json {
+                true => out.json(&self.answer(done, Attempt::Rehearsal))?,
+                false => self.show(out, &done, Attempt::Rehearsal, now)?,
+            }
+            if nothing_goes {
+                return Ok(Outcome::Fine);
+            }
+            if !may {
+                if !self.json {
+                    writeln!(out, "Nothing was changed: this only shows what would be.")?;
+                }
+                return self.consent.not_done();
+            }
+            // The lock is held meanwhile: what was shown is what goes.
+            let kept = match self.no_old {
+                true => "A pack cannot be undone, and the old file goes as well (--no-old).",
+                false => "A pack cannot be undone; the old file stays, with .old behind its name.",
+            };
+            writeln!(out, "{kept}")?;
+            if !ask(out, "Pack this?")? {
+                writeln!(out, "Nothing was changed.")?;
+                return Ok(Outcome::Problems);
+            }
+        }
+        let Some(done) = self.attempt(out, &storage, to, now, Attempt::Pack)? else {
+            return Ok(Outcome::Problems);
+        };
+        // What goes was shown before the question.
+        match (self.json, self.consent.yes) {
+            (true, _) => out.json(&self.answer(done, Attempt::Pack))?,
+            (false, true) => self.show(out, &done, Attempt::Pack, now)?,
+            (false, false) => {
+                self.show_head(out, &done, Attempt::Pack, now)?;
+                self.show_end(out, &done)?;
+            }
+        }
+        // A missing index does not undo the pack: the next opening makes the index again.
+        if let Err(e) = storage.save_index() {
+            say(&format!("warning: {e}"));
+        }
+        Ok(Outcome::Fine)
+    }
+
+    /// Packs, or finds out what a pack would do. None if it is refused; the refusal is shown.
+    fn attempt(
+        &self,
+        out: &mut Out,
+        storage: &FileStorage,
+        to: Tid,
+        now: Timestamp,
+        attempt: Attempt,
+    ) -> Run<Option<Done>> {
+        let start = Instant::now();
+        let mut how = Packing::new().collect(!self.no_collect).go_on(self.go_on).keep_old(!self.no_old);
         // Told to collect, it does.
         how = how.skip_if_all_stays(true).stop_at_foreign(!self.collect && !self.no_collect);
-        let storage =
-            if self.dry_run { file::open(&self.file)? } else { file::open_to_write(&self.file, &file::options()?)? };
-        let last = last_before(&storage, to)?;
+        let last = last_before(storage, to)?;
         let bytes = storage.size();
         let mut foreign = None;
-        let (packed, gone, logged, blobs) = loop {
-            let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
-            let mut watch = Watch::new(&storage, now, log, self.without_blobs);
-            let packed = match self.dry_run {
-                true => storage.rehearse_pack(to, how, &mut watch),
-                false => storage.pack_with(to, how, &mut watch),
+        loop {
+            let log = self.keep_log.as_deref().filter(|_| attempt == Attempt::Pack);
+            let log = log.map(PackLog::open).transpose()?;
+            let mut watch = Watch::new(storage, now, log, self.without_blobs);
+            let packed = match attempt {
+                Attempt::Rehearsal => storage.rehearse_pack(to, how, &mut watch),
+                Attempt::Pack => storage.pack_with(to, how, &mut watch),
             };
             let Watch { gone, log, blobs, .. } = watch;
             let logged = match log {
@@ -216,34 +287,26 @@ impl Pack {
                 None => None,
             };
             let would_break = blobs > 0 && !self.without_blobs;
-            match packed {
-                Ok(_) if would_break && self.dry_run => return self.refuse_blobs(out, blobs),
+            let refused = match packed {
+                Ok(_) if would_break && attempt == Attempt::Rehearsal => self.refuse_blobs(out, blobs),
                 // The watch has ended it.
-                Err(Error::Unfit { .. }) if would_break => return self.refuse_blobs(out, blobs),
-                Ok(packed) => break (packed, gone, logged, blobs),
+                Err(Error::Unfit { .. }) if would_break => self.refuse_blobs(out, blobs),
+                Ok(packed) => {
+                    let seconds = start.elapsed().as_secs_f64();
+                    let gone = gone.sorted(self.classes);
+                    return Ok(Some(Done { last, packed, foreign, gone, blobs, logged, seconds }));
+                }
                 Err(Error::Foreign { oid, database, to }) => {
                     foreign = Some((oid, database, to));
                     how = how.collect(false).stop_at_foreign(false);
+                    continue;
                 }
-                Err(Error::Dangling { references }) => return self.refuse(out, &references),
-                Err(error @ Error::Unreadable { .. }) => return self.refuse_untold(out, &error),
-                Err(other) => return Err(other.into()),
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let done = Done { last, packed, foreign, gone: gone.sorted(self.classes), blobs, logged, seconds };
-        if self.json {
-            out.json(&self.answer(done))?;
-        } else {
-            self.show(out, &done, now)?;
+                Err(Error::Dangling { references }) => self.refuse(out, &references),
+                Err(error @ Error::Unreadable { .. }) => self.refuse_untold(out, &error),
+                Err(other) => Err(other.into()),
+            };
+            return refused.map(|_| None);
         }
-        // A missing index does not undo the pack: the next opening makes the index again.
-        if !self.dry_run
-            && let Err(e) = storage.save_index()
-        {
-            say(&format!("warning: {e}"));
-        }
-        Ok(Outcome::Fine)
     }
 
     /// The time to pack to.
@@ -263,7 +326,7 @@ impl Pack {
         if self.json {
             let dangling = links::links(references);
             out.json(&serde_json::json!({
-                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run, "dangling": dangling,
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.consent.dry_run, "dangling": dangling,
             }))?;
             return Ok(Outcome::Problems);
         }
@@ -288,7 +351,7 @@ impl Pack {
     fn refuse_untold(&self, out: &mut Out, error: &Error) -> Run {
         if self.json {
             out.json(&serde_json::json!({
-                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run,
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.consent.dry_run,
                 "refused": error.to_string(),
             }))?;
             return Ok(Outcome::Problems);
@@ -305,7 +368,7 @@ impl Pack {
         let refusal = blobs::refusal(blobs, "blob revision", breaks);
         match self.json {
             true => out.json(&serde_json::json!({
-                "file": self.file.display().to_string(), "packed": false, "dry_run": self.dry_run, "refused": refusal,
+                "file": self.file.display().to_string(), "packed": false, "dry_run": self.consent.dry_run, "refused": refusal,
                 "blobs": blobs,
             }))?,
             false => writeln!(out, "{}: {refusal}.", printable(&self.file.display().to_string()))?,
@@ -313,13 +376,13 @@ impl Pack {
         Ok(Outcome::Problems)
     }
 
-    fn answer(&self, done: Done) -> Answer {
+    fn answer(&self, done: Done, attempt: Attempt) -> Answer {
         let Done { last, packed, foreign, gone, blobs, logged, seconds } = done;
         let Packed { dangling: references, before, after, old, .. } = packed;
         Answer {
             file: self.file.display().to_string(),
-            packed: !self.dry_run && before != after,
-            dry_run: self.dry_run,
+            packed: attempt == Attempt::Pack && before != after,
+            dry_run: self.consent.dry_run,
             to: last.map(|tid| tid.to_string()),
             to_time: last.and_then(people::rfc3339),
             collected: !self.no_collect && foreign.is_none(),
@@ -338,17 +401,9 @@ impl Pack {
         }
     }
 
-    fn show(&self, out: &mut Out, done: &Done, now: Timestamp) -> Run<()> {
-        let Done { last, packed: Packed { dangling, before, after, old, .. }, foreign, gone, blobs, logged, seconds } =
-            done;
-        writeln!(out, "{}", printable(&self.file.display().to_string()))?;
-        let to = last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
-        let done = match (self.dry_run, before == after) {
-            (true, _) => "would pack to",
-            (false, true) => "pack to",
-            (false, false) => "packed to",
-        };
-        out.field(done, to)?;
+    fn show(&self, out: &mut Out, done: &Done, attempt: Attempt, now: Timestamp) -> Run<()> {
+        let Done { last, packed: Packed { dangling, before, after, .. }, foreign, gone, blobs, .. } = done;
+        self.show_head(out, done, attempt, now)?;
         if let Some((oid, database, to)) = foreign {
             let (file, database) = (printable(&self.file.display().to_string()), printable(database));
             out.field(
@@ -385,7 +440,7 @@ impl Pack {
         let freed = before.bytes.saturating_sub(after.bytes);
         let of_all = percent(freed, before.bytes);
         writeln!(out, "{:>16}  {:>16}  {:>16}  in all ({of_all})", size(before.bytes), size(after.bytes), size(freed))?;
-        gone.show(out, self.dry_run)?;
+        gone.show(out, attempt == Attempt::Rehearsal)?;
         if !dangling.is_empty() {
             self.show_reported(out, dangling)?;
         }
@@ -394,18 +449,32 @@ impl Pack {
             out.field("blobs", blobs::told(*blobs, "revision", "their files stay where they are"))?;
         }
         writeln!(out)?;
-        if self.dry_run {
-            writeln!(out, "Nothing was changed: this only shows what would be.")?;
-            return Ok(());
+        match attempt {
+            Attempt::Rehearsal => Ok(()),
+            Attempt::Pack => self.show_end(out, done),
         }
-        if let Some(old) = old {
+    }
+
+    fn show_head(&self, out: &mut Out, done: &Done, attempt: Attempt, now: Timestamp) -> Run<()> {
+        writeln!(out, "{}", printable(&self.file.display().to_string()))?;
+        let to = done.last.map_or("before the first transaction".to_owned(), |tid| moment(tid, now));
+        let what = match (attempt, done.packed.before == done.packed.after) {
+            (Attempt::Rehearsal, _) => "would pack to",
+            (Attempt::Pack, true) => "pack to",
+            (Attempt::Pack, false) => "packed to",
+        };
+        out.field(what, to)
+    }
+
+    fn show_end(&self, out: &mut Out, done: &Done) -> Run<()> {
+        if let Some(old) = &done.packed.old {
             out.field("kept", format!("the old file, as {}", printable(&old.display().to_string())))?;
         }
-        if let (Some(logged), Some(log)) = (*logged, &self.keep_log) {
+        if let (Some(logged), Some(log)) = (done.logged, &self.keep_log) {
             let log = printable(&log.display().to_string());
             out.field("written down", format!("{} in {log}", counted(logged, "forgotten transaction")))?;
         }
-        out.field("took", format!("{seconds:.1} seconds"))?;
+        out.field("took", format!("{:.1} seconds", done.seconds))?;
         Ok(())
     }
 

@@ -22,11 +22,7 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
     let storage = options.open(path)?;
     drop(meter);
     if let Some(recovery) = storage.recovery() {
-        match (recovery.cut, recovery.blank) {
-            (0, _) => {}
-            (cut, true) => faults::warn_blank(path, storage.size(), cut),
-            (cut, false) => faults::warn_unfinished(path, storage.size(), cut),
-        }
+        faults::warn_end(path, storage.size(), recovery);
         if recovery.completed > 0 {
             say(&format!(
                 "warning: {}: {} whole but not marked as finished, from position {} on; such a commit counts, and is shown",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vellum_file::{Fault, FaultKind};
+use vellum_file::{CutShort, Fault, FaultKind, Recovery};
 use vellum_terminal::Failure;
 
 use crate::ui::say;
@@ -47,8 +47,23 @@ pub fn kind(kind: &FaultKind) -> &'static str {
     }
 }
 
+/// Warns of bytes at the end of the file that are not shown.
+pub fn warn_end(path: &Path, position: u64, recovery: &Recovery) {
+    match (recovery.short, recovery.cut, recovery.blank) {
+        (Some(CutShort { tid, length, .. }), there, _) => say(&format!(
+            "warning: {}: the last transaction, {tid} at position {position}, is cut at byte {there} of {length}, and is not \
+             shown. It is marked as finished: a copy that was made during a commit ends so, and so does a file that lost its \
+             end. Make the copy again; or `vellum recover` copies everything before it",
+            path.display()
+        )),
+        (None, 0, _) => {}
+        (None, cut, true) => warn_blank(path, position, cut),
+        (None, cut, false) => warn_unfinished(path, position, cut),
+    }
+}
+
 /// Warns of an unfinished commit at the end of the file.
-pub fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
+fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
     say(&format!(
         "warning: {}: the last {bytes} bytes, from position {position} on, are a commit that is not finished, and are \
          not shown. Either somebody is committing just now, or the machine stopped during a commit; then opening the \
@@ -58,7 +73,7 @@ pub fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
 }
 
 /// Warns of zeros at the end of the file.
-pub fn warn_blank(path: &Path, position: u64, bytes: u64) {
+fn warn_blank(path: &Path, position: u64, bytes: u64) {
     say(&format!(
         "warning: {}: the last {bytes} bytes, from position {position} on, begin with zeros where a transaction's header \
          should be, and are not shown. A machine that stops during a commit leaves that, and so does a disk that lost a \

@@ -55,7 +55,7 @@ impl fmt::Display for FaultKind {
             }
             HeaderCutOff { there } => write!(f, "the file ends {there} bytes into a transaction's header of 23"),
             CutOff { length, there } => {
-                write!(f, "the transaction has {length} bytes, but the file ends after {there}")
+                write!(f, "the transaction is cut at byte {there} of {}", length.saturating_add(8))
             }
             Unfinished => write!(f, "the transaction was never finished (status c)"),
             BadStatus(status) => write!(f, "no transaction has the status 0x{status:02x}"),

@@ -4,13 +4,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use vellum_disk::{Disk, DiskFile, Open};
-use vellum_storage::Error;
+use vellum_storage::{Error, Tid};
 
 use crate::format::TransactionHeader;
 use crate::format::beside::beside;
 use crate::format::pending::PendingStatus;
 use crate::format::scan::Scanner;
 use crate::options::Options;
+
+/// A transaction that is marked as finished, and reaches over the end of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CutShort {
+    /// The transaction.
+    pub tid: Tid,
+    /// How many bytes it takes in a file, by its header.
+    pub length: u64,
+}
 
 /// What had to be done to the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +35,9 @@ pub struct Recovery {
     /// Whether what is cut off begins with zeros where a transaction's header would be: then it cannot be told whether it
     /// was a commit that never finished, or one that the disk lost.
     pub blank: bool,
+    /// Read-only: what is not looked at begins with this transaction. A copy that was made during a commit ends so, and so
+    /// does a file that lost its end.
+    pub short: Option<CutShort>,
     /// How many transactions were whole but not yet marked as finished, and were marked now.
     pub completed: u64,
 }
@@ -41,7 +54,7 @@ pub(super) fn repair(
 ) -> Result<Recovery, Error> {
     let cut = size - end;
     let position = completed.first().copied().unwrap_or(end);
-    let mut recovery = Recovery { position, cut, kept_in: None, blank, completed: completed.len() as u64 };
+    let mut recovery = Recovery { position, cut, kept_in: None, blank, short: None, completed: completed.len() as u64 };
     if options.read_only {
         return Ok(recovery);
     }

@@ -173,7 +173,7 @@ impl Rescue<'_> {
                     let Whole { position, mut header, ref disorder } = whole;
                     let is_in_order = disorder.is_none() && header.tid > self.last;
                     if !is_in_order && self.new_tids && header.status != Status::Undone.byte() {
-                        let new = self.last.next();
+                        let new = self.last.later();
                         self.salvage.new_tids.push((header.tid, new));
                         self.renamed.insert(position, new);
                         header.tid = new;

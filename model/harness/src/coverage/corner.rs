@@ -36,7 +36,7 @@ macro_rules! corners {
 
 corners! {
     ClockForward "1.1" "the tid is the clock's"
-    ClockBehind "1.1" "the clock stands or goes back: the last tid plus one"
+    ClockBehind "1.1" "the clock stands or goes back: the next tid after the last"
     TwiceInOne "1.4" "an object twice in one transaction" [repeat]
     Load "2.1" "load: on the trunk"
     LoadBase "2.1" "load: the base of a revision in a version, at the newest tid" [versions]
