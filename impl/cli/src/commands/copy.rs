@@ -144,7 +144,7 @@ impl Copy {
         let options = file::options()?;
         match file::open_to_write(&self.to, &options) {
             Err(OpenError::NotFound { .. }) => {
-                let to = options.create(&self.to)?;
+                let to = options.like(&self.from).create(&self.to)?;
                 if DataFile::of(from).magic()? == "FS21" {
                     say(&format!(
                         "warning: {} is a file of Python 2 (FS21), and the copy is one of Python 3 (FS30): ZODB opens \

@@ -203,7 +203,7 @@ impl Pack {
         let bytes = storage.size();
         let mut foreign = None;
         let (packed, gone, logged, blobs) = loop {
-            let log = self.keep_log.as_deref().map(PackLog::open).transpose()?;
+            let log = self.keep_log.as_deref().map(|log| PackLog::open(log, &self.file)).transpose()?;
             let mut watch = Watch::new(&storage, now, log, self.without_blobs);
             let packed = match self.dry_run {
                 true => storage.rehearse_pack(to, how, &mut watch),
