@@ -143,6 +143,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// The names of all classes and functions in it, as often as they occur.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = ClassRef<'a>> {
+        (0..self.len() as u32).filter_map(|id| self.class(Id(id)))
+    }
+
     /// The name of a class or function.
     pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'a>> {
         let (module, name) = match *self.node(id) {
