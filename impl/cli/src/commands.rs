@@ -15,6 +15,7 @@ pub mod pack;
 mod preview;
 pub mod recover;
 pub mod refs;
+pub mod restore;
 pub mod serve;
 pub mod show;
 pub mod undo;

@@ -13,8 +13,8 @@
 //!
 //! All subcommands keep these rules:
 //!
-//! - `undo`, `commit-version`, `abort-version`, `import` and `collect` change a database. They show the change, ask,
-//!   and make one new transaction (`collect`: several).
+//! - `undo`, `commit-version`, `abort-version`, `import`, `restore` and `collect` change a database. They show the change,
+//!   ask, and make one new transaction (`collect`: several).
 //! - `pack` forgets the past of one. It shows what would go, and asks; `--yes` packs at once.
 //! - All others open the database for reading only. `recover` and `export` write a new file; `copy` writes a new file,
 //!   or appends to an older copy.
@@ -38,15 +38,15 @@ use clap::{CommandFactory, Parser, Subcommand};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
 use crate::commands::{
-    check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, serve, show,
-    undo, versions,
+    check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, restore, serve,
+    show, undo, versions,
 };
 
 /// Look at, check, repair and undo in object databases in Data.fs files.
 ///
 /// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
-/// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version`, `import` and
-/// `collect` change a database: they show what would change, and ask; so does `pack`, which forgets its past. `recover` writes a new
+/// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version`, `import`,
+/// `restore` and `collect` change a database: they show what would change, and ask; so does `pack`, which forgets its past. `recover` writes a new
 /// one, and `copy` a copy.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -106,6 +106,7 @@ enum Command {
     Pack(pack::Pack),
     Export(export::Export),
     Import(import::Import),
+    Restore(restore::Restore),
     Undo(undo::Undo),
     CommitVersion(end_version::CommitVersion),
     AbortVersion(end_version::AbortVersion),
@@ -142,6 +143,7 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
         Command::Pack(pack) => pack.run(out, now),
         Command::Export(export) => export.run(out, now),
         Command::Import(import) => import.run(out, now),
+        Command::Restore(restore) => restore.run(out, now),
         Command::Undo(undo) => undo.run(out, now),
         Command::CommitVersion(commit) => commit.run(out, now),
         Command::AbortVersion(abort) => abort.run(out, now),

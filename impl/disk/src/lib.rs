@@ -27,8 +27,8 @@ use std::sync::Arc;
 mod real;
 mod sim;
 
-pub use real::RealDisk;
-pub use sim::{SimDisk, Tear, is_power_cut};
+pub use real::{RealDisk, take_after};
+pub use sim::{Access, SimDisk, Tear, is_power_cut};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,12 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens the file at `path`. A directory is an error ([`io::ErrorKind::IsADirectory`]).
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// A new, empty file at `path`, for reading and writing, that is to take the place of the file at `of`: with its
-    /// permissions and, as far as the system lets us, its owner. Whatever was at `path` is gone.
-    fn replacement(&self, path: &Path, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    /// As [`Disk::open`]; but a file that is made has the permissions of the file at `of` and, as far as the system lets
+    /// us, its owner. The process's mask changes nothing of that. With [`Open::Truncate`] a file that was there gets them,
+    /// too. [`io::ErrorKind::NotFound`] if there is no file at `of`.
+    fn open_like(&self, path: &Path, how: Open, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let _ = of;
-        self.open(path, Open::Truncate)
+        self.open(path, how)
     }
 
     /// A new file without a name, on the same volume as `near`, that is gone when its handle is.
@@ -84,6 +85,12 @@ pub trait Disk: Debug + Send + Sync {
     /// into it as ZODB does (a space, the id, a newline). [`io::ErrorKind::WouldBlock`] if somebody else has it.
     /// Dropping what is returned gives the lock back; the file stays, as ZODB's does.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+
+    /// As [`Disk::lock`]; but a lock file that is made has the permissions and the owner of the file at `of`.
+    fn lock_like(&self, path: &Path, of: &Path) -> io::Result<Box<dyn Lock>> {
+        let _ = of;
+        self.lock(path)
+    }
 }
 
 /// An open file: bytes at positions. Shared by threads; no call moves a cursor.

@@ -15,9 +15,9 @@
 mod early;
 mod room;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,16 +52,14 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile(file)))
     }
 
-    fn replacement(&self, path: &Path, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let like = std::fs::metadata(of)?;
-        // Nobody else may look into it before it is known who may.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        // Only root may give a file away, and others only to groups that they are in.
-        if fchown(&file, Some(like.uid()), Some(like.gid())).is_err() {
-            let _ = fchown(&file, None, Some(like.gid()));
-        }
-        file.set_permissions(like.permissions())?;
-        Ok(Arc::new(RealFile(file)))
+    fn open_like(&self, path: &Path, how: Open, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        match how {
+            Open::Read | Open::ReadWrite => return self.open(path, how),
+            Open::CreateNew => options.create_new(true),
+            Open::Truncate => options.create(true).truncate(true),
+        };
+        Ok(Arc::new(RealFile(create_like(&mut options, path, of)?)))
     }
 
     fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -104,20 +102,60 @@ impl Disk for RealDisk {
         }
     }
 
+    fn lock_like(&self, path: &Path, of: &Path) -> io::Result<Box<dyn Lock>> {
+        match create_like(OpenOptions::new().create_new(true), path, of) {
+            Ok(file) => locked(path, file),
+            // Another program made it, or there is nothing to be like.
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                self.lock(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         // Not truncated: until the lock is ours, what is in the file is somebody else's.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(path, &owner(&file))),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        let lock = RealLock(file);
-        let content = format!(" {}\n", std::process::id());
-        lock.0.write_all_at(content.as_bytes(), 0)?;
-        lock.0.set_len(content.len() as u64)?;
-        Ok(Box::new(lock))
+        locked(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?)
     }
+}
+
+/// Makes a file with the permissions and the owner of the one at `of`.
+fn create_like(how: &mut OpenOptions, path: &Path, of: &Path) -> io::Result<File> {
+    let like = std::fs::metadata(of)?;
+    // Nobody else may look into it before it is known who may.
+    let file = how.read(true).write(true).mode(0o600).open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists if path.is_dir() => io::ErrorKind::IsADirectory.into(),
+        _ => error,
+    })?;
+    // No file is better than one that the wrong people can read.
+    take_after(&file, &like).inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    Ok(file)
+}
+
+fn locked(path: &Path, file: File) -> io::Result<Box<dyn Lock>> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(held(path, &owner(&file))),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let lock = RealLock(file);
+    let content = format!(" {}\n", std::process::id());
+    lock.0.write_all_at(content.as_bytes(), 0)?;
+    lock.0.set_len(content.len() as u64)?;
+    Ok(Box::new(lock))
+}
+
+/// Gives a file that was just made the permissions of another one and, as far as the system lets us, its owner.
+///
+/// # Errors
+///
+/// If the permissions cannot be set. A user who is not root cannot give a file away, and that is no error.
+pub fn take_after(file: &File, like: &Metadata) -> io::Result<()> {
+    // Only root may give a file away, and others only to groups that they are in.
+    if fchown(file, Some(like.uid()), Some(like.gid())).is_err() {
+        let _ = fchown(file, None, Some(like.gid()));
+    }
+    file.set_permissions(Permissions::from_mode(like.mode() & 0o777))
 }
 
 /// An open file. `File` shows its path in its `Debug`, so this does too.

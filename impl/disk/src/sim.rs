@@ -174,6 +174,18 @@ impl SimDisk {
         self.world().write_file(plain(path.as_ref()), bytes);
     }
 
+    /// Who may do what with the file at `path`; nothing if there is none.
+    pub fn access(&self, path: impl AsRef<Path>) -> Option<Access> {
+        self.world().access(plain(path.as_ref()))
+    }
+
+    /// Says who may do what with the file at `path`. Not an operation. Panics if there is no such file.
+    ///
+    /// Nobody is kept from a file by that, and no crash changes it: it is only what a test asks for.
+    pub fn set_access(&self, path: impl AsRef<Path>, access: Access) {
+        self.world().set_access(plain(path.as_ref()), access);
+    }
+
     /// What programs see in the file at `path`; nothing if there is none.
     pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         self.world().read_file(plain(path.as_ref())).map(<[u8]>::to_vec)
@@ -209,6 +221,22 @@ impl SimDisk {
     }
 }
 
+/// Who may do what with a file of a simulated disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Its permissions, as in `0o640`.
+    pub mode: u32,
+    /// Its owner.
+    pub user: u32,
+    /// Its group.
+    pub group: u32,
+}
+
+impl Access {
+    /// That of a file for which nothing else was said.
+    pub const USUAL: Access = Access { mode: 0o644, user: 0, group: 0 };
+}
+
 /// A disk with seed 0.
 impl Default for SimDisk {
     fn default() -> Self {
@@ -231,6 +259,11 @@ impl fmt::Debug for SimDisk {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.world().open(plain(path), how)?;
+        Ok(self.handle(file, plain(path), how != Open::Read))
+    }
+
+    fn open_like(&self, path: &Path, how: Open, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.world().open_like(plain(path), how, plain(of))?;
         Ok(self.handle(file, plain(path), how != Open::Read))
     }
 
@@ -262,6 +295,11 @@ impl Disk for SimDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let file = self.world().lock(plain(path))?;
+        Ok(Box::new(SimLock { disk: self.clone(), file }))
+    }
+
+    fn lock_like(&self, path: &Path, of: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = self.world().lock_like(plain(path), plain(of))?;
         Ok(Box::new(SimLock { disk: self.clone(), file }))
     }
 }

@@ -110,7 +110,7 @@ fn a_file_can_have_two_names_and_a_replacement_has_its_permissions() {
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o640)).unwrap();
     RealDisk.link(&data, &old).unwrap();
     assert_eq!(RealDisk.link(&data, &old).unwrap_err().kind(), ErrorKind::AlreadyExists);
-    let file = RealDisk.replacement(&pack, &data).unwrap();
+    let file = RealDisk.open_like(&pack, Open::Truncate, &data).unwrap();
     assert!(file.is_empty().unwrap());
     assert_eq!(std::fs::metadata(&pack).unwrap().permissions().mode() & 0o7777, 0o640);
     RealDisk.rename(&pack, &data).unwrap();

@@ -90,7 +90,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
     let mut file = open_data(disk, path, Open::Read)?;
     let mut lock = None;
     if !options.read_only {
-        lock = Some(take_lock(disk, path)?);
+        lock = Some(take_lock(disk, path, path)?);
         // Opened again now that nobody else can put another file in its place.
         file = open_data(disk, path, Open::ReadWrite)?;
         // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is certain

@@ -43,6 +43,7 @@ pub struct Options {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) progress: Option<Progress>,
     pub(crate) threads: u64,
+    pub(crate) like: Option<PathBuf>,
 }
 
 impl fmt::Debug for Options {
@@ -70,6 +71,7 @@ impl Default for Options {
             resolver: Arc::new(Resolvers::built_in()),
             progress: None,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            like: None,
         }
     }
 }
@@ -141,6 +143,13 @@ impl Options {
     /// number of cores. With one thread, a copy appends and syncs in turns.
     pub fn threads(mut self, threads: u32) -> Options {
         self.threads = u64::from(threads);
+        self
+    }
+
+    /// Has a database that is created be readable and writable for the same people as the file at `path`: with its
+    /// permissions and, as far as the system lets us, its owner. Without this they are those of any new file.
+    pub fn like(mut self, path: impl Into<PathBuf>) -> Options {
+        self.like = Some(path.into());
         self
     }
 

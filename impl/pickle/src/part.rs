@@ -6,6 +6,7 @@
 //! parts has to limit himself: a hundred bytes can describe 2^30 of them, and one that holds itself.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::class::{self, ClassName};
 use crate::decode::{big, from_decimal, shortest};
@@ -51,6 +52,20 @@ impl<'a> Record<'a> {
             _ => 1,
         };
         Ok(Record { tree, class, state, protocol, length })
+    }
+
+    /// The names of all classes and functions that the record needs: of the object itself, of what is in its state, and of the
+    /// references that name the class of what they lead to.
+    ///
+    /// ```
+    /// let record = b"\x80\x03cmail\nMessage\nq\x00.\x80\x03}X\x02\0\0\0atcdatetime\ndate\nq\x01s.";
+    /// let names = vellum_pickle::Record::read(record)?.classes();
+    /// let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    /// assert_eq!(names, ["datetime.date", "mail.Message"]);
+    /// # Ok::<(), vellum_pickle::PickleError>(())
+    /// ```
+    pub fn classes(&self) -> BTreeSet<ClassName> {
+        self.tree.classes().map(|class| class.to_name()).collect()
     }
 
     /// What the first pickle holds.

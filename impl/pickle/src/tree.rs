@@ -239,6 +239,11 @@ impl<'a> Tree<'a> {
         &self.items[run.start as usize..][..run.length as usize]
     }
 
+    /// The names of all classes and functions in it, as often as they occur.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = ClassRef<'_>> {
+        (0..self.len() as u32).filter_map(|id| self.class(Id(id)))
+    }
+
     /// The name of a class or function.
     pub(crate) fn class(&self, id: Id) -> Option<ClassRef<'_>> {
         let (module, name) = match *self.node(id) {

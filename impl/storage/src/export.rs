@@ -176,15 +176,15 @@ pub enum ExportError {
 
 /// What one record refers to.
 #[derive(Default)]
-struct Links {
-    strong: Vec<Oid>,
+pub(crate) struct Links {
+    pub(crate) strong: Vec<Oid>,
     /// Strongly or weakly, within the database.
     all: Vec<Oid>,
     /// In other databases.
-    foreign: Vec<(String, Oid)>,
+    pub(crate) foreign: Vec<(String, Oid)>,
 }
 
-fn links(oid: Oid, record: &[u8]) -> Result<Links, ExportError> {
+pub(crate) fn links(oid: Oid, record: &[u8]) -> Result<Links, ExportError> {
     let Links { mut strong, mut all, mut foreign } = Links::default();
     for reference in references(record).map_err(|source| ExportError::Record { oid, source })? {
         match reference {

@@ -71,6 +71,7 @@ mod record;
 mod referrers;
 mod resolve;
 mod resolvers;
+mod restore;
 mod revisions;
 mod traits;
 mod transaction;
@@ -99,6 +100,7 @@ pub use record::{
 pub use referrers::{NewestRevision, Reached, Referrer, newest_revisions, referrers, refers_in, shortest_path};
 pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
+pub use restore::{Restoration, Restored, restore};
 pub use traits::Storage;
 pub use transaction::{
     Busy, Change, Content, Data, Draft, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past, PastRevision,

@@ -1,5 +1,6 @@
 //! `vellum check`: everything that can be wrong with a database.
 
+mod gone;
 mod lost;
 
 use std::io::Write;
@@ -22,6 +23,7 @@ use crate::ui::faults;
 Examples:
   vellum check Data.fs
   vellum check Data.fs --references                 what was lost, who needs it?
+  vellum check Data.fs --classes my.addon           who needs my.addon?
   vellum check --json Data.fs | jq -r .kind | sort | uniq -c
 
 This reads all of the file and changes nothing. It can be run while the database
@@ -33,15 +35,23 @@ not there: who deleted it or undid its creation, what is left of it in the file,
 who holds on to it, and which transaction put the reference there. References in
 old revisions, which the list of problems includes, are left out there.
 
+With --classes it also lists the objects that name a class, an interface or a
+function that is gone, be it as their own class or in their state: those of these
+names, or in modules and packages of these names. --known-classes turns that
+round: gone is what is not in the list. Old revisions are left out.
+
 With --json: one object a line, one for each problem, with the fields kind,
 position, tid, oid, and message; with --references one of the kind `lost_object`
-for each of those; and a last one of the kind `summary`.")]
+for each of those; with --classes one of the kind `gone_class` for each record
+that names one; and a last one of the kind `summary`.")]
 pub struct Check {
     /// The database, usually called Data.fs
     file: PathBuf,
     /// Tell the story of each reference that leads nowhere
     #[arg(long)]
     references: bool,
+    #[command(flatten)]
+    gone: gone::Gone,
     /// How many problems, and references, to show at most; 0 for all. All are counted [default: 1000; with --json: all]
     #[arg(long, value_name = "N")]
     max: Option<u64>,
@@ -79,6 +89,12 @@ struct Summary {
     /// Records that count now of which it cannot be told what they refer to.
     #[serde(skip_serializing_if = "Option::is_none")]
     untold_records: Option<u64>,
+    /// Objects that name what is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_class_objects: Option<u64>,
+    /// Objects of which it cannot be told what they name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_class_unreadable: Option<u64>,
 }
 
 impl Check {
@@ -127,6 +143,10 @@ impl Check {
         if self.references {
             lost::show(out, &self.file, &dangling, self.json, now)?;
         }
+        let gone = match self.gone.is_asked() {
+            true => Some(self.gone.list(out, &self.file, self.json, at_most)?),
+            false => None,
+        };
         if self.json {
             let last = (checked.last != Tid::ZERO).then_some(checked.last);
             out.json(&Summary {
@@ -145,15 +165,15 @@ impl Check {
                 problems_shown: shown,
                 dangling_references: self.references.then_some(dangling.references),
                 untold_records: self.references.then_some(dangling.untold_records),
+                gone_class_objects: gone.as_ref().map(|gone| gone.objects),
+                gone_class_unreadable: gone.as_ref().map(|gone| gone.unreadable),
             })?;
         } else {
             self.summary(out, &checked, now)?;
         }
-        Ok(if checked.problems == 0 && dangling.references == 0 && dangling.untold_records == 0 {
-            Outcome::Fine
-        } else {
-            Outcome::Problems
-        })
+        let nothing_gone = gone.is_none_or(|gone| gone.objects == 0 && gone.unreadable == 0);
+        let nothing_lost = dangling.references == 0 && dangling.untold_records == 0;
+        Ok(if checked.problems == 0 && nothing_lost && nothing_gone { Outcome::Fine } else { Outcome::Problems })
     }
 
     fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {

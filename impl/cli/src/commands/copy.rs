@@ -162,7 +162,7 @@ impl Copy {
                 }
                 warnings.extend(self.records_in_versions(from, &file)?);
                 warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-                Ok((options.create(&self.to)?, true, warnings))
+                Ok((options.like(&self.from).create(&self.to)?, true, warnings))
             }
             opened => Ok((opened?, false, Vec::new())),
         }

@@ -1,5 +1,7 @@
 //! `vellum info`: a summary of a database, and the classes that take most room.
 
+mod members;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -18,20 +20,31 @@ use crate::ui::meta::{self, version_name};
 /// Show what a database holds: size, transactions, objects, classes
 #[derive(Args)]
 #[command(after_help = "\
-Example:
+Examples:
   vellum info Data.fs
+  vellum info Data.fs --class mail.Message          all objects of a class
+  vellum info Data.fs --class mail                  of a package, or a module
 
 Current data is what the objects are now, on the trunk and in versions; history
 is what they were before. The rest of the file, the overhead, says who changed
 what and when, and where things are. A pack gives back history.
 
-With --json: one object.")]
+--class lists the objects that are of this class now, the one that was changed
+last first; an object that is in a version is listed for what it is there, and
+for what it is on the trunk. The exit code is 1 if the class of an object can not
+be read, since it may be this one.
+
+With --json: one object; with --class one object a line, one for each of the kind
+`object`, and a last one of the kind `summary`.")]
 pub struct Info {
     /// The database, usually called Data.fs
     file: PathBuf,
     /// How many classes to show, those first that take most room; 0 for all
     #[arg(long, value_name = "N", default_value_t = 10)]
     classes: usize,
+    /// List the objects of this class, or of all classes of this package or module
+    #[arg(long, value_name = "NAME", conflicts_with = "classes")]
+    class: Option<String>,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -78,6 +91,9 @@ impl Info {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let storage = file::open(&self.file)?;
+        if let Some(name) = &self.class {
+            return members::list(out, &self.file, &storage, name, self.json, now);
+        }
         let mut summary = Summary {
             file: self.file.display().to_string(),
             bytes: storage.size(),

@@ -274,7 +274,7 @@ impl Pack {
         let mut foreign = None;
         loop {
             let log = self.keep_log.as_deref().filter(|_| attempt == Attempt::Pack);
-            let log = log.map(PackLog::open).transpose()?;
+            let log = log.map(|log| PackLog::open(log, &self.file)).transpose()?;
             let mut watch = Watch::new(storage, now, log, self.without_blobs);
             let packed = match attempt {
                 Attempt::Rehearsal => storage.rehearse_pack(to, how, &mut watch),

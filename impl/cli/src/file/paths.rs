@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+use vellum_disk::take_after;
 use vellum_terminal::{Failure, Run};
 
 /// Whether two paths name one file: by a link, or by a second name. A missing file is not the same as any other.
@@ -43,8 +44,12 @@ impl NewFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        // The permissions of any new file: all that the process's mask allows.
-        let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder);
+        // Readable for the same people as the database.
+        let made = fs::metadata(file).and_then(|like| {
+            let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+            take_after(made.as_file(), &like)?;
+            Ok(made)
+        });
         let made = made.map_err(|e| told(&format!("making the file: {e}")))?;
         Ok(NewFile { path: path_then, replaces: force, to: BufWriter::new(made) })
     }

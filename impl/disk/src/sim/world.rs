@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use super::Access;
 use super::fate::Crash;
 use super::faults::{Faults, Misfortune};
 use super::image::Image;
@@ -39,11 +40,12 @@ struct Inode {
     handles: u32,
     /// Bytes that cannot be read.
     bad: Vec<Range<u64>>,
+    access: Access,
 }
 
 impl Inode {
     fn new(image: Image) -> Self {
-        Inode { image, handles: 0, bad: Vec::new() }
+        Inode { image, handles: 0, bad: Vec::new(), access: Access::USUAL }
     }
 }
 
@@ -85,7 +87,8 @@ impl World {
             let inode = &self.files[&file];
             crash.next_file();
             let bytes = inode.image.after(&mut crash);
-            let survivor = Inode { bad: inode.bad.clone(), ..Inode::new(Image::durable(bytes)) };
+            let image = Image::durable(bytes);
+            let survivor = Inode { bad: inode.bad.clone(), access: inode.access, ..Inode::new(image) };
             world.files.insert(file, survivor);
         }
         world.next_file = self.next_file;
@@ -128,6 +131,17 @@ impl World {
 
     pub(super) fn read_file(&self, path: &Path) -> Option<&[u8]> {
         self.names.get(path).map(|file| self.files[&file].image.bytes())
+    }
+
+    pub(super) fn access(&self, path: &Path) -> Option<Access> {
+        self.names.get(path).map(|file| self.files[&file].access)
+    }
+
+    pub(super) fn set_access(&mut self, path: &Path, access: Access) {
+        let Some(file) = self.names.get(path) else {
+            panic!("a test wants to say who may use {}, which is not there", path.display());
+        };
+        self.inode(file).access = access;
     }
 
     pub(super) fn is_durable(&self, path: &Path) -> bool {

@@ -28,11 +28,16 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
         Err(e) => Err(io("looking whether there is a file", e)),
     };
     absent(disk)?;
-    let lock = take_lock(disk, path)?;
+    let like = options.like.as_deref();
+    let lock = take_lock(disk, path, like.unwrap_or(path))?;
     absent(disk)?;
     // Written under another name first: there is no moment at which the database is there but empty.
     let new = beside(path, ".new");
-    let written = disk.open(&new, Open::Truncate).and_then(|file| {
+    let made = match like {
+        Some(like) => disk.open_like(&new, Open::Truncate, like),
+        None => disk.open(&new, Open::Truncate),
+    };
+    let written = made.and_then(|file| {
         file.write_at(&MAGIC, 0)?;
         file.sync()?;
         match disk.remove(&beside(path, ".index")) {
@@ -59,8 +64,9 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
     })
 }
 
-pub(super) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
-    disk.lock(&beside(path, ".lock")).map_err(|e| match e.kind() {
+/// Takes the lock of the database at `path`. A lock file that is made has the access of the file at `like`.
+pub(super) fn take_lock(disk: &dyn Disk, path: &Path, like: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    disk.lock_like(&beside(path, ".lock"), like).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned(), why: e.to_string() },
         _ => Error::io(beside(path, ".lock"), "taking the lock", e).into(),
     })

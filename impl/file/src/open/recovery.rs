@@ -85,7 +85,7 @@ fn keep(disk: &dyn Disk, path: &Path, file: &dyn DiskFile, from: u64, to: u64) -
     let mut number = 0;
     let (kept, copy) = loop {
         let name = beside(path, &format!(".tr{number}"));
-        match disk.open(&name, Open::CreateNew) {
+        match disk.open_like(&name, Open::CreateNew, path) {
             Ok(copy) => break (name, copy),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(e) => return Err(Error::io(name, "keeping the end of the file before it is cut off", e)),

@@ -37,7 +37,7 @@ impl<'a> HalfMade<'a> {
         // If the name is a link, it is what it leads to that is replaced.
         let data = disk.resolve(path).map_err(|e| Error::io(path, "looking where the file is, to pack it", e))?;
         let path = beside(&data, ".pack");
-        match disk.replacement(&path, &data) {
+        match disk.open_like(&path, Open::Truncate, &data) {
             Ok(file) => Ok(HalfMade { disk, data, path, file, is_in_place: Cell::new(false) }),
             Err(e) => {
                 let _ = disk.remove(&path);

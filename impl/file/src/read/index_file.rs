@@ -269,7 +269,7 @@ pub(crate) fn save(
     let temporary = beside(path, ".index.index_tmp");
     let io = |e| Error::io(&name, "saving the index (the next opening walks over the file instead)", e);
     let write = || -> Result<()> {
-        let file = disk.open(&temporary, Open::Truncate).map_err(io)?;
+        let file = disk.open_like(&temporary, Open::Truncate, path).map_err(io)?;
         let mut at = 0;
         pickles(index, end, before_end, &mut |pickles| {
             file.write_at(pickles, at).map_err(io)?;

@@ -96,7 +96,7 @@ fn rescue(options: &Options, from: &Path, to: &Path, new_tids: bool) -> Result<S
     let size = file.len().map_err(|e| Error::io(from, "asking for the length", e))?;
     let mut magic = MAGIC;
     file.read_full_at(&mut magic, 0).map_err(|e| Error::io(from, "reading the first bytes", e))?;
-    let out = disk.open(to, Open::CreateNew).map_err(|e| match e.kind() {
+    let out = disk.open_like(to, Open::CreateNew, from).map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => OpenError::Exists { path: to.to_owned() },
         _ => Error::io(to, "making the new file", e).into(),
     })?;

@@ -13,6 +13,7 @@
 mod common;
 
 mod rules {
+    mod access;
     mod copying;
     mod packing;
     mod records;

@@ -3,11 +3,13 @@
 //! The lines wait in a temporary file. They are appended just before the pack puts its file in place, so that they are
 //! on the disk before anything is forgotten. If the pack then fails, they are removed again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use vellum_disk::take_after;
 use vellum_file::Fate;
 use vellum_storage::{Bytes, Error, Oid, Result, Tid};
 use vellum_terminal::{Failure, Run, people};
@@ -49,10 +51,19 @@ struct Line {
 }
 
 impl PackLog {
-    /// Opens the file, or makes it.
-    pub fn open(path: &Path) -> Run<PackLog> {
+    /// Opens the file, or makes it, for the people who can read the database.
+    pub fn open(path: &Path, database: &Path) -> Run<PackLog> {
         let open = || -> io::Result<PackLog> {
-            let mut log = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+            let mut how = OpenOptions::new();
+            how.append(true).read(true);
+            let mut log = match how.clone().create_new(true).mode(0o600).open(path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => how.open(path)?,
+                made => {
+                    let made = made?;
+                    take_after(&made, &fs::metadata(database)?)?;
+                    made
+                }
+            };
             let length = log.seek(SeekFrom::End(0))?;
             let lines = BufWriter::new(tempfile::tempfile()?);
             Ok(PackLog { path: path.to_owned(), log, length, lines, transaction: None, written: 0 })

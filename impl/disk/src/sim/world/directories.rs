@@ -30,6 +30,17 @@ impl World {
         Ok(file)
     }
 
+    /// The same; a file that is made has the access of the one at `of`.
+    pub(in crate::sim) fn open_like(&mut self, path: &Path, how: Open, of: &Path) -> io::Result<FileId> {
+        let like = self.check_existing(of)?;
+        let access = self.inode(like).access;
+        let file = self.open(path, how)?;
+        if matches!(how, Open::CreateNew | Open::Truncate) {
+            self.inode(file).access = access;
+        }
+        Ok(file)
+    }
+
     fn find_or_create(&mut self, path: &Path, how: Open) -> io::Result<FileId> {
         let now = self.faults.operations();
         self.names.check_file_name(path)?;
@@ -153,6 +164,16 @@ impl World {
         inode.handles += 1;
         inode.image.write(content.as_bytes(), 0, now);
         inode.image.set_len(content.len() as u64, now);
+        Ok(file)
+    }
+
+    /// The same; a lock file that is made has the access of the file at `of`.
+    pub(in crate::sim) fn lock_like(&mut self, path: &Path, of: &Path) -> io::Result<FileId> {
+        let (like, was_there) = (self.access(of), self.names.get(path).is_some());
+        let file = self.lock(path)?;
+        if let (Some(access), false) = (like, was_there) {
+            self.inode(file).access = access;
+        }
         Ok(file)
     }
 
