@@ -40,7 +40,7 @@ fn made(mode: u32, mask: &str) -> Sandbox {
     run(&["recover", "mail.fs", "recovered.fs"]);
     run(&["export", "mail.fs", "0", "all.zexp"]);
     run(&["undo", "mail.fs", LAST, "--yes"]);
-    run(&["pack", "mail.fs", "--before", "now", "--keep-log", "forgotten.json", "--keep-old"]);
+    run(&["pack", "mail.fs", "--before", "now", "--keep-log", "forgotten.json", "--yes"]);
     sandbox
 }
 

@@ -148,7 +148,7 @@ fn a_copy_that_zodb_cannot_read_is_announced() {
         &["copy", "open.fs", "copy.fs"],
         &["commit-version", "copy.fs", "draft", "--yes"],
         &["copy", "copy.fs", "second.fs", "--json"],
-        &["pack", "second.fs"],
+        &["pack", "second.fs", "--yes"],
         &["copy", "second.fs", "third.fs"],
         &["copy", "versions.fs", "new.fs"],
         &["copy", "versions.fs", "new.fs"],
