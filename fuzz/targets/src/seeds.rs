@@ -60,6 +60,9 @@ fn messages() -> BTreeMap<String, Vec<u8>> {
         Call::UndoInfo { first: 0, last: -20, specification: Value::None },
         Call::IteratorGc { iterators: vec![1, 2] },
         Call::SetClientLabel { label: "ann".to_owned() },
+        Call::Undo { undone: "BA1RcAAAAAE=".into(), transaction: transaction.clone() },
+        Call::History { oid, size: 20 },
+        Call::StoreBlobChunk { chunk: "a piece".into() },
     ];
     let calls = calls.map(|call| (call.name().to_owned(), call.into_message(Some(MessageId(Value::Int(3))))));
     let notices = [Notice::Invalidate { tid, oids: vec![oid] }, Notice::Info { length: 1, size: 70_000 }];
