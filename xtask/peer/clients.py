@@ -67,7 +67,8 @@ class Server:
 
 
 def connect(address, **more):
-    return DB(ClientStorage(address, wait_timeout=WAIT, **more))
+    """A client that asks the server at each new transaction, so that it sees what others have committed."""
+    return DB(ClientStorage(address, wait_timeout=WAIT, server_sync=True, **more))
 
 
 def commit(database, change, tries=100):
