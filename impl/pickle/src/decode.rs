@@ -160,6 +160,10 @@ impl Decoder<'_, '_> {
         let (Ok(module), Ok(name)) = (module, name) else {
             return Err(Problem::NotPlain("a class whose name is not Unicode").into());
         };
+        // Protocol 3 writes a name as a line.
+        if module.contains('\n') || name.contains('\n') {
+            return Err(Problem::NotPlain("a class whose name has more than one line").into());
+        }
         self.spend(module.len() + name.len())?;
         Ok(Class { module, name })
     }

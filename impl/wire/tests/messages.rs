@@ -336,7 +336,8 @@ fn depth_and_number_of_values_are_limited() {
 
 #[test]
 fn a_pickle_that_zeo_refuses_is_refused() {
-    let cases: [(&[u8], &str); 4] = [
+    let cases: [(&[u8], &str); 5] = [
+        (b"(K\x01\x89X\x04\x00\x00\x00pingX\x03\x00\x00\x00a\nbX\x01\x00\x00\x00c\x93)R\x85t.", "more than one line"),
         (b"\x80\x04(K\x01\x89X\x04\x00\x00\x00ping)t.", "protocol above 3"),
         (b"\x80\x02(K\x01\x89X\x04\x00\x00\x00pingc_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R\x85t.", "Python 2"),
         (b"\x80\x03(K\x01\x89X\x04\x00\x00\x00pingt.", "is no message"),
