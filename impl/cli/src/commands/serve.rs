@@ -25,7 +25,7 @@ Examples:
   vellum serve Data.fs --listen /run/zeo.sock   a Unix socket
   vellum serve Data.fs --read-only
 
-Clients are those of ZEO 5 and 6, unchanged. From Python:
+Clients are ZEO's Python clients, unchanged. From Python:
   db = ZEO.DB(('127.0.0.1', 8100))
 
 The first line of output is `listening on ADDRESS`, once clients can connect. Port
