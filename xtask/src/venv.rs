@@ -1,4 +1,4 @@
-//! The virtual environment with the real ZODB, under `target/`.
+//! What tasks work with: the virtual environment with the real ZODB, under `target/`, and the operator's command.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,6 +51,16 @@ pub fn python() -> Result<PathBuf, Box<dyn std::error::Error>> {
     succeed(Command::new(&python).args(pip).arg(script("requirements.txt")))?;
     std::fs::write(&mark, wanted)?;
     Ok(python)
+}
+
+/// Builds the operator's command, as users have it, and returns where it is.
+pub fn vellum() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--release", "-p", "vellum-cli"]).current_dir(workspace());
+    succeed(&mut build)?;
+    let peer = workshop("peer")?;
+    Ok(peer.parent().unwrap_or(&peer).join("release/vellum"))
 }
 
 /// Runs a command; anything but success is an error that names it.

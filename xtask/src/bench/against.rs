@@ -46,6 +46,10 @@ impl Ground {
     pub fn new(folder: &Path, database: &Path, messages: u64) -> std::io::Result<Ground> {
         let (bench, venv) = (folder.join("bench"), folder.join("peer/venv"));
         fs::create_dir_all(&bench)?;
+        // A build may have set up its own here, in which the Python is a link to the machine's: it must not be written through.
+        if venv.exists() {
+            fs::remove_dir_all(&venv)?;
+        }
         fs::create_dir_all(venv.join("bin"))?;
         let link = bench.join(database.file_name().unwrap_or_default());
         let _ = fs::remove_file(&link);
@@ -190,6 +194,20 @@ mod tests {
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
+    }
+
+    #[test]
+    fn the_python_that_a_build_has_set_up_is_not_written_through_its_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, machines) = (folder.path().join("mail-9.fs"), folder.path().join("python3"));
+        fs::write(&database, "mail").unwrap();
+        fs::write(&machines, "the machine's").unwrap();
+        let bin = folder.path().join("ground/peer/venv/bin");
+        fs::create_dir_all(&bin).unwrap();
+        std::os::unix::fs::symlink(&machines, bin.join("python")).unwrap();
+        let ground = Ground::new(&folder.path().join("ground"), &database, 9).unwrap();
+        assert_eq!(fs::read_to_string(&machines).unwrap(), "the machine's");
+        assert_eq!(fs::read_to_string(ground.python()).unwrap(), NO_ZODB);
     }
 
     fn played(before: f64, after: f64) -> (Outcome, Vec<String>) {

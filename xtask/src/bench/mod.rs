@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `rows.rs` | one function for each row of the table |
 //! | `table.rs` | the table: printed for people, and read back from another build |
+//! | `serve/` | the rows of the server |
 //! | `against.rs` | this build and another one, taking turns (`--against`) |
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::{Outcome, number, venv};
 
 mod against;
 mod rows;
+mod serve;
 mod table;
 
 /// Times the engine beside the real ZODB and the bare machine
@@ -87,7 +89,25 @@ enum Row {
     Version100,
     /// Commit a version of 1000 objects
     Version1000,
+    /// Loads over the network by one client, one at a time
+    ServeLoad,
+    /// Loads over the network by eight clients that do not wait for each answer
+    ServeLoads8,
+    /// Small commits over the network by eight clients, with one sync
+    ServeCommit8,
+    /// The prefetch of 50 objects by ZEO's own client
+    #[value(name = "serve-prefetch50")]
+    ServePrefetch50,
+    /// The prefetch of 1000 objects by ZEO's own client
+    #[value(name = "serve-prefetch1000")]
+    ServePrefetch1000,
+    /// A record of 64 MiB over the network, and the server's memory
+    ServeLarge,
+    /// Loads over the network while the database is packed, and the server's memory
+    ServePack,
 }
+
+type Trouble = Box<dyn std::error::Error>;
 
 impl Row {
     /// The name on the command line.

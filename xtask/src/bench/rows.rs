@@ -102,6 +102,13 @@ impl Rows<'_> {
             Row::Versions => self.first_question_about_versions()?,
             Row::Version100 => self.commit_version(100)?,
             Row::Version1000 => self.commit_version(1000)?,
+            Row::ServeLoad
+            | Row::ServeLoads8
+            | Row::ServeCommit8
+            | Row::ServePrefetch50
+            | Row::ServePrefetch1000
+            | Row::ServeLarge
+            | Row::ServePack => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

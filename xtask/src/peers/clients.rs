@@ -7,7 +7,7 @@ use crate::venv;
 
 /// Has Python's clients do what a site's clients do, in both codecs.
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
-    let vellum = vellum()?;
+    let vellum = venv::vellum()?;
     let mut shown = Vec::new();
     for codec in ["pickle", "msgpack"] {
         let folder = ground.path(codec);
@@ -22,14 +22,4 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         shown.push(format!("{codec}: {}", lines.join("; ")));
     }
     Ok(shown.join(". "))
-}
-
-/// Builds the operator's command, as users have it, and returns where it is.
-fn vellum() -> Result<std::path::PathBuf, Trouble> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "-p", "vellum-cli"]).current_dir(venv::workspace());
-    venv::succeed(&mut build)?;
-    let target = venv::workshop("peer")?;
-    Ok(target.parent().unwrap_or(&target).join("release/vellum"))
 }
