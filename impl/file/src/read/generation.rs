@@ -156,8 +156,14 @@ impl Generation {
     /// What the trunk showed of the object just before a tid, since when, and until when.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let (log, end) = (&self.log, self.horizon.end());
-        let mut past = Past::new(log, oid, self.newest_position(oid, end)?, end);
-        let Some(mut record) = past.older()? else { return Ok(None) };
+        let (mut record, own) = self.newest(oid, end)?;
+        if record.header.tid < before && record.in_version.is_none() {
+            // Mostly: one read has brought all of it.
+            let tid = record.header.tid;
+            let (data, _) = log.data_of(record, own, end)?.ok_or(Error::KeyError { oid, tid: Some(before) })?;
+            return Ok(Some(LoadedAt { data, tid, next: None }));
+        }
+        let mut past = Past::before(log, &record, end);
         // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
         // when, and since when it showed the next thing.
         let mut shown: Option<(u64, Tid)> = None;

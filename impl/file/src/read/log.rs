@@ -215,6 +215,11 @@ impl<'a> Past<'a> {
         Past { log, oid, end, next: Older::To(position) }
     }
 
+    /// What is older than this record of the object, which was read already.
+    pub fn before(log: &'a Log, record: &Record, end: u64) -> Past<'a> {
+        Past { log, oid: record.header.oid, end, next: Older::To(record.position).from(record) }
+    }
+
     /// Rule 4.5: the next older record. A packed record is the last one, except for the base of a packed record in a version.
     pub fn older(&mut self) -> Result<Option<Record>> {
         let Some(position) = self.next.position() else { return Ok(None) };
