@@ -29,6 +29,7 @@ mod connection;
 mod event;
 mod faults;
 mod hub;
+mod iterators;
 mod machine;
 mod net;
 mod oids;

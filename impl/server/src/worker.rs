@@ -1,19 +1,19 @@
 //! Carries out what the machine wants of a storage. It blocks: on disks, and on the syncs of a commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use vellum_storage::{
-    Change, Clock, Oid, Order, PackOptions, Result, Revision, Storage, Tid, TidRange, TransactionRecord, Version, Vote,
-    Voted, Waiting,
+    Change, Clock, Oid, Order, PackOptions, Result, Storage, Tid, TidRange, Version, Vote, Voted, Waiting,
 };
 use vellum_sync::{Mutex, MutexGuard};
 use vellum_wire::{Fault, Value};
 
 use crate::answers::{self, eight};
 use crate::event::{ConnectionId, Info, Job, JobId, Outcome, Question, StorageId, Work};
+use crate::iterators::Iterators;
 use crate::{OidMark, faults};
 
 /// A storage that is served.
@@ -39,24 +39,12 @@ pub struct Worker {
 #[derive(Default)]
 struct Kept {
     transaction: Option<Phase>,
-    iterators: HashMap<i64, Iterator>,
-    iterator_next: i64,
+    iterators: Iterators,
 }
 
 enum Phase {
     Waits(Box<Waiting>),
     Voted(Voted),
-}
-
-type Transactions = Box<dyn std::iter::Iterator<Item = Result<TransactionRecord>> + Send>;
-
-enum Iterator {
-    /// Transactions, and the one that came last.
-    Transactions(Transactions, Option<TransactionRecord>),
-    /// The revisions of one.
-    Revisions(Tid, std::vec::IntoIter<Revision>),
-    /// It is being asked for its next item.
-    InUse,
 }
 
 impl Worker {
@@ -200,87 +188,38 @@ impl Worker {
             Question::Since { tid } => self.since(storage, tid).map_err(faults::fault)?,
             Question::Iterate { range } => {
                 let transactions = storage.transactions(range, Order::OldestFirst).map_err(faults::fault)?;
-                self.keep_iterator(connection, Iterator::Transactions(transactions, None))
+                let number = self.with_iterators(connection, |iterators| iterators.over_transactions(transactions));
+                number.map_or(Value::None, Value::Int)
             }
-            Question::NextTransaction { iterator } => self.next(connection, iterator, |iterator| {
-                let Iterator::Transactions(transactions, last) = iterator else { return Err(unknown_iterator()) };
-                *last = transactions.next().transpose().map_err(faults::fault)?;
-                Ok(last.as_ref().map(answers::transaction))
-            })?,
+            Question::NextTransaction { iterator } => {
+                let lend = |iterators: &mut Iterators| iterators.lend(iterator);
+                let Some(rest) = self.with_iterators(connection, lend) else { return Ok(Value::None) };
+                let mut rest = rest?;
+                let found = rest.next().transpose();
+                let give_back = |iterators: &mut Iterators| iterators.give_back(iterator, rest, &found);
+                self.with_iterators(connection, give_back);
+                found.map_err(faults::fault)?.as_ref().map_or(Value::None, answers::transaction)
+            }
             Question::Revisions { iterator, tid } => {
-                let mut clients = self.clients();
-                let kept = clients.get_mut(&connection).ok_or_else(unknown_iterator)?;
-                match kept.iterators.get_mut(&iterator) {
-                    Some(Iterator::Transactions(_, Some(last))) if last.tid == tid => {
-                        let revisions = last.revisions.clone().into_iter();
-                        drop(clients);
-                        self.keep_iterator(connection, Iterator::Revisions(tid, revisions))
-                    }
-                    Some(Iterator::Transactions(_, Some(_))) => {
-                        let shown = tid.to_bytes().escape_ascii().to_string();
-                        return Err(Fault::text(
-                            "builtins.Exception",
-                            format!("Out-of-order request for record iterator for transaction b'{shown}'"),
-                        ));
-                    }
-                    _ => return Err(no_iterator(iterator)),
-                }
+                let number = self.with_iterators(connection, |iterators| iterators.over_revisions(iterator, tid));
+                number.transpose()?.map_or(Value::None, Value::Int)
             }
-            Question::NextRevision { iterator } => self.next(connection, iterator, |iterator| {
-                let Iterator::Revisions(tid, revisions) = iterator else { return Err(unknown_iterator()) };
-                Ok(revisions.next().map(|revision| answers::revision(*tid, revision)))
-            })?,
-            Question::ForgetIterators { iterators } => {
-                let mut clients = self.clients();
-                let kept = clients.get_mut(&connection);
-                let gone: Vec<_> = kept
-                    .into_iter()
-                    .flat_map(|kept| iterators.iter().filter_map(|iterator| kept.iterators.remove(iterator)))
-                    .collect();
-                drop(clients);
+            Question::NextRevision { iterator } => {
+                let next = self.with_iterators(connection, |iterators| iterators.next_revision(iterator));
+                let next = next.transpose()?.flatten();
+                next.map_or(Value::None, |(tid, revision)| answers::revision(tid, revision))
+            }
+            Question::ForgetIterators { iterators: numbers } => {
+                let gone = self.with_iterators(connection, |iterators| iterators.forget(&numbers));
                 drop(gone);
                 Value::None
             }
         })
     }
 
-    fn keep_iterator(&self, connection: ConnectionId, iterator: Iterator) -> Value {
-        let mut clients = self.clients();
-        let Some(kept) = clients.get_mut(&connection) else { return Value::None };
-        let number = kept.iterator_next;
-        kept.iterator_next += 1;
-        kept.iterators.insert(number, iterator);
-        Value::Int(number)
-    }
-
-    /// The next item of an iterator, which is gone after its end.
-    fn next(
-        &self,
-        connection: ConnectionId,
-        number: i64,
-        next: impl FnOnce(&mut Iterator) -> Result<Option<Value>, Fault>,
-    ) -> Result<Value, Fault> {
-        let take = |kept: &mut Kept| {
-            kept.iterators.get_mut(&number).map(|iterator| std::mem::replace(iterator, Iterator::InUse))
-        };
-        let iterator = self.clients().get_mut(&connection).and_then(take);
-        let mut iterator = iterator.ok_or_else(|| no_iterator(number))?;
-        let found = next(&mut iterator);
-        let mut clients = self.clients();
-        if let Some(kept) = clients.get_mut(&connection) {
-            // It may have been forgotten meanwhile.
-            if let Some(slot) = kept.iterators.get_mut(&number) {
-                *slot = iterator;
-            }
-            if matches!(found, Ok(None)) {
-                kept.iterators.remove(&number);
-            }
-        }
-        drop(clients);
-        match found {
-            Err(fault) if fault == unknown_iterator() => Err(no_iterator(number)),
-            found => Ok(found?.unwrap_or(Value::None)),
-        }
+    /// Does something with a client's iterators, under the lock; nothing if the client is gone.
+    fn with_iterators<T>(&self, connection: ConnectionId, work: impl FnOnce(&mut Iterators) -> T) -> Option<T> {
+        self.clients().get_mut(&connection).map(|kept| work(&mut kept.iterators))
     }
 
     /// What was changed after a transaction, by looking at every later one, if that is not too long ago.
@@ -369,14 +308,6 @@ fn is_like(found: &Value, wanted: &Value) -> bool {
         }
         wanted => found == wanted || bytes(found).is_some_and(|found| bytes(wanted) == Some(found)),
     }
-}
-
-fn no_iterator(number: i64) -> Fault {
-    Fault::Other { class: "builtins.KeyError".to_owned(), payload: Value::Tuple(vec![Value::Int(number)]) }
-}
-
-fn unknown_iterator() -> Fault {
-    no_iterator(-1)
 }
 
 /// Wakes a vote that waits.

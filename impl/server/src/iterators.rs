@@ -1,0 +1,105 @@
+//! A client's iterators over transactions and their records, by number.
+
+use std::collections::HashMap;
+
+use vellum_storage::{Result, Revision, Tid, TransactionRecord};
+use vellum_wire::{Fault, Value};
+
+/// The transactions that an iterator has still to come to.
+pub(crate) type Transactions = Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>;
+
+/// The iterators of one client. Both kinds are numbered together.
+#[derive(Default)]
+pub(crate) struct Iterators {
+    transactions: HashMap<i64, OverTransactions>,
+    revisions: HashMap<i64, (Tid, std::vec::IntoIter<Revision>)>,
+    next: i64,
+}
+
+struct OverTransactions {
+    /// None while a thread reads the next one.
+    rest: Option<Transactions>,
+    /// The one that came last.
+    last: Option<TransactionRecord>,
+}
+
+impl Iterators {
+    fn number(&mut self) -> i64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// A new iterator over transactions.
+    pub fn over_transactions(&mut self, transactions: Transactions) -> i64 {
+        let number = self.number();
+        self.transactions.insert(number, OverTransactions { rest: Some(transactions), last: None });
+        number
+    }
+
+    /// Takes what is left of an iterator, to read without a lock; then [`Iterators::give_back`].
+    ///
+    /// # Errors
+    ///
+    /// There is no such iterator, or it is being read.
+    pub fn lend(&mut self, number: i64) -> Result<Transactions, Fault> {
+        let rest = self.transactions.get_mut(&number).and_then(|iterator| iterator.rest.take());
+        rest.ok_or_else(|| no_iterator(number))
+    }
+
+    /// Puts an iterator back with what it came to; it is gone after its end, and stays gone if it was forgotten meanwhile.
+    pub fn give_back(&mut self, number: i64, rest: Transactions, found: &Result<Option<TransactionRecord>>) {
+        if matches!(found, Ok(None)) {
+            self.transactions.remove(&number);
+        } else if let Some(iterator) = self.transactions.get_mut(&number) {
+            iterator.rest = Some(rest);
+            iterator.last = found.as_ref().ok().cloned().flatten();
+        }
+    }
+
+    /// A new iterator over the records of the transaction that another iterator came to last.
+    ///
+    /// # Errors
+    ///
+    /// There is no such iterator, or it is at another transaction.
+    pub fn over_revisions(&mut self, number: i64, tid: Tid) -> Result<i64, Fault> {
+        let last = self.transactions.get(&number).and_then(|iterator| iterator.last.as_ref());
+        let last = last.ok_or_else(|| no_iterator(number))?;
+        if last.tid != tid {
+            let shown = tid.to_bytes().escape_ascii().to_string();
+            return Err(Fault::text(
+                "builtins.Exception",
+                format!("Out-of-order request for record iterator for transaction b'{shown}'"),
+            ));
+        }
+        let revisions = last.revisions.clone().into_iter();
+        let number = self.number();
+        self.revisions.insert(number, (tid, revisions));
+        Ok(number)
+    }
+
+    /// The next record, and its transaction. At the end the iterator is gone.
+    ///
+    /// # Errors
+    ///
+    /// There is no such iterator.
+    pub fn next_revision(&mut self, number: i64) -> Result<Option<(Tid, Revision)>, Fault> {
+        let (tid, revisions) = self.revisions.get_mut(&number).ok_or_else(|| no_iterator(number))?;
+        let next = revisions.next().map(|revision| (*tid, revision));
+        if next.is_none() {
+            self.revisions.remove(&number);
+        }
+        Ok(next)
+    }
+
+    /// Forgets iterators. The result is dropped without a lock: it may hold open files.
+    #[must_use]
+    pub fn forget(&mut self, numbers: &[i64]) -> Vec<Transactions> {
+        numbers.iter().for_each(|number| _ = self.revisions.remove(number));
+        let gone = numbers.iter().filter_map(|number| self.transactions.remove(number));
+        gone.filter_map(|iterator| iterator.rest).collect()
+    }
+}
+
+fn no_iterator(number: i64) -> Fault {
+    Fault::Other { class: "builtins.KeyError".to_owned(), payload: Value::Tuple(vec![Value::Int(number)]) }
+}

@@ -1,0 +1,50 @@
+//! Clients come, greet and go. Nothing of a client outlives it.
+
+use vellum_wire::Greeting;
+
+use super::Machine;
+use crate::event::{ConnectionId, Effect};
+use crate::transaction::Stage;
+
+impl Machine {
+    pub(super) fn greeted(&mut self, connection: ConnectionId, greeting: Greeting) {
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        match greeting {
+            Greeting::Speaks(codec) => {
+                client.codec = Some(codec);
+                self.effects.push(Effect::Speak { connection, codec });
+            }
+            Greeting::Status => {
+                let frame = self.status();
+                self.effects.push(Effect::SendFrame { connection, frame });
+                self.close(connection, "it asked for the status".to_owned());
+            }
+            Greeting::Unknown(frame) => {
+                self.close(connection, format!("bad handshake {:?}", frame.escape_ascii().to_string()))
+            }
+        }
+    }
+
+    /// Closes a connection from this side.
+    pub(super) fn close(&mut self, connection: ConnectionId, why: String) {
+        if self.connections.contains_key(&connection) {
+            self.effects.push(Effect::Close { connection, why });
+            self.forget(connection);
+        }
+    }
+
+    /// Drops a connection with everything that it has.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        let Some(client) = self.connections.remove(&connection) else { return };
+        if let (Some(transaction), Some(storage)) = (&client.transaction, client.storage) {
+            self.storages[storage.0].counters.aborts += 1;
+            match transaction.stage {
+                // What a storage is doing is dropped when it is done.
+                Stage::Voting { .. } | Stage::Finishing { .. } => return,
+                Stage::Waiting { job, .. } => _ = self.jobs.remove(&job),
+                Stage::Open | Stage::Voted { .. } => {}
+            }
+        }
+        self.effects.push(Effect::Forget { connection });
+    }
+}

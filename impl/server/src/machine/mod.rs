@@ -1,0 +1,166 @@
+//! The protocol: what each event does.
+
+mod calls;
+mod connections;
+mod status;
+mod telling;
+mod transactions;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vellum_storage::{Oid, Tid};
+use vellum_wire::{MessageId, Value};
+
+use crate::Served;
+use crate::answers;
+use crate::connection::Connection;
+use crate::event::{ConnectionId, Effect, Event, JobId, Outcome, StorageId, Work};
+use crate::transaction::{Stage, Transaction};
+
+/// What an operator can choose.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether clients may only read.
+    pub is_read_only: bool,
+    /// A transaction that is voted for longer than this is aborted, and its connection is closed.
+    pub transaction_timeout: Option<Duration>,
+    /// Whether a client is asked to merge what the storage cannot.
+    pub clients_resolve: bool,
+    /// When the server was started, as ZEO says it.
+    pub started: String,
+}
+
+/// The server, without its network: see the crate's documentation.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    config: Config,
+    storages: Vec<Served>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    jobs: BTreeMap<JobId, Running>,
+    job_next: u64,
+    now: Duration,
+    effects: Vec<Effect>,
+}
+
+/// A call of a storage that is under way.
+#[derive(Clone, Debug)]
+struct Running {
+    connection: ConnectionId,
+    storage: StorageId,
+    reply: Option<MessageId>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// A load; whether its object was changed since it began.
+    Load { oid: Oid, before: Tid, is_stale: bool },
+    /// A question whose answer is sent as it is.
+    Ask,
+    /// The size of the storage, which is sent with what is known of it.
+    Info,
+    /// Whatever a transaction does; its stage has the rest.
+    Transaction,
+    /// A pack; whether its caller waits for it.
+    Pack { waits: bool },
+}
+
+impl Machine {
+    /// A server of these storages, to which nobody is connected.
+    pub fn new(config: Config, storages: Vec<Served>) -> Machine {
+        Machine {
+            config,
+            storages,
+            connections: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_next: 0,
+            now: Duration::ZERO,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Serves one more storage.
+    pub fn serve(&mut self, served: Served) {
+        self.storages.push(served);
+    }
+
+    /// Clients that have a transaction that is voted, or is being finished.
+    pub fn voted(&self) -> usize {
+        let stages = self.connections.values().filter_map(|client| client.transaction.as_ref());
+        stages.filter(|transaction| matches!(transaction.stage, Stage::Voted { .. } | Stage::Finishing { .. })).count()
+    }
+
+    /// Whether nobody is connected and nothing is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.jobs.is_empty()
+    }
+
+    /// Lets an event happen.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Connected { connection, peer } => {
+                self.connections.insert(connection, Connection::new(peer));
+            }
+            Event::Greeted { connection, greeting } => self.greeted(connection, greeting),
+            Event::Received { connection, message } => self.received(connection, message),
+            Event::Malformed { connection, why } => self.close(connection, why),
+            Event::Lost { connection } => self.forget(connection),
+            Event::Told { storage, told } => self.told(storage, told),
+            Event::Done { job, outcome } => self.job_done(job, outcome),
+            Event::Woken { job } => self.woken(job),
+            Event::Tick { now } => self.tick(now),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn job_done(&mut self, job: JobId, outcome: Outcome) {
+        let Some(Running { connection, storage, reply, kind }) = self.jobs.remove(&job) else { return };
+        if let Outcome::Packed { info } = outcome {
+            self.inform(storage, info);
+        }
+        if !self.connections.contains_key(&connection) {
+            // Its client is gone, and what the storage has of it goes now.
+            if matches!(kind, Kind::Transaction) {
+                self.effects.push(Effect::Forget { connection });
+            }
+            return;
+        }
+        match (kind, outcome) {
+            (Kind::Load { oid, before, is_stale: true }, _) => {
+                // The object was changed meanwhile: whatever was read may not be what this client should see.
+                let kind = Kind::Load { oid, before, is_stale: false };
+                self.run(connection, reply, kind, Work::Load { oid, before });
+            }
+            (Kind::Load { .. }, Outcome::Loaded(loaded)) => self.loaded(connection, reply, loaded),
+            (Kind::Info, Outcome::Measured(info)) => {
+                let value = answers::info(info, &self.storages[storage.0].description);
+                self.answer(connection, reply, Ok(value));
+            }
+            (Kind::Ask, Outcome::Answer(value)) => self.answer(connection, reply, Ok(value)),
+            (Kind::Pack { waits: true }, Outcome::Packed { .. }) => self.answer(connection, reply, Ok(Value::None)),
+            (Kind::Pack { waits: false }, _) => {}
+            (Kind::Transaction, outcome) => {
+                self.transaction_done(connection, job, outcome);
+                self.go_on(connection);
+            }
+            (_, Outcome::Failed(fault)) => self.answer(connection, reply, Err(fault)),
+            (kind, outcome) => unreachable!("{kind:?} does not result in {outcome:?}"),
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.now = now;
+        let Some(timeout) = self.config.transaction_timeout else { return };
+        let late = self.connections.iter().filter(|(_, client)| match &client.transaction {
+            Some(Transaction { stage: Stage::Voted { since }, .. }) => now.saturating_sub(*since) >= timeout,
+            _ => false,
+        });
+        for connection in late.map(|(connection, _)| *connection).collect::<Vec<_>>() {
+            self.close(
+                connection,
+                format!("its transaction was voted {} s ago, and not finished", timeout.as_secs_f64()),
+            );
+        }
+    }
+}
