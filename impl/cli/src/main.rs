@@ -37,6 +37,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
+/// The system's allocator takes a fifth of the time of a server that does nothing but loads.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use crate::commands::{
     check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, restore, serve,
     show, undo, versions,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vellum_storage::{Busy, Draft, LoadedAt, Oid, Tid, TidRange};
-use vellum_wire::{Codec, Fault, Greeting, Message, Value};
+use vellum_wire::{Codec, Fault, Greeting, Message, PlainLoad, Value};
 
 /// A connection. It is also the origin of the transactions that come by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +40,13 @@ pub enum Event {
         connection: ConnectionId,
         /// The message.
         message: Message,
+    },
+    /// A load arrived, which is what arrives most: the same as its message.
+    Load {
+        /// The connection.
+        connection: ConnectionId,
+        /// The call.
+        load: PlainLoad,
     },
     /// A frame arrived that is no message, or is too long.
     Malformed {

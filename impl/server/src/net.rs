@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use vellum_storage::Clock;
-use vellum_wire::{Codec, Frames, Greeting, Limits, Rope, greet};
+use vellum_wire::{Codec, Frames, Greeting, Limits, PlainLoad, Rope, greet};
 
 use crate::hub::{Hub, Item, Link, Offered};
 use crate::{Config, ConnectionId, Event};
@@ -298,9 +298,12 @@ impl Conversation<'_> {
                     }
                     Event::Greeted { connection, greeting }
                 }
-                (Ok(Some(frame)), Some(codec)) => match codec.decode(&frame, Limits { parts_max: PARTS_MAX }) {
-                    Ok(message) => Event::Received { connection, message },
-                    Err(error) => Event::Malformed { connection, why: error.to_string() },
+                (Ok(Some(frame)), Some(codec)) => match PlainLoad::of(codec, &frame) {
+                    Some(load) => Event::Load { connection, load },
+                    None => match codec.decode(&frame, Limits { parts_max: PARTS_MAX }) {
+                        Ok(message) => Event::Received { connection, message },
+                        Err(error) => Event::Malformed { connection, why: error.to_string() },
+                    },
                 },
                 (Err(too_large), _) => Event::Malformed { connection, why: too_large.to_string() },
             };

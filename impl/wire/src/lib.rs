@@ -16,6 +16,7 @@
 //! | [`Greeting`] | the first frame of each side |
 //! | [`Codec`], [`Message`] | a frame as a message, and back |
 //! | [`Call`] | what a client asks of a server, with its arguments checked |
+//! | [`PlainLoad`] | the call that comes most, read from its bytes |
 //! | [`Notice`] | what a server tells a client unasked |
 //! | [`Fault`] | an exception that answers a call |
 //! | [`Rope`] | bytes to be sent, in which a large record is shared and not copied |
@@ -37,6 +38,7 @@ mod codec;
 mod fault;
 mod frame;
 mod greeting;
+mod load;
 mod msgpack;
 mod notice;
 mod rope;
@@ -47,6 +49,7 @@ pub use codec::{Codec, DecodeError, Limits, Message, Unwritable};
 pub use fault::{Fault, NotUndone};
 pub use frame::{FrameTooLarge, Frames};
 pub use greeting::{Greeting, greet};
+pub use load::PlainLoad;
 pub use notice::Notice;
 pub use rope::Rope;
 pub use vellum_pickle::{Class, Object, Value};

@@ -33,25 +33,32 @@ const OIDS_MAX: i64 = 100;
 
 impl Machine {
     pub(super) fn received(&mut self, connection: ConnectionId, message: Message) {
-        let Some(client) = self.connections.get_mut(&connection) else { return };
         if message.is_heartbeat() {
             return;
         }
         let is_one_way = message.is_one_way();
         let reply = if is_one_way { None } else { Some(MessageId(message.id)) };
         match Call::parse(&message.name, message.args) {
-            Ok(Call::Register { .. }) if client.storage.is_some() => {
-                self.close(connection, "it registered twice".to_owned());
-            }
-            Ok(call) if client.storage.is_none() && !matches!(call, Call::Register { .. }) => {
-                self.close(connection, format!("it called {} before it registered", call.name()));
-            }
-            Ok(call) if client.must_wait(&call) => client.queue.push_back(Queued { reply, call }),
-            Ok(call) => self.call(connection, reply, call),
+            Ok(call) => self.called(connection, reply, call),
             Err(BadCall::Unknown(method)) => self.close(connection, format!("there is no method {method}")),
             Err(BadCall::Arguments(bad)) => {
                 self.answer(connection, reply, Err(Fault::text("builtins.TypeError", bad.to_string())));
             }
+        }
+    }
+
+    /// A client calls: now, or after what its transaction waits for.
+    pub(super) fn called(&mut self, connection: ConnectionId, reply: Option<MessageId>, call: Call) {
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        match call {
+            Call::Register { .. } if client.storage.is_some() => {
+                self.close(connection, "it registered twice".to_owned());
+            }
+            call if client.storage.is_none() && !matches!(call, Call::Register { .. }) => {
+                self.close(connection, format!("it called {} before it registered", call.name()));
+            }
+            call if client.must_wait(&call) => client.queue.push_back(Queued { reply, call }),
+            call => self.call(connection, reply, call),
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vellum_storage::{Oid, Tid};
-use vellum_wire::{MessageId, Value};
+use vellum_wire::{Call, MessageId, PlainLoad, Value};
 
 use crate::Served;
 use crate::answers;
@@ -104,6 +104,9 @@ impl Machine {
             }
             Event::Greeted { connection, greeting } => self.greeted(connection, greeting),
             Event::Received { connection, message } => self.received(connection, message),
+            Event::Load { connection, load: PlainLoad { id, oid, before } } => {
+                self.called(connection, Some(MessageId(Value::Int(id))), Call::LoadBefore { oid, before });
+            }
             Event::Malformed { connection, why } => self.close(connection, why),
             Event::Lost { connection } => self.forget(connection),
             Event::Told { storage, told } => self.told(storage, told),
