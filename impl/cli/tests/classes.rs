@@ -9,7 +9,7 @@ use common::site::{Site, Store, StoreIn, record};
 use common::{Sandbox, golden};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Storage};
+use vellum_storage::Oid;
 
 fn lines(sandbox: &Sandbox, arguments: &[&str], code: i32) -> Vec<Value> {
     let run = sandbox.run(arguments);

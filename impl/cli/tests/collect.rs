@@ -6,7 +6,7 @@ mod common;
 use common::Sandbox;
 use serde_json::Value;
 use vellum_file::{FileStorage, Options};
-use vellum_storage::{Oid, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Oid, Tid, TransactionMeta, Version};
 
 /// A reference within the database, or into another one.
 enum To<'a> {

@@ -10,7 +10,7 @@ use common::site::{Site, Store, record};
 use common::{Sandbox, golden, without_time};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Order, Storage, TidRange, TransactionMeta, TransactionRecord, Version};
+use vellum_storage::{Oid, Order, TidRange, TransactionMeta, TransactionRecord, Version};
 
 const FIRST_MAIL: &str = "040d2ed75f56a699";
 const LAST: &str = "040d2ed75fd29fbb";

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use common::site::record;
 use common::{Sandbox, without_time};
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Bytes, Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{Bytes, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 
 /// Minutes after nine o'clock, and what is stored then.
 type Transactions<'a> = &'a [(u64, &'a [(u64, Bytes)])];

@@ -6,7 +6,7 @@ mod common;
 
 use common::site::{Site, Store, record};
 use common::{Sandbox, without_time};
-use vellum_storage::{Storage, Tid};
+use vellum_storage::Tid;
 
 /// Three transactions; where each of them ends.
 fn site(sandbox: &Sandbox, name: &str) -> (Vec<usize>, Vec<u8>) {

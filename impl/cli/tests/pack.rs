@@ -9,7 +9,7 @@ use common::site::{Delete, Site, Store, StoreIn, record};
 use common::{Sandbox, without_time};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Storage, Tid, TidRange, TransactionMeta};
+use vellum_storage::{Tid, TidRange, TransactionMeta};
 
 /// A shop where a product changed its price often, and another was taken from the shelf and forgotten.
 fn shop(sandbox: &Sandbox) -> Vec<Tid> {

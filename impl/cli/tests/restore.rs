@@ -9,7 +9,7 @@ use common::site::{Delete, Site, Store, record};
 use common::{Sandbox, golden};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Bytes, Oid, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Bytes, Oid, Tid, TransactionMeta, Version};
 
 /// A shop, a backup of it, and what was lost since: a shelf with a product on it. An older backup has not got the product.
 fn shop(sandbox: &Sandbox) {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use common::{Sandbox, golden};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Bytes, Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{Bytes, Error, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 
 const DELETION: &str = "040d2ed760501c11";
 const TWO_AT_ONCE: &str = "040d2ed7604f58cc";

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use common::{Sandbox, golden};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Storage, Tid, TransactionMeta};
+use vellum_storage::{Oid, Tid, TransactionMeta};
 
 /// What is wrong use ends with 2 and says what to do; nothing is on standard output.
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use common::{Sandbox, golden};
 use serde_json::Value;
 use vellum_file::FileStorage;
-use vellum_storage::{Bytes, Error, Oid, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Bytes, Error, Oid, Tid, TransactionMeta, Version};
 
 /// The golden database as it was after each of its transactions, when there was something in a version.
 fn states() -> Vec<(String, Vec<u8>)> {

@@ -19,7 +19,7 @@
 //!
 //! ```
 //! use vellum_file::FileStorage;
-//! use vellum_storage::{Oid, Storage, Tid, TransactionMeta, Version};
+//! use vellum_storage::{Oid, Tid, TransactionMeta, Version};
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("Data.fs");
@@ -56,7 +56,7 @@
 //! use vellum_file::{FileStorage, Packing, Unwatched};
 //! use vellum_storage::Tid;
 //!
-//! # use vellum_storage::{Oid, Storage, TransactionMeta};
+//! # use vellum_storage::{Oid, TransactionMeta};
 //! # let directory = tempfile::tempdir()?;
 //! # let storage = FileStorage::create(directory.path().join("Data.fs"))?;
 //! # for serial in [Tid::ZERO, storage.last_transaction()] {

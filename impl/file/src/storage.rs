@@ -42,6 +42,8 @@ pub struct FileStorage {
     disorder: Arc<OnceLock<Option<Fault>>>,
 }
 
+vellum_storage::inherent!(FileStorage);
+
 impl FileStorage {
     /// Opens the database at `path` for reading and writing.
     ///

@@ -43,7 +43,7 @@
 //! hex digits that they are printed in.
 //!
 //! ```
-//! use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
+//! use vellum_storage::{MemoryStorage, Oid, Tid, TransactionMeta, Version};
 //!
 //! let storage = MemoryStorage::new("demo");
 //! let mut draft = storage.begin(TransactionMeta::new().user("ann").description("the first"))?;
@@ -65,6 +65,7 @@ mod events;
 mod export;
 mod external;
 mod id;
+mod inherent;
 mod memory;
 mod overlay;
 mod record;

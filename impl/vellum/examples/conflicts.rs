@@ -4,9 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vellum::{
-    Bytes, Contested, Error, FileStorage, Oid, Options, Refusal, Resolver, Storage, Tid, TransactionMeta, Version,
-};
+use vellum::{Bytes, Contested, Error, FileStorage, Oid, Options, Refusal, Resolver, Tid, TransactionMeta, Version};
 
 fn number(record: &[u8]) -> i64 {
     std::str::from_utf8(record).ok().and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use vellum::{Error, Oid, OpenError, Options, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum::{Error, Oid, OpenError, Options, Order, Tid, TidRange, TransactionMeta, Version};
 
 /// Runs the example on a file.
 pub fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {

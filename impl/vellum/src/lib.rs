@@ -15,7 +15,7 @@
 //! ```standalone_crate
 //! # let folder = tempfile::tempdir()?;
 //! # std::env::set_current_dir(folder.path())?;
-//! use vellum::{FileStorage, Oid, Storage, Tid, TransactionMeta, Version};
+//! use vellum::{FileStorage, Oid, Tid, TransactionMeta, Version};
 //!
 //! let storage = FileStorage::create("Data.fs")?;
 //! let mut draft = storage.begin(TransactionMeta::new().user("ann").description("a first object"))?;

@@ -7,7 +7,7 @@
 
 use peak_alloc::PeakAlloc;
 use vellum_file::{FileStorage, Packing, Unwatched};
-use vellum_storage::{Storage, Tid};
+use vellum_storage::Tid;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

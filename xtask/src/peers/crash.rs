@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use vellum_file::{Durability, FileStorage, OpenError, Options};
-use vellum_storage::{Error, Storage, Tid};
+use vellum_storage::{Error, Tid};
 
 use super::reads::{LastTransaction, compare, compare_read_only};
 use super::script::{Author, Commit};

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use vellum_file::FileStorage;
 use vellum_pickle::{Reference, references, rewrite_references};
-use vellum_storage::{Bytes, ExportOptions, Oid, Storage, Tid, TransactionMeta, export, import};
+use vellum_storage::{Bytes, ExportOptions, Oid, Tid, TransactionMeta, export, import};
 
 use super::{Ground, Trouble, clear, ensure, golden, same, same_files};
 use crate::venv;

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Storage, Tid};
+use vellum_storage::{Oid, Tid};
 
 use super::forth::mark;
 use super::reads::sha256;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use vellum_file::{FileStorage, Packed, Packing, Unwatched};
 use vellum_harness::node::Node;
 use vellum_spec::{Database, How};
-use vellum_storage::{Error, Oid, Refusal, Storage, Tid, Version};
+use vellum_storage::{Error, Oid, Refusal, Tid, Version};
 
 use super::forth::mark;
 use super::reads::{LastTransaction, compare};

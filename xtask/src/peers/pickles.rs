@@ -9,7 +9,7 @@ use std::process::Command;
 use serde::Deserialize;
 use vellum_file::FileStorage;
 use vellum_pickle::{Reference, class_of, references};
-use vellum_storage::{Order, Storage, TidRange};
+use vellum_storage::{Order, TidRange};
 
 use super::zodb::{Eight, unhex};
 use super::{Ground, Trouble, ensure, golden, same};

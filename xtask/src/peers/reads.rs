@@ -9,7 +9,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 use vellum_file::FileStorage;
-use vellum_storage::{CurrentRecord, Error, Oid, Order, Storage, Tid, TidRange, Version};
+use vellum_storage::{CurrentRecord, Error, Oid, Order, Tid, TidRange, Version};
 
 use super::dice::Dice;
 use super::zodb::{Eight, Hex, HistoryLine, Walked, WalkedRecord, Zodb, ZodbError, hex};

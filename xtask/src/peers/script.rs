@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Storage, Tid, TransactionMeta, Voted};
+use vellum_storage::{Error, Oid, Tid, TransactionMeta, Voted};
 
 use super::dice::Dice;
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use vellum_file::FileStorage;
 use vellum_pickle::{JsonOptions, Record};
-use vellum_storage::{Order, Storage, TidRange};
+use vellum_storage::{Order, TidRange};
 
 use super::zodb::{hex, unhex};
 use super::{Ground, Trouble, ensure, golden};

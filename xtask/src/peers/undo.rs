@@ -7,7 +7,7 @@
 //! does not find one at the beginning of the file.
 
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Error, Oid, Order, Refusal, Storage, Tid, TidRange, TransactionRecord, Version};
+use vellum_storage::{Error, Oid, Order, Refusal, Tid, TidRange, TransactionRecord, Version};
 
 use super::script::{Author, Change};
 use super::zodb::Zodb;

@@ -10,7 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Dangling, Options, Problem, ProblemKind};
-use vellum_storage::{Order, Storage, Tid, TidRange};
+use vellum_storage::{Order, Tid, TidRange};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 

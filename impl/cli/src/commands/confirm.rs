@@ -15,7 +15,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Draft, Storage, Tid, TransactionMeta, Voted};
+use vellum_storage::{Draft, Tid, TransactionMeta, Voted};
 use vellum_terminal::people::printable;
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 

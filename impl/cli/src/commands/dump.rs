@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use vellum_disk::{Disk, Open, RealDisk};
 use vellum_file::format::{START, TransactionHeader, UNFINISHED};
 use vellum_file::{Fault, OpenError, Options, Record, Recovery, Scanner};
-use vellum_storage::{Error, Status, Storage};
+use vellum_storage::{Error, Status};
 use vellum_terminal::people::{counted, hex, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 

@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Storage, Version};
+use vellum_storage::Version;
 use vellum_terminal::people::printable;
 use vellum_terminal::{Out, Outcome, Run};
 

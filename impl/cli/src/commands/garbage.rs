@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, NewestRevision, Oid, Storage, newest_revisions};
+use vellum_storage::{Error, NewestRevision, Oid, newest_revisions};
 use vellum_terminal::people::{counted, exact_size, percent, printable, size};
 use vellum_terminal::{Meter, Out, Outcome, Run, people};
 

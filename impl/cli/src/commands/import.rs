@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Change, Draft, Error, ExportError, ExportOptions, Oid, Storage, import};
+use vellum_storage::{Change, Draft, Error, ExportError, ExportOptions, Oid, import};
 use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
 

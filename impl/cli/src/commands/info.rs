@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{FileStorage, Record};
-use vellum_storage::{Oid, Status, Storage, Tid, Version};
+use vellum_storage::{Oid, Status, Tid, Version};
 use vellum_terminal::people::{count, counted, exact_size, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 

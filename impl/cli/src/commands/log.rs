@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Order, Revision, Storage, Tid, TidRange, TransactionRecord, UndoLog};
+use vellum_storage::{Error, Oid, Order, Revision, Tid, TidRange, TransactionRecord, UndoLog};
 use vellum_terminal::people::{counted, printable, size};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 

@@ -12,7 +12,7 @@ use jiff::{Span, Timestamp, tz::TimeZone};
 use serde::Serialize;
 use vellum_file::format::TransactionHeader;
 use vellum_file::{Extent, Fate, FileStorage, PackStep, PackWatch, Packed, Packing, Record};
-use vellum_storage::{Error, Oid, Result, Storage, Tid};
+use vellum_storage::{Error, Oid, Result, Tid};
 use vellum_terminal::people::{count, counted, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 

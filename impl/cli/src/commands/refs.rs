@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value as Json;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Reached, Referrer, Storage, Tid, Version, referrers, refers_in, shortest_path};
+use vellum_storage::{Error, Oid, Reached, Referrer, Tid, Version, referrers, refers_in, shortest_path};
 use vellum_terminal::people::{count, counted, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 

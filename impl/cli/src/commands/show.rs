@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use vellum_file::{Fault, FileStorage, Record};
 use vellum_pickle::{Reference, RenderOptions};
-use vellum_storage::{Bytes, Error, Oid, Storage, Tid, Version};
+use vellum_storage::{Bytes, Error, Oid, Tid, Version};
 use vellum_terminal::people::{count, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 

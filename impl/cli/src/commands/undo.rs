@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Order, Refusal, Storage, Tid, TidRange, TransactionRecord, Voted};
+use vellum_storage::{Error, Order, Refusal, Tid, TidRange, TransactionRecord, Voted};
 use vellum_terminal::people::{counted, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 

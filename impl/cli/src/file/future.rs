@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use vellum_file::{FileStorage, Scanner};
-use vellum_storage::{Order, Storage, Tid, TidRange};
+use vellum_storage::{Order, Tid, TidRange};
 use vellum_terminal::people;
 
 use crate::ui::{args, say};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vellum_file::{FileStorage, OpenError, Options};
-use vellum_storage::{Storage, Tid};
+use vellum_storage::Tid;
 use vellum_terminal::{Failure, Meter, Run};
 
 use super::future;

@@ -1,7 +1,7 @@
 //! Databases of real records, made in a test, and a clock that goes by minutes.
 
 use vellum_file::FileStorage;
-use vellum_storage::{Bytes, Oid, Revision, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Bytes, Oid, Revision, Tid, TransactionMeta, Version};
 
 use super::Sandbox;
 

@@ -9,8 +9,8 @@ use vellum_sync::RwLockReadGuard;
 use super::{At, MemoryStorage, State};
 use crate::revisions::undoable;
 use crate::{
-    Content, Error, Oid, Order, Past, PastRevision, Result, Revision, Status, Storage, Tid, TidRange, UndoEntry,
-    UndoLog, Verdict, Version, Versions, Write,
+    Content, Error, Oid, Order, Past, PastRevision, Result, Revision, Status, Tid, TidRange, UndoEntry, UndoLog,
+    Verdict, Version, Versions, Write,
 };
 
 /// The storage at this moment. Nothing is finished while it is held.

@@ -8,8 +8,8 @@ use super::past::Now;
 use super::seam::{Across, SEAM, encode};
 use super::{Overlay, Shared};
 use crate::{
-    Change, Draft, Event, Held, Judged, Limits, Oid, Origin, Prepared, Result, Scratch, Storage, Tid, TransactionMeta,
-    Verdict, Version, Vote, Voted, Waiting, lock_and_judge,
+    Change, Draft, Event, Held, Judged, Limits, Oid, Origin, Prepared, Result, Scratch, Tid, TransactionMeta, Verdict,
+    Version, Vote, Voted, Waiting, lock_and_judge,
 };
 
 impl Overlay {

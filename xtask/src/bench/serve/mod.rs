@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Storage, Tid};
+use vellum_storage::{Oid, Tid};
 use vellum_wire::{Codec, Value};
 
 use self::client::{Calls, Client, eight};

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, NewestRevision, Oid, Storage, Version, newest_revisions};
+use vellum_storage::{Error, NewestRevision, Oid, Version, newest_revisions};
 use vellum_terminal::people::{counted, exact_size, printable, size};
 use vellum_terminal::{Meter, Out, Outcome, Run, people};
 

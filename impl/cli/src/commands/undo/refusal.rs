@@ -7,7 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Fault, FileStorage, Record};
-use vellum_storage::{Draft, Error, NotUndone, Oid, Refusal, Storage, Tid, TransactionMeta, Voted, WhyNot};
+use vellum_storage::{Draft, Error, NotUndone, Oid, Refusal, Tid, TransactionMeta, Voted, WhyNot};
 use vellum_terminal::people::{count, counted, printable, printable_start};
 use vellum_terminal::{Failure, Out, Run};
 

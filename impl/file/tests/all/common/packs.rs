@@ -15,7 +15,7 @@ use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::node::Node;
 use vellum_harness::run;
 use vellum_harness::subject::Can;
-use vellum_storage::{Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{Oid, Order, Result, Tid, TidRange, TransactionMeta, Version};
 
 use crate::common::{CAN, PATH, SharedClock, commit, open_under_harness, options, serial};
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vellum_file::{FileStorage, Options, Scanner};
 use vellum_pickle::Reference;
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
+use vellum_storage::{Error, Oid, Order, Tid, TidRange, TransactionMeta, TransactionRecord, Version};
 
 use crate::common::golden;
 

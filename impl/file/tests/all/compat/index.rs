@@ -3,7 +3,7 @@
 use crate::common::{PATH, SharedClock, commit, options, record};
 use vellum_disk::SimDisk;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Oid, Tid, TransactionMeta, Version};
 
 /// Entries from all over the index are held against the file. With fewer objects than samples, all samples were the first
 /// object; a wrong entry of any other was believed, and the object could not be loaded.

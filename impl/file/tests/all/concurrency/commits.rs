@@ -10,8 +10,8 @@ use bytes::Bytes;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{
-    Busy, Contested, Error, Event, Oid, Order, Origin, Refusal, Resolver, Result, Storage, Tid, TidRange,
-    TransactionMeta, Version, Vote, Voted,
+    Busy, Contested, Error, Event, Oid, Order, Origin, Refusal, Resolver, Result, Tid, TidRange, TransactionMeta,
+    Version, Vote, Voted,
 };
 
 const THREADS: u64 = 4;

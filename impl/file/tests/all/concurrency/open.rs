@@ -8,7 +8,7 @@ use crate::common::*;
 use bytes::Bytes;
 use vellum_disk::{Disk, SimDisk};
 use vellum_file::{Durability, FileStorage, Options};
-use vellum_storage::{Bulk, Oid, Status, Storage, Tid, TransactionMeta};
+use vellum_storage::{Bulk, Oid, Status, Tid, TransactionMeta};
 
 /// What looks like a transaction, and could be taken for one by somebody who begins in the middle.
 fn decoy(position: u64, with_record: bool) -> Vec<u8> {

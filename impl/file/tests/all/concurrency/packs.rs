@@ -15,7 +15,7 @@ use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, Options, Packing};
 use vellum_harness::node::Node;
 use vellum_storage::{
-    Bulk, Draft, Error, Oid, Order, Refusal, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
+    Bulk, Draft, Error, Oid, Order, Refusal, Result, Revision, Status, Tid, TidRange, TransactionMeta,
     TransactionRecord, Version, Voted,
 };
 

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use vellum_disk::{SimDisk, Tear};
 use vellum_file::{Durability, FileStorage, OpenError, Options};
-use vellum_storage::{
-    Event, ManualClock, Oid, Result, Storage, Tid, TransactionMeta, TransactionRecord, Version, Voted,
-};
+use vellum_storage::{Event, ManualClock, Oid, Result, Tid, TransactionMeta, TransactionRecord, Version, Voted};
 
 const PATH: &str = "Data.fs";
 

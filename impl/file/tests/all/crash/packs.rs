@@ -12,7 +12,7 @@ use crate::common::packs::*;
 use crate::common::*;
 use vellum_disk::{Disk, Open, SimDisk, Tear};
 use vellum_file::{FileStorage, Options, Packing};
-use vellum_storage::{Error, Oid, Order, Status, Storage, Tid, TidRange, TransactionMeta, UndoLog, Version};
+use vellum_storage::{Error, Oid, Order, Status, Tid, TidRange, TransactionMeta, UndoLog, Version};
 
 const INDEX: &str = "Data.fs.index";
 const HALF_MADE: &str = "Data.fs.pack";

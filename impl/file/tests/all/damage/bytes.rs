@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::common::*;
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk};
 use vellum_file::{FaultKind, OpenError, Options, ProblemKind, check, recover};
-use vellum_storage::{Error, Storage, TransactionMeta};
+use vellum_storage::{Error, TransactionMeta};
 
 // The second reader.
 

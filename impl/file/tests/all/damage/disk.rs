@@ -9,7 +9,7 @@ use crate::common::*;
 use bytes::Bytes;
 use vellum_disk::{Disk, Open, SimDisk};
 use vellum_file::{Durability, FileStorage, OpenError, Options, Scanner, recover};
-use vellum_storage::{Error, Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{Error, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 
 const COMMITS: u64 = 8;
 

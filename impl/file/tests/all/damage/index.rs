@@ -6,7 +6,7 @@ use bytes::Bytes;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_pickle::{Value, encode_into};
-use vellum_storage::{Error, Loaded, Oid, Storage, Version};
+use vellum_storage::{Error, Loaded, Oid, Version};
 
 const OBJECTS: u64 = 150;
 

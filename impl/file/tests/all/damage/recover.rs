@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::common::counted::Counted;
 use crate::common::golden;
 use vellum_file::{FileStorage, Options, check, recover};
-use vellum_storage::{Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{Oid, Order, Tid, TidRange, TransactionMeta, Version};
 
 /// With nothing to save it from, a database is copied as it is, byte for byte: every pointer that was made again is the
 /// one that was there.

@@ -16,7 +16,7 @@ use vellum_harness::run;
 use vellum_harness::shrink::shrink;
 use vellum_harness::story::{self, Trouble};
 use vellum_harness::subject::Subject;
-use vellum_storage::{Oid, Storage};
+use vellum_storage::Oid;
 
 /// On a disk of its own for each history; every other opening finds no index. Before each the whole file is checked.
 fn subject(durability: Durability, spill_after: u64) -> Hosted {

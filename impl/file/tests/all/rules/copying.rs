@@ -16,7 +16,7 @@ use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
 use vellum_storage::{
-    Bulk, Error, Oid, Refusal, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version, Voted,
+    Bulk, Error, Oid, Refusal, Revision, Status, Tid, TransactionMeta, TransactionRecord, Version, Voted,
 };
 
 /// A database that a random history of the harness left, with undos and versions.

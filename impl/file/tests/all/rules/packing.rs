@@ -13,7 +13,7 @@ use vellum_harness::dice::Seed;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
 use vellum_harness::subject::Can;
-use vellum_storage::{Oid, Order, Storage, Tid, TidRange};
+use vellum_storage::{Oid, Order, Tid, TidRange};
 
 const COLLECT: Packing = Packing::new().collect(true);
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::common::{PATH, SharedClock, commit, options, record};
 use bytes::Bytes;
 use vellum_disk::{Disk, SimDisk};
-use vellum_storage::{Contested, Oid, Resolver, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Contested, Oid, Resolver, Tid, TransactionMeta, Version};
 
 /// Merges to a record that has both in it, and so is longer than either.
 #[derive(Debug)]

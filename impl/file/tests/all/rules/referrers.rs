@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vellum_file::FileStorage;
 use vellum_harness::node::Node;
 use vellum_storage::{
-    Bytes, Oid, OidSet, Revision, Storage, Tid, TransactionMeta, Version, newest_revisions, referrers, refers_in,
+    Bytes, Oid, OidSet, Revision, Tid, TransactionMeta, Version, newest_revisions, referrers, refers_in,
 };
 
 fn record(strong: &[u64], weak: &[u64]) -> Bytes {
