@@ -1,6 +1,7 @@
 //! What the machine knows of a client.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use vellum_storage::Tid;
 use vellum_wire::{Call, Codec, Message, MessageId};
@@ -13,6 +14,8 @@ use crate::transaction::Transaction;
 pub(crate) struct Connection {
     /// What to call it in logs.
     pub peer: String,
+    /// When it connected.
+    pub since: Duration,
     /// What it calls itself.
     pub label: Option<String>,
     /// How it speaks; none before its greeting.
@@ -25,6 +28,16 @@ pub(crate) struct Connection {
     pub transaction: Option<Transaction>,
     /// Calls that wait for what a storage does with the transaction.
     pub queue: VecDeque<Queued>,
+    /// Bytes of records in them.
+    pub queued: u64,
+    /// Calls of storages that are under way for it.
+    pub running: usize,
+    /// Whether it is not read from.
+    pub is_paused: bool,
+    /// Bytes that wait for it to read them.
+    pub unread: u64,
+    /// Since when there have been more of them than a client may leave for long.
+    pub unread_since: Option<Duration>,
     /// The last transaction that it was told of.
     pub last: Tid,
     /// Answers that tell of a transaction of which it was not told yet.
@@ -43,16 +56,33 @@ pub(crate) struct Queued {
     pub call: Call,
 }
 
+impl Queued {
+    /// Bytes of records in it.
+    pub fn bytes(&self) -> u64 {
+        match &self.call {
+            Call::Store { data, .. } => data.len() as u64,
+            Call::Restore { data, .. } => data.as_ref().map_or(0, |data| data.len() as u64),
+            _ => 0,
+        }
+    }
+}
+
 impl Connection {
-    pub fn new(peer: String) -> Connection {
+    pub fn new(peer: String, since: Duration) -> Connection {
         Connection {
             peer,
+            since,
             label: None,
             codec: None,
             storage: None,
             read_only: false,
             transaction: None,
             queue: VecDeque::new(),
+            queued: 0,
+            running: 0,
+            is_paused: false,
+            unread: 0,
+            unread_since: None,
             last: Tid::ZERO,
             held: Vec::new(),
             backlog: None,
@@ -66,6 +96,11 @@ impl Connection {
         self.held = later;
         let now: Vec<(Tid, Message)> = now;
         now.into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// What to call it: its label, or else its address.
+    pub fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.peer)
     }
 
     /// Whether a call has to wait: the order of a transaction's calls is kept.

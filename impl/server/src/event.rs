@@ -79,6 +79,15 @@ pub enum Event {
         /// The vote.
         job: JobId,
     },
+    /// So much waits for a client to read it. Told again when it has changed, before the next [`Event::Tick`].
+    Unread {
+        /// The connection.
+        connection: ConnectionId,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// The server is to end: only what is voted is still finished.
+    End,
     /// Time has passed.
     Tick {
         /// Since the machine was made.
@@ -116,6 +125,23 @@ pub enum Effect {
         connection: ConnectionId,
         /// Why, for the log.
         why: String,
+    },
+    /// The connection is to be ended without sending what waits. The machine has forgotten it.
+    Cut {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why, for the log.
+        why: String,
+    },
+    /// The connection is not to be read from: the client has asked for enough.
+    Pause {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// The connection is to be read from again.
+    Resume {
+        /// The connection.
+        connection: ConnectionId,
     },
     /// A storage is to be called; [`Event::Done`] tells the result.
     Run(Job),
@@ -158,6 +184,11 @@ pub enum Work {
     Measure,
     /// What a call asks that needs only the storage, and is answered with a value.
     Ask(Question),
+    /// Writes the records of a transaction to a scratch file.
+    Spill {
+        /// The transaction.
+        draft: Draft,
+    },
     /// The first phase of a transaction. What is voted is kept under the connection.
     Vote {
         /// The transaction.
@@ -227,6 +258,11 @@ pub enum Outcome {
     Loaded(Option<LoadedAt>),
     /// It did not work.
     Failed(Fault),
+    /// The transaction's records are in a scratch file.
+    Spilled {
+        /// The transaction.
+        draft: Draft,
+    },
     /// The transaction can be finished.
     Voted {
         /// The objects whose stored records were merged, or that an undo changed.

@@ -7,15 +7,20 @@
 //!   blocking threads ── Done ───────────────────┘          └─▶ jobs: here, or on a blocking thread
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use vellum_storage::{Clock, Listening};
 use vellum_sync::{Mutex, MutexGuard};
-use vellum_wire::{Codec, Message};
 
+use crate::conversation::Ended;
+use crate::latency::Latencies;
+use crate::link::{End, Item, Link};
+use crate::report::Report;
 use crate::{
     Config, ConnectionId, Description, Effect, Event, Job, JobId, Machine, Served, StorageId, Store, Work, Worker,
 };
@@ -26,6 +31,10 @@ pub(crate) struct Hub {
     worker: Worker,
     started: Instant,
     runtime: tokio::runtime::Handle,
+    latencies: Latencies,
+    is_ending: AtomicBool,
+    /// Connections that were closed by a client that had not said a word: port checks.
+    port_checks: AtomicU64,
     /// Nobody is told anything after these are dropped.
     listening: Mutex<Vec<Listening>>,
 }
@@ -34,46 +43,8 @@ struct Core {
     machine: Machine,
     links: BTreeMap<ConnectionId, Arc<Link>>,
     connection_next: u64,
-}
-
-/// What is to be sent to a client.
-#[derive(Default)]
-pub(crate) struct Link {
-    outgoing: Mutex<Outgoing>,
-    /// Something is to be sent, or the connection is to be closed.
-    pub changed: Notify,
-}
-
-/// Messages that wait to be written.
-#[derive(Default)]
-pub(crate) struct Outgoing {
-    pub items: Vec<Item>,
-    pub is_closing: bool,
-}
-
-/// What is written next.
-pub(crate) enum Item {
-    Message(Message),
-    Frame(String),
-    Codec(Codec),
-}
-
-impl Link {
-    /// Takes what is to be sent.
-    pub fn take(&self) -> Outgoing {
-        let mut outgoing = self.outgoing.lock();
-        Outgoing { items: std::mem::take(&mut outgoing.items), is_closing: outgoing.is_closing }
-    }
-
-    fn push(&self, item: Item) {
-        self.outgoing.lock().items.push(item);
-        self.changed.notify_one();
-    }
-
-    fn close(&self) {
-        self.outgoing.lock().is_closing = true;
-        self.changed.notify_one();
-    }
+    /// Clients that left something unread when the machine was told the last time.
+    unread: BTreeSet<ConnectionId>,
 }
 
 /// A storage to be served.
@@ -99,13 +70,21 @@ impl Hub {
         let wake = move |job| _ = woken.send(job);
         let storages: Vec<_> = offered.iter().map(|offered| offered.store.clone()).collect();
         let worker = Worker::new(storages, clock, invalidation_age, wake);
-        let core = Core { machine: Machine::new(config, Vec::new()), links: BTreeMap::new(), connection_next: 1 };
+        let core = Core {
+            machine: Machine::new(config, Vec::new()),
+            links: BTreeMap::new(),
+            connection_next: 1,
+            unread: BTreeSet::new(),
+        };
         let runtime = tokio::runtime::Handle::current();
         let hub = Arc::new(Hub {
             core: Mutex::new(core),
             worker,
             started: Instant::now(),
             runtime: runtime.clone(),
+            latencies: Latencies::default(),
+            is_ending: AtomicBool::new(false),
+            port_checks: AtomicU64::new(0),
             listening: Mutex::default(),
         });
         // The lock is held until the machine knows the storages: what they tell meanwhile comes after that.
@@ -154,16 +133,26 @@ impl Hub {
         let mut jobs = self.step(&mut self.core(), event);
         while let Some(job) = jobs.pop_front() {
             if is_quick(&job.work) {
-                let (id, outcome) = (job.id, self.worker.run(job));
+                let (id, outcome) = (job.id, self.work(job));
                 jobs.extend(self.step(&mut self.core(), Event::Done { job: id, outcome }));
             } else {
                 let hub = Arc::clone(self);
                 self.runtime.spawn_blocking(move || {
-                    let (id, outcome) = (job.id, hub.worker.run(job));
+                    let (id, outcome) = (job.id, hub.work(job));
                     hub.happen(Event::Done { job: id, outcome });
                 });
             }
         }
+    }
+
+    fn work(&self, job: Job) -> crate::Outcome {
+        let latency = self.latencies.of(&job.work);
+        let begun = std::time::Instant::now();
+        let outcome = self.worker.run(job);
+        if let Some(latency) = latency {
+            latency.note(begun.elapsed());
+        }
+        outcome
     }
 
     /// Steps the machine. The jobs are for the caller, without the lock.
@@ -177,26 +166,59 @@ impl Hub {
                 Effect::Speak { connection, codec } => core.push(connection, Item::Codec(codec)),
                 Effect::Send { connection, message } => core.push(connection, Item::Message(message)),
                 Effect::SendFrame { connection, frame } => core.push(connection, Item::Frame(frame)),
-                Effect::Close { connection, why } => {
-                    if let Some(link) = core.links.remove(&connection) {
-                        tracing::info!(connection = connection.0, why, "closing a connection");
-                        link.close();
-                    }
-                }
+                Effect::Pause { connection } => core.pause(connection, true),
+                Effect::Resume { connection } => core.pause(connection, false),
+                Effect::Close { connection, why } => core.close(connection, End::AfterWriting, &why),
+                Effect::Cut { connection, why } => core.close(connection, End::Now, &why),
             }
         }
         jobs
     }
 
-    /// A client is gone.
-    pub fn disconnect(self: &Arc<Self>, connection: ConnectionId) {
+    /// A client's task ended.
+    pub fn disconnect(self: &Arc<Self>, connection: ConnectionId, peer: &str, ended: std::io::Result<Ended>) {
+        // A port check is counted. One that the server closed was told of before.
+        match ended {
+            Ok(Ended::LeftWithoutAWord) => self.port_checked(peer),
+            _ if self.core().links.remove(&connection).is_none() => {}
+            Ok(_) => tracing::info!(connection = connection.0, peer, "a client left"),
+            Err(error) => tracing::info!(connection = connection.0, peer, %error, "a client was lost"),
+        }
         self.core().links.remove(&connection);
         self.happen(Event::Lost { connection });
     }
 
+    /// Somebody looked whether the port is open. The first is told of; the end of the log tells how many there were.
+    pub fn port_checked(&self, peer: &str) {
+        if self.port_checks.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::info!(peer, "somebody connected and left without a word; more of these are only counted");
+        }
+    }
+
     /// Lets time pass.
     pub fn tick(self: &Arc<Self>) {
+        let mut core = self.core();
+        let leave: BTreeSet<ConnectionId> =
+            core.links.iter().filter(|(_, link)| link.waiting() > 0).map(|(id, _)| *id).collect();
+        let before = std::mem::replace(&mut core.unread, leave.clone());
+        let unread = leave.union(&before).map(|id| (*id, core.links.get(id).map_or(0, |link| link.waiting())));
+        for (connection, bytes) in unread.collect::<Vec<_>>() {
+            let jobs = self.step(&mut core, Event::Unread { connection, bytes });
+            debug_assert!(jobs.is_empty(), "nobody is asked for anything");
+        }
+        drop(core);
         self.happen(Event::Tick { now: self.started.elapsed() });
+    }
+
+    /// Ends all connections but those of clients whose transaction is voted.
+    pub fn end(self: &Arc<Self>) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        self.happen(Event::End);
+    }
+
+    /// Whether nobody is accepted any more.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
     }
 
     /// Clients that have a transaction that is voted.
@@ -204,22 +226,47 @@ impl Hub {
         self.core().machine.voted()
     }
 
+    /// What there is to see.
+    pub fn report(&self) -> Report {
+        let mut report = self.core().machine.report();
+        report.uptime_seconds = self.started.elapsed().as_secs_f64();
+        report.port_checks = self.port_checks.load(Ordering::Relaxed);
+        report.latencies = self.latencies.report();
+        self.worker.name_holders(&mut report);
+        report
+    }
+
     /// Closes all connections, and hears of nothing any more.
     pub fn close(self: &Arc<Self>) {
         let mut core = self.core();
         let links = std::mem::take(&mut core.links);
         for (connection, link) in links {
-            link.close();
+            link.close(End::AfterWriting);
             let jobs = self.step(&mut core, Event::Lost { connection });
             debug_assert!(jobs.is_empty(), "a client that is gone asks for nothing");
         }
         drop(core);
         let listening = std::mem::take(&mut *self.listening.lock());
         drop(listening);
+        let port_checks = self.port_checks.load(Ordering::Relaxed);
+        tracing::info!(port_checks, "the server ended");
     }
 }
 
 impl Core {
+    fn close(&mut self, connection: ConnectionId, end: End, why: &str) {
+        if let Some(link) = self.links.remove(&connection) {
+            tracing::info!(connection = connection.0, why, "closing a connection");
+            link.close(end);
+        }
+    }
+
+    fn pause(&self, connection: ConnectionId, is_paused: bool) {
+        if let Some(link) = self.links.get(&connection) {
+            link.pause(is_paused);
+        }
+    }
+
     fn push(&self, connection: ConnectionId, item: Item) {
         if let Some(link) = self.links.get(&connection) {
             link.push(item);
@@ -232,7 +279,7 @@ fn is_quick(work: &Work) -> bool {
     match work {
         Work::Load { .. } | Work::Measure => true,
         Work::Vote { draft } => draft.changes().len() <= 16,
-        Work::Retry | Work::Finish | Work::Pack { .. } => false,
+        Work::Spill { .. } | Work::Retry | Work::Finish | Work::Pack { .. } => false,
         Work::Ask(question) => question.is_quick(),
     }
 }

@@ -8,6 +8,8 @@
 //!                                 Waiting
 //! ```
 //!
+//! From Open, a draft may be sent to a scratch file (Spilling), and comes back.
+//!
 //! An abort, a refused vote or a lost connection ends it from every stage. What is being done by a storage is waited for
 //! first: nobody can say of a running finish whether it happens.
 
@@ -26,6 +28,10 @@ pub(crate) struct Transaction {
     pub id: TransactionId,
     /// What it will do.
     pub draft: Draft,
+    /// When it began.
+    pub since: Duration,
+    /// Bytes of records that it keeps in memory, also after its vote.
+    pub in_memory: u64,
     /// How far it is.
     pub stage: Stage,
     /// What is wrong with a change that was not answered. The vote tells it.
@@ -35,10 +41,15 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// Takes the draft out, for a storage.
+    pub fn take_draft(&mut self) -> Draft {
+        std::mem::replace(&mut self.draft, Draft::new(TransactionMeta::new()))
+    }
+
     /// Takes the store of an object out of the transaction: a merged record comes instead.
     pub fn replace_store(&mut self, merged: Oid) {
         let origin = self.draft.origin();
-        let draft = std::mem::replace(&mut self.draft, Draft::new(TransactionMeta::new()));
+        let draft = self.take_draft();
         let (meta, _, changes) = draft.into_parts();
         self.draft = Draft::new(meta);
         self.draft.set_origin(origin);
@@ -65,6 +76,8 @@ impl std::hash::Hash for Wrong {
 pub(crate) enum Stage {
     /// It takes changes.
     Open,
+    /// Its records are being written to a scratch file.
+    Spilling { job: JobId },
     /// A storage judges it. `reply` is the call that the result answers. `is_woken`, if what it will have to wait for is free
     /// before the storage's answer that it has to wait.
     Voting { job: JobId, reply: Option<MessageId>, is_woken: bool },
@@ -80,8 +93,20 @@ impl Stage {
     /// The call of the storage that is under way.
     pub fn running(&self) -> Option<JobId> {
         match self {
-            Stage::Voting { job, .. } | Stage::Finishing { job, .. } => Some(*job),
+            Stage::Spilling { job } | Stage::Voting { job, .. } | Stage::Finishing { job, .. } => Some(*job),
             _ => None,
+        }
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Stage::Open => "open",
+            Stage::Spilling { .. } => "spilling",
+            Stage::Voting { .. } => "voting",
+            Stage::Waiting { .. } => "waiting",
+            Stage::Voted { .. } => "voted",
+            Stage::Finishing { .. } => "finishing",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use vellum_storage::{
-    Change, Clock, Oid, Order, PackOptions, Result, Storage, Tid, TidRange, Version, Vote, Voted, Waiting,
+    Busy, Change, Clock, Oid, Order, PackOptions, Result, Storage, Tid, TidRange, Version, Vote, Voted, Waiting,
 };
 use vellum_sync::{Mutex, MutexGuard};
 use vellum_wire::{Fault, Value};
@@ -14,6 +14,7 @@ use vellum_wire::{Fault, Value};
 use crate::answers::{self, eight};
 use crate::event::{ConnectionId, Info, Job, JobId, Outcome, Question, StorageId, Work};
 use crate::iterators::Iterators;
+use crate::report::Report;
 use crate::{OidMark, faults};
 
 /// A storage that is served.
@@ -82,6 +83,27 @@ impl Worker {
         drop(transaction);
     }
 
+    /// Says of each vote that waits whose transaction it waits for.
+    pub fn name_holders(&self, report: &mut Report) {
+        let clients = self.clients();
+        let holders = |busy: &Busy| {
+            let holds = |kept: &Kept| match (&kept.transaction, busy) {
+                (Some(Phase::Voted(voted)), Busy::Object(oid)) => voted.touched().contains(oid),
+                (Some(Phase::Voted(_)), _) => true,
+                _ => false,
+            };
+            clients.iter().find(|(_, kept)| holds(kept)).map(|(connection, _)| connection.0)
+        };
+        for client in &mut report.clients {
+            if let Some(transaction) = &mut client.transaction
+                && let Some(Phase::Waits(waiting)) =
+                    clients.get(&ConnectionId(client.connection)).and_then(|kept| kept.transaction.as_ref())
+            {
+                transaction.held_by = waiting.busy().and_then(holders);
+            }
+        }
+    }
+
     fn clients(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Kept>> {
         self.clients.lock()
     }
@@ -102,6 +124,11 @@ impl Worker {
                 Ok(value) => Outcome::Answer(value),
                 Err(fault) => Outcome::Failed(fault),
             },
+            Work::Spill { mut draft } => {
+                // A draft of the storage knows where its scratch files are.
+                let spilled = storage.begin(draft.meta().clone()).and_then(|beside| draft.spill(&beside));
+                spilled.map_or_else(failed, |()| Outcome::Spilled { draft })
+            }
             Work::Vote { draft } => self.vote(&**storage, job.connection, job.id, draft.into()),
             Work::Retry => {
                 let kept = self.clients().get_mut(&job.connection).and_then(|kept| kept.transaction.take());

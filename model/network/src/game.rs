@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vellum_server::{Config, ConnectionId, Event};
+use vellum_server::{Config, ConnectionId, Event, Memory};
 use vellum_storage::{Oid, Tid, Version};
 use vellum_wire::{Call, Codec, Limits, Message, Value};
 
@@ -25,7 +25,10 @@ const NOW: Tid = Tid(i64::MAX as u64);
 pub fn play(dice: &[u8]) -> String {
     let timeout = dice.first().is_some_and(|first| first % 2 == 1).then_some(Duration::from_secs(5));
     let clients_resolve = dice.first().is_some_and(|first| first % 4 >= 2);
-    let site = Site::new(Config { transaction_timeout: timeout, clients_resolve, ..config() });
+    // Two records are too many, and so are four calls.
+    let is_narrow = dice.first().is_some_and(|first| first % 8 >= 4);
+    let memory = if is_narrow { Memory { transactions: 12, calls: 3, ..Memory::default() } } else { Memory::default() };
+    let site = Site::new(Config { transaction_timeout: timeout, clients_resolve, memory, ..config() });
     let mut game = Game { site, clients: BTreeMap::new(), told: Vec::new(), seconds: 0, heard: BTreeMap::new() };
     game.site.hold(|_| true);
     let mut dice = dice.iter().copied().skip(1);
@@ -83,7 +86,7 @@ impl Game {
     }
 
     fn rare(&mut self, place: usize, dice: &mut impl Iterator<Item = u8>) {
-        match place % 5 {
+        match place % 6 {
             0 => self.call(place / 5, Call::TpcAbort { transaction: TRANSACTION }),
             1 => self.call(place / 5, Call::LastTransaction),
             2 => self.call(place / 5, Call::Vote { transaction: TRANSACTION }),
@@ -91,6 +94,12 @@ impl Game {
                 self.seconds += 2;
                 self.site.pass(self.seconds);
                 self.hear();
+            }
+            4 => {
+                if let Some(connection) = self.pick(place / 5) {
+                    self.site.leave_unread(connection, u64::from(dice.next().unwrap_or(0)) << 20);
+                    self.hear();
+                }
             }
             _ => self.junk(place / 5, dice),
         }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use vellum_server::report::Report;
 use vellum_server::{
-    Config, ConnectionId, Description, Effect, Event, Job, Machine, Served, StorageId, Store, Work, Worker,
+    Config, ConnectionId, Description, Effect, Event, Job, Machine, Memory, Served, StorageId, Store, Work, Worker,
 };
 use vellum_storage::{Listening, ManualClock, MemoryStorage, Oid, Resolvers, Storage, Tid};
 use vellum_wire::{Begin, Call, Codec, Greeting, Message, MessageId, Value};
@@ -37,7 +38,13 @@ pub struct Site {
 
 /// Nothing special.
 pub fn config() -> Config {
-    Config { is_read_only: false, transaction_timeout: None, clients_resolve: false, started: "today".to_owned() }
+    Config {
+        is_read_only: false,
+        transaction_timeout: None,
+        clients_resolve: false,
+        started: "today".to_owned(),
+        memory: Memory::default(),
+    }
 }
 
 /// What clients call their transactions.
@@ -159,6 +166,18 @@ impl Site {
         self.happen(Event::Lost { connection });
     }
 
+    /// So much waits for a client to read it.
+    pub fn leave_unread(&mut self, connection: ConnectionId, bytes: u64) {
+        writeln!(self.transcript, "{:<4} has {bytes} bytes to read", self.names[&connection]).unwrap();
+        self.happen(Event::Unread { connection, bytes });
+    }
+
+    /// The server is to end.
+    pub fn end(&mut self) {
+        writeln!(self.transcript, "     the server is to end").unwrap();
+        self.happen(Event::End);
+    }
+
     /// Time passes.
     pub fn pass(&mut self, seconds: u64) {
         writeln!(self.transcript, "     {seconds} s after the start").unwrap();
@@ -181,8 +200,29 @@ impl Site {
     ///
     /// Something is.
     pub fn assert_quiet(&self) {
+        assert_eq!(self.machine.transactions_in_memory(), 0, "memory is counted for nobody");
         assert!(self.machine.is_quiet(), "the machine keeps something for nobody: {:?}", self.machine);
         assert!(self.worker.is_quiet(), "the worker keeps something for nobody");
+    }
+
+    fn note_spill(&mut self, job: &Job) {
+        if let Work::Spill { draft } = &job.work {
+            let (name, changes) = (&self.names[&job.connection], draft.changes().len());
+            writeln!(self.transcript, "     {name}'s transaction with {changes} changes goes to a scratch file")
+                .unwrap();
+        }
+    }
+
+    /// Bytes that transactions keep in memory.
+    pub fn transactions_in_memory(&self) -> u64 {
+        self.machine.transactions_in_memory()
+    }
+
+    /// What there is to see.
+    pub fn report(&self) -> Report {
+        let mut report = self.machine.report();
+        self.worker.name_holders(&mut report);
+        report
     }
 
     /// Writes something down for the reader.
@@ -208,8 +248,22 @@ impl Site {
                         writeln!(self.transcript, "{:<4} is closed: {why}", self.names[&connection]).unwrap();
                         self.closed.push(connection);
                     }
-                    Effect::Run(job) if (self.hold)(&job.work) => self.held.push(job),
+                    Effect::Cut { connection, why } => {
+                        writeln!(self.transcript, "{:<4} is cut off: {why}", self.names[&connection]).unwrap();
+                        self.closed.push(connection);
+                    }
+                    Effect::Pause { connection } => {
+                        writeln!(self.transcript, "{:<4} is not read from", self.names[&connection]).unwrap();
+                    }
+                    Effect::Resume { connection } => {
+                        writeln!(self.transcript, "{:<4} is read from again", self.names[&connection]).unwrap();
+                    }
+                    Effect::Run(job) if (self.hold)(&job.work) => {
+                        self.note_spill(&job);
+                        self.held.push(job);
+                    }
                     Effect::Run(job) => {
+                        self.note_spill(&job);
                         let (id, outcome) = (job.id, self.worker.run(job));
                         events.push_back(Event::Done { job: id, outcome });
                     }

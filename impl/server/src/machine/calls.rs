@@ -57,9 +57,14 @@ impl Machine {
             call if client.storage.is_none() && !matches!(call, Call::Register { .. }) => {
                 self.close(connection, format!("it called {} before it registered", call.name()));
             }
-            call if client.must_wait(&call) => client.queue.push_back(Queued { reply, call }),
+            call if client.must_wait(&call) => {
+                let queued = Queued { reply, call };
+                client.queued += queued.bytes();
+                client.queue.push_back(queued);
+            }
             call => self.call(connection, reply, call),
         }
+        self.pace(connection);
     }
 
     pub(super) fn call(&mut self, connection: ConnectionId, reply: Option<MessageId>, call: Call) {
@@ -88,8 +93,10 @@ impl Machine {
     pub(super) fn run(&mut self, connection: ConnectionId, reply: Option<MessageId>, kind: Kind, work: Work) -> JobId {
         let id = JobId(self.job_next);
         self.job_next += 1;
-        let storage = self.connections[&connection].storage.expect("a connection without a storage asks for nothing");
-        self.jobs.insert(id, Running { connection, storage, reply, kind });
+        let client = self.connections.get_mut(&connection).expect("a call has a connection");
+        client.running += 1;
+        let storage = client.storage.expect("a connection without a storage asks for nothing");
+        self.jobs.insert(id, Running { connection, storage, reply, kind, since: self.now });
         self.effects.push(Effect::Run(Job { id, connection, storage, work }));
         id
     }

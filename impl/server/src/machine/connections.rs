@@ -33,14 +33,26 @@ impl Machine {
         }
     }
 
+    /// Closes the connections that have nothing to be finished.
+    pub(super) fn close_what_is_not_voted(&mut self) {
+        let idle = self.connections.iter().filter(|(_, client)| {
+            let stage = client.transaction.as_ref().map(|transaction| &transaction.stage);
+            !matches!(stage, Some(Stage::Voting { .. } | Stage::Voted { .. } | Stage::Finishing { .. }))
+        });
+        for connection in idle.map(|(connection, _)| *connection).collect::<Vec<_>>() {
+            self.close(connection, "the server ends".to_owned());
+        }
+    }
+
     /// Drops a connection with everything that it has.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(client) = self.connections.remove(&connection) else { return };
         if let (Some(transaction), Some(storage)) = (&client.transaction, client.storage) {
+            self.keeps_no_more(transaction);
             self.storages[storage.0].counters.aborts += 1;
             match transaction.stage {
                 // What a storage is doing is dropped when it is done.
-                Stage::Voting { .. } | Stage::Finishing { .. } => return,
+                Stage::Spilling { .. } | Stage::Voting { .. } | Stage::Finishing { .. } => return,
                 Stage::Waiting { job, .. } => _ = self.jobs.remove(&job),
                 Stage::Open | Stage::Voted { .. } => {}
             }

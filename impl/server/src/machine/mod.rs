@@ -2,6 +2,7 @@
 
 mod calls;
 mod connections;
+mod limits;
 mod status;
 mod telling;
 mod transactions;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Call, MessageId, PlainLoad, Value};
 
+pub use self::limits::Memory;
 use crate::Served;
 use crate::answers;
 use crate::connection::Connection;
@@ -29,6 +31,8 @@ pub struct Config {
     pub clients_resolve: bool,
     /// When the server was started, as ZEO says it.
     pub started: String,
+    /// What clients may take of its memory.
+    pub memory: Memory,
 }
 
 /// The server, without its network: see the crate's documentation.
@@ -40,6 +44,11 @@ pub struct Machine {
     jobs: BTreeMap<JobId, Running>,
     job_next: u64,
     now: Duration,
+    /// Bytes of records that transactions keep in memory.
+    in_memory: u64,
+    /// Those of them that are being written to scratch files.
+    being_spilled: u64,
+    is_ending: bool,
     effects: Vec<Effect>,
 }
 
@@ -50,6 +59,8 @@ struct Running {
     storage: StorageId,
     reply: Option<MessageId>,
     kind: Kind,
+    /// When it was asked for.
+    since: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +77,19 @@ enum Kind {
     Pack { waits: bool },
 }
 
+impl Kind {
+    /// Its name, for people.
+    fn name(&self) -> &'static str {
+        match self {
+            Kind::Load { .. } => "load",
+            Kind::Ask => "question",
+            Kind::Info => "info",
+            Kind::Transaction => "transaction",
+            Kind::Pack { .. } => "pack",
+        }
+    }
+}
+
 impl Machine {
     /// A server of these storages, to which nobody is connected.
     pub fn new(config: Config, storages: Vec<Served>) -> Machine {
@@ -76,6 +100,9 @@ impl Machine {
             jobs: BTreeMap::new(),
             job_next: 0,
             now: Duration::ZERO,
+            in_memory: 0,
+            being_spilled: 0,
+            is_ending: false,
             effects: Vec::new(),
         }
     }
@@ -100,7 +127,7 @@ impl Machine {
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Connected { connection, peer } => {
-                self.connections.insert(connection, Connection::new(peer));
+                self.connections.insert(connection, Connection::new(peer, self.now));
             }
             Event::Greeted { connection, greeting } => self.greeted(connection, greeting),
             Event::Received { connection, message } => self.received(connection, message),
@@ -112,23 +139,29 @@ impl Machine {
             Event::Told { storage, told } => self.told(storage, told),
             Event::Done { job, outcome } => self.job_done(job, outcome),
             Event::Woken { job } => self.woken(job),
+            Event::Unread { connection, bytes } => self.unread(connection, bytes),
+            Event::End => self.is_ending = true,
             Event::Tick { now } => self.tick(now),
+        }
+        if self.is_ending {
+            self.close_what_is_not_voted();
         }
         std::mem::take(&mut self.effects)
     }
 
     fn job_done(&mut self, job: JobId, outcome: Outcome) {
-        let Some(Running { connection, storage, reply, kind }) = self.jobs.remove(&job) else { return };
+        let Some(Running { connection, storage, reply, kind, .. }) = self.jobs.remove(&job) else { return };
         if let Outcome::Packed { info } = outcome {
             self.inform(storage, info);
         }
-        if !self.connections.contains_key(&connection) {
+        let Some(client) = self.connections.get_mut(&connection) else {
             // Its client is gone, and what the storage has of it goes now.
             if matches!(kind, Kind::Transaction) {
                 self.effects.push(Effect::Forget { connection });
             }
             return;
-        }
+        };
+        client.running -= 1;
         match (kind, outcome) {
             (Kind::Load { oid, before, is_stale: true }, _) => {
                 // The object was changed meanwhile: whatever was read may not be what this client should see.
@@ -150,10 +183,12 @@ impl Machine {
             (_, Outcome::Failed(fault)) => self.answer(connection, reply, Err(fault)),
             (kind, outcome) => unreachable!("{kind:?} does not result in {outcome:?}"),
         }
+        self.pace(connection);
     }
 
     fn tick(&mut self, now: Duration) {
         self.now = now;
+        self.cut_late_readers();
         let Some(timeout) = self.config.transaction_timeout else { return };
         let late = self.connections.iter().filter(|(_, client)| match &client.transaction {
             Some(Transaction { stage: Stage::Voted { since }, .. }) => now.saturating_sub(*since) >= timeout,

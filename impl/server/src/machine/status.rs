@@ -1,13 +1,17 @@
 //! What there is to see: counters, and who waits for what.
 
+use std::time::Duration;
+
 use vellum_storage::Busy;
 use vellum_wire::Value;
 
-use super::Machine;
-use crate::Counters;
+use super::{Kind, Machine, Running};
 use crate::answers;
+use crate::connection::Connection;
 use crate::event::StorageId;
-use crate::transaction::Stage;
+use crate::report::{CallReport, ClientReport, LatencyReport, Report, State, StorageReport, TransactionReport};
+use crate::transaction::{Stage, Transaction};
+use crate::{Counters, Served};
 
 impl Machine {
     /// The status of one storage, by ZEO's keys in ZEO's order.
@@ -52,16 +56,76 @@ impl Machine {
         format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
     }
 
+    /// What there is to see. Who holds what somebody waits for is known to the storages.
+    pub fn report(&self) -> Report {
+        let seconds = |since: Duration| self.now.saturating_sub(since).as_secs_f64();
+        let clients = self.connections.iter().map(|(connection, client)| ClientReport {
+            connection: connection.0,
+            label: client.label.clone(),
+            address: client.peer.clone(),
+            storage: client.storage.map(|storage| self.storages[storage.0].name.clone()),
+            is_read_only: client.read_only,
+            connected_seconds: seconds(client.since),
+            calls: client.running + client.queue.len(),
+            is_paused: client.is_paused,
+            unread: client.unread,
+            transaction: client.transaction.as_ref().map(|transaction| TransactionReport {
+                stage: transaction.stage.name().to_owned(),
+                age_seconds: seconds(transaction.since),
+                in_memory: transaction.in_memory,
+                waits_for: match &transaction.stage {
+                    Stage::Waiting { on, .. } => Some(on.to_string()),
+                    _ => None,
+                },
+                held_by: None,
+            }),
+        });
+        let at_work = |running: &&Running| match self.connections.get(&running.connection) {
+            // A vote that waits is no work.
+            Some(Connection { transaction: Some(Transaction { stage: Stage::Waiting { .. }, .. }), .. }) => {
+                !matches!(running.kind, Kind::Transaction)
+            }
+            _ => true,
+        };
+        let calls = self.jobs.values().filter(at_work).map(|running| CallReport {
+            connection: running.connection.0,
+            what: running.kind.name().to_owned(),
+            age_seconds: seconds(running.since),
+        });
+        Report {
+            state: if self.is_ending { State::Ending } else { State::Serving },
+            uptime_seconds: self.now.as_secs_f64(),
+            storages: self.storages.iter().map(storage).collect(),
+            clients: clients.collect(),
+            transactions_in_memory: self.in_memory,
+            calls: calls.collect(),
+            latencies: LatencyReport::default(),
+            port_checks: 0,
+        }
+    }
+
     /// Who waits for what: of each client whose vote waits, its name, and what it waits for.
     pub fn waiting(&self) -> Vec<(String, Busy)> {
         let waiting =
             self.connections.values().filter_map(|client| match client.transaction.as_ref().map(|t| &t.stage) {
-                Some(Stage::Waiting { on, .. }) => {
-                    Some((client.label.clone().unwrap_or(client.peer.clone()), on.clone()))
-                }
+                Some(Stage::Waiting { on, .. }) => Some((client.name().to_owned(), on.clone())),
                 _ => None,
             });
         waiting.collect()
+    }
+}
+
+fn storage(served: &Served) -> StorageReport {
+    let Counters { loads, stores, commits, aborts, conflicts, conflicts_resolved } = served.counters;
+    StorageReport {
+        name: served.name.clone(),
+        last_transaction: served.last.to_string(),
+        loads,
+        stores,
+        commits,
+        aborts,
+        conflicts,
+        conflicts_resolved,
     }
 }
 

@@ -38,8 +38,15 @@ impl Machine {
         };
         let mut draft = Draft::new(TransactionMeta { user, description, extension, tid, status });
         draft.set_origin(Origin(connection.0));
-        client.transaction =
-            Some(Transaction { id: transaction, draft, stage: Stage::Open, wrong: None, resolving: BTreeSet::new() });
+        client.transaction = Some(Transaction {
+            id: transaction,
+            draft,
+            since: self.now,
+            in_memory: 0,
+            stage: Stage::Open,
+            wrong: None,
+            resolving: BTreeSet::new(),
+        });
         done(Value::None)
     }
 
@@ -74,13 +81,19 @@ impl Machine {
         {
             transaction.replace_store(*oid);
         }
+        let bytes = change.data().map_or(0, vellum_storage::Data::len);
         // What is wrong with a change is told by the vote: nobody waits for an answer to this.
-        if let Err(error) = transaction.draft.push(change) {
-            transaction.wrong.get_or_insert(Wrong(crate::faults::fault(error)));
-        }
+        let kept = match transaction.draft.push(change) {
+            Ok(()) => bytes,
+            Err(error) => {
+                transaction.wrong.get_or_insert(Wrong(crate::faults::fault(error)));
+                0
+            }
+        };
         if is_store {
             self.counters(connection).stores += 1;
         }
+        self.keeps(connection, kept);
         done(Value::None)
     }
 
@@ -114,6 +127,7 @@ impl Machine {
         };
         match &transaction.stage {
             Stage::Open => {}
+            Stage::Spilling { .. } => unreachable!("calls of a transaction wait while a storage works on it"),
             Stage::Waiting { .. } => return already("waiting"),
             Stage::Voting { .. } | Stage::Voted { .. } | Stage::Finishing { .. } => return already("locked"),
         }
@@ -123,7 +137,7 @@ impl Machine {
         }
         let draft = match clients_resolve {
             true => transaction.draft.clone(),
-            false => std::mem::replace(&mut transaction.draft, Draft::new(TransactionMeta::new())),
+            false => transaction.take_draft(),
         };
         let job = self.run(connection, None, Kind::Transaction, Work::Vote { draft });
         self.set_stage(connection, Stage::Voting { job, reply: reply.clone(), is_woken: false });
@@ -159,10 +173,19 @@ impl Machine {
         client.transaction.as_mut().expect("it goes on").stage = stage;
     }
 
+    /// Drops the transaction of a connection, of which no storage has anything.
+    fn drop_transaction(&mut self, connection: ConnectionId) {
+        let transaction = self.connections.get_mut(&connection).and_then(|client| client.transaction.take());
+        if let Some(transaction) = transaction {
+            self.keeps_no_more(&transaction);
+        }
+    }
+
     /// Drops the transaction of a connection, and what a storage has of it.
     pub(super) fn end_transaction(&mut self, connection: ConnectionId) {
         let client = self.connections.get_mut(&connection).expect("its transaction ends");
         let Some(transaction) = client.transaction.take() else { return };
+        self.keeps_no_more(&transaction);
         if let Stage::Waiting { job, .. } = transaction.stage {
             self.jobs.remove(&job);
         }
@@ -176,6 +199,7 @@ impl Machine {
         let Some(transaction) = &mut client.transaction else { return };
         let stage = std::mem::replace(&mut transaction.stage, Stage::Open);
         match (stage, outcome) {
+            (Stage::Spilling { .. }, outcome) => self.spilled(connection, outcome),
             (Stage::Voting { reply, .. }, Outcome::Voted { merged }) => {
                 transaction.stage = Stage::Voted { since: self.now };
                 self.answer(connection, reply, Ok(answers::oids(merged)));
@@ -184,12 +208,13 @@ impl Machine {
             (Stage::Voting { reply, .. }, Outcome::Waits { on }) => {
                 transaction.stage = Stage::Waiting { job, reply, on };
                 let storage = client.storage.expect("it has a transaction");
-                let waiting = Running { connection, storage, reply: None, kind: Kind::Transaction };
+                let since = self.now;
+                let waiting = Running { connection, storage, reply: None, kind: Kind::Transaction, since };
                 self.jobs.insert(job, waiting);
             }
             (Stage::Voting { reply, .. }, Outcome::Failed(fault)) => self.refused(connection, reply, fault),
             (Stage::Finishing { reply, .. }, Outcome::Finished { tid, info }) => {
-                client.transaction = None;
+                self.drop_transaction(connection);
                 self.counters(connection).commits += 1;
                 let Info { length, size } = info;
                 let info = Notice::Info { length: length as i64, size: size as i64 };
@@ -198,8 +223,8 @@ impl Machine {
                 self.catch_up(connection, tid);
             }
             (Stage::Finishing { reply, .. }, Outcome::Failed(fault)) => {
-                client.transaction = None;
                 let last = client.last;
+                self.drop_transaction(connection);
                 self.answer(connection, reply, Err(fault));
                 // It may have been finished all the same, and what it held back must not stay.
                 self.catch_up(connection, last);
@@ -226,8 +251,7 @@ impl Machine {
                 return self.answer(connection, reply, Ok(Value::List(vec![Value::Dict(conflict)])));
             }
         }
-        let client = self.connections.get_mut(&connection).expect("it voted");
-        client.transaction = None;
+        self.drop_transaction(connection);
         if is_conflict {
             self.counters(connection).conflicts += 1;
         }
@@ -242,7 +266,9 @@ impl Machine {
             if is_running {
                 return;
             }
-            let Some(Queued { reply, call }) = client.queue.pop_front() else { return };
+            let Some(queued) = client.queue.pop_front() else { return };
+            client.queued -= queued.bytes();
+            let Queued { reply, call } = queued;
             self.call(connection, reply, call);
         }
     }

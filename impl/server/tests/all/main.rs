@@ -2,4 +2,8 @@
 
 mod conf;
 mod games;
+mod limits;
+mod monitor;
+mod shell;
 mod stories;
+mod tls;

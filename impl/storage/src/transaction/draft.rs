@@ -117,6 +117,29 @@ impl Draft {
         Ok(())
     }
 
+    /// Sends every record that is in memory to a scratch file, which is made where the storage that began `beside` has its
+    /// own. What is pushed later is in memory again.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the scratch file. What was sent before stays there.
+    pub fn spill(&mut self, beside: &Draft) -> Result<()> {
+        let scratch = match &self.scratch {
+            Some(scratch) => scratch,
+            None => self.scratch.insert(Arc::new(match &beside.limits {
+                Some(limits) => limits.scratch()?,
+                None => Scratch::temporary()?,
+            })),
+        };
+        for data in self.changes.iter_mut().filter_map(Change::data_mut) {
+            if let Some(bytes) = data.in_memory() {
+                *data = scratch.spill(bytes)?;
+            }
+        }
+        self.in_memory = 0;
+        Ok(())
+    }
+
     /// Keeps a record in memory, or sends it to the scratch file.
     fn place(&mut self, limits: &dyn Limits, data: &mut Data) -> Result<()> {
         let Some(bytes) = data.in_memory() else { return Ok(()) };

@@ -1,0 +1,213 @@
+//! A task for each client, which moves bytes and knows nothing of the protocol but its frames.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+use vellum_wire::{Codec, Frames, Greeting, Limits, PlainLoad, Rope, greet};
+
+use crate::hub::Hub;
+use crate::link::{End, Item, Link};
+use crate::{ConnectionId, Event, ServerOptions};
+
+/// So much is read at once.
+const READ_SIZE: usize = 64 << 10;
+/// Values in a message. What a client sends has few; an extension of 64 KiB has the most.
+const PARTS_MAX: usize = 1 << 16;
+/// Before its greeting a client has no reason to send more than this.
+const GREETING_MAX: usize = 4 << 10;
+/// How TLS begins.
+const TLS_BEGINS: [u8; 2] = [0x16, 3];
+/// A client whose connection is closed has so long to read what waits for it.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// How a conversation ended, as far as the network knows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The server closed it, and has said why.
+    Closed,
+    /// The client closed it.
+    Left,
+    /// The client closed it and had not said a word.
+    LeftWithoutAWord,
+}
+
+/// A client's side of the shell.
+pub(crate) struct Conversation<'a> {
+    connection: ConnectionId,
+    hub: &'a Arc<Hub>,
+    link: &'a Link,
+    frames: Frames,
+    /// Whether complete frames may be there that were not looked at.
+    has_frames: bool,
+    codec: Option<Codec>,
+    rope: Rope,
+    unread_max: usize,
+    has_heard: bool,
+    is_closing: bool,
+}
+
+impl<'a> Conversation<'a> {
+    pub fn new(connection: ConnectionId, hub: &'a Arc<Hub>, link: &'a Link, options: &ServerOptions) -> Self {
+        Conversation {
+            connection,
+            hub,
+            link,
+            frames: Frames::new(options.message_size_max),
+            has_frames: false,
+            codec: None,
+            rope: Rope::default(),
+            unread_max: options.unread_max,
+            has_heard: false,
+            is_closing: false,
+        }
+    }
+
+    /// Moves bytes until one side ends it.
+    pub async fn go_on(mut self, stream: impl AsyncRead + AsyncWrite, options: &ServerOptions) -> io::Result<Ended> {
+        match self.move_bytes(stream, options).await {
+            // It was gone before it could be greeted.
+            Err(error) if !self.has_heard && error.kind() != io::ErrorKind::TimedOut => Ok(Ended::LeftWithoutAWord),
+            ended => ended,
+        }
+    }
+
+    async fn move_bytes(&mut self, stream: impl AsyncRead + AsyncWrite, options: &ServerOptions) -> io::Result<Ended> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        self.send_frame(greet(options.codec));
+        let mut buffer = vec![0; READ_SIZE];
+        let greeting_ends = Instant::now() + options.greeting_timeout;
+        let mut farewell_ends = None;
+        loop {
+            self.take();
+            match self.link.end() {
+                Some(End::Now) => return Ok(Ended::Closed),
+                Some(End::AfterWriting) => self.is_closing = true,
+                None => {}
+            }
+            if self.is_closing {
+                let is_empty = self.rope.is_empty() && self.link.waiting() == 0;
+                let ends = *farewell_ends.get_or_insert_with(|| Instant::now() + FAREWELL);
+                if is_empty {
+                    writer.shutdown().await?;
+                }
+                if is_empty || Instant::now() >= ends {
+                    return Ok(Ended::Closed);
+                }
+            }
+            let takes_more = self.takes_more();
+            if takes_more && self.has_frames {
+                self.look_at_frames();
+                continue;
+            }
+            let alarm = farewell_ends.or(self.codec.is_none().then_some(greeting_ends));
+            tokio::select! {
+                biased;
+                written = writer.write_buf(&mut self.rope), if !self.rope.is_empty() => {
+                    if written? == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                    // What is written should not wait in a buffer of TLS.
+                    if self.rope.is_empty() {
+                        writer.flush().await?;
+                    }
+                }
+                read = reader.read(&mut buffer), if takes_more => match read? {
+                    0 if self.has_heard => return Ok(Ended::Left),
+                    0 => return Ok(Ended::LeftWithoutAWord),
+                    count => self.hear(&buffer[..count]),
+                },
+                () = self.link.changed.notified() => {}
+                () = async { tokio::time::sleep_until(alarm.expect("it is set")).await }, if alarm.is_some() => {
+                    if !self.is_closing {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not greet"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether more of the client is listened to.
+    fn takes_more(&self) -> bool {
+        let unread = self.rope.len() as u64 + self.link.waiting();
+        unread < self.unread_max as u64 && !self.is_closing && !self.link.is_paused()
+    }
+
+    /// Bytes arrived.
+    fn hear(&mut self, bytes: &[u8]) {
+        let is_tls = !self.has_heard && bytes.starts_with(&TLS_BEGINS);
+        self.has_heard = true;
+        if is_tls {
+            return self.give_up("it speaks TLS, and here nobody does".to_owned());
+        }
+        self.frames.push(bytes);
+        self.look_at_frames();
+        if self.codec.is_none() && self.frames.waiting() > GREETING_MAX {
+            self.give_up("it does not greet as ZEO's clients do".to_owned());
+        }
+    }
+
+    fn give_up(&mut self, why: String) {
+        self.hub.happen(Event::Malformed { connection: self.connection, why });
+        self.is_closing = true;
+    }
+
+    /// Has the machine hear the frames that are complete, as long as the client reads what it is answered.
+    fn look_at_frames(&mut self) {
+        let connection = self.connection;
+        self.has_frames = true;
+        while self.takes_more() {
+            let event = match (self.frames.next_frame(), self.codec) {
+                (Ok(None), _) => {
+                    self.has_frames = false;
+                    return;
+                }
+                (Ok(Some(frame)), None) => {
+                    let greeting = Greeting::of(&frame);
+                    if let Greeting::Speaks(codec) = greeting {
+                        self.codec = Some(codec);
+                    }
+                    Event::Greeted { connection, greeting }
+                }
+                (Ok(Some(frame)), Some(codec)) => match PlainLoad::of(codec, &frame) {
+                    Some(load) => Event::Load { connection, load },
+                    None => match codec.decode(&frame, Limits { parts_max: PARTS_MAX }) {
+                        Ok(message) => Event::Received { connection, message },
+                        Err(error) => return self.give_up(error.to_string()),
+                    },
+                },
+                (Err(too_large), _) => return self.give_up(too_large.to_string()),
+            };
+            self.hub.happen(event);
+        }
+    }
+
+    /// Takes over what the machine wants sent, as far as there is room.
+    fn take(&mut self) {
+        for item in self.link.take(self.unread_max.saturating_sub(self.rope.len())) {
+            match item {
+                Item::Codec(codec) => self.codec = Some(codec),
+                Item::Frame(frame) => self.send_frame(frame.as_bytes()),
+                Item::Message(message) => {
+                    let codec = self.codec.expect("the machine answers a client that has greeted");
+                    let id = message.id.clone();
+                    if codec.encode(message, &mut self.rope).is_err() {
+                        let fault = vellum_wire::Fault::text("builtins.ValueError", "Couldn't pickle response");
+                        let error = vellum_wire::Message::error(id, fault.into_value(codec));
+                        codec.encode(error, &mut self.rope).expect("an error can be written");
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_frame(&mut self, frame: &[u8]) {
+        let write = |rope: &mut Rope| {
+            vellum_pickle::Sink::extend_from_slice(rope, frame);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = self.rope.frame(write);
+    }
+}

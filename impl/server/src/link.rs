@@ -1,0 +1,116 @@
+//! What waits to be sent to a client.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+use vellum_sync::Mutex;
+use vellum_wire::{Codec, Message, Value};
+
+/// What is to be sent to a client, from the machine to the task that writes it.
+#[derive(Default)]
+pub(crate) struct Link {
+    outgoing: Mutex<Outgoing>,
+    /// Bytes of messages that wait here.
+    waiting: AtomicU64,
+    /// Whether the client is not to be read from.
+    is_paused: AtomicBool,
+    /// Something is to be sent, or the connection is to be read from again, or to be closed.
+    pub changed: Notify,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    items: VecDeque<Item>,
+    end: Option<End>,
+}
+
+/// What is written next.
+pub(crate) enum Item {
+    Message(Message),
+    Frame(String),
+    Codec(Codec),
+}
+
+impl Item {
+    /// Bytes that it will be, roughly.
+    fn weight(&self) -> u64 {
+        match self {
+            Item::Message(message) => 32 + weight(&message.args),
+            Item::Frame(frame) => frame.len() as u64,
+            Item::Codec(_) => 0,
+        }
+    }
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// When all that waits is sent.
+    AfterWriting,
+    /// At once.
+    Now,
+}
+
+impl Link {
+    /// Takes what is to be sent next: no more than `room` bytes, but for the last message.
+    pub fn take(&self, room: usize) -> VecDeque<Item> {
+        let room = room as u64;
+        let mut outgoing = self.outgoing.lock();
+        if self.waiting.load(Ordering::Relaxed) <= room {
+            self.waiting.store(0, Ordering::Relaxed);
+            return std::mem::take(&mut outgoing.items);
+        }
+        let (mut taken, mut bytes) = (VecDeque::new(), 0);
+        while bytes < room {
+            let Some(item) = outgoing.items.pop_front() else { break };
+            bytes += item.weight();
+            taken.push_back(item);
+        }
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        taken
+    }
+
+    /// Bytes of messages that wait here.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection is to end.
+    pub fn end(&self) -> Option<End> {
+        self.outgoing.lock().end
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
+    pub fn pause(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    pub fn push(&self, item: Item) {
+        let mut outgoing = self.outgoing.lock();
+        self.waiting.fetch_add(item.weight(), Ordering::Relaxed);
+        outgoing.items.push_back(item);
+        drop(outgoing);
+        self.changed.notify_one();
+    }
+
+    pub fn close(&self, end: End) {
+        self.outgoing.lock().end = Some(end);
+        self.changed.notify_one();
+    }
+}
+
+/// Bytes of a value on the wire, roughly.
+fn weight(value: &Value) -> u64 {
+    match value {
+        Value::Bytes(bytes) => 8 + bytes.len() as u64,
+        Value::Text(text) => 8 + text.len() as u64,
+        Value::List(values) | Value::Tuple(values) => 8 + values.iter().map(weight).sum::<u64>(),
+        Value::Dict(pairs) => 8 + pairs.iter().map(|(key, value)| weight(key) + weight(value)).sum::<u64>(),
+        _ => 8,
+    }
+}
