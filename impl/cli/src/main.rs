@@ -30,6 +30,7 @@
 
 mod commands;
 mod file;
+mod serving;
 mod ui;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vellum_server::Address;
-use vellum_server::conf::{FileStorageConf, LogFile, Source, StorageConf, ZeoConf, zconfig};
+use vellum_server::conf::{FileStorageConf, LogTarget, Plan, Source, StorageConf, zconfig};
 
 /// Files and variables that a test makes up.
 #[derive(Default)]
@@ -37,20 +37,24 @@ impl Made {
         self
     }
 
-    fn conf(&self) -> Result<ZeoConf, String> {
-        ZeoConf::read(Path::new("etc/zeo.conf"), self).map_err(|error| error.to_string())
+    fn conf(&self) -> Result<Plan, String> {
+        Plan::of_zeo_conf(Path::new("etc/zeo.conf"), self).map_err(|error| error.to_string())
     }
 }
 
-fn conf(text: &str) -> Result<ZeoConf, String> {
+fn conf(text: &str) -> Result<Plan, String> {
     Made::default().file("etc/zeo.conf", text).conf()
 }
 
-fn file(conf: &ZeoConf) -> &FileStorageConf {
+fn file(conf: &Plan) -> &FileStorageConf {
     match &conf.storages[0].1 {
         StorageConf::File(file) => file,
         other => panic!("{other:?}"),
     }
+}
+
+fn targets(conf: &Plan) -> Vec<LogTarget> {
+    conf.event_log.as_ref().unwrap().files.iter().map(|file| file.to.clone()).collect()
 }
 
 /// What the recipe for Plone's buildouts writes, by its keys.
@@ -93,12 +97,12 @@ fn a_buildout_s_file_is_read() {
 </runner>
 ";
     let conf = conf(text).unwrap();
-    assert_eq!(conf.address, Address::Tcp("[::]:8100".to_owned()));
+    assert_eq!(conf.addresses, [Address::Tcp(":8100".to_owned())]);
     assert_eq!(conf.transaction_timeout, Some(Duration::from_secs(300)));
     assert_eq!(conf.storages[0].0, "1");
     assert_eq!(file(&conf).blob_dir.as_deref(), Some(Path::new("/srv/plone/parts/zeoserver/blobstorage")));
     assert!(file(&conf).pack_keep_old && file(&conf).pack_gc);
-    assert_eq!(conf.event_log.unwrap().files, [LogFile::File("/srv/plone/var/log/zeoserver.log".into())]);
+    assert_eq!(targets(&conf), [LogTarget::File("/srv/plone/var/log/zeoserver.log".into())]);
     assert_eq!(conf.ignored.len(), 1);
 }
 
@@ -133,9 +137,9 @@ fn variables_of_the_environment_are_put_in() {
         .variable("ZEO_INVALIDATION_QUEUE_SIZE", "250")
         .variable("ZEO_PACK_KEEP_OLD", "no");
     let conf = made.conf().unwrap();
-    assert_eq!(conf.address, Address::Tcp("0.0.0.0:8100".to_owned()));
+    assert_eq!(conf.addresses, [Address::Tcp("0.0.0.0:8100".to_owned())]);
     assert_eq!((conf.read_only, conf.invalidation_queue_size, file(&conf).pack_keep_old), (false, 250, false));
-    assert_eq!(conf.event_log.unwrap().files, [LogFile::Stdout]);
+    assert_eq!(targets(&conf), [LogTarget::Stdout]);
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn files_include_others_from_where_they_are() {
         .file("etc/more/storages.conf", "%define HERE /run\n%include deep.conf\n<mappingstorage $name/>\n")
         .file("etc/more/deep.conf", "<FileStorage Main>\n path $name-$$.fs\n quota 10 MB\n</filestorage>\n");
     let conf = made.conf().unwrap();
-    assert_eq!(conf.address, Address::Unix("/run/s.sock".into()));
+    assert_eq!(conf.addresses, [Address::Unix("/run/s.sock".into())]);
     // A section's name is taken as it is written.
     let names: Vec<&str> = conf.storages.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["main", "$name"]);
@@ -171,7 +175,7 @@ fn storages_are_nested() {
 </demostorage>
 ";
     let conf = conf(text).unwrap();
-    let StorageConf::Demo { base: Some(base), changes: Some(changes) } = &conf.storages[0].1 else { panic!() };
+    let StorageConf::Demo { base: Some(base), changes: Some(changes), .. } = &conf.storages[0].1 else { panic!() };
     assert!(matches!(&**base, StorageConf::Compressed { compress: false, for_clients: true, .. }));
     assert!(matches!(&**changes, StorageConf::Mapping { .. }));
 }
