@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use vellum_server::Address;
 use vellum_server::conf::{FileStorageConf, Plan, StorageConf, Syncs, SystemSource};
-use vellum_terminal::{Failure, Out, Run};
+use vellum_terminal::{Failure, Out, Outcome, Run};
 
 use crate::serving;
+use crate::ui::say;
 
 /// Serve databases to ZEO's clients
 #[derive(Args)]
@@ -82,10 +83,18 @@ enum Durability {
 
 impl Serve {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let plan = self.plan()?;
+        let plan = self.plan();
         if self.check_config {
-            return serving::check(&plan, out);
+            return match plan {
+                Ok(plan) => serving::check(&plan, out),
+                Err(Failure::Message(why)) => {
+                    say(&why);
+                    Ok(Outcome::Problems)
+                }
+                Err(gone) => Err(gone),
+            };
         }
+        let plan = plan?;
         if self.make_folders {
             serving::make_folders(&plan)?;
         }

@@ -2,6 +2,8 @@
 
 use vellum_server::Description;
 
+use crate::python::repr;
+
 /// Modules and names of Python's interfaces, in the order in which Python looks them up.
 type Interfaces = &'static [(&'static str, &'static str)];
 
@@ -48,25 +50,6 @@ pub fn demo(title: Option<String>, base: &Description, changes: &Description) ->
         is_read_only: changes.is_read_only,
         interfaces: owned(&[undoable, PLAIN].concat()),
     }
-}
-
-/// A text as Python writes it.
-fn repr(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut out = String::from(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push(quote);
-    out
 }
 
 #[cfg(test)]

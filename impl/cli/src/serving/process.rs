@@ -1,7 +1,8 @@
 //! What the system has to know of the process: a file with its number, and that it is ready.
 
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
-use std::os::linux::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
@@ -41,16 +42,20 @@ impl Drop for PidFile {
 /// Tells the service manager a state (`READY=1`), if one has started this: see sd_notify(3).
 pub fn notify(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
-        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path)),
-    };
-    let sent: io::Result<usize> =
-        address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    let sent = address(&name).and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     match sent {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             tracing::warn!("the service manager cannot be told {state}: {error}");
         }
         _ => {}
     }
+}
+
+/// A path; or, behind an @, a name that is in no folder, which only Linux has.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    if let [b'@', name @ ..] = name.as_bytes() {
+        return <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(name)
 }

@@ -22,13 +22,14 @@ use crate::ui::say;
 /// Serves what a plan says until the process is told to end. With `is_trial` all is opened, and closed again at once.
 pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, is_trial: bool) -> Run {
     tell_ignored(plan);
-    if let Some(tls) = &plan.tls {
-        // To serve it in the clear would be worse than not to serve it.
-        let why = "certificates cannot be served yet, and without them everybody would get in";
-        return Err(Failure::Message(format!("{}: {why}", tls.place)));
+    if let Some(why) = refusals(plan).into_iter().next() {
+        return Err(Failure::Message(why));
     }
     let logs = Logs::start(&plan.event_log.clone().unwrap_or_else(|| to_stderr(20)))?;
     let pid_file = PidFile::write(plan);
+    for (name, storage) in &plan.storages {
+        tracing::info!("opening storage {name}: {}", describe(storage));
+    }
     let offered: Vec<_> = plan.storages.iter().map(|(name, conf)| storages::offer(name, conf)).collect::<Run<_>>()?;
     let kept: Vec<_> = offered.iter().map(|offered| Arc::clone(&offered.store.storage)).collect();
     let addresses = addresses::expand(&plan.addresses)?;
@@ -44,6 +45,7 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, is_trial: bool) -> Run {
         let mut terminate = signal(SignalKind::terminate())?;
         let reopening = tokio::spawn(reopen(logs, signal(SignalKind::user_defined2())?));
         for address in server.addresses()? {
+            tracing::info!("listening on {address}");
             writeln!(out, "listening on {address}")?;
             hint(&address);
         }
@@ -55,6 +57,7 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, is_trial: bool) -> Run {
                 _ = tokio::signal::ctrl_c() => {}
             }
             notify("STOPPING=1");
+            tracing::info!("ending: nobody is accepted any more");
             say("ending: nobody is accepted any more");
         };
         let ended = server.run(end).await;
@@ -120,11 +123,36 @@ pub fn check(plan: &Plan, out: &mut Out) -> Run {
         out.field("log", to)?;
     }
     tell_ignored(plan);
+    let refused = refusals(plan);
+    refused.iter().for_each(|why| say(why));
     let missing: Vec<_> = folders(plan).into_iter().filter(|folder| !folder.is_dir()).collect();
     for folder in &missing {
         say(&format!("{} is no folder: make it, or serve with --make-folders", folder.display()));
     }
-    Ok(if missing.is_empty() { Outcome::Fine } else { Outcome::Problems })
+    Ok(if missing.is_empty() && refused.is_empty() { Outcome::Fine } else { Outcome::Problems })
+}
+
+/// What the plan asks for and cannot be served yet.
+fn refusals(plan: &Plan) -> Vec<String> {
+    let tls = plan.tls.iter().map(|tls| {
+        // To serve it in the clear would be worse than not to serve it.
+        format!("{}: certificates cannot be served yet, and without them everybody would get in", tls.place)
+    });
+    tls.chain(plan.storages.iter().filter_map(|(_, storage)| refusal(storage))).collect()
+}
+
+fn refusal(storage: &StorageConf) -> Option<String> {
+    match storage {
+        StorageConf::File(_) | StorageConf::Mapping { .. } => None,
+        StorageConf::Demo { base, changes, .. } => base.iter().chain(changes).find_map(|storage| refusal(storage)),
+        StorageConf::Compressed { for_clients, place, .. } => {
+            let kind = if *for_clients { "serverzlibstorage" } else { "zlibstorage" };
+            Some(format!(
+                "{place}: <{kind}> is not served yet. Without it, clients that have zlibstorage themselves read the \
+                 compressed records of the same file"
+            ))
+        }
+    }
 }
 
 /// Makes the folders that are missing, of all files that the plan names.

@@ -62,12 +62,8 @@ fn open(conf: &StorageConf) -> Run<Opened> {
             let storage = Arc::new(overlay);
             Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing })
         }
-        StorageConf::Compressed { for_clients, place, .. } => {
-            let kind = if *for_clients { "serverzlibstorage" } else { "zlibstorage" };
-            Err(Failure::Message(format!(
-                "{place}: <{kind}> is not served yet. Without it, clients that have zlibstorage themselves read the \
-                 compressed records of the same file"
-            )))
+        StorageConf::Compressed { place, .. } => {
+            Err(Failure::Message(format!("{place}: compressed storages are not served yet")))
         }
     }
 }

@@ -9,7 +9,8 @@ use super::{
 };
 
 /// Packages whose words are known.
-const PACKAGES: [&str; 4] = ["ZEO", "ZODB", "zc.zlibstorage", "ZConfig.components.logger"];
+const PACKAGES: [&str; 4] = ["ZEO", "ZODB", ZLIB, "ZConfig.components.logger"];
+const ZLIB: &str = "zc.zlibstorage";
 
 /// Keys of the section `runner`, which is for the program that starts the server.
 const RUNNER: [&str; 19] = [
@@ -59,6 +60,7 @@ impl Plan {
     }
 
     fn of_section(top: &Section) -> Result<Plan> {
+        let knows_zlib = top.imports.iter().any(|(package, _)| package == ZLIB);
         for (package, place) in &top.imports {
             if !PACKAGES.contains(&package.as_str()) {
                 let why = format!("the package {package} is not known: known are {}", PACKAGES.join(", "));
@@ -86,7 +88,7 @@ impl Plan {
             if storages.iter().any(|(other, _)| *other == name) {
                 return Err(section.error(format!("a second storage with the name {name}")));
             }
-            storages.push((name, StorageConf::read(section)?));
+            storages.push((name, StorageConf::read(section, knows_zlib)?));
         }
         if storages.is_empty() {
             return Err(top.error("there is no storage"));
@@ -110,7 +112,7 @@ impl Plan {
                 .map_or(Ok(INVALIDATION_QUEUE_SIZE), Key::integer)?,
             invalidation_age: words.key("invalidation-age")?.map(Key::seconds).transpose()?,
             transaction_timeout: timeout,
-            pid_file: words.key("pid-filename")?.map(Key::path),
+            pid_file: words.key("pid-filename")?.and_then(Key::optional_path),
             clients_resolve: words.flag("client-conflict-resolution", false)?,
             msgpack: words.key("msgpack")?.map(Key::boolean).transpose()?,
             tls: words.section(&["ssl"])?.map(Tls::read).transpose()?,
@@ -143,13 +145,13 @@ impl Tls {
 }
 
 impl StorageConf {
-    fn read(section: &Section) -> Result<StorageConf> {
+    fn read(section: &Section, knows_zlib: bool) -> Result<StorageConf> {
         let mut words = Words::new(section);
         let conf = match section.kind.as_str() {
             "filestorage" => {
                 let conf = FileStorageConf {
                     path: words.needed("path")?.path(),
-                    blob_dir: words.key("blob-dir")?.map(Key::path),
+                    blob_dir: words.key("blob-dir")?.and_then(Key::optional_path),
                     create: words.flag("create", false)?,
                     read_only: words.flag("read-only", false)?,
                     quota: words.key("quota")?.map(Key::bytes).transpose()?,
@@ -174,26 +176,25 @@ impl StorageConf {
                 let title = words.key("name")?.map(|key| key.value.clone());
                 let [mut base, mut changes] = [None, None];
                 for section in std::mem::take(&mut words.sections) {
-                    // By name, or by their order.
-                    let place = match section.name.as_deref() {
-                        Some("changes") => &mut changes,
-                        Some("base") => &mut base,
-                        _ if base.is_none() => &mut base,
-                        _ => &mut changes,
-                    };
+                    let place = if section.name.as_deref() == Some("changes") { &mut changes } else { &mut base };
                     if place.is_some() {
-                        return Err(section.error("a demostorage has one base and one storage for changes"));
+                        return Err(section.error(
+                            "<demostorage> has one base, and one storage for changes, which is called changes",
+                        ));
                     }
-                    *place = Some(Box::new(StorageConf::read(section)?));
+                    *place = Some(Box::new(StorageConf::read(section, knows_zlib)?));
                 }
                 StorageConf::Demo { title, base, changes }
             }
             kind @ ("zlibstorage" | "serverzlibstorage") => {
+                if !knows_zlib {
+                    return Err(section.error(format!("<{kind}> needs a line `%import {ZLIB}` before it")));
+                }
                 let compress = words.flag("compress", true)?;
                 let [base] = std::mem::take(&mut words.sections)[..] else {
                     return Err(section.error("it needs one storage in it"));
                 };
-                let base = Box::new(StorageConf::read(base)?);
+                let base = Box::new(StorageConf::read(base, knows_zlib)?);
                 let (for_clients, place) = (kind == "serverzlibstorage", section.place.clone());
                 StorageConf::Compressed { compress, for_clients, base, place }
             }
@@ -289,6 +290,11 @@ pub(super) fn level_named(name: &str) -> Option<u64> {
 impl Key {
     fn path(&self) -> PathBuf {
         PathBuf::from(&self.value)
+    }
+
+    /// A path; without a value, none.
+    fn optional_path(&self) -> Option<PathBuf> {
+        Some(self.path()).filter(|path| !path.as_os_str().is_empty())
     }
 }
 
