@@ -28,8 +28,11 @@
 //! The command makes no objects, and needs none of the classes in a database.
 #![forbid(unsafe_code)]
 
+mod client;
 mod commands;
 mod file;
+mod python;
+mod serving;
 mod ui;
 
 use std::process::ExitCode;
@@ -42,8 +45,8 @@ use vellum_terminal::{Failure, Out, Outcome, Run};
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::commands::{
-    check, collect, copy, dump, end_version, export, garbage, import, info, log, pack, recover, refs, restore, serve,
-    show, undo, versions,
+    check, collect, copy, dump, end_version, export, garbage, import, info, log, nagios, pack, recover, refs, restore,
+    runzeo, serve, show, status, undo, versions, zeopack,
 };
 
 /// Look at, check, repair and undo in object databases in Data.fs files.
@@ -116,6 +119,10 @@ enum Command {
     AbortVersion(end_version::AbortVersion),
     Collect(collect::Collect),
     Serve(serve::Serve),
+    Status(status::Status),
+    Runzeo(runzeo::Runzeo),
+    Zeopack(zeopack::Zeopack),
+    Nagios(nagios::Nagios),
     /// Explain a command
     Help {
         /// The command
@@ -153,6 +160,10 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
         Command::AbortVersion(abort) => abort.run(out, now),
         Command::Collect(collect) => collect.run(out, now),
         Command::Serve(serve) => serve.run(out, now),
+        Command::Status(status) => status.run(out),
+        Command::Runzeo(runzeo) => runzeo.run(out, now),
+        Command::Zeopack(zeopack) => zeopack.run(out, now),
+        Command::Nagios(nagios) => nagios.run(out),
         Command::Help { command } => help(command.as_deref()),
     }
 }

@@ -42,14 +42,14 @@ pub(crate) fn loaded(loaded: Option<LoadedAt>) -> Value {
 
 /// The answer to `get_info`.
 pub(crate) fn info(Info { length, size }: Info, description: &Description) -> Value {
-    let Description { location, undoes, interfaces, .. } = description;
+    let Description { location, undoes, iterates_records, interfaces, .. } = description;
     let interfaces = interfaces.iter().map(|(module, name)| Value::Tuple(vec![text(module), text(name)])).collect();
     dict([
         ("length", int(length)),
         ("size", int(size)),
         ("name", text(location)),
         ("supportsUndo", Value::Bool(*undoes)),
-        ("supports_record_iternext", Value::Bool(true)),
+        ("supports_record_iternext", Value::Bool(*iterates_records)),
         ("interfaces", Value::Tuple(interfaces)),
     ])
 }

@@ -24,6 +24,15 @@ pub struct Store {
     pub storage: Arc<dyn Storage>,
     /// The mark of its oids. Without one, oids may be given out a second time after a restart.
     pub oids: Option<Arc<OidMark>>,
+    /// How it is packed when a client asks for it.
+    pub packing: PackOptions,
+}
+
+impl Store {
+    /// A storage without a mark, which is packed as ZODB packs one: garbage is collected, and the old file kept.
+    pub fn new(storage: Arc<dyn Storage>) -> Store {
+        Store { storage, oids: None, packing: PackOptions::default().collect(true).keep_old(true) }
+    }
 }
 
 /// The storages, and what they keep for clients: voted transactions and iterators. Shared by threads.
@@ -144,7 +153,7 @@ impl Worker {
                 };
                 voted.finish().map_or_else(failed, |tid| Outcome::Finished { tid, info: measure(&**storage) })
             }
-            Work::Pack { time } => self.pack(&**storage, time),
+            Work::Pack { time } => pack(store, time),
         }
     }
 
@@ -176,20 +185,6 @@ impl Worker {
                 drop(clients);
                 drop(phase);
             }
-        }
-    }
-
-    fn pack(&self, storage: &dyn Storage, time: f64) -> Outcome {
-        let Some(pack) = storage.pack() else {
-            return Outcome::Failed(Fault::text("builtins.AttributeError", "this storage does not pack"));
-        };
-        let to = jiff::Timestamp::from_nanosecond((time * 1e9) as i128).map(Tid::at);
-        let Ok(to) = to else {
-            return Outcome::Failed(Fault::text("builtins.ValueError", "no time to pack to"));
-        };
-        match pack.pack(to, PackOptions::default().collect(true)) {
-            Ok(_) => Outcome::Packed { info: measure(storage) },
-            Err(error) => Outcome::Failed(faults::fault(error)),
         }
     }
 
@@ -270,6 +265,20 @@ impl Worker {
 /// `loadBefore` of the last moment is how clients load.
 fn load(storage: &dyn Storage, oid: Oid, before: Tid) -> Result<Option<vellum_storage::LoadedAt>> {
     storage.load_before(oid, before)
+}
+
+fn pack(store: &Store, time: f64) -> Outcome {
+    let Some(pack) = store.storage.pack() else {
+        return Outcome::Failed(Fault::text("builtins.AttributeError", "this storage does not pack"));
+    };
+    let to = jiff::Timestamp::from_nanosecond((time * 1e9) as i128).map(Tid::at);
+    let Ok(to) = to else {
+        return Outcome::Failed(Fault::text("builtins.ValueError", "no time to pack to"));
+    };
+    match pack.pack(to, store.packing) {
+        Ok(_) => Outcome::Packed { info: measure(&*store.storage) },
+        Err(error) => Outcome::Failed(faults::fault(error)),
+    }
 }
 
 fn measure(storage: &dyn Storage) -> Info {

@@ -117,6 +117,8 @@ pub struct PackOptions {
     pub collect: bool,
     /// Goes on where a needed object refers to one that is nowhere.
     pub go_on: bool,
+    /// Keeps what was there before, where the storage has a place for it: of a file, beside it with `.old` behind its name.
+    pub keep_old: bool,
 }
 
 impl PackOptions {
@@ -128,6 +130,11 @@ impl PackOptions {
     /// Sets whether the pack goes on past a broken reference.
     pub fn go_on(self, go_on: bool) -> PackOptions {
         PackOptions { go_on, ..self }
+    }
+
+    /// Sets whether what was there before is kept.
+    pub fn keep_old(self, keep_old: bool) -> PackOptions {
+        PackOptions { keep_old, ..self }
     }
 }
 

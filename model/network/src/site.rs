@@ -71,12 +71,13 @@ impl Site {
         let description = Description {
             location: storage.name(),
             undoes: storage.undo_log().is_some(),
+            iterates_records: true,
             is_read_only: false,
             interfaces: vec![("zope.interface".to_owned(), "Interface".to_owned())],
         };
         let served = Served::new("1", description, &*storage, 3).unwrap();
         let wakes = Arc::clone(&told);
-        let worker = Worker::new(vec![Store { storage: Arc::clone(&storage), oids: None }], clock, None, move |job| {
+        let worker = Worker::new(vec![Store::new(Arc::clone(&storage))], clock, None, move |job| {
             wakes.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Woken { job });
         });
         Site {

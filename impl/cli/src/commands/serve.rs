@@ -1,22 +1,18 @@
-//! `vellum serve`: a database for ZEO's clients.
+//! `vellum serve`: databases for ZEO's clients.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use vellum_file::{Durability, FileStorage, Options};
-use vellum_server::{Address, Config, Description, Offered, OidMark, Server, ServerOptions, Store};
-use vellum_storage::{Storage, SystemClock};
+use vellum_server::Address;
+use vellum_server::conf::{FileStorageConf, Place, Plan, StorageConf, Syncs, SystemSource, Tls};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
-use crate::file;
+use crate::serving::{self, Manner};
 use crate::ui::say;
 
-/// Serve a database to ZEO's clients
+/// Serve databases to ZEO's clients
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -24,151 +20,197 @@ Examples:
   vellum serve Data.fs --listen 0.0.0.0:8100
   vellum serve Data.fs --listen /run/zeo.sock   a Unix socket
   vellum serve Data.fs --read-only
+  vellum serve --config zeo.conf                what `runzeo -C zeo.conf` serves
+  vellum serve --config vellum.toml --check-config
 
 Clients are ZEO's Python clients, unchanged. From Python:
   db = ZEO.DB(('127.0.0.1', 8100))
 
 The first line of output is `listening on ADDRESS`, once clients can connect. Port
 0 is any free port. The server ends with SIGTERM or ^C: it accepts nobody any more,
-waits for transactions that are voted, and closes the database.")]
+waits for transactions that are voted, and closes the database. With SIGUSR2 it
+opens its log files anew; with SIGHUP it reads its certificates again, too. A second
+SIGTERM or ^C ends it at once.
+
+A configuration is ZEO's zeo.conf, or TOML if its name ends in .toml; options that
+are given beside it win over it. docs/serving.md has both.")]
 pub struct Serve {
-    /// The database; it is made if there is none
-    #[arg(default_value = "Data.fs")]
-    file: PathBuf,
-    /// Where to listen: HOST:PORT, or the path of a Unix socket; may be given more than once
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8100")]
+    /// The database; it is made if there is none [default: Data.fs]
+    file: Option<PathBuf>,
+    /// Read what to serve from a file: ZEO's zeo.conf, or TOML
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Say what would be served, and open nothing
+    #[arg(long)]
+    check_config: bool,
+    /// Make the folders that are missing, of all files that are named
+    #[arg(long)]
+    make_folders: bool,
+    /// Where to listen: HOST:PORT, or the path of a Unix socket; may be given more than
+    /// once [default: 127.0.0.1:8100]
+    #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
-    /// What clients call the storage
-    #[arg(long, value_name = "NAME", default_value = "1")]
-    name: String,
+    /// What clients call the storage [default: 1]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Let nobody write
     #[arg(long)]
     read_only: bool,
     /// Abort a transaction that is voted for so many seconds without being finished
-    #[arg(long, value_name = "SECONDS")]
-    transaction_timeout: Option<u64>,
-    /// Transactions that clients that were away are told of
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    invalidation_queue_size: usize,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    transaction_timeout: Option<Duration>,
+    /// Transactions that clients that were away are told of [default: 100]
+    #[arg(long, value_name = "N")]
+    invalidation_queue_size: Option<u64>,
     /// Have clients merge what the server cannot
     #[arg(long)]
     client_conflict_resolution: bool,
     /// Ask clients to speak msgpack, not pickles
     #[arg(long)]
     msgpack: bool,
-    /// What a commit waits for
-    #[arg(long, value_enum, default_value_t = Syncs::Full)]
-    durability: Syncs,
+    /// Speak TLS, with this certificate (PEM)
+    #[arg(long, value_name = "PATH", requires = "tls_authenticate")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of the certificate, if that file does not have it
+    #[arg(long, value_name = "PATH", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Certificates of clients or of their authorities, a file or a folder: nobody else
+    /// gets in
+    #[arg(long, value_name = "PATH", requires = "tls_certificate")]
+    tls_authenticate: Option<PathBuf>,
+    /// Answer probes, metrics and `vellum status` at HOST:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    monitor: Option<String>,
+    /// Log also what is no warning, as text or as JSON
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+    /// What a commit waits for [default: full]
+    #[arg(long, value_enum)]
+    durability: Option<Durability>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// As ZEO's server writes them
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// How a commit is written.
 #[derive(Clone, Copy, ValueEnum)]
-enum Syncs {
+enum Durability {
     /// A crash keeps exactly what was acknowledged
     Full,
     /// ZODB's order: one sync
     Relaxed,
 }
 
-/// The Python interfaces that ZODB's FileStorage provides, in the order in which Python looks them up.
-const INTERFACES: [(&str, &str); 7] = [
-    ("ZODB.interfaces", "IStorageRestoreable"),
-    ("ZODB.interfaces", "IStorageIteration"),
-    ("ZODB.interfaces", "IStorageUndoable"),
-    ("ZODB.interfaces", "IStorageCurrentRecordIteration"),
-    ("ZODB.interfaces", "IExternalGC"),
-    ("ZODB.interfaces", "IStorage"),
-    ("zope.interface", "Interface"),
-];
-
 impl Serve {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = self.open()?;
-        let started = now.to_zoned(TimeZone::system()).strftime("%a %b %e %H:%M:%S %Y").to_string();
-        let options = ServerOptions {
-            codec: if self.msgpack { vellum_server::Codec::Msgpack } else { vellum_server::Codec::Pickle },
-            config: Config {
-                is_read_only: self.read_only,
-                transaction_timeout: self.transaction_timeout.map(Duration::from_secs),
-                clients_resolve: self.client_conflict_resolution,
-                started,
-            },
-            invalidation_queue_size: self.invalidation_queue_size,
-            ..ServerOptions::default()
-        };
-        let description = Description {
-            location: self.file.display().to_string(),
-            undoes: true,
-            is_read_only: self.read_only,
-            interfaces: INTERFACES.map(|(module, name)| (module.to_owned(), name.to_owned())).to_vec(),
-        };
-        let addresses: Vec<Address> = self.listen.iter().map(|address| parse(address)).collect();
-        let storage: Arc<dyn Storage> = Arc::new(storage);
-        let oids = if self.read_only { None } else { Some(Arc::new(self.oids(&*storage)?)) };
-        let store = Store { storage: Arc::clone(&storage), oids };
-        let offered = vec![Offered { name: self.name.clone(), description, store }];
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let server = Server::bind(&addresses, offered, Arc::new(SystemClock), options)
-                .await
-                .map_err(|error| Failure::Message(format!("cannot listen at {}: {error}", self.listen.join(", "))))?;
-            for address in server.addresses()? {
-                writeln!(out, "listening on {address}")?;
-                hint(&address);
-            }
-            out.flush()?;
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            let end = async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = tokio::signal::ctrl_c() => {}
+        let plan = self.plan();
+        if self.check_config {
+            return match plan {
+                Ok(plan) => serving::check(&plan, out),
+                Err(Failure::Message(why)) => {
+                    say(&why);
+                    Ok(Outcome::Problems)
                 }
-                say("ending: nobody is accepted any more");
+                Err(gone) => Err(gone),
             };
-            Ok::<_, Failure>(server.run(end).await?)
-        })?;
-        // What still runs on other threads ends first, so that the database is closed here.
-        runtime.shutdown_timeout(Duration::from_secs(5));
-        drop(storage);
-        Ok(Outcome::Fine)
+        }
+        let plan = plan?;
+        if self.make_folders {
+            serving::make_folders(&plan)?;
+        }
+        let logs_json = self.log_format == Some(LogFormat::Json);
+        serving::run(&plan, out, now, Manner { is_trial: false, monitor: self.monitor, logs_json })
     }
 
-    /// The mark of the oids that were given out, beside the database.
-    fn oids(&self, storage: &dyn Storage) -> Run<OidMark> {
-        let mut path = self.file.as_os_str().to_owned();
-        path.push(".oids");
-        Ok(OidMark::open(PathBuf::from(path), storage)?)
+    /// What the configuration and the options say.
+    fn plan(&self) -> Run<Plan> {
+        let mut plan = match &self.config {
+            Some(path) => read(path)?,
+            None => {
+                let level = if self.log_format.is_some() { INFO } else { WARNING };
+                Plan { event_log: Some(serving::to_stderr(level)), ..Plan::new() }
+            }
+        };
+        let is_simple = self.config.is_none();
+        if is_simple || !self.listen.is_empty() {
+            let listen = if self.listen.is_empty() { &[LISTEN.to_owned()] } else { self.listen.as_slice() };
+            plan.addresses = listen.iter().map(|text| address(text)).collect::<Run<_>>()?;
+        }
+        if is_simple || self.file.is_some() {
+            let path = self.file.clone().unwrap_or_else(|| PathBuf::from("Data.fs"));
+            let file = FileStorageConf { read_only: self.read_only, ..FileStorageConf::new(path) };
+            plan.storages = vec![(self.name.clone().unwrap_or_else(|| "1".to_owned()), StorageConf::File(file))];
+        } else if let Some(name) = &self.name {
+            let [(named, _)] = &mut plan.storages[..] else {
+                return Err(Failure::Message(
+                    "--name is for one storage, and the configuration has several".to_owned(),
+                ));
+            };
+            named.clone_from(name);
+        }
+        if let Some(durability) = self.durability {
+            let syncs = match durability {
+                Durability::Full => Syncs::Full,
+                Durability::Relaxed => Syncs::Relaxed,
+            };
+            plan.storages.iter_mut().for_each(|(_, storage)| set_durability(storage, syncs));
+        }
+        if let (Some(certificate), Some(authenticate)) = (&self.tls_certificate, &self.tls_authenticate) {
+            plan.tls = Some(Tls {
+                certificate: certificate.clone(),
+                key: self.tls_key.clone(),
+                authenticate: authenticate.clone(),
+                place: Place { file: Path::new("--tls-certificate").into(), line: 0 },
+            });
+        }
+        plan.read_only |= self.read_only;
+        plan.clients_resolve |= self.client_conflict_resolution;
+        plan.msgpack = if self.msgpack { Some(true) } else { plan.msgpack };
+        plan.transaction_timeout = self.transaction_timeout.or(plan.transaction_timeout);
+        plan.invalidation_queue_size = self.invalidation_queue_size.unwrap_or(plan.invalidation_queue_size);
+        Ok(plan)
     }
+}
 
-    /// Opens the database, or makes one.
-    fn open(&self) -> Run<FileStorage> {
-        if self.read_only {
-            return file::open(&self.file);
-        }
-        let options: Options = file::options()?.durability(match self.durability {
-            Syncs::Full => Durability::Full,
-            Syncs::Relaxed => Durability::Relaxed,
-        });
-        if !self.file.exists() {
-            say(&format!("{} is new", self.file.display()));
-            return Ok(options.create(&self.file)?);
-        }
-        Ok(file::open_to_write(&self.file, &options)?)
-    }
+/// Python's number for warnings.
+const WARNING: u64 = 30;
+const INFO: u64 = 20;
+const LISTEN: &str = "127.0.0.1:8100";
+
+fn read(path: &Path) -> Run<Plan> {
+    let plan = match path.extension().is_some_and(|extension| extension == "toml") {
+        true => Plan::of_toml(path, &SystemSource),
+        false => Plan::of_zeo_conf(path, &SystemSource),
+    };
+    plan.map_err(|error| Failure::Message(error.to_string()))
 }
 
 /// An address with a slash is a path, as in ZEO's configuration.
-fn parse(address: &str) -> Address {
-    if address.contains('/') { Address::Unix(Path::new(address).to_owned()) } else { Address::Tcp(address.to_owned()) }
+pub fn address(text: &str) -> Run<Address> {
+    Address::parse(text).ok_or_else(|| {
+        Failure::Message(format!("{text} is no address: give PORT, HOST:PORT, [IPV6]:PORT, or a path with a slash"))
+    })
 }
 
-/// How to connect from Python.
-fn hint(address: &str) {
-    match address.rsplit_once(':') {
-        Some((host, port)) if !address.contains('/') => {
-            let host = if host == "0.0.0.0" { "127.0.0.1" } else { host };
-            say(&format!("from Python: import ZEO; db = ZEO.DB(('{host}', {port}))"));
+/// A number of seconds, with a fraction if need be.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| time.as_secs() <= 1_000_000_000).ok_or_else(|| "not a number of seconds".to_owned())
+}
+
+fn set_durability(storage: &mut StorageConf, syncs: Syncs) {
+    match storage {
+        StorageConf::File(file) => file.durability = syncs,
+        StorageConf::Mapping { .. } => {}
+        StorageConf::Demo { base, changes, .. } => {
+            base.iter_mut().chain(changes).for_each(|storage| set_durability(storage, syncs));
         }
-        _ => say(&format!("from Python: import ZEO; db = ZEO.DB('{address}')")),
+        StorageConf::Compressed { base, .. } => set_durability(base, syncs),
     }
 }

@@ -6,10 +6,11 @@ use super::FileStorage;
 use crate::pack::{self, PackWatch, Packed, Packing, Unwatched};
 
 impl Pack for FileStorage {
-    /// Packs without keeping the old file: see [`FileStorage::pack_with`].
+    /// See [`FileStorage::pack_with`].
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
-        let PackOptions { collect, go_on, .. } = how;
-        let packed = self.pack_with(to, Packing::new().collect(collect).go_on(go_on), &mut Unwatched)?;
+        let PackOptions { collect, go_on, keep_old, .. } = how;
+        let how = Packing::new().collect(collect).go_on(go_on).keep_old(keep_old);
+        let packed = self.pack_with(to, how, &mut Unwatched)?;
         Ok(packed.dangling.into())
     }
 }

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +54,32 @@ pub struct Section {
     pub place: Place,
 }
 
+impl Section {
+    /// Puts another value in the place of a key's, as `runzeo -X` does: `SECTION/KEY=VALUE`, where a section is named by its
+    /// type or its name.
+    ///
+    /// # Errors
+    ///
+    /// There is no such section, or that is no such text.
+    pub fn put(&mut self, text: &str) -> Result<(), ConfError> {
+        let place = Place { file: Path::new("the command line").into(), line: 0 };
+        let wrong = |why: String| ConfError { place: place.clone(), why };
+        let (path, value) = text.split_once('=').ok_or_else(|| wrong(format!("{text:?} is no SECTION/KEY=VALUE")))?;
+        let mut names: Vec<&str> = path.split('/').collect();
+        let key = names.pop().filter(|key| !key.is_empty()).ok_or_else(|| wrong(format!("{text:?} names no key")))?;
+        let mut section = self;
+        for name in names {
+            let name = name.to_lowercase();
+            let is_it = |section: &&mut Section| section.name.as_ref() == Some(&name) || section.kind == name;
+            let found = section.sections.iter_mut().find(is_it);
+            section = found.ok_or_else(|| wrong(format!("there is no section {name}, for {text:?}")))?;
+        }
+        section.keys.retain(|other| !other.name.eq_ignore_ascii_case(key));
+        section.keys.push(Key { name: key.to_owned(), value: value.to_owned(), place });
+        Ok(())
+    }
+}
+
 /// A key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -83,7 +110,10 @@ pub struct SystemSource;
 
 impl Source for SystemSource {
     fn read(&self, path: &Path) -> std::io::Result<String> {
-        std::fs::read_to_string(path)
+        let mut text = String::new();
+        // One byte more than is taken: the reader sees that it is too long.
+        std::fs::File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -96,13 +126,18 @@ const INCLUDES_DEEP_MAX: usize = 16;
 /// All of a configuration's files together have at most so many lines.
 const LINES_MAX: usize = 100_000;
 
+/// They have at most so many bytes, and so have all values with what they name.
+const BYTES_MAX: usize = 16 << 20;
+/// Sections in each other are no deeper than this.
+const SECTIONS_DEEP_MAX: usize = 64;
+
 /// Reads a configuration, with all that it includes.
 ///
 /// # Errors
 ///
 /// A file cannot be read; a line is none of the language; something is named that is not defined.
 pub fn zconfig(path: &Path, source: &dyn Source) -> Result<Section, ConfError> {
-    let mut reader = Reader { source, defines: BTreeMap::new(), imports: Vec::new(), lines: 0 };
+    let mut reader = Reader { source, defines: BTreeMap::new(), imports: Vec::new(), lines: 0, bytes: 0, open: 0 };
     let place = Place { file: path.into(), line: 0 };
     let (kind, name) = (String::new(), None);
     let top = Section { kind, name, keys: Vec::new(), sections: Vec::new(), imports: Vec::new(), place: place.clone() };
@@ -116,6 +151,9 @@ struct Reader<'a> {
     defines: BTreeMap<String, String>,
     imports: Vec<(String, Place)>,
     lines: usize,
+    bytes: usize,
+    /// Sections that are open, in all files.
+    open: usize,
 }
 
 impl Reader<'_> {
@@ -130,6 +168,7 @@ impl Reader<'_> {
         }
         let text = self.source.read(path);
         let text = text.map_err(|e| error(asked, format!("{} cannot be read: {e}", path.display())))?;
+        self.count(text.len()).map_err(|why| error(asked, why))?;
         let file: Arc<Path> = path.into();
         let mut open = vec![into];
         for (n, line) in text.lines().enumerate() {
@@ -150,6 +189,15 @@ impl Reader<'_> {
         }
     }
 
+    /// Counts bytes that are read, or kept.
+    fn count(&mut self, bytes: usize) -> Result<(), String> {
+        self.bytes += bytes;
+        match self.bytes <= BYTES_MAX {
+            true => Ok(()),
+            false => Err(format!("the configuration has more than {BYTES_MAX} bytes")),
+        }
+    }
+
     fn line(&mut self, line: &str, open: &mut Vec<Section>, place: &Place, deep: usize) -> Result<(), Trouble> {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
@@ -158,6 +206,7 @@ impl Reader<'_> {
             let kind = rest.strip_suffix('>').ok_or("the end of a section ends with >")?.trim_end().to_lowercase();
             return match open.pop() {
                 Some(section) if !open.is_empty() && section.kind == kind => {
+                    self.open -= 1;
                     open.last_mut().expect("it is not empty").sections.push(section);
                     Ok(())
                 }
@@ -171,7 +220,13 @@ impl Reader<'_> {
             let section = section(rest.trim_end(), place)?;
             match is_whole {
                 true => open.last_mut().expect("a file is open").sections.push(section),
-                false => open.push(section),
+                false => {
+                    self.open += 1;
+                    if self.open > SECTIONS_DEEP_MAX {
+                        return Err(format!("sections are in each other more than {SECTIONS_DEEP_MAX} deep").into());
+                    }
+                    open.push(section);
+                }
             }
             return Ok(());
         }
@@ -227,8 +282,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn substitute(&self, text: &str) -> Result<String, Trouble> {
-        substitute(text, &self.defines, self.source).map_err(Trouble::Here)
+    fn substitute(&mut self, text: &str) -> Result<String, Trouble> {
+        let value = substitute(text, &self.defines, self.source)?;
+        self.count(value.len())?;
+        Ok(value)
     }
 }
 

@@ -1,123 +1,19 @@
 //! What the words of `zeo.conf` mean.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::{ConfError, Key, Section, Source, zconfig};
-use crate::Address;
-
-/// A `zeo.conf`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ZeoConf {
-    /// Where to listen.
-    pub address: Address,
-    /// Whether clients may only read.
-    pub read_only: bool,
-    /// So many transactions are remembered for clients that were away.
-    pub invalidation_queue_size: u64,
-    /// Clients that were away no longer than this are told what they missed even so.
-    pub invalidation_age: Option<Duration>,
-    /// A transaction that is voted and not finished is aborted after this.
-    pub transaction_timeout: Option<Duration>,
-    /// Where the number of the process is written.
-    pub pid_file: Option<PathBuf>,
-    /// Whether clients merge what the server cannot.
-    pub clients_resolve: bool,
-    /// Whether clients are asked to speak msgpack; if it does not say, the environment does.
-    pub msgpack: Option<bool>,
-    /// Certificates.
-    pub tls: Option<Tls>,
-    /// The storages, by the names that clients call them.
-    pub storages: Vec<(String, StorageConf)>,
-    /// Where logs go.
-    pub event_log: Option<EventLog>,
-    /// What it asks for and is not done, one sentence each.
-    pub ignored: Vec<String>,
-}
-
-/// The section `ssl`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The server's certificate.
-    pub certificate: PathBuf,
-    /// Its key, unless the certificate's file has it.
-    pub key: Option<PathBuf>,
-    /// The certificates of clients, or of who signs them: a file, or a folder.
-    pub authenticate: PathBuf,
-}
-
-/// A storage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StorageConf {
-    /// A database in a file.
-    File(FileStorageConf),
-    /// A storage in memory.
-    Mapping {
-        /// What it is called.
-        title: String,
-    },
-    /// Changes above a storage that stays as it is.
-    Demo {
-        /// The storage that stays.
-        base: Option<Box<StorageConf>>,
-        /// Where changes go; in memory, if nowhere.
-        changes: Option<Box<StorageConf>>,
-    },
-    /// Records are compressed.
-    Compressed {
-        /// Whether new ones are; old ones are read either way.
-        compress: bool,
-        /// Whether clients get them as they are.
-        for_clients: bool,
-        /// Where they are.
-        base: Box<StorageConf>,
-    },
-}
-
-/// The section `filestorage`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileStorageConf {
-    /// The file.
-    pub path: PathBuf,
-    /// Where its blobs are.
-    pub blob_dir: Option<PathBuf>,
-    /// Whether it is made anew, whatever is there.
-    pub create: bool,
-    /// Whether it is only read.
-    pub read_only: bool,
-    /// Bytes that it may have.
-    pub quota: Option<u64>,
-    /// Whether a pack collects garbage.
-    pub pack_gc: bool,
-    /// Whether a pack keeps the old file.
-    pub pack_keep_old: bool,
-}
-
-/// The section `eventlog`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventLog {
-    /// What is logged from this level on, as Python counts levels: 10 is debug, 20 info, 30 warning, 40 error.
-    pub level: u64,
-    /// Where to.
-    pub files: Vec<LogFile>,
-}
-
-/// Where a log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogFile {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file.
-    File(PathBuf),
-}
+use super::plan::INVALIDATION_QUEUE_SIZE;
+use super::{
+    ConfError, EventLog, FileStorageConf, Key, LogFile, LogFormat, LogTarget, Plan, Section, Source, StorageConf,
+    Syncs, Tls, zconfig,
+};
 
 /// Packages whose words are known.
-const PACKAGES: [&str; 4] = ["ZEO", "ZODB", "zc.zlibstorage", "ZConfig.components.logger"];
+const PACKAGES: [&str; 4] = ["ZEO", "ZODB", ZLIB, "ZConfig.components.logger"];
+const ZLIB: &str = "zc.zlibstorage";
 
 /// Keys of the section `runner`, which is for the program that starts the server.
-const RUNNER: [&str; 15] = [
+const RUNNER: [&str; 19] = [
     "program",
     "socket-name",
     "daemon",
@@ -133,36 +29,57 @@ const RUNNER: [&str; 15] = [
     "transcript",
     "prompt",
     "python",
+    "zdrun",
+    "start-test-program",
+    "start-timeout",
+    "stop-timeout",
 ];
 
 type Result<T> = std::result::Result<T, ConfError>;
 
-impl ZeoConf {
+impl Plan {
     /// Reads a `zeo.conf` with all that it includes.
     ///
     /// # Errors
     ///
     /// A file cannot be read; a line is none of the language; a key or section is not known, is there twice or is missing; a
     /// value is none of its kind. The error names the line.
-    pub fn read(path: &Path, source: &dyn Source) -> Result<ZeoConf> {
-        let top = zconfig(path, source)?;
+    pub fn of_zeo_conf(path: &Path, source: &dyn Source) -> Result<Plan> {
+        Plan::of_section(&zconfig(path, source)?)
+    }
+
+    /// The same, with other values for some keys: see [`Section::put`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plan::of_zeo_conf`], and for [`Section::put`].
+    pub fn of_zeo_conf_with(path: &Path, source: &dyn Source, values: &[String]) -> Result<Plan> {
+        let mut top = zconfig(path, source)?;
+        values.iter().try_for_each(|value| top.put(value))?;
+        Plan::of_section(&top)
+    }
+
+    fn of_section(top: &Section) -> Result<Plan> {
+        let knows_zlib = top.imports.iter().any(|(package, _)| package == ZLIB);
         for (package, place) in &top.imports {
             if !PACKAGES.contains(&package.as_str()) {
                 let why = format!("the package {package} is not known: known are {}", PACKAGES.join(", "));
                 return Err(ConfError { place: place.clone(), why });
             }
         }
-        let mut words = Words::new(&top);
+        let mut words = Words::new(top);
         words.no_keys()?;
         let zeo = words.section(&["zeo"])?.ok_or_else(|| top.error("there is no section <zeo>"))?;
         let mut ignored = Vec::new();
-        let event_log = words.section(&["eventlog"])?.map(EventLog::read).transpose()?;
-        if let Some(runner) = words.section(&["runner"])? {
-            let mut words = Words::new(runner);
-            RUNNER.iter().try_for_each(|key| words.key(key).map(drop))?;
-            words.sections.clear();
-            words.end()?;
-            ignored.push("<runner> is for zeoctl: it is read and not used".to_owned());
+        let event_log = words.section(&["eventlog"])?;
+        let event_log = event_log.map(|section| read_event_log(section, &mut ignored)).transpose()?;
+        if let Some(section) = words.section(&["runner"])? {
+            runner(section)?;
+            ignored.push(
+                "<runner> is for zeoctl: it is read and not used; run the server under systemd, supervisord or a \
+                 container's engine"
+                    .to_owned(),
+            );
         }
         let mut storages: Vec<(String, StorageConf)> = Vec::new();
         let found = std::mem::take(&mut words.sections);
@@ -171,12 +88,12 @@ impl ZeoConf {
             if storages.iter().any(|(other, _)| *other == name) {
                 return Err(section.error(format!("a second storage with the name {name}")));
             }
-            storages.push((name, StorageConf::read(section)?));
+            storages.push((name, StorageConf::read(section, knows_zlib)?));
         }
         if storages.is_empty() {
             return Err(top.error("there is no storage"));
         }
-        ZeoConf::of(zeo, storages, event_log, ignored)
+        Plan::of(zeo, storages, event_log, ignored)
     }
 
     fn of(
@@ -184,17 +101,18 @@ impl ZeoConf {
         storages: Vec<(String, StorageConf)>,
         event_log: Option<EventLog>,
         ignored: Vec<String>,
-    ) -> Result<ZeoConf> {
+    ) -> Result<Plan> {
         let mut words = Words::new(zeo);
-        let age = words.key("invalidation-age")?.map(Key::seconds).transpose()?;
-        let timeout = words.key("transaction-timeout")?.map(Key::integer).transpose()?;
-        let conf = ZeoConf {
-            address: words.needed("address")?.address()?,
+        let timeout = words.key("transaction-timeout")?.map(Key::whole_seconds).transpose()?;
+        let conf = Plan {
+            addresses: vec![words.needed("address")?.address()?],
             read_only: words.flag("read-only", false)?,
-            invalidation_queue_size: words.key("invalidation-queue-size")?.map_or(Ok(100), Key::integer)?,
-            invalidation_age: age.map(Duration::from_secs_f64),
-            transaction_timeout: timeout.map(Duration::from_secs),
-            pid_file: words.key("pid-filename")?.map(Key::path),
+            invalidation_queue_size: words
+                .key("invalidation-queue-size")?
+                .map_or(Ok(INVALIDATION_QUEUE_SIZE), Key::integer)?,
+            invalidation_age: words.key("invalidation-age")?.map(Key::seconds).transpose()?,
+            transaction_timeout: timeout,
+            pid_file: words.key("pid-filename")?.and_then(Key::optional_path),
             clients_resolve: words.flag("client-conflict-resolution", false)?,
             msgpack: words.key("msgpack")?.map(Key::boolean).transpose()?,
             tls: words.section(&["ssl"])?.map(Tls::read).transpose()?,
@@ -214,6 +132,7 @@ impl Tls {
             certificate: words.needed("certificate")?.path(),
             key: words.key("key")?.map(Key::path),
             authenticate: words.needed("authenticate")?.path(),
+            place: section.place.clone(),
         };
         if let Some(key) = words.key("password-function")? {
             let why =
@@ -226,19 +145,23 @@ impl Tls {
 }
 
 impl StorageConf {
-    fn read(section: &Section) -> Result<StorageConf> {
+    fn read(section: &Section, knows_zlib: bool) -> Result<StorageConf> {
         let mut words = Words::new(section);
         let conf = match section.kind.as_str() {
             "filestorage" => {
                 let conf = FileStorageConf {
                     path: words.needed("path")?.path(),
-                    blob_dir: words.key("blob-dir")?.map(Key::path),
+                    blob_dir: words.key("blob-dir")?.and_then(Key::optional_path),
                     create: words.flag("create", false)?,
                     read_only: words.flag("read-only", false)?,
                     quota: words.key("quota")?.map(Key::bytes).transpose()?,
                     pack_gc: words.flag("pack-gc", true)?,
                     pack_keep_old: words.flag("pack-keep-old", true)?,
+                    durability: Syncs::Full,
                 };
+                if conf.create && conf.read_only {
+                    return Err(section.error("create makes the file anew, and read-only forbids that: leave out one"));
+                }
                 if let Some(key) = words.key("packer")? {
                     let why = "a packer of Python cannot be used here: leave it out".to_owned();
                     return Err(ConfError { place: key.place.clone(), why });
@@ -250,30 +173,30 @@ impl StorageConf {
                 StorageConf::Mapping { title }
             }
             "demostorage" => {
-                words.key("name")?;
+                let title = words.key("name")?.map(|key| key.value.clone());
                 let [mut base, mut changes] = [None, None];
                 for section in std::mem::take(&mut words.sections) {
-                    // By name, or by their order.
-                    let place = match section.name.as_deref() {
-                        Some("changes") => &mut changes,
-                        Some("base") => &mut base,
-                        _ if base.is_none() => &mut base,
-                        _ => &mut changes,
-                    };
+                    let place = if section.name.as_deref() == Some("changes") { &mut changes } else { &mut base };
                     if place.is_some() {
-                        return Err(section.error("a demostorage has one base and one storage for changes"));
+                        return Err(section.error(
+                            "<demostorage> has one base, and one storage for changes, which is called changes",
+                        ));
                     }
-                    *place = Some(Box::new(StorageConf::read(section)?));
+                    *place = Some(Box::new(StorageConf::read(section, knows_zlib)?));
                 }
-                StorageConf::Demo { base, changes }
+                StorageConf::Demo { title, base, changes }
             }
             kind @ ("zlibstorage" | "serverzlibstorage") => {
+                if !knows_zlib {
+                    return Err(section.error(format!("<{kind}> needs a line `%import {ZLIB}` before it")));
+                }
                 let compress = words.flag("compress", true)?;
                 let [base] = std::mem::take(&mut words.sections)[..] else {
                     return Err(section.error("it needs one storage in it"));
                 };
-                let base = Box::new(StorageConf::read(base)?);
-                StorageConf::Compressed { compress, for_clients: kind == "serverzlibstorage", base }
+                let base = Box::new(StorageConf::read(base, knows_zlib)?);
+                let (for_clients, place) = (kind == "serverzlibstorage", section.place.clone());
+                StorageConf::Compressed { compress, for_clients, base, place }
             }
             other => {
                 let known = "filestorage, mappingstorage, demostorage, zlibstorage, serverzlibstorage";
@@ -285,47 +208,71 @@ impl StorageConf {
     }
 }
 
-impl EventLog {
-    fn read(section: &Section) -> Result<EventLog> {
-        let mut words = Words::new(section);
-        let level = words.key("level")?.map_or(Ok(20), level)?;
-        let mut files = Vec::new();
-        for file in std::mem::take(&mut words.sections) {
-            if file.kind != "logfile" {
-                return Err(file.error(format!("<{}> is no place for logs that is known: known is logfile", file.kind)));
+/// The section `runner`, which is for another program: its words are looked at, as that program does.
+fn runner(section: &Section) -> Result<()> {
+    let mut words = Words::new(section);
+    for key in RUNNER {
+        words.key(key)?;
+    }
+    if let Some(log) = words.section(&["eventlog"])? {
+        read_event_log(log, &mut Vec::new())?;
+    }
+    words.end()
+}
+
+/// Keys of `logfile` that do nothing here.
+const LOGFILE: [&str; 9] =
+    ["max-size", "old-files", "when", "interval", "delay", "encoding", "style", "formatter", "arbitrary-fields"];
+
+fn read_event_log(section: &Section, ignored: &mut Vec<String>) -> Result<EventLog> {
+    let mut words = Words::new(section);
+    let level = words.key("level")?.map_or(Ok(20), level)?;
+    let mut files = Vec::new();
+    for file in std::mem::take(&mut words.sections) {
+        if file.kind != "logfile" {
+            return Err(file.error(format!("<{}> is no place for logs that is known: known is logfile", file.kind)));
+        }
+        let mut words = Words::new(file);
+        let to = LogTarget::of(&words.needed("path")?.value);
+        let level = words.key("level")?.map_or(Ok(0), self::level)?;
+        let (format, dates) = (words.key("format")?, words.key("dateformat")?);
+        let format = LogFormat::parse(
+            format.map_or(LogFormat::ZEO, |key| &key.value),
+            dates.map_or(LogFormat::DATES, |key| &key.value),
+        );
+        let format = format.map_err(|why| file.error(why))?;
+        for key in LOGFILE {
+            if words.key(key)?.is_some() {
+                ignored.push(format!("{key} of <logfile> is not done: have logrotate move the file, and send SIGUSR2"));
             }
-            let mut words = Words::new(file);
-            files.push(match words.needed("path")?.value.as_str() {
-                "STDOUT" => LogFile::Stdout,
-                "STDERR" => LogFile::Stderr,
-                path => LogFile::File(path.into()),
-            });
-            for key in [
-                "level",
-                "format",
-                "dateformat",
-                "max-size",
-                "old-files",
-                "when",
-                "interval",
-                "delay",
-                "encoding",
-                "style",
-                "formatter",
-                "arbitrary-fields",
-            ] {
-                words.key(key)?;
-            }
-            words.end()?;
         }
         words.end()?;
-        Ok(EventLog { level, files })
+        files.push(LogFile { to, level, format });
+    }
+    words.end()?;
+    Ok(EventLog { level, files })
+}
+
+impl LogTarget {
+    /// A path; or a standard stream by its name, in capitals.
+    pub fn of(path: &str) -> LogTarget {
+        match path {
+            "STDOUT" => LogTarget::Stdout,
+            "STDERR" => LogTarget::Stderr,
+            path => LogTarget::File(path.into()),
+        }
     }
 }
 
 /// A level by its name or number.
 fn level(key: &Key) -> Result<u64> {
-    let level = match key.value.to_lowercase().as_str() {
+    let wrong = || key.wrong("critical, error, warning, info, debug, all, or a number up to 50");
+    level_named(&key.value).ok_or_else(wrong)
+}
+
+/// A level by its name or number, as Python counts them.
+pub(super) fn level_named(name: &str) -> Option<u64> {
+    let level = match name.to_lowercase().as_str() {
         "critical" | "fatal" => 50,
         "error" => 40,
         "warn" | "warning" => 30,
@@ -335,14 +282,19 @@ fn level(key: &Key) -> Result<u64> {
         "trace" => 5,
         "all" => 1,
         "notset" => 0,
-        _ => return key.integer(),
+        number => number.parse().ok().filter(|level| *level <= 50)?,
     };
-    Ok(level)
+    Some(level)
 }
 
 impl Key {
     fn path(&self) -> PathBuf {
         PathBuf::from(&self.value)
+    }
+
+    /// A path; without a value, none.
+    fn optional_path(&self) -> Option<PathBuf> {
+        Some(self.path()).filter(|path| !path.as_os_str().is_empty())
     }
 }
 

@@ -1,15 +1,25 @@
-//! ZEO's own configuration files.
+//! Configuration: what to serve, as data.
 //!
-//! [`zconfig()`] reads the language, in which Zope's programs are configured, and knows no words of it.
-//! [`ZeoConf`] knows those of `zeo.conf`: what `runzeo -C` reads is read unedited.
+//! ```text
+//!   zeo.conf ─▶ zconfig() ─▶ Plan::of_zeo_conf ─┐
+//!   TOML ─────────────────▶ Plan::of_toml ──────┼─▶ Plan
+//!   options of a command ───────────────────────┘
+//! ```
+//!
+//! [`zconfig()`] reads the language, in which Zope's programs are configured, and knows no words of it. [`Plan`] is all that a
+//! server has to know; what `runzeo -C` reads is read unedited. Nothing here opens a storage.
 
+mod format;
 mod language;
 mod meaning;
+mod plan;
 mod substitute;
+mod toml;
 mod values;
 
+pub use format::{Field, LogFormat, Piece};
 pub use language::{Key, Place, Section, Source, SystemSource, zconfig};
-pub use meaning::{EventLog, FileStorageConf, LogFile, StorageConf, Tls, ZeoConf};
+pub use plan::{EventLog, FileStorageConf, LogFile, LogTarget, Plan, StorageConf, Syncs, Tls};
 
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Source;
 
+/// Bytes of a value. Each definition may name the one before it twice, so that without a limit thirty lines make a gigabyte.
+const VALUE_SIZE_MAX: usize = 64 << 10;
+
 /// A text with everything put in that it names. Names of definitions count in any case; variables of the environment as they
 /// are written.
 pub(super) fn substitute(
@@ -12,6 +15,7 @@ pub(super) fn substitute(
     source: &dyn Source,
 ) -> Result<String, String> {
     let mut out = String::new();
+    let too_long = || format!("with all that it names, the value has more than {VALUE_SIZE_MAX} bytes");
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
@@ -37,9 +41,12 @@ pub(super) fn substitute(
         };
         out.push_str(&value);
         rest = left;
+        if out.len() > VALUE_SIZE_MAX {
+            return Err(too_long());
+        }
     }
     out.push_str(rest);
-    Ok(out)
+    if out.len() > VALUE_SIZE_MAX { Err(too_long()) } else { Ok(out) }
 }
 
 fn enclosed(text: &str, end: char) -> Result<(&str, &str), String> {

@@ -1,10 +1,31 @@
 //! What a value can be.
 
+use std::time::Duration;
+
 use super::{ConfError, Key};
 use crate::Address;
 
+/// No time is longer than some thirty years.
+const SECONDS_MAX: Duration = Duration::from_secs(1_000_000_000);
+const TOO_LONG: &str = "a number of seconds, at most 1000000000";
+
+/// So many seconds as a time. None if it is none, or too long.
+pub(super) fn seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= SECONDS_MAX)
+}
+
+/// A number without what Python allows in one: `1_000`.
+fn python_number(text: &str) -> Option<String> {
+    let is_between = |(n, _): (usize, &str)| {
+        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        is_digit(n.checked_sub(1).and_then(|before| text.as_bytes().get(before)))
+            && is_digit(text.as_bytes().get(n + 1))
+    };
+    text.match_indices('_').all(is_between).then(|| text.replace('_', ""))
+}
+
 impl Key {
-    fn wrong(&self, wanted: &str) -> ConfError {
+    pub(super) fn wrong(&self, wanted: &str) -> ConfError {
         let Key { name, value, place } = self;
         ConfError { place: place.clone(), why: format!("{name} is {wanted}, and not {value:?}") }
     }
@@ -20,13 +41,19 @@ impl Key {
 
     /// A whole number.
     pub(super) fn integer(&self) -> Result<u64, ConfError> {
-        self.value.parse().map_err(|_| self.wrong("a whole number"))
+        python_number(&self.value).and_then(|digits| digits.parse().ok()).ok_or_else(|| self.wrong("a whole number"))
+    }
+
+    /// A whole number of seconds.
+    pub(super) fn whole_seconds(&self) -> Result<Duration, ConfError> {
+        let seconds = self.integer()?;
+        Some(Duration::from_secs(seconds)).filter(|time| *time <= SECONDS_MAX).ok_or_else(|| self.wrong(TOO_LONG))
     }
 
     /// A number of seconds.
-    pub(super) fn seconds(&self) -> Result<f64, ConfError> {
-        let number = self.value.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0);
-        number.ok_or_else(|| self.wrong("a number of seconds"))
+    pub(super) fn seconds(&self) -> Result<Duration, ConfError> {
+        let number = python_number(&self.value).and_then(|number| number.parse().ok());
+        number.and_then(seconds).ok_or_else(|| self.wrong(TOO_LONG))
     }
 
     /// A number of bytes: digits, and perhaps KB, MB or GB.
@@ -44,27 +71,32 @@ impl Key {
         bytes.ok_or_else(|| self.wrong("a number of bytes, or one with KB, MB or GB"))
     }
 
-    /// Where a server listens: a path with a slash, a port, or a host and a port.
+    /// Where a server listens: see [`address`].
     pub(super) fn address(&self) -> Result<Address, ConfError> {
-        let value = self.value.as_str();
-        if value.contains('/') {
-            return Ok(Address::Unix(value.into()));
-        }
-        let port = |text: &str| text.parse::<u16>().ok();
-        if let Some(port) = port(value) {
-            // All addresses, of both kinds.
-            return Ok(Address::Tcp(format!("[::]:{port}")));
-        }
-        match value.rsplit_once(':') {
-            Some((host, number)) => match (host, port(number)) {
-                ("", Some(port)) => Ok(Address::Tcp(format!("[::]:{port}"))),
-                (host, Some(port)) if !host.contains(':') || host.starts_with('[') => {
-                    Ok(Address::Tcp(format!("{}:{port}", host.to_lowercase())))
-                }
-                _ => Err(self.wrong("PORT, HOST:PORT, [IPV6]:PORT or a path with a slash")),
-            },
-            // ZEO takes any free port then, which no client would find.
-            None => Err(self.wrong("PORT, HOST:PORT, [IPV6]:PORT or a path with a slash")),
-        }
+        address(&self.value).ok_or_else(|| self.wrong(ADDRESS))
     }
+}
+
+pub(super) const ADDRESS: &str = "PORT, HOST:PORT, [IPV6]:PORT or a path with a slash";
+
+impl Address {
+    /// An address as ZEO's configuration has it: a path with a slash, a port, or a host and a port. A port alone is one at
+    /// all addresses of the machine.
+    pub fn parse(text: &str) -> Option<Address> {
+        address(text)
+    }
+}
+
+fn address(value: &str) -> Option<Address> {
+    if value.contains('/') {
+        return Some(Address::Unix(value.into()));
+    }
+    let port = |text: &str| text.parse::<u16>().ok();
+    if let Some(port) = port(value) {
+        return Some(Address::Tcp(format!(":{port}")));
+    }
+    // A host without a port: ZEO takes any free one then, which no client would find.
+    let (host, number) = value.rsplit_once(':')?;
+    let is_host = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    Some(Address::Tcp(format!("{}:{}", host.to_lowercase(), port(number)?))).filter(|_| is_host)
 }

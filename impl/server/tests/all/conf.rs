@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vellum_server::Address;
-use vellum_server::conf::{FileStorageConf, LogFile, Source, StorageConf, ZeoConf, zconfig};
+use vellum_server::conf::{FileStorageConf, LogTarget, Plan, Source, StorageConf, zconfig};
 
 /// Files and variables that a test makes up.
 #[derive(Default)]
@@ -37,20 +37,24 @@ impl Made {
         self
     }
 
-    fn conf(&self) -> Result<ZeoConf, String> {
-        ZeoConf::read(Path::new("etc/zeo.conf"), self).map_err(|error| error.to_string())
+    fn conf(&self) -> Result<Plan, String> {
+        Plan::of_zeo_conf(Path::new("etc/zeo.conf"), self).map_err(|error| error.to_string())
     }
 }
 
-fn conf(text: &str) -> Result<ZeoConf, String> {
+fn conf(text: &str) -> Result<Plan, String> {
     Made::default().file("etc/zeo.conf", text).conf()
 }
 
-fn file(conf: &ZeoConf) -> &FileStorageConf {
+fn file(conf: &Plan) -> &FileStorageConf {
     match &conf.storages[0].1 {
         StorageConf::File(file) => file,
         other => panic!("{other:?}"),
     }
+}
+
+fn targets(conf: &Plan) -> Vec<LogTarget> {
+    conf.event_log.as_ref().unwrap().files.iter().map(|file| file.to.clone()).collect()
 }
 
 /// What the recipe for Plone's buildouts writes, by its keys.
@@ -93,12 +97,12 @@ fn a_buildout_s_file_is_read() {
 </runner>
 ";
     let conf = conf(text).unwrap();
-    assert_eq!(conf.address, Address::Tcp("[::]:8100".to_owned()));
+    assert_eq!(conf.addresses, [Address::Tcp(":8100".to_owned())]);
     assert_eq!(conf.transaction_timeout, Some(Duration::from_secs(300)));
     assert_eq!(conf.storages[0].0, "1");
     assert_eq!(file(&conf).blob_dir.as_deref(), Some(Path::new("/srv/plone/parts/zeoserver/blobstorage")));
     assert!(file(&conf).pack_keep_old && file(&conf).pack_gc);
-    assert_eq!(conf.event_log.unwrap().files, [LogFile::File("/srv/plone/var/log/zeoserver.log".into())]);
+    assert_eq!(targets(&conf), [LogTarget::File("/srv/plone/var/log/zeoserver.log".into())]);
     assert_eq!(conf.ignored.len(), 1);
 }
 
@@ -133,9 +137,9 @@ fn variables_of_the_environment_are_put_in() {
         .variable("ZEO_INVALIDATION_QUEUE_SIZE", "250")
         .variable("ZEO_PACK_KEEP_OLD", "no");
     let conf = made.conf().unwrap();
-    assert_eq!(conf.address, Address::Tcp("0.0.0.0:8100".to_owned()));
+    assert_eq!(conf.addresses, [Address::Tcp("0.0.0.0:8100".to_owned())]);
     assert_eq!((conf.read_only, conf.invalidation_queue_size, file(&conf).pack_keep_old), (false, 250, false));
-    assert_eq!(conf.event_log.unwrap().files, [LogFile::Stdout]);
+    assert_eq!(targets(&conf), [LogTarget::Stdout]);
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn files_include_others_from_where_they_are() {
         .file("etc/more/storages.conf", "%define HERE /run\n%include deep.conf\n<mappingstorage $name/>\n")
         .file("etc/more/deep.conf", "<FileStorage Main>\n path $name-$$.fs\n quota 10 MB\n</filestorage>\n");
     let conf = made.conf().unwrap();
-    assert_eq!(conf.address, Address::Unix("/run/s.sock".into()));
+    assert_eq!(conf.addresses, [Address::Unix("/run/s.sock".into())]);
     // A section's name is taken as it is written.
     let names: Vec<&str> = conf.storages.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["main", "$name"]);
@@ -171,7 +175,7 @@ fn storages_are_nested() {
 </demostorage>
 ";
     let conf = conf(text).unwrap();
-    let StorageConf::Demo { base: Some(base), changes: Some(changes) } = &conf.storages[0].1 else { panic!() };
+    let StorageConf::Demo { base: Some(base), changes: Some(changes), .. } = &conf.storages[0].1 else { panic!() };
     assert!(matches!(&**base, StorageConf::Compressed { compress: false, for_clients: true, .. }));
     assert!(matches!(&**changes, StorageConf::Mapping { .. }));
 }
@@ -223,12 +227,181 @@ fn what_is_wrong_is_said_with_its_line() {
         ("<filestorage>\n path a\n quota 20M\n</filestorage>", "line 6: quota is a number of bytes"),
         ("<filestorage>\n path a\n quota 2TB\n</filestorage>", "line 6: quota is a number of bytes"),
         ("<relstorage/>", "line 4: <relstorage> is no storage that is known"),
-        ("<zlibstorage/>", "line 4: it needs one storage in it"),
+        ("<zlibstorage/>", "line 4: <zlibstorage> needs a line `%import zc.zlibstorage` before it"),
+        ("%import zc.zlibstorage\n<zlibstorage/>", "line 5: it needs one storage in it"),
+        (
+            "<demostorage>\n <mappingstorage/>\n <mappingstorage base/>\n</demostorage>",
+            "line 6: <demostorage> has one base",
+        ),
         ("<mappingstorage>\n <filestorage/>\n</mappingstorage>", "line 5: <filestorage> is nothing that"),
         ("<zeo>\n address 1\n</zeo>\n<mappingstorage/>", "line 4: <zeo> is there a second time"),
     ];
     for (text, wanted) in storages {
         let error = conf(&format!("{zeo}{text}")).unwrap_err();
+        assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+}
+
+/// Texts that are short, and would be long, deep or endless once they are read.
+#[test]
+fn a_configuration_has_limits() {
+    let mut doubling = String::from("%define a0 0123456789\n");
+    (0..40).for_each(|n| doubling.push_str(&format!("%define a{} $a{n}$a{n}\n", n + 1)));
+    let mut many = format!("%define a {}\n", "x".repeat(60_000));
+    (0..1000).for_each(|n| many.push_str(&format!("k{n} $a\n")));
+    let cases = [
+        (doubling, "the value has more than 65536 bytes"),
+        (many, "more than 16777216 bytes"),
+        ("<a>\n".repeat(100_000), "more than 64 deep"),
+        ("%include zeo.conf\n".repeat(100), "more than 16 deep"),
+        ("\n".repeat(100_001), "more than 100000 lines"),
+    ];
+    for (text, wanted) in cases {
+        let error = conf(&text).unwrap_err();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    // Files that include the next one twice are two to the power of their number.
+    let mut made = Made::default();
+    for n in 0..15 {
+        let name = if n == 0 { "etc/zeo.conf".to_owned() } else { format!("etc/{n}.conf") };
+        made = made.file(&name, &format!("# some words\n%include {0}.conf\n%include {0}.conf\n", n + 1).repeat(2));
+    }
+    let error = made.file("etc/15.conf", "").conf().unwrap_err();
+    assert!(error.contains("more than 100000 lines"), "{error}");
+}
+
+fn toml(text: &str) -> Result<Plan, String> {
+    let made = Made::default().file("vellum.toml", text);
+    Plan::of_toml(Path::new("vellum.toml"), &made).map_err(|error| error.to_string())
+}
+
+/// The same server twice.
+#[test]
+fn toml_and_zeo_conf_say_the_same() {
+    let old = conf(
+        "%import zc.zlibstorage
+<zeo>
+  address 127.0.0.1:8100
+  read-only yes
+  invalidation-queue-size 7
+  invalidation-age 1.5
+  transaction-timeout 30
+  pid-filename zeo.pid
+  client-conflict-resolution on
+  msgpack off
+  <ssl>
+    certificate c.pem
+    authenticate clients
+  </ssl>
+</zeo>
+<filestorage main>
+  path Data.fs
+  blob-dir blobs
+  read-only true
+  quota 2KB
+  pack-gc no
+  pack-keep-old no
+</filestorage>
+<demostorage play>
+  <serverzlibstorage base>
+    compress off
+    <mappingstorage/>
+  </serverzlibstorage>
+  <filestorage changes>
+    path Changes.fs
+    create true
+  </filestorage>
+</demostorage>
+<eventlog>
+  level warning
+  <logfile>
+    path STDOUT
+    level 40
+    format %(message)s
+    dateformat %H
+  </logfile>
+</eventlog>
+",
+    )
+    .unwrap();
+    let new = toml(
+        r#"listen = ["127.0.0.1:8100"]
+read-only = true
+invalidation-queue-size = 7
+invalidation-age = 1.5
+transaction-timeout = 30.0
+pid-filename = "zeo.pid"
+client-conflict-resolution = true
+msgpack = false
+
+[ssl]
+certificate = "c.pem"
+authenticate = "clients"
+
+[storages.main.filestorage]
+path = "Data.fs"
+blob-dir = "blobs"
+read-only = true
+quota = 2048
+pack-gc = false
+pack-keep-old = false
+
+[storages.play.demostorage.base.serverzlibstorage]
+compress = false
+base.mappingstorage = {}
+
+[storages.play.demostorage.changes.filestorage]
+path = "Changes.fs"
+create = true
+
+[eventlog]
+level = "warning"
+logfile = [{ path = "STDOUT", level = 40, format = "%(message)s", dateformat = "%H" }]
+"#,
+    )
+    .unwrap();
+    // Places differ, and nothing else.
+    let shown = |plan: &Plan| {
+        let text = format!("{plan:?}");
+        let pieces = text.split("place: Place").map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest));
+        text.split("place: Place").next().unwrap().to_owned() + &pieces.skip(1).collect::<String>()
+    };
+    assert_eq!(shown(&old), shown(&new));
+}
+
+#[test]
+fn what_is_wrong_in_toml_is_said_with_its_line() {
+    let listen = "listen = [\"8100\"]\n";
+    let cases = [
+        ("", "missing field `listen`"),
+        ("listen = [\"8100\"]\n", "missing field `storages`"),
+        ("listen = []\nstorages.1.mappingstorage = {}", "listen names no address"),
+        ("listen = [\"8100\"]\nstorages = {}", "line 2: there is no storage"),
+        ("listen = [\n\"host\"]\nstorages.1.mappingstorage = {}", "vellum.toml, line 2: \"host\" is not PORT"),
+        ("listen = 8100", "line 1: invalid type"),
+        ("listen = [", "vellum.toml, line 1"),
+    ];
+    for (text, wanted) in cases {
+        let error = toml(text).unwrap_err();
+        assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+    let storages = [
+        ("port = 1\n", "line 2: unknown field `port`"),
+        ("transaction-timeout = -1.0\nstorages.1.mappingstorage = {}", "line 2: not a number of seconds"),
+        ("transaction-timeout = 1e300\nstorages.1.mappingstorage = {}", "line 2: not a number of seconds"),
+        ("[storages.1.filestorage]\nread-only = true", "line 2: missing field `path`"),
+        ("[storages.1.filestorage]\npath = \"a\"\nquota = \"1GB\"", "line 4: invalid type"),
+        ("[storages.1.filestorage]\npath = \"a\"\ndurability = \"some\"", "line 4: unknown variant `some`"),
+        ("[storages.1.relstorage]\n", "line 2: unknown variant `relstorage`"),
+        ("[storages.1.zlibstorage]\n", "line 2: missing field `base`"),
+        ("[eventlog]\nlevel = \"loud\"\n[storages.1.mappingstorage]", "line 3: level is critical"),
+        (
+            "[eventlog]\nlogfile = [{ path = \"a\", format = \"%(b)s\" }]\n[storages.1.mappingstorage]",
+            "line 3: format names",
+        ),
+    ];
+    for (text, wanted) in storages {
+        let error = toml(&format!("{listen}{text}")).unwrap_err();
         assert!(error.contains(wanted), "{text:?}: {error}");
     }
 }
@@ -241,6 +414,6 @@ proptest! {
         if let Err(error) = zconfig(Path::new("etc/zeo.conf"), &made) {
             prop_assert!(error.to_string().starts_with("etc/zeo.conf"));
         }
-        let _ = made.conf();
+        let _ = (made.conf(), toml(&text));
     }
 }

@@ -31,9 +31,14 @@ fn probes_say_what_the_server_is_doing_also_when_it_is_busy() {
     let (end, ended) = tokio::sync::oneshot::channel();
     runtime.block_on(async {
         let storage = Arc::new(MemoryStorage::new("memory"));
-        let description =
-            Description { location: "memory".to_owned(), undoes: true, is_read_only: false, interfaces: Vec::new() };
-        let offered = vec![Offered { name: "1".to_owned(), description, store: Store { storage, oids: None } }];
+        let description = Description {
+            location: "memory".to_owned(),
+            undoes: true,
+            iterates_records: true,
+            is_read_only: false,
+            interfaces: Vec::new(),
+        };
+        let offered = vec![Offered { name: "1".to_owned(), description, store: Store::new(storage) }];
         let server = Server::bind(&[], offered, Arc::new(SystemClock), ServerOptions::default()).await.unwrap();
         server.tell(&monitor);
         let door = server.door();
@@ -71,9 +76,14 @@ fn a_report_can_be_asked_for() {
     assert!(error.contains("503") && error.contains("starting"), "{error}");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let storage = Arc::new(MemoryStorage::new("memory"));
-    let description =
-        Description { location: "memory".to_owned(), undoes: true, is_read_only: false, interfaces: Vec::new() };
-    let offered = vec![Offered { name: "1".to_owned(), description, store: Store { storage, oids: None } }];
+    let description = Description {
+        location: "memory".to_owned(),
+        undoes: true,
+        iterates_records: true,
+        is_read_only: false,
+        interfaces: Vec::new(),
+    };
+    let offered = vec![Offered { name: "1".to_owned(), description, store: Store::new(storage) }];
     let server = runtime.block_on(Server::bind(&[], offered, Arc::new(SystemClock), ServerOptions::default())).unwrap();
     server.tell(&monitor);
     let report = monitor::ask(&monitor.address().to_string()).unwrap();

@@ -27,9 +27,14 @@ pub(crate) struct Site {
 impl Site {
     pub async fn new(options: ServerOptions) -> Site {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new("memory"));
-        let description =
-            Description { location: "memory".to_owned(), undoes: true, is_read_only: false, interfaces: Vec::new() };
-        let store = Store { storage: Arc::clone(&storage), oids: None };
+        let description = Description {
+            location: "memory".to_owned(),
+            undoes: true,
+            iterates_records: true,
+            is_read_only: false,
+            interfaces: Vec::new(),
+        };
+        let store = Store::new(Arc::clone(&storage));
         let offered = vec![Offered { name: "1".to_owned(), description, store }];
         let server = Server::bind(&[], offered, Arc::new(SystemClock), options).await.unwrap();
         let (end, ended) = oneshot::channel();

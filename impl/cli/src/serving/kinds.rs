@@ -1,0 +1,73 @@
+//! What ZEO's server tells clients of each kind of storage. Clients look at the interfaces to find out what they can ask for.
+
+use vellum_server::Description;
+
+use crate::python::repr;
+
+/// Modules and names of Python's interfaces, in the order in which Python looks them up.
+type Interfaces = &'static [(&'static str, &'static str)];
+
+const FILE: Interfaces = &[
+    ("ZODB.interfaces", "IStorageRestoreable"),
+    ("ZODB.interfaces", "IStorageIteration"),
+    ("ZODB.interfaces", "IStorageUndoable"),
+    ("ZODB.interfaces", "IStorageCurrentRecordIteration"),
+    ("ZODB.interfaces", "IExternalGC"),
+    ("ZODB.interfaces", "IStorage"),
+    INTERFACE,
+];
+
+/// In memory, and of changes over a base.
+const PLAIN: Interfaces = &[("ZODB.interfaces", "IStorage"), ("ZODB.interfaces", "IStorageIteration"), INTERFACE];
+
+const UNDOABLE: (&str, &str) = ("ZODB.interfaces", "IStorageUndoable");
+const INTERFACE: (&str, &str) = ("zope.interface", "Interface");
+
+fn owned(interfaces: &[(&str, &str)]) -> Vec<(String, String)> {
+    interfaces.iter().map(|(module, name)| ((*module).to_owned(), (*name).to_owned())).collect()
+}
+
+/// A file. Without blobs: with a folder for them ZEO names two interfaces more.
+pub fn file(location: String, is_read_only: bool) -> Description {
+    Description { location, undoes: true, iterates_records: true, is_read_only, interfaces: owned(FILE) }
+}
+
+/// A storage in memory.
+pub fn mapping(title: String) -> Description {
+    let interfaces = owned(PLAIN);
+    Description { location: title, undoes: false, iterates_records: false, is_read_only: false, interfaces }
+}
+
+/// Changes over a base. It undoes if the changes do.
+pub fn demo(title: Option<String>, base: &Description, changes: &Description) -> Description {
+    let names = [base, changes].map(|of| repr(&of.location));
+    let location = title.unwrap_or_else(|| format!("DemoStorage({}, {})", names[0], names[1]));
+    let undoable: Interfaces = if changes.undoes { &[UNDOABLE] } else { &[] };
+    Description {
+        location,
+        undoes: changes.undoes,
+        iterates_records: false,
+        is_read_only: changes.is_read_only,
+        interfaces: owned(&[undoable, PLAIN].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `get_info` of ZEO 6.2 says of the same.
+    #[test]
+    fn demos_are_called_after_what_they_are_made_of() {
+        let plain = || mapping("MappingStorage".to_owned());
+        let demo = |base: &Description, changes: &Description| super::demo(None, base, changes);
+        assert_eq!(demo(&plain(), &plain()).location, "DemoStorage('MappingStorage', 'MappingStorage')");
+        let two = demo(&demo(&plain(), &plain()), &mapping("Mapping Storage".to_owned()));
+        let wanted = r#"DemoStorage("DemoStorage('MappingStorage', 'MappingStorage')", 'Mapping Storage')"#;
+        assert_eq!(two.location, wanted);
+        let over_file = demo(&plain(), &file("C.fs".to_owned(), false));
+        let names: Vec<&str> = over_file.interfaces.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["IStorageUndoable", "IStorage", "IStorageIteration", "Interface"]);
+        assert!(over_file.undoes && !over_file.iterates_records);
+    }
+}

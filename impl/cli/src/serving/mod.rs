@@ -1,0 +1,20 @@
+//! Serving what a [`Plan`](vellum_server::conf::Plan) says.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `storages` | opening a tree of storages |
+//! | `kinds` | what clients are told of each kind of storage, as ZEO's server tells it of ZODB's |
+//! | `addresses` | all addresses of a host |
+//! | `logs` | where logs go |
+//! | `process` | the file with the process's number; telling the service manager |
+//! | `run` | all of it, until the end |
+
+mod addresses;
+mod kinds;
+mod logs;
+mod process;
+mod run;
+mod storages;
+
+pub use logs::to_stderr;
+pub use run::{Manner, check, make_folders, run};

@@ -1,0 +1,128 @@
+//! Opening storages as a configuration describes them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vellum_file::{Durability, FileStorage, OpenError};
+use vellum_server::conf::{FileStorageConf, StorageConf, Syncs};
+use vellum_server::{Description, Offered, OidMark, Store};
+use vellum_storage::{MemoryStorage, Overlay, PackOptions, Resolvers, Storage};
+use vellum_terminal::{Failure, Run};
+
+use super::kinds;
+use crate::file;
+use crate::ui::{args, say};
+
+/// A storage that was opened.
+struct Opened {
+    storage: Arc<dyn Storage>,
+    description: Description,
+    /// Where its new oids are marked.
+    marked_in: Option<PathBuf>,
+    packing: PackOptions,
+}
+
+/// Opens a storage, and all that it consists of.
+pub fn offer(name: &str, conf: &StorageConf) -> Run<Offered> {
+    let Opened { storage, description, marked_in, packing } = open(conf)?;
+    let oids = match marked_in {
+        Some(path) => {
+            let mark = OidMark::open(&path, &*storage);
+            Some(Arc::new(mark.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?))
+        }
+        None => None,
+    };
+    let store = Store { oids, packing, ..Store::new(storage) };
+    Ok(Offered { name: name.to_owned(), description, store })
+}
+
+fn open(conf: &StorageConf) -> Run<Opened> {
+    let packing = PackOptions::default().collect(true).keep_old(true);
+    match conf {
+        StorageConf::File(conf) => {
+            let storage = Arc::new(open_file(conf)?);
+            let description = kinds::file(conf.path.display().to_string(), conf.read_only);
+            let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
+            let packing = packing.collect(conf.pack_gc).keep_old(conf.pack_keep_old);
+            Ok(Opened { storage, description, marked_in, packing })
+        }
+        StorageConf::Mapping { title } => Ok(in_memory(title)?),
+        StorageConf::Demo { title, base, changes } => {
+            let part = |conf: &Option<Box<StorageConf>>| match conf {
+                Some(conf) => open(conf),
+                // ZODB's word for one that has no name.
+                None => in_memory("MappingStorage"),
+            };
+            let (base, changes) = (part(base)?, part(changes)?);
+            let clock = args::clock().map_err(Failure::Message)?;
+            let resolver = Arc::new(Resolvers::built_in());
+            let overlay = Overlay::with(base.storage, changes.storage, clock, resolver)?;
+            let description = kinds::demo(title.clone(), &base.description, &changes.description);
+            let storage = Arc::new(overlay);
+            Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing })
+        }
+        StorageConf::Compressed { place, .. } => {
+            Err(Failure::Message(format!("{place}: compressed storages are not served yet")))
+        }
+    }
+}
+
+fn in_memory(title: &str) -> Run<Opened> {
+    let clock = args::clock().map_err(Failure::Message)?;
+    Ok(Opened {
+        storage: Arc::new(MemoryStorage::with(title, clock, Arc::new(Resolvers::built_in()))),
+        description: kinds::mapping(title.to_owned()),
+        marked_in: None,
+        packing: PackOptions::default().collect(true),
+    })
+}
+
+/// Opens a database, or makes one.
+fn open_file(conf: &FileStorageConf) -> Run<FileStorage> {
+    let path = &conf.path;
+    if let Some(folder) = &conf.blob_dir {
+        say(&format!("blobs are not served yet: what is in {} is left as it is", folder.display()));
+    }
+    if conf.read_only {
+        return file::open(path);
+    }
+    let options = file::options()?.durability(match conf.durability {
+        Syncs::Full => Durability::Full,
+        Syncs::Relaxed => Durability::Relaxed,
+    });
+    let options = conf.quota.iter().fold(options, |options, quota| options.quota(*quota));
+    if conf.create && path.exists() {
+        clear(path, &options)?;
+    }
+    if !path.exists() {
+        say(&format!("{} is new", path.display()));
+        return Ok(options.create(path)?);
+    }
+    Ok(file::open_to_write(path, &options)?)
+}
+
+/// Takes a database away, as `create` asks for: unless another process has it open.
+fn clear(path: &Path, options: &vellum_file::Options) -> Run<()> {
+    if let Err(in_use @ OpenError::Locked { .. }) = options.open(path).map(drop) {
+        return Err(in_use.into());
+    }
+    say(&format!("{}: create is set, so the database that was there is removed", path.display()));
+    for suffix in [".index", ""] {
+        let path = beside(path, suffix);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::Message(format!("{}: it cannot be removed: {error}", path.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The file's name with something behind it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,188 @@
+//! What to serve, as data: whichever file or options it was read from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{LogFormat, Place};
+use crate::Address;
+
+/// What a server is to serve, and how: read from ZEO's `zeo.conf`, from a TOML file, or from the options of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Where to listen.
+    pub addresses: Vec<Address>,
+    /// Whether clients may only read.
+    pub read_only: bool,
+    /// So many transactions are remembered for clients that were away.
+    pub invalidation_queue_size: u64,
+    /// Clients that were away no longer than this are told what they missed even so.
+    pub invalidation_age: Option<Duration>,
+    /// A transaction that is voted and not finished is aborted after this.
+    pub transaction_timeout: Option<Duration>,
+    /// Where the number of the process is written.
+    pub pid_file: Option<PathBuf>,
+    /// Whether clients merge what the server cannot.
+    pub clients_resolve: bool,
+    /// Whether clients are asked to speak msgpack; if it does not say, the environment does.
+    pub msgpack: Option<bool>,
+    /// Certificates.
+    pub tls: Option<Tls>,
+    /// The storages, by the names that clients call them.
+    pub storages: Vec<(String, StorageConf)>,
+    /// Where logs go.
+    pub event_log: Option<EventLog>,
+    /// What it asks for and is not done, one sentence each.
+    pub ignored: Vec<String>,
+}
+
+/// So many transactions are remembered for clients that were away, unless it is said otherwise.
+pub(super) const INVALIDATION_QUEUE_SIZE: u64 = 100;
+
+impl Plan {
+    /// A plan that serves nothing, nowhere, with ZEO's defaults for everything else.
+    pub fn new() -> Plan {
+        Plan {
+            addresses: Vec::new(),
+            read_only: false,
+            invalidation_queue_size: INVALIDATION_QUEUE_SIZE,
+            invalidation_age: None,
+            transaction_timeout: None,
+            pid_file: None,
+            clients_resolve: false,
+            msgpack: None,
+            tls: None,
+            storages: Vec::new(),
+            event_log: None,
+            ignored: Vec::new(),
+        }
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan::new()
+    }
+}
+
+/// The section `ssl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// Its key, unless the certificate's file has it.
+    pub key: Option<PathBuf>,
+    /// The certificates of clients, or of who signs them: a file, or a folder.
+    pub authenticate: PathBuf,
+    /// Where it is asked for.
+    pub place: Place,
+}
+
+/// A storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageConf {
+    /// A database in a file.
+    File(FileStorageConf),
+    /// A storage in memory.
+    Mapping {
+        /// What it is called.
+        title: String,
+    },
+    /// Changes above a storage that stays as it is.
+    Demo {
+        /// What it is called, if not by the names of the two.
+        title: Option<String>,
+        /// The storage that stays.
+        base: Option<Box<StorageConf>>,
+        /// Where changes go; in memory, if nowhere.
+        changes: Option<Box<StorageConf>>,
+    },
+    /// Records are compressed.
+    Compressed {
+        /// Whether new ones are; old ones are read either way.
+        compress: bool,
+        /// Whether clients get them as they are.
+        for_clients: bool,
+        /// Where they are.
+        base: Box<StorageConf>,
+        /// Where it is asked for.
+        place: Place,
+    },
+}
+
+/// The section `filestorage`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStorageConf {
+    /// The file.
+    pub path: PathBuf,
+    /// Where its blobs are.
+    pub blob_dir: Option<PathBuf>,
+    /// Whether it is made anew, whatever is there.
+    pub create: bool,
+    /// Whether it is only read.
+    pub read_only: bool,
+    /// Bytes that it may have.
+    pub quota: Option<u64>,
+    /// Whether a pack collects garbage.
+    pub pack_gc: bool,
+    /// Whether a pack keeps the old file.
+    pub pack_keep_old: bool,
+    /// What a commit waits for.
+    pub durability: Syncs,
+}
+
+impl FileStorageConf {
+    /// A file that is read and written, with ZODB's defaults.
+    pub fn new(path: impl Into<PathBuf>) -> FileStorageConf {
+        FileStorageConf {
+            path: path.into(),
+            blob_dir: None,
+            create: false,
+            read_only: false,
+            quota: None,
+            pack_gc: true,
+            pack_keep_old: true,
+            durability: Syncs::Full,
+        }
+    }
+}
+
+/// How a commit is written to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Syncs {
+    /// A crash keeps exactly what was acknowledged.
+    #[default]
+    Full,
+    /// ZODB's order: one sync.
+    Relaxed,
+}
+
+/// The section `eventlog`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventLog {
+    /// What is logged from this level on, as Python counts levels: 10 is debug, 20 info, 30 warning, 40 error.
+    pub level: u64,
+    /// Where to.
+    pub files: Vec<LogFile>,
+}
+
+/// The section `logfile`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Where the lines go.
+    pub to: LogTarget,
+    /// What this one gets from this level on.
+    pub level: u64,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+/// Where lines of a log go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file.
+    File(PathBuf),
+}
