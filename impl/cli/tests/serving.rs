@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Sandbox;
-use vellum_storage::{ManualClock, Oid, Storage, Tid, TransactionMeta};
+use vellum_storage::{ManualClock, Oid, Tid, TransactionMeta};
 
 /// A server that runs, and is ended whatever happens.
 struct Serving {
