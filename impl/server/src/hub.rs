@@ -19,7 +19,7 @@ use vellum_sync::{Mutex, MutexGuard};
 
 use crate::conversation::Ended;
 use crate::latency::Latencies;
-use crate::link::{End, Item, Link};
+use crate::link::{End, Item, Link, TELLING_PAUSE};
 use crate::report::Report;
 use crate::{
     Config, ConnectionId, Description, Effect, Event, Job, JobId, Machine, Served, StorageId, Store, Work, Worker,
@@ -45,6 +45,10 @@ struct Core {
     connection_next: u64,
     /// Clients that left something unread when the machine was told the last time.
     unread: BTreeSet<ConnectionId>,
+    /// Links with something that is to be sent a little later.
+    held_back: Vec<Arc<Link>>,
+    /// There is one. With the hub, the task that waits for this ends.
+    holds_back: mpsc::Sender<()>,
 }
 
 /// A storage to be served.
@@ -70,11 +74,14 @@ impl Hub {
         let wake = move |job| _ = woken.send(job);
         let storages: Vec<_> = offered.iter().map(|offered| offered.store.clone()).collect();
         let worker = Worker::new(storages, clock, invalidation_age, wake);
+        let (holds_back, mut held_back) = mpsc::channel(1);
         let core = Core {
             machine: Machine::new(config, Vec::new()),
             links: BTreeMap::new(),
             connection_next: 1,
             unread: BTreeSet::new(),
+            held_back: Vec::new(),
+            holds_back,
         };
         let runtime = tokio::runtime::Handle::current();
         let hub = Arc::new(Hub {
@@ -101,6 +108,15 @@ impl Hub {
             core.machine.serve(served);
         }
         drop(core);
+        let weak = Arc::downgrade(&hub);
+        runtime.spawn(async move {
+            while held_back.recv().await.is_some() {
+                tokio::time::sleep(TELLING_PAUSE).await;
+                let Some(hub) = weak.upgrade() else { return };
+                let links = std::mem::take(&mut hub.core().held_back);
+                links.iter().for_each(|link| link.changed.notify_one());
+            }
+        });
         let weak = Arc::downgrade(&hub);
         runtime.spawn(async move {
             while let Some(job) = wakes.recv().await {
@@ -267,9 +283,12 @@ impl Core {
         }
     }
 
-    fn push(&self, connection: ConnectionId, item: Item) {
-        if let Some(link) = self.links.get(&connection) {
-            link.push(item);
+    fn push(&mut self, connection: ConnectionId, item: Item) {
+        let Some(link) = self.links.get(&connection) else { return };
+        if link.push(item) {
+            self.held_back.push(Arc::clone(link));
+            // If one is there already, it will be seen to all the same.
+            let _ = self.holds_back.try_send(());
         }
     }
 }

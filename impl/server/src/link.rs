@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use vellum_sync::Mutex;
@@ -19,10 +20,18 @@ pub(crate) struct Link {
     pub changed: Notify,
 }
 
+/// Where commits come one after the other, a client is told of them so often at most, unless it is answered: a write for
+/// each of them to each client would take more time than the commits.
+pub(crate) const TELLING_PAUSE: Duration = Duration::from_millis(1);
+
 #[derive(Default)]
 struct Outgoing {
     items: VecDeque<Item>,
     end: Option<End>,
+    /// When something was taken the last time.
+    taken: Option<Instant>,
+    /// Whether what waits is to be sent a little later.
+    is_held_back: bool,
 }
 
 /// What is written next.
@@ -57,6 +66,10 @@ impl Link {
     pub fn take(&self, room: usize) -> VecDeque<Item> {
         let room = room as u64;
         let mut outgoing = self.outgoing.lock();
+        if !outgoing.items.is_empty() {
+            outgoing.taken = Some(Instant::now());
+            outgoing.is_held_back = false;
+        }
         if self.waiting.load(Ordering::Relaxed) <= room {
             self.waiting.store(0, Ordering::Relaxed);
             return std::mem::take(&mut outgoing.items);
@@ -90,12 +103,21 @@ impl Link {
         self.changed.notify_one();
     }
 
-    pub fn push(&self, item: Item) {
+    /// Has something sent. True if that is to be asked for a little later: it answers nothing, and something else was sent
+    /// a moment ago.
+    #[must_use]
+    pub fn push(&self, item: Item) -> bool {
+        let is_answer = !matches!(&item, Item::Message(message) if message.is_one_way());
         let mut outgoing = self.outgoing.lock();
         self.waiting.fetch_add(item.weight(), Ordering::Relaxed);
         outgoing.items.push_back(item);
+        let is_early = !is_answer && outgoing.taken.is_some_and(|taken| taken.elapsed() < TELLING_PAUSE);
+        let was_held_back = std::mem::replace(&mut outgoing.is_held_back, is_early);
         drop(outgoing);
-        self.changed.notify_one();
+        if !is_early {
+            self.changed.notify_one();
+        }
+        is_early && !was_held_back
     }
 
     pub fn close(&self, end: End) {
