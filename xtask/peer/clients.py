@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -288,6 +289,43 @@ def sockets(vellum, folder, codec):
     return "served and removed"
 
 
+def believing(folder, *certificate):
+    """How a client speaks TLS that believes the server, and shows a certificate or none."""
+    context = ssl.create_default_context(cafile=os.path.join(folder, "server.pem"))
+    if certificate:
+        context.load_cert_chain(*(os.path.join(folder, name) for name in certificate))
+    return context
+
+
+def tls(vellum, folder, codec):
+    """A client with a certificate that is believed is served, and no other one, also after certificates were read again."""
+    names = ["--tls-certificate", "server.pem", "--tls-key", "server.key", "--tls-authenticate", "client.pem"]
+    options = [name if name.startswith("--") else os.path.join(folder, name) for name in names]
+    with Server(vellum, os.path.join(folder, "tls.fs"), codec, "127.0.0.1:0", *options) as server:
+        known = dict(ssl=believing(folder, "client.pem", "client.key"), ssl_server_hostname="localhost")
+        database = connect(server.address, **known)
+        commit(database, lambda root: root.__setitem__("n", 1))
+        refused = [
+            dict(ssl=believing(folder), ssl_server_hostname="localhost"),
+            dict(ssl=believing(folder, "server.pem", "server.key"), ssl_server_hostname="localhost"),
+            dict(),
+        ]
+        for stranger in refused:
+            try:
+                ClientStorage(server.address, wait_timeout=1, **stranger)
+            except ClientDisconnected:
+                continue
+            raise AssertionError("a stranger got in: %r" % stranger)
+        server.process.send_signal(signal.SIGHUP)
+        commit(database, lambda root: root.__setitem__("n", 2))
+        database.close()
+        database = connect(server.address, **known)
+        assert read(database, lambda root: root["n"]) == 2
+        database.close()
+        assert server.end() == 0
+    return "%d kinds of strangers were refused" % len(refused)
+
+
 def main():
     logging.disable(logging.CRITICAL)
     vellum, folder, codec = sys.argv[1:]
@@ -303,6 +341,7 @@ def main():
         assert server.end() == 0
     shown.append(("older", older(vellum, folder, codec)))
     shown.append(("sockets", sockets(vellum, folder, codec)))
+    shown.append(("tls", tls(vellum, folder, codec)))
     for name, what in shown:
         print("%s: %s" % (name, what))
 

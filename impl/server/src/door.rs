@@ -1,11 +1,15 @@
 //! Where clients come in: one place for each, TLS first if that is spoken, and then the conversation.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use vellum_sync::Mutex;
 
 use crate::ServerOptions;
 use crate::conversation::{Conversation, Ended};
@@ -19,12 +23,21 @@ pub struct Door {
     places: Arc<Semaphore>,
     /// Whether the log says that all places are taken.
     is_full: Arc<AtomicBool>,
+    refusals: Arc<Mutex<Refusals>>,
 }
+
+/// Why clients were refused: when that was logged last, and how many more there were since. ZEO's client tries again at once.
+type Refusals = BTreeMap<String, (Instant, u64)>;
+
+/// A reason to refuse clients is logged once in this time.
+const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
+/// So many reasons are told apart.
+const REASONS_MAX: usize = 100;
 
 impl Door {
     pub(crate) fn new(hub: Arc<Hub>, options: Arc<ServerOptions>) -> Door {
         let places = Arc::new(Semaphore::new(options.connections_max));
-        Door { hub, options, places, is_full: Arc::default() }
+        Door { hub, options, places, is_full: Arc::default(), refusals: Arc::default() }
     }
 
     /// Serves a client that comes by a stream of any kind: a pipe, say. `peer` is what to call it in logs.
@@ -71,10 +84,25 @@ impl Door {
         match tokio::time::timeout(self.options.greeting_timeout, handshake).await {
             Ok(Ok(stream)) => self.serve(stream, peer).await,
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.hub.port_checked(peer),
-            Ok(Err(error)) => tracing::info!(peer, why = crate::tls::explain(&error), "a client was refused"),
+            Ok(Err(error)) => self.refuse(peer, crate::tls::explain(&error)),
             Err(_) => {
                 let why = "it did not begin to speak TLS in time: a client without TLS waits to be greeted";
-                tracing::info!(peer, why, "a client was refused");
+                self.refuse(peer, why.to_owned());
+            }
+        }
+    }
+
+    fn refuse(&self, peer: &str, why: String) {
+        let mut refusals = self.refusals.lock();
+        match refusals.get_mut(&why) {
+            Some((logged, more)) if logged.elapsed() < REFUSAL_LOGGED_EVERY => *more += 1,
+            known => {
+                let more = known.map_or(0, |(_, more)| *more);
+                tracing::warn!(peer, why, more, "a client was refused; more with this reason are counted for a minute");
+                if refusals.len() >= REASONS_MAX {
+                    refusals.clear();
+                }
+                refusals.insert(why, (Instant::now(), 0));
             }
         }
     }
