@@ -19,6 +19,7 @@
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | ZEO's Python clients and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
 //!
 //! Everything is made from `--seed`, which is printed.
@@ -34,6 +35,7 @@ use crate::{Outcome, number, venv};
 mod btrees;
 mod bytes;
 mod clients;
+mod config;
 mod crash;
 mod dice;
 mod export;
@@ -56,7 +58,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -71,6 +73,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),
+    ("config", config::check),
     ("findings", findings::check),
 ];
 

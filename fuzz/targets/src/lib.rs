@@ -21,6 +21,7 @@
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
 //! | [`wire`](mod@wire) | what the other side of a connection sends | be an error, or a message that can be sent again |
 //! | [`server`](mod@server) | dice, for a game of clients with a server | break no promise of the server |
+//! | [`zeo_conf`](mod@zeo_conf) | the files of a configuration | be refused with a place, or name what to serve |
 //! | [`peer_pipe`](mod@peer_pipe) | what a foreign storage answers to the harness | be a difference, and no more |
 //!
 //! A target fails by panicking, whoever panics: the engine, or the target because something does not hold. Every input has
@@ -46,6 +47,7 @@ pub mod server;
 pub mod site;
 pub mod trial;
 pub mod wire;
+pub mod zeo_conf;
 
 /// A function to which a fuzzer gives bytes, and what one input may take.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +141,15 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: false,
         corpus_bytes_max: 200 << 10,
+    },
+    Target {
+        name: "zeo_conf",
+        run: zeo_conf::zeo_conf,
+        length_max: 8 << 10,
+        memory_bytes_max: 64 << 20,
+        seconds_max: 10,
+        dictionary: true,
+        corpus_bytes_max: 300 << 10,
     },
 ];
 

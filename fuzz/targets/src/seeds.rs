@@ -18,7 +18,7 @@ use vellum_pickle::class_of;
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Begin, Call, Codec, Fault, Message, MessageId, NotUndone, Notice, Rope, Value};
 
-use crate::{damaged_file, data_file, layout, record, wire};
+use crate::{damaged_file, data_file, layout, record, wire, zeo_conf};
 
 /// The seeds of a target, each with a name that a file can have. `golden` is the folder of the golden databases.
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
@@ -32,8 +32,45 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "crash" => Ok(dice("crash", 60, 300)),
         "server" => Ok(dice("server", 120, 200)),
         "wire" => Ok(messages()),
+        "zeo_conf" => Ok(configurations()),
         _ => Ok(BTreeMap::new()),
     }
+}
+
+/// The files of the field, and some that use every word.
+fn configurations() -> BTreeMap<String, Vec<u8>> {
+    let zeo = "<zeo>\n address 8100\n</zeo>\n";
+    let demo = "<demostorage a>\n <filestorage base>\n path $a\n quota 1GB\n </filestorage>\n</demostorage>\n";
+    let zlib = "%import zc.zlibstorage\n<zlibstorage>\n compress no\n <mappingstorage>\n name m\n </mappingstorage>\n</zlibstorage>\n";
+    let ssl =
+        "<zeo>\n address [::1]:$(PORT)\n <ssl>\n certificate c\n authenticate a\n </ssl>\n</zeo>\n<mappingstorage/>\n";
+    let log = "<eventlog>\n level 15\n <logfile>\n path STDOUT\n format %(asctime)s %(message)-9s\n </logfile>\n</eventlog>\n";
+    let toml = "listen = [\"8100\", \"/s\"]\ntransaction-timeout = 1.5\n[storages.1.filestorage]\npath = \"a\"\n\
+                [storages.2.demostorage.base.zlibstorage]\ncompress = true\nbase.mappingstorage = {}\n\
+                [eventlog]\nlogfile = [{ path = \"a\", level = 5 }]\n";
+    let grows: String = (0..20).map(|n| format!("%define a{} $a{n}$a{n}\n", n + 1)).collect();
+    let conf = |files: &[&str]| zeo_conf::input(false, files);
+    let whole = [
+        ("container", conf(&[include_str!("../../../fixtures/conf/container.conf")])),
+        ("buildout", conf(&[include_str!("../../../fixtures/conf/buildout.conf")])),
+        ("documentation", conf(&[include_str!("../../../fixtures/conf/documentation.conf")])),
+        ("include", conf(&["%define a b\n%include 1.conf\n%include 2.conf\n", zeo, demo])),
+        ("loop", conf(&["%include 1.conf\n%include 1.conf\n", "%include zeo.conf\n"])),
+        ("zlib", conf(&[&format!("{zeo}{zlib}")])),
+        ("ssl", conf(&[&format!("{ssl}{log}")])),
+        ("grows", conf(&[&format!("%define a0 $(LONG)\n{grows}{zeo}<mappingstorage/>\n")])),
+        ("deep", conf(&[&"<demostorage>\n".repeat(70)])),
+        ("toml", zeo_conf::input(true, &[toml])),
+    ];
+    let mut seeds = BTreeMap::new();
+    for (name, input) in whole {
+        // Files that end too early, too.
+        for fifths in 1..5 {
+            seeds.insert(format!("{name}-{fifths}"), input[..input.len() * fifths / 5].to_vec());
+        }
+        seeds.insert(name.to_owned(), input);
+    }
+    seeds
 }
 
 /// One message of each kind, in both codecs.
@@ -251,6 +288,7 @@ pub fn dictionary(target: &str) -> Option<String> {
         "data_file" => data_file_words(),
         "record" => record_words(),
         "peer_pipe" => peer_words(),
+        "zeo_conf" => conf_words(),
         _ => return None,
     };
     let line = |word: &Vec<u8>| {
@@ -267,6 +305,53 @@ pub fn dictionary(target: &str) -> Option<String> {
 
 fn words(all: &[&[u8]]) -> BTreeSet<Vec<u8>> {
     all.iter().map(|word| word.to_vec()).collect()
+}
+
+fn conf_words() -> BTreeSet<Vec<u8>> {
+    words(&[
+        b"$$",
+        b"$(LONG)",
+        b"$(NAME)",
+        b"$a",
+        b"${a}",
+        b"%define ",
+        b"%import zc.zlibstorage\n",
+        b"%include ",
+        b"1.conf\n",
+        b"</demostorage>\n",
+        b"</eventlog>\n",
+        b"</filestorage>\n",
+        b"</logfile>\n",
+        b"</runner>\n",
+        b"</ssl>\n",
+        b"</zeo>\n",
+        b"</zlibstorage>\n",
+        b"<demostorage>\n",
+        b"<eventlog>\n",
+        b"<filestorage>\n",
+        b"<logfile>\n",
+        b"<mappingstorage/>\n",
+        b"<runner>\n",
+        b"<ssl>\n",
+        b"<zeo>\n",
+        b"<zlibstorage>\n",
+        b"[eventlog]\n",
+        b"[storages.1.demostorage.base.mappingstorage]\n",
+        b"[storages.1.filestorage]\n",
+        b"address ",
+        b"authenticate ",
+        b"certificate ",
+        b"format %(message)s\n",
+        b"invalidation-age ",
+        b"listen = [\"8100\"]\n",
+        b"logfile = [{ path = \"a\" }]\n",
+        b"path ",
+        b"path = \"a\"\n",
+        b"quota 1 GB\n",
+        b"read-only yes\n",
+        b"transaction-timeout ",
+        b"zeo.conf\n",
+    ])
 }
 
 fn data_file_words() -> BTreeSet<Vec<u8>> {

@@ -43,13 +43,17 @@ struct Ssl {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
 enum Storage {
-    FileStorage(Spanned<FileStorage>),
-    MappingStorage(Mapping),
-    DemoStorage(Demo),
-    ZlibStorage(Spanned<Zlib>),
-    ServerZlibStorage(Spanned<Zlib>),
+    #[serde(rename = "filestorage")]
+    File(Spanned<FileStorage>),
+    #[serde(rename = "mappingstorage")]
+    Mapping(Mapping),
+    #[serde(rename = "demostorage")]
+    Demo(Demo),
+    #[serde(rename = "zlibstorage")]
+    Zlib(Spanned<Zlib>),
+    #[serde(rename = "serverzlibstorage")]
+    ServerZlib(Spanned<Zlib>),
 }
 
 #[derive(Deserialize)]
@@ -206,7 +210,7 @@ impl Lines<'_> {
 
     fn storage(&self, storage: Storage) -> Result<StorageConf, ConfError> {
         Ok(match storage {
-            Storage::FileStorage(file) => {
+            Storage::File(file) => {
                 let at = file.span().start;
                 let file = file.into_inner();
                 if file.create && file.read_only {
@@ -226,17 +230,17 @@ impl Lines<'_> {
                     },
                 })
             }
-            Storage::MappingStorage(Mapping { name }) => {
+            Storage::Mapping(Mapping { name }) => {
                 StorageConf::Mapping { title: name.unwrap_or_else(|| "Mapping Storage".to_owned()) }
             }
-            Storage::DemoStorage(Demo { name, base, changes }) => {
+            Storage::Demo(Demo { name, base, changes }) => {
                 let inner = |storage: Option<Box<Storage>>| {
                     storage.map(|storage| self.storage(*storage).map(Box::new)).transpose()
                 };
                 StorageConf::Demo { title: name, base: inner(base)?, changes: inner(changes)? }
             }
-            Storage::ZlibStorage(zlib) => self.compressed(zlib, false)?,
-            Storage::ServerZlibStorage(zlib) => self.compressed(zlib, true)?,
+            Storage::Zlib(zlib) => self.compressed(zlib, false)?,
+            Storage::ServerZlib(zlib) => self.compressed(zlib, true)?,
         })
     }
 
