@@ -54,7 +54,7 @@ impl Pair {
 
     /// What the processors did for each of so many calls, since `before`: other programs do not disturb that figure.
     fn processors(&self, before: [Duration; 2], calls: usize, call: &str) -> Result<String, Trouble> {
-        let each = |server: &Server, before| {
+        let each = |server: &Server, before: Duration| {
             Ok::<_, Trouble>((server.processor()? - before).as_secs_f64() * 1e6 / calls as f64)
         };
         let (ours, zeo) = (each(&self.ours, before[0])?, each(&self.zeo, before[1])?);
