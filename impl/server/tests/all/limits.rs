@@ -25,21 +25,21 @@ fn with(memory: Memory) -> Site {
 fn the_largest_transaction_goes_to_a_scratch_file() {
     let mut site = with(Memory { transactions: 100, ..Memory::default() });
     let (ann, bob) = (site.client("ann"), site.client("bob"));
-    let (small, large) = ("a".repeat(30), "b".repeat(60));
+    let (small, smaller, large) = ("a".repeat(30), "c".repeat(20), "b".repeat(60));
     site.begin(ann);
     site.begin(bob);
     site.store(ann, 1, NEW, &small);
     site.store(bob, 2, NEW, &large);
     assert_eq!(site.transactions_in_memory(), 90);
-    site.store(ann, 3, NEW, &small);
-    assert_eq!(site.transactions_in_memory(), 60, "bob's transaction was the largest");
+    site.store(ann, 3, NEW, &smaller);
+    assert_eq!(site.transactions_in_memory(), 50, "bob's transaction was the largest");
     site.store(bob, 4, NEW, &small);
     for client in [ann, bob] {
         site.vote(client);
         site.finish(client);
     }
     assert_eq!(site.transactions_in_memory(), 0);
-    for (oid, data) in [(1, &small), (2, &large), (3, &small), (4, &small)] {
+    for (oid, data) in [(1, &small), (2, &large), (3, &smaller), (4, &small)] {
         assert_eq!(site.storage.load(Oid(oid), &Version::TRUNK).unwrap().data, data.as_bytes(), "object {oid}");
     }
     story!("the-largest-transaction-goes-to-a-scratch-file", site);
@@ -141,6 +141,7 @@ fn a_client_that_does_not_read_is_cut_off() {
     site.note("bob has read something");
     site.leave_unread(bob, 10);
     site.leave_unread(bob, 11);
+    site.leave_unread(ann, 12);
     site.pass(69);
     site.pass(70);
     site.leave_unread(bob, 101);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vellum_network::{Site, TRANSACTION, config};
-use vellum_server::{Config, Work};
+use vellum_server::{Config, Event, Work};
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Call, Message, Value};
 
@@ -207,6 +207,27 @@ fn a_client_that_registers_during_a_finish_misses_nothing() {
     site.happen(finished);
     site.client("cid");
     story!("a-client-that-registers-during-a-finish-misses-nothing", site);
+}
+
+#[test]
+fn later_finishes_are_told_in_their_order() {
+    let mut site = Site::new(config());
+    let (ann, bob, cid) = (site.client("ann"), site.client("bob"), site.client("cid"));
+    for (client, oid) in [(ann, 1), (bob, 2), (cid, 3)] {
+        site.begin(client);
+        site.store(client, oid, NEW, "new");
+        site.vote(client);
+    }
+    site.hold(|work| matches!(work, Work::Finish));
+    for client in [ann, bob, cid] {
+        site.finish(client);
+    }
+    let finished: Vec<Event> = (0..3).map(|_| site.work(0)).collect();
+    let told = site.take_told();
+    site.note("the storage tells of all three before it answers the first");
+    told.into_iter().for_each(|event| site.happen(event));
+    finished.into_iter().for_each(|event| site.happen(event));
+    story!("later-finishes-are-told-in-their-order", site);
 }
 
 #[test]
