@@ -183,6 +183,9 @@ mod tests {
     use super::*;
 
     /// A program that notes its name and its arguments, and prints a table with one row.
+    ///
+    /// A shell writes it. If this process did, a child that another test starts at that moment would have the file open for
+    /// writing too, and the system starts no program that is open for writing.
     fn program(folder: &Path, name: &str, ms: f64) -> PathBuf {
         let path = folder.join(name);
         let head = format!("{:<44} {:>10}   bare limit", "", "vellum");
@@ -191,8 +194,9 @@ mod tests {
             "#!/bin/sh\necho {name} $* >> {}\ncat <<'END'\n{head}\n{row}\n\nindex: 3 bytes\nEND\n",
             folder.join("log").display()
         );
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let written = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+        let status = Command::new("sh").args(["-c", written]).arg(&path).arg(script).status().unwrap();
+        assert!(status.success());
         path
     }
 

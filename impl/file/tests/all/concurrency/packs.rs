@@ -592,7 +592,9 @@ impl Worker<'_> {
                     ("linked again" | "made", Error::KeyError { .. } | Error::Refused(Refusal::Conflict { .. })) => {
                         true
                     }
-                    ("linked again", Error::Refused(Refusal::ReadConflict { .. })) => true,
+                    ("linked again", Error::Refused(Refusal::ReadConflict { .. } | Refusal::UnknownObject { .. })) => {
+                        true
+                    }
                     (
                         "undone",
                         Error::Refused(Refusal::NotUndoable { .. }) | Error::Refused(Refusal::UndoConflict { .. }),
