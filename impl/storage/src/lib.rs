@@ -74,6 +74,7 @@ mod resolve;
 mod resolvers;
 mod restore;
 mod revisions;
+mod room;
 mod traits;
 mod transaction;
 
@@ -102,6 +103,7 @@ pub use referrers::{NewestRevision, Reached, Referrer, newest_revisions, referre
 pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
 pub use restore::{Restoration, Restored, restore};
+pub use room::Room;
 pub use traits::Storage;
 pub use transaction::{
     Busy, Change, Content, Data, Draft, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past, PastRevision,
