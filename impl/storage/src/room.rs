@@ -29,7 +29,7 @@ enum Memory {
 impl Room {
     /// From so many bytes on memory comes straight from the system. It takes a page when that is first written to, so what
     /// is never filled costs nothing but addresses.
-    pub const LARGE: usize = 4 << 20;
+    pub const LARGE: usize = 1 << 20;
 
     /// So many zeros.
     pub fn zeroed(length: usize) -> Room {
