@@ -106,7 +106,7 @@ pub use restore::{Restoration, Restored, restore};
 pub use room::Room;
 pub use traits::Storage;
 pub use transaction::{
-    Busy, Change, Content, Data, Draft, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past, PastRevision,
-    Prepared, Refusal, Scratch, ScratchFile, Ticket, Verdict, Vote, Voted, Waiting, Want, Wants, WhyNot, Write, judge,
-    lock_and_judge, touched, wants,
+    Busy, Change, Content, Data, Draft, Finishing, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past,
+    PastRevision, Prepared, Refusal, Scratch, ScratchFile, Ticket, Verdict, Vote, Voted, Waiting, Want, Wants, WhyNot,
+    Write, judge, lock_and_judge, touched, wants,
 };
