@@ -184,7 +184,8 @@ def damage(dice, maker, tree, others):
         if name == 'separator':
             if len(items) < 3:
                 return None
-            items[dice.randrange(len(items) // 2) * 2 + 1] = maker.key(dice.choice([0, dice.randrange(400), 100000 % 60000]))
+            # Not None: `check` takes that for no bound.
+            items[dice.randrange(len(items) // 2) * 2 + 1] = maker.key(dice.choice([1, dice.randrange(1, 400), 40000]))
         elif name == 'separators-swapped':
             if len(items) < 5:
                 return None

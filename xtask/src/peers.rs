@@ -13,7 +13,7 @@
 //! | `pickles` | references and classes in records |
 //! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
-//! | `trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
+//! | `broken trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
 //! | `python 2` | records of Python 2: which ones ZODB loads in Python 3 |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
@@ -71,7 +71,7 @@ const CHECKS: [(&str, Check); 18] = [
     ("pickles", pickles::check),
     ("states", states::check),
     ("btrees", btrees::check),
-    ("trees", trees::check),
+    ("broken trees", trees::check),
     ("python 2", python_2::check),
     ("index", index::check),
     ("export", export::check),

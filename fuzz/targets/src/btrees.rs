@@ -15,10 +15,21 @@ const NODES_MAX: u64 = 64;
 #[derive(Debug)]
 enum Node {
     Nothing,
-    Tree { children: Vec<u64>, separators: Vec<i8>, first: u64 },
-    Inside { keys: Vec<i8> },
-    Bucket { keys: Vec<i8>, next: u64 },
-    Set { keys: Vec<i8> },
+    Tree {
+        children: Vec<u64>,
+        separators: Vec<i8>,
+        first: u64,
+    },
+    Inside {
+        keys: Vec<i8>,
+    },
+    Bucket {
+        keys: Vec<i8>,
+        next: u64,
+    },
+    Set {
+        keys: Vec<i8>,
+    },
     /// A record of its own.
     Record(Vec<u8>),
 }
@@ -186,8 +197,9 @@ impl Look<'_> {
                 let bounds: Vec<_> =
                     [low].into_iter().chain(separators.iter().map(|key| i16::from(*key))).chain([high]).collect();
                 let children = children.iter().zip(bounds.windows(2));
-                let are_whole = children
-                    .fold(true, |whole, (child, bounds)| whole & self.is_whole(*child, depth + 1, bounds[0], bounds[1]));
+                let are_whole = children.fold(true, |whole, (child, bounds)| {
+                    whole & self.is_whole(*child, depth + 1, bounds[0], bounds[1])
+                });
                 are_whole && self.leaves.get(before).is_some_and(|leaf| leaf.0 == Some(*first))
             }
             Some(Node::Inside { keys }) => {
@@ -255,6 +267,18 @@ mod tests {
             assert!(look.is_whole(1, 0, i16::MIN, i16::MAX) && look.is_chained(), "{levels} {width} {keys}: {nodes:?}");
             assert_eq!(look.leaves.len(), usize::from(width).pow(levels));
             btrees(&input(levels, width, keys, &[]));
+        }
+    }
+
+    /// Each byte of a whole tree otherwise, in some ways.
+    #[test]
+    fn a_tree_with_one_byte_otherwise() {
+        for (levels, width, keys) in [(1, 4, 2), (2, 3, 2), (3, 2, 2)] {
+            for at in 0..input(levels, width, keys, &[]).len() {
+                for by in [1, 2, 3, 0x80, 0xfe, 0xff] {
+                    btrees(&input(levels, width, keys, &[(at, by)]));
+                }
+            }
         }
     }
 }

@@ -56,11 +56,7 @@ const KEY_MAX: usize = 40;
 /// # Errors
 ///
 /// When one of the record's two pickles cannot be read.
-pub fn python_2_text(
-    record: &[u8],
-    at_most: usize,
-    bytes_max: usize,
-) -> Result<(u64, Vec<NativeText>), PickleError> {
+pub fn python_2_text(record: &[u8], at_most: usize, bytes_max: usize) -> Result<(u64, Vec<NativeText>), PickleError> {
     let (tree, class, state, _) = Tree::of_record(record)?;
     let found: Vec<Id> = tree.ids().filter(|&id| native(&tree, id).is_some_and(|bytes| !bytes.is_ascii())).collect();
     if found.is_empty() {

@@ -2,7 +2,9 @@
 //! real package.
 
 use vellum_pickle::{Value, encode};
-use vellum_storage::{BTreeFinding, BTreesChecked, Bytes, MemoryStorage, Oid, Tid, TransactionMeta, Version, check_btrees};
+use vellum_storage::{
+    BTreeFinding, BTreesChecked, Bytes, MemoryStorage, Oid, Tid, TransactionMeta, Version, check_btrees,
+};
 
 /// Part of a state in the words of the pickle language.
 fn int(number: i64) -> Vec<u8> {
@@ -183,7 +185,11 @@ fn each_broken_rule_is_named_where_it_is_broken() {
         ),
         ("a bucket that is not there", with(&[(3, node("IIBucket", &[6, 9], &[60], 6))]), &[(9, "missing")]),
         ("a bucket of another family", with(&[(5, record("OOBucket", &tuple(&[tuple(&[])])))]), &[(5, "class")]),
-        ("a key of another family", with(&[(5, record("IIBucket", &tuple(&[tuple(&[text("a"), int(1)])])))]), &[(5, "state")]),
+        (
+            "a key of another family",
+            with(&[(5, record("IIBucket", &tuple(&[tuple(&[text("a"), int(1)])])))]),
+            &[(5, "state")],
+        ),
     ];
     for (what, objects, expected) in cases {
         assert_eq!(words(&objects), expected, "{what}");
@@ -203,8 +209,8 @@ fn what_is_found_says_what_it_is_about() {
     assert_eq!(
         messages,
         [
-            "0000000000000005 keys out of order: 19 is behind 20 (and 1 more like that)",
-            "0000000000000005 key 19 is not found here: the keys below this node begin at 20 (and 1 more keys)",
+            "0000000000000005 keys out of order: 19 is behind 20 (and 1 more)",
+            "0000000000000005 key 19 is not found here: the keys below this node begin at 20 (and 1 more)",
             "0000000000000005 key 77 is not found here: the keys below this node end before 40",
             "0000000000000005 its next bucket is 0000000000000005, and not 0000000000000006, which follows; that leads back",
         ]
@@ -237,7 +243,14 @@ fn keys_are_in_the_order_of_python() {
     let bytes = |bytes: &'static [u8]| plain(&Value::Bytes(Bytes::from_static(bytes)));
     let object = || b"cshop\nKey\n)\x81".to_vec();
     let fine = [
-        vec![none(), int(-1), int(0), int(300), float(300.5), plain(&Value::BigInt(vec![0xff; 9].into_iter().chain([0]).collect()))],
+        vec![
+            none(),
+            int(-1),
+            int(0),
+            int(300),
+            float(300.5),
+            plain(&Value::BigInt(vec![0xff; 9].into_iter().chain([0]).collect())),
+        ],
         vec![text("Z"), text("a"), text("\u{e9}"), text("\u{1f40d}")],
         vec![bytes(b""), bytes(b"\0"), bytes(b"\xff")],
         vec![tuple(&[int(1)]), tuple(&[int(1), text("a")]), tuple(&[int(1), text("b")]), tuple(&[int(2)])],
@@ -259,6 +272,9 @@ fn keys_are_in_the_order_of_python() {
 #[test]
 fn what_an_emptied_tree_leaves_behind_is_no_fault() {
     assert_eq!(words(&with(&[(1, record("IIBTree", b"N"))])), []);
+    // A new root over the nodes of an old one.
+    let again = [b"]".to_vec(), to(9, "IIBTree"), b"a".to_vec()].concat();
+    assert_eq!(words(&with(&[(9, node("IIBTree", &[2, 3], &[40], 4)), (0, record("Root", &again))])), []);
     let in_use = [b"]".to_vec(), to(1, "IIBTree"), to(2, "IIBTree"), b"\x86a".to_vec()].concat();
     assert_eq!(words(&with(&[(1, record("IIBTree", b"N")), (0, record("Root", &in_use))])), [(5, "next")]);
 }

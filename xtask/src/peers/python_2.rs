@@ -44,7 +44,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
             Some(other) => *others.entry(other.to_owned()).or_default() += 1,
         }
     }
-    ensure(loaded > RANDOM / 5 && failed > RANDOM / 5, || format!("{loaded} loaded, {failed} not, so who knows"))?;
+    ensure(loaded > RANDOM / 10 && failed > RANDOM / 10, || format!("{loaded} loaded, {failed} not, so who knows"))?;
     ensure(others.values().sum::<u64>() < RANDOM / 20, || format!("too many have other errors: {others:?}"))?;
     Ok(format!("{loaded} records that ZODB loads, {failed} that it cannot decode; other errors: {others:?}"))
 }

@@ -63,7 +63,8 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let mut counts = BTreeMap::<String, Count>::new();
     for Said { name, oid, damage, check, pointers, collected } in &said {
         let ours = found.remove(&Oid(*oid)).unwrap_or_default();
-        let what = || format!("{name} {oid:x}, {damage:?}: check names {check:?}, _check {pointers:?}, and we {ours:?}");
+        let what =
+            || format!("{name} {oid:x}, {damage:?}: check names {check:?}, _check {pointers:?}, and we {ours:?}");
         ensure(*collected != Some(false), || format!("the cure of the documentation loses items: {}", what()))?;
         let Some(damage) = damage else {
             ensure(ours.is_empty() && check.is_empty() && pointers.is_none(), || format!("a whole tree: {}", what()))?;

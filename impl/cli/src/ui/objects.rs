@@ -62,11 +62,6 @@ impl List {
         self.count <= self.at_most
     }
 
-    /// How many there are.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// Says, for people, how many are not shown.
     pub fn rest(&self, out: &mut Out) -> Run<()> {
         match self.count.saturating_sub(self.at_most) {

@@ -78,20 +78,21 @@ pub fn check_btrees(
     let found = Found::all(storage, version)?;
     let checked = BTreesChecked { unreadable: found.unreadable, ..BTreesChecked::default() };
     let all = found.trees.len() + found.buckets.len();
-    let mut walk =
-        Walk { storage, version, seen: OidSet::new(), checked, waiting: Vec::new(), all, progress, each, tree: None };
+    let (seen, waiting, standing) = (OidSet::new(), Vec::new(), Standing::InUse);
+    let mut walk = Walk { storage, version, seen, checked, waiting, all, progress, each, tree: None, standing };
     // Trees that are in use come first: a tree that was emptied leaves nodes behind, which still name each other.
-    for in_use in [true, false] {
+    for standing in [Standing::InUse, Standing::LeftBehind] {
         for root in oids(&found.trees) {
-            if !found.children.contains(root) && found.referred.contains(root) == in_use {
-                walk.tree(root, in_use)?;
+            let is_used = found.referred.contains(root);
+            if !found.children.contains(root) && is_used == (standing == Standing::InUse) {
+                walk.tree(root, standing)?;
             }
         }
     }
     // Trees without a root: each is below another of them, in a circle.
     for root in oids(&found.trees) {
         if !walk.seen.contains(root) {
-            walk.tree(root, false)?;
+            walk.tree(root, Standing::Circle)?;
         }
     }
     for bucket in oids(&found.buckets) {
@@ -175,6 +176,7 @@ struct Walk<'w> {
     progress: &'w mut dyn FnMut(u64, u64),
     each: &'w mut dyn FnMut(BTreeFinding) -> Result<()>,
     tree: Option<Tree>,
+    standing: Standing,
 }
 
 /// A node to visit.
@@ -187,6 +189,17 @@ struct Step {
     depth: u64,
     low: Bound,
     high: Bound,
+}
+
+/// Who refers to the root of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Some object that is no tree.
+    InUse,
+    /// Nothing.
+    LeftBehind,
+    /// Only what is below it.
+    Circle,
 }
 
 /// The tree that is walked through.
@@ -220,23 +233,17 @@ impl Place {
 }
 
 impl Walk<'_> {
-    fn tree(&mut self, root: Oid, in_use: bool) -> Result<()> {
+    fn tree(&mut self, root: Oid, standing: Standing) -> Result<()> {
         self.checked.trees += 1;
+        self.standing = standing;
         self.tree = None;
-        self.waiting.push(Step {
-            oid: root,
-            parent: None,
-            named: None,
-            depth: 0,
-            low: Bound::Open,
-            high: Bound::Open,
-        });
+        self.waiting.push(Step { oid: root, parent: None, named: None, depth: 0, low: Bound::Open, high: Bound::Open });
         while let Some(step) = self.waiting.pop() {
             self.visit(step)?;
         }
         let Some(tree) = self.tree.take() else { return Ok(()) };
         // What a tree left behind when it was emptied is a part of it, whose last leaf leads on.
-        if let (true, Some((leaf, Some(next)))) = (in_use, tree.last) {
+        if let (Standing::InUse, Some((leaf, Some(next)))) = (standing, tree.last) {
             let leads_back = tree.leaves.contains(next);
             let rule = BTreeRule::Next { next: Some(next), wanted: None, leads_back };
             self.tree = Some(tree);
@@ -249,6 +256,10 @@ impl Walk<'_> {
         if !self.seen.insert(step.oid) {
             self.lose_sight();
             let Some(parent) = step.parent else { return Ok(()) };
+            // What nobody uses has no claim to a node.
+            if self.standing == Standing::LeftBehind {
+                return Ok(());
+            }
             return self.report(step.oid, BTreeRule::TwoParents { parent });
         }
         self.checked.nodes += 1;
@@ -314,9 +325,7 @@ impl Walk<'_> {
     }
 
     fn inner(&mut self, step: Step, class: &Items, inner: &Inner<'_>, bytes: usize) -> Result<()> {
-        let kinds = |wanted: bool| {
-            inner.children.iter().any(|child| child.is_tree() == Some(wanted))
-        };
+        let kinds = |wanted: bool| inner.children.iter().any(|child| child.is_tree() == Some(wanted));
         if kinds(true) && kinds(false) {
             self.report(step.oid, BTreeRule::Mixed)?;
         }

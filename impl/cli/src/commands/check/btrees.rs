@@ -4,7 +4,7 @@
 //! tree 0000000000000001  BTrees.OOBTree.OOBTree
 //!   0000000000000003  key 'b' is not found here: the keys below this node begin at 'm'
 //! 1 BTree of 4 nodes: 1 fault
-//!   Some keys are not found, though items() lists them, and a key may be there twice: make a new tree of [...]
+//!   - Some keys are not found, though items() lists them, and a key may be there twice: make a new tree of [...]
 //! ```
 //!
 //! Versions are looked at, too; what is broken on the trunk is told once.
@@ -22,6 +22,9 @@ use crate::file;
 use crate::ui::classes::class_name;
 use crate::ui::meta::{self, in_version};
 use crate::ui::objects::{List, ended, ended_by};
+
+/// The characters of a line of advice.
+const LINE_MAX: usize = 96;
 
 /// A broken rule, for programs.
 #[derive(Serialize)]
@@ -46,14 +49,15 @@ struct Line {
 pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<BTreesChecked> {
     let storage = file::open(path)?;
     let mut listing = Listing { list: List::new(at_most), known: HashSet::new(), tree: None, cures: Vec::new() };
-    let versions = [Version::TRUNK].into_iter().chain(storage.all_versions()?);
+    let versions = storage.all_versions()?;
+    let has_versions = !versions.is_empty();
     let mut all = BTreesChecked::default();
-    for version in versions {
+    for version in [Version::TRUNK].into_iter().chain(versions) {
         let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("BTrees") };
         let mut failed = None;
         let (mut faults, mut untold) = (0, 0);
         let mut each = |finding: BTreeFinding| {
-            if !listing.known.insert((finding.node, finding.rule.to_string())) {
+            if has_versions && !listing.known.insert((finding.node, finding.rule.to_string())) {
                 return Ok(());
             }
             let counter = if finding.rule.is_fault() { &mut faults } else { &mut untold };
@@ -116,6 +120,20 @@ impl Listing {
     }
 }
 
+/// The text in lines that are not too long, all but the first further in.
+fn wrapped(text: &str) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), "-".to_owned());
+    for word in text.split(' ') {
+        if line.len() + word.len() > LINE_MAX {
+            lines.push(std::mem::replace(&mut line, " ".to_owned()));
+        }
+        line += " ";
+        line += word;
+    }
+    lines.push(line);
+    lines
+}
+
 fn summary(out: &mut Out, checked: &BTreesChecked, cures: &[&str]) -> Run<()> {
     let BTreesChecked { trees, nodes, alone, faults, untold, unordered, unreadable } = *checked;
     let found = match faults {
@@ -127,7 +145,7 @@ fn summary(out: &mut Out, checked: &BTreesChecked, cures: &[&str]) -> Run<()> {
         alone => format!(", and {} in no tree", counted(alone, "bucket")),
     };
     writeln!(out, "{} of {}{alone}: {found}", counted(trees, "BTree"), counted(nodes, "node"))?;
-    cures.iter().try_for_each(|cure| writeln!(out, "  {cure}"))?;
+    cures.iter().flat_map(|cure| wrapped(cure)).try_for_each(|line| writeln!(out, "  {line}"))?;
     if unordered > 0 {
         let nodes = counted(unordered, "node");
         writeln!(out, "  The order of the keys in {nodes} is known only to their classes, and was not looked at")?;
@@ -140,7 +158,8 @@ fn summary(out: &mut Out, checked: &BTreesChecked, cures: &[&str]) -> Run<()> {
         writeln!(out, "  {cannot} be read, nor what is below")?;
     }
     if unreadable > 0 {
-        writeln!(out, "  of {} it cannot be told whether they are BTrees", counted(unreadable, "object"))?;
+        let be = if unreadable == 1 { "be a BTree" } else { "be BTrees" };
+        writeln!(out, "  {} cannot be read, and may {be}", counted(unreadable, "object"))?;
     }
     Ok(writeln!(out)?)
 }

@@ -60,9 +60,7 @@ pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<Found> 
     let is_python_2 = DataFile::of(&storage).magic()? == "FS21";
     let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("Python 2") };
     let (mut list, mut found) = (List::new(at_most), Found::default());
-    each_object(&storage, meter, storage.object_count(), &mut |object| {
-        show(out, object, json, &mut list, &mut found)
-    })?;
+    each_object(&storage, meter, storage.object_count(), &mut |object| show(out, object, json, &mut list, &mut found))?;
     if json {
         return Ok(found);
     }
@@ -70,10 +68,16 @@ pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<Found> 
     let have = if found.objects == 1 { "has" } else { "have" };
     writeln!(out, "{} {have} text of Python 2 that Python 3 cannot load", counted(found.objects, "object"))?;
     if found.objects > 0 && is_python_2 {
-        writeln!(out, "  The file is one of Python 2 (FS21), where that is as it should be. It has to be converted before")?;
+        writeln!(
+            out,
+            "  The file is one of Python 2 (FS21), where that is as it should be. It has to be converted before"
+        )?;
         writeln!(out, "  Python 3 opens it: zodbupdate --convert-py3, on a copy.")?;
     } else if found.objects > 0 {
-        writeln!(out, "  ZODB raises UnicodeDecodeError for each. Nothing is lost: zodbupdate --convert-py3 rewrites them,")?;
+        writeln!(
+            out,
+            "  ZODB raises UnicodeDecodeError for each. Nothing is lost: zodbupdate --convert-py3 rewrites them,"
+        )?;
         writeln!(out, "  on a copy, once it is told the encoding of the text, or that it is bytes.")?;
     }
     if found.unreadable > 0 {

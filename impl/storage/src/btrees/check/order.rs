@@ -106,7 +106,12 @@ struct Wrong {
 }
 
 impl Wrong {
-    fn add(&mut self, order: Option<Ordering>, is_wrong: fn(Ordering) -> bool, pair: impl FnOnce() -> [String; 2]) -> bool {
+    fn add(
+        &mut self,
+        order: Option<Ordering>,
+        is_wrong: fn(Ordering) -> bool,
+        pair: impl FnOnce() -> [String; 2],
+    ) -> bool {
         let is_wrong = match order {
             None => {
                 self.is_untold = true;

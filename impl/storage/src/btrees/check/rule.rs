@@ -145,11 +145,11 @@ impl BTreeRule {
             | BTreeRule::Mixed
             | BTreeRule::Depth { .. } => {
                 "items() goes along the chain of buckets, and leaves items out, or never ends: make a new tree of what \
-                 is below the root, bucket by bucket, and not of tree.items()."
+                 is below the root, bucket by bucket (docs/checking.md), and not of tree.items()."
             }
             BTreeRule::EmptyBucket | BTreeRule::EmptyNode => {
                 "minKey() and maxKey() may fail, and keys that belong there may stand elsewhere: make a new tree of \
-                 what is below the root, bucket by bucket."
+                 what is below the root, bucket by bucket (docs/checking.md)."
             }
             BTreeRule::Class { .. }
             | BTreeRule::State(_)
@@ -165,26 +165,28 @@ impl BTreeRule {
 
 impl fmt::Display for BTreeRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let more = |f: &mut fmt::Formatter<'_>, count: u64, what: &str| match count {
+        let more = |f: &mut fmt::Formatter<'_>, count: u64| match count {
             0 | 1 => Ok(()),
-            count => write!(f, " (and {} more {what})", count - 1),
+            count => write!(f, " (and {} more)", count - 1),
         };
         match self {
             BTreeRule::Order { key, then, count } => {
                 write!(f, "keys out of order: {then} is behind {key}")?;
-                more(f, *count, "like that")
+                more(f, *count)
             }
             BTreeRule::Below { key, bound, count } => {
                 write!(f, "key {key} is not found here: the keys below this node begin at {bound}")?;
-                more(f, *count, "keys")
+                more(f, *count)
             }
             BTreeRule::Above { key, bound, count } => {
                 write!(f, "key {key} is not found here: the keys below this node end before {bound}")?;
-                more(f, *count, "keys")
+                more(f, *count)
             }
             BTreeRule::Next { next, wanted, leads_back } => {
                 match (next, wanted) {
-                    (Some(next), Some(wanted)) => write!(f, "its next bucket is {next}, and not {wanted}, which follows")?,
+                    (Some(next), Some(wanted)) => {
+                        write!(f, "its next bucket is {next}, and not {wanted}, which follows")?
+                    }
                     (Some(next), None) => write!(f, "its next bucket is {next}, and it is the last one of the tree")?,
                     (None, Some(wanted)) => write!(f, "it has no next bucket, and {wanted} follows")?,
                     (None, None) => {}
