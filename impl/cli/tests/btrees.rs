@@ -116,4 +116,9 @@ fn what_is_found_is_listed_and_counted() {
     site.commit("bob", "no record", vec![Store(12, "no record".into())]);
     let summary = lines(&sandbox, 1).pop().unwrap();
     assert_eq!((&summary["btrees"]["faults"], &summary["btrees"]["untold_nodes"]), (&0.into(), &1.into()));
+    // A bucket of a class of the site: nothing else is wrong with the file.
+    site.commit("bob", "a record", vec![Store(12, record("Orders", &[], &[], 5))]);
+    let summary = lines(&sandbox, 1).pop().unwrap();
+    assert_eq!((&summary["problems"], &summary["btrees"]["faults"]), (&0.into(), &0.into()));
+    assert_eq!((&summary["btrees"]["untold_nodes"], &summary["btrees"]["unreadable_objects"]), (&1.into(), &0.into()));
 }
