@@ -117,6 +117,8 @@ fn what_is_found_is_listed_and_counted() {
     let summary = lines(&sandbox, 1).pop().unwrap();
     assert_eq!((&summary["btrees"]["faults"], &summary["btrees"]["untold_nodes"]), (&0.into(), &1.into()));
     // A bucket of a class of the site: nothing else is wrong with the file.
+    let sandbox = Sandbox::new();
+    let mut site = self::site(&sandbox);
     site.commit("bob", "a record", vec![Store(12, record("Orders", &[], &[], 5))]);
     let summary = lines(&sandbox, 1).pop().unwrap();
     assert_eq!((&summary["problems"], &summary["btrees"]["faults"]), (&0.into(), &0.into()));

@@ -36,8 +36,9 @@ fn only_text_of_python_2_that_is_not_ascii_is_found() {
 
 #[test]
 fn each_is_found_wherever_it_is() {
-    let cases: [(&[u8], &[&str]); 18] = [
+    let cases: [(&[u8], &[&str]); 19] = [
         (b"U\x02a\xe9.", &[r"state a\xe9"]),
+        (b"U\x03a\xc3\xa9.", &[r"state a\xc3\xa9"]),
         (b"T\x02\0\0\0a\xe9.", &[r"state a\xe9"]),
         (b"S'a\\xe9'\n.", &[r"state a\xe9"]),
         (b"S\"a\\351\"\n.", &[r"state a\xe9"]),
