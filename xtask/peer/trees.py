@@ -210,7 +210,7 @@ def damage(dice, maker, tree, others):
 
 
 def complaints(tree):
-    """What `check` names: the node's oid, or the root's if the node is no object, and the rule."""
+    """The complaints of `check`: the node's oid, or the root's if the node is no object, and the rule."""
     try:
         check(tree)
     except AssertionError as error:

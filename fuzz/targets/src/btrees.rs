@@ -1,6 +1,6 @@
 //! Trees of any shape: damaged, in circles, with nodes in common, with records that are none.
 //!
-//! The bytes are a list of nodes, the first of which is object 1, to which the root refers. Whatever they are, looking at them
+//! The bytes are a list of nodes, the first of which is object 1, to which the root refers. With any bytes, looking at them
 //! ends, with no more findings than there are nodes and references. And of the tree that begins at object 1 a second look,
 //! which recurses and keeps all of it in memory, says the same: it keeps its rules, or it breaks one.
 
@@ -258,7 +258,7 @@ pub fn input(levels: u32, width: u8, keys: u8, change: &[(usize, u8)]) -> Vec<u8
 mod tests {
     use super::*;
 
-    /// What is made for a beginning keeps its rules, or the two would agree on nothing but damage.
+    /// A tree that is made for a beginning keeps its rules, or the two would agree on nothing but damage.
     #[test]
     fn a_tree_that_is_made_keeps_its_rules() {
         for (levels, width, keys) in [(1, 1, 1), (1, 5, 3), (2, 3, 2), (3, 2, 1), (2, 6, 2), (4, 2, 3)] {

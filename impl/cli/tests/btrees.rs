@@ -82,7 +82,7 @@ fn lines(sandbox: &Sandbox, code: i32) -> Vec<Value> {
     run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Whatever is broken or cannot be read is in the list, in the summary, and in the exit code.
+/// A node that is broken or cannot be read is in the list, in the summary, and in the exit code.
 #[test]
 fn what_is_found_is_listed_and_counted() {
     let chain = |line: &Value| line["kind"] == "btree";

@@ -28,7 +28,7 @@ use crate::tree::{Additions, Id, Node, Tree};
 /// A string of Python 2 that is not ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NativeText {
-    /// What is in it.
+    /// Its bytes.
     pub bytes: Vec<u8>,
     /// Where in the record it is: `state['title']`. None if nothing that is kept has it.
     pub path: Option<String>,

@@ -26,7 +26,7 @@ fn only_text_of_python_2_that_is_not_ascii_is_found() {
         b"X\x02\0\0\0\xc3\xa9.",
         b"Va\xe9\n.",
         b"P\xe9\n.",
-        // What is behind the second pickle is never read.
+        // Bytes behind the second pickle are never read.
         b"N.U\x02a\xe9.",
     ];
     for state in none {

@@ -79,7 +79,7 @@ fn check(objects: &[(u64, Bytes)]) -> (BTreesChecked, Vec<BTreeFinding>) {
     (checked.unwrap(), found)
 }
 
-/// What is found: the node, and the rule.
+/// The findings: the node, and the rule.
 fn words(objects: &[(u64, Bytes)]) -> Vec<(u64, &'static str)> {
     check(objects).1.iter().map(|finding| (finding.node.0, finding.rule.word())).collect()
 }

@@ -25,9 +25,9 @@ struct Said {
     oid: u64,
     /// How it was damaged, if it was.
     damage: Option<String>,
-    /// What `BTrees.check.check` names: nodes, and what is wrong with the order of their keys.
+    /// The complaints of `BTrees.check.check`: nodes, and how the order of their keys is wrong.
     check: Vec<(u64, String)>,
-    /// What `_check` says.
+    /// The complaint of `_check`.
     pointers: Option<String>,
     /// Whether the walk along the children gives all keys in their order, where no key was touched.
     collected: Option<bool>,

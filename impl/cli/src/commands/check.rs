@@ -46,8 +46,8 @@ round: gone is what is not in the list. Old revisions are left out.
 
 With --btrees it also looks at every tree of the BTrees package: whether its keys
 are in order and where the separators say, whether the chain of its buckets is the
-tree's, and none is empty, missing, at another depth or in two places. What is
-broken is named with its tree, and what to do. Keys whose order is known only to
+tree's, and none is empty, missing, at another depth or in two places. A
+broken rule is named with its tree and the cure. Keys whose order is known only to
 their class, and trees of classes that are derived from these, are passed over.
 
 With --python2 it also lists the objects with text of Python 2 that is not ASCII,
@@ -126,7 +126,7 @@ struct Summary {
     python_2_unreadable: Option<u64>,
 }
 
-/// What was looked at of BTrees.
+/// The counts of the look at BTrees.
 #[derive(Serialize)]
 struct BTrees {
     trees: u64,

@@ -11,7 +11,7 @@ use vellum_terminal::{Failure, Meter, Out, Run};
 ///
 /// # Errors
 ///
-/// What `each` fails with ends the walk, and so does an error of the storage.
+/// A failure of `each` ends the walk, and so does an error of the storage.
 pub fn each_object(
     storage: &dyn Storage,
     meter: Meter,
@@ -30,13 +30,13 @@ pub fn each_object(
     ended(walked, failed)
 }
 
-/// Keeps what ended a walk. The storage's error that takes its place says nothing: any error ends the walk.
+/// Keeps the failure that ended a walk. The storage's error that takes its place says nothing: any error ends the walk.
 pub fn ended_by(failed: &mut Option<Failure>, failure: Failure) -> Error {
     *failed = Some(failure);
     Error::key(Oid::ROOT)
 }
 
-/// What a walk returned, or what ended it.
+/// The result of a walk, or the failure that ended it.
 pub fn ended<T>(walked: vellum_storage::Result<T>, failed: Option<Failure>) -> Run<T> {
     match failed {
         Some(failure) => Err(failure),

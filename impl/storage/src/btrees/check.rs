@@ -17,7 +17,7 @@
 //! that it has yet to visit, each with the separators around it: no recursion, and each node is loaded once. The roots are
 //! what is of a tree's class and no child of another tree; finding them reads all transactions once, before.
 //!
-//! What it takes: five bits or so an object; and on the way down the children of the nodes above, with their separators.
+//! Memory: some bits an object; and on the way down the children of the nodes above, with their separators.
 //! Of the leaves that were visited nothing is kept but the last one's `next`.
 //!
 //! | read | for |
@@ -40,7 +40,7 @@ use node::{Child, Inner, Leaf, Node};
 use order::Bound;
 pub use rule::{BTreeFinding, BTreeRule};
 
-/// What was looked at, and how much of it breaks the rules.
+/// How much was looked at, and how much of it breaks the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BTreesChecked {
     /// Trees that were walked.
@@ -118,9 +118,9 @@ fn oids(set: &OidSet) -> impl Iterator<Item = Oid> {
 struct Found {
     trees: OidSet,
     buckets: OidSet,
-    /// What is the child of a tree.
+    /// Children of trees.
     children: OidSet,
-    /// What any object refers to.
+    /// Objects to which any object refers.
     referred: OidSet,
     unreadable: u64,
 }
@@ -134,7 +134,7 @@ impl Found {
             let Some((_, _, data)) = shown.or_else(|| object.records().find(|(_, of, _)| of.is_trunk())) else {
                 return Ok(());
             };
-            // What cannot be read to its end has been read until there.
+            // A record that cannot be read to its end has been read until there.
             let _ = scanner.scan(data, |reference| {
                 if let Reference::Strong { oid, .. } = reference {
                     found.referred.insert(Oid(oid));
@@ -191,7 +191,7 @@ struct Step {
     high: Bound,
 }
 
-/// Who refers to the root of a tree.
+/// The objects that refer to the root of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// Some object that is no tree.
@@ -242,7 +242,7 @@ impl Walk<'_> {
             self.visit(step)?;
         }
         let Some(tree) = self.tree.take() else { return Ok(()) };
-        // What a tree left behind when it was emptied is a part of it, whose last leaf leads on.
+        // The nodes that a tree left behind when it was emptied are a part of it, whose last leaf leads on.
         if let (Standing::InUse, Some((leaf, Some(next)))) = (standing, tree.last) {
             let leads_back = tree.leaves.contains(next);
             let rule = BTreeRule::Next { next: Some(next), wanted: None, leads_back };
@@ -256,7 +256,7 @@ impl Walk<'_> {
         if !self.seen.insert(step.oid) {
             self.lose_sight();
             let Some(parent) = step.parent else { return Ok(()) };
-            // What nobody uses has no claim to a node.
+            // Nodes that nobody uses have no claim to others.
             if self.standing == Standing::LeftBehind {
                 return Ok(());
             }
@@ -427,7 +427,7 @@ impl Walk<'_> {
         order.broken.into_iter().try_for_each(|rule| self.report(node, rule))
     }
 
-    /// What follows a node that could not be walked into is not known to follow the last leaf.
+    /// The next leaf is not known to follow the last one: a node between them could not be walked into.
     fn lose_sight(&mut self) {
         if let Some(tree) = &mut self.tree {
             tree.last = None;

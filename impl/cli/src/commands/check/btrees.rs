@@ -84,10 +84,10 @@ pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<BTreesC
     Ok(all)
 }
 
-/// What was shown.
+/// The lines that were shown.
 struct Listing {
     list: List,
-    /// What is known already: what is in no version is found in each of them again.
+    /// Findings of the trunk, which are found again in each version.
     known: HashSet<(Oid, String)>,
     /// The tree whose heading was shown last.
     tree: Option<(Oid, Version)>,

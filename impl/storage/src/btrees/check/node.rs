@@ -57,7 +57,7 @@ pub(super) struct Leaf<'r> {
     pub(super) next: Option<Oid>,
 }
 
-/// What is wrong with a state.
+/// The fault of a state, in words.
 type Wrong = &'static str;
 
 impl<'r> Node<'r> {
@@ -108,7 +108,7 @@ impl<'r> Leaf<'r> {
     }
 }
 
-/// What a reference leads to, and the class that it names.
+/// The object to which a reference leads, and the class that it names.
 fn link(part: Part<'_>) -> Option<(Oid, Option<Class>)> {
     match part.view() {
         View::Reference(Reference::Strong { oid, class }) => {

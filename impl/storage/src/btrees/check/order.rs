@@ -65,7 +65,7 @@ impl Bound {
     }
 }
 
-/// What was found of a node's keys.
+/// The faults of a node's keys.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) broken: Vec<BTreeRule>,

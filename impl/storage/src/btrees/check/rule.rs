@@ -13,11 +13,11 @@ pub struct BTreeFinding {
     pub class: String,
     /// The node.
     pub node: Oid,
-    /// What is wrong with it.
+    /// The rule that it breaks, or the reason why that cannot be told.
     pub rule: BTreeRule,
 }
 
-/// What is wrong with a node of a tree.
+/// A rule that a node breaks, or the reason why that cannot be told.
 ///
 /// Keys are shown as Python shows them, cut where they are long. Of a node with many keys in the wrong place the first is named,
 /// and `count` is how many there are.
@@ -60,9 +60,9 @@ pub enum BTreeRule {
         /// Whether it names one that comes before it.
         leads_back: bool,
     },
-    /// What a node takes for the first bucket below it is not that.
+    /// A node takes another bucket for the first one below it.
     FirstBucket {
-        /// What it takes for it.
+        /// The other one.
         first: Oid,
         /// The one that is.
         wanted: Oid,
@@ -132,7 +132,7 @@ impl BTreeRule {
         }
     }
 
-    /// What does not work, what could be lost, and what to do.
+    /// The consequences, in words: which calls fail, how much could be lost, and the cure.
     pub fn cure(&self) -> &'static str {
         match self {
             BTreeRule::Order { .. } | BTreeRule::Below { .. } | BTreeRule::Above { .. } => {
