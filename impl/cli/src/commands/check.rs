@@ -46,9 +46,9 @@ round: gone is what is not in the list. Old revisions are left out.
 
 With --btrees it also looks at every tree of the BTrees package: whether its keys
 are in order and where the separators say, whether the chain of its buckets is the
-tree's, and none is empty, missing, at another depth or in two places. A
-broken rule is named with its tree and the cure. Keys whose order is known only to
-their class, and trees of classes that are derived from these, are passed over.
+tree's, and none is empty, missing, at another depth or in two places. A broken
+rule is named with its tree and the cure. Keys whose order is known only to their
+class, and trees of classes that are derived from these, are passed over.
 
 With --python2 it also lists the objects with text of Python 2 that is not ASCII,
 and where they have it: ZODB cannot load them in Python 3. It is an option of its
@@ -58,7 +58,8 @@ With --json: one object a line, one for each problem, with the fields kind,
 position, tid, oid, and message; with --references one of the kind `lost_object`
 for each of those; with --classes one of the kind `gone_class` for each record
 that names one; with --btrees of the kind `btree` for each broken rule; with
---python2 of the kind `python_2_text` for each record with one; and a last one of the kind `summary`.")]
+--python2 of the kind `python_2_text` for each record with one; and a last one of
+the kind `summary`.")]
 pub struct Check {
     /// The database, usually called Data.fs
     file: PathBuf,
