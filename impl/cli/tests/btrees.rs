@@ -82,11 +82,14 @@ fn lines(sandbox: &Sandbox, code: i32) -> Vec<Value> {
     run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// An object, its broken record, and the rules with the nodes that are named.
+type Broken = (u64, Bytes, &'static [(&'static str, u64)]);
+
 /// A node that is broken or cannot be read is in the list, in the summary, and in the exit code.
 #[test]
 fn what_is_found_is_listed_and_counted() {
     let chain = |line: &Value| line["kind"] == "btree";
-    let changes: [(u64, Bytes, &[(&str, u64)]); 6] = [
+    let changes: [Broken; 6] = [
         (11, bucket("banana apple", Some(12)), &[("order", 11)]),
         (11, bucket("apple", Some(11)), &[("next", 11)]),
         (13, bucket("", None), &[("empty_bucket", 13)]),

@@ -268,6 +268,25 @@ fn keys_are_in_the_order_of_python() {
     }
 }
 
+/// The nodes below one that cannot be walked into are looked at, and are no trees with faults of their own.
+#[test]
+fn a_broken_node_is_one_fault() {
+    let below = [(8, node("IIBucket", &[4], &[], 4)), (9, node("IIBucket", &[5], &[], 5))];
+    let no_separator = tuple(&[tuple(&[to(8, "IIBTree"), to(9, "IIBTree")]), to(4, "IIBucket")]);
+    assert_eq!(words(&with(&[&below[..], &[(2, record("IIBTree", &no_separator))]].concat())), [(2, "state")]);
+
+    let other = |child: u64| record("OOBTree", &tuple(&[tuple(&[to(child, "OOBTree")]), to(10, "OOBucket")]));
+    let bottom = record("OOBTree", &tuple(&[tuple(&[to(10, "OOBucket")]), to(10, "OOBucket")]));
+    let bucket = |keys: &[Vec<u8>]| record("OOBucket", &tuple(&[tuple(keys), to(11, "OOBucket")]));
+    let whole = bucket(&[int(1), int(1), int(2), int(1)]);
+    let misplaced = |bucket| with(&[(3, other(9)), (9, other(8)), (8, bottom.clone()), (10, bucket)]);
+    assert_eq!(words(&misplaced(whole)), [(3, "class")]);
+    assert_eq!(words(&misplaced(bucket(&[int(2), int(1), int(1), int(1)]))), [(3, "class"), (10, "order")]);
+
+    // Nodes that their parent takes for buckets.
+    assert_eq!(words(&with(&[(1, node("IIBucket", &[2, 3], &[40], 4))])), [(2, "class"), (3, "class")]);
+}
+
 /// A tree that was emptied leaves nodes behind, whose last bucket leads on to one that was below another node.
 #[test]
 fn what_an_emptied_tree_leaves_behind_is_no_fault() {

@@ -79,7 +79,8 @@ pub fn check_btrees(
     let checked = BTreesChecked { unreadable: found.unreadable, ..BTreesChecked::default() };
     let all = found.trees.len() + found.buckets.len();
     let (seen, waiting, standing) = (OidSet::new(), Vec::new(), Standing::InUse);
-    let mut walk = Walk { storage, version, seen, checked, waiting, all, progress, each, tree: None, standing };
+    let (tree, misplaced) = (None, Vec::new());
+    let mut walk = Walk { storage, version, seen, checked, waiting, all, progress, each, tree, standing, misplaced };
     // Trees that are in use come first: a tree that was emptied leaves nodes behind, which still name each other.
     for standing in [Standing::InUse, Standing::LeftBehind] {
         for root in oids(&found.trees) {
@@ -88,6 +89,10 @@ pub fn check_btrees(
                 walk.tree(root, standing)?;
             }
         }
+    }
+    // Nodes of one family below a tree of another.
+    while let Some(root) = walk.misplaced.pop() {
+        walk.tree_again(root)?;
     }
     // Trees without a root: each is below another of them, in a circle.
     for root in oids(&found.trees) {
@@ -120,7 +125,7 @@ struct Found {
     buckets: OidSet,
     /// Children of trees.
     children: OidSet,
-    /// Objects to which any object refers.
+    /// Objects to which any object refers that is no node.
     referred: OidSet,
     unreadable: u64,
 }
@@ -134,29 +139,32 @@ impl Found {
             let Some((_, _, data)) = shown.or_else(|| object.records().find(|(_, of, _)| of.is_trunk())) else {
                 return Ok(());
             };
+            let class = vellum_pickle::class_of(data);
+            found.unreadable += u64::from(class.is_err());
+            let class = class.ok().and_then(|class| Class::named(class.module.as_bytes(), class.name.as_bytes()));
+            match class {
+                Some(Class::Items(class)) if class.kind.is_tree() => {
+                    found.trees.insert(object.oid);
+                    let record = Record::read(data);
+                    match record.as_ref().map(|record| Node::read(&class, record.state())) {
+                        Ok(Ok(Node::Inner(inner))) => {
+                            inner.children.iter().for_each(|child| _ = found.children.insert(child.oid));
+                            return Ok(());
+                        }
+                        Ok(Ok(_)) => {}
+                        // Its children are not known, and not in use by it either.
+                        Ok(Err(_)) | Err(_) => return Ok(()),
+                    }
+                }
+                Some(Class::Items(_)) => _ = found.buckets.insert(object.oid),
+                Some(Class::Length) | None => {}
+            }
             // A record that cannot be read to its end has been read until there.
             let _ = scanner.scan(data, |reference| {
                 if let Reference::Strong { oid, .. } = reference {
                     found.referred.insert(Oid(oid));
                 }
             });
-            let Ok(class) = vellum_pickle::class_of(data) else {
-                found.unreadable += 1;
-                return Ok(());
-            };
-            let Some(Class::Items(class)) = Class::named(class.module.as_bytes(), class.name.as_bytes()) else {
-                return Ok(());
-            };
-            if class.kind.is_tree() {
-                found.trees.insert(object.oid);
-                if let Ok(record) = Record::read(data)
-                    && let Ok(Node::Inner(inner)) = Node::read(&class, record.state())
-                {
-                    inner.children.iter().for_each(|child| _ = found.children.insert(child.oid));
-                }
-            } else {
-                found.buckets.insert(object.oid);
-            }
             Ok(())
         })?;
         Ok(found)
@@ -177,6 +185,8 @@ struct Walk<'w> {
     each: &'w mut dyn FnMut(BTreeFinding) -> Result<()>,
     tree: Option<Tree>,
     standing: Standing,
+    /// Trees that were found where they do not belong, and not walked through.
+    misplaced: Vec<Oid>,
 }
 
 /// A node to visit.
@@ -252,6 +262,17 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// A tree below another, of which it is no part: a tree of its own, but for what comes behind it.
+    fn tree_again(&mut self, root: Oid) -> Result<()> {
+        self.standing = Standing::LeftBehind;
+        self.tree = None;
+        self.load(Step { oid: root, parent: None, named: None, depth: 0, low: Bound::Open, high: Bound::Open })?;
+        while let Some(step) = self.waiting.pop() {
+            self.visit(step)?;
+        }
+        Ok(())
+    }
+
     fn visit(&mut self, step: Step) -> Result<()> {
         if !self.seen.insert(step.oid) {
             self.lose_sight();
@@ -266,6 +287,10 @@ impl Walk<'_> {
         if self.checked.nodes.is_multiple_of(256) {
             (self.progress)(self.checked.nodes, self.all);
         }
+        self.load(step)
+    }
+
+    fn load(&mut self, step: Step) -> Result<()> {
         let data = match self.storage.load(step.oid, self.version) {
             Ok(loaded) => loaded.data,
             Err(Error::KeyError { .. }) => {
@@ -299,9 +324,16 @@ impl Walk<'_> {
         let fits = class.is_part_of(&tree.class);
         let is_named_otherwise = matches!(&step.named, Some(Class::Items(named)) if !named.is_like(&class));
         if !fits || is_named_otherwise {
-            let wanted = tree.class.parts();
+            let wanted = match &step.named {
+                Some(Class::Items(named)) if fits => named.true_name(),
+                _ => tree.class.parts(),
+            };
+            self.report(step.oid, BTreeRule::Class { class: name.to_string(), wanted })?;
+        }
+        if !fits {
             self.lose_sight();
-            return self.report(step.oid, BTreeRule::Class { class: name.to_string(), wanted });
+            self.misplaced.extend(class.kind.is_tree().then_some(step.oid));
+            return Ok(());
         }
         self.node(step, &class, &record, data.len())
     }

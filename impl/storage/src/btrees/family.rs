@@ -78,6 +78,11 @@ impl Items {
         self.module == tree.module && self.kind.is_set() == tree.kind.is_set()
     }
 
+    /// The name that Python gives the class.
+    pub(super) fn true_name(&self) -> String {
+        format!("{}.{}", self.module, self.name)
+    }
+
     /// The names of the classes that can be a part of such a tree.
     pub(super) fn parts(&self) -> String {
         let letters = self.module.trim_start_matches("BTrees.").trim_end_matches("BTree");
