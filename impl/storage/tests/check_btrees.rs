@@ -133,9 +133,12 @@ fn a_tree_that_keeps_its_rules_has_nothing_to_tell() {
     assert_eq!((checked.trees, checked.nodes, checked.alone), (5, 6, 1));
 }
 
+/// How a tree is broken, its objects, and the nodes and rules that are named.
+type Case = (&'static str, Vec<(u64, Bytes)>, &'static [(u64, &'static str)]);
+
 #[test]
 fn each_broken_rule_is_named_where_it_is_broken() {
-    let cases: [(&str, Vec<(u64, Bytes)>, &[(u64, &str)]); 26] = [
+    let cases: [Case; 26] = [
         ("keys the wrong way round", with(&[(5, bucket(&[31, 20], Some(6)))]), &[(5, "order")]),
         ("a key twice", with(&[(5, bucket(&[20, 20], Some(6)))]), &[(5, "order")]),
         ("a key before its separator", with(&[(5, bucket(&[19, 31], Some(6)))]), &[(5, "below")]),
