@@ -13,6 +13,8 @@
 //! | `pickles` | references and classes in records |
 //! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
+//! | `broken trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
+//! | `python 2` | records of Python 2: which ones ZODB loads in Python 3 |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
@@ -45,10 +47,12 @@ mod forth;
 mod index;
 mod pack;
 mod pickles;
+mod python_2;
 mod reads;
 mod rules;
 mod script;
 mod states;
+mod trees;
 mod undo;
 mod zodb;
 
@@ -58,7 +62,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 16] = [
+const CHECKS: [(&str, Check); 18] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -67,6 +71,8 @@ const CHECKS: [(&str, Check); 16] = [
     ("pickles", pickles::check),
     ("states", states::check),
     ("btrees", btrees::check),
+    ("broken trees", trees::check),
+    ("python 2", python_2::check),
     ("index", index::check),
     ("export", export::check),
     ("external", external::check),

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use vellum_pickle::{
-    JsonOptions, Piece, Problem, Record, Reference, RenderOptions, View, class_of, decode_plain, encode, encode_record,
-    references, render, rewrite_references, to_json,
+    JsonOptions, NativeText, Piece, Problem, Record, Reference, RenderOptions, View, class_of, decode_plain, encode,
+    encode_record, python_2_text, references, render, rewrite_references, to_json,
 };
 use vellum_storage::{Contested, Oid, Resolver, Resolvers};
 
@@ -59,6 +59,15 @@ fn one(record: &[u8]) {
         (Err(error), Err(_)) => assert!(!matches!(error.problem, Problem::NotAClass(_)), "{error}"),
     }
     shown(record, found.is_ok());
+    if found.is_ok() {
+        let (count, texts) = python_2_text(record, 5, 30).expect("its references could be read");
+        assert_eq!(Ok(count), naive::native_texts(record));
+        assert_eq!(texts.len() as u64, count.min(5));
+        for NativeText { bytes, path } in texts {
+            // Twelve steps, each with 40 bytes of a key, which may be escaped.
+            assert!(bytes.len() <= 30 && path.is_none_or(|path| path.len() < 12 * (40 * 6 + 20)));
+        }
+    }
     let parts = Record::read(record);
     assert_eq!(parts.as_ref().err(), found.as_ref().err());
     if let (Ok(parts), Ok(found)) = (parts, found) {

@@ -18,7 +18,7 @@ use vellum_pickle::class_of;
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Begin, Call, Codec, Fault, Message, MessageId, NotUndone, Notice, Rope, Value};
 
-use crate::{damaged_file, data_file, layout, record, wire, zeo_conf};
+use crate::{btrees, damaged_file, data_file, layout, record, wire, zeo_conf};
 
 /// The seeds of a target, each with a name that a file can have. `golden` is the folder of the golden databases.
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
@@ -31,6 +31,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "history" => Ok(dice("history", 60, 800)),
         "crash" => Ok(dice("crash", 60, 300)),
         "server" => Ok(dice("server", 120, 200)),
+        "btrees" => Ok(trees()),
         "wire" => Ok(messages()),
         "zeo_conf" => Ok(configurations()),
         _ => Ok(BTreeMap::new()),
@@ -70,6 +71,22 @@ fn configurations() -> BTreeMap<String, Vec<u8>> {
         }
         seeds.insert(name.to_owned(), input);
     }
+    seeds
+}
+
+/// Trees that keep their rules, and the same with bytes of them otherwise.
+fn trees() -> BTreeMap<String, Vec<u8>> {
+    let mut seeds = BTreeMap::new();
+    for (levels, width, keys) in [(1, 2, 2), (1, 6, 4), (2, 2, 2), (2, 3, 1), (3, 2, 2)] {
+        seeds.insert(format!("whole-{levels}-{width}-{keys}"), btrees::input(levels, width, keys, &[]));
+        for at in 0..12 {
+            let change = [(at * 5, at as u8 + 1)];
+            seeds.insert(format!("changed-{levels}-{width}-{keys}-{at}"), btrees::input(levels, width, keys, &change));
+        }
+    }
+    seeds.insert("inside".to_owned(), vec![4, 3, 1, 2, 3]);
+    seeds.insert("circle".to_owned(), vec![1, 3, 1, 2, 1, 3, 1, 1, 5, 3, 1, 7]);
+    seeds.insert("nothing".to_owned(), vec![0]);
     seeds
 }
 

@@ -14,7 +14,7 @@
 //! A pickle is not a description of a value but a program that makes it: push a string, push a tuple, put the top of
 //! the stack in the memo, call this class with those arguments. Python runs the program, and then does whatever it
 //! says. A database engine must not, need not and cannot: the classes are somebody else's code, in another language.
-//! But it wants to know six things about a record:
+//! But it wants to know seven things about a record:
 //!
 //! - **What does it refer to?** A pack keeps what can be reached from the root, so all that a record refers to must be
 //!   found, and nothing else: [`references`], and [`Scanner`] for a whole database.
@@ -23,6 +23,7 @@
 //! - **What is in it, for a program?** [`to_json`] loses nothing of the state.
 //! - **What is its state made of?** [`Record`] shows it part by part, references included, and [`encode_record`] writes a
 //!   new record from parts of old ones: this is what merging two changes needs.
+//! - **Can Python 3 load it?** Not if text of Python 2 in it is not ASCII: [`python_2_text`].
 //! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
 //!   tuples and dicts: [`decode_plain`] and [`encode`].
 //!
@@ -39,6 +40,7 @@
 //! | `reference`, `references`, `rewrite` | references |
 //! | `tree`, `class`, `value`, `decode` | values |
 //! | `part`, `identity` | the parts of a record, looked at one by one |
+//! | `python_2` | text that Python 3 cannot load |
 //! | `encode`, `piece` | writing values; writing records from parts of others |
 //! | `render`, `quote`, `layout` | values for a human reader |
 //! | `json` | values as JSON |
@@ -79,6 +81,7 @@ mod object;
 mod opcode;
 mod part;
 mod piece;
+mod python_2;
 mod quote;
 mod reference;
 mod references;
@@ -97,6 +100,7 @@ pub use error::{PickleError, Problem, Untold};
 pub use json::{JsonOptions, to_json};
 pub use part::{Part, Parts, Record, View};
 pub use piece::{Piece, encode_record};
+pub use python_2::{NativeText, python_2_text};
 pub use reference::{ClassRef, Reference};
 pub use references::{Scanner, references};
 pub use render::{RenderOptions, render};

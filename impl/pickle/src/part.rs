@@ -183,6 +183,11 @@ impl<'r> Part<'r> {
         }
     }
 
+    /// The part for a human reader, as [`render`](crate::render()) shows a state.
+    pub fn render(self, options: &RenderOptions) -> String {
+        render_value(self.tree, self.id, options)
+    }
+
     fn atom(self, atom: Atom) -> View<'r> {
         let raw = |span| self.tree.raw(span);
         match atom {

@@ -23,12 +23,14 @@
 //! | `order`, `number` | comparing as Python compares, and where it would need code |
 //! | `merge` | the merge of three lists of items |
 //! | `length` | `BTrees.Length`, which is a number |
+//! | `check` | whether trees keep their rules, which merging takes for granted |
 
 use bytes::Bytes;
 use vellum_pickle::{Part, Piece, Record, View, encode_record};
 
 use crate::{Contested, Resolver};
 
+mod check;
 mod family;
 mod length;
 mod merge;
@@ -36,6 +38,7 @@ mod number;
 mod order;
 mod state;
 
+pub use check::{BTreeFinding, BTreeRule, BTreesChecked, check_btrees};
 use family::Class;
 use order::Comparer;
 

@@ -35,7 +35,7 @@
 //!
 //! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. What is garbage in several
 //! databases that refer to each other, [`find_garbage`] finds out. Who refers to an object, and by which path the root does:
-//! [`referrers()`], [`shortest_path`].
+//! [`referrers()`], [`shortest_path`]. Whether the trees of the BTrees package keep their rules: [`check_btrees`].
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -79,7 +79,7 @@ mod traits;
 mod transaction;
 
 pub use as_of::AsOf;
-pub use btrees::BTrees;
+pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, check_btrees};
 pub use bytes::Bytes;
 pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
