@@ -178,7 +178,7 @@ impl Rows<'_> {
     fn commits(&self) -> Result<Line, Trouble> {
         let pair = Pair::start(self)?;
         let commit = |server: &Server| together(&server.address, CLIENTS, commit_often).map(|(took, _)| took);
-        let what = format!("{COMMITS} small commits by each of {CLIENTS} clients, one sync");
+        let what = format!("{COMMITS} small durable commits by each of {CLIENTS} clients");
         let before = [pair.ours.processor()?, pair.zeo.processor()?];
         let mut line = self.turns(what, &|| commit(&pair.ours), &|| commit(&pair.zeo), None)?;
         line.notes.push(pair.processors(before, CLIENTS * COMMITS * self.rounds, "commit")?);
