@@ -13,6 +13,7 @@
 //! | `pickles` | references and classes in records |
 //! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
+//! | `compressed` | zc.zlibstorage's layer and ours, in each form: the same histories, each other's files, packs and merges |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
@@ -35,6 +36,7 @@ use crate::{Outcome, number, venv};
 mod btrees;
 mod bytes;
 mod clients;
+mod compressed;
 mod config;
 mod crash;
 mod dice;
@@ -58,7 +60,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 16] = [
+const CHECKS: [(&str, Check); 17] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -67,6 +69,7 @@ const CHECKS: [(&str, Check); 16] = [
     ("pickles", pickles::check),
     ("states", states::check),
     ("btrees", btrees::check),
+    ("compressed", compressed::check),
     ("index", index::check),
     ("export", export::check),
     ("external", external::check),

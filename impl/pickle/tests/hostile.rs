@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use vellum_pickle::{
-    JsonOptions, Problem, RenderOptions, Scanner, class_of, compressed, decode_plain, encode, plain, references, render,
-    to_json,
+    JsonOptions, Problem, RenderOptions, Scanner, class_of, compressed, decode_plain, encode, plain, references,
+    render, to_json,
 };
 
 /// Runs everything on one input. Whatever the answer is, there is one, and it is not out of proportion.

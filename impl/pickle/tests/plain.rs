@@ -7,8 +7,8 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use proptest::prelude::*;
 use vellum_pickle::{
-    Problem, Record, Reference, RenderOptions, Scanner, class_of, compressed, is_encrypted, plain, plain_within, references,
-    render, rewrite_references, to_json,
+    Problem, Record, Reference, RenderOptions, Scanner, class_of, compressed, is_encrypted, plain, plain_within,
+    references, render, rewrite_references, to_json,
 };
 
 /// A folder of one message, with so many bytes of text.

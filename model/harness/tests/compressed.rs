@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vellum_harness::compressed::Plainly;
 use vellum_harness::coverage::Coverage;
 use vellum_harness::hosted::Opening;
+use vellum_harness::node::Node;
 use vellum_harness::run;
 use vellum_harness::shrink::shrink;
 use vellum_harness::subject::{Can, Subject};
@@ -123,13 +124,8 @@ fn a_record_is_never_compressed_twice() {
 #[test]
 fn every_way_in_compresses() {
     let (below, storage) = pair(Compression::On);
-    let revision = Revision {
-        oid: Oid(5),
-        version: Version::TRUNK,
-        data: Some(LONG.to_vec().into()),
-        source: None,
-        base: None,
-    };
+    let revision =
+        Revision { oid: Oid(5), version: Version::TRUNK, data: Some(LONG.to_vec().into()), source: None, base: None };
     let mut draft = storage.begin(TransactionMeta::new()).unwrap();
     draft.restore(revision).unwrap();
     storage.commit(draft).unwrap();
@@ -169,4 +165,30 @@ fn a_stream_that_is_wrong_names_its_object_and_leaves_the_others() {
     assert_eq!(storage.load(Oid(2), &Version::TRUNK).unwrap().data, ".esomething encrypted");
     let packed = storage.pack().unwrap().pack(Tid::MAX, PackOptions::default());
     assert!(packed.is_ok(), "without collecting nothing is looked into");
+}
+
+/// Rule 4.10, and 4.6 below it: what a compressed record refers to is kept, and of an encrypted one it cannot be told.
+#[test]
+fn a_pack_follows_the_references_of_compressed_records() {
+    let node = |strong: Vec<Oid>| Node { strong, ..Node::default() }.encode();
+    let many = || vec![Oid(1), Oid(1), Oid(1), Oid(1), Oid(1), Oid(1)];
+    for (collects, second) in [(true, node(vec![])), (false, ".esomething encrypted".into())] {
+        let (below, storage) = pair(Compression::On);
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        for (oid, record) in [(Oid::ROOT, node(many())), (Oid(1), second), (Oid(2), node(vec![]))] {
+            draft.store(oid, Tid::ZERO, record).unwrap();
+        }
+        storage.commit(draft).unwrap();
+        assert!(root(&below).starts_with(b".z"));
+        let packed = below.pack().unwrap().pack(Tid::MAX, PackOptions::default().collect(true));
+        let left: Vec<Oid> = below.current_records(Oid::ROOT).map(|record| record.unwrap().oid).collect();
+        if collects {
+            packed.unwrap();
+            assert_eq!(left, [Oid::ROOT, Oid(1)]);
+        } else {
+            let refused = matches!(packed, Err(Error::Unreadable { oid: Oid(1), is_encrypted: true, .. }));
+            assert!(refused, "{packed:?}");
+            assert_eq!(left, [Oid::ROOT, Oid(1), Oid(2)]);
+        }
+    }
 }

@@ -9,7 +9,9 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{FileStorage, OpenError};
-use vellum_storage::{Compressed, Compression, CopyOptions, CopyReport, Error, Order, Status, Storage, Tid, TidRange, copy};
+use vellum_storage::{
+    Compressed, Compression, CopyOptions, CopyReport, Error, Order, Status, Storage, Tid, TidRange, copy,
+};
 use vellum_terminal::people::{counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
@@ -51,7 +53,8 @@ Records are copied as they lie in SRC, compressed or not. With --compress they a
 compressed in DST, all that become shorter by it, and ZODB needs zc.zlibstorage to
 read it; with --decompress they are plain. What shares data (an undo, the end of a
 version) shares it in DST too, so that everything can be undone as in SRC. A copy
-that goes on needs the same option each time.
+that goes on needs the same option each time. A record that can not be read through
+ends such a copy; without the options it is copied as it is.
 
 Exit codes: 0 if all is in DST; 1 if DST is no copy of SRC, or would get a gap; 2
 if the command was used wrongly or could not do its work.
@@ -318,8 +321,9 @@ impl Copy {
         if !self.compress && !self.decompress {
             return copy(from, to, range, CopyOptions::default(), &mut progress);
         }
-        let layer =
-            |storage: &FileStorage, compression| Compressed::new(Arc::new(storage.clone()) as Arc<dyn Storage>, compression);
+        let layer = |storage: &FileStorage, compression| {
+            Compressed::new(Arc::new(storage.clone()) as Arc<dyn Storage>, compression)
+        };
         let written = if self.compress { Compression::On } else { Compression::Off };
         let (from, to) = (layer(from, Compression::Off), layer(to, written));
         copy(&from, &to, range, CopyOptions::default(), &mut progress)
