@@ -11,8 +11,8 @@ use vellum_pickle::compressed;
 use vellum_storage::{Bytes, Oid, Order, Revision, TidRange};
 
 /// What may differ: where records are, and how they are kept. And how long they are: names that end in `bytes`.
-const PLACES: [&str; 7] =
-    ["backpointer", "compressed", "data_length", "data_sha256", "position", "previous", "seconds"];
+const PLACES: [&str; 8] =
+    ["backpointer", "compressed", "data_length", "data_position", "data_sha256", "position", "previous", "seconds"];
 
 /// An answer in JSON, without what may differ.
 fn normal(text: &str) -> String {
