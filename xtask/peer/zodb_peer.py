@@ -199,7 +199,7 @@ class Peer:
     def pack(self, tid, gc=None, also=(), without=()):
         also, without = [unhex(oid) for oid in also], {unhex(oid) for oid in without}
 
-        def references(data):
+        def references(data, _oids=None):
             oids = [oid for oid in referencesf(data) if oid not in without] + also
             also.clear()
             return oids
