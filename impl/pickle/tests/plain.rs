@@ -118,6 +118,8 @@ fn an_encrypted_record_is_no_damage_and_no_answer() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_was_compressed_is_what_it_was(record in prop::collection::vec(0_u8..4, 0..2000)) {
         if let Some(stored) = compressed(&record) {
