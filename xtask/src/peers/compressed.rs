@@ -203,11 +203,14 @@ fn first() -> Tid {
     Tid::at("2024-02-29T12:00:00Z".parse().expect("a moment"))
 }
 
+/// What a bucket has: the first letters of its keys and values.
+type Items = Vec<(u8, u8)>;
+
 /// Makes up commits about a few objects, of which some come too late.
 struct Author {
     dice: Dice,
     /// Of each object, the tids of its revisions and what a bucket had then.
-    past: BTreeMap<Oid, Vec<(Tid, Vec<(u8, u8)>)>>,
+    past: BTreeMap<Oid, Vec<(Tid, Items)>>,
     undoable: Vec<Tid>,
     last: Tid,
 }
@@ -284,8 +287,7 @@ impl Author {
     }
 }
 
-/// What a bucket has, by the first letters.
-fn items(record: &[u8]) -> Result<Vec<(u8, u8)>, Trouble> {
+fn items(record: &[u8]) -> Result<Items, Trouble> {
     let record = Record::read(record)?;
     let View::Tuple(state) = record.state().view() else { return Err("a bucket that is none".into()) };
     let Some(View::Tuple(texts)) = state.get(0).map(|part| part.view()) else {
