@@ -13,7 +13,7 @@ use vellum_harness::question::{self, Question};
 use vellum_harness::step::Step;
 use vellum_harness::subject::Subject;
 use vellum_harness::{generate, world::World};
-use vellum_pickle::class_of;
+use vellum_pickle::{class_of, compressed};
 
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Begin, Call, Codec, Fault, Message, MessageId, NotUndone, Notice, Rope, Value};
@@ -196,6 +196,9 @@ fn records(golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
     for (name, [ancestor, committed, new]) in merges() {
         seeds.insert(name, record::input(&ancestor, &committed, &new));
     }
+    for (name, [ancestor, committed, new]) in long_merges() {
+        seeds.insert(name, record::input(&ancestor, &committed, &new));
+    }
     let odd: [&[u8]; 16] = [
         b"(S'mail'\nS'Folder'\ntN\x86.}(S'x'\n(S'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01'\nN\x86Qu.",
         b"cm\nC\n.]X\x01\0\0\0wC\x08\0\0\0\0\0\0\0\x01X\x02\0\0\0db\x86\x86lQ.",
@@ -246,6 +249,24 @@ fn merges() -> Vec<(String, [Vec<u8>; 3])> {
             }),
         ),
     ]
+}
+
+/// The same three records plain and compressed, each beside each.
+fn long_merges() -> Vec<(String, [Vec<u8>; 3])> {
+    let bucket = |items: &[(u8, u8)]| {
+        let text = |byte: u8| [b"X\x28\0\0\0", [byte; 40].as_slice()].concat();
+        let items: Vec<u8> = items.iter().flat_map(|(key, value)| [text(*key), text(*value)].concat()).collect();
+        [b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\x00.\x80\x03((", items.as_slice(), b"t\x85."].concat()
+    };
+    let plain = [bucket(&[(b'a', b'1')]), bucket(&[(b'a', b'1'), (b'b', b'2')]), bucket(&[(b'a', b'3')])];
+    let forms = |n: usize| {
+        let form = |at: usize| match n >> at & 1 {
+            0 => plain[at].clone(),
+            _ => compressed(&plain[at]).unwrap_or_default(),
+        };
+        [form(0), form(1), form(2)]
+    };
+    (0..8).map(|n| (format!("merge-compressed-{n:03b}"), forms(n))).collect()
 }
 
 /// What the specification answers to the harness, with the lines of a pipe around it; and dice for what is changed.

@@ -27,6 +27,10 @@
 //! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
 //!   tuples and dicts: [`decode_plain`] and [`encode`].
 //!
+//! A record may be compressed where it lies, as zc.zlibstorage does it: [`plain()`] gives the two pickles. What returns values
+//! of its own does that by itself ([`class_of`], [`render`], [`to_json`], [`Scanner`], [`rewrite_references`]); what returns
+//! something that is borrowed from the record, [`references`] and [`Record`], wants plain bytes.
+//!
 //! # How it is done
 //!
 //! There is one machine which carries out all opcodes of protocols 0 to 5 (`machine.rs`), and it builds whatever it is
@@ -37,6 +41,7 @@
 //! | read | for |
 //! |---|---|
 //! | `opcode`, `machine`, `registers`, `memo`, `input`, `strings` | the pickle language |
+//! | `plain` | records that are compressed |
 //! | `reference`, `references`, `rewrite` | references |
 //! | `tree`, `class`, `value`, `decode` | values |
 //! | `part`, `identity` | the parts of a record, looked at one by one |
@@ -52,7 +57,7 @@
 //!
 //! - Nothing panics, and nothing recurses on the input's depth: a million nested lists are read, and dropped, with a
 //!   flat stack.
-//! - Memory is bounded by the input's length. A length that points beyond the input is an error before anything is
+//! - Memory is bounded by the input's length; of a compressed record, by its plain length and [`PLAIN_BYTES_MAX`]. A length that points beyond the input is an error before anything is
 //!   allocated, and memo entry 4,294,967,295 is one entry.
 //! - What is shared stays shared. A pickle of a hundred bytes can describe a value of 2^30 parts; here it is a hundred
 //!   nodes, it is shown with `*1` for what was shown before, and it is refused where it would have to be written out.
@@ -81,6 +86,7 @@ mod object;
 mod opcode;
 mod part;
 mod piece;
+mod plain;
 mod python_2;
 mod quote;
 mod reference;
@@ -100,6 +106,7 @@ pub use error::{PickleError, Problem, Untold};
 pub use json::{JsonOptions, to_json};
 pub use part::{Part, Parts, Record, View};
 pub use piece::{Piece, encode_record};
+pub use plain::{PLAIN_BYTES_MAX, compressed, is_compressed, is_encrypted, plain, plain_within};
 pub use python_2::{NativeText, python_2_text};
 pub use reference::{ClassRef, Reference};
 pub use references::{Scanner, references};

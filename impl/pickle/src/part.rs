@@ -40,7 +40,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads both pickles of a record. What comes after them is not looked at.
+    /// Reads both pickles of a record, which must be plain ([`plain()`](crate::plain())). What comes after them is not looked
+    /// at.
     ///
     /// # Errors
     ///

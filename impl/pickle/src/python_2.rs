@@ -57,7 +57,8 @@ const KEY_MAX: usize = 40;
 ///
 /// When one of the record's two pickles cannot be read.
 pub fn python_2_text(record: &[u8], at_most: usize, bytes_max: usize) -> Result<(u64, Vec<NativeText>), PickleError> {
-    let (tree, class, state, _) = Tree::of_record(record)?;
+    let plain = crate::plain(record)?;
+    let (tree, class, state, _) = Tree::of_record(&plain)?;
     let found: Vec<Id> = tree.ids().filter(|&id| native(&tree, id).is_some_and(|bytes| !bytes.is_ascii())).collect();
     if found.is_empty() {
         return Ok((0, Vec::new()));

@@ -170,7 +170,7 @@ impl Worker {
         let outcome = |is_voted| match is_voted {
             false => Outcome::Failed(Fault::text("builtins.AssertionError", "no transaction is voted")),
             true => match finished.next().expect("there is a result for each transaction") {
-                Ok(tid) => Outcome::Finished { tid, info: info.clone() },
+                Ok(tid) => Outcome::Finished { tid, info },
                 Err(error) => Outcome::Failed(faults::fault(error)),
             },
         };

@@ -91,7 +91,14 @@ impl BTrees {
 }
 
 impl Resolver for BTrees {
+    /// Merges compressed records, too; the merged one is compressed if the new one is.
     fn resolve(&self, contested: Contested<'_>) -> Option<Bytes> {
+        contested.as_new(|plain| self.merge(plain))
+    }
+}
+
+impl BTrees {
+    fn merge(&self, contested: Contested<'_>) -> Option<Bytes> {
         let read = |record| Record::read(record).ok();
         let new = read(contested.new)?;
         let (class, meta) = self.class(new.class())?;
@@ -104,9 +111,7 @@ impl Resolver for BTrees {
         };
         encode_record(&meta, &merged, new.protocol()).ok().map(Bytes::from)
     }
-}
 
-impl BTrees {
     /// What to take the object for, and what to write as its class pickle.
     ///
     /// The class pickle is a class, or a tuple of it, the arguments that make an object of it, and whatever else. The class

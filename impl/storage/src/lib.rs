@@ -30,7 +30,7 @@
 //! [`Storage::versions`], [`Storage::capabilities`].
 //!
 //! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
-//! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
+//! ([`AsOf`]), be written above without being touched ([`Overlay`]), keep its records compressed ([`Compressed`]), and give objects to another database ([`export`],
 //! [`import`]).
 //!
 //! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. What is garbage in several
@@ -59,6 +59,7 @@ mod btrees;
 mod capability;
 mod clock;
 mod collect;
+mod compressed;
 mod copy;
 mod error;
 mod events;
@@ -84,6 +85,7 @@ pub use bytes::Bytes;
 pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Survivors, collect};
+pub use compressed::{Compressed, Compression};
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, Result};
 pub use events::{Event, Listener, Listeners, Listening};

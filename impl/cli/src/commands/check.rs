@@ -104,6 +104,9 @@ struct Summary {
     foreign_references: u64,
     last_transaction: Option<String>,
     last_time: Option<String>,
+    /// Records that nobody without their key can look into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encrypted_records: Option<u64>,
     problems: u64,
     problems_shown: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -237,6 +240,7 @@ impl Check {
                 foreign_references: checked.foreign_references,
                 last_transaction: last.map(|tid| tid.to_string()),
                 last_time: last.and_then(people::rfc3339),
+                encrypted_records: Some(checked.encrypted).filter(|records| *records > 0),
                 problems: checked.problems,
                 problems_shown: shown,
                 dangling_references: self.references.then_some(dangling.references),
@@ -292,6 +296,7 @@ impl Check {
 
     fn summary(&self, out: &mut Out, checked: &vellum_file::Check, now: Timestamp) -> Run<()> {
         let found = match checked.problems {
+            0 if checked.encrypted > 0 => "no problems in what can be read".to_owned(),
             0 => "no problems".to_owned(),
             problems => counted(problems, "problem"),
         };
@@ -308,6 +313,10 @@ impl Check {
             foreign => format!(", and {} into other databases, not followed", count(foreign)),
         };
         out.field("", format!("{}{foreign}", counted(checked.references, "reference")))?;
+        if checked.encrypted > 0 {
+            let records = counted(checked.encrypted, "record");
+            out.field("encrypted", format!("{records} (cipher.encryptingstorage), which cannot be looked into"))?;
+        }
         if checked.last != Tid::ZERO {
             let last = checked.last;
             out.field("last", format!("{last}  {}", people::time(last, now)))?;

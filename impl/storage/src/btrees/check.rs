@@ -145,7 +145,8 @@ impl Found {
             match class {
                 Some(Class::Items(class)) if class.kind.is_tree() => {
                     found.trees.insert(object.oid);
-                    let record = Record::read(data);
+                    let plain = vellum_pickle::plain(data);
+                    let record = plain.as_deref().map_err(Clone::clone).and_then(Record::read);
                     match record.as_ref().map(|record| Node::read(&class, record.state())) {
                         Ok(Ok(Node::Inner(inner))) => {
                             inner.children.iter().for_each(|child| _ = found.children.insert(child.oid));
@@ -299,7 +300,8 @@ impl Walk<'_> {
             }
             Err(other) => return Err(other),
         };
-        let record = match Record::read(&data) {
+        let plain = vellum_pickle::plain(&data);
+        let record = match plain.as_deref().map_err(Clone::clone).and_then(Record::read) {
             Ok(record) => record,
             Err(error) => {
                 self.lose_sight();
@@ -430,7 +432,8 @@ impl Walk<'_> {
             Err(Error::KeyError { .. }) => return Ok(()),
             Err(other) => return Err(other),
         };
-        let record = Record::read(&data);
+        let plain = vellum_pickle::plain(&data);
+        let record = plain.as_deref().map_err(Clone::clone).and_then(Record::read);
         let name = record.as_ref().ok().and_then(|record| record.class_name().ok());
         let class = name.as_ref().and_then(|name| Class::named(name.module.as_bytes(), name.name.as_bytes()));
         let (Ok(record), Some(name), Some(Class::Items(class))) = (&record, name, class) else {

@@ -83,6 +83,14 @@ impl Data {
         }
     }
 
+    /// Other bytes in place of these: in memory, or in the same scratch file.
+    pub(super) fn replaced(&self, bytes: Bytes) -> Result<Data> {
+        match &self.0 {
+            Place::Memory(_) => Ok(bytes.into()),
+            Place::Spilled(Spilled { scratch, .. }) => scratch.spill(&bytes),
+        }
+    }
+
     /// Hands the bytes over in order, in pieces of at most `piece` bytes, so that a large record is never in memory whole.
     ///
     /// # Errors

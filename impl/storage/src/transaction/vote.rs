@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use bytes::Bytes;
 use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::thread::{self, Thread};
 
@@ -62,6 +63,16 @@ impl Waiting {
             Ok(held) => Ok((self.draft, held)),
             Err(busy) => Err(Box::new(Waiting { busy: Some(busy), queue: Some((Arc::clone(locks), wants)), ..self })),
         }
+    }
+
+    /// The same with other records in the draft: those that `new` gives.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the draft's scratch file.
+    pub(crate) fn with_records(mut self, new: impl Fn(&[u8]) -> Option<Bytes>) -> Result<Waiting> {
+        self.draft.replace_records(new)?;
+        Ok(self)
     }
 
     /// Gives up waiting, and the place in the queue.

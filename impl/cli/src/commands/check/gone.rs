@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use vellum_pickle::{Record, class_of};
+use vellum_pickle::{Record, class_of, plain};
 use vellum_storage::NewestRevision;
 use vellum_terminal::people::{counted, printable};
 use vellum_terminal::{Failure, Meter, Out, Run};
@@ -132,7 +132,8 @@ fn object_names(
     let (mut is_shown, mut is_unreadable) = (None, false);
     // In a version an object has two records.
     for (_, version, data) in object.records() {
-        let Ok(record) = Record::read(data) else {
+        let plain = plain(data);
+        let Ok(record) = plain.as_deref().map_err(Clone::clone).and_then(Record::read) else {
             is_unreadable = true;
             continue;
         };

@@ -106,7 +106,7 @@ fn vote(storage: &FileStorage, what: &str, changes: &[(Oid, Option<Bytes>)]) -> 
 /// queue up while the first is being shown.
 fn finish_together(storage: &FileStorage, voted: Vec<Voted>) -> Vec<Result<Tid>> {
     let count = voted.len();
-    if count % 2 == 0 {
+    if count.is_multiple_of(2) {
         return Voted::finish_all(voted);
     }
     let outcomes = Mutex::new(Vec::new());
