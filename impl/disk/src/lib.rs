@@ -14,6 +14,7 @@
 //! - bytes written are seen by later reads at once, but survive a crash only after [`DiskFile::sync`];
 //! - until then each 512-byte sector of them is lost, kept, or anything in between, in any order;
 //! - a file created, renamed or removed survives a crash only after [`Disk::sync_directory`];
+//! - so does a folder, and with it all that is in it ([`Tree`]);
 //! - any call may fail, and a write that fails may have been done in part.
 //!
 //! What this crate does not do: it knows no file format, it never retries, and it buffers nothing.
@@ -26,9 +27,11 @@ use std::sync::Arc;
 
 mod real;
 mod sim;
+mod tree;
 
 pub use real::{RealDisk, take_after};
 pub use sim::{Access, SimDisk, Tear, is_power_cut};
+pub use tree::{About, Kind, Listing, Tree};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,13 @@ pub trait Disk: Debug + Send + Sync {
 
     /// Makes creations, renames and removals in the directory *of* `path` survive a crash.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// The folder at `path`, which must be there, with all that is below it. [`io::ErrorKind::Unsupported`] on a disk that has
+    /// files only.
+    fn tree(&self, path: &Path) -> io::Result<Arc<dyn Tree>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes the exclusive lock that the file at `path` stands for, creating it if need be, and writes the process id
     /// into it as ZODB does (a space, the id, a newline). [`io::ErrorKind::WouldBlock`] if somebody else has it.

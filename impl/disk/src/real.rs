@@ -1,6 +1,6 @@
 //! The disk of the machine: `std::fs`, and nothing between it and the engine.
 //!
-//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Five things
+//! Each method is one or two system calls, and what the operating system answers is passed on as it is. Six things
 //! need more than that:
 //!
 //! - **A directory is not a file.** Unix opens one for reading without complaint, and fails at the first read, far from
@@ -9,11 +9,13 @@
 //! - **The lock is Python's too.** ZODB locks `Data.fs.lock` with `zc.lockfile`: `flock` on the whole file, then a
 //!   space, the process id and a newline in it. The same steps in the same order keep either program out while the
 //!   other is at work, and let each of them tell who it is.
+//! - **A tree is walked part by part**, so that no link leads out of it: `tree.rs`.
 //! - **A large file is freed in small steps**, or everybody's syncs wait for it: `room.rs`.
 //! - **A large file is written before it is synced**, or its sync waits for all of it: `early.rs`.
 
 mod early;
 mod room;
+mod tree;
 
 use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -21,7 +23,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fc
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{Disk, DiskFile, Lock, Open};
+use crate::{Disk, DiskFile, Lock, Open, Tree};
 
 /// How many bytes of a lock file are worth reading: a space, a process id, a newline, and some.
 const LOCK_CONTENT_MAX: usize = 32;
@@ -100,6 +102,10 @@ impl Disk for RealDisk {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             result => result,
         }
+    }
+
+    fn tree(&self, path: &Path) -> io::Result<Arc<dyn Tree>> {
+        Ok(Arc::new(tree::RealTree::open(path)?))
     }
 
     fn lock_like(&self, path: &Path, of: &Path) -> io::Result<Box<dyn Lock>> {

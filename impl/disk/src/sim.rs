@@ -15,15 +15,16 @@
 //! draws what is left, [`faults`] numbers the operations and spoils some, [`partial`] does them by halves, and [`world`]
 //! holds all of it together. Everything is determined by seeds: the same calls give the same bytes.
 //!
-//! What it leaves out: time, permissions, symbolic links, and a difference between a directory that is empty and one that is not
-//! there: a directory is there when something is in it, or a test made it.
+//! What it leaves out: time, symbolic links, whom permissions keep out, and, for the operations of [`Disk`], a difference between a
+//! directory that is empty and one that is not there: a directory is there when something is in it, or a test made it. A
+//! [`Tree`] makes and loses directories as real disks do: [`tree`].
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Disk, DiskFile, Lock, Open};
+use crate::{Disk, DiskFile, Lock, Open, Tree};
 
 mod fate;
 mod faults;
@@ -31,6 +32,7 @@ mod image;
 mod names;
 mod partial;
 mod rng;
+mod tree;
 mod world;
 
 pub use faults::{Tear, is_power_cut};
@@ -115,8 +117,8 @@ impl SimDisk {
     // Faults.
 
     /// How many operations there were, failed ones included: `write_at`, `set_len`, `sync`, `open` with
-    /// [`Open::CreateNew`] or [`Open::Truncate`], `rename`, `link`, `remove` and `sync_directory`. Calls that met a dead disk do
-    /// not count. The next operation has this number.
+    /// [`Open::CreateNew`] or [`Open::Truncate`], `rename`, `link`, `remove` and `sync_directory`; of a [`Tree`] also `create`,
+    /// `create_directory`, `remove_directory` and `set_mode`. Calls that met a dead disk do not count. The next operation has this number.
     pub fn operations(&self) -> u64 {
         self.world().faults.operations()
     }
@@ -193,7 +195,7 @@ impl SimDisk {
 
     /// The names of all files, in order.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.world().names().iter().map(|(path, _)| path.to_path_buf()).collect()
+        self.world().names().files().map(|(path, _)| path.to_path_buf()).collect()
     }
 
     /// Whether no crash can change what is found at `path`, be it a file or nothing.
@@ -224,7 +226,7 @@ impl SimDisk {
 /// Who may do what with a file of a simulated disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Its permissions, as in `0o640`.
+    /// Its permissions, as in `0o640`. No crash changes them.
     pub mode: u32,
     /// Its owner.
     pub user: u32,
@@ -249,7 +251,7 @@ impl fmt::Debug for SimDisk {
         // Someone may be printing this out of a panic, with the disk locked.
         let mut disk = f.debug_struct("SimDisk");
         if let Ok(world) = self.world.try_lock() {
-            let files: Vec<_> = world.names().iter().map(|(path, _)| path).collect();
+            let files: Vec<_> = world.names().files().map(|(path, _)| path).collect();
             disk.field("operations", &world.faults.operations()).field("files", &files);
         }
         disk.finish_non_exhaustive()
@@ -291,6 +293,10 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.world().sync_directory(plain(path))
+    }
+
+    fn tree(&self, path: &Path) -> io::Result<Arc<dyn Tree>> {
+        Ok(Arc::new(tree::SimTree::open(self, path)?))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

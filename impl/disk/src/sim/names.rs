@@ -10,9 +10,13 @@
 //!     rename .pack to Data.fs    lost     lost     lost (both earlier ones are needed)
 //! ```
 //!
+//! A directory that was made is a name as well, and what is in it notes which one that is: if a crash leaves another one of that
+//! name, or none, then it is gone with its own.
+//!
 //! A rename is one change of two names, so it is never seen half done: the new name stands for the old file or for the
 //! new one, and never for nothing.
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::Path;
@@ -23,6 +27,15 @@ use super::fate::Crash;
 /// A file, whatever it is called: what Unix calls an inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileId(pub(super) u64);
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) file: FileId,
+    pub(super) is_directory: bool,
+    /// The directory that has the name in it, if one was made; other directories are always there.
+    parent: Option<FileId>,
+}
 
 /// A change of names that a crash may undo.
 #[derive(Debug)]
@@ -37,8 +50,8 @@ pub(super) struct Change {
 
 #[derive(Debug)]
 enum What {
-    Create { path: Arc<Path>, file: FileId },
-    Rename { from: Arc<Path>, to: Arc<Path> },
+    Create { path: Arc<Path>, entry: Entry },
+    Rename { from: Arc<Path>, to: Arc<Path>, parent: Option<FileId> },
     Remove { path: Arc<Path> },
 }
 
@@ -47,7 +60,7 @@ impl Change {
     fn names(&self) -> impl Iterator<Item = &Arc<Path>> {
         let (first, second) = match &self.what {
             What::Create { path, .. } | What::Remove { path } => (path, None),
-            What::Rename { from, to } => (from, Some(to)),
+            What::Rename { from, to, .. } => (from, Some(to)),
         };
         std::iter::once(first).chain(second)
     }
@@ -59,15 +72,15 @@ impl Change {
         std::iter::once(first).chain(directories.filter(move |second| *second != first))
     }
 
-    fn apply(&self, names: &mut BTreeMap<Arc<Path>, FileId>) {
+    fn apply(&self, names: &mut BTreeMap<Arc<Path>, Entry>) {
         match &self.what {
-            What::Create { path, file } => {
-                names.insert(path.clone(), *file);
+            What::Create { path, entry } => {
+                names.insert(path.clone(), *entry);
             }
-            What::Rename { from, to } => {
-                let file =
+            What::Rename { from, to, parent } => {
+                let entry =
                     names.remove(from).expect("what is renamed was there, or its creation would be lost as well");
-                names.insert(to.clone(), file);
+                names.insert(to.clone(), Entry { parent: *parent, ..entry });
             }
             What::Remove { path } => {
                 names.remove(path);
@@ -79,26 +92,37 @@ impl Change {
 /// All names on a disk.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    current: BTreeMap<Arc<Path>, FileId>,
-    durable: BTreeMap<Arc<Path>, FileId>,
+    current: BTreeMap<Arc<Path>, Entry>,
+    durable: BTreeMap<Arc<Path>, Entry>,
     /// What leads from `durable` to `current`.
     changes: Vec<Change>,
-    /// Directories that a test asked for. All others are there as soon as there is a file in them.
+    /// Directories that a test asked for. Others that nobody made are there as soon as there is a file in them.
     directories: BTreeSet<Arc<Path>>,
 }
 
 impl Names {
     /// Names that are all durable.
-    pub(super) fn durable(names: BTreeMap<Arc<Path>, FileId>, directories: BTreeSet<Arc<Path>>) -> Self {
+    pub(super) fn durable(names: BTreeMap<Arc<Path>, Entry>, directories: BTreeSet<Arc<Path>>) -> Self {
         Names { current: names.clone(), durable: names, changes: Vec::new(), directories }
     }
 
     pub(super) fn get(&self, path: &Path) -> Option<FileId> {
-        self.current.get(path).copied()
+        self.current.get(path).filter(|entry| !entry.is_directory).map(|entry| entry.file)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<Path>, FileId)> {
-        self.current.iter().map(|(path, &file)| (path, file))
+    /// The directory that was made under this name.
+    pub(super) fn made_directory(&self, path: &Path) -> Option<FileId> {
+        self.current.get(path).filter(|entry| entry.is_directory).map(|entry| entry.file)
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Arc<Path>, FileId)> {
+        self.current.iter().filter(|(_, entry)| !entry.is_directory).map(|(path, entry)| (path, entry.file))
+    }
+
+    /// The names in a directory.
+    pub(super) fn list(&self, directory: &Path) -> BTreeSet<OsString> {
+        let inside = self.current.keys().chain(&self.directories).filter_map(|path| path.strip_prefix(directory).ok());
+        inside.filter_map(|path| path.iter().next()).map(OsStr::to_owned).collect()
     }
 
     pub(super) fn directories(&self) -> &BTreeSet<Arc<Path>> {
@@ -114,33 +138,53 @@ impl Names {
         if self.is_directory(path) {
             return Err(error(io::ErrorKind::IsADirectory, path, "is a directory"));
         }
-        match path.ancestors().skip(1).find(|ancestor| self.current.contains_key(*ancestor)) {
+        match path.ancestors().skip(1).find(|ancestor| self.get(ancestor).is_some()) {
             Some(file) => Err(error(io::ErrorKind::NotADirectory, file, "is a file, not a directory")),
             None => Ok(()),
         }
     }
 
-    fn is_directory(&self, path: &Path) -> bool {
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
         // Paths are ordered by their parts, so what is in a directory follows it directly.
         let inside = |name: &Arc<Path>| name.starts_with(path);
         path.file_name().is_none()
+            || self.made_directory(path).is_some()
             || self.directories.range::<Path, _>((Included(path), Unbounded)).next().is_some_and(inside)
             || self.current.range::<Path, _>((Excluded(path), Unbounded)).next().is_some_and(|(name, _)| inside(name))
     }
 
     pub(super) fn create(&mut self, path: Arc<Path>, file: FileId, now: u64) {
+        self.create_entry(path, file, false, now);
+    }
+
+    pub(super) fn create_directory(&mut self, path: Arc<Path>, file: FileId, now: u64) {
+        self.create_entry(path, file, true, now);
+    }
+
+    fn create_entry(&mut self, path: Arc<Path>, file: FileId, is_directory: bool, now: u64) {
         assert!(!self.current.contains_key(&path), "{} is there already", path.display());
-        self.change(What::Create { path, file }, now);
+        let entry = Entry { file, is_directory, parent: self.made_directory(directory_of(&path)) };
+        self.change(What::Create { path, entry }, now);
+    }
+
+    /// The directory must be there, and empty.
+    pub(super) fn remove_directory(&mut self, path: &Path, now: u64) {
+        if self.current.contains_key(path) {
+            self.remove(path, now);
+        } else {
+            self.directories.remove(path);
+        }
     }
 
     /// The file must be there.
     pub(super) fn rename(&mut self, from: &Path, to: &Path, now: u64) {
         if self.get(from) != self.get(to) {
-            self.change(What::Rename { from: from.into(), to: to.into() }, now);
+            let parent = self.made_directory(directory_of(to));
+            self.change(What::Rename { from: from.into(), to: to.into(), parent }, now);
         }
     }
 
-    /// The file must be there.
+    /// What has the name must be there.
     pub(super) fn remove(&mut self, path: &Path, now: u64) {
         self.change(What::Remove { path: path.into() }, now);
     }
@@ -175,9 +219,9 @@ impl Names {
         self.changes.iter().filter(|change| change.directories().any(|other| other == directory)).count()
     }
 
-    /// Makes everything about this one name durable.
+    /// Makes everything about this one name durable, and the directories that it is in.
     pub(super) fn sync_name(&mut self, path: &Path) {
-        let safe = self.changes.iter().map(|change| change.names().any(|name| **name == *path)).collect();
+        let safe = self.changes.iter().map(|change| change.names().any(|name| path.starts_with(name))).collect();
         self.settle(safe);
     }
 
@@ -203,18 +247,18 @@ impl Names {
 
     /// Whether a crash now would leave this name as it is.
     pub(super) fn is_durable(&self, path: &Path) -> bool {
-        !self.changes.iter().any(|change| change.names().any(|name| **name == *path))
+        !self.changes.iter().any(|change| change.names().any(|name| path.starts_with(name)))
     }
 
     /// Whether the file has a name, or could have one after a crash: what has one got it in one of these ways.
     pub(super) fn mention(&self, file: FileId) -> bool {
-        let created = |change: &Change| matches!(change.what, What::Create { file: created, .. } if created == file);
-        self.durable.values().any(|&named| named == file) || self.changes.iter().any(created)
+        let created = |change: &Change| matches!(change.what, What::Create { entry, .. } if entry.file == file);
+        self.durable.values().any(|entry| entry.file == file) || self.changes.iter().any(created)
     }
 
     /// Whether the file has a name.
     pub(super) fn has_name(&self, file: FileId) -> bool {
-        self.current.values().any(|&named| named == file)
+        self.current.values().any(|entry| entry.file == file)
     }
 
     /// The first operation that a crash now might undo.
@@ -223,7 +267,7 @@ impl Names {
     }
 
     /// The names that are found after a crash.
-    pub(super) fn after(&self, crash: &mut Crash) -> BTreeMap<Arc<Path>, FileId> {
+    pub(super) fn after(&self, crash: &mut Crash) -> BTreeMap<Arc<Path>, Entry> {
         let mut names = self.durable.clone();
         let mut undone: BTreeSet<&Path> = BTreeSet::new();
         for (change, wish) in self.changes.iter().zip(crash.wishes(&self.changes)) {
@@ -233,8 +277,21 @@ impl Names {
                 undone.extend(change.names().map(|name| &**name));
             }
         }
-        names
+        reachable(names)
     }
+}
+
+/// Those names whose directories are there: what was in a directory is gone with it.
+fn reachable(names: BTreeMap<Arc<Path>, Entry>) -> BTreeMap<Arc<Path>, Entry> {
+    let mut reachable: BTreeMap<Arc<Path>, Entry> = BTreeMap::new();
+    // A directory comes before what is in it.
+    for (path, entry) in names {
+        let above = reachable.get(directory_of(&path)).filter(|above| above.is_directory).map(|above| above.file);
+        if entry.parent.is_none() || entry.parent == above {
+            reachable.insert(path, entry);
+        }
+    }
+    reachable
 }
 
 /// The directory that has the name `path` in it.

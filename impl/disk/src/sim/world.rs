@@ -19,6 +19,7 @@ use super::rng::Rng;
 
 mod contents;
 mod directories;
+mod folders;
 
 /// What kind of disk it is. Outlives crashes.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +83,7 @@ impl World {
     pub(super) fn after(&self, mut crash: Crash, seed: u64) -> World {
         let mut world = World::new(seed, self.habits);
         let names = self.names.after(&mut crash);
-        let files: BTreeSet<FileId> = names.values().copied().collect();
+        let files: BTreeSet<FileId> = names.values().map(|entry| entry.file).collect();
         for file in files {
             let inode = &self.files[&file];
             crash.next_file();

@@ -91,12 +91,12 @@ impl World {
         })
     }
 
-    fn check_existing(&self, path: &Path) -> io::Result<FileId> {
+    pub(super) fn check_existing(&self, path: &Path) -> io::Result<FileId> {
         self.names.check_file_name(path)?;
         self.names.get(path).ok_or_else(|| error(io::ErrorKind::NotFound, path, "is not there"))
     }
 
-    fn whole_or_nothing<T>(
+    pub(super) fn whole_or_nothing<T>(
         &mut self,
         description: fmt::Arguments<'_>,
         operation: impl FnOnce(&mut Self) -> io::Result<T>,
