@@ -19,6 +19,7 @@
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
+//! | `blob folder` | blob folders that ZODB makes, seen, made again and packed by us, and gone on with by ZODB |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | ZEO's Python clients and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
@@ -35,6 +36,7 @@ use tempfile::TempDir;
 
 use crate::{Outcome, number, venv};
 
+mod blobs;
 mod btrees;
 mod bytes;
 mod clients;
@@ -64,7 +66,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 19] = [
+const CHECKS: [(&str, Check); 20] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -79,6 +81,7 @@ const CHECKS: [(&str, Check); 19] = [
     ("index", index::check),
     ("export", export::check),
     ("external", external::check),
+    ("blob folder", blobs::check),
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),
