@@ -169,7 +169,7 @@ pub enum Error {
     /// The folder beside it, with `.old` in its name, was made by no pack.
     #[error(
         "{}: this is in the way of what the pack removes, and since it has no marker no pack made it. Nothing was removed. \
-         Move it away; the blobs are then removed at the next opening", path.display()
+         Move it away, and pack again", path.display()
     )]
     OldInTheWay {
         /// That folder.

@@ -197,6 +197,15 @@ impl BlobFolder {
         self.about(oid, tid).map(|about| about.length)
     }
 
+    /// Whether anything has the name of a blob's file.
+    pub(crate) fn is_there(&self, oid: Oid, tid: Tid) -> Result<bool> {
+        match self.about(oid, tid) {
+            Ok(_) => Ok(true),
+            Err(Error::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn about(&self, oid: Oid, tid: Tid) -> Result<About> {
         let path = self.file(oid, tid);
         let about = self.inner.tree.about(&path).map_err(|e| self.missing(oid, tid, "looking at a blob", e))?;

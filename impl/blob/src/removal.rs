@@ -10,7 +10,7 @@
 //! A line is an object's oid in 16 digits, which stands for all its files, or an oid and a tid in 32. ZODB writes the same, and
 //! forgets the list after a crash. Here the next opening finds it ([`BlobFolder::left_removal`]), and asks the database for each
 //! file before it removes that: so it does not matter on which side of the exchange the crash was, nor whether the list was
-//! whole.
+//! whole. If everything is needed, there was no exchange, and what the pack before kept stays what it is.
 
 use std::io;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ impl BlobFolder {
         Old::new(self).check()?;
         let path = inner.top.join(LIST);
         let file = inner.tree.create(&path, 0o666).map_err(|error| inner.failed(&path, "beginning a pack", error))?;
-        let removal = Removal { blobs: self.clone(), path, is_at_work: false };
+        let removal = Removal { blobs: self.clone(), path, is_at_work: false, is_left: false };
         Ok(RemovalList { removal: Some(removal), file, buffer: Vec::with_capacity(CHUNK), length: 0 })
     }
 
@@ -64,7 +64,7 @@ impl BlobFolder {
         for (name, is_at_work) in [(LIST_AT_WORK, true), (LIST, false)] {
             let path = self.inner().top.join(name);
             match self.inner().tree.about(&path) {
-                Ok(_) => return Ok(Some(Removal { blobs: self.clone(), path, is_at_work })),
+                Ok(_) => return Ok(Some(Removal { blobs: self.clone(), path, is_at_work, is_left: true })),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.inner().failed(&path, "looking for what a pack left", error)),
             }
@@ -158,6 +158,8 @@ pub struct Removal {
     blobs: BlobFolder,
     path: PathBuf,
     is_at_work: bool,
+    /// An earlier process wrote it, and may have stopped before it exchanged the data file.
+    is_left: bool,
 }
 
 impl Removal {
@@ -171,12 +173,16 @@ impl Removal {
         let (blobs, mut touched, mut removed) = (self.blobs.clone(), Touched::default(), Removed::default());
         let (inner, old) = (blobs.inner(), Old::new(&blobs));
         inner.writable()?;
+        if self.is_left && !self.is_at_work && self.all_needed(&mut is_needed, &mut removed)? {
+            self.forget()?;
+            return Ok(removed);
+        }
         if !self.is_at_work {
             old.wipe()?;
             // From here on what is in that folder is of this pack.
             let at_work = inner.top.join(LIST_AT_WORK);
             inner.tree.rename(&self.path, &at_work).map_err(|e| inner.failed(&self.path, "beginning to remove", e))?;
-            (self.path, self.is_at_work) = (at_work, true);
+            (self.path, self.is_at_work, removed) = (at_work, true, Removed::default());
             self.sync_top()?;
         }
         if keep_old {
@@ -184,28 +190,49 @@ impl Removal {
             old.link_all(&mut touched, |touched| self.bound(touched))?;
             touched.sync(inner)?;
         }
-        let mut lines = Lines::open(&self)?;
-        while let Some(line) = lines.next(&self)? {
-            let (oid, tids) = match line {
-                Line::Object(oid) => (oid, blobs.revisions(oid)?),
-                Line::Revision(oid, tid) => (oid, [tid].into()),
-                Line::Unreadable => {
-                    removed.unreadable += 1;
-                    continue;
-                }
-            };
-            for tid in tids {
-                if is_needed(oid, tid).map_err(|source| Error::Unknown { oid, tid, source })? {
-                    removed.kept += 1;
-                    continue;
-                }
-                removed.files += u64::from(blobs.remove_file(oid, tid, &mut touched)?);
+        self.each(|revision| {
+            match revision {
+                None => removed.unreadable += 1,
+                Some((oid, tid)) if ask(&mut is_needed, oid, tid)? => removed.kept += 1,
+                Some((oid, tid)) => removed.files += u64::from(blobs.remove_file(oid, tid, &mut touched)?),
             }
-            self.bound(&mut touched)?;
-        }
+            self.bound(&mut touched)
+        })?;
         touched.sync(inner)?;
         self.forget()?;
         Ok(removed)
+    }
+
+    /// Whether the database needs every file that is listed and there. Counts them.
+    fn all_needed(&self, is_needed: &mut impl FnMut(Oid, Tid) -> Answer, removed: &mut Removed) -> Result<bool> {
+        let mut all = true;
+        self.each(|revision| {
+            match revision {
+                None => removed.unreadable += 1,
+                Some((oid, tid)) if self.blobs.is_there(oid, tid)? => {
+                    all &= ask(is_needed, oid, tid)?;
+                    removed.kept += 1;
+                }
+                Some(_) => {}
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Goes through the revisions that are listed; none stands for a line that says nothing.
+    fn each(&self, mut act: impl FnMut(Option<(Oid, Tid)>) -> Result<()>) -> Result<()> {
+        let mut lines = Lines::open(self)?;
+        while let Some(line) = lines.next(self)? {
+            match line {
+                Line::Object(oid) => {
+                    self.blobs.revisions(oid)?.into_iter().try_for_each(|tid| act(Some((oid, tid))))?
+                }
+                Line::Revision(oid, tid) => act(Some((oid, tid)))?,
+                Line::Unreadable => act(None)?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes the list, and nothing of what it names.
@@ -228,6 +255,10 @@ impl Removal {
         let inner = self.blobs.inner();
         Touched { folders: [inner.top.clone()].into() }.sync(inner)
     }
+}
+
+fn ask(is_needed: &mut impl FnMut(Oid, Tid) -> Answer, oid: Oid, tid: Tid) -> Result<bool> {
+    is_needed(oid, tid).map_err(|source| Error::Unknown { oid, tid, source })
 }
 
 enum Line {

@@ -105,6 +105,9 @@ impl Model {
             }
             Step::Pack(which, keep_old) => {
                 let going: BTreeSet<Place> = which.iter().filter_map(|&number| self.pick(number)).collect();
+                if going.is_empty() {
+                    return Ok(());
+                }
                 let mut list = folder.list_removal()?;
                 for &(oid, tid) in &going {
                     let of_object = |place: &&Place| place.0 == oid;
@@ -151,10 +154,8 @@ impl Model {
             // If the list had been written, the data file was exchanged or not: this model exchanges it with the sync.
             let keep_old = self.old.is_some();
             removal.carry_out(keep_old, |oid, tid| Ok(self.safe.contains_key(&(oid, tid)))).unwrap();
-            if !self.going.is_empty() {
-                self.check_old(disk);
-            }
         }
+        self.check_old(disk);
         let (found, strangers) = all(&folder);
         assert!(strangers.is_empty(), "{strangers:?}");
         for (&place, expected) in &self.safe {

@@ -93,10 +93,19 @@ fn a_list_that_was_left_is_carried_out_for_what_the_database_does_not_need() {
         "object 0000000000000001 of 0000000000000001: whether its blob is still needed is not \
         known: the data file is damaged. It was left, with all others"
     );
+    assert_eq!(names_in(&path), [".layout", ".removed", "0x00", "tmp"]);
+    // Once it has begun, it is known that there was an exchange.
+    let (mut questions, failing) = (0, folder.left_removal().unwrap().unwrap());
+    let error = failing.carry_out(true, |_, _| {
+        questions += 1;
+        if questions <= 5 { Ok(false) } else { Err("the disk is gone".into()) }
+    });
+    assert!(matches!(error, Err(Error::Unknown { oid: Oid(1), tid: Tid(2), .. })));
     assert_eq!(names_in(&path), [".layout", ".removing", "0x00", "tmp"]);
     let removal = folder.left_removal().unwrap().unwrap();
-    let removed = removal.carry_out(false, |oid, tid| Ok((oid, tid) == place(1, 3))).unwrap();
-    assert_eq!((removed.files, removed.kept), (3, 1));
+    let removed = removal.carry_out(true, |oid, tid| Ok((oid, tid) == place(1, 3))).unwrap();
+    assert_eq!((removed.files, removed.kept), (2, 1));
+    assert_eq!(left(&open(&home.path().join("blobs.old"))).len(), 6);
     assert!(removed.unreadable > 2);
     assert_eq!(left(&folder), [(1, 3), (0x100, 2), (0x100, 4)]);
     assert!(folder.left_removal().unwrap().is_none());
@@ -124,10 +133,28 @@ fn a_folder_beside_that_no_pack_made_is_left_alone() {
     assert_eq!(
         error.to_string().replace(home.path().to_str().unwrap(), "HOME"),
         "HOME/blobs.old: this is in the way of what \
-        the pack removes, and since it has no marker no pack made it. Nothing was removed. Move it away; the blobs are then \
-        removed at the next opening"
+        the pack removes, and since it has no marker no pack made it. Nothing was removed. Move it away, and pack \
+        again"
     );
     assert_eq!(names_in(&home.path().join("blobs.old")), ["thesis.txt"]);
     assert_eq!(names_in(&home.path().join("blobs")), [".layout", "0x00", "tmp"]);
     assert_eq!(folder.layout(), Layout::Bushy);
+}
+
+#[test]
+fn a_list_that_was_left_before_the_exchange_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = folder(&home);
+    let mut list = folder.list_removal().unwrap();
+    list.revision(Oid(1), Tid(1)).unwrap();
+    list.finish().unwrap().carry_out(true, nothing_is_needed).unwrap();
+    let mut list = folder.list_removal().unwrap();
+    list.object(Oid(1)).unwrap();
+    list.revision(Oid(9), Tid(1)).unwrap();
+    drop(list.finish().unwrap());
+    let removed = folder.left_removal().unwrap().unwrap().carry_out(true, |_, _| Ok(true)).unwrap();
+    assert_eq!(removed, Removed { files: 0, kept: 2, unreadable: 0 });
+    assert!(folder.left_removal().unwrap().is_none());
+    // The old data file is that of the first pack, and needs what that one kept.
+    assert!(home.path().join("blobs.old").join(folder.layout().file(Oid(1), Tid(1))).exists());
 }

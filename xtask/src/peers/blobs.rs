@@ -147,6 +147,10 @@ fn copy(blobs: &BlobFolder, to: &Path) -> Outcome {
 fn pack(made: &Made) -> Result<u64, Trouble> {
     let before = beside(&made.blobs, ".before");
     let blobs = open(&before, None)?;
+    // A pack of ZODB that finds nothing to do leaves its list.
+    if let Some(removal) = blobs.left_removal()? {
+        removal.carry_out(made.keep_old, |_, _| Ok(true))?;
+    }
     let left: BTreeSet<(u64, u64)> = made.files.iter().map(|&(oid, tid, ..)| (oid, tid)).collect();
     let objects: BTreeSet<u64> = left.iter().map(|&(oid, _)| oid).collect();
     let mut list = blobs.list_removal()?;
@@ -176,7 +180,7 @@ fn pack(made: &Made) -> Result<u64, Trouble> {
     Ok(removed.files)
 }
 
-/// The same names with the same modes and contents, but for what is on its way.
+/// The same names with the same modes and contents, but for what is on its way, and for a list that ZODB left.
 fn same_trees(ours: &Path, theirs: &Path) -> Outcome {
     let (one, other) = (tree(ours)?, tree(theirs)?);
     for path in one.keys().chain(other.keys()) {
@@ -195,12 +199,12 @@ fn tree(root: &Path) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>, Trouble> {
             let path = entry?.path();
             let about = fs::symlink_metadata(&path)?;
             let inside = path.strip_prefix(root)?.to_owned();
-            let is_on_its_way = inside.parent() == Some(Path::new("tmp"));
+            let is_passed_over = inside.parent() == Some(Path::new("tmp")) || inside == Path::new(".removed");
             let bytes = if about.is_dir() { Vec::new() } else { fs::read(&path)? };
             if about.is_dir() {
                 folders.push(path);
             }
-            if !is_on_its_way {
+            if !is_passed_over {
                 found.insert(inside, (about.permissions().mode() & 0o7777, bytes));
             }
         }

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
 
 use super::RealFile;
 use crate::DiskFile;
@@ -77,7 +77,7 @@ impl Tree for RealTree {
     fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn DiskFile>> {
         let how = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.at(path, |folder, name| {
-            let file = fs::openat(folder, name, how, Mode::from_raw_mode(mode))?;
+            let file = fs::openat(folder, name, how, bits(mode))?;
             Ok(Arc::new(RealFile(File::from(file))) as Arc<dyn DiskFile>)
         })
     }
@@ -86,7 +86,9 @@ impl Tree for RealTree {
         self.at(path, |folder, name| {
             let stat = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let length = u64::try_from(stat.st_size).unwrap_or(0);
-            Ok(About { kind: kind(stat.st_mode), length, mode: stat.st_mode & 0o7777 })
+            #[allow(clippy::useless_conversion)] // it is narrower on other machines
+            let mode = u32::from(stat.st_mode & 0o7777);
+            Ok(About { kind: kind(stat.st_mode), length, mode })
         })
     }
 
@@ -102,7 +104,7 @@ impl Tree for RealTree {
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.at(path, |folder, name| Ok(fs::mkdirat(folder, name, Mode::from_raw_mode(0o777))?))
+        self.at(path, |folder, name| Ok(fs::mkdirat(folder, name, bits(0o777))?))
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
@@ -126,7 +128,7 @@ impl Tree for RealTree {
     }
 
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.at(path, |folder, name| Ok(fs::fchmod(Self::file(folder, name)?, Mode::from_raw_mode(mode))?))
+        self.at(path, |folder, name| Ok(fs::fchmod(Self::file(folder, name)?, bits(mode))?))
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -138,7 +140,12 @@ impl Tree for RealTree {
     }
 }
 
-fn kind(mode: u32) -> Kind {
+#[allow(clippy::unnecessary_cast)] // it is narrower on other machines
+fn bits(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode as RawMode)
+}
+
+fn kind(mode: RawMode) -> Kind {
     match FileType::from_raw_mode(mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
