@@ -1,0 +1,1054 @@
+"""Conversations with `runzeo` and with `vellum serve`, which must answer with the same frames.
+
+    recorded.py VELLUM FOLDER CODEC [--only TEXT] [--show]
+
+Each function `talk_...` is a script: what clients send, step by step. It is played to both servers, each with its own copy of
+one database. The frames that come back are compared step by step, byte for byte; tids that are new, and times made of them, are
+numbered in the order in which they appear. CODEC is pickle or msgpack.
+
+What is different on purpose is in `DIFFERENT`, with the reason; docs/serving.md has it for users. Any other difference fails,
+and so does a line of that list which is not needed. `--show` prints all that was recorded.
+"""
+
+import argparse
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import transaction
+import ZODB.DB
+from BTrees.Length import Length
+from persistent.mapping import PersistentMapping
+from ZEO.asyncio.marshal import decoder, encoder
+from ZODB.FileStorage import FileStorage
+from ZODB.utils import maxtid, p64, u64, z64
+
+PATIENCE = 8
+# An answer that may not come has so long to come.
+QUIET = 0.4
+
+
+# ---- What is different on purpose
+
+
+class Different:
+    """A difference: where (a pattern for `talk/step`), and what each side says (patterns for frames as they are shown)."""
+
+    def __init__(self, where, theirs, ours, reason, codec=""):
+        self.where, self.theirs, self.ours, self.reason, self.codec = where, theirs, ours, reason, codec
+        self.uses = 0
+
+    def fits(self, where, theirs, ours):
+        fits = (
+            re.fullmatch(self.where, where)
+            and re.fullmatch(self.theirs, theirs, re.DOTALL)
+            and re.fullmatch(self.ours, ours, re.DOTALL)
+        )
+        self.uses += bool(fits)
+        return fits
+
+
+DIFFERENT = []
+
+
+# ---- Servers
+
+
+class Server:
+    """One of both, in a folder of its own."""
+
+    def __init__(self, kind, vellum, folder, base, conf):
+        self.kind, self.folder = kind, os.path.join(folder, kind)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.makedirs(self.folder)
+        for name in ["Data.fs", "Other.fs"]:
+            shutil.copyfile(base, os.path.join(self.folder, name))
+        with open(os.path.join(self.folder, "conf"), "w") as file:
+            file.write(conf)
+        program = [vellum, "serve", "--config", "conf"]
+        if kind == "runzeo":
+            program = [sys.executable, "-m", "ZEO.runzeo", "-C", "conf"]
+        with open(os.path.join(self.folder, "said"), "w") as said:
+            self.process = subprocess.Popen(
+                program, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=dict(os.environ, TZ="UTC")
+            )
+
+    def connect(self):
+        deadline = time.monotonic() + 20
+        path = os.path.relpath(os.path.join(self.folder, "s"))
+        while True:
+            stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                stream.connect(path)
+                return stream
+            except OSError:
+                stream.close()
+                assert self.process.poll() is None and time.monotonic() < deadline, "%s: %s" % (self.kind, self.said())
+                time.sleep(0.02)
+
+    def said(self):
+        with open(os.path.join(self.folder, "said")) as file:
+            return file.read()[-2000:]
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+# ---- What is said
+
+
+class Talk:
+    """A conversation of some clients with one server."""
+
+    def __init__(self, server, codec, known):
+        self.server, self.codec, self.known = server, codec, known
+        self.steps = []
+        self.labels = {}
+        self.names = {}
+        self.clients = []
+
+    def client(self, name, **more):
+        """A client that has greeted and registered."""
+        client = self.bare(name)
+        client.greet()
+        client.call("register", "1", more.get("read_only", False))
+        return client
+
+    def bare(self, name):
+        client = Client(self, name)
+        self.clients.append(client)
+        return client
+
+    def note(self, label, shown):
+        self.labels[label] = number = self.labels.get(label, 0) + 1
+        self.steps.append((label if number == 1 else "%s %d" % (label, number), shown))
+
+    def end(self):
+        for client in self.clients:
+            client.stream.close()
+
+    def name(self, kind, value):
+        """Bytes of the same length that stand for something new."""
+        number = self.names.setdefault((kind, value), len([1 for k, _ in self.names if k == kind]))
+        return (b"%s%07d____" % (kind, number))[: len(value)]
+
+    def normal(self, frame, message):
+        """The frame without what is new each time."""
+        if frame[:1] == b"{":
+            shown = re.sub(rb'("start": )"[^"]*"', rb"\1...", frame)
+            return re.sub(rb'"[0-9a-f]{16}"', lambda m: b"...", shown)
+        for value in leaves(message):
+            if isinstance(value, bytes):
+                if self.is_new(value):
+                    frame = frame.replace(value, self.name(b"t", value))
+                elif len(value) == 12:
+                    try:
+                        tid = base64.b64decode(value, validate=True)
+                    except ValueError:
+                        continue
+                    if self.is_new(tid):
+                        frame = frame.replace(value, self.name(b"u", value))
+            elif isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value):
+                if self.is_new(bytes.fromhex(value)):
+                    frame = frame.replace(value.encode(), b"a tid in hex____")
+            elif isinstance(value, str) and re.fullmatch(r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}", value):
+                frame = frame.replace(value.encode(), b"a time as ctime has it__")
+            elif isinstance(value, float) and value > 1.7e9:
+                frame = frame.replace(struct.pack(">d", value), b"a time__")
+        return frame
+
+    def is_new(self, value):
+        return len(value) == 8 and b"\x04" <= value[:1] <= b"\x05" and value not in self.known
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(key)
+            yield from leaves(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+class Client:
+    def __init__(self, talk, name):
+        self.talk, self.name = talk, name
+        self.stream = talk.server.connect()
+        self.buffer = b""
+        self.calls = 0
+        self.speak(talk.codec)
+
+    def speak(self, codec):
+        protocol = b"M5" if codec == "msgpack" else b"Z5"
+        self.protocol, self.encode, self.decode = protocol, encoder(protocol), decoder(protocol)
+
+    # Frames.
+
+    def read(self, patience=PATIENCE):
+        """The next frame; None at the end of the connection; "silence" if nothing comes."""
+        deadline = time.monotonic() + patience
+        while True:
+            if len(self.buffer) >= 4:
+                size = struct.unpack(">I", self.buffer[:4])[0]
+                if len(self.buffer) >= 4 + size:
+                    frame, self.buffer = self.buffer[4 : 4 + size], self.buffer[4 + size :]
+                    return frame
+            self.stream.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                more = self.stream.recv(1 << 20)
+            except TimeoutError:
+                return "silence"
+            except ConnectionError:
+                return None
+            if not more:
+                return None
+            self.buffer += more
+
+    def raw(self, data):
+        try:
+            self.stream.sendall(data)
+        except ConnectionError:
+            pass
+
+    def frame(self, data):
+        self.raw(struct.pack(">I", len(data)) + data)
+
+    def show(self, frame):
+        """A frame as it is compared, and as it is shown: its bytes too, as no two ways to write a value are the same."""
+        if frame is None:
+            return "closed"
+        if frame == "silence":
+            return "silence"
+        try:
+            message = self.decode(frame)
+        except Exception:
+            return repr(self.talk.normal(frame, None))
+        normal = self.talk.normal(frame, message)
+        try:
+            return "%r = %s" % (self.decode(normal), normal.hex())
+        except Exception:
+            return "%r" % normal
+
+    def take(self, label, until, patience=PATIENCE):
+        """Notes frames until one of them is the last."""
+        shown = []
+        while True:
+            frame = self.read(patience)
+            shown.append(self.show(frame))
+            if frame is None or frame == "silence":
+                message = None
+                break
+            try:
+                message = self.decode(frame)
+            except Exception:
+                message = None
+            if until(message):
+                break
+        self.talk.note("%s %s" % (self.name, label), "\n".join(shown))
+        return message
+
+    # Messages.
+
+    def greet(self, answer=None):
+        self.take("greeting", lambda message: True)
+        self.frame(answer or self.protocol)
+
+    def call(self, name, *args, label=None, patience=PATIENCE):
+        self.calls += 1
+        return self.ask(self.calls, 0, name, args, label=label, patience=patience)
+
+    def ask(self, id, flag, name, args, label=None, patience=PATIENCE):
+        """Calls and waits for the answer; what comes before it is noted, too."""
+        self.send(id, flag, name, args)
+        return self.answer(label or str(name), id, patience)
+
+    def send(self, id, flag, name, args):
+        self.frame(self.encode(id, bool(flag), name, args))
+
+    def answer(self, label, id, patience=PATIENCE):
+        message = self.take(label, lambda message: message and message[2:3] == (".reply",) and message[0] == id, patience)
+        return message and message[3]
+
+    def tell(self, name, *args):
+        self.send(0, True, name, args)
+
+    def batch(self, messages):
+        """Several messages in one write."""
+        frames = [self.encode(*message) for message in messages]
+        self.raw(b"".join(struct.pack(">I", len(frame)) + frame for frame in frames))
+
+    def end(self, label="end", patience=1.5):
+        """Notes what comes until the connection is closed, or nothing comes any more."""
+        self.take(label, lambda message: False, patience)
+
+    # A commit.
+
+    def begin(self, txn, user=b"", description=b"", extension=None, tid=None, status=" "):
+        self.tell("tpc_begin", txn, user, description, extension or {}, tid, status)
+
+    def store(self, txn, oid, serial, data):
+        self.tell("storea", p64(oid), serial, data, txn)
+
+    def commit(self, txn, *stores, **more):
+        """Stores, votes and finishes: returns the tid."""
+        self.begin(txn, **more)
+        for oid, serial, data in stores:
+            self.store(txn, oid, serial, data)
+        self.call("vote", txn)
+        return self.call("tpc_finish", txn)
+
+    def serial(self, oid):
+        return self.call("getTid", p64(oid))
+
+
+# ---- The database
+
+
+def make(path):
+    """A small database of some transactions. Returns the tids in it."""
+    storage = FileStorage(path)
+    database = ZODB.DB(storage)
+    connection = database.open()
+    root = connection.root()
+    root["length"] = Length(0)
+    for name in ["a", "b", "c"]:
+        root[name] = PersistentMapping(n=0)
+    transaction.get().note("the first objects")
+    transaction.commit()
+    for n in range(1, 6):
+        root["abc"[n % 3]]["n"] = n
+        transaction.get().setUser("user%d" % n)
+        transaction.get().note("change %d" % n)
+        transaction.get().setExtendedInfo("number", n)
+        transaction.commit()
+    root["length"].change(3)
+    transaction.commit()
+    connection.close()
+    known = {found.tid for found in storage.iterator()}
+    database.close()
+    return known
+
+
+FILES = "<filestorage 1>\n path Data.fs\n</filestorage>\n<filestorage 2>\n path Other.fs\n</filestorage>\n"
+
+
+def conf(codec, more="", storages=FILES):
+    return "<zeo>\n address ./s\n msgpack %s\n%s\n</zeo>\n%s" % ("true" if codec == "msgpack" else "false", more, storages)
+
+
+def mapping(n):
+    """A record of a mapping."""
+    return (
+        b"\x80\x03cpersistent.mapping\nPersistentMapping\nq\x00.\x80\x03}q\x00X\x04\x00\x00\x00dataq\x01}q\x02"
+        b"X\x01\x00\x00\x00nq\x03K" + bytes([n]) + b"ss."
+    )
+
+
+def length(n):
+    """A record of a `Length`."""
+    return b"\x80\x03cBTrees.Length\nLength\nq\x00.\x80\x03K" + bytes([n]) + b"."
+
+
+# ---- Conversations. Oids: 0 the root, 1 the length, 2 to 4 mappings.
+
+
+def talk_greetings(t):
+    for answer in [b"Z5", b"M5"]:
+        a = t.bare("answers %s," % answer.decode())
+        a.greet(answer)
+        a.speak("msgpack" if answer == b"M5" else "pickle")
+        a.call("register", "1", False)
+        a.call("ping")
+    for answer in [b"Z4", b"Z309", b"Z310", b"Z3101", b"Z6", b"5", b"Z"]:
+        a = t.bare("answers %s," % answer.decode())
+        a.greet(answer)
+        a.end()
+    a = t.bare("is not ready,")
+    a.frame(b"ruok")
+    a.end("status")
+
+
+def talk_registering(t):
+    a = t.bare("a")
+    a.greet()
+    for name in ["nope", b"1", 1, None]:
+        a.call("register", name, False, label="register %r" % name)
+    a.call("register", "2", False)
+    a.call("get_info")
+    a.call("lastTransaction")
+    a.call("register", "2", False)
+    b = t.bare("b")
+    b.greet()
+    b.call("get_info")
+    c = t.bare("c")
+    c.greet()
+    c.tell("register", "1", 0)
+    c.call("ping")
+    d = t.bare("d")
+    d.greet()
+    d.tell("register", "nope", 0)
+    d.end()
+
+
+def talk_reading(t):
+    a = t.client("a")
+    a.call("get_info")
+    last = a.call("lastTransaction")
+    tids = sorted(t.known)
+    for oid in range(5):
+        a.call("getTid", p64(oid))
+        a.call("loadBefore", p64(oid), maxtid)
+        for tid in [tids[0], tids[1], tids[3], p64(1), z64]:
+            a.call("loadBefore", p64(oid), tid)
+            a.call("loadSerial", p64(oid), tid)
+        for size in [0, 1, 100, -1]:
+            a.call("history", p64(oid), size)
+        a.call("history", p64(oid))
+    for name, more in [("getTid", ()), ("loadBefore", (maxtid,)), ("loadSerial", (last,)), ("history", (1,))]:
+        a.call(name, p64(99), *more, label="%s of nothing" % name)
+    for start in [None, z64, p64(1), p64(3), p64(4), p64(5), maxtid]:
+        a.call("record_iternext", start)
+    a.call("record_iternext")
+    for tid in [last, maxtid, tids[0], tids[-2], z64, p64(u64(tids[-2]) + 1)]:
+        a.call("getInvalidations", tid)
+    a.call("server_status")
+    a.call("ping")
+    a.call("set_client_label", "label")
+
+
+def talk_oids(t):
+    a = t.client("a")
+    for count in [(), (1,), (3,), (0,), (-5,), (100,), (101,)]:
+        a.call("new_oids", *count)
+    a.call("new_oid")
+
+
+def talk_commits(t):
+    a = t.client("a")
+    tid = a.commit(11, (2, a.serial(2), mapping(7)), user=b"ada", description=b"words", extension={"x": 1})
+    a.call("loadBefore", p64(2), maxtid)
+    a.call("loadBefore", p64(2), tid)
+    a.call("lastTransaction")
+    a.commit(12)
+    a.commit(13, (9, z64, mapping(1)), (10, z64, mapping(2)), extension=None)
+    a.commit(14, (9, a.serial(9), mapping(3)), (10, a.serial(10), mapping(4)))
+    a.call("history", p64(9), 10)
+    a.call("undoLog", 0, -3)
+    a.call("get_info")
+    a.call("server_status")
+    # The same again without waiting.
+    a.batch([
+        (0, True, "tpc_begin", (15, b"", b"", {}, None, " ")),
+        (0, True, "storea", (p64(2), tid, mapping(8), 15)),
+        (91, False, "vote", (15,)),
+        (92, False, "tpc_finish", (15,)),
+        (93, False, "ping", ()),
+    ])
+    a.answer("all at once", 93)
+    # An object twice.
+    serial = a.serial(3)
+    a.commit(16, (3, serial, mapping(1)), (3, serial, mapping(2)))
+    a.call("loadBefore", p64(3), maxtid)
+
+
+def talk_text_for_bytes(t):
+    a = t.client("a")
+    a.begin(11, "ada", "words", None)
+    a.store(11, 2, a.serial(2), mapping(7))
+    a.call("vote", 11)
+    a.call("tpc_finish", 11)
+    a.call("undoLog", 0, -1)
+    a.begin(12, b"", b"", b"")
+    a.call("vote", 12)
+    a.call("tpc_finish", 12)
+    a.call("iterator_start", None, None)
+    for _ in range(11):
+        a.call("iterator_next", 0)
+
+
+def talk_aborts(t):
+    a = t.client("a")
+    a.call("tpc_abort", 11)
+    a.call("tpc_finish", 11)
+    a.call("vote", 11)
+    a.begin(11)
+    a.store(11, 2, a.serial(2), mapping(7))
+    a.call("tpc_abort", 12)
+    a.call("tpc_finish", 12)
+    a.call("tpc_finish", 11)
+    a.call("vote", 12)
+    a.call("tpc_abort", 11)
+    a.begin(13)
+    a.store(13, 2, a.serial(2), mapping(7))
+    a.call("vote", 13)
+    a.call("tpc_abort", 13)
+    a.call("loadBefore", p64(2), maxtid)
+    a.begin(14)
+    a.begin(14)
+    a.call("tpc_begin", 14, b"", b"", {})
+    a.call("tpc_begin", 15, b"", b"", {})
+    a.call("vote", 14)
+    a.call("vote", 14)
+    a.call("tpc_finish", 14)
+    a.call("tpc_finish", 14)
+    a.call("storea", p64(2), z64, mapping(1), 14)
+    a.call("server_status")
+
+
+def talk_conflicts(t):
+    a = t.client("a")
+    old = a.serial(2)
+    a.commit(11, (2, old, mapping(7)))
+    a.begin(12)
+    a.store(12, 2, old, mapping(8))
+    a.call("vote", 12)
+    a.call("tpc_abort", 12)
+    a.call("tpc_finish", 12)
+    # Created twice.
+    a.begin(13)
+    a.store(13, 2, z64, mapping(8))
+    a.call("vote", 13)
+    # Of a serial that never was.
+    a.begin(14)
+    a.store(14, 2, p64(77), mapping(8))
+    a.call("vote", 14)
+    # An object that is not there.
+    a.begin(15)
+    a.store(15, 55, old, mapping(8))
+    a.call("vote", 15)
+    # A record without a class.
+    a.begin(16)
+    a.store(16, 2, old, b"rubbish")
+    a.call("vote", 16)
+    # Merged.
+    old = a.serial(1)
+    a.commit(17, (1, old, length(5)))
+    a.commit(18, (1, old, length(10)))
+    a.call("loadBefore", p64(1), maxtid)
+    # What was only read.
+    old = a.serial(3)
+    a.commit(19, (3, old, mapping(1)))
+    a.begin(20)
+    a.tell("checkCurrentSerialInTransaction", p64(3), old, 20)
+    a.call("vote", 20)
+    a.begin(21)
+    a.tell("checkCurrentSerialInTransaction", p64(3), a.serial(3), 21)
+    a.call("vote", 21)
+    a.call("tpc_finish", 21)
+    a.begin(22)
+    a.tell("checkCurrentSerialInTransaction", p64(66), old, 22)
+    a.call("vote", 22)
+    a.call("server_status")
+
+
+def talk_deleting(t):
+    a = t.client("a")
+    old = a.serial(4)
+    a.begin(11)
+    a.tell("deleteObject", p64(4), old, 11)
+    a.call("vote", 11)
+    deleted = a.call("tpc_finish", 11)
+    a.call("loadBefore", p64(4), maxtid)
+    a.call("loadBefore", p64(4), deleted)
+    a.call("getTid", p64(4))
+    a.call("loadSerial", p64(4), deleted)
+    a.call("history", p64(4), 10)
+    a.call("getInvalidations", old)
+    a.begin(12)
+    a.tell("deleteObject", p64(2), z64, 12)
+    a.call("vote", 12)
+    a.begin(13)
+    a.tell("deleteObject", p64(55), z64, 13)
+    a.call("vote", 13)
+    a.call("record_iternext", p64(4))
+    a.call("server_status")
+
+
+def talk_restoring(t):
+    a = t.client("a")
+    tid = p64(u64(a.call("lastTransaction")) + 16)
+    t.known.add(tid)
+    a.begin(11, b"copy", b"", {}, tid, "p")
+    a.tell("restorea", p64(20), tid, mapping(1), None, 11)
+    a.tell("restorea", p64(2), tid, mapping(2), None, 11)
+    a.call("vote", 11)
+    a.call("tpc_finish", 11)
+    for oid in [2, 20]:
+        a.call("loadBefore", p64(oid), maxtid)
+    a.call("getInvalidations", max(t.known - {tid}))
+    a.call("iterator_start", tid, None)
+    a.call("iterator_next", 0)
+    a.call("iterator_record_start", 0, tid)
+    for _ in range(3):
+        a.call("iterator_record_next", 1)
+    # A tid of the past.
+    a.begin(12, b"", b"", {}, min(t.known), " ")
+    a.tell("restorea", p64(21), min(t.known), mapping(1), None, 12)
+    a.call("vote", 12)
+
+
+def talk_undo(t):
+    a = t.client("a")
+    log = a.call("undoLog", 0, 100)
+    for first, last in [(0, -2), (1, 3), (2, -1), (5, 5), (3, 1), (0, 0), (100, 200), (-3, 5)]:
+        a.call("undoLog", first, last)
+    a.call("undoInfo", 0, -20, None)
+    a.call("undoInfo", 0, -20, {})
+    a.call("undoInfo", 0, -20, {"user_name": b"user3"})
+    a.call("undoInfo", 0, -20, {"user_name": "user3"})
+    a.call("undoInfo", 0, -20, {"number": 2})
+    a.begin(11, description=b"undo")
+    a.tell("undoa", log[1]["id"], 11)
+    a.call("vote", 11)
+    a.call("tpc_finish", 11)
+    a.call("undoLog", 0, 3)
+    for oid in range(5):
+        a.call("history", p64(oid), 3)
+        a.call("loadBefore", p64(oid), maxtid)
+    # What cannot be undone, and what was never done.
+    for n, id in enumerate([log[4]["id"], log[-1]["id"], b"AAAAAAAAAAA=", b"rubbish", b"AAAA", b"", "text"]):
+        a.begin(20 + n)
+        a.tell("undoa", id, 20 + n)
+        a.call("vote", 20 + n, label="undo of %r" % (id if len(id) < 12 else n))
+        a.call("tpc_abort", 20 + n)
+    # The undo of the undo, and two at once.
+    log = a.call("undoLog", 0, 100)
+    a.begin(31)
+    a.tell("undoa", log[0]["id"], 31)
+    a.call("vote", 31)
+    a.call("tpc_finish", 31)
+    a.begin(32)
+    a.tell("undoa", log[1]["id"], 32)
+    a.tell("undoa", log[2]["id"], 32)
+    a.call("vote", 32)
+    a.call("tpc_finish", 32)
+    a.call("getInvalidations", max(t.known))
+
+
+def talk_iterating(t):
+    a = t.client("a")
+    tids = sorted(t.known)
+    a.call("iterator_start", None, None)
+    for n in range(len(tids) + 2):
+        found = a.call("iterator_next", 0)
+        if n < 2 and found:
+            a.call("iterator_record_start", 0, found[0])
+            for _ in range(7):
+                a.call("iterator_record_next", n + 1)
+    a.call("iterator_start", tids[2], tids[4])
+    for _ in range(4):
+        a.call("iterator_next", 3)
+    a.call("iterator_next", 77)
+    a.call("iterator_record_next", 77)
+    a.call("iterator_record_start", 77, tids[0])
+    a.call("iterator_start", tids[4], tids[2])
+    a.call("iterator_next", 4)
+    a.call("iterator_start", maxtid, None)
+    a.call("iterator_next", 5)
+    a.call("iterator_start", None, None)
+    a.call("iterator_record_start", 6, tids[0], label="before the first")
+    a.call("iterator_next", 6)
+    a.call("iterator_record_start", 6, tids[3], label="of another")
+    a.call("iterator_gc", [6, 99])
+    a.call("iterator_next", 6)
+    a.tell("iterator_gc", (1, 2))
+    b = t.client("b")
+    b.call("iterator_next", 6)
+    b.call("iterator_start", None, z64)
+    b.call("iterator_next", 0)
+
+
+def talk_packing(t):
+    a, b = t.client("a"), t.client("b")
+    for n in range(3):
+        a.commit(11 + n, (2, a.serial(2), mapping(n)))
+    b.call("ping")
+    a.call("pack", 0.0, True, label="pack to 1970")
+    b.call("ping")
+    a.call("pack", time.time() + 100, True)
+    b.call("ping")
+    a.call("pack", time.time() + 100)
+    a.call("pack", int(time.time()) + 100, 1)
+    b.call("ping")
+    a.call("history", p64(2), 10)
+    a.call("undoLog", 0, 10)
+    a.call("iterator_start", None, None)
+    for _ in range(8):
+        a.call("iterator_next", 0)
+    a.call("get_info")
+    a.call("getInvalidations", min(t.known))
+    a.call("loadBefore", p64(2), a.serial(2))
+
+
+def talk_two_clients(t):
+    a, b = t.client("a"), t.client("b")
+    c = t.client("reader", read_only=True)
+    other = t.bare("other")
+    other.greet()
+    other.call("register", "2", False)
+    a.commit(11, (2, a.serial(2), mapping(1)), (9, z64, mapping(1)))
+    for client in [b, c, other]:
+        client.call("ping")
+    a.commit(12)
+    b.call("lastTransaction")
+    b.call("getInvalidations", max(t.known))
+    # Both change one object: the second has to wait.
+    serial = a.serial(3)
+    a.begin(13)
+    a.store(13, 3, serial, mapping(1))
+    a.call("vote", 13)
+    b.begin(14)
+    b.store(14, 3, serial, mapping(2))
+    b.send(51, False, "vote", (14,))
+    b.call("ping")
+    b.call("loadBefore", p64(3), maxtid)
+    b.call("vote", 14, label="vote again")
+    a.call("tpc_finish", 13)
+    b.answer("the vote that waited", 51)
+    b.call("tpc_abort", 14)
+    # The one that waits gives up; the one that is waited for goes away.
+    serial = a.serial(3)
+    a.begin(15)
+    a.store(15, 3, serial, mapping(3))
+    a.call("vote", 15)
+    b.begin(16)
+    b.store(16, 3, serial, mapping(4))
+    b.send(52, False, "vote", (16,))
+    b.call("tpc_abort", 16)
+    b.begin(17)
+    b.store(17, 3, serial, mapping(5))
+    b.send(53, False, "vote", (17,))
+    b.call("ping")
+    a.stream.close()
+    b.answer("the vote after a client that is gone", 53)
+    b.call("tpc_finish", 17)
+    c.call("ping")
+    other.call("ping")
+    c.call("server_status")
+
+
+def talk_reading_only(t):
+    a = t.client("a", read_only=True)
+    a.call("loadBefore", z64, maxtid)
+    for name, args in [
+        ("new_oids", ()), ("tpc_begin", (1, b"", b"", {})), ("storea", (z64, z64, b"", 1)), ("vote", (1,)), ("tpc_finish", (1,)),
+        ("tpc_abort", (1,)), ("undoa", (b"", 1)), ("deleteObject", (z64, z64, 1)), ("restorea", (z64, z64, b"", None, 1)),
+        ("checkCurrentSerialInTransaction", (z64, z64, 1)),
+    ]:
+        a.call(name, *args)
+    a.call("pack", 0.0, True)
+    a.tell("tpc_begin", 1, b"", b"", {})
+    a.end()
+
+
+def talk_read_only_server(t):
+    a = t.bare("a")
+    a.greet()
+    a.call("register", "1", False)
+    a.call("register", "1", True)
+    a.call("get_info")
+    a.call("new_oids")
+    a.call("pack", 0.0, True)
+
+
+def talk_read_only_storage(t):
+    a = t.bare("a")
+    a.greet()
+    a.call("register", "1", False)
+    a.call("register", "1", True)
+    a.call("get_info")
+    a.call("pack", 0.0, True)
+    a.call("undoLog", 0, 2)
+
+
+def talk_methods(t):
+    for name in [
+        "nonsense", "_x", "close", "ruok", "load", "store", "undo", "tpc_vote", "lastTransactionX", "__class__", "", ".reply",
+        b"ping", 5, None,
+    ]:
+        a = t.client("calls %r," % (name,))
+        a.call(name, label="it")
+        a.end()
+
+
+def talk_arguments(t):
+    a = t.client("a")
+    for name, args in [
+        ("ping", (1,)), ("lastTransaction", (1,)), ("get_info", (1,)), ("loadBefore", ()), ("loadBefore", (z64,)),
+        ("loadBefore", (z64, z64, z64)), ("loadBefore", (b"short", maxtid)), ("loadBefore", ("text....", maxtid)),
+        ("loadBefore", (None, maxtid)), ("loadBefore", (z64, None)), ("loadBefore", (z64, b"")), ("getTid", ()),
+        ("getTid", (b"",)), ("history", ()), ("history", (z64, None)), ("history", (z64, "1")), ("history", (z64, 1, 2)),
+        ("history", (None, 1)), ("new_oids", ("1",)), ("new_oids", (1, 2)), ("getInvalidations", ()), ("getInvalidations", (5,)),
+        ("undoLog", ()), ("undoLog", (0,)), ("undoInfo", (0, 1)), ("pack", ()), ("iterator_start", ()), ("iterator_next", ()),
+        ("iterator_gc", (5,)), ("iterator_gc", ()), ("tpc_begin", ()), ("tpc_begin", (1, 2)), ("storea", ()), ("storea", (z64, z64)),
+        ("vote", ()), ("tpc_finish", ()), ("tpc_abort", ()), ("server_status", (1,)), ("set_client_label", ()),
+        ("set_client_label", (5,)), ("undoa", ()), ("record_iternext", (5,)), ("sendBlob", ()), ("storeBlobEnd", ()),
+        ("restorea", ()), ("deleteObject", ()), ("checkCurrentSerialInTransaction", ()),
+    ]:
+        a.call(name, *args, label="%s%r" % (name, args), patience=2)
+
+
+def talk_one_way(t):
+    a = t.client("a")
+    # A call of what is usually one-way is answered.
+    a.call("tpc_begin", 1, b"", b"", {}, None, " ")
+    a.call("storea", p64(2), a.serial(2), mapping(1), 1)
+    a.call("checkCurrentSerialInTransaction", p64(3), a.serial(3), 1)
+    a.call("iterator_gc", ())
+    a.call("vote", 1)
+    a.call("tpc_finish", 1)
+    for n, (name, args) in enumerate([
+        ("nonsense", ()), ("storea", (z64, z64, b"", 5)), ("loadBefore", ()), ("getTid", (p64(77),)), ("register", ("1", False)),
+        ("storeBlobStart", ()), ("undoa", (b"", 1)),
+    ]):
+        a = t.client("tells %s %d," % (name, n))
+        a.tell(name, *args)
+        a.end()
+    a = t.client("tells what is a call,")
+    a.tell("ping")
+    a.tell("loadBefore", z64, maxtid)
+    a.tell("new_oids")
+    a.tell("get_info")
+    a.call("new_oids", 1)
+    a.tell("vote", 5)
+    a.end()
+
+
+def talk_ids(t):
+    a = t.client("a")
+    for id in [None, 1.5, b"bytes", "text", (1, (2, b"x")), 2**63 - 1, -(2**63), 0, True, False, (), -2, ""]:
+        a.ask(id, False, "ping", (), label="ping %r" % (id,))
+    a.frame(a.encode(-1, 0, ".reply", None))
+    for flag in [0, None, 0.0, "", (), b""]:
+        a.frame(a.encode(5, flag, "ping", ()))
+        a.answer("flag %r" % (flag,), 5)
+    for flag in [1, 2, "x", (0,), -1, 1.0]:
+        a.frame(a.encode(6, flag, "ping", ()))
+        a.call("ping", label="after flag %r" % (flag,))
+    # Transactions are named by anything.
+    for id in [2**47, "name", b"name", (1, 2), None, 1.5]:
+        a.begin(id)
+        a.call("vote", id, label="vote %r" % (id,))
+        a.call("tpc_finish", id, label="finish %r" % (id,))
+
+
+def talk_broken(t):
+    good = encoder(t.bare("unused").protocol)(1, False, "ping", ())
+    for name, data in [
+        ("nothing", b""), ("a byte", b"\x00"), ("text", b"salty"), ("ruok", b"ruok"), ("half", good[:-3]),
+        ("more", good + b"xyz"),
+    ]:
+        a = t.client("sends %s," % name)
+        a.frame(data)
+        a.end()
+    for parts in [(1, False, "ping"), (1, False, "ping", (), ()), (), 5, "x", None, {"a": 1}]:
+        a = t.client("sends %r," % (parts,))
+        a.frame(packed(t, parts))
+        a.end()
+    for args in [None, 5, [], {}, "", b"", "xy"]:
+        a = t.client("has arguments %r," % (args,))
+        a.frame(packed(t, (1, False, "ping", args)))
+        a.end()
+    # Frames in pieces, and many in one.
+    a = t.client("in pieces")
+    for byte in struct.pack(">I", len(good)) + good:
+        a.raw(bytes([byte]))
+    a.answer("bytes", 1)
+    a.batch([(n, False, "ping", ()) for n in range(20)])
+    a.answer("many", 19)
+    # A length without an end: others are served.
+    b = t.client("long")
+    b.raw(b"\x7f\xff\xff\xffx")
+    a.call("ping")
+    if t.codec == "pickle":
+        for name, data in [
+            ("a class", b"\x80\x03(K\x01K\x00X\x04\x00\x00\x00pingcdatetime\ndate\nt."),
+            ("protocol 2", b"\x80\x02(K\x01K\x00X\x04\x00\x00\x00ping)t."),
+            ("protocol 0", b"(I1\nI0\nVping\n(tt."),
+            ("protocol 4", b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00(K\x01K\x00\x8c\x04ping)t."),
+            ("a memo", b"\x80\x03(K\x01q\x00K\x00X\x04\x00\x00\x00pingq\x01)tq\x02."),
+        ]:
+            a = t.client("sends %s," % name)
+            a.frame(data)
+            a.end()
+
+
+def packed(t, value):
+    if t.codec == "msgpack":
+        import msgpack
+
+        return msgpack.packb(value, use_bin_type=True)
+    import pickle
+
+    return pickle.dumps(value, 3)
+
+
+def talk_blobs(t):
+    a = t.client("a")
+    a.call("sendBlob", p64(2), a.serial(2))
+    a.begin(1)
+    a.call("storeBlobStart")
+    a.call("storeBlobChunk", b"x")
+    a.call("storeBlobEnd", p64(2), z64, b"", 1)
+    a.call("storeBlobShared", p64(2), z64, b"", "x.tmp", 1)
+
+
+def talk_memory(t):
+    a, b = t.client("a"), t.client("b")
+    a.call("get_info")
+    a.call("lastTransaction")
+    a.call("getInvalidations", z64)
+    a.call("loadBefore", z64, maxtid)
+    a.call("new_oids", 2)
+    tid = a.commit(1, (0, z64, mapping(1)))
+    b.call("ping")
+    a.call("getInvalidations", z64)
+    a.call("get_info")
+    for name, args in [
+        ("undoLog", (0, 9)), ("undoInfo", (0, 9, None)), ("history", (z64, 9)), ("getTid", (z64,)), ("loadSerial", (z64, tid)),
+        ("record_iternext", (None,)), ("iterator_start", (None, None)), ("iterator_next", (0,)), ("pack", (1.0, True)),
+    ]:
+        a.call(name, *args)
+    a.begin(2)
+    a.store(2, 0, p64(5), mapping(1))
+    a.call("vote", 2)
+    for name, args in [("deleteObject", (z64, tid, 3)), ("undoa", (b"AAAAAAAAAAA=", 3)), ("restorea", (p64(3), tid, b"x", None, 3))]:
+        a.begin(3)
+        a.tell(name, *args)
+        a.call("vote", 3, label="vote of %s" % name)
+        a.call("tpc_abort", 3)
+
+
+def talk_demo(t):
+    a = t.client("a")
+    a.call("get_info")
+    a.call("lastTransaction")
+    a.call("getInvalidations", max(t.known))
+    a.call("loadBefore", p64(2), maxtid)
+    a.commit(1, (2, a.serial(2), mapping(9)))
+    a.call("loadBefore", p64(2), maxtid)
+    a.call("history", p64(2), 9)
+    a.call("undoLog", 0, 9)
+    a.call("loadBefore", p64(77), maxtid)
+    a.call("get_info")
+
+
+def talk_client_resolves(t):
+    a = t.client("a")
+    old = a.serial(1)
+    new = a.commit(1, (1, old, length(5)))
+    a.begin(2)
+    a.store(2, 1, old, length(9))
+    a.store(2, 2, a.serial(2), mapping(9))
+    a.call("vote", 2)
+    a.call("loadSerial", p64(1), new)
+    a.call("tpc_finish", 2)
+    a.store(2, 1, new, length(11))
+    a.call("vote", 2)
+    a.call("tpc_finish", 2)
+    a.call("loadBefore", p64(1), maxtid)
+    a.begin(3)
+    a.tell("checkCurrentSerialInTransaction", p64(1), old, 3)
+    a.call("vote", 3)
+    a.call("server_status")
+
+
+TALKS = {name.removeprefix("talk_"): function for name, function in list(globals().items()) if name.startswith("talk_")}
+CONFS = {
+    "read_only_server": ("read-only true", FILES),
+    "read_only_storage": ("", FILES.replace("path", "read-only true\n path")),
+    "client_resolves": ("client-conflict-resolution true", FILES),
+    "memory": ("", "<mappingstorage 1>\n</mappingstorage>\n"),
+    "demo": ("", "<demostorage 1>\n<filestorage>\npath Data.fs\n</filestorage>\n</demostorage>\n"),
+}
+
+
+# ---- Comparing
+
+
+def play(name, kind, options, base, known):
+    more, storages = CONFS.get(name, ("", FILES))
+    server = Server(kind, options.vellum, name, base, conf(options.codec, more, storages))
+    talk = Talk(server, options.codec, set(known))
+    try:
+        TALKS[name](talk)
+    finally:
+        talk.end()
+        server.end()
+    return talk.steps
+
+
+def attempt(name, kind, options, base, known):
+    """The steps, or as far as they went."""
+    try:
+        return play(name, kind, options, base, known)
+    except Exception as error:
+        import traceback
+
+        return [("FAILED", "%s: %r: %s" % (kind, error, traceback.format_exc()))]
+
+
+def compare(name, theirs, ours):
+    """Lines of what is different and not known."""
+    if [label for label, _ in theirs] != [label for label, _ in ours]:
+        yield "%s: the conversations went different ways: %s" % (name, (theirs[-1:], ours[-1:]))
+        return
+    for (label, theirs), (_, ours) in zip(theirs, ours):
+        where = "%s/%s" % (name, label)
+        if theirs != ours and not any(known.fits(where, theirs, ours) for known in DIFFERENT):
+            yield "%s\n  runzeo: %s\n  vellum: %s" % (where, theirs, ours)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("vellum")
+    parser.add_argument("folder")
+    parser.add_argument("codec", choices=["pickle", "msgpack"])
+    parser.add_argument("--only", default="")
+    parser.add_argument("--show", action="store_true")
+    options = parser.parse_args()
+    options.vellum = os.path.abspath(options.vellum)
+    os.makedirs(options.folder, exist_ok=True)
+    os.chdir(options.folder)
+    known = make("Base.fs")
+    base = os.path.abspath("Base.fs")
+    frames, failed = 0, []
+    names = [name for name in TALKS if options.only in name]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        played = [[pool.submit(attempt, name, kind, options, base, known) for kind in ["runzeo", "vellum"]] for name in names]
+        for name, both in zip(names, played):
+            theirs, ours = [one.result() for one in both]
+            if options.show:
+                print("\n".join("%s/%s\n    %s" % (name, label, shown.replace("\n", "\n    ")) for label, shown in theirs))
+            frames += sum(shown.count("\n") + 1 for _, shown in theirs)
+            failed.extend(compare(name, theirs, ours))
+    for line in failed:
+        print("FAIL " + line)
+    mine = [known for known in DIFFERENT if known.codec in ("", options.codec)]
+    if not options.only:
+        for known in mine:
+            if not known.uses:
+                failed.append(known)
+                print("FAIL this difference is not there any more: %s: %s" % (known.where, known.reason))
+    print(
+        "%s: %d conversations, %d frames; %d of them different on purpose, in %d ways"
+        % (options.codec, len(names), frames, sum(known.uses for known in mine), len(mine))
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
