@@ -312,13 +312,13 @@ fn undo_log(storage: &dyn Storage, first: i64, last: i64, specification: &Value)
     let (first, last) = (first.max(0) as usize, last.max(0) as usize);
     let wanted = |entry: &vellum_storage::UndoEntry| matches_specification(entry, specification);
     let entries = log.undo_log_where(first, last, &mut |entry| wanted(entry)).map_err(faults::fault)?;
-    Ok(Value::List(entries.into_iter().map(|entry| answers::undo(entry, 0)).collect()))
+    Ok(Value::List(entries.into_iter().map(|entry| answers::undo(entry)).collect()))
 }
 
 /// Whether an entry has all attributes of a dict, where a `ZopeUndo.Prefix` stands for every text that begins with it.
 fn matches_specification(entry: &vellum_storage::UndoEntry, specification: &Value) -> bool {
     let Value::Dict(wanted) = specification else { return true };
-    let Value::Dict(has) = answers::undo(entry.clone(), 0) else { return false };
+    let Value::Dict(has) = answers::undo(entry.clone()) else { return false };
     wanted.iter().all(|(name, wanted)| {
         let found = has.iter().find(|(key, _)| key == name).map(|(_, value)| value);
         found.is_some_and(|found| is_like(found, wanted))
