@@ -18,7 +18,9 @@
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
-//! | `clients` | ZEO's Python clients and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
+//! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
 //!
@@ -46,9 +48,11 @@ mod index;
 mod pack;
 mod pickles;
 mod reads;
+mod recorded;
 mod rules;
 mod script;
 mod states;
+mod suite;
 mod undo;
 mod zodb;
 
@@ -58,7 +62,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 16] = [
+const CHECKS: [(&str, Check); 18] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -73,6 +77,8 @@ const CHECKS: [(&str, Check); 16] = [
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),
+    ("suite", suite::check),
+    ("recorded", recorded::check),
     ("config", config::check),
     ("findings", findings::check),
 ];
@@ -142,6 +148,18 @@ impl Peers {
         println!("{passed} passed, {failed} failed");
         if failed == 0 { Ok(()) } else { Err("the engine and ZODB differ".into()) }
     }
+}
+
+/// Runs one of our scripts with `vellum serve` and a folder for it. It must succeed; the last line that it prints is the answer.
+fn python_says(ground: &Ground, script: &str, folder: &Path, args: &[&str]) -> Result<String, Trouble> {
+    std::fs::create_dir_all(folder)?;
+    let mut command = std::process::Command::new(&ground.python);
+    command.arg(venv::script(script)).arg(venv::vellum()?).arg(folder).args(args);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.success(), || format!("{}: {said}{told}", output.status))?;
+    Ok(said.trim_end().lines().last().unwrap_or_default().to_owned())
 }
 
 /// The file's name with something behind it.
