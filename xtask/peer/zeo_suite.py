@@ -22,7 +22,6 @@ import fnmatch
 import importlib
 import json
 import os
-import queue
 import re
 import shutil
 import signal
@@ -315,17 +314,20 @@ class Worker:
 
 
 def run_all(options, names):
-    waiting, results = queue.SimpleQueue(), {}
-    for name in names:
-        waiting.put(name)
+    """Runs tests side by side, as most of them wait. Those that keep a processor busy go to one worker, as long as there are
+    others."""
+    busy = [name for name in names if "test_race_" in name]
+    waits = sorted(set(names) - set(busy), key=lambda name: bool(re.search("Concurrent|LargeUpdates|Connection|Thread", name)))
+    waiting, results, lock = collections.deque(busy + waits), {}, threading.Lock()
 
     def loop(number):
         worker = Worker(options.vellum, options.folder, number)
         try:
             while True:
-                name = waiting.get_nowait()
+                with lock:
+                    name = waiting.popleft() if number == 0 else waiting.pop()
                 results[name] = worker.run(name)
-        except queue.Empty:
+        except IndexError:
             pass
         finally:
             worker.end()
@@ -364,9 +366,7 @@ def main():
     counts = collections.Counter(kind for kind, _ in kinds.values())
     wanted = ["outside", "no server"] if options.everything else ["outside"]
     chosen = [name for name in names if kinds[name][0] in wanted and options.only in name]
-    # The slow ones first, so that none of them is alone at the end.
-    slow = ["race_external_invalidate_vs", "race_loadopen", "ConcurrentUpdates|LargeUpdates", "ConnectionTests|Pack|Threads"]
-    results = run_all(options, sorted(chosen, key=lambda name: [re.search(which, name) is None for which in slow]))
+    results = run_all(options, chosen)
     # These tests wait for fixed times; on a machine with other work, one may be late. It may try once more, alone.
     again = [name for name in chosen if results[name]["why"]]
     options.workers = 1

@@ -90,6 +90,8 @@ struct Ground {
     log: PathBuf,
     histories: u64,
     seed: u64,
+    /// Also what takes minutes more.
+    everything: bool,
 }
 
 impl Ground {
@@ -113,6 +115,9 @@ pub struct Peers {
     /// The seed of everything random
     #[arg(long, default_value = "1", value_parser = number)]
     seed: u64,
+    /// Also run ZEO's tests in msgpack, and those that start no server
+    #[arg(long)]
+    everything: bool,
     /// Run only the checks with this text in their names
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -121,7 +126,7 @@ pub struct Peers {
 impl Peers {
     /// Runs the checks, and fails if one of them does.
     pub fn run(self) -> Outcome {
-        let Peers { histories, seed, only } = self;
+        let Peers { histories, seed, only, everything } = self;
         let python = venv::python()?;
         let workshop = venv::workshop("peer")?;
         let log = workshop.join("zodb.log");
@@ -132,7 +137,7 @@ impl Peers {
             CHECKS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())))
         {
             let (python, log) = (python.clone(), log.clone());
-            let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed };
+            let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed, everything };
             let started = Instant::now();
             match check(&ground) {
                 Ok(what) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use vellum_network::{Site, TRANSACTION, config};
 use vellum_server::{Config, Event, Work};
 use vellum_storage::{Oid, Tid};
@@ -268,7 +269,13 @@ fn what_a_client_must_not_say_ends_its_connection() {
 fn a_storage_is_looked_for_by_its_name() {
     let mut site = Site::new(config());
     let ann = site.connect("ann");
-    for storage in [Value::Text("nope".to_owned()), Value::Int(1), Value::Text("1".to_owned())] {
+    for storage in [
+        Value::Text("nope".to_owned()),
+        Value::Int(1),
+        Value::Bytes(Bytes::from_static(b"1")),
+        Value::None,
+        Value::Text("1".to_owned()),
+    ] {
         site.call(ann, Call::Register { storage, read_only: true });
     }
     site.call(ann, Call::NewOids { count: 3 });
