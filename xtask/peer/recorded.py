@@ -832,6 +832,7 @@ def talk_two_clients(t):
     for client in [b, c, other]:
         client.sync()
     a.commit(12)
+    b.sync()
     b.call("lastTransaction")
     b.call("getInvalidations", max(t.known))
     # Both change one object: the second has to wait.

@@ -267,6 +267,15 @@ pub enum Outcome {
     Voted {
         /// The objects whose stored records were merged, or that an undo changed.
         merged: Vec<Oid>,
+        /// The last transaction that it was judged by, or a later one.
+        judged_by: Tid,
+    },
+    /// The vote refuses it.
+    Refused {
+        /// Why.
+        fault: Fault,
+        /// The last transaction that it was judged by, or a later one.
+        judged_by: Tid,
     },
     /// The vote has to wait for another transaction.
     Waits {

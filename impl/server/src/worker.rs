@@ -160,7 +160,10 @@ impl Worker {
     fn vote(&self, storage: &dyn Storage, connection: ConnectionId, job: JobId, waiting: Waiting) -> Outcome {
         let changes = waiting.draft().changes().to_vec();
         match storage.attempt(waiting) {
-            Err(error) => Outcome::Failed(faults::of_vote(error, &changes)),
+            Err(error) => {
+                let fault = faults::of_vote(error, &changes);
+                Outcome::Refused { fault, judged_by: storage.last_transaction() }
+            }
             Ok(Vote::Busy(mut waiting)) => {
                 let on = waiting.busy().cloned().unwrap_or(vellum_storage::Busy::Everything);
                 let wake = Arc::new(Wakes { job, wake: Arc::clone(&self.wake) });
@@ -171,7 +174,7 @@ impl Worker {
             Ok(Vote::Voted(voted)) => {
                 let merged = to_load_again(&voted, &changes);
                 self.keep(connection, Phase::Voted(voted));
-                Outcome::Voted { merged }
+                Outcome::Voted { merged, judged_by: storage.last_transaction() }
             }
         }
     }

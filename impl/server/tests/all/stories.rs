@@ -210,6 +210,39 @@ fn a_client_that_registers_during_a_finish_misses_nothing() {
     story!("a-client-that-registers-during-a-finish-misses-nothing", site);
 }
 
+/// A storage gives objects back before it tells of their transaction, and whoever waits for them may be faster. A client that
+/// is told of the conflict first tries again with what it has, and finds the same conflict.
+#[test]
+fn a_vote_is_answered_after_what_it_waited_for_is_told() {
+    for clients_resolve in [false, true] {
+        let mut site = Site::new(Config { clients_resolve, ..config() });
+        let (ann, bob) = (site.client("ann"), site.client("bob"));
+        let old = site.commit(ann, 1, NEW, "one");
+        for client in [ann, bob] {
+            site.begin(client);
+            site.store(client, 1, old, "two");
+            site.vote(client);
+        }
+        site.hold(|work| matches!(work, Work::Finish));
+        site.finish(ann);
+        site.transcript.clear();
+        let finished = site.work(0);
+        let (woken, told): (Vec<_>, Vec<_>) =
+            site.take_told().into_iter().partition(|event| matches!(event, Event::Woken { .. }));
+        site.note("the object is free, and the machine has not heard of the transaction");
+        woken.into_iter().for_each(|event| site.happen(event));
+        site.note("now it hears of it");
+        told.into_iter().for_each(|event| site.happen(event));
+        site.happen(finished);
+        if !clients_resolve {
+            story!("a-vote-is-answered-after-what-it-waited-for-is-told", site);
+        } else {
+            let said: Vec<_> = site.inbox[&bob].iter().rev().take(2).map(|message| message.name.clone()).collect();
+            assert_eq!(said, [".reply", "invalidateTransaction"].map(|name| Value::Text(name.to_owned())));
+        }
+    }
+}
+
 #[test]
 fn later_finishes_are_told_in_their_order() {
     let mut site = Site::new(config());
@@ -306,7 +339,7 @@ fn history_undo_and_iteration() {
     site.call(ann, Call::IteratorRecordStart { iterator: 0, tid: first });
     site.call(ann, Call::IteratorRecordStart { iterator: 0, tid: second });
     for _ in 0..3 {
-        site.call(ann, Call::IteratorRecordNext { iterator: 1 });
+        site.call(ann, Call::IteratorRecordNext { iterator: 2 });
     }
     for _ in 0..3 {
         site.call(ann, Call::IteratorNext { iterator: 0 });
