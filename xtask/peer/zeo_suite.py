@@ -11,8 +11,8 @@ Every test of ZEO is one of these:
     refused     a server outside Python could pass it, and ours does not, on purpose
     outside     a server outside Python can pass it. All of these must pass.
 
-Prints a line for each that fails, and then one with the counts. `--everything` also runs what starts no server, and sees that
-it does not. `--list` prints how each test is sorted, and runs none.
+Prints a line for each that fails, and then one with the counts. `--everything` also runs the tests that ZEO calls long, which
+keep a processor busy for half a minute each, and what starts no server, and sees that it does not. `--list` prints how each test is sorted, and runs none.
 """
 
 import argparse
@@ -355,7 +355,8 @@ def main():
     if options.work:
         return work(options.vellum)
     os.environ["ZEO_MSGPACK"] = "1" if options.codec == "msgpack" else ""
-    names = [name for name, _ in tests()]
+    levels = {name: getattr(test, "level", 1) for name, test in tests()}
+    names = list(levels)
     kinds = {name: kind_of(name) for name in names}
     unused = [pattern for _, _, patterns in SORTED for pattern in patterns if not fnmatch.filter(names, pattern)]
     assert not unused, "no test is called %s" % unused
@@ -366,6 +367,8 @@ def main():
     counts = collections.Counter(kind for kind, _ in kinds.values())
     wanted = ["outside", "no server"] if options.everything else ["outside"]
     chosen = [name for name in names if kinds[name][0] in wanted and options.only in name]
+    long = [name for name in chosen if levels[name] > 1 and not options.everything]
+    chosen = [name for name in chosen if name not in long]
     results = run_all(options, chosen)
     # These tests wait for fixed times; on a machine with other work, one may be late. It may try once more, alone.
     again = [name for name in chosen if results[name]["why"]]
@@ -382,11 +385,12 @@ def main():
             print("%6.1f %s" % (results[name]["seconds"], name))
     late = ["%s (%s)" % (name, first[name]["why"][0].strip().splitlines()[-1][:100]) for name in again if name not in failed]
     print(
-        "%s: %d of %d tests that a server outside can pass; not for one: %s%s"
+        "%s: %d of %d tests that a server outside can pass%s; not for one: %s%s"
         % (
             options.codec,
             sum(kinds[name][0] == "outside" and name not in failed for name in chosen),
             counts["outside"],
+            "; %d long ones were left out" % len(long) if long else "",
             ", ".join("%d %s" % (counts[kind], kind) for kind in ["no server", "inside", "blobs", "refused"]),
             "; passed only alone: " + ", ".join(late) if late else "",
         )

@@ -115,7 +115,7 @@ pub struct Peers {
     /// The seed of everything random
     #[arg(long, default_value = "1", value_parser = number)]
     seed: u64,
-    /// Also run ZEO's tests in msgpack, and those that start no server
+    /// Also run ZEO's long tests, and those that start no server
     #[arg(long)]
     everything: bool,
     /// Run only the checks with this text in their names

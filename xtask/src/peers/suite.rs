@@ -2,11 +2,13 @@
 
 use super::{Ground, Trouble, python_says};
 
-/// Runs the tests that a server outside Python can pass.
+/// Runs the tests that a server outside Python can pass, in both codecs.
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
-    let run = |args: &[&str]| python_says(ground, "zeo_suite.py", &ground.path("suite"), args);
-    if !ground.everything {
-        return run(&["--codec", "pickle"]);
+    let mut shown = Vec::new();
+    for codec in ["pickle", "msgpack"] {
+        let mut args = vec!["--codec", codec];
+        args.extend(ground.everything.then_some("--everything"));
+        shown.push(python_says(ground, "zeo_suite.py", &ground.path(codec), &args)?);
     }
-    Ok(format!("{}. {}", run(&["--codec", "pickle", "--everything"])?, run(&["--codec", "msgpack"])?))
+    Ok(shown.join(". "))
 }
