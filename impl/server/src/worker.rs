@@ -315,7 +315,7 @@ fn undo_log(storage: &dyn Storage, first: i64, last: i64, specification: &Value)
     let (first, last) = (first.max(0) as usize, last.max(0) as usize);
     let wanted = |entry: &vellum_storage::UndoEntry| matches_specification(entry, specification);
     let entries = log.undo_log_where(first, last, &mut |entry| wanted(entry)).map_err(faults::fault)?;
-    Ok(Value::List(entries.into_iter().map(|entry| answers::undo(entry)).collect()))
+    Ok(Value::List(entries.into_iter().map(answers::undo).collect()))
 }
 
 /// Whether an entry has all attributes of a dict, where a `ZopeUndo.Prefix` stands for every text that begins with it.
