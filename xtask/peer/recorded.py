@@ -6,8 +6,8 @@ Each function `talk_...` is a script: what clients send, step by step. It is pla
 one database. The frames that come back are compared step by step, byte for byte; tids that are new, and times made of them, are
 numbered in the order in which they appear. CODEC is pickle or msgpack.
 
-What is different on purpose is in `DIFFERENT`, with the reason; docs/serving.md has it for users. Any other difference fails,
-and so does a line of that list which is not needed. `--show` prints all that was recorded.
+The differences on purpose are in `DIFFERENT`, with their reasons; docs/serving.md has them for users. Any other difference
+fails, and so does a line of that list which is not needed. `--show` prints all that was recorded.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PATIENCE = 8
 QUIET = 0.4
 
 
-# ---- What is different on purpose
+# ---- Differences on purpose
 
 
 class Different:
@@ -165,7 +165,7 @@ class Server:
         self.process.wait()
 
 
-# ---- What is said
+# ---- The conversation
 
 
 class Talk:

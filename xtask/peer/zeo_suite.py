@@ -43,7 +43,7 @@ STOP_SECONDS_MAX = 15
 # kind. A test that is new is seen because another number comes out.
 COUNTS = {"no server": 182, "inside": 133, "blobs": 261, "refused": 11, "outside": 422}
 
-# (kind, reason, names as fnmatch has them). The first that fits counts. What fits none is for a server outside.
+# (kind, reason, names as fnmatch has them). The first that fits counts. A test that none fits is for a server outside.
 SORTED = [
     ("no server", "units of the client and of Python's server", [
         "ZEO.asyncio.tests.*", "ZEO.tests.test_cache.*", "ZEO.tests.testTransactionBuffer.*",

@@ -228,7 +228,7 @@ impl Decoder<'_, '_> {
     }
 }
 
-/// What Python's `dict` makes of a sequence of pairs.
+/// The dict that Python makes of a sequence of pairs.
 fn dict(pairs: Value) -> Option<Value> {
     let (Value::Tuple(pairs) | Value::List(pairs)) = pairs else { return None };
     let pair = |pair| match pair {

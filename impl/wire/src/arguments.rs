@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     method: &'static str,
     items: std::vec::IntoIter<Value>,
     taken: usize,
-    /// What stood in the place of an oid, and is none.
+    /// The argument in the place of an oid, if it is none.
     no_oid: Option<Value>,
 }
 

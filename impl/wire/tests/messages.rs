@@ -353,7 +353,7 @@ fn a_pickle_that_zeo_refuses_is_refused() {
     assert!(Codec::Msgpack.decode(&Bytes::from_static(b"\x94\x01\xc2\xa4ping\x90\x00"), LIMITS).is_err());
 }
 
-/// What ZEO's own tests send, and what programs do that were written for them.
+/// ZEO's own tests send such serials.
 #[test]
 fn a_new_object_may_have_no_serial() {
     let eight = |bytes: &'static [u8; 8]| Value::Bytes(Bytes::from_static(bytes));
