@@ -3,7 +3,8 @@
     clients.py VELLUM FOLDER CODEC VERSION
 
 plays what a site's clients do, prints a line for each thing that was looked at, and fails at the first that is wrong.
-CODEC is pickle or msgpack, VERSION the one that ZEO must have. Everything is on the loopback interface or a Unix socket, and ends by itself.
+CODEC is pickle or msgpack, VERSION the one that ZEO must have. Everything is on the loopback interface or a Unix socket,
+and ends by itself.
 """
 
 import logging
