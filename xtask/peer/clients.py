@@ -23,9 +23,11 @@ import ZEO
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
+from zc.zlibstorage import ZlibStorage
 from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.DB import DB
+from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError, ReadOnlyError
 from ZODB.utils import p64, u64, z64
 
@@ -328,6 +330,62 @@ def tls(vellum, folder, codec):
     return "%d kinds of strangers were refused" % len(refused)
 
 
+def compressed(vellum, folder, codec):
+    """zc.zlibstorage on the server; and in the clients, with its counterpart on the server."""
+    shown = []
+    for layer, wrap in (("zlibstorage", lambda storage: storage), ("serverzlibstorage", ZlibStorage)):
+        path, conf = os.path.join(folder, layer + ".fs"), os.path.join(folder, layer + ".conf")
+        with open(conf, "w") as file:
+            file.write(
+                f"%import zc.zlibstorage\n<zeo>\n  address 127.0.0.1:0\n</zeo>\n"
+                f"<{layer}>\n  <filestorage>\n    path {path}\n  </filestorage>\n</{layer}>\n"
+            )
+        with Server(vellum, "--config=" + conf, codec) as server:
+
+            def client():
+                return DB(wrap(ClientStorage(server.address, wait_timeout=WAIT, server_sync=True)))
+
+            first = client()
+            commit(first, lambda root: root.__setitem__("tree", OOBTree({"a": "a" * 500})))
+            for letter in "xyz":
+                commit(first, lambda root: root["tree"].__setitem__(letter, letter * 500))
+            others = [client() for _ in range(2)]
+            # Both have read the same, and the second one comes too late.
+            managers = [transaction.TransactionManager() for _ in others]
+            connections = [database.open(manager) for database, manager in zip(others, managers)]
+            for connection, letter in zip(connections, "bc"):
+                connection.root()["tree"][letter] = letter * 500
+            for manager, connection in zip(managers, connections):
+                manager.commit()
+                connection.close()
+            keys = ["a", "b", "c", "x", "y", "z"]
+            assert read(first, lambda root: sorted(root["tree"])) == keys
+            undone = first.undoLog(0, 10)[2]["id"]
+            manager = transaction.TransactionManager()
+            first.undo(undone, manager.get())
+            manager.commit()
+            keys.remove("z")
+            first.pack()
+            others.append(client())
+            for database in (first, others[-1]):
+                values = read(database, lambda root: dict(root["tree"]))
+                assert sorted(values) == keys and all(values[key] == key * 500 for key in keys), values
+            for database in (first, *others):
+                database.close()
+            assert server.end() == 0
+        # Below the layer: every long record is compressed, the merged one too.
+        storage = FileStorage(path, read_only=True)
+        forms = [record.data[:2] == b".z" for records in storage.iterator() for record in records if record.data]
+        data = storage.load(p64(1))[0]
+        storage.close()
+        assert data[:2] == b".z" and len(data) < 500, data
+        database = DB(ZlibStorage(FileStorage(path, read_only=True)))
+        assert read(database, lambda root: sorted(root["tree"])) == keys
+        database.close()
+        shown.append(f"{layer}: {sum(forms)} of {len(forms)} records compressed, 1 merged, 1 undone by merging")
+    return ", ".join(shown)
+
+
 def main():
     logging.disable(logging.CRITICAL)
     vellum, folder, codec, version = sys.argv[1:]
@@ -345,6 +403,7 @@ def main():
     shown.append(("older", older(vellum, folder, codec)))
     shown.append(("sockets", sockets(vellum, folder, codec)))
     shown.append(("tls", tls(vellum, folder, codec)))
+    shown.append(("compressed", compressed(vellum, folder, codec)))
     for name, what in shown:
         print("%s: %s" % (name, what))
 

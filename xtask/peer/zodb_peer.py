@@ -7,7 +7,9 @@ Oids, tids and all other bytes are in hex.  A request that fails is answered by 
 exception's class, "message": ...}; a commit that fails has been aborted by then.  At the end of the input
 the storage is closed.  ZODB's warnings go to stderr.
 
-    open  path, read_only?, create?      -> used_index, last_transaction, len, size
+    open  path, read_only?, create?, layer?, compress?
+                                         -> used_index, last_transaction, len, size; with a layer of zc.zlibstorage
+                                            above the file, `zlib` or `server`, if one is named
     close                                -> (nothing)
     commit  tid?, user?, description?, extension?, changes
                                          -> tid, resolved: the oids of which conflicts were resolved
@@ -88,10 +90,14 @@ class Peer:
         self.storage = None
         self.voted = None
 
-    def open(self, path, read_only=False, create=False):
+    def open(self, path, read_only=False, create=False, layer=None, compress=True):
         if self.storage is not None:
             raise ValueError("a storage is already open")
         self.storage = FileStorage(path, read_only=read_only, create=create)
+        if layer is not None:
+            from zc.zlibstorage import ServerZlibStorage, ZlibStorage
+
+            self.storage = {"zlib": ZlibStorage, "server": ServerZlibStorage}[layer](self.storage, compress)
         return {
             **self.used_index(),
             "last_transaction": hexed(self.storage.lastTransaction()),
@@ -193,7 +199,7 @@ class Peer:
     def pack(self, tid, gc=None, also=(), without=()):
         also, without = [unhex(oid) for oid in also], {unhex(oid) for oid in without}
 
-        def references(data):
+        def references(data, _oids=None):
             oids = [oid for oid in referencesf(data) if oid not in without] + also
             also.clear()
             return oids

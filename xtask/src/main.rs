@@ -103,6 +103,7 @@ mod tests {
             "corpus",
             "coverage scan.rs open.rs",
             "teeth --build",
+            "teeth --build --today 20",
             "teeth --today 4",
             "teeth --only undo-by-halves,one-leaves",
             "bench --messages 1000 --rounds 1",
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_or_does_not_fit_together_is_refused() {
-        for line in ["dance", "rules --rule x", "rules --rule 4.2b", "bench --only dancing", "teeth --today 4 --build"]
+        for line in ["dance", "rules --rule x", "rules --rule 4.2b", "bench --only dancing", "teeth --today 4 --only x"]
         {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

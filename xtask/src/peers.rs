@@ -13,6 +13,9 @@
 //! | `pickles` | references and classes in records |
 //! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
+//! | `broken trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
+//! | `python 2` | records of Python 2: which ones ZODB loads in Python 3 |
+//! | `compressed` | zc.zlibstorage's layer and ours, in each form: the same histories, each other's files, packs and merges |
 //! | `index` | the `.index` file, good and bad |
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
@@ -37,6 +40,7 @@ use crate::{Outcome, number, venv};
 mod btrees;
 mod bytes;
 mod clients;
+mod compressed;
 mod config;
 mod crash;
 mod dice;
@@ -47,12 +51,14 @@ mod forth;
 mod index;
 mod pack;
 mod pickles;
+mod python_2;
 mod reads;
 mod recorded;
 mod rules;
 mod script;
 mod states;
 mod suite;
+mod trees;
 mod undo;
 mod zodb;
 
@@ -62,7 +68,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 18] = [
+const CHECKS: [(&str, Check); 21] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -71,6 +77,9 @@ const CHECKS: [(&str, Check); 18] = [
     ("pickles", pickles::check),
     ("states", states::check),
     ("btrees", btrees::check),
+    ("broken trees", trees::check),
+    ("python 2", python_2::check),
+    ("compressed", compressed::check),
     ("index", index::check),
     ("export", export::check),
     ("external", external::check),

@@ -52,9 +52,9 @@ pub struct Teeth {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Plant N of them, a different part each day
-    #[arg(long, value_name = "N", value_parser = crate::number, conflicts_with_all = ["only", "build"])]
+    #[arg(long, value_name = "N", value_parser = crate::number, conflicts_with = "only")]
     today: Option<u64>,
-    /// Only find out whether each still applies and builds
+    /// Only find out whether each still applies, and those that would be planted still build
     #[arg(long)]
     build: bool,
 }
@@ -63,12 +63,15 @@ impl Teeth {
     /// Plants the bugs, and fails if one is not caught.
     pub fn run(self) -> Outcome {
         let mut planted = planted(&venv::workspace().join(PLANTED), self.only.as_deref())?;
+        let day = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
+        let today = |count: u64| of_day(planted.len(), count as usize, day as usize);
+        let today: Option<BTreeSet<usize>> = self.today.map(|count| today(count).collect());
         if self.build {
-            return all_build(&planted);
+            return all_build(&planted, |n| today.as_ref().is_none_or(|today| today.contains(&n)));
         }
-        if let Some(count) = self.today {
-            let day = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
-            planted = of_day(planted, count as usize, day as usize);
+        if let Some(today) = today {
+            let mut n = 0..;
+            planted.retain(|_| n.next().is_some_and(|n| today.contains(&n)));
             let names: Vec<&str> = planted.iter().map(|bug| bug.name.as_str()).collect();
             println!("on day {day}: cargo xtask teeth --only {}", names.join(","));
         }
@@ -117,23 +120,27 @@ impl Teeth {
     }
 }
 
-/// Whether each can still be put in and built: soon known of all, where the checks take a while.
-fn all_build(planted: &[Planted]) -> Outcome {
+/// Whether each can still be put in, and these can be built: soon known, where the checks take a while.
+fn all_build(planted: &[Planted], is_built: impl Fn(usize) -> bool) -> Outcome {
     let ground = Ground::new()?;
     ground.copy()?;
-    let mut wrong = 0;
-    for bug in planted {
-        if let Err(why) = ground.with(bug, |ground| ground.build(&BUILT)) {
+    let (mut wrong, mut built) = (0, 0);
+    for (n, bug) in planted.iter().enumerate() {
+        built += usize::from(is_built(n));
+        if let Err(why) = ground.with(bug, |ground| if is_built(n) { ground.build(&BUILT) } else { Ok(()) }) {
             wrong += 1;
             println!("{}: {why}", bug.name);
         }
     }
-    println!("{} of {} can be built", planted.len() - wrong, planted.len());
+    println!(
+        "{} planted bugs apply, of which {built} were built; {wrong} do not apply or build",
+        planted.len() - wrong
+    );
     if wrong == 0 { Ok(()) } else { Err(format!("{wrong} planted bugs cannot be built any more").into()) }
 }
 
-/// What bugs are planted in, without what is built on that.
-const BUILT: [&str; 11] = [
+/// What bugs are planted in.
+const BUILT: [&str; 19] = [
     "check",
     "--package",
     "vellum-file",
@@ -145,6 +152,14 @@ const BUILT: [&str; 11] = [
     "vellum-spec",
     "--package",
     "vellum-harness",
+    "--package",
+    "vellum-wire",
+    "--package",
+    "vellum-server",
+    "--package",
+    "vellum-network",
+    "--package",
+    "vellum-cli",
 ];
 
 /// A planted bug.
@@ -226,9 +241,9 @@ fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
 
 /// So many of them, evenly from first to last, since neighbours are alike: the next ones on the next day, so that all have
 /// their turn.
-fn of_day<T>(all: Vec<T>, count: usize, day: usize) -> Vec<T> {
-    let turns = all.len().div_ceil(count.max(1));
-    all.into_iter().enumerate().filter(|(n, _)| n % turns == day % turns).map(|(_, one)| one).collect()
+fn of_day(all: usize, count: usize, day: usize) -> impl Iterator<Item = usize> {
+    let turns = all.div_ceil(count.max(1));
+    (0..all).filter(move |n| n % turns == day % turns)
 }
 
 /// What a check came to.
@@ -483,7 +498,7 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..all).collect::<Vec<_>>());
         }
-        assert_eq!(of_day((0..7).collect(), 3, 4), [1, 4]);
+        assert!(of_day(7, 3, 4).eq([1, 4]));
     }
 
     #[test]
@@ -509,6 +524,6 @@ mod tests {
     }
 
     fn all_turns(all: usize, count: usize) -> Vec<Vec<usize>> {
-        (0..all.div_ceil(count)).map(|day| of_day((0..all).collect(), count, 20_000 + day)).collect()
+        (0..all.div_ceil(count)).map(|day| of_day(all, count, 20_000 + day).collect()).collect()
     }
 }

@@ -19,6 +19,7 @@
 //! | [`history`](mod@history) | dice, for the harness's histories | come to what the rules say |
 //! | [`crash`](mod@crash) | dice, for a history and for what a crash leaves of it | come to what the rules allow |
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
+//! | [`btrees`](mod@btrees) | the nodes of B-trees | keep their rules or break one, as a slow look at them says |
 //! | [`wire`](mod@wire) | what the other side of a connection sends | be an error, or a message that can be sent again |
 //! | [`server`](mod@server) | dice, for a game of clients with a server | break no promise of the server |
 //! | [`zeo_conf`](mod@zeo_conf) | the files of a configuration | be refused with a place, or name what to serve |
@@ -34,6 +35,7 @@
 //! and, if it has words of its own, a dictionary. The tests of this crate say what was forgotten.
 #![forbid(unsafe_code)]
 
+pub mod btrees;
 pub mod crash;
 pub mod damaged_file;
 pub mod data_file;
@@ -114,6 +116,15 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: true,
         corpus_bytes_max: 500 << 10,
+    },
+    Target {
+        name: "btrees",
+        run: btrees::btrees,
+        length_max: 2 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 100 << 10,
     },
     Target {
         name: "peer_pipe",

@@ -76,6 +76,14 @@ pub fn class_of(record: &[u8]) -> Result<Option<(String, String)>, Unreadable> {
     Ok(reader.class_in(root))
 }
 
+/// How many strings of Python 2 in a record are not ASCII, which Python 3 cannot decode.
+pub fn native_texts(record: &[u8]) -> Result<u64, Unreadable> {
+    let mut reader = Reader::new(record);
+    reader.pickle()?;
+    reader.pickle()?;
+    Ok(reader.natives.iter().filter(|native| native.iter().any(|byte| *byte > 0x7f)).count() as u64)
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -85,14 +93,16 @@ struct Reader<'a> {
     below: Vec<Vec<Id>>,
     memo: HashMap<u64, Id>,
     found: Vec<Found>,
+    /// The strings of Python 2 that were met.
+    natives: Vec<Vec<u8>>,
     /// The bytes of all names of classes in classes.
     nested_bytes: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Reader<'a> {
-        let (values, stack, below, memo, found) = Default::default();
-        Reader { bytes, at: 0, values, stack, below, memo, found, nested_bytes: 0 }
+        let (values, stack, below, memo, found, natives) = Default::default();
+        Reader { bytes, at: 0, values, stack, below, memo, found, natives, nested_bytes: 0 }
     }
 
     // The input.
@@ -311,6 +321,11 @@ impl<'a> Reader<'a> {
                 self.take(length)?
             }
         };
+        match spelling {
+            Spelling::Native => self.natives.push(raw.to_vec()),
+            Spelling::NativeLine => self.natives.extend(unquoted(raw)),
+            _ => {}
+        }
         self.push(Value::Str(spelling, raw.to_vec()));
         Ok(())
     }

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use vellum_pickle::{
-    JsonOptions, Piece, Problem, Record, Reference, RenderOptions, View, class_of, decode_plain, encode, encode_record,
+    JsonOptions, NativeText, PickleError, Piece, Problem, Record, Reference, RenderOptions, Scanner, View, class_of,
+    compressed, decode_plain, encode, encode_record, is_compressed, is_encrypted, plain, plain_within, python_2_text,
     references, render, rewrite_references, to_json,
 };
 use vellum_storage::{Contested, Oid, Resolver, Resolvers};
@@ -15,10 +16,59 @@ use crate::naive::{self, Found};
 
 /// Reads, shows, writes again and merges what the bytes say.
 pub fn record(input: &[u8]) {
-    let [ancestor, committed, new] = split(input);
-    one(new);
+    let three = split(input);
+    // What grows without limit when it is no longer compressed would only show that the limit of memory is kept.
+    let is_long = |record: &&[u8]| {
+        let read = plain_within(record, PLAIN_MAX);
+        assert!(read.as_ref().map_or(0, |plain| plain.len()) <= PLAIN_MAX.max(record.len()));
+        matches!(read, Err(PickleError { problem: Problem::Inflated(limit), .. }) if limit == PLAIN_MAX as u64)
+    };
+    if three.iter().any(is_long) {
+        return;
+    }
+    let [ancestor, committed, new] = three;
+    match plain(new) {
+        // One layer is taken off, and no more: what is left is no pickle.
+        Ok(plain) if is_compressed(&plain) || is_encrypted(&plain) => {
+            assert!(class_of(new).is_err() && render(new, &RenderOptions::default()).is_err());
+        }
+        Ok(plain) => {
+            one(&plain);
+            if is_compressed(new) {
+                through(new, &plain);
+            }
+            if let Some(stored) = compressed(&plain) {
+                assert!(stored.len() < plain.len());
+                through(&stored, &plain);
+            }
+        }
+        Err(error) => {
+            assert!(is_compressed(new) || is_encrypted(new), "{error}, and the record is plain");
+            assert_eq!(render(new, &RenderOptions::default()), Err(error.clone()));
+            assert_eq!(Scanner::new().scan(new, |_| ()), Err(error));
+        }
+    }
     merge(ancestor, committed, new);
-    plain(input);
+    values(input);
+}
+
+/// The most that a compressed record may become here.
+const PLAIN_MAX: usize = 256 << 10;
+
+/// Of a compressed record the same is said as of the plain one.
+fn through(stored: &[u8], record: &[u8]) {
+    assert_eq!(plain(stored).as_deref(), Ok(record));
+    match (class_of(stored), class_of(record)) {
+        (Ok(one), Ok(other)) => assert_eq!(one, other),
+        (one, other) => assert_eq!(one.is_ok(), other.is_ok()),
+    }
+    let scan = |record: &[u8]| {
+        let mut found = Vec::new();
+        (Scanner::new().scan(record, |reference| found.push(format!("{reference:?}"))), found)
+    };
+    assert_eq!(scan(stored), scan(record));
+    assert_eq!(render(stored, &RenderOptions::default()), render(record, &RenderOptions::default()));
+    assert_eq!(rewrite_references(stored, |_| None), rewrite_references(record, |_| None));
 }
 
 fn split(input: &[u8]) -> [&[u8]; 3] {
@@ -59,6 +109,15 @@ fn one(record: &[u8]) {
         (Err(error), Err(_)) => assert!(!matches!(error.problem, Problem::NotAClass(_)), "{error}"),
     }
     shown(record, found.is_ok());
+    if found.is_ok() {
+        let (count, texts) = python_2_text(record, 5, 30).expect("its references could be read");
+        assert_eq!(Ok(count), naive::native_texts(record));
+        assert_eq!(texts.len() as u64, count.min(5));
+        for NativeText { bytes, path } in texts {
+            // Twelve steps, each with 40 bytes of a key, which may be escaped.
+            assert!(bytes.len() <= 30 && path.is_none_or(|path| path.len() < 12 * (40 * 6 + 20)));
+        }
+    }
     let parts = Record::read(record);
     assert_eq!(parts.as_ref().err(), found.as_ref().err());
     if let (Ok(parts), Ok(found)) = (parts, found) {
@@ -193,9 +252,15 @@ fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) {
     let contested = Contested { oid: Oid(1), ancestor, committed, new };
     let Some(merged) = resolvers.resolve(contested) else { return };
     assert_eq!(class_of(&merged), class_of(new));
-    let found = references(&merged).unwrap_or_else(|e| panic!("what was merged can not be read: {e}"));
-    let known: BTreeSet<_> =
-        [ancestor, committed, new].iter().flat_map(|record| oids(&references(record).unwrap_or_default())).collect();
+    // In the form of the new record, unless it would not become shorter.
+    assert!(!is_compressed(&merged) || is_compressed(new));
+    let merged_plain = plain(&merged).unwrap_or_else(|e| panic!("what was merged can not be read: {e}"));
+    let found = references(&merged_plain).unwrap_or_else(|e| panic!("what was merged can not be read: {e}"));
+    let known = |record: &[u8]| {
+        let plain = plain(record).unwrap_or_default();
+        oids(&references(&plain).unwrap_or_default())
+    };
+    let known: BTreeSet<_> = [ancestor, committed, new].into_iter().flat_map(known).collect();
     for reference in &found {
         assert!(known.contains(&oid(reference)), "{reference:?} came from nowhere");
     }
@@ -203,7 +268,7 @@ fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) {
 }
 
 /// Plain values come back as they were written.
-fn plain(input: &[u8]) {
+fn values(input: &[u8]) {
     if let Ok((value, length)) = decode_plain(input) {
         assert!(length <= input.len());
         let written = encode(&value);

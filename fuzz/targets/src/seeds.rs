@@ -13,12 +13,12 @@ use vellum_harness::question::{self, Question};
 use vellum_harness::step::Step;
 use vellum_harness::subject::Subject;
 use vellum_harness::{generate, world::World};
-use vellum_pickle::class_of;
+use vellum_pickle::{class_of, compressed};
 
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Begin, Call, Codec, Fault, Message, MessageId, NotUndone, Notice, Rope, Value};
 
-use crate::{damaged_file, data_file, layout, record, wire, zeo_conf};
+use crate::{btrees, damaged_file, data_file, layout, record, wire, zeo_conf};
 
 /// The seeds of a target, each with a name that a file can have. `golden` is the folder of the golden databases.
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
@@ -31,6 +31,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "history" => Ok(dice("history", 60, 800)),
         "crash" => Ok(dice("crash", 60, 300)),
         "server" => Ok(dice("server", 120, 200)),
+        "btrees" => Ok(trees()),
         "wire" => Ok(messages()),
         "zeo_conf" => Ok(configurations()),
         _ => Ok(BTreeMap::new()),
@@ -70,6 +71,22 @@ fn configurations() -> BTreeMap<String, Vec<u8>> {
         }
         seeds.insert(name.to_owned(), input);
     }
+    seeds
+}
+
+/// Trees that keep their rules, and the same with bytes of them otherwise.
+fn trees() -> BTreeMap<String, Vec<u8>> {
+    let mut seeds = BTreeMap::new();
+    for (levels, width, keys) in [(1, 2, 2), (1, 6, 4), (2, 2, 2), (2, 3, 1), (3, 2, 2)] {
+        seeds.insert(format!("whole-{levels}-{width}-{keys}"), btrees::input(levels, width, keys, &[]));
+        for at in 0..12 {
+            let change = [(at * 5, at as u8 + 1)];
+            seeds.insert(format!("changed-{levels}-{width}-{keys}-{at}"), btrees::input(levels, width, keys, &change));
+        }
+    }
+    seeds.insert("inside".to_owned(), vec![4, 3, 1, 2, 3]);
+    seeds.insert("circle".to_owned(), vec![1, 3, 1, 2, 1, 3, 1, 1, 5, 3, 1, 7]);
+    seeds.insert("nothing".to_owned(), vec![0]);
     seeds
 }
 
@@ -179,6 +196,9 @@ fn records(golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
     for (name, [ancestor, committed, new]) in merges() {
         seeds.insert(name, record::input(&ancestor, &committed, &new));
     }
+    for (name, [ancestor, committed, new]) in long_merges() {
+        seeds.insert(name, record::input(&ancestor, &committed, &new));
+    }
     let odd: [&[u8]; 16] = [
         b"(S'mail'\nS'Folder'\ntN\x86.}(S'x'\n(S'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01'\nN\x86Qu.",
         b"cm\nC\n.]X\x01\0\0\0wC\x08\0\0\0\0\0\0\0\x01X\x02\0\0\0db\x86\x86lQ.",
@@ -229,6 +249,24 @@ fn merges() -> Vec<(String, [Vec<u8>; 3])> {
             }),
         ),
     ]
+}
+
+/// The same three records plain and compressed, each beside each.
+fn long_merges() -> Vec<(String, [Vec<u8>; 3])> {
+    let bucket = |items: &[(u8, u8)]| {
+        let text = |byte: u8| [b"X\x28\0\0\0", [byte; 40].as_slice()].concat();
+        let items: Vec<u8> = items.iter().flat_map(|(key, value)| [text(*key), text(*value)].concat()).collect();
+        [b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\x00.\x80\x03((", items.as_slice(), b"t\x85."].concat()
+    };
+    let plain = [bucket(&[(b'a', b'1')]), bucket(&[(b'a', b'1'), (b'b', b'2')]), bucket(&[(b'a', b'3')])];
+    let forms = |n: usize| {
+        let form = |at: usize| match n >> at & 1 {
+            0 => plain[at].clone(),
+            _ => compressed(&plain[at]).unwrap_or_default(),
+        };
+        [form(0), form(1), form(2)]
+    };
+    (0..8).map(|n| (format!("merge-compressed-{n:03b}"), forms(n))).collect()
 }
 
 /// What the specification answers to the harness, with the lines of a pipe around it; and dice for what is changed.

@@ -8,6 +8,7 @@
 //! | `classes` | objects by class |
 //! | `links` | references to objects that are missing |
 //! | `blobs` | objects whose files beside the database are not handled |
+//! | `objects` | all objects, and lists of some |
 //! | `untold` | records of which it cannot be told what they refer to |
 //! | `faults` | damage |
 //!
@@ -20,6 +21,7 @@ pub mod classes;
 pub mod faults;
 pub mod links;
 pub mod meta;
+pub mod objects;
 pub mod untold;
 
 /// Writes a message that is not an answer to standard error.

@@ -71,6 +71,19 @@ fn free_port() -> u16 {
 
 /// What a server says of a storage to a client that has registered for it.
 fn info(address: &str, storage: &str) -> String {
+    let get_info = [&[0xa8][..], b"get_info", &[0x90]].concat();
+    String::from_utf8_lossy(&ask(address, storage, &get_info)).into_owned()
+}
+
+/// An object's newest record, in the frame that brings it.
+fn newest(address: &str, storage: &str, oid: u8) -> Vec<u8> {
+    let bytes = |bytes: [u8; 8]| [&[0xc4, 8][..], &bytes].concat();
+    let arguments = [bytes([0, 0, 0, 0, 0, 0, 0, oid]), bytes([0x7f; 8])].concat();
+    ask(address, storage, &[&[0xaa][..], b"loadBefore", &[0x92], &arguments].concat())
+}
+
+/// The answer to a call: its name and its arguments, in msgpack.
+fn ask(address: &str, storage: &str, call: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut frame = || {
@@ -86,12 +99,12 @@ fn info(address: &str, storage: &str) -> String {
     };
     let (_, mut to) = frame();
     send(&mut to, b"M5");
-    // msgpack: [1, false, "register", [storage, false]] and [2, false, "get_info", []].
+    // msgpack: [1, false, "register", [storage, false]] and [2, false, name, arguments].
     let text = |text: &str| [&[0xa0 | text.len() as u8], text.as_bytes()].concat();
     send(&mut to, &[vec![0x94, 1, 0xc2], text("register"), vec![0x92], text(storage), vec![0xc2]].concat());
     frame();
-    send(&mut to, &[vec![0x94, 2, 0xc2], text("get_info"), vec![0x90]].concat());
-    String::from_utf8_lossy(&frame().0).into_owned()
+    send(&mut to, &[&[0x94, 2, 0xc2][..], call].concat());
+    frame().0
 }
 
 fn are_there(sandbox: &Sandbox, files: &[&str]) -> Vec<bool> {
@@ -144,6 +157,64 @@ fn several_storages_are_served_by_one_zeo_conf() {
     let (code, said) = serving.end();
     assert_eq!(code, Some(0), "{said}");
     assert!(!sandbox.path("zeo.pid").exists());
+}
+
+/// Whether somewhere in these bytes there are those.
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// One file of compressed records, and the layer in each of its forms; over a demostorage, too.
+#[test]
+fn compressed_storages_are_served() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("mail");
+    assert_eq!(sandbox.run(&["copy", "mail.fs", "one.fs", "--compress"]).code, 0);
+    for name in ["two", "base"] {
+        std::fs::copy(sandbox.path("one.fs"), sandbox.path(&format!("{name}.fs"))).unwrap();
+    }
+    sandbox.file(
+        "zeo.conf",
+        b"%import zc.zlibstorage
+<zeo>
+  address 127.0.0.1:0
+</zeo>
+<zlibstorage plain>
+  <filestorage>
+    path one.fs
+  </filestorage>
+</zlibstorage>
+<serverzlibstorage clients>
+  compress no
+  <filestorage>
+    path two.fs
+  </filestorage>
+</serverzlibstorage>
+<demostorage try>
+  <zlibstorage base>
+    compress no
+    <filestorage>
+      path base.fs
+      read-only yes
+    </filestorage>
+  </zlibstorage>
+</demostorage>
+",
+    );
+    assert_session!("cli-serve-compressed", sandbox.session(&[&["serve", "--config", "zeo.conf", "--check-config"]]));
+    let serving = Serving::start(&mut sandbox.command(&["serve", "--config", "zeo.conf"]), 1);
+    // The root, whose class pickle stands at the start of its record.
+    let root = b"\x80\x03cpersistent.mapping\nPersistentMapping\n";
+    for (storage, is_plain) in [("plain", true), ("clients", false), ("try", true)] {
+        let record = newest(serving.address(), storage, 0);
+        assert_eq!((has(&record, root), has(&record, b".z\x78")), (is_plain, !is_plain), "{storage}: {record:?}");
+        let info = info(serving.address(), storage);
+        assert_eq!(info.contains("IStorageWrapper"), storage != "try", "{storage}: {info}");
+    }
+    assert_eq!(sandbox.run(&["zeopack", &format!("{}:plain", serving.address())]).code, 0);
+    assert!(has(&newest(serving.address(), "plain", 0), root), "after a pack, too");
+    let (code, said) = serving.end();
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]
@@ -222,8 +293,11 @@ logfile = [{ path = "STDERR", format = "%(levelname)s %(message)s" }]
         .file("key.toml", b"listen = [\"8100\"]\n[storages.1.filestorage]\npath = \"a\"\npack-cg = true\n")
         .file("kind.toml", b"listen = [\"8100\"]\n[storages.1.filestore]\npath = \"a\"\n")
         .file("key.conf", b"<zeo>\n address 8100\n read_only on\n</zeo>\n<mappingstorage/>\n")
-        .file("zlib.conf", b"%import zc.zlibstorage\n<zeo>\n address 8100\n</zeo>\n<zlibstorage>\n <mappingstorage/>\n</zlibstorage>\n")
-        .file("ssl.conf", b"<zeo>\n address 8100\n <ssl>\n  certificate a\n  authenticate b\n </ssl>\n</zeo>\n<mappingstorage/>\n")
+        .file("zlib.conf", b"<zeo>\n address 8100\n</zeo>\n<zlibstorage>\n <mappingstorage/>\n</zlibstorage>\n")
+        .file(
+            "ssl.conf",
+            b"<zeo>\n address 8100\n <ssl>\n  certificate a\n  authenticate b\n </ssl>\n</zeo>\n<mappingstorage/>\n",
+        )
         .file("folder.conf", b"<zeo>\n address 8100\n</zeo>\n<filestorage>\n path not/there/Data.fs\n</filestorage>\n");
     assert_session!(
         "cli-serve-config",

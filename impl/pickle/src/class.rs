@@ -14,6 +14,7 @@ use std::fmt;
 
 use crate::error::{PickleError, Problem};
 use crate::machine::Atom;
+use crate::plain;
 use crate::references::check_length;
 use crate::tree::{Id, Node, Tree};
 
@@ -32,7 +33,8 @@ impl fmt::Display for ClassName {
     }
 }
 
-/// The class of the object that `record` holds. The state, and whether there is one, does not matter.
+/// The class of the object that `record` holds. The state, and whether there is one, does not matter: the record may be
+/// cut behind its class.
 ///
 /// ```
 /// let record = b"\x80\x03cmail\nMessage\nq\x00.\x80\x03}q\x01.";
@@ -44,6 +46,19 @@ impl fmt::Display for ClassName {
 ///
 /// When the first pickle cannot be read, or holds none of the forms in which a class is written.
 pub fn class_of(record: &[u8]) -> Result<ClassName, PickleError> {
+    if plain::is_compressed(record)
+        && let Ok(class) = named_first(&plain::start(record, START_BYTES)?)
+    {
+        return Ok(class);
+    }
+    named_first(&plain::plain(record)?)
+}
+
+/// So many bytes of a compressed record are read first: nearly every class pickle ends before.
+const START_BYTES: usize = 1 << 10;
+
+/// The class that is named first in plain bytes.
+fn named_first(record: &[u8]) -> Result<ClassName, PickleError> {
     check_length(record)?;
     let (tree, root, _) = Tree::of_pickle(record)?;
     name_in(&tree, root)

@@ -33,6 +33,13 @@ pub enum Untold {
     },
 }
 
+impl Untold {
+    /// Whether the record is encrypted, so that there is nothing wrong with it.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Untold::Unreadable(PickleError { problem: Problem::Encrypted, .. }))
+    }
+}
+
 /// The ways in which a pickle can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -102,6 +109,15 @@ pub enum Problem {
     /// A message at a protocol that its reader does not speak.
     #[error("is of a pickle protocol above 3, which messages must not use")]
     NewProtocol,
+    /// The stream of a compressed record is wrong.
+    #[error("a compressed record whose stream {0}")]
+    Stream(&'static str),
+    /// A compressed record that would be longer than is allowed.
+    #[error("a compressed record that would become longer than {0} bytes, and that is the most that is read")]
+    Inflated(u64),
+    /// A record that is encrypted. It may be sound; only the holder of the key can tell.
+    #[error("the record is encrypted (cipher.encryptingstorage)")]
+    Encrypted,
     /// A reference whose oid has another length than the new one would have.
     #[error("refers to an object by {0}, where another oid can not be put without writing the whole record anew")]
     OidInPlace(&'static str),

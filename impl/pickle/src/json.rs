@@ -15,6 +15,7 @@ use std::slice::Iter;
 use crate::error::PickleError;
 use crate::machine::Atom;
 use crate::object::{Arguments, Form, Moment};
+use crate::plain::plain;
 use crate::quote::{Wide, plain_length, push_hex, surrogates};
 use crate::reference::{ClassRef, Reference, classify, classify_line};
 use crate::render::{push_hex_number, wide};
@@ -48,7 +49,8 @@ pub struct JsonOptions {
 ///
 /// When one of the record's two pickles cannot be read to its end.
 pub fn to_json(record: &[u8], options: &JsonOptions) -> Result<String, PickleError> {
-    let (tree, class, state, _) = Tree::of_record(record)?;
+    let record = plain(record)?;
+    let (tree, class, state, _) = Tree::of_record(&record)?;
     Ok(json_of(&tree, class, state, options))
 }
 

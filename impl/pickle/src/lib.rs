@@ -14,7 +14,7 @@
 //! A pickle is not a description of a value but a program that makes it: push a string, push a tuple, put the top of
 //! the stack in the memo, call this class with those arguments. Python runs the program, and then does whatever it
 //! says. A database engine must not, need not and cannot: the classes are somebody else's code, in another language.
-//! But it wants to know six things about a record:
+//! But it wants to know seven things about a record:
 //!
 //! - **What does it refer to?** A pack keeps what can be reached from the root, so all that a record refers to must be
 //!   found, and nothing else: [`references`], and [`Scanner`] for a whole database.
@@ -23,8 +23,13 @@
 //! - **What is in it, for a program?** [`to_json`] loses nothing of the state.
 //! - **What is its state made of?** [`Record`] shows it part by part, references included, and [`encode_record`] writes a
 //!   new record from parts of old ones: this is what merging two changes needs.
+//! - **Can Python 3 load it?** Not if text of Python 2 in it is not ASCII: [`python_2_text`].
 //! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
 //!   tuples and dicts: [`decode_plain`] and [`encode`].
+//!
+//! A record may be compressed where it lies, as zc.zlibstorage does it: [`plain()`] gives the two pickles. What returns values
+//! of its own does that by itself ([`class_of`], [`render`], [`to_json`], [`Scanner`], [`rewrite_references`]); what returns
+//! something that is borrowed from the record, [`references`] and [`Record`], wants plain bytes.
 //!
 //! # How it is done
 //!
@@ -36,9 +41,11 @@
 //! | read | for |
 //! |---|---|
 //! | `opcode`, `machine`, `registers`, `memo`, `input`, `strings` | the pickle language |
+//! | `plain` | records that are compressed |
 //! | `reference`, `references`, `rewrite` | references |
 //! | `tree`, `class`, `value`, `decode` | values |
 //! | `part`, `identity` | the parts of a record, looked at one by one |
+//! | `python_2` | text that Python 3 cannot load |
 //! | `encode`, `piece` | writing values; writing records from parts of others |
 //! | `render`, `quote`, `layout` | values for a human reader |
 //! | `json` | values as JSON |
@@ -50,7 +57,7 @@
 //!
 //! - Nothing panics, and nothing recurses on the input's depth: a million nested lists are read, and dropped, with a
 //!   flat stack.
-//! - Memory is bounded by the input's length. A length that points beyond the input is an error before anything is
+//! - Memory is bounded by the input's length; of a compressed record, by its plain length and [`PLAIN_BYTES_MAX`]. A length that points beyond the input is an error before anything is
 //!   allocated, and memo entry 4,294,967,295 is one entry.
 //! - What is shared stays shared. A pickle of a hundred bytes can describe a value of 2^30 parts; here it is a hundred
 //!   nodes, it is shown with `*1` for what was shown before, and it is refused where it would have to be written out.
@@ -79,6 +86,8 @@ mod object;
 mod opcode;
 mod part;
 mod piece;
+mod plain;
+mod python_2;
 mod quote;
 mod reference;
 mod references;
@@ -97,6 +106,8 @@ pub use error::{PickleError, Problem, Untold};
 pub use json::{JsonOptions, to_json};
 pub use part::{Part, Parts, Record, View};
 pub use piece::{Piece, encode_record};
+pub use plain::{PLAIN_BYTES_MAX, compressed, is_compressed, is_encrypted, plain, plain_within};
+pub use python_2::{NativeText, python_2_text};
 pub use reference::{ClassRef, Reference};
 pub use references::{Scanner, references};
 pub use render::{RenderOptions, render};

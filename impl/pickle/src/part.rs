@@ -40,7 +40,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads both pickles of a record. What comes after them is not looked at.
+    /// Reads both pickles of a record, which must be plain ([`plain()`](crate::plain())). What comes after them is not looked
+    /// at.
     ///
     /// # Errors
     ///
@@ -181,6 +182,11 @@ impl<'r> Part<'r> {
                 View::Other
             }
         }
+    }
+
+    /// The part for a human reader, as [`render`](crate::render()) shows a state.
+    pub fn render(self, options: &RenderOptions) -> String {
+        render_value(self.tree, self.id, options)
     }
 
     fn atom(self, atom: Atom) -> View<'r> {

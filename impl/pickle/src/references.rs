@@ -15,18 +15,20 @@
 
 use crate::error::{PickleError, Problem, Untold};
 use crate::machine::{Atom, Builder, Machine};
+use crate::plain::Inflater;
 use crate::reference::{ClassRef, Reference, Shape, Shapes, classify, classify_line};
 use crate::registers::Registers;
 use crate::strings::{Kind, Span};
 
-/// All references of a record, of every kind, in the order in which they occur and as often as they occur.
+/// All references of a record, of every kind, in the order in which they occur and as often as they occur. The record
+/// must be plain ([`plain()`](crate::plain())).
 ///
 /// # Errors
 ///
 /// When one of the record's two pickles cannot be read to its end.
 pub fn references(record: &[u8]) -> Result<Vec<Reference<'_>>, PickleError> {
     let mut found = Vec::new();
-    Scanner::new().scan(record, |reference| found.push(reference))?;
+    Scanner::new().scan_plain(record, |reference| found.push(reference))?;
     Ok(found)
 }
 
@@ -52,12 +54,13 @@ pub fn references(record: &[u8]) -> Result<Vec<Reference<'_>>, PickleError> {
 pub struct Scanner {
     registers: Registers<Token>,
     parts: Parts,
+    inflater: Inflater,
 }
 
 impl Scanner {
     /// A scanner that has scanned nothing yet.
     pub fn new() -> Self {
-        Scanner { registers: Registers::new(), parts: Parts::default() }
+        Scanner { registers: Registers::new(), parts: Parts::default(), inflater: Inflater::default() }
     }
 
     /// Gives `found` each reference of the record, in the order in which they occur and as often as they occur.
@@ -65,7 +68,15 @@ impl Scanner {
     /// # Errors
     ///
     /// When one of the record's two pickles cannot be read to its end. What was found until then was found.
-    pub fn scan<'a>(&mut self, record: &'a [u8], found: impl FnMut(Reference<'a>)) -> Result<(), PickleError> {
+    pub fn scan(&mut self, record: &[u8], found: impl FnMut(Reference<'_>)) -> Result<(), PickleError> {
+        let mut inflater = std::mem::take(&mut self.inflater);
+        let scanned = inflater.plain(record).and_then(|record| self.scan_plain(record, found));
+        self.inflater = inflater;
+        scanned
+    }
+
+    /// The same of a record that is plain.
+    fn scan_plain<'a>(&mut self, record: &'a [u8], found: impl FnMut(Reference<'a>)) -> Result<(), PickleError> {
         check_length(record)?;
         self.parts.clear();
         let tokens = Tokens { record, parts: &mut self.parts, found };
@@ -85,7 +96,7 @@ impl Scanner {
     ///
     /// When one of the two pickles cannot be read to its end, or a persistent id has an unknown shape. All that could be
     /// told was given to `found`.
-    pub fn scan_all<'a>(&mut self, record: &'a [u8], mut found: impl FnMut(Reference<'a>)) -> Result<(), Untold> {
+    pub fn scan_all(&mut self, record: &[u8], mut found: impl FnMut(Reference<'_>)) -> Result<(), Untold> {
         let mut unknown = None;
         self.scan(record, |reference| match reference {
             Reference::Bad { offset, why } => drop(unknown.get_or_insert(Untold::Shape { offset, why })),

@@ -26,6 +26,7 @@ use crate::error::PickleError;
 use crate::layout::Pieces;
 use crate::machine::Atom;
 use crate::object::{Arguments, Form, Moment};
+use crate::plain::plain;
 use crate::quote;
 use crate::reference::{ClassRef, Reference, classify, classify_line};
 use crate::sharing::Sharing;
@@ -65,7 +66,8 @@ impl Default for RenderOptions {
 ///
 /// When one of the record's two pickles cannot be read to its end.
 pub fn render(record: &[u8], options: &RenderOptions) -> Result<String, PickleError> {
-    let (tree, root) = Tree::of_state(record)?;
+    let record = plain(record)?;
+    let (tree, root) = Tree::of_state(&record)?;
     Ok(render_value(&tree, root, options))
 }
 

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{PickleError, Problem};
 use crate::machine::{Atom, Builder, Machine};
+use crate::plain::plain;
 use crate::reference::{Reference, classify, classify_line};
 use crate::references::{Parts, Token, Tokens, check_length, check_second};
 use crate::registers::Registers;
@@ -29,7 +30,8 @@ use crate::strings::{Kind, Span};
 
 /// The record with other oids in its references: those that `new` gives; where it gives none, the reference stays as it is.
 /// It is called for each reference, in the order in which they occur and as often as they occur, those of class pickle
-/// and state alike; and must say the same each time. Everything else in the record stays, byte for byte.
+/// and state alike; and must say the same each time. Everything else in the record stays, byte for byte; of a compressed record,
+/// everything else in its plain bytes, and the result is plain.
 ///
 /// ```
 /// use vellum_pickle::{Reference, references, rewrite_references};
@@ -51,6 +53,8 @@ pub fn rewrite_references(
     record: &[u8],
     new: impl FnMut(&Reference<'_>) -> Option<u64>,
 ) -> Result<Vec<u8>, PickleError> {
+    let record = plain(record)?;
+    let record = record.as_ref();
     check_length(record)?;
     let (mut registers, mut parts) = (Registers::new(), Parts::default());
     let tokens = Tokens { record, parts: &mut parts, found: ignore as fn(Reference<'_>) };

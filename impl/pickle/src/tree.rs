@@ -218,6 +218,11 @@ impl<'a> Tree<'a> {
         self.nodes.len()
     }
 
+    /// All values, in the order in which they were written.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Id> + use<> {
+        (0..self.len() as u32).map(Id)
+    }
+
     pub(crate) fn additions(&self, id: Id) -> Option<&Additions> {
         self.additions.get(&id)
     }
@@ -241,7 +246,7 @@ impl<'a> Tree<'a> {
 
     /// The names of all classes and functions in it, as often as they occur.
     pub(crate) fn classes(&self) -> impl Iterator<Item = ClassRef<'_>> {
-        (0..self.len() as u32).filter_map(|id| self.class(Id(id)))
+        self.ids().filter_map(|id| self.class(id))
     }
 
     /// The name of a class or function.

@@ -7,10 +7,22 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use vellum_pickle::{JsonOptions, Problem, RenderOptions, class_of, decode_plain, encode, references, render, to_json};
+use vellum_pickle::{
+    JsonOptions, Problem, RenderOptions, Scanner, class_of, compressed, decode_plain, encode, plain, references,
+    render, to_json,
+};
 
 /// Runs everything on one input. Whatever the answer is, there is one, and it is not out of proportion.
-fn run_all(input: &[u8]) {
+fn run_all(stored: &[u8]) {
+    let Ok(plain) = plain(stored) else {
+        assert!(render(stored, &RenderOptions::default()).is_err() && Scanner::new().scan(stored, |_| ()).is_err());
+        return;
+    };
+    let input = &*plain;
+    if let Some(stored) = compressed(input) {
+        assert_eq!(class_of(&stored), class_of(input));
+        assert_eq!(Scanner::new().scan(&stored, |_| ()), Scanner::new().scan(input, |_| ()));
+    }
     let found = references(input);
     let class = class_of(input);
     is_linear(input);

@@ -1,125 +1,144 @@
-//! Plain values, read and written.
-//!
-//! What is written is compared with what ZODB's pickler writes at protocol 3 in its `fast` mode, which has no memo.
+//! Records that are compressed are seen through, and never further than their limit.
 
-use bytes::Bytes;
-use vellum_pickle::{Value, decode_plain, encode};
+use std::borrow::Cow;
+use std::io::Write;
 
-fn text(text: &str) -> Value {
-    Value::Text(text.to_string())
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use proptest::prelude::*;
+use vellum_pickle::{
+    Problem, Record, Reference, RenderOptions, Scanner, class_of, compressed, is_encrypted, plain, plain_within,
+    references, render, rewrite_references, to_json,
+};
+
+/// A folder of one message, with so many bytes of text.
+fn folder(text: usize) -> Vec<u8> {
+    let head = b"\x80\x03cmail\nFolder\nq\x00.\x80\x03}(X\x05\0\0\0firstC\x08\0\0\0\0\0\0\0\x07QX\x04\0\0\0textX";
+    [head, (text as u32).to_le_bytes().as_slice(), &vec![b'x'; text], b"u."].concat()
 }
 
-fn read(pickle: &[u8]) -> Result<Value, String> {
-    match decode_plain(pickle) {
-        Ok((value, length)) => {
-            assert_eq!(length, pickle.len());
-            Ok(value)
+/// The record as a zlib stream of any level, behind the prefix.
+fn stored(record: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(b".z".to_vec(), Compression::new(level));
+    encoder.write_all(record).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn every_reader_sees_through_a_compressed_record() {
+    for (text, level) in [(0, 0), (30, 1), (5_000, 6), (3_000_000, 9)] {
+        let (record, stored) = (folder(text), stored(&folder(text), level));
+        assert_eq!(class_of(&stored), class_of(&record));
+        let options = RenderOptions::default();
+        assert_eq!(render(&stored, &options), render(&record, &options));
+        assert_eq!(to_json(&stored, &Default::default()), to_json(&record, &Default::default()));
+        let mut found = Vec::new();
+        Scanner::new().scan_all(&stored, |reference| found.push(format!("{reference:?}"))).unwrap();
+        assert_eq!(found, [format!("{:?}", Reference::Strong { oid: 7, class: None })]);
+        let renamed = rewrite_references(&stored, |_| Some(8)).unwrap();
+        assert_eq!(renamed, rewrite_references(&record, |_| Some(8)).unwrap());
+        assert_eq!(plain(&stored).unwrap(), record);
+    }
+}
+
+/// What returns what it borrows wants plain bytes; for others it has an error, and never a wrong answer.
+#[test]
+fn what_borrows_refuses_a_compressed_record() {
+    let stored = stored(&folder(100), 6);
+    assert!(references(&stored).is_err() && Record::read(&stored).is_err());
+}
+
+/// The numbers of zc.zlibstorage: no record of up to 20 bytes, none that is compressed already, none that would not become
+/// shorter.
+#[test]
+fn a_record_is_compressed_where_that_makes_it_shorter() {
+    assert_eq!(compressed(&[b'a'; 20]), None);
+    assert_eq!(plain(&compressed(&[b'a'; 21]).unwrap()).unwrap(), [b'a'; 21].as_slice());
+    assert_eq!(compressed(&[b".z".as_slice(), &[b'a'; 99]].concat()), None);
+    let noise: Vec<u8> = (0..200_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    assert_eq!(compressed(&noise), None);
+    assert_eq!(compressed(b""), None);
+}
+
+#[test]
+fn a_stream_that_is_wrong_is_an_error_that_says_so() {
+    let whole = stored(&folder(5_000), 6);
+    let said = |record: &[u8]| plain(record).map(Cow::into_owned).map_err(|error| error.to_string());
+    for cut in 2..whole.len() {
+        let error = said(&whole[..cut]).unwrap_err();
+        assert_eq!(error, format!("byte {cut}: a compressed record whose stream ends too early"));
+    }
+    for at in 2..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        match said(&damaged) {
+            Err(error) => assert!(error.contains("a compressed record whose stream"), "{error}"),
+            // In a run of one letter it does not matter how far back the stream says to look.
+            Ok(same) => assert_eq!(same, folder(5_000)),
         }
-        Err(error) => Err(error.to_string()),
+    }
+    assert!(said(b".znot zlib").unwrap_err().ends_with("a compressed record whose stream is damaged"));
+    // ZODB does not look at what comes after the end.
+    assert_eq!(said(&[&whole, b"more".as_slice()].concat()), Ok(folder(5_000)));
+    // And a stream of nothing it hands out as it is.
+    assert_eq!(said(&stored(b"", 6)), Ok(stored(b"", 6)));
+    assert!(class_of(&stored(b"", 6)).is_err());
+}
+
+#[test]
+fn a_record_may_be_cut_behind_its_class() {
+    let whole = stored(&folder(3_000_000), 6);
+    assert_eq!(class_of(&whole[..200]).unwrap().to_string(), "mail.Folder");
+    // The name of this class does not fit the bytes that are read first.
+    let name = "N".repeat(100_000);
+    let long = stored(format!("cmail\n{name}\n.}}.").as_bytes(), 6);
+    assert_eq!(class_of(&long).unwrap().name, name);
+}
+
+#[test]
+fn the_limit_is_kept_and_named() {
+    let record = folder(1_000_000);
+    let stored = stored(&record, 9);
+    assert_eq!(plain_within(&stored, record.len()).unwrap(), record);
+    for limit in [0, 1, 4096, record.len() - 1] {
+        let error = plain_within(&stored, limit).unwrap_err();
+        assert_eq!(error.problem, Problem::Inflated(limit as u64));
+        assert!(error.to_string().contains(&format!("longer than {limit} bytes")), "{error}");
     }
 }
 
 #[test]
-fn every_value_is_written_as_zodb_writes_it_and_read_again() {
-    let int = Value::Int;
-    let cases: Vec<(Value, &[u8])> = vec![
-        (Value::None, b"N"),
-        (Value::Bool(true), b"\x88"),
-        (Value::Bool(false), b"\x89"),
-        (int(0), b"K\x00"),
-        (int(255), b"K\xff"),
-        (int(256), b"M\x00\x01"),
-        (int(65535), b"M\xff\xff"),
-        (int(65536), b"J\x00\x00\x01\x00"),
-        (int(-1), b"J\xff\xff\xff\xff"),
-        (int(-(1 << 31)), b"J\x00\x00\x00\x80"),
-        (int(1 << 31), b"\x8a\x05\x00\x00\x00\x80\x00"),
-        (int(-(1 << 31) - 1), b"\x8a\x05\xff\xff\xff\x7f\xff"),
-        (int(i64::MIN), b"\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80"),
-        (Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0x80, 0]), b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x80\x00"),
-        (Value::Float(1.5), b"G\x3f\xf8\x00\x00\x00\x00\x00\x00"),
-        (Value::Bytes(Bytes::from_static(b"ab")), b"C\x02ab"),
-        (text("é"), b"X\x02\x00\x00\x00\xc3\xa9"),
-        (Value::Tuple(vec![]), b")"),
-        (Value::Tuple(vec![int(1)]), b"K\x01\x85"),
-        (Value::Tuple(vec![int(1), int(2)]), b"K\x01K\x02\x86"),
-        (Value::Tuple(vec![int(1), int(2), int(3)]), b"K\x01K\x02K\x03\x87"),
-        (Value::Tuple(vec![int(1), int(2), int(3), int(4)]), b"(K\x01K\x02K\x03K\x04t"),
-        (Value::List(vec![]), b"]"),
-        (Value::List(vec![int(1)]), b"]K\x01a"),
-        (Value::List(vec![int(1), int(2)]), b"](K\x01K\x02e"),
-        (Value::Dict(vec![]), b"}"),
-        (Value::Dict(vec![(text("a"), int(1))]), b"}X\x01\x00\x00\x00aK\x01s"),
-        (Value::Dict(vec![(int(1), int(2)), (int(3), int(4))]), b"}(K\x01K\x02K\x03K\x04u"),
-    ];
-    for (value, body) in cases {
-        let pickle = [b"\x80\x03", body, b"."].concat();
-        assert_eq!(encode(&value).escape_ascii().to_string(), pickle.escape_ascii().to_string());
-        assert_eq!(read(&pickle), Ok(value));
-    }
+fn an_encrypted_record_is_no_damage_and_no_answer() {
+    let record = b".esome bytes that only the owner of the key understands";
+    assert!(is_encrypted(record));
+    let wanted = "byte 0: the record is encrypted (cipher.encryptingstorage)";
+    assert_eq!(class_of(record).unwrap_err().to_string(), wanted);
+    assert_eq!(Scanner::new().scan_all(record, |_| ()).unwrap_err().to_string(), wanted);
+    assert_eq!(plain(record).unwrap_err().problem, Problem::Encrypted);
 }
 
-#[test]
-fn long_strings_and_long_lists_are_written_as_zodb_writes_them() {
-    let bytes = Value::Bytes(Bytes::from(vec![b'x'; 256]));
-    assert_eq!(encode(&bytes), [&b"\x80\x03B\x00\x01\x00\x00"[..], &[b'x'; 256], b"."].concat());
-    let list = Value::List(vec![Value::None; 1001]);
-    assert_eq!(encode(&list), [&b"\x80\x03]("[..], &[b'N'; 1000], b"e(Ne."].concat());
-    let dict = Value::Dict(vec![(Value::None, Value::None); 1000]);
-    assert_eq!(encode(&dict), [&b"\x80\x03}("[..], &[b'N'; 2000], b"u."].concat());
-    for value in [bytes, list, dict] {
-        assert_eq!(read(&encode(&value)), Ok(value));
-    }
-}
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-#[test]
-fn the_index_file_is_a_sequence_of_pickles() {
-    // As ZODB wrote it for a small database: the position, a pair for the only prefix, and the end.
-    let file = b"\x80\x03M\xb9\x0a.\x80\x03C\x06\0\0\0\0\0\0q\x00C\x08\0\0\0\0\0\0\0\x04q\x01\x86q\x02.\x80\x03N.";
-    let mut rest = &file[..];
-    let mut values = Vec::new();
-    while !rest.is_empty() {
-        let (value, length) = decode_plain(rest).unwrap();
-        values.push(value);
-        rest = &rest[length..];
+    #[test]
+    fn what_was_compressed_is_what_it_was(record in prop::collection::vec(0_u8..4, 0..2000)) {
+        if let Some(stored) = compressed(&record) {
+            prop_assert!(stored.len() < record.len());
+            prop_assert_eq!(plain(&stored).unwrap(), record);
+        }
     }
-    let bytes = |bytes: &'static [u8]| Value::Bytes(Bytes::from_static(bytes));
-    let pair = Value::Tuple(vec![bytes(&[0; 6]), bytes(b"\0\0\0\0\0\0\0\x04")]);
-    assert_eq!(values, [Value::Int(2745), pair.clone(), Value::None]);
-    // Python 2 wrote the same with its own strings, and with the memo.
-    assert_eq!(read(b"(U\x06\0\0\0\0\0\0q\x01U\x08\0\0\0\0\0\0\0\x04q\x02tq\x03."), Ok(pair));
-}
 
-#[test]
-fn an_extension_is_read_in_every_protocol() {
-    let wanted = Value::Dict(vec![
-        (text("batch"), Value::Int(3)),
-        (text("big"), Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0, 64])),
-    ]);
-    for pickle in [
-        &b"(dp0\nVbatch\np1\nI3\nsVbig\np2\nL1180591620717411303424L\ns."[..],
-        b"}q\x00(X\x05\0\0\0batchq\x01K\x03X\x03\0\0\0bigq\x02L1180591620717411303424L\nu.",
-        b"\x80\x02}q\x00(X\x05\0\0\0batchq\x01K\x03X\x03\0\0\0bigq\x02\x8a\x09\0\0\0\0\0\0\0\0\x40u.",
-        b"\x80\x04\x95\x20\0\0\0\0\0\0\0}\x94(\x8c\x05batch\x94K\x03\x8c\x03big\x94\x8a\x09\0\0\0\0\0\0\0\0\x40u.",
-    ] {
-        assert_eq!(read(pickle), Ok(wanted.clone()), "{}", pickle.escape_ascii());
+    /// One scanner for many records, sound and not, in any order, says what one for each does.
+    #[test]
+    fn a_scanner_forgets_the_record_before(texts in prop::collection::vec((0_usize..3000, 0_usize..200), 1..8)) {
+        let mut scanner = Scanner::new();
+        for (text, cut) in texts {
+            let mut record = stored(&folder(text), 6);
+            record.truncate(record.len().saturating_sub(cut / 4));
+            let (mut one, mut other) = (0, 0);
+            let here = scanner.scan_all(&record, |_| one += 1);
+            let alone = Scanner::new().scan_all(&record, |_| other += 1);
+            prop_assert_eq!((here, one), (alone, other));
+        }
     }
-    assert_eq!(read(b"L-1180591620717411303424L\n."), Ok(Value::BigInt(vec![0, 0, 0, 0, 0, 0, 0, 0, 0xc0])));
-    assert_eq!(read(b"L-128L\n."), Ok(Value::Int(-128)));
-    // Bytes that Python 3 wrote for Python 2.
-    let encoded = b"\x80\x02c_codecs\nencode\nX\x05\0\0\0abc\xc3\xbfX\x06\0\0\0latin1\x86R.";
-    assert_eq!(read(encoded), Ok(Value::Bytes(Bytes::from_static(b"abc\xff"))));
-    assert_eq!(read(b"\x80\x02c__builtin__\nbytes\n)R."), Ok(Value::Bytes(Bytes::new())));
-}
-
-#[test]
-fn what_is_not_plain_is_refused() {
-    let not_plain = |what: &str| Err(format!("byte 0: the pickle holds {what}, which is not plain data"));
-    assert_eq!(read(b"cmail\nMessage\n."), not_plain("a class"));
-    assert_eq!(read(b"cmail\nMessage\n)R."), not_plain("an object"));
-    assert_eq!(read(b"]U\x08ABCDEFGHQa."), not_plain("a reference"));
-    assert_eq!(read(b"}Nb."), not_plain("an object with a state"));
-    assert_eq!(read(b"X\x03\0\0\0\xed\xa0\x80."), not_plain("text that is not Unicode"));
-    let circle = b"]q\x00h\x00a.";
-    assert_eq!(read(circle), Err("byte 0: the pickle nests its data more than 64 deep, or in a circle".into()));
 }

@@ -32,11 +32,22 @@ pub(crate) struct Hub {
     started: Instant,
     runtime: tokio::runtime::Handle,
     latencies: Latencies,
+    /// For each storage, what is to be finished in it.
+    finishes: Vec<Mutex<Finishes>>,
     is_ending: AtomicBool,
     /// Connections that were closed by a client that had not said a word: port checks.
     port_checks: AtomicU64,
     /// Nobody is told anything after these are dropped.
     listening: Mutex<Vec<Listening>>,
+}
+
+/// Transactions that are to be finished. One thread sees to all that are there, so that they share syncs and nobody waits for
+/// somebody who waits.
+#[derive(Default)]
+struct Finishes {
+    waiting: Vec<Job>,
+    /// Whether a thread sees to them.
+    is_seen_to: bool,
 }
 
 struct Core {
@@ -90,6 +101,7 @@ impl Hub {
             started: Instant::now(),
             runtime: runtime.clone(),
             latencies: Latencies::default(),
+            finishes: offered.iter().map(|_| Mutex::default()).collect(),
             is_ending: AtomicBool::new(false),
             port_checks: AtomicU64::new(0),
             listening: Mutex::default(),
@@ -148,7 +160,9 @@ impl Hub {
     pub fn happen(self: &Arc<Self>, event: Event) {
         let mut jobs = self.step(&mut self.core(), event);
         while let Some(job) = jobs.pop_front() {
-            if is_quick(&job.work) {
+            if matches!(job.work, Work::Finish) {
+                self.finish(job);
+            } else if is_quick(&job.work) {
                 let (id, outcome) = (job.id, self.work(job));
                 jobs.extend(self.step(&mut self.core(), Event::Done { job: id, outcome }));
             } else {
@@ -157,6 +171,50 @@ impl Hub {
                     let (id, outcome) = (job.id, hub.work(job));
                     hub.happen(Event::Done { job: id, outcome });
                 });
+            }
+        }
+    }
+
+    /// Has a transaction finished, with others that are to be finished.
+    fn finish(self: &Arc<Self>, job: Job) {
+        let storage = job.storage;
+        let mut finishes = self.finishes[storage.0].lock();
+        finishes.waiting.push(job);
+        if !std::mem::replace(&mut finishes.is_seen_to, true) {
+            let hub = Arc::clone(self);
+            self.runtime.spawn_blocking(move || hub.finish_all(storage));
+        }
+    }
+
+    /// Finishes all that are there, and those that come meanwhile.
+    fn finish_all(self: &Arc<Self>, storage: StorageId) {
+        struct Leaves<'a>(&'a Mutex<Finishes>);
+        impl Drop for Leaves<'_> {
+            // If something panicked, the next one that comes is seen to all the same.
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.lock().is_seen_to = false;
+                }
+            }
+        }
+        let _leaves = Leaves(&self.finishes[storage.0]);
+        loop {
+            let mut finishes = self.finishes[storage.0].lock();
+            let jobs = std::mem::take(&mut finishes.waiting);
+            finishes.is_seen_to = !jobs.is_empty();
+            drop(finishes);
+            if jobs.is_empty() {
+                return;
+            }
+            let connections: Vec<_> = jobs.iter().map(|job| job.connection).collect();
+            let begun = std::time::Instant::now();
+            let outcomes = self.worker.finish(storage, &connections);
+            let took = begun.elapsed();
+            for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                if let Some(latency) = self.latencies.of(&job.work) {
+                    latency.note(took);
+                }
+                self.happen(Event::Done { job: job.id, outcome });
             }
         }
     }

@@ -147,14 +147,34 @@ impl Worker {
                 }
             }
             Work::Finish => {
-                let kept = self.clients().get_mut(&job.connection).and_then(|kept| kept.transaction.take());
-                let Some(Phase::Voted(voted)) = kept else {
-                    return Outcome::Failed(Fault::text("builtins.AssertionError", "no transaction is voted"));
-                };
-                voted.finish().map_or_else(failed, |tid| Outcome::Finished { tid, info: measure(&**storage) })
+                self.finish(job.storage, &[job.connection]).pop().expect("there is an outcome for each transaction")
             }
             Work::Pack { time } => pack(store, time),
         }
+    }
+
+    /// Finishes the transactions of these clients of a storage, which share syncs.
+    pub fn finish(&self, storage: StorageId, connections: &[ConnectionId]) -> Vec<Outcome> {
+        let take = |connection| self.clients().get_mut(connection).and_then(|kept| kept.transaction.take());
+        let mut is_voted = Vec::new();
+        let mut voted = Vec::new();
+        for connection in connections {
+            let kept = take(connection);
+            is_voted.push(matches!(kept, Some(Phase::Voted(_))));
+            if let Some(Phase::Voted(transaction)) = kept {
+                voted.push(transaction);
+            }
+        }
+        let mut finished = Voted::finish_all(voted).into_iter();
+        let info = measure(&*self.store(storage).storage);
+        let outcome = |is_voted| match is_voted {
+            false => Outcome::Failed(Fault::text("builtins.AssertionError", "no transaction is voted")),
+            true => match finished.next().expect("there is a result for each transaction") {
+                Ok(tid) => Outcome::Finished { tid, info },
+                Err(error) => Outcome::Failed(faults::fault(error)),
+            },
+        };
+        is_voted.into_iter().map(outcome).collect()
     }
 
     fn vote(&self, storage: &dyn Storage, connection: ConnectionId, job: JobId, waiting: Waiting) -> Outcome {

@@ -23,12 +23,14 @@
 //! | `order`, `number` | comparing as Python compares, and where it would need code |
 //! | `merge` | the merge of three lists of items |
 //! | `length` | `BTrees.Length`, which is a number |
+//! | `check` | whether trees keep their rules, which merging takes for granted |
 
 use bytes::Bytes;
 use vellum_pickle::{Part, Piece, Record, View, encode_record};
 
 use crate::{Contested, Resolver};
 
+mod check;
 mod family;
 mod length;
 mod merge;
@@ -36,6 +38,7 @@ mod number;
 mod order;
 mod state;
 
+pub use check::{BTreeFinding, BTreeRule, BTreesChecked, check_btrees};
 use family::Class;
 use order::Comparer;
 
@@ -88,7 +91,14 @@ impl BTrees {
 }
 
 impl Resolver for BTrees {
+    /// Merges compressed records, too; the merged one is compressed if the new one is.
     fn resolve(&self, contested: Contested<'_>) -> Option<Bytes> {
+        contested.as_new(|plain| self.merge(plain))
+    }
+}
+
+impl BTrees {
+    fn merge(&self, contested: Contested<'_>) -> Option<Bytes> {
         let read = |record| Record::read(record).ok();
         let new = read(contested.new)?;
         let (class, meta) = self.class(new.class())?;
@@ -101,9 +111,7 @@ impl Resolver for BTrees {
         };
         encode_record(&meta, &merged, new.protocol()).ok().map(Bytes::from)
     }
-}
 
-impl BTrees {
     /// What to take the object for, and what to write as its class pickle.
     ///
     /// The class pickle is a class, or a tuple of it, the arguments that make an object of it, and whatever else. The class

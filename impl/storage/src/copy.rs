@@ -19,8 +19,11 @@
 //!
 //! What is not here: the storages' own files. A copy of a file that nobody writes to is `cp`.
 
+use std::borrow::Cow;
 use std::sync::mpsc::sync_channel;
 use std::{fmt, mem, thread};
+
+use vellum_pickle::plain;
 
 use crate::export::is_blob;
 use crate::{Error, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord};
@@ -279,8 +282,17 @@ fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<Str
     let fewer = there.len().min(here.len());
     match (pair, there.get(fewer), here.get(fewer)) {
         (Some((there, here)), ..) if there.oid == here.oid => {
-            let what = if there.version == here.version { "record" } else { "version" };
-            Some(format!("object {} has another {what} there", there.oid))
+            let plain = |revision: &Revision| plain(revision.data.as_deref()?).ok().map(Cow::into_owned);
+            Some(match plain(there) {
+                _ if there.version != here.version => format!("object {} has another version there", there.oid),
+                Some(same) if Some(&same) == plain(here).as_ref() => {
+                    format!(
+                        "object {} has the same record there, but it is compressed in another way, or not",
+                        there.oid
+                    )
+                }
+                _ => format!("object {} has another record there", there.oid),
+            })
         }
         (Some((there, here)), ..) if there.oid < here.oid => {
             Some(format!("it has object {} there, and not here", there.oid))

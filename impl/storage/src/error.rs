@@ -79,16 +79,30 @@ pub enum Error {
         name: String,
     },
 
+    /// A compressed record whose stream cannot be read. Other objects are not concerned.
+    #[error(
+        "the record of object {oid} can not be handed out: {why}. It is in the storage as it was written, and an older \
+         revision may be sound"
+    )]
+    Inflate {
+        /// The object.
+        oid: Oid,
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// Garbage can not be told from what is needed, where a record does not say what it refers to. Nothing was packed.
     #[error(
-        "nothing was packed, since it can not be told which objects {oid} refers to: {why}. Mend that record, or pack \
-         without collecting garbage"
+        "nothing was packed, since it can not be told which objects {oid} refers to: {why}. {} without collecting garbage",
+        if *.is_encrypted { "Pack" } else { "Mend that record, or pack" }
     )]
     Unreadable {
         /// The object.
         oid: Oid,
         /// What is wrong with its record.
         why: String,
+        /// Whether nothing is wrong with it, but only the holder of a key can read it.
+        is_encrypted: bool,
     },
 
     /// A storage that can not be used for what was asked. Nothing was changed.

@@ -25,7 +25,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
 
-use vellum_pickle::{PickleError, Reference, references, rewrite_references};
+use vellum_pickle::{PickleError, Reference, Scanner, Untold, plain, rewrite_references};
 
 use crate::{Draft, Error, Oid, Result as StorageResult, Storage, Tid, Version};
 
@@ -186,19 +186,20 @@ pub(crate) struct Links {
 
 pub(crate) fn links(oid: Oid, record: &[u8]) -> Result<Links, ExportError> {
     let Links { mut strong, mut all, mut foreign } = Links::default();
-    for reference in references(record).map_err(|source| ExportError::Record { oid, source })? {
-        match reference {
-            Reference::Strong { oid, .. } => {
-                strong.push(Oid(oid));
-                all.push(Oid(oid));
-            }
-            Reference::Weak { oid, database: None } => all.push(Oid(oid)),
-            Reference::Weak { .. } => {}
-            Reference::Foreign { database, oid, .. } => foreign.push((database.into_owned(), Oid(oid))),
-            Reference::Bad { offset, why } => return Err(ExportError::BadReference { oid, offset, why }),
+    let scanned = Scanner::new().scan_all(record, |reference| match reference {
+        Reference::Strong { oid, .. } => {
+            strong.push(Oid(oid));
+            all.push(Oid(oid));
         }
+        Reference::Weak { oid, database: None } => all.push(Oid(oid)),
+        Reference::Weak { .. } | Reference::Bad { .. } => {}
+        Reference::Foreign { database, oid, .. } => foreign.push((database.into_owned(), Oid(oid))),
+    });
+    match scanned {
+        Ok(()) => Ok(Links { strong, all, foreign }),
+        Err(Untold::Unreadable(source)) => Err(ExportError::Record { oid, source }),
+        Err(Untold::Shape { offset, why }) => Err(ExportError::BadReference { oid, offset, why }),
     }
-    Ok(Links { strong, all, foreign })
 }
 
 /// Whether the record is a blob's: what it holds is in a file beside the database.
@@ -263,6 +264,8 @@ pub fn export(
         report.foreign.extend(foreign.into_iter().map(|(database, to)| (oid, database, to)));
         report.blobs += u64::from(is_blob(&record));
         waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
+        // An export is read where nobody knows how this storage keeps its records.
+        let record = plain(&record).map_err(|source| ExportError::Record { oid, source })?;
         to.write_all(&oid.to_bytes())?;
         to.write_all(&(record.len() as u64).to_be_bytes())?;
         to.write_all(&record)?;

@@ -125,3 +125,4 @@ macro_rules! inherent {
 crate::inherent!(crate::MemoryStorage);
 crate::inherent!(crate::Overlay);
 crate::inherent!(crate::AsOf);
+crate::inherent!(crate::Compressed);

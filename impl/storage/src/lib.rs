@@ -30,12 +30,12 @@
 //! [`Storage::versions`], [`Storage::capabilities`].
 //!
 //! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
-//! ([`AsOf`]), be written above without being touched ([`Overlay`]), and give objects to another database ([`export`],
+//! ([`AsOf`]), be written above without being touched ([`Overlay`]), keep its records compressed ([`Compressed`]), and give objects to another database ([`export`],
 //! [`import`]).
 //!
 //! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. What is garbage in several
 //! databases that refer to each other, [`find_garbage`] finds out. Who refers to an object, and by which path the root does:
-//! [`referrers()`], [`shortest_path`].
+//! [`referrers()`], [`shortest_path`]. Whether the trees of the BTrees package keep their rules: [`check_btrees`].
 //!
 //! What this crate does not do: it opens no file and no socket.
 //!
@@ -59,6 +59,7 @@ mod btrees;
 mod capability;
 mod clock;
 mod collect;
+mod compressed;
 mod copy;
 mod error;
 mod events;
@@ -74,15 +75,17 @@ mod resolve;
 mod resolvers;
 mod restore;
 mod revisions;
+mod room;
 mod traits;
 mod transaction;
 
 pub use as_of::AsOf;
-pub use btrees::BTrees;
+pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, check_btrees};
 pub use bytes::Bytes;
 pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Survivors, collect};
+pub use compressed::{Compressed, Compression};
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, Result};
 pub use events::{Event, Listener, Listeners, Listening};
@@ -102,9 +105,10 @@ pub use referrers::{NewestRevision, Reached, Referrer, newest_revisions, referre
 pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
 pub use restore::{Restoration, Restored, restore};
+pub use room::Room;
 pub use traits::Storage;
 pub use transaction::{
-    Busy, Change, Content, Data, Draft, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past, PastRevision,
-    Prepared, Refusal, Scratch, ScratchFile, Ticket, Verdict, Vote, Voted, Waiting, Want, Wants, WhyNot, Write, judge,
-    lock_and_judge, touched, wants,
+    Busy, Change, Content, Data, Draft, Finishing, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past,
+    PastRevision, Prepared, Refusal, Scratch, ScratchFile, Ticket, Verdict, Vote, Voted, Waiting, Want, Wants, WhyNot,
+    Write, judge, lock_and_judge, touched, wants,
 };

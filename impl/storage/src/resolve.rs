@@ -1,6 +1,7 @@
 //! Two writers changed the same object. Is that a conflict, or can both have their way?
 
 use bytes::Bytes;
+use vellum_pickle::{compressed, is_compressed, plain};
 
 use crate::Oid;
 
@@ -15,6 +16,24 @@ pub struct Contested<'a> {
     pub committed: &'a [u8],
     /// What the second one wants to make of it.
     pub new: &'a [u8],
+}
+
+impl Contested<'_> {
+    /// Gives `merge` the three records plain, as they are unless they are compressed. None if one of them cannot be read.
+    pub fn plain(&self, merge: impl FnOnce(Contested<'_>) -> Option<Bytes>) -> Option<Bytes> {
+        let read = |record| plain(record).ok();
+        let (ancestor, committed, new) = (read(self.ancestor)?, read(self.committed)?, read(self.new)?);
+        merge(Contested { oid: self.oid, ancestor: &ancestor, committed: &committed, new: &new })
+    }
+
+    /// The same, and what is merged is compressed if the new record is.
+    pub(crate) fn as_new(&self, merge: impl FnOnce(Contested<'_>) -> Option<Bytes>) -> Option<Bytes> {
+        let merged = self.plain(merge)?;
+        match is_compressed(self.new).then(|| compressed(&merged)).flatten() {
+            Some(shorter) => Some(shorter.into()),
+            None => Some(merged),
+        }
+    }
 }
 
 /// Merges changes that were made to the same object at the same time.

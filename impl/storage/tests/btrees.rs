@@ -469,3 +469,48 @@ fn seeds() -> [Vec<u8>; SEEDS] {
         record("BTrees.Length", "Length", b"\x80\x03\x8a\x09\0\0\0\0\0\0\0\0\x01."),
     ]
 }
+
+/// A resolver by itself, and those in a register, see through compressed records. What is merged has the form of the new one.
+#[test]
+fn compressed_records_are_merged_as_plain_ones() {
+    #[derive(Debug)]
+    struct Sees;
+    impl Resolver for Sees {
+        fn resolve(&self, contested: Contested<'_>) -> Option<Bytes> {
+            let all = [contested.ancestor, contested.committed, contested.new];
+            all.iter().all(|record| Record::read(record).is_ok()).then(|| contested.new.to_vec().into())
+        }
+    }
+    let bucket = |module, name, texts: &[&str]| {
+        let items = texts.iter().flat_map(|text| [Value::Text(text.repeat(60)), Value::Int(1)]).collect();
+        record(module, name, &encode(&tuple(Value::Tuple(items))))
+    };
+    let registered = Resolvers::built_in().with("shop.models", "Stock", Sees);
+    let alone: &dyn Resolver = &BTrees::new();
+    for (resolver, module, name) in [
+        (alone, "BTrees.OOBTree", "OOBucket"),
+        (&registered, "BTrees.OOBTree", "OOBucket"),
+        (&registered, "shop.models", "Stock"),
+    ] {
+        let plain = [&["a", "b"][..], &["a", "b", "c"], &["a", "b", "d"]].map(|texts| bucket(module, name, texts));
+        let resolve = |[ancestor, committed, new]: [&[u8]; 3]| {
+            resolver.resolve(Contested { oid: Oid(1), ancestor, committed, new })
+        };
+        let wanted = resolve(plain.each_ref().map(Vec::as_slice)).expect("a merge");
+        for forms in 0..8 {
+            let stored: Vec<Vec<u8>> = (0..3)
+                .map(|n| match forms >> n & 1 {
+                    0 => plain[n].clone(),
+                    _ => vellum_pickle::compressed(&plain[n]).expect("it is long enough"),
+                })
+                .collect();
+            let merged = resolve([&stored[0], &stored[1], &stored[2]]).expect("a merge");
+            assert_eq!(vellum_pickle::is_compressed(&merged), forms & 4 != 0, "{name}, {forms:03b}");
+            assert_eq!(vellum_pickle::plain(&merged).unwrap(), &wanted[..], "{name}, {forms:03b}");
+        }
+        let damaged = [b".z", plain[1].as_slice()].concat();
+        assert_eq!(resolve([&plain[0], &damaged, &plain[2]]), None, "what cannot be read is a conflict");
+        let encrypted = [b".e", plain[2].as_slice()].concat();
+        assert_eq!(resolve([&plain[0], &plain[1], &encrypted]), None);
+    }
+}

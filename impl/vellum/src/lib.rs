@@ -49,6 +49,7 @@
 //! | to merge changes of the same object | [`Options::resolver`], [`Resolvers`] |
 //! | to give room back | [`FileStorage::pack_with`], [`Packing`] |
 //! | to write above a database that must not change | [`Overlay`] |
+//! | to keep records compressed, as zc.zlibstorage does | [`Compressed`] |
 //! | a database in memory, for tests | [`MemoryStorage`] |
 //! | a backup, or a copy in another storage | [`copy()`] |
 //! | to check a file, or to save what a damaged one holds | [`repair`] |
@@ -78,10 +79,10 @@
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
 pub use vellum_storage::{
-    AsOf, BTrees, Bytes, Contested, CopyOptions, CopyReport, CurrentRecord, Draft, Error, Event, HistoryEntry,
-    Invalidation, Listener, Listening, Loaded, LoadedAt, MemoryStorage, NotUndone, Oid, Order, Overlay, Refusal,
-    Resolver, Resolvers, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
-    UndoEntry, Verdict, Version, Vote, Voted, Waiting, WhyNot, copy,
+    AsOf, BTrees, Bytes, Compressed, Compression, Contested, CopyOptions, CopyReport, CurrentRecord, Draft, Error,
+    Event, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt, MemoryStorage, NotUndone, Oid, Order,
+    Overlay, Refusal, Resolver, Resolvers, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoEntry, Verdict, Version, Vote, Voted, Waiting, WhyNot, copy,
 };
 
 /// What every storage is: the traits, for a storage of your own, and what works with any storage.

@@ -1,6 +1,7 @@
 //! A stream of bytes taken apart into frames.
 
 use bytes::{Buf, Bytes, BytesMut};
+use vellum_storage::Room;
 
 /// Frames above this many bytes get memory of their own, so that one that is stored keeps nothing else in memory.
 const LARGE: usize = 64 << 10;
@@ -27,8 +28,16 @@ pub struct Frames {
 /// A large frame of which not all has arrived.
 #[derive(Debug)]
 struct Large {
-    bytes: Vec<u8>,
+    memory: Memory,
     size: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// Grows with what arrives.
+    Growing(Vec<u8>),
+    /// Has room for all of it, though nothing but what arrived takes memory.
+    Whole { room: Room, filled: usize },
 }
 
 /// A frame longer than the limit. The stream cannot be read on.
@@ -61,8 +70,8 @@ impl Frames {
     ///
     /// The next frame is longer than the limit. So it is from then on.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameTooLarge> {
-        if let Some(large) = self.large.take_if(|large| large.bytes.len() == large.size) {
-            return Ok(Some(large.bytes.into()));
+        if let Some(large) = self.large.take_if(|large| large.filled() == large.size) {
+            return Ok(Some(large.memory.freeze()));
         }
         if self.large.is_some() {
             return Ok(None);
@@ -78,7 +87,7 @@ impl Frames {
         }
         if size > LARGE {
             self.small.advance(LENGTH_SIZE);
-            let mut large = Large { bytes: Vec::new(), size };
+            let mut large = Large { memory: Memory::Growing(Vec::new()), size };
             large.take(&mut &*self.small);
             self.large = Some(large);
             self.small.clear();
@@ -88,21 +97,53 @@ impl Frames {
 
     /// Bytes that wait here for more.
     pub fn waiting(&self) -> usize {
-        self.small.len() + self.large.as_ref().map_or(0, |large| large.bytes.len())
+        self.small.len() + self.large.as_ref().map_or(0, Large::filled)
     }
 }
 
 impl Large {
-    /// Takes what belongs to it. Its memory doubles with what arrives, and ends at exactly its size: the announced size
-    /// alone costs nothing.
-    fn take(&mut self, bytes: &mut &[u8]) {
-        let missing = self.size - self.bytes.len();
-        let (mine, rest) = bytes.split_at(missing.min(bytes.len()));
-        if self.bytes.capacity() - self.bytes.len() < mine.len() {
-            self.bytes.reserve_exact(missing.min(mine.len().max(self.bytes.len()).max(LARGE)));
+    fn filled(&self) -> usize {
+        match &self.memory {
+            Memory::Growing(bytes) => bytes.len(),
+            Memory::Whole { filled, .. } => *filled,
         }
-        self.bytes.extend_from_slice(mine);
+    }
+
+    /// Takes what belongs to it. Its memory doubles with what arrives, and ends at exactly its size: the announced size
+    /// alone costs nothing. A very large frame is not copied again and again for that.
+    fn take(&mut self, bytes: &mut &[u8]) {
+        let filled = self.filled();
+        let missing = self.size - filled;
+        let (mine, rest) = bytes.split_at(missing.min(bytes.len()));
         *bytes = rest;
+        if let Memory::Growing(bytes) = &self.memory
+            && filled + mine.len() > Room::LARGE
+        {
+            let mut room = Room::zeroed(self.size);
+            room[..filled].copy_from_slice(bytes);
+            self.memory = Memory::Whole { room, filled };
+        }
+        match &mut self.memory {
+            Memory::Growing(bytes) => {
+                if bytes.capacity() - filled < mine.len() {
+                    bytes.reserve_exact(missing.min(mine.len().max(filled).max(LARGE)));
+                }
+                bytes.extend_from_slice(mine);
+            }
+            Memory::Whole { room, filled } => {
+                room[*filled..][..mine.len()].copy_from_slice(mine);
+                *filled += mine.len();
+            }
+        }
+    }
+}
+
+impl Memory {
+    fn freeze(self) -> Bytes {
+        match self {
+            Memory::Growing(bytes) => bytes.into(),
+            Memory::Whole { room, .. } => room.freeze(),
+        }
     }
 }
 
@@ -115,7 +156,10 @@ mod tests {
     proptest! {
         #[test]
         fn frames_are_the_same_however_the_stream_is_cut(
-            sizes in proptest::collection::vec(prop_oneof![0..40_usize, LARGE - 2..LARGE + 70_000], 1..6),
+            sizes in proptest::collection::vec(
+                prop_oneof![8 => 0..40_usize, 8 => LARGE - 2..LARGE + 70_000, 1 => Room::LARGE - 2..Room::LARGE + 99],
+                1..6,
+            ),
             cuts in proptest::collection::vec(1..100_000_usize, 1..40),
         ) {
             let wanted: Vec<Bytes> = sizes.iter().enumerate().map(|(n, size)| vec![n as u8; *size].into()).collect();
@@ -124,7 +168,7 @@ mod tests {
                 stream.extend((frame.len() as u32).to_be_bytes());
                 stream.extend_from_slice(frame);
             }
-            let (mut frames, mut found, mut rest) = (Frames::new(1 << 20), Vec::new(), &stream[..]);
+            let (mut frames, mut found, mut rest) = (Frames::new(8 << 20), Vec::new(), &stream[..]);
             for cut in cuts.iter().cycle() {
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
                 frames.push(now);
@@ -149,7 +193,8 @@ mod tests {
         assert_eq!(frames.next_frame(), Ok(None));
         frames.push(&[7; 100_000]);
         assert_eq!(frames.waiting(), 100_010);
-        assert!(frames.large.is_some_and(|large| large.bytes.capacity() < 300_000));
+        let grown = |large: Large| matches!(large.memory, Memory::Growing(bytes) if bytes.capacity() < 300_000);
+        assert!(frames.large.is_some_and(grown));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | [`world`], [`expected`] | what the rules say: of a step, of a question |
 //! | [`subject`] | a storage under test, and its capabilities |
 //! | [`hosted`], [`pipe`], [`rules`] | three of them: anything that is a `Storage`; another process; the specification itself |
+//! | [`compressed`] | a storage whose records are compressed, as if they were not |
 //! | [`generate`], [`dice`] | histories: from a seed, from `proptest`, from a fuzzer's bytes |
 //! | [`coverage`] | which corners of the rules the histories reached |
 //! | [`run`], [`shrink`], [`campaign`] | playing one, making one short, playing thousands |
@@ -62,6 +63,7 @@
 #![forbid(unsafe_code)]
 
 pub mod campaign;
+pub mod compressed;
 pub mod concurrent;
 pub mod coverage;
 pub mod crash;

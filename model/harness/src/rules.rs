@@ -339,7 +339,10 @@ impl Pack for Rules {
         let packed =
             state.database.pack(to.0, how, &self.shared.references).map_err(|spec::Refused { untold, dangling }| {
                 match untold.first() {
-                    Some(&oid) => Error::Unreadable { oid: Oid(oid), why: "it has an odd reference".to_owned() },
+                    Some(&oid) => {
+                        let why = "it has an odd reference".to_owned();
+                        Error::Unreadable { oid: Oid(oid), why, is_encrypted: false }
+                    }
                     None => Error::Dangling { references: pairs(dangling) },
                 }
             })?;

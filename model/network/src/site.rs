@@ -296,8 +296,8 @@ impl Site {
     }
 
     /// Stores an object.
-    pub fn store(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: &str) {
-        let data = Bytes::from(data.to_owned());
+    pub fn store(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: impl AsRef<[u8]>) {
+        let data = Bytes::copy_from_slice(data.as_ref());
         self.one_way(connection, Call::Store { oid: Oid(oid), serial, data, transaction: TRANSACTION });
     }
 
@@ -322,7 +322,7 @@ impl Site {
     }
 
     /// A whole commit of one object.
-    pub fn commit(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: &str) -> Tid {
+    pub fn commit(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: impl AsRef<[u8]>) -> Tid {
         self.begin(connection);
         self.store(connection, oid, serial, data);
         self.vote(connection);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Tid, TransactionMeta, Voted};
+use vellum_storage::{Error, Oid, Storage, Tid, TransactionMeta, Voted};
 
 use super::dice::Dice;
 
@@ -49,7 +49,7 @@ impl Commit {
     }
 
     /// Votes on it in our engine.
-    pub fn vote(&self, storage: &FileStorage) -> Result<Voted, Error> {
+    pub fn vote(&self, storage: &dyn Storage) -> Result<Voted, Error> {
         let [user, description, extension] = self.meta.clone();
         let mut meta = TransactionMeta::new().user(user).description(description).extension(extension);
         meta.tid = self.tid;

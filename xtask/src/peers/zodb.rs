@@ -169,6 +169,11 @@ impl Zodb {
         self.ask("open", json!({ "path": path, "read_only": true }))
     }
 
+    /// Opens the file below zc.zlibstorage's layer: `zlib` or `server`, with or without compressing.
+    pub fn open_compressed(&mut self, path: &Path, layer: &str, compresses: bool) -> Result<Opened> {
+        self.ask("open", json!({ "path": path, "layer": layer, "compress": compresses }))
+    }
+
     pub fn close(&mut self) -> Result<()> {
         self.ask::<Value>("close", json!({})).map(drop)
     }

@@ -1,7 +1,9 @@
 //! `vellum check`: everything that can be wrong with a database.
 
+mod btrees;
 mod gone;
 mod lost;
+mod python_2;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Dangling, Options, Problem, ProblemKind};
-use vellum_storage::{Order, Tid, TidRange};
+use vellum_storage::{BTreesChecked, Order, Tid, TidRange};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
@@ -24,6 +26,8 @@ Examples:
   vellum check Data.fs
   vellum check Data.fs --references                 what was lost, who needs it?
   vellum check Data.fs --classes my.addon           who needs my.addon?
+  vellum check Data.fs --btrees                     are indexes and folders in order?
+  vellum check Data.fs --python2                    what can Python 3 not load?
   vellum check --json Data.fs | jq -r .kind | sort | uniq -c
 
 This reads all of the file and changes nothing. It can be run while the database
@@ -40,10 +44,22 @@ function that is gone, be it as their own class or in their state: those of thes
 names, or in modules and packages of these names. --known-classes turns that
 round: gone is what is not in the list. Old revisions are left out.
 
+With --btrees it also looks at every tree of the BTrees package: whether its keys
+are in order and where the separators say, whether the chain of its buckets is the
+tree's, and none is empty, missing, at another depth or in two places. A broken
+rule is named with its tree and the cure. Keys whose order is known only to their
+class, and trees of classes that are derived from these, are passed over.
+
+With --python2 it also lists the objects with text of Python 2 that is not ASCII,
+and where they have it: ZODB cannot load them in Python 3. It is an option of its
+own because it needs no names of what is gone, as --classes does.
+
 With --json: one object a line, one for each problem, with the fields kind,
 position, tid, oid, and message; with --references one of the kind `lost_object`
 for each of those; with --classes one of the kind `gone_class` for each record
-that names one; and a last one of the kind `summary`.")]
+that names one; with --btrees of the kind `btree` for each broken rule; with
+--python2 of the kind `python_2_text` for each record with one; and a last one of
+the kind `summary`.")]
 pub struct Check {
     /// The database, usually called Data.fs
     file: PathBuf,
@@ -52,6 +68,12 @@ pub struct Check {
     references: bool,
     #[command(flatten)]
     gone: gone::Gone,
+    /// Look whether BTrees keep their rules
+    #[arg(long)]
+    btrees: bool,
+    /// List the objects with text of Python 2 that Python 3 cannot load
+    #[arg(long)]
+    python2: bool,
     /// How many problems, and references, to show at most; 0 for all. All are counted [default: 1000; with --json: all]
     #[arg(long, value_name = "N")]
     max: Option<u64>,
@@ -82,6 +104,9 @@ struct Summary {
     foreign_references: u64,
     last_transaction: Option<String>,
     last_time: Option<String>,
+    /// Records that nobody without their key can look into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encrypted_records: Option<u64>,
     problems: u64,
     problems_shown: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +120,49 @@ struct Summary {
     /// Objects of which it cannot be told what they name.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone_class_unreadable: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    btrees: Option<BTrees>,
+    /// Objects with text of Python 2 that Python 3 cannot load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    python_2_objects: Option<u64>,
+    /// Objects of which it cannot be told whether they have such text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    python_2_unreadable: Option<u64>,
+}
+
+/// The counts of the look at BTrees.
+#[derive(Serialize)]
+struct BTrees {
+    trees: u64,
+    nodes: u64,
+    /// Buckets in no tree.
+    buckets_alone: u64,
+    faults: u64,
+    /// Nodes that cannot be read.
+    untold_nodes: u64,
+    /// Nodes with keys whose order only their class knows.
+    unordered_nodes: u64,
+    /// Objects of which it cannot be told whether they are BTrees.
+    unreadable_objects: u64,
+}
+
+impl BTrees {
+    fn of(checked: &BTreesChecked) -> BTrees {
+        let BTreesChecked { trees, nodes, alone, faults, untold, unordered, unreadable } = *checked;
+        BTrees {
+            trees,
+            nodes,
+            buckets_alone: alone,
+            faults,
+            untold_nodes: untold,
+            unordered_nodes: unordered,
+            unreadable_objects: unreadable,
+        }
+    }
+
+    fn is_fine(&self) -> bool {
+        self.faults == 0 && self.untold_nodes == 0 && self.unreadable_objects == 0
+    }
 }
 
 impl Check {
@@ -147,6 +215,17 @@ impl Check {
             true => Some(self.gone.list(out, &self.file, self.json, at_most)?),
             false => None,
         };
+        let btrees = match self.btrees {
+            true => Some(BTrees::of(&btrees::list(out, &self.file, self.json, at_most)?)),
+            false => None,
+        };
+        let python_2 = match self.python2 {
+            true => Some(python_2::list(out, &self.file, self.json, at_most)?),
+            false => None,
+        };
+        let are_btrees_fine = btrees.as_ref().is_none_or(BTrees::is_fine);
+        let are_none = |found: &gone::Found| found.objects == 0 && found.unreadable == 0;
+        let is_nothing_found = gone.as_ref().is_none_or(are_none) && python_2.as_ref().is_none_or(are_none);
         if self.json {
             let last = (checked.last != Tid::ZERO).then_some(checked.last);
             out.json(&Summary {
@@ -161,19 +240,23 @@ impl Check {
                 foreign_references: checked.foreign_references,
                 last_transaction: last.map(|tid| tid.to_string()),
                 last_time: last.and_then(people::rfc3339),
+                encrypted_records: Some(checked.encrypted).filter(|records| *records > 0),
                 problems: checked.problems,
                 problems_shown: shown,
                 dangling_references: self.references.then_some(dangling.references),
                 untold_records: self.references.then_some(dangling.untold_records),
                 gone_class_objects: gone.as_ref().map(|gone| gone.objects),
                 gone_class_unreadable: gone.as_ref().map(|gone| gone.unreadable),
+                btrees,
+                python_2_objects: python_2.as_ref().map(|found| found.objects),
+                python_2_unreadable: python_2.as_ref().map(|found| found.unreadable),
             })?;
         } else {
             self.summary(out, &checked, now)?;
         }
-        let nothing_gone = gone.is_none_or(|gone| gone.objects == 0 && gone.unreadable == 0);
         let nothing_lost = dangling.references == 0 && dangling.untold_records == 0;
-        Ok(if checked.problems == 0 && nothing_lost && nothing_gone { Outcome::Fine } else { Outcome::Problems })
+        let is_fine = checked.problems == 0 && nothing_lost && is_nothing_found && are_btrees_fine;
+        Ok(if is_fine { Outcome::Fine } else { Outcome::Problems })
     }
 
     fn problem(&self, out: &mut Out, problem: &Problem, is_first: bool) -> Run<()> {
@@ -213,6 +296,7 @@ impl Check {
 
     fn summary(&self, out: &mut Out, checked: &vellum_file::Check, now: Timestamp) -> Run<()> {
         let found = match checked.problems {
+            0 if checked.encrypted > 0 => "no problems in what can be read".to_owned(),
             0 => "no problems".to_owned(),
             problems => counted(problems, "problem"),
         };
@@ -229,6 +313,10 @@ impl Check {
             foreign => format!(", and {} into other databases, not followed", count(foreign)),
         };
         out.field("", format!("{}{foreign}", counted(checked.references, "reference")))?;
+        if checked.encrypted > 0 {
+            let records = counted(checked.encrypted, "record");
+            out.field("encrypted", format!("{records} (cipher.encryptingstorage), which cannot be looked into"))?;
+        }
         if checked.last != Tid::ZERO {
             let last = checked.last;
             out.field("last", format!("{last}  {}", people::time(last, now)))?;

@@ -2,13 +2,16 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{FileStorage, OpenError};
-use vellum_storage::{CopyOptions, CopyReport, Error, Order, Status, Storage, Tid, TidRange, copy};
+use vellum_storage::{
+    Compressed, Compression, CopyOptions, CopyReport, Error, Order, Status, Storage, Tid, TidRange, copy,
+};
 use vellum_terminal::people::{counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
@@ -46,6 +49,13 @@ with `vellum commit-version` or `vellum abort-version`, and pack it.
 last, a transaction itself. A copy with --since has no objects from before: they
 are missing in it. A copy that is there already never gets a gap by --since.
 
+Records are copied as they lie in SRC, compressed or not. With --compress they are
+compressed in DST, all that become shorter by it, and ZODB needs zc.zlibstorage to
+read it; with --decompress they are plain. What shares data (an undo, the end of a
+version) shares it in DST too, so that everything can be undone as in SRC. A copy
+that goes on needs the same option each time. A record that can not be read through
+ends such a copy; without the options it is copied as it is.
+
 Exit codes: 0 if all is in DST; 1 if DST is no copy of SRC, or would get a gap; 2
 if the command was used wrongly or could not do its work.
 
@@ -63,6 +73,12 @@ pub struct Copy {
     /// Only transactions up to this time
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     until: Option<Moment>,
+    /// Write records compressed, as zc.zlibstorage does
+    #[arg(long, conflicts_with = "decompress")]
+    compress: bool,
+    /// Write records plain
+    #[arg(long)]
+    decompress: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -120,7 +136,7 @@ impl Copy {
         };
         let copied = match self.gap(&from, &to, range)? {
             Some(gap) => Err(gap),
-            None => match copy_with_meter(&from, &to, range) {
+            None => match self.copy_with_meter(&from, &to, range) {
                 Ok(report) => Ok(report),
                 Err(Error::NotACopy { from, to, tid, why }) => Err(format!(
                     "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. For a \
@@ -286,15 +302,30 @@ impl Copy {
     }
 }
 
-/// Copies, and shows the progress in bytes: the copy takes about as many as the source.
-fn copy_with_meter(from: &FileStorage, to: &FileStorage, range: TidRange) -> vellum_storage::Result<CopyReport> {
-    // Bytes of a transaction and of a record in the file, without their texts and data.
-    const TRANSACTION_BYTES: u64 = 23 + 8;
-    const RECORD_BYTES: u64 = 42;
-    let meter = Meter::new("copying");
-    let all = from.size().saturating_sub(to.size()).max(1);
-    let mut progress = |done: &CopyReport| {
-        meter.update(done.bytes + done.transactions * TRANSACTION_BYTES + done.revisions * RECORD_BYTES, all);
-    };
-    copy(from, to, range, CopyOptions::default(), &mut progress)
+impl Copy {
+    /// Copies, and shows the progress in bytes: the copy takes about as many as the source.
+    fn copy_with_meter(
+        &self,
+        from: &FileStorage,
+        to: &FileStorage,
+        range: TidRange,
+    ) -> vellum_storage::Result<CopyReport> {
+        // Bytes of a transaction and of a record in the file, without their texts and data.
+        const TRANSACTION_BYTES: u64 = 23 + 8;
+        const RECORD_BYTES: u64 = 42;
+        let meter = Meter::new("copying");
+        let all = from.size().saturating_sub(to.size()).max(1);
+        let mut progress = |done: &CopyReport| {
+            meter.update(done.bytes + done.transactions * TRANSACTION_BYTES + done.revisions * RECORD_BYTES, all);
+        };
+        if !self.compress && !self.decompress {
+            return copy(from, to, range, CopyOptions::default(), &mut progress);
+        }
+        let layer = |storage: &FileStorage, compression| {
+            Compressed::new(Arc::new(storage.clone()) as Arc<dyn Storage>, compression)
+        };
+        let written = if self.compress { Compression::On } else { Compression::Off };
+        let (from, to) = (layer(from, Compression::Off), layer(to, written));
+        copy(&from, &to, range, CopyOptions::default(), &mut progress)
+    }
 }

@@ -266,7 +266,8 @@ impl Dumping<'_> {
         let Some(holder) = holder else { return Ok(Contents::default()) };
         let data = self.file.data_start(holder, u64::MAX).map_err(|fault| self.file.damage(&fault))?;
         let class = vellum_pickle::class_of(&data);
-        let read = vellum_pickle::Record::read(&data);
+        let plain = vellum_pickle::plain(&data);
+        let read = plain.as_deref().map_err(Clone::clone).and_then(vellum_pickle::Record::read);
         let error = class.as_ref().err().or(read.as_ref().err()).map(ToString::to_string);
         if error.is_some() {
             self.outcome = Outcome::Problems;

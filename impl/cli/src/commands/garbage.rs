@@ -8,13 +8,14 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, NewestRevision, Oid, newest_revisions};
+use vellum_storage::{Error, NewestRevision, Oid};
 use vellum_terminal::people::{counted, exact_size, percent, printable, size};
 use vellum_terminal::{Meter, Out, Outcome, Run, people};
 
 use crate::file;
 use crate::ui::classes::{self, ClassSummary, Classes, class, class_name};
 use crate::ui::meta::moment;
+use crate::ui::objects::each_object;
 use crate::ui::untold::{self, JsonUntold};
 
 /// Show the objects that can not be reached from the root, by class
@@ -114,17 +115,13 @@ impl Garbage {
         let mut classes = Classes::default();
         // On a terminal, the output itself shows the progress.
         let meter = if self.list && out.is_terminal() { Meter::hidden() } else { Meter::new("counting") };
-        let (mut seen, all) = (0_u64, storage.object_count());
-        let mut failed = None;
-        let mut each = |object: NewestRevision| -> Run<()> {
+        let mut seen = 0_u64;
+        let mut each = |object: &NewestRevision| -> Run<()> {
             seen += 1;
-            if seen.is_multiple_of(1024) {
-                meter.update(seen, all);
-            }
             summary.rootless &= object.oid != Oid::ROOT;
             // A tombstone takes no room.
             let Some((_, _, data)) = object.records().next() else { return Ok(()) };
-            let bytes = bytes(&object);
+            let bytes = bytes(object);
             summary.objects += 1;
             summary.bytes += bytes;
             if survivors.needs(object.oid) {
@@ -133,20 +130,9 @@ impl Garbage {
             summary.garbage_objects += 1;
             summary.garbage_bytes += bytes;
             classes.add(data, bytes);
-            if self.list { self.object(out, &object, class(data), bytes, now) } else { Ok(()) }
+            if self.list { self.object(out, object, class(data), bytes, now) } else { Ok(()) }
         };
-        let walked = newest_revisions(&storage, &mut |object| {
-            each(object).map_err(|failure| {
-                failed = Some(failure);
-                // Any error ends the walk.
-                Error::key(Oid::ROOT)
-            })
-        });
-        drop(meter);
-        if let Some(failure) = failed {
-            return Err(failure);
-        }
-        walked?;
+        each_object(&storage, meter, storage.object_count(), &mut each)?;
         summary.rootless &= seen > 0;
         if seen > 0 && !summary.rootless {
             let missing: BTreeSet<Oid> = survivors.dangling().iter().map(|(_, to)| *to).collect();

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Change, Draft, Error, ExportError, ExportOptions, Oid, import};
+use vellum_storage::{Change, Compressed, Compression, Draft, Error, ExportError, ExportOptions, Oid, import};
 use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
 
@@ -59,6 +60,9 @@ pub struct Import {
     /// Go on though blobs are concerned, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
+    /// Write records compressed, as zc.zlibstorage does
+    #[arg(long)]
+    compress: bool,
     #[command(flatten)]
     how: ChangeArgs,
 }
@@ -141,7 +145,10 @@ impl Import {
             Err(other) => return Err(Failure::Message(format!("{}: {other}", self.from.display()))),
         };
         let incoming = Incoming { objects: imported_objects(&draft)?, dangling: report.dangling, blobs: report.blobs };
-        let voted = storage.vote(draft)?;
+        let voted = match self.compress {
+            true => Compressed::new(Arc::new(storage.clone()), Compression::On).vote(draft)?,
+            false => storage.vote(draft)?,
+        };
         if self.how.json {
             return self.how.conclude_json(out, voted, |done| self.answer(&incoming, None, done));
         }

@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{FileStorage, Record};
+use vellum_pickle::{is_compressed, is_encrypted, plain};
 use vellum_storage::{Oid, Status, Tid, Version};
 use vellum_terminal::people::{count, counted, exact_size, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
@@ -68,6 +69,10 @@ struct Summary {
     current_bytes: u64,
     history_bytes: u64,
     overhead_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compressed: Option<Compressed>,
+    #[serde(skip_serializing_if = "is_zero")]
+    encrypted_objects: u64,
     index_memory_bytes: u64,
     classes_in_all: usize,
     classes: Vec<ClassSummary>,
@@ -75,6 +80,21 @@ struct Summary {
     first: Option<Tid>,
     #[serde(skip)]
     last: Option<Tid>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Objects whose record zc.zlibstorage has compressed, as they are now.
+#[derive(Default, Serialize)]
+struct Compressed {
+    objects: u64,
+    bytes: u64,
+    plain_bytes: u64,
+    /// Of these the stream cannot be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    damaged_objects: u64,
 }
 
 #[derive(Serialize)]
@@ -165,6 +185,7 @@ fn current(storage: &FileStorage, summary: &mut Summary, classes: &mut Classes) 
         let record = record?;
         summary.current_bytes += record.data.len() as u64;
         classes.add(&record.data, record.data.len() as u64);
+        summary.form(&record.data);
         objects += 1;
         if objects.is_multiple_of(1024) {
             meter.update(objects, summary.objects);
@@ -216,6 +237,23 @@ fn versions(
 }
 
 impl Summary {
+    /// Counts a record that is not plain.
+    fn form(&mut self, record: &[u8]) {
+        self.encrypted_objects += u64::from(is_encrypted(record));
+        if !is_compressed(record) {
+            return;
+        }
+        let compressed = self.compressed.get_or_insert_default();
+        match plain(record) {
+            Ok(plain) => {
+                compressed.objects += 1;
+                compressed.bytes += record.len() as u64;
+                compressed.plain_bytes += plain.len() as u64;
+            }
+            Err(_) => compressed.damaged_objects += 1,
+        }
+    }
+
     fn show(&self, out: &mut Out, now: Timestamp) -> Result<(), Failure> {
         use std::io::Write;
         writeln!(out, "{}", printable(&self.file))?;
@@ -247,6 +285,17 @@ impl Summary {
             [("current data", self.current_bytes), ("history", self.history_bytes), ("overhead", self.overhead_bytes)]
         {
             out.field(name, format!("{:>12}  {:>8}", size(bytes), percent(bytes, self.bytes)))?;
+        }
+        if let Some(Compressed { objects, bytes, plain_bytes, damaged_objects }) = self.compressed {
+            let plain = format!("{} in {}, from {}", counted(objects, "object"), size(bytes), size(plain_bytes));
+            out.field("compressed", format!("{plain} (zc.zlibstorage)"))?;
+            if damaged_objects > 0 {
+                out.field("", format!("{} more, whose stream can not be read", counted(damaged_objects, "object")))?;
+            }
+        }
+        if self.encrypted_objects > 0 {
+            let objects = counted(self.encrypted_objects, "object");
+            out.field("encrypted", format!("{objects} (cipher.encryptingstorage), which cannot be looked into"))?;
         }
         let memory = format!("{} of memory while the database is open", size(self.index_memory_bytes));
         out.field("index", memory)?;

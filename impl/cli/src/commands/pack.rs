@@ -358,7 +358,12 @@ impl Pack {
         }
         let file = printable(&self.file.display().to_string());
         writeln!(out, "{file}: {}.", printable(&error.to_string()))?;
-        writeln!(out, "`vellum check {file}` names every such record; --no-collect packs without collecting.")?;
+        let names = match error {
+            // For a check they are nothing bad, and so it counts them.
+            Error::Unreadable { is_encrypted: true, .. } => "garbage --list",
+            _ => "check",
+        };
+        writeln!(out, "`vellum {names} {file}` names every such record; --no-collect packs without collecting.")?;
         Ok(Outcome::Problems)
     }
 

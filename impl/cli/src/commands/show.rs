@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use vellum_file::{Fault, FileStorage, Record};
-use vellum_pickle::{Reference, RenderOptions};
+use vellum_pickle::{Reference, RenderOptions, is_compressed};
 use vellum_storage::{Bytes, Error, Oid, Tid, Version};
 use vellum_terminal::people::{count, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
@@ -31,7 +31,8 @@ Examples:
 
 In a state, an arrow is a reference to another object, a dashed arrow a weak one;
 *1 is what &1 marked before. --at includes what it names: of a day its last
-moment, of a transaction what it did.
+moment, of a transaction what it did. The size is what the record takes in the
+file; one that zc.zlibstorage has compressed is seen through, but for --raw.
 
 With --json: one object; with --history, one a line, one for each revision. The
 state is JSON, too, all of it: an object whose first name begins with @ is what
@@ -85,6 +86,9 @@ struct Shown {
     tid: String,
     time: Option<String>,
     bytes: u64,
+    /// Of a record that is compressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_bytes: Option<u64>,
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
@@ -93,7 +97,8 @@ struct Shown {
     shares: Option<String>,
     #[serde(flatten)]
     meta: JsonMetadata,
-    references: Vec<Named>,
+    /// None if that cannot be told.
+    references: Option<Vec<Named>>,
     state: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -128,12 +133,15 @@ impl Show {
         }
         let mut scanner = file.scanner();
         let meta = file.metadata_of(&mut scanner, &found.record).map_err(|fault| file.damage(&fault))?;
-        let read = vellum_pickle::Record::read(&found.data);
+        let plain = vellum_pickle::plain(&found.data);
+        let read = plain.as_deref().map_err(Clone::clone).and_then(vellum_pickle::Record::read);
         let class = vellum_pickle::class_of(&found.data);
         let outcome = if read.is_ok() && class.is_ok() { Outcome::Fine } else { Outcome::Problems };
         let shares = (found.holder.position != found.record.position).then_some(found.holder.header.tid);
-        let references = read.as_ref().map(vellum_pickle::Record::references).unwrap_or_default();
-        let references: Vec<Named> = references.iter().map(named).collect();
+        let references: Option<Vec<Named>> =
+            read.as_ref().ok().map(|read| read.references().iter().map(named).collect());
+        let plain_bytes = plain.as_ref().ok().map(|plain| plain.len() as u64);
+        let plain_bytes = plain_bytes.filter(|_| is_compressed(&found.data));
         if self.json {
             let (version, version_hex) = meta::version(&found.record.version());
             out.json(&Shown {
@@ -142,6 +150,7 @@ impl Show {
                 tid: found.tid.to_string(),
                 time: people::rfc3339(found.tid),
                 bytes: found.data.len() as u64,
+                plain_bytes,
                 version,
                 version_hex,
                 position: found.record.position,
@@ -168,10 +177,16 @@ impl Show {
             out.field("note", format!("newer in version {other}, since {}; `--version` shows it", found.tid))?;
         }
         out.field("size", exact_size(found.data.len() as u64))?;
+        if let Some(bytes) = plain_bytes {
+            out.field("", format!("compressed (zc.zlibstorage), from {}", exact_size(bytes)))?;
+        }
         if let Some(tid) = shares {
             out.field("data", format!("as in {tid}"))?;
         }
-        self.show_references(out, &references)?;
+        match &references {
+            Some(references) => self.show_references(out, references)?,
+            None => out.field("references", "cannot be told")?,
+        }
         let mut options = RenderOptions { width: 96, ..RenderOptions::default() };
         if self.full {
             options.bytes_max = usize::MAX >> 1;

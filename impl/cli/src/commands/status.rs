@@ -37,8 +37,10 @@ const CALLS_SHOWN: usize = 5;
 
 impl Status {
     pub fn run(self, out: &mut Out) -> Run {
-        let report = monitor::ask(&self.address)
-            .map_err(|error| Failure::Message(format!("no status from {}: {error}", self.address)))?;
+        let report = monitor::ask(&self.address).map_err(|error| {
+            let what = format!("no status from {}: {error}", self.address);
+            Failure::Message(format!("{what}. The address is the one after --monitor, not where clients connect"))
+        })?;
         match self.json {
             true => out.json(&report)?,
             false => show(out, &report)?,

@@ -52,6 +52,18 @@ pub fn demo(title: Option<String>, base: &Description, changes: &Description) ->
     }
 }
 
+/// Compressed records, in whatever storage. It is called as that storage is, and iterates over records whether that one does
+/// or not.
+pub fn compressed(base: Description) -> Description {
+    let mut interfaces = base.interfaces;
+    // Python looks at what the layer's class has after what the storage below has; and at the root of all last.
+    let end = interfaces.len().saturating_sub(1);
+    if !interfaces.iter().any(|(_, name)| name == "IStorageWrapper") {
+        interfaces.insert(end, ("ZODB.interfaces".to_owned(), "IStorageWrapper".to_owned()));
+    }
+    Description { interfaces, iterates_records: true, ..base }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +81,19 @@ mod tests {
         let names: Vec<&str> = over_file.interfaces.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["IStorageUndoable", "IStorage", "IStorageIteration", "Interface"]);
         assert!(over_file.undoes && !over_file.iterates_records);
+    }
+
+    /// The same of zc.zlibstorage, over each kind.
+    #[test]
+    fn compressed_storages_are_wrappers() {
+        let names = |of: &Description| of.interfaces.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>();
+        let over_memory = compressed(mapping("m".to_owned()));
+        assert_eq!(names(&over_memory), ["IStorage", "IStorageIteration", "IStorageWrapper", "Interface"]);
+        assert!(over_memory.iterates_records && !over_memory.undoes && over_memory.location == "m");
+        let over_file = compressed(file("C.fs".to_owned(), false));
+        assert_eq!(names(&over_file)[4..], ["IExternalGC", "IStorage", "IStorageWrapper", "Interface"]);
+        assert_eq!(names(&compressed(over_file.clone())), names(&over_file), "twice is as once");
+        let over_demo = compressed(demo(None, &mapping("a".to_owned()), &mapping("b".to_owned())));
+        assert_eq!(names(&over_demo), names(&over_memory));
     }
 }

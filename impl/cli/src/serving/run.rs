@@ -23,9 +23,6 @@ use crate::ui::say;
 /// Serves what a plan says until the process is told to end. With `is_trial` all is opened, and closed again at once.
 pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
     tell_ignored(plan);
-    if let Some(why) = refusals(plan).into_iter().next() {
-        return Err(Failure::Message(why));
-    }
     let logs = Logs::start(&plan.event_log.clone().unwrap_or_else(|| to_stderr(20)), manner.logs_json)?;
     // Before the storages are opened: a probe asks whether that goes on.
     let monitor = manner.monitor.as_deref().map(listen_for_operators).transpose()?;
@@ -185,35 +182,16 @@ pub fn check(plan: &Plan, out: &mut Out) -> Run {
         out.field("log", to)?;
     }
     tell_ignored(plan);
-    let mut refused = refusals(plan);
-    if let Err(Failure::Message(why)) = certificates(plan) {
-        refused.push(why);
-    }
+    let refused = match certificates(plan) {
+        Err(Failure::Message(why)) => Some(why),
+        _ => None,
+    };
     refused.iter().for_each(|why| say(why));
     let missing: Vec<_> = folders(plan).into_iter().filter(|folder| !folder.is_dir()).collect();
     for folder in &missing {
         say(&format!("{} is no folder: make it, or serve with --make-folders", folder.display()));
     }
-    Ok(if missing.is_empty() && refused.is_empty() { Outcome::Fine } else { Outcome::Problems })
-}
-
-/// What the plan asks for and cannot be served yet.
-fn refusals(plan: &Plan) -> Vec<String> {
-    plan.storages.iter().filter_map(|(_, storage)| refusal(storage)).collect()
-}
-
-fn refusal(storage: &StorageConf) -> Option<String> {
-    match storage {
-        StorageConf::File(_) | StorageConf::Mapping { .. } => None,
-        StorageConf::Demo { base, changes, .. } => base.iter().chain(changes).find_map(|storage| refusal(storage)),
-        StorageConf::Compressed { for_clients, place, .. } => {
-            let kind = if *for_clients { "serverzlibstorage" } else { "zlibstorage" };
-            Some(format!(
-                "{place}: <{kind}> is not served yet. Without it, clients that have zlibstorage themselves read the \
-                 compressed records of the same file"
-            ))
-        }
-    }
+    Ok(if missing.is_empty() && refused.is_none() { Outcome::Fine } else { Outcome::Problems })
 }
 
 /// Makes the folders that are missing, of all files that the plan names.
@@ -294,7 +272,15 @@ fn describe(storage: &StorageConf) -> String {
                 |part: &Option<Box<StorageConf>>| part.as_ref().map_or("in memory".to_owned(), |it| describe(it));
             format!("changes ({}) over ({})", part(changes), part(base))
         }
-        StorageConf::Compressed { base, .. } => format!("compressed ({})", describe(base)),
+        StorageConf::Compressed { compress, for_clients, base, .. } => {
+            let what = match (for_clients, compress) {
+                (true, true) => "compressed by clients",
+                (true, false) => "compressed by clients, but for what is merged",
+                (false, true) => "compressed",
+                (false, false) => "compressed until now",
+            };
+            format!("{what} ({})", describe(base))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vellum_file::{Durability, FileStorage, OpenError};
 use vellum_server::conf::{FileStorageConf, StorageConf, Syncs};
 use vellum_server::{Description, Offered, OidMark, Store};
-use vellum_storage::{MemoryStorage, Overlay, PackOptions, Resolvers, Storage};
+use vellum_storage::{Compressed, Compression, MemoryStorage, Overlay, PackOptions, Resolver, Resolvers, Storage};
 use vellum_terminal::{Failure, Run};
 
 use super::kinds;
@@ -25,7 +25,7 @@ struct Opened {
 
 /// Opens a storage, and all that it consists of.
 pub fn offer(name: &str, conf: &StorageConf) -> Run<Offered> {
-    let Opened { storage, description, marked_in, packing } = open(conf)?;
+    let Opened { storage, description, marked_in, packing } = open(conf, Arc::new(Resolvers::built_in()))?;
     let oids = match marked_in {
         Some(path) => {
             let mark = OidMark::open(&path, &*storage);
@@ -37,41 +37,48 @@ pub fn offer(name: &str, conf: &StorageConf) -> Run<Offered> {
     Ok(Offered { name: name.to_owned(), description, store })
 }
 
-fn open(conf: &StorageConf) -> Run<Opened> {
+/// Opens a storage. Changes that were made to the same object are merged by `resolver`.
+fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     let packing = PackOptions::default().collect(true).keep_old(true);
     match conf {
         StorageConf::File(conf) => {
-            let storage = Arc::new(open_file(conf)?);
+            let storage = Arc::new(open_file(conf, resolver)?);
             let description = kinds::file(conf.path.display().to_string(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             let packing = packing.collect(conf.pack_gc).keep_old(conf.pack_keep_old);
             Ok(Opened { storage, description, marked_in, packing })
         }
-        StorageConf::Mapping { title } => Ok(in_memory(title)?),
+        StorageConf::Mapping { title } => Ok(in_memory(title, resolver)?),
         StorageConf::Demo { title, base, changes } => {
             let part = |conf: &Option<Box<StorageConf>>| match conf {
-                Some(conf) => open(conf),
+                Some(conf) => open(conf, Arc::new(Resolvers::built_in())),
                 // ZODB's word for one that has no name.
-                None => in_memory("MappingStorage"),
+                None => in_memory("MappingStorage", Arc::new(Resolvers::built_in())),
             };
             let (base, changes) = (part(base)?, part(changes)?);
             let clock = args::clock().map_err(Failure::Message)?;
-            let resolver = Arc::new(Resolvers::built_in());
             let overlay = Overlay::with(base.storage, changes.storage, clock, resolver)?;
             let description = kinds::demo(title.clone(), &base.description, &changes.description);
             let storage = Arc::new(overlay);
             Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing })
         }
-        StorageConf::Compressed { place, .. } => {
-            Err(Failure::Message(format!("{place}: compressed storages are not served yet")))
+        StorageConf::Compressed { compress, for_clients, base, .. } => {
+            let compression = match (for_clients, compress) {
+                (true, merged) => Compression::ByClients { merged: *merged },
+                (false, true) => Compression::On,
+                (false, false) => Compression::Off,
+            };
+            let base = open(base, compression.resolver(resolver))?;
+            let storage = Arc::new(Compressed::new(base.storage, compression));
+            Ok(Opened { storage, description: kinds::compressed(base.description), ..base })
         }
     }
 }
 
-fn in_memory(title: &str) -> Run<Opened> {
+fn in_memory(title: &str, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     let clock = args::clock().map_err(Failure::Message)?;
     Ok(Opened {
-        storage: Arc::new(MemoryStorage::with(title, clock, Arc::new(Resolvers::built_in()))),
+        storage: Arc::new(MemoryStorage::with(title, clock, resolver)),
         description: kinds::mapping(title.to_owned()),
         marked_in: None,
         packing: PackOptions::default().collect(true),
@@ -79,7 +86,7 @@ fn in_memory(title: &str) -> Run<Opened> {
 }
 
 /// Opens a database, or makes one.
-fn open_file(conf: &FileStorageConf) -> Run<FileStorage> {
+fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileStorage> {
     let path = &conf.path;
     if let Some(folder) = &conf.blob_dir {
         say(&format!("blobs are not served yet: what is in {} is left as it is", folder.display()));
@@ -87,7 +94,7 @@ fn open_file(conf: &FileStorageConf) -> Run<FileStorage> {
     if conf.read_only {
         return file::open(path);
     }
-    let options = file::options()?.durability(match conf.durability {
+    let options = file::options()?.resolver(resolver).durability(match conf.durability {
         Syncs::Full => Durability::Full,
         Syncs::Relaxed => Durability::Relaxed,
     });

@@ -15,7 +15,7 @@ use vellum_terminal::people::{counted, size};
 use vellum_terminal::{Out, Run, people};
 
 use crate::ui::classes::{class, class_name};
-use crate::ui::meta::{self, moment, version_name};
+use crate::ui::meta::{self, in_version, moment};
 
 /// The state of an object in some revision.
 #[derive(Clone, Debug)]
@@ -61,24 +61,17 @@ impl State {
         State { version, ..self }
     }
 
-    fn in_version(&self) -> String {
-        match self.version.is_trunk() {
-            true => String::new(),
-            false => format!(", in version {}", version_name(&self.version)),
-        }
-    }
-
     /// Describes the current state.
     pub fn now(&self, now: Timestamp) -> String {
         let what = self.bytes.map_or_else(|| "nothing".to_owned(), size);
         let since = self.tid.map(|tid| format!(", since {}", moment(tid, now))).unwrap_or_default();
-        format!("{what}{}{since}", self.in_version())
+        format!("{what}{}{since}", in_version(&self.version))
     }
 
     /// Describes the next state of an object whose state is `before`.
     fn becomes(&self, before: &State, now: Timestamp) -> String {
         if self.tid.is_some() && self.tid == before.tid {
-            let place = if self.version.is_trunk() { ", on the trunk".to_owned() } else { self.in_version() };
+            let place = if self.version.is_trunk() { ", on the trunk".to_owned() } else { in_version(&self.version) };
             return format!("the same{place}");
         }
         let what = match (self.bytes, self.tid) {
@@ -88,7 +81,7 @@ impl State {
             (Some(bytes), Some(tid)) => format!("what it was at {}: {}", moment(tid, now), size(bytes)),
             (Some(bytes), None) => size(bytes),
         };
-        format!("{what}{}", self.in_version())
+        format!("{what}{}", in_version(&self.version))
     }
 
     /// For programs.

@@ -25,7 +25,8 @@ pub struct ClassSummary {
 impl Classes {
     /// Adds an object. `data` is its record, or the beginning of it.
     pub fn add(&mut self, data: &[u8], bytes: u64) {
-        let name = vellum_pickle::class_of(data).map_or_else(|_| "(can not be read)".to_owned(), |c| c.to_string());
+        let unnamed = || if vellum_pickle::is_encrypted(data) { "(encrypted)" } else { "(can not be read)" };
+        let name = vellum_pickle::class_of(data).map_or_else(|_| unnamed().to_owned(), |class| class.to_string());
         let (objects, all) = self.found.entry(name).or_default();
         *objects += 1;
         *all += bytes;

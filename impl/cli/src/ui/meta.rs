@@ -125,6 +125,14 @@ pub fn version_name(version: &Version) -> String {
     format!("`{}`", printable(&version.to_string()))
 }
 
+/// Says, after something else, that it is in a version; nothing, on the trunk.
+pub fn in_version(version: &Version) -> String {
+    match version.is_trunk() {
+        true => String::new(),
+        false => format!(", in version {}", version_name(version)),
+    }
+}
+
 /// A transaction, and its time.
 pub fn moment(tid: Tid, now: Timestamp) -> String {
     format!("{tid}  {}", people::time(tid, now))

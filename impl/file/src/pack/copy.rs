@@ -452,7 +452,7 @@ impl<'a> Copy<'a> {
             }
         });
         if let (Err(why), true) = (scanned, self.collects) {
-            return Err(Error::Unreadable { oid, why: why.to_string() }.into());
+            return Err(Error::Unreadable { oid, why: why.to_string(), is_encrypted: why.is_encrypted() }.into());
         }
         for to in found {
             if !self.object_is_kept(to)? {

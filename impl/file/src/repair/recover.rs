@@ -353,7 +353,7 @@ impl Rescue<'_> {
         }
         // The record that it shares is lost, but its bytes may still be there.
         match self.old.data_of(record.clone(), None, self.size) {
-            Ok(Some((data, _))) if vellum_pickle::references(&data).is_ok() => Some(Body::Data(data)),
+            Ok(Some((data, _))) if vellum_pickle::Scanner::new().scan(&data, |_| ()).is_ok() => Some(Body::Data(data)),
             Ok(None) => Some(Body::Shared(0)),
             _ => None,
         }

@@ -23,6 +23,8 @@ use crate::write::record::data_length;
 
 /// The append goes to the disk in pieces of this size.
 const CHUNK: usize = 1 << 20;
+/// A piece of this size goes there by itself, and is not copied before.
+const DIRECT: usize = 64 << 10;
 
 /// A write that failed. If `fatal`, what is on the disk is not known.
 pub(crate) struct Broken {
@@ -192,6 +194,12 @@ impl Appender<'_> {
 
     /// Adds at most a chunk.
     fn piece(&mut self, piece: &[u8]) -> io::Result<()> {
+        if piece.len() >= DIRECT {
+            self.flush()?;
+            self.file.write_at(piece, self.position)?;
+            self.position += piece.len() as u64;
+            return Ok(());
+        }
         if self.buffer.len() + piece.len() > CHUNK {
             self.flush()?;
         }

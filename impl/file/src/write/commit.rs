@@ -100,11 +100,16 @@ impl Committer {
         done.map_err(|(error, _)| error)
     }
 
-    /// Writes the job, alone or with others.
-    pub fn finish(&self, database: &Database, job: Job) -> Result<Tid> {
+    /// Queues the job.
+    pub fn enqueue(&self, job: Job) -> Ticket {
         let ticket = Arc::clone(&job.claim.ticket);
+        self.queue().waiting.push(job);
+        ticket
+    }
+
+    /// Waits until a queued job is written, alone or with others: this thread leads if no other does.
+    pub fn outcome(&self, database: &Database, ticket: &Ticket) -> Result<Tid> {
         let mut queue = self.queue();
-        queue.waiting.push(job);
         loop {
             if let Some(outcome) = ticket.lock().take() {
                 drop(queue);

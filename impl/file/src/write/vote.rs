@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use vellum_storage::{
-    Held, Judged, Oid, Origin, Prepared, Result, Tid, TransactionMeta, Verdict, Vote, Voted, Waiting, lock_and_judge,
+    Finishing, Held, Judged, Oid, Origin, Prepared, Result, Tid, TransactionMeta, Verdict, Vote, Voted, Waiting,
+    lock_and_judge,
 };
 
 use crate::write::job::{Claim, Job, Ticket};
@@ -62,10 +63,17 @@ impl Prepared for Ready {
     }
 
     fn finish(self: Box<Self>) -> Result<Tid> {
+        self.begin_finish()()
+    }
+
+    fn begin_finish(self: Box<Self>) -> Finishing {
         let Ready { writer, meta, origin, pledge, length, held, .. } = *self;
         // It may have been a rehearsal.
-        writer.database.writable()?;
+        if let Err(error) = writer.database.writable() {
+            return Box::new(|| Err(error));
+        }
         let claim = Claim { held, ticket: Ticket::default() };
-        writer.committer.finish(&writer.database, Job { meta, origin, pledge, length, claim })
+        let ticket = writer.committer.enqueue(Job { meta, origin, pledge, length, claim });
+        Box::new(move || writer.committer.outcome(&writer.database, &ticket))
     }
 }

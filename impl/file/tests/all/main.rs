@@ -47,6 +47,7 @@ mod compat {
 }
 
 mod prove {
+    mod compressed;
     mod crashes;
     mod histories;
     mod overlays;

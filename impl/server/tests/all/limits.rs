@@ -117,7 +117,7 @@ fn stores_that_wait_are_not_read_for_ever() {
     site.vote(ann);
     site.call(ann, Call::TpcFinish { transaction: vellum_network::TRANSACTION });
     site.begin(ann);
-    site.store(ann, 1, NEW, &"a".repeat(60));
+    site.store(ann, 1, NEW, "a".repeat(60));
     assert!(site.transcript.ends_with("ann  is not read from\n"), "{}", site.transcript);
     site.release(0);
     assert!(site.transcript.contains("ann  is read from again"), "{}", site.transcript);

@@ -1,11 +1,13 @@
 //! Conversations of clients with the server, one after the other as they happen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_network::{Site, TRANSACTION, config};
+use vellum_pickle::{compressed, is_compressed, to_json};
 use vellum_server::{Config, Event, Work};
-use vellum_storage::{Oid, Tid};
+use vellum_storage::{Compressed, Compression, ManualClock, MemoryStorage, Oid, Resolvers, Tid, Version};
 use vellum_wire::{Call, Message, Value};
 
 const NEW: Tid = Tid::ZERO;
@@ -402,5 +404,43 @@ fn nothing_is_kept_for_a_client_that_leaves_in_the_middle() {
         assert_eq!(happened > Tid::ZERO, held > 0);
         site.commit(bob, 1, happened, "bob's");
         assert!(site.storage.last_transaction() > happened);
+    }
+}
+
+/// A bucket of the BTrees package with long texts.
+fn bucket(letters: &[u8]) -> Vec<u8> {
+    let text = |letter: u8| [b"X\x28\0\0\0", [letter; 40].as_slice()].concat();
+    let items: Vec<u8> = letters.iter().flat_map(|letter| [text(*letter), text(b'-')].concat()).collect();
+    [b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\x00.\x80\x03((", items.as_slice(), b"t\x85."].concat()
+}
+
+/// Two clients add to one bucket at the same time, over a storage that is compressed: both see plain records, and the merged
+/// one is compressed below. Where clients have the layer themselves they see records as they are.
+#[test]
+fn records_are_compressed_below_the_server() {
+    let clock = Arc::new(ManualClock::at("2026-11-28T12:00:00Z".parse().unwrap()));
+    for compression in [Compression::On, Compression::ByClients { merged: true }] {
+        let resolver = compression.resolver(Arc::new(Resolvers::built_in()));
+        let below = MemoryStorage::with("below", clock.clone(), resolver);
+        let storage = Compressed::new(Arc::new(below.clone()), compression);
+        let mut site = Site::of(config(), Arc::new(storage), clock.clone());
+        let (ann, bob) = (site.client("ann"), site.client("bob"));
+        let sent = |letters: &[u8]| match compression {
+            Compression::On => bucket(letters),
+            _ => compressed(&bucket(letters)).unwrap(),
+        };
+        let tid = site.commit(ann, 1, NEW, sent(b"a"));
+        site.commit(bob, 1, tid, sent(b"ab"));
+        site.commit(ann, 1, tid, sent(b"ac"));
+        site.load(bob, 1);
+        let kept = below.load(Oid(1), &Version::TRUNK).unwrap().data;
+        assert!(is_compressed(&kept));
+        let merged = to_json(&kept, &Default::default()).unwrap();
+        assert_eq!(merged, to_json(&bucket(b"abc"), &Default::default()).unwrap());
+        site.note("the storage below has a compressed record with a, b and c");
+        // What a compressor writes is its own business, and so in no transcript.
+        if compression == Compression::On {
+            story!("records-are-compressed-below-the-server", site);
+        }
     }
 }

@@ -29,6 +29,16 @@ pub(super) enum Kind {
     TreeSet,
 }
 
+impl Kind {
+    pub(super) fn is_tree(self) -> bool {
+        matches!(self, Kind::Tree | Kind::TreeSet)
+    }
+
+    fn is_set(self) -> bool {
+        matches!(self, Kind::Set | Kind::TreeSet)
+    }
+}
+
 /// A collection's class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Items {
@@ -56,6 +66,32 @@ const FAMILIES: [&str; 22] = [
 
 const KINDS: [(&str, Kind); 4] =
     [("Bucket", Kind::Bucket), ("Set", Kind::Set), ("BTree", Kind::Tree), ("TreeSet", Kind::TreeSet)];
+
+impl Items {
+    /// Is it the same class, be it in C or in Python?
+    pub(super) fn is_like(&self, other: &Items) -> bool {
+        self.module == other.module && self.kind == other.kind
+    }
+
+    /// Can it be a part of such a tree?
+    pub(super) fn is_part_of(&self, tree: &Items) -> bool {
+        self.module == tree.module && self.kind.is_set() == tree.kind.is_set()
+    }
+
+    /// The name that Python gives the class.
+    pub(super) fn true_name(&self) -> String {
+        format!("{}.{}", self.module, self.name)
+    }
+
+    /// The names of the classes that can be a part of such a tree.
+    pub(super) fn parts(&self) -> String {
+        let letters = self.module.trim_start_matches("BTrees.").trim_end_matches("BTree");
+        match self.kind.is_set() {
+            true => format!("{letters}TreeSet or {letters}Set"),
+            false => format!("{letters}BTree or {letters}Bucket"),
+        }
+    }
+}
 
 impl Class {
     /// The class that Python finds under this name in this module.

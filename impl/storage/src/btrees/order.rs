@@ -35,6 +35,11 @@ impl Comparer {
         Comparer { left: size.saturating_mul(64).saturating_add(64 << 20) }
     }
 
+    /// As long as this many bytes were looked at, about.
+    pub(super) fn of_bytes(left: usize) -> Comparer {
+        Comparer { left }
+    }
+
     /// The order of two keys or values of one collection.
     pub(super) fn data(&mut self, one: &Datum<'_>, other: &Datum<'_>) -> Option<Ordering> {
         Some(match (one, other) {

@@ -37,9 +37,9 @@ pub(super) struct Item<'r> {
 
 /// A bucket or set.
 #[derive(Debug, Default)]
-struct Bucket<'r> {
-    items: Vec<Item<'r>>,
-    next: Option<Part<'r>>,
+pub(super) struct Bucket<'r> {
+    pub(super) items: Vec<Item<'r>>,
+    pub(super) next: Option<Part<'r>>,
 }
 
 /// The state with both changes in it. The states are the ancestor's, the committed one and the new one.
@@ -72,7 +72,7 @@ impl<'r> Bucket<'r> {
         }
     }
 
-    fn of_state(class: &Items, state: Part<'r>) -> Option<Self> {
+    pub(super) fn of_state(class: &Items, state: Part<'r>) -> Option<Self> {
         let state = match state.view() {
             View::None => return Some(Bucket::default()),
             View::Tuple(state) if state.len() <= 2 => state,
@@ -117,7 +117,7 @@ impl<'r> Bucket<'r> {
 }
 
 /// The item of a tuple of one.
-fn only(part: Part<'_>) -> Option<Part<'_>> {
+pub(super) fn only(part: Part<'_>) -> Option<Part<'_>> {
     match part.view() {
         View::Tuple(items) if items.len() == 1 => items.get(0),
         _ => None,
@@ -136,7 +136,7 @@ impl<'r> Datum<'r> {
         (!changes).then_some(datum)
     }
 
-    fn read_as(content: Content, part: Part<'r>) -> Option<Self> {
+    pub(super) fn read_as(content: Content, part: Part<'r>) -> Option<Self> {
         Some(match content {
             Content::Any => Datum::Any(part),
             Content::Int(least, most) => Datum::Int(whole(part).filter(|number| (least..=most).contains(number))?),
@@ -151,7 +151,7 @@ impl<'r> Datum<'r> {
         })
     }
 
-    fn into_piece(self) -> Piece<'r> {
+    pub(super) fn into_piece(self) -> Piece<'r> {
         match self {
             Datum::Int(number) => Piece::Value(match i64::try_from(number) {
                 Ok(number) => Value::Int(number),

@@ -139,7 +139,9 @@ impl Worker {
         });
         match (failed, scanned) {
             (Some(error), _) => Err(error),
-            (None, Err(why)) if stops.at_untold => Err(Error::Unreadable { oid, why: why.to_string() }),
+            (None, Err(why)) if stops.at_untold => {
+                Err(Error::Unreadable { oid, why: why.to_string(), is_encrypted: why.is_encrypted() })
+            }
             // Only what is nothing goes for want of a reference.
             (None, _) => Ok(()),
         }

@@ -51,8 +51,8 @@ pub enum GarbageError {
 
     /// A record that does not say what it refers to.
     #[error(
-        "database `{database}`: it can not be told what object {oid} refers to, and so not what is garbage: {why}. Mend \
-         that object first"
+        "database `{database}`: it can not be told what object {oid} refers to, and so not what is garbage: {why}. {}",
+        if *.is_encrypted { "Only its site can tell" } else { "Mend that object first" }
     )]
     Unreadable {
         /// The database's name.
@@ -61,6 +61,8 @@ pub enum GarbageError {
         oid: Oid,
         /// What is wrong with its record.
         why: String,
+        /// Whether nothing is wrong with it, but only the holder of a key can read it.
+        is_encrypted: bool,
     },
 
     /// References that lead nowhere.

@@ -280,6 +280,7 @@ impl<'a> Marker<'a> {
             database: databases[n].name.clone(),
             oid,
             why: why.to_string(),
+            is_encrypted: why.is_encrypted(),
         })
     }
 

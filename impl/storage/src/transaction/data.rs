@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Room};
 
 /// A record of some bytes. Two are equal if they are the same bytes in memory, or the same place of the same scratch file.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -76,10 +76,18 @@ impl Data {
         match &self.0 {
             Place::Memory(bytes) => Ok(bytes.clone()),
             Place::Spilled(spilled) => {
-                let mut bytes = vec![0; spilled.length as usize];
-                spilled.scratch.read(&mut bytes, spilled.offset)?;
-                Ok(bytes.into())
+                let mut room = Room::zeroed(spilled.length as usize);
+                spilled.scratch.read(&mut room, spilled.offset)?;
+                Ok(room.freeze())
             }
+        }
+    }
+
+    /// Other bytes in place of these: in memory, or in the same scratch file.
+    pub(super) fn replaced(&self, bytes: Bytes) -> Result<Data> {
+        match &self.0 {
+            Place::Memory(_) => Ok(bytes.into()),
+            Place::Spilled(Spilled { scratch, .. }) => scratch.spill(&bytes),
         }
     }
 

@@ -140,6 +140,20 @@ impl Draft {
         Ok(())
     }
 
+    /// Puts other records in place of those for which `new` gives one.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the scratch file.
+    pub(super) fn replace_records(&mut self, new: impl Fn(&[u8]) -> Option<Bytes>) -> Result<()> {
+        for data in self.changes.iter_mut().filter_map(Change::data_mut) {
+            if let Some(bytes) = new(&data.bytes()?) {
+                *data = data.replaced(bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a record in memory, or sends it to the scratch file.
     fn place(&mut self, limits: &dyn Limits, data: &mut Data) -> Result<()> {
         let Some(bytes) = data.in_memory() else { return Ok(()) };

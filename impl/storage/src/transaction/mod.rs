@@ -40,4 +40,4 @@ pub use locks::{Busy, Held, ObjectLocks, Ticket, Want, Wants};
 pub use past::{Past, PastRevision};
 pub use refusal::{NotUndone, Refusal, WhyNot};
 pub use verdict::{Content, Verdict, Write, touched};
-pub use vote::{Judged, Prepared, Vote, Voted, Waiting, lock_and_judge, wait};
+pub use vote::{Finishing, Judged, Prepared, Vote, Voted, Waiting, lock_and_judge, wait};

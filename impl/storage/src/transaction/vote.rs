@@ -1,9 +1,11 @@
 //! The first phase: locks, then judges. And a transaction that has passed it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use bytes::Bytes;
 use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::thread::{self, Thread};
 
@@ -61,6 +63,16 @@ impl Waiting {
             Ok(held) => Ok((self.draft, held)),
             Err(busy) => Err(Box::new(Waiting { busy: Some(busy), queue: Some((Arc::clone(locks), wants)), ..self })),
         }
+    }
+
+    /// The same with other records in the draft: those that `new` gives.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the draft's scratch file.
+    pub(crate) fn with_records(mut self, new: impl Fn(&[u8]) -> Option<Bytes>) -> Result<Waiting> {
+        self.draft.replace_records(new)?;
+        Ok(self)
     }
 
     /// Gives up waiting, and the place in the queue.
@@ -169,7 +181,19 @@ pub trait Prepared: Send {
     ///
     /// See [`Voted::finish`].
     fn finish(self: Box<Self>) -> Result<Tid>;
+
+    /// Begins to finish it, and leaves the waiting to what this returns: those that begin before the first of them waits may
+    /// share syncs. What this returns must be called.
+    fn begin_finish(self: Box<Self>) -> Finishing
+    where
+        Self: 'static,
+    {
+        Box::new(move || self.finish())
+    }
 }
+
+/// Waits until a transaction is finished.
+pub type Finishing = Box<dyn FnOnce() -> Result<Tid>>;
 
 impl Voted {
     /// For storages: what the verdict says of it, and the transaction as the storage keeps it.
@@ -206,6 +230,34 @@ impl Voted {
     /// trace of the transaction is there.
     pub fn finish(self) -> Result<Tid> {
         self.prepared.finish()
+    }
+
+    /// Finishes several transactions. Those of one storage share its syncs, as if each had a thread of its own; each fails or
+    /// is finished for itself. The outcomes are in the order of the transactions.
+    ///
+    /// # Panics
+    ///
+    /// If a listener panics; not before all of them are done.
+    ///
+    /// ```
+    /// use vellum_storage::{MemoryStorage, Oid, Tid, TransactionMeta, Voted};
+    ///
+    /// let storage = MemoryStorage::new();
+    /// let mut voted = Vec::new();
+    /// for oid in [Oid(1), Oid(2)] {
+    ///     let mut transaction = storage.begin(TransactionMeta::new())?;
+    ///     transaction.store(oid, Tid::ZERO, "a record".into())?;
+    ///     voted.push(storage.vote(transaction)?);
+    /// }
+    /// for tid in Voted::finish_all(voted) {
+    ///     println!("committed as {}", tid?);
+    /// }
+    /// # Ok::<(), vellum_storage::Error>(())
+    /// ```
+    pub fn finish_all(voted: Vec<Voted>) -> Vec<Result<Tid>> {
+        let begun: Vec<Finishing> = voted.into_iter().map(|voted| voted.prepared.begin_finish()).collect();
+        let outcomes: Vec<_> = begun.into_iter().map(|finishing| catch_unwind(AssertUnwindSafe(finishing))).collect();
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|panic| resume_unwind(panic))).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs nothing.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -177,30 +178,40 @@ impl Rows<'_> {
     fn commits(&self) -> Result<Line, Trouble> {
         let pair = Pair::start(self)?;
         let commit = |server: &Server| together(&server.address, CLIENTS, commit_often).map(|(took, _)| took);
-        let what = format!("{COMMITS} small commits by each of {CLIENTS} clients, one sync");
+        let what = format!("{COMMITS} small durable commits by each of {CLIENTS} clients");
         let before = [pair.ours.processor()?, pair.zeo.processor()?];
         let mut line = self.turns(what, &|| commit(&pair.ours), &|| commit(&pair.zeo), None)?;
         line.notes.push(pair.processors(before, CLIENTS * COMMITS * self.rounds, "commit")?);
         Ok(line)
     }
 
-    /// `prefetch` of ZEO's own client with an empty cache.
+    /// `prefetch` of ZEO's own client with an empty cache. No server can be faster than the client is.
     fn prefetch(&self, count: usize) -> Result<Line, Trouble> {
         let pair = Pair::start(self)?;
-        let prefetch = |server: &Server| {
+        // The time, and how long the client had the processor in it.
+        let prefetch = |server: &Server| -> Result<[Duration; 2], Trouble> {
             let mut command = Command::new(self.python);
             command.arg(venv::script("prefetch.py")).arg(&server.address).arg(self.folder.join("oids.txt"));
             let output = command.arg(count.to_string()).output()?;
             if !output.status.success() {
                 return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
             }
-            Ok(Duration::from_secs_f64(String::from_utf8(output.stdout)?.trim().parse()?))
+            let printed = String::from_utf8(output.stdout)?;
+            let (took, busy) = printed.trim().split_once(' ').ok_or("prefetch.py prints two numbers")?;
+            Ok([Duration::from_secs_f64(took.parse()?), Duration::from_secs_f64(busy.parse()?)])
         };
+        let busy = Cell::new(Duration::MAX);
+        let ours = || {
+            let [took, of_client] = prefetch(&pair.ours)?;
+            busy.set(busy.get().min(of_client));
+            Ok(took)
+        };
+        let limit = || Ok(busy.get());
         self.turns(
             format!("prefetch of {count} cold objects by ZEO's client"),
-            &|| prefetch(&pair.ours),
-            &|| prefetch(&pair.zeo),
-            None,
+            &ours,
+            &|| prefetch(&pair.zeo).map(|[took, _]| took),
+            Some(("the client's own work", &limit)),
         )
     }
 }

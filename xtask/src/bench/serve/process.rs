@@ -25,7 +25,7 @@ impl Server {
     /// `vellum serve`, with the syncs of a commit that ZODB has.
     pub fn ours(file: &Path) -> Result<Server, Trouble> {
         let mut command = Command::new(venv::vellum()?);
-        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0", "--durability", "relaxed"]);
+        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;

@@ -17,14 +17,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use vellum_pickle::{Record, class_of};
-use vellum_storage::{Error, NewestRevision, Oid, Version, newest_revisions};
-use vellum_terminal::people::{count, counted, printable};
+use vellum_pickle::{Record, class_of, plain};
+use vellum_storage::NewestRevision;
+use vellum_terminal::people::{counted, printable};
 use vellum_terminal::{Failure, Meter, Out, Run};
 
 use crate::file;
 use crate::ui::classes::{class, class_name};
-use crate::ui::meta::{self, version_name};
+use crate::ui::meta::{self, in_version};
+use crate::ui::objects::{List, each_object};
 
 /// What is gone, or what is not.
 #[derive(Args)]
@@ -44,12 +45,12 @@ enum Names {
     Known(Vec<String>),
 }
 
-/// The objects that were found.
+/// How many objects were found.
 #[derive(Default)]
 pub struct Found {
-    /// How many objects name what is gone.
+    /// Objects of the kind that was looked for.
     pub objects: u64,
-    /// How many objects have a record that cannot be read, so that it cannot be told what they name.
+    /// Objects with a record that cannot be read: they may be of that kind.
     pub unreadable: u64,
 }
 
@@ -70,7 +71,7 @@ impl Gone {
         !self.classes.is_empty() || self.known_classes.is_some()
     }
 
-    /// Lists the objects, at most so many for people.
+    /// Lists the objects, at most so many.
     ///
     /// # Errors
     ///
@@ -79,24 +80,12 @@ impl Gone {
         let names = self.names()?;
         let storage = file::open(path)?;
         let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("classes") };
-        let mut found = Found::default();
-        let mut failed = None;
-        let walked = newest_revisions(&storage, &mut |object| {
-            object_names(out, &names, &object, json, at_most, &mut found).map_err(|failure| {
-                failed = Some(failure);
-                // Any error ends the walk.
-                Error::key(Oid::ROOT)
-            })
-        });
-        drop(meter);
-        if let Some(failure) = failed {
-            return Err(failure);
-        }
-        walked?;
+        let (mut list, mut found) = (List::new(at_most), Found::default());
+        each_object(&storage, meter, storage.object_count(), &mut |object| {
+            object_names(out, &names, object, json, &mut list, &mut found)
+        })?;
         if !json {
-            if found.objects > at_most {
-                writeln!(out, "  and {} more; `--max 0` shows all", count(found.objects - at_most))?;
-            }
+            list.rest(out)?;
             let names = if found.objects == 1 { "names" } else { "name" };
             writeln!(out, "{} {names} what is gone", counted(found.objects, "object"))?;
             if found.unreadable > 0 {
@@ -137,13 +126,14 @@ fn object_names(
     names: &Names,
     object: &NewestRevision,
     json: bool,
-    at_most: u64,
+    list: &mut List,
     found: &mut Found,
 ) -> Run<()> {
-    let (mut is_counted, mut is_unreadable) = (false, false);
+    let (mut is_shown, mut is_unreadable) = (None, false);
     // In a version an object has two records.
     for (_, version, data) in object.records() {
-        let Ok(record) = Record::read(data) else {
+        let plain = plain(data);
+        let Ok(record) = plain.as_deref().map_err(Clone::clone).and_then(Record::read) else {
             is_unreadable = true;
             continue;
         };
@@ -151,30 +141,20 @@ fn object_names(
         let all: BTreeSet<String> =
             record.classes().into_iter().chain(class_of(data).ok()).map(|n| n.to_string()).collect();
         let gone: Vec<String> = all.into_iter().filter(|name| names.is_gone(name)).collect();
-        if gone.is_empty() {
+        if gone.is_empty() || !*is_shown.get_or_insert_with(|| list.add()) {
             continue;
-        }
-        if !is_counted {
-            found.objects += 1;
-            is_counted = true;
         }
         if json {
             let (version, version_hex) = meta::version(&version);
             let (oid, class) = (object.oid.to_string(), class(data));
             out.json(&Line { kind: "gone_class", oid, class, version, version_hex, names: gone })?;
-        } else if found.objects <= at_most {
+        } else {
             writeln!(out, "  {}  {}{}", object.oid, class_name(class(data).as_deref()), in_version(&version))?;
             let gone: Vec<_> = gone.iter().map(|name| printable(name)).collect();
             writeln!(out, "      names  {}", gone.join(", "))?;
         }
     }
+    found.objects += u64::from(is_shown.is_some());
     found.unreadable += u64::from(is_unreadable);
     Ok(())
-}
-
-fn in_version(version: &Version) -> String {
-    match version.is_trunk() {
-        true => String::new(),
-        false => format!(", in version {}", version_name(version)),
-    }
 }

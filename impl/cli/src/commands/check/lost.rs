@@ -24,7 +24,7 @@ use vellum_terminal::people::{counted, printable, printable_start, size};
 use vellum_terminal::{Out, Run, people};
 
 use crate::ui::classes::class_name;
-use crate::ui::meta::{self, JsonTransaction, Metadata, moment, version_name};
+use crate::ui::meta::{self, JsonTransaction, Metadata, in_version, moment};
 
 /// A lost object, for programs.
 #[derive(Serialize)]
@@ -127,10 +127,7 @@ fn show_object(out: &mut Out, path: &Path, object: &LostObject, now: Timestamp) 
         None => out.field("was", "a pack took away what it was: look for it in a backup")?,
         Some(last) => {
             let class = class_name(last.class.as_deref());
-            let version = match last.version.is_trunk() {
-                true => String::new(),
-                false => format!(", in version {}", version_name(&last.version)),
-            };
+            let version = in_version(&last.version);
             let part = if last.is_damaged { ", in a damaged part" } else { "" };
             out.field("was", format!("{class}, {} at position {}{part}{version}", size(last.bytes), last.position))?;
             out.field("", format!("since {}", moment(last.tid, now)))?;
@@ -145,10 +142,7 @@ fn show_object(out: &mut Out, path: &Path, object: &LostObject, now: Timestamp) 
     }
     writeln!(out, "  held by")?;
     for Holder { oid, class, version, since, .. } in holders {
-        let version = match version.is_trunk() {
-            true => String::new(),
-            false => format!(", in version {}", version_name(version)),
-        };
+        let version = in_version(version);
         writeln!(out, "    {oid}  {}{version}", class_name(class.as_deref()))?;
         writeln!(out, "        since   {}", moment(since.tid, now))?;
         if since.status == Status::Packed {

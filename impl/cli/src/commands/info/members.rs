@@ -6,12 +6,13 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, NewestRevision, Oid, Version, newest_revisions};
+use vellum_storage::NewestRevision;
 use vellum_terminal::people::{counted, exact_size, printable, size};
 use vellum_terminal::{Meter, Out, Outcome, Run, people};
 
 use crate::ui::classes::{class, class_name};
-use crate::ui::meta::{self, moment, version_name};
+use crate::ui::meta::{self, in_version, moment};
+use crate::ui::objects::each_object;
 
 #[derive(Serialize)]
 struct Line {
@@ -41,14 +42,9 @@ struct Summary {
 pub fn list(out: &mut Out, path: &Path, storage: &FileStorage, name: &str, json: bool, now: Timestamp) -> Run {
     let package = format!("{name}.");
     let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("reading") };
-    let (mut seen, all) = (0_u64, storage.object_count());
     let file = path.display().to_string();
     let mut summary = Summary { kind: "summary", file, class: name.to_owned(), objects: 0, bytes: 0, unreadable: 0 };
     let mut each = |object: &NewestRevision| -> Run<()> {
-        seen += 1;
-        if seen.is_multiple_of(1024) {
-            meter.update(seen, all);
-        }
         // In a version an object has two records, which may be of different classes.
         let (mut is_counted, mut is_unreadable) = (false, false);
         for (tid, version, data) in object.records() {
@@ -75,19 +71,7 @@ pub fn list(out: &mut Out, path: &Path, storage: &FileStorage, name: &str, json:
         summary.unreadable += u64::from(is_unreadable);
         Ok(())
     };
-    let mut failed = None;
-    let walked = newest_revisions(storage, &mut |object| {
-        each(&object).map_err(|failure| {
-            failed = Some(failure);
-            // Any error ends the walk.
-            Error::key(Oid::ROOT)
-        })
-    });
-    drop(meter);
-    if let Some(failure) = failed {
-        return Err(failure);
-    }
-    walked?;
+    each_object(storage, meter, storage.object_count(), &mut each)?;
     if json {
         out.json(&summary)?;
     } else {
@@ -104,11 +88,4 @@ pub fn list(out: &mut Out, path: &Path, storage: &FileStorage, name: &str, json:
         }
     }
     Ok(if summary.unreadable == 0 { Outcome::Fine } else { Outcome::Problems })
-}
-
-fn in_version(version: &Version) -> String {
-    match version.is_trunk() {
-        true => String::new(),
-        false => format!(", in version {}", version_name(version)),
-    }
 }

@@ -14,7 +14,7 @@ use vellum_file::{FileStorage, OpenError, Options, Problem, ProblemKind};
 use vellum_harness::hosted::{Merger, Opening};
 use vellum_harness::subject::Can;
 use vellum_storage::{
-    Clock, Error, ManualClock, Oid, Order, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
+    Clock, Error, ManualClock, Oid, Order, Resolver, Result, Revision, Status, Storage, Tid, TidRange, TransactionMeta,
     TransactionRecord, Version,
 };
 
@@ -29,7 +29,16 @@ pub const CAN: Can = Can::EVERYTHING;
 /// Opens a database as the harness wants it: a new one if there is none. One thread, so that the operations of the disk
 /// come in the same order each time.
 pub fn open_under_harness(options: Options, opening: Opening) -> Result<Box<dyn Storage>> {
-    let options = options.clock(opening.clock).resolver(Arc::new(Merger)).threads(1);
+    open_under_harness_with(options, opening, Arc::new(Merger))
+}
+
+/// The same with another resolver.
+pub fn open_under_harness_with(
+    options: Options,
+    opening: Opening,
+    resolver: Arc<dyn Resolver>,
+) -> Result<Box<dyn Storage>> {
+    let options = options.clock(opening.clock).resolver(resolver).threads(1);
     let opened = if opening.read_only { options.read_only().open(PATH) } else { options.open_or_create(PATH) };
     match opened {
         Ok(storage) => Ok(Box::new(storage)),

@@ -461,3 +461,47 @@ fn the_quota_holds_for_commits_that_come_together() {
     assert!(matches!(other.finish(), Err(Error::Quota { quota: 150, needed, .. }) if needed > 150));
     assert_eq!((storage.size(), tids(&storage).len()), (size, 1));
 }
+
+#[test]
+fn what_is_finished_at_once_shares_its_syncs() {
+    let (disk, clock, syncs) = (SimDisk::new(1), SharedClock::new(), Arc::new(AtomicU64::new(0)));
+    let counts = Arc::clone(&syncs);
+    let before: Before = Arc::new(move |what, _, _| {
+        counts.fetch_add(u64::from(what == "synced"), Ordering::SeqCst);
+    });
+    let storage = told(&disk, &clock, before).create(PATH).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    let _listening = storage.listen(Arc::new(move |event: &Event| {
+        if let Event::Committed { tid, .. } = event {
+            hears.lock().unwrap().push(*tid);
+        }
+    }));
+    let first = vote(&storage, &[(0, 0)]).unwrap().finish().unwrap();
+    let mut voted: Vec<_> = (1..8).map(|oid| vote(&storage, &[(oid, oid)]).unwrap()).collect();
+    // One whose tid is too early when its turn comes is nobody else's trouble.
+    let mut too_early = storage.begin(TransactionMeta { tid: Some(first.next()), ..TransactionMeta::new() }).unwrap();
+    too_early.store(Oid(100), Tid::ZERO, of_number(100)).unwrap();
+    voted.insert(3, storage.vote(too_early).unwrap());
+    syncs.store(0, Ordering::SeqCst);
+    let outcomes = Voted::finish_all(voted);
+    assert_eq!(syncs.load(Ordering::SeqCst), 2);
+    assert!(outcomes[3].is_err());
+    let finished: Vec<Tid> = outcomes.into_iter().flatten().collect();
+    assert_eq!(finished.len(), 7);
+    assert_eq!(tids(&storage), [&[first], &finished[..]].concat());
+    assert_eq!(*heard.lock().unwrap(), tids(&storage));
+    assert_eq!((1..8).map(|oid| load(&storage, oid).0).collect::<Vec<_>>(), (1..8).collect::<Vec<_>>());
+    assert!(storage.load(Oid(100), &Version::TRUNK).is_err());
+}
+
+#[test]
+fn a_listener_that_panics_keeps_nothing_from_being_finished() {
+    let storage = new(&SimDisk::new(1));
+    let voted: Vec<_> = (0..5).map(|oid| vote(&storage, &[(oid, oid)]).unwrap()).collect();
+    let listening = storage.listen(Arc::new(|_: &Event| panic!("as planned")));
+    catch_unwind(AssertUnwindSafe(|| Voted::finish_all(voted))).unwrap_err();
+    drop(listening);
+    assert_eq!(tids(&storage).len(), 5);
+    vote(&storage, &[(0, 7)]).unwrap().finish().unwrap();
+}
