@@ -123,13 +123,19 @@ pub enum Effect {
     Close {
         /// The connection.
         connection: ConnectionId,
+        /// What its client is called, for the log.
+        client: String,
         /// Why, for the log.
         why: String,
+        /// Whether an operator should know of it without asking.
+        is_trouble: bool,
     },
     /// The connection is to be ended without sending what waits. The machine has forgotten it.
     Cut {
         /// The connection.
         connection: ConnectionId,
+        /// What its client is called, for the log.
+        client: String,
         /// Why, for the log.
         why: String,
     },

@@ -98,6 +98,7 @@ fn the_locks_of_a_lost_client_are_free_at_once() {
 fn a_transaction_that_is_not_finished_in_time_is_aborted() {
     let mut site = Site::new(Config { transaction_timeout: Some(Duration::from_secs(30)), ..config() });
     let (ann, bob) = (site.client("ann"), site.client("bob"));
+    site.one_way(ann, Call::SetClientLabel { label: "the editors' instance".to_owned() });
     for client in [ann, bob] {
         site.begin(client);
         site.store(client, 1, NEW, "new");
