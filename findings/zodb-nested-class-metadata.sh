@@ -26,5 +26,4 @@ print("metadata", get_pickle_metadata(record))
 print("loads as", pickle.load(io.BytesIO(record)).__qualname__)
 PYTHON
 )
-saw "the class is said to be getattr" "$output" "metadata \('builtins', 'getattr'\)"
-saw "the object loads" "$output" "loads as Outer.Inner"
+saw "the class is reported as getattr" "$output" "metadata \('builtins', 'getattr'\)" "loads as Outer.Inner"

@@ -1,9 +1,10 @@
 """Real ZEO clients and `vellum serve`.
 
-    clients.py VELLUM FOLDER CODEC
+    clients.py VELLUM FOLDER CODEC VERSION
 
 plays what a site's clients do, prints a line for each thing that was looked at, and fails at the first that is wrong.
-CODEC is pickle or msgpack. Everything is on the loopback interface or a Unix socket, and ends by itself.
+CODEC is pickle or msgpack, VERSION the one that ZEO must have. Everything is on the loopback interface or a Unix socket,
+and ends by itself.
 """
 
 import logging
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import metadata
 
 import transaction
 import ZEO
@@ -386,7 +388,8 @@ def compressed(vellum, folder, codec):
 
 def main():
     logging.disable(logging.CRITICAL)
-    vellum, folder, codec = sys.argv[1:]
+    vellum, folder, codec, version = sys.argv[1:]
+    assert metadata.version("ZEO") == version, metadata.version("ZEO")
     with Server(vellum, os.path.join(folder, "Data.fs"), codec) as server:
         shown = [
             ("processes", processes(server)),

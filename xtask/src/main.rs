@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
 mod coverage;
+mod findings;
 mod fuzz;
 mod peers;
 mod review;
@@ -36,6 +37,7 @@ enum Task {
     Teeth(teeth::Teeth),
     Rules(rules::Rules),
     Review(review::Review),
+    Findings(findings::Findings),
     Fuzz(fuzz::Fuzz),
     Corpus(fuzz::Corpus),
     Coverage(coverage::Coverage),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some(Task::Teeth(task)) => task.run(),
         Some(Task::Rules(task)) => task.run(),
         Some(Task::Review(task)) => task.run(),
+        Some(Task::Findings(task)) => task.run(),
         Some(Task::Fuzz(task)) => task.run(),
         Some(Task::Corpus(task)) => task.run(),
         Some(Task::Coverage(task)) => task.run(),
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn asking_for_help_starts_no_task() {
-        for task in ["bench", "peers", "teeth", "rules", "review", "fuzz", "corpus", "coverage"] {
+        for task in ["bench", "peers", "teeth", "rules", "review", "findings", "fuzz", "corpus", "coverage"] {
             for help in [format!("{task} --help"), format!("{task} -h"), format!("help {task}")] {
                 assert_eq!(parsed(&help).unwrap_err().kind(), ErrorKind::DisplayHelp, "{help}");
             }
@@ -98,6 +101,8 @@ mod tests {
             "rules",
             "rules --rule 3.4",
             "review",
+            "findings",
+            "findings --only zeo-oids",
             "fuzz --seconds 10 --quiet",
             "fuzz record peer_pipe",
             "corpus",
@@ -117,8 +122,14 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_or_does_not_fit_together_is_refused() {
-        for line in ["dance", "rules --rule x", "rules --rule 4.2b", "bench --only dancing", "teeth --today 4 --only x"]
-        {
+        for line in [
+            "dance",
+            "rules --rule x",
+            "rules --rule 4.2b",
+            "bench --only dancing",
+            "findings --only",
+            "teeth --today 4 --only x",
+        ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

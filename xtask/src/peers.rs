@@ -22,7 +22,9 @@
 //! | `blob folder` | blob folders that ZODB makes, seen, made again and packed by us, and gone on with by ZODB |
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
-//! | `clients` | ZEO's Python clients and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
+//! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
 //! | `findings` | what `docs/findings.md` says of ZODB is still so |
 //!
@@ -53,9 +55,11 @@ mod pack;
 mod pickles;
 mod python_2;
 mod reads;
+mod recorded;
 mod rules;
 mod script;
 mod states;
+mod suite;
 mod trees;
 mod undo;
 mod zodb;
@@ -66,7 +70,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 20] = [
+const CHECKS: [(&str, Check); 22] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -85,6 +89,8 @@ const CHECKS: [(&str, Check); 20] = [
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),
+    ("suite", suite::check),
+    ("recorded", recorded::check),
     ("config", config::check),
     ("findings", findings::check),
 ];
@@ -96,6 +102,8 @@ struct Ground {
     log: PathBuf,
     histories: u64,
     seed: u64,
+    /// Also what takes minutes more.
+    everything: bool,
 }
 
 impl Ground {
@@ -119,6 +127,9 @@ pub struct Peers {
     /// The seed of everything random
     #[arg(long, default_value = "1", value_parser = number)]
     seed: u64,
+    /// Also run ZEO's long tests, and those that start no server
+    #[arg(long)]
+    everything: bool,
     /// Run only the checks with this text in their names
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -127,7 +138,7 @@ pub struct Peers {
 impl Peers {
     /// Runs the checks, and fails if one of them does.
     pub fn run(self) -> Outcome {
-        let Peers { histories, seed, only } = self;
+        let Peers { histories, seed, only, everything } = self;
         let python = venv::python()?;
         let workshop = venv::workshop("peer")?;
         let log = workshop.join("zodb.log");
@@ -138,7 +149,7 @@ impl Peers {
             CHECKS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())))
         {
             let (python, log) = (python.clone(), log.clone());
-            let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed };
+            let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed, everything };
             let started = Instant::now();
             match check(&ground) {
                 Ok(what) => {
@@ -154,6 +165,18 @@ impl Peers {
         println!("{passed} passed, {failed} failed");
         if failed == 0 { Ok(()) } else { Err("the engine and ZODB differ".into()) }
     }
+}
+
+/// Runs one of our scripts with `vellum serve` and a folder for it. It must succeed; the last line that it prints is the answer.
+fn python_says(ground: &Ground, script: &str, folder: &Path, args: &[&str]) -> Result<String, Trouble> {
+    std::fs::create_dir_all(folder)?;
+    let mut command = std::process::Command::new(&ground.python);
+    command.arg(venv::script(script)).arg(venv::vellum()?).arg(folder).args(args);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.success(), || format!("{}: {said}{told}", output.status))?;
+    Ok(said.trim_end().lines().last().unwrap_or_default().to_owned())
 }
 
 /// The file's name with something behind it.

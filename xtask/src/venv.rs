@@ -38,8 +38,17 @@ pub fn script(name: &str) -> PathBuf {
 
 /// The Python that has ZODB, after making sure that it is there.
 pub fn python() -> Result<PathBuf, Box<dyn std::error::Error>> {
-    let wanted = std::fs::read_to_string(script("requirements.txt"))?;
-    let venv = workshop("peer")?.join("venv");
+    python_with("venv", "requirements.txt")
+}
+
+/// The Python that has the last ZODB and ZEO before version 6.
+pub fn python_before_6() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    python_with("venv-5", "requirements-5.txt")
+}
+
+fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let wanted = std::fs::read_to_string(script(requirements))?;
+    let venv = workshop("peer")?.join(name);
     let python = venv.join("bin/python");
     let mark = venv.join("installed.txt");
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
@@ -48,7 +57,7 @@ pub fn python() -> Result<PathBuf, Box<dyn std::error::Error>> {
     eprintln!("setting up the real ZODB in {}", venv.display());
     succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-    succeed(Command::new(&python).args(pip).arg(script("requirements.txt")))?;
+    succeed(Command::new(&python).args(pip).arg(script(requirements)))?;
     std::fs::write(&mark, wanted)?;
     Ok(python)
 }

@@ -143,7 +143,15 @@ impl Decoder<'_, '_> {
     fn object(&mut self, id: Id, class: Id, arguments: Id, depth: usize) -> Result<Value, Refused> {
         let class = self.class(class)?;
         let items = self.tree.tuple_items(arguments).ok_or(Problem::NotPlain("a call without a tuple"))?;
-        let arguments = self.values(items, depth)?;
+        let mut arguments = self.values(items, depth)?;
+        if class.module == "builtins" && class.name == "dict" && self.tree.additions(id).is_none() {
+            // A subclass of dict that pickles itself as one.
+            return arguments
+                .pop()
+                .filter(|_| arguments.is_empty())
+                .and_then(dict)
+                .ok_or(Problem::NotPlain("a dict that is none").into());
+        }
         let state = match self.tree.additions(id) {
             None => None,
             Some(Additions { states, items, pairs }) => match (states.as_slice(), items.as_slice(), pairs.as_slice()) {
@@ -218,6 +226,16 @@ impl Decoder<'_, '_> {
         self.left = self.left.checked_sub(size).ok_or(Refused::TooLarge)?;
         Ok(())
     }
+}
+
+/// The dict that Python makes of a sequence of pairs.
+fn dict(pairs: Value) -> Option<Value> {
+    let (Value::Tuple(pairs) | Value::List(pairs)) = pairs else { return None };
+    let pair = |pair| match pair {
+        Value::Tuple(pair) | Value::List(pair) => <[Value; 2]>::try_from(pair).ok().map(|[key, value]| (key, value)),
+        _ => None,
+    };
+    pairs.into_iter().map(pair).collect::<Option<_>>().map(Value::Dict)
 }
 
 /// Two's complement without the bytes at its end that only repeat the sign.

@@ -55,7 +55,7 @@ pub(crate) fn info(Info { length, size }: Info, description: &Description) -> Va
 }
 
 /// A line of the answer to `undoLog`.
-pub(crate) fn undo(UndoEntry { tid, user, description, extension, .. }: UndoEntry, size: u64) -> Value {
+pub(crate) fn undo(UndoEntry { tid, user, description, extension, size }: UndoEntry) -> Value {
     let id = STANDARD.encode(tid.to_bytes());
     let mut pairs = vec![
         (text("id"), Value::Bytes(id.into())),
@@ -78,14 +78,23 @@ pub(crate) fn undone(id: &[u8]) -> Option<Tid> {
 }
 
 /// A line of the answer to `history`.
-pub(crate) fn history(HistoryEntry { tid, size, user, description, .. }: HistoryEntry) -> Value {
-    dict([
+pub(crate) fn history(HistoryEntry { tid, size, user, description, extension, .. }: HistoryEntry) -> Value {
+    // The extension first, as its words count less than those of every line.
+    let Value::Dict(mut line) = self::extension(&extension) else { unreachable!("an extension is a dict") };
+    let words = [
         ("time", Value::Float(seconds(tid))),
         ("user_name", Value::Bytes(user)),
         ("description", Value::Bytes(description)),
         ("tid", eight(tid)),
         ("size", int(size)),
-    ])
+    ];
+    for (word, value) in words {
+        match line.iter_mut().find(|(key, _)| *key == text(word)) {
+            Some((_, there)) => *there = value,
+            None => line.push((text(word), value)),
+        }
+    }
+    Value::Dict(line)
 }
 
 /// The answer to `record_iternext`: an object, and the next one after it.

@@ -174,7 +174,12 @@ impl<'a> Conversation<'a> {
                 (Ok(Some(frame)), Some(codec)) => match PlainLoad::of(codec, &frame) {
                     Some(load) => Event::Load { connection, load },
                     None => match codec.decode(&frame, Limits { parts_max: PARTS_MAX }) {
-                        Ok(message) => Event::Received { connection, message },
+                        Ok(message) => match message.foreign_class() {
+                            None => Event::Received { connection, message },
+                            Some(class) => {
+                                return self.give_up(format!("{}.{} is not allowed", class.module, class.name));
+                            }
+                        },
                         Err(error) => return self.give_up(error.to_string()),
                     },
                 },

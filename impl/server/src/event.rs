@@ -123,13 +123,19 @@ pub enum Effect {
     Close {
         /// The connection.
         connection: ConnectionId,
+        /// What its client is called, for the log.
+        client: String,
         /// Why, for the log.
         why: String,
+        /// Whether an operator should know of it without asking.
+        is_trouble: bool,
     },
     /// The connection is to be ended without sending what waits. The machine has forgotten it.
     Cut {
         /// The connection.
         connection: ConnectionId,
+        /// What its client is called, for the log.
+        client: String,
         /// Why, for the log.
         why: String,
     },
@@ -267,6 +273,15 @@ pub enum Outcome {
     Voted {
         /// The objects whose stored records were merged, or that an undo changed.
         merged: Vec<Oid>,
+        /// The last transaction that it was judged by, or a later one.
+        judged_by: Tid,
+    },
+    /// The vote refuses it.
+    Refused {
+        /// Why.
+        fault: Fault,
+        /// The last transaction that it was judged by, or a later one.
+        judged_by: Tid,
     },
     /// The vote has to wait for another transaction.
     Waits {

@@ -15,7 +15,7 @@ pub(crate) fn fault(error: Error) -> Fault {
             Fault::ReadConflict { oid, committed, serial }
         }
         Error::Refused(Refusal::NotUndoable { .. }) => {
-            Fault::Undo(NotUndone { oid: None, reason: "non-undoable transaction".to_owned() })
+            Fault::Undo(NotUndone { oid: None, reason: "Invalid transaction id".to_owned() })
         }
         Error::Refused(Refusal::UndoConflict { objects }) => Fault::UndoOfObjects(
             objects

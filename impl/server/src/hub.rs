@@ -242,8 +242,10 @@ impl Hub {
                 Effect::SendFrame { connection, frame } => core.push(connection, Item::Frame(frame)),
                 Effect::Pause { connection } => core.pause(connection, true),
                 Effect::Resume { connection } => core.pause(connection, false),
-                Effect::Close { connection, why } => core.close(connection, End::AfterWriting, &why),
-                Effect::Cut { connection, why } => core.close(connection, End::Now, &why),
+                Effect::Close { connection, client, why, is_trouble } => {
+                    core.close(connection, End::AfterWriting, [&client, &why], is_trouble);
+                }
+                Effect::Cut { connection, client, why } => core.close(connection, End::Now, [&client, &why], true),
             }
         }
         jobs
@@ -251,12 +253,13 @@ impl Hub {
 
     /// A client's task ended.
     pub fn disconnect(self: &Arc<Self>, connection: ConnectionId, peer: &str, ended: std::io::Result<Ended>) {
+        let client = self.core().machine.name_of(connection).unwrap_or_else(|| peer.to_owned());
         // A port check is counted. One that the server closed was told of before.
         match ended {
             Ok(Ended::LeftWithoutAWord) => self.port_checked(peer),
             _ if self.core().links.remove(&connection).is_none() => {}
-            Ok(_) => tracing::info!(connection = connection.0, peer, "a client left"),
-            Err(error) => tracing::info!(connection = connection.0, peer, %error, "a client was lost"),
+            Ok(_) => tracing::info!(connection = connection.0, client, "a client left"),
+            Err(error) => tracing::info!(connection = connection.0, client, %error, "a client was lost"),
         }
         self.core().links.remove(&connection);
         self.happen(Event::Lost { connection });
@@ -328,9 +331,12 @@ impl Hub {
 }
 
 impl Core {
-    fn close(&mut self, connection: ConnectionId, end: End, why: &str) {
+    fn close(&mut self, connection: ConnectionId, end: End, [client, why]: [&str; 2], is_trouble: bool) {
         if let Some(link) = self.links.remove(&connection) {
-            tracing::info!(connection = connection.0, why, "closing a connection");
+            match is_trouble {
+                true => tracing::warn!(connection = connection.0, client, why, "closing a connection"),
+                false => tracing::info!(connection = connection.0, client, why, "closing a connection"),
+            }
             link.close(end);
         }
     }

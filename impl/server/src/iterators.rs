@@ -62,6 +62,8 @@ impl Iterators {
     ///
     /// There is no such iterator, or it is at another transaction.
     pub fn over_revisions(&mut self, number: i64, tid: Tid) -> Result<i64, Fault> {
+        // Taken even if nothing comes of it, as ZEO does: clients see the numbers.
+        let new = self.number();
         let last = self.transactions.get(&number).and_then(|iterator| iterator.last.as_ref());
         let last = last.ok_or_else(|| no_iterator(number))?;
         if last.tid != tid {
@@ -72,9 +74,8 @@ impl Iterators {
             ));
         }
         let revisions = last.revisions.clone().into_iter();
-        let number = self.number();
-        self.revisions.insert(number, (tid, revisions));
-        Ok(number)
+        self.revisions.insert(new, (tid, revisions));
+        Ok(new)
     }
 
     /// The next record, and its transaction. At the end the iterator is gone.

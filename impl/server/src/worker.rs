@@ -180,7 +180,10 @@ impl Worker {
     fn vote(&self, storage: &dyn Storage, connection: ConnectionId, job: JobId, waiting: Waiting) -> Outcome {
         let changes = waiting.draft().changes().to_vec();
         match storage.attempt(waiting) {
-            Err(error) => Outcome::Failed(faults::of_vote(error, &changes)),
+            Err(error) => {
+                let fault = faults::of_vote(error, &changes);
+                Outcome::Refused { fault, judged_by: storage.last_transaction() }
+            }
             Ok(Vote::Busy(mut waiting)) => {
                 let on = waiting.busy().cloned().unwrap_or(vellum_storage::Busy::Everything);
                 let wake = Arc::new(Wakes { job, wake: Arc::clone(&self.wake) });
@@ -191,7 +194,7 @@ impl Worker {
             Ok(Vote::Voted(voted)) => {
                 let merged = to_load_again(&voted, &changes);
                 self.keep(connection, Phase::Voted(voted));
-                Outcome::Voted { merged }
+                Outcome::Voted { merged, judged_by: storage.last_transaction() }
             }
         }
     }
@@ -332,13 +335,13 @@ fn undo_log(storage: &dyn Storage, first: i64, last: i64, specification: &Value)
     let (first, last) = (first.max(0) as usize, last.max(0) as usize);
     let wanted = |entry: &vellum_storage::UndoEntry| matches_specification(entry, specification);
     let entries = log.undo_log_where(first, last, &mut |entry| wanted(entry)).map_err(faults::fault)?;
-    Ok(Value::List(entries.into_iter().map(|entry| answers::undo(entry, 0)).collect()))
+    Ok(Value::List(entries.into_iter().map(answers::undo).collect()))
 }
 
 /// Whether an entry has all attributes of a dict, where a `ZopeUndo.Prefix` stands for every text that begins with it.
 fn matches_specification(entry: &vellum_storage::UndoEntry, specification: &Value) -> bool {
     let Value::Dict(wanted) = specification else { return true };
-    let Value::Dict(has) = answers::undo(entry.clone(), 0) else { return false };
+    let Value::Dict(has) = answers::undo(entry.clone()) else { return false };
     wanted.iter().all(|(name, wanted)| {
         let found = has.iter().find(|(key, _)| key == name).map(|(_, value)| value);
         found.is_some_and(|found| is_like(found, wanted))

@@ -71,6 +71,8 @@ pub struct UndoEntry {
     pub description: Bytes,
     /// Anything else: a pickled dict, as bytes.
     pub extension: Bytes,
+    /// Bytes that the transaction takes in its file, without the length behind it; zero where there is no file.
+    pub size: u64,
 }
 
 /// Which lines of work there are beside the trunk.

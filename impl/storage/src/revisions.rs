@@ -42,7 +42,7 @@ pub(crate) fn undoable(
         if status != Status::Complete {
             break;
         }
-        let entry = UndoEntry { tid, user, description, extension };
+        let entry = UndoEntry { tid, user, description, extension, size: 0 };
         if filter(&entry) {
             entries.push(entry);
         }

@@ -15,7 +15,7 @@ pub struct BadArguments {
 }
 
 /// A call that is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadCall {
     /// No such method.
     #[error("there is no method {0}")]
@@ -23,6 +23,9 @@ pub enum BadCall {
     /// The method does not take these arguments. The call can be answered with an error.
     #[error(transparent)]
     Arguments(#[from] BadArguments),
+    /// An oid is none, so there is no such object: Python's `POSKeyError`. The call can be answered with it.
+    #[error("there is no object of this oid: {0:?}")]
+    NoObject(Value),
 }
 
 /// So many characters of an unknown name are kept for a message.
@@ -38,9 +41,10 @@ pub(crate) fn parse<T>(methods: &[Method<T>], name: &Value, args: Value) -> std:
         return Err(BadCall::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()));
     };
     let mut arguments = Arguments::new(method, args)?;
-    let call = read(&mut arguments)?;
-    arguments.end()?;
-    Ok(call)
+    match read(&mut arguments) {
+        Ok(call) => arguments.end().map(|()| call).map_err(BadCall::from),
+        Err(bad) => Err(arguments.no_oid.map_or(BadCall::Arguments(bad), BadCall::NoObject)),
+    }
 }
 
 /// The arguments that are still to be looked at.
@@ -48,6 +52,8 @@ pub(crate) struct Arguments {
     method: &'static str,
     items: std::vec::IntoIter<Value>,
     taken: usize,
+    /// The argument in the place of an oid, if it is none.
+    no_oid: Option<Value>,
 }
 
 type Result<T> = std::result::Result<T, BadArguments>;
@@ -55,7 +61,9 @@ type Result<T> = std::result::Result<T, BadArguments>;
 impl Arguments {
     fn new(method: &'static str, args: Value) -> Result<Arguments> {
         match args {
-            Value::Tuple(items) | Value::List(items) => Ok(Arguments { method, items: items.into_iter(), taken: 0 }),
+            Value::Tuple(items) | Value::List(items) => {
+                Ok(Arguments { method, items: items.into_iter(), taken: 0, no_oid: None })
+            }
             _ => Err(BadArguments { method, problem: "has arguments that are no tuple".to_owned() }),
         }
     }
@@ -102,7 +110,20 @@ impl Arguments {
     }
 
     pub fn oid(&mut self) -> Result<Oid> {
-        self.read("an oid of 8 bytes", |value| eight(&value).map(Oid))
+        let value = self.value()?;
+        eight(&value).map(Oid).ok_or_else(|| {
+            self.no_oid = Some(value);
+            self.wrong("an oid of 8 bytes")
+        })
+    }
+
+    /// The revision that a record is made from. For a new object Python's programs also send None or text.
+    pub fn serial(&mut self) -> Result<Tid> {
+        self.read("a tid of 8 bytes, or None", |value| match value {
+            Value::None => Some(Tid::ZERO),
+            Value::Text(text) => <[u8; 8]>::try_from(text.as_bytes()).ok().map(Tid::from_bytes),
+            value => tid(&value),
+        })
     }
 
     pub fn tid(&mut self) -> Result<Tid> {

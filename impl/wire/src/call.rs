@@ -258,7 +258,9 @@ pub(crate) fn eight(id: impl Into<u64>) -> Value {
 /// Every method that a server offers, the ones for loads and commits first.
 const METHODS: &[Method<Call>] = &[
     ("loadBefore", |a| Ok(Call::LoadBefore { oid: a.oid()?, before: a.tid()? })),
-    ("storea", |a| Ok(Call::Store { oid: a.oid()?, serial: a.tid()?, data: a.bytes()?, transaction: transaction(a)? })),
+    ("storea", |a| {
+        Ok(Call::Store { oid: a.oid()?, serial: a.serial()?, data: a.bytes()?, transaction: transaction(a)? })
+    }),
     ("tpc_begin", |a| {
         Ok(Call::TpcBegin(Box::new(Begin {
             transaction: transaction(a)?,

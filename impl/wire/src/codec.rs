@@ -1,7 +1,7 @@
 //! A frame as a message, and back.
 
 use bytes::Bytes;
-use vellum_pickle::{PickleError, Sink, Value, decode_message, encode_into};
+use vellum_pickle::{Class, Object, PickleError, Sink, Value, decode_message, encode_into};
 
 use crate::{Rope, msgpack};
 
@@ -107,7 +107,31 @@ impl Codec {
 /// The name of all answers.
 pub(crate) const REPLY: &str = ".reply";
 
+/// The one class that clients may send, in what `undoInfo` looks for.
+const PREFIX: (&str, &str) = ("ZopeUndo.Prefix", "Prefix");
+
+/// A class in a value that a client may not send.
+fn foreign(value: &Value) -> Option<&Class> {
+    match value {
+        Value::Tuple(items) | Value::List(items) => items.iter().find_map(foreign),
+        Value::Dict(pairs) => pairs.iter().find_map(|(key, value)| foreign(key).or_else(|| foreign(value))),
+        Value::Class(class) => Some(class),
+        Value::Object(object) => {
+            let Object { class, arguments, state } = &**object;
+            let is_foreign = (class.module.as_str(), class.name.as_str()) != PREFIX;
+            let within = || arguments.iter().chain(state).find_map(foreign);
+            if is_foreign { Some(class) } else { within() }
+        }
+        _ => None,
+    }
+}
+
 impl Message {
+    /// A class that a client may not send, if there is one in the message. ZEO's server then closes the connection.
+    pub fn foreign_class(&self) -> Option<&Class> {
+        [&self.id, &self.flag, &self.name, &self.args].into_iter().find_map(foreign)
+    }
+
     /// A call that is answered.
     pub fn call(id: Value, name: &str, args: Vec<Value>) -> Message {
         Message { id, flag: Value::Bool(false), name: Value::Text(name.into()), args: Value::Tuple(args) }

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
 use vellum_storage::{Oid, Tid};
-use vellum_wire::{Begin, Call, Codec, Fault, Limits, Message, MessageId, NotUndone, Notice, Rope, Value};
+use vellum_wire::{BadCall, Begin, Call, Codec, Fault, Limits, Message, MessageId, NotUndone, Notice, Rope, Value};
 
 const LIMITS: Limits = Limits { parts_max: 10_000 };
 const CODECS: [Codec; 2] = [Codec::Pickle, Codec::Msgpack];
@@ -351,4 +351,51 @@ fn a_pickle_that_zeo_refuses_is_refused() {
     let lenient = Bytes::from_static(b"\x80\x03(K\x01\x89X\x04\x00\x00\x00pingq\x00)tq\x01.more");
     assert!(Codec::Pickle.decode(&lenient, LIMITS).is_ok());
     assert!(Codec::Msgpack.decode(&Bytes::from_static(b"\x94\x01\xc2\xa4ping\x90\x00"), LIMITS).is_err());
+}
+
+/// ZEO's own tests send such serials.
+#[test]
+fn a_new_object_may_have_no_serial() {
+    let eight = |bytes: &'static [u8; 8]| Value::Bytes(Bytes::from_static(bytes));
+    let store = |serial| {
+        let args = vec![eight(&[0; 8]), serial, Value::Bytes(Bytes::from_static(b"data")), Value::Int(1)];
+        Call::parse(&Value::Text("storea".to_owned()), Value::Tuple(args))
+    };
+    let new = store(eight(&[0; 8])).unwrap();
+    assert_eq!(store(Value::None).unwrap(), new);
+    assert_eq!(store(Value::Text("\0".repeat(8))).unwrap(), new);
+    assert!(store(Value::Text("\0".repeat(7))).is_err());
+}
+
+#[test]
+fn what_is_no_oid_names_no_object() {
+    let load = |oid| {
+        let args = vec![oid, Value::Bytes(Bytes::from_static(&[0; 8]))];
+        Call::parse(&Value::Text("loadBefore".to_owned()), Value::Tuple(args))
+    };
+    let short = Value::Bytes(Bytes::from_static(b"short"));
+    assert_eq!(load(short.clone()), Err(BadCall::NoObject(short)));
+    assert_eq!(load(Value::None), Err(BadCall::NoObject(Value::None)));
+    let args = Value::Tuple(vec![]);
+    assert!(matches!(Call::parse(&Value::Text("getTid".to_owned()), args), Err(BadCall::Arguments(_))));
+}
+
+/// A program's own kind of dict pickles itself so. ZEO's server reads it; of other classes it wants to hear nothing.
+#[test]
+fn a_dict_may_be_called_and_no_other_class_is_sent() {
+    let message = |class: &str, args: &[u8]| {
+        let pickle = [b"\x80\x03(K\x00\x88X\x04\x00\x00\x00pingc", class.as_bytes(), args, b"\x85t."].concat();
+        Codec::Pickle.decode(&Bytes::from(pickle), LIMITS)
+    };
+    let pairs = b"X\x01\x00\x00\x00aK\x01\x86\x85\x85R";
+    let dict = Value::Dict(vec![(Value::Text("a".to_owned()), Value::Int(1))]);
+    let called = message("builtins\ndict\n", pairs).unwrap();
+    assert_eq!(called.args, Value::Tuple(vec![dict]));
+    assert_eq!(called.foreign_class(), None);
+    assert!(message("builtins\ndict\n", b"K\x01\x85R").unwrap_err().to_string().contains("a dict that is none"));
+    let named = |class, args| message(class, args).unwrap().foreign_class().map(|class| class.name.clone());
+    assert_eq!(named("datetime\ndate\n", b""), Some("date".to_owned()));
+    assert_eq!(named("os\nsystem\n", b"X\x01\x00\x00\x00x\x85R"), Some("system".to_owned()));
+    assert_eq!(named("ZopeUndo.Prefix\nPrefix\n", b"X\x01\x00\x00\x00x\x85R"), None);
+    assert_eq!(named("ZopeUndo.Prefix\nPrefix\n", b"cos\nsystem\n\x85R"), Some("system".to_owned()));
 }

@@ -277,6 +277,7 @@ impl UndoLog for Rules {
             user: bytes(&t.user),
             description: bytes(&t.description),
             extension: bytes(&t.extension),
+            size: 0,
         };
         let all = state.database.undo_log(0, usize::MAX).into_iter().map(entry);
         Ok(all.filter(|entry| filter(entry)).take(last).skip(first).collect())

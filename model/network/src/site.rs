@@ -245,11 +245,12 @@ impl Site {
                     Effect::SendFrame { connection, frame } => {
                         writeln!(self.transcript, "{:<4} <- {frame}", self.names[&connection]).unwrap();
                     }
-                    Effect::Close { connection, why } => {
-                        writeln!(self.transcript, "{:<4} is closed: {why}", self.names[&connection]).unwrap();
+                    Effect::Close { connection, client, why, is_trouble } => {
+                        let warned = if is_trouble { format!(", and {client} is warned of") } else { String::new() };
+                        writeln!(self.transcript, "{:<4} is closed{warned}: {why}", self.names[&connection]).unwrap();
                         self.closed.push(connection);
                     }
-                    Effect::Cut { connection, why } => {
+                    Effect::Cut { connection, why, .. } => {
                         writeln!(self.transcript, "{:<4} is cut off: {why}", self.names[&connection]).unwrap();
                         self.closed.push(connection);
                     }

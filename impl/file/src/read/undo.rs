@@ -69,7 +69,7 @@ pub(crate) fn undo_log(
         if status == Status::Packed {
             break;
         }
-        let entry = UndoEntry { tid: header.tid, user, description, extension };
+        let entry = UndoEntry { tid: header.tid, user, description, extension, size: header.length };
         if status == Status::Undone || !filter(&entry) {
             continue;
         }

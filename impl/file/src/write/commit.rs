@@ -253,6 +253,7 @@ pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
         // Not before the horizon: no reader may see a version that is not there yet. A thread that has the table brings it
         // up to date itself.
         if let Some(mut table) = now.try_version_table() {
+            debug_assert!(now.horizon.end() >= end, "a version is shown that is not there yet");
             let records = this.records().map(|(record, position)| (record.oid, &record.version, position));
             table.follow(this.position, end, records);
         }

@@ -91,7 +91,8 @@ fn address(value: &str) -> Option<Address> {
     if value.contains('/') {
         return Some(Address::Unix(value.into()));
     }
-    let port = |text: &str| text.parse::<u16>().ok();
+    // As Python reads numbers: with blanks around.
+    let port = |text: &str| text.trim().parse::<u16>().ok();
     if let Some(port) = port(value) {
         return Some(Address::Tcp(format!(":{port}")));
     }

@@ -41,6 +41,13 @@ impl Machine {
         match Call::parse(&message.name, message.args) {
             Ok(call) => self.called(connection, reply, call),
             Err(BadCall::Unknown(method)) => self.close(connection, format!("there is no method {method}")),
+            Err(BadCall::NoObject(oid)) => {
+                let fault = Fault::Other {
+                    class: "ZODB.POSException.POSKeyError".to_owned(),
+                    payload: Value::Tuple(vec![oid]),
+                };
+                self.answer(connection, reply, Err(fault));
+            }
             Err(BadCall::Arguments(bad)) => {
                 self.answer(connection, reply, Err(Fault::text("builtins.TypeError", bad.to_string())));
             }
@@ -148,6 +155,7 @@ impl Machine {
             Call::GetTid { oid } => self.ask(connection, reply, Question::NewestTid { oid }),
             Call::History { oid, size } => self.ask(connection, reply, Question::History { oid, size }),
             Call::RecordIterNext { next } => self.ask(connection, reply, Question::NextRecord { next }),
+            Call::UndoLog { .. } | Call::UndoInfo { .. } if !served.description.undoes => done(Value::Tuple(vec![])),
             Call::UndoLog { first, last } => {
                 self.ask(connection, reply, Question::UndoLog { first, last, specification: Value::None })
             }
@@ -205,6 +213,9 @@ impl Machine {
         let Some(found) = found else {
             let name = match name {
                 Value::Text(name) => name,
+                Value::None => "None".to_owned(),
+                Value::Int(number) => number.to_string(),
+                Value::Bytes(name) => format!("b'{}'", name.escape_ascii()),
                 other => format!("{other:?}"),
             };
             return fail(Fault::text("builtins.ValueError", format!("unknown storage: {name}")));

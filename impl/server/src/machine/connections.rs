@@ -27,10 +27,27 @@ impl Machine {
 
     /// Closes a connection from this side.
     pub(super) fn close(&mut self, connection: ConnectionId, why: String) {
-        if self.connections.contains_key(&connection) {
-            self.effects.push(Effect::Close { connection, why });
+        self.end_connection(connection, why, false);
+    }
+
+    /// Closes the connection of a client that held up others.
+    pub(super) fn close_for_trouble(&mut self, connection: ConnectionId, why: String) {
+        self.end_connection(connection, why, true);
+    }
+
+    fn end_connection(&mut self, connection: ConnectionId, why: String, is_trouble: bool) {
+        if let Some(client) = self.name_of(connection) {
+            self.effects.push(Effect::Close { connection, client, why, is_trouble });
             self.forget(connection);
         }
+    }
+
+    /// What to call a client: its label and its address, or its address alone. None if it is not there.
+    pub fn name_of(&self, connection: ConnectionId) -> Option<String> {
+        self.connections.get(&connection).map(|client| match &client.label {
+            Some(label) => format!("{label} {}", client.peer),
+            None => client.peer.clone(),
+        })
     }
 
     /// Closes the connections that have nothing to be finished.

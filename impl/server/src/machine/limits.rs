@@ -146,7 +146,8 @@ impl Machine {
 
     /// Ends a connection without sending what waits.
     fn cut(&mut self, connection: ConnectionId, why: String) {
-        self.effects.push(Effect::Cut { connection, why });
+        let Some(client) = self.name_of(connection) else { return };
+        self.effects.push(Effect::Cut { connection, client, why });
         self.forget(connection);
     }
 }

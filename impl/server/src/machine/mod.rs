@@ -195,10 +195,8 @@ impl Machine {
             _ => false,
         });
         for connection in late.map(|(connection, _)| *connection).collect::<Vec<_>>() {
-            self.close(
-                connection,
-                format!("its transaction was voted {} s ago, and not finished", timeout.as_secs_f64()),
-            );
+            let why = format!("its transaction was voted {} s ago, and not finished", timeout.as_secs_f64());
+            self.close_for_trouble(connection, why);
         }
     }
 }

@@ -3,6 +3,7 @@
 use vellum_storage::{LoadedAt, Origin, Tid};
 use vellum_wire::{Message, MessageId, Notice};
 
+use super::calls::Answer;
 use super::{Kind, Machine};
 use crate::answers;
 use crate::event::{ConnectionId, Effect, Info, StorageId};
@@ -52,11 +53,21 @@ impl Machine {
     /// Answers a load, unless its answer is from the future: then it is sent after the invalidation.
     pub(super) fn loaded(&mut self, connection: ConnectionId, reply: Option<MessageId>, loaded: Option<LoadedAt>) {
         let of = loaded.as_ref().map_or(Tid::ZERO, |loaded| loaded.next.unwrap_or(loaded.tid).max(loaded.tid));
-        let value = answers::loaded(loaded);
-        let client = self.connections.get_mut(&connection).expect("it waits for the load");
-        match reply {
-            Some(MessageId(id)) if of > client.last => client.held.push((of, Message::reply(id, value))),
-            reply => self.answer(connection, reply, Ok(value)),
+        self.answer_after(connection, reply, Ok(answers::loaded(loaded)), of);
+    }
+
+    /// Answers a call, but not before the client was told of a transaction.
+    pub(super) fn answer_after(&mut self, connection: ConnectionId, reply: Option<MessageId>, answer: Answer, of: Tid) {
+        let client = self.connections.get_mut(&connection).expect("it waits for the answer");
+        match (reply, client.codec) {
+            (Some(MessageId(id)), Some(codec)) if of > client.last => {
+                let message = match answer {
+                    Ok(value) => Message::reply(id, value),
+                    Err(fault) => Message::error(id, fault.into_value(codec)),
+                };
+                client.held.push((of, message));
+            }
+            (reply, _) => self.answer(connection, reply, answer),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use vellum_storage::{Change, Draft, Origin, TransactionMeta};
+use vellum_storage::{Change, Draft, Origin, Tid, TransactionMeta};
 use vellum_wire::{Begin, Fault, MessageId, Notice, TransactionId, Value};
 
 use super::calls::Next::{self, Later};
@@ -200,9 +200,11 @@ impl Machine {
         let stage = std::mem::replace(&mut transaction.stage, Stage::Open);
         match (stage, outcome) {
             (Stage::Spilling { .. }, outcome) => self.spilled(connection, outcome),
-            (Stage::Voting { reply, .. }, Outcome::Voted { merged }) => {
+            (Stage::Voting { reply, .. }, Outcome::Voted { merged, judged_by }) => {
                 transaction.stage = Stage::Voted { since: self.now };
-                self.answer(connection, reply, Ok(answers::oids(merged)));
+                // Only what was merged depends on others' transactions.
+                let of = if merged.is_empty() { Tid::ZERO } else { judged_by };
+                self.answer_after(connection, reply, Ok(answers::oids(merged)), of);
             }
             (Stage::Voting { reply, is_woken: true, .. }, Outcome::Waits { .. }) => self.retry(connection, reply),
             (Stage::Voting { reply, .. }, Outcome::Waits { on }) => {
@@ -212,7 +214,12 @@ impl Machine {
                 let waiting = Running { connection, storage, reply: None, kind: Kind::Transaction, since };
                 self.jobs.insert(job, waiting);
             }
-            (Stage::Voting { reply, .. }, Outcome::Failed(fault)) => self.refused(connection, reply, fault),
+            (Stage::Voting { reply, .. }, Outcome::Refused { fault, judged_by }) => {
+                self.refused(connection, reply, fault, judged_by);
+            }
+            (Stage::Voting { reply, .. }, Outcome::Failed(fault)) => {
+                self.refused(connection, reply, fault, Tid::ZERO);
+            }
             (Stage::Finishing { reply, .. }, Outcome::Finished { tid, info }) => {
                 self.drop_transaction(connection);
                 self.counters(connection).commits += 1;
@@ -234,7 +241,7 @@ impl Machine {
     }
 
     /// A vote was refused. A conflict that the client can resolve leaves it its transaction.
-    pub(super) fn refused(&mut self, connection: ConnectionId, reply: Option<MessageId>, fault: Fault) {
+    pub(super) fn refused(&mut self, connection: ConnectionId, reply: Option<MessageId>, fault: Fault, of: Tid) {
         let is_conflict = matches!(fault, Fault::Conflict { .. } | Fault::ReadConflict { .. });
         if let (Fault::Conflict { oid, committed, serial, .. }, true) = (&fault, self.config.clients_resolve) {
             let client = self.connections.get_mut(&connection).expect("it voted");
@@ -248,14 +255,14 @@ impl Machine {
                 let serials = Value::Tuple(vec![eight(*committed), eight(*serial)]);
                 let pairs = [("oid", eight(*oid)), ("serials", serials), ("data", Value::Bytes(data))];
                 let conflict = pairs.map(|(key, value)| (answers::text(key), value)).to_vec();
-                return self.answer(connection, reply, Ok(Value::List(vec![Value::Dict(conflict)])));
+                return self.answer_after(connection, reply, Ok(Value::List(vec![Value::Dict(conflict)])), of);
             }
         }
         self.drop_transaction(connection);
         if is_conflict {
             self.counters(connection).conflicts += 1;
         }
-        self.answer(connection, reply, Err(fault));
+        self.answer_after(connection, reply, Err(fault), of);
     }
 
     /// Carries out the calls that waited for the storage.

@@ -151,6 +151,7 @@ fn files_include_others_from_where_they_are() {
         .file("etc/more/deep.conf", "<FileStorage Main>\n path $name-$$.fs\n quota 10 MB\n</filestorage>\n");
     let conf = made.conf().unwrap();
     assert_eq!(conf.addresses, [Address::Unix("/run/s.sock".into())]);
+    assert_eq!(Address::parse("127.0.0.1: 8100"), Some(Address::Tcp("127.0.0.1:8100".to_owned())));
     // A section's name is taken as it is written.
     let names: Vec<&str> = conf.storages.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["main", "$name"]);

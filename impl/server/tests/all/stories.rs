@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use vellum_network::{Site, TRANSACTION, config};
 use vellum_pickle::{compressed, is_compressed, to_json};
 use vellum_server::{Config, Event, Work};
@@ -97,6 +98,7 @@ fn the_locks_of_a_lost_client_are_free_at_once() {
 fn a_transaction_that_is_not_finished_in_time_is_aborted() {
     let mut site = Site::new(Config { transaction_timeout: Some(Duration::from_secs(30)), ..config() });
     let (ann, bob) = (site.client("ann"), site.client("bob"));
+    site.one_way(ann, Call::SetClientLabel { label: "the editors' instance".to_owned() });
     for client in [ann, bob] {
         site.begin(client);
         site.store(client, 1, NEW, "new");
@@ -211,6 +213,39 @@ fn a_client_that_registers_during_a_finish_misses_nothing() {
     story!("a-client-that-registers-during-a-finish-misses-nothing", site);
 }
 
+/// A storage gives objects back before it tells of their transaction, and whoever waits for them may be faster. A client that
+/// is told of the conflict first tries again with what it has, and finds the same conflict.
+#[test]
+fn a_vote_is_answered_after_what_it_waited_for_is_told() {
+    for clients_resolve in [false, true] {
+        let mut site = Site::new(Config { clients_resolve, ..config() });
+        let (ann, bob) = (site.client("ann"), site.client("bob"));
+        let old = site.commit(ann, 1, NEW, "one");
+        for client in [ann, bob] {
+            site.begin(client);
+            site.store(client, 1, old, "two");
+            site.vote(client);
+        }
+        site.hold(|work| matches!(work, Work::Finish));
+        site.finish(ann);
+        site.transcript.clear();
+        let finished = site.work(0);
+        let (woken, told): (Vec<_>, Vec<_>) =
+            site.take_told().into_iter().partition(|event| matches!(event, Event::Woken { .. }));
+        site.note("the object is free, and the machine has not heard of the transaction");
+        woken.into_iter().for_each(|event| site.happen(event));
+        site.note("now it hears of it");
+        told.into_iter().for_each(|event| site.happen(event));
+        site.happen(finished);
+        if !clients_resolve {
+            story!("a-vote-is-answered-after-what-it-waited-for-is-told", site);
+        } else {
+            let said: Vec<_> = site.inbox[&bob].iter().rev().take(2).map(|message| message.name.clone()).collect();
+            assert_eq!(said, [".reply", "invalidateTransaction"].map(|name| Value::Text(name.to_owned())));
+        }
+    }
+}
+
 #[test]
 fn later_finishes_are_told_in_their_order() {
     let mut site = Site::new(config());
@@ -270,7 +305,13 @@ fn what_a_client_must_not_say_ends_its_connection() {
 fn a_storage_is_looked_for_by_its_name() {
     let mut site = Site::new(config());
     let ann = site.connect("ann");
-    for storage in [Value::Text("nope".to_owned()), Value::Int(1), Value::Text("1".to_owned())] {
+    for storage in [
+        Value::Text("nope".to_owned()),
+        Value::Int(1),
+        Value::Bytes(Bytes::from_static(b"1")),
+        Value::None,
+        Value::Text("1".to_owned()),
+    ] {
         site.call(ann, Call::Register { storage, read_only: true });
     }
     site.call(ann, Call::NewOids { count: 3 });
@@ -301,7 +342,7 @@ fn history_undo_and_iteration() {
     site.call(ann, Call::IteratorRecordStart { iterator: 0, tid: first });
     site.call(ann, Call::IteratorRecordStart { iterator: 0, tid: second });
     for _ in 0..3 {
-        site.call(ann, Call::IteratorRecordNext { iterator: 1 });
+        site.call(ann, Call::IteratorRecordNext { iterator: 2 });
     }
     for _ in 0..3 {
         site.call(ann, Call::IteratorNext { iterator: 0 });

@@ -152,9 +152,6 @@ impl<P: Past> Judge<'_, P> {
     /// Rule 3.1: the serial must be the newest revision's, or the resolver must merge the two; and no other version may
     /// hold the object.
     fn store(&mut self, oid: Oid, serial: Tid, version: &Version, data: &Data) -> Result<()> {
-        if data.is_empty() {
-            return Err(Refusal::EmptyRecord { oid }.into());
-        }
         let newest = self.past.newest(oid)?;
         if let Some(held) = newest.as_ref().map(|newest| &newest.version).filter(|held| !held.is_trunk())
             && held != version

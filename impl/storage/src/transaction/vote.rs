@@ -242,7 +242,7 @@ impl Voted {
     /// ```
     /// use vellum_storage::{MemoryStorage, Oid, Tid, TransactionMeta, Voted};
     ///
-    /// let storage = MemoryStorage::new();
+    /// let storage = MemoryStorage::new("example");
     /// let mut voted = Vec::new();
     /// for oid in [Oid(1), Oid(2)] {
     ///     let mut transaction = storage.begin(TransactionMeta::new())?;

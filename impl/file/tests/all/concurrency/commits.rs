@@ -217,6 +217,35 @@ fn a_transaction_is_seen_whole_and_never_goes_away() {
     assert!(changes.into_inner() >= 50);
 }
 
+/// The index of a transaction of many objects takes a while to change. A reader has time enough to look at its first object.
+#[test]
+fn a_large_transaction_is_not_seen_before_it_is_there() {
+    const OBJECTS: u64 = 4000;
+    let storage = new(&SimDisk::new(1));
+    let all = |n: u64| (0..OBJECTS).map(|oid| (oid, n)).collect::<Vec<_>>();
+    vote(&storage, &all(0)).unwrap().finish().unwrap();
+    let (done, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut n = 0;
+            // Until the reader had a look at some.
+            while n < 20 || (changes.load(Ordering::Relaxed) < 3 && n < 1000) {
+                n += 1;
+                vote(&storage, &all(n)).unwrap().finish().unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut seen = 0;
+        while !done.load(Ordering::Relaxed) && !writer.is_finished() {
+            let (n, tid) = load(&storage, 0);
+            assert!(tid <= storage.last_transaction(), "{n} is shown before its transaction");
+            changes.fetch_add(u64::from(n != seen), Ordering::Relaxed);
+            seen = n;
+        }
+    });
+    assert!(changes.into_inner() >= 3);
+}
+
 /// Rule 3.0.
 #[test]
 fn votes_hold_their_objects_and_only_these() {

@@ -115,19 +115,23 @@ fn a_crash_leaves_the_beginning_of_the_copy() {
                 let acknowledged = match copy(&disk) {
                     Ok(done) | Err(done) => done,
                 };
-                let disk = disk.crash(seed ^ operation << 8);
-                crashes += 1;
-                let opened = options(&disk, &clock).open_or_create(PATH);
-                let Ok(storage) = opened else {
-                    assert_eq!(acknowledged, 0, "seed {seed}, operation {operation}: {}", opened.unwrap_err());
-                    continue;
-                };
-                let found = all_transactions(&storage);
-                assert!(found.len() >= acknowledged, "seed {seed}, operation {operation}, {tear:?}");
-                assert_eq!(found, transactions[..found.len()], "seed {seed}, operation {operation}, {tear:?}");
-                parts += u64::from(found.len() > acknowledged);
-                storage.copy_in(transactions[found.len()..].to_vec()).unwrap();
-                assert_eq!(all_transactions(&storage), transactions, "seed {seed}, operation {operation}, {tear:?}");
+                // A crash decides by dice what is left of each sector.
+                for dice in 0..4 {
+                    let disk = disk.crash(seed ^ operation << 8 ^ dice << 32);
+                    let case = format!("seed {seed}, operation {operation}, {tear:?}, {dice}");
+                    crashes += 1;
+                    let opened = options(&disk, &clock).open_or_create(PATH);
+                    let Ok(storage) = opened else {
+                        assert_eq!(acknowledged, 0, "{case}: {}", opened.unwrap_err());
+                        continue;
+                    };
+                    let found = all_transactions(&storage);
+                    assert!(found.len() >= acknowledged, "{case}");
+                    assert_eq!(found, transactions[..found.len()], "{case}");
+                    parts += u64::from(found.len() > acknowledged);
+                    storage.copy_in(transactions[found.len()..].to_vec()).unwrap();
+                    assert_eq!(all_transactions(&storage), transactions, "{case}");
+                }
             }
         }
     }
