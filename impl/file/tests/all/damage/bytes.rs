@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::common::*;
 use vellum_disk::{Disk, DiskFile, Lock, Open, SimDisk};
-use vellum_file::{FaultKind, OpenError, Options, ProblemKind, check, recover};
+use vellum_file::{Durability, FaultKind, OpenError, Options, ProblemKind, check, recover};
 use vellum_storage::{Error, TransactionMeta};
 
 // The second reader.
@@ -462,6 +462,24 @@ fn an_unmarked_transaction_without_a_past_among_complete_ones() {
     assert_ne!(number(&bytes, previous as u64, 8), Some(0));
     bytes[previous..previous + 8].fill(0);
     refused("no past", &bytes, &(again.start..again.end), transactions.len() as u64);
+}
+
+/// A transaction that was never marked is finished if the next one, which shared its sync, is. If that one is damaged, nothing
+/// says so, and nothing is cut off or marked: with relaxed durability neither.
+#[test]
+fn an_unmarked_transaction_before_a_damaged_one() {
+    let whole = small_database();
+    let transactions = parse(&whole).unwrap();
+    let [.., unmarked, last] = &transactions[..] else { panic!("there are several") };
+    let mut bytes = whole.clone();
+    bytes[unmarked.start as usize + 16] = b'c';
+    bytes.truncate(last.end as usize - 9);
+    for durability in [Durability::Full, Durability::Relaxed] {
+        let (disk, options) = disk_with(&bytes);
+        let error = options.durability(durability).open(PATH).unwrap_err().to_string();
+        assert!(error.contains("was never marked as finished"), "{durability:?}: {error}");
+        assert_eq!(disk.read_file(PATH).unwrap(), bytes, "{durability:?}");
+    }
 }
 
 /// What somebody stores may look like a transaction. That does not make damage of what a crash left of the commit.
