@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ZODB 6.4. A demo storage with changes of its own packs those by themselves: it follows references from the root, and takes each
-# object out of the changes as it meets it. An object that is only in the base ends that with `KeyError`. What was taken out
-# until then is not put back. So `DB.pack()` fails, and a commit that was there before it is gone after it.
+# object out of the changes as it meets it. An object that is only in the base ends that with `KeyError`. The objects that were out
+# by then are not put back. So `DB.pack()` fails, and a commit that was there before it is gone after it.
 #
 # Seen: before ['a', 'new'] / KeyError / after ['a']
 . "$(dirname "$0")/common.inc"

@@ -319,7 +319,7 @@ def talk_undo(t):
     for oid in range(5):
         a.call("history", p64(oid), 3)
         a.call("loadBefore", p64(oid), maxtid)
-    # What cannot be undone, and what was never done.
+    # Undos of transactions that cannot be undone, and of some that never were.
     for n, id in enumerate([log[4]["id"], log[-1]["id"], b"AAAAAAAAAAA=", b"rubbish", b"AAAA", b"", "text"]):
         a.begin(20 + n)
         a.tell("undoa", id, 20 + n)

@@ -24,7 +24,7 @@ pub struct Findings {
     only: Option<String>,
 }
 
-/// What a program says of the package.
+/// A program's verdict on the package.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     StillSo,

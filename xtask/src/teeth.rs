@@ -139,7 +139,7 @@ fn all_build(planted: &[Planted], is_built: impl Fn(usize) -> bool) -> Outcome {
     if wrong == 0 { Ok(()) } else { Err(format!("{wrong} planted bugs cannot be built any more").into()) }
 }
 
-/// What bugs are planted in.
+/// The packages in which bugs are planted.
 const BUILT: [&str; 19] = [
     "check",
     "--package",

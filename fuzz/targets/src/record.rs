@@ -17,7 +17,7 @@ use crate::naive::{self, Found};
 /// Reads, shows, writes again and merges what the bytes say.
 pub fn record(input: &[u8]) {
     let three = split(input);
-    // What grows without limit when it is no longer compressed would only show that the limit of memory is kept.
+    // A record that grows without limit when it is inflated would only show that the limit of memory is kept.
     let is_long = |record: &&[u8]| {
         let read = plain_within(record, PLAIN_MAX);
         assert!(read.as_ref().map_or(0, |plain| plain.len()) <= PLAIN_MAX.max(record.len()));

@@ -1,4 +1,4 @@
-//! What can go wrong with a blob folder: where, what, and what to do.
+//! Errors of a blob folder: each names the place, the fault, and a way out.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub enum Error {
     /// A path that ends with no name, so that nothing can be put beside it.
     #[error("{}: this path does not end with a name. Name the blob folder itself", path.display())]
     NoName {
-        /// What was given.
+        /// The path as it was given.
         path: PathBuf,
     },
 
@@ -37,7 +37,7 @@ pub enum Error {
     NotBlobs {
         /// The folder.
         path: PathBuf,
-        /// What is in it.
+        /// The name that is in the way.
         stranger: String,
     },
 
@@ -49,7 +49,7 @@ pub enum Error {
     UnknownLayout {
         /// The marker.
         path: PathBuf,
-        /// What it says.
+        /// The marker's text.
         found: String,
     },
 
@@ -61,9 +61,9 @@ pub enum Error {
     OtherLayout {
         /// The folder.
         path: PathBuf,
-        /// What it has.
+        /// The folder's layout.
         found: Layout,
-        /// What was asked for.
+        /// The layout that was asked for.
         wanted: Layout,
     },
 
@@ -141,9 +141,9 @@ pub enum Error {
     WrongKind {
         /// Its path.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         is: Kind,
-        /// What it should be.
+        /// The kind that it should have.
         should: Kind,
     },
 
@@ -194,9 +194,9 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done, and what is still true.
+        /// The operation that failed, and its consequence.
         doing: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -21,11 +21,11 @@ use crate::walk::{Found, Walk};
 pub(crate) const MARKER: &str = ".layout";
 /// The folder of files on their way.
 const TEMPORARIES: &str = "tmp";
-/// What a pack is going to remove.
+/// The list of files that a pack is going to remove.
 pub(crate) const LIST: &str = ".removed";
 /// The same, when it has begun to.
 pub(crate) const LIST_AT_WORK: &str = ".removing";
-/// What is in a blob folder and belongs to no object.
+/// The names in a blob folder that belong to no object.
 pub(crate) const OWN: [&str; 4] = [MARKER, TEMPORARIES, LIST, LIST_AT_WORK];
 
 /// A blob is copied in pieces of this size.
@@ -368,8 +368,8 @@ impl BlobFolder {
         Ok(true)
     }
 
-    /// Removes all files of an object, durably, with the folders that this empties. What else is in its folder stays. Returns how
-    /// many there were.
+    /// Removes all files of an object, durably, with the folders that this empties. Other names in its folder stay. Returns how
+    /// many files there were.
     ///
     /// # Errors
     ///

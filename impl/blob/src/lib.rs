@@ -28,9 +28,9 @@
 //! **Nothing leads out of the folder.** Its files are opened in a [`Tree`](vellum_disk::Tree), which follows no symbolic link.
 //! That the folder itself is a link is the operator's choice, and followed once.
 //!
-//! What this crate does not do: it knows no record and no transaction. Which files belong to the database is its caller's
-//! knowledge, who asks ([`Walk`]) or is asked ([`Removal::carry_out`]). Two programs do not write to one folder: the lock
-//! of the data file sees to that, as in ZODB.
+//! This crate knows no record and no transaction. Its caller knows which files belong to the database: it reads the [`Walk`],
+//! and answers [`Removal::carry_out`]. Two programs do not write to one folder: the lock of the data file sees to that, as
+//! in ZODB.
 //!
 //! ```
 //! use std::path::Path;

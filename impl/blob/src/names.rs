@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use vellum_storage::{Oid, Tid};
 
-/// What a blob's file ends with.
+/// The end of the name of a blob's file.
 const SUFFIX: &str = ".blob";
 
 /// How the folders of objects are arranged.
@@ -63,7 +63,7 @@ impl Layout {
         }
     }
 
-    /// What a folder's name adds to the part of the oid that the folders above it say.
+    /// The part of an oid that the folder's name and those above it give.
     pub(crate) fn part(self, above: u64, name: &str) -> Option<u64> {
         match self {
             Layout::Bushy if name.len() == 4 => Some(above << 8 | parse_hex(name)?),

@@ -7,7 +7,7 @@
 //!   removed files lose their first one
 //! ```
 //!
-//! ZODB renames the removed files, and links the others. What results is the same; but a crash can not lose a rename's new
+//! ZODB renames the removed files, and links the others. The result is the same, but a crash cannot lose a rename's new
 //! folder together with its old name.
 
 use std::collections::BTreeSet;

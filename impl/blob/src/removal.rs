@@ -1,4 +1,4 @@
-//! What a pack removes: a list beside the blobs, written before the data file is exchanged and carried out after it.
+//! Removing the files that a pack forgets: a list beside the blobs, written before the data file is exchanged and carried out after it.
 //!
 //! ```text
 //!   .removed     the pack writes the list             a crash: nothing was removed yet
@@ -33,7 +33,7 @@ const TOUCHED_MAX: usize = 4096;
 /// The digits of an oid or a tid.
 const DIGITS: usize = 16;
 
-/// What the database says when it is asked whether it still needs a revision's file.
+/// The database's answer to the question whether it needs a revision's file.
 type Answer = Result<bool, Box<dyn std::error::Error + Send + Sync>>;
 
 impl BlobFolder {
@@ -135,13 +135,13 @@ impl RemovalList {
 impl Drop for RemovalList {
     fn drop(&mut self) {
         if let Some(removal) = self.removal.take() {
-            // What is left is found at the next opening.
+            // The next opening finds the rest.
             let _ = removal.blobs.inner().tree.remove(&removal.path);
         }
     }
 }
 
-/// What was done.
+/// The number of files that a removal took away and kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Files that were removed, or moved beside.

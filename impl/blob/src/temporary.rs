@@ -9,7 +9,7 @@ use vellum_disk::DiskFile;
 use crate::error::Result;
 use crate::folder::Inner;
 
-/// What our temporary files are called: `vellum-7.tmp`. ZODB's begin otherwise, and are not ours to remove.
+/// The beginning of the names of our temporary files: `vellum-7.tmp`. ZODB's begin otherwise, and are not ours to remove.
 const PREFIX: &str = "vellum-";
 const SUFFIX: &str = ".tmp";
 
@@ -59,7 +59,7 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            // What cannot be removed is swept at the next opening.
+            // The next opening sweeps a file that cannot be removed.
             let _ = self.inner.tree.remove(&self.path);
         }
     }
@@ -84,7 +84,7 @@ impl Temporary {
     ///
     /// # Errors
     ///
-    /// The disk's. What was added before is still there, and the end is where it was.
+    /// The disk's. The bytes that were added before are still there, and the end is where it was.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let doing = "writing a blob that is not committed yet (is the disk full?)";
         self.file
@@ -122,7 +122,7 @@ impl Temporary {
     pub fn sync(self) -> Result<Ready> {
         let Temporary { name, file, length } = self;
         let inner = Arc::clone(&name.inner);
-        // What an append that failed left behind the end.
+        // A failed append may have left bytes behind the end.
         let cut = || if file.len()? == length { Ok(()) } else { file.set_len(length) };
         cut().and_then(|()| file.sync()).map_err(|error| inner.failed(&name.path, "syncing a blob", error))?;
         Ok(Ready { name, length })

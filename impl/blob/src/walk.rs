@@ -26,11 +26,11 @@ pub enum Found {
         /// Its permissions, as in `0o444`.
         mode: u32,
     },
-    /// Something else. What is in a strange folder is not looked at.
+    /// Something else. The walk does not look into a strange folder.
     Stranger {
         /// Where it is.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: Kind,
     },
 }
@@ -78,7 +78,7 @@ impl Walk {
         Ok(())
     }
 
-    /// What to make of a name in the folder that is being read. None if it is a folder that is read next, or ours, or gone.
+    /// The finding for a name in the folder that is being read. None if it is a folder that is read next, or ours, or gone.
     fn look(&mut self, name: &OsStr) -> Result<Option<Found>> {
         let depth = self.stack.len() - 1;
         let level = &self.stack[depth];

@@ -10,7 +10,7 @@ use vellum_blob::{BlobFolder, Error, Layout, Opening, Result};
 use vellum_disk::{SimDisk, Tear, is_power_cut};
 use vellum_storage::{Oid, Tid};
 
-/// What a storage does to the folder. Numbers choose among the blobs that are there.
+/// A step that a storage takes in the folder. Numbers choose among the blobs that are there.
 #[derive(Clone, Debug)]
 enum Step {
     /// A transaction that writes so many blobs, of these lengths.
@@ -43,7 +43,7 @@ fn content(oid: u64, tid: u64, length: usize) -> Vec<u8> {
     format!("{oid:x} {tid:x} ").bytes().cycle().take(length).collect()
 }
 
-/// What a database would know of its blobs.
+/// The blobs as a database would know them.
 #[derive(Clone, Default)]
 struct Model {
     tid: u64,
@@ -53,7 +53,7 @@ struct Model {
     open: BTreeMap<Place, Vec<u8>>,
     /// Those that a pack was about to remove.
     going: BTreeSet<Place>,
-    /// What the folder beside had, or was to have, when a pack was done.
+    /// The files of the folder beside, or those that it was to have, when a pack was done.
     old: Option<BTreeMap<Place, Vec<u8>>>,
 }
 
@@ -168,7 +168,7 @@ impl Model {
             assert!(found[place] == 0o444 || found[place] == 0o644);
         }
         assert!(!finished || found.len() == self.safe.len());
-        // What was cut off goes, durably, and with it the last trace.
+        // The files of the transactions that were cut off go, durably.
         folder.remove(&self.open.keys().copied().collect::<Vec<_>>()).unwrap();
         let after = disk.crash_losing_everything();
         let (found, _) = all(&open_on(&after, Opening::default()).unwrap());

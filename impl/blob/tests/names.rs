@@ -8,7 +8,7 @@ fn number() -> impl Strategy<Value = u64> {
     (0..64u32, any::<u64>()).prop_map(|(shift, bits)| bits >> shift)
 }
 
-/// What is almost a name.
+/// Text that is almost a name.
 fn stranger() -> impl Strategy<Value = String> {
     prop_oneof!["(0x)?[0-9a-fA-F+_]{0,18}(\\.blob)?", "(0x[0-9a-f]{1,3}/){0,9}(0x[0-9a-f]{1,3})?/?", ".{0,12}"]
 }

@@ -1,4 +1,4 @@
-//! What a pack removes, what it keeps beside, and what a crash in between leaves.
+//! Files that a pack removes, files that it keeps beside, and the leftovers of a crash in between.
 mod common;
 
 use std::fs;
@@ -81,7 +81,7 @@ fn a_list_that_was_left_is_carried_out_for_what_the_database_does_not_need() {
     list.revision(Oid(2), Tid(1)).unwrap();
     drop(list.finish().unwrap());
     assert!(matches!(folder.list_removal(), Err(Error::RemovalLeft { .. })));
-    // The process ends here. What was torn says nothing.
+    // The process ends here. A torn line says nothing.
     let text = fs::read_to_string(path.join(".removed")).unwrap() + "\n00000000000001\nxyz\n" + &"0".repeat(200_000);
     fs::write(path.join(".removed"), text).unwrap();
     let folder = open(&path);

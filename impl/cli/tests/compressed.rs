@@ -10,7 +10,7 @@ use serde_json::Value;
 use vellum_pickle::compressed;
 use vellum_storage::{Bytes, Oid, Order, Revision, TidRange};
 
-/// What may differ: where records are, and how they are kept. And how long they are: names that end in `bytes`.
+/// Fields that may differ: the places of records, and their form. Their lengths, too: names that end in `bytes`.
 const PLACES: [&str; 8] =
     ["backpointer", "compressed", "data_length", "data_position", "data_sha256", "position", "previous", "seconds"];
 
@@ -194,7 +194,7 @@ fn sessions() {
     assert_session!("cli-compressed", without_time(sandbox.session(commands)));
 }
 
-/// What cipher.encryptingstorage writes: the records of an encrypted database, and one that was there before.
+/// A database as cipher.encryptingstorage writes it: the records of an encrypted database, and one that was there before.
 fn secrets(sandbox: &Sandbox) {
     let mut site = Site::new(sandbox, "secret.fs");
     let secret = |number: u8| Bytes::from([b".e", [number; 60].as_slice()].concat());

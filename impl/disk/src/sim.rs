@@ -15,7 +15,7 @@
 //! draws what is left, [`faults`] numbers the operations and spoils some, [`partial`] does them by halves, and [`world`]
 //! holds all of it together. Everything is determined by seeds: the same calls give the same bytes.
 //!
-//! What it leaves out: time, symbolic links, whom permissions keep out, and, for the operations of [`Disk`], a difference between a
+//! It leaves out time, symbolic links, refusals by permission, and, for the operations of [`Disk`], a difference between a
 //! directory that is empty and one that is not there: a directory is there when something is in it, or a test made it. A
 //! [`Tree`] makes and loses directories as real disks do: [`tree`].
 use std::fmt;

@@ -15,7 +15,7 @@ use crate::DiskFile;
 /// The names in a folder, in no order. Names that come or go meanwhile may be among them or not.
 pub type Listing = Box<dyn Iterator<Item = io::Result<OsString>> + Send>;
 
-/// What something with a name is.
+/// The kind of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A file with bytes in it.
@@ -40,10 +40,10 @@ impl Kind {
     }
 }
 
-/// What is known of something with a name without opening it.
+/// The facts about a name that are known without opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct About {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The length in bytes; of a file only does it say anything.
     pub length: u64,
@@ -53,8 +53,8 @@ pub struct About {
 
 /// A folder and all that is below it. The empty path is the folder itself.
 ///
-/// Whatever a path would lead to, an operation fails if a part of it is a symbolic link, and with
-/// [`io::ErrorKind::InvalidInput`] if it is absolute or has a `..` in it. What survives a crash is as on a
+/// An operation fails if a part of its path is a symbolic link, wherever that leads, and with
+/// [`io::ErrorKind::InvalidInput`] if it is absolute or has a `..` in it. A crash spares the same as on a
 /// [`Disk`](crate::Disk), and folders are names as well: one that was made survives only after a
 /// [`sync_directory`](Tree::sync_directory) of the folder that it is in.
 pub trait Tree: Debug + Send + Sync {
@@ -65,7 +65,7 @@ pub trait Tree: Debug + Send + Sync {
     /// [`io::ErrorKind::AlreadyExists`] if something has that name.
     fn create(&self, path: &Path, mode: u32) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// What is at `path`; of a link, what it is itself. [`io::ErrorKind::NotFound`] if there is nothing.
+    /// The facts about `path`; of a link, those of the link itself. [`io::ErrorKind::NotFound`] if there is nothing.
     fn about(&self, path: &Path) -> io::Result<About>;
 
     /// The names in a folder. Memory is bounded, however many there are.

@@ -203,7 +203,7 @@ proptest! {
     ) {
         let disk = SimDisk::new(0);
         let tree = disk.tree(p("")).unwrap();
-        // What each name stands for, and whether the folder that has it was synced since.
+        // The file that each name stands for, and whether the folder that has it was synced since.
         let mut known: BTreeMap<String, (u8, bool)> = BTreeMap::new();
         let mut contents: BTreeMap<&str, BTreeSet<u8>> = BTreeMap::new();
         for (step, number) in steps.iter().zip(1u8..) {

@@ -27,8 +27,8 @@
 //! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
 //!   tuples and dicts: [`decode_plain`] and [`encode`].
 //!
-//! A record may be compressed where it lies, as zc.zlibstorage does it: [`plain()`] gives the two pickles. What returns values
-//! of its own does that by itself ([`class_of`], [`render`], [`to_json`], [`Scanner`], [`rewrite_references`]); what returns
+//! A record may be compressed where it lies, as zc.zlibstorage does it: [`plain()`] gives the two pickles. Functions that return values
+//! of their own do that by themselves ([`class_of`], [`render`], [`to_json`], [`Scanner`], [`rewrite_references`]); what returns
 //! something that is borrowed from the record, [`references`] and [`Record`], wants plain bytes.
 //!
 //! # How it is done

@@ -40,7 +40,7 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads both pickles of a record, which must be plain ([`plain()`](crate::plain())). What comes after them is not looked
+    /// Reads both pickles of a record, which must be plain ([`plain()`](crate::plain())). Bytes after them are not looked
     /// at.
     ///
     /// # Errors

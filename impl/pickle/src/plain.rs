@@ -84,7 +84,7 @@ pub fn compressed(record: &[u8]) -> Option<Vec<u8>> {
     (ended && out.len() < record.len()).then_some(out)
 }
 
-/// What [`plain()`] does, for one record after the other, in the same memory.
+/// [`plain()`] for one record after the other, in the same memory.
 #[derive(Debug, Default)]
 pub(crate) struct Inflater {
     state: Option<Decompress>,

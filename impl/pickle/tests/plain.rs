@@ -41,7 +41,7 @@ fn every_reader_sees_through_a_compressed_record() {
     }
 }
 
-/// What returns what it borrows wants plain bytes; for others it has an error, and never a wrong answer.
+/// A function that borrows from the record wants plain bytes; for others it returns an error, and never a wrong answer.
 #[test]
 fn what_borrows_refuses_a_compressed_record() {
     let stored = stored(&folder(100), 6);

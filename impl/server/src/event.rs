@@ -123,7 +123,7 @@ pub enum Effect {
     Close {
         /// The connection.
         connection: ConnectionId,
-        /// What its client is called, for the log.
+        /// The client's name, for the log.
         client: String,
         /// Why, for the log.
         why: String,
@@ -134,7 +134,7 @@ pub enum Effect {
     Cut {
         /// The connection.
         connection: ConnectionId,
-        /// What its client is called, for the log.
+        /// The client's name, for the log.
         client: String,
         /// Why, for the log.
         why: String,

@@ -32,9 +32,9 @@ use crate::{
 /// Which way records are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// What is stored and merged is compressed; what is loaded is plain. zc.zlibstorage's `ZlibStorage`.
+    /// Stored and merged records are compressed; loaded ones are plain. zc.zlibstorage's `ZlibStorage`.
     On,
-    /// What is stored stays as it is; what is loaded is plain. `ZlibStorage` with `compress` switched off: a way back.
+    /// Stored records stay as they are; loaded ones are plain. `ZlibStorage` with `compress` switched off: a way back.
     Off,
     /// Records come and go as they are, since clients have the layer themselves; only a merged record is compressed if
     /// `merged` says so. `ServerZlibStorage`.

@@ -68,7 +68,7 @@ fn root(storage: &dyn Storage) -> Bytes {
     storage.load(Oid::ROOT, &Version::TRUNK).unwrap().data
 }
 
-/// What each kind does on the way in, on the way out, and to a merged record: the table of zc.zlibstorage.
+/// Each kind's effect on the way in, on the way out, and on a merged record: the table of zc.zlibstorage.
 #[test]
 fn each_kind_has_its_form() {
     use Compression::{ByClients, Off, On};

@@ -38,7 +38,7 @@ struct Made {
     files: Vec<(u64, u64, u64, u32)>,
 }
 
-/// What `blobs.py read` says.
+/// The output of `blobs.py read`.
 #[derive(Deserialize)]
 struct Read {
     /// Object, transaction, SHA-256 of the bytes.

@@ -203,7 +203,7 @@ fn first() -> Tid {
     Tid::at("2024-02-29T12:00:00Z".parse().expect("a moment"))
 }
 
-/// What a bucket has: the first letters of its keys and values.
+/// The items of a bucket: the first letters of its keys and values.
 type Items = Vec<(u8, u8)>;
 
 /// Makes up commits about a few objects, of which some come too late.

@@ -1,4 +1,4 @@
-//! What `docs/findings.md` says of ZODB is still so: each program that it links to finds its fault.
+//! ZODB still behaves as `docs/findings.md` says: each program that it links to finds its fault.
 //!
 //! If a program does not find its fault any more, the page is wrong, and the adapter of the harness steps over a difference
 //! that is gone.

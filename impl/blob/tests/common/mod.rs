@@ -1,4 +1,4 @@
-//! What tests do with blob folders.
+//! Helpers of the tests of blob folders.
 #![allow(dead_code)] // each test file uses its part
 
 use std::collections::BTreeMap;

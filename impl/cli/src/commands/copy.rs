@@ -51,9 +51,9 @@ are missing in it. A copy that is there already never gets a gap by --since.
 
 Records are copied as they lie in SRC, compressed or not. With --compress they are
 compressed in DST, all that become shorter by it, and ZODB needs zc.zlibstorage to
-read it; with --decompress they are plain. What shares data (an undo, the end of a
-version) shares it in DST too, so that everything can be undone as in SRC. A copy
-that goes on needs the same option each time. A record that can not be read through
+read it; with --decompress they are plain. Records that share data (by an undo, or the
+end of a version) share it in DST too, so that all can be undone as in SRC. A copy
+that goes on needs the same option each time. A record that cannot be read through
 ends such a copy; without the options it is copied as it is.
 
 Exit codes: 0 if all is in DST; 1 if DST is no copy of SRC, or would get a gap; 2

@@ -32,7 +32,7 @@ Examples:
 In a state, an arrow is a reference to another object, a dashed arrow a weak one;
 *1 is what &1 marked before. --at includes what it names: of a day its last
 moment, of a transaction what it did. The size is what the record takes in the
-file; one that zc.zlibstorage has compressed is seen through, but for --raw.
+file; one that zc.zlibstorage has compressed is shown plain, except with --raw.
 
 With --json: one object; with --history, one a line, one for each revision. The
 state is JSON, too, all of it: an object whose first name begins with @ is what

@@ -28,7 +28,7 @@ use super::fate::Crash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileId(pub(super) u64);
 
-/// What a name stands for.
+/// The thing that a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) file: FileId,
@@ -184,7 +184,7 @@ impl Names {
         }
     }
 
-    /// What has the name must be there.
+    /// The name must be there.
     pub(super) fn remove(&mut self, path: &Path, now: u64) {
         self.change(What::Remove { path: path.into() }, now);
     }

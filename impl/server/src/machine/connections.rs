@@ -42,7 +42,7 @@ impl Machine {
         }
     }
 
-    /// What to call a client: its label and its address, or its address alone. None if it is not there.
+    /// A client's name: its label and its address, or its address alone. None if it is not there.
     pub fn name_of(&self, connection: ConnectionId) -> Option<String> {
         self.connections.get(&connection).map(|client| match &client.label {
             Some(label) => format!("{label} {}", client.peer),

@@ -439,7 +439,7 @@ fn records_are_compressed_below_the_server() {
         let merged = to_json(&kept, &Default::default()).unwrap();
         assert_eq!(merged, to_json(&bucket(b"abc"), &Default::default()).unwrap());
         site.note("the storage below has a compressed record with a, b and c");
-        // What a compressor writes is its own business, and so in no transcript.
+        // Compressors differ in the bytes that they write, so no transcript shows those.
         if compression == Compression::On {
             story!("records-are-compressed-below-the-server", site);
         }

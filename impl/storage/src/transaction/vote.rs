@@ -183,7 +183,7 @@ pub trait Prepared: Send {
     fn finish(self: Box<Self>) -> Result<Tid>;
 
     /// Begins to finish it, and leaves the waiting to what this returns: those that begin before the first of them waits may
-    /// share syncs. What this returns must be called.
+    /// share syncs. The caller must call what this returns.
     fn begin_finish(self: Box<Self>) -> Finishing
     where
         Self: 'static,

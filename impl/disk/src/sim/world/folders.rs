@@ -10,7 +10,7 @@ use crate::sim::image::Image;
 use crate::sim::names::{FileId, error};
 use crate::tree::{About, Kind};
 
-/// What the process's mask takes away.
+/// The bits that the process's mask takes away.
 const MASK: u32 = 0o022;
 
 impl World {
