@@ -275,7 +275,7 @@ fn describe(storage: &StorageConf) -> String {
         StorageConf::Compressed { compress, for_clients, base, .. } => {
             let what = match (for_clients, compress) {
                 (true, true) => "compressed by clients",
-                (true, false) => "compressed by clients, but for what is merged",
+                (true, false) => "compressed by clients, merged records plain",
                 (false, true) => "compressed",
                 (false, false) => "compressed until now",
             };
