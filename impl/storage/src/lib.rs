@@ -56,6 +56,7 @@
 
 mod as_of;
 mod btrees;
+mod buffer;
 mod capability;
 mod clock;
 mod collect;
@@ -75,12 +76,12 @@ mod resolve;
 mod resolvers;
 mod restore;
 mod revisions;
-mod room;
 mod traits;
 mod transaction;
 
 pub use as_of::AsOf;
 pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, check_btrees};
+pub use buffer::RecordBuffer;
 pub use bytes::Bytes;
 pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -105,7 +106,6 @@ pub use referrers::{NewestRevision, Reached, Referrer, newest_revisions, referre
 pub use resolve::{Contested, NoResolver, Resolver};
 pub use resolvers::Resolvers;
 pub use restore::{Restoration, Restored, restore};
-pub use room::Room;
 pub use traits::Storage;
 pub use transaction::{
     Busy, Change, Content, Data, Draft, Finishing, Held, Judged, Limits, NotUndone, ObjectLocks, Origin, Past,

@@ -1,7 +1,7 @@
 //! A stream of bytes taken apart into frames.
 
 use bytes::{Buf, Bytes, BytesMut};
-use vellum_storage::Room;
+use vellum_storage::RecordBuffer;
 
 /// Frames above this many bytes get memory of their own, so that one that is stored keeps nothing else in memory.
 const LARGE: usize = 64 << 10;
@@ -37,7 +37,7 @@ enum Memory {
     /// Grows with what arrives.
     Growing(Vec<u8>),
     /// Has room for all of it, though nothing but what arrived takes memory.
-    Whole { room: Room, filled: usize },
+    Whole { buffer: RecordBuffer, filled: usize },
 }
 
 /// A frame longer than the limit. The stream cannot be read on.
@@ -117,11 +117,11 @@ impl Large {
         let (mine, rest) = bytes.split_at(missing.min(bytes.len()));
         *bytes = rest;
         if let Memory::Growing(bytes) = &self.memory
-            && filled + mine.len() > Room::LARGE
+            && filled + mine.len() > RecordBuffer::LARGE
         {
-            let mut room = Room::zeroed(self.size);
-            room[..filled].copy_from_slice(bytes);
-            self.memory = Memory::Whole { room, filled };
+            let mut buffer = RecordBuffer::zeroed(self.size);
+            buffer[..filled].copy_from_slice(bytes);
+            self.memory = Memory::Whole { buffer, filled };
         }
         match &mut self.memory {
             Memory::Growing(bytes) => {
@@ -130,8 +130,8 @@ impl Large {
                 }
                 bytes.extend_from_slice(mine);
             }
-            Memory::Whole { room, filled } => {
-                room[*filled..][..mine.len()].copy_from_slice(mine);
+            Memory::Whole { buffer, filled } => {
+                buffer[*filled..][..mine.len()].copy_from_slice(mine);
                 *filled += mine.len();
             }
         }
@@ -142,7 +142,7 @@ impl Memory {
     fn freeze(self) -> Bytes {
         match self {
             Memory::Growing(bytes) => bytes.into(),
-            Memory::Whole { room, .. } => room.freeze(),
+            Memory::Whole { buffer, .. } => buffer.freeze(),
         }
     }
 }
@@ -157,7 +157,7 @@ mod tests {
         #[test]
         fn frames_are_the_same_however_the_stream_is_cut(
             sizes in proptest::collection::vec(
-                prop_oneof![8 => 0..40_usize, 8 => LARGE - 2..LARGE + 70_000, 1 => Room::LARGE - 2..Room::LARGE + 99],
+                prop_oneof![8 => 0..40_usize, 8 => LARGE - 2..LARGE + 70_000, 1 => RecordBuffer::LARGE - 2..RecordBuffer::LARGE + 99],
                 1..6,
             ),
             cuts in proptest::collection::vec(1..100_000_usize, 1..40),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_disk::DiskFile;
-use vellum_storage::{Error, Oid, Result, Room, Status};
+use vellum_storage::{Error, Oid, RecordBuffer, Result, Status};
 
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::pending::PendingStatus;
@@ -128,7 +128,7 @@ impl Log {
     fn rest_of_data(&self, record: &Record, beginning: &[u8]) -> Result<Bytes> {
         let position = record.position;
         // No larger than what is left of the file: so much was made sure of.
-        let mut data = Room::zeroed(record.header.data_length as usize);
+        let mut data = RecordBuffer::zeroed(record.header.data_length as usize);
         let (had, rest) = data.split_at_mut(beginning.len());
         had.copy_from_slice(beginning);
         let read = self.file.read_full_at(rest, record.body() + had.len() as u64);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Error, Result, Room};
+use crate::{Error, RecordBuffer, Result};
 
 /// A record of some bytes. Two are equal if they are the same bytes in memory, or the same place of the same scratch file.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -76,9 +76,9 @@ impl Data {
         match &self.0 {
             Place::Memory(bytes) => Ok(bytes.clone()),
             Place::Spilled(spilled) => {
-                let mut room = Room::zeroed(spilled.length as usize);
-                spilled.scratch.read(&mut room, spilled.offset)?;
-                Ok(room.freeze())
+                let mut buffer = RecordBuffer::zeroed(spilled.length as usize);
+                spilled.scratch.read(&mut buffer, spilled.offset)?;
+                Ok(buffer.freeze())
             }
         }
     }

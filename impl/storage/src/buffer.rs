@@ -11,14 +11,14 @@ use memmap2::{MmapMut, MmapOptions};
 /// Zeroed memory that becomes the bytes of a record without being copied.
 ///
 /// ```
-/// use vellum_storage::Room;
+/// use vellum_storage::RecordBuffer;
 ///
-/// let mut room = Room::zeroed(3);
-/// room[1..].copy_from_slice(b"ab");
-/// assert_eq!(room.freeze(), &b"\0ab"[..]);
+/// let mut buffer = RecordBuffer::zeroed(3);
+/// buffer[1..].copy_from_slice(b"ab");
+/// assert_eq!(buffer.freeze(), &b"\0ab"[..]);
 /// ```
 #[derive(Debug)]
-pub struct Room(Memory);
+pub struct RecordBuffer(Memory);
 
 #[derive(Debug)]
 enum Memory {
@@ -26,17 +26,17 @@ enum Memory {
     Mapped(MmapMut),
 }
 
-impl Room {
+impl RecordBuffer {
     /// From so many bytes on memory comes straight from the system. It takes a page when that is first written to, so what
     /// is never filled costs nothing but addresses.
     pub const LARGE: usize = 1 << 20;
 
     /// So many zeros.
-    pub fn zeroed(length: usize) -> Room {
+    pub fn zeroed(length: usize) -> RecordBuffer {
         // Where the system gives no map, the allocator may still have something.
         let map = || MmapOptions::new().len(length).no_reserve_swap().map_anon().ok();
-        let map = if length >= Room::LARGE { map() } else { None };
-        Room(map.map_or_else(|| Memory::Allocated(BytesMut::zeroed(length)), Memory::Mapped))
+        let map = if length >= RecordBuffer::LARGE { map() } else { None };
+        RecordBuffer(map.map_or_else(|| Memory::Allocated(BytesMut::zeroed(length)), Memory::Mapped))
     }
 
     /// The bytes, which do not change any more.
@@ -48,7 +48,7 @@ impl Room {
     }
 }
 
-impl Deref for Room {
+impl Deref for RecordBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -59,7 +59,7 @@ impl Deref for Room {
     }
 }
 
-impl DerefMut for Room {
+impl DerefMut for RecordBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
             Memory::Allocated(bytes) => bytes,
@@ -74,16 +74,16 @@ mod tests {
 
     #[test]
     fn small_and_large_rooms_give_the_bytes_that_were_put_in() {
-        for length in [0, 1, Room::LARGE - 1, Room::LARGE, Room::LARGE + 1] {
-            let mut room = Room::zeroed(length);
-            assert_eq!(room.len(), length);
-            assert!(room.iter().all(|byte| *byte == 0));
-            if let Some(last) = room.last_mut() {
+        for length in [0, 1, RecordBuffer::LARGE - 1, RecordBuffer::LARGE, RecordBuffer::LARGE + 1] {
+            let mut buffer = RecordBuffer::zeroed(length);
+            assert_eq!(buffer.len(), length);
+            assert!(buffer.iter().all(|byte| *byte == 0));
+            if let Some(last) = buffer.last_mut() {
                 *last = 7;
             }
-            let bytes = room.freeze();
+            let bytes = buffer.freeze();
             assert_eq!((bytes.len(), bytes.last()), (length, (length > 0).then_some(&7)));
         }
-        assert!(matches!(Room::zeroed(Room::LARGE).0, Memory::Mapped(_)));
+        assert!(matches!(RecordBuffer::zeroed(RecordBuffer::LARGE).0, Memory::Mapped(_)));
     }
 }
