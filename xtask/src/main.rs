@@ -12,6 +12,7 @@ mod coverage;
 mod findings;
 mod fuzz;
 mod peers;
+mod prose;
 mod review;
 mod rules;
 mod semantics;
@@ -38,6 +39,7 @@ enum Task {
     Rules(rules::Rules),
     Review(review::Review),
     Findings(findings::Findings),
+    Prose(prose::Prose),
     Fuzz(fuzz::Fuzz),
     Corpus(fuzz::Corpus),
     Coverage(coverage::Coverage),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Some(Task::Rules(task)) => task.run(),
         Some(Task::Review(task)) => task.run(),
         Some(Task::Findings(task)) => task.run(),
+        Some(Task::Prose(task)) => task.run(),
         Some(Task::Fuzz(task)) => task.run(),
         Some(Task::Corpus(task)) => task.run(),
         Some(Task::Coverage(task)) => task.run(),
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn asking_for_help_starts_no_task() {
-        for task in ["bench", "peers", "teeth", "rules", "review", "findings", "fuzz", "corpus", "coverage"] {
+        for task in ["bench", "peers", "teeth", "rules", "review", "findings", "prose", "fuzz", "corpus", "coverage"] {
             for help in [format!("{task} --help"), format!("{task} -h"), format!("help {task}")] {
                 assert_eq!(parsed(&help).unwrap_err().kind(), ErrorKind::DisplayHelp, "{help}");
             }
@@ -103,6 +106,8 @@ mod tests {
             "review",
             "findings",
             "findings --only zeo-oids",
+            "prose",
+            "prose --root ../other --counts",
             "fuzz --seconds 10 --quiet",
             "fuzz record peer_pipe",
             "corpus",

@@ -21,13 +21,18 @@ pub fn workshop(name: &str) -> std::io::Result<PathBuf> {
 
 /// The files of the workspace, relative to its folder: what is committed, and what could be.
 pub fn tree() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    tree_of(&workspace())
+}
+
+/// The files of another working tree of the repository, as [`tree`] has them.
+pub fn tree_of(root: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-    let listed = Command::new("git").args(list).current_dir(workspace()).output()?;
+    let listed = Command::new("git").args(list).current_dir(root).output()?;
     if !listed.status.success() {
         return Err(format!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr)).into());
     }
     let names = String::from_utf8(listed.stdout)?;
-    let is_file = |name: &&str| !name.is_empty() && workspace().join(name).is_file();
+    let is_file = |name: &&str| !name.is_empty() && root.join(name).is_file();
     Ok(names.split('\0').filter(is_file).map(str::to_owned).collect())
 }
 
