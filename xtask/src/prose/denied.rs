@@ -6,15 +6,17 @@ use regex::Regex;
 
 use super::passage::{Kind, Passage};
 
-/// The beginning of a sentence or of a main clause, and what may stand before its first word.
-const BEGIN: &str = r#"(?:^|[.!?:;]["')*_]*\s)["'(*_]*"#;
+/// The beginning of a sentence, up to its first word.
+const SENTENCE: &str = r#"(?:^|[.!?]["')*_]*\s)["'(*_]*"#;
+/// The same, or the beginning of a clause after a colon or a semicolon.
+const CLAUSE: &str = r#"(?:^|[.!?:;]["')*_]*\s)["'(*_]*"#;
 
 /// A pattern with its reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Denied {
     pub name: &'static str,
-    /// A regular expression. The first group is reported. Case does not matter, and `BEGIN` stands for the beginning of a
-    /// sentence.
+    /// A regular expression. The first group is reported. Case does not matter, and `SENTENCE` and `CLAUSE` stand
+    /// for their beginnings.
     pattern: &'static str,
     /// A place that this matches as well is allowed.
     unless: Option<&'static str>,
@@ -32,7 +34,7 @@ pub struct Denied {
 pub const DENIED: &[Denied] = &[
     Denied {
         name: "who-as-subject",
-        pattern: r"BEGIN(who(?:ever|se|m|soever)?)\b",
+        pattern: r"CLAUSE(who(?:ever|se|m|soever)?)\b",
         unless: None,
         asks: true,
         instead: "name the subject: the reader, the caller, the copy thread; you, in help and pages",
@@ -45,12 +47,12 @@ pub const DENIED: &[Denied] = &[
     },
     Denied {
         name: "what-as-subject",
-        pattern: r"BEGIN(what(?:ever)?)\b",
+        pattern: r"SENTENCE(what(?:ever)?)\b",
         unless: None,
         asks: true,
         instead: "name the thing: complete transactions, the verdict, the bytes read so far; or \"returns ...\"",
         hits: &["What is whole is copied.", "It ends. Whatever it had is lost.", "(What came of it.)"],
-        misses: &["What is lost?", "It says what is lost.", "Somewhat later it ends."],
+        misses: &["What is lost?", "It says what is lost.", "Somewhat later it ends.", "Two questions: what is lost, and when."],
     },
     Denied {
         name: "whoever",
@@ -180,7 +182,8 @@ pub struct Rule {
 
 impl Rule {
     pub fn new(denied: &'static Denied) -> Rule {
-        let compiled = |pattern: &str| Regex::new(&format!("(?i){}", pattern.replace("BEGIN", BEGIN))).unwrap();
+        let expanded = |pattern: &str| pattern.replace("SENTENCE", SENTENCE).replace("CLAUSE", CLAUSE);
+        let compiled = |pattern: &str| Regex::new(&format!("(?i){}", expanded(pattern))).unwrap();
         Rule { denied, pattern: compiled(denied.pattern), unless: denied.unless.map(compiled) }
     }
 
