@@ -95,17 +95,10 @@ pub fn of_rust(source: &str, width: usize) -> (Vec<Passage>, Vec<Wide>) {
     found
 }
 
-/// The passages of a Markdown page, and its lines of prose that pass the width.
-pub fn of_markdown(source: &str, width: usize) -> (Vec<Passage>, Vec<Wide>) {
+/// The passages of a Markdown page.
+pub fn of_markdown(source: &str) -> Vec<Passage> {
     let lines: Vec<_> = source.lines().zip(1..).map(|(text, number)| (number, text)).collect();
-    let mut wide = Vec::new();
-    let passages = paragraphs(&lines, Kind::Page, |line, text| {
-        let columns = text.chars().count();
-        if columns > width && can_be_wrapped(text) {
-            wide.push(Wide { line, columns });
-        }
-    });
-    (passages, wide)
+    paragraphs(&lines, Kind::Page)
 }
 
 /// Comments with the same marker on lines that follow each other.
@@ -117,7 +110,7 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn flush(&mut self, passages: &mut Vec<Passage>) {
-        passages.extend(paragraphs(&self.lines, Kind::Comment, |_, _| ()));
+        passages.extend(paragraphs(&self.lines, Kind::Comment));
         *self = Block::default();
     }
 }
@@ -141,8 +134,8 @@ fn literal(kind: TokenKind, text: &str) -> Option<String> {
     (!own_lines).then(|| contents.replace("\\\n", " \n").replace("\\n", "  "))
 }
 
-/// Splits Markdown, and shows each line of prose to `prose`.
-fn paragraphs(lines: &[(usize, &str)], kind: Kind, mut prose: impl FnMut(usize, &str)) -> Vec<Passage> {
+/// Splits Markdown into its paragraphs, items and cells.
+fn paragraphs(lines: &[(usize, &str)], kind: Kind) -> Vec<Passage> {
     let mut passages = Vec::new();
     let mut paragraph: Vec<(usize, &str)> = Vec::new();
     let mut fenced = false;
@@ -170,7 +163,6 @@ fn paragraphs(lines: &[(usize, &str)], kind: Kind, mut prose: impl FnMut(usize, 
                 passages.push(Passage::new(kind, &[(number, &text[cell])]));
             }
         } else {
-            prose(number, line);
             let text = if starts_item { text.split_once(' ').map_or("", |(_, item)| item) } else { text };
             paragraph.push((number, text));
         }
@@ -236,7 +228,7 @@ mod tests {
         let source = "# Title\n\nOne\ntwo.\n\n    code\n\n- item\n  continues\n1. first\n\n| head |\n|---|\n| cell | `a|b` or |\n";
         let page = Kind::Page;
         assert_eq!(
-            texts(&of_markdown(source, 120).0),
+            texts(&of_markdown(source)),
             [
                 (Kind::Title, 1, "Title"),
                 (page, 3, "One two."),
@@ -253,6 +245,5 @@ mod tests {
     fn wide_comments_are_found_and_rows_of_tables_are_not() {
         let source = "    // a comment that is wide\n// | a row of a table\n// https://a.address/that/has/no/spaces\n";
         assert_eq!(of_rust(source, 20).1, [Wide { line: 1, columns: 29 }]);
-        assert_eq!(of_markdown("a line that is wide\n| a row of a table |\n", 10).1, [Wide { line: 1, columns: 19 }]);
     }
 }
