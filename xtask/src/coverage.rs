@@ -70,7 +70,7 @@ fn build(folder: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--package", "vellum-fuzz", "--test", "replay", "--no-run", "--message-format", "json"]);
     command.current_dir(workspace()).env("RUSTFLAGS", "-Cinstrument-coverage").env("CARGO_TARGET_DIR", folder);
-    // What runs while it is built counts as well, and would leave that where it runs.
+    // Programs that run during the build are counted as well, and would leave a file where they run.
     command.env("LLVM_PROFILE_FILE", folder.join("build.profraw"));
     let built = command.stderr(Stdio::inherit()).output()?;
     let messages = String::from_utf8_lossy(&built.stdout).into_owned();
@@ -81,7 +81,8 @@ fn build(folder: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
     executable.filter(|_| built.status.success()).ok_or_else(|| format!("{command:?} failed").into())
 }
 
-/// What is shown of the files in a folder: a line with the path, then `number|count|text`, with no count where there is no code.
+/// The shown part of the files in a folder: a line with the path, then `number|count|text`, with no count where there
+/// is no code.
 fn files<'a>(shown: &'a str, folder: &Path) -> Vec<(&'a Path, Vec<Line<'a>>)> {
     let mut files: Vec<(&Path, Vec<Line>)> = Vec::new();
     for row in shown.lines() {

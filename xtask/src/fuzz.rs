@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz` and `cargo xtask corpus`: the fuzz targets under libFuzzer, and the inputs that are kept of it.
 //!
-//! What a target does with its bytes is in `fuzz/targets`, and everybody's `cargo test` replays what is kept. Here cargo-fuzz
-//! makes up the bytes, which takes the nightly compiler. A run works in a folder of its own under `target/`, so that what is
-//! kept changes only when somebody says so:
+//! The targets are in `fuzz/targets`, and `cargo test` replays the kept inputs. Here cargo-fuzz generates the bytes,
+//! which takes the nightly compiler. A run works in a folder of its own under `target/`, so that the kept inputs change
+//! only on demand:
 //!
 //! ```text
 //!   seeds (by program) ──┐
@@ -12,8 +12,8 @@
 //!                        └◀── corpus: merged ─┘
 //! ```
 //!
-//! The code is built without a sanitizer: no target comes to unsafe code that one could look into, and without it there are
-//! twice as many inputs a second. Debug assertions and overflow checks are on.
+//! The code is built without a sanitizer: no target runs unsafe code that a sanitizer could check, and without it there
+//! are twice as many inputs a second. Debug assertions and overflow checks are on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use vellum_fuzz::{TARGETS, Target, seeds, target};
 use crate::venv::{self, workshop, workspace};
 use crate::{Outcome, number};
 
-/// What is in memory besides that of the input: the corpus, and what libFuzzer notes.
+/// Memory besides that of the input: the corpus, and libFuzzer's notes.
 const MEMORY_BESIDES_MB: usize = 768;
 
 /// Runs fuzz targets, one after the other
@@ -72,7 +72,7 @@ impl Fuzz {
             command.arg(&corpus).arg("--").args(limits(target)).arg(format!("-max_total_time={seconds}"));
             command.args([format!("-artifact_prefix={}/", artifacts.display()), "-print_final_stats=1".to_owned()]);
             if self.quiet {
-                // What fails, and how much was done; not each input that is new.
+                // Reports failures and the amount of work, but not each new input.
                 command.arg("-verbosity=0");
             }
             if !command.status()?.success() {
@@ -117,8 +117,8 @@ impl Corpus {
     }
 }
 
-/// Puts what was merged in place of what was kept: the small ones first, as many as there is room for. An input that failed
-/// once has a name that says what it was, and stays; others are called by their hash, or are seeds.
+/// Replaces the kept inputs by the merged ones: the small ones first, up to the limit. An input that failed once has a
+/// descriptive name, and stays; others are called by their hash, or are seeds.
 fn keep(target: &Target, merged: &Path) -> Outcome {
     let kept = fuzz().join("corpus").join(target.name);
     fs::create_dir_all(&kept)?;

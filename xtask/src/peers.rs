@@ -6,7 +6,7 @@
 //! | check | what it holds together |
 //! |---|---|
 //! | `bytes` | one script of commits on two files: the files and their indexes are the same, byte for byte |
-//! | `undo` | the same with undos, of whatever can be undone and what can not |
+//! | `undo` | the same with undos, of transactions that can be undone and of others |
 //! | `pack` | the same file, packed to the same time: the same bytes, or a difference that is judged |
 //! | `back and forth` | one file, opened by the one and the other in turn |
 //! | `reads` | every way to read, on files that ZODB wrote |
@@ -20,13 +20,13 @@
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
 //! | `blob folder` | blob folders that ZODB makes, seen, made again and packed by us, and gone on with by ZODB |
-//! | `crash files` | what is left when a commit is interrupted |
+//! | `crash files` | the file that an interrupted commit leaves |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
-//! | `findings` | what `docs/findings.md` says of ZODB is still so |
+//! | `findings` | the statements of `docs/findings.md` about ZODB still hold |
 //!
 //! Everything is made from `--seed`, which is printed.
 
@@ -64,7 +64,7 @@ mod trees;
 mod undo;
 mod zodb;
 
-/// Whatever keeps a check from succeeding.
+/// Any reason that keeps a check from succeeding.
 type Trouble = Box<dyn std::error::Error>;
 
 /// A check answers with what it has looked at.

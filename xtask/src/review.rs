@@ -1,9 +1,9 @@
 //! `cargo xtask review`: what snapshots would say now, beside what they say.
 //!
 //! A test that finds another text than its snapshot has leaves that text beside it, as `.snap.new` (insta does that, if
-//! `INSTA_UPDATE` does not forbid it). Here each is shown as somebody wants to read it who has to say whether the change is
-//! right: the rule, as `docs/semantics.md` has it; the story that tells it; and the difference. In colour, if that goes to a
-//! terminal.
+//! `INSTA_UPDATE` does not forbid it). Here each is shown as a reviewer needs it, who decides whether the change is
+//! right: the rule, as `docs/semantics.md` has it; the story that tells it; and the difference. In colour, if that goes
+//! to a terminal.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -89,7 +89,7 @@ fn pending(root: &Path) -> Result<Vec<Pending>, Box<dyn std::error::Error>> {
     Ok(found)
 }
 
-/// What stands above a snapshot, and the snapshot.
+/// The text above a snapshot, and the snapshot.
 fn parts(text: &str) -> (String, String) {
     let split = text.strip_prefix("---\n").and_then(|text| text.split_once("\n---\n"));
     let (head, content) = split.unwrap_or(("", text));
@@ -121,7 +121,7 @@ impl Pending {
             line(HEADING, &format!("The test: {source}"));
         }
         let old = self.old.as_deref();
-        line(HEADING, if old.is_some() { "What was told (-) and what is told now (+):" } else { "It is new:" });
+        line(HEADING, if old.is_some() { "The snapshot (-) and the new text (+):" } else { "It is new:" });
         let diff = TextDiff::from_lines(old.unwrap_or_default(), &self.new);
         for hunk in diff.unified_diff().context_radius(CONTEXT).iter_hunks() {
             line(PLACE, &hunk.header().to_string());

@@ -79,7 +79,7 @@ impl Rules {
     }
 }
 
-/// What a place that names a rule is.
+/// The kind of a place that names a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Specification,
@@ -97,7 +97,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What a file's citations are, by its path. None: they do not count.
+    /// The kind of a file's citations, by its path. None: they do not count.
     fn of(name: &str) -> Option<Kind> {
         let within = |folder: &str| name.starts_with(folder);
         let rust = name.ends_with(".rs");

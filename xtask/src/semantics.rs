@@ -37,7 +37,7 @@ impl Number {
 pub struct Rule {
     /// Its number.
     pub number: Number,
-    /// What it says, as it stands there, without the marks.
+    /// Its text, without the marks.
     pub text: String,
     /// Where it begins, counted from 1.
     pub line: usize,
@@ -134,7 +134,7 @@ mod tests {
 
 - **1.1 oid**: 8 bytes. **tid**: so
   are these.
-- **1.10** What the trunk **shows**.
+- **1.10** The trunk **shows** it.
 
 That is no rule.
 
@@ -160,7 +160,7 @@ But not this.
         let rule = |number: &str, line, text: &str| (number.to_owned(), line, text.to_owned());
         let expected = [
             rule("1.1", 5, "oid: 8 bytes. tid: so\nare these."),
-            rule("1.10", 7, "What the trunk shows."),
+            rule("1.10", 7, "The trunk shows it."),
             rule("3.0", 13, "Two phases.\n\nWhat is left."),
             rule("3.1", 17, "store(a..b): it is there. It stays.\n\n| if | then |\n\nAlso this."),
         ];
@@ -170,7 +170,7 @@ But not this.
     #[test]
     fn a_title_is_the_first_words() {
         let titles = parse(TEXT).iter().map(|rule| rule.title(15)).collect::<Vec<_>>();
-        assert_eq!(titles, ["oid", "What the trunk...", "Two phases", "store(a..b)"]);
+        assert_eq!(titles, ["oid", "The trunk shows...", "Two phases", "store(a..b)"]);
     }
 
     #[test]
@@ -180,7 +180,7 @@ But not this.
         };
         assert_eq!(cited("    /// Rule 3.1.\n"), ["3.1@1"]);
         assert_eq!(
-            cited("what is kept (rules 4.2 to 4.4), and (rule\n    // 4.9)"),
+            cited("pack keeps it (rules 4.2 to 4.4), and (rule\n    // 4.9)"),
             ["4.2@1", "4.3@1", "4.4@1", "4.9@2"]
         );
         assert_eq!(cited("Rules 2.5 and 3.4: both"), ["2.5@1", "3.4@1"]);

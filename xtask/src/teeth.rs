@@ -1,8 +1,8 @@
 //! `cargo xtask teeth`: planted bugs, each of which a check must catch.
 //!
-//! A check that never failed has not been tested. `model/harness/planted` holds small patches, each a bug that somebody
-//! could have made, in the folder of the rule or invariant that it breaks. Each names the check that must catch it. This task
-//! applies them, one after the other, to a copy of the workspace, builds it, and runs the check:
+//! A check that never failed has not been tested. `model/harness/planted` holds small patches, each a bug that could
+//! have been made by mistake, in the folder of the rule or invariant that it breaks. Each names the check that must
+//! catch it. This task applies them, one after the other, to a copy of the workspace, builds it, and runs the check:
 //!
 //! ```text
 //!   copy ── every check, as it is: must pass ──┐
@@ -208,7 +208,7 @@ fn number(folder: &str) -> Option<Number> {
     Number::parse(folder).filter(|(_, behind)| behind.is_empty()).map(|(number, _)| number)
 }
 
-/// What is to catch it, as its patch says: `prove` or `test`, and arguments.
+/// The check that must catch it, as its patch says: `prove` or `test`, and arguments.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Check(String);
 
@@ -246,7 +246,7 @@ fn of_day(all: usize, count: usize, day: usize) -> impl Iterator<Item = usize> {
     (0..all).filter(move |n| n % turns == day % turns)
 }
 
-/// What a check came to.
+/// The result of a check.
 enum Verdict {
     Passed {
         /// How long it took.
@@ -264,7 +264,7 @@ struct Catch {
     steps: Option<u64>,
 }
 
-/// What `vellum-prove --json` says, as far as it matters here.
+/// The output of `vellum-prove --json`, as far as it matters here.
 #[derive(Deserialize)]
 struct Proof {
     found: Vec<Found>,
@@ -283,7 +283,7 @@ struct Ground {
     workshop: PathBuf,
 }
 
-/// A command that came to its end, or was ended.
+/// A command that ended, or was ended.
 struct Ended {
     /// None if it did not end by itself.
     status: Option<ExitStatus>,
@@ -320,7 +320,7 @@ impl Ground {
 
     /// Puts the bug in, does something, and takes it out again.
     fn with<T>(&self, bug: &Planted, work: impl FnOnce(&Ground) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        // The one that is put in is the one that is taken out, whoever works on it meanwhile.
+        // The patch that is applied is the one that is reverted, even if the file changes in between.
         fs::copy(&bug.path, self.patch())?;
         self.apply(&[]).map_err(|why| format!("the patch does not apply (any more): {why}"))?;
         let done = work(self);
@@ -402,7 +402,7 @@ impl Ground {
             return Ok(());
         }
         let why = err.lines().find(|line| line.starts_with("error")).unwrap_or("it takes too long");
-        Err(format!("it can not be built: {why}").into())
+        Err(format!("it cannot be built: {why}").into())
     }
 
     fn cargo(&self, what: &str) -> Command {

@@ -1,4 +1,4 @@
-//! What tasks work with: the virtual environment with the real ZODB, under `target/`, and the operator's command.
+//! The tools of the tasks: the virtual environment with the real ZODB, under `target/`, and the operator's command.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ pub fn workshop(name: &str) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The files of the workspace, relative to its folder: what is committed, and what could be.
+/// The files of the workspace, relative to its folder: committed ones, and ones that git does not ignore.
 pub fn tree() -> Result<Vec<String>, Box<dyn std::error::Error>> {
     tree_of(&workspace())
 }

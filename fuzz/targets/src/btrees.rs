@@ -1,4 +1,4 @@
-//! Trees of any shape: damaged, in circles, with nodes in common, with records that are none.
+//! Trees of any shape: damaged, in circles, with nodes in common, with invalid records.
 //!
 //! The bytes are a list of nodes, the first of which is object 1, to which the root refers. With any bytes, looking at them
 //! ends, with no more findings than there are nodes and references. And of the tree that begins at object 1 a second look,
@@ -167,7 +167,7 @@ fn tuple(items: &[u8]) -> Vec<u8> {
     [b"(", items, b"t"].concat()
 }
 
-/// A look at a tree by somebody who has no need to hurry.
+/// A slow, simple check of a tree.
 struct Look<'n> {
     nodes: &'n BTreeMap<u64, Node>,
     seen: BTreeSet<u64>,

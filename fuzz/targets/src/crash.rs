@@ -1,5 +1,5 @@
-//! A history and a plan of crashes, from the bytes: at some operations of the disk the power goes, and what is found must
-//! be what the rules allow.
+//! A history and a plan of crashes, from the bytes: at some operations of the disk the power goes, and the state after
+//! the crash must be one that the rules allow.
 //!
 //! The first byte says what the storage promises, eight more are the seed of what chance does to the disk, and the rest are
 //! the dice of the history. So a change in the history changes nothing else, as far as that is possible.
@@ -15,7 +15,7 @@ use vellum_harness::subject::Can;
 
 use crate::site;
 
-/// Steps of a history, operations of the disk that are cut in it, and steps that what is found goes on for.
+/// Steps of a history, operations of the disk that are cut in it, and steps after the last crash.
 const STEPS_MAX: usize = 16;
 const CUTS_MAX: usize = 3;
 const GO_ON: usize = 3;

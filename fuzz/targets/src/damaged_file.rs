@@ -1,9 +1,9 @@
 //! A good database, changed as its parts: transactions and records, with lengths, twins and pointers fixed up afterwards.
 //!
 //! Bytes flipped in a file rarely get past the first check, as every length is written twice. So here a file is taken
-//! apart ([`layout`]), the parts are changed as the dice say, and it is put together again: lengths fit, positions are those
-//! of where things are now, and a pointer goes where the record that it meant has gone. What is wrong then is what the dice
-//! made wrong: a record that is gone, two in another order, a pointer to another record or half into one, a length that
+//! apart ([`layout`]), the parts are changed as the dice say, and it is put together again: lengths fit, positions are
+//! the new ones, and a pointer leads to the new place of its record. Only the dice make something wrong: a record that
+//! is gone, two in another order, a pointer to another record or half into one, a length that
 //! lies together with its twin, an end that is missing.
 //!
 //! ```text
@@ -34,7 +34,8 @@ pub fn damaged_file(input: &[u8]) {
     }
 }
 
-/// The file that the bytes say, its index, and how to go about it: for the target, and for who wants to look at what it found.
+/// The file that the bytes describe, its index, and how to treat it: for the target, and for a person who examines a
+/// finding.
 pub fn file_of(input: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>, u8)> {
     let (&[base, how], rest) = input.split_first_chunk::<2>()?;
     let (file, index) = damaged(&base_of(base), &mut Unstructured::new(rest));
@@ -88,7 +89,7 @@ pub fn beginning(file: &[u8], bytes_max: u64) -> Vec<u8> {
     file[..end as usize].to_vec()
 }
 
-/// What a history leaves on the disk.
+/// The file that a history leaves on the disk.
 pub fn of_history(seed: u64) -> Vec<u8> {
     let disk = SimDisk::new(0);
     let there = disk.clone();
@@ -141,7 +142,7 @@ struct Transaction {
     status: u8,
     metadata: [Vec<u8>; 3],
     records: Vec<Record>,
-    /// What its length, and its twin, say more than they should.
+    /// The excess of its length, and of its twin.
     lies: [u64; 2],
 }
 
@@ -326,7 +327,7 @@ fn damaged(base: &Base, dice: &mut Unstructured<'_>) -> (Vec<u8>, Option<Vec<u8>
             }
             Some(index)
         }
-        // What was written when it was closed, if it can be opened.
+        // The index that was written when it was closed, if it can be opened.
         _ => {
             let disk = SimDisk::new(0);
             disk.write_file(PATH, &file);

@@ -1,6 +1,6 @@
 //! The harness's histories, on dice that the bytes are: operations against the specification, reopenings and packs included.
 //!
-//! The first byte says how the storage is set up. What is found is shrunk, step by step, and printed as a script that
+//! The first byte says how the storage is set up. A difference is shrunk, step by step, and printed as a script that
 //! `vellum-prove --script` plays again.
 
 use arbitrary::Unstructured;

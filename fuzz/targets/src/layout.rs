@@ -1,8 +1,8 @@
 //! A second reader of `docs/format.md`, slow and plain, that says whether a file keeps the rules of the format.
 //!
-//! The engine finds damage by walking, with an index beside it, on several cores, and goes on after it. Here one function
-//! reads from the first byte to the last, looks everything up in maps, and stops at the first thing that is wrong. Where
-//! the two do not agree whether a file is whole, one of them is wrong.
+//! The engine finds damage by walking, with an index beside it, on several cores, and continues after it. Here one
+//! function reads from the first byte to the last, looks everything up in maps, and stops at the first thing that is
+//! wrong. Where the two do not agree whether a file is whole, one of them is wrong.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ pub struct Record {
     pub oid: u64,
     /// Where the object's record before this is.
     pub previous: u64,
-    /// What only one in a version has.
+    /// The fields that only a record in a version has.
     pub version: Option<InVersion>,
     /// The data; or none.
     pub data: Vec<u8>,
@@ -40,7 +40,7 @@ pub struct Record {
     pub backpointer: u64,
 }
 
-/// What only a record in a version has.
+/// The fields that only a record in a version has.
 #[derive(Clone, Debug)]
 pub struct InVersion {
     /// Where the trunk's record is.
@@ -61,8 +61,8 @@ fn number(file: &[u8], at: u64, width: u64) -> Option<u64> {
     Some(bytes(file, at, width)?.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
 }
 
-/// What is in a file; none if anything in it breaks the format, if something in it was never finished, or if something
-/// was undone in the manner of long ago. Transactions may be in any order of their tids.
+/// The contents of a file; none if anything in it breaks the format, if a transaction was never finished, or if one has
+/// the old status `u`. Transactions may be in any order of their tids.
 pub fn parse(file: &[u8]) -> Option<Vec<Transaction>> {
     if !matches!(file.get(..4)?, b"FS21" | b"FS30") {
         return None;

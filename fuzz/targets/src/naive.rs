@@ -1,16 +1,15 @@
-//! A reader of pickles that is slow and obvious, to hold the engine's against.
+//! A slow and obvious reader of pickles, to compare with the engine's.
 //!
 //! `vellum_pickle` finds the references of a record with tokens of twelve bytes, a fence on its stack and a memo in two
-//! parts. Here is what Python does, as `pickletools` tells it: values in a list, a stack of stacks, a memo that is a map.
-//! Nothing of it comes from the engine, but for what a reference is, which is the table in
-//! `impl/pickle/src/reference.rs`.
+//! parts. Here the steps are Python's, as `pickletools` describes them: values in a list, a stack of stacks, a memo
+//! that is a map. It uses no code of the engine, except for the table of references in `impl/pickle/src/reference.rs`.
 //!
-//! Both are lenient where Python is: a POP with nothing above the MARK takes the MARK; frames need not fit what is in them;
-//! a stack need not be empty at STOP.
+//! Both are lenient where Python is: a POP with nothing above the MARK takes the MARK; frames need not fit their
+//! contents; a stack need not be empty at STOP.
 
 use std::collections::HashMap;
 
-/// What a persistent id says.
+/// The contents of a persistent id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// An object of the same database, with the class beside it.
@@ -26,7 +25,7 @@ pub enum Found {
 /// Module and name.
 pub type Class = (Vec<u8>, Vec<u8>);
 
-/// A pickle that can not be read.
+/// A pickle that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -88,7 +87,7 @@ struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value>,
-    /// What is above the last MARK, and below it what was above the one before.
+    /// The values above the last MARK; below it, the values above the one before.
     stack: Vec<Id>,
     below: Vec<Vec<Id>>,
     memo: HashMap<u64, Id>,
@@ -151,7 +150,7 @@ impl<'a> Reader<'a> {
         self.stack.last().copied().ok_or(Unreadable)
     }
 
-    /// What is above the last MARK, which goes.
+    /// Takes the last MARK away, and returns the values above it.
     fn marked(&mut self) -> Step<Vec<Id>> {
         let below = self.below.pop().ok_or(Unreadable)?;
         Ok(std::mem::replace(&mut self.stack, below))
@@ -181,7 +180,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Up to the STOP: what was made.
+    /// Reads up to the STOP, and returns the resulting value.
     fn pickle(&mut self) -> Step<Id> {
         self.stack.clear();
         self.below.clear();
@@ -211,7 +210,7 @@ impl<'a> Reader<'a> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
-            // What is no part of any reference, by its length.
+            // These are no part of any reference; they are skipped by their length.
             b'N' => self.push(Value::None),
             0x88 | 0x89 | 0x8f | 0x97 => self.push(Value::Other),
             b'K' | 0x82 => self.skip(1)?,
@@ -519,7 +518,7 @@ impl<'a> Reader<'a> {
             Value::Class(class) => Some(class.clone()),
             Value::Tuple(items) => match items[..] {
                 [module, name] => {
-                    // Nobody says that it is text.
+                    // It need not be text.
                     let part = |id| self.bytes_of(id).or_else(|| Some(self.text_of(id)?.into_bytes()));
                     Some((part(module)?, part(name)?))
                 }
@@ -609,7 +608,7 @@ fn text(spelling: Spelling, raw: &[u8]) -> Option<String> {
         units.push(hex(raw.get(at + 2..at + 2 + digits)?)?);
         at += 2 + digits;
     }
-    // Two surrogates are one character, however they came to be beside each other.
+    // Two surrogates are one character, whichever opcodes wrote them.
     let mut text = String::new();
     let mut units = units.into_iter().peekable();
     while let Some(unit) = units.next() {
@@ -629,7 +628,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0_u32, |sum, &digit| Some(sum.checked_mul(16)? + char::from(digit).to_digit(16)?))
 }
 
-/// What stands between the quotes of a line that Python 2 wrote.
+/// The bytes between the quotes of a line that Python 2 wrote.
 fn unquoted(line: &[u8]) -> Option<Vec<u8>> {
     let line = line.trim_ascii();
     let inner = match line {

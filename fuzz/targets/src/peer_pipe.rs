@@ -1,7 +1,7 @@
-//! What a foreign storage may answer to the harness: anything.
+//! The answers of a foreign storage to the harness, which may be anything.
 //!
-//! The bytes are the lines of a program that is gone. The harness plays a history with it, whose dice are the same each
-//! time, and whatever the answers are, it comes to an end with a difference (or none), which is shrunk and shown.
+//! The bytes are the lines of a program that is gone. The harness plays a history with it; the dice are the same each
+//! time. For all answers it ends with a difference (or none), which is shrunk and shown.
 //!
 //! Such lines rarely are right for long, and so rarely get far. The first byte may therefore say that it is the
 //! specification that answers, and that the bytes are dice for what is changed in its answers, and when.
@@ -24,7 +24,7 @@ const STEPS_MAX: usize = 12;
 /// Histories that may be played to make one shorter.
 const SHRINK_BUDGET: usize = 10;
 
-/// Plays a history with who answers so.
+/// Plays a history with a storage that gives these answers.
 pub fn peer_pipe(input: &[u8]) {
     let Some((&first, rest)) = input.split_first() else { return };
     if first < 128 {
@@ -45,7 +45,7 @@ fn play(peer: &mut dyn Subject, seed: u64) {
     }
 }
 
-/// Somebody reads it, and plays it again.
+/// A person reads it, and plays it again.
 fn shown(difference: &Difference) {
     let text = difference.to_string();
     let steps = script::parse(&text).unwrap_or_else(|e| panic!("{e} in\n{text}"));
@@ -61,7 +61,7 @@ struct Twisted {
 }
 
 impl Twisted {
-    /// What becomes of an answer on its way; what is no answer then, is what the pipe makes of it.
+    /// Changes an answer on its way. The pipe decides what to do with the result, if that is no answer.
     fn twist<T: serde::Serialize + serde::de::DeserializeOwned>(&mut self, answer: T) -> Result<T, String> {
         let rest = self.dice.get(self.at..).unwrap_or_default();
         let [how, what @ ..] = rest else { return Ok(answer) };
@@ -82,7 +82,7 @@ impl Twisted {
 /// Changes one value somewhere inside.
 fn change(dice: &mut Unstructured<'_>, value: &mut Value) {
     let mut place = value;
-    // As deep as the dice say. What is inside is found by its number.
+    // As deep as the dice say. Each inner value is found by its number.
     loop {
         let count = match place {
             Value::Array(items) => items.len(),

@@ -28,7 +28,7 @@ pub fn record(input: &[u8]) {
     }
     let [ancestor, committed, new] = three;
     match plain(new) {
-        // One layer is taken off, and no more: what is left is no pickle.
+        // One layer is taken off, and no more: the rest is no pickle.
         Ok(plain) if is_compressed(&plain) || is_encrypted(&plain) => {
             assert!(class_of(new).is_err() && render(new, &RenderOptions::default()).is_err());
         }
@@ -155,7 +155,7 @@ fn shown(record: &[u8], is_readable: bool) {
         // Cut where there is nothing but spaces and closing brackets, it has some of these more.
         assert!(text.is_ok_and(|text| text.len() <= options.bytes_max + MARK + 8) || !is_readable);
     }
-    // All of it is as long as the record, but for a factor, whatever the record shares.
+    // The whole is at most a constant factor longer than the record, whatever the record shares.
     let full = RenderOptions { bytes_max: usize::MAX >> 1, depth_max: usize::MAX >> 1, width: 96 };
     let text = render(record, &full);
     assert!(text.is_ok_and(|text| text.len() <= linear(record)) || !is_readable);
@@ -180,7 +180,7 @@ fn linear(record: &[u8]) -> usize {
 /// Parts of a record that are looked at.
 const PARTS_MAX: usize = 2000;
 
-/// What can be carried over into a new record refers to nothing that the old one does not.
+/// Parts that can be carried over into a new record have no references that the old one lacks.
 fn written_again(record: &[u8], parts: &Record<'_>, found: &[Reference<'_>]) {
     let (mut waiting, mut seen) = (vec![parts.class(), parts.state()], 0);
     while let Some(part) = waiting.pop() {
@@ -207,7 +207,7 @@ fn written_again(record: &[u8], parts: &Record<'_>, found: &[Reference<'_>]) {
         assert!(!part.is_same_reference(part) || matches!(part.view(), View::Reference(_)));
     }
     if let Ok(again) = encode_record(&Piece::Part(parts.class()), &Piece::Part(parts.state()), parts.protocol()) {
-        let now = references(&again).unwrap_or_else(|e| panic!("what was written can not be read: {e}"));
+        let now = references(&again).unwrap_or_else(|e| panic!("a written record cannot be read: {e}"));
         for reference in &now {
             assert!(oids(found).contains(&oid(reference)), "{reference:?} is new");
         }
@@ -239,7 +239,7 @@ fn moved(record: &[u8], found: &[Reference<'_>]) {
     let moved = rewrite_references(record, |reference| oid(reference).map(|(_, oid)| other(oid)));
     if let Ok(moved) = moved {
         assert_eq!(moved.len(), record.len());
-        let now = references(&moved).unwrap_or_else(|e| panic!("with other oids it can not be read: {e}"));
+        let now = references(&moved).unwrap_or_else(|e| panic!("with other oids it cannot be read: {e}"));
         let wanted: Vec<_> =
             found.iter().map(|reference| oid(reference).map(|(kind, oid)| (kind, other(oid)))).collect();
         assert_eq!(now.iter().map(oid).collect::<Vec<_>>(), wanted);
@@ -254,8 +254,8 @@ fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) {
     assert_eq!(class_of(&merged), class_of(new));
     // In the form of the new record, unless it would not become shorter.
     assert!(!is_compressed(&merged) || is_compressed(new));
-    let merged_plain = plain(&merged).unwrap_or_else(|e| panic!("what was merged can not be read: {e}"));
-    let found = references(&merged_plain).unwrap_or_else(|e| panic!("what was merged can not be read: {e}"));
+    let merged_plain = plain(&merged).unwrap_or_else(|e| panic!("a merged record cannot be read: {e}"));
+    let found = references(&merged_plain).unwrap_or_else(|e| panic!("a merged record cannot be read: {e}"));
     let known = |record: &[u8]| {
         let plain = plain(record).unwrap_or_default();
         oids(&references(&plain).unwrap_or_default())
@@ -272,7 +272,7 @@ fn values(input: &[u8]) {
     if let Ok((value, length)) = decode_plain(input) {
         assert!(length <= input.len());
         let written = encode(&value);
-        let (again, _) = decode_plain(&written).unwrap_or_else(|e| panic!("what was written can not be read: {e}"));
+        let (again, _) = decode_plain(&written).unwrap_or_else(|e| panic!("a written record cannot be read: {e}"));
         // Not the values: a NaN is not equal to itself.
         assert_eq!(encode(&again), written);
     }

@@ -26,7 +26,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "data_file" => data_files(golden),
         "record" => records(golden),
         "peer_pipe" => Ok(answers()),
-        // What is made up from dice begins with dice.
+        // An input that is made from dice begins with dice.
         "damaged_file" => Ok(dice("damage", 120, 200)),
         "history" => Ok(dice("history", 60, 800)),
         "crash" => Ok(dice("crash", 60, 300)),
@@ -269,7 +269,7 @@ fn long_merges() -> Vec<(String, [Vec<u8>; 3])> {
     (0..8).map(|n| (format!("merge-compressed-{n:03b}"), forms(n))).collect()
 }
 
-/// What the specification answers to the harness, with the lines of a pipe around it; and dice for what is changed.
+/// The specification's answers to the harness, with the lines of a pipe around them; and dice for the changes.
 fn answers() -> BTreeMap<String, Vec<u8>> {
     const STEPS: usize = 12;
     let mut seeds = BTreeMap::new();

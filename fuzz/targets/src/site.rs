@@ -21,7 +21,7 @@ pub fn options(disk: &SimDisk) -> Options {
     Options::new().disk(Arc::new(disk.clone())).clock(Arc::new(clock)).threads(1)
 }
 
-/// Every file and what is in it, but for the lock, which stays.
+/// Every file with its contents, except for the lock, which stays.
 pub fn files(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = disk.paths().into_iter().filter(|path| path.extension().is_none_or(|end| end != "lock"));
     paths.map(|path| (path.clone(), disk.read_file(&path).unwrap_or_default())).collect()
@@ -60,7 +60,7 @@ pub fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening
     }
 }
 
-/// What a database answered.
+/// The answers of a database.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// All of it, in short: databases that answer the same have the same.

@@ -1,14 +1,13 @@
-//! Everything that is done with a file of which nobody knows what it is.
+//! All operations on a file whose bytes may be anything.
 //!
-//! Whatever the bytes are, nothing panics, and each call comes to an end with an answer or an error. More than that holds,
-//! and is held here:
+//! For all bytes, nothing panics, and each call ends with an answer or an error. These properties hold besides:
 //!
 //! 1. Checking, opening for reading only and recovering leave every file as it is.
-//! 2. A file that the second reader ([`layout`]) finds whole is opened, and nothing has to be mended in it.
-//! 3. What is opened without an index, and needs no mending, has no fault of format that `check` knows of; and the other way
-//!    round. All that it is asked is answered: no reading of it comes upon damage later.
-//! 4. What opening for writing leaves on the disk is whole: so says the second reader.
-//! 5. What is recovered from it is a whole database, whatever it was before.
+//! 2. A file that the second reader ([`layout`]) accepts is opened without a repair.
+//! 3. If a file opens without an index and without a repair, `check` finds no fault of format in it; and the other way
+//!    round. All its questions are answered: no later read meets damage.
+//! 4. After opening for writing, the second reader accepts the file.
+//! 5. Recovering it gives a sound database.
 //! 6. A commit, an undo and a pack that were done are there when it is opened again, by the index or without it; what was
 //!    refused has changed nothing.
 //!
@@ -17,8 +16,7 @@
 //! to them is found to be wrong when it is read.
 //!
 //! An index that is wrong is believed if it agrees with the file in all places that are looked at (`ARCHITECTURE.md` has it
-//! under what is known). So of a file with an index that nobody vouches for only the first point is held, and that nothing
-//! panics.
+//! under what is known). So for a file with an untrusted index only the first point holds, and that nothing panics.
 
 use std::path::Path;
 
@@ -31,7 +29,7 @@ use vellum_storage::{Oid, Result, Storage, Tid, TransactionMeta, Version};
 use crate::layout;
 use crate::site::{self, PATH, Seen};
 
-/// What to do besides reading. From one byte, so that a fuzzer chooses.
+/// The operations besides reading. They come from one byte, so that a fuzzer chooses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How {
     /// Write to it as it was opened by its index, if there is one.
@@ -48,7 +46,7 @@ pub struct How {
 }
 
 impl How {
-    /// What the byte says.
+    /// The operations that the byte selects.
     pub fn of(byte: u8) -> How {
         let bit = |n: u8| byte >> n & 1 == 1;
         How {
@@ -86,15 +84,15 @@ pub fn hold(file: &[u8], index: Option<&[u8]>, how: How) {
     match options.clone().read_only().open(PATH) {
         Ok(storage) => {
             let seen = site::read(&storage);
-            // But for what refers into a transaction that was undone in the manner of long ago: its records are passed over,
-            // and that nothing may refer to them is seen only when they are read.
+            // Except for references into a transaction with the old status `u`: opening passes over its records, and
+            // only a read notices that nothing may refer to them.
             if !layout::has_undone(file) {
                 assert_eq!(seen.errors, [""; 0], "it was opened without an index, and is damaged after all");
             }
             if storage.recovery().is_none() {
                 assert_eq!(problems, [], "it was opened, and check finds");
             } else {
-                assert!(!is_whole, "a whole file was mended: {:?}", storage.recovery());
+                assert!(!is_whole, "a sound file was repaired: {:?}", storage.recovery());
             }
         }
         Err(error) => {
@@ -111,8 +109,8 @@ pub fn hold(file: &[u8], index: Option<&[u8]>, how: How) {
     write(&disk, &options, how, trusted);
 }
 
-/// Faults of the format. That a reference leads nowhere, or that a record is no pickle, is none; and files whose transactions
-/// are not in order can be opened.
+/// Faults of the format. A reference that leads nowhere, or a record that is no pickle, is not one; and files whose
+/// transactions are not in order can be opened.
 fn faults(problems: impl IntoIterator<Item = Problem>) -> Vec<Problem> {
     let is_order = |kind: &ProblemKind| {
         matches!(kind, ProblemKind::Format(FaultKind::NotLater { .. } | FaultKind::NotEarlier { .. }))
@@ -136,7 +134,7 @@ const STORIES: u64 = 8;
 fn checked(options: &Options, path: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     let checked = check_references(options, path, STORIES, &mut |problem| {
-        // Each is shown to somebody.
+        // Each can be shown.
         assert!(!problem.kind.to_string().is_empty());
         problems.push(problem);
     });
@@ -146,7 +144,7 @@ fn checked(options: &Options, path: &str) -> Vec<Problem> {
     faults(problems)
 }
 
-/// Checks it and opens it for reading, and nothing changes. What check finds of faults.
+/// Checks it and opens it for reading, which changes nothing. Returns the faults that check finds.
 fn read_only(disk: &SimDisk, options: &Options, how: How) -> Vec<Problem> {
     let before = site::files(disk);
     let problems = checked(options, PATH);
@@ -162,11 +160,11 @@ fn read_only(disk: &SimDisk, options: &Options, how: How) -> Vec<Problem> {
         let packing = Packing::new().collect(how.collect).go_on(how.go_on);
         let _ = storage.rehearse_pack(to(&seen, how), packing, &mut Unwatched);
     }
-    assert!(site::files(disk) == before, "what was only looked at was changed");
+    assert!(site::files(disk) == before, "a file that was only read was changed");
     problems
 }
 
-/// Recovers it, and looks at what is saved.
+/// Recovers it, and reads the result.
 fn recovered(disk: &SimDisk, options: &Options) {
     let before = site::files(disk);
     let out = "out.fs";
@@ -175,12 +173,12 @@ fn recovered(disk: &SimDisk, options: &Options) {
         assert!(layout::parse(&bytes).is_some(), "what was recovered is not whole: {salvage:?}");
         assert_eq!(checked(options, out), []);
         let saved = options.clone().read_only().open(out);
-        let saved = saved.unwrap_or_else(|e| panic!("what was recovered can not be opened: {e}"));
+        let saved = saved.unwrap_or_else(|e| panic!("the recovered file cannot be opened: {e}"));
         assert_eq!(saved.recovery(), None);
         assert_eq!(site::read(&saved).errors, [""; 0]);
         let _ = disk.remove(Path::new(out));
     }
-    assert!(site::files(disk) == before, "what was recovered from was changed");
+    assert!(site::files(disk) == before, "the source of a recovery was changed");
 }
 
 type Change<'a> = &'a dyn Fn(&FileStorage) -> Result<Tid>;
@@ -243,7 +241,7 @@ fn write(disk: &SimDisk, options: &Options, how: How, trusted: bool) {
                 assert!(!trusted || seen.digest == now.digest, "opened again, it has something else");
                 assert!(!trusted || seen.errors == [""; 0], "{:?}", seen.errors);
             }
-            Err(error) => assert!(!trusted, "it was closed, and can not be opened again: {error}"),
+            Err(error) => assert!(!trusted, "it was closed, and cannot be opened again: {error}"),
         }
     }
     assert!(!trusted || checked(options, PATH).is_empty());

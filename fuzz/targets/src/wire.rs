@@ -1,4 +1,4 @@
-//! What the other side of a connection sends: a stream of frames, in both codecs, to a server and to a client.
+//! The bytes of the other side of a connection: a stream of frames, in both codecs, to a server and to a client.
 //!
 //! The first byte says in which pieces the stream arrives; the rest is the stream.
 
@@ -8,7 +8,7 @@ use vellum_wire::{Call, Codec, Fault, Frames, Greeting, Limits, Message, Message
 const SIZE_MAX: usize = 1 << 20;
 const LIMITS: Limits = Limits { parts_max: 4096 };
 
-/// Takes the stream apart, reads each frame in every way, and writes again what was read.
+/// Takes the stream apart, reads each frame in every way, and writes it again.
 pub fn wire(input: &[u8]) {
     let Some((how, stream)) = input.split_first() else { return };
     let (mut frames, mut rest) = (Frames::new(SIZE_MAX), stream);
@@ -67,8 +67,8 @@ fn through(codec: Codec, message: Message) -> Option<Message> {
     let mut rope = Rope::default();
     codec.encode(message, &mut rope).ok()?;
     let frame = rope.copy_to_bytes(rope.remaining()).slice(4..);
-    // What was shared in it is written out, so it may have more values than before.
-    Some(codec.decode(&frame, Limits { parts_max: 1 << 20 }).expect("what was written can be read"))
+    // Shared parts are written out, so it may have more values than before.
+    Some(codec.decode(&frame, Limits { parts_max: 1 << 20 }).expect("the written frame can be read"))
 }
 
 fn assert_same(name: &vellum_wire::Value, method: &str) {

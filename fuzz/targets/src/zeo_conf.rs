@@ -32,7 +32,7 @@ const MAIN: &str = "zeo.conf";
 /// Values of all keys together, whatever they name.
 const VALUES_MAX: usize = 16 << 20;
 
-/// Reads the configuration in every way. What is wrong is said with a place in one of its files.
+/// Reads the configuration in every way. Each error has a place in one of its files.
 pub fn zeo_conf(input: &[u8]) {
     let Some((how, rest)) = input.split_first() else { return };
     let names = (0..).map(|n| if n == 0 { PathBuf::from(MAIN) } else { PathBuf::from(format!("{n}.conf")) });
@@ -56,7 +56,7 @@ pub fn zeo_conf(input: &[u8]) {
     Plan::of_zeo_conf(Path::new(MAIN), &made).map_or_else(held, served);
 }
 
-/// What was read can be served: somewhere, and something.
+/// A configuration that was read can be served: it has an address and a storage.
 fn served(plan: Plan) {
     assert!(!plan.addresses.is_empty() && !plan.storages.is_empty(), "{plan:?}");
 }

@@ -1,5 +1,5 @@
-//! Every input that is kept, once, on the stable compiler: nothing that was mended breaks again, and each stays within its
-//! limits of time and memory.
+//! Every kept input, once, on the stable compiler: no fixed fault returns, and each stays within its limits of time and
+//! memory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// One at a time, so that what is allocated meanwhile belongs to the input that is run.
+/// One at a time, so that all allocations belong to the input that is run.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs the target, and does not wait for ever.
@@ -85,7 +85,7 @@ fn every_target_has_all_that_belongs_to_it() {
     }
 }
 
-/// Seeds are as good as what is kept, and there are more of them.
+/// Seeds are as good as kept inputs, and there are more of them.
 #[test]
 fn every_seed() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());

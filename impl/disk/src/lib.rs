@@ -1,6 +1,6 @@
 //! The disk that a storage writes to, as a trait, so that a test can take it away.
 //!
-//! A database engine is only as good as its answer to the question "and if the power goes *now*?". Nobody can pull
+//! A database engine is only as good as its answer to the question "and if the power goes *now*?". A tester cannot pull
 //! the plug ten thousand times, so the engine never talks to the operating system directly: it talks to a [`Disk`].
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!                    └──────────────┘ ──▶ SimDisk    memory, a seed, and a list of misfortunes
 //! ```
 //!
-//! What a disk promises is little, and the simulated one keeps not a bit more:
+//! A disk promises little, and the simulated one keeps exactly these promises:
 //!
 //! - bytes written are seen by later reads at once, but survive a crash only after [`DiskFile::sync`];
 //! - until then each 512-byte sector of them is lost, kept, or anything in between, in any order;
@@ -17,8 +17,8 @@
 //! - so does a folder, and with it all that is in it ([`Tree`]);
 //! - any call may fail, and a write that fails may have been done in part.
 //!
-//! What this crate does not do: it knows no file format, it never retries, and it buffers nothing.
-#![deny(unsafe_code)] // but for a question to the system and a wish: real/room.rs, real/early.rs
+//! This crate knows no file format, it never retries, and it buffers nothing.
+#![deny(unsafe_code)] // except for two system calls: real/room.rs, real/early.rs
 
 use std::fmt::Debug;
 use std::io;
@@ -92,8 +92,8 @@ pub trait Disk: Debug + Send + Sync {
     }
 
     /// Takes the exclusive lock that the file at `path` stands for, creating it if need be, and writes the process id
-    /// into it as ZODB does (a space, the id, a newline). [`io::ErrorKind::WouldBlock`] if somebody else has it.
-    /// Dropping what is returned gives the lock back; the file stays, as ZODB's does.
+    /// into it as ZODB does (a space, the id, a newline). [`io::ErrorKind::WouldBlock`] if another process has it.
+    /// Dropping the result releases the lock; the file stays, as ZODB's does.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
     /// As [`Disk::lock`]; but a lock file that is made has the permissions and the owner of the file at `of`.
@@ -132,8 +132,9 @@ pub trait DiskFile: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Takes the room of a file that has no name any more, step by step, so that nobody else's sync waits for all of it when
-    /// the handle is dropped. It may do nothing: the last handle to go gives back what is left. What is in the file is gone.
+    /// Frees the space of a file that has no name any more, step by step, so that no other sync waits for all of it
+    /// when the handle is dropped. It may do nothing: the last handle frees the rest. The contents of the file are
+    /// lost.
     fn give_back(&mut self) {}
 
     /// Reads until `buf` is full or the file ends; how many bytes were read.

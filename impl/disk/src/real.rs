@@ -8,9 +8,9 @@
 //! - **A name is durable only when its directory is.** A directory is therefore opened like a file, and synced.
 //! - **The lock is Python's too.** ZODB locks `Data.fs.lock` with `zc.lockfile`: `flock` on the whole file, then a
 //!   space, the process id and a newline in it. The same steps in the same order keep either program out while the
-//!   other is at work, and let each of them tell who it is.
+//!   other is at work, and let each of them tell which process it is.
 //! - **A tree is walked part by part**, so that no link leads out of it: `tree.rs`.
-//! - **A large file is freed in small steps**, or everybody's syncs wait for it: `room.rs`.
+//! - **A large file is freed in small steps**, or all syncs wait for it: `room.rs`.
 //! - **A large file is written before it is synced**, or its sync waits for all of it: `early.rs`.
 
 mod early;
@@ -120,7 +120,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        // Not truncated: until the lock is ours, what is in the file is somebody else's.
+        // Not truncated: until the lock is ours, the contents of the file belong to another process.
         locked(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?)
     }
 }
@@ -128,7 +128,7 @@ impl Disk for RealDisk {
 /// Makes a file with the permissions and the owner of the one at `of`.
 fn create_like(how: &mut OpenOptions, path: &Path, of: &Path) -> io::Result<File> {
     let like = std::fs::metadata(of)?;
-    // Nobody else may look into it before it is known who may.
+    // Nobody else may read it before its permissions are set.
     let file = how.read(true).write(true).mode(0o600).open(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists if path.is_dir() => io::ErrorKind::IsADirectory.into(),
         _ => error,
@@ -200,7 +200,7 @@ impl DiskFile for RealFile {
     }
 
     fn give_back(&mut self) {
-        // If it can not be done, the system does it in one go.
+        // If this fails, the system frees all of it at once.
         let _ = room::give_back(&self.0);
     }
 }
@@ -228,14 +228,14 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Who has the lock, by what they wrote into the file. They may not have got round to it yet.
+/// The holder of the lock, from the contents of the file. The holder may not have written them yet.
 fn owner(file: &File) -> String {
     let mut content = [0; LOCK_CONTENT_MAX];
     let length = file.read_at(&mut content, 0).unwrap_or(0);
     String::from_utf8_lossy(&content[..length]).trim().to_owned()
 }
 
-/// The error for a lock that somebody else has; `owner` is a process id, or empty.
+/// The error for a lock that another process has; `owner` is a process id, or empty.
 pub(crate) fn held(path: &Path, owner: &str) -> io::Error {
     let owner = if owner.is_empty() { "that has not said which" } else { owner };
     let message = format!(

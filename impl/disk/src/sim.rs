@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The rooms: [`image`] is one file with all that could be left of it, [`names`] the same for directories, [`fate`]
-//! draws what is left, [`faults`] numbers the operations and spoils some, [`partial`] does them by halves, and [`world`]
-//! holds all of it together. Everything is determined by seeds: the same calls give the same bytes.
+//! draws the result of a crash, [`faults`] numbers the operations and spoils some, [`partial`] does them by halves, and
+//! [`world`] holds all of it together. Everything is determined by seeds: the same calls give the same bytes.
 //!
 //! It leaves out time, symbolic links, refusals by permission, and, for the operations of [`Disk`], a difference between a
 //! directory that is empty and one that is not there: a directory is there when something is in it, or a test made it. A
@@ -92,11 +92,11 @@ impl SimDisk {
 
     // Crashes.
 
-    /// The disk as it is found after a power cut at this moment, independent of this one, which goes on undisturbed.
+    /// The disk as it is found after a power cut at this moment, independent of this one, which continues undisturbed.
     ///
     /// Everything synced is there. Of what was not, `seed` determines what survives: any of the contents that each
     /// sector has had since the last sync, any of the lengths that the file has had or a sector's end in between, and
-    /// any of the changes of names, in order for each name. All of what is found is durable, and no lock is held.
+    /// any of the changes of names, in order for each name. All that is found is durable, and no lock is held.
     ///
     /// Capacity, bad sectors and habits remain; planned faults do not, and operations are counted anew.
     pub fn crash(&self, seed: u64) -> SimDisk {
@@ -130,9 +130,10 @@ impl SimDisk {
         self.world().faults.stop_at(operation, tear);
     }
 
-    /// Lets this one operation fail with an error of this kind, and all go on after it. It is not done at all, or with
-    /// `partial` in part: a beginning or some sectors of a write, a length on the way for `set_len`, some of what a sync
-    /// should have made durable. What cannot be done in part is done, in spite of the error.
+    /// Lets this one operation fail with an error of this kind, and all later ones succeed. It is not done at all, or
+    /// with `partial` in part: a beginning or some sectors of a write, a length on the way for `set_len`, some of the
+    /// writes that a sync should have made durable. An operation that cannot be done in part is done, in spite of the
+    /// error.
     ///
     /// A sync that fails takes with it what it did not sync; see [`SimDisk::failed_sync_forgets`].
     pub fn fail_at(&self, operation: u64, kind: io::ErrorKind, partial: bool) {
@@ -169,26 +170,26 @@ impl SimDisk {
         self.world().add_bad_range(plain(path.as_ref()), range);
     }
 
-    // What tests put there and look at, whether or not the power is on.
+    // Access for tests, whether or not the power is on.
 
     /// Gives the file at `path` this content, durably, as if it had always been there. Not an operation.
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.world().write_file(plain(path.as_ref()), bytes);
     }
 
-    /// Who may do what with the file at `path`; nothing if there is none.
+    /// The permissions of the file at `path`; none if there is no file.
     pub fn access(&self, path: impl AsRef<Path>) -> Option<Access> {
         self.world().access(plain(path.as_ref()))
     }
 
-    /// Says who may do what with the file at `path`. Not an operation. Panics if there is no such file.
+    /// Sets the permissions of the file at `path`. Not an operation. Panics if there is no such file.
     ///
-    /// Nobody is kept from a file by that, and no crash changes it: it is only what a test asks for.
+    /// This keeps no caller from a file, and no crash changes it: only tests read it.
     pub fn set_access(&self, path: impl AsRef<Path>, access: Access) {
         self.world().set_access(plain(path.as_ref()), access);
     }
 
-    /// What programs see in the file at `path`; nothing if there is none.
+    /// The contents of the file at `path` as programs see them; none if there is no file.
     pub fn read_file(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         self.world().read_file(plain(path.as_ref())).map(<[u8]>::to_vec)
     }
@@ -198,7 +199,7 @@ impl SimDisk {
         self.world().names().files().map(|(path, _)| path.to_path_buf()).collect()
     }
 
-    /// Whether no crash can change what is found at `path`, be it a file or nothing.
+    /// Whether no crash can change the file at `path`, or its absence.
     pub fn is_durable(&self, path: impl AsRef<Path>) -> bool {
         self.world().is_durable(plain(path.as_ref()))
     }
@@ -223,7 +224,7 @@ impl SimDisk {
     }
 }
 
-/// Who may do what with a file of a simulated disk.
+/// The permissions of a file of a simulated disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Its permissions, as in `0o640`. No crash changes them.
@@ -314,7 +315,7 @@ impl Disk for SimDisk {
 struct SimFile {
     disk: SimDisk,
     file: FileId,
-    /// What it was called when it was opened, for messages.
+    /// Its name when it was opened, for messages.
     path: Arc<Path>,
     writable: bool,
 }

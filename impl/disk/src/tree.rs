@@ -1,7 +1,7 @@
 //! A folder, with all that is below it, as a trait: what a storage needs that keeps many files.
 //!
 //! A [`Disk`](crate::Disk) opens the few files whose names an operator chose, wherever they lead. A tree holds files that
-//! others made up names for, and somebody else may write to it. So its paths are relative to its folder, and **nothing leads
+//! other code named, and other programs may write to it. So its paths are relative to its folder, and **nothing leads
 //! out of it**: a `..` is refused, and a symbolic link is never followed, neither at the end of a path nor on the way.
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::DiskFile;
 
-/// The names in a folder, in no order. Names that come or go meanwhile may be among them or not.
+/// The names in a folder, in no order. Names that appear or disappear during the listing may be in it or not.
 pub type Listing = Box<dyn Iterator<Item = io::Result<OsString>> + Send>;
 
 /// The kind of a name.
@@ -58,7 +58,7 @@ pub struct About {
 /// [`Disk`](crate::Disk), and folders are names as well: one that was made survives only after a
 /// [`sync_directory`](Tree::sync_directory) of the folder that it is in.
 pub trait Tree: Debug + Send + Sync {
-    /// Opens a file for reading. Anything but a file is an error, and a pipe keeps nobody waiting.
+    /// Opens a file for reading. Anything but a file is an error, and a pipe does not make the caller wait.
     fn read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// A new, empty file for reading and writing with these permissions less the process's mask;

@@ -1,4 +1,4 @@
-//! What a crash of the simulated disk leaves of the contents of a file.
+//! The contents that a crash of the simulated disk leaves in a file.
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl History {
         history
     }
 
-    /// What sector `number` held in each state, as if the file went on with zeros.
+    /// The contents of sector `number` in each state, as if zeros followed the file.
     fn sector(&self, number: usize) -> BTreeSet<Vec<u8>> {
         self.0.iter().map(|state| sector_of(state, number)).collect()
     }
@@ -104,7 +104,7 @@ fn found(disk: &SimDisk) -> Vec<u8> {
     disk.read_file(data_fs()).unwrap()
 }
 
-/// What is found after crashes with many seeds.
+/// The results of crashes with many seeds.
 fn outcomes(disk: &SimDisk) -> BTreeSet<Vec<u8>> {
     (0..2000).map(|seed| found(&disk.crash(seed))).collect()
 }

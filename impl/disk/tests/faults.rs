@@ -11,7 +11,7 @@ fn data_fs() -> &'static Path {
     Path::new("Data.fs")
 }
 
-/// One operation of each kind, and two calls that are none.
+/// One operation of each kind, and two calls that are no operations.
 fn history(disk: &SimDisk) -> io::Result<()> {
     let (pack, old) = (Path::new("Data.fs.pack"), Path::new("Data.fs.old"));
     let file = disk.open(pack, Open::Truncate)?;
@@ -59,7 +59,7 @@ fn the_power_goes_off_in_the_operation_that_was_named() {
             let trace = disk.trace();
             assert_eq!(trace.len() as u64, operation + 1, "{trace:#?}");
             assert!(trace.last().unwrap().contains(&format!("done {tear:?}")), "{trace:#?}");
-            // What is seen is what the operations up to this one do, with or without it.
+            // The visible state is that of the operations up to this one, with or without it.
             let reference = self::disk(0);
             let with_it = operation + u64::from(tear != Tear::NotAtAll);
             reference.stop_at(with_it, Tear::NotAtAll);
@@ -195,7 +195,7 @@ fn after_a_failed_sync_the_next_one_succeeds_and_saves_nothing() {
     assert_eq!(disk.read_file(data_fs()).unwrap(), [2; 2048], "it is still read");
     let lost = disk.crash_losing_everything().read_file(data_fs()).unwrap();
     assert_eq!(lost, [[1; 1024], [0; 1024]].concat(), "the length is safe, the bytes are not");
-    // What is written again is safe again.
+    // Data that is written again is safe again.
     file.write_at(&[3; 512], 512).unwrap();
     file.sync().unwrap();
     let lost = disk.crash_losing_everything().read_file(data_fs()).unwrap();

@@ -1,4 +1,4 @@
-//! What a crash of the simulated disk leaves of names.
+//! The names that a crash of the simulated disk leaves.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use vellum_disk::{Disk, Open, SimDisk};
 
 const NAMES: [&str; 5] = ["one/a", "one/b", "one/c", "two/a", "two/b"];
 
-/// What each name stands for: files are told apart by their content, which is synced.
+/// The file of each name: the content, which is synced, tells files apart.
 type Found = BTreeMap<PathBuf, Vec<u8>>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -106,7 +106,7 @@ fn allowed(changes: &[Change]) -> BTreeSet<Found> {
                     names.insert(NAMES[to].into(), content);
                 }
                 Step::Remove(name) => drop(names.remove(Path::new(NAMES[name])).unwrap()),
-                // What the file was called then matters no more: the content is its name here.
+                // The former name of the file does not matter any more: the content is its name here.
                 Step::Link(_, name) => drop(names.insert(NAMES[name].into(), vec![change.content])),
                 Step::SyncDirectory(_) => {}
             }
@@ -141,7 +141,7 @@ proptest! {
                 changes.push(Change { step: step.clone(), content, unsynced });
             }
         }
-        // What a safe change builds on is safe too, or it could not be safe.
+        // A change that a safe change builds on is safe too, or the latter could not be safe.
         for later in (0..changes.len()).rev() {
             for earlier in 0..later {
                 if changes[later].unsynced.is_empty() && changes[later].shares_a_name_with(&changes[earlier]) {

@@ -106,7 +106,7 @@ fn a_file_can_have_two_names_and_a_replacement_has_its_permissions() {
     let directory = directory();
     let [data, old, pack] = ["Data.fs", "Data.fs.old", "Data.fs.pack"].map(|name| directory.path().join(name));
     std::fs::write(&data, "data").unwrap();
-    std::fs::write(&pack, "what somebody left here").unwrap();
+    std::fs::write(&pack, "left here by another program").unwrap();
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o640)).unwrap();
     RealDisk.link(&data, &old).unwrap();
     assert_eq!(RealDisk.link(&data, &old).unwrap_err().kind(), ErrorKind::AlreadyExists);

@@ -24,7 +24,7 @@
 //!                    previous in this version  8   position, 0 = none
 //!                    the name
 //!                  the data, or if its length is 0:
-//!                    the record whose data this shares   8   position, 0 = the object is nothing
+//!                    the record whose data this shares 8 position, 0 = a tombstone
 //! ```
 
 pub(crate) mod beside;
@@ -113,8 +113,8 @@ impl TransactionHeader {
         u64::from(self.user_length) + u64::from(self.description_length) + u64::from(self.extension_length)
     }
 
-    /// Where the next transaction begins, if this one is at `position`. Only of a header that was held against the file: a
-    /// length may be as large as it likes before.
+    /// Where the next transaction begins, if this one is at `position`. Only for a header that was checked against the
+    /// file: before that, its length may be any number.
     pub(crate) fn end(&self, position: u64) -> u64 {
         position + self.length + Self::TWIN_SIZE
     }

@@ -42,15 +42,15 @@
 //! # What can go wrong
 //!
 //! - Opening: [`OpenError`] says whether the file is missing, in use, not a database, or damaged, and what to do.
-//! - Reading: [`Error::KeyError`](vellum_storage::Error::KeyError) for what is not there; `Damaged` and `Io`, with a
-//!   position, for what cannot be read.
-//! - Committing: [`Refusal::Conflict`](vellum_storage::Refusal::Conflict) if somebody was faster: read again, and try again.
-//!   A full disk is an `Io` error, and leaves the database as it was.
+//! - Reading: [`Error::KeyError`](vellum_storage::Error::KeyError) for a missing object; `Damaged` and `Io`, with a
+//!   position, for unreadable data.
+//! - Committing: [`Refusal::Conflict`](vellum_storage::Refusal::Conflict) if another transaction was faster: read
+//!   again, and try again. A full disk is an `Io` error, and leaves the database as it was.
 //!
 //! # Packing
 //!
-//! The past is all there until somebody packs: [`FileStorage::pack_with`] forgets what was before a time, and collects
-//! garbage, while commits and loads go on.
+//! The whole past is there until you pack: [`FileStorage::pack_with`] discards the revisions before a time, and
+//! collects garbage, while commits and loads continue.
 //!
 //! ```
 //! use vellum_file::{FileStorage, Packing, Unwatched};

@@ -4,14 +4,14 @@
 //! is checked. A file that was written to when the machine stopped ends in something unfinished, and that is cut off (and
 //! kept in a `.tr0` file beside it). Damage is something else: the file is then left as it is, and the error says where.
 //!
-//! What tells the two apart is the order in which a commit is written ([`crate::Durability::Full`]). Until the
-//! first sync, whatever is found after the last finished transaction has status `c`, or lost the sector that it was in,
+//! The order in which a commit is written ([`crate::Durability::Full`]) tells the two apart. Until the first sync,
+//! every transaction after the last finished transaction has status `c`, or lost the sector that it was in,
 //! and nothing finished follows. After it every byte is on disk, and only the marks may be missing: then *some* of the
-//! transactions that shared a sync may be marked and others before them not. All of them are whole, so all are taken, with
-//! the status of those that are marked: transactions of different status never share a sync.
+//! transactions that shared a sync may be marked and others before them not. All of them are complete, so all are
+//! accepted, with the status of those that are marked: transactions of different status never share a sync.
 //!
 //! ```text
-//!   stands after the last finished transaction               found (walk.rs)    what it is, and what becomes of it
+//!   stands after the last finished transaction found (walk.rs) the meaning, and the reaction
 //!   ──────────────────────────────────────────────────────   ────────────────   ──────────────────────────────────────
 //!   a whole transaction, marked                              Finished           taken
 //!   c, whole; then others, whole, at least one finished      Unmarked           a commit of several, cut among its
@@ -21,13 +21,13 @@
 //!   zeros in the header's sectors (ending.rs)                Damaged, blank     a commit cut before its marks, or one
 //!                                                                               that a disk lost: cut off, and said so
 //!   no header that fits                                      Damaged            damage: refused
-//!   a header that fits, marked; the file ends within the     Damaged, no next   read only: what is before it is there, and
+//!   a header that fits, marked; the file ends within the Damaged, no next read only: the file before it is shown, and
 //!       transaction                                                             a warning; else refused
-//!   anything else, with nothing finished after it,           Damaged, no next   a commit of ZODB's order: cut off
+//!   anything else, with nothing finished after it, Damaged, no next a commit in ZODB's order: cut off
 //!       if opened `Relaxed`
 //!   anything else                                            Damaged            damage: refused
 //!
-//!   If the `.index` beside the file has objects behind the end, what was there was acknowledged: refused.
+//!   If the `.index` beside the file has objects behind the end, acknowledged commits are missing: refused.
 //! ```
 
 mod ending;
@@ -61,18 +61,18 @@ use short::cut_short;
 use survey::{Seen, Stretch, Walked, stretches};
 pub(crate) use walk::{Broken, Found, Walk, Whole};
 
-/// What the `.index` beside a file that was opened says.
+/// The statement of the `.index` beside a file that was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDisk {
     /// The same as the index.
     Same,
-    /// Something earlier, from which the walk went on; or there is nothing to be said.
+    /// It is older, and the walk continued from there; or it has no statement.
     Earlier,
     /// Nothing that could be used, so that all of the file was walked over.
     Useless,
 }
 
-/// What opening found.
+/// The result of opening.
 pub(crate) struct Opened {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
@@ -91,7 +91,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
     let mut lock = None;
     if !options.read_only {
         lock = Some(take_lock(disk, path, path)?);
-        // Opened again now that nobody else can put another file in its place.
+        // Opened again now that no other process can put another file in its place.
         file = open_data(disk, path, Open::ReadWrite)?;
         // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is certain
         // that it keeps it.
@@ -150,7 +150,7 @@ enum Tail {
     /// Something is to be cut off, or these transactions are to be marked as finished, or both.
     Unfinished {
         completed: Vec<u64>,
-        /// What is cut off begins with zeros, so that it cannot be told whether it was an unfinished commit.
+        /// The bytes cut off begin with zeros, so they may be an unfinished commit or a lost one.
         blank: bool,
     },
     /// Read-only: the last transaction is marked as finished, and the file ends within it.
@@ -158,7 +158,7 @@ enum Tail {
         completed: Vec<u64>,
         short: CutShort,
     },
-    /// What follows the saved index does not follow from it: it is not known yet which of them is wrong.
+    /// The transactions after the saved index do not agree with it: it is not known yet which of them is wrong.
     IndexAstray,
 }
 
@@ -263,7 +263,7 @@ impl Opening<'_> {
                         (tail, _) => break tail,
                     }
                 }
-                // Read only, as of a moment: what is later is not looked at.
+                // Read only, as of a moment: later transactions are skipped.
                 None if walk.position() < walk.size() => break Ok(Tail::Clean),
                 None if completed.is_empty() => break Ok(Tail::Clean),
                 None => break Ok(Tail::Unfinished { completed, blank: false }),
@@ -284,8 +284,8 @@ impl Opening<'_> {
         tail
     }
 
-    /// What to make of the end of the file, if no transaction stands there that counts. `completed`: those that are to be
-    /// marked; `unmarked`: one of them is right before.
+    /// Decides about the end of the file, if no valid transaction is there. `completed`: the transactions to be marked;
+    /// `unmarked`: one of them is right before.
     fn broken(&self, found: Found, completed: &[u64], unmarked: bool) -> Result<Tail, Error> {
         let unfinished = |blank| Tail::Unfinished { completed: completed.to_vec(), blank };
         let relaxed = self.options.durability == Durability::Relaxed;
@@ -335,7 +335,8 @@ impl Opening<'_> {
     }
 }
 
-/// A record without a past whose object has one, in a transaction that is not marked yet: only a packed one may be so.
+/// A record without a past whose object has one, in a transaction that is not marked yet: only a packed one may have
+/// none.
 fn cut_chain(index: &Index, header: &TransactionHeader, record: &Record) -> Option<Fault> {
     let RecordHeader { oid, previous: named, .. } = record.header;
     if header.status != UNFINISHED || named != 0 {
@@ -347,8 +348,8 @@ fn cut_chain(index: &Index, header: &TransactionHeader, record: &Record) -> Opti
 }
 
 /// The first transaction that is not later than one before it, up to `end` or to where the file cannot be read; none if all
-/// are in the order of their tids. What is later than `as_of` may be in any order, if it all comes last. Looks at every
-/// header.
+/// are in the order of their tids. Transactions later than `as_of` may be in any order, if they all come last. Looks at
+/// every header.
 pub(crate) fn disorder(file: &dyn DiskFile, end: u64, as_of: Tid) -> Option<Fault> {
     let mut scanner = Scanner::new(file, end);
     let (mut position, mut last) = (START, Tid::ZERO);
@@ -362,7 +363,7 @@ pub(crate) fn disorder(file: &dyn DiskFile, end: u64, as_of: Tid) -> Option<Faul
     None
 }
 
-/// What depends on times cannot be told where transactions are not in their order.
+/// The error for operations that depend on times, if transactions are not in order.
 pub(crate) fn out_of_order(path: &Path, fault: &Fault) -> Error {
     let remedy = "So what was there at a time cannot be told, and nothing was done. `vellum recover --new-tids` copies all of \
                   it in the order of the file, under tids that increase";

@@ -1,4 +1,4 @@
-//! How to open a database: what is asked for, and what can stand in the way.
+//! How to open a database: the options, and the reasons for a refusal.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,9 +14,9 @@ pub enum Durability {
     /// half there but looks whole. Commits that arrive together share both syncs.
     #[default]
     Full,
-    /// ZODB's order: write, mark, sync once. A crash may leave the last transaction with holes in it that nobody can see.
-    /// It halves the time of a commit that comes alone; commits that come together each sync for themselves, because a
-    /// crash among several at once could not be told from damage.
+    /// ZODB's order: write, mark, sync once. A crash may leave the last transaction with holes in it that no check can
+    /// find. It halves the time of a commit that comes alone; commits that come together each sync for themselves,
+    /// because a crash among several at once could not be told from damage.
     Relaxed,
 }
 

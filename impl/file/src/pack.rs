@@ -10,20 +10,20 @@
 //!
 //! 1. The **moment** (`moment.rs`) answers the collector's questions about the file as it was when the pack began, and the
 //!    collector says what survives. That is copied in file order (`copy.rs`), each record with its own data.
-//! 2. What is later than the pack's time is copied as it is, but for the positions in it.
-//! 3. What was committed meanwhile is copied too, until there is little of it. Then commits are held back: the last of
+//! 2. Transactions later than the pack's time are copied unchanged, except for the positions in them.
+//! 3. Concurrent transactions are copied too, until few are left. Then commits are held back: the rest of
 //!    it is copied and synced, the new file gets the name of the old one (`switch.rs`), and the next generation takes the
-//!    place of this one. Readers wait for nothing: who reads the old file goes on with it.
+//!    place of this one. Readers never wait: a reader of the old file continues with it.
 //!
-//! **What comes meanwhile counts as later** (rule 4.9), be it committed or promised (`pledge.rs`). The collector knew nothing
-//! of it; so each such transaction is held against what survives. It may refer to an object that was garbage, or share data
-//! that was thought forgotten: then the pack begins again, and now knows. The third time nobody else may commit, so
-//! that there is an end.
+//! **Concurrent transactions count as later** (rule 4.9), whether committed or voted (`pledge.rs`). The collector did
+//! not see them, so each is checked against the survivors. If one refers to collected garbage, or shares data of a
+//! discarded revision, the pack restarts with that knowledge. At the third attempt no other thread may commit, so that
+//! the pack ends.
 //!
-//! **Whatever happens, there is a database.** The new file is complete and synced before it gets the name, and to rename is
-//! one step: a crash leaves the old file or the new one. On an error the half-made file goes away, and everything is as it
-//! was. The `.index` is taken away before, and made again after: there is no moment at which one lies beside a file that it
-//! does not belong to.
+//! **At every moment there is a database.** The new file is complete and synced before it gets the name, and to rename
+//! is one step: a crash leaves the old file or the new one. On an error the half-made file goes away, and everything is
+//! as it was. The `.index` is taken away before, and made again after: there is no moment at which one lies beside a
+//! file that it does not belong to.
 
 mod copy;
 mod moment;
@@ -56,16 +56,17 @@ pub use watch::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 /// So often a pack is tried beside commits, before it holds them back from its beginning.
 const ATTEMPTS_BESIDE_COMMITS: u32 = 2;
 
-/// What was committed meanwhile is copied beside further commits while there is more of it than this, and at most so often.
+/// Concurrent transactions are copied beside further commits while there are more of them than this, and at most so
+/// often.
 const HELD_BYTES_MAX: u64 = 256 << 10;
 const CATCH_UPS_MAX: u32 = 16;
 
 /// Why a pack does not go on.
 enum Stop {
     Error(Error),
-    /// Nobody knows what is on the disk.
+    /// The state of the disk is unknown.
     Fatal(Error),
-    /// Something that came meanwhile needs what would have been forgotten.
+    /// A concurrent transaction needs something that would have been discarded.
     Again,
 }
 
@@ -98,7 +99,7 @@ pub(crate) fn pack_with(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut
     }
 }
 
-/// What a pack to now would keep if it collected garbage.
+/// The objects that a pack to now with collection would keep.
 pub(crate) fn needed(database: &Database, progress: &mut dyn FnMut(u64, u64)) -> Result<Survivors> {
     struct Told<'a>(&'a mut dyn FnMut(u64, u64));
     impl PackWatch for Told<'_> {
@@ -182,7 +183,7 @@ fn pack(
 ) -> Result<Packed, Stop> {
     let (database, held) = (&writer.database, saving.is_some());
     let now = database.now_full();
-    // While nobody commits, none is half-way: each is before the horizon, or among the pledges.
+    // While no thread commits, no transaction is half-way: each is before the horizon, or among the pledges.
     let there = || (now.horizon.get(), writer.pledges.all());
     let (there, pledges) = if held { there() } else { writer.committer.alone(database, || Ok(there()))? };
     let Some(moment) = Moment::new(&now, to, there, pledges)? else { return Ok(Packed::unchanged(&now)) };
@@ -193,7 +194,7 @@ fn pack(
         return Ok(Packed { dangling, ..Packed::unchanged(&now) });
     }
     let half_made = HalfMade::new(&*database.options.disk, &database.path)?;
-    // Now, so that it is known at once if that can not be done.
+    // Done now, so that a failure is known at once.
     let old = if how.keep_old { Some(half_made.keep_old()?) } else { None };
     let committing: Committing = {
         let (now, began, writer) = (Arc::clone(&now), moment.end, Arc::clone(writer));
@@ -248,7 +249,7 @@ fn put_in_place<T>(
     replaced
 }
 
-/// Copies the last of it, and makes it the database. Nobody commits meanwhile.
+/// Copies the rest, and makes the new file the database. The caller holds back commits.
 fn replace<'a>(
     writer: &Writer,
     now: &Generation,

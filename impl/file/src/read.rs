@@ -1,4 +1,4 @@
-//! What is known of the file, and how questions about it are answered: nothing here changes the file.
+//! The open file, and how reads are answered: nothing here changes the file.
 
 pub(crate) mod ahead;
 pub(crate) mod database;

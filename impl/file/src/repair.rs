@@ -1,4 +1,4 @@
-//! Damaged files: finding everything that is wrong, and saving what is whole.
+//! Damaged files: finding every fault, and saving complete transactions.
 
 pub(crate) mod check;
 pub(crate) mod dangling;

@@ -38,7 +38,7 @@ pub struct FileStorage {
     writer: Arc<Writer>,
     recovery: Arc<Option<Recovery>>,
     missing: Arc<Option<Missing>>,
-    /// The first transaction that is out of order, if somebody has looked.
+    /// The first transaction that is out of order, if a call has looked for it.
     disorder: Arc<OnceLock<Option<Fault>>>,
 }
 
@@ -123,9 +123,9 @@ impl FileStorage {
         self.missing.as_ref().as_ref()
     }
 
-    /// Returns the first transaction that is not later than the one before it in the file; none if all are in order. Such a
-    /// file comes of copying older transactions behind newer ones. Everything can be read in it, but it cannot be told what
-    /// there was at a time. After this was asked, [`Storage::transactions`] finds all transactions of a range in such a file,
+    /// Returns the first transaction that is not later than the one before it in the file; none if all are in order.
+    /// Copying older transactions behind newer ones makes such a file. Everything in it can be read, but its state at a
+    /// time is unknown. After this call, [`Storage::transactions`] finds all transactions of a range in such a file,
     /// in the order of the file; before, it may miss some.
     ///
     /// Costs, the first time: a look at every header of the file.

@@ -85,7 +85,7 @@ pub(crate) fn name_in(tree: &Tree<'_>, root: Id) -> Result<ClassName, PickleErro
     }
 }
 
-/// What stands where the class should.
+/// Describes the value in the place of the class.
 fn what_instead(tree: &Tree<'_>, id: Id) -> &'static str {
     match tree.node(id) {
         Node::Atom(Atom::None) => "None",

@@ -22,7 +22,7 @@ const DEPTH_MAX: usize = 64;
 /// How many times longer than its pickle a value may be, counting every part and every byte of a string as one.
 const GROWTH_MAX: usize = 16;
 
-/// What a value may have of parts and bytes even if its pickle is tiny.
+/// The parts and bytes that a value may have even if its pickle is tiny.
 const SIZE_FREE: usize = 4096;
 
 /// The longest decimal number that is read. Reading one takes quadratic time, which is why Python has such a limit, too.
@@ -150,7 +150,7 @@ impl Decoder<'_, '_> {
                 .pop()
                 .filter(|_| arguments.is_empty())
                 .and_then(dict)
-                .ok_or(Problem::NotPlain("a dict that is none").into());
+                .ok_or(Problem::NotPlain("an invalid dict").into());
         }
         let state = match self.tree.additions(id) {
             None => None,

@@ -92,7 +92,7 @@ pub(crate) fn write_whole(value: &Value, out: &mut impl Sink) {
     }
 }
 
-/// What remains to be written.
+/// The work that is left to write.
 enum Work<'v> {
     Value(&'v Value),
     Opcode(u8),

@@ -1,4 +1,4 @@
-//! What can be wrong with a pickle, and where.
+//! The faults of a pickle, and where they are.
 
 use crate::opcode;
 
@@ -13,7 +13,7 @@ pub struct PickleError {
     pub offset: usize,
     /// The opcode, unless the input ended where one was due or the pickle was read and its meaning is the trouble.
     pub opcode: Option<u8>,
-    /// What is wrong.
+    /// The fault.
     pub problem: Problem,
 }
 
@@ -28,7 +28,7 @@ pub enum Untold {
     Shape {
         /// The offset, in the record, of the opcode that uses the id.
         offset: usize,
-        /// What the id is.
+        /// A description of the id.
         why: &'static str,
     },
 }
@@ -119,7 +119,7 @@ pub enum Problem {
     #[error("the record is encrypted (cipher.encryptingstorage)")]
     Encrypted,
     /// A reference whose oid has another length than the new one would have.
-    #[error("refers to an object by {0}, where another oid can not be put without writing the whole record anew")]
+    #[error("refers to an object by {0}, where another oid cannot be put without rewriting the whole record")]
     OidInPlace(&'static str),
     /// A reference whose oid is, by way of the memo, also something else.
     #[error("refers to an object by bytes that the record also uses for something else, which would change with them")]

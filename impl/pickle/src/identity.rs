@@ -81,7 +81,7 @@ fn literal(tree: &Tree<'_>, id: Id) -> Option<Literal> {
     }
 }
 
-/// What the memo of a record that is being written knows things by.
+/// The key of a value in the memo of a record that is being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Identity<'p> {
     /// A node of a record that was read; trees are told apart by where they are.

@@ -1,11 +1,11 @@
 //! A record's state as JSON that loses nothing: `docs/state-json.md` has the mapping.
 //!
-//! What JSON has too is written as it is: `None`, truth, text, lists, dicts with texts as keys, and numbers that every
-//! reader of JSON keeps. Everything else is an object whose first name begins with one `@`. A key of a dict that begins
-//! with `@` gets one more, so that data never looks like a marker.
+//! Values that JSON has, too, are written unchanged: `None`, truth, text, lists, dicts with texts as keys, and numbers
+//! that every reader of JSON keeps. Everything else is an object whose first name begins with one `@`. A key of a dict
+//! that begins with `@` gets one more, so that data never looks like a marker.
 //!
-//! The tree is walked with a stack of work, straight into one buffer. What occurs more than once is written once, with a
-//! label (`sharing.rs`), so what is written is about as long as the record.
+//! The tree is walked with a stack of work, straight into one buffer. A value that occurs more than once is written
+//! once, with a label (`sharing.rs`), so the output is about as long as the record.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -69,7 +69,7 @@ pub(crate) fn json_of(tree: &Tree<'_>, class: Id, state: Id, options: &JsonOptio
 /// No whole number beyond this is written as a number: many readers of JSON have 64-bit floating-point numbers only.
 const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// What remains to be written.
+/// The work that is left to write.
 enum Work<'t> {
     Value(Id),
     Text(&'static str),
@@ -313,7 +313,7 @@ impl<'t> Writer<'t, '_> {
         self.class(class);
     }
 
-    /// What was given to an object after it was made, as further members.
+    /// The additions to an object after it was made, as further members.
     fn additions(&mut self, id: Id) {
         let Some(Additions { states, items, pairs }) = self.tree.additions(id) else { return };
         match &states[..] {
@@ -392,7 +392,7 @@ impl<'t> Writer<'t, '_> {
             _ => None,
         };
         let reference = classify(&tree, id, at);
-        // What stands for a class and is none would be lost.
+        // An invalid class reference would be lost.
         let is_whole = match &reference {
             Reference::Strong { class: None, .. } | Reference::Foreign { class: None, .. } => {
                 class.is_none_or(|&class| matches!(tree.node(class), Node::Atom(Atom::None)))
@@ -432,7 +432,7 @@ impl<'t> Writer<'t, '_> {
         true
     }
 
-    // What has no parts.
+    // A value without parts.
 
     fn atom(&mut self, atom: Atom) {
         let tree = self.tree;

@@ -28,7 +28,7 @@ enum Kind {
 /// Text in one line with its brackets known, up to a limit.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    /// What was written so far.
+    /// The text so far.
     pub(crate) text: String,
     marks: Vec<Mark>,
     /// The brackets that are open, as places in `marks`.
@@ -150,7 +150,7 @@ fn fits(text: &str, width: usize) -> bool {
     text.len() <= width || (text.len() <= width.saturating_mul(4) && columns(text) <= width)
 }
 
-/// What is printed so far.
+/// The page so far.
 struct Page {
     out: String,
     column: usize,

@@ -13,14 +13,14 @@
 //!
 //! A pickle is not a description of a value but a program that makes it: push a string, push a tuple, put the top of
 //! the stack in the memo, call this class with those arguments. Python runs the program, and then does whatever it
-//! says. A database engine must not, need not and cannot: the classes are somebody else's code, in another language.
+//! says. A database engine must not, need not and cannot: the classes are foreign code, in another language.
 //! But it wants to know seven things about a record:
 //!
 //! - **What does it refer to?** A pack keeps what can be reached from the root, so all that a record refers to must be
 //!   found, and nothing else: [`references`], and [`Scanner`] for a whole database.
 //! - **What class is it of?** [`class_of`], for lists and messages.
-//! - **What does it look like?** [`render`], for somebody who looks for the reason why their object does not load.
-//! - **What is in it, for a program?** [`to_json`] loses nothing of the state.
+//! - **What does it look like?** [`render`], for a person who wonders why an object does not load.
+//! - **What does it hold, for a program?** [`to_json`] loses nothing of the state.
 //! - **What is its state made of?** [`Record`] shows it part by part, references included, and [`encode_record`] writes a
 //!   new record from parts of old ones: this is what merging two changes needs.
 //! - **Can Python 3 load it?** Not if text of Python 2 in it is not ASCII: [`python_2_text`].
@@ -35,7 +35,7 @@
 //!
 //! There is one machine which carries out all opcodes of protocols 0 to 5 (`machine.rs`), and it builds whatever it is
 //! told to build. The scanner has it build tokens that say "a string at byte 17" or "something" (`references.rs`); the
-//! others have it build a tree in an arena (`tree.rs`). What a persistent id means is said once, for both
+//! others have it build a tree in an arena (`tree.rs`). The meaning of a persistent id is defined once, for both
 //! (`reference.rs`).
 //!
 //! | read | for |
@@ -49,21 +49,21 @@
 //! | `encode`, `piece` | writing values; writing records from parts of others |
 //! | `render`, `quote`, `layout` | values for a human reader |
 //! | `json` | values as JSON |
-//! | `object`, `dates`, `sharing` | what both show of objects, and what they write only once |
+//! | `object`, `dates`, `sharing` | the form of objects in both, and the values that they write only once |
 //!
 //! # What holds for every input
 //!
-//! A record may be damaged, or be made by somebody who wishes us ill. Whatever the bytes are:
+//! A record may be damaged, or malicious. For all bytes:
 //!
 //! - Nothing panics, and nothing recurses on the input's depth: a million nested lists are read, and dropped, with a
 //!   flat stack.
 //! - Memory is bounded by the input's length; of a compressed record, by its plain length and [`PLAIN_BYTES_MAX`]. A length that points beyond the input is an error before anything is
 //!   allocated, and memo entry 4,294,967,295 is one entry.
-//! - What is shared stays shared. A pickle of a hundred bytes can describe a value of 2^30 parts; here it is a hundred
-//!   nodes, it is shown with `*1` for what was shown before, and it is refused where it would have to be written out.
+//! - Shared values stay shared. A pickle of a hundred bytes can describe a value of 2^30 parts; here it is a hundred
+//!   nodes, it is shown with `*1` for an earlier value, and it is refused where it would have to be written out.
 //! - An error says at which byte which opcode wanted what: [`PickleError`].
 //!
-//! # What is not here
+//! # Not here
 //!
 //! No class is looked up, and nothing is called, so a state can be shown but never loaded. Nothing is known of any class
 //! but the few in `object.rs`, and the shapes of BTrees in `json/btree.rs`. Plain values are written at protocol 3 only, as ZODB writes them; a record can

@@ -1,7 +1,7 @@
-//! The pickle machine: one loop that carries out every opcode, for whoever wants something built from it.
+//! The pickle machine: one loop that carries out every opcode, and builds what its caller needs.
 //!
-//! A pickle is a program for a machine with a stack, a stack of marks and a memo. What the program's values *are* is
-//! the business of a [`Builder`]: the scanner's are small tokens that remember just enough to recognise a reference,
+//! A pickle is a program for a machine with a stack, a stack of marks and a memo. A [`Builder`] decides what the
+//! program's values are: the scanner's are small tokens that remember just enough to recognise a reference,
 //! the tree's are nodes of an arena. So there is one place that knows what TUPLE2 takes off the stack, and each
 //! builder's copy of this loop is compiled for its own item.
 //!
@@ -38,7 +38,7 @@ pub(crate) enum Atom {
     Global(Span, Span),
 }
 
-/// What is made of a pickle's values.
+/// Builds something from a pickle's values.
 pub(crate) trait Builder {
     /// A value on the stack.
     type Item: Copy;

@@ -8,7 +8,7 @@ use crate::machine::Atom;
 use crate::sharing::Sharing;
 use crate::tree::{Id, Node, Tree};
 
-/// What an object should be shown as.
+/// The form in which an object is shown.
 #[derive(Debug)]
 pub(crate) enum Form<'t> {
     /// An object that a class or function makes.
@@ -68,7 +68,8 @@ impl<'t> Form<'t> {
         }
     }
 
-    /// The form of a call of machinery. What is written only once is not shown in these forms, which have no place for it.
+    /// The form of a call of machinery. A value that is written only once does not get these forms, which have no place
+    /// for a label.
     fn of_machinery(tree: &'t Tree<'_>, sharing: &Sharing, callable: Id, arguments: Id) -> Option<Self> {
         let class = tree.class(callable)?;
         let given = tree.tuple_items(arguments).filter(|_| !sharing.is_labelled(tree, arguments))?;
@@ -95,7 +96,7 @@ impl<'t> Form<'t> {
     }
 }
 
-/// A date or a time, which is an object to a pickle and a plain value to everybody else.
+/// A date or a time, which is an object to a pickle and a plain value to people.
 #[derive(Debug)]
 pub(crate) struct Moment {
     pub(crate) iso: String,

@@ -1,9 +1,9 @@
-//! A record's parts, for somebody who wants to look at them and carry some of them over into another record.
+//! A record's parts, for code that looks at them and carries some of them over into another record.
 //!
 //! [`decode_plain`](crate::decode_plain()) makes values of its own, which can hold no references and do not share.
-//! Here nothing is copied and nothing is refused: a [`Part`] is a place in the record's tree, and [`Part::view`] says
-//! what stands there, one level deep. What stands there twice is the same part twice, so a reader who goes down into
-//! parts has to limit himself: a hundred bytes can describe 2^30 of them, and one that holds itself.
+//! Here nothing is copied and nothing is refused: a [`Part`] is a place in the record's tree, and [`Part::view`] shows
+//! it, one level deep. A value that occurs twice is the same part twice, so code that descends into parts must have a
+//! limit: a hundred bytes can describe 2^30 of them, and one that holds itself.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -69,12 +69,12 @@ impl<'a> Record<'a> {
         self.tree.classes().map(|class| class.to_name()).collect()
     }
 
-    /// What the first pickle holds.
+    /// The value of the first pickle.
     pub fn class(&self) -> Part<'_> {
         Part { tree: &self.tree, id: self.class }
     }
 
-    /// What the second pickle holds.
+    /// The value of the second pickle.
     pub fn state(&self) -> Part<'_> {
         Part { tree: &self.tree, id: self.state }
     }
@@ -122,7 +122,7 @@ pub struct Part<'r> {
     pub(crate) id: Id,
 }
 
-/// What a part of a record is.
+/// A part of a record, one level deep.
 #[derive(Debug, Clone)]
 pub enum View<'r> {
     /// `None`.
@@ -159,7 +159,7 @@ pub enum View<'r> {
 }
 
 impl<'r> Part<'r> {
-    /// What the part is, one level deep.
+    /// The part, one level deep.
     pub fn view(self) -> View<'r> {
         let Part { tree, id } = self;
         if tree.additions(id).is_some() {

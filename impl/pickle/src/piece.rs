@@ -102,7 +102,7 @@ struct Writer<'p> {
     nests: bool,
 }
 
-/// What remains to be written.
+/// The work that is left to write.
 enum Work<'p> {
     Piece(&'p Piece<'p>),
     Node(Place<'p>),
@@ -139,7 +139,7 @@ enum Role {
 type Written = Result<(), Problem>;
 
 impl<'p> Writer<'p> {
-    /// Writes one pickle. The memo goes on from the last one, as it does for who reads them.
+    /// Writes one pickle. The memo continues from the last pickle, as it does for a reader.
     fn pickle(&mut self, piece: &'p Piece<'p>, is_class: bool) -> Written {
         self.out.extend([op::PROTO, 3]);
         let first = match piece {
@@ -194,7 +194,7 @@ impl<'p> Writer<'p> {
             Piece::Value(Value::Bytes(bytes)) => self.bytes(bytes, None)?,
             Piece::Value(Value::Text(text)) => self.text(text.as_bytes(), None)?,
             Piece::Value(value) => {
-                // In what has parts, there may be bytes somewhere.
+                // A value with parts may contain bytes somewhere.
                 self.bytes |= matches!(value, Value::Tuple(_) | Value::List(_) | Value::Dict(_));
                 write_whole(value, &mut self.out);
             }
@@ -311,7 +311,7 @@ impl<'p> Writer<'p> {
         match items.as_slice() {
             [] => {}
             &[id] => work.extend([Work::Opcode(op::APPEND), Work::Node(Place { tree, id, role: inner })]),
-            // A persistent id has two items at most, so it never comes to a second batch.
+            // A persistent id has two items at most, so it never needs a second batch.
             items if inner == Role::Name && items.len() <= 3 => {
                 self.out.push(op::MARK);
                 work.push(Work::Opcode(op::APPENDS));
@@ -334,7 +334,7 @@ impl<'p> Writer<'p> {
         }
     }
 
-    // What has no parts.
+    // A class without parts.
 
     fn class(&mut self, class: ClassRef<'p>, node: Option<Identity<'p>>) -> Written {
         if class.module.len().saturating_add(class.name.len()) > NAME_MAX {
@@ -424,7 +424,7 @@ impl<'p> Writer<'p> {
 
     // The memo.
 
-    /// Keeps what was just written, under the names it has.
+    /// Memoizes the value that was just written, under the names it has.
     fn put(&mut self, names: [Option<Identity<'p>>; 2]) {
         match u8::try_from(self.puts) {
             Ok(key) => self.out.extend([op::BINPUT, key]),
@@ -463,7 +463,7 @@ impl<'p> Writer<'p> {
         true
     }
 
-    /// What is known under one name shall be known under another, too.
+    /// Makes a value that is known under one name known under another, too.
     fn name_too(&mut self, name: Identity<'p>, other: Option<Identity<'p>>) {
         if let (Some(&key), Some(other)) = (self.memo.get(&name), other) {
             self.memo.insert(other, key);

@@ -13,7 +13,7 @@
 //! | `['key']`, `[3]` | an item of a dict, by its key; of a tuple or list, by its place |
 //! | ` key` | the key itself |
 //! | `.items[3]` | an item that was added to a set or an object |
-//! | `.arguments[0]` | what a class or function is called with |
+//! | `.arguments[0]` | the arguments of a call of a class or function |
 //! | `.state` | the state of an object inside |
 //! | ` of a reference` | a reference: an oid, the name of a database |
 

@@ -82,7 +82,7 @@ pub(crate) fn boundary(text: &str, bytes_max: usize) -> usize {
     end
 }
 
-/// What is escaped in these quotes, beside control characters.
+/// The characters that are escaped in these quotes, besides control characters.
 fn escaped_beside(quote: u8) -> &'static [u8] {
     if quote == b'\'' { b"\\'" } else { b"\\" }
 }

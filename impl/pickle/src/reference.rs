@@ -1,4 +1,4 @@
-//! What a persistent id says: the shapes in which one object points at another.
+//! The meaning of persistent ids: the shapes in which one object refers to another.
 //!
 //! | id | means |
 //! |---|---|
@@ -8,8 +8,8 @@
 //!
 //! An oid is eight bytes. Python 2 wrote it as a `str`, Python 3 writes it as bytes; and where all eight bytes are
 //! below 128, the one's `str` has been read as text and written again by the other, so eight characters of ASCII text
-//! are an oid, too. A persistent id of any other shape may still mean an object to somebody, so it hides a reference:
-//! [`Scanner::scan_all`](crate::Scanner::scan_all) fails for it.
+//! are an oid, too. A persistent id of any other shape may still mean an object to some program, so it hides a
+//! reference: [`Scanner::scan_all`](crate::Scanner::scan_all) fails for it.
 //!
 //! The scanner's tokens and the tree's nodes are different things with the same shapes. They say what they are as a
 //! [`Shape`], and [`classify`] knows the table above.
@@ -50,7 +50,7 @@ pub enum Reference<'a> {
     Bad {
         /// The offset, in the record, of the opcode that uses the id.
         offset: usize,
-        /// What the id is instead.
+        /// A description of what stands there instead.
         why: &'static str,
     },
 }
@@ -65,7 +65,7 @@ pub struct ClassRef<'a> {
 }
 
 impl ClassRef<'_> {
-    /// The same name, on its own. What is not UTF-8 becomes U+FFFD.
+    /// The same name, on its own. Bytes that are not UTF-8 become U+FFFD.
     pub fn to_name(self) -> ClassName {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         ClassName { module: text(self.module), name: text(self.name) }
@@ -111,7 +111,7 @@ impl fmt::Debug for ClassRef<'_> {
     }
 }
 
-/// What a part of a persistent id looks like.
+/// The shape of a part of a persistent id.
 #[derive(Debug)]
 pub(crate) enum Shape<'a, 's, I> {
     None,
@@ -152,7 +152,7 @@ impl<'a, I> Shape<'a, '_, I> {
     }
 }
 
-/// Something that has shapes inside. Strings are borrowed from the record, items from the one who knows the shapes.
+/// Something that has shapes inside. Strings are borrowed from the record, items from the implementation.
 pub(crate) trait Shapes<'a> {
     type Item: Copy;
 

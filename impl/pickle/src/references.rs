@@ -67,7 +67,8 @@ impl Scanner {
     ///
     /// # Errors
     ///
-    /// When one of the record's two pickles cannot be read to its end. What was found until then was found.
+    /// When one of the record's two pickles cannot be read to its end. `found` has then got the references before that
+    /// place.
     pub fn scan(&mut self, record: &[u8], found: impl FnMut(Reference<'_>)) -> Result<(), PickleError> {
         let mut inflater = std::mem::take(&mut self.inflater);
         let scanned = inflater.plain(record).and_then(|record| self.scan_plain(record, found));
@@ -89,8 +90,8 @@ impl Scanner {
 }
 
 impl Scanner {
-    /// Gives `found` each reference of the record whose shape is known, and fails if there may be others: what must not
-    /// overlook a reference uses this.
+    /// Gives `found` each reference of the record whose shape is known, and fails if there may be others. Code that
+    /// must not overlook a reference uses this.
     ///
     /// # Errors
     ///
@@ -151,7 +152,7 @@ pub(crate) struct SmallList {
     pub(crate) length: u8,
 }
 
-/// What tokens refer to, kept from record to record for its memory.
+/// The values that tokens refer to, kept from record to record to reuse their memory.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     globals: Vec<(Span, Span)>,

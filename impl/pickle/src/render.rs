@@ -1,6 +1,6 @@
 //! A record's state for a human reader.
 //!
-//! What is plain looks as it does in Python. References, and objects inside the record, look like this:
+//! Plain values look as they do in Python. References, and objects inside the record, look like this:
 //!
 //! | text | means |
 //! |---|---|
@@ -36,7 +36,7 @@ use crate::tree::{Additions, Id, Node, Tree};
 /// How much to show, and how wide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderOptions {
-    /// The most bytes of output. What is longer ends in `… (truncated)`, which is not counted.
+    /// The most bytes of output. Longer output ends in `… (truncated)`, which is not counted.
     pub bytes_max: usize,
     /// How deep to look into containers.
     pub depth_max: usize,
@@ -84,7 +84,7 @@ pub(crate) fn render_value(tree: &Tree<'_>, root: Id, options: &RenderOptions) -
     renderer.pieces.lay_out(options.width)
 }
 
-/// What remains to be written down.
+/// The work that is left to write.
 #[derive(Debug)]
 enum Work<'t> {
     /// A value, and how deep inside it is.
@@ -237,7 +237,7 @@ impl<'t> Renderer<'t, '_> {
         first
     }
 
-    /// What was given to an object after it was made comes after it, in the order in which Python gives it.
+    /// The additions to an object come after it, in the order in which Python makes them.
     fn additions(&mut self, id: Id, depth: usize) {
         let Some(Additions { states, items, pairs }) = self.tree.additions(id) else {
             return;
@@ -459,7 +459,7 @@ pub(crate) fn push_hex_number(out: &mut String, bytes: &[u8], room: usize) {
 }
 
 fn string(out: &mut String, kind: Kind, raw: &[u8], room: usize) {
-    // The `str` of Python 2 was text to whoever wrote it, if it looks like text.
+    // The `str` of Python 2 was meant as text, if it looks like text.
     let readable = |text: &str| kind.is_text() || !text.contains(|c: char| c.is_control() && !c.is_whitespace());
     if let Some(text) = strings::text(kind, raw).filter(|text| readable(text)) {
         return quote::push_text(out, &text[..quote::boundary(&text, room)]);

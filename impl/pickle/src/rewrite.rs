@@ -9,7 +9,7 @@
 //!   C 08 <new oid> q 7 h 3 \x86 Q  ...  h 7 h 3 \x86 Q
 //! ```
 //!
-//! What is looked at with care is the memo. The bytes of an oid may be used by several references, which all become
+//! The memo needs care. The bytes of an oid may be used by several references, which all become
 //! references to the new oid, as they should. But an object may also keep another's oid as plain data, and pickle writes
 //! equal bytes once if they are the same Python object. Such data must not change behind the object's back, so the
 //! builder here follows every string that is long enough to be an oid to wherever it is used; one that is used both in a
@@ -94,7 +94,7 @@ struct Rewriter<'a, 'p, N> {
     trouble: Option<PickleError>,
 }
 
-/// What the bytes of an oid may be in their place.
+/// The possible uses of the bytes of an oid.
 #[derive(Clone, Copy, PartialEq)]
 enum Room {
     /// Any eight.
@@ -192,7 +192,7 @@ impl<'a, N: FnMut(&Reference<'_>) -> Option<u64>> Rewriter<'a, '_, N> {
 
     /// The record with its new oids.
     fn patched(mut self) -> Result<Vec<u8>, PickleError> {
-        // What is in a list that is used is used, and so is what was put into it later.
+        // The items of a used list are used, and so are later additions to it.
         let mut seen = BTreeSet::new();
         while let Some(&index) = self.lists.difference(&seen).next() {
             seen.insert(index);

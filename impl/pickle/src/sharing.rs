@@ -1,11 +1,11 @@
 //! Which values of a tree occur more than once, and which of them are not written twice.
 //!
-//! A value with parts is written once, whatever it is, and every later place refers to the first one. So what is written
-//! is about as long as the record, although a record of a hundred bytes can describe 2^30 values.
+//! A value with parts is written once, whatever it is, and every later place refers to the first one. So the output is
+//! about as long as the record, although a record of a hundred bytes can describe 2^30 values.
 //!
 //! Text, numbers and names are written again where they occur again, as a reader expects; but two bytes of a record can
-//! repeat a megabyte of it. So the bytes that would be written again are counted first. Where they come to more than
-//! [`GROWTH_MAX`] times the record, what is longer than [`TEXT_MAX`] is written once, too.
+//! repeat a megabyte of it. So the bytes that would be written again are counted first. If they total more than
+//! [`GROWTH_MAX`] times the record, every value longer than [`TEXT_MAX`] is written once, too.
 
 use crate::machine::Atom;
 use crate::tree::{Id, Node, Tree};

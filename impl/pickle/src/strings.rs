@@ -1,8 +1,8 @@
 //! Strings as a pickle writes them.
 //!
 //! A pickle has eleven ways to write a string. They differ in how the length is given, in the escapes, and in what
-//! the string *is*: bytes, text, or the `str` of Python 2, which was either. Nothing here is decoded before somebody
-//! asks: a string is a [`Span`] of the input and a [`Kind`].
+//! the string *is*: bytes, text, or the `str` of Python 2, which was either. Nothing here is decoded before it is
+//! needed: a string is a [`Span`] of the input and a [`Kind`].
 
 use std::borrow::Cow;
 
@@ -128,7 +128,7 @@ pub(crate) fn line(raw: &[u8]) -> Option<Vec<u8>> {
     unescape(raw, true)
 }
 
-/// What was written as text: in UTF-8, except that single surrogates may occur. `joins`: two of them that make one
+/// The bytes of a text: in UTF-8, except that single surrogates may occur. `joins`: two of them that make one
 /// character are that character. Python 2 meant it so; Python 3 leaves them as they are.
 pub(crate) fn wide_text(kind: Kind, raw: &[u8], joins: bool) -> Option<Cow<'_, [u8]>> {
     match kind {
@@ -159,7 +159,7 @@ fn unescape(line: &[u8], joins: bool) -> Option<Vec<u8>> {
         let digits = match (first, after.first()) {
             (b'\\', Some(b'u')) => 4,
             (b'\\', Some(b'U')) => 8,
-            // Only these two are escapes. What `\\u` means is settled by the pickler, which writes a backslash as \u005c.
+            // Only these two are escapes. The pickler settles the meaning of `\\u`, which writes a backslash as \u005c.
             _ => {
                 push(&mut out, char::from(first));
                 continue;

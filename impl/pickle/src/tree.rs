@@ -1,10 +1,10 @@
 //! A pickle as a tree of values, in an arena.
 //!
-//! Whoever wants to look at a record, and not only at its references, needs its values. They live in one vector and
+//! Code that needs more of a record than its references needs its values. They live in one vector and
 //! name each other by their place in it, for two reasons: a value may occur many times, and inside itself, as the memo
 //! allows; and a tree that is nested a million deep is dropped as easily as a flat one.
 //!
-//! A node copies nothing out of the input. What a string says is decoded when somebody asks.
+//! A node copies nothing out of the input. A string is decoded on demand.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub(crate) struct Run {
     length: u32,
 }
 
-/// Hashes the places of nodes, which nobody chooses: the arena counts them.
+/// Hashes the places of nodes, which no attacker chooses: the arena counts them.
 #[derive(Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -94,7 +94,7 @@ pub(crate) enum Node {
     },
 }
 
-/// What a pickle adds to an object after it was made.
+/// The additions that a pickle makes to an object after it was made.
 #[derive(Debug, Default)]
 pub(crate) struct Additions {
     pub(crate) states: Vec<Id>,
@@ -266,7 +266,7 @@ impl<'a> Tree<'a> {
         Some(ClassRef { module: self.raw(module), name: self.raw(name) })
     }
 
-    /// What a text says, or the `str` of Python 2 if it is UTF-8.
+    /// The contents of a text, or of a `str` of Python 2 if it is UTF-8.
     pub(crate) fn text(&self, id: Id) -> Option<Cow<'a, str>> {
         match *self.node(id) {
             Node::Atom(Atom::Str(kind, span)) => strings::text(kind, self.raw(span)),
@@ -310,7 +310,7 @@ impl<'a> Tree<'a> {
     pub(crate) fn parts(&self, id: Id, mut visit: impl FnMut(Id)) {
         match self.node(id) {
             Node::Atom(_) | Node::Encoded(_) | Node::StackGlobal(..) | Node::Nested(_) => {}
-            // What a reference is made of is not shown.
+            // The parts of a reference are not shown.
             Node::Persistent { .. } | Node::PersistentLine { .. } => {}
             Node::Tuple(run) => self.run(*run).iter().copied().for_each(&mut visit),
             Node::List(items) | Node::Set(items) | Node::FrozenSet(items) => {

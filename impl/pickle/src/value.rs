@@ -42,14 +42,14 @@ pub struct Class {
     pub name: String,
 }
 
-/// What a class or function returns when it is called, as an exception is pickled.
+/// The result of a call of a class or function, as an exception is pickled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// The class or function.
     pub class: Class,
-    /// What the class is called with.
+    /// The arguments of the call.
     pub arguments: Vec<Value>,
-    /// What the object is given afterwards: mostly a dict of its attributes.
+    /// The state that the object gets afterwards: mostly a dict of its attributes.
     pub state: Option<Value>,
 }
 

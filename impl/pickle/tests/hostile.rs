@@ -1,4 +1,4 @@
-//! Bytes that nobody wrote, or that somebody wrote with bad intent.
+//! Bytes that no pickler wrote, or that were written with bad intent.
 
 mod common;
 
@@ -12,7 +12,7 @@ use vellum_pickle::{
     render, to_json,
 };
 
-/// Runs everything on one input. Whatever the answer is, there is one, and it is not out of proportion.
+/// Runs everything on one input. Each call returns, and its result is not out of proportion.
 fn run_all(stored: &[u8]) {
     let Ok(plain) = plain(stored) else {
         assert!(render(stored, &RenderOptions::default()).is_err() && Scanner::new().scan(stored, |_| ()).is_err());
@@ -125,7 +125,7 @@ fn linear(record: &[u8]) -> usize {
     128 * record.len() + (6 << 16) + 256
 }
 
-/// All of a state, as text and as JSON, is as long as the record but for a factor.
+/// The whole state, as text and as JSON, is at most a constant factor longer than the record.
 fn is_linear(record: &[u8]) {
     let full = RenderOptions { bytes_max: usize::MAX >> 1, depth_max: usize::MAX >> 1, width: 96 };
     let Ok(text) = render(record, &full) else { return };

@@ -52,7 +52,7 @@ fn each_is_found_wherever_it_is() {
         (b"c__builtin__\nset\n](U\x01\xe9e\x85R.", &[r"state.arguments[0][0] \xe9"]),
         (b"U\x08\0\0\0\0\0\0\0\x80cshop\nA\n\x86Q.", &[r"state of a reference[0] \x00\x00\x00\x00\x00\x00\x00\x80"]),
         (b"czodbpickle\nbinary\nU\x02a\xe9\x85R.", &[r"state a\xe9"]),
-        // Nobody keeps these, and they are decoded all the same.
+        // The object does not keep these, and they are decoded all the same.
         (b"U\x02a\xe90N.", &[r"nowhere a\xe9"]),
         (b"U\x02a\xe9q\x050N.", &[r"nowhere a\xe9"]),
         // One that is shared is one.

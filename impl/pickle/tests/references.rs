@@ -1,6 +1,6 @@
 //! References in all their shapes.
 //!
-//! `references.txt` holds records and what is in them: a name, the record in hexadecimal, and a line for each
+//! `references.txt` holds records and their references: a name, the record in hexadecimal, and a line for each
 //! reference. The records of each protocol were written by Python's own pickler and by ZODB's, and ZODB's `referencesf`
 //! agrees on the strong ones wherever it can read the record at all; the others are put together by hand.
 
@@ -136,9 +136,9 @@ fn what_python_allows_is_allowed() {
     assert_eq!(references(record), Ok(vec![]));
 }
 
-/// The scanner, which a pack believes, and the tree, which a person is shown, said two things of one record: of text in
-/// `zodbpickle.binary`, which is for bytes only, and of a database whose name is `bytes()`. The fuzz target `record`, which
-/// holds the scanner against a slow reader, fails for both.
+/// The scanner, which a pack believes, and the tree, which a person is shown, disagreed about one record: of text in
+/// `zodbpickle.binary`, which is for bytes only, and of a database whose name is `bytes()`. The fuzz target `record`,
+/// which compares the scanner with a slow reader, fails for both.
 #[test]
 fn the_scanner_and_the_tree_see_the_same_in_calls() {
     use vellum_pickle::{Record, View};

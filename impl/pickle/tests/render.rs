@@ -107,7 +107,7 @@ fn an_unreadable_state_is_an_error_that_says_where() {
     assert_eq!(error.to_string(), "byte 3: opcode 0x86 (TUPLE2) finds an empty stack");
 }
 
-/// What an object is made with, and what it is given after that, can not be taken for each other.
+/// The arguments of an object, and its later additions, look different.
 #[test]
 fn arguments_items_pairs_and_state_look_different() {
     let cases: [(&[u8], &str); 9] = [

@@ -50,7 +50,7 @@ struct Prove {
     /// How many histories
     #[arg(long, value_name = "N", default_value_t = 1000)]
     cases: u64,
-    /// What all chance comes from: the same seed is the same run
+    /// The seed of all random choices: the same seed gives the same run
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// The number of the first case, to play one again
@@ -74,7 +74,7 @@ struct Prove {
     /// For `--peer zodb`: do not step over what is known of it (docs/findings.md)
     #[arg(long)]
     raw: bool,
-    /// What not to ask of the storage, of what it can do
+    /// Capabilities of the storage to leave out
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     without: Vec<String>,
     /// Go on after a difference, and show one of each kind
@@ -83,10 +83,10 @@ struct Prove {
     /// How many storages to drive at the same time (as many as there are cores)
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Cut the power in every operation of the disk, and look at what is found
+    /// Cut the power in every operation of the disk, and check the state after it
     #[arg(long, conflicts_with_all = ["peer", "peer_command", "script", "keep_going"])]
     crashes: bool,
-    /// So many threads at once, whose order the machine decides
+    /// The number of threads that run at once, in an order that the machine decides
     #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "script", "keep_going", "crashes"])]
     threads: Option<u64>,
     /// With --threads: so many packs run beside them; if it is not said, none and 5 by turns
@@ -95,7 +95,7 @@ struct Prove {
     /// Play this script, and nothing else
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// Where to write the scripts of what is found, one file each
+    /// A folder for the scripts of differences, one file each
     #[arg(long, value_name = "FOLDER")]
     save: Option<PathBuf>,
     /// Answer in JSON
@@ -209,7 +209,7 @@ impl Prove {
         match self.storage {
             Own::File => Ok(("FileStorage", Durability::Full, crash::Promise::Whole)),
             Own::FileRelaxed => Ok(("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
-            Own::Memory | Own::Rules => Err(Failure::Message("what is in memory does not survive a crash".to_owned())),
+            Own::Memory | Own::Rules => Err(Failure::Message("a storage in memory does not survive a crash".to_owned())),
         }
     }
 
@@ -283,7 +283,7 @@ impl Prove {
         }
         if coverage.histories >= ENOUGH && !missing.is_empty() {
             for corner in &missing {
-                output::say(NAME, &format!("never come to: rule {}, {}", corner.rule(), corner.what()));
+                output::say(NAME, &format!("never reached: rule {}, {}", corner.rule(), corner.what()));
             }
             return Ok(Outcome::Problems);
         }

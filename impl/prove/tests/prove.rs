@@ -138,7 +138,7 @@ fn wrong_use_ends_with_2() {
         (&["--peer-command", "./no-such-program"], "no-such-program"),
         (&["--peer", "zodb", "--python", "./no-such-python"], "no-such-python"),
         (&["--peer", "zodb", "--storage", "file"], "cannot be used with"),
-        (&["--crashes", "--storage", "memory"], "what is in memory does not survive a crash"),
+        (&["--crashes", "--storage", "memory"], "a storage in memory does not survive a crash"),
         (&["--crashes", "--threads", "2"], "cannot be used with"),
     ] {
         let run = sandbox.run(arguments);

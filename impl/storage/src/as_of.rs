@@ -10,13 +10,13 @@
 //!
 //! It keeps nothing but the moment, and asks the storage the questions that every storage answers: an object's history for
 //! what was newest then, and `load_serial` or `load_before` for the record. So anything that reads a storage can read the
-//! past: a client, an export, a copy, an overlay that goes on from there.
+//! past: a client, an export, a copy, an overlay that continues from there.
 //!
-//! **What a pack takes away is gone**, from the view as well. Of a moment before the last pack it answers what is still to
-//! be had, and no longer what was answered then; transactions that a pack passed over are called packed. As of a moment
-//! at or after the pack every answer is exact.
+//! **Revisions that a pack discards are gone**, from the view as well. About a moment before the last pack, the view
+//! answers from the remaining revisions, and not as the storage did then; transactions that a pack kept have status
+//! packed. As of a moment at or after the pack every answer is exact.
 //!
-//! What is not here: writing. A view refuses it as a storage does that was opened read-only.
+//! A view cannot write: it refuses as a storage does that was opened read-only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -67,7 +67,7 @@ pub struct AsOf {
     table: Arc<OnceLock<Table>>,
 }
 
-/// What a walk over the past found: each object's newest revision, and what all revisions hold.
+/// The result of a walk over the past: each object's newest revision, and the bytes of all revisions.
 #[derive(Debug, Default)]
 struct Table {
     newest: BTreeMap<Oid, (Tid, Version)>,
@@ -121,7 +121,7 @@ impl AsOf {
                 made.newest.insert(oid, (tid, version));
             }
         }
-        // Another thread may have made the same table meanwhile.
+        // Another thread may have made the same table at the same time.
         Ok(self.table.get_or_init(|| made))
     }
 }
@@ -232,13 +232,14 @@ impl Storage for AsOf {
         Err(Error::ReadOnly { name: self.name() })
     }
 
-    /// Bytes of the records that the transactions up to the moment hold; if they can not be read, what the storage says.
+    /// Bytes of the records that the transactions up to the moment hold; if they cannot be read, the storage's own
+    /// size.
     fn size(&self) -> u64 {
         self.table().map_or_else(|_| self.storage.size(), |table| table.bytes)
     }
 
-    /// The objects of which there is a revision up to the moment, those included that were nothing then; if the past can
-    /// not be read, how many the storage knows now.
+    /// The objects of which there is a revision up to the moment, tombstones included; if the past cannot be read, the
+    /// storage's present number.
     fn object_count(&self) -> u64 {
         self.table().map_or_else(|_| self.storage.object_count(), |table| table.newest.len() as u64)
     }
@@ -265,7 +266,7 @@ impl Storage for AsOf {
         Capabilities::default()
     }
 
-    /// What could be undone then, though not here.
+    /// The transactions that could be undone then, though not here.
     fn undo_log(&self) -> Option<&dyn UndoLog> {
         self.storage.undo_log().map(|_| self as &dyn UndoLog)
     }

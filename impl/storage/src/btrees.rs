@@ -45,7 +45,7 @@ use order::Comparer;
 /// Merges changes to objects of the BTrees package: to `Length`, and to the buckets, sets, and small trees of every
 /// family.
 ///
-/// What is merged, and what is not:
+/// Merged and refused changes:
 ///
 /// - **A bucket or set**: what one transaction put in, took out or gave another value is also in the merged record, if
 ///   the other one left these keys alone. It is a conflict if both did something to the same key, unless one of them
@@ -58,12 +58,13 @@ use order::Comparer;
 /// item by item, and references, which are equal or cannot be compared. If anything else would have to be compared, or
 /// carried over (an object of some class, a set), it is a conflict.
 ///
-/// Where ZODB merges and this does not: values that are objects, be they comparable or only carried over, such as dates;
+/// Where ZODB merges and this does not: values that are objects, comparable or not, such as dates;
 /// sets; tuples nested more than 64 deep; references that are damaged; lengths that are fractions beside numbers beyond 128
 /// bits; some states of the implementation in Python under its own name (`OOBucketPy`).
 ///
-/// Where this merges and ZODB 6 does not: records of Python 2 whose `str` is not ASCII, which that ZODB cannot read; and weak
-/// references, or ones to a next bucket, whose class it cannot import, for it does not see then that two are the same.
+/// Where this merges and ZODB 6 does not: records of Python 2 whose `str` is not ASCII, which ZODB 6 cannot read; and
+/// weak references, or ones to a next bucket, whose class it cannot import, for it does not see then that two are the
+/// same.
 #[derive(Clone, Debug, Default)]
 pub struct BTrees {
     /// Treat every object as one of this class.
@@ -112,10 +113,10 @@ impl BTrees {
         encode_record(&meta, &merged, new.protocol()).ok().map(Bytes::from)
     }
 
-    /// What to take the object for, and what to write as its class pickle.
+    /// The class of the object, and its class pickle in the merged record.
     ///
     /// The class pickle is a class, or a tuple of it, the arguments that make an object of it, and whatever else. The class
-    /// may be a pair of names there. What ZODB writes differs from what it read in one thing: a class has one true
+    /// may be a pair of names there. ZODB writes it as it was read, with one exception: a class has one true
     /// name, even if it was found under another.
     fn class<'r>(&self, meta: Part<'r>) -> Option<(Class, Piece<'r>)> {
         if let View::Class(_) = meta.view() {

@@ -1,6 +1,6 @@
-//! What not every storage can do: undo, versions, packing, copying in bulk. Each question is a trait of its own that one
-//! asks a [`Storage`](crate::Storage) for; a storage that can answer hands it out. What a draft may ask for follows from
-//! that, and [`Capabilities`] says all of it at once.
+//! Optional capabilities of a storage: undo, versions, packing, copying in bulk. Each is a trait of its own; a
+//! [`Storage`](crate::Storage) that has the capability returns the trait. They decide which changes a draft may hold,
+//! and [`Capabilities`] lists them all.
 //!
 //! | capability | ask the storage for | a draft may |
 //! |---|---|---|
@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::{Oid, Result, Tid, TransactionRecord, Version};
 
-/// What a storage can do.
+/// The capabilities of a storage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities {
     /// Undo.
@@ -36,7 +36,7 @@ pub trait UndoLog: Send + Sync {
         self.undo_log_where(first, last, &mut |_| true)
     }
 
-    /// The same, of those that the filter lets through: those are what is counted.
+    /// The same, of the entries that the filter accepts: only those are counted.
     fn undo_log_where(
         &self,
         first: usize,
@@ -65,9 +65,9 @@ pub trait UndoLog: Send + Sync {
 pub struct UndoEntry {
     /// Its identity and time.
     pub tid: Tid,
-    /// Who did it.
+    /// The user.
     pub user: Bytes,
-    /// What was done.
+    /// The description.
     pub description: Bytes,
     /// Anything else: a pickled dict, as bytes.
     pub extension: Bytes,
@@ -92,9 +92,10 @@ pub trait Bulk: Send + Sync {
     /// it had been here before), and it had been voted on and finished. When it returns, all of them are durable and
     /// can be read.
     ///
-    /// Meanwhile a reader sees some first ones of them, each whole, and never a later one without the earlier ones; so
-    /// does whoever opens the storage after a crash. Transactions of others that are under way are judged by what is
-    /// here when they are voted on; objects that they hold are waited for. Listeners hear one event for all of them ([`Event::Copied`](crate::Event::Copied)).
+    /// During the call a reader sees some first ones of them, each whole, and never a later one without the earlier
+    /// ones; so does an opening after a crash. Drafts of others are judged by the database at their vote; the call
+    /// waits for objects that they hold. Listeners hear one event for all of them
+    /// ([`Event::Copied`](crate::Event::Copied)).
     ///
     /// Errors: tids that do not strictly increase, or are not later than the last one here; metadata too long; a status of
     /// undone; an empty record; read-only: each before anything is written. And whatever the disk says: then some first
@@ -117,9 +118,9 @@ pub trait Pack: Send + Sync {
 pub struct PackOptions {
     /// Collects garbage: objects go that nothing needs.
     pub collect: bool,
-    /// Goes on where a needed object refers to one that is nowhere.
+    /// Continues where a needed object refers to a missing one.
     pub go_on: bool,
-    /// Keeps what was there before, where the storage has a place for it: of a file, beside it with `.old` behind its name.
+    /// Keeps the old database, where the storage has a place for it: a file, beside it with `.old` behind its name.
     pub keep_old: bool,
 }
 
@@ -129,22 +130,22 @@ impl PackOptions {
         PackOptions { collect, ..self }
     }
 
-    /// Sets whether the pack goes on past a broken reference.
+    /// Sets whether the pack continues past a broken reference.
     pub fn go_on(self, go_on: bool) -> PackOptions {
         PackOptions { go_on, ..self }
     }
 
-    /// Sets whether what was there before is kept.
+    /// Sets whether the old database is kept.
     pub fn keep_old(self, keep_old: bool) -> PackOptions {
         PackOptions { keep_old, ..self }
     }
 }
 
-/// What a pack found.
+/// The result of a pack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PackReport {
-    /// References to objects that are nowhere, each once, in order: who refers, to whom.
+    /// References to missing objects, each once, in order: the referring object, the missing one.
     pub dangling: Vec<(Oid, Oid)>,
 }
 

@@ -1,6 +1,6 @@
-//! What survives a pack: written once, for every storage.
+//! Which revisions survive a pack: written once, for every storage.
 //!
-//! A pack to a time t keeps of the past what somebody still needs (rules 4.2 to 4.9), and that is a question about a graph:
+//! A pack to a time t keeps the needed part of the past (rules 4.2 to 4.9), and that is a question about a graph:
 //!
 //! ```text
 //!     the root ───────────────┐
@@ -11,26 +11,26 @@
 //! ```
 //!
 //! A storage answers six questions ([`Collected`]), in its own words: a revision is a [`Place`], which for a file is its
-//! position. [`collect()`] asks them and comes back with the [`Survivors`], which whoever copies the storage asks about each
-//! revision that he comes to. Without collection of garbage the way is the same, and begins at more objects.
+//! position. [`collect()`] asks them and returns the [`Survivors`], which the copying code asks about each revision
+//! that it meets. Without collection of garbage the way is the same, and begins at more objects.
 //!
-//! **How it goes.** What is needed is marked in a set of oids ([`OidSet`], a bit each), and the places to look at are a
-//! list, the *frontier*. A round sorts the frontier, cuts it into runs that all threads take from, in the order of the
-//! places, so that a file is read from its beginning to its end; each record is scanned for references; each object that is
-//! met for the first time is marked, and its places make the next frontier. There is no recursion, so the longest list and
-//! the widest tree are the same to it.
+//! **How it works.** Needed objects are marked in a set of oids ([`OidSet`], a bit each), and the places to look at are
+//! a list, the *frontier*. A round sorts the frontier, cuts it into runs that all threads take from, in the order of
+//! the places, so that a file is read from its beginning to its end; each record is scanned for references; each object
+//! that is met for the first time is marked, and its places make the next frontier. There is no recursion, so the
+//! longest list and the widest tree cost the same.
 //!
-//! **What it takes.** A bit an object, and eight bytes for each place of a frontier. A frontier holds
+//! **Memory.** One bit per object, and eight bytes for each place of a frontier. A frontier holds
 //! [`Collecting::places_max`] at most: an object that is met when the next one is full gets a bit in a second set, of those
-//! that *wait*, and is fetched from there in the order of the oids when there is nothing else left. To this comes what is
-//! asked for: the places of what later revisions share or have under them, and the references that dangle.
+//! that *wait*, and is fetched from there in the order of the oids when there is nothing else left. On top of that are
+//! the results: the places that later revisions share or are based on, and the dangling references.
 //!
-//! **References to what is nowhere** (rule 4.8): an object that is not known is never marked, so whoever refers to it finds
-//! that out, be he the first or the last.
+//! **Dangling references** (rule 4.8): an unknown oid is never marked, so every reference to it is reported, not only
+//! the first.
 //!
-//! What this does not do: it changes nothing, and it does not hold a storage still. Between its questions the answers about
-//! what is at or before t must not change, and what comes to be later must be among what [`Collected::later`] says, or be
-//! held back until the collector is done.
+//! The collector changes nothing, and does not lock the storage. Between its questions the answers about revisions at
+//! or before t must not change. A later revision must be among those of [`Collected::later`], or be held back until the
+//! collector is done.
 
 mod distinct;
 mod mark;
@@ -45,8 +45,8 @@ pub use mark::collect;
 pub use oids::OidSet;
 pub use survivors::Survivors;
 
-/// A revision, in the storage's own words: for a file, the position of its record. What is smaller is read first; 0 is no
-/// revision.
+/// A revision, in the storage's own words: for a file, the position of its record. Smaller places are read first; 0 is
+/// no revision.
 pub type Place = u64;
 
 /// A revision that is later than the pack's time, or to come: one that a transaction between vote and finish will write
@@ -69,7 +69,7 @@ pub struct Later<'a> {
 pub enum Own<'a> {
     /// None: it shares another's, or is nothing.
     None,
-    /// What [`Collected::read`] gives for this place: those are read in batches, by all threads.
+    /// The revision that [`Collected::read`] gives for this place: these are read in batches, by all threads.
     At(Place),
     /// This record, where there is no place to read it from, or it is at hand.
     Record(&'a [u8]),
@@ -78,18 +78,18 @@ pub enum Own<'a> {
 /// A revision that was read.
 #[derive(Clone, Copy, Debug)]
 pub struct AtPlace<'a> {
-    /// Whose it is.
+    /// The object.
     pub oid: Oid,
-    /// What it holds; none if it is nothing.
+    /// Its data; none for a tombstone.
     pub data: Option<&'a [u8]>,
     /// If it is in a version: the place of the trunk's under it, which is less than its own; 0 if there is none.
     pub base: Place,
 }
 
-/// Who is given revisions.
+/// Receives revisions.
 pub type EachPlace<'a> = dyn FnMut(AtPlace<'_>) -> Result<()> + 'a;
 
-/// What a storage answers, so that it can be packed to a time. Every question may come from several threads at once.
+/// The answers of a storage, so that it can be packed to a time. Every question may come from several threads at once.
 pub trait Collected: Sync {
     /// The object's newest revision that is not later than the time, in whatever version; 0 if it had none then. If the object
     /// is needed, a pack keeps it, and the trunk's under it (rule 4.2). Reading does not look behind a packed revision, and
@@ -119,9 +119,9 @@ pub trait Collected: Sync {
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Collecting<'a> {
-    /// What nobody needs goes.
+    /// Garbage is discarded.
     pub collect: bool,
-    /// References to what is nowhere are no reason to stop.
+    /// Dangling references are no reason to stop.
     pub go_on: bool,
     /// A reference into another database is a reason to stop: others may refer to this one, which cannot be seen here.
     pub stop_at_foreign: bool,

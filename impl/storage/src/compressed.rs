@@ -6,12 +6,12 @@
 //!   the storage   2e 7a 78 9c ...   (1,210 bytes)        as it lies in the file
 //! ```
 //!
-//! Nobody has to know of it but this layer and those who look into records: what follows references, names classes and
-//! merges sees through compressed records wherever they are ([`vellum_pickle::plain()`]). So a database may have both
+//! Only this layer and the code that reads records need to know of it: code that follows references, names classes or
+//! merges can read compressed records everywhere ([`vellum_pickle::plain()`]). So a database may have both
 //! kinds of records, and a pack, an undo or a check of the file works without the layer.
 //!
-//! **What is stored stays what it is.** An undo shares the record that it shows again, and a pack copies records as they
-//! lie: neither compresses anything. Sizes are those of the storage: what `history` says is what a record takes there.
+//! **Stored records keep their form.** An undo shares the earlier record, and a pack copies records unchanged: neither
+//! compresses anything. Sizes are those of the storage: `history` gives the stored size of a record.
 //!
 //! **A merged record** is new. It is compressed if the layer compresses, whatever the three records were that it was made
 //! from. The storage below asks for it while it votes, so it must be opened with the layer's resolver

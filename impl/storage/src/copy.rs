@@ -1,8 +1,8 @@
 //! Copying: the same history in another storage, whatever the two are.
 //!
 //! A database is a list of transactions, so a copy is a walk: read one, write it down with its tid, status and metadata,
-//! and each of its revisions by the rule of restoring (3.7). What shared an earlier revision's data shares it in the copy;
-//! what a version lay over, it lies over there.
+//! and each of its revisions by the rule of restoring (3.7). A revision that shared earlier data shares it in the copy,
+//! and a base revision is the base revision there.
 //!
 //! ```text
 //!   from   [t1] [t2] [t3] [t4] [t5] [t6] [t7]
@@ -10,14 +10,14 @@
 //!                     └─ the same as in `from`? then go on with t4
 //! ```
 //!
-//! **It can be stopped and goes on.** Where the destination has transactions already, the copy goes on after its last one.
-//! First it looks whether that one is in the source, and the same: or else two histories would become one that never
-//! was. So a copy that is made again every night copies what is new.
+//! **It can be stopped and continued.** If the destination has transactions already, the copy continues after its last
+//! one. First it checks that the source has the same transaction; otherwise two histories would be mixed. So a nightly
+//! copy copies only new transactions.
 //!
 //! **It is fast where the destination helps.** A transaction of its own is durable before the next one begins, and that costs
 //! a sync or two. A storage that offers [`Bulk`] takes many at once, and syncs once for all of them.
 //!
-//! What is not here: the storages' own files. A copy of a file that nobody writes to is `cp`.
+//! The storages' own files are not copied: for a file without a writer, use `cp`.
 
 use std::borrow::Cow;
 use std::sync::mpsc::sync_channel;
@@ -32,8 +32,8 @@ use crate::{Error, Order, Result, Revision, Status, Storage, Tid, TidRange, Tran
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyOptions {
-    /// Bytes of transactions that are written down together, where the destination can do that: as much is done again if
-    /// it fails, and three times as much is held in memory: what is written, what waits, and what is read. One
+    /// Bytes of transactions that are written down together, where the destination can do that: this much is repeated
+    /// if it fails, and three times as much is held in memory: one batch is written, one waits, and one is read. One
     /// transaction may be larger.
     pub batch_bytes: usize,
 }
@@ -127,7 +127,7 @@ impl fmt::Display for CopyReport {
 /// - The destination cannot copy, or holds another history than the source.
 /// - Either storage fails.
 ///
-/// What was copied before an error stays, in complete transactions. Another copy continues after it.
+/// Transactions that were copied before an error stay, and are complete. Another copy continues after it.
 pub fn copy(
     from: &dyn Storage,
     to: &dyn Storage,
@@ -192,13 +192,13 @@ fn in_batches(
                         bytes >= batch_bytes
                     }
                     Err(error) => {
-                        // What was read before it is written all the same.
+                        // The transactions that were read before it are written all the same.
                         let _ = reader.send(Ok(mem::take(&mut batch)));
                         let _ = reader.send(Err(error));
                         return;
                     }
                 };
-                // Whoever writes has given up, if nobody takes it.
+                // If the receiver is gone, the writer has failed.
                 if full && reader.send(Ok(mem::take(&mut batch))).is_err() {
                     return;
                 }
@@ -245,7 +245,7 @@ pub(crate) fn check_copies(to: &dyn Storage) -> Result<()> {
         true => Ok(()),
         false => Err(Error::Unfit {
             name: to.name(),
-            why: "it can not write down what another storage has (it offers no copying)".into(),
+            why: "it cannot store the transactions of another storage (it offers no copying)".into(),
         }),
     }
 }

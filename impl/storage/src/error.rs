@@ -1,4 +1,4 @@
-//! What can go wrong, said so that somebody woken at night can act on it.
+//! The errors, worded so that an operator woken at night can act on them.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The object is unknown, or what was asked for is nothing. ZODB's `POSKeyError`.
+    /// The object is unknown, or the requested revision is a tombstone. ZODB's `POSKeyError`.
     #[error("no object {oid}{}: it is unknown, or its creation was undone, or it was deleted",
             .tid.map(|t| format!(" at {t}")).unwrap_or_default())]
     KeyError {
@@ -38,21 +38,21 @@ pub enum Error {
     Quota {
         /// The storage's name.
         name: String,
-        /// What is allowed, in bytes.
+        /// The quota, in bytes.
         quota: u64,
-        /// What it would be, in bytes.
+        /// The size that the storage would have, in bytes.
         needed: u64,
     },
 
     /// A transaction that is to be committed as undone.
-    #[error("a transaction can not be committed as undone: nobody would see what it does. Leave it out")]
+    #[error("a transaction cannot be committed as undone: no reader would see its changes. Leave it out")]
     CommittedAsUndone,
 
     /// Objects that are needed refer to others that are nowhere: the database was damaged before. Nothing was packed.
-    #[error("nothing was packed, since there are references to objects that are nowhere: {}. Mend them, or tell the pack \
+    #[error("nothing was packed, since there are references to missing objects: {}. Repair them, or tell the pack \
              to go on", pairs(.references))]
     Dangling {
-        /// Who refers, to whom.
+        /// The referring objects, and the missing ones.
         references: Vec<(Oid, Oid)>,
     },
 
@@ -60,11 +60,11 @@ pub enum Error {
     /// [`Collecting::stop_at_foreign`](crate::Collecting::stop_at_foreign). Nothing was packed.
     #[error(
         "nothing was packed, since object {oid} refers to object {to} of the database `{database}`: which objects only \
-         other databases need can not be told from this one. Collect garbage in all of them together, or pack without \
+         other databases need cannot be known from this one. Collect garbage in all of them together, or pack without \
          collecting"
     )]
     Foreign {
-        /// Who refers.
+        /// The referring object.
         oid: Oid,
         /// The other database's name.
         database: String,
@@ -79,38 +79,38 @@ pub enum Error {
         name: String,
     },
 
-    /// A compressed record whose stream cannot be read. Other objects are not concerned.
+    /// A compressed record whose stream cannot be read. Other objects are not affected.
     #[error(
-        "the record of object {oid} can not be handed out: {why}. It is in the storage as it was written, and an older \
+        "the record of object {oid} cannot be read: {why}. It is in the storage as it was written, and an older \
          revision may be sound"
     )]
     Inflate {
         /// The object.
         oid: Oid,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
 
-    /// Garbage can not be told from what is needed, where a record does not say what it refers to. Nothing was packed.
+    /// Garbage is unknown, where a record may hide references. Nothing was packed.
     #[error(
-        "nothing was packed, since it can not be told which objects {oid} refers to: {why}. {} without collecting garbage",
-        if *.is_encrypted { "Pack" } else { "Mend that record, or pack" }
+        "nothing was packed, since it is not known which objects {oid} refers to: {why}. {} without collecting garbage",
+        if *.is_encrypted { "Pack" } else { "Repair that record, or pack" }
     )]
     Unreadable {
         /// The object.
         oid: Oid,
-        /// What is wrong with its record.
+        /// The fault of its record.
         why: String,
         /// Whether nothing is wrong with it, but only the holder of a key can read it.
         is_encrypted: bool,
     },
 
-    /// A storage that can not be used for what was asked. Nothing was changed.
-    #[error("{name} can not be used for this: {why}")]
+    /// A storage that cannot be used for the request. Nothing was changed.
+    #[error("{name} cannot be used for this: {why}")]
     Unfit {
         /// The storage's name.
         name: String,
-        /// What it would have to be, or to do.
+        /// The requirement that it does not meet.
         why: String,
     },
 
@@ -137,14 +137,14 @@ pub enum Error {
         what: &'static str,
     },
 
-    /// The operating system said no. What became of the operation is said in `doing`.
+    /// The operating system reported an error. `doing` says how the operation ended.
     #[error("{}: {doing}: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done, and what follows.
+        /// The operation, and the consequences.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -208,8 +208,8 @@ pub struct Damage {
     pub tid: Option<Tid>,
     /// The object it belongs to, where that can be told.
     pub oid: Option<Oid>,
-    /// What is wrong.
+    /// The fault.
     pub what: String,
-    /// What that means and what to do about it, in whole sentences; may be empty.
+    /// The consequences and the remedy, in whole sentences; may be empty.
     pub remedy: String,
 }

@@ -1,4 +1,4 @@
-//! What a storage tells its listeners.
+//! The events that a storage sends to its listeners.
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Listeners {
         Listening(Some((self.clone(), number)))
     }
 
-    /// Tells all of them, one after the other. The event is made only if somebody listens.
+    /// Tells all of them, one after the other. The event is made only if there is a listener.
     pub fn tell(&self, event: impl FnOnce() -> Event) {
         let list = Arc::clone(&self.0.read().1);
         if list.is_empty() {

@@ -15,12 +15,12 @@
 //! behind, and the reference is exported as it stands.
 //!
 //! **Import** gives every object a new oid and puts it into every reference, in one transaction. A weak reference gets a
-//! new oid like any other; if its object did not come along, that is an oid that nobody has or will get, and the reference
-//! is dead, as it should be, and does not happen to point at something else here. The records are not loaded for that:
-//! [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
+//! new oid like any other; if its object did not come along, that is an oid that no object has or will get, and the
+//! reference is dead, as it should be, and does not happen to point at something else here. The records are not loaded
+//! for that: [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
-//! What is not here: what blobs hold, which is in files beside the database. An export or import with a blob in it is
-//! refused, unless it is told to go without that ([`ExportOptions::without_blobs`]).
+//! The bytes of blobs are not here; they are in files beside the database. An export or import with a blob in it is
+//! refused, unless it is told to leave the bytes out ([`ExportOptions::without_blobs`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -71,15 +71,16 @@ pub struct ExportReport {
     pub objects: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// References to objects that are not there: who refers first, to whom.
+    /// References to objects that are not there: the first referring object, the missing one.
     pub dangling: Vec<(Oid, Oid)>,
-    /// References into other databases, which come along as they are: who refers, the database, and the object there.
+    /// References into other databases, which are exported unchanged: the referring object, the database, and the
+    /// object there.
     pub foreign: Vec<(Oid, String, Oid)>,
     /// Blobs among the objects: their files do not come along.
     pub blobs: u64,
 }
 
-/// What an import has put into its draft.
+/// The objects that an import has put into its draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportReport {
@@ -89,9 +90,10 @@ pub struct ImportReport {
     pub objects: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// References to objects that did not come along: who refers first, to whom, by the oids of the export.
+    /// References to objects that did not come along: the first referring object, the missing one, by the oids of the
+    /// export.
     pub dangling: Vec<(Oid, Oid)>,
-    /// References into other databases: who refers, by its new oid, the database, and the object there.
+    /// References into other databases: the referring object by its new oid, the database, and the object there.
     pub foreign: Vec<(Oid, String, Oid)>,
     /// Blobs among the objects: what they hold does not come along.
     pub blobs: u64,
@@ -101,12 +103,12 @@ pub struct ImportReport {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// What the storage says.
+    /// An error of the storage.
     #[error(transparent)]
     Storage(#[from] Error),
 
-    /// The export can not be read or written.
-    #[error("the export can not be read or written: {0}")]
+    /// The export cannot be read or written.
+    #[error("the export cannot be read or written: {0}")]
     Io(#[from] io::Error),
 
     /// It begins as no export does.
@@ -118,7 +120,7 @@ pub enum ExportError {
     CutOff {
         /// How many bytes there are.
         position: u64,
-        /// What should have gone on there.
+        /// The part that should have continued there.
         inside: &'static str,
     },
 
@@ -127,16 +129,16 @@ pub enum ExportError {
     Unreadable {
         /// Where, in bytes from its start.
         position: u64,
-        /// What is wrong.
+        /// The fault.
         what: &'static str,
     },
 
-    /// A record whose references can not be read, or not be replaced.
+    /// A record whose references cannot be read, or not be replaced.
     #[error("the record of object {oid}: {source}")]
     Record {
         /// The object, by the oid that it has where it comes from.
         oid: Oid,
-        /// What is wrong with it.
+        /// The fault.
         #[source]
         source: PickleError,
     },
@@ -148,11 +150,11 @@ pub enum ExportError {
         oid: Oid,
         /// Where in the record.
         offset: usize,
-        /// What it is instead.
+        /// A description of what it is instead.
         why: &'static str,
     },
 
-    /// Blobs are among the objects, and nobody said to go without what they hold.
+    /// Blobs are among the objects, and the call does not say to leave out their bytes.
     #[error(
         "{} among the objects: what {} in a file beside the database, which does not come along. Say to go without",
         if *.blobs == 1 { "1 blob is".to_owned() } else { format!("{blobs} blobs are") },
@@ -165,16 +167,16 @@ pub enum ExportError {
 
     /// Objects refer to others that are not there.
     #[error(
-        "objects are missing: {}. Mend that, or say to go on",
+        "objects are missing: {}. Repair that, or say to go on",
         .references.iter().take(10).map(|(from, to)| format!("{from} refers to {to}")).collect::<Vec<_>>().join(", ")
     )]
     Dangling {
-        /// Who refers first, to whom; by the oids that they have where they come from.
+        /// The first referring object, and the missing one; by their oids in the source.
         references: Vec<(Oid, Oid)>,
     },
 }
 
-/// What one record refers to.
+/// The references of one record.
 #[derive(Default)]
 pub(crate) struct Links {
     pub(crate) strong: Vec<Oid>,
@@ -249,7 +251,7 @@ pub fn export(
 ) -> Result<ExportReport, ExportError> {
     let mut report = ExportReport::default();
     let mut seen = HashSet::from([oid]);
-    // Who is next, and who said so first.
+    // The next objects, and the first referrer of each.
     let mut waiting = VecDeque::from([(oid, None)]);
     to.write_all(MAGIC)?;
     while let Some((oid, from)) = waiting.pop_front() {
@@ -264,7 +266,7 @@ pub fn export(
         report.foreign.extend(foreign.into_iter().map(|(database, to)| (oid, database, to)));
         report.blobs += u64::from(is_blob(&record));
         waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
-        // An export is read where nobody knows how this storage keeps its records.
+        // An export is read by programs that do not know how this storage keeps its records.
         let record = plain(&record).map_err(|source| ExportError::Record { oid, source })?;
         to.write_all(&oid.to_bytes())?;
         to.write_all(&(record.len() as u64).to_be_bytes())?;
@@ -339,7 +341,7 @@ struct Import<'a> {
     names: HashMap<Oid, Oid>,
     /// The objects that came along.
     read: HashSet<Oid>,
-    /// Strong references to what had not come along by then: who refers, to whom.
+    /// Strong references to objects that were not read by then: the referring object, the other one.
     referred: Vec<(Oid, Oid)>,
     foreign: Vec<(Oid, String, Oid)>,
     blobs: u64,
@@ -364,7 +366,7 @@ impl Import<'_> {
                 return root.ok_or(empty);
             }
             if header.starts_with(BLOB) {
-                // What the blob before it holds: the marker, the length, the bytes.
+                // The bytes of the blob before it: the marker, the length, the bytes.
                 let length = [&header[BLOB.len()..], &self.file.read(2, "in the length of a blob")?].concat();
                 self.file.skip(number(&length), "in what a blob holds")?;
                 self.held += 1;
@@ -420,7 +422,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// Exactly so many bytes. What a length says is believed only as far as there are bytes.
+    /// Exactly so many bytes. A length is trusted only as far as there are bytes.
     fn read(&mut self, length: u64, inside: &'static str) -> Result<Vec<u8>, ExportError> {
         let mut bytes = Vec::new();
         let read = Read::take(&mut *self.from, length).read_to_end(&mut bytes)? as u64;

@@ -1,7 +1,7 @@
 //! Garbage in databases that refer to each other: external garbage collection, as zc.zodbdgc does it for ZODB.
 //!
-//! A pack looks at one database, and there a reference into another one keeps nothing (rule 4.6): whoever collects garbage
-//! in that way loses what only another database needs. So here all of them are looked at together:
+//! A pack looks at one database, and there a reference into another one keeps nothing (rule 4.6): such a pack loses
+//! objects that only another database needs. So this module looks at all of them together:
 //!
 //! ```text
 //!   main       root ─▶ 1 ─▶ 2 ──┐      ┌─▶ 3                 5 ─▶ 6 ──┐
@@ -12,35 +12,35 @@
 //!                               7, 8 and 3: needed, though no reference of their own database leads there
 //! ```
 //!
-//! **What is needed** is the smallest set such that
+//! **Needed objects** are the smallest set such that
 //!
 //! - the root of each database is in it,
 //! - every object that was changed lately: it has a revision after the time [`FindGarbage::since`], or its newest revision
 //!   is in a version;
-//! - what a needed object refers to, strongly and in whatever database: with what the trunk shows of it now; with its
-//!   newest revision, if that is in a version; and, if it was changed lately, with every revision after the time, with the
-//!   one that was newest at the time, and with the trunk's that lies under one of these.
+//! - the strong references of a needed object, into any of the databases, are followed: those of the revision that the
+//!   trunk shows now; of its newest revision, if that is in a version; and, if it was changed lately, of every revision
+//!   after the time, of the newest one at the time, and of the base revision of one of these.
 //!
 //! So for every moment since then, what could be reached at that moment stays; and what was done since then can be undone
 //! without finding something gone. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the references of
 //! every old revision that is still in the file, however old; so it finds less until a pack.)
 //!
-//! **What is done with it**: [`find_garbage`] only looks. [`Garbage::delete`] makes the objects nothing, by `delete`, in
-//! ordinary transactions, which can be undone; a pack takes them away later. That must be one *without* collection of
-//! garbage, or it takes what other databases need.
+//! **Deleting**: [`find_garbage`] only reads. [`Garbage::delete`] deletes the objects in ordinary transactions, which
+//! can be undone; a pack removes them later. That must be one *without* collection of garbage, or it removes objects
+//! that other databases need.
 //!
-//! **Others may commit meanwhile.** Before a transaction of deletions is finished, all that came into any of the databases
-//! since the last look is looked at: what it refers to is needed, and what that refers to, and so on. An object that was
-//! changed itself is found by its serial, and left. What remains is the moment between that look and the end of `finish`:
-//! if a reference comes in just then to an object that is deleted just then, the next look finds it, and the object is
-//! stored again ([`DeletedGarbage::brought_back`]).
+//! **Other threads may commit at the same time.** Before a transaction of deletions is finished, all transactions in
+//! any of the databases since the last look are read: the objects that they refer to are needed, and the objects that
+//! these refer to, and so on. A changed object is found by its serial, and left. One gap remains, between that look and
+//! the end of `finish`: if a reference to a deleted object is committed in it, the next look finds it, and the object
+//! is stored again ([`DeletedGarbage::brought_back`]).
 //!
-//! **What it takes.** Each needed object is loaded once, in the order of the oids as far as that goes, and each object that
-//! is something once more in a walk over all; two or three bits an object, and twice 512 KiB a database for those that are
-//! next ([`FRONTIER_MAX`](mark::FRONTIER_MAX)). There is no recursion. A database that has versions, or can not be asked
-//! whether it has, is walked through its whole history besides.
+//! **Cost.** Each needed object is loaded once, in the order of the oids as far as possible, and each existing object
+//! once more in a walk over all. It takes two or three bits per object, and twice 512 KiB per database for the next
+//! objects ([`FRONTIER_MAX`](mark::FRONTIER_MAX)). There is no recursion. The whole history of a database is read
+//! besides, if it has versions, or cannot tell.
 //!
-//! What this does not do: it does not know of databases that it is not given. What only such a one refers to is garbage.
+//! It does not know of other databases: an object that only such a database refers to is garbage.
 
 mod delete;
 mod error;
@@ -106,7 +106,7 @@ impl fmt::Debug for FindGarbage<'_> {
     }
 }
 
-/// What was found in one of the databases.
+/// The results for one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoundGarbage {
@@ -125,13 +125,14 @@ pub struct FoundGarbage {
 /// The garbage in several databases.
 pub struct Garbage<'a> {
     marker: Marker<'a>,
-    /// For each database, what was garbage when it was looked at. What came to be needed since has a mark.
+    /// For each database, the garbage at the time of the look. Objects that are needed since then have a mark.
     garbage: Vec<OidSet>,
     found: Vec<FoundGarbage>,
 }
 
-/// Looks for garbage in databases that refer to each other: each with the name by which references call it. Nothing is
-/// changed. Every database must be here that refers to one of them: what nobody here refers to is garbage.
+/// Looks for garbage in databases that refer to each other: each with the name by which references call it. It changes
+/// nothing. Every database that refers to one of them must be here: an object without a reference from these is
+/// garbage.
 ///
 /// ```
 /// use vellum_storage::{DeleteGarbage, FindGarbage, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version, find_garbage};
@@ -143,7 +144,7 @@ pub struct Garbage<'a> {
 ///     draft.store(Oid(oid), Tid::ZERO, record.into())?;
 ///     storage.commit(draft)
 /// };
-/// // The root refers to object 7 of the other database; nobody to object 8.
+/// // The root refers to object 7 of the other database; no object to object 8.
 /// put(&main, 0, b"](X\x01\0\0\0nX\x07\0\0\0archiveC\x08\0\0\0\0\0\0\0\x07\x86eQ.")?;
 /// [0, 7, 8].into_iter().try_for_each(|oid| put(&archive, oid, b"N.").map(drop))?;
 ///
@@ -176,7 +177,7 @@ pub fn find_garbage<'a>(
             let CurrentRecord { oid, tid, data } = record.map_err(|error| database.says(error))?;
             here.objects += 1;
             here.bytes += data.len() as u64;
-            // What came since is looked at before anything is deleted.
+            // Transactions since then are read before anything is deleted.
             if tid <= database.looked_to && !database.reached.contains(oid) {
                 here.garbage_objects += 1;
                 here.garbage_bytes += data.len() as u64;
@@ -224,7 +225,7 @@ impl fmt::Debug for Garbage<'_> {
     }
 }
 
-/// What is in a set, from `first` on, in order.
+/// The oids of a set, from `first` on, in order.
 fn each(set: &OidSet, first: Oid) -> impl Iterator<Item = Oid> {
     std::iter::successors(set.next(first), |oid| set.next(Oid(oid.0.checked_add(1)?)))
 }

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_tid_is_a_time_and_back() {
-        // What ZODB's own TimeStamp makes of these moments.
+        // ZODB's own TimeStamp gives these for these moments.
         for (text, hex) in [
             ("1900-01-01T00:00:00Z", "0000000000000000"),
             ("2003-04-01T00:00:59Z", "034bf2a0fbbbbbbb"),

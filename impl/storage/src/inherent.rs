@@ -15,7 +15,7 @@
 macro_rules! inherent {
     ($storage:ty) => {
         $crate::inherent! { $storage:
-            /// What to call it: for a file, its path.
+            /// Its name: for a file, its path.
             name() -> ::std::string::String;
             /// An object as it is now, in a version: see `Storage::load`.
             ///
@@ -55,24 +55,24 @@ macro_rules! inherent {
             >;
             /// The tid of the last finished transaction; `Tid::ZERO` if there is none.
             last_transaction() -> $crate::Tid;
-            /// What the last `count` transactions changed, oldest first.
+            /// The changes of the last `count` transactions, oldest first.
             ///
             /// # Errors
             ///
             /// The storage cannot be read.
             last_invalidations(count: usize) -> $crate::Result<::std::vec::Vec<$crate::Invalidation>>;
-            /// Every object that is something on the trunk now, from `first` on. The iterator sees what was finished when
-            /// it was made.
+            /// Every object that the trunk shows now, from `first` on, without tombstones. The iterator sees the
+            /// transactions that were finished when it was made.
             current_records(first: $crate::Oid) -> ::std::boxed::Box<
                 dyn ::std::iter::Iterator<Item = $crate::Result<$crate::CurrentRecord>> + ::std::marker::Send,
             >;
-            /// `count` oids, one after the other, that nobody was given before.
+            /// `count` oids, one after the other, that were not given out before.
             ///
             /// # Errors
             ///
             /// Read-only; oids used up.
             new_oids(count: u32) -> $crate::Result<::std::vec::Vec<$crate::Oid>>;
-            /// An oid that nobody was given before.
+            /// An oid that was not given out before.
             ///
             /// # Errors
             ///

@@ -1,8 +1,8 @@
-//! What every object storage is, and what all storages share.
+//! The traits of every object storage, and the code that all storages share.
 //!
 //! A storage keeps **objects**. An object is an identity, the [`Oid`], and a list of **revisions**, each the work of one
-//! **transaction**, whose identity and time is its [`Tid`]. A revision is a record of bytes, or *nothing*: the object's
-//! creation was undone, or it was deleted. The newest revision is the object; the older ones are its past.
+//! **transaction**, whose identity and time is its [`Tid`]. A revision is a record of bytes, or a *tombstone*: the
+//! object's creation was undone, or it was deleted. The newest revision is the object; the older ones are its past.
 //!
 //! ```text
 //!             tid 1      tid 2      tid 3      tid 4
@@ -26,18 +26,18 @@
 //!
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
-//! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
+//! Optional capabilities (undo, versions, packing, copying) are asked for: [`Storage::undo_log`],
 //! [`Storage::versions`], [`Storage::capabilities`].
 //!
-//! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
-//! ([`AsOf`]), be written above without being touched ([`Overlay`]), keep its records compressed ([`Compressed`]), and give objects to another database ([`export`],
-//! [`import`]).
+//! These work with any [`Storage`]: copying ([`copy()`]), reading the past ([`AsOf`]), writing above it without
+//! changing it ([`Overlay`]), compressing its records ([`Compressed`]), and
+//! moving objects to another database ([`export`], [`import`]).
 //!
-//! What a pack keeps is the same question for every storage, and answered once: [`collect()`]. What is garbage in several
-//! databases that refer to each other, [`find_garbage`] finds out. Who refers to an object, and by which path the root does:
-//! [`referrers()`], [`shortest_path`]. Whether the trees of the BTrees package keep their rules: [`check_btrees`].
+//! [`collect()`] decides which revisions a pack keeps, once for every storage. [`find_garbage`] finds the garbage in
+//! several databases that refer to each other. [`referrers()`] and [`shortest_path`] find the referrers of an object,
+//! and its path from the root. [`check_btrees`] checks the rules of the trees of the BTrees package.
 //!
-//! What this crate does not do: it opens no file and no socket.
+//! This crate opens no file and no socket.
 //!
 //! The feature `serde`, off by default, gives [`Oid`] and [`Tid`] `Serialize` and `Deserialize`: as text, in the sixteen
 //! hex digits that they are printed in.

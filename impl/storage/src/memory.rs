@@ -38,7 +38,8 @@ struct Shared {
     /// Held by a finish or a pack until the listeners were told, so that they hear all events in one order.
     turn: Mutex<()>,
     state: RwLock<State>,
-    /// What transactions between vote and finish will write, for a pack to see. Taken while `state` is held, never before.
+    /// The revisions that transactions between vote and finish will write, for a pack to see. Taken while `state` is
+    /// held, never before.
     voted: Mutex<BTreeMap<u64, Arc<Vec<Revision>>>>,
     listeners: Listeners,
     /// Held by a pack.
@@ -83,7 +84,7 @@ impl State {
         self.revisions(oid).find(|at| at.transaction.tid == tid)
     }
 
-    /// What can be read of the object's past, newest first: a packed revision ends it, with its base revision (rule 4.5).
+    /// The readable past of the object, newest first: a packed revision ends it, with its base revision (rule 4.5).
     fn past(&self, oid: Oid) -> Result<Vec<At<'_>>> {
         let mut past = Vec::new();
         for at in self.revisions(oid) {

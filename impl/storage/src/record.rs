@@ -11,7 +11,7 @@ use crate::{Clock, Error, Oid, Refusal, Result, Tid};
 pub struct Version(Bytes);
 
 impl Version {
-    /// The version with the empty name: what everybody sees.
+    /// The version with the empty name: the state that everybody sees.
     pub const TRUNK: Version = Version(Bytes::new());
 
     /// The version of this name.
@@ -36,7 +36,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// What became of a transaction.
+/// The status of a transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Status {
     /// It is there, and can be undone (in a file: a blank).
@@ -69,12 +69,12 @@ impl Status {
     }
 }
 
-/// What is known about a transaction when it begins.
+/// The metadata of a transaction when it begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TransactionMeta {
-    /// Who did it. ZODB's bytes, as a rule UTF-8; at most 65,535 of them, as for the next two.
+    /// The user. ZODB's bytes, as a rule UTF-8; at most 65,535 of them, as for the next two.
     pub user: Bytes,
-    /// What was done.
+    /// The description.
     pub description: Bytes,
     /// Anything else: a pickled dict, which is kept but not looked into.
     pub extension: Bytes,
@@ -90,13 +90,13 @@ impl TransactionMeta {
         TransactionMeta::default()
     }
 
-    /// Says who does it.
+    /// Sets the user.
     pub fn user(mut self, user: impl Into<Bytes>) -> Self {
         self.user = user.into();
         self
     }
 
-    /// Says what is done.
+    /// Sets the description.
     pub fn description(mut self, description: impl Into<Bytes>) -> Self {
         self.description = description.into();
         self
@@ -152,7 +152,7 @@ impl TransactionMeta {
     }
 }
 
-/// What one transaction did to one object (rule 1.3).
+/// The change that one transaction made to one object (rule 1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
     /// The object.
@@ -163,8 +163,8 @@ pub struct Revision {
     pub data: Option<Bytes>,
     /// Where the data is shared with an earlier revision: the tid of the one that holds it.
     pub source: Option<Tid>,
-    /// In a version: the tid of its base revision, which the trunk shows meanwhile; none if the object was born in the
-    /// version, and on the trunk.
+    /// In a version: the tid of its base revision, which the trunk shows as long as this one is the newest; none if the
+    /// object was created in the version, and on the trunk.
     pub base: Option<Tid>,
 }
 
@@ -173,15 +173,15 @@ pub struct Revision {
 pub struct TransactionRecord {
     /// Its identity and time.
     pub tid: Tid,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
-    /// Who did it.
+    /// The user.
     pub user: Bytes,
-    /// What was done.
+    /// The description.
     pub description: Bytes,
     /// Anything else: a pickled dict, as bytes.
     pub extension: Bytes,
-    /// What it did, in the order written. If an oid occurs twice, the last one counts.
+    /// Its revisions, in the order written. If an oid occurs twice, the last one counts.
     pub revisions: Vec<Revision>,
 }
 
@@ -214,9 +214,9 @@ pub struct HistoryEntry {
     pub size: u64,
     /// The version it is in.
     pub version: Version,
-    /// Who did it.
+    /// The user.
     pub user: Bytes,
-    /// What was done.
+    /// The description.
     pub description: Bytes,
     /// Anything else: a pickled dict, as bytes.
     pub extension: Bytes,
@@ -233,7 +233,7 @@ pub struct CurrentRecord {
     pub data: Bytes,
 }
 
-/// What a client's cache must forget after a transaction.
+/// The objects that a client's cache must forget after a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalidation {
     /// The transaction.

@@ -1,4 +1,4 @@
-//! Who refers to whom, now: what keeps an object, and what keeps nothing.
+//! The references between objects, now: which objects keep an object, and which objects are garbage.
 //!
 //! A database is a graph: objects, and the references in their records. Two questions are asked of it here, with what every
 //! storage answers:
@@ -11,24 +11,24 @@
 //!                  ╌╌ weak
 //! ```
 //!
-//! **What an object refers to** is what its newest revision does, and if that is in a version, what the trunk's under it does
-//! as well: both are there to be read. This is what a pack to now keeps of an object (rule 4.2). Weak references, and those
+//! **The references of an object** are those of its newest revision, and if that is in a version, also those of its
+//! base revision: both can be read. A pack to now keeps the same (rule 4.2). Weak references, and those
 //! into other databases, keep nothing (rule 4.6).
 //!
-//! **What it takes.** [`shortest_path`] goes by breadth, so that the
-//! first path is a shortest one; the list of those that it met, never shortened, is what it has yet to look at and also the
-//! way back, since beside each stands who led there: twelve bytes for each object that is nearer to the start. Neither
-//! recurses. [`referrers`] has a bit an object, and reads all transactions once, from the newest one back: no storage has
-//! an index of who refers to what, and this order needs none of objects either, for the first revision that is met of an
-//! object is its newest.
+//! **Cost.** [`shortest_path`] searches in breadth, so that the
+//! first path is a shortest one; the list of visited objects, never shortened, is both the queue and the way back,
+//! since each has the place of its predecessor: twelve bytes for each object that is nearer to the start. Neither
+//! recurses. [`referrers`] has one bit per object, and reads all transactions once, from the newest one back: no
+//! storage has an index of references. In this order the first revision that it meets of an object is its newest.
 //!
-//! A storage that others write to meanwhile gives answers of no single moment; [`AsOf`](crate::AsOf) one does.
+//! If others write to the storage at the same time, the answers are not of one moment; those of [`AsOf`](crate::AsOf)
+//! are.
 
 use vellum_pickle::{Reference, Scanner, Untold};
 
 use crate::{Bytes, Error, Oid, OidSet, Order, Result, Storage, Tid, TidRange, Version};
 
-/// What an object is now.
+/// The present revision of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewestRevision {
     /// The object.
@@ -37,7 +37,7 @@ pub struct NewestRevision {
     pub tid: Tid,
     /// The version that this is in.
     pub version: Version,
-    /// The record; none if the object is nothing there.
+    /// The record; none for a tombstone.
     pub data: Option<Bytes>,
     /// In a version: the trunk's revision under it, and its record, if the trunk has the object.
     pub base: Option<(Tid, Bytes)>,
@@ -85,7 +85,7 @@ pub fn newest_revisions(storage: &dyn Storage, each: &mut dyn FnMut(NewestRevisi
 /// A record that refers to an object, or might.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer {
-    /// Whose record it is.
+    /// The object of the record.
     pub oid: Oid,
     /// Its revision.
     pub tid: Tid,
@@ -162,7 +162,7 @@ pub fn shortest_path(storage: &dyn Storage, from: Oid, to: Oid, progress: &mut d
     let met = OidSet::new();
     met.insert(from);
     let mut looking = Looking { storage, scanner: Scanner::new(), read: 0, progress };
-    // Who was met, in this order, and beside each the place of who led there; the first one leads to itself.
+    // The visited objects, in this order, and the place of each one's predecessor; the first is its own predecessor.
     let (mut list, mut led_by) = (vec![from], vec![0_u32]);
     let mut untold = Vec::new();
     let mut at = 0;
@@ -171,7 +171,7 @@ pub fn shortest_path(storage: &dyn Storage, from: Oid, to: Oid, progress: &mut d
             u32::try_from(at).map_err(|_| Error::Exhausted { what: "the places of a search (2^32 objects)" })?;
         let here = list[at];
         let why = looking.at(here, &mut |oid, _| {
-            // What was met behind it is as far away as it, and not wanted.
+            // Objects behind it are as far away as it, and not wanted.
             if !met.contains(to) && met.insert(oid) {
                 list.push(oid);
                 led_by.push(place);
@@ -220,7 +220,8 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    /// Gives whom the object refers to now, and in which version; first the trunk's. Says why it may refer to more.
+    /// Gives the present references of the object, and their version; first the trunk's. Returns the reason if it may
+    /// have more.
     fn at(&mut self, oid: Oid, found: &mut dyn FnMut(Oid, &Version)) -> Result<Option<Untold>> {
         self.read += 1;
         if self.read.is_multiple_of(1024) {
@@ -322,7 +323,7 @@ mod tests {
         }
     }
 
-    /// A record that can not be read keeps something that is not known.
+    /// An unreadable record keeps unknown objects.
     #[test]
     fn what_can_not_be_read_is_said() {
         let storage = MemoryStorage::new("broken");

@@ -10,11 +10,11 @@ use crate::Oid;
 pub struct Contested<'a> {
     /// The object.
     pub oid: Oid,
-    /// What both writers had read.
+    /// The record that both transactions read.
     pub ancestor: &'a [u8],
-    /// What the first one made of it; it is committed.
+    /// The committed record of the first one.
     pub committed: &'a [u8],
-    /// What the second one wants to make of it.
+    /// The new record of the second one.
     pub new: &'a [u8],
 }
 
@@ -26,7 +26,7 @@ impl Contested<'_> {
         merge(Contested { oid: self.oid, ancestor: &ancestor, committed: &committed, new: &new })
     }
 
-    /// The same, and what is merged is compressed if the new record is.
+    /// The same, with the merged record compressed if the new record is.
     pub(crate) fn as_new(&self, merge: impl FnOnce(Contested<'_>) -> Option<Bytes>) -> Option<Bytes> {
         let merged = self.plain(merge)?;
         match is_compressed(self.new).then(|| compressed(&merged)).flatten() {

@@ -10,8 +10,8 @@ use crate::{BTrees, Contested, Resolver};
 
 /// Resolvers by the class of the object: those of the BTrees package are built in, others can be added.
 ///
-/// Whose class is not known has a conflict. Here a shop counts what it has in stock, and two sales at the same time are no
-/// quarrel:
+/// An object of an unknown class has a conflict. Here a shop counts its stock, and two sales at the same time are
+/// merged:
 ///
 /// ```
 /// use vellum_pickle::{Piece, Record, Value, View, encode_record};
@@ -38,8 +38,7 @@ use crate::{BTrees, Contested, Resolver};
 ///         let (ancestor, committed) = (read(contested.ancestor)?, read(contested.committed)?);
 ///         let new = read(contested.new)?;
 ///         let left = count(&committed)?.checked_add(count(&new)?)?.checked_sub(count(&ancestor)?)?;
-///         // If it would be less than nothing, somebody has sold what was not there.
-///         let left = u32::try_from(left).ok()?;
+///         // If it would be negative, more was sold than there was. let left = u32::try_from(left).ok()?;
 ///         let state = vec![(Piece::Value(Value::Text("count".into())), Piece::Value(Value::Int(left.into())))];
 ///         encode_record(&Piece::Part(new.class()), &Piece::Dict(state), new.protocol()).ok().map(Bytes::from)
 ///     }
@@ -74,8 +73,8 @@ impl Resolvers {
         Resolvers { built_in: Some(BTrees::new()), ..Resolvers::default() }
     }
 
-    /// These, and one more for the objects of a class. It comes before what is built in, and takes the place of one that
-    /// was added before.
+    /// These, and one more for the objects of a class. It comes before the built-in ones, and replaces one that was
+    /// added before.
     pub fn with(mut self, module: &str, name: &str, resolver: impl Resolver + 'static) -> Resolvers {
         let class = ClassName { module: module.to_owned(), name: name.to_owned() };
         self.by_class.insert(class, Arc::new(resolver));

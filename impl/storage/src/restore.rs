@@ -1,7 +1,7 @@
 //! Restoring lost objects: records of a backup come back under the oids that they had.
 //!
-//! An import gives new oids, so that whatever refers to the old ones still leads nowhere. A restored object keeps its oid, and
-//! every reference to it leads to it again. So it must be known that the oid is nobody else's:
+//! An import gives new oids, so that references to the old ones still lead nowhere. A restored object keeps its oid,
+//! and every reference to it leads to it again. So no other object may have the oid:
 //!
 //! ```text
 //!   the database      the backup     what becomes of the object
@@ -33,11 +33,11 @@ pub struct Restored {
     pub bytes: u64,
     /// Its class, as `module.name`; none if that cannot be read.
     pub class: Option<String>,
-    /// The restored object that refers to it, if nobody asked for it by name.
+    /// The restored object that refers to it, if the call did not name it.
     pub needed_by: Option<Oid>,
 }
 
-/// What a restoration has put into its draft, and what it has not.
+/// The objects that a restoration has put into its draft, and the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restoration {
@@ -45,12 +45,12 @@ pub struct Restoration {
     pub objects: Vec<Restored>,
     /// Objects that were asked for and are there.
     pub there: Vec<Oid>,
-    /// Objects that neither has; and the restored object that refers to it, if nobody asked for it.
+    /// Objects that neither has; and the restored object that refers to it, if the call did not name it.
     pub missing: Vec<(Option<Oid>, Oid)>,
-    /// References to objects that are there, with another class than in the backup: who refers, to whom, the class in the
-    /// backup and the class here. So the oid may have been given to another object since.
+    /// References to existing objects with another class than in the backup: the referring object, the other one, the
+    /// class in the backup and the class here. So the oid may have been given to another object since.
     pub others: Vec<(Oid, Oid, String, String)>,
-    /// References into other databases: who refers, the database, and the object there.
+    /// References into other databases: the referring object, the database, and the object there.
     pub foreign: Vec<(Oid, String, Oid)>,
     /// Blobs among the objects: what they hold is not restored.
     pub blobs: u64,
@@ -78,7 +78,7 @@ pub fn restore(
         if let Some((now, _)) = if_there(storage, oid)? {
             match needed_by {
                 None => found.there.push(oid),
-                // A backup that cannot read what is not needed is good all the same.
+                // A backup with unreadable records that are not needed is good all the same.
                 Some(from) => {
                     let then = if_there(backup, oid).ok().flatten();
                     let differ = then.and_then(|(then, _)| differ(&then, &now));
@@ -102,7 +102,7 @@ pub fn restore(
     Ok((draft, found))
 }
 
-/// What the trunk shows of the object; none if there is nothing.
+/// The record that the trunk shows of the object; none if there is none.
 fn if_there(storage: &dyn Storage, oid: Oid) -> StorageResult<Option<(Bytes, Tid)>> {
     match storage.load(oid, &Version::TRUNK) {
         Ok(loaded) => Ok(Some((loaded.data, loaded.tid))),

@@ -50,7 +50,7 @@ pub(crate) fn undoable(
     Ok(entries.into_iter().skip(first).collect())
 }
 
-/// What a transaction did to an object; the last one, if there are several.
+/// The revision that a transaction wrote of an object; the last one, if there are several.
 pub(crate) fn find(storage: &dyn Storage, oid: Oid, tid: Tid) -> Result<Option<Point>> {
     let Some(TransactionRecord { tid, revisions, .. }) = transaction(storage, tid)? else { return Ok(None) };
     Ok(revisions.into_iter().rev().find(|r| r.oid == oid).map(|revision| Point {

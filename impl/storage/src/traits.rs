@@ -14,7 +14,7 @@ use crate::{
 /// A database as its clients see it. Shared by threads. Reads never wait for a commit's fsync, and each sees exactly the
 /// transactions that are finished: all of a transaction, or nothing of it.
 pub trait Storage: Send + Sync {
-    /// What to call it: for a file, its path.
+    /// Its name: for a file, its path.
     fn name(&self) -> String;
 
     /// Rule 2.1: the object as it is now. If its newest revision belongs to a version other than the one asked for, the data is
@@ -32,7 +32,7 @@ pub trait Storage: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A key error for an unknown object, and if that revision is nothing.
+    /// A key error for an unknown object, and if that revision is a tombstone.
     fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>>;
 
     /// Rule 2.3: the record of exactly this revision; for a revision in a version, the trunk's record under it.
@@ -66,14 +66,14 @@ pub trait Storage: Send + Sync {
     /// sees what was finished when it was made.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send>;
 
-    /// `count` oids, one after the other, that nobody was given before.
+    /// `count` oids, one after the other, that were not given out before.
     ///
     /// # Errors
     ///
     /// Read-only; oids used up.
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>>;
 
-    /// An oid that nobody was given before.
+    /// An oid that was not given out before.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ pub trait Storage: Send + Sync {
     /// Bytes that it takes.
     fn size(&self) -> u64;
 
-    /// How many objects it knows, those included that are nothing now.
+    /// The number of objects that it knows, including deleted ones.
     fn object_count(&self) -> u64;
 
     /// Begins a transaction. Any number of them can be under way at the same time (rule 3.0).
@@ -103,7 +103,7 @@ pub trait Storage: Send + Sync {
     ///
     /// [`Error::Refused`](crate::Error::Refused), and trouble. The transaction is aborted then.
     fn vote(&self, draft: Draft) -> Result<Voted> {
-        vellum_sync::assert_none_held("what another transaction holds");
+        vellum_sync::assert_none_held("the locks of another transaction");
         let mut waiting = Waiting::from(draft);
         loop {
             match self.attempt(waiting)? {
@@ -143,7 +143,7 @@ pub trait Storage: Send + Sync {
     /// Tells this listener what changes from now on, until what it returns is dropped.
     fn listen(&self, listener: Arc<dyn Listener>) -> Listening;
 
-    /// What it can do beyond reading, storing and deleting. A draft may ask for no more.
+    /// Its capabilities beyond reading, storing and deleting. A draft may hold no other changes.
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             undo: self.undo_log().is_some(),
@@ -154,7 +154,7 @@ pub trait Storage: Send + Sync {
         }
     }
 
-    /// What can be undone, if it can undo.
+    /// The transactions that can be undone, if it can undo.
     fn undo_log(&self) -> Option<&dyn UndoLog> {
         None
     }

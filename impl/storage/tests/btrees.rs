@@ -1,5 +1,5 @@
-//! What becomes of two changes to one collection of the BTrees package. The real package is asked the same, and much more,
-//! by `cargo xtask peers`; this is what holds without it.
+//! The merge of two changes to one collection of the BTrees package. `cargo xtask peers` asks the real package the
+//! same, and much more; these tests need no Python.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ fn tuple(value: Value) -> Value {
     Value::Tuple(vec![value])
 }
 
-/// What becomes of items in a collection: a bucket, a set, or a tree that is no larger than one of these.
+/// The merged items of a collection: a bucket, a set, or a tree that is no larger than one of these.
 fn merged(name: &str, all: [&str; 3]) -> Option<String> {
     let in_tree = name.contains("Tree");
     let [ancestor, committed, new] = all.map(|text| {
@@ -84,7 +84,7 @@ fn the_rules_for_items_with_values() {
         ("a1", "a1", "a1", Some("a1")),
         // An ancestor that was empty, and so all is new.
         ("", "a1", "b2", Some("a1 b2")),
-        // The same change by both: that one is not a conflict which leaves what was there.
+        // The same change by both: only one that sets the old value is no conflict.
         ("a1 b2", "a1 b7", "a1 b2", Some("a1 b7")),
         ("a1 b2", "a1 b7", "a1 b7", None),
         ("a1 b2", "a1 b7", "a1 b8", None),
@@ -277,7 +277,7 @@ fn the_class_pickle_is_kept_but_for_the_true_name_of_the_class() {
         (b"\x80\x03cBTrees._OOBTree\nOOBucket\n.", Some(b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\0.")),
         (b"\x80\x03cBTrees.OOBTree\nBucket\n.", Some(b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\0.")),
         (b"\x80\x03cBTrees.OOBTree\nOOBucket\nN\x86.", Some(b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\0N\x86q\x01.")),
-        // Written before protocol 3, for somebody who may know nothing newer.
+        // Written before protocol 3, for a reader that may know nothing newer.
         (b"(cBTrees.OOBTree\nOOBucket\nNt.", Some(b"\x80\x02cBTrees.OOBTree\nOOBucket\nq\0N\x86q\x01.")),
         (b"\x80\x03cBTrees.OOBTree\nOOBucket\n\x85.", None),
         (b"\x80\x03X\x05\0\0\0tupleX\x01\0\0\0x\x86.", None),
@@ -378,7 +378,7 @@ fn to_map(record: &[u8]) -> Items {
     items.chunks(2).filter_map(|pair| Some((pair[0].as_int()?, pair[1].as_int()?))).collect()
 }
 
-/// What a transaction does to a key: gives it another value, or takes it out.
+/// The change of a key by a transaction: another value, or its removal.
 type Changes = BTreeMap<i64, Option<i64>>;
 
 fn apply(items: &Items, changes: &Changes) -> Items {
@@ -447,7 +447,7 @@ proptest! {
             }
         }
         if let Some(merged) = resolve(&records[0], &records[1], &records[2]) {
-            let record = Record::read(&merged).expect("what was merged can be read");
+            let record = Record::read(&merged).expect("the merged record can be read");
             prop_assert!(matches!(record.class().view(), View::Class(_) | View::Tuple(_)));
             let is_bad = |found: &Reference<'_>| matches!(found, Reference::Bad { .. });
             prop_assert!(!references(&merged).unwrap().iter().any(is_bad));
@@ -509,7 +509,7 @@ fn compressed_records_are_merged_as_plain_ones() {
             assert_eq!(vellum_pickle::plain(&merged).unwrap(), &wanted[..], "{name}, {forms:03b}");
         }
         let damaged = [b".z", plain[1].as_slice()].concat();
-        assert_eq!(resolve([&plain[0], &damaged, &plain[2]]), None, "what cannot be read is a conflict");
+        assert_eq!(resolve([&plain[0], &damaged, &plain[2]]), None, "an unreadable record is a conflict");
         let encrypted = [b".e", plain[2].as_slice()].concat();
         assert_eq!(resolve([&plain[0], &plain[1], &encrypted]), None);
     }

@@ -1,5 +1,5 @@
-//! Trees that break a rule of theirs, each rule in turn: what is named, and that nothing else is. `cargo xtask peers` asks the
-//! real package.
+//! Trees that break a rule of theirs, each rule in turn: the named problem, and that no other is named. `cargo xtask
+//! peers` asks the real package.
 
 use vellum_pickle::{Value, encode};
 use vellum_storage::{
@@ -290,7 +290,7 @@ fn a_broken_node_is_one_fault() {
     assert_eq!(words(&with(&[(1, node("IIBucket", &[2, 3], &[40], 4))])), [(2, "class"), (3, "class")]);
 }
 
-/// A tree that was emptied leaves nodes behind, whose last bucket leads on to one that was below another node.
+/// A tree that was emptied leaves nodes behind, whose last bucket leads to one that was below another node.
 #[test]
 fn what_an_emptied_tree_leaves_behind_is_no_fault() {
     assert_eq!(words(&with(&[(1, record("IIBTree", b"N"))])), []);

@@ -7,7 +7,7 @@ use vellum_storage::{
     AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Result, Survivors, collect,
 };
 
-/// Objects 0 to n - 1, each with one revision, whose place is the oid times seven; and what each refers to.
+/// Objects 0 to n - 1, each with one revision, whose place is the oid times seven; and the references of each.
 struct Graph<R> {
     objects: u64,
     refers: R,
@@ -118,7 +118,7 @@ fn a_small_frontier_takes_a_byte_an_object() {
     assert!(survivors.peak_bytes() as u64 <= OBJECTS, "{}", survivors.peak_bytes());
 }
 
-/// A random graph with garbage in it, and references to what is nowhere.
+/// A random graph with garbage in it, and dangling references.
 fn random(seed: u64) -> Graph<impl Fn(u64) -> Vec<u64> + Sync> {
     let hash = move |n: u64| ((n + 1) ^ (seed << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     graph(20_000, move |oid| {
@@ -146,7 +146,7 @@ fn neither_threads_nor_the_frontier_change_what_survives() {
     }
 }
 
-/// A storage that fails while it reads; each thread may come to that.
+/// A storage that fails while it reads; each thread may meet the failure.
 struct Failing;
 
 impl Collected for Failing {

@@ -14,7 +14,7 @@ use vellum_storage::{
 
 const NAMES: [&str; 3] = ["main", "archive", "users"];
 
-/// What a record refers to.
+/// A reference of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum To {
     Here(u64),
@@ -47,7 +47,7 @@ fn record(refers: &[To]) -> Bytes {
     out.into()
 }
 
-/// Stores in one transaction, each over what is there; nothing where there is no record.
+/// Stores in one transaction, each over the present revision; a tombstone where there is no record.
 fn put(storage: &dyn Storage, objects: &[(u64, Option<&[To]>)]) -> Tid {
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     for (oid, refers) in objects {
@@ -75,7 +75,7 @@ fn delete(garbage: Garbage<'_>) -> Vec<DeletedGarbage> {
 
 // ---- Random histories, and what the obvious implementation says of them.
 
-/// What one transaction did to one object.
+/// The change that one transaction made to one object.
 #[derive(Clone, Debug)]
 struct Done {
     database: usize,
@@ -106,18 +106,18 @@ impl Past {
         self.of(object).rfind(|done| done.tid <= at)
     }
 
-    /// What the trunk shows from this on.
+    /// The revision that the trunk shows from this on.
     fn on_trunk<'a>(&'a self, done: &'a Done) -> Option<&'a Done> {
         let under = |tid| self.of((done.database, done.oid)).find(|other| other.tid == tid);
         if done.version == 0 { Some(done) } else { done.under.and_then(under) }
     }
 
-    /// What the object referred to as everybody saw it at this moment; none if it was not there.
+    /// The references of the object on the trunk at this moment; none if it was not there.
     fn shown(&self, object: Object, at: u64) -> Option<&Vec<To>> {
         self.on_trunk(self.newest(object, at)?)?.refers.as_ref()
     }
 
-    /// What keeps what: all that an object refers to in whatever counts.
+    /// The references of an object in all revisions that count.
     fn refers(&self, object: Object, since: u64) -> Vec<Object> {
         let mut count: Vec<&Done> = self.of(object).filter(|done| done.tid > since).collect();
         let newest = self.newest(object, u64::MAX);
@@ -141,7 +141,7 @@ impl Past {
         needed
     }
 
-    /// What could be reached from the roots when each database was as at its moment.
+    /// The objects that could be reached from the roots when each database was as at its moment.
     fn reached(&self, at: &[u64]) -> BTreeSet<Object> {
         let mut reached = BTreeSet::new();
         let mut waiting: Vec<Object> = (0..at.len()).map(|n| (n, 0)).collect();
@@ -164,7 +164,7 @@ fn strong(database: usize, refers: Option<&Vec<To>>) -> Vec<Object> {
     refers.into_iter().flatten().filter_map(follow).collect()
 }
 
-/// One thing of a transaction, as it is drawn: what is possible is made of it.
+/// One thing of a transaction, as it is drawn: a possible change is made from it.
 #[derive(Clone, Debug)]
 struct Drawn {
     database: usize,
@@ -207,7 +207,7 @@ fn play(drawn: &[Drawn]) -> (Vec<MemoryStorage>, Past) {
     let storages: Vec<_> = NAMES.iter().map(|name| MemoryStorage::new(*name)).collect();
     let mut past = Past::default();
     let mut transactions: BTreeMap<u64, Vec<Done>> = BTreeMap::new();
-    // Every object is there, so that nothing dangles but what was deleted.
+    // Every object is there, so that only references to deleted objects dangle.
     for database in 0..NAMES.len() {
         let tid = 1 + database as u64;
         let first = |oid| Done { database, tid, oid, version: 0, refers: Some(Vec::new()), under: None };
@@ -277,13 +277,13 @@ proptest! {
             prop_assert_eq!(here.garbage_objects, count(&mut right.iter()));
             prop_assert_eq!(here.objects, count(&mut past.objects().iter().filter(|o| shown(o))));
         }
-        // Whatever the rules are: what could be reached since then is none of it.
+        // Objects that could be reached since then are never garbage.
         for shift in 0..8 {
             let moments: Vec<u64> = (0..NAMES.len() as u64).map(|n| since + (shift * (n + 3) * 7) % (ago + 1)).collect();
             let reached = past.reached(&moments);
             prop_assert!(right.iter().all(|object| !reached.contains(object)), "{moments:?}");
         }
-        // What leads nowhere is told, each once: from what is needed, as it is now.
+        // Each dangling reference of a needed object, as it is now, is reported once.
         let mut lost = BTreeSet::new();
         for object in needed.iter().filter(|object| past.newest(**object, u64::MAX).is_some()) {
             let newest = past.newest(*object, u64::MAX).unwrap();
@@ -363,7 +363,7 @@ fn what_only_another_database_refers_to_stays_and_a_ring_through_both_goes() {
         assert!(is_there(&main, oid), "{oid}");
     }
     assert!(is_there(&archive, 7) && is_there(&archive, 8) && !is_there(&archive, 9) && !is_there(&main, 5));
-    // Each database alone would have thought otherwise: 7, 8 and 3 have nobody there.
+    // Each database alone would have thought otherwise: no object there refers to 7, 8 and 3.
     let alone = find_garbage(&[("archive", &archive)], OLD.go_on(true)).unwrap();
     assert_eq!(garbage(&alone, 0), [7, 8]);
 }
@@ -395,7 +395,7 @@ fn a_database_that_nobody_gave_stops_it_and_says_who_refers() {
     assert_eq!(
         refused.to_string(),
         "there are references that lead nowhere: 0000000000000004 of `archive` refers to 0000000000000005 of `users`, and no \
-         database of that name was given. Mend them, or say to go on without what is missing"
+         database of that name was given. Repair them, or say to go on without the missing objects"
     );
     let found = find(&main, &archive, OLD.go_on(true)).unwrap();
     assert_eq!((garbage(&found, 0), found.lost().iter().count()), (vec![1], 1));
@@ -425,7 +425,7 @@ fn of_very_many_lost_references_the_first_are_told() {
     let refused = find(&main, &archive, OLD).unwrap_err();
     let GarbageError::Nowhere(references) = &refused else { panic!("{refused}") };
     assert!(references.more() && references.iter().len() == 1000);
-    assert!(refused.to_string().contains("; and many more. Mend them") && refused.to_string().len() < 2000);
+    assert!(refused.to_string().contains("; and many more. Repair them") && refused.to_string().len() < 2000);
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn what_can_not_be_trusted_stops_it_whatever_was_said() {
 
     let (main, archive) = two(&[(0, Some(&[there("archive", 1)]))], &[(0, Some(&[])), (1, Some(&[]))]);
     for (bad, said) in [
-        (&b"no pickle"[..], "it can not be told what object 0000000000000001 refers to"),
+        (&b"no pickle"[..], "it is not known what object 0000000000000001 refers to"),
         (b"capp\nNode\n.(NQ.", "None in place of an oid"),
     ] {
         let mut change = archive.begin(TransactionMeta::new()).unwrap();
@@ -454,7 +454,7 @@ fn what_can_not_be_trusted_stops_it_whatever_was_said() {
         let refused = find(&main, &archive, go_on).unwrap_err().to_string();
         assert!(refused.contains("database `archive`") && refused.contains(said), "{refused}");
     }
-    // Of garbage nobody asks what it refers to.
+    // The references of garbage do not matter.
     put(&main, &[(0, Some(&[]))]);
     assert_eq!(garbage(&find(&main, &archive, OLD).unwrap(), 1), [1]);
 }
@@ -468,7 +468,7 @@ fn what_was_done_lately_can_be_undone() {
     let since = main.last_transaction();
     put(&main, &[(0, Some(&[]))]);
     let lately = OLD.since(since);
-    // The root does not refer to 1 any more; it would, if that were undone. Nobody ever referred to 3.
+    // The root does not refer to 1 any more; it would, if that were undone. No object ever referred to 3.
     assert_eq!(garbage(&find(&main, &archive, OLD.since(since)).unwrap(), 1), [] as [u64; 0]);
     let after_archive = OLD.since(since.max(archive.last_transaction()));
     assert_eq!(garbage(&find(&main, &archive, after_archive).unwrap(), 1), [3]);
@@ -515,7 +515,7 @@ fn what_comes_since_the_look_is_held_to_the_same() {
     assert!(is_there(&main, 1));
 }
 
-/// Something that somebody else commits.
+/// A concurrent commit.
 type Event = Box<dyn FnOnce() -> Tid + Send>;
 
 /// A storage to which something happens at a moment between vote and finish.
@@ -694,16 +694,16 @@ fn what_somebody_changes_before_the_vote_is_left_as_it_is() {
     let other = main.clone();
     let racing = Racing::new(&main).before_vote(move || put(&other, &[(2, Some(&[Here(4)]))]));
     let deletions = delete(find(&racing, &archive, OLD).unwrap());
-    // What it referred to before, and what it refers to now.
+    // Its references before, and its references now.
     assert_eq!((deletions[0].objects, deletions[0].saved, &deletions[0].left), (1, 4, &vec![Oid(2)]));
     assert!(!is_there(&main, 1) && (2..=6).all(|oid| is_there(&main, oid)));
-    // Somebody deletes one himself.
+    // A concurrent transaction deletes one.
     let (main, archive) = a_list();
     let other = main.clone();
     let racing = Racing::new(&main).before_vote(move || put(&other, &[(2, None)]));
     let deletions = delete(find(&racing, &archive, OLD).unwrap());
     assert_eq!(deletions[0].left, [Oid(2)]);
-    assert!(!is_there(&main, 2) && is_there(&main, 3), "what was done since the look can be undone");
+    assert!(!is_there(&main, 2) && is_there(&main, 3), "transactions since the look can be undone");
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn record(refers: &[u64]) -> Vec<u8> {
     record
 }
 
-/// Stores in one transaction, each over what is there.
+/// Stores in one transaction, each over the present revision.
 fn store(storage: &MemoryStorage, records: &[(u64, Vec<u8>)]) -> Tid {
     let mut change = storage.begin(TransactionMeta::new()).unwrap();
     for (oid, record) in records {
@@ -38,10 +38,10 @@ fn a_record_that_can_not_be_read_keeps_everything_where_garbage_is_collected() {
     let pack = storage.pack().unwrap();
     for go_on in [false, true] {
         let refused = pack.pack(to, collecting().go_on(go_on)).unwrap_err().to_string();
-        assert!(refused.starts_with("nothing was packed, since it can not be told which objects 0000000000000001"));
+        assert!(refused.starts_with("nothing was packed, since it is not known which objects 0000000000000001"));
         assert_eq!(storage.history(Oid(1), 9).unwrap().len(), 2);
     }
-    // What it refers to is not asked where nothing goes for want of a reference.
+    // Its references do not matter where a missing reference discards nothing.
     pack.pack(to, PackOptions::default()).unwrap();
     assert_eq!((storage.history(Oid(1), 9).unwrap().len(), storage.object_count()), (1, 3));
 }

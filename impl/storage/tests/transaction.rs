@@ -107,7 +107,7 @@ fn large_transactions_wait_on_the_disk_whatever_the_storage() {
             data.filter_map(Data::in_memory).map(Bytes::len).sum::<usize>()
         };
         assert_eq!(in_memory(&draft), 32 << 20);
-        // A clone goes on writing to the same scratch file, and so does the original; neither disturbs the other.
+        // A clone continues to write to the same scratch file, and so does the original; neither disturbs the other.
         let mut clone = draft.clone();
         assert_eq!(clone, draft);
         clone.store(Oid(5), Tid::ZERO, large(55)).unwrap();

@@ -83,7 +83,7 @@ impl<T, R: Rank> Mutex<T, R> {
         Some(MutexGuard { guard, holding: Holding::note::<R>() })
     }
 
-    /// The guarded value, of a lock that nobody else has.
+    /// The guarded value, of a lock that no other thread has.
     pub fn into_inner(self) -> T {
         self.lock.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -123,7 +123,7 @@ impl<T, R: Rank> RwLock<T, R> {
         RwLockReadGuard { guard: self.lock.read().unwrap_or_else(|poisoned| poisoned.into_inner()), _holding: holding }
     }
 
-    /// Waits until nobody has the lock, and takes it for writing.
+    /// Waits until no thread has the lock, and takes it for writing.
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         let holding = Holding::enter::<R>();
@@ -206,12 +206,13 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 pub struct Condvar(imp::Condvar);
 
 impl Condvar {
-    /// A condition that nobody waits for.
+    /// A condition without a waiting thread.
     pub fn new() -> Condvar {
         Condvar::default()
     }
 
-    /// Gives the lock back, waits, and takes it again. The thread takes no other lock meanwhile, so its rank stays noted.
+    /// Releases the lock, waits, and takes it again. The thread takes no other lock while it waits, so its rank stays
+    /// noted.
     pub fn wait<'a, T>(&self, MutexGuard { guard, holding }: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         MutexGuard { guard: self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner()), holding }
     }

@@ -26,8 +26,8 @@ impl Rank for Unranked {
     const NAME: &'static str = "an unranked lock";
 }
 
-/// Notes that this thread holds a lock, until it is dropped. Also for what is a lock, but no [`Mutex`](crate::Mutex): a turn,
-/// for example.
+/// Notes that this thread holds a lock, until it is dropped. Also for locks that are no [`Mutex`](crate::Mutex): a
+/// turn, for example.
 #[derive(Debug)]
 pub struct Holding {
     #[cfg(all(debug_assertions, not(vellum_loom)))]

@@ -1,4 +1,4 @@
-//! What Vellum's commands share: output, exit codes, progress bars, and numbers as people read them.
+//! The parts that Vellum's commands share: output, exit codes, progress bars, and numbers as people read them.
 //!
 //! | module | what it has |
 //! |---|---|

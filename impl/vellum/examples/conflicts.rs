@@ -21,7 +21,7 @@ impl Resolver for Counter {
     }
 }
 
-/// Adds to the number in the object, reading again as often as somebody else was faster.
+/// Adds to the number in the object, reading again as often as another thread was faster.
 fn add(storage: &FileStorage, oid: Oid, by: i64) -> Result<Tid, Error> {
     loop {
         let read = storage.load(oid, &Version::TRUNK)?;
@@ -41,7 +41,7 @@ pub fn run(path: PathBuf) -> Result<i64, Box<dyn std::error::Error>> {
     let mut change = storage.begin(TransactionMeta::new())?;
     change.store(Oid::ROOT, Tid::ZERO, "0".into())?;
     storage.vote(change)?.finish()?;
-    // Without a resolver: whoever comes too late tries again.
+    // Without a resolver: a thread that comes too late tries again.
     std::thread::scope(|scope| {
         let adders: Vec<_> =
             (0..4).map(|_| scope.spawn(|| (0..50).try_for_each(|_| add(&storage, Oid::ROOT, 1).map(drop)))).collect();
@@ -49,7 +49,7 @@ pub fn run(path: PathBuf) -> Result<i64, Box<dyn std::error::Error>> {
     })?;
     drop(storage);
 
-    // With one, nobody comes too late: everybody may have read the same old number.
+    // With one, no thread comes too late: all may have read the same old number.
     let storage = Options::new().resolver(Arc::new(Counter)).open(&path)?;
     let read = storage.load(Oid::ROOT, &Version::TRUNK)?;
     for _ in 0..200 {

@@ -6,7 +6,7 @@ use vellum::{Error, Oid, OpenError, Options, Order, Tid, TidRange, TransactionMe
 
 /// Runs the example on a file.
 pub fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
-    // Opening. The error says what is in the way: no file, somebody else's lock, no database, damage.
+    // Opening. The error says why it failed: no file, a lock of another process, no database, damage.
     let storage = match Options::new().open_or_create(&path) {
         Err(OpenError::Locked { why, .. }) => return Err(format!("somebody else has it: {why}").into()),
         other => other?,
@@ -36,7 +36,7 @@ pub fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
         println!("{} changed {} objects", transaction.tid, transaction.revisions.len());
     }
 
-    // What is not there is an error of its own.
+    // A missing object is an error of its own.
     match storage.load(Oid(oid.0 + 1), &Version::TRUNK) {
         Err(Error::KeyError { oid, .. }) => println!("there is no object {oid}"),
         other => return Err(format!("what should this be? {other:?}").into()),

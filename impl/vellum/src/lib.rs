@@ -85,7 +85,7 @@ pub use vellum_storage::{
     TransactionRecord, UndoEntry, Verdict, Version, Vote, Voted, Waiting, WhyNot, copy,
 };
 
-/// What every storage is: the traits, for a storage of your own, and what works with any storage.
+/// The parts of every storage: the traits, for a storage of your own, and functions that work with any storage.
 ///
 /// All of `vellum-storage`: copying, export and import, references and garbage, the clock, the locks of objects.
 pub mod storage {

@@ -12,7 +12,7 @@ fn first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("Data.fs");
     first::run(path.clone()).unwrap();
-    // Once more, on what is there now.
+    // Once more, on the existing file.
     first::run(path).unwrap();
 }
 

@@ -14,7 +14,7 @@ pub struct BadArguments {
     problem: String,
 }
 
-/// A call that is none.
+/// An invalid call.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadCall {
     /// No such method.
@@ -23,7 +23,7 @@ pub enum BadCall {
     /// The method does not take these arguments. The call can be answered with an error.
     #[error(transparent)]
     Arguments(#[from] BadArguments),
-    /// An oid is none, so there is no such object: Python's `POSKeyError`. The call can be answered with it.
+    /// The oid is invalid, so there is no such object: Python's `POSKeyError`. The call can be answered with it.
     #[error("there is no object of this oid: {0:?}")]
     NoObject(Value),
 }
@@ -36,7 +36,7 @@ pub(crate) type Method<T> = (&'static str, fn(&mut Arguments) -> Result<T>);
 
 /// Reads a call of one of these methods.
 pub(crate) fn parse<T>(methods: &[Method<T>], name: &Value, args: Value) -> std::result::Result<T, BadCall> {
-    let Value::Text(name) = name else { return Err(BadCall::Unknown("whose name is no text".to_owned())) };
+    let Value::Text(name) = name else { return Err(BadCall::Unknown("with a name that is no text".to_owned())) };
     let Some((method, read)) = methods.iter().find(|(method, _)| method == name) else {
         return Err(BadCall::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()));
     };
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     method: &'static str,
     items: std::vec::IntoIter<Value>,
     taken: usize,
-    /// The argument in the place of an oid, if it is none.
+    /// The argument in the place of an oid, if it is invalid.
     no_oid: Option<Value>,
 }
 

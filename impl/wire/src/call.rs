@@ -1,4 +1,4 @@
-//! What a client asks of a server.
+//! The calls of a client to a server.
 
 use std::hash::{Hash, Hasher};
 
@@ -39,9 +39,9 @@ impl Hash for MessageId {
 pub struct Begin {
     /// The client's name for it.
     pub transaction: TransactionId,
-    /// Who does it, as UTF-8.
+    /// The user, as UTF-8.
     pub user: Bytes,
-    /// What for, as UTF-8.
+    /// The description, as UTF-8.
     pub description: Bytes,
     /// Anything else that the application says of it: a dict, None, or bytes that are a pickle.
     pub extension: Value,
@@ -57,11 +57,11 @@ pub struct Begin {
 pub enum Call {
     /// The first call of every connection: which storage it is for. Answered with the last tid.
     Register { storage: Value, read_only: bool },
-    /// What the storage is and can do.
+    /// The name and the capabilities of the storage.
     GetInfo,
     /// The last tid.
     LastTransaction,
-    /// What was changed after `tid`; None if that is not known any more.
+    /// The objects that changed after `tid`; None if that is not known any more.
     GetInvalidations { tid: Tid },
     /// New oids.
     NewOids { count: i64 },
@@ -123,7 +123,7 @@ pub enum Call {
     IteratorGc { iterators: Vec<i64> },
     /// The counters of the storage.
     ServerStatus,
-    /// What the client is called in logs.
+    /// The client's name in logs.
     SetClientLabel { label: String },
     /// Nothing.
     Ping,

@@ -27,7 +27,7 @@ pub enum Codec {
 pub struct Message {
     /// The sender's name for a call. It may be any value; the answer has the same.
     pub id: Value,
-    /// What kind of message it is.
+    /// The kind of message.
     pub flag: Value,
     /// A method, or `.reply`.
     pub name: Value,
@@ -35,7 +35,7 @@ pub struct Message {
     pub args: Value,
 }
 
-/// What a message may hold.
+/// The limits of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Values, those in values included.

@@ -16,7 +16,7 @@ use crate::call::{MessageId, eight};
 /// An exception, by what Python's clients make of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// `ConflictError`: the object was changed meanwhile.
+    /// `ConflictError`: a concurrent transaction changed the object.
     Conflict {
         /// The object.
         oid: Oid,
@@ -24,10 +24,10 @@ pub enum Fault {
         committed: Tid,
         /// The revision that was changed.
         serial: Tid,
-        /// What class the object is of.
+        /// The class of the object.
         class: Option<String>,
     },
-    /// `ReadConflictError`: an object that the transaction depends on was changed meanwhile.
+    /// `ReadConflictError`: an object that the transaction depends on was changed by a concurrent transaction.
     ReadConflict {
         /// The object.
         oid: Oid,
@@ -96,7 +96,7 @@ impl Fault {
             Fault::Undo(why) => posed("UndoError", why.attributes()),
             Fault::UndoOfObjects(objects) => {
                 let errors: Vec<_> = objects.into_iter().map(|why| (why.oid(), why.into_nested(codec))).collect();
-                // Those who look for a reason and an object find the first object, and its error.
+                // A program that looks for a reason and an object finds the first object, and its error.
                 let (oid, error) = errors.first().cloned().unwrap_or((Value::None, Value::None));
                 let errors = errors.into_iter().map(|(oid, error)| Value::Tuple(vec![oid, error])).collect();
                 let pairs = vec![("_reason", oid), ("_oid", error), ("_errs", Value::List(errors))];
@@ -112,7 +112,7 @@ impl Fault {
         Value::Tuple(vec![Value::Text(class), payload])
     }
 
-    /// Reads an exception. What has not the attributes or arguments that its class has is [`Fault::Other`].
+    /// Reads an exception. An exception without the attributes or arguments of its class is [`Fault::Other`].
     pub fn parse(value: Value) -> Option<Fault> {
         let (Value::Tuple(parts) | Value::List(parts)) = value else { return None };
         let [Value::Text(class), payload] = <[Value; 2]>::try_from(parts).ok()? else { return None };
@@ -248,7 +248,7 @@ fn dict(pairs: Vec<(&str, Value)>) -> Value {
     Value::Dict(pairs.into_iter().map(|(key, value)| (Value::Text(key.to_owned()), value)).collect())
 }
 
-/// What a dict has under a key.
+/// The value of a dict under a key.
 fn attribute<'v>(dict: &'v Value, name: &str) -> Option<&'v Value> {
     let Value::Dict(pairs) = dict else { return None };
     pairs.iter().rfind(|(key, _)| matches!(key, Value::Text(key) if key == name)).map(|(_, value)| value)

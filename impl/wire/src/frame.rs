@@ -44,7 +44,7 @@ enum Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message of {size} bytes was announced, and at most {size_max} are taken")]
 pub struct FrameTooLarge {
-    /// What its first four bytes say.
+    /// The size in its first four bytes.
     pub size: usize,
     /// The limit.
     pub size_max: usize,

@@ -12,7 +12,7 @@ pub fn greet(codec: Codec) -> &'static [u8; 2] {
     }
 }
 
-/// What a client's first frame says to a server.
+/// The first frame of a client to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Greeting {
     /// Version 5, in this codec.
@@ -37,8 +37,8 @@ impl Greeting {
     /// So many bytes of an unknown greeting are kept for a message.
     pub const SHOWN_MAX: usize = 32;
 
-    /// What a client answers to a server's greeting: the codec that the server would like, at version 5. None if that
-    /// server is too old, or none.
+    /// A client's answer to a server's greeting: the codec that the server prefers, at version 5. None if the server is
+    /// too old, or if it is no ZEO server.
     pub fn answer(frame: &[u8]) -> Option<Codec> {
         let (codec, version) = frame.split_first()?;
         // Versions were dates once; all later ones sort after "5".

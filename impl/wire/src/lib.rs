@@ -15,9 +15,9 @@
 //! | [`Frames`] | a stream of bytes taken apart into frames |
 //! | [`Greeting`] | the first frame of each side |
 //! | [`Codec`], [`Message`] | a frame as a message, and back |
-//! | [`Call`] | what a client asks of a server, with its arguments checked |
+//! | [`Call`] | a client's call to a server, with its arguments checked |
 //! | [`PlainLoad`] | the call that comes most, read from its bytes |
-//! | [`Notice`] | what a server tells a client unasked |
+//! | [`Notice`] | a server's message to a client without a call |
 //! | [`Fault`] | an exception that answers a call |
 //! | [`Rope`] | bytes to be sent, in which a large record is shared and not copied |
 //!
@@ -27,7 +27,7 @@
 //! than the limit is refused by its first four bytes. A message holds plain values only, a limited number of them; a pickle
 //! is read without running anything, and an object in it is a class name with arguments.
 //!
-//! # What is not here
+//! # Not here
 //!
 //! Nothing is known of storages, of the order of messages or of time: that is `vellum-server` and `vellum-client`.
 #![forbid(unsafe_code)]

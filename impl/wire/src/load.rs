@@ -59,7 +59,7 @@ impl PlainLoad {
     }
 }
 
-/// What is left of a frame.
+/// The rest of a frame.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -106,7 +106,7 @@ mod tests {
         rope.copy_to_bytes(rope.remaining())
     }
 
-    /// What reading the whole message says, if it is a load that is answered.
+    /// Reads the whole message. Returns the same if it is a load that is answered.
     fn slowly(codec: Codec, frame: &Bytes) -> Option<PlainLoad> {
         let message = codec.decode(frame, Limits { parts_max: 100 }).ok()?;
         let is_call = !message.is_heartbeat() && !message.is_one_way();

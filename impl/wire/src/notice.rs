@@ -1,4 +1,4 @@
-//! What a server tells a client unasked.
+//! The messages of a server to a client that answer no call.
 
 use bytes::Bytes;
 use vellum_pickle::Value;
@@ -75,7 +75,7 @@ impl Notice {
     ///
     /// # Errors
     ///
-    /// There is no such notice, or it has other arguments. A client goes on.
+    /// There is no such notice, or it has other arguments. A client ignores it.
     pub fn parse(name: &Value, args: Value) -> Result<Notice, BadCall> {
         parse(NOTICES, name, args)
     }

@@ -53,7 +53,7 @@ impl Rope {
     ///
     /// # Errors
     ///
-    /// What `write` says.
+    /// Builds a rope with `write`.
     ///
     /// # Panics
     ///

@@ -33,7 +33,7 @@ fn bytes(dump: &str) -> Vec<u8> {
     out
 }
 
-/// What ZEO 6.2 and its client send, seen on a socket.
+/// Messages of ZEO 6.2 and its client, seen on a socket.
 #[test]
 fn the_real_thing_sends_these_bytes() {
     let register = Call::Register { storage: Value::Text("1".to_owned()), read_only: false };
@@ -392,7 +392,7 @@ fn a_dict_may_be_called_and_no_other_class_is_sent() {
     let called = message("builtins\ndict\n", pairs).unwrap();
     assert_eq!(called.args, Value::Tuple(vec![dict]));
     assert_eq!(called.foreign_class(), None);
-    assert!(message("builtins\ndict\n", b"K\x01\x85R").unwrap_err().to_string().contains("a dict that is none"));
+    assert!(message("builtins\ndict\n", b"K\x01\x85R").unwrap_err().to_string().contains("an invalid dict"));
     let named = |class, args| message(class, args).unwrap().foreign_class().map(|class| class.name.clone());
     assert_eq!(named("datetime\ndate\n", b""), Some("date".to_owned()));
     assert_eq!(named("os\nsystem\n", b"X\x01\x00\x00\x00x\x85R"), Some("system".to_owned()));

@@ -1,4 +1,4 @@
-//! What a client may believe, by what it was told.
+//! The beliefs that a client may have, by the messages that it got.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub struct Beliefs {
     changed: BTreeMap<Oid, Tid>,
     /// Calls that are not answered.
     asked: BTreeMap<i64, Call>,
-    /// What its transactions changed, those included that came to nothing: calls overlap, so it may not know which.
+    /// The objects that its transactions changed, including the aborted ones: calls overlap, so it may not know which.
     changes: BTreeSet<Oid>,
 }
 

@@ -1,4 +1,4 @@
-//! A game by dice: clients who commit, load and leave, over storages that take their time.
+//! A game by dice: clients that commit, load and leave, over slow storages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{Site, TRANSACTION, config};
 /// Clients at a time.
 const CLIENTS_MAX: usize = 4;
 const OBJECTS: u64 = 2;
-/// What is current for a client who does not say when.
+/// The time for a client that asks for current data.
 const NOW: Tid = Tid(i64::MAX as u64);
 
 /// Plays a game in which each byte decides something. At the end all storages are done and all clients are asked: what they
@@ -42,7 +42,7 @@ pub fn play(dice: &[u8]) -> String {
 struct Game {
     site: Site,
     clients: BTreeMap<ConnectionId, Client>,
-    /// What is known to the storage and not to the machine: results, and what it told, which stay in their order.
+    /// Results and events of the storage that the machine has not heard of. Events stay in their order.
     told: Vec<Event>,
     seconds: u64,
     /// How much of its inbox a client has read.
@@ -55,7 +55,7 @@ struct Client {
 }
 
 impl Drop for Game {
-    /// What was said, for whoever looks for the reason why something is wrong.
+    /// All messages, for a person who looks for the reason of a failure.
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.site.transcript);
@@ -170,7 +170,7 @@ impl Game {
         let bytes: Vec<u8> = dice.take(length).collect();
         let event = match Codec::Msgpack.decode(&bytes.into(), Limits { parts_max: 1000 }) {
             Ok(message) => {
-                // What it is answered is not looked at: it is somebody else's client.
+                // The answer is not checked: it belongs to another client.
                 let message = Message { id: Value::Text("junk".to_owned()), ..message };
                 Event::Received { connection, message }
             }
@@ -191,8 +191,8 @@ impl Game {
         self.told.push(done);
     }
 
-    /// The machine hears something. What a storage tells arrives in order, and the result of a call not before what was told
-    /// in it.
+    /// The machine hears something. A storage's events arrive in order, and the result of a call after the events of
+    /// that call.
     fn arrive(&mut self, place: usize) {
         if self.told.is_empty() {
             return;

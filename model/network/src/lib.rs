@@ -6,7 +6,8 @@
 //! - [`Site`] is a server with a storage, and clients by name. Everything that is said is written down, as a story.
 //! - [`Beliefs`] is what a client may believe after what it was told. It panics if the server tells it something wrong:
 //!   transactions out of order, an answer twice, an answer that contradicts an invalidation.
-//! - [`play`] plays a game by dice, with several clients whose beliefs are looked at, and messages and storages in any order.
+//! - [`play`] plays a game by dice, with several clients whose beliefs are checked, and messages and storages in any
+//!   order.
 #![forbid(unsafe_code)]
 
 mod beliefs;

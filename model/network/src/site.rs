@@ -1,4 +1,4 @@
-//! A server in one thread, and clients who talk to it. All that is said is written down.
+//! A server in one thread, and its clients. All messages are recorded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -24,12 +24,12 @@ pub struct Site {
     told: Arc<Mutex<VecDeque<Event>>>,
     names: BTreeMap<ConnectionId, String>,
     next_id: BTreeMap<ConnectionId, i64>,
-    /// Jobs that are not done before somebody says so.
+    /// Jobs that are not done before a step releases them.
     pub held: Vec<Job>,
     hold: fn(&Work) -> bool,
     /// All that was said.
     pub transcript: String,
-    /// What each client got.
+    /// The messages that each client got.
     pub inbox: BTreeMap<ConnectionId, Vec<Message>>,
     /// The connections that the server closed.
     pub closed: Vec<ConnectionId>,
@@ -47,7 +47,7 @@ pub fn config() -> Config {
     }
 }
 
-/// What clients call their transactions.
+/// The clients' name of their transaction.
 pub const TRANSACTION: MessageId = MessageId(Value::Int(77));
 
 impl Site {
@@ -114,7 +114,7 @@ impl Site {
         Event::Done { job: job.id, outcome: self.worker.run(job) }
     }
 
-    /// What the storage told and the machine has not heard.
+    /// The storage's events that the machine has not heard of.
     pub fn take_told(&mut self) -> Vec<Event> {
         self.told().drain(..).collect()
     }
@@ -195,7 +195,7 @@ impl Site {
         assert!(self.machine.voted() > 0 || waiting.is_empty(), "votes wait for nothing: {waiting:?}");
     }
 
-    /// Nobody is connected, nothing is under way, and nothing is kept.
+    /// No client is connected, no call is under way, and nothing is kept.
     ///
     /// # Panics
     ///
@@ -219,7 +219,7 @@ impl Site {
         self.machine.transactions_in_memory()
     }
 
-    /// What there is to see.
+    /// The state as the monitor reports it.
     pub fn report(&self) -> Report {
         let mut report = self.machine.report();
         self.worker.name_holders(&mut report);
@@ -272,7 +272,7 @@ impl Site {
                     Effect::Abort { connection } => self.worker.abort(connection),
                     Effect::Forget { connection } => self.worker.forget(connection),
                 }
-                // What a storage tells comes before the result of the call that made it tell.
+                // A storage's events come before the result of the call that caused them.
                 let told: Vec<Event> = self.told().drain(..).collect();
                 told.into_iter().rev().for_each(|event| events.push_front(event));
             }
@@ -281,7 +281,7 @@ impl Site {
         told.into_iter().for_each(|event| self.happen(event));
     }
 
-    // What clients say all the time.
+    // Messages that clients send all the time.
 
     /// Begins a transaction.
     pub fn begin(&mut self, connection: ConnectionId) {
@@ -317,7 +317,7 @@ impl Site {
         self.call(connection, Call::TpcAbort { transaction: TRANSACTION });
     }
 
-    /// Loads what is current.
+    /// Loads the current revision.
     pub fn load(&mut self, connection: ConnectionId, oid: u64) {
         self.call(connection, Call::LoadBefore { oid: Oid(oid), before: Tid(i64::MAX as u64) });
     }

@@ -48,7 +48,7 @@ pub struct Database {
     pub transactions: Vec<Transaction>,
 }
 
-/// What one client did, at one moment (rule 1.4).
+/// The changes that one client made, at one moment (rule 1.4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction {
     /// Its identity and time.
@@ -75,14 +75,15 @@ pub enum Status {
     Packed,
 }
 
-/// What one transaction did to one object (rule 1.3).
+/// The change that one transaction made to one object (rule 1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The object.
     pub oid: Oid,
     /// The version that it was written in (rule 1.5); the trunk's name is empty.
     pub version: String,
-    /// In a version: the base revision, which the trunk shows meanwhile; none if the object was created in the version.
+    /// In a version: the base revision, which the trunk shows as long as this one is the newest; none if the object was
+    /// created in the version.
     pub base: Option<Tid>,
     /// Its data, or where that is.
     pub content: Content,

@@ -32,7 +32,7 @@ pub struct How<'a> {
     pub collect: bool,
     /// Whether to continue if a reference dangles.
     pub go_on: bool,
-    /// What transactions between vote and finish will write (rule 4.9).
+    /// The revisions that transactions between vote and finish will write (rule 4.9).
     pub under_way: &'a [Revision],
     /// Whether a record may refer to more than can be told (rule 4.10). Without it, no record does.
     pub untold: Option<fn(&[u8]) -> bool>,
@@ -124,7 +124,7 @@ impl<'a> Pack<'a> {
         sources
     }
 
-    /// What a later revision refers to. Shared data counts for its source.
+    /// The objects that a later revision refers to. Shared data counts for its source.
     fn later_refers(&self, revision: &Revision) -> Vec<Oid> {
         if let Content::Data(data) = &revision.content { (self.references)(data) } else { Vec::new() }
     }

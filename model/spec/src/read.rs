@@ -24,7 +24,7 @@ impl At<'_> {
     }
 }
 
-/// What the trunk showed at a moment.
+/// The revision that the trunk showed at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shown<'a> {
     /// The record.
@@ -179,7 +179,7 @@ impl Database {
         self.transactions[first..].iter().map(|t| (t.tid, t.revisions.iter().map(|r| r.oid).collect())).collect()
     }
 
-    /// Every object that has a revision, be it a tombstone.
+    /// Every object that has a revision, even if that is a tombstone.
     pub fn oids(&self) -> BTreeSet<Oid> {
         self.transactions.iter().flat_map(|t| t.revisions.iter().map(|r| r.oid)).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{At, Content, Database, Oid, Revision, Status, Tid, Transaction};
 
-/// What the caller says of a transaction when it begins.
+/// The caller's data for the begin of a transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Begin {
     /// The tid it will have.

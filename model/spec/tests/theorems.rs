@@ -1,5 +1,5 @@
-//! What follows from the rules, whatever happened before. A history is made of small numbers; what they mean depends on
-//! the database at that moment, so that most of what is tried can be done.
+//! Consequences of the rules for every history. A history is made of small numbers. Their meaning depends on the
+//! database at that moment, so that most steps can be done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,7 +109,7 @@ fn play(steps: &[Step]) -> Database {
     db
 }
 
-/// What everybody sees: for each object and version, the record.
+/// The view of all clients: for each object and version, the record.
 fn view(db: &Database) -> BTreeMap<(Oid, &'static str), Option<Vec<u8>>> {
     let loads = (0..OIDS).flat_map(|oid| VERSIONS.map(|version| (oid, version)));
     loads.map(|(oid, version)| ((oid, version), db.load(oid, version).ok().map(|(data, _)| data.to_vec()))).collect()
@@ -119,7 +119,7 @@ fn one(db: &Database, change: Change) -> Option<Database> {
     db.commit(Begin::at(next(db)), &[change], &|_| None).ok().map(|(db, _)| db)
 }
 
-/// Everything that somebody who works in a version can reach from the root now.
+/// Every object that can be reached from the root now, in a version.
 fn reachable_in(db: &Database, version: &str) -> BTreeMap<Oid, Vec<u8>> {
     let (mut found, mut next) = (BTreeMap::new(), vec![0]);
     while let Some(oid) = next.pop() {
@@ -131,7 +131,7 @@ fn reachable_in(db: &Database, version: &str) -> BTreeMap<Oid, Vec<u8>> {
     found
 }
 
-/// Who refers now, in whatever version, to an object that is nowhere or nothing.
+/// The objects that refer now, in any version, to an object that is missing or deleted.
 fn dangling(db: &Database) -> BTreeSet<(Oid, Oid)> {
     let all = (0..OIDS).flat_map(|oid| VERSIONS.map(|version| (oid, version)));
     let refers = all.filter_map(|(oid, version)| Some((oid, version, references(db.load(oid, version).ok()?.0))));
@@ -194,8 +194,8 @@ proptest! {
         }
     }
 
-    /// What nobody can tell from before: every object of which something is left, at every moment from the pack time on,
-    /// in every version; who can be undone; and what comes of that.
+    /// Observational equivalence: every object of which a revision is left answers as before, at every moment from the
+    /// pack time on, in every version. The same transactions can be undone, with the same result.
     /// Rules 4.2, 4.3 and 3.4.
     #[test]
     fn packing_takes_back_no_undo_and_changes_no_answer(steps in history(), n in 0..8_usize, collect: bool) {
@@ -318,7 +318,7 @@ proptest! {
         }
     }
 
-    /// What was shown at a moment was shown from its tid until just before the next.
+    /// A revision that was shown at a moment was shown from its tid until just before the next.
     /// Rules 1.6 and 2.2.
     #[test]
     fn what_the_trunk_showed_it_showed_since_and_until(steps in history(), oid in 0..OIDS, n in 0..8_usize) {
@@ -376,7 +376,7 @@ fn stores(records: &[&[u8]]) -> Database {
     })
 }
 
-/// Somebody changed it, and somebody else changed it back: then the first change is still what is there.
+/// One transaction changed it, and another changed it back: then the first change is still current.
 /// Rules 1.3 and 3.4.
 #[test]
 fn what_holds_the_same_data_can_be_undone() {

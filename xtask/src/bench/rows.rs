@@ -28,7 +28,7 @@ const STATES: usize = 50_000;
 /// All of a state.
 const ALL: RenderOptions = RenderOptions { bytes_max: usize::MAX >> 1, depth_max: usize::MAX >> 1, width: 96 };
 
-/// What all rows are measured on.
+/// The ground of all rows.
 pub struct Rows<'a> {
     pub python: &'a Path,
     pub path: &'a Path,
@@ -144,7 +144,7 @@ impl Rows<'_> {
         Ok(oids.iter().map(|oid| at[oid]).collect())
     }
 
-    /// What the peer's script says about one measurement.
+    /// The script's result of one measurement of the peer.
     fn peer(&self, what: &str, more: &[&str]) -> Result<Duration, Box<dyn std::error::Error>> {
         let mut command = Command::new(self.python);
         command.arg(venv::script("bench.py")).arg(self.path).args(["--what", what, "--k", "1", "--json"]).args(more);
@@ -620,7 +620,7 @@ fn many(path: &Path, transactions: u64) -> Result<FileStorage, Box<dyn std::erro
     Ok(storage)
 }
 
-/// Removes a database and what is beside it.
+/// Removes a database and the files beside it.
 fn remove(path: &Path) {
     for suffix in ["", ".index", ".lock", ".old"] {
         let mut name = path.as_os_str().to_owned();

@@ -10,7 +10,7 @@ pub struct Line {
     pub what: String,
     pub ours: Duration,
     pub peer: Option<Duration>,
-    /// What the bare machine takes, and doing what.
+    /// The time of the bare machine, and for which work.
     pub limit: Option<(Duration, &'static str)>,
     /// Sentences below the table.
     pub notes: Vec<String>,

@@ -1,8 +1,8 @@
-//! What a pack takes in memory: packs FILE.fs to now, with collection, and prints a line of JSON.
+//! The memory of a pack: packs FILE.fs to now, with collection, and prints a line of JSON.
 //!
-//! A process of its own, for here every allocation is counted, which costs time that nobody else should have measured.
-//! Where memory grows by moving, the old place and the new one count both. `peak` is how much more there was at most than
-//! before the pack, of what was asked for; `resident` the same as the system sees it (Linux alone).
+//! It is a process of its own because it counts every allocation, and that time must not be in other measurements.
+//! Where memory grows by moving, the old place and the new one both count. `peak` is the greatest increase over the
+//! time before the pack, in requested bytes; `resident` is the same as the system sees it (Linux only).
 #![forbid(unsafe_code)]
 
 use peak_alloc::PeakAlloc;

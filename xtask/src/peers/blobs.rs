@@ -4,8 +4,8 @@
 //!
 //! - our walk must see every file with the length and the mode that Python says, and nothing else;
 //! - a folder that we make of the same bytes must be the same, name by name, with modes and contents;
-//! - what ZODB's last pack removed, we remove from a copy of the folder before: what is left must be the same, and what is kept
-//!   beside;
+//! - our pack of a copy of the folder removes the same files as ZODB's last pack: the remaining files must be the same,
+//!   and the files that are kept beside them;
 //! - ZODB must find every blob in the folder that we made, under the records that it wrote, and go on with it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +80,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         };
         let expected = made.files.iter().map(digest).collect::<Result<Vec<_>, _>>()?;
         same(format_args!("{}: what ZODB reads", ours.display()), &expected, &read.found)?;
-        // ZODB went on in the folder that we made: what it added there is no stranger to us.
+        // ZODB continued in our folder: our code recognises the files that it added.
         let after = open(&ours, None)?;
         let strangers: Vec<_> = after.walk().filter(|found| !matches!(found, Ok(Found::Blob { .. }))).collect();
         ensure(strangers.is_empty(), || format!("{}: {strangers:?}", ours.display()))?;
@@ -180,7 +180,7 @@ fn pack(made: &Made) -> Result<u64, Trouble> {
     Ok(removed.files)
 }
 
-/// The same names with the same modes and contents, but for what is on its way, and for a list that ZODB left.
+/// The same names with the same modes and contents, except for temporary files, and for a list that ZODB left.
 fn same_trees(ours: &Path, theirs: &Path) -> Outcome {
     let (one, other) = (tree(ours)?, tree(theirs)?);
     for path in one.keys().chain(other.keys()) {

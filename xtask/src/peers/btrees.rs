@@ -56,7 +56,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         };
         if said.known {
             ensure(ours.is_none() && said.merged.is_some(), || {
-                format!("what is known is not so any more: {}", what())
+                format!("a known difference is gone: {}", what())
             })?;
             known += 1;
             continue;
@@ -131,7 +131,7 @@ fn ask(ground: &Ground, arguments: &[&str], input: &str) -> Result<String, Troub
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().ok_or("no way to write to the script")?;
     let input = input.to_owned();
-    // The script answers while it is being asked, so somebody has to listen meanwhile.
+    // The script answers while it is being asked, so a thread has to read at the same time.
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output()?;
     ensure(output.status.success(), || format!("{command:?}: {}", output.status))?;

@@ -1,7 +1,7 @@
 //! The same operations, with the same tids, make the same bytes.
 //!
 //! Histories from dice, each on two new files; then two that no dice would throw: metadata at its limits, and records of
-//! some megabytes. What must be refused is refused by both for the same reason, and a transaction that is aborted after
+//! some megabytes. Both refuse invalid commits for the same reason, and a transaction that is aborted after
 //! its vote leaves nothing. At the end of each history the files are the same, and after closing them the indexes.
 
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         pair.end().map_err(|why| format!("large records: {why}"))?;
     }
     let Counts { accepted, refused, aborted, metadata } = counts;
-    // Had the dice never come to one of these, nothing would have been shown.
+    // Without one of these, the check would have shown nothing.
     let all = accepted > 0 && (refused > 0 && aborted > 0 || ground.histories < 20);
     ensure(all || ground.histories == 0, || "the dice never refused or aborted anything".to_owned())?;
     Ok(format!(

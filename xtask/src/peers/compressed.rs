@@ -56,7 +56,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let Counts { commits, refused, merged, undos, compressed, plain, close } = counts;
     ensure(
         ground.histories < 20 || [refused, merged, undos, compressed, plain].iter().all(|count| *count > 0),
-        || "the dice never came to some of it".to_owned(),
+        || "the dice never reached some of it".to_owned(),
     )?;
     Ok(format!(
         "{} histories in {} forms, {commits} commits, {undos} with undos, {merged} records merged, {refused} commits refused; \
@@ -126,7 +126,7 @@ fn history(
     }
     let packed =
         paths.iter().map(|path| plain_objects(&layer(path, compression)?)).collect::<Result<Vec<_>, Trouble>>()?;
-    same("what two packs leave", &packed[0], &packed[1])
+    same("the files after two packs", &packed[0], &packed[1])
 }
 
 fn layer(path: &Path, compression: Compression) -> Result<Compressed, Trouble> {
@@ -272,7 +272,7 @@ impl Author {
         }
     }
 
-    /// Notes what a commit has come to.
+    /// Notes the result of a commit.
     fn learn(&mut self, storage: &dyn Storage, tid: Tid, touched: &[Oid]) -> Outcome {
         if self.last > first() {
             self.undoable.push(tid);
@@ -289,7 +289,7 @@ impl Author {
 
 fn items(record: &[u8]) -> Result<Items, Trouble> {
     let record = Record::read(record)?;
-    let View::Tuple(state) = record.state().view() else { return Err("a bucket that is none".into()) };
+    let View::Tuple(state) = record.state().view() else { return Err("an invalid bucket".into()) };
     let Some(View::Tuple(texts)) = state.get(0).map(|part| part.view()) else {
         return Err("a bucket without items".into());
     };

@@ -159,7 +159,7 @@ fn flat(line: &str) -> String {
     }
 }
 
-/// Makes up a configuration: most of it is right, so that what is wrong is not always the same.
+/// Makes up a configuration: most of it is right, so that the first error is not always the same.
 fn case(dice: &mut Dice) -> Case {
     let mut case = Case::default();
     case.variables.insert("SET".to_owned(), dice.pick(&["value", "", "a b", "$name"]).to_owned());

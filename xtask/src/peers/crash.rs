@@ -1,4 +1,4 @@
-//! What an interrupted commit leaves, and what the two engines make of it.
+//! The file that an interrupted commit leaves, and how the two engines open it.
 //!
 //! ZODB writes a transaction with status `c` when it votes, and sets the status when it finishes. So a process that is
 //! killed in between leaves a whole transaction that is not finished; a machine that stops, any beginning of one. Both
@@ -53,7 +53,7 @@ struct Counts {
     kept: u64,
 }
 
-/// What is on the disk after a crash.
+/// The files on the disk after a crash.
 struct Image {
     file: Vec<u8>,
     /// From an earlier session; the file has grown since.
@@ -173,7 +173,7 @@ impl Case {
         same("bytes cut off", &cut, &Some((image.file.len() - end) as u64))?;
         if image.file.len() >= end + HEADER {
             // ZODB does not keep a part of a header.
-            same_files("what was cut off", &beside(one, ".tr0"), &beside(other, ".tr0"))?;
+            same_files("the bytes cut off", &beside(one, ".tr0"), &beside(other, ".tr0"))?;
         }
         compare(&ours, zodb, &mut author.dice, LastTransaction::Unknown)?;
         ensure(lost != Some(ours.last_transaction()), || "the last transaction is one that is not there".to_owned())?;
@@ -198,7 +198,8 @@ impl Case {
         ensure(std::fs::read(path)? == image.file, || "refused, but changed".to_owned())
     }
 
-    /// Takes away the mark of a transaction that a finished one follows: ZODB shows what is before it, and we all of it.
+    /// Takes away the mark of a transaction that a finished one follows: ZODB shows the transactions before it, and we
+    /// show all.
     fn interrupted_marks(&mut self, finished: &[u8], author: Author) -> Result<u64, Trouble> {
         let mut image = Image { file: finished.to_owned(), index: Vec::new() };
         let last = before(finished, finished.len())?;
@@ -212,7 +213,7 @@ impl Case {
         zodb.close()?;
         let ours = FileStorage::open(&*one)?;
         ensure(ours.size() >= theirs, || format!("we show {} bytes of the file, ZODB {theirs}", ours.size()))?;
-        same("what is shown", &ours.size(), &(finished.len() as u64))?;
+        same("the shown size", &ours.size(), &(finished.len() as u64))?;
         ensure(std::fs::read(&*one)? == finished, || "repaired to other bytes than it had".to_owned())?;
         drop(ours);
         zodb.open(one)?;

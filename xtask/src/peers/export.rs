@@ -69,7 +69,7 @@ fn both_import(ground: &Ground) -> Result<usize, Trouble> {
     let arguments = ["export", &ours.display().to_string(), &out.display().to_string(), &name];
     ask(ground, &arguments.map(str::to_owned))?;
     let back = std::fs::read(out.with_extension(&name))?;
-    same("what ZODB exports of what we imported", &graph(&back)?, &wanted)?;
+    same("ZODB's export of our import", &graph(&back)?, &wanted)?;
     let nameless = |file: &[u8]| -> Result<Vec<Vec<u8>>, Trouble> {
         let records = records(file)?.into_iter();
         records.map(|(_, record)| Ok(rewrite_references(record, |_| Some(0))?)).collect()
@@ -83,7 +83,7 @@ fn both_import(ground: &Ground) -> Result<usize, Trouble> {
     let root: Oid = ask(ground, &arguments.map(str::to_owned))?.trim().parse()?;
     let mut back = Vec::new();
     export(&FileStorage::open_read_only(Path::new(&theirs))?, root, &mut back, ExportOptions::default())?;
-    same("what we export of what ZODB imported", &graph(&back)?, &wanted)?;
+    same("our export of ZODB's import", &graph(&back)?, &wanted)?;
     Ok(wanted.len())
 }
 

@@ -55,7 +55,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let again = ask(ground, "again", &[cases.to_string()])?;
     for case in growing.iter().copied() {
         let theirs = again.lines().nth(case).ok_or("no answer")?.split_whitespace().count() as u64;
-        same(format!("what is left in case {case}"), &left[case], &theirs)?;
+        same(format!("the rest in case {case}"), &left[case], &theirs)?;
     }
     ensure(found_by_both > 0 && !growing.is_empty(), || "there was nothing to compare".into())?;
     Ok(format!("{found_by_both} objects are garbage for both, in {cases} sets of databases; {more} for us alone"))

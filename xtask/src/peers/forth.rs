@@ -1,7 +1,7 @@
 //! One file, opened by one engine and then by the other, each of which commits more.
 //!
-//! Whoever opens it finds the `.index` that the other left, and must use it. While it is open for writing the other is
-//! refused, but may read; what the two then read is compared, all of it.
+//! Each engine finds the `.index` that the other left, and must use it. While one has the file open for writing, the
+//! other may only read. The check compares all that the two then read.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -100,8 +100,8 @@ impl Forth {
     }
 }
 
-/// ZODB holds an index against the first five records of the last transaction that has any, and turns even its own down
-/// if one of them is not the last of its object in it.
+/// ZODB checks an index against the first five records of the last transaction that has any, and turns even its own
+/// down if one of them is not the last of its object in it.
 fn zodb_trusts(last: &Commit) -> bool {
     let written = last.written();
     written.iter().enumerate().take(5).all(|(n, oid)| !written[n + 1..].contains(oid))

@@ -1,4 +1,5 @@
-//! The `.index` file: one that is right is used, whoever wrote it; any other is made again, and no answer is wrong.
+//! The `.index` file: a correct one is used, whichever engine wrote it; any other is made again, and no answer is
+//! wrong.
 //!
 //! Both engines open the same file with the same index beside it, and we look at three things: whether the index was
 //! used, whether every object is as it should be, and whether the two leave the same index behind.
@@ -59,7 +60,8 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         let path = ground.path("case.fs");
         case(&mut zodb, &path, file, index.as_deref(), used).map_err(|why| format!("{what}: {why}"))?;
     }
-    // Where the index is ahead of the file, ZODB makes another one. We keep it: it is all that is left of what was there.
+    // Where the index is ahead of the file, ZODB makes another one. We keep it: it is the only trace of the lost
+    // objects.
     let path = ground.path("case.fs");
     clear(&path);
     std::fs::write(&path, &short)?;
@@ -132,7 +134,7 @@ fn case(zodb: &mut Zodb, path: &Path, file: &[u8], index: Option<&[u8]>, used: b
         index.map_or(Ok(()), |index| std::fs::write(&name, index))?;
         Ok(())
     };
-    // What is right is what ZODB finds without any.
+    // The right answer is ZODB's without any index.
     clear(path);
     std::fs::write(path, file)?;
     zodb.open(path)?;

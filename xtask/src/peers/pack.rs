@@ -1,10 +1,10 @@
 //! The same file, packed by both engines to the same time.
 //!
 //! Random histories of objects that refer to each other, written by both; then packed, with collection and without, at a
-//! transaction, between two, now. What we leave must be what the rules leave (`vellum_spec`), always. What ZODB leaves must
-//! be the same bytes, and the same index; or the difference is one that docs/findings.md judges, and then it must be that
-//! one (`judge.rs`): ZODB packs again, and is told this time what the rules need besides, and now the bytes are the same,
-//! but for records of nothing and the other things in the last section of the page.
+//! transaction, between two, now. Our result must always be that of the rules (`vellum_spec`). ZODB's result must be
+//! the same bytes, and the same index; or the difference is one that docs/findings.md judges, and then it must be that
+//! one (`judge.rs`): ZODB packs again, this time with the further objects that the rules need. Then the bytes are the
+//! same, except for tombstones and the other cases in the last section of the page.
 //!
 //! Then both go on with what one of them packed: they open it by the index that lies beside it, read everything, commit and
 //! undo, and pack again.
@@ -49,7 +49,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     }
     for kind in Kind::ALL {
         ensure(histories < 400 || counts.judged.contains_key(&kind), || {
-            format!("the dice never came to the difference `{}`; to others: {:?}", kind.name(), counts.judged)
+            format!("the dice never reached the difference `{}`; to others: {:?}", kind.name(), counts.judged)
         })?;
     }
     let Counts { packs, same, judged, refused, answers, commits } = counts;
@@ -125,7 +125,7 @@ impl Yard<'_> {
                         && theirs.class() == Some("MultipleUndoErrors");
                     ensure(agreed, || format!("{commit:?}: we say {ours:?}, ZODB says {theirs:?}"))?;
                 }
-                // Where an object is nothing by way of several undos, ZODB does not see it: see `undo.rs`.
+                // ZODB does not see a deletion by way of several undos: see `undo.rs`.
                 (Ok(voted), Err(theirs)) => {
                     let nothing = voted.touched().iter().map(|oid| is_nothing(&storage, *oid));
                     let nothing = nothing.collect::<Result<Vec<_>, _>>()?.contains(&true);
@@ -178,7 +178,8 @@ impl Yard<'_> {
         Ok(if kind == Kind::SeveralUndone { vec![ours] } else { vec![ours, theirs] })
     }
 
-    /// We pack, and what is left is what the rules leave, which is returned; with whether they refuse it at first.
+    /// Packs with our engine, and checks the result against the rules. Returns the database of the rules, and whether
+    /// they refuse the pack at first.
     fn ours(
         &mut self,
         file: &Path,
@@ -196,8 +197,8 @@ impl Yard<'_> {
         let refused = rules.is_err();
         if let (Err(rules), Err(Error::Dangling { references })) = (&rules, &answer) {
             let references = references.iter().map(|(from, to)| (from.0, to.0)).collect();
-            same("what refers to nowhere", &references, &rules.dangling)?;
-            same_files("what was refused", ours, file)?;
+            same("the dangling references", &references, &rules.dangling)?;
+            same_files("the refused file", ours, file)?;
             self.counts.refused += 1;
             packing.go_on = true;
             answer = storage.pack_with(to, packing, &mut Unwatched);
@@ -207,10 +208,10 @@ impl Yard<'_> {
         }
         let (rules, Packed { old, dangling, .. }) = (rules.map_err(|_| "refused, though told to go on")?, answer?);
         if let Some(old) = old {
-            same_files("what was kept", &old, file)?;
+            same_files("the kept file", &old, file)?;
         }
         let dangling = dangling.iter().map(|(from, to)| (from.0, to.0)).collect();
-        same("what refers to nowhere", &dangling, &rules.dangling)?;
+        same("the dangling references", &dangling, &rules.dangling)?;
         let left = read(ours)?;
         ensure(left == rules.database, || {
             format!("before:\n{}ours:\n{}the rules:\n{}", show(before), show(&left), show(&rules.database))
@@ -218,7 +219,7 @@ impl Yard<'_> {
         Ok((rules.database, refused))
     }
 
-    /// ZODB packs again, told what the rules need. Then the same is left but for what is nothing.
+    /// ZODB packs again, with the objects that the rules need. Then the results differ only in tombstones.
     fn told(&mut self, file: &Path, name: &str, case: &Case<'_>, ours: &Path) -> Outcome {
         let theirs = self.paths(&format!("{name}-told"))[1].clone();
         copy(file, &theirs)?;
@@ -292,7 +293,7 @@ fn is_nothing(storage: &FileStorage, oid: Oid) -> Result<bool, Error> {
     }
 }
 
-/// ZODB holds an index against the first five records of the last transaction that has any: see `forth.rs`.
+/// ZODB checks an index against the first five records of the last transaction that has any: see `forth.rs`.
 fn zodb_trusts(database: &Database) -> bool {
     let last = database.transactions.iter().rfind(|transaction| !transaction.revisions.is_empty());
     let written: Vec<u64> = last.into_iter().flat_map(|t| &t.revisions).map(|revision| revision.oid).collect();

@@ -1,4 +1,4 @@
-//! What is in a record: references and classes as ZODB finds them, in the golden databases and in made-up records.
+//! The contents of a record: references and classes as ZODB finds them, in the golden databases and in made-up records.
 //!
 //! Where ZODB cannot read a made-up record (protocols 4 and 5, and forms of Python 2) the script still knows which
 //! references it put in.
@@ -17,9 +17,9 @@ use crate::{Outcome, venv};
 
 const RANDOM: u64 = 1500;
 
-/// Where ZODB can not tell a class: two empty names; where the class is an object in the database that an oid refers to, the
-/// function that makes the oid's bytes, which comes first in the pickle; and where the class is in another class, the
-/// function that finds it there.
+/// Where ZODB does not find a class: two empty names; where the class is an object in the database that an oid refers
+/// to, the function that makes the oid's bytes, which comes first in the pickle; and where the class is in another
+/// class, the function that finds it there.
 const MISREAD: [&str; 4] = [".", "_codecs.encode", "builtins.getattr", "__builtin__.getattr"];
 
 /// A line of `xtask/peer/pickles.py`.
@@ -99,7 +99,7 @@ fn compare(what: &str, data: &[u8], said: &Said, counts: &mut Counts) -> Outcome
         counts.planted += 1;
     }
     // ZODB can leave both open only where a record was made up to be so.
-    ensure(said.references.is_some() || said.planted.is_some(), || format!("{what}: ZODB can not read it"))?;
+    ensure(said.references.is_some() || said.planted.is_some(), || format!("{what}: ZODB cannot read it"))?;
     if let Some(theirs) = said.class.as_ref().filter(|class| !MISREAD.contains(&class.as_str())) {
         same(format!("class of {what}"), &class_of(data).map(|name| name.to_string())?, theirs)?;
         counts.classes += 1;

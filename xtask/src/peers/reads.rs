@@ -1,8 +1,8 @@
 //! Every way to read, compared: on one file, open in both engines at the same time.
 //!
-//! Only two answers are translated. ZODB names, for what a record shares, the next record in a chain of such records, and we
-//! name the one that holds the data, if there is data: the chain is followed. And ZODB, after it has cut off an unfinished
-//! transaction, goes on giving that one's tid as the last; see [`LastTransaction`].
+//! Only two answers are translated. For a record that shares data, ZODB names the next record in a chain of such
+//! records, and we name the one that holds the data, if there is data: the chain is followed. And ZODB, after it has
+//! cut off an unfinished transaction, still gives that one's tid as the last; see [`LastTransaction`].
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -54,7 +54,7 @@ pub fn compare(ours: &FileStorage, zodb: &mut Zodb, dice: &mut Dice, last: LastT
     for (oid, ..) in zodb.objects()? {
         answers += object(ours, zodb, dice, oid, &all)?;
     }
-    // Nobody has stored this one.
+    // No transaction has stored this one.
     let unknown = Oid(0x7777_0000_7777_0000);
     same("load of an unknown object", &found(ours.load(unknown, &Version::TRUNK))?, &theirs(zodb.load(unknown))?)?;
     same("history of an unknown object", &history(ours, unknown, 1)?, &theirs(zodb.history(unknown, 1))?)?;
@@ -63,7 +63,7 @@ pub fn compare(ours: &FileStorage, zodb: &mut Zodb, dice: &mut Dice, last: LastT
     Ok(answers + 3)
 }
 
-/// What is said of the database as a whole.
+/// The answers about the database as a whole.
 fn whole(ours: &FileStorage, zodb: &mut Zodb, last: LastTransaction) -> Result<u64, Trouble> {
     if last == LastTransaction::Same {
         same("last transaction", &ours.last_transaction(), &zodb.last_transaction()?)?;
@@ -96,7 +96,7 @@ fn whole(ours: &FileStorage, zodb: &mut Zodb, last: LastTransaction) -> Result<u
     Ok(7 + walks + current.len() as u64)
 }
 
-/// What is said of one object, now and at moments of its history and of others'.
+/// The answers about one object, now and at moments of its history and of others'.
 fn object(ours: &FileStorage, zodb: &mut Zodb, dice: &mut Dice, oid: Oid, all: &[Walked]) -> Result<u64, Trouble> {
     same(format!("load {oid}"), &found(ours.load(oid, &Version::TRUNK))?, &theirs(zodb.load(oid))?)?;
     let lines = theirs(zodb.history(oid, 100_000))?;
@@ -149,7 +149,7 @@ fn history(ours: &FileStorage, oid: Oid, limit: usize) -> Result<Option<Vec<Hist
     Ok(found(ours.history(oid, limit))?.map(|entries| entries.into_iter().map(line).collect()))
 }
 
-/// What the data hashes to, in hex.
+/// The hash of the data, in hex.
 pub fn sha256(data: &[u8]) -> String {
     hex(&Sha256::digest(data))
 }
@@ -170,7 +170,7 @@ fn walked(transaction: vellum_storage::TransactionRecord) -> Walked {
     }
 }
 
-/// Follows each chain of shared data to the record that holds it. Where that is nothing, nothing is shared.
+/// Follows each chain of shared data to the record that holds it. If that is a tombstone, nothing is shared.
 fn with_sources(mut all: Vec<Walked>) -> Vec<Walked> {
     let mut sources = HashMap::new();
     for transaction in &mut all {

@@ -1,4 +1,4 @@
-//! The harness on ZODB: random histories, every answer as the rules have it, but for what is known of it.
+//! The harness on ZODB: random histories, every answer as the rules have it, except for known differences.
 
 use std::process::Command;
 
@@ -9,14 +9,14 @@ use vellum_harness::subject::Subject;
 use super::{Ground, Trouble, ensure};
 use crate::venv;
 
-/// What ZODB does otherwise in a way that no declaration of its adapter goes around, as `campaign::kind` names it; the last
+/// ZODB's differences that no declaration of its adapter avoids, as `campaign::kind` names them; the last
 /// section of docs/findings.md has them. Anything else is new: the rules, the adapter or ZODB have changed.
 const KNOWN: [&str; 3] = [
     // After a pack, the objects of a transaction with several undos come in another order.
     "last_invalidations: @: | @:",
     // A transaction of nothing at the beginning of the file is in no undo log.
     "undo_log: @",
-    // That an object is nothing as it was before, by way of two undos, is not seen.
+    // It does not see that an object is deleted as before, by way of two undos.
     "vote: voted | refused: the undo would take back more, of",
 ];
 

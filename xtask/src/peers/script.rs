@@ -1,9 +1,9 @@
-//! What both engines are told to do: commits as plain values, and an author who makes them up.
+//! The steps of both engines: commits as plain values, and an author that generates them.
 //!
 //! The author knows what has been committed, and so writes commits that must be accepted ([`Author::accepted`]) and ones
-//! that must be refused ([`Author::refused`]). Four things he leaves out, because the two engines are meant to differ in
-//! them: a store with a serial to an unknown oid (a conflict for us), an empty record (an error for us), a tid that is
-//! not later than the last (an error for us), and `check_current` of an object that is nothing (a key error for ZODB
+//! that must be refused ([`Author::refused`]). The author leaves out four cases, because the two engines are meant to
+//! differ in them: a store with a serial to an unknown oid (a conflict for us), an empty record (an error for us), a
+//! tid that is not later than the last (an error for us), and `check_current` of a deleted object (a key error for ZODB
 //! alone).
 
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ struct Known {
     is_nothing: bool,
 }
 
-/// Writes commits, and knows what came of them.
+/// Writes commits, and knows their results.
 #[derive(Clone, Debug)]
 pub struct Author {
     pub dice: Dice,
@@ -129,7 +129,7 @@ impl Author {
         }
     }
 
-    /// One who writes about few objects, so that much is changed again and again.
+    /// Writes about few objects, so that much is changed again and again.
     pub fn few(seed: u64) -> Author {
         let mut author = Author::new(seed);
         author.oids.truncate(4);
@@ -173,7 +173,7 @@ impl Author {
         Commit { tid: Some(tid), changes, ..Commit::default() }
     }
 
-    /// A store that fits what is there.
+    /// A store that fits the present state.
     pub fn store(&mut self, oid: Oid, length: usize) -> Change {
         let data = if self.merge { length_record(&mut self.dice) } else { record(&mut self.dice, length) };
         Change::Store { oid, serial: self.serial(oid), data }

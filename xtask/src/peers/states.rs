@@ -21,7 +21,7 @@ use crate::venv;
 
 const RANDOM: u64 = 1500;
 
-/// What the script says at the end.
+/// The script's verdict at the end.
 #[derive(Deserialize)]
 struct Verdict {
     #[serde(default)]
@@ -60,7 +60,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         return Err(format!("{differs}; the record is {data}, and its JSON {json}").into());
     }
     let Verdict { compared, skipped, .. } = verdict;
-    // What Python does not load is some texts of Python 2 that are not ASCII.
+    // The only texts that Python does not load are those of Python 2 that are not ASCII.
     ensure(compared > golden_records + RANDOM / 2, || format!("only {compared} compared, {skipped} skipped"))?;
     Ok(format!(
         "{compared} states say in JSON what Python loads, {golden_records} of golden databases; {skipped} that it does not \

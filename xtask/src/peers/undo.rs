@@ -1,9 +1,9 @@
 //! Histories with undo, with the same tids, make the same bytes.
 //!
 //! Any transaction may be undone, or two or three at once, whether that can be done or not: undos of changes, of
-//! creations, of deletions, and of undos. Both engines must agree on it, but for one case in which they are meant to
-//! differ: where an object is nothing by way of several undos, ZODB does not see that it still is what is to be undone.
-//! Transactions that wrote an object twice are left alone, as ZODB takes them back record by record; and empty ones, as it
+//! creations, of deletions, and of undos. Both engines must agree on it, except in one case: if an object is deleted by
+//! way of several undos, ZODB does not see that the undone state is still current. Transactions that wrote an object
+//! twice are left out, as ZODB undoes them record by record; and empty ones, as it
 //! does not find one at the beginning of the file.
 
 use vellum_file::{Durability, FileStorage, Options};

@@ -1,20 +1,22 @@
 //! Having the disk begin early.
 //!
-//! What is written lies in memory until somebody syncs it, and then he waits for all of it. Linux can be asked to begin before
-//! (`sync_file_range(2)`), as PostgreSQL and RocksDB do. Syncs would do that too, but each is a commit of the file system's
-//! journal, and waits for the disk to have everything, which then has nothing to do until the next one.
+//! Written data stays in memory until a thread syncs it, and that thread then waits for all of it. Linux can be asked
+//! to start write-back earlier (`sync_file_range(2)`), as PostgreSQL and RocksDB do. Syncs would do that too, but each
+//! is a commit of the file system's journal, and waits for the disk to have everything, which then has nothing to do
+//! until the next one.
 //!
-//! **Why unsafe.** `libc` calls every system call so, and no crate wraps this one: neither `rustix` nor `nix`. What it spares a
-//! pack is in `docs/performance.md`.
+//! **Why unsafe.** `libc` calls every system call so, and no crate wraps this one: neither `rustix` nor `nix`.
+//! `docs/performance.md` has the time that it saves a pack.
 //!
-//! **What must hold, and does.** The descriptor is open for the whole call: it is borrowed. The call takes numbers and no
-//! pointer, so the system touches none of our memory. It only begins; that something written before went wrong, the next sync
-//! says all the same, as this call does not ask for it.
+//! **Obligations, and why they hold.** The descriptor is open for the whole call: it is borrowed. The call takes numbers and no
+//! pointer, so the system touches none of our memory. It only starts write-back. The next sync still reports an earlier
+//! failed write, as this call does not ask for it.
 
 use std::fs::File;
 use std::io;
 
-/// Has the disk begin with everything in the file that it has not; syncs it where the system can not be asked.
+/// Starts write-back of everything in the file that is not on the disk; syncs the file where the system has no such
+/// call.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub(super) fn begin_sync(file: &File) -> io::Result<()> {

@@ -1,21 +1,21 @@
 //! Giving back the room of a large file bit by bit.
 //!
-//! When the last handle of a file without a name is closed, the system frees all its room, and whoever syncs another file
-//! meanwhile waits. So it is shortened before, in small steps, as RocksDB does with files that it deletes. But it may only be
-//! done to a file that nobody else reads: neither somebody who opened the database for reading only, nor a backup.
+//! When the last handle of a file without a name is closed, the system frees all its space, and the syncs of other
+//! files wait for that. So the file is first shortened in small steps, as RocksDB does with files that it deletes. But
+//! this may only be done to a file that no other process reads, such as a reader or a backup.
 //!
-//! That is the one question which `std` can not ask the system. Linux grants a write lease on a file only while nobody else has
-//! it open, no program and no mapping (`F_SETLEASE(2const)`). It is asked for, and given back at once: a file without a
-//! name is not opened any more, but by who looks into `/proc` for a file that is going away. Only file systems count on
-//! which nobody comes from elsewhere: of a network's, this system knows its own programs only. A duplicate of the handle, as
-//! a forked child has it, is the same to the system; whoever forks must not go on with the parent's storage.
+//! `std` cannot ask the system that question. Linux grants a write lease on a file only while nothing else has it open,
+//! no program and no mapping (`F_SETLEASE(2const)`). The lease is requested, and returned at once: a file without a
+//! name is not opened any more, except through `/proc`. Only local file systems count: of a network file system, this
+//! system knows only its own programs. A duplicate of the handle, as a forked child has it, is the same to the system;
+//! a forked child must not use the parent's storage.
 //!
-//! **Why unsafe.** `fcntl` takes whatever the command needs, so `libc` can not call it safe, and no crate wraps this
-//! command. What it spares commits is in `docs/performance.md`.
+//! **Why unsafe.** The argument of `fcntl` depends on the command, so `libc` cannot call it safe, and no crate wraps
+//! this command. `docs/performance.md` has the time that it saves commits.
 //!
-//! **What must hold, and does.** The descriptor is open for the whole call: it is borrowed. `F_SETSIG` and `F_SETLEASE` take an
-//! `int` and no pointer, so the system writes to none of our memory. The tests below run under the address sanitizer too,
-//! where CI has the compiler for it.
+//! **Obligations, and why they hold.** The descriptor is open for the whole call: it is borrowed. `F_SETSIG` and
+//! `F_SETLEASE` take an `int` and no pointer, so the system writes to none of our memory. The tests below run under the
+//! address sanitizer too, where CI has the compiler for it.
 
 use std::fs::File;
 use std::io;
@@ -24,7 +24,7 @@ use std::os::unix::fs::MetadataExt;
 /// So much is freed at a time: a sync that waits for it takes a millisecond or two more.
 const STEP: u64 = 2 << 20;
 
-/// Shortens a file to nothing, if no name leads to it and nobody else has it open.
+/// Shortens a file to zero bytes, if no name leads to it and no other handle has it open.
 pub(super) fn give_back(file: &File) -> io::Result<()> {
     let about = file.metadata()?;
     let mut length = about.len();
@@ -40,7 +40,7 @@ pub(super) fn give_back(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the file system is one of which this system knows everybody who has a file open.
+/// Whether this system knows every program that has a file of this file system open.
 #[cfg(target_os = "linux")]
 fn is_local(file: &File) -> io::Result<bool> {
     const EXT4: i64 = 0xef53;
@@ -52,17 +52,19 @@ fn is_local(file: &File) -> io::Result<bool> {
     Ok([EXT4, XFS, BTRFS, TMPFS].contains(&kind))
 }
 
-/// Whether this handle, with its duplicates, is the only one by which the file is open. False if the system can not say.
+/// Whether this handle, with its duplicates, is the only one by which the file is open. False if the system cannot
+/// tell.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn is_alone(file: &File) -> bool {
     use std::os::fd::{AsFd, AsRawFd};
-    /// `libc` has it not. Of the same number wherever Rust runs; elsewhere it is none, and refused.
+    /// `libc` lacks it. The number is the same wherever Rust runs; on other systems it is invalid, and refused.
     const F_SETSIG: libc::c_int = 10;
     let fd = file.as_fd();
     // SAFETY: see the head of this file.
     let ask = |command, what: libc::c_int| unsafe { libc::fcntl(fd.as_raw_fd(), command, what) == 0 };
-    // Should somebody come while we have the lease, a signal tells us. The usual one would end the program; this one does nothing.
+    // If a process opens the file while we have the lease, the system sends a signal. The usual one would end the
+    // program; this one does nothing.
     ask(F_SETSIG, libc::SIGURG) && ask(libc::F_SETLEASE, libc::F_WRLCK) && ask(libc::F_SETLEASE, libc::F_UNLCK)
 }
 

@@ -1,8 +1,8 @@
 //! A folder of this machine that nothing leads out of.
 //!
 //! The system's calls that take a path follow the links in it. So each part is opened by itself, in the folder before it and
-//! without following a link, and the call is made with the last folder and a plain name. Nobody can put a link in the way between
-//! a look and the deed.
+//! without following a link, and the call is made with the last folder and a plain name. So no link can be inserted
+//! between a check and the call.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,13 +18,13 @@ use super::RealFile;
 use crate::DiskFile;
 use crate::tree::{About, Kind, Listing, Tree, check_inside};
 
-/// How a folder is opened on the way to what is in it: no right to list it is needed.
+/// How a folder is opened on the way to its contents: no right to list it is needed.
 #[cfg(target_os = "linux")]
 const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
 const ON_THE_WAY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// How a file is opened for reading: a pipe keeps nobody waiting.
+/// How a file is opened for reading: a pipe does not make the caller wait.
 const TO_READ: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// A folder of this machine.

@@ -1,4 +1,4 @@
-//! What a crash leaves.
+//! The results of a crash.
 //!
 //! Chance that is spread evenly is a poor enemy: of a thousand sectors that are each kept with one chance in two, never
 //! will all but one survive, and that is the case in which an engine believes a commit record whose data is missing.

@@ -1,4 +1,4 @@
-//! What goes wrong while the power is on, and the moment when it goes off.
+//! Faults while the power is on, and the moment when it fails.
 //!
 //! Every call that could change the disk is an *operation*, and operations are numbered from zero. A test plays a
 //! history once to learn how many there are, and then again and again, with something going wrong at each.
@@ -21,7 +21,7 @@ pub enum Tear {
     Wholly,
 }
 
-/// Whether this error says that the simulated power is off, be it directly or as the cause of another error.
+/// Whether this error says that the simulated power is off, directly or as the cause of another error.
 ///
 /// A test that cuts the power stops its history at this error, and complains of any other.
 pub fn is_power_cut(error: &io::Error) -> bool {
@@ -54,7 +54,7 @@ fn power_cut() -> io::Error {
     io::Error::other(PowerCut)
 }
 
-/// What a test has planned, and how far the disk has come.
+/// The faults that a test has planned, and the number of operations so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     seed: u64,
@@ -68,7 +68,7 @@ pub(super) struct Faults {
 #[derive(Debug)]
 pub(super) struct Misfortune {
     pub(super) tear: Tear,
-    /// What the caller is told.
+    /// The caller's error.
     pub(super) error: io::Error,
     pub(super) power_cut: bool,
     pub(super) rng: Rng,

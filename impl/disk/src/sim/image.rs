@@ -21,7 +21,7 @@ use std::ops::Range;
 
 use super::fate::Crash;
 
-/// What a drive writes at once or not at all, in bytes.
+/// The unit that a drive writes at once or not at all, in bytes.
 pub(super) const SECTOR: usize = 512;
 
 /// Former contents of a sector, and lengths of a file, that are remembered between two syncs. Beyond it every other
@@ -41,7 +41,7 @@ pub(super) type Sector = Box<[u8; SECTOR]>;
 /// A sector that was touched since the last sync.
 #[derive(Debug)]
 struct History {
-    /// What it held before each touch. Never empty; the first is durable.
+    /// Its contents before each touch. Never empty; the first is durable.
     former: Vec<Since<Sector>>,
     /// The operation that gave it the contents it has now.
     since: u64,
@@ -131,15 +131,15 @@ impl Image {
         self.sectors.retain(|_, history| history.forgotten || !which());
     }
 
-    /// What Linux does after a failed fsync: pages that could not be written are clean from then on, so that the next
-    /// fsync succeeds and writes nothing ("fsyncgate", PostgreSQL, 2018). Only a new write makes them dirty again.
+    /// Does as Linux does after a failed fsync: pages that could not be written are clean from then on, so that the
+    /// next fsync succeeds and writes nothing ("fsyncgate", PostgreSQL, 2018). Only a new write makes them dirty again.
     pub(super) fn forget_unsynced(&mut self) {
         for history in self.sectors.values_mut() {
             history.forgotten = true;
         }
     }
 
-    /// What is found after a crash.
+    /// The contents after a crash.
     pub(super) fn after(&self, crash: &mut Crash) -> Vec<u8> {
         let length = crash.length(&self.lengths) as usize;
         let mut bytes = self.bytes[..length.min(self.bytes.len())].to_vec();

@@ -79,7 +79,7 @@ impl Change {
             }
             What::Rename { from, to, parent } => {
                 let entry =
-                    names.remove(from).expect("what is renamed was there, or its creation would be lost as well");
+                    names.remove(from).expect("the renamed file was there, or its creation would be lost as well");
                 names.insert(to.clone(), Entry { parent: *parent, ..entry });
             }
             What::Remove { path } => {
@@ -94,9 +94,9 @@ impl Change {
 pub(super) struct Names {
     current: BTreeMap<Arc<Path>, Entry>,
     durable: BTreeMap<Arc<Path>, Entry>,
-    /// What leads from `durable` to `current`.
+    /// The changes that lead from `durable` to `current`.
     changes: Vec<Change>,
-    /// Directories that a test asked for. Others that nobody made are there as soon as there is a file in them.
+    /// Directories that a test asked for. Others are there as soon as there is a file in them.
     directories: BTreeSet<Arc<Path>>,
 }
 

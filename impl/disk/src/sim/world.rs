@@ -21,7 +21,7 @@ mod contents;
 mod directories;
 mod folders;
 
-/// What kind of disk it is. Outlives crashes.
+/// The kind of disk. Outlives crashes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
     /// Bytes in all files together.
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    // What tests ask for, whether or not the power is on.
+    // Access for tests, whether or not the power is on.
 
     pub(super) fn write_file(&mut self, path: &Path, bytes: &[u8]) {
         if let Err(error) = self.names.check_file_name(path) {
@@ -201,7 +201,7 @@ impl World {
         file
     }
 
-    /// Lets go of files that nobody can get at any more, not even after a crash.
+    /// Releases files that no name or handle leads to any more, not even after a crash.
     fn reclaim(&mut self) {
         let names = &self.names;
         self.files.retain(|&file, inode| inode.handles > 0 || names.mention(file));

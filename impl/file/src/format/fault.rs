@@ -1,4 +1,4 @@
-//! What can be wrong with the bytes of a file.
+//! The faults that the bytes of a file can have.
 
 use std::fmt;
 use std::path::Path;
@@ -14,11 +14,11 @@ pub struct Fault {
     pub tid: Option<Tid>,
     /// The object, where it is about one.
     pub oid: Option<Oid>,
-    /// What is wrong.
+    /// The fault.
     pub kind: FaultKind,
 }
 
-/// What can be wrong with the bytes of a transaction.
+/// The faults that the bytes of a transaction can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the messages below say it")]
 pub enum FaultKind {
@@ -93,7 +93,7 @@ impl fmt::Display for FaultKind {
             VersionAstray { named } => {
                 write!(f, "the version's previous record should be at {named}, but there is none")
             }
-            Unreadable(why) => write!(f, "can not be read: {why}"),
+            Unreadable(why) => write!(f, "cannot be read: {why}"),
         }
     }
 }

@@ -11,13 +11,13 @@ pub struct Record {
     pub position: u64,
     /// Its fixed part.
     pub header: RecordHeader,
-    /// What a record in a version has besides.
+    /// The further fields of a record in a version.
     pub in_version: Option<InVersion>,
     /// Where there is no data: the position of the record that has it, 0 for nothing.
     pub backpointer: u64,
 }
 
-/// What a record in a version has besides.
+/// The further fields of a record in a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InVersion {
     /// The position of the object's newest trunk record, 0 if it has none.
@@ -44,7 +44,8 @@ impl Record {
         self.in_version.as_ref().map_or(self.position, |version| version.trunk)
     }
 
-    /// A place where it leads that can not be before it. Who follows records must ask, or may go in circles.
+    /// A position in this record that does not lie before it. Code that follows records must check this, or it may go
+    /// in circles.
     pub fn astray(&self) -> Option<u64> {
         let trunk = self.in_version.as_ref().map_or(0, |version| version.trunk);
         let is_astray =
@@ -53,7 +54,7 @@ impl Record {
     }
 }
 
-/// Where an object's past goes on behind a record (rule 4.5).
+/// Where an object's past continues behind a record (rule 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Older {
     /// To the record at this position, and on.

@@ -1,8 +1,8 @@
 //! Walking over the file and believing nothing.
 //!
-//! A [`Scanner`] reads one transaction at a time and holds it against the format: does it fit into the file, does its
-//! length agree with its twin, do its records add up, do they know which transaction they belong to? What breaks a rule is
-//! a [`Fault`] with its position. Opening, checking, dumping and recovering are all built on this.
+//! A [`Scanner`] reads one transaction at a time and checks it against the format: does it fit into the file, does its
+//! length agree with its twin, do its records add up, do they know which transaction they belong to? A broken rule is a
+//! [`Fault`] with its position. Opening, checking, dumping and recovering are all built on this.
 //!
 //! Data is not read: the walk hops from header to header, and reads ahead a little, because the next header is often near.
 
@@ -21,14 +21,14 @@ pub struct Scanner<'a> {
     file: &'a dyn DiskFile,
     end: u64,
     window: Vec<u8>,
-    /// How much of it a read fills, if nobody asks for more.
+    /// The bytes that a read fills, if the caller needs no more.
     ahead: usize,
     /// Where in the file the window begins, and how much of it is filled.
     start: u64,
     filled: usize,
 }
 
-/// A transaction that is walked over, record by record, by who looks at other things in between.
+/// A transaction that is walked over, record by record, by a caller that does other work in between.
 pub(crate) struct Stepping {
     position: u64,
     pub header: TransactionHeader,
@@ -59,7 +59,7 @@ impl Stepping {
         Ok(Some(record))
     }
 
-    /// After its last record: holds its length against its twin. Where the next transaction is.
+    /// After its last record: compares its length with its twin. Returns the position of the next transaction.
     pub fn done(self, scanner: &mut Scanner<'_>) -> Result<u64, Fault> {
         let Stepping { position, header, .. } = self;
         let fault = |kind| Fault { position, tid: Some(header.tid), oid: None, kind };
@@ -72,17 +72,17 @@ impl Stepping {
     }
 }
 
-/// How much a hop reads ahead. Larger reads copy data that nobody looks at, smaller ones cost more calls; between 2 and
+/// How much a hop reads ahead. Larger reads copy unused data, smaller ones cost more calls; between 2 and
 /// 8 KiB it makes no difference on records of a few hundred to a few thousand bytes.
 const WINDOW: usize = 4096;
 
 impl<'a> Scanner<'a> {
-    /// A walk over what is before `end`.
+    /// A walk over the file up to `end`.
     pub fn new(file: &'a dyn DiskFile, end: u64) -> Scanner<'a> {
         Scanner { file, end, window: vec![0; WINDOW], ahead: WINDOW, start: 0, filled: 0 }
     }
 
-    /// From now on reads bring so many bytes, or what is asked for, if that is more.
+    /// From now on reads bring so many bytes, or the requested length, if that is more.
     pub(crate) fn read_ahead(&mut self, bytes: usize) {
         self.ahead = bytes;
     }
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
             // A read that fails may have written into the window all the same.
             (self.start, self.filled) = (position, 0);
             self.filled = match self.file.read_full_at(&mut self.window[..ahead], position) {
-                // What can not be read may lie in what nobody asked for.
+                // The unreadable bytes may lie beyond the requested ones.
                 Err(_) if ahead > there => self.file.read_full_at(&mut self.window[..there], position)?,
                 read => read?,
             };
@@ -145,8 +145,8 @@ impl<'a> Scanner<'a> {
         Ok(header)
     }
 
-    /// Walks over the transaction at `position`, gives each of its records to `each`, and holds its length against its
-    /// twin. An undone transaction's records are not looked at.
+    /// Walks over the transaction at `position`, gives each of its records to `each`, and compares its length with its
+    /// twin. It skips the records of an undone transaction.
     pub fn transaction(
         &mut self,
         position: u64,
@@ -190,8 +190,8 @@ impl<'a> Scanner<'a> {
             return Err(fault(None, FaultKind::RecordCutOff { left }));
         }
         let unreadable = |e: io::Error| fault(None, FaultKind::Unreadable(e.to_string()));
-        // Most often, what follows the fixed part is wanted too: a backpointer or the version's fields. If it can not be
-        // read, it may be data, at which nobody looks here.
+        // Most often, what follows the fixed part is wanted too: a backpointer or the version's fields. If it cannot be
+        // read, it may be data, which is not needed here.
         let more = if self.bytes(position, RecordHeader::SIZE + 8).is_ok() { 8 } else { 0 };
         let bytes = self.bytes(position, RecordHeader::SIZE + more).map_err(unreadable)?;
         if bytes.len() < RecordHeader::SIZE {
@@ -227,8 +227,8 @@ impl<'a> Scanner<'a> {
         Ok(record)
     }
 
-    /// The record to which a pointer leads, if it lies in the transaction that it says it is of. What only looks like a record,
-    /// as anything may in somebody's data, is none.
+    /// The record to which a pointer leads, if it lies in the transaction that it names. Bytes that only look like a
+    /// record, as any data may, do not count.
     pub fn pointed_at(&mut self, position: u64) -> Option<Record> {
         let record = self.record(position, self.end).ok()?;
         let RecordHeader { transaction, tid, .. } = record.header;
@@ -239,8 +239,8 @@ impl<'a> Scanner<'a> {
         (is_in && header.tid == tid).then_some(record)
     }
 
-    /// The first position in `from..to` at which a whole transaction stands that is later than `last`: how to find the way
-    /// again after damage. Looks at every byte in between; sectors that can not be read are passed over.
+    /// The first position in `from..to` at which a whole transaction stands that is later than `last`: the place to
+    /// continue after damage. Looks at every byte in between; unreadable sectors are skipped.
     pub fn resync(&mut self, from: u64, to: u64, last: Tid) -> Option<u64> {
         const CHUNK: usize = 64 << 10;
         let mut chunk = vec![0; CHUNK + TransactionHeader::SIZE];
@@ -270,7 +270,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Reads what can be read of `buffer`, sector by sector; what can not is zeros.
+    /// Fills `buffer` sector by sector; unreadable sectors are zeros.
     fn readable(&self, buffer: &mut [u8], position: u64) {
         const SECTOR: u64 = 512;
         buffer.fill(0);
@@ -287,8 +287,8 @@ impl<'a> Scanner<'a> {
 
     /// Whether a whole, finished transaction that is later than `last` stands at `position`.
     ///
-    /// A record names the position of its transaction, and so vouches for it. A transaction without records is but 31 bytes
-    /// that could stand in anybody's data, and counts only if the file ends with it or goes on with another.
+    /// A record names the position of its transaction, and so vouches for it. A transaction without records is only 31
+    /// bytes, which could be in any data. It counts only if the file ends with it or another transaction follows.
     fn is_whole(&mut self, mut position: u64, mut last: Tid) -> bool {
         const WITHOUT_RECORDS_MAX: usize = 16;
         for _ in 0..WITHOUT_RECORDS_MAX {

@@ -1,4 +1,4 @@
-//! What the end of a file begins with, after its last whole transaction.
+//! The first bytes after the last complete transaction of a file.
 //!
 //! A commit that was never finished begins with a header that fits: a tid that is later than the last one, a length that a
 //! transaction can have, and the status of an unfinished one. Only so much is believed. A crash can also leave the sectors
@@ -22,7 +22,7 @@ use crate::format::{POSITION_MAX, TransactionHeader, UNFINISHED, u64_at};
 
 const SECTOR: u64 = 512;
 
-/// What stands where a transaction would begin.
+/// The bytes where a transaction would begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// A header that fits, as far as it is there; and its status, if that is there.
@@ -62,7 +62,7 @@ impl Ending {
     }
 }
 
-/// Whether these first bytes can be those of a tid after `last`. What is before `from` was not written.
+/// Whether these first bytes can be those of a tid after `last`. The bytes before `from` were not written.
 fn tid_fits(bytes: &[u8], from: usize, last: Tid) -> bool {
     if from > 0 {
         return true;

@@ -1,4 +1,4 @@
-//! What a crash left at the end of the file, put in order.
+//! Repairing the end of the file after a crash.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct CutShort {
     pub length: u64,
 }
 
-/// What had to be done to the end of the file.
+/// The repairs at the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovery {
@@ -42,7 +42,7 @@ pub struct Recovery {
     pub completed: u64,
 }
 
-/// Cuts off what follows `end`, keeping it in a file of its own, and marks as finished what is whole.
+/// Cuts off the bytes after `end`, keeps them in a file of its own, and marks complete transactions as finished.
 pub(super) fn repair(
     options: &Options,
     path: &Path,

@@ -2,8 +2,8 @@
 //!
 //! Transactions follow one another, and where one ends only its length tells: a walk has to begin at the beginning. Yet
 //! a walk that begins anywhere soon finds a place where a whole transaction stands, and a record in it that names just
-//! this position as its transaction's; from there it goes on as the one from the beginning would. So the file is cut into
-//! stretches, each walked over by itself, and they are put together in order:
+//! this position as its transaction's; from there it continues as the one from the beginning would. So the file is cut
+//! into stretches, each walked over by itself, and they are put together in order:
 //!
 //! ```text
 //!   nominal   |------- 0 -------|------- 1 -------|------- 2 -------|
@@ -13,7 +13,7 @@
 //!
 //! Nothing is believed that the walk from the beginning would not have seen: a stretch counts only if it begins where the
 //! one before it ended, up to its first fault, and everything that needs the index is checked when they are put together.
-//! Whoever calls goes on from where that ends, transaction by transaction.
+//! The caller continues from the end of that, transaction by transaction.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::read::ahead::Ahead;
 
-/// What a walk over a stretch found.
+/// The result of a walk over a stretch.
 pub(crate) struct Stretch {
     /// Where its first transaction starts.
     pub start: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Walked {
     pub records: usize,
 }
 
-/// What opening needs to know of a record: a tenth of what there is, as there are many.
+/// The facts about a record that opening needs: a tenth of the record, as there are many.
 pub(crate) struct Seen {
     pub oid: Oid,
     pub position: u64,

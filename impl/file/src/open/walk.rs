@@ -5,8 +5,8 @@
 //! ```text
 //!              Finished, Unmarked      Torn                       Damaged
 //!   open       takes it                cuts it off                refuses the file
-//!   check      looks into it           reports an unfinished end  reports it, and goes on behind it
-//!   recover    copies it               leaves it out              notes what is lost, and goes on behind it
+//!   check looks into it reports an unfinished end reports it, and continues behind it
+//!   recover copies it leaves it out notes the loss, and continues behind it
 //! ```
 
 use vellum_disk::DiskFile;
@@ -18,15 +18,15 @@ use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{TransactionHeader, UNFINISHED};
 
-/// What stands at a position.
+/// The kind of bytes at a position.
 pub(crate) enum Found {
     /// A whole transaction, marked as finished.
     Finished(Whole),
     /// A whole transaction that is not marked; but one that follows it, in an unbroken row of whole ones, is. So all of them
     /// were synced, and a crash came among the marks.
     Unmarked(Whole),
-    /// What a crash leaves of a commit whose marks were not written: it begins with a header that fits, and reaches to the end
-    /// of the file.
+    /// The remains of a commit whose marks were not written when the machine stopped: it begins with a header that
+    /// fits, and reaches to the end of the file.
     Torn(Broken),
     /// Something else.
     Damaged(Broken),
@@ -41,10 +41,10 @@ pub(crate) struct Whole {
     pub disorder: Option<Fault>,
 }
 
-/// What is no whole transaction, or may not count as one.
+/// An incomplete transaction, or one that may not count.
 pub(crate) struct Broken {
     pub position: u64,
-    /// What is wrong at its beginning.
+    /// The fault at its beginning.
     pub fault: Fault,
     /// Where the next whole, finished transaction begins; none if none follows.
     pub next: Option<u64>,
@@ -56,7 +56,7 @@ pub(crate) struct Walk<'a> {
     size: u64,
     /// The last transaction that is wanted, if not all are.
     until: Option<Tid>,
-    /// Reads what is walked over.
+    /// Reads the file.
     scanner: Scanner<'a>,
     /// Looks elsewhere, so that the first keeps its window.
     side: Scanner<'a>,
@@ -73,7 +73,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk over what is before `size`, from `position` on. `last` is the tid of the transaction before that.
+    /// A walk over the file up to `size`, from `position` on. `last` is the tid of the transaction before that.
     pub fn new(file: &'a dyn DiskFile, size: u64, (position, last): (u64, Tid)) -> Walk<'a> {
         Walk {
             file,
@@ -90,7 +90,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The walk ends at the last transaction that is not later than this. What comes then, and be it damage, is not looked at.
+    /// The walk ends at the last transaction that is not later than this. The rest of the file is skipped, even if it
+    /// is damaged.
     pub fn until(self, until: Option<Tid>) -> Walk<'a> {
         Walk { until, ..self }
     }
@@ -180,7 +181,7 @@ impl<'a> Walk<'a> {
         broken.next.is_none() && matches!(broken.fault.kind, FaultKind::NoHeader { zeros: true, .. })
     }
 
-    /// What stands at the present position, if it may not count as a transaction. The walk goes on behind it.
+    /// Classifies the present position, if there is no valid transaction. The walk continues behind it.
     pub fn broken(&mut self, mut fault: Fault) -> Found {
         let position = self.position;
         let next = self.scanner.resync(position + 1, self.size, self.before.min(self.last));

@@ -26,7 +26,7 @@ use crate::read::log::Holders;
 use crate::read::versions::VersionTable;
 use crate::write::pledge::Pledge;
 
-/// What is read at once of what is copied, and what is large enough to be read by itself.
+/// The bytes that are read at once, and the size from which a record is read by itself.
 const WINDOW: usize = 256 << 10;
 const LARGE: u64 = 64 << 10;
 
@@ -83,13 +83,13 @@ impl<'a> Copy<'a> {
         self.position
     }
 
-    /// How much of the old file was seen, and what it came to.
+    /// The extent of the old file so far, and of the new one.
     pub fn extents(&self) -> (Extent, Extent) {
         let before = Extent { objects: self.moment.now.index.len(), bytes: self.position, ..self.before };
         (before, Extent { objects: self.index.len(), bytes: self.out.position(), ..self.after })
     }
 
-    /// The result, if nothing goes of what was looked at, and so nothing is to be changed.
+    /// The result, if every revision is kept, so that nothing is to be changed.
     pub fn unchanged(&self) -> Option<Packed> {
         let Extent { transactions, revisions, .. } = self.before;
         let is_all = (transactions, revisions) == (self.after.transactions, self.after.revisions);
@@ -100,7 +100,7 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// Where what is at this position of the old file, and kept, is in the new one; 0 for what is not.
+    /// The new position of the record at this position of the old file; 0 if it is not kept.
     pub fn new_place(&self, oid: Oid, position: u64) -> Result<u64> {
         if position >= self.moment.boundary {
             return Ok(position - self.moment.boundary + self.boundary);
@@ -115,7 +115,7 @@ impl<'a> Copy<'a> {
         Ok(position != 0 && self.survivors.needs(oid) && self.moment.newest(oid)? == position)
     }
 
-    /// What is known of the new file.
+    /// The new file's index, table of versions and length.
     pub fn into_parts(mut self) -> (Index, VersionTable, u64) {
         let end = self.out.position();
         self.versions.is_complete_to(end);
@@ -255,12 +255,12 @@ impl<'a> Copy<'a> {
         self.out.flush_if_full()
     }
 
-    /// Where a source was copied to; 0 if it is none.
+    /// The new position of a source; 0 if it was not copied.
     fn source(&self, position: u64) -> u64 {
         self.survivors.sources().binary_search(&position).map_or(0, |n| self.moved[n])
     }
 
-    /// What a record begins with; it is known from here on.
+    /// Writes the head of a record, and notes its new position.
     fn head(&mut self, record: &Record, header: RecordHeader, trunk: u64) {
         let (oid, at) = (header.oid, self.out.position());
         let mut bytes = Vec::with_capacity(128);
@@ -331,7 +331,8 @@ impl<'a> Copy<'a> {
             let mut stepping = self.scanner.step_into(self.position).map_err(|fault| self.fault(fault))?;
             let header = stepping.header;
             if header.status == Status::Packed.byte() {
-                // Somebody copied what was packed elsewhere: it has no past, and that changes what is kept here.
+                // Another thread copied a transaction that was packed elsewhere: its revisions have no past, which
+                // changes what is kept here.
                 return Err(Stop::Again);
             }
             self.read_metadata(&header, &mut bytes)?;
@@ -340,7 +341,7 @@ impl<'a> Copy<'a> {
             self.out.put(&head);
             self.out.put(&bytes);
             if header.status == Status::Undone.byte() {
-                // Nobody looks into it.
+                // The contents do not matter.
                 let records = header.length - header.records_at();
                 match self.out.is_nowhere() {
                     true => self.out.pass(records),
@@ -360,7 +361,7 @@ impl<'a> Copy<'a> {
             self.out.put(&header.length.to_be_bytes());
             self.position = stepping.done(&mut self.scanner).map_err(|fault| self.fault(fault))?;
             let (old, new) = (self.position - self.moment.boundary, self.out.position() - self.boundary);
-            assert_eq!(old, new, "what is later keeps its length");
+            assert_eq!(old, new, "later transactions keep their length");
             self.before.transactions += 1;
             self.after.transactions += 1;
             self.out.flush_if_full()?;

@@ -11,7 +11,7 @@
 //!    index       └──────────── previous ────────────────── index
 //! ```
 //!
-//! Chains may be long, so it is remembered where they led. What is committed after the moment's end changes nothing of this.
+//! Chains may be long, so their ends are remembered. Later commits do not change them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const NOWHERE: Place = 1;
 const GAP: u64 = 8 << 10;
 const WINDOW: usize = 64 << 10;
 
-/// What a read brings of a record, if the next one is far away.
+/// The bytes that a read takes of a record, if the next one is far away.
 const FIRST: u64 = 4 << 10;
 
 pub(super) struct Moment<'a> {
@@ -54,7 +54,7 @@ pub(super) struct Moment<'a> {
 impl Moment<'_> {
     /// Rule 4.7: the moment of a pack to this time; none if a pack to a later time was done already.
     ///
-    /// `there` is the horizon. What is beyond it is committed meanwhile, or in `pledges`.
+    /// `there` is the horizon. Transactions beyond it are committed during the pack, or in `pledges`.
     pub fn new(now: &Generation, to: Tid, there: (u64, Tid), pledges: Vec<Arc<Pledge>>) -> Result<Option<Moment<'_>>> {
         let (end, last) = there;
         let boundary = iterate::find(&now.log, end, last, to, Order::NewestFirst)?;
@@ -69,7 +69,8 @@ impl Moment<'_> {
             position = header.end(position);
         }
         if to != Tid::MAX {
-            // What is to be packed must be all that is not later, or what is newest at the time cannot be told.
+            // The packed transactions must be exactly those that are not later, or the newest revision at the time is
+            // unknown.
             position = START;
             while position < boundary {
                 let header = scanner.header(position).map_err(|fault| now.log.fault(fault))?;
@@ -129,7 +130,7 @@ impl Collected for Moment<'_> {
                 newest = record.position;
             }
             if newest >= self.boundary {
-                // If somebody copied a packed record meanwhile, it names nothing before it.
+                // If another thread copied a packed record during the pack, it names no earlier one.
                 newest = self.now.hidden_by(newest).unwrap_or(0);
             }
         }
@@ -159,7 +160,7 @@ impl Collected for Moment<'_> {
                 return Err(log.damage_because(oid, place, "the index led to what is no record".to_owned()));
             }
             if let Some(named) = record.astray() {
-                // With an index that somebody else wrote, this may be the first who looks.
+                // With an index of another program, this may be the first check of the record.
                 return Err(log.damage(oid, place, FaultKind::BackpointerTooHigh { named }));
             }
             let under = record.in_version.as_ref().map_or(0, |version| self.early(version.trunk));

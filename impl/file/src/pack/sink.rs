@@ -1,12 +1,12 @@
 //! Where the copy is written to: a buffer, and behind it a thread that writes.
 //!
-//! Who copies decides and reads, and somebody else writes, so that two cores are at work; and a third one, who mostly waits,
-//! has the disk begin with what is written while the rest is still coming: it has more to do than they. With one thread all
-//! of it is done in its turn.
+//! The packing thread reads and decides, and a second thread writes, so that two cores are busy. A third thread, which
+//! mostly waits, starts write-back early, because the disk is the bottleneck. With one thread, all of it happens in
+//! turn.
 //!
-//! **Commits come first.** A disk that is given all it can take makes a commit's sync wait for all of that. So from the first
-//! commit on that comes while the pack runs, a little is written at a time, and that is on the disk before more is written: it
-//! takes twice as long, and nobody notices. Only the first one waits for what was written before.
+//! **Commits come first.** A commit's sync waits for all data that the disk got before. So from the first concurrent
+//! commit on, the pack writes a little at a time, and syncs it before it writes more. The pack takes twice as long, and
+//! commits stay quick. Only the first commit waits for the data before it.
 //!
 //! ```text
 //!   copier ──full──▶ writer ──now and then──▶ beginner
@@ -28,10 +28,10 @@ use crate::read::log::Log;
 const CHUNK: usize = 256 << 10;
 const BUFFERS: usize = 3;
 
-/// What may be behind that, as it goes only between records.
+/// The excess of a buffer, as it is passed on only between records.
 const ROOM: usize = 64 << 10;
 
-/// How much is written before the disk is asked to begin with it; and how much before it is synced, when somebody commits.
+/// The bytes that are written before write-back starts; and before they are synced, if other threads commit.
 const BEGIN_BYTES: u64 = 4 << 20;
 const SYNC_BYTES_BESIDE_COMMITS: u64 = 1 << 20;
 
@@ -55,17 +55,17 @@ struct Pipe {
     writer: JoinHandle<io::Result<()>>,
 }
 
-/// Whether somebody has committed since the pack began, or does.
+/// Whether another thread has committed since the pack began, or commits now.
 pub(super) type Committing = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// What was written, and is not on its way to the disk.
+/// Written bytes that are not on their way to the disk.
 struct Unsynced {
     bytes: u64,
     committing: Committing,
 }
 
 impl Unsynced {
-    /// So many bytes more were written: syncs them if somebody may have to wait.
+    /// Adds written bytes, and syncs them if a commit may have to wait.
     fn add(&mut self, file: &dyn DiskFile, bytes: usize) -> io::Result<()> {
         self.bytes += bytes as u64;
         if self.bytes >= SYNC_BYTES_BESIDE_COMMITS && (self.committing)() {
@@ -110,7 +110,7 @@ impl Sink {
         }
     }
 
-    /// Counts bytes that nobody read.
+    /// Counts bytes that were not read.
     pub fn pass(&mut self, bytes: u64) {
         self.start += bytes;
     }
@@ -173,7 +173,7 @@ impl Sink {
                 Err(e) => Err(self.trouble("writing the packed file: is the disk full?", e)),
             };
         };
-        // Who does not take it any more has had trouble.
+        // If the writer stopped receiving, it has failed.
         if pipe.full.send((position, bytes)).is_ok()
             && let Ok(room) = pipe.empty.recv()
         {
@@ -191,7 +191,7 @@ impl Sink {
         written.map_err(|e| self.trouble("writing the packed file: is the disk full?", e))
     }
 
-    /// Everything is written and durable when it returns. From then on nobody else writes.
+    /// Everything is written and durable when it returns. From then on no other thread writes.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
         self.join()?;
@@ -209,7 +209,7 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        // Nobody may write to it any more when it is removed.
+        // No thread may write to it any more when it is removed.
         let _ = self.join();
     }
 }
@@ -230,7 +230,7 @@ impl Pipe {
             let written = to_write.iter().try_for_each(|(position, bytes)| {
                 file.write_at(&bytes, position)?;
                 unsynced.add(&*file, bytes.len())?;
-                // If he is busy, the next time; but not for ever.
+                // If the thread is busy, the next call asks again; but not for ever.
                 let is_taken = match unsynced.bytes {
                     0..BEGIN_BYTES => false,
                     BEGIN_BYTES..WAITING_MAX => begin.try_send(()).is_ok(),
@@ -239,7 +239,7 @@ impl Pipe {
                 if is_taken {
                     unsynced.bytes = 0;
                 }
-                // Nobody may want it any more.
+                // The receiver may be gone.
                 let _ = give_back.send(bytes);
                 Ok(())
             });

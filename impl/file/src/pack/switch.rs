@@ -50,8 +50,7 @@ impl<'a> HalfMade<'a> {
         &self.file
     }
 
-    /// Gives the old file a second name, so that it is still there when this has its own. What is committed until then
-    /// is in it.
+    /// Gives the old file a second name, so that it is still there when this has its own. Commits until then are in it.
     pub fn keep_old(&self) -> Result<Old<'a>> {
         let (kept, name) = (beside(&self.data, ".old.new"), beside(&self.data, ".old"));
         match self.disk.remove(&kept) {
@@ -66,7 +65,7 @@ impl<'a> HalfMade<'a> {
             Ok(()) => Ok(old),
             Err(e) => Err(nothing(
                 &old.kept,
-                "giving the old file a second name, since it is to be kept. Where that can not be done, pack without \
+                "giving the old file a second name, since it is to be kept. Where that fails, pack without \
                  keeping it, and copy it before",
                 e,
             )),
@@ -76,7 +75,7 @@ impl<'a> HalfMade<'a> {
     /// From here on it is the database; but a crash may bring the old one back until the directory is synced.
     pub fn rename(&self) -> Result<(), Stop> {
         let renamed = self.disk.rename(&self.path, &self.data);
-        // What failed may be done all the same: then nobody may go on with the old file.
+        // A rename that reported an error may be done all the same: then no thread may continue with the old file.
         let is_in_place = match &renamed {
             Ok(()) => Ok(true),
             Err(_) => self.disk.exists(&self.path).map(|is_there| !is_there),
@@ -130,8 +129,8 @@ impl Old<'_> {
         self.is_needed = true;
     }
 
-    /// Gives it its name, and returns that; and who had it before, so that its room is not given back while the name
-    /// changes.
+    /// Gives it its name, and returns the name and the file that had it before, so that its space is not freed while
+    /// the name changes.
     pub fn name(self) -> Result<(PathBuf, Option<Arc<dyn DiskFile>>)> {
         let disk = self.disk;
         let older = disk.open(&self.name, Open::ReadWrite).ok();
@@ -161,8 +160,8 @@ impl Drop for Old<'_> {
     }
 }
 
-/// Takes away the `.index`, so that it is never found beside a file that it is not of; and, if the name is a link, that of
-/// who opened the file by its own name. Only while `saving` is held.
+/// Takes away the `.index`, so that it is never found beside a file that it is not of; and, if the name is a link, also
+/// the `.index` of the file that the link leads to. Only while `saving` is held.
 pub(super) fn remove_index(database: &Database) -> Result<()> {
     let disk = &*database.options.disk;
     database.index_changed();

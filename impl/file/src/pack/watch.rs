@@ -1,4 +1,4 @@
-//! What a pack is asked for, what it came to, and who is told of it meanwhile.
+//! The options of a pack, its result, and its watcher.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::read::generation::Generation;
 pub struct Packing {
     /// Collects garbage: objects go that nothing needs.
     pub collect: bool,
-    /// Goes on where a needed object refers to one that is nowhere.
+    /// Continues where a needed object refers to a missing one.
     pub go_on: bool,
     /// Keeps the file as it was before, under its name with `.old` behind it, in place of the one that is called so.
     pub keep_old: bool,
@@ -66,11 +66,11 @@ impl Packing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Packed {
-    /// References to objects that are nowhere, each once, in order: who refers, to whom.
+    /// References to missing objects, each once, in order: the referring object, the missing one.
     pub dangling: Vec<(Oid, Oid)>,
-    /// What there was.
+    /// The file before the pack.
     pub before: Extent,
-    /// What there is now; the same, if the pack had nothing to do.
+    /// The file now; the same, if the pack had nothing to do.
     pub after: Extent,
     /// The file as it was before, if it was to be kept.
     pub old: Option<PathBuf>,
@@ -98,7 +98,7 @@ pub struct Extent {
     pub bytes: u64,
 }
 
-/// What a pack is doing.
+/// A step of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackStep {
     /// Finding out what survives; counted in objects.
@@ -107,7 +107,7 @@ pub enum PackStep {
     Copy,
 }
 
-/// What becomes of a record.
+/// The fate of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is kept.
@@ -118,15 +118,15 @@ pub enum Fate {
     Collected,
 }
 
-/// Who is told of a pack while it goes on. What is said of transactions is said of those at or before the pack's time, in
-/// the order of the file: first of a transaction, then of each of its records, then that it is over. It is told while commits
-/// may be held back, so it must not wait for one.
+/// The watcher of a running pack. It hears of the transactions at or before the pack's time, in the order of the file:
+/// first of a transaction, then of each of its records, then of its end. Commits may be held back during a call, so it
+/// must not wait for one.
 pub trait PackWatch {
     /// How far it is.
     fn progress(&mut self, _step: PackStep, _done: u64, _of: u64) {}
 
-    /// It begins. It may do so again, if what is committed meanwhile needs more than it kept; then nothing that was said
-    /// before counts.
+    /// An attempt begins. Another one follows if concurrent transactions need more than it kept; then the earlier calls
+    /// do not count.
     fn begins(&mut self) {}
 
     /// A transaction: user, description and extension.
@@ -146,13 +146,13 @@ pub trait PackWatch {
         Ok(())
     }
 
-    /// Everything is ready, and what was not kept is about to be forgotten. It may still begin again.
+    /// Everything is ready, and the other revisions are about to be discarded. Another attempt may still follow.
     fn ready(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// Nobody is told.
+/// A pack without a watcher.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unwatched;
 

@@ -1,8 +1,8 @@
-//! Doing work ahead of who needs it, in order.
+//! Doing work ahead of its consumer, in order.
 //!
-//! Piece after piece is to be made, and somebody wants them one after the other. Other threads make pieces ahead, a few at
-//! most, and he who wants them helps: when his next one is not made yet, he makes one himself, the next that nobody has
-//! begun, before he waits. So all cores are busy, whichever side is the slower one.
+//! Produces pieces 0, 1, 2, ... in order. Worker threads run a few pieces ahead. If the next piece is not ready, the
+//! consumer produces the next unclaimed one instead of waiting. So all cores are busy, whichever side is the slower
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    /// How many pieces somebody has begun, and how many were taken.
+    /// The number of pieces that were begun, and of those that were taken.
     begun: u64,
     taken: u64,
     made: BTreeMap<u64, T>,
-    /// Nobody wants any more.
+    /// The consumer is gone.
     over: bool,
 }
 
@@ -47,7 +47,7 @@ impl<T: Send + 'static> Ahead<T> {
         });
         for _ in 1..threads.min(count) {
             let shared = Arc::clone(&shared);
-            // If there can be no thread, the caller makes all of it himself.
+            // If no thread can be started, the consumer produces all pieces.
             let _ = thread::Builder::new().spawn(move || shared.help());
         }
         Ahead { shared }
@@ -88,7 +88,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// Says that it is over if making a piece panicked, so that nobody waits for it.
+/// Marks the end if making a piece panicked, so that no thread waits for it.
 struct Over<'a, T>(&'a Shared<T>);
 
 impl<T> Drop for Over<'_, T> {

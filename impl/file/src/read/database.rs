@@ -1,6 +1,6 @@
 //! An open file: the generation of the moment, how it was opened, and its `.index` on disk.
 //!
-//! Readers need nothing else. What changes the file is in `write/`, which stands above this.
+//! Readers need nothing else. The code that changes the file is in `write/`, in the layer above.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) struct Database {
     pub path: PathBuf,
     pub options: Options,
     pub listeners: Listeners,
-    /// The data file of the moment. Another one takes its place only while nobody writes.
+    /// The present data file. Another one takes its place only while no thread writes.
     generation: ArcSwap<Generation>,
     /// Whether the `.index` on disk says what the index says.
     index_saved: AtomicBool,
@@ -57,7 +57,7 @@ impl Database {
         self.generation.load_full()
     }
 
-    /// Puts the next generation in the place of this one. Only while nobody writes.
+    /// Puts the next generation in the place of this one. Only while no thread writes.
     pub fn replace(&self, next: Generation) {
         self.generation.store(Arc::new(next));
     }

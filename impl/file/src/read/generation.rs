@@ -1,14 +1,14 @@
 //! The data file of the moment, with what is known of it in memory: its index, what readers may see, the table of versions.
 //!
-//! A pack writes another file and puts it in place of this one, and every position changes with that: so all that speaks in
-//! positions is here, and the storage has one of it at a time. Who reads takes the one of the moment and stays with it to the
-//! end of what he asks, however long that takes: its file is open until nobody needs it any more. Who writes stands in the
-//! queue of the commits, and so does the pack when it puts the next one in its place.
+//! A pack writes another file and puts it in place of this one, and every position changes with that: so everything
+//! that holds positions is here, and the storage has one generation at a time. A reader pins the current generation for
+//! the whole call; its file stays open until the last reader drops it. Commits, and the pack's swap, are serialised by
+//! the commit queue.
 //!
 //! ```text
 //!   generation 1   Data.fs │ index │ horizon │ versions      ◀── a walk that began before the pack
 //!                     │ pack
-//!   generation 2   Data.fs │ index │ horizon │ versions      ◀── everybody else
+//!   generation 2 Data.fs │ index │ horizon │ versions ◀── all later calls
 //! ```
 
 use std::collections::HashMap;
@@ -113,7 +113,7 @@ impl Generation {
         }
     }
 
-    /// What the record of the object at this position holds, wherever that is; none for nothing, and for position 0.
+    /// The data of the object's record at this position, its own or shared; none for a tombstone, and for position 0.
     pub fn data_at(&self, oid: Oid, position: u64) -> Result<Option<Bytes>> {
         if position == 0 {
             return Ok(None);
@@ -153,7 +153,7 @@ impl Generation {
         found.map(|(data, _)| Loaded { data, tid }).ok_or_else(|| Error::key(oid))
     }
 
-    /// What the trunk showed of the object just before a tid, since when, and until when.
+    /// The revision that the trunk showed just before a tid, since when, and until when.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<LoadedAt>> {
         let (log, end) = (&self.log, self.horizon.end());
         let (mut record, own) = self.newest(oid, end)?;
@@ -218,8 +218,8 @@ impl Generation {
         Ok(entries)
     }
 
-    /// The object's last record in this transaction, if that is here. It need not be in the object's past: what is behind a
-    /// pack is not, but can be shared.
+    /// The object's last record in this transaction, if that is here. It need not be in the object's past: a packed one
+    /// is not, but can be shared.
     pub fn record_in(&self, oid: Oid, tid: Tid) -> Result<Option<Record>> {
         if let Some(record) = self.record_at(oid, tid)? {
             return Ok(Some(record));

@@ -185,8 +185,8 @@ impl Index {
         self.sparse.read().is_empty()
     }
 
-    /// Makes the page and moves into it what was beside it; a reader finds each entry at every moment, as it looks into
-    /// the page first, then beside, then into the page again.
+    /// Makes the page and moves the entries beside it into it; a reader finds each entry at every moment, as it looks
+    /// into the page first, then beside, then into the page again.
     fn make_page(&self, page: u64, pages: &mut Pages) {
         let fresh = Page::new();
         let range = page * PAGE..=page * PAGE + (PAGE - 1);
@@ -278,7 +278,7 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// See [`Index::set`].
     pub fn set(&mut self, oid: Oid, position: u64) {
-        assert!(position != 0 && position <= crate::format::POSITION_MAX, "position {position} can not be indexed");
+        assert!(position != 0 && position <= crate::format::POSITION_MAX, "position {position} cannot be indexed");
         let Writer { index, pages } = self;
         let (page, at) = (oid.0 / PAGE, (oid.0 % PAGE) as usize);
         let mut found = index.page(page);

@@ -1,4 +1,4 @@
-//! The `.index` file: the index as it was at a position, so that opening need not walk over what is before it.
+//! The `.index` file: the index as it was at a position, so that opening need not walk over the file before it.
 //!
 //! It is ZODB's, byte for byte: pickles, one after the other. First the position, then for each oid prefix of six bytes
 //! a pair of it and a string (the two-byte suffixes in order, then the six-byte positions in the same order), then `None`.
@@ -45,7 +45,7 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, size: u64)
     Some(Saved { index, end, last })
 }
 
-/// An index that nobody has held against its file.
+/// An index that was not checked against its file yet.
 pub(crate) struct Claimed {
     index: Index,
     end: u64,
@@ -58,7 +58,7 @@ impl Claimed {
     }
 
     /// Calls `each` with an object, where the index has it, and where it was when the file ended where the index does.
-    /// What comes after that is not the index's fault.
+    /// Later changes are not the index's fault.
     pub fn differences(&self, found: &Index, each: &mut dyn FnMut(Oid, u64, u64)) {
         for (oid, named) in self.entries() {
             match found.get(oid) {
@@ -69,8 +69,8 @@ impl Claimed {
     }
 }
 
-/// What the `.index` knows that the file has not any more: the file was longer when the index was saved, and everything in
-/// it was acknowledged.
+/// The part of the `.index` that the file has lost: the file was longer when the index was saved, and everything in it
+/// was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Missing {
@@ -87,7 +87,7 @@ impl Missing {
     pub(crate) fn refusal(&self, path: &Path) -> Error {
         let file = path.display();
         let remedy = format!(
-            "What was there was acknowledged, and is lost. Nothing was changed, and the index is kept. Restore the file \
+            "That part was acknowledged, and is lost. Nothing was changed, and the index is kept. Restore the file \
              from a backup; or `vellum recover {file} New.fs` copies what is left and names those objects. If this is an \
              older backup that was put back, or to go on without them: `mv {file}.index {file}.index.lost`"
         );
@@ -118,8 +118,8 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What the index of the file at `path` has behind `end`, where the last whole transaction ends. None if there is no index,
-/// if it has nothing there, or if it is not this file's.
+/// The entries of the index of the file at `path` behind `end`, where the last complete transaction ends. None if there
+/// is no index, if it has nothing there, or if it is not this file's.
 pub(crate) fn missing(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, end: u64) -> Option<Missing> {
     let Claimed { index, end: index_end } = read(disk, path, POSITION_MAX)?;
     if index_end <= end {
@@ -129,7 +129,8 @@ pub(crate) fn missing(disk: &dyn Disk, path: &Path, data: &dyn DiskFile, end: u6
     if objects.is_empty() {
         return None;
     }
-    // What is there must be where the index has it; or it is the index of another file, or of this one before a pack.
+    // Its other objects must be where the index has them; otherwise it is the index of another file, or of this one
+    // before a pack.
     let mut scanner = Scanner::new(data, end);
     let there = index.len() - objects.len() as u64;
     let step = (there / SAMPLES).max(1) as usize;
@@ -215,7 +216,7 @@ fn add(index: &Index, last: &mut Option<Oid>, prefix: &[u8], entries: &[u8], end
     Some(())
 }
 
-/// Holds the index against the file; the tid of the last transaction if they agree.
+/// Checks the index against the file; returns the tid of the last transaction if they agree.
 fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
     let mut scanner = Scanner::new(data, end);
     let (mut at, mut last, mut transactions, mut seen) = (end, None, 0, HashSet::new());
@@ -319,7 +320,7 @@ fn pickles(
             Ok(())
         };
     for (oid, position) in index.entries() {
-        // What is beyond the end the next opening finds in the file; but it has to know what was before that.
+        // The next opening finds records beyond the end in the file, but it needs the object's record before them.
         let position = if position < end { Some(position) } else { before_end(oid)? };
         let Some(position) = position else { continue };
         if prefix != Some(oid.0 >> 16) {

@@ -45,7 +45,7 @@ impl Transactions {
         let (limit, pieces) = match order {
             Order::NewestFirst => (position, Pieces::backwards(file, position)),
             Order::OldestFirst => {
-                // The range's end is looked for too, so that nothing is read ahead that nobody wants.
+                // The range's end is looked for too, so that nothing is read ahead in vain.
                 let limit = find(&log, end, last, range.last, Order::NewestFirst)?.max(position);
                 (limit, Pieces::forwards(file, position, limit))
             }
@@ -244,7 +244,7 @@ impl Iterator for Transactions {
             return None;
         }
         let step = self.step();
-        // After damage nobody knows where the next transaction is.
+        // After damage the place of the next transaction is unknown.
         self.done = !matches!(step, Ok(Some(_)));
         step.transpose()
     }
@@ -301,7 +301,7 @@ pub(crate) fn before(log: &Log, position: u64) -> Result<u64> {
     })
 }
 
-/// What the last `count` transactions changed, oldest first.
+/// The changes of the last `count` transactions, oldest first.
 pub(crate) fn last_invalidations(log: &Log, end: u64, count: usize) -> Result<Vec<Invalidation>> {
     let mut position = end;
     let mut scanner = Scanner::new(&*log.file, end);

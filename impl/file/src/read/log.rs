@@ -26,7 +26,7 @@ use crate::format::record::{Older, Record};
 use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader};
 
-/// What one read brings if nobody knows how long the record is, and at most.
+/// The bytes that one read takes if the record's length is unknown, and at most.
 const READ: usize = 4 * 1024;
 const READ_MAX: usize = 64 * 1024;
 
@@ -69,7 +69,7 @@ impl Log {
     ) -> Result<(Record, Option<Bytes>)> {
         let there = end.saturating_sub(position).min(buffer.len() as u64) as usize;
         let filled = match self.file.read_full_at(&mut buffer[..there], position) {
-            // What can not be read may lie in what nobody asked for.
+            // The unreadable bytes may lie beyond the requested ones.
             Err(_) if there > RecordHeader::SIZE + 8 => {
                 self.file.read_full_at(&mut buffer[..RecordHeader::SIZE + 8], position)
             }
@@ -140,7 +140,7 @@ impl Log {
         Ok(data.freeze())
     }
 
-    /// The data of a record: its own, or that which it shares; and the record that has it. None if that is nothing.
+    /// The data of a record, its own or shared; and the record that has it. None for a tombstone.
     pub fn data_of(&self, record: Record, own: Option<Bytes>, end: u64) -> Result<Option<(Bytes, Record)>> {
         let (mut record, mut data) = (record, own);
         loop {
@@ -172,8 +172,8 @@ impl Log {
         Ok((header, fields))
     }
 
-    /// What the unfinished transaction at `position` is to be marked as. What says so may lie behind what can be seen, as of
-    /// an earlier moment.
+    /// The status that the unmarked transaction at `position` gets. The transaction that decides it may lie behind the
+    /// visible end, as of an earlier moment.
     pub fn pending_status(&self, pending: &mut PendingStatus, position: u64, end: u64) -> Status {
         let size = self.file.len().unwrap_or(end);
         pending.status(&mut Scanner::new(&*self.file, size), position)
@@ -215,7 +215,7 @@ impl<'a> Past<'a> {
         Past { log, oid, end, next: Older::To(position) }
     }
 
-    /// What is older than this record of the object, which was read already.
+    /// The object's past before this record, which was read already.
     pub fn before(log: &'a Log, record: &Record, end: u64) -> Past<'a> {
         Past { log, oid: record.header.oid, end, next: Older::To(record.position).from(record) }
     }
@@ -237,8 +237,8 @@ pub(crate) struct Holders(HashMap<u64, u64>);
 const HOLDERS_MAX: usize = 1 << 20;
 
 impl Holders {
-    /// The position of the record that holds the data which a record of the object shares by this backpointer; 0 if that is
-    /// nothing.
+    /// The position of the record that holds the data which a record of the object shares by this backpointer; 0 for a
+    /// tombstone.
     pub fn find(&mut self, log: &Log, oid: Oid, backpointer: u64, end: u64) -> Result<u64> {
         let (mut at, mut passed) = (backpointer, Vec::new());
         let holder = loop {

@@ -1,7 +1,7 @@
-//! The file in pieces, for whoever walks over all of it with its data.
+//! The file in pieces, for walks over all of it with its data.
 //!
 //! A long walk forward has threads that read ahead, so that copying out of the page cache, which takes most of the time,
-//! is done beside the looking into it. What is given out are slices of the pieces; when all of
+//! is done beside the parsing. Callers get slices of the pieces; when all of
 //! a piece's slices are dropped, as is the rule, its memory serves again.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use vellum_sync::Mutex;
 
 use crate::read::ahead::Ahead;
 
-/// What is read at once: small transactions share a piece.
+/// The bytes that are read at once: small transactions share a piece.
 const PIECE: u64 = 256 << 10;
 /// Walks over less than this are done without threads.
 const AHEAD_MIN: u64 = 4 << 20;
@@ -35,7 +35,7 @@ struct ReadAhead {
     pieces: Ahead<io::Result<Bytes>>,
     /// Where the next piece starts.
     at: u64,
-    /// Memory of pieces that nobody needs any more.
+    /// Memory of pieces that are not used any more.
     empty: Arc<Mutex<Vec<BytesMut>>>,
 }
 
@@ -105,8 +105,8 @@ impl Pieces {
         }
     }
 
-    /// `length` bytes at `position`, which the caller made sure are before the end. Walking forwards, what was said to
-    /// be done with can not be asked for.
+    /// `length` bytes at `position`, which the caller made sure are before the end. On a forward walk, released bytes
+    /// cannot be requested again.
     pub fn bytes(&mut self, position: u64, length: u64) -> io::Result<Bytes> {
         let to = position + length;
         if let Some(piece) = self.held_one(position, to) {

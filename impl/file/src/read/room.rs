@@ -1,7 +1,7 @@
 //! Giving back the room of a file that a pack has replaced.
 //!
 //! A file without a name is still there for its readers, and its room is free when the last of them is done. The system
-//! then frees all of it in one go, and every sync of another file waits meanwhile. So this last handle has the file
+//! then frees all of it in one go, and every sync of another file waits for that. So this last handle has the file
 //! shortened step by step ([`DiskFile::give_back`]) before it is closed, on a thread of its own: the last reader may be any
 //! thread that loads an object, and is not to wait for that.
 
@@ -24,8 +24,8 @@ impl Room {
         Room { file: Some(file), is_replaced: AtomicBool::new(false) }
     }
 
-    /// Nobody will look for this file any more: its room may go when its readers are done. Only when it is certain that no
-    /// crash brings its name back.
+    /// No opening will find this file any more: its space may be freed when its readers are done. Only when it is
+    /// certain that no crash brings its name back.
     pub fn mark_replaced(&self) {
         self.is_replaced.store(true, Ordering::Release);
     }

@@ -1,7 +1,7 @@
 //! Which transactions can be undone, and what one of them did (rules 2.5 and 3.4).
 //!
-//! The file is walked backwards, from the newest transaction: each ends with its length. What can be undone ends where a
-//! pack has been.
+//! The file is walked backwards, from the newest transaction: each ends with its length. Transactions before the last
+//! pack cannot be undone.
 
 use std::collections::HashSet;
 

@@ -1,9 +1,9 @@
 //! Which objects are in which version, and where each version's list of records ends.
 //!
 //! A record in a version names the record that was made in that version before it, so all of them form a list, newest
-//! first. Where the list begins stands nowhere in the file, and it has more in it than one wants: records that were
-//! committed, aborted, undone, or changed again since. So the file is walked over once, when somebody first asks about a
-//! version, and from then on each commit adds what it changed:
+//! first. The file does not store where the list begins, and the list also has records that were committed, aborted,
+//! undone, or changed again since. So the first question about a version walks over the file once, and from then on
+//! each commit adds its changes:
 //!
 //! ```text
 //!   heads      draft ─▶ the newest record of draft's list

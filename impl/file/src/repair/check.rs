@@ -1,8 +1,8 @@
 //! Checking everything that can be checked.
 //!
-//! Two walks: the first, over the headers, finds out what there is and whether every pointer leads where it should; the
-//! second reads all data, and follows each reference to see whether its object is there. Where the file is broken, the
-//! walk goes on at the next whole transaction.
+//! Two walks: the first, over the headers, finds all records, and whether every pointer leads where it should; the
+//! second reads all data, and follows each reference to see whether its object is there. After damage, the walk
+//! continues at the next complete transaction.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -33,11 +33,11 @@ pub struct Problem {
     pub tid: Option<Tid>,
     /// The object, where it is about one.
     pub oid: Option<Oid>,
-    /// What.
+    /// The problem.
     pub kind: ProblemKind,
 }
 
-/// What can be wrong with a database.
+/// The problems that a database can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProblemKind {
@@ -53,7 +53,7 @@ pub enum ProblemKind {
         /// How many bytes.
         bytes: u64,
     },
-    /// The record that came before this one was lost: it lay in a part of the file that can not be read.
+    /// The record that came before this one was lost: it lay in an unreadable part of the file.
     PastLost {
         /// Where it was.
         named: u64,
@@ -65,9 +65,9 @@ pub enum ProblemKind {
         /// The object that is not there.
         oid: Oid,
     },
-    /// The record refers to an object that is nothing: its creation was undone, or it was deleted.
+    /// The record refers to a deleted object, or to one whose creation was undone.
     Nothing {
-        /// The object that is nothing.
+        /// The deleted object.
         oid: Oid,
     },
     /// A persistent id that is none of the known kinds.
@@ -87,15 +87,15 @@ impl fmt::Display for ProblemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProblemKind::Format(kind) => kind.fmt(f),
-            ProblemKind::Skipped { bytes } => write!(f, "{bytes} bytes can not be read as transactions"),
+            ProblemKind::Skipped { bytes } => write!(f, "{bytes} bytes cannot be read as transactions"),
             ProblemKind::UnfinishedEnd { bytes } => write!(
                 f,
                 "the last {bytes} bytes are a commit that never finished; opening the file for writing cuts them off"
             ),
             ProblemKind::PastLost { named } => {
-                write!(f, "the object's record before this, at {named}, lies in a part that can not be read")
+                write!(f, "the object's record before this, at {named}, lies in a part that cannot be read")
             }
-            ProblemKind::Pickle(why) => write!(f, "the record can not be read: {why}"),
+            ProblemKind::Pickle(why) => write!(f, "the record cannot be read: {why}"),
             ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
             ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
             ProblemKind::BadReference(why) => write!(f, "has a persistent id of an unknown shape: {why}"),
@@ -110,7 +110,7 @@ impl fmt::Display for ProblemKind {
     }
 }
 
-/// What a check looked at.
+/// The extent of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Check {
@@ -122,13 +122,13 @@ pub struct Check {
     pub records: u64,
     /// Objects that they belong to.
     pub objects: u64,
-    /// Those of them that are nothing now.
+    /// Those of them that are deleted now.
     pub nothing: u64,
     /// References followed.
     pub references: u64,
-    /// References into other databases, which can not be followed here.
+    /// References into other databases, which cannot be followed here.
     pub foreign_references: u64,
-    /// Records that are encrypted (cipher.encryptingstorage): what is in them can not be checked.
+    /// Records that are encrypted (cipher.encryptingstorage): their contents cannot be checked.
     pub encrypted: u64,
     /// Problems found.
     pub problems: u64,
@@ -221,11 +221,11 @@ struct Structure<'a> {
     size: u64,
     holders: Holders,
     index: Index,
-    /// Objects that are nothing.
+    /// Deleted objects.
     nothing: HashSet<Oid>,
     /// For objects that are in a version: the trunk's record under that.
     under: HashMap<Oid, u64>,
-    /// Parts of the file that can not be read.
+    /// Unreadable parts of the file.
     lost: Vec<(u64, u64)>,
     /// Parts that can: where the first transaction starts, and where the last one ends.
     starts: Vec<(u64, u64)>,

@@ -1,4 +1,4 @@
-//! References that lead nowhere, with their story: who holds them and since when, and what is left of what was lost.
+//! Dangling references, with their story: the objects that hold them, since when, and the rest of the lost object.
 //!
 //! Three walks over the file, from its beginning to its end; so a broken chain or index hides nothing.
 //!
@@ -9,12 +9,12 @@
 //!
 //! ```text
 //!   holder    ─[has it]──[has it not]──[has it]──[has it]─▶      since: the third, the first of an unbroken row
-//!   lost      ────[data]────[data]────────(nothing)───────▶      last: the second; ended: by whom it became nothing
+//!   lost ────[data]────[data]────────(tombstone)─────▶ last: the second; ended: the transaction of the tombstone
 //! ```
-//! 3. Of what is nowhere, damaged parts of the file are searched for something that looks like a record of it: often a
-//!    transaction is lost for one wrong byte in its header, and its records are whole.
+//! 3. For missing objects, damaged parts of the file are searched for bytes that look like their records: often one
+//!    wrong byte in a header loses a transaction, and its records are intact.
 //!
-//! Who did it is read for those transactions only.
+//! User and description are read for those transactions only.
 //!
 //! Memory: some 200 bytes for each reference of which the story is told, which are so many at most as is said; the rest is
 //! counted.
@@ -37,11 +37,11 @@ use crate::read::log::{Holders, Log};
 pub struct LostObject {
     /// The object.
     pub oid: Oid,
-    /// Who made it nothing: deleted it, or undid its creation. None if there is no record of it in the file.
+    /// The transaction that deleted it, or undid its creation. None if there is no record of it in the file.
     pub ended: Option<Change>,
-    /// What it was last, as far as there is something left of it.
+    /// Its last state, as far as it is left.
     pub last: Option<LastData>,
-    /// Who refers to it, in the order of the oids. Not empty.
+    /// The objects that refer to it, in the order of the oids. Not empty.
     pub holders: Vec<Holder>,
 }
 
@@ -70,7 +70,7 @@ pub struct LastData {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Whose record.
+    /// The object.
     pub oid: Oid,
     /// The class of that object, if it can be read.
     pub class: Option<String>,
@@ -83,7 +83,7 @@ pub struct Holder {
     pub since: Change,
 }
 
-/// A transaction: who did it, and what was done.
+/// A transaction: its user and description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
@@ -91,11 +91,11 @@ pub struct Change {
     pub tid: Tid,
     /// Where it is.
     pub position: u64,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
-    /// Who did it.
+    /// The user.
     pub user: Bytes,
-    /// What was done.
+    /// The description.
     pub description: Bytes,
     /// Anything else: a pickled dict.
     pub extension: Bytes,
@@ -117,16 +117,16 @@ pub struct Dangling {
     pub damaged_bytes: u64,
 }
 
-/// What the check found out before.
+/// The results of the check before.
 pub(crate) struct Known<'a> {
     pub log: &'a Log,
     pub size: u64,
     /// Parts of the file that can be read.
     pub parts: &'a [(u64, u64)],
-    /// Parts that can not.
+    /// The damaged parts.
     pub damaged: &'a [(u64, u64)],
     pub index: &'a Index,
-    /// Objects that are nothing.
+    /// Deleted objects.
     pub nothing: &'a HashSet<Oid>,
     /// For objects that are in a version, the trunk's record under that; 0 if there is none.
     pub under: &'a HashMap<Oid, u64>,
@@ -224,7 +224,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Where the data of the record is; none if it is nothing, or that can not be found.
+    /// Where the data of the record is; none for a tombstone, or if that cannot be found.
     fn data_at(&mut self, record: &Record) -> Option<u64> {
         if record.header.data_length > 0 {
             return Some(record.position);
@@ -233,7 +233,7 @@ impl Finder<'_> {
         self.holders.find(log, record.header.oid, record.backpointer, size).ok().filter(|position| *position != 0)
     }
 
-    /// The record's data, its own or shared; none if it is nothing or can not be read, which the check reports.
+    /// The record's data, its own or shared; none for a tombstone or unreadable data, which the check reports.
     fn data(&mut self, record: &Record) -> Option<Bytes> {
         let at = self.data_at(record)?;
         let Known { log, size, .. } = *self.known;
@@ -250,7 +250,7 @@ impl Finder<'_> {
             && matches!(self.holders.find(log, record.header.oid, record.backpointer, size), Ok(0))
     }
 
-    /// Whether nobody has the object, neither on the trunk nor in a version.
+    /// Whether the object exists neither on the trunk nor in a version.
     fn is_lost(&mut self, oid: Oid) -> bool {
         if self.known.index.get(oid).is_none() {
             return true;
@@ -280,7 +280,7 @@ impl Finder<'_> {
         (refers, scanned.is_ok())
     }
 
-    /// The first walk: who refers now to what is not there. How many references, and the stories to tell.
+    /// The first walk: the references that dangle now. Returns their number, and the stories to tell.
     fn now(&mut self, at_most: u64) -> Result<(u64, Vec<Story>)> {
         let (mut references, mut stories) = (0, Vec::new());
         self.walk(0, &mut |finder, record| {
@@ -352,10 +352,10 @@ impl Finder<'_> {
         Ok(Holder { oid, class, version, tid, since: self.change(since.unwrap_or(transaction))? })
     }
 
-    /// What was done in the transaction at this position.
+    /// User and description of the transaction at this position.
     fn change(&self, position: u64) -> Result<Change> {
         let (header, [user, description, extension]) = self.known.log.transaction(position, self.known.size)?;
-        // What a crash kept from being marked counts as finished here.
+        // A transaction that a crash kept from being marked counts as finished here.
         let status = Status::from_byte(header.status).unwrap_or_default();
         Ok(Change { tid: header.tid, position, status, user, description, extension })
     }
@@ -376,8 +376,8 @@ impl Finder<'_> {
         }
     }
 
-    /// The third walk: looks at every byte of the damaged parts for records of what is nowhere else, and takes of each object
-    /// the one that says that it is newest.
+    /// The third walk: looks at every byte of the damaged parts for records of missing objects, and takes the newest
+    /// one of each object.
     fn search(&mut self, pasts: &mut BTreeMap<Oid, Past>) -> Result<()> {
         const CHUNK: u64 = 64 << 10;
         let nowhere = |past: &Past| past.ended.is_none() && past.last.is_none();
@@ -390,7 +390,7 @@ impl Finder<'_> {
         for &(from, to) in damaged {
             for at in (from..to).step_by(CHUNK as usize) {
                 let there = (to - at).min(buffer.len() as u64) as usize;
-                // What can not be read holds nothing that could be brought back.
+                // An unreadable part holds nothing that could be brought back.
                 let Ok(filled) = log.file.read_full_at(&mut buffer[..there], at) else { continue };
                 for (offset, window) in buffer[..filled].windows(8).enumerate() {
                     let oid = u64_at(window, 0);

@@ -23,7 +23,7 @@ use crate::read::index::Index;
 use crate::read::index_file::{self, Missing};
 use crate::read::log::Log;
 
-/// What was saved, and what was lost.
+/// The saved part, and the lost one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvage {
@@ -43,13 +43,13 @@ pub struct Salvage {
     pub out_of_order: Vec<Tid>,
     /// Transactions that have another tid in the new file: the old one, and the new one.
     pub new_tids: Vec<(Tid, Tid)>,
-    /// Records whose data lay in a lost part, or of which it is not sure whose they are; they were left out of their
+    /// Records whose data lay in a lost part, or whose object is not certain; they were left out of their
     /// transactions.
     pub records_lost: Vec<(Oid, Tid)>,
     /// Objects of which a revision is known to be lost. Those that the new file still has show an older or newer one.
     pub objects: BTreeSet<Oid>,
-    /// What the `.index` beside the old file knows that the file has not any more. Its objects are among those of which a
-    /// revision is lost.
+    /// The part of the `.index` beside the old file that the file has lost. Its objects are among those that lost a
+    /// revision.
     pub missing: Option<Missing>,
     /// Objects of which nothing is left.
     pub objects_gone: BTreeSet<Oid>,
@@ -63,7 +63,7 @@ pub struct Lost {
     pub position: u64,
     /// How long it is.
     pub bytes: u64,
-    /// What is wrong at its start.
+    /// The fault at its start.
     pub why: Fault,
     /// The last transaction before it, and the first one after it: what was lost lies in between.
     pub after: Option<Tid>,
@@ -130,7 +130,7 @@ fn rescue(options: &Options, from: &Path, to: &Path, new_tids: bool) -> Result<S
     }
 }
 
-/// Of what was not copied.
+/// The position of records that were not copied.
 const NOWHERE: u64 = u64::MAX;
 
 struct Rescue<'a> {
@@ -229,7 +229,7 @@ impl Rescue<'_> {
     /// Where the record that was at `old` is now; none if it is not there.
     fn now_at(&self, old: u64, oid: Oid) -> Option<(u64, Record)> {
         let (was, is) = self.moved[..self.moved.partition_point(|&(was, _)| was <= old)].last()?;
-        // What lies there may look like it, if it was not copied.
+        // If it was not copied, the bytes at its place may look like it.
         let now = is.checked_add(old - was).filter(|now| *is != NOWHERE && *now < self.position)?;
         let record = self.new.header(oid, now, self.position).ok()?;
         // Its pointers may be wrong in the old file: they were made again.
@@ -303,13 +303,13 @@ impl Rescue<'_> {
         for (oid, position) in written {
             self.index.set(oid, position);
         }
-        // What comes next in the old file may have moved by another distance.
+        // The next transaction of the old file may have moved by another distance.
         self.moved(header.end(at), self.position);
         Ok(())
     }
 
     /// The object that the record continues, if that is another one: its previous record is exactly the newest one of an
-    /// object with another oid. Then it is the oid that is damaged, and nobody knows for sure whose data it is.
+    /// object with another oid. Then the oid is damaged, and the object of the data is not certain.
     fn belongs_to_another(&self, record: &Record) -> Option<Oid> {
         let previous = record.header.previous;
         let found =
@@ -338,11 +338,11 @@ impl Rescue<'_> {
         Ok(0)
     }
 
-    /// What the record will hold in the new file; none if that is lost.
+    /// The contents of the record in the new file; none if they are lost.
     fn body(&self, record: &Record) -> Option<Body> {
         let oid = record.header.oid;
         if record.header.data_length > 0 {
-            // Whatever its pointers say; and if the disk can not read it, it is one record that is lost.
+            // Its pointers do not matter; and if the disk cannot read it, only this record is lost.
             return self.old.own_data(record).ok().map(Body::Data);
         }
         if record.backpointer == 0 {

@@ -16,8 +16,8 @@ impl Pack for FileStorage {
 }
 
 impl FileStorage {
-    /// Packs, and tells the watcher about it. Commits and loads go on meanwhile; commits wait while the last of what they
-    /// wrote is copied and the new file gets its name.
+    /// Packs, and tells the watcher about it. Commits and loads continue. Commits wait only while the last of them is
+    /// copied and the new file gets its name.
     ///
     /// # Errors
     ///
@@ -34,8 +34,9 @@ impl FileStorage {
         pack::pack_with(&self.writer, to, how, watch)
     }
 
-    /// What a pack to now would keep if it collected garbage, whatever dangles: the objects that can be reached from the
-    /// root, and the references to objects that are not there. `progress` is told how many objects are done, of how many.
+    /// The objects that a pack to now with collection would keep, even if references dangle: those that can be reached
+    /// from the root. Also the references to missing objects. `progress` is told how many objects are done, of how
+    /// many.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@
 //!   sync            from here on it is there
 //! ```
 //!
-//! What each of these leaves behind when the machine stops in it is the table at the head of `open.rs`.
+//! The table at the head of `open.rs` lists what each step leaves if the machine stops in it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -33,13 +33,13 @@ pub(crate) struct Broken {
     pub fatal: bool,
 }
 
-/// What records that are about to be written have to name, as far as the index and the table of versions do not know it yet.
+/// The positions that new records name, as far as the index and the table of versions do not have them yet.
 #[derive(Debug, Default)]
 pub(crate) struct Chains {
-    /// Where the list of each version's records has come to.
+    /// The newest record of each version's list.
     heads: HashMap<Version, u64>,
-    /// The newest record of each object that was appended, if later transactions may change it again. Those that were voted
-    /// on can not.
+    /// The newest record of each object that was appended, if later transactions may change it again. Voted objects
+    /// cannot.
     newest: Option<hashbrown::HashMap<Oid, u64>>,
 }
 
@@ -84,8 +84,8 @@ pub(crate) fn write(now: &Generation, durability: Durability, placed: &[Placed],
     now.log.file.sync().map_err(|source| marks_are_lost(now, placed, source))
 }
 
-/// When a sync of what was appended failed: it may have forgotten what it failed on, so that the next one would succeed
-/// without it.
+/// The error if a sync after the append failed: the system may have dropped the data, so that the next sync would
+/// succeed without it.
 pub(crate) fn data_is_lost(source: io::Error) -> Broken {
     Broken { doing: "syncing a commit, which the next opening of the file will cut off", source, fatal: true }
 }
@@ -100,8 +100,8 @@ fn mark_as(now: &Generation, placed: &[Placed], status: impl Fn(&Placed) -> u8) 
     placed.iter().try_for_each(|this| now.log.file.write_at(&[status(this)], at(this)))
 }
 
-/// When marks could not be written, or not be synced. What a failed sync forgot is still read, and no later sync makes it
-/// durable: an opening before the machine stops must not take for finished what may be gone after it.
+/// The error if marks could not be written or synced. Dropped marks can still be read, and no later sync makes them
+/// durable: an opening before the machine stops must not accept transactions that may be gone after it.
 pub(crate) fn marks_are_lost(now: &Generation, placed: &[Placed], source: io::Error) -> Broken {
     let _ = mark_as(now, placed, |_| UNFINISHED);
     let doing = "marking a commit as finished: whether it is, the next opening of the file will find out";
@@ -112,7 +112,7 @@ pub(crate) fn marks_are_lost(now: &Generation, placed: &[Placed], source: io::Er
 pub(crate) fn append(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chains) -> Result<(), Broken> {
     append_all(now, placed, start, chains).map_err(|source| {
         let doing = "writing a commit, of which nothing was kept (is the disk full?)";
-        // What can not be taken back has status `c`: the next opening cuts it off.
+        // If the truncation fails, the rest has status `c`: the next opening cuts it off.
         let fatal = now.log.file.set_len(start).is_err();
         Broken { doing, source, fatal }
     })

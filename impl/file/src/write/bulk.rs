@@ -1,7 +1,7 @@
 //! Many transactions of another storage at once (rule 3.7), for the price of one commit's syncs.
 //!
-//! Each is written as it would be by itself; but where a commit looks into the file for what is there, this also looks at
-//! what it is about to write: an earlier transaction of the same batch may hold the data that a later one shares.
+//! Each is written as it would be by itself; but where a commit looks into the file, this also looks at the records
+//! that it is about to write: an earlier transaction of the same batch may hold the data that a later one shares.
 //!
 //! ```text
 //!   file ···│ t1 │ t2 │ t3 │              all with status c · sync · all marks · sync · shown one after the other
@@ -34,7 +34,7 @@ struct Batch<'a> {
     now: &'a Generation,
     /// Where the next transaction begins.
     end: u64,
-    /// Whether anything in it names an earlier revision. If not, nobody asks for what follows.
+    /// Whether anything in it names an earlier revision. If not, the other fields are not needed.
     names: bool,
     /// The last record of each transaction for each object, and the transaction with the newest.
     written: HashMap<(Oid, Tid), Written>,
@@ -99,7 +99,7 @@ fn only_restores<T>() -> Vec<T> {
 pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> Result<()> {
     let database = &writer.database;
     database.writable()?;
-    // Not object by object: there are many, and as a rule nobody else is here.
+    // Not object by object: there are many, and usually no other thread commits.
     let held = writer.locks.take(&Wants { everything: true, ..Wants::default() });
     writer.committer.alone(database, || {
         let now = database.now();
@@ -155,7 +155,7 @@ fn write(database: &Database, now: &Generation, placed: Vec<Placed>) -> Result<(
         marked = written.take();
         match appended {
             Ok(_) => written = next,
-            // What is before it is finished first.
+            // The transactions before it are finished first.
             Err(broken) => trouble = Some(broken),
         }
     }
@@ -181,7 +181,7 @@ fn place(writer: &Writer, now: &Generation, transactions: Vec<TransactionRecord>
     let (end, mut last) = now.horizon.get();
     let names = |revision: &Revision| revision.source.is_some() || revision.base.is_some();
     let names = transactions.iter().flat_map(|transaction| &transaction.revisions).any(names);
-    // What no storage can do is refused first, whichever transaction it is in.
+    // An invalid change is refused first, whichever transaction it is in.
     let mut drafts = Vec::with_capacity(transactions.len());
     for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
         let meta = TransactionMeta { user, description, extension, tid: Some(tid), status };

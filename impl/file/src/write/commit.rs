@@ -2,8 +2,8 @@
 //!
 //! A thread that finishes a transaction puts it into the queue. If no thread leads, it becomes the leader: it takes all
 //! queued transactions, gives out the tids, writes them in one go behind the horizon, makes them durable, and moves the
-//! horizon past each of them. The other threads sleep until their transaction is done. Transactions that come meanwhile are
-//! the next batch.
+//! horizon past each of them. The other threads sleep until their transaction is done. Transactions that arrive during
+//! that are the next batch.
 //!
 //! ```text
 //!   queue   A  B  C │ D  E           leader A:  write A B C (status c) · sync · mark · sync · show A, show B, show C
@@ -40,7 +40,7 @@ pub(crate) struct Committer {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Job>,
-    /// Somebody is writing.
+    /// A leader is writing.
     led: bool,
     /// Why nothing more may be written.
     failed: Option<String>,
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// At most so many bytes share a sync, so that nobody waits for too much of what is others'.
+/// At most so many bytes share a sync, so that no thread waits for too many bytes of others.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
 
 impl Committer {
@@ -69,7 +69,7 @@ impl Committer {
         self.queue().waiting.len()
     }
 
-    /// Whether somebody writes, or waits to.
+    /// Whether a thread writes, or waits to.
     pub fn is_busy(&self) -> bool {
         let queue = self.queue();
         queue.led || !queue.waiting.is_empty()
@@ -79,7 +79,7 @@ impl Committer {
         self.queue.lock()
     }
 
-    /// Does something while nobody else writes. An error that is fatal is a reason to write nothing more.
+    /// Does something while no other thread writes. An error that is fatal is a reason to write nothing more.
     pub fn alone<T>(&self, database: &Database, work: impl FnOnce() -> Result<T, (Error, bool)>) -> Result<T> {
         let mut queue = self.queue();
         while queue.led {
@@ -124,7 +124,7 @@ impl Committer {
             let broken = queue.failed.clone();
             drop(queue);
             let tickets = batch.iter().map(|job| Arc::clone(&job.claim.ticket)).collect();
-            // What is left of it if the thread panics.
+            // The error of the ticket if the thread panics.
             let cause = Some("a panic while a commit was being written".to_owned());
             let mut lead = Lead::begin(database, self, tickets, cause);
             match broken {
@@ -140,7 +140,7 @@ impl Committer {
     }
 }
 
-/// Ends a turn of leading, also when something panicked in it: then nobody knows what is on the disk.
+/// Ends a turn of leading, also after a panic in it: then the state of the disk is unknown.
 struct Lead<'a> {
     database: &'a Database,
     committer: &'a Committer,
@@ -180,9 +180,9 @@ fn failed(database: &Database, cause: &str) -> Error {
     Error::Failed { name: database.name(), cause: cause.to_owned() }
 }
 
-/// Takes from the queue what may share a sync. Those of one status, so that opening knows what a mark that is missing was to
-/// be. A transaction that lies in a scratch file goes alone, so that its trouble
-/// is nobody else's; and so does every one if there is but one sync (see [`Durability::Relaxed`]).
+/// Takes from the queue the transactions that may share a sync. They have one status, so that opening can complete
+/// missing marks. A transaction with a scratch file goes alone, so that its errors affect no other; and so does every
+/// transaction if there is only one sync (see [`Durability::Relaxed`]).
 fn next_batch(durability: Durability, waiting: &mut Vec<Job>) -> Vec<Job> {
     let mut bytes = 0;
     let status = waiting.first().map(|job| job.meta.status);
@@ -222,7 +222,7 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
     }
     if let Err(Broken { doing, source, fatal }) = write(&now, database.options.durability, &placed, start) {
         for this in placed {
-            // An io::Error can not be cloned.
+            // An io::Error cannot be cloned.
             let source = io::Error::new(source.kind(), source.to_string());
             let failed = Error::io(&database.path, doing, source);
             if let Some(alone) = this.alone {
@@ -235,7 +235,7 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
     Ok(())
 }
 
-/// Shows what is durable to everybody, one after the other.
+/// Makes the durable transactions visible, one after the other.
 pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
     for this in placed {
         let (tid, end) = (this.tid, this.end());
@@ -262,7 +262,7 @@ pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
             claim.hand_over(Ok(tid), || database.listeners.tell(event));
         }
     }
-    // Last: an index that is saved meanwhile ends before some of them.
+    // Last: an index that is saved at the same time ends before some of them.
     database.index_changed();
 }
 

@@ -19,7 +19,7 @@ use crate::write::record::{NewRecord, length, records_at};
 /// Where a transaction's outcome appears: a result, or the panic of a listener, which is for its own thread.
 pub(crate) type Ticket = Arc<Mutex<Option<thread::Result<Result<Tid>>>, order::Outcome>>;
 
-/// What the thread that finishes a transaction waits for, and the objects that it holds until then.
+/// The outcome that the finishing thread waits for, and the objects that it holds until then.
 pub(crate) struct Claim {
     pub held: Held,
     pub ticket: Ticket,
@@ -62,7 +62,7 @@ pub(crate) struct Placed {
     pub alone: Option<Alone>,
 }
 
-/// What a transaction has besides that is finished by itself.
+/// The further parts of a transaction that is finished by itself.
 pub(crate) struct Alone {
     pub origin: Origin,
     pub claim: Claim,

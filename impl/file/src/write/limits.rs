@@ -1,4 +1,4 @@
-//! What a draft may take: the quota, and where its data waits.
+//! The limits of a draft: the quota, and its scratch file.
 
 use std::io;
 use std::sync::Arc;

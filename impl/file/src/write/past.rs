@@ -1,4 +1,4 @@
-//! What the file answers to part 3 of the rules, in positions.
+//! The answers of the file to the questions of part 3 of the rules, in positions.
 
 use std::cmp::Reverse;
 use std::sync::Arc;

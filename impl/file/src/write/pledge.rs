@@ -1,4 +1,4 @@
-//! What transactions between vote and finish will write (rule 4.9).
+//! The records that transactions between vote and finish will write (rule 4.9).
 //!
 //! A vote is a promise: the transaction is finished as it was voted, whatever happens in between. A verdict names sources and
 //! base revisions by their positions. So a pack looks at all pledges: it keeps the records that they name, and when it puts
@@ -11,7 +11,7 @@ use vellum_sync::{Mutex, MutexGuard};
 use crate::order;
 use crate::write::record::{NewRecord, is_spilled};
 
-/// What one transaction will write.
+/// The records that one transaction will write.
 #[derive(Debug)]
 pub(crate) struct Pledge {
     records: Mutex<Vec<NewRecord>, order::Pledged>,
@@ -26,7 +26,7 @@ impl Pledge {
     }
 }
 
-/// All that there are, as long as somebody holds them.
+/// All pledges, as long as a transaction holds them.
 #[derive(Debug, Default)]
 pub(crate) struct Pledges(Mutex<Vec<Weak<Pledge>>, order::Pledges>);
 
@@ -43,7 +43,7 @@ impl Pledges {
         pledge
     }
 
-    /// Those that somebody holds.
+    /// Those that are held.
     pub fn all(&self) -> Vec<Arc<Pledge>> {
         self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }

@@ -1,4 +1,4 @@
-//! What the writes of a transaction take in the file.
+//! The records of a transaction's writes, and their size in the file.
 
 use vellum_storage::{Content, TransactionMeta, Version, Write};
 

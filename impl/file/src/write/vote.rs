@@ -48,7 +48,7 @@ struct Ready {
 
 impl Prepared for Ready {
     fn verdict(&self) -> Result<Verdict> {
-        // A pack that is done meanwhile changes the positions in the pledge.
+        // A pack that ends at the same time changes the positions in the pledge.
         let _judging = self.writer.judging.read();
         let now = self.writer.database.now();
         let end = now.horizon.end();

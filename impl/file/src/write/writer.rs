@@ -1,4 +1,4 @@
-//! What a storage has besides the file: who may change what, and in which order it is written.
+//! The writing side of a storage: locks, pledges, the commit queue.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a BTree's record holds, on request.
+//! The items of a BTree's record, on request.
 //!
 //! | class | its state in Python | here |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Helpers of several tests.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub fn current_records(file: &[u8]) -> BTreeMap<u64, Option<Vec<u8>>> {
         let mut at = start + 23 + short(start + 17) + short(start + 19) + short(start + 21);
         while at < end {
             let mut source = at;
-            // A record without data points at the one whose data it shares, and that may do the same.
+            // A record without data points at the one whose data it shares, and that record may do the same.
             let data = loop {
                 match (number(source + 34) as usize, number(source + 42) as usize) {
                     (0, 0) => break None,

@@ -45,13 +45,13 @@ pub use rule::{BTreeFinding, BTreeRule};
 pub struct BTreesChecked {
     /// Trees that were walked.
     pub trees: u64,
-    /// Nodes in them: the roots, what is below, and the leaves.
+    /// Nodes in them: the roots, the nodes below, and the leaves.
     pub nodes: u64,
     /// Buckets and sets that are in no tree.
     pub alone: u64,
     /// Broken rules.
     pub faults: u64,
-    /// Nodes of which it cannot be told what is in them.
+    /// Nodes that cannot be read.
     pub untold: u64,
     /// Nodes with keys whose order only Python code knows. This is no fault.
     pub unordered: u64,
@@ -209,7 +209,7 @@ enum Standing {
     InUse,
     /// Nothing.
     LeftBehind,
-    /// Only what is below it.
+    /// Only the nodes below it.
     Circle,
 }
 
@@ -253,7 +253,8 @@ impl Walk<'_> {
             self.visit(step)?;
         }
         let Some(tree) = self.tree.take() else { return Ok(()) };
-        // The nodes that a tree left behind when it was emptied are a part of it, whose last leaf leads on.
+        // The nodes that a tree left behind when it was emptied are a part of it, whose last leaf leads to a further
+        // one.
         if let (Standing::InUse, Some((leaf, Some(next)))) = (standing, tree.last) {
             let leads_back = tree.leaves.contains(next);
             let rule = BTreeRule::Next { next: Some(next), wanted: None, leads_back };
@@ -263,7 +264,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A tree below another, of which it is no part: a tree of its own, but for what comes behind it.
+    /// A tree below another, of which it is no part: a tree of its own, except for the leaves behind it.
     fn tree_again(&mut self, root: Oid) -> Result<()> {
         self.standing = Standing::LeftBehind;
         self.tree = None;
@@ -278,7 +279,7 @@ impl Walk<'_> {
         if !self.seen.insert(step.oid) {
             self.lose_sight();
             let Some(parent) = step.parent else { return Ok(()) };
-            // Nodes that nobody uses have no claim to others.
+            // Unused nodes have no claim to others.
             if self.standing == Standing::LeftBehind {
                 return Ok(());
             }

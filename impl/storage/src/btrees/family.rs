@@ -2,12 +2,12 @@
 //!
 //! A family is named for its keys and its values, a letter each, and has a module, `BTrees.OIBTree`, with four classes in
 //! it: `OIBucket`, `OISet`, `OIBTree` and `OITreeSet`. In the module they can also be found without the letters; and with
-//! `Py` at the end, if what is meant is their implementation in Python. The one in C has a module of its own,
+//! `Py` at the end, for their implementation in Python. The one in C has a module of its own,
 //! `BTrees._OIBTree`.
 
 use vellum_pickle::ClassName;
 
-/// What keys or values there are.
+/// The kinds of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// `O`: whatever Python has.
@@ -68,7 +68,7 @@ const KINDS: [(&str, Kind); 4] =
     [("Bucket", Kind::Bucket), ("Set", Kind::Set), ("BTree", Kind::Tree), ("TreeSet", Kind::TreeSet)];
 
 impl Items {
-    /// Is it the same class, be it in C or in Python?
+    /// Is it the same class, in C or in Python?
     pub(super) fn is_like(&self, other: &Items) -> bool {
         self.module == other.module && self.kind == other.kind
     }

@@ -1,5 +1,5 @@
-//! `BTrees.Length`: a number beside a collection, so that nobody has to count. Everybody who puts something in changes it,
-//! and merging is what it was made for.
+//! `BTrees.Length`: a number beside a collection, so that its items need not be counted. Every added item changes it,
+//! so its changes must be merged.
 
 use vellum_pickle::{Part, Piece};
 

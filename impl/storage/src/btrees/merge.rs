@@ -1,7 +1,7 @@
 //! The merge of three lists of items, sorted by their keys.
 //!
-//! All three are walked at once. What to do next depends on the three items that are next: on which of them have the least
-//! key. Since each list has a key but once, that tells what became of it:
+//! All three are walked at once. The next step depends on the three next items: on which of them have the least key.
+//! Since each list has a key but once, that tells what became of it:
 //!
 //! | the least key is that of | it was | and so |
 //! |---|---|---|
@@ -35,7 +35,7 @@ impl<'i, 'r> Walk<'i, 'r> {
     }
 }
 
-/// What to do next, in terms of the ancestor, the committed one and the new one.
+/// The next step, in terms of the ancestor, the committed one and the new one.
 enum Turn {
     TakeCommitted,
     TakeNew,

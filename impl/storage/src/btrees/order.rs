@@ -1,9 +1,9 @@
-//! Comparing as Python compares, as far as that takes nobody's code.
+//! Comparing as Python compares, as far as that runs no code of a class.
 //!
 //! Two things can be asked in Python: is one less than the other, and are they equal? Not every pair has an answer. `1 <
 //! 'one'` is an error, while `1 == 'one'` is merely false; and with a reference on one side, both are errors, unless the
 //! other side is a reference to the same object. The object that a reference means is in the database, its class may
-//! have an order of its own, and nobody is there to be asked.
+//! have an order of its own, which cannot be asked here.
 //!
 //! A collection asks whether one is less, and if not, whether they are equal; what is neither is greater. So a number that
 //! is no number (NaN) is greater than everything. Before all that, `None` is less than everything else.
@@ -20,10 +20,10 @@ use super::state::{Datum, Item};
 /// Python's own limit is some hundreds.
 const DEPTH_MAX: usize = 64;
 
-/// What looking at a part costs beside its bytes.
+/// The cost of looking at a part, besides its bytes.
 const LOOK: usize = 16;
 
-/// Compares, until it gets tired: what is shared in a record can be compared again and again, at no cost to who wrote it.
+/// Compares, up to a limit: a small record can make a shared value be compared again and again.
 #[derive(Debug)]
 pub(super) struct Comparer {
     left: usize,
@@ -141,7 +141,7 @@ impl Comparer {
     }
 }
 
-/// What it costs to look at a part and compare it.
+/// The cost of looking at a part and comparing it.
 fn cost(view: &View<'_>) -> usize {
     let more = match view {
         View::Text(bytes) | View::Bytes(bytes) | View::Native(bytes) => bytes.len(),
@@ -185,7 +185,7 @@ fn is_of_another_type(one: &View<'_>, other: &View<'_>) -> bool {
         View::Bytes(_) => Some(3),
         View::Tuple(_) => Some(4),
         View::List(_) => Some(5),
-        // What it is depends on the Python.
+        // The answer depends on the version of Python.
         View::Native(_) => None,
         View::Dict(_) | View::Class(_) | View::Reference(_) | View::Other => None,
     };

@@ -6,7 +6,7 @@
 //!   tree       None if it is empty; ((state of a bucket,),) if that is all; else something larger
 //! ```
 //!
-//! What is kept as a number or as so many bytes is read as such, and written as such: `True` as a key among whole
+//! Numbers and byte strings of fixed size are read and written in their own form: `True` as a key among whole
 //! numbers comes back as 1, and a value of 0.1 that is kept in 32 bits as 0.10000000149011612.
 //!
 //! The implementation in Python does not do so. It is rarely met under its own name, and then such items are refused.

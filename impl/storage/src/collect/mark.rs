@@ -1,4 +1,4 @@
-//! Marking what is needed, round by round.
+//! Marking needed objects, round by round.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,9 +14,9 @@ const RUN: usize = 512;
 
 /// Rules 4.2 and 4.8: finds out what survives a pack. Nothing is changed.
 ///
-/// Errors: dangling references, all of them (rule 4.8), unless it is to go on: a kept revision refers to what is nowhere, or
-/// there is no root from which to collect. When collecting, a record whose references can not be read: what it keeps alive
-/// is not known. And what the storage says.
+/// Errors: dangling references, all of them (rule 4.8), unless `go_on` is set: a kept revision refers to a missing
+/// object, or there is no root to collect from. When collecting, a record whose references cannot be read: it is not
+/// known which objects it keeps. And the storage's own errors.
 pub fn collect(of: &dyn Collected, how: Collecting<'_>) -> Result<Survivors> {
     let mut collector = Collector::new(of, how);
     collector.later()?;
@@ -30,10 +30,10 @@ pub fn collect(of: &dyn Collected, how: Collecting<'_>) -> Result<Survivors> {
     collector.survivors()
 }
 
-/// What sort of revisions are read.
+/// The kind of revisions that are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// The newest ones of needed objects, and what is under those.
+    /// The newest ones of needed objects, and their base revisions.
     Newest,
     /// Those that something later shares or has under it.
     Source,
@@ -45,13 +45,13 @@ struct Collector<'a> {
     of: &'a dyn Collected,
     how: Collecting<'a>,
     marks: Marks,
-    /// What the next round reads.
+    /// The places that the next round reads.
     frontier: Vec<Place>,
-    /// What is kept because something later needs it.
+    /// The places that are kept because a later revision needs them.
     sources: Vec<Place>,
-    /// Who waits no longer, and how far they were fetched; none: nobody is left.
+    /// The objects that wait no longer, and how far they were fetched; none: no object is left.
     fetched: Option<(OidSet, Oid)>,
-    /// What dangles in kept revisions, and in later ones.
+    /// Dangling references of kept revisions, and of later ones.
     refused: Distinct<(Oid, Oid)>,
     reported: Distinct<(Oid, Oid)>,
     workers: Vec<Worker>,
@@ -59,7 +59,7 @@ struct Collector<'a> {
     peak_bytes: usize,
 }
 
-/// What all threads see of what was found.
+/// The shared results, which all threads see.
 struct Marks {
     needed: OidSet,
     /// Needed objects whose places were not looked at, since the frontier was full.
@@ -83,7 +83,7 @@ impl Stops {
     }
 }
 
-/// What a thread has for itself, kept from round to round.
+/// A thread's own data, kept from round to round.
 #[derive(Default)]
 struct Worker {
     scanner: Scanner,
@@ -142,7 +142,7 @@ impl Worker {
             (None, Err(why)) if stops.at_untold => {
                 Err(Error::Unreadable { oid, why: why.to_string(), is_encrypted: why.is_encrypted() })
             }
-            // Only what is nothing goes for want of a reference.
+            // A missing reference can only discard tombstones.
             (None, _) => Ok(()),
         }
     }
@@ -180,7 +180,7 @@ impl<'a> Collector<'a> {
         self.marks.meet(self.of, oid, &mut self.workers[0].found).map(drop)
     }
 
-    /// Rules 4.2 and 4.3: what is later, what that refers to, and what it has its data from or has under it.
+    /// Rules 4.2 and 4.3: later revisions, their references, their sources and their bases.
     fn later(&mut self) -> Result<()> {
         let of = self.of;
         let mut own = Vec::new();
@@ -215,7 +215,8 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Makes the next frontier, of what was found or, if that is nothing, of those who wait. False: there is nothing left.
+    /// Makes the next frontier from the new places or, if there are none, from the waiting objects. False: there is
+    /// nothing left.
     fn refill(&mut self) -> Result<bool> {
         let found: usize = self.workers.iter().map(|worker| worker.found.len()).sum();
         self.frontier = std::mem::take(&mut self.workers[0].found);
@@ -244,7 +245,7 @@ impl<'a> Collector<'a> {
         Ok(true)
     }
 
-    /// Reads the frontier, on all cores; `beside` is what somebody else holds meanwhile, in bytes.
+    /// Reads the frontier, on all cores; `beside` is the memory that other code holds at the same time, in bytes.
     fn round(&mut self, role: Role, beside: usize) -> Result<()> {
         self.frontier.sort_unstable();
         self.frontier.dedup();
@@ -308,7 +309,7 @@ impl<'a> Collector<'a> {
     }
 
     fn survivors(mut self) -> Result<Survivors> {
-        // The root refers to itself, so to say: where there is none, everything would be garbage.
+        // The rule treats a missing root as a dangling reference: without a root, everything would be garbage.
         if self.how.collect && self.of.is_rootless()? {
             self.refused.push((Oid::ROOT, Oid::ROOT));
         }

@@ -1,4 +1,4 @@
-//! A set of oids: a bit each, where they are dense, and no lock for whoever looks.
+//! A set of oids: one bit each, where they are dense, and no lock for readers.
 //!
 //! ```text
 //!   segments   [64 pages][128 pages][256 pages] ...      made when first needed, never moved
@@ -9,8 +9,8 @@
 //!
 //! Oids are handed out one after the other, so they are dense; but a damaged or hostile database may hold any. So pages
 //! are made only while they hold 16 oids on average; the others go to a tree beside them. When a page is made after all,
-//! what lies beside it moves in. Whoever finds no page takes the tree's lock, and looks for the page once more: nothing
-//! moves while he has it.
+//! its oids in the tree move in. A reader that finds no page takes the tree's lock, and looks for the page once more:
+//! nothing moves while it has the lock.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,9 +25,10 @@ const SEGMENTS: usize = 50;
 /// Oids that a page must hold on average for another one to be made, and what is granted before anybody asks.
 const OIDS_A_PAGE_MIN: u64 = 16;
 const PAGES_FREE: u64 = 32;
-/// Oids for which the place of one more page is granted: a set may begin at a high oid, as that of those who wait does.
+/// Oids for which the place of one more page is granted: a set may begin at a high oid, as that of the waiting objects
+/// does.
 const OIDS_A_SLOT_MIN: u64 = 8;
-/// What an oid takes in the tree, about: its nodes are filled to two thirds, and have some bytes of their own.
+/// The bytes of an oid in the tree, about: its nodes are filled to two thirds, and have some bytes of their own.
 const TREE_BYTES: usize = 20;
 
 type Page = [AtomicU64; WORDS as usize];
@@ -120,7 +121,7 @@ impl OidSet {
             };
             let rest = page[bit(at).0].load(Ordering::Relaxed) >> (at % 64);
             if rest != 0 {
-                // What lies beside the pages is on none of them, so it is not nearer.
+                // The oids beside the pages are on none of them, so they are not nearer.
                 return Some(Oid(at + u64::from(rest.trailing_zeros())));
             }
             at = (at / 64 + 1) * 64;
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn of_several_who_add_the_same_oid_one_is_told_so() {
-        // Pages are made meanwhile, as there are more and more oids.
+        // Pages are made on the way, as there are more and more oids.
         let oids: Vec<u64> = (0..200_000_u64).map(|n| n * 7_919 % 200_000 * if n % 3 == 0 { 1 } else { 50 }).collect();
         let set = OidSet::new();
         let told: u64 = std::thread::scope(|scope| {
@@ -264,7 +265,7 @@ mod tests {
         ) {
             let (set, mut model) = (OidSet::new(), BTreeSet::new());
             for &oid in &oids {
-                // What came before is asked for again: its page may have been made since.
+                // Earlier oids are asked for again: their pages may have been made since.
                 prop_assert_eq!(set.contains(Oid(oid)), model.contains(&oid));
                 prop_assert_eq!(set.insert(Oid(oid)), model.insert(oid));
                 prop_assert!(set.contains(Oid(oid)));

@@ -1,9 +1,9 @@
-//! What the collector came to.
+//! The results of the collector.
 
 use super::{Collected, OidSet, Place};
 use crate::{Oid, Result};
 
-/// What survives a pack.
+/// The revisions that survive a pack.
 #[derive(Debug)]
 pub struct Survivors {
     pub(super) needed: OidSet,
@@ -25,8 +25,8 @@ impl Survivors {
         self.sources.binary_search(&place).is_ok()
     }
 
-    /// Whether this revision at or before the time is kept. `of` is who was asked before; it is asked about needed objects
-    /// only.
+    /// Whether this revision at or before the time is kept. `of` is the same storage as before; it is asked only about
+    /// needed objects.
     pub fn keeps(&self, of: &dyn Collected, oid: Oid, place: Place) -> Result<bool> {
         Ok(self.is_source(place) || (self.needs(oid) && of.newest(oid)? == place))
     }
@@ -41,7 +41,7 @@ impl Survivors {
         &self.sources
     }
 
-    /// References to objects that are nowhere, in order, each once: who refers, to whom.
+    /// References to missing objects, in order, each once: the referring object, the missing one.
     pub fn dangling(&self) -> &[(Oid, Oid)] {
         &self.dangling
     }
@@ -51,8 +51,8 @@ impl Survivors {
         self.read
     }
 
-    /// The most bytes that the collector held at the end of a round, with what growing its lists took for a moment. What its
-    /// threads read into, and the storage's own index, are not counted.
+    /// The most bytes that the collector held at the end of a round, with what growing its lists took for a moment. The
+    /// buffers of its threads, and the storage's own index, are not counted.
     pub fn peak_bytes(&self) -> usize {
         self.peak_bytes
     }

@@ -1,4 +1,4 @@
-//! Deleting garbage, and finding out in time that it is none.
+//! Deleting garbage, unless it turns out to be needed in time.
 
 use std::fmt;
 
@@ -58,7 +58,7 @@ impl fmt::Debug for DeleteGarbage<'_> {
     }
 }
 
-/// What was deleted in one of the databases.
+/// The deletions in one of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeletedGarbage {
@@ -68,13 +68,13 @@ pub struct DeletedGarbage {
     pub objects: u64,
     /// In which transactions, in their order. Each can be undone.
     pub transactions: Vec<Tid>,
-    /// Objects that came to be needed after the look, and so were left.
+    /// Objects that were needed after the look, and so were left.
     pub saved: u64,
-    /// Objects that somebody else changed, deleted, or put into a version at the moment in which they were to be deleted,
-    /// and which were left as they are.
+    /// Objects that a concurrent transaction changed, deleted, or put into a version just before their deletion, and
+    /// which were left as they are.
     pub left: Vec<Oid>,
-    /// Objects that somebody else came to refer to at the moment in which they were deleted, and which were stored again as
-    /// they had been.
+    /// Objects that a concurrent transaction referred to at the moment of their deletion, and which were stored again
+    /// as they had been.
     pub brought_back: Vec<Oid>,
 }
 
@@ -83,7 +83,7 @@ pub struct DeletedGarbage {
 #[error("{why}. {}", so_far(.deletions))]
 #[non_exhaustive]
 pub struct DeleteStopped {
-    /// What was deleted before that. It stays deleted, in complete transactions, each of which can be undone.
+    /// The deletions before that. They stay, in complete transactions, each of which can be undone.
     pub deletions: Vec<DeletedGarbage>,
     /// Why it stopped.
     #[source]
@@ -176,7 +176,7 @@ impl Deleting<'_, '_> {
                     continue;
                 }
             };
-            // The objects are held now. What others do with all others is looked at as late as can be.
+            // The objects are locked now. Changes of all other objects are read as late as possible.
             self.marker.look_again()?;
             let here = &mut self.marker.databases[n];
             let before = batch.len();
@@ -198,7 +198,7 @@ impl Deleting<'_, '_> {
         Ok(())
     }
 
-    /// Stores again what was deleted and turned out to be needed. What that refers to is among it, if it was deleted, too.
+    /// Stores deleted objects again that turned out to be needed, with the deleted objects that they refer to.
     fn bring_back(&mut self) -> Result<(), GarbageError> {
         let mut gone = None;
         for n in 0..self.marker.databases.len() {
@@ -219,7 +219,7 @@ impl Deleting<'_, '_> {
                         here.own.push(tid);
                         self.deletions[n].brought_back.push(oid);
                     }
-                    // Somebody else has brought it back.
+                    // A concurrent transaction has brought it back.
                     Err(error) if touched(&error) == Some(oid) => {}
                     Err(error) => return Err(here.says(error)),
                 }
@@ -235,7 +235,7 @@ fn vote(here: &Marked<'_>, batch: &[(Oid, Tid)], meta: TransactionMeta) -> Resul
     here.storage.vote(draft)
 }
 
-/// The object that somebody else has done something with.
+/// The object that a concurrent transaction has touched.
 fn touched(error: &Error) -> Option<Oid> {
     match error {
         Error::Refused(

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::{Error, Oid};
 
-/// Lost references that are remembered one by one: who has more has something else to do first than to read them all.
+/// Lost references that are remembered one by one: nobody reads a longer list.
 const REMEMBERED_MAX: usize = 1000;
 const SHOWN_MAX: usize = 10;
 
@@ -13,17 +13,17 @@ const SHOWN_MAX: usize = 10;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GarbageError {
-    /// What a storage says.
+    /// An error of a storage.
     #[error("database `{database}`: {source}")]
     Storage {
         /// The database's name.
         database: String,
-        /// What it says.
+        /// Its error.
         #[source]
         source: Error,
     },
 
-    /// Two databases that can not be told apart.
+    /// Two databases with one name.
     #[error("two databases have the name `{name}`: each needs the one by which references from the others call it")]
     SameName {
         /// The name.
@@ -51,22 +51,22 @@ pub enum GarbageError {
 
     /// A record that does not say what it refers to.
     #[error(
-        "database `{database}`: it can not be told what object {oid} refers to, and so not what is garbage: {why}. {}",
-        if *.is_encrypted { "Only its site can tell" } else { "Mend that object first" }
+        "database `{database}`: it is not known what object {oid} refers to, and so the garbage is not known: {why}. {}",
+        if *.is_encrypted { "Only its site can tell" } else { "Repair that object first" }
     )]
     Unreadable {
         /// The database's name.
         database: String,
         /// The object.
         oid: Oid,
-        /// What is wrong with its record.
+        /// The fault of its record.
         why: String,
         /// Whether nothing is wrong with it, but only the holder of a key can read it.
         is_encrypted: bool,
     },
 
     /// References that lead nowhere.
-    #[error("there are references that lead nowhere: {0}. Mend them, or say to go on without what is missing")]
+    #[error("there are references that lead nowhere: {0}. Repair them, or say to go on without the missing objects")]
     Nowhere(LostReferences),
 }
 
@@ -74,15 +74,15 @@ pub enum GarbageError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct LostReference {
-    /// The database of who refers.
+    /// The database of the referring object.
     pub database: String,
-    /// Who refers.
+    /// The referring object.
     pub oid: Oid,
     /// The database that is referred to.
     pub to_database: String,
     /// The object there.
     pub to: Oid,
-    /// What is missing.
+    /// The missing part.
     pub why: Missing,
 }
 
@@ -126,7 +126,7 @@ impl LostReferences {
         }
     }
 
-    /// In order: by who refers.
+    /// In the order of the referring objects.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &LostReference> {
         self.found.iter()
     }

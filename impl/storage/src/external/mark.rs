@@ -1,4 +1,4 @@
-//! Marking what is needed, across the databases.
+//! Marking needed objects, across the databases.
 
 use std::collections::HashMap;
 use std::mem;
@@ -9,8 +9,8 @@ use super::{FindGarbage, GarbageError, LostReference, LostReferences, Missing, e
 use crate::revisions::{find, newest_at};
 use crate::{Bytes, Error, Oid, OidSet, Order, Status, Storage, Tid, TidRange, TransactionRecord, Version};
 
-/// Objects of a database that are next, eight bytes each. What is met when there are so many gets a bit instead, and is
-/// fetched when there is nothing else left.
+/// The next objects of a database, eight bytes each. Beyond this number an object gets a bit instead, and is fetched
+/// when no other object is left.
 pub(super) const FRONTIER_MAX: usize = 1 << 16;
 
 /// Objects between two reports of how far it is.
@@ -41,7 +41,7 @@ pub(super) struct Marked<'a> {
     missing: OidSet,
     /// Objects whose newest revision is in a version.
     in_versions: OidSet,
-    /// What this process did here: the transactions, in order, and the objects that are nothing by them.
+    /// The transactions of this process, in order, and the objects that they deleted.
     pub own: Vec<Tid>,
     pub deleted: OidSet,
     /// Deleted, and reached afterwards.
@@ -97,7 +97,7 @@ impl Marked<'_> {
         }
     }
 
-    /// Whether it may have something in versions. A storage that can not be asked may have been given it by a copy.
+    /// Whether it may have objects in versions. A storage that cannot tell may have got them from a copy.
     fn may_have_versions(&self) -> Result<bool, GarbageError> {
         match self.storage.versions() {
             Some(versions) => versions.versions().map(|found| !found.is_empty()).map_err(|error| self.says(error)),
@@ -160,8 +160,8 @@ impl<'a> Marker<'a> {
         self.stop_if_lost()
     }
 
-    /// Looks at what came into any database since the last look, but for what this process did, and marks what that makes
-    /// needed. When it returns, nothing more had come when it looked last.
+    /// Reads the transactions in any database since the last look, except for those of this process, and marks the
+    /// objects that they need. It returns when a look finds no new transaction.
     pub fn look_again(&mut self) -> Result<(), GarbageError> {
         loop {
             let mut quiet = true;
@@ -203,7 +203,7 @@ impl<'a> Marker<'a> {
         for transaction in transactions {
             let TransactionRecord { tid, status, revisions, .. } =
                 transaction.map_err(|error| self.databases[n].says(error))?;
-            // What is marked as undone nobody sees; and what this process deleted keeps nothing.
+            // Transactions with status `u` are invisible; and deletions of this process keep nothing.
             if status == Status::Undone || self.databases[n].own.binary_search(&tid).is_ok() {
                 continue;
             }
@@ -235,7 +235,7 @@ impl<'a> Marker<'a> {
         each(&changed, Oid::ROOT).try_for_each(|oid| self.as_it_was(n, oid, after))
     }
 
-    /// What the object referred to at a moment: that is what it is again if what came later is undone.
+    /// The object's references at a moment: it has them again if later transactions are undone.
     fn as_it_was(&mut self, n: usize, oid: Oid, at: Tid) -> Result<(), GarbageError> {
         let here = &self.databases[n];
         let Some((tid, version)) = newest_at(here.storage, oid, at).map_err(|error| here.says(error))? else {
@@ -301,7 +301,7 @@ impl<'a> Marker<'a> {
         Ok(())
     }
 
-    /// What the trunk shows of an object. What is in versions was looked at when that was found out.
+    /// The revision that the trunk shows of an object. Revisions in versions were read when they were found.
     fn visit(&mut self, n: usize, oid: Oid) -> Result<(), GarbageError> {
         self.count();
         let here = &mut self.databases[n];
@@ -321,8 +321,8 @@ impl<'a> Marker<'a> {
         record.map_or(Ok(()), |record| self.scan(n, oid, &record))
     }
 
-    /// Who refers to what is missing. Objects are loaded once more for that: it is rare, and remembering who referred to each
-    /// would take more than all the rest. What only the past refers to is not lost now.
+    /// The objects that refer to missing ones. They are loaded once more for that: it is rare, and remembering all
+    /// referrers would take more than all the rest. An object that only the past refers to is not lost now.
     fn find_lost(&mut self) -> Result<(), GarbageError> {
         if self.databases.iter().all(|here| here.missing.is_empty()) {
             return Ok(());

@@ -1,7 +1,8 @@
-//! Packing the storage in memory: the collector says what is kept, and the list of transactions is made anew of that.
+//! Packing the storage in memory: the collector names the survivors, and the list of transactions is made anew from
+//! them.
 //!
-//! All others wait meanwhile, readers too: it is the simplest storage. What stands between vote and finish is looked at as
-//! if it was later (rule 4.9).
+//! All other threads wait, readers too: it is the simplest storage. Transactions between vote and finish count as later
+//! (rule 4.9).
 
 use std::sync::Arc;
 
@@ -44,8 +45,8 @@ struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    /// Rules 4.1 and 4.4: a later transaction as it is; of an earlier one what is kept, with its own data, over what is
-    /// kept.
+    /// Rules 4.1 and 4.4: a later transaction as it is; the kept revisions of an earlier one, with their own data, and
+    /// with their bases if those are kept.
     fn kept(&self, survivors: &Survivors) -> Result<Vec<Arc<TransactionRecord>>> {
         let mut kept = Vec::new();
         for (number, transaction) in self.state.transactions.iter().enumerate() {

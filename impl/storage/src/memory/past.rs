@@ -1,4 +1,4 @@
-//! What the storage in memory answers to part 3 of the rules, to undo and about versions.
+//! The answers of the storage in memory to part 3 of the rules, to undo and about versions.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -21,7 +21,7 @@ impl<'a> Now<'a> {
         Now(state)
     }
 
-    /// What a verdict writes, as the list of transactions keeps it.
+    /// The revisions of a verdict, as the list of transactions keeps them.
     pub fn revisions_of(&self, verdict: &Verdict) -> Result<Vec<Revision>> {
         verdict.writes.iter().map(|write| self.revision_of(write)).collect()
     }

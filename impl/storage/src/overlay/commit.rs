@@ -1,4 +1,4 @@
-//! Two phases: what was judged is written to the changes.
+//! Two phases: the verdict is written to the changes.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,6 +1,6 @@
 //! An overlay: writing above a storage that stays as it is. ZODB calls it a DemoStorage.
 //!
-//! The **base** is only read. What is written goes to a scratch storage, the **changes**. Together they are one storage,
+//! The **base** is only read. Writes go to a scratch storage, the **changes**. Together they are one storage,
 //! which keeps every rule as if there was no seam between the two:
 //!
 //! ```text
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Try an upgrade on the real data and throw the changes away; give each test its own database over one that was made
-//! once; let people play in a demo. Overlays can be stacked, and one over [`AsOf`](crate::AsOf) goes on from a moment in
-//! the past.
+//! once; let people play in a demo. Overlays can be stacked, and one over [`AsOf`](crate::AsOf) continues from a moment
+//! in the past.
 //!
 //! **The overlay judges.** To the scratch storage, an object that is only in the base is new, and a version that was
 //! begun there unknown. So the overlay answers the questions of part 3 ([`Past`](crate::Past)) from both storages. The
@@ -25,16 +25,16 @@
 //! | file | idea |
 //! |---|---|
 //! | `read.rs` | answering across the seam |
-//! | `past.rs` | what part 3 asks |
+//! | `past.rs` | the answers to part 3 |
 //! | `commit.rs` | two phases |
-//! | `seam.rs` | what reaches across |
+//! | `seam.rs` | references across the seam |
 //!
 //! **Costs.** Memory: some 60 bytes for each object that was changed above. Opening reads all changes. A vote that undoes
 //! reads the transactions of each object concerned, from its newest revision back to the undone one; the first end of a version reads the whole base, if there
 //! are versions in it. Finishing is one transaction after the other.
 //!
-//! What is not here: packing. Pack the base before, or throw the changes away. While an overlay is open, nobody else
-//! writes to either storage, or packs one.
+//! An overlay cannot be packed. Pack the base before, or throw the changes away. While an overlay is open, no other
+//! code may write to either storage, or pack one.
 
 mod commit;
 mod past;
@@ -87,7 +87,7 @@ pub struct Overlay {
 struct Shared {
     base: Arc<dyn Storage>,
     changes: Arc<dyn Storage>,
-    /// The base's last transaction: what is later is in the changes.
+    /// The base's last transaction: later ones are in the changes.
     seam: Tid,
     clock: Arc<dyn Clock>,
     resolver: Arc<dyn Resolver>,
@@ -96,14 +96,14 @@ struct Shared {
     /// Finishing is one after the other, so that tids are given in order.
     finishing: Mutex<()>,
     listeners: Listeners,
-    /// The base's objects whose newest revision is in a version, once somebody asked.
+    /// The base's objects whose newest revision is in a version, once they are needed.
     held: OnceLock<BTreeMap<Oid, Version>>,
     /// The last oid given out, once one was.
     last_oid: Mutex<Option<u64>>,
 }
 
-/// What is known of the changes. It moves when a transaction is finished, and so is what readers see: of a transaction
-/// that is in the scratch storage and not in here yet they see nothing.
+/// The state of the changes. It moves when a transaction is finished, and decides what readers see: a transaction that
+/// is in the scratch storage and not in here yet is invisible.
 #[derive(Default)]
 struct State {
     last: Tid,
@@ -118,7 +118,7 @@ struct State {
 }
 
 impl State {
-    /// Goes on to the state after a transaction.
+    /// Moves to the state after a transaction.
     fn follow(&mut self, (tid, status): (Tid, Status), written: BTreeMap<Oid, Version>, seam: Vec<Across>, born: u64) {
         self.newest.extend(written.into_iter().map(|(oid, version)| (oid, (tid, version))));
         let counting = seam.into_iter().filter(|across| across.counts);

@@ -1,4 +1,4 @@
-//! What the two storages together answer to part 3 of the rules.
+//! The answers of the two storages together to part 3 of the rules.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -34,7 +34,7 @@ impl Now<'_> {
         Ok(PastRevision { oid, tid, place: tid, version, base })
     }
 
-    /// What is written to the changes: revisions to be restored there, and what of them reaches across the seam.
+    /// The writes to the changes: revisions to be restored there, and their references across the seam.
     pub fn above(&self, writes: &[Write]) -> Result<(Vec<Change>, Vec<Across>)> {
         let (mut restores, mut entries, mut later) = (Vec::new(), Vec::new(), HashSet::new());
         let seam = self.shared.seam;

@@ -1,7 +1,7 @@
 //! Reading across the seam.
 //!
 //! An object that was not changed above is the base's, and so are the answers about it. Of one that was, the newest revision
-//! is above, its past goes on below, and what a version lies over may be on either side.
+//! is above, its past continues below, and a base revision may be on either side.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Shared {
         Ok(points.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// What the trunk shows of the object from this revision on.
+    /// The data that the trunk shows of the object from this revision on.
     fn shown(&self, oid: Oid, tid: Tid, version: &Version) -> Result<Option<Bytes>> {
         if version.is_trunk() {
             return match self.changes.load_serial(oid, tid) {
@@ -125,7 +125,7 @@ impl Shared {
             return Ok(Some(LoadedAt { data, tid: *tid, next }));
         }
         match self.base.load_before(oid, before) {
-            // It came to be above.
+            // It was created above.
             Err(Error::KeyError { .. }) if !self.in_base(oid)? => Ok(None),
             shown => Ok(shown?.map(|shown| LoadedAt { next: shown.next.or(next), ..shown })),
         }

@@ -1,7 +1,8 @@
 //! References across the seam: revisions above whose source or base revision is in the base.
 //!
-//! The scratch storage cannot say that: it forgets a source or a base revision that it does not have (rule 3.7). So the overlay writes it down, in the same transaction, as the record of one object more, the *seam object*,
-//! which it hides from everybody who reads through it. The record is one as ZODB's are, so that any tool that walks over
+//! The scratch storage cannot say that: it forgets a source or a base revision that it does not have (rule 3.7). So the
+//! overlay writes it down, in the same transaction, as the record of one further object, the *seam object*,
+//! which it hides from its readers. The record is one as ZODB's are, so that any tool that walks over
 //! the scratch storage can read it:
 //!
 //! ```text
@@ -87,12 +88,12 @@ fn entry(bytes: &[u8]) -> Option<Across> {
 
 /// Takes the seam object out of a transaction of the scratch storage, and gives the revisions what it says of them.
 ///
-/// Errors: with a message, a record that is none.
+/// Errors: a message, for an invalid record.
 pub(super) fn unseam(transaction: &mut TransactionRecord) -> Result<Vec<Across>, &'static str> {
     let Some(place) = transaction.revisions.iter().rposition(|revision| revision.oid == SEAM) else {
         return Ok(Vec::new());
     };
-    let record = transaction.revisions.remove(place).data.ok_or("the seam object is nothing")?;
+    let record = transaction.revisions.remove(place).data.ok_or("the seam object is a tombstone")?;
     let entries = decode(&record).ok_or("the seam object is not as an overlay writes it")?;
     for across in &entries {
         let revision = transaction.revisions.get_mut(across.number as usize);

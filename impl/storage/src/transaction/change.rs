@@ -1,4 +1,4 @@
-//! What a transaction is asked to do.
+//! The changes that a transaction holds.
 
 use super::{Data, Refusal};
 use crate::{Oid, Result, Revision, Tid, Version};
@@ -83,7 +83,7 @@ impl Change {
         }
     }
 
-    /// Refuses what no storage can do, whatever is in it: a record without bytes, and a version whose name does not fit the
+    /// Refuses changes that no storage can accept: a record without bytes, and a version whose name does not fit the
     /// two bytes for its length.
     ///
     /// # Errors
@@ -106,8 +106,8 @@ impl Change {
         }
     }
 
-    /// The object whose revision it writes, and the version that it writes it in, where both can be told from the change
-    /// alone.
+    /// The object whose revision it writes, and the version that it writes it in, where the change alone determines
+    /// both.
     pub fn target(&self) -> Option<(Oid, &Version)> {
         match self {
             Change::Store { oid, version, .. } | Change::Restore { oid, version, .. } => Some((*oid, version)),

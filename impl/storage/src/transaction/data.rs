@@ -135,14 +135,14 @@ pub trait ScratchFile: Send + Sync {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Fills `bytes` with what was written at `offset`.
     ///
     /// # Errors
     ///
-    /// What the system says; unexpected end of file, if the file is shorter.
+    /// The system's error; unexpected end of file, if the file is shorter.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 

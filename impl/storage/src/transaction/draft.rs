@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::{Change, Data, Scratch};
 use crate::{Oid, Result, Revision, Tid, TransactionMeta, Version};
 
-/// A transaction before its vote: its metadata, and what it is asked to do, in that order. It holds no lock, nobody else
-/// sees anything of it, and dropping it aborts it.
+/// A transaction before its vote: its metadata, and its changes in order. It holds no lock, it is invisible to others,
+/// and dropping it aborts it.
 ///
 /// It is a value: a clone is another transaction with the same changes. Whether the changes can be done is judged at the
 /// vote ([`Storage::vote`](crate::Storage::vote)), by any storage, not only by the one that began it. That one refuses a
@@ -29,18 +29,18 @@ pub struct Draft {
 }
 
 /// A mark by which a listener recognises its own transactions in [`Event::Committed`](crate::Event::Committed): a server's
-/// number of a client, say. Zero if nobody set it.
+/// number of a client, say. Zero if it was not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(pub u64);
 
-/// What a storage lets a draft hold.
+/// A storage's limits of a draft.
 pub trait Limits: Send + Sync {
     /// Hears of a change before it becomes part of a draft that takes `length` bytes so far, and returns what the draft
     /// takes with it.
     ///
     /// # Errors
     ///
-    /// What can never be voted on: the quota, a name that is too long.
+    /// The quota, or a name that is too long: the draft could never be voted on.
     fn admit(&self, length: u64, change: &Change) -> Result<u64>;
 
     /// Bytes of records that a draft keeps in memory; more go to a scratch file.
@@ -50,7 +50,7 @@ pub trait Limits: Send + Sync {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error.
     fn scratch(&self) -> Result<Scratch>;
 }
 
@@ -88,7 +88,7 @@ impl Draft {
         self.origin = origin;
     }
 
-    /// What it is asked to do, in order.
+    /// Its changes, in order.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -118,11 +118,11 @@ impl Draft {
     }
 
     /// Sends every record that is in memory to a scratch file, which is made where the storage that began `beside` has its
-    /// own. What is pushed later is in memory again.
+    /// own. Later changes are in memory again.
     ///
     /// # Errors
     ///
-    /// Trouble with the scratch file. What was sent before stays there.
+    /// An error of the scratch file. Records that were moved before stay there.
     pub fn spill(&mut self, beside: &Draft) -> Result<()> {
         let scratch = match &self.scratch {
             Some(scratch) => scratch,

@@ -4,9 +4,9 @@
 //! ends of versions also see what the transaction has done so far, which is in `writes`:
 //!
 //! ```text
-//!   changes   store 1 · undo T · commit draft        what was asked for
+//!   changes store 1 · undo T · commit draft the changes of the draft
 //!                │        │          │
-//!   writes       1    2  5  1      4  7              what will be written; the last one of an object counts
+//!   writes 1 2 5 1 4 7 the writes; the last one of an object counts
 //! ```
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{Contested, Oid, Resolver, Result, Tid, Version};
 
-/// What a transaction will do, or why the rules refuse it. Its locks are held, so that what is found here stays true.
+/// The verdict on a transaction, or why the rules refuse it. The caller holds its locks, so that the verdict stays
+/// true.
 ///
 /// # Errors
 ///
@@ -41,8 +42,8 @@ pub fn judge<P: Past>(past: &P, changes: &[Change], resolver: &dyn Resolver) -> 
     Ok(Verdict { writes: judge.writes, merged: judge.merged, wants: Wants::default() })
 }
 
-/// What a transaction must hold between its vote and its finish. What undos and ends of versions touch depends on the
-/// past; so a storage looks, takes the locks, and looks again.
+/// The locks that a transaction must hold between its vote and its finish. Undos and ends of versions touch objects
+/// that depend on the past; so a storage looks, takes the locks, and looks again.
 ///
 /// # Errors
 ///
@@ -202,7 +203,7 @@ impl<P: Past> Judge<'_, P> {
         Ok(())
     }
 
-    /// Rule 3.3: the newest revision, be it a tombstone, must be at `serial`.
+    /// Rule 3.3: the newest revision, even if it is a tombstone, must be at `serial`.
     fn check_current(&mut self, oid: Oid, serial: Tid) -> Result<()> {
         let committed = self.past.newest(oid)?.ok_or(Refusal::UnknownObject { oid })?.tid;
         if committed == serial { Ok(()) } else { Err(Refusal::ReadConflict { oid, committed, serial }.into()) }
@@ -224,7 +225,7 @@ impl<P: Past> Judge<'_, P> {
         Ok(())
     }
 
-    /// What undoing the transaction writes for one of its objects, or why it cannot be undone.
+    /// The write that undoes the transaction for one of its objects, or why it cannot be undone.
     fn undo_one(&self, tid: Tid, oid: Oid) -> Result<Result<Write<P::Place>, WhyNot>> {
         let mut past = self.past.revisions(oid)?;
         let undone = loop {
@@ -263,7 +264,7 @@ impl<P: Past> Judge<'_, P> {
         Ok(merged.map(|data| Write { oid, version, base, content: Content::Data(data) }))
     }
 
-    /// Whether one revision shares what the other one holds, be it a tombstone, directly or by way of others.
+    /// Whether one revision shares the other one's data, or its tombstone, directly or by way of others.
     fn shares(&self, oid: Oid, newest: &Newest<'_, P::Place>, with: P::Place) -> Result<bool> {
         let mut source = match newest {
             Newest::Past(revision) => self.past.source(oid, revision.place)?,

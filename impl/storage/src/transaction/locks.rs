@@ -1,4 +1,4 @@
-//! What transactions hold between their vote and their finish, and the queue of those that wait for it.
+//! The locks of transactions between vote and finish, and the queue of the waiting ones.
 //!
 //! A transaction asks once, for all objects and versions that it needs, and gets all of them or none: no transaction waits
 //! while it holds something, so there is no deadlock. Objects that a transaction only depends on are shared with others that
@@ -14,8 +14,8 @@
 //!                                               2 is given back: #7 is woken; #9 waits for #7
 //! ```
 //!
-//! **Nobody starves.** A transaction that comes later may pass a queued one that wants the same, since that one waits for
-//! something else too; but only [`PASSED_MAX`] times. Then everything that conflicts with it waits behind it.
+//! **No transaction starves.** A transaction that comes later may pass a queued one that wants the same, since that one
+//! waits for something else too; but only [`PASSED_MAX`] times. Then everything that conflicts with it waits behind it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -30,12 +30,12 @@ use crate::{Oid, Version};
 /// How often a queued transaction is passed by later ones that want the same.
 pub(super) const PASSED_MAX: u32 = 16;
 
-/// What a transaction wants with an object or a version.
+/// The kind of a transaction's lock on an object or a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Want {
-    /// To change the object, or to end the version: nobody else may hold it.
+    /// To change the object, or to end the version: no other transaction may hold it.
     Change,
-    /// That the object stays as it is, or that the version goes on: others may want that too.
+    /// To keep the object as it is, or the version open: others may hold that too.
     Keep,
 }
 
@@ -56,7 +56,7 @@ impl Wants {
         add(&mut self.objects, oid, want);
     }
 
-    /// Adds a version. The trunk never ends, so nobody locks it.
+    /// Adds a version. The trunk never ends, so it is not locked.
     pub fn version(&mut self, version: &Version, want: Want) {
         if !version.is_trunk() {
             add(&mut self.versions, version.clone(), want);
@@ -101,7 +101,7 @@ fn conflict(one: &Wants, other: &Wants) -> Option<Busy> {
 pub enum Busy {
     /// An object.
     Object(Oid),
-    /// A version: somebody ends it, or somebody who works in it is not finished.
+    /// A version: another transaction ends it, or works in it and is not finished.
     Version(Version),
     /// Everything, or something where everything is wanted.
     Everything,
@@ -143,7 +143,7 @@ struct Queued {
 }
 
 impl Table {
-    /// What another transaction holds of this; none if all of it is free.
+    /// The part of this that another transaction holds; none if all of it is free.
     fn blocked(&self, wants: &Wants) -> Option<Busy> {
         if self.everything || (wants.everything && !(self.objects.is_empty() && self.versions.is_empty())) {
             return Some(Busy::Everything);
@@ -186,7 +186,7 @@ impl Table {
         give_back(&mut self.versions, &wants.versions);
     }
 
-    /// Those whose turn it is: what they want is free, and no earlier one whose turn it is wants the same.
+    /// The waiters whose turn it is: their locks are free, and no earlier one whose turn it is wants the same.
     fn ready(&self) -> Vec<Waker> {
         let mut ready: Vec<&Queued> = Vec::new();
         for queued in self.queue.values() {
@@ -227,7 +227,7 @@ fn give_back<K: Hash + Ord>(held: &mut HashMap<K, Holding>, wants: &BTreeMap<K, 
     }
 }
 
-/// The table of what is held, and the queue.
+/// The table of held locks, and the queue.
 #[derive(Debug, Default)]
 pub struct ObjectLocks {
     table: Mutex<Table>,
@@ -238,7 +238,7 @@ impl ObjectLocks {
     ///
     /// # Errors
     ///
-    /// What another transaction holds, or waits for since before.
+    /// The lock that another transaction holds, or has waited for longer.
     pub fn try_take(self: &Arc<Self>, wants: &Wants, ticket: Option<&Ticket>) -> Result<Held, Busy> {
         let number = ticket.map_or(u64::MAX, |ticket| ticket.number);
         let mut table = self.table();
@@ -252,7 +252,7 @@ impl ObjectLocks {
 
     /// Takes everything, waiting until no other transaction holds any of it.
     pub fn take(self: &Arc<Self>, wants: &Wants) -> Held {
-        vellum_sync::assert_none_held("what another transaction holds");
+        vellum_sync::assert_none_held("the locks of another transaction");
         let mut ticket = None;
         loop {
             match self.try_take(wants, ticket.as_ref()) {
@@ -281,7 +281,7 @@ impl ObjectLocks {
     }
 }
 
-/// Gives the table back, and wakes those whose turn it is.
+/// Releases the table, and wakes the waiters whose turn it is.
 fn wake_ready(table: MutexGuard<'_, Table>) {
     let ready = table.ready();
     drop(table);
@@ -304,7 +304,7 @@ impl Drop for Ticket {
     }
 }
 
-/// What is held until this is dropped.
+/// Locks that are held until this is dropped.
 #[derive(Debug)]
 pub struct Held {
     locks: Arc<ObjectLocks>,
@@ -312,7 +312,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What it holds.
+    /// The locks.
     pub fn wants(&self) -> &Wants {
         &self.wants
     }

@@ -1,9 +1,9 @@
 //! A transaction as a value, and part 3 of the rules, written once for every storage.
 //!
 //! A [`Draft`] is plain data: metadata and a list of [`Change`], one variant for each of rules 3.1 to 3.7. It can be cloned,
-//! compared, hashed and printed, and it belongs to no storage. At the vote, [`judge()`] holds it against a storage's
-//! [`Past`], a handful of questions that each storage answers in its own terms. The [`Verdict`] lists what will be written,
-//! what was merged and what is locked; it is what a storage writes, what a pack looks at meanwhile, and what a preview shows.
+//! compared, hashed and printed, and it belongs to no storage. At the vote, [`judge()`] checks it against a storage's
+//! [`Past`], a handful of questions that each storage answers in its own terms. The [`Verdict`] lists the writes, the
+//! merged objects and the locks; a storage writes it, a concurrent pack reads it, and a preview shows it.
 //!
 //! ```text
 //!   Draft ── vote ──▶ wants ──▶ ObjectLocks ──▶ judge ──▶ Verdict ──▶ Voted ── finish ──▶ Tid
@@ -14,12 +14,12 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `change.rs`, `draft.rs` | what is asked for |
+//! | `change.rs`, `draft.rs` | the changes of a transaction |
 //! | `data.rs` | a record in memory, or in a scratch file when a transaction is large |
-//! | `past.rs` | what part 3 asks a storage |
+//! | `past.rs` | the questions of part 3 to a storage |
 //! | `judge.rs` | the rules, one function each |
 //! | `verdict.rs`, `refusal.rs` | the two answers |
-//! | `locks.rs` | what voted transactions hold, and the queue of those that wait |
+//! | `locks.rs` | the locks of voted transactions, and the queue of waiting ones |
 //! | `vote.rs` | locks, then judges; a voted transaction |
 
 mod change;

@@ -1,4 +1,4 @@
-//! What part 3 of the rules asks a storage.
+//! The questions of part 3 of the rules to a storage.
 
 use std::fmt::Debug;
 
@@ -44,7 +44,7 @@ pub trait Past {
     /// The storage cannot be read.
     fn source(&self, oid: Oid, place: Self::Place) -> Result<Option<Self::Place>>;
 
-    /// The data of the revision at this place, be it shared; none for a tombstone.
+    /// The data of the revision at this place, its own or shared; none for a tombstone.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ pub enum Refusal {
         oid: Oid,
     },
 
-    /// The object was changed by somebody else meanwhile. Read it again, and do the work again.
+    /// A concurrent transaction changed the object. Read it again, and do the work again.
     #[error("conflict on object {oid}: it is at {committed}, but the change was made to {serial}")]
     Conflict {
         /// The object.
@@ -25,7 +25,7 @@ pub enum Refusal {
         serial: Tid,
     },
 
-    /// An object that the transaction depends on was changed meanwhile. Read it again, and do the work again.
+    /// A concurrent transaction changed an object that this one depends on. Read it again, and do the work again.
     #[error("read conflict on object {oid}: it is at {committed}, but {serial} was read")]
     ReadConflict {
         /// The object.
@@ -36,7 +36,8 @@ pub enum Refusal {
         serial: Tid,
     },
 
-    /// The object's newest revision is in a version; until that is committed or aborted nobody else may change it.
+    /// The object's newest revision is in a version; until that is committed or aborted no change outside of it is
+    /// possible.
     #[error("object {oid} is locked by the version `{version}`: commit or abort that version first")]
     VersionLock {
         /// The object.
@@ -46,21 +47,21 @@ pub enum Refusal {
     },
 
     /// A version that cannot be ended.
-    #[error("`{version}` can not be committed or aborted: it is the trunk, or the version that it should go to")]
+    #[error("`{version}` cannot be committed or aborted: it is the trunk, or the version that it should go to")]
     VersionEnd {
         /// The version.
         version: Version,
     },
 
     /// The transaction cannot be taken back.
-    #[error("transaction {tid} can not be undone: it is not here, or not finished, or a pack took its past away")]
+    #[error("transaction {tid} cannot be undone: it is not here, or not finished, or a pack took its past away")]
     NotUndoable {
         /// The transaction.
         tid: Tid,
     },
 
     /// Objects that the transaction changed cannot be taken back to what they were before it. Nothing was undone.
-    #[error("the transaction can not be undone, since it would take back more than that: {}. Undo what came after it first, \
+    #[error("the transaction cannot be undone, since that would undo more: {}. Undo the later transactions first, \
              or all of it in one transaction", reasons(.objects))]
     UndoConflict {
         /// Every such object.
@@ -102,7 +103,7 @@ pub struct NotUndone {
     pub why: WhyNot,
 }
 
-/// Why an undo cannot take an object back. Displayed, it goes on after "object 17, ".
+/// Why an undo cannot take an object back. Displayed, it continues after "object 17, ".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WhyNot {
     /// A pack forgot the revision that is to be undone.
@@ -124,7 +125,7 @@ impl fmt::Display for WhyNot {
             WhyNot::OtherVersion => "which is in another version since",
             WhyNot::CreatedAndChanged => "which it created, and which was changed since",
             WhyNot::ChangedOrDeleted => "which was changed since, or deleted",
-            WhyNot::NotMerged => "which was changed since, and the changes can not be merged",
+            WhyNot::NotMerged => "which was changed since, and the changes cannot be merged",
         })
     }
 }

@@ -1,18 +1,18 @@
-//! What a transaction will do, once its vote has succeeded.
+//! The effects of a transaction, once its vote has succeeded.
 
 use std::collections::HashSet;
 
 use super::{Data, Wants};
 use crate::{Oid, Tid, Version};
 
-/// What a judged transaction will do. `P` is how revisions are named: a storage's own place, or the tid to everybody else.
+/// The effects of a judged transaction. `P` names revisions: a storage's own place, or the tid for all other code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Verdict<P = Tid> {
     /// The revisions that it writes, in order. If an object occurs twice, the last one counts.
     pub writes: Vec<Write<P>>,
     /// The stored objects for which a merged record is written: a client that stored them must read them again.
     pub merged: Vec<Oid>,
-    /// What it holds until it is finished.
+    /// The locks that it holds until it is finished.
     pub wants: Wants,
 }
 
@@ -25,16 +25,16 @@ pub struct Write<P = Tid> {
     pub version: Version,
     /// In a version: the base revision, if there is one.
     pub base: Option<P>,
-    /// What it holds.
+    /// Its contents.
     pub content: Content<P>,
 }
 
-/// What a revision holds.
+/// The contents of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Content<P = Tid> {
     /// Its own record.
     Data(Data),
-    /// What this earlier revision of the object holds, be it a tombstone.
+    /// Those of this earlier revision of the object, which may be a tombstone.
     Shared(P),
     /// A tombstone.
     Tombstone,
@@ -58,7 +58,7 @@ impl<P: Copy> Write<P> {
     ///
     /// # Errors
     ///
-    /// What `rename` says.
+    /// The error of `rename`.
     pub fn try_map<Q, E>(&self, mut rename: impl FnMut(P) -> Result<Q, E>) -> Result<Write<Q>, E> {
         Ok(Write {
             oid: self.oid,

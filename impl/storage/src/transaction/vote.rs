@@ -12,7 +12,7 @@ use vellum_sync::thread::{self, Thread};
 use super::{Busy, Change, Draft, Held, ObjectLocks, Past, Ticket, Verdict, Wants, judge, wants};
 use crate::{Oid, Resolver, Result, Tid};
 
-/// What a vote that does not wait results in.
+/// The result of a vote that does not wait.
 #[derive(Debug)]
 pub enum Vote {
     /// The transaction can be finished.
@@ -43,7 +43,7 @@ impl Waiting {
         Waiting { busy: Some(busy), ..Waiting::from(draft) }
     }
 
-    /// What it waits for; none if it did not try yet.
+    /// The lock that it waits for; none if it did not try yet.
     pub fn busy(&self) -> Option<&Busy> {
         self.busy.as_ref()
     }
@@ -114,11 +114,11 @@ pub fn wait(register: impl FnOnce(Waker)) {
 pub struct Judged<P: Past> {
     /// The draft.
     pub draft: Draft,
-    /// What it holds.
+    /// Its locks.
     pub held: Held,
     /// The past that it was judged by.
     pub past: P,
-    /// What it will do.
+    /// Its verdict.
     pub verdict: Verdict<P::Place>,
 }
 
@@ -221,7 +221,7 @@ impl Voted {
         self.prepared.verdict()
     }
 
-    /// The second phase: gives the transaction a tid, makes it durable, shows it to everybody, and tells the listeners, in
+    /// The second phase: gives the transaction a tid, makes it durable, makes it visible, and tells the listeners, in
     /// that order.
     ///
     /// # Errors

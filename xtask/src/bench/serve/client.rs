@@ -62,7 +62,7 @@ impl Client {
         }
     }
 
-    /// Calls a method and waits for the answer; what the server tells meanwhile is ignored.
+    /// Calls a method and waits for the answer; other messages of the server are ignored.
     pub fn call(&mut self, method: &str, args: Vec<Value>) -> Result<Value, Trouble> {
         self.calls += 1;
         let id = Value::Int(self.calls);

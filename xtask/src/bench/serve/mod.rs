@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `process.rs` | the servers |
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
-//! | `weight.rs` | memory, and what a pack costs those who load |
+//! | `weight.rs` | memory, and the cost of a pack to loading clients |
 //!
 //! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs nothing.
 
@@ -53,7 +53,7 @@ impl Pair {
         Ok(Pair { ours, zeo, before: last.next() })
     }
 
-    /// What the processors did for each of so many calls, since `before`: other programs do not disturb that figure.
+    /// The processor time of each of so many calls, since `before`: other programs do not disturb that figure.
     fn processors(&self, before: [Duration; 2], calls: usize, call: &str) -> Result<String, Trouble> {
         let each = |server: &Server, before: Duration| {
             Ok::<_, Trouble>((server.processor()? - before).as_secs_f64() * 1e6 / calls as f64)

@@ -63,7 +63,7 @@ impl Server {
         bytes("VmRSS:").zip(bytes("VmHWM:")).ok_or_else(|| "the system does not say what a process takes".into())
     }
 
-    /// What it has had of the processors so far. (Linux alone, in steps of 10 ms.)
+    /// Its processor time so far. (Linux alone, in steps of 10 ms.)
     pub fn processor(&self) -> Result<Duration, Trouble> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name before these may hold anything but a closing bracket at its end.
@@ -81,7 +81,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What has ended already needs no end.
+        // A process that has ended needs no signal.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

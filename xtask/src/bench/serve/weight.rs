@@ -1,4 +1,4 @@
-//! Memory of a server, and what a pack costs those who load.
+//! Memory of a server, and the cost of a pack to loading clients.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ impl Rows<'_> {
                 }
                 Ok::<_, Trouble>(memory)
             };
-            // What clients wait for without a pack, and with one.
+            // The waiting time of clients without a pack, and with one.
             let (_, usual) = together(&server.address, CLIENTS, |client, _| {
                 let mut waits = Vec::new();
                 client.exchange(&calls, 1, Some(&mut waits))?;

@@ -23,7 +23,7 @@ const NOWHERE: Oid = Oid(0x0123_4567_89ab_cdef);
 /// time that there never was.
 pub const WRONG: Content = Content::Source(u64::MAX);
 
-/// What a file holds. Only its structure is read, by the walk that believes nothing; no pointer is followed.
+/// The contents of a file. Only its structure is read, by the walk that trusts nothing; no pointer is followed.
 pub fn read(path: &Path) -> Result<Database, Trouble> {
     let bytes = std::fs::read(path)?;
     let file = RealDisk.open(path, Open::Read)?;
@@ -69,7 +69,7 @@ pub struct Writer {
     /// One transaction in so many is an undo, one change in so many a deletion.
     undo: u64,
     delete: u64,
-    /// Whether objects may refer to one that is nowhere, and to ones that are nothing.
+    /// Whether objects may refer to missing or deleted ones.
     dangling: bool,
     to_nothing: bool,
     /// Whether several transactions may be undone in one.
@@ -101,7 +101,7 @@ impl Writer {
         let undoable: Vec<Tid> = database.transactions.iter().filter(|t| is_undoable(t)).map(|t| Tid(t.tid)).collect();
         let changes = if !undoable.is_empty() && self.dice.one_in(self.undo) {
             match self.several {
-                // What was done last is what can be undone.
+                // The last transactions are those that can be undone.
                 true if self.dice.one_in(3) => undoable.iter().rev().take(2).map(|&tid| Change::Undo { tid }).collect(),
                 _ => vec![self.undo(&undoable)],
             }

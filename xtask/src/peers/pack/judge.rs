@@ -1,4 +1,4 @@
-//! What ZODB's pack made of a database, where it is not what ours made of it: which judged difference it is.
+//! Where ZODB's pack gives another database than ours: which judged difference it is.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -78,7 +78,7 @@ pub struct Case<'a> {
 /// An object, the transaction of a revision of it, and its data.
 type Shown = (u64, u64, Vec<u8>);
 
-/// The same of what is later, where nothing counts too.
+/// The same for later revisions, where tombstones count too.
 type Later = (u64, u64, Option<Vec<u8>>);
 
 impl Case<'_> {
@@ -104,8 +104,8 @@ impl Case<'_> {
         newest.is_some_and(|at| self.before.data(at).is_some())
     }
 
-    /// What to tell ZODB so that it keeps what the rules keep: the objects that they need, and the ones that are nothing at
-    /// the time, at which it would stop.
+    /// The objects to name to ZODB so that its result is that of the rules: those that the rules need, and those that
+    /// are deleted at the time, at which it would stop.
     pub fn help(&self) -> (Vec<Oid>, Vec<Oid>) {
         let packed = self.rules.transactions.iter().filter(|transaction| transaction.tid <= self.to.0);
         let kept: BTreeSet<u64> = packed.flat_map(|transaction| transaction.oids()).collect();
@@ -161,8 +161,8 @@ impl Case<'_> {
         found
     }
 
-    /// What ZODB looks for too: what the root leads to, and the sources of that, and what these lead to. But it takes an object
-    /// of which it has kept a source alone for one that it has seen (2).
+    /// The objects that ZODB also marks: those reachable from the root, their sources, and the objects reachable from
+    /// these. But if it has kept only a source of an object, it takes the object for visited (2).
     fn sought(&self) -> BTreeSet<u64> {
         let mut sought =
             if self.collect { self.reach([0]) } else { (0..OIDS).filter(|oid| self.is_there(*oid)).collect() };
@@ -209,7 +209,7 @@ impl Case<'_> {
         })
     }
 
-    /// What a database shows: of what is packed, the revisions with data; of what is later, all of it.
+    /// The visible revisions of a database: of the packed ones, those with data; of the later ones, all.
     fn shown(&self, database: &Database) -> (BTreeSet<Shown>, Vec<Later>) {
         let (mut packed, mut later) = (BTreeSet::new(), Vec::new());
         for transaction in &database.transactions {
@@ -254,7 +254,7 @@ impl Case<'_> {
         let (theirs, ours) = (self.shown(zodbs), self.shown(self.rules));
         let mut written = zodbs.transactions.iter().flat_map(|transaction| &transaction.revisions);
         if theirs.1 != ours.1 || written.any(|revision| revision.content == WRONG) {
-            return if self.has_several() { Ok(Kind::SeveralUndone) } else { Err("what is later differs".to_owned()) };
+            return if self.has_several() { Ok(Kind::SeveralUndone) } else { Err("later revisions differ".to_owned()) };
         }
         if unchanged && self.before.transactions.iter().all(|transaction| transaction.status == Status::Packed) {
             return Ok(Kind::PackedAlready);
@@ -273,7 +273,7 @@ impl Case<'_> {
         if let Some(kind) = kinds.first() {
             return Ok(*kind);
         }
-        // All that is left is what is nothing.
+        // The difference consists of tombstones only.
         let nothing = |database: &Database| -> BTreeSet<(u64, u64)> {
             let packed = database.transactions.iter().filter(|transaction| transaction.tid <= self.to.0);
             packed

@@ -105,7 +105,7 @@ impl World {
             None => operation(self),
             Some(mut misfortune) => {
                 if misfortune.done() {
-                    // Whether it would have failed of itself is nobody's concern any more.
+                    // A fault of its own does not matter any more.
                     let _ = operation(self);
                 }
                 Err(misfortune.error)

@@ -1,4 +1,4 @@
-//! What several tests need: dice, a simulated disk with a database on it, and everything that a database answers.
+//! Helpers of several tests: dice, a simulated disk with a database on it, and all answers of a database.
 
 pub mod told;
 
@@ -23,7 +23,7 @@ pub mod packs;
 
 pub const PATH: &str = "Data.fs";
 
-/// What FileStorage declares to the harness.
+/// The capabilities that FileStorage declares to the harness.
 pub const CAN: Can = Can::EVERYTHING;
 
 /// Opens a database as the harness wants it: a new one if there is none. One thread, so that the operations of the disk
@@ -98,7 +98,7 @@ pub fn options(disk: &SimDisk, clock: &SharedClock) -> Options {
     Options::new().disk(Arc::new(disk.clone())).clock(Arc::new(clock.clone()))
 }
 
-/// Every file and what is in it.
+/// Every file with its contents.
 pub fn everything(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     disk.paths().into_iter().map(|path| (path.clone(), disk.read_file(path).unwrap())).collect()
 }
@@ -229,7 +229,7 @@ pub fn problems(options: &Options, path: &str) -> Vec<Problem> {
     problems
 }
 
-/// Problems but for references that lead nowhere.
+/// Problems except for dangling references.
 pub fn format_problems(options: &Options, path: &str) -> Vec<Problem> {
     let mut problems = problems(options, path);
     problems.retain(|p| {

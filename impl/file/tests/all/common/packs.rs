@@ -1,4 +1,4 @@
-//! What the tests of packing need: databases with a past, and where they can be packed to.
+//! Helpers of the tests of packing: databases with a past, and the times of packs.
 
 use std::io;
 use std::path::Path;
@@ -19,11 +19,12 @@ use vellum_storage::{Oid, Order, Result, Tid, TidRange, TransactionMeta, Version
 
 use crate::common::{CAN, PATH, SharedClock, commit, open_under_harness, options, serial};
 
-/// What a random history of the harness left, with undos, versions and garbage. Nothing of it was packed, if it should not be.
+/// The file of a random history of the harness, with undos, versions and garbage. Without `packed`, none of it was
+/// packed.
 pub fn history(seed: u64, steps: usize, packed: bool) -> Vec<u8> {
     let disk = SimDisk::new(seed);
     let under = disk.clone();
-    // What may hide references stops every pack that collects.
+    // A record that may hide references stops every pack that collects.
     let can = CAN.without(Can { untold: true, ..Can::default() });
     let can = if packed { can } else { can.without(Can { pack: true, ..Can::default() }) };
     let mut subject = Hosted::new("FileStorage", can, move |opening: Opening| {
@@ -76,7 +77,7 @@ pub fn link(storage: &FileStorage, number: u8, objects: &[(u64, &[u64])]) -> Res
     commit(storage, "", &changes)
 }
 
-/// The number of what the trunk shows, and to what it refers; none if that is nothing.
+/// The number of the revision that the trunk shows, and its references; none for a tombstone.
 pub fn loaded(storage: &FileStorage, oid: u64) -> Option<(u8, Vec<u64>)> {
     let found = storage.load(Oid(oid), &Version::TRUNK).ok()?;
     let node = Node::decode(&found.data).unwrap();
@@ -95,7 +96,7 @@ pub fn remove(disk: &SimDisk, path: &str) {
     let _ = disk.remove(Path::new(path));
 }
 
-/// The disk as a program sees it that is killed after so many operations, while the machine goes on.
+/// The disk of a program that is killed after so many operations, while the machine keeps running.
 #[derive(Clone, Debug)]
 pub struct Killed {
     disk: SimDisk,
@@ -222,7 +223,7 @@ pub struct Seen {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum At {
-    /// What there is was noted, and nothing was read yet.
+    /// The extent was noted, and nothing was read yet.
     #[default]
     Begins,
     /// It is known what survives.

@@ -1,4 +1,4 @@
-//! What the real ZODB reads in the golden databases, we read in them.
+//! Vellum reads in the golden databases the same as the real ZODB.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ fn hex(value: &Value) -> u64 {
     u64::from_str_radix(value.as_str().unwrap(), 16).unwrap()
 }
 
-/// Opened as somebody would who must not change anything; there is no index.
+/// Opened for reading only; there is no index.
 fn open(name: &str) -> FileStorage {
     let storage = FileStorage::open_read_only(golden(&format!("{name}.fs"))).unwrap();
     assert_eq!(storage.recovery(), None);
@@ -203,8 +203,7 @@ fn versions_as_of_every_step() {
     assert!(looked_at > 100, "only {looked_at}");
 }
 
-/// What the trunk looked like after each step is also what `load_before` finds there in the whole file; and it says
-/// rightly since when and until when.
+/// `load_before` in the whole file finds the state of the trunk after each step, with the right times.
 #[test]
 fn the_trunk_in_the_past_of_versions() {
     let facts = facts("versions");

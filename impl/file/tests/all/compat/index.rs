@@ -5,8 +5,8 @@ use vellum_disk::SimDisk;
 use vellum_file::FileStorage;
 use vellum_storage::{Oid, Tid, TransactionMeta, Version};
 
-/// Entries from all over the index are held against the file. With fewer objects than samples, all samples were the first
-/// object; a wrong entry of any other was believed, and the object could not be loaded.
+/// Entries from all over the index are checked against the file. With fewer objects than samples, all samples were the
+/// first object; a wrong entry of any other was believed, and the object could not be loaded.
 #[test]
 fn a_wrong_entry_among_few_is_noticed() {
     const OBJECTS: u64 = 60;

@@ -1,4 +1,4 @@
-//! Many threads at once: nothing is lost, nothing is seen half, and nobody waits for ever.
+//! Many threads at once: nothing is lost, nothing is seen half, and no thread waits for ever.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +58,7 @@ fn writers_of_different_objects_do_not_meet() {
                 scope.spawn(move || {
                     for n in 0..100 {
                         let tid = vote(storage, &[(thread, n), (100 + thread, n)]).unwrap().finish().unwrap();
-                        assert_eq!(load(storage, thread), (n, tid), "what is acknowledged is there");
+                        assert_eq!(load(storage, thread), (n, tid), "an acknowledged commit is there");
                     }
                 });
             }
@@ -140,7 +140,7 @@ fn with_a_resolver_everybody_is_counted() {
             let (storage, resolved) = (&storage, &resolved);
             scope.spawn(move || {
                 for n in 0..100 {
-                    // Some read what is there, some what was there in the beginning.
+                    // Some read the present state, some the first one.
                     let (was, serial) = if (thread + n) % 2 == 0 { load(storage, 0) } else { (0, first) };
                     let mut transaction = storage.begin(TransactionMeta::new()).unwrap();
                     transaction.store(Oid(0), serial, of_number(was + 1)).unwrap();
@@ -156,7 +156,7 @@ fn with_a_resolver_everybody_is_counted() {
     assert!(counter.asked.load(Ordering::Relaxed) >= THREADS * 50 - 1);
 }
 
-/// Each transaction writes one number to five objects. Whoever looks sees one number in all of them.
+/// Each transaction writes one number to five objects. Every reader sees one number in all of them.
 #[test]
 fn a_transaction_is_seen_whole_and_never_goes_away() {
     let disk = SimDisk::new(1);
@@ -272,13 +272,13 @@ fn votes_hold_their_objects_and_only_these() {
             }
         }
     }
-    // Nothing was taken by those who got nothing.
+    // Refused votes took no locks.
     assert!(matches!(storage.try_vote(begin(&[7], &[])).unwrap(), Vote::Voted(_)));
     // The second is finished before the first, and gets the earlier tid.
     let tid = second.finish().unwrap();
     drop(first);
     assert_eq!(storage.last_transaction(), tid);
-    // Those who had to wait can go on, each when the one before has given back: by finishing, and by going away.
+    // Waiting votes continue, each when the one before has released its locks: by finishing, and by going away.
     let mut outcomes = Vec::new();
     for transaction in busy {
         outcomes.push(match storage.try_vote(transaction) {
@@ -469,7 +469,7 @@ fn an_index_saved_during_a_commit() {
     found.write_file("Data.fs.index", &index);
     let again = options(&found).open(PATH).unwrap();
     assert_eq!((load(&again, 0).0, load(&again, 1).0), (2, 2));
-    // What is saved last knows of the commit that was finished while one was saved.
+    // The index saved last has the commit that was finished while an earlier one was saved.
     drop(storage);
     assert_eq!(problems(&options(&disk), PATH).iter().filter(|p| p.oid == Some(Oid(0))).count(), 0);
     let storage = options(&disk).open(PATH).unwrap();
@@ -508,7 +508,7 @@ fn what_is_finished_at_once_shares_its_syncs() {
     }));
     let first = vote(&storage, &[(0, 0)]).unwrap().finish().unwrap();
     let mut voted: Vec<_> = (1..8).map(|oid| vote(&storage, &[(oid, oid)]).unwrap()).collect();
-    // One whose tid is too early when its turn comes is nobody else's trouble.
+    // One whose tid is too early when its turn comes does not affect the others.
     let mut too_early = storage.begin(TransactionMeta { tid: Some(first.next()), ..TransactionMeta::new() }).unwrap();
     too_early.store(Oid(100), Tid::ZERO, of_number(100)).unwrap();
     voted.insert(3, storage.vote(too_early).unwrap());

@@ -10,7 +10,7 @@ use vellum_disk::{Disk, SimDisk};
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{Bulk, Oid, Status, Tid, TransactionMeta};
 
-/// What looks like a transaction, and could be taken for one by somebody who begins in the middle.
+/// Bytes that look like a transaction, and could be taken for one by a walk that begins in the middle.
 fn decoy(position: u64, with_record: bool) -> Vec<u8> {
     let tid = 0x0400_0000_0000_0000_u64;
     let length = 23 + if with_record { 42 + 8 } else { 0 };
@@ -165,7 +165,7 @@ fn several_threads_find_the_same_damage() {
             for threads in [2, 3] {
                 assert!(found(&options, threads) == alone, "{part} {at} {length} {threads}: {:?}", alone.err());
             }
-            // What was before the damage can be opened as of then.
+            // The state before the damage can be opened as of then.
             if n > 0 {
                 let options = options.as_of(tids[n - 1]);
                 for threads in [1, 3] {
@@ -205,8 +205,8 @@ fn several_threads_find_the_same_crash() {
     }
 }
 
-/// A copy appends a part while the marks of the one before are synced: so whoever opens the file for reading finds whole
-/// transactions that are not finished, and they may be finished while he is still looking at them.
+/// A copy appends a part while the marks of the one before are synced: so opening the file for reading finds complete
+/// transactions that are not finished, and they may be finished while opening still looks at them.
 #[test]
 fn opening_beside_a_copy_finds_no_damage() {
     let clock = SharedClock::new();

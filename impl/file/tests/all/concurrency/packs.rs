@@ -1,5 +1,5 @@
-//! Commits while the file is packed: each tricky moment by itself, as often as it takes; and many threads at once. Whatever
-//! was acknowledged is there, and what was linked again is not lost.
+//! Commits while the file is packed: each tricky moment by itself, as often as it takes; and many threads at once.
+//! Every acknowledged commit is there, and relinked objects are not lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,11 +23,11 @@ const COLLECT: Packing = Packing::new().collect(true);
 const MOMENTS: [At; 5] = [At::Begins, At::Transaction, At::Record, At::Ends, At::Ready];
 const DRAFT: &str = "draft";
 
-/// What the trunk shows: a number, and references; or nothing.
+/// The revision that the trunk shows: a number, and references; or a tombstone.
 type Shown = Option<(u8, Vec<u64>)>;
 
-/// A database with garbage: the root knows 1 and 6, and 1 knows 5; nobody knows 2, 3 and 4. 1, 5, 2 and 6 were changed, and
-/// 5 and 4 are in a version, of which the trunk shows something else.
+/// A database with garbage: the root knows 1 and 6, and 1 knows 5; no object knows 2, 3 and 4. 1, 5, 2 and 6 were
+/// changed, and 5 and 4 are in a version, and the trunk shows other revisions of them.
 struct Garbage {
     disk: SimDisk,
     storage: FileStorage,
@@ -88,7 +88,7 @@ impl Garbage {
     }
 }
 
-/// Does it in another thread, which must come to its end while this one waits.
+/// Does it in another thread, which must end while this one waits.
 fn elsewhere(what: impl FnOnce() + Send) {
     std::thread::scope(|scope| scope.spawn(what).join().unwrap());
 }
@@ -114,7 +114,7 @@ fn what_was_garbage_and_is_linked_again_makes_the_pack_begin_again() {
     }
 }
 
-/// Each of these is done while the pack goes on; and whether that has to begin again.
+/// Each of these is done while the pack runs; and whether the pack has to restart.
 #[test]
 fn all_that_can_be_committed_during_a_pack_is_there_after_it() {
     type Done = fn(&Garbage) -> Result<Tid>;
@@ -252,7 +252,7 @@ fn what_was_voted_is_finished_as_it_was_voted() {
     println!("{counted} votes");
 }
 
-/// What was asked for before a pack, and is voted on after it, is judged by what there is then.
+/// A draft from before a pack that is voted on after it is judged by the database after it.
 #[test]
 fn a_draft_that_a_pack_overtook_is_judged_by_what_is_there() {
     let garbage = Garbage::new();
@@ -286,12 +286,12 @@ fn a_draft_that_a_pack_overtook_is_judged_by_what_is_there() {
     garbage.is_sound("");
 }
 
-/// Somebody copies transactions in while the file is packed; also such as were packed elsewhere, which have no past.
+/// Transactions are copied in while the file is packed; also ones that were packed elsewhere, which have no past.
 #[test]
 fn transactions_that_are_copied_in_during_a_pack() {
     for status in [Status::Complete, Status::Packed] {
         for at in MOMENTS {
-            // What is there already, and is needed; garbage; and something new.
+            // An existing, needed object; garbage; and a new one.
             for oid in [1, 5, 2, 70] {
                 for last in [false, true] {
                     let garbage = Garbage::new();
@@ -342,7 +342,7 @@ fn transactions_that_are_copied_in_during_a_pack() {
     }
 }
 
-/// How often a pack of that database comes to such a moment.
+/// The number of such moments in a pack of that database.
 fn moments_of(at: At) -> i32 {
     let garbage = Garbage::new();
     let mut count = 0;
@@ -355,7 +355,8 @@ fn moments_of(at: At) -> i32 {
     count
 }
 
-/// Twice something needs what would have been forgotten. The third time everybody has to wait, and then it is over.
+/// Twice a transaction needs a revision that would have been discarded. The third time all commits have to wait, and
+/// then the pack ends.
 #[test]
 fn the_third_attempt_holds_back_the_commits() {
     let garbage = Garbage::new();
@@ -369,7 +370,7 @@ fn the_third_attempt_holds_back_the_commits() {
                     link(storage, 9, &[(0, &[1, 4])]).unwrap();
                 }
                 (2, At::Ready) => {
-                    // In a thread that has to be done before this goes on.
+                    // In a thread that must end before this one continues.
                     elsewhere(|| {
                         link(storage, 9, &[(50, &[2])]).unwrap();
                     });
@@ -404,7 +405,7 @@ fn the_third_attempt_holds_back_the_commits() {
     garbage.is_sound("");
 }
 
-/// Who walks over the file, or reads on, finishes with what there was when he began.
+/// A walk over the file ends with the file in which it began.
 #[test]
 fn walks_that_a_pack_overtakes_go_on() {
     let garbage = Garbage::new();
@@ -435,8 +436,8 @@ fn walks_that_a_pack_overtakes_go_on() {
 const THREADS: u64 = 8;
 const ITEMS: u64 = 6;
 
-/// What a thread knows of its own part of the database, which nobody else changes: a folder, known to the root, and items,
-/// each of which knows a leaf.
+/// The state of a thread's own part of the database, which no other thread changes: a folder, known to the root, and
+/// items, each of which knows a leaf.
 #[derive(Clone, Debug, Default)]
 struct Part {
     number: u8,
@@ -449,12 +450,12 @@ struct Part {
 struct Worker<'a> {
     storage: &'a FileStorage,
     clock: &'a SharedClock,
-    /// Where packs have come to, announced before they begin.
+    /// The times of the packs so far, announced before they begin.
     packed: &'a AtomicU64,
     thread: u64,
     dice: Dice,
     part: Part,
-    /// What was acknowledged, and what there was before.
+    /// The acknowledged states, and those before.
     past: Vec<(Tid, Part)>,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -586,7 +587,7 @@ impl Worker<'_> {
                 self.count(what);
             }
             Err(error) => {
-                // A pack may have taken what was garbage, and the past of what is undone. Nothing else is a reason.
+                // A pack may have removed garbage, and the past of an undone transaction. There is no other reason.
                 let packed = Tid(self.packed.load(Ordering::SeqCst));
                 let may = match (what, &error) {
                     ("linked again" | "made", Error::KeyError { .. } | Error::Refused(Refusal::Conflict { .. })) => {
@@ -614,7 +615,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What was acknowledged is there.
+    /// Every acknowledged commit is there.
     fn look(&self) {
         let found = self.storage.load(Oid(folder(self.thread)), &Version::TRUNK).unwrap();
         assert!(
@@ -636,7 +637,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What the root leads to at this moment is there, unless a pack has come farther meanwhile.
+    /// Every object that can be reached from the root at this moment is there, unless a later pack has passed it.
     fn walk(&mut self) {
         let moment = self.storage.last_transaction();
         match reach(self.storage, moment) {
@@ -665,7 +666,7 @@ fn reach(storage: &FileStorage, moment: Tid) -> Result<usize, String> {
     Ok(seen.len())
 }
 
-/// Lets them loose; what each of them has at the end, what was acknowledged, and how far it was packed.
+/// Runs them; returns the state of each at the end, the acknowledged commits, and the time of the last pack.
 fn loose(
     storage: &FileStorage,
     clock: &SharedClock,

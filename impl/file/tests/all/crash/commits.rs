@@ -1,6 +1,5 @@
-//! The power goes at every write and every sync of hundreds of small histories. Whatever is then found on the disk must
-//! open, hold exactly the first so many transactions of the history, among them every one that was acknowledged, and go
-//! on working.
+//! The power goes at every write and every sync of hundreds of small histories. The file on the disk must then open,
+//! hold exactly the first so many transactions of the history, among them every acknowledged one, and keep working.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -76,7 +75,7 @@ fn history(seed: u64) -> Vec<Step> {
     steps
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Default)]
 struct Run {
     /// Transactions that were acknowledged.
@@ -128,7 +127,7 @@ fn finish_together(storage: &FileStorage, voted: Vec<Voted>) -> Vec<Result<Tid>>
             let outcome = first.finish();
             outcomes.lock().unwrap().push((0, outcome));
         });
-        // An error if the first one failed: then nobody has to wait.
+        // An error if the first one failed: then no thread has to wait.
         let led = is_shown.recv().is_ok();
         for (n, next) in voted.enumerate() {
             scope.spawn(move || {
@@ -190,7 +189,7 @@ fn play(steps: &[Step], disk: &SimDisk, durability: Durability) -> Run {
     run
 }
 
-/// Opens what a crash left, and holds it against the whole history.
+/// Opens the file that a crash left, and compares it with the whole history.
 fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, durability: Durability) {
     let clock = Arc::new(ManualClock::at("2003-04-01T01:00:00Z".parse().unwrap()));
     let options = options(found, &clock, durability);
@@ -203,11 +202,11 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
     let there = all_transactions(&storage);
     assert!(there.len() >= acknowledged, "{} transactions of {acknowledged} acknowledged ones", there.len());
     match durability {
-        Durability::Full => assert!(there[..] == expected[..there.len()], "what is there is not how it began"),
+        Durability::Full => assert!(there[..] == expected[..there.len()], "the file does not hold the beginning of the history"),
         // The last one, if it was not acknowledged, may have holes.
         Durability::Relaxed => {
             assert!(there.len() <= acknowledged + 1);
-            assert!(there[..acknowledged] == expected[..acknowledged], "what is there is not how it began");
+            assert!(there[..acknowledged] == expected[..acknowledged], "the file does not hold the beginning of the history");
         }
     }
     if durability == Durability::Full {
@@ -219,7 +218,7 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
             assert_eq!(loaded.map(|l| (l.tid, l.data)), expected, "{oid}");
         }
     }
-    // It goes on working, and is still there when it is opened again, by the index and without it.
+    // It keeps working, and the commit is still there when it is opened again, by the index and without it.
     let fresh = record(&mut Dice(7));
     let tid = vote(&storage, "afterwards", &[(Oid(99), Some(fresh.clone()))]).unwrap().finish().unwrap();
     drop(storage);

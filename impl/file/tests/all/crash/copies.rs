@@ -1,4 +1,4 @@
-//! A copy that is cut or fails: what is shown is the beginning of the history, and the copy goes on from there.
+//! A copy that is cut or fails: the copy shows the beginning of the history, and can be continued from there.
 
 use std::io;
 use std::sync::Arc;
@@ -88,8 +88,8 @@ fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
     assert!(crashes > 500 && more > 0, "{crashes}, {more}");
 }
 
-/// Every operation of a copy fails, once: what is shown is the beginning of the history and survives a crash; the copy goes
-/// on from there, at once or after the file was opened again.
+/// Every operation of a copy fails, once: the copy shows the beginning of the history and survives a crash; it is
+/// continued from there, at once or after the file was opened again.
 #[test]
 fn every_operation_of_a_copy_fails_once() {
     let clock = SharedClock::new();

@@ -1,5 +1,5 @@
 //! A pack that is cut, that finds no room, whose disk fails, or whose file is damaged: the database is the one before or the
-//! one after, to the byte; what was acknowledged is there, nothing is left lying about, and all goes on.
+//! one after, to the byte; every acknowledged commit is there, no stray file is left, and the database keeps working.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +22,7 @@ const OLD_NEW: &str = "Data.fs.old.new";
 /// The file that an earlier pack kept.
 const OLDER: &[u8] = b"what an earlier pack kept";
 
-/// Going on, since random histories have references to what is nowhere.
+/// With `go_on`, since random histories have dangling references.
 fn packing(collect: bool, keep_old: bool) -> Packing {
     Packing::new().collect(collect).go_on(true).keep_old(keep_old)
 }
@@ -59,7 +59,7 @@ impl Case {
     }
 }
 
-/// A database that has come to a point: all that it answers, and its bytes.
+/// The state of a database at a point: all its answers, and its bytes.
 #[derive(Clone, PartialEq, Eq)]
 struct State {
     answers: Vec<String>,
@@ -109,7 +109,7 @@ impl Whole {
     }
 }
 
-/// What a crash left is one of these states; and everything else beside it is what it should be.
+/// The file after a crash has one of these states; and all other files are as they should be.
 fn look(case: &Case, found: &SimDisk, allowed: &[&State], whole: &Whole, what: &str, clock: &SharedClock) -> usize {
     let named = || {
         format!(
@@ -119,7 +119,7 @@ fn look(case: &Case, found: &SimDisk, allowed: &[&State], whole: &Whole, what: &
         )
     };
     let before_pack = &whole.states[1].1;
-    // Who only reads sees it, and leaves all alone.
+    // A read-only opening sees it, and changes nothing.
     let files = everything(found);
     let reading = alone(found, clock).read_only().open(PATH).unwrap_or_else(|e| panic!("{}: {e}", named()));
     let answers = dump(&reading);
@@ -138,7 +138,7 @@ fn look(case: &Case, found: &SimDisk, allowed: &[&State], whole: &Whole, what: &
     let without = found.crash_keeping_everything();
     remove(&without, INDEX);
     assert_eq!(dump(&alone(&without, clock).open(PATH).unwrap()), answers, "{}: without the index", named());
-    // So does who opens it for writing, and takes away what is left of a pack that was cut.
+    // So does an opening for writing, which also removes the remains of an interrupted pack.
     let storage = alone(found, clock).open(PATH).unwrap_or_else(|e| panic!("{}: {e}", named()));
     assert_eq!(dump(&storage), answers, "{}", named());
     assert!(found.read_file(HALF_MADE).is_none(), "{}: it is left", named());
@@ -157,7 +157,8 @@ fn look(case: &Case, found: &SimDisk, allowed: &[&State], whole: &Whole, what: &
             assert!(old.as_deref() == Some(OLDER) && new.is_none(), "{}: it was not to be kept", named());
         }
     }
-    // It goes on: what is acknowledged now survives the next crash, whatever the first left undecided.
+    // It keeps working: a commit that is acknowledged now survives the next crash, for all choices that the first one
+    // left open.
     commit_new(&storage, 7_000).unwrap_or_else(|e| panic!("{}: {e}", named()));
     let answers = dump(&storage);
     for (how, found) in [
@@ -224,8 +225,8 @@ fn a_crash_in_a_pack_of_what_was_packed_before() {
     crash_everywhere(100..104, true);
 }
 
-/// The program is killed in every operation, and the machine goes on: what it had done is there, but nothing of it has become
-/// durable by that. It is started again, commits, and only then does the power go.
+/// The program is killed in every operation, and the machine keeps running: its writes are there, but not durable. It
+/// is started again, commits, and only then does the power go.
 #[test]
 fn what_is_committed_after_a_killed_pack_survives_when_the_power_goes_later() {
     let (mut kills, mut packed, mut crashes) = (0, 0, 0);
@@ -419,9 +420,9 @@ fn every_operation_of_a_pack_fails_once() {
                         let refused = unwatched(&storage, case.to, case.how).unwrap_err();
                         assert!(matches!(refused, Error::Failed { .. }), "{what}: {refused}");
                         drop(storage);
-                        // Nobody knows of which file it would be.
+                        // It would not be known of which file it is.
                         assert!(disk.read_file(INDEX).is_none(), "{what}: there is an index");
-                        // Whatever the machine does then.
+                        // Every behaviour of the machine after that.
                         for found in [
                             disk.crash_losing_everything(),
                             disk.crash_keeping_everything(),
@@ -465,7 +466,7 @@ fn every_operation_of_a_pack_fails_once() {
     assert!(refused > 50 && done > 10 && fatal > 10 && old > 5);
 }
 
-/// What is committed now survives a crash, and so does the next pack.
+/// A commit now survives a crash, and so does the next pack.
 fn goes_on(what: &str, disk: &SimDisk, storage: FileStorage, case: &Case) {
     let clock = SharedClock::new();
     commit_new(&storage, 6_000).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -565,8 +566,8 @@ fn no_damage_makes_a_pack_panic_or_answer_something_else() {
                     sound += u64::from(is_sound);
                     let after = later_answers(&storage, case.to);
                     for (question, answer) in after.iter().filter(|_| !is_sound) {
-                        // What is not there any more was garbage. What could not be told is told as it was before the
-                        // damage: that was in a past which is forgotten.
+                        // A missing object was garbage. A question that could not be answered has the answer from
+                        // before the damage: the damage was in a discarded past.
                         let was = before.get(question).or_else(|| undamaged.get(question));
                         assert_eq!(was, Some(answer), "{what}: {question}");
                     }
@@ -578,7 +579,7 @@ fn no_damage_makes_a_pack_panic_or_answer_something_else() {
     assert!(refused > 500 && done - sound > 100, "{refused}, {done}, {sound}");
 }
 
-/// What is answered about this moment and later ones, and no error.
+/// The answers about this moment and later ones, without errors.
 fn later_answers(storage: &FileStorage, to: Tid) -> BTreeMap<String, String> {
     let mut answers = BTreeMap::new();
     for oid in (0..40).map(Oid) {
@@ -667,7 +668,8 @@ fn packs_to_all_sorts_of_moments() {
                 (storage.size(), *there.last().unwrap()),
                 "{what}"
             );
-            // What is later can be undone as before, or that is refused as before; what is not can not be undone any more.
+            // Later transactions can be undone as before, or are refused as before; earlier ones cannot be undone any
+            // more.
             let entries = storage.undo_log_where(0, 100, &mut |_| true).unwrap();
             assert!(entries.iter().all(|entry| entry.tid > to), "{what}");
             let once = dump(&storage);
@@ -743,7 +745,7 @@ fn what_is_in_the_way() {
     assert!(disk.read_file(OLD).as_deref() == Some(&bytes[..]));
     assert!(disk.read_file(HALF_MADE).is_none() && disk.read_file(OLD_NEW).is_none());
     assert_eq!(disk.read_file(PATH).unwrap().len() as u64, storage.size());
-    // So is what a pack left before the database was closed; but who reads lets it lie.
+    // So is the file that a pack left before the database was closed; but a reader does not remove it.
     drop(storage);
     disk.write_file(HALF_MADE, &[b'x'; 10_000]);
     let reading = alone(&disk, &clock).read_only().open(PATH).unwrap();
@@ -769,7 +771,7 @@ fn what_is_in_the_way() {
     alone(&disk, &clock).open(PATH).unwrap();
 }
 
-/// The link stays a link, and what it leads to is replaced, there; who may read and write the file may do so afterwards.
+/// The link stays a link, and its target is replaced, in the target's folder; the file keeps its permissions.
 #[cfg(unix)]
 #[test]
 fn a_pack_through_a_symbolic_link_keeps_the_link_and_the_permissions() {

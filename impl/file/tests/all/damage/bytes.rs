@@ -1,6 +1,6 @@
-//! Every header field of small databases is set to every wrong value, files are cut at every byte, and names stand for
-//! what is no database. Each time there must be an error that says where and what, nothing on the disk may change, `check`
-//! must find the place, and `recover` must save the rest.
+//! Every header field of small databases is set to every wrong value, files are cut at every byte, and names lead to
+//! things that are no databases. Each time there must be an error that says where and what, nothing on the disk may
+//! change, `check` must find the place, and `recover` must save the rest.
 //!
 //! Whether a setting makes the file wrong at all is not left to the engine: [`parse`] is a second reader of the format,
 //! which does nothing but say yes or no.
@@ -36,7 +36,7 @@ fn number(file: &[u8], at: u64, width: u64) -> Option<u64> {
     Some(bytes.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
 }
 
-/// What is in a database; none if anything in it breaks the format.
+/// The contents of a database; none if anything in it breaks the format.
 fn parse(file: &[u8]) -> Option<Vec<Transaction>> {
     let mut transactions = Vec::new();
     let mut at = 4;
@@ -163,7 +163,7 @@ fn disk_with(bytes: &[u8]) -> (SimDisk, Options) {
     (disk, options)
 }
 
-// What must hold.
+// The expectations.
 
 /// Whether a position within the place is named.
 fn names_one(text: &str, place: &Range<u64>) -> bool {
@@ -194,7 +194,8 @@ fn refused(case: &str, bytes: &[u8], place: &Range<u64>, transactions: u64) {
     assert!(disk.read_file(PATH).unwrap() == bytes, "{case}: something was changed");
 }
 
-/// The last transaction, marked as finished, is cut: reading says so, and shows what is before it. Nothing writes.
+/// The last transaction, marked as finished, is cut: reading reports it, and shows the transactions before it. No
+/// opening writes.
 fn cut_short(case: &str, bytes: &[u8], last: &Transaction) {
     let (disk, options) = disk_with(bytes);
     let before = everything(&disk);
@@ -216,7 +217,7 @@ fn cut_short(case: &str, bytes: &[u8], last: &Transaction) {
     assert!(everything_but_the_lock(&disk) == before, "{case}: something was changed");
 }
 
-/// What a crash leaves of a commit, from `end` on: opening for writing cuts it off and keeps it beside.
+/// The remains of a commit after a crash, from `end` on: opening for writing cuts it off and keeps it beside.
 fn cut_off(case: &str, bytes: &[u8], end: u64) {
     cut(case, bytes, end, false);
 }
@@ -444,7 +445,7 @@ fn a_lost_sector() {
         let mut damaged = lost.clone();
         damaged[sector.end - 1] = 1;
         let count = parse(&whole).unwrap().len() as u64 + 1;
-        refused(&format!("{padding}: a sector but for a byte"), &damaged, &(end as u64..bytes.len() as u64), count);
+        refused(&format!("{padding}: a sector except for a byte"), &damaged, &(end as u64..bytes.len() as u64), count);
     }
 }
 
@@ -484,7 +485,7 @@ fn an_unmarked_transaction_before_a_damaged_one() {
     }
 }
 
-/// What somebody stores may look like a transaction. That does not make damage of what a crash left of the commit.
+/// A stored record may look like a transaction. The remains of its commit after a crash are still no damage.
 #[test]
 fn a_torn_commit_of_what_looks_like_a_transaction() {
     let mut decoy = [0x7000_0000_0000_0000_u64.to_be_bytes(), 23_u64.to_be_bytes()].concat();
@@ -502,7 +503,7 @@ fn a_torn_commit_of_what_looks_like_a_transaction() {
     }
 }
 
-// What is no database.
+// Things that are no databases.
 
 /// Refused by everything, with this in the text; and nothing changes.
 fn no_database(disk: &SimDisk, options: &Options, path: &str, says: &str) {
@@ -556,7 +557,7 @@ fn what_is_no_database() {
     assert!(matches!(real.open(folder.path().join("none")), Err(OpenError::NotFound { .. })));
     assert!(real.create(folder.path()).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file was left");
-    println!("{} files that are none", cases + 2);
+    println!("{} files that are no databases", cases + 2);
 }
 
 #[test]
@@ -609,7 +610,7 @@ fn a_locked_file() {
     Options::new().open(&path).unwrap();
 }
 
-/// A disk on which somebody else decides who may do what.
+/// A disk whose permissions another user sets.
 #[derive(Debug)]
 struct Guarded {
     disk: SimDisk,

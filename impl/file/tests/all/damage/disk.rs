@@ -1,4 +1,4 @@
-//! The disk fills up, fails, reads badly, or is somebody else's: what was acknowledged stays, what was not is not there,
+//! The disk fills up, fails, reads badly, or belongs to another user: acknowledged commits stay, others are not there,
 //! and the error says so.
 
 use std::io;
@@ -13,7 +13,7 @@ use vellum_storage::{Error, Oid, Order, Tid, TidRange, TransactionMeta, Version}
 
 const COMMITS: u64 = 8;
 
-/// What the nth commit does.
+/// The changes of the nth commit.
 fn changes(n: u64) -> Vec<(u64, Option<Bytes>)> {
     let state = vec![n as u8; [10, 700, 3000][n as usize % 3]];
     let mut changes = vec![(0, Some(record(&state))), (n + 1, Some(record(&state[..state.len() / 2])))];
@@ -68,7 +68,7 @@ fn the_disk_fills_up_at_every_write() {
                 // Something small may still fit.
                 let small = commit(&storage, "", &[]);
                 assert!(small.is_ok() || disk.read_file(PATH).unwrap() == bytes);
-                // And there is room again, whatever the machine does meanwhile.
+                // Then there is space again, for all behaviours of the machine in between.
                 disk.set_capacity(None);
                 let there = all_transactions(&storage).len();
                 nth_commit(&storage, &clock, n).unwrap_or_else(|e| panic!("{capacity}, after there was room: {e}"));
@@ -112,7 +112,7 @@ fn every_operation_fails_once() {
                     Err(error) => {
                         at_create += 1;
                         assert!(error.to_string().contains("creating the database"), "{error}");
-                        // Whatever it was, it can be done again, or is done.
+                        // Every operation can be done again, or is done.
                         options.open_or_create(PATH).unwrap_or_else(|e| panic!("{e}: {}", case()))
                     }
                 };
@@ -162,7 +162,7 @@ fn every_operation_fails_once() {
                 assert_eq!(expected.len() as u64, acknowledged);
                 dump(&storage);
                 drop(storage);
-                // Opened again on the machine as it is, which goes on; and after a crash, at once or later.
+                // Opened again on the running machine; and after a crash, at once or later.
                 let crashed = [disk.crash_losing_everything(), disk.crash_keeping_everything(), disk.crash(operation)];
                 for (n, disk) in [disk.clone()].into_iter().chain(crashed).enumerate() {
                     let options = crate::common::options(&disk, &clock).durability(durability);
@@ -271,7 +271,7 @@ fn a_bad_sector_under_a_record() {
                     assert_eq!(found.ok(), whole.as_ref().ok().cloned(), "{n}, with {bad} unreadable");
                 }
             }
-            // It goes on.
+            // It keeps working.
             commit(&storage, "and on", &[(50, Some(record(b"fifty")))]).unwrap();
             drop(storage);
             let found = format_problems(&options, PATH);
@@ -308,7 +308,7 @@ fn a_failed_read_leaves_nothing_behind() {
     }
 }
 
-/// Opening must read every header, so it can not go past one that it can not read: it says where, and changes nothing.
+/// Opening must read every header, so it cannot skip an unreadable one: it reports the place, and changes nothing.
 #[test]
 fn a_bad_sector_anywhere() {
     let (disk, clock, storage) = long_records();
@@ -331,7 +331,7 @@ fn a_bad_sector_anywhere() {
                 refused += 1;
                 assert_eq!(options.open(PATH).unwrap_err().to_string(), error.to_string());
                 assert!(matches!(error, OpenError::Storage(Error::Damaged(_))), "{error}");
-                assert!(error.to_string().contains("can not be read"), "{error}");
+                assert!(error.to_string().contains("cannot be read"), "{error}");
                 assert!(everything_but_the_lock(&disk) == before);
             }
             let found = format_problems(&options, PATH);
@@ -387,7 +387,7 @@ fn what_does_not_stay_in_memory_is_written_the_same() {
     }
 }
 
-/// A store that failed has changed nothing: the transaction goes on without it, and what is written is what was stored.
+/// A failed store changes nothing: the transaction continues without it, and writes the other stores.
 #[test]
 fn the_disk_fills_up_with_what_does_not_stay_in_memory() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());

@@ -1,5 +1,5 @@
-//! The `.index` is a hint. Whatever stands in that file, opening works, and no load gives wrong data: it gives the right
-//! data, or an error that says what is wrong.
+//! The `.index` is a hint. For all contents of that file, opening works, and no load gives wrong data: it gives the
+//! right data, or an error that names the fault.
 
 use crate::common::*;
 use bytes::Bytes;
@@ -155,7 +155,7 @@ fn an_index_of_wrong_positions() {
         // All but those that the newest transactions vouch for.
         let mut rotated = right.clone();
         rotated[..100].rotate_left(1 + by % 99);
-        hold(end, &rotated, format!("rotated but for the newest by {by}"));
+        hold(end, &rotated, format!("rotated except for the newest by {by}"));
         hold(end - 1 - dice.roll(end - 5), &right, format!("wrong end {n}"));
     }
     println!("{cases} indexes, {damaged} loads answered with damage");

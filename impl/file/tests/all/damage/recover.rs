@@ -1,4 +1,4 @@
-//! What is whole survives damage, and what is lost is said.
+//! Complete transactions survive damage, and lost ones are reported.
 
 use std::path::Path;
 use std::sync::Arc;

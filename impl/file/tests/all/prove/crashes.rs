@@ -1,7 +1,7 @@
 //! The harness's histories on FileStorage, with the power going in every operation of the disk.
 //!
-//! `crash/commits.rs` does the same with histories of its own, in which commits come together and share their syncs; here
-//! every answer of what is found is held to the rules, and what is found goes on.
+//! `crash/commits.rs` does the same with histories of its own, in which commits come together and share their syncs;
+//! here every answer after the crash is checked against the rules, and the database continues.
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ fn subject(durability: Durability, spill_after: u64) -> Hosted {
     })
 }
 
-/// What it is called by `vellum-prove`.
+/// Its name in `vellum-prove`.
 fn named(durability: Durability) -> &'static str {
     match durability {
         Durability::Full => "--storage file",
@@ -111,7 +111,7 @@ fn the_stories_that_it_can_tell() {
     assert!(told >= 20, "{told}");
 }
 
-/// Of oids that nobody has: none is given out twice while the storage is open, and none that an object has ever.
+/// Given oids are new: none is given out twice while the storage is open, and none that any object had.
 /// Rule 1.1.
 #[test]
 fn new_oids_are_new() {
@@ -125,7 +125,7 @@ fn new_oids_are_new() {
                 0 => {
                     drop(storage);
                     storage = options.open(PATH).unwrap();
-                    // Those that nobody used may be given out again.
+                    // Unused ones may be given out again.
                     given.clear();
                 }
                 1 => {

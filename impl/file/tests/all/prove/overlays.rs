@@ -80,7 +80,7 @@ fn every_moment_answers_as_it_did() {
         drop(subject);
         let clock = SharedClock::new();
         let storage: Arc<dyn Storage> = Arc::new(options(&disk, &clock).read_only().open(PATH).unwrap());
-        // What was packed, or copied as packed, hides what is before it.
+        // A revision that was packed, or copied as packed, hides earlier ones.
         let since = world.database.packed_to();
         let tids = world.database.transactions.iter().map(|t| t.tid);
         for at in tids.filter(|tid| *tid >= since).flat_map(|tid| [tid, tid + 1]).chain([u64::MAX]) {

@@ -1,4 +1,4 @@
-//! Whoever may read and write the database may do so with each file that is made beside it or of it, and nobody else.
+//! Each file that is made of a database, or beside it, has the permissions of the database.
 
 use std::path::PathBuf;
 

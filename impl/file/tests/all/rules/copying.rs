@@ -1,4 +1,4 @@
-//! Many transactions at once are written as one after the other would be, whatever happens meanwhile.
+//! Many transactions at once are written as one after the other would be, for all concurrent events.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,9 +78,8 @@ fn a_batch_makes_the_bytes_that_one_after_the_other_makes() {
     assert!(copied > 1000, "{copied}");
 }
 
-/// The power goes in every operation: what is found is the beginning of the history, each transaction whole, with every
-/// batch that was acknowledged; and the copy goes on from there.
-/// Rules 3.0 and 3.7.
+/// The power goes in every operation: the copy holds the beginning of the history, in complete transactions, with every
+/// acknowledged batch; and it can be continued from there. Rules 3.0 and 3.7.
 #[test]
 fn a_crash_leaves_the_beginning_of_the_copy() {
     let (mut crashes, mut parts) = (0, 0);
@@ -182,8 +181,8 @@ fn what_can_not_be_copied_is_refused_before_anything_is_written() {
     assert_ne!(last, Tid::ZERO);
 }
 
-/// A packed record names none before it. Who began to read before it was there, or reads while it is being shown, must
-/// find what was there before all the same.
+/// A packed record names no earlier one. A reader that began before it was there, or while it is being shown, must
+/// still find the earlier one.
 #[test]
 fn a_packed_revision_hides_nothing_from_earlier_readers() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());

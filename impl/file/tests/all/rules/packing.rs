@@ -1,4 +1,4 @@
-//! Packing a file: the bytes that ZODB leaves, and every pointer in what is left.
+//! Packing a file: the bytes that ZODB leaves, and every pointer in the new file.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +73,7 @@ fn every_pointer_of_a_packed_file_is_right() {
         let tids: Vec<_> =
             storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(|t| t.unwrap().tid).collect();
         let before: HashMap<u64, Record> = records(&storage).into_iter().map(|(r, _)| (r.position, r)).collect();
-        // What each record names, by tid.
+        // The records that each record names, by tid.
         let tid_at = |position: u64| before.get(&position).map(|record| record.header.tid);
         let names: HashMap<_, (Option<Tid>, Option<Tid>)> = {
             let mut nth = HashMap::new();
@@ -97,7 +97,7 @@ fn every_pointer_of_a_packed_file_is_right() {
             let (mut so_far, mut heads, mut nth) = (HashMap::new(), HashMap::new(), HashMap::new());
             for (record, status) in &after {
                 let (oid, tid, at) = (record.header.oid, record.header.tid, record.position);
-                // Within a transaction nobody sees what it did before.
+                // Within a transaction its earlier records are not visible.
                 let found = so_far.insert(oid, (at, tid));
                 if let Some((position, other)) = found.filter(|(_, other)| *other != tid) {
                     newest.insert(oid, (position, other));
@@ -135,8 +135,7 @@ fn every_pointer_of_a_packed_file_is_right() {
     assert!(packed_records > 1000 && backpointers > 100 && in_versions > 300 && listed > 100);
 }
 
-/// A commit's sync has to wait for all that the disk was given before. So a pack beside which somebody commits gives it little
-/// at a time.
+/// A commit's sync waits for all data that the disk got before. So a pack beside commits writes a little at a time.
 #[test]
 fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
     struct Committing<'a>(&'a FileStorage, bool);

@@ -1,4 +1,4 @@
-//! Who refers to whom, where there are versions.
+//! References between objects, where there are versions.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ fn commit(storage: &FileStorage, changes: &[(u64, Tid, &str, Bytes)]) -> Tid {
     storage.vote(change).unwrap().finish().unwrap()
 }
 
-/// What the trunk has keeps, and what a version has; what either has no longer does not, and neither do weak references.
+/// References of the trunk and of versions keep objects; former references and weak references do not.
 #[test]
 fn a_version_keeps_what_the_trunk_lets_go() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What undo and the ends of versions cost, what the undo log shows, and what is said where something can not be undone.
+//! The cost of undo and of the ends of versions, the entries of the undo log, and the errors of an undo.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ fn the_newest_of_the_undo_log_take_as_many_reads_however_many_transactions_there
     assert!(reads[0] <= 3 * 20 && reads[0] == reads[1], "{reads:?}");
 }
 
-/// But for the first question about versions, which walks over the file once.
+/// Except for the first question about versions, which walks over the file once.
 #[test]
 fn the_end_of_a_version_takes_reads_for_its_objects_however_many_transactions_there_are() {
     const OBJECTS: u64 = 10;
@@ -92,7 +92,7 @@ fn the_undo_log_is_paged_and_filtered() {
     assert_eq!(all.len(), 10);
     let page = storage.undo_log().unwrap().undo_log(3, 5).unwrap();
     assert_eq!(page, all[3..5]);
-    // The filter says what is counted.
+    // The filter decides which entries are counted.
     let mut even = |entry: &vellum_storage::UndoEntry| entry.description == "even";
     let page = storage.undo_log().unwrap().undo_log_where(1, 3, &mut even).unwrap();
     let expected: Vec<_> = all.iter().filter(|entry| entry.description == "even").skip(1).take(2).cloned().collect();
@@ -119,7 +119,7 @@ fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     assert_eq!(named, [(1, WhyNot::CreatedAndChanged), (2, WhyNot::OtherVersion), (3, WhyNot::CreatedAndChanged),]);
     assert!(said.contains("object 0000000000000002, which is in another version since"), "{said}");
     assert_eq!(storage.size(), before);
-    // What is unknown, or still to come.
+    // Unknown or future tids.
     for tid in [Tid(1), Tid::MAX, Tid(first.0 - 1)] {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         change.undo(tid).unwrap();
@@ -128,7 +128,7 @@ fn an_undo_that_fails_names_every_object_and_why_and_leaves_nothing() {
     }
 }
 
-/// What an undo writes counts for the quota, though nobody knows how much that is before the vote.
+/// The records of an undo count for the quota, though their size is not known before the vote.
 #[test]
 fn the_quota_holds_for_undos() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());

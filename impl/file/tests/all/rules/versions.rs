@@ -27,7 +27,7 @@ fn empty_database(disk: &SimDisk) -> FileStorage {
     options(disk, &SharedClock::new()).open(PATH).unwrap()
 }
 
-/// What ZODB called it, and what it answered: "ok" for a store, the oids for everything else.
+/// ZODB's name of the step, and its answer: "ok" for a store, the oids for everything else.
 fn play(storage: &FileStorage, step: &Value) -> Result<Vec<Value>> {
     let description = step["note"].as_str().unwrap().to_owned();
     let meta = TransactionMeta::new().user("tester").description(description).tid(tid(&step["tid"]));

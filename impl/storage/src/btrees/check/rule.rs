@@ -92,7 +92,7 @@ pub enum BTreeRule {
         /// From where it is reached the second time.
         parent: Oid,
     },
-    /// Its state is none that an object of its class can have.
+    /// An object of its class cannot have its state.
     State(&'static str),
     /// It is not in the database.
     Missing {
@@ -156,7 +156,7 @@ impl BTreeRule {
             | BTreeRule::Missing { .. }
             | BTreeRule::Unreadable(_)
             | BTreeRule::OtherClass(_) => {
-                "What is in it cannot be read, and is lost to a new tree: look for the object in a backup \
+                "Its items cannot be read, and are lost to a new tree: look for the object in a backup \
                  (vellum restore), or in its history (vellum show --history)."
             }
         }
