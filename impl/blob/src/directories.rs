@@ -1,8 +1,8 @@
 //! Folders that come with the first blob in them and go with the last, and which of them are durable.
 //!
 //! A name is durable when the folder that it is in was synced, and that one's name in the folder above, and so on. For a blob
-//! in a bushy folder these are nine. But most of them were made long ago: so those are remembered whose names this process
-//! saw to, up to a bound, and a commit syncs few more than the last.
+//! in a bushy folder these are nine. But most of them were made long ago: so the folders are remembered whose names
+//! this process synced, up to a bound, and a commit syncs few more than the last.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -41,7 +41,7 @@ impl Directories {
 
     /// Removes a folder that became empty, and those above it, up to `top`, which stays. Notes what has to be synced.
     ///
-    /// One that cannot be removed stays, and is in nobody's way.
+    /// One that cannot be removed stays, and does no harm.
     pub(crate) fn prune(&mut self, inner: &Inner, folder: &Path, top: &Path, touched: &mut Touched) {
         let mut folder = folder;
         while folder != top && folder.starts_with(top) {
@@ -97,8 +97,8 @@ impl Touched {
     }
 }
 
-/// Makes the names in these folders durable, and the folders' own. Each must have something in it that nobody removes
-/// meanwhile.
+/// Makes the names in these folders durable, and the folders' own. Each must have something in it that no thread
+/// removes during the call.
 pub(crate) fn sync(inner: &Inner, folders: &BTreeSet<PathBuf>) -> Result<()> {
     let mut touched = Touched::default();
     let directories = inner.directories.lock();
@@ -107,7 +107,7 @@ pub(crate) fn sync(inner: &Inner, folders: &BTreeSet<PathBuf>) -> Result<()> {
     // Not under the lock: readers of names do not wait, and other commits' syncs go on beside this one.
     for folder in &touched.folders {
         match inner.tree.sync_directory(folder) {
-            // The folder above the blob folder may not be ours to read. Then its name is somebody else's work, too.
+            // The folder above the blob folder may not be ours to read. Then its name is the work of another user, too.
             Err(error) if folder.as_os_str().is_empty() && error.kind() == io::ErrorKind::PermissionDenied => {}
             result => result.map_err(|error| inner.failed(folder, "making names durable", error))?,
         }

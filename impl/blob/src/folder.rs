@@ -34,7 +34,7 @@ pub(crate) const CHUNK: usize = 1 << 20;
 /// How to open a blob folder.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Opening {
-    /// The layout that it must have, or gets if it is new; none takes what is there, and bushy for a new one.
+    /// The layout that it must have, or gets if it is new; none takes the existing one, and bushy for a new folder.
     pub layout: Option<Layout>,
     /// Nothing is written, neither folder nor marker, and the folder must be there.
     pub read_only: bool,
@@ -241,8 +241,8 @@ impl BlobFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::NotTemporary`] if that is a path, or the name of a committed blob; if there is no such file. Whatever has the
-    /// name is left alone.
+    /// [`Error::NotTemporary`] if that is a path, or the name of a committed blob; if there is no such file. A file of
+    /// that name is not changed.
     pub fn adopt(&self, oid: Oid, name: &str) -> Result<Ready> {
         self.inner.writable()?;
         let mut parts = Path::new(name).components();
@@ -262,8 +262,8 @@ impl BlobFolder {
 
     /// The same bytes as those of an object at `from`, on their way to another revision of it, as an undo needs them.
     ///
-    /// It is a second name of the same file, where the file system has such and nobody may write to the file. Otherwise it is
-    /// a copy, made in constant memory.
+    /// It is a second name of the same file, where the file system has hard links and no user may write to the file.
+    /// Otherwise it is a copy, made in constant memory.
     ///
     /// # Errors
     ///

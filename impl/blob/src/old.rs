@@ -23,7 +23,7 @@ use crate::folder::{BlobFolder, MARKER, copy, has_one_name};
 use crate::temporary::Temporary;
 use crate::walk::Found;
 
-/// So many folders may be in each other in what is removed: a bushy folder has nine.
+/// The greatest depth of removed folders: a bushy folder has nine.
 const DEPTH_MAX: usize = 64;
 
 /// The folder with `.old` in its name.
@@ -146,7 +146,7 @@ impl<'a> Old<'a> {
         let inner = self.blobs.inner();
         match inner.tree.link(from, to) {
             Ok(()) => Ok(()),
-            // A crash came between; or it went meanwhile.
+            // A crash came between; or it was removed at the same time.
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(()),
             Err(error) if has_one_name(&error) => self.copy(from, to, touched),
             Err(error) => Err(inner.failed(from, "giving a blob a second name in what the pack keeps", error)),

@@ -163,8 +163,9 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Removes what is listed, unless `is_needed` says that the database needs it. With `keep_old` all files get a second name
-    /// before, in the folder beside, which had the files of an earlier pack; without, nothing is left there.
+    /// Removes the listed files, unless `is_needed` says that the database needs it. With `keep_old` all files get a
+    /// second name before, in the folder beside, which had the files of an earlier pack; without, nothing is left
+    /// there.
     ///
     /// # Errors
     ///

@@ -37,8 +37,8 @@ pub enum Found {
 
 /// The iterator over everything in a blob folder, in no order, and without what is in `tmp/`.
 ///
-/// Its memory is bounded, however many files there are. Files that come or go meanwhile may be among them or not. A folder that
-/// cannot be read is an error, after which the walk goes on.
+/// Its memory is bounded, however many files there are. Files that appear or disappear during the walk may be in it or
+/// not. A folder that cannot be read is an error, after which the walk continues.
 pub struct Walk {
     inner: Arc<Inner>,
     layout: Layout,

@@ -1,4 +1,4 @@
-//! The power goes at every operation: what was made durable is there, what was taken back is not, and nothing is there by half.
+//! The power goes at every operation: durable files are there, removed ones are not, and no file is incomplete.
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ enum Step {
     Abort(usize),
     /// The undo of a change.
     Undo(usize),
-    /// A file that somebody may write to, which makes undos copies.
+    /// A file that a user may write to, which makes undos copies.
     Loosen(usize),
     /// A pack that forgets these, and keeps the old ones or not.
     Pack(Vec<usize>, bool),

@@ -1,4 +1,4 @@
-//! Folders come and go under many threads, and nobody's blob is in the way of anybody else's.
+//! Folders appear and disappear under many threads, and no blob disturbs another.
 mod common;
 
 use std::thread;

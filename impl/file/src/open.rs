@@ -312,8 +312,8 @@ impl Opening<'_> {
                 (fault, remedy)
             }
             Found::Damaged(Broken { fault, .. }) if matches!(fault.kind, FaultKind::NoHeader { .. }) => {
-                let remedy = "A commit that never finished begins with a header that fits, so this is damage. What stood \
-                              there cannot be told. Nothing was changed. `vellum recover` copies everything before it";
+                let remedy = "An unfinished commit begins with a header that fits, so this is damage. The lost bytes are \
+                              unknown. Nothing was changed. `vellum recover` copies everything before it";
                 (fault, remedy.to_owned())
             }
             Found::Damaged(_) if relaxed && !unmarked => return Ok(unfinished(false)),

@@ -1,4 +1,4 @@
-//! What the machine knows of a client.
+//! The machine's state of a client.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::transaction::Transaction;
 /// A connected client.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    /// What to call it in logs.
+    /// Its name in logs.
     pub peer: String,
     /// When it connected.
     pub since: Duration,
-    /// What it calls itself.
+    /// Its label, which it chooses.
     pub label: Option<String>,
     /// How it speaks; none before its greeting.
     pub codec: Option<Codec>,
@@ -98,7 +98,7 @@ impl Connection {
         now.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// What to call it: its label, or else its address.
+    /// Its name: its label, or else its address.
     pub fn name(&self) -> &str {
         self.label.as_deref().unwrap_or(&self.peer)
     }

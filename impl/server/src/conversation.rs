@@ -14,13 +14,13 @@ use crate::{ConnectionId, Event, ServerOptions};
 
 /// So much is read at once.
 const READ_SIZE: usize = 64 << 10;
-/// Values in a message. What a client sends has few; an extension of 64 KiB has the most.
+/// Values in a message. A client's message has few; an extension of 64 KiB has the most.
 const PARTS_MAX: usize = 1 << 16;
 /// Before its greeting a client has no reason to send more than this.
 const GREETING_MAX: usize = 4 << 10;
 /// How TLS begins.
 const TLS_BEGINS: [u8; 2] = [0x16, 3];
-/// A client whose connection is closed has so long to read what waits for it.
+/// A client whose connection is closed has so long to read its waiting messages.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How a conversation ended, as far as the network knows.
@@ -109,7 +109,7 @@ impl<'a> Conversation<'a> {
                     if written? == 0 {
                         return Err(io::ErrorKind::WriteZero.into());
                     }
-                    // What is written should not wait in a buffer of TLS.
+                    // Written bytes should not wait in a buffer of TLS.
                     if self.rope.is_empty() {
                         writer.flush().await?;
                     }

@@ -46,7 +46,7 @@ impl Door {
         self.admit(stream, peer.to_owned(), place);
     }
 
-    /// What there is to see of the server.
+    /// The state of the server.
     pub fn report(&self) -> crate::report::Report {
         self.hub.report()
     }
@@ -114,7 +114,7 @@ impl Door {
         self.hub.disconnect(connection, peer, ended);
     }
 
-    /// Waits until nobody is there.
+    /// Waits until no client is connected.
     pub(crate) async fn wait_until_empty(&self) {
         let all = u32::try_from(self.options.connections_max).unwrap_or(u32::MAX);
         let _ = self.places.acquire_many(all).await;

@@ -1,4 +1,4 @@
-//! What happens to the machine, and what it wants done.
+//! The events of the machine, and the effects that it asks for.
 
 use std::time::Duration;
 
@@ -17,21 +17,21 @@ pub struct StorageId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 
-/// What happens to the machine.
+/// An event of the machine.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A client connected.
     Connected {
         /// Its connection, which no other had before.
         connection: ConnectionId,
-        /// What to call it in logs.
+        /// Its name in logs.
         peer: String,
     },
     /// The client's first frame arrived.
     Greeted {
         /// The connection.
         connection: ConnectionId,
-        /// What it says.
+        /// The greeting.
         greeting: Greeting,
     },
     /// A message arrived.
@@ -52,7 +52,7 @@ pub enum Event {
     Malformed {
         /// The connection.
         connection: ConnectionId,
-        /// What is wrong with it.
+        /// The error.
         why: String,
     },
     /// The client is gone.
@@ -60,11 +60,11 @@ pub enum Event {
         /// The connection.
         connection: ConnectionId,
     },
-    /// A storage tells what was finished, in its order.
+    /// A storage reports finished transactions, in its order.
     Told {
         /// The storage.
         storage: StorageId,
-        /// What it tells.
+        /// The event of the storage.
         told: vellum_storage::Event,
     },
     /// A call of a storage is done.
@@ -86,7 +86,7 @@ pub enum Event {
         /// Bytes.
         bytes: u64,
     },
-    /// The server is to end: only what is voted is still finished.
+    /// The server is to end: only voted transactions are still finished.
     End,
     /// Time has passed.
     Tick {
@@ -95,7 +95,7 @@ pub enum Event {
     },
 }
 
-/// What the machine wants done. The effects on one connection are in order.
+/// An effect that the machine asks for. The effects on one connection are in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Messages of this connection are in this codec from now on.
@@ -151,7 +151,7 @@ pub enum Effect {
     },
     /// A storage is to be called; [`Event::Done`] tells the result.
     Run(Job),
-    /// What a storage keeps of this connection's transaction, voted or waiting, is to be dropped, before any later effect.
+    /// The storage's part of this connection's transaction, voted or waiting, is to be dropped before any later effect.
     Abort {
         /// The connection.
         connection: ConnectionId,
@@ -172,11 +172,11 @@ pub struct Job {
     pub connection: ConnectionId,
     /// Of which storage.
     pub storage: StorageId,
-    /// What to do.
+    /// The work.
     pub work: Work,
 }
 
-/// What a storage is asked to do.
+/// A call to a storage.
 #[derive(Clone, Debug)]
 pub enum Work {
     /// Rule 2.2.
@@ -188,14 +188,14 @@ pub enum Work {
     },
     /// How large the storage is.
     Measure,
-    /// What a call asks that needs only the storage, and is answered with a value.
+    /// A question that needs only the storage, and is answered with a value.
     Ask(Question),
     /// Writes the records of a transaction to a scratch file.
     Spill {
         /// The transaction.
         draft: Draft,
     },
-    /// The first phase of a transaction. What is voted is kept under the connection.
+    /// The first phase of a transaction. The voted transaction is kept under the connection.
     Vote {
         /// The transaction.
         draft: Draft,

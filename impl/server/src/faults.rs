@@ -28,7 +28,7 @@ pub(crate) fn fault(error: Error) -> Fault {
     }
 }
 
-/// What a vote's error tells a client. The class of an object that was changed meanwhile is that of the client's record.
+/// The fault that a vote's error gives a client. In a conflict, the class of the object is that of the client's record.
 pub(crate) fn of_vote(error: Error, changes: &[Change]) -> Fault {
     match fault(error) {
         Fault::Conflict { oid, committed, serial, .. } => {

@@ -37,12 +37,12 @@ pub(crate) struct Hub {
     is_ending: AtomicBool,
     /// Connections that were closed by a client that had not said a word: port checks.
     port_checks: AtomicU64,
-    /// Nobody is told anything after these are dropped.
+    /// When these are dropped, no more events arrive.
     listening: Mutex<Vec<Listening>>,
 }
 
-/// Transactions that are to be finished. One thread sees to all that are there, so that they share syncs and nobody waits for
-/// somebody who waits.
+/// Transactions that are to be finished. One thread finishes all that are there, so that they share syncs and no
+/// transaction waits for a waiting one.
 #[derive(Default)]
 struct Finishes {
     waiting: Vec<Job>,
@@ -64,9 +64,9 @@ struct Core {
 
 /// A storage to be served.
 pub struct Offered {
-    /// What clients call it.
+    /// Its name for clients.
     pub name: String,
-    /// What clients are told of it.
+    /// Its description for clients.
     pub description: Description,
     /// The storage.
     pub store: Store,
@@ -106,7 +106,7 @@ impl Hub {
             port_checks: AtomicU64::new(0),
             listening: Mutex::default(),
         });
-        // The lock is held until the machine knows the storages: what they tell meanwhile comes after that.
+        // The lock is held until the machine knows the storages: their events come after that.
         let mut core = hub.core();
         for (n, offered) in offered.into_iter().enumerate() {
             let hears = Arc::downgrade(&hub);
@@ -186,7 +186,7 @@ impl Hub {
         }
     }
 
-    /// Finishes all that are there, and those that come meanwhile.
+    /// Finishes all that are there, and those that arrive during that.
     fn finish_all(self: &Arc<Self>, storage: StorageId) {
         struct Leaves<'a>(&'a Mutex<Finishes>);
         impl Drop for Leaves<'_> {
@@ -265,7 +265,7 @@ impl Hub {
         self.happen(Event::Lost { connection });
     }
 
-    /// Somebody looked whether the port is open. The first is told of; the end of the log tells how many there were.
+    /// A port check. The first is logged; the end of the log has their number.
     pub fn port_checked(&self, peer: &str) {
         if self.port_checks.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::info!(peer, "somebody connected and left without a word; more of these are only counted");
@@ -293,7 +293,7 @@ impl Hub {
         self.happen(Event::End);
     }
 
-    /// Whether nobody is accepted any more.
+    /// Whether no client is accepted any more.
     pub fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::Relaxed)
     }
@@ -303,7 +303,7 @@ impl Hub {
         self.core().machine.voted()
     }
 
-    /// What there is to see.
+    /// The state of the server.
     pub fn report(&self) -> Report {
         let mut report = self.core().machine.report();
         report.uptime_seconds = self.started.elapsed().as_secs_f64();

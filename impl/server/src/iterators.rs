@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use vellum_storage::{Result, Revision, Tid, TransactionRecord};
 use vellum_wire::{Fault, Value};
 
-/// The transactions that an iterator has still to come to.
+/// The transactions that an iterator has not reached yet.
 pub(crate) type Transactions = Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>;
 
 /// The iterators of one client. Both kinds are numbered together.
@@ -46,7 +46,8 @@ impl Iterators {
         rest.ok_or_else(|| no_iterator(number))
     }
 
-    /// Puts an iterator back with what it came to; it is gone after its end, and stays gone if it was forgotten meanwhile.
+    /// Puts an iterator back with its result. It is gone after its end, and stays gone if it was dropped during the
+    /// call.
     pub fn give_back(&mut self, number: i64, rest: Transactions, found: &Result<Option<TransactionRecord>>) {
         if matches!(found, Ok(None)) {
             self.transactions.remove(&number);
@@ -56,13 +57,13 @@ impl Iterators {
         }
     }
 
-    /// A new iterator over the records of the transaction that another iterator came to last.
+    /// A new iterator over the records of the last transaction of another iterator.
     ///
     /// # Errors
     ///
     /// There is no such iterator, or it is at another transaction.
     pub fn over_revisions(&mut self, number: i64, tid: Tid) -> Result<i64, Fault> {
-        // Taken even if nothing comes of it, as ZEO does: clients see the numbers.
+        // Taken even if no iterator results, as in ZEO: clients see the numbers.
         let new = self.number();
         let last = self.transactions.get(&number).and_then(|iterator| iterator.last.as_ref());
         let last = last.ok_or_else(|| no_iterator(number))?;

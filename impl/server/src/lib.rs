@@ -1,11 +1,11 @@
 //! Serves storages to ZEO's clients.
 //!
 //! The protocol is a **machine without sockets, threads or clock**: [`Machine::step`] takes an [`Event`] and returns
-//! [`Effect`]s. Whatever happens between two events happens in a test, too:
+//! [`Effect`]s. So a test can do everything that happens between two events:
 //!
 //! ```text
 //!   bytes ─▶ frames ─▶ messages ─▶ Event::Received ─┐
-//!   the storage tells what was finished, Event::Told ├─▶ Machine::step ─▶ Effect::Send ─▶ messages ─▶ bytes
+//!   the storage reports a transaction, Event::Told ├─▶ Machine::step ─▶ Effect::Send ─▶ messages ─▶ bytes
 //!   a storage call is done, Event::Done ────────────┘                └─▶ Effect::Run ─▶ Worker ─▶ Event::Done
 //! ```
 //!
@@ -19,8 +19,9 @@
 //! - **No answer is from the future**: a load that found a transaction is answered after that transaction's invalidation;
 //!   the last tid that a client is told is never later than the invalidations that it got.
 //! - **No answer is stale**: a load that was under way while its object was changed is done again.
-//! - **A finish is answered** when its invalidation is queued for everybody else.
-//! - **Nothing outlives its client**: whoever ends the connection, its transaction, locks and iterators are gone.
+//! - **A finish is answered** when its invalidation is queued for all other clients.
+//! - **Nothing outlives its client**: when the connection ends, on either side, its transaction, locks and iterators
+//!   are gone.
 #![forbid(unsafe_code)]
 
 mod answers;

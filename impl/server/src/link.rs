@@ -1,4 +1,4 @@
-//! What waits to be sent to a client.
+//! The send queue of a client.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use vellum_sync::Mutex;
 use vellum_wire::{Codec, Message, Value};
 
-/// What is to be sent to a client, from the machine to the task that writes it.
+/// The messages to a client, from the machine to the task that writes them.
 #[derive(Default)]
 pub(crate) struct Link {
     outgoing: Mutex<Outgoing>,
@@ -34,7 +34,7 @@ struct Outgoing {
     is_held_back: bool,
 }
 
-/// What is written next.
+/// The next item to write.
 pub(crate) enum Item {
     Message(Message),
     Frame(String),
@@ -62,7 +62,7 @@ pub(crate) enum End {
 }
 
 impl Link {
-    /// Takes what is to be sent next: no more than `room` bytes, but for the last message.
+    /// Takes the next messages: no more than `room` bytes, except for the last message.
     pub fn take(&self, room: usize) -> VecDeque<Item> {
         let room = room as u64;
         let mut outgoing = self.outgoing.lock();

@@ -17,7 +17,7 @@ use crate::{Config, Door, Monitor};
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Listener::Unix(_, path) = self {
-            // Nobody finds it any more. If it is gone already, that is as well.
+            // No client finds it any more. If it is gone already, that is fine.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -28,7 +28,7 @@ impl Drop for Listener {
 pub struct ServerOptions {
     /// The codec that clients are asked to speak.
     pub codec: Codec,
-    /// What the protocol leaves to the operator.
+    /// The operator's choices of the protocol.
     pub config: Config,
     /// So many of the last transactions are remembered for clients that were away.
     pub invalidation_queue_size: usize,
@@ -80,7 +80,7 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// What accepts connections.
+/// Accepts connections.
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
@@ -105,7 +105,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address is in use, or is none; a storage cannot be read.
+    /// An address is in use, or invalid; a storage cannot be read.
     pub async fn bind(
         addresses: &[Address],
         offered: Vec<Offered>,
@@ -130,7 +130,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error.
     pub fn addresses(&self) -> io::Result<Vec<String>> {
         let address = |listener: &Listener| match listener {
             Listener::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),
@@ -149,8 +149,8 @@ impl Server {
         monitor.watch(Arc::downgrade(&self.hub));
     }
 
-    /// Serves clients until `end` is there. Then nobody is accepted any more, transactions that are voted have some time to
-    /// be finished, and all connections are closed.
+    /// Serves clients until `end` is there. Then it accepts no client any more, voted transactions have some time to be
+    /// finished, and all connections are closed.
     ///
     /// # Errors
     ///
@@ -181,13 +181,13 @@ impl Server {
             tokio::time::sleep(LISTEN_AGAIN / 10).await;
         }
         hub.close();
-        // What was finished last is still to be told to its client.
+        // The last finished transactions are still to be reported to their clients.
         let _ = tokio::time::timeout(FAREWELL, door.wait_until_empty()).await;
         ended
     }
 }
 
-/// Listens at a Unix socket. A socket that nobody listens at any more is replaced.
+/// Listens at a Unix socket. A socket without a listener is replaced.
 async fn listen_at(path: &std::path::Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match tokio::net::UnixStream::connect(path).await {
@@ -220,7 +220,7 @@ async fn accept(listener: Listener, door: Door) -> io::Result<()> {
     }
 }
 
-/// A connection that could not be accepted, for want of file descriptors for example, is no reason to end.
+/// A connection that could not be accepted, for lack of file descriptors for example, is no reason to end.
 async fn wait_after(error: &io::Error) {
     tracing::warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(LISTEN_AGAIN).await;

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   used ─────────┤ given out ────┤        marked │
-//!                                 └ the next one   └ a server that is started again goes on here
+//!                                 └ the next one └ a restarted server continues here
 //! ```
 //!
 //! The mark is on the disk before an oid below it is given out, and it is moved in large steps.
@@ -118,7 +118,7 @@ mod tests {
         let path = folder.path().join("Data.fs.oids");
         let mut seen = BTreeSet::new();
         for restart in 0..5 {
-            // Nothing of what was given out was used: the storage knows of none.
+            // No given oid was used: the storage knows none of them.
             let storage = MemoryStorage::new("memory");
             let mark = OidMark::open(&path, &storage).unwrap();
             for count in [1, 100, 100, STEP as u32 / (restart + 1), 1] {

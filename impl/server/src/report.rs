@@ -1,4 +1,4 @@
-//! What an operator sees of a running server.
+//! The report of a running server to its operator.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct Report {
     pub port_checks: u64,
 }
 
-/// What a server is doing.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -31,7 +31,7 @@ pub enum State {
     Starting,
     /// It serves clients.
     Serving,
-    /// It accepts nobody, and finishes what is voted.
+    /// It accepts no client, and finishes voted transactions.
     Ending,
 }
 
@@ -39,7 +39,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of ZEO's status")]
 pub struct StorageReport {
-    /// What clients call it.
+    /// Its name for clients.
     pub name: String,
     /// The last transaction that clients were told of.
     pub last_transaction: String,
@@ -56,7 +56,7 @@ pub struct StorageReport {
 pub struct ClientReport {
     /// The number of its connection.
     pub connection: u64,
-    /// What it calls itself.
+    /// Its label, which it chooses.
     pub label: Option<String>,
     /// Where it is.
     pub address: String,
@@ -85,7 +85,7 @@ pub struct TransactionReport {
     pub age_seconds: f64,
     /// Bytes of records that it keeps in memory.
     pub in_memory: u64,
-    /// What it waits for.
+    /// The lock that it waits for.
     pub waits_for: Option<String>,
     /// The connection of the client that holds that.
     pub held_by: Option<u64>,
@@ -96,7 +96,7 @@ pub struct TransactionReport {
 pub struct CallReport {
     /// The connection of its client.
     pub connection: u64,
-    /// What it does.
+    /// The call.
     pub what: String,
     /// Seconds since it was asked for.
     pub age_seconds: f64,

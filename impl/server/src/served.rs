@@ -1,4 +1,4 @@
-//! What the machine knows of a storage.
+//! The machine's state of a storage.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,18 +7,18 @@ use vellum_storage::{Invalidation, Oid, Storage, Tid};
 /// A storage that is served.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// What clients call it.
+    /// Its name for clients.
     pub(crate) name: String,
     pub(crate) description: Description,
     /// The last transaction that clients were told of.
     pub(crate) last: Tid,
-    /// What the last transactions changed, the oldest first.
+    /// The changes of the last transactions, the oldest first.
     invalidations: VecDeque<Invalidation>,
     invalidations_max: usize,
     pub(crate) counters: Counters,
 }
 
-/// What clients are told of a storage.
+/// The description of a storage for clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Description {
     /// Where it is: of a file, its path.
@@ -33,7 +33,7 @@ pub struct Description {
     pub interfaces: Vec<(String, String)>,
 }
 
-/// What happened since the start.
+/// Events since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of ZEO's status")]
 pub struct Counters {
@@ -73,7 +73,7 @@ impl Served {
         self.invalidations.push_back(Invalidation { tid, oids });
     }
 
-    /// Forgets what was changed before this: nobody knows it.
+    /// Forgets the changes before this: they are unknown.
     pub(crate) fn forget(&mut self, last: Tid) {
         self.last = last;
         self.invalidations.clear();

@@ -1,7 +1,7 @@
 //! TLS, with certificates on both sides.
 //!
-//! As in ZEO, the file or folder `authenticate` says whom the server believes: it has the certificates of authorities, or
-//! those of the clients themselves. Nobody else gets in. Certificates can be read again while the server runs:
+//! As in ZEO, the file or folder `authenticate` has the trusted certificates: those of authorities, or of the clients
+//! themselves. All others are refused. Certificates can be read again while the server runs:
 //! connections stay, and new ones are received with the new certificates.
 
 use std::fmt;
@@ -49,7 +49,7 @@ pub enum TlsError {
     /// There is no key, or one with a password.
     #[error("{}: {why}", path.display())]
     Key { path: PathBuf, why: &'static str },
-    /// A program would have to say whom to believe.
+    /// A program would have to choose the trusted certificates.
     #[error(
         "`authenticate DYNAMIC` leaves it to a program which clients get in: here that has to be a file or a folder"
     )]

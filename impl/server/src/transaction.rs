@@ -10,8 +10,8 @@
 //!
 //! From Open, a draft may be sent to a scratch file (Spilling), and comes back.
 //!
-//! An abort, a refused vote or a lost connection ends it from every stage. What is being done by a storage is waited for
-//! first: nobody can say of a running finish whether it happens.
+//! An abort, a refused vote or a lost connection ends it from every stage. A running call of a storage is waited for
+//! first: it is not known of a running finish whether it succeeds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::JobId;
 pub(crate) struct Transaction {
     /// The client's name for it.
     pub id: TransactionId,
-    /// What it will do.
+    /// Its draft.
     pub draft: Draft,
     /// When it began.
     pub since: Duration,
@@ -34,7 +34,7 @@ pub(crate) struct Transaction {
     pub in_memory: u64,
     /// How far it is.
     pub stage: Stage,
-    /// What is wrong with a change that was not answered. The vote tells it.
+    /// The error of a change that was not answered. The vote reports it.
     pub wrong: Option<Wrong>,
     /// Objects of which the client was sent both records. Its next store of one replaces the first.
     pub resolving: BTreeSet<Oid>,
@@ -55,7 +55,7 @@ impl Transaction {
         self.draft.set_origin(origin);
         for change in changes {
             if !matches!(&change, Change::Store { oid, .. } if *oid == merged) {
-                self.draft.push(change).expect("what was pushed once can be pushed again");
+                self.draft.push(change).expect("a change that was pushed once can be pushed again");
             }
         }
     }

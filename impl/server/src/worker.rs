@@ -45,7 +45,7 @@ pub struct Worker {
     wake: Arc<dyn Fn(JobId) + Send + Sync>,
 }
 
-/// What is kept for a client.
+/// A transaction that is kept for a client.
 #[derive(Default)]
 struct Kept {
     transaction: Option<Phase>,
@@ -92,7 +92,7 @@ impl Worker {
         drop(transaction);
     }
 
-    /// Says of each vote that waits whose transaction it waits for.
+    /// Adds to each waiting vote the client whose transaction it waits for.
     pub fn name_holders(&self, report: &mut Report) {
         let clients = self.clients();
         let holders = |busy: &Busy| {
@@ -267,7 +267,7 @@ impl Worker {
         self.clients().get_mut(&connection).map(|kept| work(&mut kept.iterators))
     }
 
-    /// What was changed after a transaction, by looking at every later one, if that is not too long ago.
+    /// The changes after a transaction, from every later one, if that is not too long ago.
     fn since(&self, storage: &dyn Storage, tid: Tid) -> Result<Value> {
         let age = tid.time().map(|time| self.clock.now().duration_since(time));
         let is_young = self.invalidation_age.zip(age).is_some_and(|(max, age)| age.unsigned_abs() < max);

@@ -1,8 +1,8 @@
 //! Many histories: on all cores, from one seed, until something is found or the budget is used up.
 //!
-//! A case is a seed and a number, so that one that fails can be played again by itself. Differences of one kind are told
-//! from those of another by what was asked and what the answers look like without their numbers ([`kind`]); whoever goes on
-//! after the first gets one of each kind, shrunk, and how often it came.
+//! A case is a seed and a number, so that one that fails can be played again by itself. The kind of a difference
+//! consists of its question and its answers without their numbers ([`kind`]). A run that continues after the first
+//! difference gets one of each kind, shrunk, and its count.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,7 +17,7 @@ use crate::run::{self, Difference};
 use crate::shrink::shrink;
 use crate::subject::Subject;
 
-/// What to run.
+/// The cases to run.
 #[derive(Clone, Debug)]
 pub struct Campaign {
     /// The seed of all of it.
@@ -43,7 +43,7 @@ impl Default for Campaign {
     }
 }
 
-/// What came of it.
+/// The results.
 #[derive(Debug)]
 pub struct Report {
     /// Where the histories have been.
@@ -63,7 +63,7 @@ pub struct Found {
     pub case: u64,
     /// How many did.
     pub times: u64,
-    /// What is common to them.
+    /// The parts that they have in common.
     pub kind: String,
     /// The shortest history that shows it, as far as was looked.
     pub difference: Difference,
@@ -90,7 +90,8 @@ impl Campaign {
                 }
                 if let Err(difference) = run::case(&mut *subject, self.seed, case, self.steps, &mut coverage) {
                     if !self.keep_going {
-                        // Those before it are played to their end, so that the first one is found whoever is quicker.
+                        // The cases before it are played to their end, so that the first difference is found whichever
+                        // thread is quicker.
                         end.fetch_min(case + 1, Ordering::Relaxed);
                     }
                     let mut found = found.lock();
@@ -134,7 +135,7 @@ impl Campaign {
     }
 }
 
-/// What differences of one kind have in common: what was done or asked, and the answers without their numbers.
+/// The common parts of differences of one kind: the step or question, and the answers without their numbers.
 pub fn kind(difference: &Difference) -> String {
     let verb = difference.at.split_whitespace().next().unwrap_or_default();
     format!("{verb}: {} | {}", shape(&difference.rules), shape(&difference.storage))

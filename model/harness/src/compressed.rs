@@ -1,4 +1,5 @@
-//! A storage whose records are compressed, held to the rules like any other: nothing that a program sees of it may tell.
+//! A storage whose records are compressed, checked against the rules like any other: no answer may show the
+//! compression.
 //!
 //! One number may, and is put right here: a line of an object's history says how many bytes its record takes in the
 //! storage, and that is less.

@@ -83,7 +83,7 @@ pub struct Plan {
     pub transactions: u64,
     /// The number of objects that they share.
     pub objects: u64,
-    /// The number of packs meanwhile, if the storage can be packed.
+    /// The number of concurrent packs, if the storage can be packed.
     pub packs: u64,
 }
 

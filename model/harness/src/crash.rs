@@ -2,7 +2,7 @@
 //!
 //! The histories are the same as elsewhere. One is played whole, which tells how many operations of the disk it takes and
 //! which step each belongs to; then it is played again and again, and each time the power goes in another operation, of
-//! which nothing, a part or all is done. What was not synced is lost, kept or torn, as the simulated disk draws it.
+//! which nothing, a part or all is done. Unsynced writes are lost, kept or torn, as the simulated disk draws it.
 //!
 //! ```text
 //!   store a 1 @0: 5      store b 2 @0: 6       vote a      vote b      finish a                 finish b
@@ -12,20 +12,20 @@
 //!   may be there:    nothing ────────────────────────────────────────▶ a ─────────────────────▶ a, b
 //! ```
 //!
-//! What may be found follows from the harness's own [`World`], never from the storage: the database before the step in
-//! which the power went; and, if that step was a finish or a pack that had not returned, the database after it. Nothing
-//! else, and nothing in between: *all* that can be asked is asked, and every answer must be the one database's, or every
-//! answer the other's. What is found then has to
+//! The allowed databases follow from the harness's own [`World`], never from the storage: the database before the step
+//! in which the power went; and, if that step was a finish or a pack that had not returned, the database after it.
+//! Nothing else, and nothing in between: *all* that can be asked is asked, and every answer must be the one database's,
+//! or every answer the other's. The database that is found must
 //!
-//! - be found again when the power goes while the storage is being opened (and mends what it has to mend);
-//! - be seen by who opens it for reading only, and be left alone by him;
+//! - be found again when the power goes while the storage is being opened (and repaired);
+//! - be seen by a read-only opening, which changes nothing;
 //! - go on: some more random steps, each with everything compared; and be there after a crash at the end of that.
 //!
 //! A storage whose promise is weaker ([`Promise::Holes`]) may have anything in the records of the transaction that was being
 //! finished, which can put them into another version, too; and must be right about everything else.
 //!
-//! What is not here: several finishes at the same time. Then the order of the operations would be the machine's choice, and
-//! nothing could be played again; transactions may be voted side by side, but they are finished one by one.
+//! Several finishes at the same time are left out: then the machine would choose the order of the operations, and no
+//! case could be played again. Transactions may be voted side by side, but they are finished one by one.
 
 mod holes;
 
@@ -52,10 +52,10 @@ use crate::world::World;
 
 use holes::Holes;
 
-/// Opens a storage on this disk: what is there, or an empty one where there is nothing.
+/// Opens a storage on this disk: the existing one, or a new, empty one.
 pub type Opener = dyn Fn(&SimDisk, Opening) -> Result<Box<dyn Storage>, Error> + Send + Sync;
 
-/// What a storage promises of the transaction that was being finished when the power went.
+/// A storage's promise about the transaction that was being finished when the power went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
     /// It is there wholly or not at all.
@@ -67,17 +67,17 @@ pub enum Promise {
 /// A storage under trial.
 #[derive(Clone)]
 pub struct Tried {
-    /// What to call it.
+    /// Its name.
     pub name: String,
-    /// What it can do.
+    /// Its capabilities.
     pub can: Can,
-    /// What it promises.
+    /// Its promise.
     pub promise: Promise,
     /// Opens it. It must do the same each time: the histories are played on one thread, and so must it work on one.
     pub opener: Arc<Opener>,
 }
 
-/// What to try.
+/// The cases to try.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed of all of it.
@@ -90,11 +90,11 @@ pub struct Plan {
     pub steps: usize,
     /// At most so many operations of a history are cut, drawn from all of them; each with every [`Tear`].
     pub cuts_max: usize,
-    /// How many steps a database that was found goes on for, where it does.
+    /// The number of steps that a database continues after a crash, if it does.
     pub go_on: usize,
 }
 
-/// How often what was seen.
+/// Event counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Histories.
@@ -103,7 +103,7 @@ pub struct Report {
     pub operations: u64,
     /// Times that the power went.
     pub cuts: u64,
-    /// What was found after that, of several possibilities each time.
+    /// The databases after that, of several possibilities each time.
     pub crashes: u64,
     /// The transaction that was being finished was there.
     pub there: u64,
@@ -117,14 +117,14 @@ pub struct Report {
     pub packs: [u64; 2],
     /// The power went again while the storage was opened.
     pub opening_cut: u64,
-    /// It was looked at by somebody who opened it for reading only.
+    /// It was opened for reading only.
     pub read_only: u64,
-    /// It went on, and was crashed again.
+    /// It was continued, and crashed again.
     pub went_on: u64,
 }
 
 impl Report {
-    /// What should happen in every long run, and never did in this one.
+    /// The events that should happen in every long run, and never did in this one.
     pub fn never(&self, tried: &Tried) -> Vec<&'static str> {
         let can = tried.can;
         [
@@ -158,18 +158,18 @@ impl fmt::Display for Report {
     }
 }
 
-/// What was found after a crash is not what the rules allow.
+/// The database after a crash is not one that the rules allow.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The run's seed.
     pub seed: u64,
     /// The case.
     pub case: u64,
-    /// What was done, up to the step in which the power went.
+    /// The steps, up to the one in which the power went.
     pub steps: Vec<Step>,
-    /// When the power went and what was left: in words.
+    /// The moment of the crash and the state after it, in words.
     pub crash: String,
-    /// What there is instead; its steps are those that came after the crash.
+    /// The difference; its steps are those after the crash.
     pub difference: Difference,
     /// The operations of the disk.
     pub trace: Vec<String>,
@@ -276,7 +276,7 @@ fn files(disk: &SimDisk) -> Files {
     disk.paths().into_iter().filter_map(|path| disk.read_file(&path).map(|bytes| (path, bytes))).collect()
 }
 
-/// A history with what came of it, and which operations of the disk belong to what.
+/// A history with its outcomes, and the disk operations of each step.
 struct Whole {
     parts: Vec<Part>,
     /// How many operations the empty database took.
@@ -285,13 +285,13 @@ struct Whole {
     last: World,
 }
 
-/// A step that can not be divided: see [`generate::parts`].
+/// A step that cannot be divided: see [`generate::parts`].
 struct Part {
     step: Step,
     outcome: Outcome,
     before: World,
     operations: Range<u64>,
-    /// What programs see on the disk after a finish.
+    /// The files on the disk after a finish, as programs see them.
     files: Option<Files>,
 }
 
@@ -304,7 +304,7 @@ impl Whole {
         let mut world = World::new(tried.can);
         let (mut parts, created) = (Vec::new(), disk.operations());
         for n in 0..=steps {
-            // A history ends with being closed, so that what is written then is cut too.
+            // A history ends with a close, so that the writes of a close are cut too.
             let over = n == steps || !dice.more();
             let close = over && tried.can.reopen;
             let step = if close { Step::Reopen { read_only: false } } else { generate::next(dice, &world) };
@@ -371,7 +371,7 @@ fn difference(
     }
 }
 
-/// What may be found: one database, or one of two.
+/// The allowed databases: one, or one of two.
 struct Allowed {
     /// The one before first.
     worlds: Vec<World>,
@@ -381,7 +381,7 @@ struct Allowed {
 
 impl Allowed {
     fn new(can: Can, mut worlds: Vec<World>) -> Allowed {
-        // What only one of them knows is asked of both.
+        // Questions about objects of one of them are asked of both.
         let known = worlds.last().map(|world| world.known.clone()).unwrap_or_default();
         let questions = question::all(can, &known.oids, &known.versions, &known.tids);
         for world in &mut worlds {
@@ -393,7 +393,7 @@ impl Allowed {
     }
 }
 
-/// What was found.
+/// The database that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// This one of the worlds.
@@ -402,7 +402,7 @@ enum Found {
     Holes,
 }
 
-/// What a crash does with everything that was not synced.
+/// The effect of a crash on unsynced writes.
 #[derive(Clone, Copy, Debug)]
 enum Crash {
     Losing,
@@ -428,7 +428,7 @@ struct Cut<'a> {
     operation: u64,
     tear: Tear,
     go_on: usize,
-    /// What was done to the disk after that, for whoever reads of a failure.
+    /// The changes of the disk after that, for the report of a failure.
     how: String,
 }
 
@@ -437,15 +437,15 @@ struct Stopped {
     disk: SimDisk,
     /// Still open: closing it would write.
     _subject: Hosted,
-    /// What became of the step in which it went.
+    /// The outcome of the step in which it went.
     outcome: Option<Outcome>,
-    /// What could be found of each file before that step, at least and at most.
+    /// The possible contents of each file before that step, at least and at most.
     before: [Files; 2],
 }
 
 /// Crashes drawn by chance at each cut, beside losing everything and keeping everything.
 const DRAWN: u64 = 2;
-/// How often, in percent, what is found goes on; is crashed again while being opened; is opened for reading only.
+/// The share, in percent, of databases that are continued; crashed again while being opened; opened for reading only.
 const GO_ON: u64 = 25;
 const CUT_AGAIN: u64 = 20;
 const READ_ONLY: u64 = 15;
@@ -458,7 +458,7 @@ impl Cut<'_> {
         self.whole.parts.iter().enumerate().find(|(_, part)| part.operations.contains(&self.operation))
     }
 
-    /// What was done up to then.
+    /// The steps up to then.
     fn steps(&self) -> Vec<Step> {
         let count = match self.part() {
             Some((n, _)) => n + 1,
@@ -488,7 +488,7 @@ impl Cut<'_> {
         let is_off = || disk.operations() > self.operation;
         if let Err(e) = created.and_then(|()| if is_off() { Err("it is said to be there".to_owned()) } else { Ok(()) })
         {
-            // It may be there although nobody was told, or said to be there although it is not: that is seen later.
+            // It may be there although its finish did not return, or missing although it did: later checks find that.
             if !is_off() {
                 return Err(difference(self.tried, &[], "an empty database", "it is there, as before", e));
             }
@@ -512,7 +512,7 @@ impl Cut<'_> {
         Ok(Stopped { disk: disk.clone(), _subject: subject, outcome, before })
     }
 
-    /// What may be found.
+    /// The allowed databases.
     fn allowed(&self, stopped: &Stopped) -> Allowed {
         let worlds = match self.part() {
             None if self.operation < self.whole.created => vec![World::new(self.tried.can)],
@@ -521,7 +521,7 @@ impl Cut<'_> {
                 let mut after = part.before.clone();
                 after.follow(&part.step, &part.outcome);
                 match part.outcome {
-                    // It returned all the same: whoever asked for it relies on it.
+                    // It returned all the same: the caller relies on it.
                     Outcome::Finished { .. } | Outcome::Packed { .. }
                         if stopped.outcome.as_ref() == Some(&part.outcome) =>
                     {
@@ -576,7 +576,7 @@ impl Cut<'_> {
         } += 1;
     }
 
-    /// Opens what a crash left, and holds it to what is allowed; and goes on with it.
+    /// Opens the storage after a crash, checks it against the allowed databases, and continues with it.
     fn look(
         &mut self,
         mut disk: SimDisk,
@@ -612,7 +612,7 @@ impl Cut<'_> {
         let found = self.compare(&mut subject, false, allowed)?;
         if reader.is_some_and(|reader| reader != found) {
             let (one, other) = (format!("{reader:?}"), format!("{found:?}"));
-            return Err(difference(self.tried, &[], "what a reader and then a writer find", one, other));
+            return Err(difference(self.tried, &[], "the answers of a reader and then of a writer", one, other));
         }
         if let (Found::World(n), true) = (found, dice.chance(GO_ON)) {
             report.went_on += 1;

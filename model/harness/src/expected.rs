@@ -1,4 +1,4 @@
-//! What the rules answer: part 2 of the specification, in the harness's words.
+//! The answers of the rules: part 2 of the specification, in the harness's words.
 
 use vellum_spec::{At, Content, Database, Status, Transaction};
 use vellum_storage::{Oid, Tid};

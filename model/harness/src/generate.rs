@@ -45,7 +45,7 @@ fn simulate(world: &mut World, step: &Step) {
     }
 }
 
-/// What a step is made of: a transaction begins with its first change, and a commit is two phases.
+/// The parts of a step: a transaction begins with its first change, and a commit is two phases.
 pub fn parts(world: &World, step: &Step) -> Vec<Step> {
     match step {
         Step::Change { transaction, .. } if !world.open.contains_key(transaction) => {
@@ -70,7 +70,7 @@ pub fn from_bytes(bytes: &[u8], can: Can, length_max: usize) -> Vec<Step> {
 
 /// An entry of a table of choices.
 struct Choice<K> {
-    /// What is chosen.
+    /// The choice.
     kind: K,
     /// How often, in comparison with the other entries.
     weight: u64,

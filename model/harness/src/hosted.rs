@@ -18,7 +18,7 @@ use crate::rules::Rules;
 use crate::step::{Change, Data, Meta, Name, Outcome, Refusal, Step};
 use crate::subject::{Can, Subject};
 
-/// Opens a storage: the first time an empty one (`fresh`), then what was there before, perhaps for reading only.
+/// Opens a storage: the first time an empty one (`fresh`), then the existing one, perhaps for reading only.
 pub type Opener = dyn FnMut(Opening) -> Result<Box<dyn Storage>, Error> + Send;
 
 /// How to open it.
@@ -212,7 +212,7 @@ fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
     verdict.writes.len() == written.revisions.len() && verdict.writes.iter().zip(&written.revisions).all(same)
 }
 
-/// What a storage answers to a question.
+/// A storage's answer to a question.
 pub fn answer(storage: &dyn Storage, question: &Question) -> Answer {
     match try_answer(storage, question) {
         Ok(answer) => answer,
@@ -222,7 +222,7 @@ pub fn answer(storage: &dyn Storage, question: &Question) -> Answer {
     }
 }
 
-/// What an error says of the step that it ended.
+/// The outcome of a step that ended with this error.
 pub fn outcome_of(error: Error) -> Outcome {
     Trouble::Storage(error).outcome()
 }
@@ -393,7 +393,7 @@ impl Subject for Hosted {
     }
 }
 
-/// What somebody said who panicked.
+/// The message of a panic.
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     format!("it panicked: {}", text.unwrap_or("without words"))

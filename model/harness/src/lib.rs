@@ -15,7 +15,7 @@
 //! | read | for |
 //! |---|---|
 //! | [`step`], [`question`], [`node`], [`tick`] | the words: steps, questions, records, moments |
-//! | [`world`], [`expected`] | what the rules say: of a step, of a question |
+//! | [`world`], [`expected`] | the answers of the rules: to a step, to a question |
 //! | [`subject`] | a storage under test, and its capabilities |
 //! | [`hosted`], [`pipe`], [`rules`] | three of them: anything that is a `Storage`; another process; the specification itself |
 //! | [`compressed`] | a storage whose records are compressed, as if they were not |

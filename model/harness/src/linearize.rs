@@ -115,7 +115,7 @@ pub struct Recorded<C> {
     pub call: C,
 }
 
-/// What explains a call's answer.
+/// The explanation of a call's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explanation<H> {
     /// The state after so many writes.

@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use vellum_storage::Oid;
 
-/// What an object is.
+/// The contents of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// Whether changes made at the same time can be merged: see [`merge`].
@@ -21,15 +21,15 @@ pub struct Node {
     pub weak: Vec<Oid>,
     /// References into another database, which do not either.
     pub foreign: Vec<Oid>,
-    /// References of an unknown shape, `(oid, None, None)`: nobody knows what they mean (rule 4.10).
+    /// References of an unknown shape, `(oid, None, None)`: their meaning is unknown (rule 4.10).
     pub odd: Vec<Oid>,
 }
 
 const MODULE: &[u8] = b"vellum_peer";
 const OTHER_DATABASE: &[u8] = b"other";
 
-/// What the harness's resolver does, and a foreign storage's must: if the new one is a counter, the result is the new one
-/// with what both have added to its number; else there is none. What is not a node of the harness can not be merged.
+/// Merges as every resolver under test must: if the new one is a counter, the result is the new one with both sides'
+/// additions to its number; otherwise there is none. Only nodes of the harness can be merged.
 pub fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) -> Option<Bytes> {
     let [ancestor, committed, new] = [ancestor, committed, new].map(Node::decode);
     let (ancestor, committed, new) = (ancestor?, committed?, new?);

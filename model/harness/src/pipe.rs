@@ -1,6 +1,6 @@
 //! A storage in another process, in whatever language: lines of JSON through its stdin and stdout.
 //!
-//! One line in, one line out, in turn; `docs/peers.md` tells it to whoever writes such a program, with an example.
+//! One line in, one line out, in turn; `docs/peers.md` explains it to authors of such a program, with an example.
 //!
 //! ```text
 //!   the harness says                                     the program answers
@@ -10,10 +10,10 @@
 //!   [{"ask":"last_transaction"},{"ask":"load",…}]        [{"is":"tid","tid":"040d…"},…]   Questions, Answers
 //! ```
 //!
-//! The other program may do anything. If it dies, keeps silent, or says what is no answer, the step or the questions
-//! have failed, with what happened and the program's last words on stderr as the message; it is ended then, and the next
-//! [`reset`](Subject::reset) starts it anew. Three threads make sure that nothing here waits for it without a limit: one
-//! writes what is to be said, one reads the answers, one what it says on stderr.
+//! The other program may do anything. If it dies, keeps silent, or sends no valid answer, the step or the questions
+//! have failed, with what happened and the program's last words on stderr as the message; it is ended then, and the
+//! next [`reset`](Subject::reset) starts it anew. Three threads make sure that nothing here waits for it without a
+//! limit: one writes the lines, one reads the answers, one reads its stderr.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -34,7 +34,7 @@ use crate::subject::{Can, Subject};
 /// The adapter for the real ZODB 6.4: a Python program that speaks this protocol.
 pub const ZODB: &str = include_str!("../peer/zodb.py");
 
-/// How long an answer may take, if nobody says otherwise.
+/// How long an answer may take, by default.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the program may take to end when its stdin is closed, before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -62,9 +62,9 @@ pub struct Pipe {
 
 type Start = dyn FnMut() -> std::io::Result<Box<dyn Talk>>;
 
-/// Somebody to whom lines are said.
+/// A program that answers lines.
 trait Talk {
-    /// Says a line; what is answered, with its newline, or what became of it.
+    /// Sends a line; returns the answer with its newline, or the reason why there is none.
     fn say(&mut self, line: String, limits: Limits) -> Result<Vec<u8>, String>;
 
     /// Ends it, whatever it does, and gives its last words.
@@ -101,8 +101,8 @@ impl Pipe {
         Pipe::talk(said, limits, Box::new(start))
     }
 
-    /// A program that is gone, of which there is left what it answered: lines, one for each that is said to it. It answers
-    /// the same each time that it is started. What a real one may say can so be tried without one.
+    /// A program that is gone, of which the answers are left: one line for each line that it gets. It answers the same
+    /// each time that it is started. So any answers can be tried without a real program.
     pub fn recorded(answers: &[u8]) -> Result<Pipe, String> {
         let answers: Arc<[u8]> = answers.into();
         let limits = Limits { patience: PATIENCE, line_bytes: LINE_BYTES_MAX };
@@ -121,7 +121,7 @@ impl Pipe {
     fn restart(&mut self) -> Result<Hello, String> {
         self.running = None;
         let started = (self.start)();
-        self.running = Some(started.map_err(|e| format!("{self} can not be started: {e}"))?);
+        self.running = Some(started.map_err(|e| format!("{self} cannot be started: {e}"))?);
         self.say(r#"{"do":"hello"}"#.to_owned())
     }
 
@@ -147,7 +147,7 @@ impl Pipe {
     fn say_reset(&mut self) -> Result<(), String> {
         match self.say(r#"{"do":"reset"}"#.to_owned())? {
             Outcome::Done => Ok(()),
-            other => Err(format!("{self} can not begin again: {other:?}")),
+            other => Err(format!("{self} cannot begin again: {other:?}")),
         }
     }
 }
@@ -208,7 +208,7 @@ impl Running {
         let mut child = command.spawn()?;
         let (to_say, lines) = mpsc::channel::<String>();
         if let Some(mut stdin) = child.stdin.take() {
-            // If the program does not take it, the reader hears of that, or nobody does in time.
+            // If the program does not take it, the reader notices, or the time runs out.
             thread::spawn(move || lines.iter().try_for_each(|line| stdin.write_all(line.as_bytes())));
         }
         let (answered, answers) = mpsc::channel();
@@ -227,7 +227,7 @@ impl Running {
         Ok(Running { child, to_say: Some(to_say), answers, last_words, stderr_ended })
     }
 
-    /// What it did, and how it ended, if it has.
+    /// The event, and how the program ended, if it has.
     fn and_ended(&mut self, what: String) -> String {
         match self.wait(GRACE) {
             Some(status) => format!("{what} and ended with {status}"),
@@ -269,7 +269,7 @@ impl Talk for Running {
 
     fn end(mut self: Box<Self>) -> String {
         let _ = self.child.kill();
-        // What it started may live on and hold its stderr open.
+        // Its children may still run, and hold its stderr open.
         let _ = self.stderr_ended.recv_timeout(GRACE);
         let last_words = self.last_words.lock();
         match last_words.is_empty() {
@@ -290,7 +290,7 @@ impl Drop for Running {
     }
 }
 
-/// What a program answered that is gone.
+/// The answers of a program that is gone.
 struct Recorded {
     answers: Arc<[u8]>,
     at: usize,
@@ -316,7 +316,7 @@ fn read_line(from: &mut impl BufRead, bytes_max: usize) -> Result<Vec<u8>, Strin
         Ok(_) if line.len() > bytes_max => Err(format!("said a line of more than {bytes_max} bytes")),
         Ok(0) => Err("closed its stdout".to_owned()),
         Ok(_) => Err(format!("closed its stdout in the middle of a line: {}", shown(&line))),
-        Err(e) => Err(format!("can not be read: {e}")),
+        Err(e) => Err(format!("cannot be read: {e}")),
     }
 }
 
@@ -370,7 +370,7 @@ mod tests {
         Pipe::limited("sh", &["-c".to_owned(), format!("{HELLO}{script}")], limits).unwrap()
     }
 
-    /// What it comes to if such a peer is to finish a transaction; and it always stays failed.
+    /// The error if such a peer is to finish a transaction; and it always stays failed.
     fn fails(script: &str, limits: Limits) -> String {
         let mut pipe = peer(script, limits);
         let step = Step::Finish { transaction: 'a' };
@@ -414,7 +414,7 @@ mod tests {
         let message = start("sh", "exit 7").unwrap();
         assert!(message.contains("exit status: 7"), "{message}");
         let message = start("no-such-program", "").unwrap();
-        assert!(message.starts_with("`no-such-program -c ` can not be started: "), "{message}");
+        assert!(message.starts_with("`no-such-program -c ` cannot be started: "), "{message}");
         let message = start("sh", r#"read line; echo '{"name":"x","can":["fly"]}'; read line"#).unwrap();
         assert!(message.contains("`fly` is nothing that a storage can do"), "{message}");
     }

@@ -29,7 +29,7 @@ pub enum Question {
     Versions,
 }
 
-/// What it says.
+/// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the rules say what they mean")]
@@ -85,9 +85,9 @@ pub enum Answer {
 pub struct Entry {
     /// The transaction.
     pub tid: Tid,
-    /// Who did it.
+    /// The user.
     pub user: String,
-    /// What it was.
+    /// The description.
     pub description: String,
     /// In a history: the version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -108,13 +108,13 @@ pub struct Written {
     pub tid: Tid,
     /// Whether a pack has passed over it.
     pub packed: bool,
-    /// Who did it.
+    /// The user.
     pub user: String,
-    /// What it was.
+    /// The description.
     pub description: String,
     /// Anything else.
     pub extension: Data,
-    /// What it did.
+    /// Its revisions.
     pub revisions: Vec<Change>,
 }
 

@@ -53,7 +53,7 @@ struct State {
 const UNDER_WAY: u64 = u64::MAX - (1 << 32);
 
 impl Rules {
-    /// What is in `database`, which may be empty.
+    /// A storage of `database`, which may be empty.
     pub fn new(
         database: Database,
         clock: Arc<dyn Clock>,
@@ -428,7 +428,7 @@ fn refused(refusal: spec::Refusal) -> Error {
     })
 }
 
-/// What a transaction must hold, by the specification alone: this judges what `vellum_storage::wants` says.
+/// The locks that a transaction must hold, by the specification alone: this checks `vellum_storage::wants`.
 fn wants(database: &Database, changes: &[spec::Change], revisions: &[spec::Revision]) -> Wants {
     let mut wants = Wants::default();
     for change in changes {
@@ -460,7 +460,7 @@ fn wants(database: &Database, changes: &[spec::Change], revisions: &[spec::Revis
 }
 
 impl Rules {
-    /// What a transaction would write.
+    /// The revisions that a transaction would write.
     fn judge(&self, state: &State, changes: &[spec::Change]) -> Result<Vec<spec::Revision>> {
         let resolver = |contested: spec::Contested<'_>| {
             let spec::Contested { oid, ancestor, committed, new } = contested;

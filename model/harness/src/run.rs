@@ -20,9 +20,9 @@ pub struct Difference {
     pub steps: Vec<Step>,
     /// Where they differ: a step, or a question.
     pub at: String,
-    /// What the rules say.
+    /// The answer of the rules.
     pub rules: String,
-    /// What the storage did or said.
+    /// The answer or outcome of the storage.
     pub storage: String,
 }
 
@@ -31,9 +31,9 @@ pub struct Play<'a> {
     /// The rules' side.
     pub world: World,
     subject: &'a mut dyn Subject,
-    /// What has been done.
+    /// The steps so far.
     pub steps: Vec<Step>,
-    /// What became of the last step, part by part.
+    /// The outcomes of the last step, part by part.
     pub outcomes: Vec<Outcome>,
     questions: Vec<Question>,
     answers: Vec<Answer>,
@@ -56,7 +56,7 @@ impl<'a> Play<'a> {
         Ok(play)
     }
 
-    /// Goes on with a storage that is said to be in this state: everything that can be seen is compared at once.
+    /// Continues with a storage that should be in this state: all answers are compared at once.
     pub fn resume(subject: &'a mut dyn Subject, world: World) -> Result<Play<'a>, Difference> {
         let (steps, outcomes, questions, answers) = Default::default();
         let mut play = Play { world, subject, steps, outcomes, questions, answers };
@@ -186,7 +186,7 @@ impl Difference {
     }
 }
 
-/// The script, `---`, and who said what. An empty line ends the answers of a script, and so there is none in what was said:
+/// The script, `---`, and both answers. An empty line ends the answers of a script, so there is none in them:
 /// a peer's last words often have some, and what follows them would be taken for steps.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,7 +204,8 @@ mod tests {
     use crate::script;
 
     /// Found by the fuzz target `peer_pipe`: a storage said `failed` with an empty line in its message, and the script that
-    /// was made of it could not be played again; with other words after the empty line, it had steps that nobody did.
+    /// was made of it could not be played again; with other words after the empty line, it had steps that did not
+    /// happen.
     #[test]
     fn what_a_storage_says_does_not_become_a_step() {
         let steps = script::parse("begin a\nabort a\n").unwrap();

@@ -19,7 +19,7 @@
 //! reopen read-only
 //! ```
 //!
-//! A transaction begins with its first line. What follows a `#` is a remark; so is everything from a line `---` to the
+//! A transaction begins with its first line. Text after a `#` is a remark; so is everything from a line `---` to the
 //! next empty line, which is where the answers stand in a script that was played.
 
 use std::fmt;
@@ -149,14 +149,14 @@ impl fmt::Display for Refusal {
                 write!(f, "read conflict on {}, which is at {}, not {}", oid.0, Tick(*committed), Tick(*serial))
             }
             Refusal::VersionLock { oid } => write!(f, "a version holds {}", oid.0),
-            Refusal::VersionEnd => f.write_str("that version can not be ended so"),
-            Refusal::NotUndoable { tid } => write!(f, "{} can not be undone", Tick(*tid)),
+            Refusal::VersionEnd => f.write_str("that version cannot be ended so"),
+            Refusal::NotUndoable { tid } => write!(f, "{} cannot be undone", Tick(*tid)),
             Refusal::UndoConflict { oids: failed } => write!(f, "the undo would take back more, of {}", oids(failed)),
             Refusal::Empty { oid } => write!(f, "an empty record for {}", oid.0),
             Refusal::TooLong => f.write_str("user or description is too long"),
             Refusal::NotLater => f.write_str("the tid is not later than the last"),
             Refusal::ReadOnly => f.write_str("it is read-only"),
-            Refusal::Untold { oid } => write!(f, "what {} refers to can not be told", oid.0),
+            Refusal::Untold { oid } => write!(f, "the references of {} are not known", oid.0),
             Refusal::Dangling { references } => write!(f, "dangling: {}", pairs(references)),
         }
     }
@@ -178,7 +178,7 @@ pub struct ParseError {
     pub line: usize,
     /// The line.
     pub text: String,
-    /// What is wrong with it.
+    /// The error.
     pub why: &'static str,
 }
 
@@ -426,7 +426,7 @@ reopen
         assert_eq!(written, script);
         for line in script.lines() {
             for cut in 0..line.len() {
-                // Whatever it says, it says it.
+                // Every answer is fine.
                 let _ = parse(&line[..cut]);
             }
         }

@@ -20,7 +20,7 @@ pub enum Step {
     Begin {
         /// Which.
         transaction: Name,
-        /// What is said of it.
+        /// Its metadata.
         #[serde(flatten)]
         meta: Meta,
     },
@@ -28,7 +28,7 @@ pub enum Step {
     Change {
         /// Which.
         transaction: Name,
-        /// What.
+        /// The change.
         #[serde(flatten)]
         change: Change,
     },
@@ -72,12 +72,12 @@ pub enum Step {
     },
 }
 
-/// What is said of a transaction when it begins.
+/// The metadata of a transaction when it begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Meta {
-    /// Who does it.
+    /// The user.
     pub user: String,
-    /// What it is.
+    /// The description.
     pub description: String,
     /// Anything else: a small pickled dict, or nothing.
     #[serde(serialize_with = "extension")]
@@ -170,7 +170,7 @@ impl std::fmt::Display for Hex<'_> {
     }
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Outcome {
@@ -201,7 +201,7 @@ pub enum Outcome {
     },
     /// Something that no rule knows.
     Failed {
-        /// What the storage said.
+        /// The storage's message.
         message: String,
     },
 }

@@ -54,17 +54,17 @@ use crate::subject::{Can, Subject};
 use crate::tick::Tick;
 use crate::world::World;
 
-/// What stands over the last part of the minutes.
+/// The heading of the last part of the minutes.
 const AFTERWARDS: &str = "=== the database afterwards";
 
 /// A story that was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// What happened, block by block.
+    /// The events, block by block.
     pub blocks: String,
     /// The database as it was left.
     pub afterwards: String,
-    /// What a storage must be able to do for this story.
+    /// The capabilities that this story needs.
     pub needs: Can,
 }
 
@@ -82,7 +82,7 @@ pub enum Trouble {
     #[error(transparent)]
     Script(#[from] ParseError),
     /// A step makes no sense where it stands.
-    #[error("line {line}: `{text}` makes no sense here, or {name} can not do it")]
+    #[error("line {line}: `{text}` makes no sense here, or {name} cannot do it")]
     NoSense {
         /// Counted from 1.
         line: usize,
@@ -96,7 +96,7 @@ pub enum Trouble {
     Differs {
         /// Counted from 1.
         line: usize,
-        /// Who said what.
+        /// The difference.
         difference: Box<Difference>,
     },
 }
@@ -253,7 +253,7 @@ fn said_line(to: &mut String, line: &str) {
     to.push('\n');
 }
 
-/// What a storage must be able to do for this step: everything without which the rules would expect something else of it.
+/// The capabilities that this step needs: without one of them the rules would expect another outcome.
 fn needs(world: &World, step: &Step) -> Can {
     let usual = expected(world.under(Can::EVERYTHING), step);
     let one = |word: &&str| Can::default().with(word).unwrap_or_default();
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_story_has_blocks_of_steps_questions_and_remarks() {
         let blocks =
-            parse("# It begins.\n\nstore a 1 @0: 5 # new\n? load 1 in draft\n---\nwhat came of it\n\n=== end\nx")
+            parse("# It begins.\n\nstore a 1 @0: 5 # new\n? load 1 in draft\n---\nits answers\n\n=== end\nx")
                 .unwrap_or_default();
         let lines: Vec<Vec<usize>> = blocks.iter().map(|block| block.iter().map(|l| l.number).collect()).collect();
         assert_eq!(lines, [vec![1], vec![3, 4]]);

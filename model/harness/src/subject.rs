@@ -10,10 +10,10 @@ use crate::step::{Outcome, Step};
 /// Something that is held to the rules: a storage of ours, the specification itself, or a program at the other end of a
 /// pipe.
 pub trait Subject {
-    /// What to call it.
+    /// Its name.
     fn name(&self) -> String;
 
-    /// What it can do. What it does not declare is not asked of it.
+    /// Its capabilities. It gets no step and no question that needs another one.
     fn can(&self) -> Can;
 
     /// Begins again, with an empty database.
@@ -31,7 +31,7 @@ pub trait Subject {
 pub struct Limited {
     /// The storage.
     pub subject: Box<dyn Subject>,
-    /// What is not asked of it.
+    /// Capabilities that are not used.
     pub without: Can,
 }
 
@@ -59,7 +59,7 @@ impl Subject for Limited {
 
 macro_rules! abilities {
     ($($(#[doc = $doc:literal])+ $name:ident $word:literal)+) => {
-        /// What a storage can do beyond begin, store, vote, finish, abort, and reading.
+        /// The capabilities of a storage beyond begin, store, vote, finish, abort, and reading.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         pub struct Can {
             $($(#[doc = $doc])+ pub $name: bool,)+
@@ -68,20 +68,20 @@ macro_rules! abilities {
         impl Can {
             /// All of it.
             pub const EVERYTHING: Can = Can { $($name: true),+ };
-            /// What there is, with the names that [`crate::pipe`] gives them.
+            /// The names of all capabilities, as [`crate::pipe`] uses them.
             pub const WORDS: &[&str] = &[$($word),+];
 
-            /// What one does and the other does too.
+            /// The capabilities that both have.
             pub fn and(self, other: Can) -> Can {
                 Can { $($name: self.$name && other.$name),+ }
             }
 
-            /// What one does or the other does.
+            /// The capabilities that one of the two has.
             pub fn or(self, other: Can) -> Can {
                 Can { $($name: self.$name || other.$name),+ }
             }
 
-            /// What one does and the other does not.
+            /// The capabilities of the one that the other lacks.
             pub fn without(self, other: Can) -> Can {
                 Can { $($name: self.$name && !other.$name),+ }
             }
@@ -96,7 +96,7 @@ macro_rules! abilities {
                 [$((self.$name, $word)),+].into_iter().filter(|(can, _)| *can).map(|(_, word)| word).collect()
             }
 
-            /// Adds what is called so.
+            /// Adds the capability of this name.
             pub fn with(mut self, word: &str) -> Result<Can, String> {
                 match word {
                     $($word => self.$name = true,)+
@@ -135,7 +135,7 @@ abilities! {
     /// Collecting garbage when packing.
     collect "collect"
     /// Packing at the edges: where there is no root at its time, where nothing can be taken away, or nothing was written
-    /// since the last pack; where an object that is nothing must be kept, and where nothing is left of the last transaction.
+    /// since the last pack; where a tombstone must be kept, and where nothing is left of the last transaction.
     /// And transactions that are copied as packed.
     edges "edges"
     /// Telling, when packing, of references to objects that are nowhere, and going on if told to.

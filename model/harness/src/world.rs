@@ -1,15 +1,15 @@
-//! What the rules expect: the specification, and the transactions under way around it.
+//! The expectations of the rules: the specification, and the unfinished transactions around it.
 //!
 //! The specification knows finished transactions only, and does each at one stroke. A history has several under way, and
 //! each step of one has an outcome of its own. Where the rules leave a choice, there are several right ones:
 //!
-//! - a change that can not be done is refused at once, or at the vote;
+//! - an impossible change is refused at once, or at the vote;
 //! - where several things are wrong with a transaction, any of them may be named;
 //! - while a transaction stands between vote and finish, one that touches the same objects has to wait, and so may one
 //!   that does not, if the storage does not declare that it can do better.
 //!
-//! So the world says which outcomes are right ([`World::expect`]), is told which one it was ([`World::follow`]), and goes on
-//! from there.
+//! So the world says which outcomes are right ([`World::expect`]), is told which one it was ([`World::follow`]), and
+//! continues from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +20,12 @@ use crate::node::{self, Node};
 use crate::step::{Change, Meta, Name, Outcome, Refusal, Step};
 use crate::subject::Can;
 
-/// The database as the rules have it, and what is under way.
+/// The database as the rules have it, and the unfinished transactions.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// What is finished.
+    /// The finished transactions.
     pub database: Database,
-    /// What is not.
+    /// The unfinished transactions.
     pub open: BTreeMap<Name, Open>,
     /// The time.
     pub clock: Tid,
@@ -36,7 +36,7 @@ pub struct World {
     can: Can,
 }
 
-/// What a history has spoken of.
+/// The objects and versions that a history has named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Objects.
@@ -50,9 +50,9 @@ pub struct Known {
 /// A transaction under way.
 #[derive(Clone, Debug)]
 pub struct Open {
-    /// What was said of it.
+    /// Its metadata.
     pub meta: Meta,
-    /// What it is to do.
+    /// Its changes.
     pub changes: Vec<Change>,
     /// How far it is.
     pub stage: Stage,
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// What the storage can do.
+    /// The storage's capabilities.
     pub fn can(&self) -> Can {
         self.can
     }
@@ -104,7 +104,8 @@ impl World {
         meta.tid.unwrap_or(self.clock.max(later))
     }
 
-    /// Which outcomes are right; none if the step makes no sense here, or the storage can not do it, and it is passed over.
+    /// The right outcomes; none if the step makes no sense here, or the storage lacks the capability, so that it is
+    /// skipped.
     pub fn expect(&self, step: &Step) -> Option<Vec<Outcome>> {
         match step {
             Step::Begin { transaction, meta } => self.expect_begin(*transaction, meta),
@@ -139,7 +140,7 @@ impl World {
         if meta.tid.is_some_and(|tid| tid <= self.last()) {
             refusals.push(Refusal::NotLater);
         }
-        // What is wrong with it may be said now or later.
+        // It may be refused now or later.
         Some(refused(refusals).into_iter().chain([Outcome::Done]).collect())
     }
 
@@ -260,7 +261,7 @@ impl World {
         )
     }
 
-    /// What the transaction would write if it was voted on now, or everything that forbids it.
+    /// The revisions that the transaction would write if it was voted on now, or all reasons against it.
     pub fn judge(&self, open: &Open) -> Result<Vec<spec::Revision>, Vec<Refusal>> {
         let resolver = |contested: spec::Contested<'_>| {
             let merged = node::merge(contested.ancestor, contested.committed, contested.new);
@@ -314,7 +315,7 @@ impl World {
 
     fn wants(&self, open: &Open) -> Wants {
         if let Stage::Voted(_, held) = &open.stage {
-            // Whatever a pack took away since.
+            // Even if a pack discarded something since.
             return held.clone();
         }
         let mut wants = Wants::default();
@@ -356,7 +357,7 @@ impl World {
         self.database.oids().into_iter().filter(|&oid| self.database.modified_in_version(oid) == version).collect()
     }
 
-    /// Goes on after a step with this outcome, which must be one of those that are right.
+    /// Continues after a step with this outcome, which must be one of the right ones.
     pub fn follow(&mut self, step: &Step, outcome: &Outcome) {
         self.learn(step);
         match (step, outcome) {
@@ -370,7 +371,7 @@ impl World {
                 }
             }
             (Step::Vote { transaction, .. }, Outcome::Voted { .. }) => {
-                // What is wrong with its tid is left for the finish.
+                // A wrong tid is refused at the finish.
                 let now = |open: &Open| Open { meta: Meta { tid: None, ..open.meta.clone() }, ..open.clone() };
                 let judged = self.open.get(transaction).and_then(|open| self.judge(&now(open)).ok());
                 let wants = self.open.get(transaction).map(|open| self.wants(open)).unwrap_or_default();
@@ -421,7 +422,7 @@ impl World {
     }
 }
 
-/// What a transaction holds between vote and finish.
+/// The locks of a transaction between vote and finish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
     change: BTreeSet<u64>,
@@ -455,7 +456,7 @@ fn object(change: &Change) -> Option<Oid> {
     }
 }
 
-/// What a storage must be able to do for such a change.
+/// The capabilities that such a change needs.
 fn needs(change: &Change) -> Can {
     let none = Can::default();
     match change {

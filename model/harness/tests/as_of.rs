@@ -16,7 +16,7 @@ fn hold(can: Can, cases: u64, length: usize) -> (u64, u64) {
         let (database, known) = (&past.world.database, &past.world.known);
         let storage: Arc<dyn Storage> = Arc::new(past.rules);
         let all = tids(&past.world);
-        // What follows every transaction is not in it: the moment just before it, too, and one to come.
+        // Also the moments just after and just before each transaction, and one in the future.
         let between = all.iter().map(|tid| Tid(tid.0 + 1)).chain(all.iter().copied()).chain([Tid::MAX]);
         for at in between.filter(|at| at.0 >= database.packed_to()) {
             let (view, then) = (AsOf::new(Arc::clone(&storage), at).unwrap(), truncated(database, at));

@@ -1,5 +1,5 @@
-//! The collector held to the specification's pack: on the databases of random histories, with versions, undos, packs, what
-//! is under way, and references to what is nowhere, both keep the same revisions and name the same references.
+//! The collector compared with the specification's pack: on the databases of random histories, with versions, undos,
+//! packs, unfinished transactions and dangling references, both keep the same revisions and name the same references.
 
 use std::collections::BTreeSet;
 
@@ -100,7 +100,7 @@ type Kept = (BTreeSet<(u64, u64)>, Vec<(Oid, Oid)>);
 /// Why there is no pack: objects of which it cannot be told what they refer to, or references that dangle.
 type Refused = (BTreeSet<u64>, Vec<(Oid, Oid)>);
 
-/// What the rules keep at or before the time, or what they refuse for.
+/// The revisions that the rules keep at or before the time, or the reasons to refuse.
 fn by_the_rules(moment: &Moment<'_>, collects: bool, go_on: bool) -> Result<Kept, Refused> {
     let pairs = |dangling: BTreeSet<(u64, u64)>| dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
     let how = How { collect: collects, go_on, under_way: moment.under_way, untold: Some(Node::is_untold) };
@@ -195,7 +195,7 @@ fn the_collector_keeps_what_the_rules_keep() {
         }
     }
     println!(
-        "refused {refused} ({untold} since it can not be told what is referred to), dangling {dangling}, with some under way {under_way_at_all}, fewer {fewer}"
+        "refused {refused} ({untold} since references are not known), dangling {dangling}, with some under way {under_way_at_all}, fewer {fewer}"
     );
     assert!(refused > 100 && untold > 100 && dangling > 100 && under_way_at_all > 1000 && fewer > 1000);
 }

@@ -122,7 +122,7 @@ fn a_record_is_never_compressed_twice() {
     assert_eq!(root(&by_clients), as_stored);
 }
 
-/// Restoring and copying in bulk compress, as ZODB's layer does; an undo shares what is there.
+/// Restoring and copying in bulk compress, as ZODB's layer does; an undo shares the existing record.
 #[test]
 fn every_way_in_compresses() {
     let (below, storage) = pair(Compression::On);

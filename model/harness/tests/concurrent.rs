@@ -75,11 +75,11 @@ fn what_is_told_while_the_rules_are_packed_has_an_explanation() {
     hold_to(Can { undo: true, ..packing() }, 20, 6, || Box::new(rules()));
 }
 
-/// What is wrong with a storage.
+/// A fault of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
     None,
-    /// A record that was loaded once is loaded again a few times, whatever was committed meanwhile.
+    /// A record that was loaded once is loaded again a few times, whatever was committed in between.
     StaleLoad,
     /// Stores say that they were made to whatever is there.
     LostConflict,
@@ -118,7 +118,7 @@ struct Wrong {
     events: Arc<Events>,
 }
 
-/// What becomes of the events of the storage in memory.
+/// The fate of the events of the storage in memory.
 #[derive(Default)]
 struct Events {
     listeners: Listeners,

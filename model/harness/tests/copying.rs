@@ -14,7 +14,7 @@ const SMALL: CopyOptions = CopyOptions::new().batch_bytes(400);
 fn copied(from: &dyn Storage, to: &dyn Storage, range: TidRange) -> CopyReport {
     let mut calls = Vec::new();
     let report = copy(from, to, range, SMALL, &mut |report| calls.push(*report)).unwrap();
-    assert_eq!(calls.last(), Some(&report), "the last call says what it came to");
+    assert_eq!(calls.last(), Some(&report), "the last call has the result");
     assert!(calls.windows(2).all(|two| two[0].transactions <= two[1].transactions));
     report
 }
@@ -81,7 +81,7 @@ fn a_copy_of_a_range_has_the_same_transactions() {
         let (there, here) = (walk(&past.rules), walk(&to));
         assert_eq!(there.len(), here.len());
         for (mut there, mut here) in there.into_iter().zip(here) {
-            // What they share lies before the range, in part.
+            // Their sources are before the range, in part.
             for revision in there.revisions.iter_mut().chain(&mut here.revisions) {
                 (revision.source, revision.base) = (revision.source.filter(|tid| *tid >= first), None);
             }
@@ -120,7 +120,7 @@ fn what_is_no_copy_is_not_added_to() {
     change.store(Oid(1), Tid::ZERO, "three".into()).unwrap();
     other.vote(change).unwrap().finish().unwrap();
     assert!(refused(&from, &other).contains("object 0000000000000001 has another record"));
-    // The same record, and somebody else's.
+    // The same record, in another database.
     let other = MemoryStorage::new("other");
     let mut change = other.begin(TransactionMeta::new().user("bob").tid(from.last_transaction())).unwrap();
     change.store(Oid(1), Tid::ZERO, "two".into()).unwrap();

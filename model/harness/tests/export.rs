@@ -1,4 +1,4 @@
-//! What is exported and imported is the same objects, under other oids.
+//! Exported and imported objects are the same, under other oids.
 
 mod past;
 
@@ -28,7 +28,7 @@ fn isomorphic(from: &dyn Storage, to: &dyn Storage, root: (Oid, Oid)) -> usize {
             continue;
         };
         let plain = |node: &Node| (node.counter, node.number, node.foreign.clone());
-        assert_eq!(plain(&there), plain(&here), "what is no reference of this database stays");
+        assert_eq!(plain(&there), plain(&here), "values that are no references of this database stay");
         assert_eq!((there.strong.len(), there.weak.len()), (here.strong.len(), here.weak.len()));
         for (old, new) in there.strong.into_iter().zip(here.strong) {
             let before = names.insert(old, new);
@@ -145,7 +145,7 @@ fn what_is_no_export_is_refused() {
     };
     assert!(refused(b"PK\x03\x04").contains("no export"));
     assert!(refused(&[&b"ZEXP"[..], &[0xff; 16]].concat()).contains("not one object"));
-    // A length that nobody can have.
+    // An impossible length.
     assert!(refused(b"ZEXP\0\0\0\0\0\0\0\x01\x7f\xff\xff\xff\xff\xff\xff\xffabc").contains("cut off at byte 23"));
     let (_, file) = sample();
     let end = file.len() - 16;

@@ -1,5 +1,5 @@
-//! Garbage in two databases, on random histories with everything in them: versions, undos, packs. Whatever counts as needed,
-//! what could be reached since the time is not garbage, and what was done since then can be undone as if nothing had gone.
+//! Garbage in two databases, on random histories with everything in them: versions, undos, packs. Objects that could be
+//! reached since the time are never garbage, and transactions since then can be undone as if nothing had gone.
 
 mod past;
 
@@ -34,7 +34,7 @@ fn find<'a>(storages: &'a [Rules; 2], since: Tid) -> Result<Garbage<'a>, Garbage
     find_garbage(&named, FindGarbage::new().since(since).go_on(true))
 }
 
-/// What could be reached when each database was as right after its moment.
+/// The objects that could be reached when each database was as right after its moment.
 fn reached(storages: &[Rules; 2], at: [Tid; 2]) -> BTreeSet<Object> {
     let (mut seen, mut waiting) = (BTreeSet::new(), vec![(0, Oid::ROOT), (1, Oid::ROOT)]);
     while let Some((n, oid)) = waiting.pop() {

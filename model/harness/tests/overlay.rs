@@ -34,8 +34,8 @@ fn memory(opening: &Opening) -> Arc<dyn Storage> {
     Arc::new(MemoryStorage::with("memory", opening.clock.clone(), Arc::new(Merger)))
 }
 
-/// A storage of overlays which moves its seam: when it is opened again, there is another overlay over what was there
-/// before; and now and then between two transactions, too.
+/// A storage of overlays which moves its seam: when it is opened again, there is another overlay over the former one;
+/// and now and then between two transactions, too.
 struct Stack {
     hosted: Hosted,
     under_way: BTreeSet<Name>,
@@ -136,7 +136,7 @@ fn a_stack_over_memory_keeps_the_rules() {
     hold(memory, 3000);
 }
 
-/// Case 3993 of the stack: of an object that is nothing, an overlay has to know whether it is so by sharing.
+/// Case 3993 of the stack: an overlay has to know whether a tombstone shares an earlier one.
 #[test]
 fn an_undo_of_what_is_nothing_by_sharing_crosses_the_seam() {
     hold_script(
@@ -248,11 +248,11 @@ fn what_can_not_be_the_changes_is_refused() {
         Err(error @ Error::Unfit { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };
-    // Changes over a base that went on.
+    // Changes over a base that was written to.
     let later = TransactionMeta::new().tid(overlay.last_transaction().next());
     base.commit(base.begin(later).unwrap()).unwrap();
     assert!(refused(base.clone(), Arc::new(changes)).contains("goes on to"));
-    // A storage for reading only can not be written to at all.
+    // A read-only storage refuses every write.
     let view = Arc::new(AsOf::new(base.clone(), Tid::MAX).unwrap());
     assert!(matches!(Overlay::new(base, view), Err(Error::ReadOnly { .. })));
 }

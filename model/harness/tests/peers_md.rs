@@ -5,7 +5,7 @@ use vellum_harness::question::{Answer, Entry, Question, Written};
 use vellum_harness::step::{Change, Data, Meta, Outcome, Refusal, Step};
 use vellum_storage::{Oid, Tid};
 
-/// What is said, and answered.
+/// The lines, and their answers.
 fn example() -> Vec<(&'static str, &'static str)> {
     let page = include_str!("../../../docs/peers.md");
     let lines = |mark: &'static str| page.lines().filter_map(move |line| line.strip_prefix(mark));

@@ -46,7 +46,7 @@ fn a_panic_is_a_difference_like_any_other() {
     assert_eq!(difference.storage, "failed: it panicked: what was here?");
 }
 
-/// Somebody who sees nothing but the log has a command that shows it to him.
+/// The log has a command that shows the difference.
 #[test]
 fn a_difference_is_a_command_that_plays_it_again() {
     let steps = vellum_harness::script::parse("store a 1 @0: 5\ncommit a @1").unwrap();
@@ -59,7 +59,7 @@ fn a_difference_is_a_command_that_plays_it_again() {
     assert_eq!(vellum_harness::script::parse(&lines[1..lines.len() - 1].join("\n")).unwrap(), steps);
 }
 
-/// What a fuzzer makes up is a history too: the same bytes the same one, and other bytes other ones.
+/// A fuzzer's bytes are a history too: the same bytes give the same one, and other bytes other ones.
 #[test]
 fn bytes_are_histories() {
     let bytes = |seed: u64| -> Vec<u8> {

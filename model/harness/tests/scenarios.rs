@@ -85,7 +85,7 @@ fn minutes_can_be_played_again() {
     }
 }
 
-/// When a change is refused is a storage's own affair; what is there afterwards is not.
+/// A storage chooses when it refuses a change; the database afterwards is no choice.
 #[test]
 fn the_storage_in_memory_tells_the_stories_that_it_can() {
     let mut memory = Hosted::memory();

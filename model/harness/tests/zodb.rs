@@ -1,5 +1,5 @@
-//! The real ZODB at the other end of a pipe: whether the adapter says what ZODB does, on one history that has a bit of
-//! everything. What ZODB does is compared with the rules by `cargo xtask peers`, on many.
+//! The real ZODB at the other end of a pipe: whether the adapter reports ZODB's behaviour, on one history that has a
+//! bit of everything. `cargo xtask peers` compares ZODB's behaviour with the rules, on many.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -135,7 +135,7 @@ fn clocks_conflicts_and_deletions() {
     let t4 =
         zodb.commit(Tid(minute(1).0 + 3), &[store(1, t3, &counter(5, &[2])), store(2, Tid::ZERO, &plain(7, &[]))]).0;
     assert_eq!([t2, t3, t4].map(|tid| tid.0 - t1.0), [1, 2, 3]);
-    // What is aborted leaves no trace, not even in the tids.
+    // An aborted transaction leaves no trace, not even in the tids.
     assert!(matches!(zodb.vote(minute(4), &[store(2, t4, &plain(8, &[]))]), Outcome::Voted { .. }));
     zodb.shows(2, Some(&plain(7, &[])), t4);
     zodb.done(Step::Abort { transaction: 'a' });
@@ -192,7 +192,7 @@ fn undo_and_the_undo_of_undo() {
     let sources: Vec<_> = zodb.transactions().iter().map(|t| t.revisions[t.revisions.len() - 1].source).collect();
     assert_eq!(sources, [None, None, Some(t1), Some(t2), Some(t1)]);
 
-    // Four more, and then without the three of the second transaction: merged, and nobody stored what was.
+    // Four more, and then without the three of the second transaction: merged, and no transaction stored the result.
     let t6 = zodb.commit(minute(6), &[Change::Undo { tid: t5 }]).0;
     let t7 = zodb.commit(minute(7), &[store(1, t6, &counter(8, &[]))]).0;
     assert_eq!(zodb.commit(minute(8), &[Change::Undo { tid: t2 }]), (minute(8), vec![]));

@@ -3,7 +3,7 @@
 /// A format, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFormat {
-    /// What a line consists of.
+    /// The pieces of a line.
     pub pieces: Vec<Piece>,
     /// How times are written, in the words of `strftime`.
     pub dates: String,
@@ -18,7 +18,7 @@ pub enum Piece {
     Field(Field, usize, bool),
 }
 
-/// What is known of an event.
+/// A field of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of Python's records")]
 pub enum Field {
@@ -74,7 +74,7 @@ impl LogFormat {
     }
 }
 
-/// What stands behind a `%`: `(NAME)`, perhaps a minus and a width, and a letter; and the rest.
+/// Reads a field behind a `%`: `(NAME)`, perhaps a minus and a width, and a letter; and the rest.
 fn field(text: &str) -> Result<(Field, usize, bool, &str), String> {
     let wrong = || format!("format has a % that begins no field at {:?}: write %% for a percent sign", short(text));
     let (name, rest) = text.strip_prefix('(').and_then(|rest| rest.split_once(')')).ok_or_else(wrong)?;
@@ -105,7 +105,7 @@ fn short(text: &str) -> String {
     text.chars().take(20).collect()
 }
 
-/// What stands for a line's end and so on, as in Python's texts.
+/// Replaces the escapes of Python's texts, for a line's end and so on.
 fn unescape(text: &str) -> String {
     [(r"\b", "\u{8}"), (r"\f", "\u{c}"), (r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")]
         .iter()

@@ -97,7 +97,7 @@ pub trait Source {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error.
     fn read(&self, path: &Path) -> std::io::Result<String>;
 
     /// A variable of the environment.
@@ -147,7 +147,7 @@ pub fn zconfig(path: &Path, source: &dyn Source) -> Result<Section, ConfError> {
 
 struct Reader<'a> {
     source: &'a dyn Source,
-    /// What was defined, in any file.
+    /// The definitions, of all files.
     defines: BTreeMap<String, String>,
     imports: Vec<(String, Place)>,
     lines: usize,
@@ -289,7 +289,7 @@ impl Reader<'_> {
     }
 }
 
-/// What is wrong: with this line, or with one of a file that it includes.
+/// An error: in this line, or in one of a file that it includes.
 enum Trouble {
     Here(String),
     Elsewhere(ConfError),

@@ -1,4 +1,4 @@
-//! What the words of `zeo.conf` mean.
+//! The meaning of the words of `zeo.conf`.
 
 use std::path::{Path, PathBuf};
 
@@ -304,7 +304,7 @@ impl Section {
     }
 }
 
-/// The words of a section that are still to be looked at. What is left at the end is not known.
+/// The words of a section that are still to be looked at. Words that are left at the end are unknown.
 struct Words<'a> {
     section: &'a Section,
     keys: Vec<&'a Key>,

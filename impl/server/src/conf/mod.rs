@@ -21,12 +21,12 @@ pub use format::{Field, LogFormat, Piece};
 pub use language::{Key, Place, Section, Source, SystemSource, zconfig};
 pub use plan::{EventLog, FileStorageConf, LogFile, LogTarget, Plan, StorageConf, Syncs, Tls};
 
-/// What is wrong with a configuration, and where.
+/// An error in a configuration, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {why}")]
 pub struct ConfError {
     /// The file and the line.
     pub place: Place,
-    /// What is wrong.
+    /// The error.
     pub why: String,
 }

@@ -1,4 +1,4 @@
-//! What to serve, as data: whichever file or options it was read from.
+//! The plan of a server, as data, for every kind of configuration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{LogFormat, Place};
 use crate::Address;
 
-/// What a server is to serve, and how: read from ZEO's `zeo.conf`, from a TOML file, or from the options of a command.
+/// The storages and addresses of a server: read from ZEO's `zeo.conf`, from a TOML file, or from the options of a
+/// command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Where to listen.
@@ -31,7 +32,7 @@ pub struct Plan {
     pub storages: Vec<(String, StorageConf)>,
     /// Where logs go.
     pub event_log: Option<EventLog>,
-    /// What it asks for and is not done, one sentence each.
+    /// Settings that are ignored, one sentence each.
     pub ignored: Vec<String>,
 }
 
@@ -71,7 +72,7 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its key, unless the certificate's file has it.
     pub key: Option<PathBuf>,
-    /// The certificates of clients, or of who signs them: a file, or a folder.
+    /// The certificates of clients, or of their authorities: a file, or a folder.
     pub authenticate: PathBuf,
     /// Where it is asked for.
     pub place: Place,
@@ -84,12 +85,12 @@ pub enum StorageConf {
     File(FileStorageConf),
     /// A storage in memory.
     Mapping {
-        /// What it is called.
+        /// Its name.
         title: String,
     },
     /// Changes above a storage that stays as it is.
     Demo {
-        /// What it is called, if not by the names of the two.
+        /// Its name, if it is not made from the names of the two.
         title: Option<String>,
         /// The storage that stays.
         base: Option<Box<StorageConf>>,
@@ -126,7 +127,7 @@ pub struct FileStorageConf {
     pub pack_gc: bool,
     /// Whether a pack keeps the old file.
     pub pack_keep_old: bool,
-    /// What a commit waits for.
+    /// The syncs that a commit waits for.
     pub durability: Syncs,
 }
 
@@ -149,7 +150,7 @@ impl FileStorageConf {
 /// How a commit is written to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Syncs {
-    /// A crash keeps exactly what was acknowledged.
+    /// A crash keeps exactly the acknowledged commits.
     #[default]
     Full,
     /// ZODB's order: one sync.
@@ -159,7 +160,7 @@ pub enum Syncs {
 /// The section `eventlog`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventLog {
-    /// What is logged from this level on, as Python counts levels: 10 is debug, 20 info, 30 warning, 40 error.
+    /// The level from which on events are logged, as Python counts levels: 10 is debug, 20 info, 30 warning, 40 error.
     pub level: u64,
     /// Where to.
     pub files: Vec<LogFile>,
@@ -170,7 +171,7 @@ pub struct EventLog {
 pub struct LogFile {
     /// Where the lines go.
     pub to: LogTarget,
-    /// What this one gets from this level on.
+    /// The level of this log.
     pub level: u64,
     /// How a line is written.
     pub format: LogFormat,

@@ -1,4 +1,4 @@
-//! What a value can be.
+//! The kinds of values.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::Address;
 const SECONDS_MAX: Duration = Duration::from_secs(1_000_000_000);
 const TOO_LONG: &str = "a number of seconds, at most 1000000000";
 
-/// So many seconds as a time. None if it is none, or too long.
+/// So many seconds as a time. None if it is no time, or too long.
 pub(super) fn seconds(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= SECONDS_MAX)
 }

@@ -1,4 +1,4 @@
-//! What clients call, and what they are answered.
+//! The clients' calls, and their answers.
 
 use vellum_storage::{Change, Tid, TidRange, Version};
 use vellum_wire::{BadCall, Call, Fault, Message, MessageId, Value};
@@ -10,7 +10,7 @@ use crate::event::{ConnectionId, Effect, Job, JobId, Question, StorageId, Work};
 
 pub(super) type Answer = Result<Value, Fault>;
 
-/// What a call leads to.
+/// The result of a call.
 pub(super) enum Next {
     /// An answer now.
     Answer(Answer),

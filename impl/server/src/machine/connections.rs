@@ -68,7 +68,7 @@ impl Machine {
             self.keeps_no_more(transaction);
             self.storages[storage.0].counters.aborts += 1;
             match transaction.stage {
-                // What a storage is doing is dropped when it is done.
+                // A running call of a storage is dropped when it is done.
                 Stage::Spilling { .. } | Stage::Voting { .. } | Stage::Finishing { .. } => return,
                 Stage::Waiting { job, .. } => _ = self.jobs.remove(&job),
                 Stage::Open | Stage::Voted { .. } => {}

@@ -1,13 +1,14 @@
-//! What clients may take of the server's memory, and what happens to one that takes more.
+//! The clients' limits of the server's memory, and the reaction to a client beyond them.
 //!
 //! | what | limit | what happens beyond it |
 //! |---|---|---|
 //! | records of all transactions in progress | [`Memory::transactions`] | the largest transactions go to scratch files |
 //! | calls of a client that are under way or wait | [`Memory::calls`] | the client is not read from until half are done |
 //! | records in calls that wait | [`Memory::queued`] | the same |
-//! | what a client does not read, for some time | [`Memory::unread_soft`] | its connection is cut |
-//! | what a client does not read | [`Memory::unread_hard`] | its connection is cut |
-//! | what all clients together do not read | [`Memory::unread_all`] | the connection of the one that left most is cut |
+//! | unread messages of a client, for some time | [`Memory::unread_soft`] | its connection is cut |
+//! | unread messages of a client | [`Memory::unread_hard`] | its connection is cut |
+//! | unread messages of all clients together | [`Memory::unread_all`] | the connection of the one that left most is cut
+//! |
 
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ impl Machine {
         }
     }
 
-    /// Stops or goes on reading from a client.
+    /// Stops or continues reading from a client.
     pub(super) fn pace(&mut self, connection: ConnectionId) {
         let Memory { calls, queued, .. } = self.config.memory;
         let Some(client) = self.connections.get_mut(&connection) else { return };

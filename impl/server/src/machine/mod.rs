@@ -20,7 +20,7 @@ use crate::connection::Connection;
 use crate::event::{ConnectionId, Effect, Event, JobId, Outcome, StorageId, Work};
 use crate::transaction::{Stage, Transaction};
 
-/// What an operator can choose.
+/// The operator's choices.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether clients may only read.
@@ -31,7 +31,7 @@ pub struct Config {
     pub clients_resolve: bool,
     /// When the server was started, as ZEO says it.
     pub started: String,
-    /// What clients may take of its memory.
+    /// The clients' limits of its memory.
     pub memory: Memory,
 }
 
@@ -71,7 +71,7 @@ enum Kind {
     Ask,
     /// The size of the storage, which is sent with what is known of it.
     Info,
-    /// Whatever a transaction does; its stage has the rest.
+    /// A step of a transaction; its stage has the rest.
     Transaction,
     /// A pack; whether its caller waits for it.
     Pack { waits: bool },
@@ -91,7 +91,7 @@ impl Kind {
 }
 
 impl Machine {
-    /// A server of these storages, to which nobody is connected.
+    /// A server of these storages, without clients.
     pub fn new(config: Config, storages: Vec<Served>) -> Machine {
         Machine {
             config,
@@ -118,7 +118,7 @@ impl Machine {
         stages.filter(|transaction| matches!(transaction.stage, Stage::Voted { .. } | Stage::Finishing { .. })).count()
     }
 
-    /// Whether nobody is connected and nothing is under way.
+    /// Whether no client is connected and no call is under way.
     pub fn is_quiet(&self) -> bool {
         self.connections.is_empty() && self.jobs.is_empty()
     }
@@ -164,7 +164,7 @@ impl Machine {
         client.running -= 1;
         match (kind, outcome) {
             (Kind::Load { oid, before, is_stale: true }, _) => {
-                // The object was changed meanwhile: whatever was read may not be what this client should see.
+                // The object was changed during the load: the result may be older than this client's view.
                 let kind = Kind::Load { oid, before, is_stale: false };
                 self.run(connection, reply, kind, Work::Load { oid, before });
             }

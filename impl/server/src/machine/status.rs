@@ -1,4 +1,4 @@
-//! What there is to see: counters, and who waits for what.
+//! The state to report: counters, and the waiting votes.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Machine {
         format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
     }
 
-    /// What there is to see. Who holds what somebody waits for is known to the storages.
+    /// The state to report. The storages know the holders of the locks.
     pub fn report(&self) -> Report {
         let seconds = |since: Duration| self.now.saturating_sub(since).as_secs_f64();
         let clients = self.connections.iter().map(|(connection, client)| ClientReport {
@@ -104,7 +104,7 @@ impl Machine {
         }
     }
 
-    /// Who waits for what: of each client whose vote waits, its name, and what it waits for.
+    /// The waiting votes: the name of each client, and the lock that it waits for.
     pub fn waiting(&self) -> Vec<(String, Busy)> {
         let waiting =
             self.connections.values().filter_map(|client| match client.transaction.as_ref().map(|t| &t.stage) {

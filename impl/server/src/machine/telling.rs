@@ -1,4 +1,4 @@
-//! What clients are told, and when: invalidations, and the answers that wait for them.
+//! Messages to clients, and their order: invalidations, and the answers that wait for them.
 
 use vellum_storage::{LoadedAt, Origin, Tid};
 use vellum_wire::{Message, MessageId, Notice};
@@ -38,7 +38,7 @@ impl Machine {
                     }
                 }
             }
-            // Nobody can say what they changed; so each client has to ask, and learns that nobody knows.
+            // Their changes are unknown; so each client has to ask, and learns that they are unknown.
             vellum_storage::Event::Copied { last, .. } if last > self.storages[storage.0].last => {
                 self.storages[storage.0].forget(last);
                 let of_storage = self.connections.iter().filter(|(_, client)| client.storage == Some(storage));

@@ -82,7 +82,7 @@ impl Machine {
             transaction.replace_store(*oid);
         }
         let bytes = change.data().map_or(0, vellum_storage::Data::len);
-        // What is wrong with a change is told by the vote: nobody waits for an answer to this.
+        // The vote reports an invalid change: the client waits for no answer to this call.
         let kept = match transaction.draft.push(change) {
             Ok(()) => bytes,
             Err(error) => {

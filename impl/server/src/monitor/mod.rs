@@ -54,7 +54,7 @@ impl std::fmt::Debug for Watched {
 }
 
 impl Watched {
-    /// What the server is doing, without its lock.
+    /// The state of the server, without its lock.
     fn state(&self) -> State {
         match &*self.hub.lock() {
             None => State::Starting,
@@ -76,7 +76,7 @@ impl Monitor {
     ///
     /// # Errors
     ///
-    /// The address is in use, or is none.
+    /// The address is in use, or invalid.
     pub fn listen(address: &str) -> io::Result<Monitor> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -166,7 +166,7 @@ fn respond(status: StatusCode, kind: &'static str, text: String) -> Response<Ful
 ///
 /// # Errors
 ///
-/// Nobody answers there, or not with a report.
+/// No server answers there, or not with a report.
 pub fn ask(address: &str) -> io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asked = runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, get(address, "/status")).await });

@@ -57,7 +57,7 @@ fn targets(conf: &Plan) -> Vec<LogTarget> {
     conf.event_log.as_ref().unwrap().files.iter().map(|file| file.to.clone()).collect()
 }
 
-/// What the recipe for Plone's buildouts writes, by its keys.
+/// The configuration that the recipe for Plone's buildouts writes, by its keys.
 #[test]
 fn a_buildout_s_file_is_read() {
     let text = "\

@@ -1,4 +1,4 @@
-//! Games by dice, in which clients notice what is wrong.
+//! Games by dice, in which clients notice a broken promise.
 
 use proptest::prelude::*;
 use vellum_network::play;
@@ -6,8 +6,8 @@ use vellum_network::play;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
-    /// Whatever the order of messages, storage answers and departures: every promise of the crate's page holds, and nothing
-    /// is left of those who are gone.
+    /// For every order of messages, storage answers and departures, each promise of the crate's page holds, and nothing
+    /// is left of departed clients.
     #[test]
     fn clients_are_told_the_truth(dice in proptest::collection::vec(any::<u8>(), 0..200)) {
         play(&dice);

@@ -1,4 +1,4 @@
-//! What clients may take of the server's memory.
+//! The clients' limits of the server's memory.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The shell over pipes in memory, in time that passes when nobody has anything to do: delays, splits, cuts, clients that do
-//! not read, and the end at every moment.
+//! The shell over pipes in memory, in time that advances when no task has anything to do: delays, splits, cuts, clients
+//! that do not read, and the end at every moment.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use vellum_storage::{MemoryStorage, Oid, Storage, SystemClock, Tid};
 use vellum_wire::{Begin, Call, Codec, Frames, Limits, Message, MessageId, Rope, Value};
 
 pub(crate) const TRANSACTION: MessageId = MessageId(Value::Int(7));
-/// What is current.
+/// The time of the current revision.
 const NOW: Tid = Tid(i64::MAX as u64);
 
 /// A running server of a storage in memory, and its door.
@@ -315,8 +315,8 @@ async fn port_checks_are_counted() {
     site.end().await;
 }
 
-/// The server is ended after every message of a commit. What a client was told is finished is finished; what is voted is
-/// still finished; and the server ends soon, also where a client never finishes and never reads.
+/// The server is ended after every message of a commit. A transaction whose client was told of its finish is finished;
+/// a voted one is still finished; and the server ends soon, also where a client never finishes and never reads.
 #[tokio::test(start_paused = true)]
 async fn the_end_at_every_moment_loses_nothing_that_was_answered() {
     let messages = commit("one");

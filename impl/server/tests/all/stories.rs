@@ -145,7 +145,7 @@ fn a_load_that_crosses_a_commit_is_done_again() {
     story!("a-load-that-crosses-a-commit-is-done-again", site);
 }
 
-/// ZEO 166: whoever knows a tid must have every invalidation up to it.
+/// ZEO 166: a client that knows a tid must have every invalidation up to it.
 #[test]
 fn a_load_that_is_ahead_of_its_invalidation_waits_for_it() {
     let mut site = Site::new(config());
@@ -213,8 +213,8 @@ fn a_client_that_registers_during_a_finish_misses_nothing() {
     story!("a-client-that-registers-during-a-finish-misses-nothing", site);
 }
 
-/// A storage gives objects back before it tells of their transaction, and whoever waits for them may be faster. A client that
-/// is told of the conflict first tries again with what it has, and finds the same conflict.
+/// A storage gives objects back before it tells of their transaction, and a transaction that waits for them may be
+/// faster. A client that is told of the conflict first tries again with what it has, and finds the same conflict.
 #[test]
 fn a_vote_is_answered_after_what_it_waited_for_is_told() {
     for clients_resolve in [false, true] {

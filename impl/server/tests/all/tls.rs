@@ -150,7 +150,7 @@ async fn certificates_are_read_again_and_nobody_is_dropped() {
     ann.commit(0, Tid::ZERO, "one").await.expect("it is still connected");
     ground.connect(&renewed, Some(&friend)).await.expect("the new certificate is shown");
     ground.connect(&ground.server, Some(&friend)).await.expect_err("the old certificate is shown");
-    // What cannot be used changes nothing.
+    // Unusable files change nothing.
     std::fs::write(ground.folder.path().join("server.pem"), "nothing").unwrap();
     ground.certificates.read_again().unwrap_err();
     ground.connect(&renewed, Some(&friend)).await.expect("the last good certificate is shown");

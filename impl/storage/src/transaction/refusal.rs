@@ -121,7 +121,7 @@ pub enum WhyNot {
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            WhyNot::PastForgotten => "whose past is not here any more",
+            WhyNot::PastForgotten => "with a past that is not here any more",
             WhyNot::OtherVersion => "which is in another version since",
             WhyNot::CreatedAndChanged => "which it created, and which was changed since",
             WhyNot::ChangedOrDeleted => "which was changed since, or deleted",

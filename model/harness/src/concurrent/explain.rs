@@ -123,7 +123,7 @@ fn states(commits: &[Commit<'_>], can: Can) -> Result<Vec<Database>, Wrong> {
         world.follow(&vote, &outcome);
         world.follow(&Step::Finish { transaction: NAME }, &Outcome::Finished { tid: *tid });
         if states.last() == Some(&world.database) {
-            return Err(wrong(span, format!("{done}\ncan not be done again")));
+            return Err(wrong(span, format!("{done}\ncannot be done again")));
         }
         states.push(world.database.clone());
     }
@@ -140,7 +140,7 @@ fn open(done: &Done) -> BTreeMap<char, Open> {
     [(NAME, open)].into()
 }
 
-/// What the rules say of a transaction's changes on this database.
+/// The right outcomes of a transaction's changes on this database.
 fn right(done: &Done, database: &Database, can: Can) -> Vec<Outcome> {
     let mut world = World::new(can);
     (world.database, world.open) = (database.clone(), open(done));
@@ -204,7 +204,7 @@ fn packed_to(packs: &[Pack], span: Span) -> Vec<Option<Tid>> {
 /// The possible databases: the object whose answers are explained.
 struct Databases<'a> {
     can: Can,
-    /// What the commits alone make: before the first, and after each.
+    /// The states that the commits alone give: before the first, and after each.
     states: &'a [Database],
     /// The same, packed to a time.
     packed: BTreeMap<(usize, Tid), Rc<Database>>,

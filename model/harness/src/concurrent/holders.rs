@@ -64,7 +64,7 @@ fn may_hold(done: &Done, span: Span) -> bool {
     })
 }
 
-/// What a transaction wants between vote and finish: see [`vellum_storage::Wants`].
+/// The locks of a transaction between vote and finish: see [`vellum_storage::Wants`].
 #[derive(Default)]
 struct Wants {
     certain: vellum_storage::Wants,
@@ -118,7 +118,7 @@ fn clash<K: Ord>(one: &BTreeMap<K, Want>, other: &BTreeMap<K, Want>, key: &K) ->
 }
 
 impl Wants {
-    /// Something that they can not both have.
+    /// A lock that they cannot both have.
     fn meet(&self, other: &Wants) -> Option<Busy> {
         let (one, other) = (&self.certain, &other.certain);
         let object = one.objects.keys().find(|oid| clash(&one.objects, &other.objects, oid));

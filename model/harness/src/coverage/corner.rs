@@ -21,7 +21,7 @@ macro_rules! corners {
                 match self { $(Corner::$name => $rule),+ }
             }
 
-            /// What is special about it.
+            /// A description of the corner.
             pub fn what(self) -> &'static str {
                 match self { $(Corner::$name => $what),+ }
             }

@@ -25,7 +25,7 @@ pub(super) fn corners(before: &World, step: &Step, outcome: &Outcome, after: &Wo
     conditions
 }
 
-/// What the step does to open transactions.
+/// The step's conditions on open transactions.
 fn open(before: &World, step: &Step, after: &World) -> Conditions {
     let is_draft = |open: &&Open| open.stage == Stage::Drafting;
     let voted = |world: &World| world.open.values().filter(|open| !is_draft(open)).count();

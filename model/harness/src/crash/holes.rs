@@ -1,4 +1,4 @@
-//! What holes in a transaction can change where the databases before and after it agree.
+//! The answers that holes in a transaction can change, where the databases before and after it agree.
 //!
 //! Any field of its records may be lost, as far as the file still adds up: one that has lost its version's name is shown by
 //! another version, and one without the version altogether by the trunk. So of the objects that it touches everything may be
