@@ -1,8 +1,9 @@
 //! `cargo xtask coverage`: which lines of the engine no kept input of the fuzz targets reaches.
 //!
-//! The replay of the corpus is built with the compiler's own counters and run, and `cov` of `llvm_profparser` puts the counts beside
-//! the lines: it reads them without LLVM's tools, which must be of the compiler's very version. Of a function that is compiled
-//! more than once it may show one copy only; so a line that seems to be missed deserves a second look.
+//! The replay of the corpus is built with the compiler's own counters and run, and `cov` of `llvm_profparser` puts the
+//! counts beside the lines: it reads them without LLVM's tools, which must be of the compiler's very version. Of a
+//! function that is compiled more than once it may show one copy only; so a line that seems to be missed deserves a
+//! second look.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

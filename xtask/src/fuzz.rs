@@ -47,7 +47,8 @@ pub struct Fuzz {
 
 /// Reduces the fuzz inputs to the smallest set that takes all branches
 ///
-/// Makes the dictionaries and the seeds, merges them with the inputs that were found, and puts the result into fuzz/corpus.
+/// Makes the dictionaries and the seeds, merges them with the inputs that were found, and puts the result into
+/// fuzz/corpus.
 #[derive(Debug, Args)]
 pub struct Corpus {
     /// The targets to reduce; all of them if none is given

@@ -167,7 +167,8 @@ impl Peers {
     }
 }
 
-/// Runs one of our scripts with `vellum serve` and a folder for it. It must succeed; the last line that it prints is the answer.
+/// Runs one of our scripts with `vellum serve` and a folder for it. It must succeed; the last line that it prints is
+/// the answer.
 fn python_says(ground: &Ground, script: &str, folder: &Path, args: &[&str]) -> Result<String, Trouble> {
     std::fs::create_dir_all(folder)?;
     let mut command = std::process::Command::new(&ground.python);

@@ -1,7 +1,7 @@
 //! `cargo xtask prose`: comments, help and pages keep the rule of writing in `CONTRIBUTING.md`.
 //!
-//! The rule itself, subject, verb, object, cannot be checked by a program. [`denied`] lists words that show where it was
-//! broken, and says what to write instead. [`passage`] takes the prose out of the files.
+//! The rule itself, subject, verb, object, cannot be checked by a program. [`denied`] lists words that show where it
+//! was broken, and says what to write instead. [`passage`] takes the prose out of the files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,8 +38,9 @@ const SAMPLES: &[&str] = &["xtask/src/prose.rs", "xtask/src/prose/denied.rs", "x
 
 /// Checks the wording of comments, help and pages, and the width of comments
 ///
-/// Reads the comments and messages of all Rust files, the pages in docs/, README.md, ARCHITECTURE.md, CONTRIBUTING.md and
-/// findings/README.md. Prints the file, the line, the words and a better wording for each hit, and fails if there is one.
+/// Reads the comments and messages of all Rust files, the pages in docs/, README.md, ARCHITECTURE.md, CONTRIBUTING.md
+/// and findings/README.md. Prints the file, the line, the words and a better wording for each hit, and fails if there
+/// is one.
 #[derive(Debug, Args)]
 pub struct Prose {
     /// Check this working tree, and not the one of this program

@@ -177,7 +177,7 @@ The rule (docs/semantics.md:7):
     4.2 It is kept.
 The story (model/harness/scenarios/4.2-a.script):
     pack @1
-What was told (-) and what is told now (+):
+The snapshot (-) and the new text (+):
 @@ -1,3 +1,3 @@
  pack @1
  ---

@@ -10,12 +10,12 @@
 //! ```
 //!
 //! A function of the engine carries a rule out if a line of its documentation begins with `Rule 4.2.` or `Rule 4.2:`;
-//! each storage may have one. All else that names a rule in the engine (heads of modules, fields, remarks inside functions) is a mention, and does
-//! not count.
+//! each storage may have one. All else that names a rule in the engine (heads of modules, fields, remarks inside
+//! functions) is a mention, and does not count.
 //!
-//! It is an error if a rule has no specification, if nothing exercises it (no story, no corner, no test), if a citation names
-//! a rule that does not exist, or if one of the rules in [`CARRIED_OUT_ONCE`] is not carried out by exactly one function.
-//! How citations are written: [`semantics`].
+//! It is an error if a rule has no specification, if nothing exercises it (no story, no corner, no test), if a citation
+//! names a rule that does not exist, or if one of the rules in [`CARRIED_OUT_ONCE`] is not carried out by exactly one
+//! function. How citations are written: [`semantics`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,9 +35,9 @@ const CORNERS: &str = "model/harness/src/coverage/corner.rs";
 
 /// Prints where each rule of docs/semantics.md is specified, carried out and tested
 ///
-/// For each rule: the function of the specification, and how many functions of the engine carry it out, how many stories,
-/// corners and tests exercise it, and how many planted bugs break it. Fails if a rule is not specified, if nothing
-/// exercises it, or if one of the rules 3.1 to 3.7 is not carried out by exactly one function of the engine.
+/// For each rule: the function of the specification, and how many functions of the engine carry it out, how many
+/// stories, corners and tests exercise it, and how many planted bugs break it. Fails if a rule is not specified, if
+/// nothing exercises it, or if one of the rules 3.1 to 3.7 is not carried out by exactly one function of the engine.
 #[derive(Debug, Args)]
 pub struct Rules {
     /// Print all places of one rule, with file and line

@@ -1,7 +1,8 @@
 //! `docs/semantics.md` as data: the rules, and where a text cites them.
 //!
-//! A citation is what a person would write: "rule 3.4", "(rules 4.2 to 4.4)", "Rules 2.5 and 3.4", also where the number stands
-//! on the next line of the same comment. Nothing else counts, so that a number alone is never taken for one.
+//! A citation is what a person would write: "rule 3.4", "(rules 4.2 to 4.4)", "Rules 2.5 and 3.4", also where the
+//! number stands on the next line of the same comment. Nothing else counts, so that a number alone is never taken for
+//! one.
 
 use std::fmt;
 use std::fs;
@@ -61,8 +62,8 @@ pub fn rules() -> Result<Vec<Rule>, Box<dyn std::error::Error>> {
     if rules.is_empty() { Err(format!("{PAGE} has no rules").into()) } else { Ok(rules) }
 }
 
-/// The rules of a page. A rule begins with its number in bold, in a paragraph or an item of a list. An item continues as far
-/// as it is indented, with blank lines in between; a paragraph continues to the next rule or heading.
+/// The rules of a page. A rule begins with its number in bold, in a paragraph or an item of a list. An item continues
+/// as far as it is indented, with blank lines in between; a paragraph continues to the next rule or heading.
 fn parse(page: &str) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut within = false;
@@ -170,7 +171,7 @@ But not this.
     #[test]
     fn a_title_is_the_first_words() {
         let titles = parse(TEXT).iter().map(|rule| rule.title(15)).collect::<Vec<_>>();
-        assert_eq!(titles, ["oid", "The trunk shows...", "Two phases", "store(a..b)"]);
+        assert_eq!(titles, ["oid", "The trunk...", "Two phases", "store(a..b)"]);
     }
 
     #[test]

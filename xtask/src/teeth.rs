@@ -10,8 +10,8 @@
 //!     └▶ apply ─ build ─ check: must fail ─ take out ─▶ the next one
 //! ```
 //!
-//! A patch that does not apply or does not compile is an error, and no catch. A check that never ends is a catch. The copy and
-//! its build stay, so that the next run builds only what has changed.
+//! A patch that does not apply or does not compile is an error, and no catch. A check that never ends is a catch. The
+//! copy and its build stay, so that the next run builds only what has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -32,7 +32,8 @@ const PLANTED: &str = "model/harness/planted";
 /// The folder of the bugs that break no rule, but an invariant or a decision of [`MAP`].
 const INVARIANTS: &str = "invariants";
 const MAP: &str = "ARCHITECTURE.md";
-/// A check that takes longer hangs, unless it is slow as it is: then it may take so many times as long with a bug in it.
+/// A check that takes longer hangs, unless it is slow as it is: then it may take so many times as long with a bug in
+/// it.
 const CHECK_SECONDS_MAX: u64 = 120;
 const SLOWER_MAX: u64 = 4;
 /// So long a build may take, or a check as it is.
@@ -239,8 +240,8 @@ fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
     if found.is_empty() { Err("there is no such planted bug".into()) } else { Ok(found) }
 }
 
-/// So many of them, evenly from first to last, since neighbours are alike: the next ones on the next day, so that all have
-/// their turn.
+/// So many of them, evenly from first to last, since neighbours are alike: the next ones on the next day, so that all
+/// have their turn.
 fn of_day(all: usize, count: usize, day: usize) -> impl Iterator<Item = usize> {
     let turns = all.div_ceil(count.max(1));
     (0..all).filter(move |n| n % turns == day % turns)

@@ -1,8 +1,8 @@
 //! Trees of any shape: damaged, in circles, with nodes in common, with invalid records.
 //!
-//! The bytes are a list of nodes, the first of which is object 1, to which the root refers. With any bytes, looking at them
-//! ends, with no more findings than there are nodes and references. And of the tree that begins at object 1 a second look,
-//! which recurses and keeps all of it in memory, says the same: it keeps its rules, or it breaks one.
+//! The bytes are a list of nodes, the first of which is object 1, to which the root refers. With any bytes, looking at
+//! them ends, with no more findings than there are nodes and references. And of the tree that begins at object 1 a
+//! second look, which recurses and keeps all of it in memory, says the same: it keeps its rules, or it breaks one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -221,8 +221,8 @@ impl Look<'_> {
     }
 }
 
-/// The bytes of a tree that keeps its rules, with `width` children a node and `keys` in each bucket; and with `change` bytes of
-/// it otherwise.
+/// The bytes of a tree that keeps its rules, with `width` children a node and `keys` in each bucket; and with `change`
+/// bytes of it otherwise.
 pub fn input(levels: u32, width: u8, keys: u8, change: &[(usize, u8)]) -> Vec<u8> {
     // Level by level: the nodes of a level follow each other, and their children are on the next one.
     let (mut out, mut first_of_level) = (Vec::new(), 1_u8);

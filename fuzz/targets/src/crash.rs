@@ -1,8 +1,8 @@
 //! A history and a plan of crashes, from the bytes: at some operations of the disk the power goes, and the state after
 //! the crash must be one that the rules allow.
 //!
-//! The first byte says what the storage promises, eight more are the seed of what chance does to the disk, and the rest are
-//! the dice of the history. So a change in the history changes nothing else, as far as that is possible.
+//! The first byte says what the storage promises, eight more are the seed of what chance does to the disk, and the rest
+//! are the dice of the history. So a change in the history changes nothing else, as far as that is possible.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! A good database, changed as its parts: transactions and records, with lengths, twins and pointers fixed up afterwards.
+//! A good database, changed as its parts: transactions and records, with lengths, twins and pointers fixed up
+//! afterwards.
 //!
 //! Bytes flipped in a file rarely get past the first check, as every length is written twice. So here a file is taken
 //! apart ([`layout`]), the parts are changed as the dice say, and it is put together again: lengths fit, positions are

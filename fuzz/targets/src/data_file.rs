@@ -1,7 +1,7 @@
 //! Any bytes as a `Data.fs`, with any bytes as its index.
 //!
-//! The file comes first, so that a position in it is the same in the input. Behind it are the index, its length in three
-//! bytes, and a byte that says how to go about it ([`How`]):
+//! The file comes first, so that a position in it is the same in the input. Behind it are the index, its length in
+//! three bytes, and a byte that says how to go about it ([`How`]):
 //!
 //! ```text
 //!   file ... │ index ... │ length of the index │ how

@@ -1,4 +1,5 @@
-//! The harness's histories, on dice that the bytes are: operations against the specification, reopenings and packs included.
+//! The harness's histories, on dice that the bytes are: operations against the specification, reopenings and packs
+//! included.
 //!
 //! The first byte says how the storage is set up. A difference is shrunk, step by step, and printed as a script that
 //! `vellum-prove --script` plays again.

@@ -34,8 +34,8 @@
 //! # One more target
 //!
 //! The client and its cache file will want theirs. A target is: a file here with a function that takes
-//! bytes; its line in [`TARGETS`]; its seeds in [`seeds`]; three lines in `fuzz/fuzz_targets` and four in `fuzz/Cargo.toml`;
-//! and, if it has words of its own, a dictionary. The tests of this crate name forgotten parts.
+//! bytes; its line in [`TARGETS`]; its seeds in [`seeds`]; three lines in `fuzz/fuzz_targets` and four in
+//! `fuzz/Cargo.toml`; and, if it has words of its own, a dictionary. The tests of this crate name forgotten parts.
 #![forbid(unsafe_code)]
 
 pub mod btrees;

@@ -449,8 +449,8 @@ impl<'a> Reader<'a> {
         Value::Other
     }
 
-    /// `getattr(Outer, 'Inner')`, with which protocols before 4 name a class in a class. Names are counted as the engine
-    /// counts them: 64 KiB of them, and as many bytes as the record has.
+    /// `getattr(Outer, 'Inner')`, with which protocols before 4 name a class in a class. Names are counted as the
+    /// engine counts them: 64 KiB of them, and as many bytes as the record has.
     fn nested_class(&mut self, by_reduce: bool, callable: Id, arguments: Id) -> Option<Class> {
         let (Value::Class((module, name)), Value::Tuple(arguments)) = (&self.values[callable], &self.values[arguments])
         else {

@@ -1,7 +1,7 @@
 //! Pickles: one record is read in every way, and three are merged.
 //!
-//! The input is three records, one after the other, and the lengths of the last two in four bytes at the end; if these do
-//! not fit, it is one record, three times.
+//! The input is three records, one after the other, and the lengths of the last two in four bytes at the end; if these
+//! do not fit, it is one record, three times.
 
 use std::collections::BTreeSet;
 
@@ -171,8 +171,8 @@ fn shown(record: &[u8], is_readable: bool) {
     }
 }
 
-/// The most that may be written of a record. A byte can repeat a date, which takes some forty in JSON, and sixty more of
-/// indent in text; and of repeated text there may be four times the record and 64 KiB, in escapes of six bytes each.
+/// The most that may be written of a record. A byte can repeat a date, which takes some forty in JSON, and sixty more
+/// of indent in text; and of repeated text there may be four times the record and 64 KiB, in escapes of six bytes each.
 fn linear(record: &[u8]) -> usize {
     128 * record.len() + (6 << 16) + 256
 }

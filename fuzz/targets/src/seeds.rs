@@ -1,7 +1,7 @@
 //! The inputs to begin with, made by program from the golden databases, and from histories.
 //!
-//! They are not kept as they are: `cargo xtask corpus` keeps, of these and of what a fuzzer found, those that take branches
-//! that no smaller one takes.
+//! They are not kept as they are: `cargo xtask corpus` keeps, of these and of what a fuzzer found, those that take
+//! branches that no smaller one takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Configurations: ZConfig's language with ZEO's words, and TOML.
 //!
-//! The first byte says which of the two; the rest is the files, with a zero byte between them. They are called `zeo.conf`,
-//! `1.conf`, `2.conf`, and so on, so that they can include each other.
+//! The first byte says which of the two; the rest is the files, with a zero byte between them. They are called
+//! `zeo.conf`, `1.conf`, `2.conf`, and so on, so that they can include each other.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,8 +1,8 @@
 //! Folders that come with the first blob in them and go with the last, and which of them are durable.
 //!
-//! A name is durable when the folder that it is in was synced, and that one's name in the folder above, and so on. For a blob
-//! in a bushy folder these are nine. But most of them were made long ago: so the folders are remembered whose names
-//! this process synced, up to a bound, and a commit syncs few more than the last.
+//! A name is durable when the folder that it is in was synced, and that one's name in the folder above, and so on. For
+//! a blob in a bushy folder these are nine. But most of them were made long ago: so the folders are remembered whose
+//! names this process synced, up to a bound, and a commit syncs few more than the last.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;

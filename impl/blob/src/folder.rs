@@ -101,8 +101,8 @@ impl BlobFolder {
     ///
     /// # Errors
     ///
-    /// If it has another layout than the one asked for, or one that we do not know; if it holds something else, or holds
-    /// blobs although the data file is new. Nothing was changed then.
+    /// If it has another layout than the one asked for, or one that we do not know; if it holds something else, or
+    /// holds blobs although the data file is new. Nothing was changed then.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, opening: Opening) -> Result<BlobFolder> {
         let (tree, root, top) = locate(&*disk, path, opening.read_only)?;
         let inner = Arc::new(Inner {
@@ -236,8 +236,8 @@ impl BlobFolder {
         Temporary::new(&self.inner, &self.temporaries(), 0o600)
     }
 
-    /// Takes over a file that another program put into the object's folder under a name of its own, as a client does that
-    /// shares this folder, and syncs it. From here on it is removed if it is not [placed](BlobFolder::place).
+    /// Takes over a file that another program put into the object's folder under a name of its own, as a client does
+    /// that shares this folder, and syncs it. From here on it is removed if it is not [placed](BlobFolder::place).
     ///
     /// # Errors
     ///
@@ -283,8 +283,8 @@ impl BlobFolder {
         copy(&self.inner, &path, &*file, self.temporary()?)
     }
 
-    /// The permissions that a blob's file gets: those that it has, without those to write, and with those to read that the
-    /// object's folder has.
+    /// The permissions that a blob's file gets: those that it has, without those to write, and with those to read that
+    /// the object's folder has.
     fn final_mode(&self, oid: Oid, mode: u32) -> Result<u32> {
         let folder = self.folder(oid);
         let about = self.inner.tree.about(&folder).map_err(|e| self.inner.failed(&folder, "looking at a folder", e))?;
@@ -338,8 +338,8 @@ impl BlobFolder {
         directories::sync(&self.inner, &folders)
     }
 
-    /// Removes blobs' files, durably, with the folders that this empties: those of a transaction that failed, or that was cut
-    /// off after a crash. Returns how many there were; one that is not there is no error.
+    /// Removes blobs' files, durably, with the folders that this empties: those of a transaction that failed, or that
+    /// was cut off after a crash. Returns how many there were; one that is not there is no error.
     ///
     /// # Errors
     ///
@@ -368,8 +368,8 @@ impl BlobFolder {
         Ok(true)
     }
 
-    /// Removes all files of an object, durably, with the folders that this empties. Other names in its folder stay. Returns how
-    /// many files there were.
+    /// Removes all files of an object, durably, with the folders that this empties. Other names in its folder stay.
+    /// Returns how many files there were.
     ///
     /// # Errors
     ///
@@ -399,7 +399,8 @@ impl BlobFolder {
     }
 
     /// Removes what earlier processes left in `tmp/`: files that were made by [`BlobFolder::temporary`] or
-    /// [`BlobFolder::duplicate`] and neither placed nor dropped. Other programs' files stay. Returns how many there were.
+    /// [`BlobFolder::duplicate`] and neither placed nor dropped. Other programs' files stay. Returns how many there
+    /// were.
     ///
     /// To be called only by the process that has the data file's lock, before it has files on their way.
     ///

@@ -1,7 +1,7 @@
 //! Which layout a folder has: by its marker, else by its files, else as it is asked for.
 //!
-//! ZODB takes a folder without a marker for *lawn* unless it is empty, so that a bushy folder that lost its marker becomes
-//! unreadable. Here the files tell; the marker that is then written holds for ZODB too.
+//! ZODB takes a folder without a marker for *lawn* unless it is empty, so that a bushy folder that lost its marker
+//! becomes unreadable. Here the files tell; the marker that is then written holds for ZODB too.
 
 use std::io;
 use std::path::Path;

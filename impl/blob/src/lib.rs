@@ -1,8 +1,8 @@
 //! The blob folder beside a database: one file for each revision of each blob.
 //!
-//! A blob is an object whose bytes are too many for a record, so that they are kept in a file, named after the object and the
-//! transaction that wrote it. The folder is laid out as ZODB's, with its names, its permissions and its marker, and either
-//! program can take it over from the other.
+//! A blob is an object whose bytes are too many for a record, so that they are kept in a file, named after the object
+//! and the transaction that wrote it. The folder is laid out as ZODB's, with its names, its permissions and its marker,
+//! and either program can take it over from the other.
 //!
 //! ```text
 //!   BLOBS/.layout                    the layout's name: bushy here
@@ -11,8 +11,8 @@
 //!   BLOBS.old/                       what the last pack removed, and links to what it did not
 //! ```
 //!
-//! A file of a committed blob never changes, and its name is all that a commit writes here. So a commit is a rename, between
-//! the two syncs of the data file:
+//! A file of a committed blob never changes, and its name is all that a commit writes here. So a commit is a rename,
+//! between the two syncs of the data file:
 //!
 //! ```text
 //!   first phase    temporary() · append ... · sync()        bytes in tmp/, durable
@@ -21,16 +21,16 @@
 //!                  the data file is synced, and marked      from here on it is there
 //! ```
 //!
-//! After a crash before the mark, opening the database cuts the transaction off, and [`removes`](BlobFolder::remove) the files
-//! that it names. An abort drops the [`Temporary`], which removes its file. Nothing is ever seen by half: what has a final name
-//! was synced before ([`Ready`]), which is a type, so that no caller can forget it.
+//! After a crash before the mark, opening the database cuts the transaction off, and [`removes`](BlobFolder::remove)
+//! the files that it names. An abort drops the [`Temporary`], which removes its file. Nothing is ever seen by half:
+//! what has a final name was synced before ([`Ready`]), which is a type, so that no caller can forget it.
 //!
-//! **Nothing leads out of the folder.** Its files are opened in a [`Tree`](vellum_disk::Tree), which follows no symbolic link.
-//! That the folder itself is a link is the operator's choice, and followed once.
+//! **Nothing leads out of the folder.** Its files are opened in a [`Tree`](vellum_disk::Tree), which follows no
+//! symbolic link. That the folder itself is a link is the operator's choice, and followed once.
 //!
-//! This crate knows no record and no transaction. Its caller knows which files belong to the database: it reads the [`Walk`],
-//! and answers [`Removal::carry_out`]. Two programs do not write to one folder: the lock of the data file sees to that, as
-//! in ZODB.
+//! This crate knows no record and no transaction. Its caller knows which files belong to the database: it reads the
+//! [`Walk`], and answers [`Removal::carry_out`]. Two programs do not write to one folder: the lock of the data file
+//! sees to that, as in ZODB.
 //!
 //! ```
 //! use std::path::Path;

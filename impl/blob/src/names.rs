@@ -5,8 +5,8 @@
 //! | bushy | `0x00/0x00/0x00/0x00/0x00/0x00/0x12/0x34` | `0x00/0x00/0x00/0x00/0x00/0x00/0x00/0x00` |
 //! | lawn | `0x1234` | `0x00` |
 //!
-//! The file of tid 0x0400000000000001 is `0x0400000000000001.blob` in either, that of tid 1 `0x01.blob`: leading zeros go in
-//! pairs, and zero has one pair.
+//! The file of tid 0x0400000000000001 is `0x0400000000000001.blob` in either, that of tid 1 `0x01.blob`: leading zeros
+//! go in pairs, and zero has one pair.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The folder beside the blob folder, with `.old` in its name: with the data file of the same ending, it is the database before
-//! the last pack.
+//! The folder beside the blob folder, with `.old` in its name: with the data file of the same ending, it is the
+//! database before the last pack.
 //!
 //! ```text
 //!   each file gets a second name here    or a copy, where a file can have only one

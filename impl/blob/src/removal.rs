@@ -1,4 +1,5 @@
-//! Removing the files that a pack forgets: a list beside the blobs, written before the data file is exchanged and carried out after it.
+//! Removing the files that a pack forgets: a list beside the blobs, written before the data file is exchanged and
+//! carried out after it.
 //!
 //! ```text
 //!   .removed     the pack writes the list             a crash: nothing was removed yet
@@ -7,10 +8,11 @@
 //!   (gone)       all is done
 //! ```
 //!
-//! A line is an object's oid in 16 digits, which stands for all its files, or an oid and a tid in 32. ZODB writes the same, and
-//! forgets the list after a crash. Here the next opening finds it ([`BlobFolder::left_removal`]), and asks the database for each
-//! file before it removes that: so it does not matter on which side of the exchange the crash was, nor whether the list was
-//! whole. If everything is needed, there was no exchange, and what the pack before kept stays what it is.
+//! A line is an object's oid in 16 digits, which stands for all its files, or an oid and a tid in 32. ZODB writes the
+//! same, and forgets the list after a crash. Here the next opening finds it ([`BlobFolder::left_removal`]), and asks
+//! the database for each file before it removes that: so it does not matter on which side of the exchange the crash
+//! was, nor whether the list was whole. If everything is needed, there was no exchange, and what the pack before kept
+//! stays what it is.
 
 use std::io;
 use std::path::PathBuf;

@@ -9,7 +9,8 @@ use vellum_disk::DiskFile;
 use crate::error::Result;
 use crate::folder::Inner;
 
-/// The beginning of the names of our temporary files: `vellum-7.tmp`. ZODB's begin otherwise, and are not ours to remove.
+/// The beginning of the names of our temporary files: `vellum-7.tmp`. ZODB's begin otherwise, and are not ours to
+/// remove.
 const PREFIX: &str = "vellum-";
 const SUFFIX: &str = ".tmp";
 

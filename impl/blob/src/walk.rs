@@ -78,7 +78,8 @@ impl Walk {
         Ok(())
     }
 
-    /// The finding for a name in the folder that is being read. None if it is a folder that is read next, or ours, or gone.
+    /// The finding for a name in the folder that is being read. None if it is a folder that is read next, or ours, or
+    /// gone.
     fn look(&mut self, name: &OsStr) -> Result<Option<Found>> {
         let depth = self.stack.len() - 1;
         let level = &self.stack[depth];

@@ -17,7 +17,7 @@ const PARTS_MAX: usize = 1 << 20;
 /// Why a server could not be asked.
 #[derive(Debug)]
 pub enum Trouble {
-    /// Nobody listens there, or the connection ended.
+    /// No server listens there, or the connection ended.
     Connection(io::Error),
     /// It is no ZEO server, or one that is too old.
     Protocol(String),
@@ -150,7 +150,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Nobody answers in time; it is no ZEO server; it has no such storage.
+    /// No server answers in time; it is no ZEO server; it has no such storage.
     pub fn register(address: &Address, storage: &str, timeout: Duration) -> Result<Client, Trouble> {
         let mut connection = Connection::open(address, timeout)?;
         let greeting = connection.read_frame()?;
@@ -167,7 +167,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Calls, and waits for the answer. What the server tells meanwhile is passed over.
+    /// Calls, and waits for the answer. Other messages of the server are skipped.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 //! | folder | what it has |
 //! |---|---|
 //! | `commands` | the subcommands, one file each |
-//! | `ui` | what people type and what they are shown; the same for programs |
+//! | `ui` | input and output for people and for programs |
 //! | `file` | opening a database, and looking into its file |
 //!
 //! The arrows go down: `commands` knows `file` and `ui`, `file` knows `ui`. The work is done in the crates below:
@@ -13,9 +13,9 @@
 //!
 //! All subcommands keep these rules:
 //!
-//! - `undo`, `commit-version`, `abort-version`, `import`, `restore` and `collect` change a database. They show the change,
-//!   ask, and make one new transaction (`collect`: several).
-//! - `pack` forgets the past of one. It shows what would go, and asks; `--yes` packs at once.
+//! - `undo`, `commit-version`, `abort-version`, `import`, `restore` and `collect` change a database. They show the
+//!   change, ask, and make one new transaction (`collect`: several).
+//! - `pack` discards its past. It shows what would go, and asks; `--yes` packs at once.
 //! - All others open the database for reading only. `recover` and `export` write a new file; `copy` writes a new file,
 //!   or appends to an older copy.
 //! - Answers go to standard output, everything else to standard error. The exit code is 0 if all is well; 1 if there
@@ -49,12 +49,12 @@ use crate::commands::{
     runzeo, serve, show, status, undo, versions, zeopack,
 };
 
-/// Look at, check, repair and undo in object databases in Data.fs files.
+/// Inspect, check, repair and undo changes in object databases in Data.fs files.
 ///
-/// A database is one file, usually called Data.fs. It is a list of transactions, each of which says who did what, and
-/// holds a new revision of each object that was changed. Only `undo`, `commit-version`, `abort-version`, `import`,
-/// `restore` and `collect` change a database: they show what would change, and ask; so does `pack`, which forgets its past. `recover` writes a new
-/// one, and `copy` a copy.
+/// A database is one file, usually called Data.fs. It is a list of transactions. Each transaction has a time, a user
+/// and a description, and holds a new revision of each object that it changed. Only `undo`, `commit-version`,
+/// `abort-version`, `import`, `restore`, `collect` and `pack` change a database: they show a preview, and ask.
+/// `recover` and `copy` write a new file.
 #[derive(Parser)]
 #[command(name = "vellum", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = SHORT, after_long_help = LONG)]
@@ -70,32 +70,32 @@ struct Cli {
 
 const SHORT: &str = "\
 Start with `vellum info Data.fs`. `vellum help COMMAND` explains a command,
-`vellum --help` how to name objects and times, and what --json and the exit
-codes mean.";
+`vellum --help` explains the names of objects and times, --json, and the exit
+codes.";
 
 const LONG: &str = "\
 Objects:
   An object is named by its oid: in hex, as it is printed (1f, 0x1f,
-  000000000000001f), or in decimal with a d behind it (31d). Sixteen digits are
+  000000000000001f), or in decimal with a d after it (31d). Sixteen digits are
   always hex. Object 0 is the root.
 
 Times:
   A time is the tid of a transaction (16 hex digits);
   a date, or a date and a time of day, in UTC unless it says otherwise
   (2026-11-22, \"2026-11-22 11:14\", 2026-11-22T11:14:03+01:00);
-  or so long ago (\"2 hours ago\", yesterday, today, now).
+  or relative to now (\"2 hours ago\", yesterday, today, now).
   Times are shown in UTC; with --local in the time zone of the system (TZ), too.
 
 For programs:
   With --json the answer is one JSON object, or one on each line where there are
   many. The order of fields does not change; new ones come at the end. Times are
-  RFC 3339, sizes are bytes. Text that is not UTF-8 has U+FFFD in the places
-  where it is not, and is there again in hex, as user_hex and so on. States and
+  RFC 3339, sizes are bytes. Invalid UTF-8 in a text is shown as U+FFFD, and the
+  whole text is added in hex, as user_hex and so on. States and
   extensions are JSON that loses nothing: see docs/state-json.md.
 
 Exit codes:
-  0  all is well
-  1  problems were found in the database, or the rules forbid what was asked for
+  0  success
+  1  problems were found in the database, or the rules forbid the operation
   2  the command was used wrongly, or could not do its work";
 
 #[derive(Subcommand)]

@@ -35,7 +35,7 @@ pub fn float(number: f64) -> String {
 mod tests {
     use super::*;
 
-    /// What CPython says of the same.
+    /// CPython's forms of the same values.
     #[test]
     fn values_are_written_as_python_writes_them() {
         let floats = [0.0, 1.0, -2.5, 1e-5, 123456.789, 1e16, 0.0001, 1.5e300, 1e15];

@@ -1,4 +1,4 @@
-//! What people type and what they are shown; the same for programs.
+//! Input and output for people and for programs.
 //!
 //! | module | what it has |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Blobs, of which the database has only the record: a command that touches one says so, and where something would break it
-//! does nothing unless it is told to.
+//! Blobs, of which the database has only the record: a command that touches one says so, and where something would
+//! break it does nothing unless it is told to.
 
 #[macro_use]
 mod common;
@@ -12,8 +12,8 @@ fn blob() -> Bytes {
     b"\x80\x03cZODB.blob\nBlob\n.\x80\x03N.".as_slice().into()
 }
 
-/// A shelf with a photo, which was changed twice, and a product, which was changed as well. The tids of the last change of
-/// each, and of a deletion of another photo.
+/// A shelf with a photo, which was changed twice, and a product, which was changed as well. The tids of the last change
+/// of each, and of a deletion of another photo.
 fn site(sandbox: &Sandbox, name: &str) -> [Tid; 3] {
     let mut site = Site::new(sandbox, name);
     let product = |bytes| record("Product", &[], &[], bytes);

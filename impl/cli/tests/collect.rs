@@ -96,11 +96,11 @@ fn sessions() {
         &["log", "main.fs", "-n", "1"],
         &of(&SITE, &["--yes"]),
         &["check", "main.fs"],
-        // Half of it is taken back: what refers to what is not there now.
+        // Half of it is undone: some objects now refer to missing ones.
         &["undo", "users.fs", "last", "--yes"],
         &of(&SITE, &["--dry-run"]),
         &["undo", "main.fs", "last", "--yes"],
-        // What was changed lately is kept, and that is the undo.
+        // Objects that were changed lately are kept, here those of the undo.
         &of(&SITE, &["--dry-run"]),
     ];
     assert_session!("cli-collect", sandbox.session(commands));
@@ -156,7 +156,7 @@ fn refusals() {
     assert!(fs(sandbox.files()) == fs(before));
 }
 
-/// What was changed lately is kept, and for how long can be said.
+/// Objects that were changed lately are kept, for the time of an option.
 #[test]
 fn days() {
     let sandbox = Sandbox::new();
@@ -173,7 +173,7 @@ fn days() {
     }
 }
 
-/// Somebody is asked after it was shown, and what they do not want is not done.
+/// The command asks after the preview, and does nothing after a no.
 #[test]
 fn asking() {
     let sandbox = Sandbox::new();
@@ -192,7 +192,7 @@ fn asking() {
         assert_eq!(run.code, code, "{how:?}: {}", run.stderr);
         assert!(sandbox.files() == files, "to look leaves no trace: {how:?}");
     }
-    // What nobody was shown is not done.
+    // Nothing is done without a shown preview.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = sandbox.command(&of(&SITE, &["--yes"])).stdout(writer).output().unwrap();

@@ -1,5 +1,5 @@
-//! Databases that zc.zlibstorage has compressed: every command does with them what it does with plain ones. And encrypted ones,
-//! of which no command says more than can be told.
+//! Databases that zc.zlibstorage has compressed: every command does with them what it does with plain ones. And
+//! encrypted ones, of which no command says more than can be told.
 
 #[macro_use]
 mod common;
@@ -126,7 +126,7 @@ fn stored(record: Bytes) -> Bytes {
     compressed(&record).expect("it is long enough").into()
 }
 
-/// An undo merges what was done since: as of plain records, and in the form of the record that it shows again.
+/// An undo merges later changes: as of plain records, and in the form of the record that it shows again.
 #[test]
 fn an_undo_merges_compressed_records() {
     let sandbox = Sandbox::new();
@@ -145,7 +145,7 @@ fn an_undo_merges_compressed_records() {
     assert_eq!(shown(&now), shown(&wanted));
 }
 
-/// A shop whose records are compressed, with something that nobody needs, and a record whose stream is damaged.
+/// A shop whose records are compressed, with garbage, and a record whose stream is damaged.
 fn shop(sandbox: &Sandbox) {
     let mut site = Site::new(sandbox, "shop.fs");
     let long = |class, strong: &[u64]| stored(record(class, strong, &[], 400));
@@ -194,7 +194,8 @@ fn sessions() {
     assert_session!("cli-compressed", without_time(sandbox.session(commands)));
 }
 
-/// A database as cipher.encryptingstorage writes it: the records of an encrypted database, and one that was there before.
+/// A database as cipher.encryptingstorage writes it: the records of an encrypted database, and one that was there
+/// before.
 fn secrets(sandbox: &Sandbox) {
     let mut site = Site::new(sandbox, "secret.fs");
     let secret = |number: u8| Bytes::from([b".e", [number; 60].as_slice()].concat());
@@ -207,7 +208,7 @@ fn secrets(sandbox: &Sandbox) {
     site.commit("ann", "", vec![Delete(3)]);
 }
 
-/// Rule 4.10: said once, not as damage of each record; and nobody believes that it has no references.
+/// Rule 4.10: reported once, not as damage of each record; and no command assumes that it has no references.
 #[test]
 fn encrypted_records_are_no_damage_and_may_refer_to_anything() {
     let sandbox = Sandbox::new();

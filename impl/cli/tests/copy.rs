@@ -16,7 +16,7 @@ const FIRST_MAIL: &str = "040d2ed75f56a699";
 const LAST: &str = "040d2ed75fd29fbb";
 const GOLDEN: [&str; 5] = ["mail", "undo", "unpacked", "packed", "versions"];
 
-/// What is in a database, without where it is.
+/// The contents of a database, without positions.
 fn dump(sandbox: &Sandbox, name: &str) -> Vec<Value> {
     let run = sandbox.run(&["dump", "--json", name]);
     assert_eq!(run.code, 0, "{name}: {}", run.stderr);
@@ -85,8 +85,8 @@ fn rewritten(sandbox: &Sandbox, from: &str, to: &str, count: usize, change: impl
     }
 }
 
-/// A file that went through RelStorage has the records of a transaction in another order. It is the same history. What is
-/// not the same is named.
+/// A file that went through RelStorage has the records of a transaction in another order. It is the same history. Real
+/// differences are named.
 #[test]
 fn the_order_of_records_is_no_difference() {
     let sandbox = Sandbox::new();
@@ -128,7 +128,7 @@ fn the_order_of_records_is_no_difference() {
     }
 }
 
-/// Whatever is in a database is in its copy, and in the copy's copy; and then there is nothing new.
+/// Everything in a database is in its copy, and in the copy's copy; and then there is nothing new.
 #[test]
 fn a_copy_is_the_same() {
     let sandbox = Sandbox::new();
@@ -152,7 +152,7 @@ fn a_copy_is_the_same() {
     }
 }
 
-/// Every night: what was committed since, and nothing twice.
+/// Every night: the transactions since then, and none twice.
 #[test]
 fn it_goes_on_with_what_is_new() {
     let sandbox = Sandbox::new();
@@ -166,7 +166,7 @@ fn it_goes_on_with_what_is_new() {
         assert!(run.stdout.contains("  after         "), "{}", run.stdout);
         assert!(dump(&sandbox, "backup.fs") == dump(&sandbox, "mail.fs"), "{text}");
     }
-    // What somebody does to the copy makes it another database.
+    // A change of the copy makes it another database.
     append(&sandbox, "backup.fs", "an accident");
     let run = sandbox.run(&["copy", "mail.fs", "backup.fs"]);
     assert!(run.code == 1 && run.stdout.contains("the source does not have it"), "{}", run.stdout);
@@ -188,12 +188,12 @@ fn a_range() {
     let run = sandbox.run(&["copy", "mail.fs", "part.fs", "--since", tid(14)]);
     assert!(run.code == 1 && run.stdout.contains(tid(13)), "{}", run.stdout);
     assert_eq!(std::fs::read(sandbox.path("part.fs")).unwrap(), before);
-    // What lies before its end is no gap.
+    // Transactions before its end are no gap.
     assert_eq!(sandbox.run(&["copy", "mail.fs", "part.fs", "--since", tid(8), "--until", tid(13)]).code, 0);
     assert_eq!(dump(&sandbox, "part.fs").len(), 9);
 }
 
-/// A copy that was stopped in the middle of a transaction loses that one, and goes on.
+/// A copy that was stopped in the middle of a transaction loses that one, and can be continued.
 #[test]
 fn what_was_stopped_goes_on() {
     let sandbox = Sandbox::new();
@@ -217,7 +217,7 @@ fn what_was_stopped_goes_on() {
     assert_eq!(dump(&sandbox, "whole.fs").len() + 1, dump(&sandbox, "mail.fs").len());
 }
 
-/// A site may have the source open, and nobody the copy.
+/// A site may have the source open, and no process the copy.
 #[test]
 fn who_has_them_open() {
     let sandbox = Sandbox::new();
@@ -255,14 +255,14 @@ fn the_same_file_twice() {
     }
 }
 
-/// What is no database is not made one, and where nothing can be written nothing is.
+/// A file that is no database is not changed, and an unwritable target fails.
 #[test]
 fn where_it_can_not_be_written() {
     let sandbox = Sandbox::new();
     sandbox.golden("mail").golden("undo").file("text", b"just some text\n").file("empty", b"");
     std::fs::create_dir(sandbox.path("folder")).unwrap();
-    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should
-    // be.
+    // To the superuser permissions mean nothing: a folder in the place of the lock keeps every user from opening the
+    // file.
     let path = sandbox.path("undo.fs");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
     std::fs::create_dir(sandbox.path("undo.fs.lock")).unwrap();

@@ -1,6 +1,6 @@
-//! Files whose transactions are not in the order of their tids: copying an older database behind a newer root leaves them, or
-//! a conversion that ran twice. ZODB opens, reads and writes them. What a command says of such a file does not depend on
-//! whether an `.index` lies beside it, and nothing that is whole is dropped without a word.
+//! Files whose transactions are not in the order of their tids: copying an older database behind a newer root leaves
+//! them, or a conversion that ran twice. ZODB opens, reads and writes them. A command's answers about such a file do
+//! not depend on an `.index` beside it, and no complete transaction is dropped silently.
 
 #[macro_use]
 mod common;

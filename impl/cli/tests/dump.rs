@@ -1,4 +1,4 @@
-//! What the real ZODB reads in the golden databases, `vellum dump --json` prints.
+//! `vellum dump --json` prints in the golden databases the same as the real ZODB reads there.
 
 mod common;
 

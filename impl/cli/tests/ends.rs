@@ -1,5 +1,5 @@
-//! What stands at the end of a file: an unfinished commit, zeros, bytes of something else, or nothing where the `.index` says
-//! that there was something. Only the first is called no loss.
+//! The end of a file: an unfinished commit, zeros, other bytes, or a gap that the `.index` shows. Only the first is no
+//! loss.
 
 #[macro_use]
 mod common;
@@ -75,8 +75,8 @@ fn sessions() {
     }
 }
 
-/// A copy that was made while a site committed may be cut in its last transaction. Every command reads what is before it,
-/// and says once where it is cut.
+/// A copy that was made while a site committed may be cut in its last transaction. Every command reads the file before
+/// it, and reports once where it is cut.
 #[test]
 fn a_copy_that_is_cut_in_its_last_transaction_is_read() {
     let sandbox = Sandbox::new();
@@ -138,7 +138,7 @@ fn a_copy_that_is_cut_in_its_last_transaction_is_read() {
     assert_eq!(sandbox.run(&["log", "wrong.fs"]).code, 2);
 }
 
-/// Whatever stands there, and however long: only what begins as a commit is called one.
+/// For all bytes and lengths: only bytes that begin as a commit are called one.
 #[test]
 fn only_a_header_that_fits_is_called_a_commit() {
     let sandbox = Sandbox::new();

@@ -60,7 +60,7 @@ fn every_command_that_goes_by_times_warns_once() {
         assert_eq!(run.stderr.matches("of the future").count(), 1, "{arguments:?}: {}", run.stderr);
         let named = if arguments.contains(&"--at") { Tid(ahead.0 + 1) } else { ahead };
         assert!(run.stderr.contains(&named.to_string()), "{arguments:?}: {}", run.stderr);
-        // Without what is ahead.
+        // Without the future transactions.
         let sandbox = Sandbox::new();
         sandbox.golden("mail");
         let arguments: Vec<_> =

@@ -1,4 +1,4 @@
-//! `vellum refs`, `vellum garbage` and `vellum check --references`: what keeps objects, and what was lost.
+//! `vellum refs`, `vellum garbage` and `vellum check --references`: the paths that keep objects, and the lost objects.
 
 #[macro_use]
 mod common;
@@ -18,7 +18,7 @@ fn lines(run: &Run) -> Vec<Value> {
     run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A shop with a cycle that nobody needs, an object that is remembered but not kept, and work in a version.
+/// A shop with a cycle of garbage, an object that is remembered but not kept, and work in a version.
 fn shop(sandbox: &Sandbox) -> Site {
     let mut site = Site::new(sandbox, "shop.fs");
     let shelf = |strong: &[u64], weak: &[u64]| record("Shelf", strong, weak, 20);
@@ -132,14 +132,14 @@ fn lost_objects() {
         three["holders"].as_array().unwrap().iter().find(|holder| holder["oid"].as_str().unwrap().ends_with('5'));
     let since: Tid = second_shelf.unwrap()["since"]["tid"].as_str().unwrap().parse().unwrap();
     assert!(since > empty && second_shelf.unwrap()["tid"].as_str().unwrap() > &since.to_string()[..]);
-    // What is said to show it does.
+    // The command in the answer works.
     let at = three["last"]["tid"].as_str().unwrap();
     let shown = sandbox.command(&["show", "shop.fs", "3", "--at", at, "--raw"]).output().unwrap();
     assert_eq!(shown.stdout, record("Product", &[], &[], 500));
 }
 
-/// An undo shares the data of an older record: who holds on to what is lost is found all the same, which the list of
-/// problems does not do.
+/// An undo shares the data of an older record: the referrer of a lost object is found all the same, unlike in the list
+/// of problems.
 #[test]
 fn a_holder_that_shares_its_data() {
     let sandbox = Sandbox::new();
@@ -163,7 +163,7 @@ fn a_holder_that_shares_its_data() {
     assert_eq!(lost["holders"][0]["since"]["tid"], back.to_string());
 }
 
-/// What a version holds on to, and what the trunk does under it, each have a past of their own; the version's end is no
+/// References in a version and those of its base each have a past of their own; the version's end is no
 /// break.
 #[test]
 fn holders_in_a_version() {
@@ -195,7 +195,7 @@ fn holders_in_a_version() {
     assert_eq!(holders(), [held('2', "", ended, second)]);
 }
 
-/// In a packed file it can not be told since when, only since when at the latest.
+/// In a packed file the time of the reference is not known, only its latest possible value.
 #[test]
 fn the_past_is_packed() {
     let sandbox = Sandbox::new();
@@ -211,7 +211,7 @@ fn the_past_is_packed() {
     assert_eq!(lines(&run)[1]["holders"][0]["since_pack"], true, "{}", run.stdout);
 }
 
-/// A transaction in the middle is damaged: what is behind it is looked at as well.
+/// A transaction in the middle is damaged: the rest of the file is read as well.
 #[test]
 fn lost_by_damage() {
     let sandbox = Sandbox::new();
@@ -249,7 +249,7 @@ fn lost_by_damage() {
     }
 }
 
-/// What is wrong with a database is said, and what is no database is refused.
+/// Damage of a database is reported, and a file that is no database is refused.
 #[test]
 fn what_can_not_be_told() {
     let sandbox = Sandbox::new();
@@ -268,8 +268,8 @@ fn what_can_not_be_told() {
         (&["garbage", "rootless.fs", "--json"], 1, "\"rootless\":true,\"missing_objects\":0"),
         (&["garbage", "empty.fs"], 0, "no garbage"),
         (&["garbage", "missing.fs"], 1, "2 objects that are referred to are not in the file"),
-        (&["garbage", "broken.fs"], 1, "what is garbage cannot be told: 1 record does not say what it refers to"),
-        (&["garbage", "unneeded.fs"], 0, "(can not be read)"),
+        (&["garbage", "broken.fs"], 1, "the garbage is not known: 1 record does not say what it refers to"),
+        (&["garbage", "unneeded.fs"], 0, "(cannot be read)"),
         (&["garbage", "unneeded.fs", "--list"], 0, "(no class can be read)"),
         (&["refs", "broken.fs", "7"], 1, "1 record may refer to it: that cannot be told"),
         (&["refs", "broken.fs", "7", "--json"], 1, "\"untold\":1"),
@@ -324,7 +324,7 @@ fn foreign_text_is_harmless() {
     }
 }
 
-/// 100,000 objects in a row, and as many in a ring of which nobody knows: no stack is deep enough for that.
+/// 100,000 objects in a row, and as many in an unreachable ring: no stack is deep enough for that.
 #[test]
 fn a_long_list() {
     const LONG: u64 = 100_000;
@@ -358,7 +358,7 @@ fn a_long_list() {
     assert!(run("check long.fs --references").contains("every reference leads"));
 }
 
-/// What the trunk has that nobody can come to, found in the plainest way.
+/// The unreachable objects of the trunk, found in the plainest way.
 fn unreachable(storage: &dyn Storage) -> BTreeSet<Oid> {
     let mut refers: BTreeMap<Oid, Vec<Oid>> = BTreeMap::new();
     for record in storage.current_records(Oid::ROOT) {
@@ -377,7 +377,7 @@ fn unreachable(storage: &dyn Storage) -> BTreeSet<Oid> {
     refers.into_keys().filter(|oid| !reached.contains(oid)).collect()
 }
 
-/// What an object refers to, strongly and weakly; none at its end.
+/// The references of an object, strong and weak; none for a tombstone.
 type Refers = Option<(Vec<u64>, Vec<u64>)>;
 
 /// One of twelve objects, which may refer to those and to two that are never there.
@@ -424,7 +424,7 @@ proptest! {
             let answer = lines(&sandbox.run(&["refs", "any.fs", &oid.to_string(), "--json"]));
             prop_assert_eq!(answer[0]["reachable"].as_bool().unwrap(), !expected.contains(oid));
         }
-        // What is referred to from where one can come to, and is nowhere.
+        // Missing objects with a reachable referrer.
         let nowhere: BTreeSet<Oid> = packed.dangling.into_iter().map(|(_, to)| to).collect();
         let summary = lines(&run).pop().unwrap();
         prop_assert_eq!(summary["missing_objects"].as_u64().unwrap(), nowhere.len() as u64);

@@ -14,7 +14,7 @@ use vellum_storage::{AsOf, ExportOptions, Oid, Storage, Tid, TransactionMeta, Ve
 
 const FIRST_MAIL: &str = "040d2ed75f56a699";
 
-/// A database in which a folder refers to an object that is not there, and one whose record can not be read.
+/// A database in which a folder refers to an object that is not there, and one with an unreadable record.
 fn broken(sandbox: &Sandbox) {
     let storage = FileStorage::create(sandbox.path("broken.fs")).unwrap();
     let tid = Tid::at("2026-11-24T12:00:00Z".parse().unwrap());
@@ -84,7 +84,7 @@ fn an_export_is_the_library_s() {
     assert_eq!(std::fs::read(sandbox.path("mail.fs")).unwrap(), std::fs::read(golden("mail.fs")).unwrap());
 }
 
-/// Exported again from where it was imported, it is the same but for the oids.
+/// A second export, from the target, is the same except for the oids.
 #[test]
 fn there_and_back() {
     let sandbox = Sandbox::new();
@@ -110,7 +110,7 @@ fn there_and_back() {
         let problems = |file: &str| sandbox.run(&["check", file]).stdout.matches("refers to object").count();
         let more = problems("packed.fs");
         sandbox.golden("packed");
-        // It knows of what was imported.
+        // It has the imported objects.
         std::fs::remove_file(sandbox.path("packed.fs.index")).unwrap();
         assert_eq!(more, problems("packed.fs"));
     }
@@ -220,7 +220,7 @@ fn an_export_that_can_not_be_written() {
     assert!(sandbox.files() == before);
 }
 
-/// What is no export, or not all of one, is not imported.
+/// A file that is no export, or an incomplete one, is not imported.
 #[test]
 fn what_can_not_be_imported() {
     let sandbox = Sandbox::new();
@@ -259,7 +259,7 @@ fn what_can_not_be_imported() {
     drop(site);
 }
 
-/// To look leaves no trace; and whoever is asked is asked after it was shown.
+/// A preview leaves no trace; and the question comes after the preview.
 #[test]
 fn asking() {
     let sandbox = Sandbox::new();
@@ -279,7 +279,7 @@ fn asking() {
         assert!(sandbox.files() == before, "{arguments:?}");
     }
     let bytes = std::fs::read(sandbox.path("packed.fs")).unwrap();
-    // What nobody was shown is not done.
+    // Nothing is done without a shown preview.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = sandbox.command(&["import", "packed.fs", "in.zexp", "--yes"]).stdout(writer).output().unwrap();

@@ -1,4 +1,4 @@
-//! `vellum pack`: what goes, what is said of it, and what is written down.
+//! `vellum pack`: the discarded revisions, the messages, and the log.
 
 #[macro_use]
 mod common;
@@ -97,7 +97,7 @@ fn nothing_goes_without_a_yes() {
     let old = || std::fs::read(sandbox.path("shop.fs.old")).ok();
     at_a_terminal(&["pack", "shop.fs", "--before", "2026-11-24T09:04"], "y\n");
     assert!(old().as_ref() == Some(&before[&sandbox.path("shop.fs")]), "the old file is kept");
-    // It is not what was packed now, but it is what was kept then.
+    // The file was kept by the earlier pack, not by this one.
     at_a_terminal(&["pack", "shop.fs", "--no-old", "--keep-log", "log"], "yes\n");
     assert!(old().as_ref() == Some(&before[&sandbox.path("shop.fs")]), "nothing took its place");
     at_a_terminal(&["pack", "shop.fs"], "");
@@ -144,8 +144,8 @@ fn a_damaged_database_is_not_packed_unless_that_is_wanted() {
     assert_session!("cli-pack-refused", session);
 }
 
-/// Whatever is packed to and in whatever steps: what was there before and is not there now was written down, each
-/// transaction with who did it, and all of what is gone of it.
+/// For all times and sequences of packs: every discarded revision was logged, with its transaction's user, and all
+/// discarded objects of it.
 #[test]
 fn what_is_forgotten_is_written_down() {
     let sandbox = Sandbox::new();
@@ -181,8 +181,8 @@ fn what_is_forgotten_is_written_down() {
     assert!(written.len() > 5 && after.len() > 2);
 }
 
-/// Whatever is packed to: "nothing was changed" is said where not a byte was, and nowhere else; and what could be undone then
-/// still can. A dry run never says that it packed.
+/// For all times: "nothing was changed" is said exactly if no byte was; and then the same transactions can be undone. A
+/// dry run never says that it packed.
 #[test]
 fn nothing_was_changed_is_true() {
     let mut unchanged = 0;

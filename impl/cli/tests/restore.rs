@@ -11,7 +11,7 @@ use serde_json::Value;
 use vellum_file::FileStorage;
 use vellum_storage::{Bytes, Oid, Tid, TransactionMeta, Version};
 
-/// A shop, a backup of it, and what was lost since: a shelf with a product on it. An older backup has not got the product.
+/// A shop, a backup of it, and the objects lost since: a shelf with a product on it. An older backup lacks the product.
 fn shop(sandbox: &Sandbox) {
     let mut site = Site::new(sandbox, "shop.fs");
     let backup = |name: &str| assert_ne!(std::fs::copy(sandbox.path("shop.fs"), sandbox.path(name)).unwrap(), 0);
@@ -70,13 +70,14 @@ fn sessions() {
     assert_session!("cli-restore", sandbox.session(commands));
 }
 
-/// What the trunk shows of each object.
+/// The record that the trunk shows of each object.
 fn objects(storage: &FileStorage) -> BTreeMap<Oid, Bytes> {
     let load = |oid| storage.load(oid, &Version::TRUNK).ok().map(|loaded| (oid, loaded.data));
     storage.current_records(Oid(0)).filter_map(|record| load(record.unwrap().oid)).collect()
 }
 
-/// However objects were lost, and whichever: all that is needed is as it was, nothing else changes, and it can be undone.
+/// However objects were lost, and whichever: all that is needed is as it was, nothing else changes, and it can be
+/// undone.
 #[test]
 fn whatever_is_lost_comes_back_as_it_was() {
     for name in ["mail", "undo", "unpacked"] {
@@ -118,7 +119,7 @@ fn whatever_is_lost_comes_back_as_it_was() {
     }
 }
 
-/// A copy that has only the last days knows nothing of what was before.
+/// A copy of only the last days lacks the earlier objects.
 #[test]
 fn what_is_not_in_the_file_at_all_comes_back_too() {
     let sandbox = Sandbox::new();

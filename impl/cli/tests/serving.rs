@@ -69,7 +69,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What a server says of a storage to a client that has registered for it.
+/// A server's description of a storage, for a client that has registered for it.
 fn info(address: &str, storage: &str) -> String {
     let get_info = [&[0xa8][..], b"get_info", &[0x90]].concat();
     String::from_utf8_lossy(&ask(address, storage, &get_info)).into_owned()
@@ -241,7 +241,7 @@ fn options_beside_a_configuration_win_over_it() {
     assert!(!shown.stdout.contains("storage a") && !sandbox.path("Other.fs").exists());
 }
 
-/// What each configuration says, and what is wrong with others.
+/// The plan of each configuration, and the errors of others.
 #[test]
 fn configurations_are_checked_without_being_served() {
     let sandbox = Sandbox::new();
@@ -449,7 +449,7 @@ fn nagios_tells_of_servers_and_storages() {
     serving.end();
 }
 
-/// The files that other programs write, unedited but for the folders and the port.
+/// The files that other programs write, unedited except for the folders and the port.
 #[test]
 fn files_of_the_field_are_served() {
     let variables = [("ZEO_READ_ONLY", "false"), ("ZEO_INVALIDATION_QUEUE_SIZE", "100"), ("ZEO_PACK_KEEP_OLD", "true")];
@@ -487,7 +487,7 @@ fn files_of_the_field_are_served() {
     }
 }
 
-/// What `contrib/Dockerfile` promises to those who come from plone/plone-zeo, and that its entry point serves.
+/// The promises of `contrib/Dockerfile` to users of plone/plone-zeo, and that its entry point serves.
 #[test]
 fn the_container_is_the_one_that_plone_runs() {
     let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib");

@@ -17,7 +17,7 @@ const FOREIGN: &[u8] = b"](X\x01\0\0\0nX\x05\0\0\0usersC\x08\0\0\0\0\0\0\0\x07\x
 const WITH_CLASS: &[u8] = b"](X\x01\0\0\0m(X\x05\0\0\0usersC\x08\0\0\0\0\0\0\0\x07cshop\nUser\nte";
 const WEAK: &[u8] = b"](X\x01\0\0\0wC\x08\0\0\0\0\0\0\0\x07X\x05\0\0\0users\x86e";
 
-/// The root, 1 with such a record, 2 to which it refers, and 3, which nobody here needs.
+/// The root, 1 with such a record, 2 to which it refers, and 3, which no object here needs.
 fn site(sandbox: &Sandbox, name: &str, data: Bytes, needed: bool) {
     let mut site = Site::new(sandbox, name);
     let product = record("Product", &[], &[], 30);
@@ -48,8 +48,8 @@ fn sessions() {
     assert_session!("cli-several", without_time(sandbox.session(commands)));
 }
 
-/// Only a reference of a needed object, and one that keeps what it leads to, is a sign of another database; and it is one in
-/// each of its forms.
+/// Only a reference of a needed object, and one that keeps what it leads to, is a sign of another database; and it is
+/// one in each of its forms.
 #[test]
 fn a_pack_collects_only_where_nothing_leads_out() {
     for (name, id, needed, collects) in [
@@ -69,7 +69,7 @@ fn a_pack_collects_only_where_nothing_leads_out() {
             assert_eq!(is_there, !collects, "{name} {more:?}: {}", run.stdout);
             let says = run.stdout.contains("which") || run.stdout.contains("cannot be told from this one");
             assert_eq!(says, !collects && more.is_empty(), "{name} {more:?}: {}", run.stdout);
-            // What was written down is what happened, once.
+            // The log has the pack, once.
             let written = std::fs::read_to_string(sandbox.path("log")).unwrap();
             assert_eq!(written.lines().count(), 1, "{name} {more:?}: {written}");
             assert_eq!(written.contains("\"collected\":[]"), !collects, "{name} {more:?}: {written}");

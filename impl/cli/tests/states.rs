@@ -1,4 +1,4 @@
-//! What the command shows of pickles: classes in classes, states as text and as JSON, and what is said of old files.
+//! How the command shows pickles: classes in classes, states as text and as JSON, and the messages about old files.
 
 #[macro_use]
 mod common;

@@ -57,7 +57,7 @@ fn refusals() {
     }
 }
 
-/// What was undone already is not undone again, and that is said.
+/// An undone transaction is not undone again, and the command says so.
 #[test]
 fn what_was_undone_already() {
     let sandbox = Sandbox::new();
@@ -82,13 +82,13 @@ fn what_was_undone_already() {
     assert_session!("cli-undo-already", sandbox.session(commands));
 }
 
-/// Somebody is asked, and what they do not want is not done.
+/// The command asks, and does nothing after a no.
 #[test]
 fn asking() {
     let sandbox = Sandbox::new();
     sandbox.golden("undo");
     let before = std::fs::read(sandbox.path("undo.fs")).unwrap();
-    // Ctrl-D is the end of what is typed.
+    // Ctrl-D is the end of the input.
     for no in ["n\n", "\n", "yess\n", "\u{4}"] {
         let (code, seen) = sandbox.at_a_terminal(&["undo", "undo.fs", "last"], no);
         assert_eq!(code, 1, "{no:?}: {seen}");
@@ -143,7 +143,7 @@ fn looking_leaves_no_trace() {
     );
 }
 
-/// What nobody was shown is not done, and then all is not well.
+/// Nothing is done without a shown preview, and the command fails.
 #[test]
 fn a_reader_that_goes_away_is_told_nothing_was_done() {
     let sandbox = Sandbox::new();
@@ -161,13 +161,13 @@ fn a_reader_that_goes_away_is_told_nothing_was_done() {
         let output = sandbox.command(arguments).stdout(writer).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said.contains("nothing was changed, since whoever read"), code == 2, "{arguments:?}: {said}");
+        assert_eq!(said.contains("nothing was changed, since the reader"), code == 2, "{arguments:?}: {said}");
         let log = sandbox.run(&["log", arguments[1], "-n", "1", "--json"]).stdout;
         assert_eq!(log.contains("\"description\":\"undo of"), arguments.contains(&"--json"), "{arguments:?}: {log}");
     }
 }
 
-/// What is only tried on a file that is open for reading can be voted on, and not finished.
+/// A preview on a read-only file can be voted on, and not finished.
 #[test]
 fn a_rehearsal_is_not_finished() {
     let sandbox = Sandbox::new();
@@ -205,7 +205,7 @@ fn a_database_in_use() {
     assert_eq!(sandbox.run(&["undo", "undo.fs", "last", "--yes"]).code, 0);
 }
 
-/// What can not be written can be looked at.
+/// An unwritable file can be read.
 #[test]
 fn a_file_that_can_not_be_written() {
     let sandbox = Sandbox::new();
@@ -213,8 +213,8 @@ fn a_file_that_can_not_be_written() {
     let path = sandbox.path("undo.fs");
     let before = std::fs::read(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-    // To the superuser permissions mean nothing: what stands in the way of everybody is a folder where the lock should
-    // be.
+    // To the superuser permissions mean nothing: a folder in the place of the lock keeps every user from opening the
+    // file.
     std::fs::create_dir(sandbox.path("undo.fs.lock")).unwrap();
     let run = sandbox.run(&["undo", "undo.fs", "last", "--yes"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);
@@ -284,7 +284,7 @@ fn undo_and_look(name: &str, bytes: &[u8], tids: &[&str]) -> i32 {
         assert_eq!(becomes["bytes"], data.as_ref().map_or(0, Bytes::len), "{tids:?} {oid}");
         match becomes["tid"].as_str() {
             Some(tid) => assert_eq!(data, revisions[&(oid.to_string(), tid.to_owned())], "{tids:?} {oid}"),
-            // What was merged is nobody's revision.
+            // A merged record is no earlier revision.
             None => assert_eq!(becomes["merged"], data.is_some(), "{tids:?} {oid}"),
         }
     }

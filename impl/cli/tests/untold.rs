@@ -1,5 +1,5 @@
-//! A record that does not say what it refers to: its pickle cannot be read, or a persistent id in it has an unknown shape.
-//! No command calls an object garbage, or a database sound, because of what it could not look at.
+//! A record that does not say what it refers to: its pickle cannot be read, or a persistent id in it has an unknown
+//! shape. No command calls an object garbage, or a database sound, because of what it could not look at.
 
 #[macro_use]
 mod common;
@@ -16,7 +16,7 @@ fn holding(id: &[u8]) -> Bytes {
 
 const OID_2: &[u8] = b"C\x08\0\0\0\0\0\0\0\x02";
 
-/// Persistent ids of which nobody knows what they mean: each could mean object 2.
+/// Persistent ids of unknown meaning: each could mean object 2.
 fn shapes() -> Vec<(&'static str, Vec<u8>)> {
     let tuple = |end: &[u8]| [b"(", OID_2, end, b"t"].concat();
     vec![
@@ -43,7 +43,7 @@ fn shapes() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What a record can be that does not say what it refers to.
+/// The kinds of records that may hide references.
 fn records() -> Vec<(String, Bytes)> {
     let mut records: Vec<_> = shapes().into_iter().map(|(name, id)| (name.to_owned(), holding(&id))).collect();
     let whole = holding(OID_2);
@@ -56,7 +56,7 @@ fn records() -> Vec<(String, Bytes)> {
     records
 }
 
-/// The root, an object that holds `data`, and two others, of which nobody knows whether they are needed.
+/// The root, an object that holds `data`, and two others, which may be needed or not.
 fn site(sandbox: &Sandbox, name: &str, data: Bytes) {
     let mut site = Site::new(sandbox, name);
     let product = record("Product", &[], &[], 30);
@@ -144,13 +144,13 @@ fn no_command_looks_past_what_may_hide_a_reference() {
         };
         assert_eq!((reachable("0"), reachable("1")), (true.into(), true.into()), "{name}");
         assert!(std::fs::read(sandbox.path("shop.fs")).unwrap() == before, "{name}: something was changed");
-        // Without collection nothing goes that somebody may need.
+        // Without collection no needed object goes.
         assert_eq!(sandbox.run(&["pack", "shop.fs", "--yes", "--no-collect"]).code, 0, "{name}");
         assert_eq!(sandbox.run(&["show", "shop.fs", "2"]).code, 0, "{name}");
     }
 }
 
-/// Rule 4.10: what is garbage itself may hide what it likes, and so may the past that nobody keeps.
+/// Rule 4.10: a garbage record may hide references, and so may a discarded revision.
 #[test]
 fn what_nobody_needs_hides_nothing() {
     for (name, data) in records() {
@@ -161,7 +161,7 @@ fn what_nobody_needs_hides_nothing() {
         site.commit("ann", "", vec![Store(4, product)]);
         drop(site);
         let run = sandbox.run(&["garbage", "shop.fs"]);
-        assert!(run.code == 0 && run.stdout.contains("2 objects can not be reached"), "{name}: {}", run.stdout);
+        assert!(run.code == 0 && run.stdout.contains("2 objects cannot be reached"), "{name}: {}", run.stdout);
         let run = sandbox.run(&["refs", "shop.fs", "2"]);
         assert!(run.stdout.contains("and is garbage"), "{name}: {}", run.stdout);
         assert_eq!(sandbox.run(&["pack", "shop.fs", "--yes"]).code, 0, "{name}");

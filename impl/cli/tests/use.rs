@@ -10,7 +10,7 @@ use serde_json::Value;
 use vellum_file::FileStorage;
 use vellum_storage::{Oid, Tid, TransactionMeta};
 
-/// What is wrong use ends with 2 and says what to do; nothing is on standard output.
+/// Wrong use ends with 2 and says what to do; nothing is on standard output.
 #[test]
 fn wrong_use_ends_with_2() {
     let sandbox = Sandbox::new();
@@ -36,9 +36,9 @@ fn wrong_use_ends_with_2() {
         (&["undo", "mail.fs", "040d2ed700000000", "--yes"], "there is no transaction 040d2ed700000000; `vellum log"),
         (&["undo", "mail.fs", "2026-11-22", "--yes"], "the time of more than one transaction"),
         (&["undo", "new.fs", "last", "--yes"], "there is nothing to undo"),
-        (&["commit-version", "mail.fs", "", "--yes"], "can not be committed or aborted"),
-        (&["commit-version", "mail.fs", "a", "--to", "a", "--yes"], "can not be committed or aborted"),
-        (&["abort-version", "mail.fs", "", "--yes"], "can not be committed or aborted"),
+        (&["commit-version", "mail.fs", "", "--yes"], "cannot be committed or aborted"),
+        (&["commit-version", "mail.fs", "a", "--to", "a", "--yes"], "cannot be committed or aborted"),
+        (&["abort-version", "mail.fs", "", "--yes"], "cannot be committed or aborted"),
         (&["recover", "mail.fs"], "required"),
         (&["recover", "mail.fs", "undo.fs"], "undo.fs: there is a file already"),
         (&["recover", "mail.fs", "mail.fs"], "mail.fs: there is a file already"),
@@ -175,7 +175,7 @@ fn foreign_text_is_harmless() {
     assert_eq!(line["time"], "2026-11-24T12:00:00Z");
 }
 
-/// What `--raw` writes is what the storage holds, byte for byte.
+/// `--raw` writes the record of the storage, byte for byte.
 #[test]
 fn raw_is_the_record() {
     let sandbox = Sandbox::new();
@@ -215,7 +215,7 @@ fn the_log_of_an_object_is_a_part_of_the_log() {
     }
 }
 
-/// The three parts of the room that a database takes are all of it, and what is current is what the storage loads.
+/// The three parts of a database's size add up, and current data is what the storage loads.
 #[test]
 fn info_adds_up() {
     let sandbox = Sandbox::new();

@@ -51,9 +51,9 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens the file at `path`. A directory is an error ([`io::ErrorKind::IsADirectory`]).
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// As [`Disk::open`]; but a file that is made has the permissions of the file at `of` and, as far as the system lets
-    /// us, its owner. The process's mask changes nothing of that. With [`Open::Truncate`] a file that was there gets them,
-    /// too. [`io::ErrorKind::NotFound`] if there is no file at `of`.
+    /// As [`Disk::open`]; but a file that is made has the permissions of the file at `of` and, as far as the system
+    /// lets us, its owner. The process's mask changes nothing of that. With [`Open::Truncate`] a file that was there
+    /// gets them, too. [`io::ErrorKind::NotFound`] if there is no file at `of`.
     fn open_like(&self, path: &Path, how: Open, of: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let _ = of;
         self.open(path, how)
@@ -62,8 +62,8 @@ pub trait Disk: Debug + Send + Sync {
     /// A new file without a name, on the same volume as `near`, that is gone when its handle is.
     fn scratch(&self, near: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives the file `from` the name `to`, in place of the file that had it. If that is the same file, nothing changes, and
-    /// it keeps both.
+    /// Gives the file `from` the name `to`, in place of the file that had it. If that is the same file, nothing
+    /// changes, and it keeps both.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Gives the file `path` a second name, `name`. [`io::ErrorKind::AlreadyExists`] if something has that;
@@ -84,8 +84,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Makes creations, renames and removals in the directory *of* `path` survive a crash.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// The folder at `path`, which must be there, with all that is below it. [`io::ErrorKind::Unsupported`] on a disk that has
-    /// files only.
+    /// The folder at `path`, which must be there, with all that is below it. [`io::ErrorKind::Unsupported`] on a disk
+    /// that has files only.
     fn tree(&self, path: &Path) -> io::Result<Arc<dyn Tree>> {
         let _ = path;
         Err(io::ErrorKind::Unsupported.into())
@@ -126,8 +126,8 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Makes everything written so far, and the length, survive a crash.
     fn sync(&self) -> io::Result<()>;
 
-    /// Has the disk begin with what was written so far, so that the next [`sync`](DiskFile::sync) has less to wait for. Nothing
-    /// is durable for that.
+    /// Has the disk begin with what was written so far, so that the next [`sync`](DiskFile::sync) has less to wait for.
+    /// Nothing is durable for that.
     fn begin_sync(&self) -> io::Result<()> {
         Ok(())
     }

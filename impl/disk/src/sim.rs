@@ -15,9 +15,9 @@
 //! draws the result of a crash, [`faults`] numbers the operations and spoils some, [`partial`] does them by halves, and
 //! [`world`] holds all of it together. Everything is determined by seeds: the same calls give the same bytes.
 //!
-//! It leaves out time, symbolic links, refusals by permission, and, for the operations of [`Disk`], a difference between a
-//! directory that is empty and one that is not there: a directory is there when something is in it, or a test made it. A
-//! [`Tree`] makes and loses directories as real disks do: [`tree`].
+//! It leaves out time, symbolic links, refusals by permission, and, for the operations of [`Disk`], a difference
+//! between a directory that is empty and one that is not there: a directory is there when something is in it, or a test
+//! made it. A [`Tree`] makes and loses directories as real disks do: [`tree`].
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -117,8 +117,9 @@ impl SimDisk {
     // Faults.
 
     /// How many operations there were, failed ones included: `write_at`, `set_len`, `sync`, `open` with
-    /// [`Open::CreateNew`] or [`Open::Truncate`], `rename`, `link`, `remove` and `sync_directory`; of a [`Tree`] also `create`,
-    /// `create_directory`, `remove_directory` and `set_mode`. Calls that met a dead disk do not count. The next operation has this number.
+    /// [`Open::CreateNew`] or [`Open::Truncate`], `rename`, `link`, `remove` and `sync_directory`; of a [`Tree`] also
+    /// `create`, `create_directory`, `remove_directory` and `set_mode`. Calls that met a dead disk do not count. The
+    /// next operation has this number.
     pub fn operations(&self) -> u64 {
         self.world().faults.operations()
     }
@@ -140,16 +141,16 @@ impl SimDisk {
         self.world().faults.fail_at(operation, kind, partial);
     }
 
-    /// Whether what a failed sync could not write counts as written from then on, as it does on Linux: it is still read,
-    /// but later syncs, which succeed, do not make it durable, until it is written again. On unless turned off.
+    /// Whether what a failed sync could not write counts as written from then on, as it does on Linux: it is still
+    /// read, but later syncs, which succeed, do not make it durable, until it is written again. On unless turned off.
     ///
     /// The length of the file is not forgotten: it is in the filesystem's journal, not in a page.
     pub fn failed_sync_forgets(&self, yes: bool) {
         self.world().habits.failed_sync_forgets = yes;
     }
 
-    /// Whether a crash can leave a sector with the beginning of one write and the end of an older one. Off unless turned
-    /// on: drives write 512 bytes at once or not at all.
+    /// Whether a crash can leave a sector with the beginning of one write and the end of an older one. Off unless
+    /// turned on: drives write 512 bytes at once or not at all.
     pub fn tear_sectors(&self, yes: bool) {
         self.world().habits.torn_sectors = yes;
     }
@@ -165,7 +166,8 @@ impl SimDisk {
         self.world().habits.short_reads = yes;
     }
 
-    /// Makes these bytes of the file at `path` unreadable for good, under whatever name. Panics if there is no such file.
+    /// Makes these bytes of the file at `path` unreadable for good, under whatever name. Panics if there is no such
+    /// file.
     pub fn read_fail(&self, path: impl AsRef<Path>, range: Range<u64>) {
         self.world().add_bad_range(plain(path.as_ref()), range);
     }

@@ -1,8 +1,9 @@
 //! A folder, with all that is below it, as a trait: what a storage needs that keeps many files.
 //!
-//! A [`Disk`](crate::Disk) opens the few files whose names an operator chose, wherever they lead. A tree holds files that
-//! other code named, and other programs may write to it. So its paths are relative to its folder, and **nothing leads
-//! out of it**: a `..` is refused, and a symbolic link is never followed, neither at the end of a path nor on the way.
+//! A [`Disk`](crate::Disk) opens the few files whose names an operator chose, wherever they lead. A tree holds files
+//! that other code named, and other programs may write to it. So its paths are relative to its folder, and **nothing
+//! leads out of it**: a `..` is refused, and a symbolic link is never followed, neither at the end of a path nor on the
+//! way.
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -71,8 +72,8 @@ pub trait Tree: Debug + Send + Sync {
     /// The names in a folder. Memory is bounded, however many there are.
     fn list(&self, path: &Path) -> io::Result<Listing>;
 
-    /// Makes a folder with permissions 0777 less the process's mask; [`io::ErrorKind::NotFound`] if the folder that it is to
-    /// be in is not there, [`io::ErrorKind::AlreadyExists`] if something has its name.
+    /// Makes a folder with permissions 0777 less the process's mask; [`io::ErrorKind::NotFound`] if the folder that it
+    /// is to be in is not there, [`io::ErrorKind::AlreadyExists`] if something has its name.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Removes a folder; [`io::ErrorKind::DirectoryNotEmpty`] if anything is in it.
@@ -87,8 +88,8 @@ pub trait Tree: Debug + Send + Sync {
     /// Takes the name of a file, or of a link, away.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Gives a file these permissions, whatever the process's mask. They are as safe as the next name that the file gets:
-    /// all file systems keep the order of the two.
+    /// Gives a file these permissions, whatever the process's mask. They are as safe as the next name that the file
+    /// gets: all file systems keep the order of the two.
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
 
     /// Makes creations, renames and removals in the folder `path` survive a crash.

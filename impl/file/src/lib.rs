@@ -2,8 +2,8 @@
 //!
 //! The file is a list of transactions, each a list of records, and nothing in it is ever written over but one byte: the
 //! mark that says that a transaction is finished. So the past is all there, a backup is a copy, and what a crash can
-//! leave behind is at the end. Finding things is the work of an index in memory, 6 bytes an object, which is but a hint:
-//! it can be made again from the file at any time.
+//! leave behind is at the end. Finding things is the work of an index in memory, 6 bytes an object, which is but a
+//! hint: it can be made again from the file at any time.
 //!
 //! ```text
 //!   Data.fs   FS30 │ transaction │ transaction │ transaction │        ◀── commits append here
@@ -12,8 +12,9 @@
 //!   index     oid ──────────────────▶─┘      always the newest record; the chain of `previous` is the history
 //! ```
 //!
-//! Any number of threads read, and none waits: neither for another reader nor for a commit. Transactions are put together
-//! side by side; those that vote on different objects are in their second phase side by side, and share the syncs.
+//! Any number of threads read, and none waits: neither for another reader nor for a commit. Transactions are put
+//! together side by side; those that vote on different objects are in their second phase side by side, and share the
+//! syncs.
 //!
 //! # A first database
 //!

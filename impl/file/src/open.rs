@@ -1,8 +1,9 @@
 //! Opening: which transactions are there, and what to make of the end of the file.
 //!
-//! The file is walked over from where the `.index` ends, or from its start, and every rule that costs no reading of data
-//! is checked. A file that was written to when the machine stopped ends in something unfinished, and that is cut off (and
-//! kept in a `.tr0` file beside it). Damage is something else: the file is then left as it is, and the error says where.
+//! The file is walked over from where the `.index` ends, or from its start, and every rule that costs no reading of
+//! data is checked. A file that was written to when the machine stopped ends in something unfinished, and that is cut
+//! off (and kept in a `.tr0` file beside it). Damage is something else: the file is then left as it is, and the error
+//! says where.
 //!
 //! The order in which a commit is written ([`crate::Durability::Full`]) tells the two apart. Until the first sync,
 //! every transaction after the last finished transaction has status `c`, or lost the sector that it was in,
@@ -93,8 +94,8 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         lock = Some(take_lock(disk, path, path)?);
         // Opened again now that no other process can put another file in its place.
         file = open_data(disk, path, Open::ReadWrite)?;
-        // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is certain
-        // that it keeps it.
+        // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is
+        // certain that it keeps it.
         settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
     }
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
@@ -347,9 +348,9 @@ fn cut_chain(index: &Index, header: &TransactionHeader, record: &Record) -> Opti
     Some(Fault { position: record.position, tid: Some(header.tid), oid: Some(oid), kind })
 }
 
-/// The first transaction that is not later than one before it, up to `end` or to where the file cannot be read; none if all
-/// are in the order of their tids. Transactions later than `as_of` may be in any order, if they all come last. Looks at
-/// every header.
+/// The first transaction that is not later than one before it, up to `end` or to where the file cannot be read; none if
+/// all are in the order of their tids. Transactions later than `as_of` may be in any order, if they all come last.
+/// Looks at every header.
 pub(crate) fn disorder(file: &dyn DiskFile, end: u64, as_of: Tid) -> Option<Fault> {
     let mut scanner = Scanner::new(file, end);
     let (mut position, mut last) = (START, Tid::ZERO);

@@ -18,9 +18,10 @@
 //!  11  Hidden         Generation      where objects were before packed records
 //! ```
 //!
-//! - Objects belong to a transaction and not to a thread, so they have no rank. A thread that waits for them holds no lock
-//!   of the table at all (`vellum_sync::assert_none_held`).
-//! - `packing` is only ever tried: no thread waits for it. A watcher of a pack may therefore commit, until commits are held.
+//! - Objects belong to a transaction and not to a thread, so they have no rank. A thread that waits for them holds no
+//!   lock of the table at all (`vellum_sync::assert_none_held`).
+//! - `packing` is only ever tried: no thread waits for it. A watcher of a pack may therefore commit, until commits are
+//!   held.
 //! - Listeners are told by the thread that has the turn, and so may not wait for objects, or commit.
 //! - The other locks of the crate guard a buffer or a counter, and no other lock is taken under them.
 

@@ -8,12 +8,12 @@
 //!                 1. collect, copy   2. copy                     3. catch up · hold · sync · rename
 //! ```
 //!
-//! 1. The **moment** (`moment.rs`) answers the collector's questions about the file as it was when the pack began, and the
-//!    collector says what survives. That is copied in file order (`copy.rs`), each record with its own data.
+//! 1. The **moment** (`moment.rs`) answers the collector's questions about the file as it was when the pack began, and
+//!    the collector says what survives. That is copied in file order (`copy.rs`), each record with its own data.
 //! 2. Transactions later than the pack's time are copied unchanged, except for the positions in them.
 //! 3. Concurrent transactions are copied too, until few are left. Then commits are held back: the rest of
-//!    it is copied and synced, the new file gets the name of the old one (`switch.rs`), and the next generation takes the
-//!    place of this one. Readers never wait: a reader of the old file continues with it.
+//!    it is copied and synced, the new file gets the name of the old one (`switch.rs`), and the next generation takes
+//!    the place of this one. Readers never wait: a reader of the old file continues with it.
 //!
 //! **Concurrent transactions count as later** (rule 4.9), whether committed or voted (`pledge.rs`). The collector did
 //! not see them, so each is checked against the survivors. If one refers to collected garbage, or shares data of a
@@ -137,7 +137,8 @@ pub(crate) fn rehearse(writer: &Writer, to: Tid, how: Packing, watch: &mut dyn P
     Ok(Packed { dangling: survivors.dangling().to_vec(), before, after, old: None })
 }
 
-/// Does something while no transaction is committed and none is judged; and tells the listeners, if it has packed to `to`.
+/// Does something while no transaction is committed and none is judged; and tells the listeners, if it has packed to
+/// `to`.
 fn hold<T>(writer: &Writer, to: Tid, work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
     let database = &writer.database;
     writer.committer.alone(database, || {

@@ -117,8 +117,8 @@ impl FileStorage {
         self.recovery.as_ref().as_ref()
     }
 
-    /// Returns what the `.index` beside the file knows that the file has not any more; none if nothing is missing. Only a
-    /// storage that is open for reading can have it: for writing, such a file is refused.
+    /// Returns what the `.index` beside the file knows that the file has not any more; none if nothing is missing. Only
+    /// a storage that is open for reading can have it: for writing, such a file is refused.
     pub fn missing(&self) -> Option<&Missing> {
         self.missing.as_ref().as_ref()
     }
@@ -172,8 +172,8 @@ impl FileStorage {
         self.now().newest_header(oid)
     }
 
-    /// Begins a transaction to see the verdict of its vote. As [`Storage::begin`], but a storage that is open for reading
-    /// only can do it, too: there, `finish` is refused.
+    /// Begins a transaction to see the verdict of its vote. As [`Storage::begin`], but a storage that is open for
+    /// reading only can do it, too: there, `finish` is refused.
     ///
     /// # Errors
     ///
@@ -182,8 +182,8 @@ impl FileStorage {
         self.draft(meta)
     }
 
-    /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`. As
-    /// [`Storage::undo_log`], without asking whether the storage can undo: this one can.
+    /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`.
+    /// As [`Storage::undo_log`], without asking whether the storage can undo: this one can.
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ impl FileStorage {
         UndoLog::undo_log(self, first, last)
     }
 
-    /// Returns the versions that hold an object, by name. As [`Storage::versions`], without asking whether the storage has
-    /// versions: this one has.
+    /// Returns the versions that hold an object, by name. As [`Storage::versions`], without asking whether the storage
+    /// has versions: this one has.
     ///
     /// # Errors
     ///

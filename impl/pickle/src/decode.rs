@@ -25,7 +25,8 @@ const GROWTH_MAX: usize = 16;
 /// The parts and bytes that a value may have even if its pickle is tiny.
 const SIZE_FREE: usize = 4096;
 
-/// The longest decimal number that is read. Reading one takes quadratic time, which is why Python has such a limit, too.
+/// The longest decimal number that is read. Reading one takes quadratic time, which is why Python has such a limit,
+/// too.
 const DIGITS_MAX: usize = 640;
 
 /// Reads one pickle from the front of `input`, and says how long it was.

@@ -1,8 +1,8 @@
 //! Which parts are one object to Python, although they stand at two places.
 //!
 //! Merging brings parts of three records together. ZODB reads those with one table of references: two persistent ids
-//! that are equal, whichever record they are from, give one object, and some merges hang on that (a bucket's `next`, and
-//! every weak reference, is compared by identity). The pickler, which writes what it has written before as a short
+//! that are equal, whichever record they are from, give one object, and some merges hang on that (a bucket's `next`,
+//! and every weak reference, is compared by identity). The pickler, which writes what it has written before as a short
 //! reference into the memo, sees one object, too; and it sees one where Python keeps a single instance of a value:
 //! a class, a string of no or one character.
 
@@ -39,7 +39,8 @@ pub(crate) fn same_reference(one: Part<'_>, other: Part<'_>) -> bool {
     }
 }
 
-/// Equality of persistent ids. A tuple is not a list: they differ in length or in their first item wherever both are ids.
+/// Equality of persistent ids. A tuple is not a list: they differ in length or in their first item wherever both are
+/// ids.
 fn equal((one, a): (&Tree<'_>, Id), (other, b): (&Tree<'_>, Id), depth: usize) -> bool {
     let items = |a: &[Id], b: &[Id]| {
         depth > 0

@@ -480,7 +480,8 @@ impl<'t> Writer<'t, '_> {
         }
     }
 
-    /// Python and JSON both write the shortest digits that give the number again; there is always a point or an exponent.
+    /// Python and JSON both write the shortest digits that give the number again; there is always a point or an
+    /// exponent.
     fn float(&mut self, number: f64) {
         if number.is_finite() {
             let _ = write!(self.out, "{number:?}");

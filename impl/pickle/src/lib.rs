@@ -21,15 +21,16 @@
 //! - **What class is it of?** [`class_of`], for lists and messages.
 //! - **What does it look like?** [`render`], for a person who wonders why an object does not load.
 //! - **What does it hold, for a program?** [`to_json`] loses nothing of the state.
-//! - **What is its state made of?** [`Record`] shows it part by part, references included, and [`encode_record`] writes a
-//!   new record from parts of old ones: this is what merging two changes needs.
+//! - **What is its state made of?** [`Record`] shows it part by part, references included, and [`encode_record`] writes
+//!   a new record from parts of old ones: this is what merging two changes needs.
 //! - **Can Python 3 load it?** Not if text of Python 2 in it is not ASCII: [`python_2_text`].
-//! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers, strings,
-//!   tuples and dicts: [`decode_plain`] and [`encode`].
+//! - **What plain data is there?** The `.index` file and the extension of a transaction are pickles of numbers,
+//!   strings, tuples and dicts: [`decode_plain`] and [`encode`].
 //!
-//! A record may be compressed where it lies, as zc.zlibstorage does it: [`plain()`] gives the two pickles. Functions that return values
-//! of their own do that by themselves ([`class_of`], [`render`], [`to_json`], [`Scanner`], [`rewrite_references`]); what returns
-//! something that is borrowed from the record, [`references`] and [`Record`], wants plain bytes.
+//! A record may be compressed where it lies, as zc.zlibstorage does it: [`plain()`] gives the two pickles. Functions
+//! that return values of their own do that by themselves ([`class_of`], [`render`], [`to_json`], [`Scanner`],
+//! [`rewrite_references`]); what returns something that is borrowed from the record, [`references`] and [`Record`],
+//! wants plain bytes.
 //!
 //! # How it is done
 //!
@@ -57,17 +58,18 @@
 //!
 //! - Nothing panics, and nothing recurses on the input's depth: a million nested lists are read, and dropped, with a
 //!   flat stack.
-//! - Memory is bounded by the input's length; of a compressed record, by its plain length and [`PLAIN_BYTES_MAX`]. A length that points beyond the input is an error before anything is
-//!   allocated, and memo entry 4,294,967,295 is one entry.
+//! - Memory is bounded by the input's length; of a compressed record, by its plain length and [`PLAIN_BYTES_MAX`]. A
+//!   length that points beyond the input is an error before anything is allocated, and memo entry 4,294,967,295 is one
+//!   entry.
 //! - Shared values stay shared. A pickle of a hundred bytes can describe a value of 2^30 parts; here it is a hundred
 //!   nodes, it is shown with `*1` for an earlier value, and it is refused where it would have to be written out.
 //! - An error says at which byte which opcode wanted what: [`PickleError`].
 //!
 //! # Not here
 //!
-//! No class is looked up, and nothing is called, so a state can be shown but never loaded. Nothing is known of any class
-//! but the few in `object.rs`, and the shapes of BTrees in `json/btree.rs`. Plain values are written at protocol 3 only, as ZODB writes them; a record can
-//! be written at protocol 2 as well, for what Python 2 reads.
+//! No class is looked up, and nothing is called, so a state can be shown but never loaded. Nothing is known of any
+//! class but the few in `object.rs`, and the shapes of BTrees in `json/btree.rs`. Plain values are written at protocol
+//! 3 only, as ZODB writes them; a record can be written at protocol 2 as well, for what Python 2 reads.
 
 #![forbid(unsafe_code)]
 

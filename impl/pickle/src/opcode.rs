@@ -1,6 +1,7 @@
 //! The 68 opcodes of the pickle language, protocols 0 to 5.
 //!
-//! The names are those of Python's `pickletools`, so that a message here and a disassembly there speak of the same thing.
+//! The names are those of Python's `pickletools`, so that a message here and a disassembly there speak of the same
+//! thing.
 
 /// Declares the opcodes once: as constants, for the machine, and as names, for messages.
 macro_rules! opcodes {

@@ -40,8 +40,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads both pickles of a record, which must be plain ([`plain()`](crate::plain())). Bytes after them are not looked
-    /// at.
+    /// Reads both pickles of a record, which must be plain ([`plain()`](crate::plain())). Bytes after them are not
+    /// looked at.
     ///
     /// # Errors
     ///
@@ -55,8 +55,8 @@ impl<'a> Record<'a> {
         Ok(Record { tree, class, state, protocol, length })
     }
 
-    /// The names of all classes and functions that the record needs: of the object itself, of what is in its state, and of the
-    /// references that name the class of what they lead to.
+    /// The names of all classes and functions that the record needs: of the object itself, of what is in its state, and
+    /// of the references that name the class of what they lead to.
     ///
     /// ```
     /// let record = b"\x80\x03cmail\nMessage\nq\x00.\x80\x03}X\x02\0\0\0atcdatetime\ndate\nq\x01s.";
@@ -79,8 +79,8 @@ impl<'a> Record<'a> {
         Part { tree: &self.tree, id: self.state }
     }
 
-    /// All references of the record, as [`references`](crate::references()) gives them; but where a reference names a class
-    /// in a class, the name is here.
+    /// All references of the record, as [`references`](crate::references()) gives them; but where a reference names a
+    /// class in a class, the name is here.
     pub fn references(&self) -> Vec<Reference<'_>> {
         self.tree.references()
     }
@@ -215,8 +215,9 @@ impl<'r> Part<'r> {
         }
     }
 
-    /// Are both references, and would ZODB's conflict resolution make one object of them? It does so if their persistent
-    /// ids are equal in Python, down to whether an oid is bytes or text and whether there is a class beside it.
+    /// Are both references, and would ZODB's conflict resolution make one object of them? It does so if their
+    /// persistent ids are equal in Python, down to whether an oid is bytes or text and whether there is a class beside
+    /// it.
     ///
     /// [`Reference`] tells less: two references to one object may be told apart here.
     pub fn is_same_reference(self, other: Part<'r>) -> bool {

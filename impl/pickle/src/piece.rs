@@ -4,8 +4,9 @@
 //! we, for two reasons: what is shared stays shared, and a record made of short repetitions does not become a long one.
 //! In the usual cases the bytes are those that ZODB would write.
 //!
-//! Two things are done otherwise. A long number goes into the memo, which ZODB's pickler does not do: otherwise a number
-//! of a megabyte, met a million times, would be written as often. And what holds itself by way of a tuple is refused.
+//! Two things are done otherwise. A long number goes into the memo, which ZODB's pickler does not do: otherwise a
+//! number of a megabyte, met a million times, would be written as often. And what holds itself by way of a tuple is
+//! refused.
 
 use std::collections::{HashMap, HashSet};
 
@@ -52,8 +53,8 @@ pub enum Piece<'r> {
 /// # Errors
 ///
 /// When a part holds what cannot be carried over: objects, sets, a class anywhere but in a reference or as the class of
-/// the record, a damaged reference, a tuple that is inside itself; and when something is too long for the format, or the
-/// name of a class for anybody's use.
+/// the record, a damaged reference, a tuple that is inside itself; and when something is too long for the format, or
+/// the name of a class for anybody's use.
 pub fn encode_record(class: &Piece<'_>, state: &Piece<'_>, protocol: u8) -> Result<Vec<u8>, PickleError> {
     let mut writer = Writer {
         out: Vec::new(),

@@ -8,8 +8,8 @@
 //! | `.z` | zc.zlibstorage | a zlib stream; what comes after its end is not looked at |
 //! | `.e` | cipher.encryptingstorage | encrypted: unreadable without the key |
 //!
-//! [`plain()`] is the one place that knows this. All functions of this crate that take a record go through it, but those
-//! that return what is borrowed from the record; to them the caller gives plain bytes.
+//! [`plain()`] is the one place that knows this. All functions of this crate that take a record go through it, but
+//! those that return what is borrowed from the record; to them the caller gives plain bytes.
 //!
 //! A stream of a megabyte can describe a gigabyte. So the size of a plain record has a limit, and memory is allocated
 //! as the stream is read, not before.

@@ -1,10 +1,10 @@
 //! Text of Python 2 that Python 3 cannot load.
 //!
-//! The `str` of Python 2 is bytes, and has opcodes of its own: STRING, BINSTRING and SHORT_BINSTRING. ZODB's unpickler in
-//! Python 3 decodes it as ASCII when it meets the opcode, wherever that is, and whatever the string is for: an attribute,
-//! the packed bytes of a date, an oid in a reference, or a string that is taken off the stack at once. If a byte is not
-//! ASCII, it raises `UnicodeDecodeError`, and the object cannot be loaded at all. So one such string is enough, and the
-//! rest of the record does not matter.
+//! The `str` of Python 2 is bytes, and has opcodes of its own: STRING, BINSTRING and SHORT_BINSTRING. ZODB's unpickler
+//! in Python 3 decodes it as ASCII when it meets the opcode, wherever that is, and whatever the string is for: an
+//! attribute, the packed bytes of a date, an oid in a reference, or a string that is taken off the stack at once. If a
+//! byte is not ASCII, it raises `UnicodeDecodeError`, and the object cannot be loaded at all. So one such string is
+//! enough, and the rest of the record does not matter.
 //!
 //! Of each string it is told where in the record it is found, in Python's notation where there is one:
 //!
@@ -40,8 +40,8 @@ const STEPS_MAX: usize = 12;
 /// The bytes of a key that are shown in a path.
 const KEY_MAX: usize = 40;
 
-/// The strings of Python 2 in the record that are not ASCII, in the order in which they are written: how many there are, and
-/// the first `at_most` of them, each with at most `bytes_max` bytes.
+/// The strings of Python 2 in the record that are not ASCII, in the order in which they are written: how many there
+/// are, and the first `at_most` of them, each with at most `bytes_max` bytes.
 ///
 /// ZODB loads the record in Python 3 only if there is none.
 ///

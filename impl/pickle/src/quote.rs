@@ -87,7 +87,8 @@ fn escaped_beside(quote: u8) -> &'static [u8] {
     if quote == b'\'' { b"\\'" } else { b"\\" }
 }
 
-/// How many bytes come before the first that is special. They are looked at in pieces, which the processor does at once.
+/// How many bytes come before the first that is special. They are looked at in pieces, which the processor does at
+/// once.
 #[inline(always)]
 pub(crate) fn plain_length(bytes: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
     const PIECE: usize = 32;

@@ -95,8 +95,8 @@ impl Scanner {
     ///
     /// # Errors
     ///
-    /// When one of the two pickles cannot be read to its end, or a persistent id has an unknown shape. All that could be
-    /// told was given to `found`.
+    /// When one of the two pickles cannot be read to its end, or a persistent id has an unknown shape. All that could
+    /// be told was given to `found`.
     pub fn scan_all(&mut self, record: &[u8], mut found: impl FnMut(Reference<'_>)) -> Result<(), Untold> {
         let mut unknown = None;
         self.scan(record, |reference| match reference {

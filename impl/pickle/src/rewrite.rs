@@ -1,8 +1,8 @@
 //! Putting other oids into a record's references, for a record that moves to another database.
 //!
 //! Python does it by loading the record and pickling it again. Without running anything there is a simpler way: nearly
-//! every oid stands in the record as eight bytes of its own, and eight others can be put in their place. Nothing moves, so
-//! no length, frame or memo number changes.
+//! every oid stands in the record as eight bytes of its own, and eight others can be put in their place. Nothing moves,
+//! so no length, frame or memo number changes.
 //!
 //! ```text
 //!   C 08 <old oid> q 7 h 3 \x86 Q  ...  h 7 h 3 \x86 Q        the second reference takes the same oid from the memo
@@ -10,10 +10,10 @@
 //! ```
 //!
 //! The memo needs care. The bytes of an oid may be used by several references, which all become
-//! references to the new oid, as they should. But an object may also keep another's oid as plain data, and pickle writes
-//! equal bytes once if they are the same Python object. Such data must not change behind the object's back, so the
-//! builder here follows every string that is long enough to be an oid to wherever it is used; one that is used both in a
-//! reference and elsewhere is refused.
+//! references to the new oid, as they should. But an object may also keep another's oid as plain data, and pickle
+//! writes equal bytes once if they are the same Python object. Such data must not change behind the object's back, so
+//! the builder here follows every string that is long enough to be an oid to wherever it is used; one that is used both
+//! in a reference and elsewhere is refused.
 //!
 //! Refused are, too, the spellings of Python 2 in which eight bytes take more room or less, depending on what they are:
 //! quoted lines, and text with a new oid that is not ASCII.
@@ -28,10 +28,10 @@ use crate::references::{Parts, Token, Tokens, check_length, check_second};
 use crate::registers::Registers;
 use crate::strings::{Kind, Span};
 
-/// The record with other oids in its references: those that `new` gives; where it gives none, the reference stays as it is.
-/// It is called for each reference, in the order in which they occur and as often as they occur, those of class pickle
-/// and state alike; and must say the same each time. Everything else in the record stays, byte for byte; of a compressed record,
-/// everything else in its plain bytes, and the result is plain.
+/// The record with other oids in its references: those that `new` gives; where it gives none, the reference stays as it
+/// is. It is called for each reference, in the order in which they occur and as often as they occur, those of class
+/// pickle and state alike; and must say the same each time. Everything else in the record stays, byte for byte; of a
+/// compressed record, everything else in its plain bytes, and the result is plain.
 ///
 /// ```
 /// use vellum_pickle::{Reference, references, rewrite_references};

@@ -118,8 +118,8 @@ impl Sharing {
         }
     }
 
-    /// Is some text of a persistent id, or of a class, written by its number? Then the whole of it is written as the value
-    /// that it is.
+    /// Is some text of a persistent id, or of a class, written by its number? Then the whole of it is written as the
+    /// value that it is.
     pub(crate) fn labels_within(&self, tree: &Tree<'_>, id: Id) -> bool {
         fn within(sharing: &Sharing, tree: &Tree<'_>, id: Id, depth: usize) -> bool {
             if sharing.is_labelled(tree, id) {

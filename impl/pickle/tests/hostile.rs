@@ -119,8 +119,8 @@ fn opcodes() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|parts| [&b"N."[..], &parts.concat(), b"(NNNNt."].concat())
 }
 
-/// The most that may be written of a record. A byte can repeat a date, which takes some forty in JSON, and sixty more of
-/// indent in text; and of repeated text there may be four times the record and 64 KiB, in escapes of six bytes each.
+/// The most that may be written of a record. A byte can repeat a date, which takes some forty in JSON, and sixty more
+/// of indent in text; and of repeated text there may be four times the record and 64 KiB, in escapes of six bytes each.
 fn linear(record: &[u8]) -> usize {
     128 * record.len() + (6 << 16) + 256
 }
@@ -136,7 +136,8 @@ fn is_linear(record: &[u8]) {
     serde_json::from_str::<serde::de::IgnoredAny>(&json).unwrap();
 }
 
-/// A part of a pickle that makes one value of one, two or no others, in a way that could be written out again and again.
+/// A part of a pickle that makes one value of one, two or no others, in a way that could be written out again and
+/// again.
 fn sharing_parts() -> impl Strategy<Value = Vec<u8>> {
     const PARTS: &[&[u8]] = &[
         // A date in the zone that is on the stack, which comes twice into the next value.

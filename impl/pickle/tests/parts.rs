@@ -76,8 +76,8 @@ fn references_are_the_same_if_their_ids_are_equal_in_python() {
     }
 }
 
-/// A merge compares references by this, and carries them over. The fuzzer found a record whose pickle makes a reference and
-/// then gives it a state, as if it was an object: `view` took it for an object, and `is_same_reference` for a
+/// A merge compares references by this, and carries them over. The fuzzer found a record whose pickle makes a reference
+/// and then gives it a state, as if it was an object: `view` took it for an object, and `is_same_reference` for a
 /// reference.
 #[test]
 fn a_reference_that_was_built_on_is_no_reference_any_more() {

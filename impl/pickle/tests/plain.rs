@@ -48,8 +48,8 @@ fn what_borrows_refuses_a_compressed_record() {
     assert!(references(&stored).is_err() && Record::read(&stored).is_err());
 }
 
-/// The numbers of zc.zlibstorage: no record of up to 20 bytes, none that is compressed already, none that would not become
-/// shorter.
+/// The numbers of zc.zlibstorage: no record of up to 20 bytes, none that is compressed already, none that would not
+/// become shorter.
 #[test]
 fn a_record_is_compressed_where_that_makes_it_shorter() {
     assert_eq!(compressed(&[b'a'; 20]), None);

@@ -209,7 +209,9 @@ impl Prove {
         match self.storage {
             Own::File => Ok(("FileStorage", Durability::Full, crash::Promise::Whole)),
             Own::FileRelaxed => Ok(("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
-            Own::Memory | Own::Rules => Err(Failure::Message("a storage in memory does not survive a crash".to_owned())),
+            Own::Memory | Own::Rules => {
+                Err(Failure::Message("a storage in memory does not survive a crash".to_owned()))
+            }
         }
     }
 

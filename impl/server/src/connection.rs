@@ -42,8 +42,8 @@ pub(crate) struct Connection {
     pub last: Tid,
     /// Answers that tell of a transaction of which it was not told yet.
     pub held: Vec<(Tid, Message)>,
-    /// Later transactions than its own, whose finish is not answered yet: it must hear of that one first. None if there is
-    /// no such finish.
+    /// Later transactions than its own, whose finish is not answered yet: it must hear of that one first. None if there
+    /// is no such finish.
     pub backlog: Option<Vec<(Tid, Message)>>,
 }
 

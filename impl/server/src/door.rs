@@ -26,7 +26,8 @@ pub struct Door {
     refusals: Arc<Mutex<Refusals>>,
 }
 
-/// Why clients were refused: when that was logged last, and how many more there were since. ZEO's client tries again at once.
+/// Why clients were refused: when that was logged last, and how many more there were since. ZEO's client tries again at
+/// once.
 type Refusals = BTreeMap<String, (Instant, u64)>;
 
 /// A reason to refuse clients is logged once in this time.

@@ -1,5 +1,5 @@
-//! The machine in a real server: it is stepped by whichever thread has an event, under one lock, and its effects are carried
-//! out in their order.
+//! The machine in a real server: it is stepped by whichever thread has an event, under one lock, and its effects are
+//! carried out in their order.
 //!
 //! ```text
 //!   link (a task for each client) ── Received ──┐

@@ -9,15 +9,15 @@
 //!   a storage call is done, Event::Done ────────────┘                └─▶ Effect::Run ─▶ Worker ─▶ Event::Done
 //! ```
 //!
-//! A call of the storage is an effect, and its result is an event. So a load that is read from the disk while a commit is
-//! finished is two events with something in between. That is where this protocol's bugs have always been.
+//! A call of the storage is an effect, and its result is an event. So a load that is read from the disk while a commit
+//! is finished is two events with something in between. That is where this protocol's bugs have always been.
 //!
 //! # What the machine promises
 //!
 //! - **Invalidations** are sent in the order of the tids, to every client of the storage but the one that finished the
 //!   transaction, empty transactions included, and each only when the transaction can be read.
-//! - **No answer is from the future**: a load that found a transaction is answered after that transaction's invalidation;
-//!   the last tid that a client is told is never later than the invalidations that it got.
+//! - **No answer is from the future**: a load that found a transaction is answered after that transaction's
+//!   invalidation; the last tid that a client is told is never later than the invalidations that it got.
 //! - **No answer is stale**: a load that was under way while its object was changed is done again.
 //! - **A finish is answered** when its invalidation is queued for all other clients.
 //! - **Nothing outlives its client**: when the connection ends, on either side, its transaction, locks and iterators

@@ -20,8 +20,8 @@ pub(crate) struct Link {
     pub changed: Notify,
 }
 
-/// Where commits come one after the other, a client is told of them so often at most, unless it is answered: a write for
-/// each of them to each client would take more time than the commits.
+/// Where commits come one after the other, a client is told of them so often at most, unless it is answered: a write
+/// for each of them to each client would take more time than the commits.
 pub(crate) const TELLING_PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
@@ -103,8 +103,8 @@ impl Link {
         self.changed.notify_one();
     }
 
-    /// Has something sent. True if that is to be asked for a little later: it answers nothing, and something else was sent
-    /// a moment ago.
+    /// Has something sent. True if that is to be asked for a little later: it answers nothing, and something else was
+    /// sent a moment ago.
     #[must_use]
     pub fn push(&self, item: Item) -> bool {
         let is_answer = !matches!(&item, Item::Message(message) if message.is_one_way());

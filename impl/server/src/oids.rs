@@ -1,8 +1,8 @@
 //! Oids that were given out are never given out again, whether they were used or not.
 //!
-//! A client asks for a hundred oids and uses them one by one, also after it has lost its server and found it again. A storage
-//! knows only the oids that are in it. So a server that is started again would give out those that a client still has, and
-//! two objects would get one oid. ZEO 6.2 does that.
+//! A client asks for a hundred oids and uses them one by one, also after it has lost its server and found it again. A
+//! storage knows only the oids that are in it. So a server that is started again would give out those that a client
+//! still has, and two objects would get one oid. ZEO 6.2 does that.
 //!
 //! A file beside the database holds an oid that is greater than all that were given out:
 //!
@@ -34,7 +34,8 @@ pub struct OidMark {
 }
 
 impl OidMark {
-    /// Reads the mark of a storage, and has the storage go on after it. There is none before the first oid is given out.
+    /// Reads the mark of a storage, and has the storage go on after it. There is none before the first oid is given
+    /// out.
     ///
     /// # Errors
     ///

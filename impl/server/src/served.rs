@@ -46,8 +46,8 @@ pub struct Counters {
 }
 
 impl Served {
-    /// A storage as it is now, under the name that clients call it by. Its events must be listened to already: those that
-    /// tell what is known from here are ignored.
+    /// A storage as it is now, under the name that clients call it by. Its events must be listened to already: those
+    /// that tell what is known from here are ignored.
     ///
     /// # Errors
     ///
@@ -79,7 +79,8 @@ impl Served {
         self.invalidations.clear();
     }
 
-    /// The objects that were changed after one transaction and up to another, each once; none if that is not known any more.
+    /// The objects that were changed after one transaction and up to another, each once; none if that is not known any
+    /// more.
     pub(crate) fn changed(&self, tid: Tid, last: Tid) -> Option<BTreeSet<Oid>> {
         self.invalidations.front().filter(|oldest| oldest.tid <= tid)?;
         let later = self.invalidations.iter().filter(|invalidation| tid < invalidation.tid && invalidation.tid <= last);

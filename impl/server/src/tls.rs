@@ -154,8 +154,8 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     }
 }
 
-/// Believes authorities, and the very certificates that it was given, as OpenSSL does. Those may be their own authorities,
-/// which `openssl req -x509` makes them.
+/// Believes authorities, and the very certificates that it was given, as OpenSSL does. Those may be their own
+/// authorities, which `openssl req -x509` makes them.
 struct Believes {
     authorities: Arc<dyn ClientCertVerifier>,
     certificates: Vec<CertificateDer<'static>>,

@@ -78,8 +78,8 @@ pub(crate) enum Stage {
     Open,
     /// Its records are being written to a scratch file.
     Spilling { job: JobId },
-    /// A storage judges it. `reply` is the call that the result answers. `is_woken`, if what it will have to wait for is free
-    /// before the storage's answer that it has to wait.
+    /// A storage judges it. `reply` is the call that the result answers. `is_woken`, if what it will have to wait for
+    /// is free before the storage's answer that it has to wait.
     Voting { job: JobId, reply: Option<MessageId>, is_woken: bool },
     /// It waits for another transaction.
     Waiting { job: JobId, reply: Option<MessageId>, on: Busy },

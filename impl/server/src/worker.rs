@@ -58,8 +58,8 @@ enum Phase {
 }
 
 impl Worker {
-    /// These storages. `wake` is called with the job of a vote when it is worth trying again, from any thread and without
-    /// any lock: it should only pass that on.
+    /// These storages. `wake` is called with the job of a vote when it is worth trying again, from any thread and
+    /// without any lock: it should only pass that on.
     pub fn new(
         storages: Vec<Store>,
         clock: Arc<dyn Clock>,

@@ -1,16 +1,16 @@
 //! Time travel: a storage as it was, as a storage.
 //!
-//! A finished transaction never changes, and so neither does what the storage answered right after it. [`AsOf`] gives those
-//! answers again, whatever was committed since:
+//! A finished transaction never changes, and so neither does what the storage answered right after it. [`AsOf`] gives
+//! those answers again, whatever was committed since:
 //!
 //! ```text
 //!   the storage    [t1]──[t2]──[t3]──[t4]──[t5]──▶
 //!   AsOf t3        [t1]──[t2]──[t3]              load, history, undo_log, versions ...: as if t4 had never been
 //! ```
 //!
-//! It keeps nothing but the moment, and asks the storage the questions that every storage answers: an object's history for
-//! what was newest then, and `load_serial` or `load_before` for the record. So anything that reads a storage can read the
-//! past: a client, an export, a copy, an overlay that continues from there.
+//! It keeps nothing but the moment, and asks the storage the questions that every storage answers: an object's history
+//! for what was newest then, and `load_serial` or `load_before` for the record. So anything that reads a storage can
+//! read the past: a client, an export, a copy, an overlay that continues from there.
 //!
 //! **Revisions that a pack discards are gone**, from the view as well. About a moment before the last pack, the view
 //! answers from the remaining revisions, and not as the storage did then; transactions that a pack kept have status

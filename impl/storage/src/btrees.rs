@@ -2,8 +2,8 @@
 //!
 //! A B-tree keeps its items in *buckets*, each an object of its own, and an item goes into one bucket only. So two
 //! transactions that touch different items often meet in one bucket, and there is no quarrel: both changes can be had.
-//! ZODB finds that out by asking the class of the object, which is code. The classes of the BTrees package and their rules
-//! are known, so it can be found out here, without running anybody's code.
+//! ZODB finds that out by asking the class of the object, which is code. The classes of the BTrees package and their
+//! rules are known, so it can be found out here, without running anybody's code.
 //!
 //! ```text
 //!   ancestor     a 1   b 2         d 4
@@ -50,17 +50,17 @@ use order::Comparer;
 /// - **A bucket or set**: what one transaction put in, took out or gave another value is also in the merged record, if
 ///   the other one left these keys alone. It is a conflict if both did something to the same key, unless one of them
 ///   only gave it the value that it had; if one took out the first key; if one left nothing; if one split the bucket.
-/// - **A tree** that is so small that its one bucket is part of it: as that bucket. A larger one is a conflict; its buckets
-///   are objects of their own.
+/// - **A tree** that is so small that its one bucket is part of it: as that bucket. A larger one is a conflict; its
+///   buckets are objects of their own.
 /// - **A length**: what was added by each is added.
 ///
-/// Keys and values are compared as Python compares them: numbers of any kind with each other, text, bytes, tuples and lists
-/// item by item, and references, which are equal or cannot be compared. If anything else would have to be compared, or
-/// carried over (an object of some class, a set), it is a conflict.
+/// Keys and values are compared as Python compares them: numbers of any kind with each other, text, bytes, tuples and
+/// lists item by item, and references, which are equal or cannot be compared. If anything else would have to be
+/// compared, or carried over (an object of some class, a set), it is a conflict.
 ///
 /// Where ZODB merges and this does not: values that are objects, comparable or not, such as dates;
-/// sets; tuples nested more than 64 deep; references that are damaged; lengths that are fractions beside numbers beyond 128
-/// bits; some states of the implementation in Python under its own name (`OOBucketPy`).
+/// sets; tuples nested more than 64 deep; references that are damaged; lengths that are fractions beside numbers beyond
+/// 128 bits; some states of the implementation in Python under its own name (`OOBucketPy`).
 ///
 /// Where this merges and ZODB 6 does not: records of Python 2 whose `str` is not ASCII, which ZODB 6 cannot read; and
 /// weak references, or ones to a next bucket, whose class it cannot import, for it does not see then that two are the
@@ -77,8 +77,8 @@ impl BTrees {
         BTrees::default()
     }
 
-    /// A resolver that takes every object for one of this class of the BTrees package: for classes that are derived from
-    /// it, and keep their state as it does. None if there is no such class.
+    /// A resolver that takes every object for one of this class of the BTrees package: for classes that are derived
+    /// from it, and keep their state as it does. None if there is no such class.
     ///
     /// ```
     /// use vellum_storage::{BTrees, Resolvers};
@@ -115,8 +115,8 @@ impl BTrees {
 
     /// The class of the object, and its class pickle in the merged record.
     ///
-    /// The class pickle is a class, or a tuple of it, the arguments that make an object of it, and whatever else. The class
-    /// may be a pair of names there. ZODB writes it as it was read, with one exception: a class has one true
+    /// The class pickle is a class, or a tuple of it, the arguments that make an object of it, and whatever else. The
+    /// class may be a pair of names there. ZODB writes it as it was read, with one exception: a class has one true
     /// name, even if it was found under another.
     fn class<'r>(&self, meta: Part<'r>) -> Option<(Class, Piece<'r>)> {
         if let View::Class(_) = meta.view() {

@@ -1,7 +1,7 @@
 //! Memory for a record: for a large one straight from the system, which has it back as soon as the record is dropped.
 //!
-//! An allocator keeps what is given back for a while. After a record of 64 MiB that is 64 MiB for each thread that had one,
-//! and a server would need three times the memory of its largest record.
+//! An allocator keeps what is given back for a while. After a record of 64 MiB that is 64 MiB for each thread that had
+//! one, and a server would need three times the memory of its largest record.
 
 use std::ops::{Deref, DerefMut};
 
@@ -27,8 +27,8 @@ enum Memory {
 }
 
 impl RecordBuffer {
-    /// From so many bytes on memory comes straight from the system. It takes a page when that is first written to, so what
-    /// is never filled costs nothing but addresses.
+    /// From so many bytes on memory comes straight from the system. It takes a page when that is first written to, so
+    /// what is never filled costs nothing but addresses.
     pub const LARGE: usize = 1 << 20;
 
     /// So many zeros.

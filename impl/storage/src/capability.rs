@@ -44,13 +44,13 @@ pub trait UndoLog: Send + Sync {
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>>;
 
-    /// Of a tombstone: the transaction whose tombstone it shares, if an undo or the end of a version made it so. None of
-    /// any other revision.
+    /// Of a tombstone: the transaction whose tombstone it shares, if an undo or the end of a version made it so. None
+    /// of any other revision.
     ///
-    /// Where data is shared, [`Revision::source`](crate::Revision::source) says so; two tombstones cannot be compared by
-    /// their data. Rule 3.4 undoes a tombstone that shares an earlier one, but not an unrelated one. So a storage that
-    /// undoes another storage's transactions, as an [`Overlay`](crate::Overlay) does, must ask. A storage that does not
-    /// know says none; some undos are refused then which it would have done itself.
+    /// Where data is shared, [`Revision::source`](crate::Revision::source) says so; two tombstones cannot be compared
+    /// by their data. Rule 3.4 undoes a tombstone that shares an earlier one, but not an unrelated one. So a storage
+    /// that undoes another storage's transactions, as an [`Overlay`](crate::Overlay) does, must ask. A storage that
+    /// does not know says none; some undos are refused then which it would have done itself.
     ///
     /// # Errors
     ///
@@ -86,21 +86,21 @@ pub trait Versions: Send + Sync {
 
 /// Writing down many transactions of another storage at once, for fewer syncs.
 pub trait Bulk: Send + Sync {
-    /// Writes these transactions, oldest first, as if for each of them [`Storage::begin`](crate::Storage::begin) had been
-    /// called with its metadata, tid and status, each of its revisions had been restored in their order
-    /// ([`Draft::restore`](crate::Draft::restore): what an earlier transaction of the same call wrote can be a source or a base revision, as if
-    /// it had been here before), and it had been voted on and finished. When it returns, all of them are durable and
-    /// can be read.
+    /// Writes these transactions, oldest first, as if for each of them [`Storage::begin`](crate::Storage::begin) had
+    /// been called with its metadata, tid and status, each of its revisions had been restored in their order
+    /// ([`Draft::restore`](crate::Draft::restore): what an earlier transaction of the same call wrote can be a source
+    /// or a base revision, as if it had been here before), and it had been voted on and finished. When it returns, all
+    /// of them are durable and can be read.
     ///
     /// During the call a reader sees some first ones of them, each whole, and never a later one without the earlier
     /// ones; so does an opening after a crash. Drafts of others are judged by the database at their vote; the call
     /// waits for objects that they hold. Listeners hear one event for all of them
     /// ([`Event::Copied`](crate::Event::Copied)).
     ///
-    /// Errors: tids that do not strictly increase, or are not later than the last one here; metadata too long; a status of
-    /// undone; an empty record; read-only: each before anything is written. And whatever the disk says: then some first
-    /// ones of them may be here, each whole, and [`Storage::last_transaction`](crate::Storage::last_transaction) says up
-    /// to which.
+    /// Errors: tids that do not strictly increase, or are not later than the last one here; metadata too long; a status
+    /// of undone; an empty record; read-only: each before anything is written. And whatever the disk says: then some
+    /// first ones of them may be here, each whole, and [`Storage::last_transaction`](crate::Storage::last_transaction)
+    /// says up to which.
     fn copy_in(&self, transactions: Vec<TransactionRecord>) -> Result<()>;
 }
 

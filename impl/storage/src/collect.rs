@@ -10,8 +10,8 @@
 //!       sources, what is under it ── refer to ──▶ needed object                            needed object
 //! ```
 //!
-//! A storage answers six questions ([`Collected`]), in its own words: a revision is a [`Place`], which for a file is its
-//! position. [`collect()`] asks them and returns the [`Survivors`], which the copying code asks about each revision
+//! A storage answers six questions ([`Collected`]), in its own words: a revision is a [`Place`], which for a file is
+//! its position. [`collect()`] asks them and returns the [`Survivors`], which the copying code asks about each revision
 //! that it meets. Without collection of garbage the way is the same, and begins at more objects.
 //!
 //! **How it works.** Needed objects are marked in a set of oids ([`OidSet`], a bit each), and the places to look at are
@@ -21,9 +21,9 @@
 //! longest list and the widest tree cost the same.
 //!
 //! **Memory.** One bit per object, and eight bytes for each place of a frontier. A frontier holds
-//! [`Collecting::places_max`] at most: an object that is met when the next one is full gets a bit in a second set, of those
-//! that *wait*, and is fetched from there in the order of the oids when there is nothing else left. On top of that are
-//! the results: the places that later revisions share or are based on, and the dangling references.
+//! [`Collecting::places_max`] at most: an object that is met when the next one is full gets a bit in a second set, of
+//! those that *wait*, and is fetched from there in the order of the oids when there is nothing else left. On top of
+//! that are the results: the places that later revisions share or are based on, and the dangling references.
 //!
 //! **Dangling references** (rule 4.8): an unknown oid is never marked, so every reference to it is reported, not only
 //! the first.
@@ -57,8 +57,8 @@ pub struct Later<'a> {
     pub oid: Oid,
     /// The data that it holds itself.
     pub data: Own<'a>,
-    /// The place of the revision that it names as the source of its data; 0 if it names none, or if that is later than the
-    /// pack's time, or is not here.
+    /// The place of the revision that it names as the source of its data; 0 if it names none, or if that is later than
+    /// the pack's time, or is not here.
     pub source: Place,
     /// The place of the revision that it has under it; 0 as for the source.
     pub base: Place,
@@ -91,27 +91,28 @@ pub type EachPlace<'a> = dyn FnMut(AtPlace<'_>) -> Result<()> + 'a;
 
 /// The answers of a storage, so that it can be packed to a time. Every question may come from several threads at once.
 pub trait Collected: Sync {
-    /// The object's newest revision that is not later than the time, in whatever version; 0 if it had none then. If the object
-    /// is needed, a pack keeps it, and the trunk's under it (rule 4.2). Reading does not look behind a packed revision, and
-    /// so does this not (rule 4.5).
+    /// The object's newest revision that is not later than the time, in whatever version; 0 if it had none then. If the
+    /// object is needed, a pack keeps it, and the trunk's under it (rule 4.2). Reading does not look behind a packed
+    /// revision, and so does this not (rule 4.5).
     fn newest(&self, oid: Oid) -> Result<Place>;
 
     /// Whether there is any revision of the object, later ones and those to come included.
     fn known(&self, oid: Oid) -> Result<bool>;
 
-    /// Whether there is some finished transaction's revision, but none of the root's, neither before nor after the time.
+    /// Whether there is some finished transaction's revision, but none of the root's, neither before nor after the
+    /// time.
     fn is_rootless(&self) -> Result<bool>;
 
     /// Gives what is at each of these places, in this order. Where data is shared, it is followed to where it lies. The
     /// places strictly increase, so that neighbours can be read at once; an error that `each` gives ends it.
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()>;
 
-    /// Gives every revision that is later than the time, or to come; if a transaction has two of one object, both. An error
-    /// that `each` gives ends it.
+    /// Gives every revision that is later than the time, or to come; if a transaction has two of one object, both. An
+    /// error that `each` gives ends it.
     fn later(&self, each: &mut dyn FnMut(Later<'_>) -> Result<()>) -> Result<()>;
 
-    /// Gives every object that was something at the time, on the trunk or in a version: its newest revision, or the one under
-    /// that, has data. Only asked where no garbage is collected.
+    /// Gives every object that was something at the time, on the trunk or in a version: its newest revision, or the one
+    /// under that, has data. Only asked where no garbage is collected.
     fn something(&self, each: &mut dyn FnMut(Oid) -> Result<()>) -> Result<()>;
 }
 

@@ -13,8 +13,8 @@
 //! **Stored records keep their form.** An undo shares the earlier record, and a pack copies records unchanged: neither
 //! compresses anything. Sizes are those of the storage: `history` gives the stored size of a record.
 //!
-//! **A merged record** is new. It is compressed if the layer compresses, whatever the three records were that it was made
-//! from. The storage below asks for it while it votes, so it must be opened with the layer's resolver
+//! **A merged record** is new. It is compressed if the layer compresses, whatever the three records were that it was
+//! made from. The storage below asks for it while it votes, so it must be opened with the layer's resolver
 //! ([`Compression::resolver`]).
 
 use std::fmt;
@@ -45,8 +45,8 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The resolver that the storage below must be opened with: `inner` gets plain records, and what it merges comes in the
-    /// form in which this layer writes merged records.
+    /// The resolver that the storage below must be opened with: `inner` gets plain records, and what it merges comes in
+    /// the form in which this layer writes merged records.
     pub fn resolver(self, inner: Arc<dyn Resolver>) -> Arc<dyn Resolver> {
         Arc::new(Through { compression: self, inner })
     }

@@ -1,8 +1,8 @@
 //! Copying: the same history in another storage, whatever the two are.
 //!
-//! A database is a list of transactions, so a copy is a walk: read one, write it down with its tid, status and metadata,
-//! and each of its revisions by the rule of restoring (3.7). A revision that shared earlier data shares it in the copy,
-//! and a base revision is the base revision there.
+//! A database is a list of transactions, so a copy is a walk: read one, write it down with its tid, status and
+//! metadata, and each of its revisions by the rule of restoring (3.7). A revision that shared earlier data shares it in
+//! the copy, and a base revision is the base revision there.
 //!
 //! ```text
 //!   from   [t1] [t2] [t3] [t4] [t5] [t6] [t7]
@@ -14,8 +14,8 @@
 //! one. First it checks that the source has the same transaction; otherwise two histories would be mixed. So a nightly
 //! copy copies only new transactions.
 //!
-//! **It is fast where the destination helps.** A transaction of its own is durable before the next one begins, and that costs
-//! a sync or two. A storage that offers [`Bulk`] takes many at once, and syncs once for all of them.
+//! **It is fast where the destination helps.** A transaction of its own is durable before the next one begins, and that
+//! costs a sync or two. A storage that offers [`Bulk`] takes many at once, and syncs once for all of them.
 //!
 //! The storages' own files are not copied: for a file without a writer, use `cp`.
 
@@ -265,8 +265,8 @@ fn check_same(from: &dyn Storage, to: &dyn Storage, last: Tid) -> Result<()> {
     }
 }
 
-/// In what two transactions differ. Two things are left out: where their data is kept, since that depends on where a copy
-/// began; and the order of different objects, which no rule gives a meaning, and which some storages do not keep.
+/// In what two transactions differ. Two things are left out: where their data is kept, since that depends on where a
+/// copy began; and the order of different objects, which no rule gives a meaning, and which some storages do not keep.
 fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<String> {
     let metadata = |t: &TransactionRecord| (t.user.clone(), t.description.clone(), t.extension.clone());
     if there.status != here.status {

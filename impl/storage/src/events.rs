@@ -37,10 +37,10 @@ pub enum Event {
 ///
 /// A storage tells all events in one order, committed transactions in the order of their tids. A transaction is durable
 /// and can be read when its event is told, and `finish` returns after that. The thread that finishes a group of
-/// transactions calls the listener, which may be another one than the thread that called `finish` for it. No lock is held:
-/// a listener may read, begin and vote. But it must not finish, copy or pack in that storage, because that thread is the one
-/// that writes; and it should be quick, because all commits wait for it. If a listener panics, `finish` does, too; the
-/// transaction is committed all the same, and the other listeners are told.
+/// transactions calls the listener, which may be another one than the thread that called `finish` for it. No lock is
+/// held: a listener may read, begin and vote. But it must not finish, copy or pack in that storage, because that thread
+/// is the one that writes; and it should be quick, because all commits wait for it. If a listener panics, `finish`
+/// does, too; the transaction is committed all the same, and the other listeners are told.
 pub trait Listener: Send + Sync {
     /// Hears one event.
     fn hear(&self, event: &Event);

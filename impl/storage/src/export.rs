@@ -11,11 +11,11 @@
 //!   16   ff: the end
 //! ```
 //!
-//! **Export** follows strong references and nothing else: what is behind a weak reference, or in another database, stays
-//! behind, and the reference is exported as it stands.
+//! **Export** follows strong references and nothing else: what is behind a weak reference, or in another database,
+//! stays behind, and the reference is exported as it stands.
 //!
-//! **Import** gives every object a new oid and puts it into every reference, in one transaction. A weak reference gets a
-//! new oid like any other; if its object did not come along, that is an oid that no object has or will get, and the
+//! **Import** gives every object a new oid and puts it into every reference, in one transaction. A weak reference gets
+//! a new oid like any other; if its object did not come along, that is an oid that no object has or will get, and the
 //! reference is dead, as it should be, and does not happen to point at something else here. The records are not loaded
 //! for that: [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
@@ -84,7 +84,8 @@ pub struct ExportReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// The object that was exported, by its new oid. Nothing refers to it yet: put it somewhere, or a pack takes it away.
+    /// The object that was exported, by its new oid. Nothing refers to it yet: put it somewhere, or a pack takes it
+    /// away.
     pub root: Oid,
     /// Objects read.
     pub objects: u64,
@@ -285,8 +286,8 @@ pub fn export(
     Ok(report)
 }
 
-/// Reads an export, ZODB's or ours, into a draft: a store for each object, all under new oids, which `new_oid` gives. Voted
-/// on, it can be shown before it is finished.
+/// Reads an export, ZODB's or ours, into a draft: a store for each object, all under new oids, which `new_oid` gives.
+/// Voted on, it can be shown before it is finished.
 ///
 /// Costs: the draft holds every record until it is finished; 32 bytes of memory for each object.
 ///

@@ -15,15 +15,15 @@
 //! **Needed objects** are the smallest set such that
 //!
 //! - the root of each database is in it,
-//! - every object that was changed lately: it has a revision after the time [`FindGarbage::since`], or its newest revision
-//!   is in a version;
+//! - every object that was changed lately: it has a revision after the time [`FindGarbage::since`], or its newest
+//!   revision is in a version;
 //! - the strong references of a needed object, into any of the databases, are followed: those of the revision that the
 //!   trunk shows now; of its newest revision, if that is in a version; and, if it was changed lately, of every revision
 //!   after the time, of the newest one at the time, and of the base revision of one of these.
 //!
-//! So for every moment since then, what could be reached at that moment stays; and what was done since then can be undone
-//! without finding something gone. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the references of
-//! every old revision that is still in the file, however old; so it finds less until a pack.)
+//! So for every moment since then, what could be reached at that moment stays; and what was done since then can be
+//! undone without finding something gone. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the
+//! references of every old revision that is still in the file, however old; so it finds less until a pack.)
 //!
 //! **Deleting**: [`find_garbage`] only reads. [`Garbage::delete`] deletes the objects in ordinary transactions, which
 //! can be undone; a pack removes them later. That must be one *without* collection of garbage, or it removes objects

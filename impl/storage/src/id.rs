@@ -29,8 +29,9 @@ impl Oid {
     pub const MAX: Oid = Oid(u64::MAX);
 }
 
-/// A transaction's identity, which is also its time: minutes in the high four bytes, and in the low four the fraction of
-/// the minute in units of 60 / 2³² seconds. As the *serial* of a revision, the identity of the transaction that wrote it.
+/// A transaction's identity, which is also its time: minutes in the high four bytes, and in the low four the fraction
+/// of the minute in units of 60 / 2³² seconds. As the *serial* of a revision, the identity of the transaction that
+/// wrote it.
 ///
 /// ```
 /// use vellum_storage::Tid;
@@ -94,8 +95,8 @@ impl Tid {
     }
 
     /// Returns the earliest tid of a new transaction after this one (rule 1.1): plus one within a minute, and after its
-    /// last instant the first one of the next minute of the calendar. So the end of February is followed by the first of
-    /// March, as in ZODB. [`Tid::MAX`] has none, and returns itself.
+    /// last instant the first one of the next minute of the calendar. So the end of February is followed by the first
+    /// of March, as in ZODB. [`Tid::MAX`] has none, and returns itself.
     ///
     /// ```
     /// use vellum_storage::Tid;

@@ -1,7 +1,7 @@
 //! The traits of every object storage, and the code that all storages share.
 //!
-//! A storage keeps **objects**. An object is an identity, the [`Oid`], and a list of **revisions**, each the work of one
-//! **transaction**, whose identity and time is its [`Tid`]. A revision is a record of bytes, or a *tombstone*: the
+//! A storage keeps **objects**. An object is an identity, the [`Oid`], and a list of **revisions**, each the work of
+//! one **transaction**, whose identity and time is its [`Tid`]. A revision is a record of bytes, or a *tombstone*: the
 //! object's creation was undone, or it was deleted. The newest revision is the object; the older ones are its past.
 //!
 //! ```text
@@ -18,7 +18,8 @@
 //!                                                            └─ dropping either of them aborts, and leaves no trace
 //! ```
 //!
-//! A [`Draft`] is a value: it can be cloned, compared, hashed, and voted on by another storage than the one that began it.
+//! A [`Draft`] is a value: it can be cloned, compared, hashed, and voted on by another storage than the one that began
+//! it.
 //!
 //! A conflict is found at the vote: every changed object must still be at the revision its writer had read (its
 //! *serial*), or a [`Resolver`] must know how to merge the two. [`Resolvers`] knows those
@@ -39,8 +40,8 @@
 //!
 //! This crate opens no file and no socket.
 //!
-//! The feature `serde`, off by default, gives [`Oid`] and [`Tid`] `Serialize` and `Deserialize`: as text, in the sixteen
-//! hex digits that they are printed in.
+//! The feature `serde`, off by default, gives [`Oid`] and [`Tid`] `Serialize` and `Deserialize`: as text, in the
+//! sixteen hex digits that they are printed in.
 //!
 //! ```
 //! use vellum_storage::{MemoryStorage, Oid, Tid, TransactionMeta, Version};

@@ -1,7 +1,7 @@
 //! The simplest storage that keeps every promise: a list of transactions in memory.
 //!
-//! Everything else is a fold over that list. To be quick where it costs nothing, it also keeps, for each object, the list
-//! of places where its revisions are.
+//! Everything else is a fold over that list. To be quick where it costs nothing, it also keeps, for each object, the
+//! list of places where its revisions are.
 //!
 //! Part 3 of the rules is judged for it by [`lock_and_judge`], through its answers in `memory/past.rs`. Packing is in
 //! `memory/pack.rs`.
@@ -48,8 +48,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where a revision shares what an earlier one holds, its source is that one, which may share it in turn; so it is for
-    /// tombstones. [`State::told`] names the revision that holds the data.
+    /// Where a revision shares what an earlier one holds, its source is that one, which may share it in turn; so it is
+    /// for tombstones. [`State::told`] names the revision that holds the data.
     transactions: Vec<Arc<TransactionRecord>>,
     /// For each object, oldest first: which transaction, which of its revisions.
     revisions: BTreeMap<Oid, Vec<(usize, usize)>>,

@@ -1,7 +1,7 @@
 //! The references between objects, now: which objects keep an object, and which objects are garbage.
 //!
-//! A database is a graph: objects, and the references in their records. Two questions are asked of it here, with what every
-//! storage answers:
+//! A database is a graph: objects, and the references in their records. Two questions are asked of it here, with what
+//! every storage answers:
 //!
 //! ```text
 //!     the root ──▶ a ──▶ b ──▶ c          shortest_path(root, c)   root, a, b, c
@@ -135,8 +135,8 @@ pub fn referrers(storage: &dyn Storage, to: Oid, each: &mut dyn FnMut(Referrer) 
 pub enum Reached {
     /// By this shortest path of strong references, both ends included.
     By(Vec<Oid>),
-    /// It cannot be told: no path was found, and these objects, which can be reached, may refer to more than is known. In
-    /// the order in which they were met, and why.
+    /// It cannot be told: no path was found, and these objects, which can be reached, may refer to more than is known.
+    /// In the order in which they were met, and why.
     Untold(Vec<(Oid, Untold)>),
     /// No.
     No,
@@ -152,8 +152,8 @@ impl Reached {
     }
 }
 
-/// Looks for a shortest path of strong references from one object to another, which need not exist. `progress` is called
-/// now and then with the number of objects that were read.
+/// Looks for a shortest path of strong references from one object to another, which need not exist. `progress` is
+/// called now and then with the number of objects that were read.
 ///
 /// # Errors
 ///

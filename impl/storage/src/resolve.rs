@@ -19,7 +19,8 @@ pub struct Contested<'a> {
 }
 
 impl Contested<'_> {
-    /// Gives `merge` the three records plain, as they are unless they are compressed. None if one of them cannot be read.
+    /// Gives `merge` the three records plain, as they are unless they are compressed. None if one of them cannot be
+    /// read.
     pub fn plain(&self, merge: impl FnOnce(Contested<'_>) -> Option<Bytes>) -> Option<Bytes> {
         let read = |record| plain(record).ok();
         let (ancestor, committed, new) = (read(self.ancestor)?, read(self.committed)?, read(self.new)?);

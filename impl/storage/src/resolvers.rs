@@ -83,8 +83,8 @@ impl Resolvers {
 }
 
 impl Resolver for Resolvers {
-    /// Asks the resolver for the class of the new record. It gets plain records, also where they are compressed; what it merges
-    /// is compressed if the new record is. If one of the three cannot be read, it is a conflict.
+    /// Asks the resolver for the class of the new record. It gets plain records, also where they are compressed; what
+    /// it merges is compressed if the new record is. If one of the three cannot be read, it is a conflict.
     fn resolve(&self, contested: Contested<'_>) -> Option<Bytes> {
         let class = class_of(contested.new).ok()?;
         let resolver: &dyn Resolver = match self.by_class.get(&class) {

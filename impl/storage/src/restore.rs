@@ -11,8 +11,8 @@
 //!   a tombstone       has it not     Restoration::missing
 //! ```
 //!
-//! Strong references are followed, and no others: a weak reference may lead nowhere, and one to another database leads there
-//! as before.
+//! Strong references are followed, and no others: a weak reference may lead nowhere, and one to another database leads
+//! there as before.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -56,10 +56,11 @@ pub struct Restoration {
     pub blobs: u64,
 }
 
-/// Stores those of `oids` that `storage` has not and `backup` has, as the trunk of the backup shows them, under their own oids;
-/// likewise what they refer to.
+/// Stores those of `oids` that `storage` has not and `backup` has, as the trunk of the backup shows them, under their
+/// own oids; likewise what they refer to.
 ///
-/// Costs: reads each restored object once, and the beginning of each that they refer to; 16 bytes of memory for each of both.
+/// Costs: reads each restored object once, and the beginning of each that they refer to; 16 bytes of memory for each of
+/// both.
 ///
 /// # Errors
 ///

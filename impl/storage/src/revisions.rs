@@ -25,8 +25,8 @@ pub(crate) fn transaction(storage: &dyn Storage, tid: Tid) -> Result<Option<Tran
     storage.transactions(TidRange { first: tid, last: tid }, Order::OldestFirst)?.next().transpose()
 }
 
-/// Which of these transactions, newest first, can be undone (rule 2.5): those the filter lets through, from number `first` up to
-/// but not including `last`.
+/// Which of these transactions, newest first, can be undone (rule 2.5): those the filter lets through, from number
+/// `first` up to but not including `last`.
 pub(crate) fn undoable(
     newest_first: impl Iterator<Item = Result<TransactionRecord>>,
     first: usize,

@@ -11,24 +11,24 @@ use crate::{
     Voted, Waiting,
 };
 
-/// A database as its clients see it. Shared by threads. Reads never wait for a commit's fsync, and each sees exactly the
-/// transactions that are finished: all of a transaction, or nothing of it.
+/// A database as its clients see it. Shared by threads. Reads never wait for a commit's fsync, and each sees exactly
+/// the transactions that are finished: all of a transaction, or nothing of it.
 pub trait Storage: Send + Sync {
     /// Its name: for a file, its path.
     fn name(&self) -> String;
 
-    /// Rule 2.1: the object as it is now. If its newest revision belongs to a version other than the one asked for, the data is
-    /// that of the newest trunk revision; the tid is the newest revision's in either case, so that a cache never takes
-    /// old data for current.
+    /// Rule 2.1: the object as it is now. If its newest revision belongs to a version other than the one asked for, the
+    /// data is that of the newest trunk revision; the tid is the newest revision's in either case, so that a cache
+    /// never takes old data for current.
     ///
     /// # Errors
     ///
     /// A key error for an unknown object, and where there is nothing.
     fn load(&self, oid: Oid, version: &Version) -> Result<Loaded>;
 
-    /// Rule 2.2: what the trunk showed just before `before`: the data, the tid since which it showed that, and the tid of the
-    /// revision at which it began to show something else. Where no commit of a version was undone, these are the last
-    /// trunk revision before the moment and the next one. None if the object was not on the trunk yet.
+    /// Rule 2.2: what the trunk showed just before `before`: the data, the tid since which it showed that, and the tid
+    /// of the revision at which it began to show something else. Where no commit of a version was undone, these are the
+    /// last trunk revision before the moment and the next one. None if the object was not on the trunk yet.
     ///
     /// # Errors
     ///
@@ -62,8 +62,8 @@ pub trait Storage: Send + Sync {
     /// Rule 2.8: what the last `count` transactions changed, oldest first.
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>>;
 
-    /// Rule 2.9: every object that is something on the trunk now, in the order of the oids, from `first` on. The iterator
-    /// sees what was finished when it was made.
+    /// Rule 2.9: every object that is something on the trunk now, in the order of the oids, from `first` on. The
+    /// iterator sees what was finished when it was made.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send>;
 
     /// `count` oids, one after the other, that were not given out before.
@@ -96,8 +96,8 @@ pub trait Storage: Send + Sync {
     fn begin(&self, meta: TransactionMeta) -> Result<Draft>;
 
     /// The first phase: looks at every serial, asks the resolver where one is old, and holds the objects until the end.
-    /// After it only the disk can keep the transaction from being finished. Waits while another transaction between vote
-    /// and finish holds one of the objects; for ever, if that one belongs to the same thread.
+    /// After it only the disk can keep the transaction from being finished. Waits while another transaction between
+    /// vote and finish holds one of the objects; for ever, if that one belongs to the same thread.
     ///
     /// # Errors
     ///

@@ -470,7 +470,8 @@ fn seeds() -> [Vec<u8>; SEEDS] {
     ]
 }
 
-/// A resolver by itself, and those in a register, see through compressed records. A merged record has the form of the new one.
+/// A resolver by itself, and those in a register, see through compressed records. A merged record has the form of the
+/// new one.
 #[test]
 fn compressed_records_are_merged_as_plain_ones() {
     #[derive(Debug)]

@@ -84,7 +84,8 @@ fn words(objects: &[(u64, Bytes)]) -> Vec<(u64, &'static str)> {
     check(objects).1.iter().map(|finding| (finding.node.0, finding.rule.word())).collect()
 }
 
-/// Two levels of nodes, four buckets: the root refers to tree 1, which has the nodes 2 and 3, and these the buckets 4 to 7.
+/// Two levels of nodes, four buckets: the root refers to tree 1, which has the nodes 2 and 3, and these the buckets 4
+/// to 7.
 fn healthy() -> Vec<(u64, Bytes)> {
     let root = [b"]".to_vec(), to(1, "IIBTree"), b"a".to_vec()].concat();
     vec![
@@ -116,7 +117,8 @@ fn a_tree_that_keeps_its_rules_has_nothing_to_tell() {
     let (checked, found) = check(&healthy());
     assert_eq!(found, []);
     assert_eq!(checked, BTreesChecked { trees: 1, nodes: 7, ..BTreesChecked::default() });
-    // A tree that is empty, one with its bucket inside, one that does not name its first bucket, and buckets of their own.
+    // A tree that is empty, one with its bucket inside, one that does not name its first bucket, and buckets of their
+    // own.
     let inside = tuple(&[tuple(&[tuple(&[tuple(&[int(1), int(2), int(3), int(4)])])])]);
     let unnamed = tuple(&[tuple(&[to(5, "IIBucket")])]);
     let objects = [

@@ -1,5 +1,5 @@
-//! The collector at work on large and awkward graphs: how long it takes, how much it holds, and that the number of threads
-//! and the size of the frontier change nothing.
+//! The collector at work on large and awkward graphs: how long it takes, how much it holds, and that the number of
+//! threads and the size of the frontier change nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,5 @@
-//! Garbage in several databases: random graphs against an obvious implementation, what must stay whatever the rules say, and
-//! what others do at the worst moments.
+//! Garbage in several databases: random graphs against an obvious implementation, what must stay whatever the rules
+//! say, and what others do at the worst moments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

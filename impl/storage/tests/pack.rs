@@ -68,9 +68,8 @@ fn a_transaction_between_vote_and_finish_finishes_as_it_would_have() {
     assert_eq!(storage.size(), (record(&[1]).len() + record(&[]).len()) as u64);
 }
 
-/// The second revision shares the first one's data, and the third names the second as its source: that is the one that it
-/// needs.
-/// Rule 4.3.
+/// The second revision shares the first one's data, and the third names the second as its source: that is the one that
+/// it needs. Rule 4.3.
 #[test]
 fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     let storage = MemoryStorage::new("memory");
@@ -94,8 +93,8 @@ fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     assert_eq!(told(), [(second, None), (between, None), (third, Some(second))]);
 }
 
-/// A draft that is kept only for its data names what it lay over no more; one that is the newest does, and that is kept.
-/// Rule 4.4.
+/// A draft that is kept only for its data names what it lay over no more; one that is the newest does, and that is
+/// kept. Rule 4.4.
 #[test]
 fn what_a_kept_draft_lay_over_is_kept_or_forgotten_by_both() {
     let storage = MemoryStorage::new("memory");

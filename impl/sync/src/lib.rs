@@ -1,20 +1,20 @@
 //! The one place that names a lock, an atomic or a thread.
 //!
-//! An ordinary build gets std's types. A build with `--cfg vellum_loom` gets loom's under the same names, so that loom can
-//! run every interleaving of the code that ships. The flag has a name of our own, because `--cfg loom` changes what other
-//! crates compile to; and it is no Cargo feature, because a feature is turned on for the whole workspace at once.
+//! An ordinary build gets std's types. A build with `--cfg vellum_loom` gets loom's under the same names, so that loom
+//! can run every interleaving of the code that ships. The flag has a name of our own, because `--cfg loom` changes what
+//! other crates compile to; and it is no Cargo feature, because a feature is turned on for the whole workspace at once.
 //!
 //! | here | std | loom |
 //! |---|---|---|
 //! | [`Mutex`], [`RwLock`], [`Condvar`] | wrapped: `lock()` returns the guard, and notes the rank | wrapped the same |
 //! | [`Arc`], [`atomic`], [`thread`] | as they are | as they are |
 //!
-//! **A poisoned lock is taken all the same.** A panic in a critical section is a bug in this project; the data that the lock
-//! guards is either still whole (a map into which a value went, or did not), or guarded by a flag of its own, as the commit
-//! queue is. So no caller would do anything with a `PoisonError` but ignore it, and 64 places did.
+//! **A poisoned lock is taken all the same.** A panic in a critical section is a bug in this project; the data that the
+//! lock guards is either still whole (a map into which a value went, or did not), or guarded by a flag of its own, as
+//! the commit queue is. So no caller would do anything with a `PoisonError` but ignore it, and 64 places did.
 //!
-//! **Locks have an order.** A crate with several locks gives each a [`Rank`], and a debug build panics when a thread takes one
-//! out of order.
+//! **Locks have an order.** A crate with several locks gives each a [`Rank`], and a debug build panics when a thread
+//! takes one out of order.
 //!
 //! loom's `Arc` cannot hold a `dyn` trait, so code that shares trait objects takes std's.
 
@@ -95,8 +95,8 @@ impl<T: Default, R: Rank> Default for Mutex<T, R> {
     }
 }
 
-/// A lock for many readers or one writer. `R` is its place in the order of locks: a thread that reads it may not read it
-/// again, as a writer may have begun to wait in between.
+/// A lock for many readers or one writer. `R` is its place in the order of locks: a thread that reads it may not read
+/// it again, as a writer may have begun to wait in between.
 #[derive(Debug)]
 pub struct RwLock<T, R = Unranked> {
     lock: imp::RwLock<T>,

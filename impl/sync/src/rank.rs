@@ -1,9 +1,10 @@
 //! The order in which a thread may take locks, and the check that it is kept.
 //!
 //! A crate with several locks gives each of them a type that is its [`Rank`], and writes the order down in one place. A
-//! thread takes locks by rising rank only, so two threads never wait for each other. A debug build notes in each thread what
-//! it holds, and panics at the first lock that is out of order, whether or not another thread has that lock. So one run of a
-//! test finds what would be a deadlock once a year. A release build, and one with loom, has nothing of this.
+//! thread takes locks by rising rank only, so two threads never wait for each other. A debug build notes in each thread
+//! what it holds, and panics at the first lock that is out of order, whether or not another thread has that lock. So
+//! one run of a test finds what would be a deadlock once a year. A release build, and one with loom, has nothing of
+//! this.
 //!
 //! [`Unranked`] locks are not noted: no other lock may be taken under one.
 

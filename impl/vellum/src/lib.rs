@@ -29,9 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A store names the revision that you have read: [`Tid::ZERO`] for a new object, and otherwise the `tid` of the load. If
-//! another transaction has changed the object in between, the commit is refused with [`Refusal::Conflict`]: load again,
-//! and try again. A [`Draft`] is a plain value; dropping it leaves no trace.
+//! A store names the revision that you have read: [`Tid::ZERO`] for a new object, and otherwise the `tid` of the load.
+//! If another transaction has changed the object in between, the commit is refused with [`Refusal::Conflict`]: load
+//! again, and try again. A [`Draft`] is a plain value; dropping it leaves no trace.
 //!
 //! A commit has two phases. [`Storage::vote`] judges the draft and locks its objects, and [`Voted::finish`] makes it
 //! durable. Between them you can look at the result, wait for the vote of another database, or drop the transaction.

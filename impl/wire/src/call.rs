@@ -9,8 +9,8 @@ use vellum_storage::{Oid, Tid};
 use crate::Message;
 use crate::arguments::{Arguments, BadArguments, BadCall, Method, bytes, int, oid, parse};
 
-/// A value by which one side names something to the other, and which is only ever compared and sent back. Two are the same
-/// if they are written the same.
+/// A value by which one side names something to the other, and which is only ever compared and sent back. Two are the
+/// same if they are written the same.
 #[derive(Clone, Debug)]
 pub struct MessageId(pub Value);
 

@@ -1,7 +1,7 @@
 //! ZEO's protocol, version 5, without sockets: bytes to messages, and messages to bytes.
 //!
-//! A connection carries **frames**: four bytes of length, big-endian, and as many bytes. The first frame of each side is
-//! its greeting; all others hold one message each, in the codec that the client's greeting names.
+//! A connection carries **frames**: four bytes of length, big-endian, and as many bytes. The first frame of each side
+//! is its greeting; all others hold one message each, in the codec that the client's greeting names.
 //!
 //! ```text
 //!   server ─▶ 00000002 "Z5"                               greeting: this server would like pickles
@@ -23,9 +23,9 @@
 //!
 //! # What holds for every input
 //!
-//! Bytes from a socket never panic, recurse by their depth, or allocate what their length does not justify. A frame longer
-//! than the limit is refused by its first four bytes. A message holds plain values only, a limited number of them; a pickle
-//! is read without running anything, and an object in it is a class name with arguments.
+//! Bytes from a socket never panic, recurse by their depth, or allocate what their length does not justify. A frame
+//! longer than the limit is refused by its first four bytes. A message holds plain values only, a limited number of
+//! them; a pickle is read without running anything, and an object in it is a class name with arguments.
 //!
 //! # Not here
 //!

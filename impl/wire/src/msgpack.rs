@@ -1,5 +1,5 @@
-//! MessagePack, as Python's `msgpack` writes and reads it for ZEO: arrays are tuples, `bin` is bytes, `str` is text, keys of
-//! maps are bytes or text, and there are no extension types.
+//! MessagePack, as Python's `msgpack` writes and reads it for ZEO: arrays are tuples, `bin` is bytes, `str` is text,
+//! keys of maps are bytes or text, and there are no extension types.
 //!
 //! The reader keeps the open arrays and maps in a list of its own, so that the depth of a message takes no stack.
 

@@ -9,8 +9,8 @@ use vellum_pickle::Sink;
 /// Shorter bytes are copied: sending them apart costs more.
 const SHARED_MIN: usize = 4 << 10;
 
-/// Bytes to be sent, frame after frame. Large ones are shared with the rest of the program, all others are copied here, so
-/// that many small frames go out in one write.
+/// Bytes to be sent, frame after frame. Large ones are shared with the rest of the program, all others are copied here,
+/// so that many small frames go out in one write.
 ///
 /// ```text
 ///   ┌ own ────────────────────┬ shared ──────────────┬ own ─────────────────────────┐

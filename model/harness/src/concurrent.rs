@@ -1,31 +1,34 @@
 //! Many threads on one storage, and an explanation of all its answers.
 //!
-//! Each thread commits, aborts and reads at random on a few shared objects, and records every call: the request, the answer,
-//! and two stamps of one counter, taken just before the call and just after it. Then `explain` looks for an explanation:
+//! Each thread commits, aborts and reads at random on a few shared objects, and records every call: the request, the
+//! answer, and two stamps of one counter, taken just before the call and just after it. Then `explain` looks for an
+//! explanation:
 //!
 //! ```text
 //!   Thread ── calls ──▶ storage          Log ── commits, by tid ──▶ states: the rules' databases ──┐
 //!     └────── records ──▶ Log             └──── reads and votes ───────────────────────────────────┴▶ linearize
 //! ```
 //!
-//! **Reads** must be linearizable: see [`crate::linearize`]. The order of the writes is known, since every finish returned a
-//! tid, and tids increase. A commit is shown after `finish` was called and before the listener is told of it.
+//! **Reads** must be linearizable: see [`crate::linearize`]. The order of the writes is known, since every finish
+//! returned a tid, and tids increase. A commit is shown after `finish` was called and before the listener is told of
+//! it.
 //!
-//! **Votes** are reads, too: the result of a vote, good or bad, is what the rules say of its changes on one of the databases.
-//! From then on a transaction holds its objects. Three checks look at that:
+//! **Votes** are reads, too: the result of a vote, good or bad, is what the rules say of its changes on one of the
+//! databases. From then on a transaction holds its objects. Three checks look at that:
 //!
-//! - each finished transaction is done again on the database of the commit before it, however long ago the vote was. It must
-//!   succeed, merge the same objects, and lead to what the storage holds in the end;
-//! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one may hold;
+//! - each finished transaction is done again on the database of the commit before it, however long ago the vote was. It
+//!   must succeed, merge the same objects, and lead to what the storage holds in the end;
+//! - no two transactions certainly (from the end of the vote to the beginning of finish or abort) held what only one
+//!   may hold;
 //! - if a transaction was told that an object is busy, another one may have held it at that time.
 //!
-//! **Finishes**: if one returned before another began, its tid is smaller. The listener is told of each once, before the
-//! finish returns, in the order of the tids, with its objects and its origin.
+//! **Finishes**: if one returned before another began, its tid is smaller. The listener is told of each once, before
+//! the finish returns, in the order of the tids, with its objects and its origin.
 //!
-//! **Packs** have no place among the tids, and a thread of their own, if there are any. The checks hold wherever a pack took
-//! place. So the shared objects are such that a pack makes no difference to what the threads may do, except to undos: the root
-//! always refers to all of them, and to no other object. Garbage arises beside them: most stored records refer to a *private*
-//! object that is created with them, and never changed.
+//! **Packs** have no place among the tids, and a thread of their own, if there are any. The checks hold wherever a pack
+//! took place. So the shared objects are such that a pack makes no difference to what the threads may do, except to
+//! undos: the root always refers to all of them, and to no other object. Garbage arises beside them: most stored
+//! records refer to a *private* object that is created with them, and never changed.
 //!
 //! ```text
 //!   commits alone      1 · 2 · 3 · 4 · 5 · 6          every finish is checked against these, undos included
@@ -33,15 +36,15 @@
 //!                         3 · 4 · 5 · 6               answers during the pack: as of the one or the other
 //! ```
 //!
-//! So each database has others beside it, packed to the times of the packs that may have happened by then; after a pack has
-//! returned, there is no choice. These databases are what the rules say of a pack that came last. The comparison leaves out
-//! what depends on the place of the pack: which transactions up to the pack's time are still there, with their revisions; and
-//! private objects that cannot be reached from the root. In the end, every object that can be reached from the root at any
-//! moment since the last pack must be what the commits alone make of it.
+//! So each database has others beside it, packed to the times of the packs that may have happened by then; after a pack
+//! has returned, there is no choice. These databases are what the rules say of a pack that came last. The comparison
+//! leaves out what depends on the place of the pack: which transactions up to the pack's time are still there, with
+//! their revisions; and private objects that cannot be reached from the root. In the end, every object that can be
+//! reached from the root at any moment since the last pack must be what the commits alone make of it.
 //!
-//! Not here: iterators that are created and read much later. The machine chooses the schedule. A seed repeats what the threads
-//! *want* to do, not how they meet. A run without a failure has tried some schedules; a failure is judged by the calls that
-//! are printed, not by running it again.
+//! Not here: iterators that are created and read much later. The machine chooses the schedule. A seed repeats what the
+//! threads *want* to do, not how they meet. A run without a failure has tried some schedules; a failure is judged by
+//! the calls that are printed, not by running it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -106,8 +109,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Runs threads on a storage, which must be empty, and looks for an explanation of its answers. A storage that can resolve
-/// must merge as [`crate::node::merge`] does.
+/// Runs threads on a storage, which must be empty, and looks for an explanation of its answers. A storage that can
+/// resolve must merge as [`crate::node::merge`] does.
 pub fn run(storage: &dyn Storage, can: Can, plan: &Plan) -> Result<Report, Box<Failure>> {
     let stamps = Arc::new(AtomicU64::new(0));
     let tids = Mutex::new(Vec::new());

@@ -1,8 +1,8 @@
 //! Which corners of the rules the histories reached, and how often.
 //!
 //! A generator that never reaches a corner proves nothing about it, and does not say so either. So each step and each
-//! answer is looked up in the table of corners ([`Corner`]). A run fails if it never reached a corner, was long enough, and
-//! the storage can do what the corner needs.
+//! answer is looked up in the table of corners ([`Corner`]). A run fails if it never reached a corner, was long enough,
+//! and the storage can do what the corner needs.
 //!
 //! | file | which corners are reached |
 //! |---|---|

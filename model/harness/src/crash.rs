@@ -1,8 +1,9 @@
 //! The power goes at every operation of the disk, and what is found must be a database that the rules allow.
 //!
-//! The histories are the same as elsewhere. One is played whole, which tells how many operations of the disk it takes and
-//! which step each belongs to; then it is played again and again, and each time the power goes in another operation, of
-//! which nothing, a part or all is done. Unsynced writes are lost, kept or torn, as the simulated disk draws it.
+//! The histories are the same as elsewhere. One is played whole, which tells how many operations of the disk it takes
+//! and which step each belongs to; then it is played again and again, and each time the power goes in another
+//! operation, of which nothing, a part or all is done. Unsynced writes are lost, kept or torn, as the simulated disk
+//! draws it.
 //!
 //! ```text
 //!   store a 1 @0: 5      store b 2 @0: 6       vote a      vote b      finish a                 finish b
@@ -21,8 +22,8 @@
 //! - be seen by a read-only opening, which changes nothing;
 //! - go on: some more random steps, each with everything compared; and be there after a crash at the end of that.
 //!
-//! A storage whose promise is weaker ([`Promise::Holes`]) may have anything in the records of the transaction that was being
-//! finished, which can put them into another version, too; and must be right about everything else.
+//! A storage whose promise is weaker ([`Promise::Holes`]) may have anything in the records of the transaction that was
+//! being finished, which can put them into another version, too; and must be right about everything else.
 //!
 //! Several finishes at the same time are left out: then the machine would choose the order of the operations, and no
 //! case could be played again. Transactions may be voted side by side, but they are finished one by one.
@@ -204,8 +205,8 @@ impl Plan {
         self.cut(tried, &whole, case, &mut dice, report)
     }
 
-    /// The history that these dice say, as a fuzzer makes them up: it ends where they do. All else comes from the seed, as
-    /// in the first case.
+    /// The history that these dice say, as a fuzzer makes them up: it ends where they do. All else comes from the seed,
+    /// as in the first case.
     pub fn case_of(&self, tried: &Tried, history: &mut dyn Dice, report: &mut Report) -> Result<(), Box<Failure>> {
         let whole = self.whole(tried, history, self.first, report)?;
         self.cut(tried, &whole, self.first, &mut Seed::of(self.seed, self.first), report)
@@ -335,7 +336,8 @@ impl Whole {
     }
 }
 
-/// How often, in percent, a step is made larger than a sector of the disk, of which a crash can take one and leave others.
+/// How often, in percent, a step is made larger than a sector of the disk, of which a crash can take one and leave
+/// others.
 const LARGE: u64 = 15;
 
 fn swell(dice: &mut dyn Dice, mut step: Step) -> Step {

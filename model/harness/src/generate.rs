@@ -1,8 +1,8 @@
 //! Makes up histories that lead to the corners of the rules.
 //!
-//! Each step is chosen with the rules' state in view. Most serials are right, and some were right a moment ago. Most undos
-//! are possible. Packs go to moments around which something happened. Numbers are few, so that the same data returns.
-//! There is one description, [`next`]; a seed, `proptest` and a fuzzer's bytes all roll the dice for it.
+//! Each step is chosen with the rules' state in view. Most serials are right, and some were right a moment ago. Most
+//! undos are possible. Packs go to moments around which something happened. Numbers are few, so that the same data
+//! returns. There is one description, [`next`]; a seed, `proptest` and a fuzzer's bytes all roll the dice for it.
 
 use arbitrary::Unstructured;
 use proptest::prelude::*;

@@ -195,8 +195,8 @@ impl Hosted {
     }
 }
 
-/// Whether a transaction is what its verdict promised. Which revision holds the data that one shares is another question:
-/// a verdict may name one that shares it in turn.
+/// Whether a transaction is what its verdict promised. Which revision holds the data that one shares is another
+/// question: a verdict may name one that shares it in turn.
 fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
     let same = |(write, revision): (&Write, &Revision)| {
         let content = match &write.content {

@@ -1,8 +1,8 @@
 //! Holds a storage to the rules.
 //!
-//! Two databases do the same history, which is generated at random: the specification, which is right by definition, and the
-//! storage under test. That may be an engine of ours, a program at the other end of a pipe, or the real ZODB. After every step
-//! the harness compares everything that can be seen of the two.
+//! Two databases do the same history, which is generated at random: the specification, which is right by definition,
+//! and the storage under test. That may be an engine of ours, a program at the other end of a pipe, or the real ZODB.
+//! After every step the harness compares everything that can be seen of the two.
 //!
 //! ```text
 //!                       ┌──▶ World: the specification, and open transactions ── which outcomes are right? ──┐

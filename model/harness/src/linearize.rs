@@ -1,12 +1,13 @@
 //! Whether the answers of concurrent calls have an explanation, for any object whose writes have a known order.
 //!
-//! Clients call an object at the same time. Each call is recorded with its answer and with two stamps of one counter, taken
-//! just before the call and just after it. If one call's second stamp is smaller than another's first, the one was over
-//! before the other began. The history is *linearizable* (Herlihy and Wing, 1990) if there is an order of all calls that the
-//! object's rules allow and that contradicts no such pair.
+//! Clients call an object at the same time. Each call is recorded with its answer and with two stamps of one counter,
+//! taken just before the call and just after it. If one call's second stamp is smaller than another's first, the one
+//! was over before the other began. The history is *linearizable* (Herlihy and Wing, 1990) if there is an order of all
+//! calls that the object's rules allow and that contradicts no such pair.
 //!
-//! In general, finding one takes a search through orders. Here the object tells the order of its writes, as a storage does
-//! by its tids. So the states are known, one after each write, and the only question is *when* each gave way to the next:
+//! In general, finding one takes a search through orders. Here the object tells the order of its writes, as a storage
+//! does by its tids. So the states are known, one after each write, and the only question is *when* each gave way to
+//! the next:
 //!
 //! ```text
 //!   writes, in order      1 ········├─from═══until┤               ═ somewhere here the write was shown: after `from`,
@@ -16,14 +17,15 @@
 //!   another, later                              ├───┤               here no longer from 0, whichever client asks
 //! ```
 //!
-//! A state explains a read if its write may have been shown before the read ended, and the next write need not have been
-//! shown when the read began. All reads together are explained if there is one course of time for all of them: a number of
-//! shown writes that never decreases. [`linearize`] goes through the stamps in order, with the smallest number that all
-//! earlier stamps allow:
+//! A state explains a read if its write may have been shown before the read ended, and the next write need not have
+//! been shown when the read began. All reads together are explained if there is one course of time for all of them: a
+//! number of shown writes that never decreases. [`linearize`] goes through the stamps in order, with the smallest
+//! number that all earlier stamps allow:
 //!
 //! - at a write's `until`, the number is at least that write's;
-//! - when a read ends, the number is at least that of the *first* state that explains its answer, counted from the number at
-//!   the read's beginning. If there is no such state among the writes that may have been shown: no explanation.
+//! - when a read ends, the number is at least that of the *first* state that explains its answer, counted from the
+//!   number at the read's beginning. If there is no such state among the writes that may have been shown: no
+//!   explanation.
 //!
 //! A larger number than needed never helps a later read, so if the smallest course fails, every course fails. The check
 //! accepts no history without an explanation, and rejects none that has one.
@@ -71,8 +73,9 @@ pub struct OutOfOrder {
 }
 
 impl Writes {
-    /// The writes in the object's order, each with the time in which the call itself says that it was shown. Each write is
-    /// shown after those before it, so an early `until` also holds for the writes before, and a late `from` for those after.
+    /// The writes in the object's order, each with the time in which the call itself says that it was shown. Each write
+    /// is shown after those before it, so an early `until` also holds for the writes before, and a late `from` for
+    /// those after.
     pub fn in_order(writes: impl IntoIterator<Item = Shown>) -> Result<Writes, OutOfOrder> {
         let mut writes: Vec<Shown> = writes.into_iter().collect();
         writes.iter_mut().rev().fold(u64::MAX, |until, write| {
@@ -144,8 +147,8 @@ enum Event {
     Ends(usize),
 }
 
-/// Looks for one course of time that explains all calls. The result has an explanation for each, in their order. All stamps
-/// of calls and writes must differ.
+/// Looks for one course of time that explains all calls. The result has an explanation for each, in their order. All
+/// stamps of calls and writes must differ.
 pub fn linearize<O: Object>(
     object: &mut O,
     writes: &Writes,

@@ -1,7 +1,7 @@
 //! The specification as a storage: slow, and right by definition.
 //!
-//! Everything that works on a [`Storage`] runs on the rules themselves: the harness (which so tests itself), a client, a
-//! server, a copy. One big lock; every answer is the specification's.
+//! Everything that works on a [`Storage`] runs on the rules themselves: the harness (which so tests itself), a client,
+//! a server, a copy. One big lock; every answer is the specification's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -75,8 +75,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Does a step on both sides and compares everything that can be seen. Whether it was done: a step that makes no sense
-    /// where it stands is passed over.
+    /// Does a step on both sides and compares everything that can be seen. Whether it was done: a step that makes no
+    /// sense where it stands is passed over.
     pub fn step(&mut self, step: &Step, coverage: &mut Coverage) -> Result<bool, Difference> {
         self.outcomes.clear();
         for part in generate::parts(&self.world, step) {
@@ -203,8 +203,8 @@ mod tests {
     use super::*;
     use crate::script;
 
-    /// Found by the fuzz target `peer_pipe`: a storage said `failed` with an empty line in its message, and the script that
-    /// was made of it could not be played again; with other words after the empty line, it had steps that did not
+    /// Found by the fuzz target `peer_pipe`: a storage said `failed` with an empty line in its message, and the script
+    /// that was made of it could not be played again; with other words after the empty line, it had steps that did not
     /// happen.
     #[test]
     fn what_a_storage_says_does_not_become_a_step() {

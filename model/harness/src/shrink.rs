@@ -1,8 +1,8 @@
 //! Makes a history that shows a difference as short and as plain as it gets, and still shows one.
 //!
 //! Steps that make no sense where they stand are passed over when a history is played, so any of them can be left out:
-//! first halves, then quarters, in the end each by itself; then what is left is made plainer, step by step; and all of it
-//! again until nothing more goes.
+//! first halves, then quarters, in the end each by itself; then what is left is made plainer, step by step; and all of
+//! it again until nothing more goes.
 
 use crate::campaign::kind;
 use crate::coverage::Coverage;
@@ -11,8 +11,8 @@ use crate::run::{self, Difference};
 use crate::step::{Change, Meta, Step};
 use crate::subject::Subject;
 
-/// The shortest history found, and its difference, of the same kind as the one given. `budget` is how many histories may
-/// be played to find it.
+/// The shortest history found, and its difference, of the same kind as the one given. `budget` is how many histories
+/// may be played to find it.
 pub fn shrink(subject: &mut dyn Subject, found: Difference, budget: usize) -> Difference {
     let mut search = Search { subject, kind: kind(&found), best: found, budget };
     loop {

@@ -15,9 +15,9 @@
 //! ? load 1
 //! ```
 //!
-//! The minutes are the same lines with `---` and what happened after each block, and after the last one the database as it
-//! was left. A step of which they say nothing was simply done. They are a story themselves: what stands under `---` and
-//! under `===` is passed over, so minutes can be played again.
+//! The minutes are the same lines with `---` and what happened after each block, and after the last one the database as
+//! it was left. A step of which they say nothing was simply done. They are a story themselves: what stands under `---`
+//! and under `===` is passed over, so minutes can be played again.
 //!
 //! ```text
 //! undo b @1
@@ -345,9 +345,8 @@ mod tests {
 
     #[test]
     fn a_story_has_blocks_of_steps_questions_and_remarks() {
-        let blocks =
-            parse("# It begins.\n\nstore a 1 @0: 5 # new\n? load 1 in draft\n---\nits answers\n\n=== end\nx")
-                .unwrap_or_default();
+        let blocks = parse("# It begins.\n\nstore a 1 @0: 5 # new\n? load 1 in draft\n---\nits answers\n\n=== end\nx")
+            .unwrap_or_default();
         let lines: Vec<Vec<usize>> = blocks.iter().map(|block| block.iter().map(|l| l.number).collect()).collect();
         assert_eq!(lines, [vec![1], vec![3, 4]]);
         assert!(matches!(&blocks[1][1].said, Said::Question(Question::Load { version, .. }) if version == "draft"));

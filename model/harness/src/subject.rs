@@ -134,8 +134,8 @@ abilities! {
     pack "pack"
     /// Collecting garbage when packing.
     collect "collect"
-    /// Packing at the edges: where there is no root at its time, where nothing can be taken away, or nothing was written
-    /// since the last pack; where a tombstone must be kept, and where nothing is left of the last transaction.
+    /// Packing at the edges: where there is no root at its time, where nothing can be taken away, or nothing was
+    /// written since the last pack; where a tombstone must be kept, and where nothing is left of the last transaction.
     /// And transactions that are copied as packed.
     edges "edges"
     /// Telling, when packing, of references to objects that are nowhere, and going on if told to.

@@ -1,7 +1,7 @@
 //! The expectations of the rules: the specification, and the unfinished transactions around it.
 //!
-//! The specification knows finished transactions only, and does each at one stroke. A history has several under way, and
-//! each step of one has an outcome of its own. Where the rules leave a choice, there are several right ones:
+//! The specification knows finished transactions only, and does each at one stroke. A history has several under way,
+//! and each step of one has an outcome of its own. Where the rules leave a choice, there are several right ones:
 //!
 //! - an impossible change is refused at once, or at the vote;
 //! - where several things are wrong with a transaction, any of them may be named;

@@ -107,7 +107,8 @@ fn one(record: Bytes) -> MemoryStorage {
     storage
 }
 
-/// A client that has the layer itself sends records that are compressed already. A server with `ByClients` hands them on.
+/// A client that has the layer itself sends records that are compressed already. A server with `ByClients` hands them
+/// on.
 #[test]
 fn a_record_is_never_compressed_twice() {
     let (below, storage) = pair(Compression::On);

@@ -1,5 +1,5 @@
-//! Many threads on the storage in memory and on the rules; and on storages that are wrong on purpose, each of which must
-//! be found out.
+//! Many threads on the storage in memory and on the rules; and on storages that are wrong on purpose, each of which
+//! must be found out.
 
 use std::collections::HashMap;
 

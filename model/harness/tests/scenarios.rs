@@ -1,4 +1,5 @@
-//! Each rule and each of its corners as a story: `scenarios/` has the scripts, the workspace's `snapshots/` the minutes.
+//! Each rule and each of its corners as a story: `scenarios/` has the scripts, the workspace's `snapshots/` the
+//! minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -16,8 +16,8 @@ const OBJECTS: u64 = 2;
 /// The time for a client that asks for current data.
 const NOW: Tid = Tid(i64::MAX as u64);
 
-/// Plays a game in which each byte decides something. At the end all storages are done and all clients are asked: what they
-/// believe must be so. Then all leave, and nothing of them may be left.
+/// Plays a game in which each byte decides something. At the end all storages are done and all clients are asked: what
+/// they believe must be so. Then all leave, and nothing of them may be left.
 ///
 /// # Panics
 ///

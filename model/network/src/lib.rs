@@ -1,7 +1,7 @@
 //! A server and its clients in one thread.
 //!
-//! The machine that is tested is the one that ships. Around it there is no network: a test says which message arrives when,
-//! and when a storage is done with what it was asked for. So every order can be told, and told again.
+//! The machine that is tested is the one that ships. Around it there is no network: a test says which message arrives
+//! when, and when a storage is done with what it was asked for. So every order can be told, and told again.
 //!
 //! - [`Site`] is a server with a storage, and clients by name. Everything that is said is written down, as a story.
 //! - [`Beliefs`] is what a client may believe after what it was told. It panics if the server tells it something wrong:

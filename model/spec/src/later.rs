@@ -5,8 +5,8 @@ use crate::Tid;
 const MINUTES_A_DAY: u64 = 24 * 60;
 
 /// Returns the earliest tid after `last` that a new transaction can get when no clock gives a later one; none if there
-/// is none. It is the last one plus one, unless a minute ends there. Then it is the first moment of the next minute of the
-/// calendar: a tid counts months of 31 days each, and the days that a month doesn't have are passed over.
+/// is none. It is the last one plus one, unless a minute ends there. Then it is the first moment of the next minute of
+/// the calendar: a tid counts months of 31 days each, and the days that a month doesn't have are passed over.
 pub fn later(last: Tid) -> Option<Tid> {
     if last & 0xffff_ffff < 0xffff_ffff {
         return Some(last + 1);

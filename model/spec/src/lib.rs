@@ -1,9 +1,9 @@
 //! The rules, as code: what an object database with undo, versions and packing answers, whatever it is made of.
 //!
 //! A database is a list of transactions; everything else is a fold over that list. That is all there is here: pure
-//! functions on a [`Database`], in the order of `docs/semantics.md`, and named as there. They do not try to be fast, they
-//! store everything once, and they depend on no other crate. To learn what a storage must do, read this. To learn whether
-//! a storage does it, play the same history on both.
+//! functions on a [`Database`], in the order of `docs/semantics.md`, and named as there. They do not try to be fast,
+//! they store everything once, and they depend on no other crate. To learn what a storage must do, read this. To learn
+//! whether a storage does it, play the same history on both.
 //!
 //! ```text
 //!   tid 1         tid 2              tid 3              tid 4

@@ -19,7 +19,8 @@ pub struct Packed {
 /// The database was broken before, and is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
-    /// Objects whose records may hide references (rule 4.10). Only if there are none of them, dangling references count.
+    /// Objects whose records may hide references (rule 4.10). Only if there are none of them, dangling references
+    /// count.
     pub untold: BTreeSet<Oid>,
     /// References of needed objects to objects that have no revision (rule 4.8).
     pub dangling: Dangling,
@@ -39,8 +40,8 @@ pub struct How<'a> {
 }
 
 impl Database {
-    /// Packs to the time `t`. `references` says which objects a record refers to, without weak references and those into
-    /// other databases (rule 4.6).
+    /// Packs to the time `t`. `references` says which objects a record refers to, without weak references and those
+    /// into other databases (rule 4.6).
     pub fn pack(&self, t: Tid, how: How<'_>, references: &dyn Fn(&[u8]) -> Vec<Oid>) -> Result<Packed, Refused> {
         // Rule 4.7: an earlier pack cannot bring back what a later one discarded.
         if t < self.packed_to() {
@@ -68,8 +69,8 @@ impl Database {
         Ok(Packed { database: Database { transactions }, dangling })
     }
 
-    /// The last transaction with status `p`; zero if there is none. A pack left no transaction between it and the pack's time,
-    /// so this is as far as a pack has got.
+    /// The last transaction with status `p`; zero if there is none. A pack left no transaction between it and the
+    /// pack's time, so this is as far as a pack has got.
     pub fn packed_to(&self) -> Tid {
         let packed = |transaction: &&Transaction| transaction.status == Status::Packed;
         self.transactions.iter().rfind(packed).map_or(0, |transaction| transaction.tid)
@@ -133,8 +134,8 @@ impl<'a> Pack<'a> {
         self.before.data(at).map(|data| (self.references)(data)).unwrap_or_default()
     }
 
-    /// Rules 4.2 and 4.3: the smallest set of objects that holds the root, every object with a later revision, and what a
-    /// needed revision, a later one, or a source refers to. Without collection, also every object that had data.
+    /// Rules 4.2 and 4.3: the smallest set of objects that holds the root, every object with a later revision, and what
+    /// a needed revision, a later one, or a source refers to. Without collection, also every object that had data.
     fn needed(
         &self,
         newest: &BTreeMap<Oid, Vec<At<'a>>>,
@@ -156,8 +157,8 @@ impl<'a> Pack<'a> {
         needed
     }
 
-    /// Rule 4.8: references to objects that have no revision: first those of kept revisions, which stop a pack, then those
-    /// of later revisions, which do not.
+    /// Rule 4.8: references to objects that have no revision: first those of kept revisions, which stop a pack, then
+    /// those of later revisions, which do not.
     fn dangling(&self, kept: &BTreeSet<(Oid, Tid)>) -> (Dangling, Dangling) {
         let mut known = self.before.oids();
         known.extend(self.under_way.iter().map(|revision| revision.oid));
@@ -169,8 +170,8 @@ impl<'a> Pack<'a> {
         (kept, self.later().flat_map(|revision| lost(revision.oid, self.later_refers(revision))).collect())
     }
 
-    /// Rule 4.10: the objects of which a kept revision, or one after the time, may hide references. Shared data counts for
-    /// its source.
+    /// Rule 4.10: the objects of which a kept revision, or one after the time, may hide references. Shared data counts
+    /// for its source.
     fn untold(&self, kept: &BTreeSet<(Oid, Tid)>, may_hide: Option<fn(&[u8]) -> bool>) -> BTreeSet<Oid> {
         let may_hide = |data: &[u8]| may_hide.is_some_and(|may_hide| may_hide(data));
         let kept = kept.iter().filter_map(|&(oid, tid)| self.before.at(oid, tid));
@@ -182,8 +183,8 @@ impl<'a> Pack<'a> {
         kept.chain(later.map(|revision| revision.oid)).collect()
     }
 
-    /// Rules 4.1 and 4.4: a later transaction as it is; an earlier one with the revisions that are kept. They hold their own
-    /// data, and name a base only if that is kept.
+    /// Rules 4.1 and 4.4: a later transaction as it is; an earlier one with the revisions that are kept. They hold
+    /// their own data, and name a base only if that is kept.
     fn forget(&self, transaction: &'a Transaction, kept: &BTreeSet<(Oid, Tid)>) -> Option<Transaction> {
         if transaction.tid > self.t {
             return Some(transaction.clone());

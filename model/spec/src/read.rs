@@ -122,8 +122,8 @@ impl Database {
         Ok((data, newest.tid()))
     }
 
-    /// Rule 2.2: what the trunk showed just before `before`, since when, and until when. None if the object was not on the
-    /// trunk yet; a key error if it was a tombstone then, or is unknown.
+    /// Rule 2.2: what the trunk showed just before `before`, since when, and until when. None if the object was not on
+    /// the trunk yet; a key error if it was a tombstone then, or is unknown.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<Shown<'_>>, KeyError> {
         let past = self.past(oid);
         if past.is_empty() {

@@ -152,7 +152,8 @@ pub enum Refusal {
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
-    /// Rule 3.0: does everything that a transaction does, or nothing of it. The second answer is the objects it touched.
+    /// Rule 3.0: does everything that a transaction does, or nothing of it. The second answer is the objects it
+    /// touched.
     pub fn commit(
         &self,
         begin: Begin,
@@ -183,8 +184,8 @@ impl Database {
 
 /// A transaction while its changes are made, one after the other.
 ///
-/// Stores, deletes, checks and restores look at the database `before` the transaction. Undos and ends of versions look at
-/// what it has done `so_far`, so that several of them see each other's work.
+/// Stores, deletes, checks and restores look at the database `before` the transaction. Undos and ends of versions look
+/// at what it has done `so_far`, so that several of them see each other's work.
 struct Writing<'a> {
     /// The database before the transaction.
     before: &'a Database,
@@ -219,8 +220,8 @@ impl Writing<'_> {
         (!version.is_empty()).then(|| shown.tid())
     }
 
-    /// Rule 3.1: the serial must be the newest revision's tid, or the resolver must merge the two records. No other version
-    /// may hold the object.
+    /// Rule 3.1: the serial must be the newest revision's tid, or the resolver must merge the two records. No other
+    /// version may hold the object.
     fn store(&self, oid: Oid, serial: Tid, data: &[u8], version: &str) -> Result<Vec<Revision>, Refusal> {
         // Rule 1.2.
         if data.is_empty() {
@@ -323,8 +324,8 @@ impl Writing<'_> {
         Ok(back.collect())
     }
 
-    /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here; `base`
-    /// counts if that revision is on the trunk here.
+    /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here;
+    /// `base` counts if that revision is on the trunk here.
     fn restore(
         &self,
         oid: Oid,

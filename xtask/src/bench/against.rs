@@ -4,12 +4,12 @@
 //!   for each row:    before  after │ after  before │ before  after │ ...      a process for each measurement
 //! ```
 //!
-//! Each process measures its row once, so the best and the median of each build are taken over the same time, and a slow
-//! moment of the machine hits both. The order changes from round to round, because the first of two processes finds
-//! another page cache than the second.
+//! Each process measures its row once, so the best and the median of each build are taken over the same time, and a
+//! slow moment of the machine hits both. The order changes from round to round, because the first of two processes
+//! finds another page cache than the second.
 //!
-//! The processes work in a target folder of their own. It has a link to the mail database, so that no build makes it again,
-//! and a script instead of ZODB's Python, which answers at once: ZODB is the same for both builds.
+//! The processes work in a target folder of their own. It has a link to the mail database, so that no build makes it
+//! again, and a script instead of ZODB's Python, which answers at once: ZODB is the same for both builds.
 
 use std::fs;
 use std::io::Write;
@@ -46,7 +46,8 @@ impl Ground {
     pub fn new(folder: &Path, database: &Path, messages: u64) -> std::io::Result<Ground> {
         let (bench, venv) = (folder.join("bench"), folder.join("peer/venv"));
         fs::create_dir_all(&bench)?;
-        // A build may have set up its own here, in which the Python is a link to the machine's: it must not be written through.
+        // A build may have set up its own here, in which the Python is a link to the machine's: it must not be written
+        // through.
         if venv.exists() {
             fs::remove_dir_all(&venv)?;
         }
@@ -184,8 +185,8 @@ mod tests {
 
     /// A program that notes its name and its arguments, and prints a table with one row.
     ///
-    /// A shell writes it. If this process did, a child that another test starts at that moment would have the file open for
-    /// writing too, and the system starts no program that is open for writing.
+    /// A shell writes it. If this process did, a child that another test starts at that moment would have the file open
+    /// for writing too, and the system starts no program that is open for writing.
     fn program(folder: &Path, name: &str, ms: f64) -> PathBuf {
         let path = folder.join(name);
         let head = format!("{:<44} {:>10}   bare limit", "", "vellum");

@@ -268,7 +268,8 @@ impl Rows<'_> {
         )
     }
 
-    /// Writes the states of the first records, which are in memory. The peer is zodb-json-codec: ZODB has no such thing.
+    /// Writes the states of the first records, which are in memory. The peer is zodb-json-codec: ZODB has no such
+    /// thing.
     fn states(
         &self,
         storage: &FileStorage,

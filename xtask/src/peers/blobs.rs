@@ -118,7 +118,8 @@ fn walk(blobs: &BlobFolder, made: &Made) -> Outcome {
     same(format_args!("{}: the files", made.blobs.display()), &ours, &made.files)
 }
 
-/// Makes a folder of the same blobs: those with the usual mode from files of ours, others from files that a client brings.
+/// Makes a folder of the same blobs: those with the usual mode from files of ours, others from files that a client
+/// brings.
 fn copy(blobs: &BlobFolder, to: &Path) -> Outcome {
     let ours = open(to, Some(blobs.layout()))?;
     let mut places = Vec::new();

@@ -1,7 +1,8 @@
 //! Conflicts in the collections of the BTrees package: what ZODB makes of them, and what we make of them.
 //!
-//! `xtask/peer/btrees.py` makes up three records, of every class and in all the forms that there are, and asks ZODB. Ours must
-//! refuse what ZODB refuses, and merge what it merges: to the same bytes, or at least to bytes that ZODB loads to the same.
+//! `xtask/peer/btrees.py` makes up three records, of every class and in all the forms that there are, and asks ZODB.
+//! Ours must refuse what ZODB refuses, and merge what it merges: to the same bytes, or at least to bytes that ZODB
+//! loads to the same.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -55,9 +56,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
             format!("conflict {n}, {family}{kind}: ancestor {ancestor}, committed {committed}, new {new}")
         };
         if said.known {
-            ensure(ours.is_none() && said.merged.is_some(), || {
-                format!("a known difference is gone: {}", what())
-            })?;
+            ensure(ours.is_none() && said.merged.is_some(), || format!("a known difference is gone: {}", what()))?;
             known += 1;
             continue;
         }

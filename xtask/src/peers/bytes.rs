@@ -1,7 +1,7 @@
 //! The same operations, with the same tids, make the same bytes.
 //!
-//! Histories from dice, each on two new files; then two that no dice would throw: metadata at its limits, and records of
-//! some megabytes. Both refuse invalid commits for the same reason, and a transaction that is aborted after
+//! Histories from dice, each on two new files; then two that no dice would throw: metadata at its limits, and records
+//! of some megabytes. Both refuse invalid commits for the same reason, and a transaction that is aborted after
 //! its vote leaves nothing. At the end of each history the files are the same, and after closing them the indexes.
 
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! zc.zlibstorage's layer and ours: the same histories through both, in each of its forms, and each other's files.
 //!
-//! Two compressors do not write the same bytes. So of each record is compared whether it is compressed, and what it is when it
-//! no longer is; with everything around it. Only where a record would become a few bytes shorter or longer may one of the two
-//! leave it as it is. Then each file is read by both, and packed.
+//! Two compressors do not write the same bytes. So of each record is compared whether it is compressed, and what it is
+//! when it no longer is; with everything around it. Only where a record would become a few bytes shorter or longer may
+//! one of the two leave it as it is. Then each file is read by both, and packed.
 
 use std::collections::BTreeMap;
 use std::path::Path;

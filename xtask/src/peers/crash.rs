@@ -4,10 +4,11 @@
 //! killed in between leaves a whole transaction that is not finished; a machine that stops, any beginning of one. Both
 //! engines cut it off, and go on as if it had never been.
 //!
-//! They differ in two ways, and both are checked for. A last transaction that says that it is finished, and is cut short,
-//! ZODB cuts off like the others; we refuse it as damage, unless we are told that ZODB's order of writing was used
-//! ([`Durability::Relaxed`]). And an unfinished transaction that finished ones follow is for ZODB the end of the file, for
-//! us a commit of several that was interrupted among its marks: we keep all of it, and ZODB reads what we make of it.
+//! They differ in two ways, and both are checked for. A last transaction that says that it is finished, and is cut
+//! short, ZODB cuts off like the others; we refuse it as damage, unless we are told that ZODB's order of writing was
+//! used ([`Durability::Relaxed`]). And an unfinished transaction that finished ones follow is for ZODB the end of the
+//! file, for us a commit of several that was interrupted among its marks: we keep all of it, and ZODB reads what we
+//! make of it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! Exports: the same bytes from both engines, and what one of the two exported the other imports.
 //!
-//! ZODB imports by loading each record and pickling it again, and we by putting other oids in their place, so the imported
-//! records are not compared as bytes but as a graph: in the order in which an export has them, which objects does each
-//! object refer to? Of ours, every byte that is no oid is the same, too.
+//! ZODB imports by loading each record and pickling it again, and we by putting other oids in their place, so the
+//! imported records are not compared as bytes but as a graph: in the order in which an export has them, which objects
+//! does each object refer to? Of ours, every byte that is no oid is the same, too.
 
 use std::collections::HashMap;
 use std::path::Path;

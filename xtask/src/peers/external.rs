@@ -1,7 +1,7 @@
 //! Garbage in several databases, beside zc.zodbdgc: the same, where both go by the same references.
 //!
-//! zc.zodbdgc takes every old revision for one that refers, as long as it is in the file; we take the newest, and those of
-//! the last days. So where references only grow both must find the same, and else we find what it finds, and more.
+//! zc.zodbdgc takes every old revision for one that refers, as long as it is in the file; we take the newest, and those
+//! of the last days. So where references only grow both must find the same, and else we find what it finds, and more.
 
 use std::collections::BTreeSet;
 use std::process::Command;

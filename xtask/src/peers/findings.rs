@@ -1,7 +1,7 @@
 //! ZODB still behaves as `docs/findings.md` says: each program that it links to finds its fault.
 //!
-//! If a program does not find its fault any more, the page is wrong, and the adapter of the harness steps over a difference
-//! that is gone.
+//! If a program does not find its fault any more, the page is wrong, and the adapter of the harness steps over a
+//! difference that is gone.
 
 use super::{Ground, Trouble, ensure};
 use crate::findings::{Verdict, name, programs, run};

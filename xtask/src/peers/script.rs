@@ -1,8 +1,8 @@
 //! The steps of both engines: commits as plain values, and an author that generates them.
 //!
-//! The author knows what has been committed, and so writes commits that must be accepted ([`Author::accepted`]) and ones
-//! that must be refused ([`Author::refused`]). The author leaves out four cases, because the two engines are meant to
-//! differ in them: a store with a serial to an unknown oid (a conflict for us), an empty record (an error for us), a
+//! The author knows what has been committed, and so writes commits that must be accepted ([`Author::accepted`]) and
+//! ones that must be refused ([`Author::refused`]). The author leaves out four cases, because the two engines are meant
+//! to differ in them: a store with a serial to an unknown oid (a conflict for us), an empty record (an error for us), a
 //! tid that is not later than the last (an error for us), and `check_current` of a deleted object (a key error for ZODB
 //! alone).
 

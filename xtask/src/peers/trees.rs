@@ -1,9 +1,9 @@
 //! BTrees that break their rules: what `BTrees.check.check` and `_check` say of them, and what we say.
 //!
-//! `xtask/peer/trees.py` makes a database of trees of every family, as the package grows them and with small nodes, and breaks a
-//! rule in every other one. Ours must find nothing in the whole ones; of the others at least what the two find, and of
-//! the order of keys the same, node by node. It must also hold what is told of the cure: the walk along the children
-//! gives back all items.
+//! `xtask/peer/trees.py` makes a database of trees of every family, as the package grows them and with small nodes, and
+//! breaks a rule in every other one. Ours must find nothing in the whole ones; of the others at least what the two
+//! find, and of the order of keys the same, node by node. It must also hold what is told of the cure: the walk along
+//! the children gives back all items.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -205,8 +205,8 @@ impl Zodb {
         self.ask::<Value>("abort", json!({})).map(drop)
     }
 
-    /// Packs to the time of this tid. References to the oids `without` are passed over, and the first record that is asked
-    /// for its references has those to the oids `also` too.
+    /// Packs to the time of this tid. References to the oids `without` are passed over, and the first record that is
+    /// asked for its references has those to the oids `also` too.
     pub fn pack(&mut self, to: Tid, collect: bool, also: &[Oid], without: &[Oid]) -> Result<()> {
         let texts = |oids: &[Oid]| oids.iter().map(Oid::to_string).collect::<Vec<_>>();
         let request = json!({ "tid": to.to_string(), "gc": collect, "also": texts(also), "without": texts(without) });

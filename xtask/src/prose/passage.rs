@@ -84,8 +84,13 @@ pub fn of_rust(source: &str, width: usize) -> (Vec<Passage>, Vec<Wide>) {
         }
         if let Some(literal) = literal(token.kind, text) {
             let lines: Vec<_> = literal.lines().zip(line..).map(|(text, number)| (number, text)).collect();
-            if literal.split_whitespace().count() >= LITERAL_WORDS_MIN {
-                found.0.push(Passage::new(Kind::Literal, &lines));
+            for paragraph in lines.split(|(_, text)| text.is_empty()) {
+                // An indented line is an example.
+                let prose: Vec<_> = paragraph.iter().copied().filter(|(_, text)| !text.starts_with("  ")).collect();
+                let lines = if paragraph.len() > 1 && literal.contains("\n\n") { &prose[..] } else { paragraph };
+                if lines.iter().flat_map(|(_, text)| text.split_whitespace()).count() >= LITERAL_WORDS_MIN {
+                    found.0.push(Passage::new(Kind::Literal, lines));
+                }
             }
         }
         line += text.matches('\n').count();
@@ -125,13 +130,15 @@ fn column(source: &str, offset: usize) -> usize {
     source[..offset].rsplit('\n').next().map_or(0, |before| before.chars().count())
 }
 
-/// The contents of an ordinary string literal. Raw strings hold scripts and bytes of other languages, and literals with
-/// lines of their own do, too; a line that ends with a backslash continues.
+/// The contents of an ordinary string literal, if it is a sentence or the help of a command. Raw strings hold scripts
+/// and bytes of other languages; so do literals with lines of their own, unless they begin with a line that continues,
+/// as help does. Other lines that end with a backslash continue, too.
 fn literal(kind: TokenKind, text: &str) -> Option<String> {
     let TokenKind::Literal { kind: LiteralKind::Str { terminated: true }, .. } = kind else { return None };
     let contents = &text[1..text.rfind('"')?];
     let own_lines = contents.lines().rev().skip(1).any(|line| !line.ends_with('\\'));
-    (!own_lines).then(|| contents.replace("\\\n", " \n").replace("\\n", "  "))
+    let is_help = contents.starts_with("\\\n");
+    (is_help || !own_lines).then(|| contents.replace("\\\n", " \n").replace("\\n", "  "))
 }
 
 /// Splits Markdown into its paragraphs, items and cells.
@@ -221,6 +228,14 @@ mod tests {
     fn sentences_in_literals_are_passages_and_names_and_scripts_are_not() {
         let source = "a(\"the file is \\\n   locked\"); b(\"two words\"); c(r\"a raw one here\"); d(\"a script\nof two lines\");";
         assert_eq!(texts(&of_rust(source, 120).0), [(Kind::Literal, 1, "the file is locked")]);
+    }
+
+    #[test]
+    fn help_has_paragraphs_and_its_examples_are_not_prose() {
+        let source =
+            "#[command(after_help = \"\\\nExamples:\n  a    who did it?\n\nOne two\nthree.\n\nFour five six.\")]";
+        let literal = Kind::Literal;
+        assert_eq!(texts(&of_rust(source, 120).0), [(literal, 5, "One two three."), (literal, 8, "Four five six.")]);
     }
 
     #[test]

@@ -24,35 +24,36 @@ use crate::ui::faults;
 #[command(after_help = "\
 Examples:
   vellum check Data.fs
-  vellum check Data.fs --references                 what was lost, who needs it?
-  vellum check Data.fs --classes my.addon           who needs my.addon?
+  vellum check Data.fs --references                 what was lost, and what refers to it?
+  vellum check Data.fs --classes my.addon           which objects need my.addon?
   vellum check Data.fs --btrees                     are indexes and folders in order?
   vellum check Data.fs --python2                    what can Python 3 not load?
   vellum check --json Data.fs | jq -r .kind | sort | uniq -c
 
-This reads all of the file and changes nothing. It can be run while the database
-is in use; a commit that is just being written is then reported as unfinished.
-The exit code is 0 if there are no problems, and 1 if there are some.
+The command reads all of the file and changes nothing. You can run it while the
+database is in use; it reports a commit that is just being written as
+unfinished. The exit code is 0 if there are no problems, and 1 if there are
+some.
 
-With --references it also tells of every object that is referred to now and is
-not there: who deleted it or undid its creation, what is left of it in the file,
-who holds on to it, and which transaction put the reference there. References in
-old revisions, which the list of problems includes, are left out there.
+With --references it also explains every missing object that is referred to now:
+the transaction that deleted it or undid its creation, what is left of it in the
+file, the objects that refer to it, and since which transaction. References in
+old revisions are left out there; the list of problems includes them.
 
-With --classes it also lists the objects that name a class, an interface or a
-function that is gone, be it as their own class or in their state: those of these
-names, or in modules and packages of these names. --known-classes turns that
-round: gone is what is not in the list. Old revisions are left out.
+With --classes it also lists the objects that name a removed class, interface or
+function, as their own class or in their state. You give the removed names, or
+their modules or packages. --known-classes is the opposite: every name that is
+not in the list counts as removed. Old revisions are left out.
 
-With --btrees it also looks at every tree of the BTrees package: whether its keys
-are in order and where the separators say, whether the chain of its buckets is the
-tree's, and none is empty, missing, at another depth or in two places. A broken
-rule is named with its tree and the cure. Keys whose order is known only to their
-class, and trees of classes that are derived from these, are passed over.
+With --btrees it also checks every tree of the BTrees package. The keys must be
+in order and within the separators. The chain of buckets must agree with the
+tree, and no bucket may be empty, missing, at another depth or in two places. It
+names each broken rule with the tree and the cure. It skips keys whose order
+only their class knows, and trees of derived classes.
 
-With --python2 it also lists the objects with text of Python 2 that is not ASCII,
-and where they have it: ZODB cannot load them in Python 3. It is an option of its
-own because it needs no names of what is gone, as --classes does.
+With --python2 it also lists the objects with text of Python 2 that is not
+ASCII, and its place in them: ZODB cannot load them in Python 3. It is an option
+of its own because it needs no list of names, as --classes does.
 
 With --json: one object a line, one for each problem, with the fields kind,
 position, tid, oid, and message; with --references one of the kind `lost_object`
@@ -63,12 +64,12 @@ the kind `summary`.")]
 pub struct Check {
     /// The database, usually called Data.fs
     file: PathBuf,
-    /// Tell the story of each reference that leads nowhere
+    /// Explain each reference that leads nowhere
     #[arg(long)]
     references: bool,
     #[command(flatten)]
     gone: gone::Gone,
-    /// Look whether BTrees keep their rules
+    /// Check the rules of BTrees
     #[arg(long)]
     btrees: bool,
     /// List the objects with text of Python 2 that Python 3 cannot load
@@ -104,7 +105,7 @@ struct Summary {
     foreign_references: u64,
     last_transaction: Option<String>,
     last_time: Option<String>,
-    /// Records that nobody without their key can look into.
+    /// Encrypted records, which only their key can open.
     #[serde(skip_serializing_if = "Option::is_none")]
     encrypted_records: Option<u64>,
     problems: u64,
@@ -114,7 +115,7 @@ struct Summary {
     /// Records that count now of which it cannot be told what they refer to.
     #[serde(skip_serializing_if = "Option::is_none")]
     untold_records: Option<u64>,
-    /// Objects that name what is gone.
+    /// Objects that name a removed class.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone_class_objects: Option<u64>,
     /// Objects of which it cannot be told what they name.
@@ -185,7 +186,7 @@ impl Check {
             let written = meter.suspend(|| self.problem(out, &problem, shown == 0));
             match written {
                 Ok(()) => shown += 1,
-                // Nobody would see the rest, and nothing has to be cleaned up.
+                // No reader would see the rest, and nothing has to be cleaned up.
                 Err(Failure::ReaderGone) => std::process::exit(0),
                 Err(failure) => failed = Some(failure),
             }

@@ -28,7 +28,7 @@ const CLASSES_MAX: usize = 10;
 const LOST_MAX: usize = 20;
 const TRANSACTIONS_MAX: usize = 5;
 
-/// Delete what nothing refers to, in databases that refer to each other
+/// Delete the garbage of databases that refer to each other
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,41 +36,42 @@ Examples:
   vellum collect main=Data.fs users=Users.fs                show it, ask, delete
   vellum collect main=Data.fs users=Users.fs --days 7 --yes
 
-NAME is what the other databases call this one: its name in zope.conf (main, for
-<zodb_db main>). Name ALL databases of the site. What only a database refers to
-that is not named here is taken for garbage, and deleted.
+NAME is the name that the other databases use: its name in zope.conf (main, for
+<zodb_db main>). Name ALL databases of the site: an object that only an unnamed
+database refers to counts as garbage, and is deleted.
 
-An object is kept if it can be reached from the root of any of the databases. It
-is kept, too, if it was changed in the last days (--days), or is in a version;
-and so is what such objects refer to, or referred to in these days: what was done
-then can still be undone. References that are weak keep nothing.
+An object is kept if it can be reached from the root of any of the databases, if
+it was changed in the last days (--days), or if it is in a version. Objects that
+such objects refer to, or referred to in these days, are kept, too: so
+transactions of these days can still be undone. Weak references keep nothing.
 
 The garbage is deleted in transactions of at most 1,000 objects, each of which
-can be undone. No room comes back by that. A pack gives it back; do not let that
-pack collect garbage itself: it knows one database only, and takes what only the
-others refer to.
+can be undone. This frees no space. A later pack does, but use --no-collect
+there: a pack that collects knows only one database, and removes objects that
+only the others refer to.
 
-If a reference leads into a database that is not named, or to an object that is
-not there, nothing is deleted, and it is said who refers to what. --go-on
-collects all the same; such a reference leads nowhere then.
+If a reference leads into a database that you did not name, or to a missing
+object, nothing is deleted, and the command lists each. --go-on collects all the
+same; such a reference then leads nowhere.
 
-The databases are locked meanwhile: a site that uses them must be stopped.
+The databases are locked during the command, so stop a site that uses them.
 --dry-run takes no lock, and works beside a running site.
 
 Exit codes: 0 if it was done, or could be (--dry-run), or there is no garbage; 1
-if references lead nowhere, a record can not be read, a database has no root, or
+if references lead nowhere, a record cannot be read, a database has no root, or
 the answer was no; 2 if the command was used wrongly or could not do its work.
-What does not end with 0 changed nothing, unless the message says so.
+With any other code than 0 nothing was changed, unless the message says
+otherwise.
 
 With --json: one object, with all classes, and as many objects as --objects says.")]
 pub struct Collect {
-    /// The databases: what the others call it, and its file
+    /// The databases: the name that the others use, and the file
     #[arg(value_name = "NAME=FILE", required = true, value_parser = OsStringValueParser::new().try_map(named))]
     databases: Vec<Named>,
-    /// Keep what was changed in the last days, and what was referred to then
+    /// Keep objects that were changed or referred to in the last days
     #[arg(long, value_name = "N", default_value_t = 1)]
     days: u32,
-    /// Collect without what is missing
+    /// Treat references to missing objects as leading nowhere
     #[arg(long)]
     go_on: bool,
     #[command(flatten)]
@@ -371,9 +372,9 @@ impl Collect {
                 writeln!(out, "  and {more} more; `vellum log {file} -n {number}` lists them")?;
             }
             for (what, number) in [
-                ("came to be needed meanwhile, and stay", here.saved),
+                ("needed by now, and kept", here.saved),
                 ("were changed by somebody else meanwhile, and stay as they are", here.left.len() as u64),
-                ("came to be needed while they were deleted, and are there again", here.brought_back.len() as u64),
+                ("needed during their deletion, and restored", here.brought_back.len() as u64),
             ] {
                 if number > 0 {
                     writeln!(out, "  {} of the garbage {what}", count(number))?;

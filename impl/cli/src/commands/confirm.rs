@@ -1,12 +1,12 @@
 //! The steps of every command that changes a database: show the changes, ask, and make them.
 //!
 //! ```text
-//!   --dry-run, or nobody to ask:    open for reading ── vote ── show                               (no lock, no trace)
+//!   --dry-run, or no terminal: open for reading ── vote ── show (no lock, no trace)
 //!   otherwise:                      open for writing ── vote ── show ── ask ── yes: finish, no: drop
 //! ```
 //!
-//! The transaction that is finished is the one that was shown. It keeps its locks while the question stands, so that the
-//! objects cannot change in between.
+//! The transaction that is finished is the one that was shown. It keeps its locks while the question stands, so that
+//! the objects cannot change in between.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -39,10 +39,10 @@ pub struct Consent {
 pub struct ChangeArgs {
     #[command(flatten)]
     consent: Consent,
-    /// Who does it; this stands in the new transaction
+    /// The user of the new transaction
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     user: String,
-    /// What it is; this stands in the new transaction, in place of what this command would say
+    /// The description of the new transaction, in place of the command's own
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// How many objects to show; 0 for all
@@ -62,7 +62,7 @@ pub struct Done {
 }
 
 impl Consent {
-    /// Whether the change may be made: with `--yes`, or with a person to ask, who reads no JSON.
+    /// Whether the change may be made: with `--yes`, or at a terminal without `--json`.
     pub fn may(&self, out: &Out, json: bool) -> bool {
         !self.dry_run && (self.yes || (!json && out.is_terminal() && io::stdin().is_terminal()))
     }
@@ -152,7 +152,7 @@ impl ChangeArgs {
     pub fn all_was_shown(&self, run: Run) -> Run {
         match run {
             Err(Failure::ReaderGone) if !self.consent.dry_run => {
-                Err(Failure::Message("nothing was changed, since whoever read the output has gone".into()))
+                Err(Failure::Message("nothing was changed, since the reader of the output is gone".into()))
             }
             other => other,
         }

@@ -21,43 +21,44 @@ use crate::ui::blobs;
 use crate::ui::meta::{moment, version_name};
 use crate::ui::say;
 
-/// Copy a database into a new one, or what is new into a copy
+/// Copy a database to a new file, or its new transactions to an older copy
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  vellum copy Data.fs backup.fs                     every night: what is new
+  vellum copy Data.fs backup.fs                     every night: new transactions
   vellum copy Data.fs then.fs --until 2026-11-01    as it was then
-  vellum copy Data.fs part.fs --since yesterday     what was done since
+  vellum copy Data.fs part.fs --since yesterday     transactions since then
 
-If DST is not there, it is made. If it is, the copy goes on after its last
-transaction, which must be in SRC, and the same: else DST is no copy of SRC, and
-is left as it is.
+If DST does not exist, it is created. If it does, the copy continues after its
+last transaction. SRC must have the same transaction; otherwise DST is no copy
+of SRC, and is not changed.
 
-SRC is opened for reading only: a site may use it meanwhile, and what is finished
-when the copy begins is copied. DST is locked. What a transaction did, and who
-did it and when, is the same in both; positions in the file may differ.
+SRC is opened for reading only, so a site may use it. The copy has the
+transactions that were finished when it began. DST is locked. Both files have
+the same transactions, with users and times; positions in the file may differ.
 
-If it is stopped, by Ctrl-C or a full disk, the transactions that are in DST are
-whole. Start it again, and it goes on. Transactions of an old file that are
-marked as undone are left out: nobody sees them.
+If the copy is stopped, by Ctrl-C or a full disk, the transactions in DST are
+complete. Start it again, and it continues. Transactions of an old file that are
+marked as undone are left out: no reader sees them.
 
-ZODB under Python 3 reads no file with a record in a version. If SRC has such
-records, the command says so before it copies. End the versions in the copy
+ZODB under Python 3 cannot read a file with a record in a version. If SRC has
+such records, the command warns before it copies. End the versions in the copy
 with `vellum commit-version` or `vellum abort-version`, and pack it.
 
---since and --until include what they name: a day from its first moment to its
-last, a transaction itself. A copy with --since has no objects from before: they
-are missing in it. A copy that is there already never gets a gap by --since.
+Both --since and --until are inclusive: a day counts from its first moment to
+its last, and a tid names its transaction. A copy with --since lacks the objects
+from before. An existing copy never gets a gap by --since.
 
-Records are copied as they lie in SRC, compressed or not. With --compress they are
-compressed in DST, all that become shorter by it, and ZODB needs zc.zlibstorage to
-read it; with --decompress they are plain. Records that share data (by an undo, or the
-end of a version) share it in DST too, so that all can be undone as in SRC. A copy
-that goes on needs the same option each time. A record that cannot be read through
-ends such a copy; without the options it is copied as it is.
+Records are copied as they are in SRC, compressed or not. With --compress every
+record that becomes shorter is compressed in DST, and ZODB needs zc.zlibstorage
+to read it; with --decompress all are plain. Records that share data (by an
+undo, or the end of a version) share it in DST too, so the same transactions can
+be undone. Continue a copy with the same option each time. With these options a
+record that cannot be decompressed ends the copy; without them it is copied
+unchanged.
 
-Exit codes: 0 if all is in DST; 1 if DST is no copy of SRC, or would get a gap; 2
-if the command was used wrongly or could not do its work.
+Exit codes: 0 if DST has all transactions; 1 if DST is no copy of SRC, or would
+get a gap; 2 if the command was used wrongly or could not do its work.
 
 With --json: one object.")]
 pub struct Copy {
@@ -112,7 +113,7 @@ struct Answer {
     last_time: Option<String>,
     seconds: f64,
     refused: Option<String>,
-    /// What keeps ZODB from reading the copy.
+    /// The reasons why ZODB cannot read the copy.
     warnings: Vec<String>,
 }
 
@@ -184,7 +185,7 @@ impl Copy {
         }
     }
 
-    /// What to do about records in versions, if there are any.
+    /// The advice about records in versions, if there are any.
     fn records_in_versions(&self, from: &FileStorage, file: &DataFile) -> Run<Option<String>> {
         let open = match from.versions() {
             Some(versions) => versions.versions()?,

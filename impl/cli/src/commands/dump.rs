@@ -26,19 +26,18 @@ use crate::ui::say;
 Examples:
   vellum dump Data.fs | less
   vellum dump --json Data.fs > Data.json
-  vellum dump --json --state Data.fs > Data.json    with what the objects hold
+  vellum dump --json --state Data.fs > Data.json    with the objects' states
 
-This reads the file as it lies on the disk, so it works on a damaged one, too, up
-to the damage. To go on behind it, use `vellum recover` first.
+The command reads the file as it is on the disk. It also works on a damaged
+file, up to the damage. To read the rest, use `vellum recover` first.
 
 With --json: one object a line, one for each transaction, with the fields tid,
-status, user, description, extension_bytes (in hex), position, and records.
-Each record has oid, position, previous, data_length, backpointer, data_txn (the
-transaction that the backpointer leads to), data_sha256 (of its data or of that
-which it shares; null where there is none), and version, if it is in one. With
---state it has class and state, too, null where there is no data; the state is
-JSON that loses nothing (docs/state-json.md). Where a record can not be read,
-state_error says why.")]
+status, user, description, extension_bytes (in hex), position, and records. Each
+record has oid, position, previous, data_length, backpointer, data_txn (the
+transaction that the backpointer leads to), data_sha256 (of its own or shared
+data; null if there is none), and version, if it is in one. With --state it also
+has class and state, null if there is no data; the state is JSON that loses
+nothing (docs/state-json.md). If a record cannot be read, state_error says why.")]
 pub struct Dump {
     /// The database, usually called Data.fs
     file: PathBuf,
@@ -85,7 +84,7 @@ struct RecordLine {
     contents: Option<Contents>,
 }
 
-/// What the record's data holds.
+/// The contents of the record's data.
 #[derive(Default, Serialize)]
 struct Contents {
     class: Option<String>,
@@ -209,7 +208,7 @@ impl Dumping<'_> {
         match (shared, holder) {
             (Ok(shared), Ok(holder)) => Ok((shared, holder)),
             (shared, Err(fault)) => {
-                self.damaged(out, &fault, "the record's data can not be found")?;
+                self.damaged(out, &fault, "the record's data cannot be found")?;
                 Ok((shared.ok().flatten(), None))
             }
             (Err(_), Ok(holder)) => Ok((None, holder)),
@@ -334,7 +333,7 @@ impl Dumping<'_> {
         let data = self.file.data_start(holder, START_MAX);
         let data = data.map_err(|fault| self.file.damage(&fault))?;
         let class = vellum_pickle::class_of(&data);
-        Ok(class.map_or_else(|_| "(can not be read)".to_owned(), |class| printable(&class.to_string())))
+        Ok(class.map_or_else(|_| "(cannot be read)".to_owned(), |class| printable(&class.to_string())))
     }
 }
 

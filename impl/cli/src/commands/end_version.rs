@@ -17,25 +17,26 @@ use crate::commands::{preview, versions};
 use crate::ui::changes::{self, Change, JsonChange};
 use crate::ui::meta::{self, version_name};
 
-/// End a version: what was done in it becomes what everybody sees
+/// End a version, and move its changes to the trunk
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  vellum versions Data.fs                           which there are
+  vellum versions Data.fs                           the open versions
   vellum commit-version Data.fs draft --dry-run     what would that do?
   vellum commit-version Data.fs draft               show it, ask, and do it
   vellum commit-version Data.fs draft --to review   into another version
 
-Each object in the version becomes on the trunk what it is in the version. The
-new transaction can be undone; then the work is in the version again.
+Each object of the version gets, on the trunk, the state that it has in the
+version. The new transaction can be undone; then the changes are in the version
+again.
 
-The database is locked meanwhile: a site that uses it must be stopped. --dry-run
-takes no lock, and works beside a running site.
+The database is locked during the command, so stop a site that uses it.
+--dry-run takes no lock, and works beside a running site.
 
 Exit codes: 0 if it was done, or could be (--dry-run); 1 if there is nothing in
 the version, or the answer was no; 2 if the command was used wrongly or could
-not do its work. What does not end with 0 changed nothing, unless the message
-says so.
+not do its work. With any other code than 0 nothing was changed, unless the
+message says otherwise.
 
 With --json: one object.")]
 pub struct CommitVersion {
@@ -43,32 +44,32 @@ pub struct CommitVersion {
     file: PathBuf,
     /// The version
     version: OsString,
-    /// Into this version, and not to the trunk
+    /// Move the changes to this version instead of the trunk
     #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
     to: OsString,
     #[command(flatten)]
     how: ChangeArgs,
 }
 
-/// End a version: what was done in it is given up
+/// End a version, and discard its changes
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  vellum versions Data.fs                           which there are
+  vellum versions Data.fs                           the open versions
   vellum abort-version Data.fs draft --dry-run      what would that do?
   vellum abort-version Data.fs draft                show it, ask, and do it
 
-Each object in the version becomes again what the trunk shows; what was made in
-the version becomes nothing. The new transaction can be undone until the next
-pack; then the work is in the version again.
+Each object of the version gets the state again that the trunk shows; an object
+that was created in the version is deleted. The new transaction can be undone
+until the next pack; then the changes are in the version again.
 
-The database is locked meanwhile: a site that uses it must be stopped. --dry-run
-takes no lock, and works beside a running site.
+The database is locked during the command, so stop a site that uses it.
+--dry-run takes no lock, and works beside a running site.
 
 Exit codes: 0 if it was done, or could be (--dry-run); 1 if there is nothing in
 the version, or the answer was no; 2 if the command was used wrongly or could
-not do its work. What does not end with 0 changed nothing, unless the message
-says so.
+not do its work. With any other code than 0 nothing was changed, unless the
+message says otherwise.
 
 With --json: one object.")]
 pub struct AbortVersion {

@@ -20,7 +20,7 @@ use crate::ui::links::{self, ForeignLink, Link, Refused};
 use crate::ui::meta::moment;
 use crate::ui::say;
 
-/// Write an object, and all that it refers to, to a file (.zexp)
+/// Write an object, and everything that it refers to, to a file (.zexp)
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -34,16 +34,16 @@ is reachable is exported. Weak references, and those to other databases, are kep
 as they are, but not followed. The files of blobs are not exported: with a
 blob among the objects nothing is, unless --without-blobs says so.
 
-The database is opened for reading only: a site may use it meanwhile. --at
-includes what it names: of a day its last moment, of a transaction what it did.
-What a pack took away is gone from the past, too.
+The database is opened for reading only, so a site may use it. --at is
+inclusive: a day counts to its last moment, and a tid includes its transaction.
+Revisions that a pack discarded cannot be exported.
 
-If an object is referred to that is not there, nothing is exported, unless
---go-on says so: then the reference stays, and leads nowhere. OUT is there whole
-or not at all. With - for OUT, what was written to standard output before an
-error has no end, and nobody imports it.
+If an object refers to a missing one, nothing is exported, unless --go-on is
+given: then the reference stays, and leads nowhere. OUT is complete, or does not
+exist. With - for OUT, output that an error interrupted has no end, and no
+program imports it.
 
-Exit codes: 0 if it was exported; 1 if objects are missing, or can not be read; 2
+Exit codes: 0 if it was exported; 1 if objects are missing or cannot be read; 2
 if the command was used wrongly or could not do its work.
 
 With --json: one object.")]
@@ -55,16 +55,16 @@ pub struct Export {
     oid: Oid,
     /// The new file; - for standard output
     out: PathBuf,
-    /// Export what it was at this time
+    /// Export the object as it was at this time
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     at: Option<Moment>,
-    /// Export without what is missing
+    /// Export without the missing objects
     #[arg(long)]
     go_on: bool,
     /// Go on though blobs are concerned, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
-    /// Replace OUT if it is there
+    /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
     /// Answer in JSON
@@ -91,7 +91,7 @@ struct Answer {
     refused: Option<Refused>,
 }
 
-/// What is exported.
+/// The exported object.
 struct Asked {
     class: Option<String>,
     as_of: Option<Tid>,
@@ -103,7 +103,7 @@ impl Export {
         let to_output = self.out.as_os_str() == "-";
         if to_output && self.json {
             return Err(Failure::Message(
-                "the export and the answer can not both go to standard output: name a file, or leave --json out".into(),
+                "the export and the answer cannot both go to standard output: name a file, or leave --json out".into(),
             ));
         }
         let storage = file::open(&self.file)?;
@@ -167,7 +167,7 @@ impl Export {
 
     fn refuse(&self, out: &mut Out, error: &ExportError, asked: &Asked, to_output: bool) -> Run {
         if to_output {
-            say(&format!("{error}. The export that was begun has no end, and can not be imported"));
+            say(&format!("{error}. The export that was begun has no end, and cannot be imported"));
         } else if self.json {
             out.json(&self.answer(asked, &ExportReport::default(), Some(Refused::new(error))))?;
         } else if let references @ [_, ..] = links::dangling(error) {

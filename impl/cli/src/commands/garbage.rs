@@ -1,4 +1,4 @@
-//! `vellum garbage`: the objects that can not be reached from the root.
+//! `vellum garbage`: the objects that cannot be reached from the root.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -18,39 +18,40 @@ use crate::ui::meta::moment;
 use crate::ui::objects::each_object;
 use crate::ui::untold::{self, JsonUntold};
 
-/// Show the objects that can not be reached from the root, by class
+/// Show the objects that cannot be reached from the root, by class
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   vellum garbage Data.fs
   vellum garbage Data.fs --list                     each of them
-  vellum refs Data.fs 1f                            who refers to one of them?
+  vellum refs Data.fs 1f                            what refers to one of them?
 
-Garbage is what nobody can come to who starts at the root, object 0, and follows
-references. A pack that collects garbage takes it away. An object is no garbage
-if only a version leads to it; it is garbage if only weak references do, or only
-other garbage does. References from other databases are not known here: what
-they need looks like garbage.
+Garbage is every object that cannot be reached from the root (object 0) by
+following references. A pack with collection removes it. An object that only a
+version leads to is not garbage; one that only weak references or other garbage
+lead to is garbage. The command does not know references from other databases:
+objects that only those need look like garbage.
 
-The bytes are those of the objects as they are now; their past takes more room.
+The bytes are those of the objects' present state; their past takes more space.
 
 A record that cannot be read, or has a reference of an unknown shape, may refer
-to anything: if one is needed, it cannot be told what is garbage.
+to any object. If such a record is needed, the garbage is not known.
 
-Exit codes: 0, be there garbage or not; 1 if that cannot be told, or there is no
-root, or objects that are referred to are not there (`vellum check --references`
-tells more); 2 if the command was used wrongly or could not do its work.
+Exit codes: 0, with or without garbage; 1 if the garbage is not known, if there
+is no root, or if objects that are referred to are missing (`vellum check
+--references` explains them); 2 if the command was used wrongly or could not do
+its work.
 
-With --json: one object; with --list one object a line, one for each object of
-the kind `object`, the one that was changed last first, and a last one of the
-kind `summary`. Where garbage cannot be told, its `garbage_objects` is \"unknown\".")]
+With --json: one object; with --list one object a line, one of the kind `object`
+for each object, the last changed one first, and a last one of the kind
+`summary`. If the garbage is not known, its `garbage_objects` is \"unknown\".")]
 pub struct Garbage {
     /// The database, usually called Data.fs
     file: PathBuf,
-    /// List the objects, the one that was changed last first
+    /// List the objects, the last changed one first
     #[arg(long)]
     list: bool,
-    /// How many classes to show, those first that take most room; 0 for all
+    /// How many classes to show, those that take most space first; 0 for all
     #[arg(long, value_name = "N", default_value_t = 10)]
     classes: usize,
     /// Answer in JSON
@@ -147,7 +148,7 @@ impl Garbage {
         Ok(if summary.rootless || summary.missing_objects > 0 { Outcome::Problems } else { Outcome::Fine })
     }
 
-    /// What is garbage cannot be told: a record that is needed may refer to anything.
+    /// Prints that the garbage is not known: a needed record may refer to anything.
     fn untold(&self, out: &mut Out, storage: &FileStorage) -> Run {
         let records = untold::find(storage)?;
         if self.json {
@@ -161,7 +162,7 @@ impl Garbage {
             return Ok(Outcome::Problems);
         }
         let file = printable(&self.file.display().to_string());
-        writeln!(out, "{file}: what is garbage cannot be told: {}", untold::count(&records))?;
+        writeln!(out, "{file}: the garbage is not known: {}", untold::count(&records))?;
         untold::show(out, &records, if self.list { u64::MAX } else { 20 })?;
         writeln!(out, "A pack that collects garbage refuses such a database.")?;
         Ok(Outcome::Problems)
@@ -192,7 +193,7 @@ impl Garbage {
         let file = printable(&summary.file);
         match summary.garbage_objects {
             0 => writeln!(out, "{file}: no garbage")?,
-            number => writeln!(out, "{file}: {} can not be reached from the root", counted(number, "object"))?,
+            number => writeln!(out, "{file}: {} cannot be reached from the root", counted(number, "object"))?,
         }
         if summary.garbage_objects > 0 {
             let part = format!("{} of {}", exact_size(summary.garbage_bytes), size(summary.bytes));

@@ -22,30 +22,30 @@ use crate::ui::links::{self, Link, Refused};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  vellum import Data.fs folder.zexp --dry-run       what would come in?
+  vellum import Data.fs folder.zexp --dry-run       what would the import add?
   vellum import Data.fs folder.zexp                 show it, ask, and do it
   vellum import Data.fs folder.zexp --yes           do it without asking
 
-IN is a file that `vellum export` or ZODB's exportFile wrote; - is standard
-input. Every object in it gets a new oid, and all references are changed with
-that: nothing that is in the database is touched.
+IN is a file of `vellum export` or of ZODB's exportFile; - is standard input.
+Every object in it gets a new oid, and all references are changed accordingly:
+no existing object is changed.
 
-Nothing in the database refers to the new objects, either: the command prints the
-oid of the one that was exported, and it is for you to put that into a folder,
-from a program with the classes. As long as nothing does, a pack that collects
-garbage takes all of it away again. Until then the import can be undone.
+Nothing in the database refers to the new objects, either. The command prints
+the oid of the exported object; put that object into a folder, from a program
+with the classes. Until an object refers to it, a pack with collection removes
+all new objects again. The import can be undone.
 
-If an object in IN refers to one that did not come along, nothing is imported,
-unless --go-on says so: then the reference stays, and leads nowhere.
+If an object in IN refers to one that is not in IN, nothing is imported, unless
+--go-on is given: then the reference stays, and leads nowhere.
 
-The database is locked meanwhile: a site that uses it must be stopped. --dry-run
-takes no lock, and works beside a running site; it tells no oid, since the next
-one may be given to somebody else.
+The database is locked during the import, so stop a site that uses it. --dry-run
+takes no lock, and works beside a running site; it prints no oid, since the next
+oid may be given to another transaction.
 
-Exit codes: 0 if it was done, or could be (--dry-run); 1 if objects are missing,
-or can not be read, or the answer was no; 2 if the command was used wrongly or
-could not do its work. What does not end with 0 changed nothing, unless the
-message says so.
+Exit codes: 0 if it was done, or could be (--dry-run); 1 if objects are missing
+or cannot be read, or the answer was no; 2 if the command was used wrongly or
+could not do its work. With any other code than 0 nothing was changed, unless
+the message says otherwise.
 
 With --json: one object.")]
 pub struct Import {
@@ -54,7 +54,7 @@ pub struct Import {
     /// The export; - for standard input
     #[arg(value_name = "IN")]
     from: PathBuf,
-    /// Import without what is missing
+    /// Import without the missing objects
     #[arg(long)]
     go_on: bool,
     /// Go on though blobs are concerned, whose files are not handled

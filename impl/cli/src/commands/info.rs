@@ -26,21 +26,21 @@ Examples:
   vellum info Data.fs --class mail.Message          all objects of a class
   vellum info Data.fs --class mail                  of a package, or a module
 
-Current data is what the objects are now, on the trunk and in versions; history
-is what they were before. The rest of the file, the overhead, says who changed
-what and when, and where things are. A pack gives back history.
+Current data is the objects' present state, on the trunk and in versions;
+history is their earlier states. The rest of the file, the overhead, is
+transaction metadata and positions. A pack frees the space of history.
 
---class lists the objects that are of this class now, the one that was changed
-last first; an object that is in a version is listed for what it is there, and
-for what it is on the trunk. The exit code is 1 if the class of an object can not
-be read, since it may be this one.
+--class lists the objects that are of this class now, the last changed one
+first. For an object in a version, both its state there and its state on the
+trunk count. The exit code is 1 if the class of an object cannot be read, since
+it may be this one.
 
-With --json: one object; with --class one object a line, one for each of the kind
-`object`, and a last one of the kind `summary`.")]
+With --json: one object; with --class one object a line, one of the kind
+`object` for each object, and a last one of the kind `summary`.")]
 pub struct Info {
     /// The database, usually called Data.fs
     file: PathBuf,
-    /// How many classes to show, those first that take most room; 0 for all
+    /// How many classes to show, those that take most space first; 0 for all
     #[arg(long, value_name = "N", default_value_t = 10)]
     classes: usize,
     /// List the objects of this class, or of all classes of this package or module
@@ -290,7 +290,7 @@ impl Summary {
             let plain = format!("{} in {}, from {}", counted(objects, "object"), size(bytes), size(plain_bytes));
             out.field("compressed", format!("{plain} (zc.zlibstorage)"))?;
             if damaged_objects > 0 {
-                out.field("", format!("{} more, whose stream can not be read", counted(damaged_objects, "object")))?;
+                out.field("", format!("{} more, with an unreadable stream", counted(damaged_objects, "object")))?;
             }
         }
         if self.encrypted_objects > 0 {

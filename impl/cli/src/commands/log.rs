@@ -17,7 +17,7 @@ use crate::ui::args::{self, Moment};
 use crate::ui::meta::{self, JsonMetadata, Metadata, version_name};
 use crate::ui::say;
 
-/// Show transactions, newest first: who changed what, and when
+/// Show transactions, newest first, with time, user, description and objects
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -28,12 +28,12 @@ Examples:
   vellum log Data.fs --user ann --matching import
   vellum log Data.fs --undoable -n 10 --skip 10     the second page
 
---undoable shows what `vellum undo` can take back: what is behind a pack is not
-among it. Whether the objects were changed again since, and so stand in the way,
-tells `vellum undo Data.fs TID --dry-run`.
+--undoable shows the transactions that `vellum undo` can undo; those before the
+last pack are not among them. `vellum undo Data.fs TID --dry-run` shows whether
+later changes to the same objects block the undo.
 
---since and --until include what they name: a day from its first moment to its
-last, a transaction itself.
+Both --since and --until are inclusive: a day counts from its first moment to
+its last, and a tid names its transaction.
 
 With --json: one object a line, one for each transaction, with all its objects;
 all transactions, unless -n says how many.")]
@@ -113,7 +113,8 @@ impl Log {
             first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
             last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
         };
-        // By time and by tid, transactions are looked for from one end of the file, which takes their order for granted.
+        // By time and by tid, transactions are looked for from one end of the file, which takes their order for
+        // granted.
         let goes_by_tid = self.since.is_some() || self.until.is_some() || self.undoable;
         let disorder = if goes_by_tid { storage.disorder() } else { None };
         if let Some(fault) = disorder {
@@ -169,8 +170,8 @@ impl Log {
         all.filter(move |transaction| transaction.as_ref().map_or(true, wanted)).skip(self.skip)
     }
 
-    /// Whether the user and the description match the filters, in small or capital letters. Python 2 wrote text in whatever
-    /// encoding it was given: what is not UTF-8 is looked through as Latin-1, too.
+    /// Whether the user and the description match the filters, in small or capital letters. Python 2 wrote text in
+    /// whatever encoding it was given: what is not UTF-8 is looked through as Latin-1, too.
     fn matches(&self, user: &[u8], description: &[u8]) -> bool {
         let has = |text: &[u8], part: &Option<String>| {
             let Some(part) = part else { return true };
@@ -287,7 +288,7 @@ fn own_bytes(revision: &Revision) -> u64 {
 
 fn class(revision: &Revision) -> Option<String> {
     let class = vellum_pickle::class_of(revision.data.as_ref()?);
-    Some(class.map_or_else(|_| "(can not be read)".to_owned(), |class| printable(&class.to_string())))
+    Some(class.map_or_else(|_| "(cannot be read)".to_owned(), |class| printable(&class.to_string())))
 }
 
 fn what(revision: &Revision) -> String {

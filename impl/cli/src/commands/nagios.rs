@@ -18,22 +18,22 @@ use crate::python::{float, repr};
 #[command(after_help = "\
 It works with any server that speaks ZEO's protocol, and needs none of its storages.
 
-Exit codes: 0 all is well; 1 a storage is empty, or there is none; 2 nobody
-answers. Rates are told from the second run with the same status file on.")]
+Exit codes: 0 all is well; 1 a storage is empty, or there is none; 2 no server
+answers. Rates are printed from the second run with the same status file on.")]
 pub struct Nagios {
     /// HOST:PORT, [IPV6]:PORT, or the path of a Unix socket; without one, 127.0.0.1 with the
     /// port of the variable ZEO_PORT, or 8100
     address: Option<String>,
-    /// Tell numbers, too
+    /// Print numbers, too
     #[arg(short = 'm', long)]
     output_metrics: bool,
     /// Where to keep numbers for the next run, which are needed for rates
     #[arg(short, long, value_name = "PATH")]
     status_path: Option<PathBuf>,
-    /// What rates count by
+    /// The unit of time of rates
     #[arg(short = 'u', long, value_enum, default_value_t = Unit::Minutes)]
     time_units: Unit,
-    /// Let a storage be empty: a new one is
+    /// Accept an empty storage, as a new one is
     #[arg(long)]
     accept_empty: bool,
 }

@@ -26,59 +26,60 @@ use crate::ui::say;
 
 use self::log::PackLog;
 
-/// Forget the past before a time, and collect garbage, to give back room
+/// Discard revisions before a time, and collect garbage, to free space
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   vellum pack Data.fs --days 30 --dry-run      what would go
   vellum pack Data.fs --days 30                show it, ask, and do it
   vellum pack Data.fs --days 30 --yes          every week, without asking
-  vellum pack Data.fs --keep-log packed.jsonl  and write down who did what
+  vellum pack Data.fs --keep-log packed.jsonl  and log the discarded transactions
 
-A pack to a time keeps every object as it was then, and all that was done since;
-older revisions go. What was done before it can not be undone any more. Without
---before and --days that time is now. Objects that can not be reached from the
-root, neither then nor by anything since, are garbage and go as well, unless
---no-collect says otherwise.
+A pack to a time keeps every object as it was then, and all later revisions; it
+discards the older ones. Transactions before that time cannot be undone any
+more. Without --before and --days that time is now. Objects that cannot be
+reached from the root, neither then nor since, are garbage and are removed as
+well, unless --no-collect is given.
 
-The new file is made beside the old one (Data.fs.pack) and takes its name when
-it is whole and on the disk: there has to be room for both. If anything goes
-wrong before that, nothing was changed. A pack cannot be undone, so the old file
-stays as Data.fs.old, in place of an older one of that name. --no-old removes
-it; then what went is gone.
+The new file is written beside the old one (Data.fs.pack), so the disk needs
+space for both. It takes the old one's name when it is complete and durable. If
+an error occurs before that, nothing is changed. A pack cannot be undone, so the
+old file stays as Data.fs.old, in place of an older one of that name. --no-old
+removes it; then the discarded revisions are lost.
 
 If an object refers into another database, there are several, and the others may
-refer to objects here: then no garbage is collected, unless --collect says so.
+refer to objects here. Then no garbage is collected, unless --collect is given.
 `vellum collect` looks at all databases together. (References from others into
 this one cannot be seen here.)
 
-If an object refers to another that is nowhere, the database was damaged before:
-the pack stops, says which, and changes nothing. `vellum check --references`
-tells more. --go-on packs all the same.
+If an object refers to a missing one, the database was damaged before: the pack
+stops, names both, and changes nothing. `vellum check --references` explains
+them. --go-on packs all the same.
 
---keep-log appends one line of JSON for each transaction of which something is
-forgotten: tid, time, user, description, extension, what it touched, and what of
-that is gone. If the pack fails, the lines are taken back; if the machine stops
-in between, the same transactions may be there twice.
+--keep-log appends one line of JSON for each transaction that loses a revision:
+tid, time, user, description, extension, its objects, and the discarded ones. If
+the pack fails, the lines are removed; if the machine stops in between, the same
+transactions may be logged twice.
 
-What would go is shown first, and then there is a question. --yes does not ask:
-the pack begins at once, and what went is shown afterwards. Without it and with
-nobody at a terminal, nothing is packed. A dry run opens the file for reading
-only, and works beside a running site; for all else a site must be stopped.
+The command shows a preview, and then asks. With --yes it packs at once, and
+shows the result afterwards. Without --yes and without a terminal it packs
+nothing. A dry run opens the file for reading only, and works beside a running
+site; otherwise stop the site.
 
 A record that cannot be read, or has a reference of an unknown shape, may refer
-to anything. If such a record is needed, a pack that collects stops, says which,
-and changes nothing. --go-on does not change that; --no-collect packs.
+to any object. If such a record is needed, a pack with collection stops, names
+it, and changes nothing, even with --go-on; --no-collect packs.
 
 The files of blobs are not handled: where revisions of blobs would be forgotten,
 nothing is packed, unless --without-blobs says so.
 
-Where nothing would go, nothing is changed, and all can still be undone.
+If nothing would be discarded, the file is not changed, and the same
+transactions can be undone as before.
 
 Exit codes: 0 if it was packed, could be (--dry-run), or there was nothing to
-do; 1 if the answer was no, or it stopped because of references to objects that
-are nowhere or may be hidden, or because of blobs; 2 if the command was used
-wrongly, could not do its work, or nobody could be asked.
+do; 1 if the answer was no, or if the pack stopped because of references to
+missing objects, hidden references, or blobs; 2 if the command was used wrongly,
+could not do its work, or could not ask.
 
 With --json: one object; this needs --yes or --dry-run.")]
 pub struct Pack {
@@ -87,30 +88,30 @@ pub struct Pack {
     /// Keep the objects as they were before this time
     #[arg(long, value_name = "TIME", value_parser = args::moment, conflicts_with = "days")]
     before: Option<Moment>,
-    /// Keep the past of the last so many days
+    /// Keep the past of so many last days
     #[arg(long, value_name = "N")]
     days: Option<u32>,
     /// Keep objects that nothing refers to
     #[arg(long)]
     no_collect: bool,
-    /// Collect garbage, though objects refer into other databases
+    /// Collect garbage even if objects refer into other databases
     #[arg(long, conflicts_with = "no_collect")]
     collect: bool,
     /// Go on though blobs are concerned, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
-    /// Go on if objects refer to others that are nowhere
+    /// Continue if objects refer to missing ones
     #[arg(long)]
     go_on: bool,
-    /// Remove the old file, and don't keep it with .old behind its name
+    /// Remove the old file, instead of keeping it as FILE.old
     #[arg(long, conflicts_with = "dry_run")]
     no_old: bool,
-    /// Append to this file who did what is forgotten, as JSON lines
+    /// Log the discarded transactions in this file, as JSON lines
     #[arg(long, value_name = "LOG", conflicts_with = "dry_run")]
     keep_log: Option<PathBuf>,
     #[command(flatten)]
     consent: Consent,
-    /// How many classes to show, those first of which most bytes go; 0 for all
+    /// How many classes to show, those that lose most bytes first; 0 for all
     #[arg(long, value_name = "N", default_value_t = 10)]
     classes: usize,
     /// Answer in JSON; this needs --yes or --dry-run
@@ -125,12 +126,12 @@ enum Attempt {
     Pack,
 }
 
-/// What a pack did, or what it would do.
+/// The result of a pack, or its preview.
 struct Done {
     /// The last transaction that is not later than the pack's time.
     last: Option<Tid>,
     packed: Packed,
-    /// Why no garbage was collected, though nobody said so.
+    /// Why no garbage was collected, though no option asked for that.
     foreign: Option<(Oid, String, Oid)>,
     gone: Gone,
     /// Revisions of blobs that are forgotten.
@@ -149,7 +150,7 @@ struct Answer {
     to: Option<String>,
     to_time: Option<String>,
     collected: bool,
-    /// Why not, if nobody said so: a reference into another database.
+    /// Why not, if no option said so: a reference into another database.
     not_collected: Vec<ForeignLink>,
     before: Size,
     after: Size,
@@ -173,7 +174,7 @@ struct Size {
     bytes: u64,
 }
 
-/// What the pack forgets of a class.
+/// The discarded revisions of a class.
 #[derive(Default, Serialize)]
 struct ClassGone {
     class: String,
@@ -182,7 +183,7 @@ struct ClassGone {
     bytes: u64,
 }
 
-/// What the pack forgets of an age.
+/// The discarded revisions of an age.
 #[derive(Clone, Default, Serialize)]
 struct AgeGone {
     age: &'static str,
@@ -226,7 +227,7 @@ impl Pack {
                 }
                 return self.consent.not_done();
             }
-            // The lock is held meanwhile: what was shown is what goes.
+            // The lock is held during the question: exactly the previewed revisions are discarded.
             let kept = match self.no_old {
                 true => "A pack cannot be undone, and the old file goes as well (--no-old).",
                 false => "A pack cannot be undone; the old file stays, with .old behind its name.",
@@ -240,7 +241,7 @@ impl Pack {
         let Some(done) = self.attempt(out, &storage, to, now, Attempt::Pack)? else {
             return Ok(Outcome::Problems);
         };
-        // What goes was shown before the question.
+        // The preview was shown before the question.
         match (self.json, self.consent.yes) {
             (true, _) => out.json(&self.answer(done, Attempt::Pack))?,
             (false, true) => self.show(out, &done, Attempt::Pack, now)?,
@@ -513,7 +514,7 @@ fn last_before(storage: &FileStorage, to: Tid) -> Run<Option<Tid>> {
     Ok(walk.next().transpose()?.map(|transaction| transaction.tid))
 }
 
-/// What the pack forgets, by class and by age.
+/// The discarded revisions, by class and by age.
 #[derive(Default)]
 struct Gone {
     found: HashMap<String, ClassGone>,
@@ -620,7 +621,7 @@ impl Watch {
             let data = self.file.data_start(record, bytes).ok()?;
             vellum_pickle::class_of(&data).ok().map(|class| class.to_string())
         };
-        class(FIRST).or_else(|| class(64 << 10)).unwrap_or_else(|| "(can not be read)".to_owned())
+        class(FIRST).or_else(|| class(64 << 10)).unwrap_or_else(|| "(cannot be read)".to_owned())
     }
 }
 

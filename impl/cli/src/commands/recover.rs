@@ -13,20 +13,20 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::ui::faults;
 
-/// Copy what is whole around damage to a new file, and say what was lost
+/// Copy the complete transactions of a damaged file, and report the lost ones
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   vellum recover Data.fs Recovered.fs
 
-The damaged file is left as it is: keep it until you know that nothing in it is
-missed. OUT must not exist yet. The exit code is 0 if nothing was lost, and 1 if
-something was.
+The command does not change the damaged file: keep it until you know that
+nothing in it is missed. OUT must not exist yet. The exit code is 0 if nothing
+was lost, and 1 otherwise.
 
 A transaction that is not later than the one before it in the file is left out
-and named. With --new-tids it is copied as well: all transactions come in the
-order of the file, and those that are out of order get later tids, which changes
-their times.
+and named. With --new-tids it is copied as well: all transactions keep the order
+of the file, and those that are out of order get later tids, and thereby later
+times.
 
 With --json: one object.")]
 pub struct Recover {
@@ -34,7 +34,7 @@ pub struct Recover {
     file: PathBuf,
     /// The new file
     out: PathBuf,
-    /// How many objects to name of which something was lost; 0 for all
+    /// How many of the objects that lost a revision to name; 0 for all
     #[arg(long, value_name = "N", default_value_t = 20)]
     objects: usize,
     /// Give later tids to transactions that are not later than the one before them
@@ -240,7 +240,7 @@ impl Recover {
         }
         writeln!(
             out,
-            "\nWhat lies in a lost part can not always be told: there may be more. `vellum check {to}` finds the"
+            "\nThe contents of a lost part are not always known: there may be more. `vellum check {to}` finds the"
         )?;
         writeln!(out, "references that lead nowhere now. Keep the damaged file.")?;
         Ok(())

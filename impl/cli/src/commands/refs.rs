@@ -19,42 +19,42 @@ use crate::ui::classes::{class, class_name};
 use crate::ui::meta::{self, moment, version_name};
 use crate::ui::untold::{self, JsonUntold};
 
-/// Show who refers to an object, and a shortest path to it from the root
+/// Show the referrers of an object, and a shortest path to it from the root
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   vellum refs Data.fs 1f
-  vellum refs Data.fs 1f --at \"2 days ago\"          who did then
+  vellum refs Data.fs 1f --at \"2 days ago\"          as of then
   vellum refs Data.fs 1f --max 0                    all of them
 
-An object is there for as long as somebody can come to it who starts at the
-root, object 0, and follows references. The path shows why it is kept. If there
-is none, it is garbage, and so is everything that refers to it. Weak references
-keep nothing. What the trunk has is followed, and what is in versions.
+An object is kept as long as it can be reached from the root (object 0) by
+following references. The path shows why it is kept. If there is no path, the
+object is garbage, and so is everything that refers to it. Weak references keep
+nothing. References of the trunk and of versions are followed.
 
 A record that cannot be read, or has a reference of an unknown shape, may refer
-to anything. If the root reaches such a record and no path is found, it cannot be
-told whether the object is garbage.
+to any object. If the root reaches such a record and no path is found, it is not
+known whether the object is garbage.
 
-The object need not be there: of one that was deleted, or lost, this shows who
-still refers to it. Nothing in the file says who refers to whom, so all of it is
-read.
+You can ask about a deleted or lost object, too: the command then shows its
+remaining referrers. The file has no index of references, so the command reads
+all of it.
 
-Exit codes: 0; 1 if the object is not there and somebody refers to it all the
-same, or it cannot be told what a record refers to; 2 if the command was used wrongly or could
-not do its work.
+Exit codes: 0; 1 if the object is missing and still has referrers, or if a
+record may hide references; 2 if the command was used wrongly or could not do
+its work.
 
-With --json: one object a line: of the kind `object`, with the path, and with
-`reachable`, which is true, false or \"unknown\"; then one
-for each referrer of the kind `referrer`, with how many references there are in
-it of each sort; and a last one of the kind `summary`.")]
+With --json: one object a line. The first is of the kind `object`, with the
+path, and with `reachable`, which is true, false or \"unknown\". Each referrer has
+one of the kind `referrer`, with the number of its references of each sort. The
+last one is of the kind `summary`.")]
 pub struct Refs {
     /// The database, usually called Data.fs
     file: PathBuf,
     /// The object: 1f, 0x1f, or 31d
     #[arg(value_parser = args::oid)]
     oid: Oid,
-    /// Show who referred to it at this time
+    /// Show its referrers at this time
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     at: Option<Moment>,
     /// How many referrers, and objects of a path, to show at most; 0 for all [default: 20; with --json: all]
@@ -229,7 +229,7 @@ impl Refs {
         let path = match path {
             Reached::By(path) => &path[..],
             Reached::No if is_known => {
-                return out.field("path", "none: it can not be reached from the root, and is garbage");
+                return out.field("path", "none: it cannot be reached from the root, and is garbage");
             }
             Reached::No => return out.field("path", "none: nothing that can be reached from the root refers to it"),
             Reached::Untold(records) => {

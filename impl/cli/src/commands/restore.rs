@@ -20,41 +20,43 @@ use crate::ui::classes::class_name;
 use crate::ui::links::{self, ForeignLink};
 use crate::ui::meta::moment;
 
-/// Bring lost objects back from a backup, under the oids that they had
+/// Restore lost objects from a backup, under their old oids
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   vellum restore Data.fs --from backup.fs --lost --dry-run
-  vellum restore Data.fs --from backup.fs --lost    all that is missing
+  vellum restore Data.fs --from backup.fs --lost    all missing objects
   vellum restore Data.fs --from backup.fs 1f 20     these
   vellum restore Data.fs --from Data.fs 1f --at \"2 days ago\"
-                                                    out of its own past
+                                                    from its own past
 
-A restored object is what it is in the backup, and has the oid that it has there:
-all that refers to it finds it again. Only an object is restored that is not in
-FILE now, because there is no record of it, or because it was deleted or its
-creation was undone. With it comes what it refers to, if that is not there
-either. What is there stays as it is, also if the backup has it otherwise.
+A restored object gets its state and its oid from the backup, so existing
+references lead to it again. An object is restored only if it is missing in
+FILE: there is no record of it, it was deleted, or its creation was undone.
+Missing objects that it refers to are restored with it. Existing objects are not
+changed, even if the backup has another state.
 
---lost restores every object that is referred to and not there, as
-`vellum check FILE --references` names them; for that all of FILE is read.
+--lost restores every missing object that is referred to, as `vellum check FILE
+--references` lists them; it reads all of FILE for that.
 
-If the backup has not all of it, nothing is restored, unless --go-on says so:
-then those objects stay lost, and another backup may have them. The files of
-blobs are not restored: with a blob among the objects nothing is, unless
+If the backup lacks one of the objects, nothing is restored, unless --go-on is
+given: then those objects stay lost, and another backup may have them. The files
+of blobs are not restored: with a blob among the objects nothing is, unless
 --without-blobs says so.
 
-An object to which nothing refers goes with the next pack that collects garbage.
-The restoration is a transaction of its own, and can be undone.
+A restored object without a reference to it goes with the next pack that
+collects garbage. The restoration is a transaction of its own, and can be
+undone.
 
-The database is locked meanwhile: a site that uses it must be stopped. --dry-run
-takes no lock, and works beside a running site. The backup is only read. Let it
-be one of this database: in any other the same oid is another object.
+The database is locked during the command, so stop a site that uses it.
+--dry-run takes no lock, and works beside a running site. The backup is only
+read. Use only a backup of this database: in any other one the same oid is
+another object.
 
 Exit codes: 0 if it was done, or could be (--dry-run), or nothing is lost; 1 if
-objects are missing or there already, or can not be read, or the answer was no; 2
-if the command was used wrongly or could not do its work. What does not end with
-0 changed nothing, unless the message says so.
+objects are missing, exist already or cannot be read, or the answer was no; 2 if
+the command was used wrongly or could not do its work. With any other code than
+0 nothing was changed, unless the message says otherwise.
 
 With --json: one object.")]
 pub struct Restore {
@@ -66,13 +68,13 @@ pub struct Restore {
     /// Where to take them from: a backup, a copy, an .old file
     #[arg(long, value_name = "BACKUP")]
     from: PathBuf,
-    /// Restore every object that is referred to and not there
+    /// Restore every missing object that is referred to
     #[arg(long)]
     lost: bool,
-    /// Take what was in the backup at this time
+    /// Take the objects as they were in the backup at this time
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     at: Option<Moment>,
-    /// Restore without what the backup has not
+    /// Restore without the objects that the backup lacks
     #[arg(long)]
     go_on: bool,
     /// Go on though blobs are concerned, whose files are not handled
@@ -325,7 +327,7 @@ impl Restore {
         if !found.others.is_empty() {
             writeln!(
                 out,
-                "warning: is {from} a backup of this database? What a restored object refers to is another thing here:"
+                "warning: is {from} a backup of this database? These objects are of another class than in the backup:"
             )?;
             self.list(out, &found.others, |out, (holder, oid, then, now): &(Oid, Oid, String, String)| {
                 let (then, now) = (printable(then), printable(now));
@@ -339,7 +341,7 @@ impl Restore {
         self.show_untold(out, wanted)
     }
 
-    /// What keeps the list of lost objects from being known to be all of them.
+    /// The reasons why the list of lost objects may be incomplete.
     fn show_untold(&self, out: &mut Out, wanted: &Wanted) -> Run<()> {
         let check = format!("`vellum check {} --references`", printable(&self.file.display().to_string()));
         if wanted.untold > 0 {

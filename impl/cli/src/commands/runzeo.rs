@@ -15,8 +15,8 @@ use crate::serving::{self, Manner};
 #[derive(Args)]
 #[command(infer_long_args = true)]
 #[command(after_help = "\
-Unless -C is given, -a and -f are needed. What is given beside -C wins over the
-configuration. In scripts that start `runzeo`, write `vellum runzeo` for it.
+Unless you give -C, give -a and -f. Options beside -C win over the
+configuration. In scripts that start `runzeo`, write `vellum runzeo` instead.
 
   vellum runzeo -C /etc/zeo.conf
   vellum runzeo -a 8100 -f Data.fs -t 300

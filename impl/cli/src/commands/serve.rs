@@ -20,22 +20,22 @@ Examples:
   vellum serve Data.fs --listen 0.0.0.0:8100
   vellum serve Data.fs --listen /run/zeo.sock   a Unix socket
   vellum serve Data.fs --read-only
-  vellum serve --config zeo.conf                what `runzeo -C zeo.conf` serves
+  vellum serve --config zeo.conf                as `runzeo -C zeo.conf` does
   vellum serve --config vellum.toml --check-config
 
 Clients are ZEO's Python clients, unchanged. From Python:
   db = ZEO.DB(('127.0.0.1', 8100))
 
-The first line of output is `listening on ADDRESS`, once clients can connect. Port
-0 is any free port. The server ends with SIGTERM or ^C: it accepts nobody any more,
-waits for transactions that are voted, and closes the database. With SIGUSR2 it
-opens its log files anew; with SIGHUP it reads its certificates again, too. A second
-SIGTERM or ^C ends it at once.
+The first line of output is `listening on ADDRESS`, once clients can connect.
+Port 0 is any free port. The server ends with SIGTERM or ^C: it stops accepting
+clients, waits for voted transactions, and closes the database. With SIGUSR2 it
+opens its log files anew; with SIGHUP it also reads its certificates again. A
+second SIGTERM or ^C ends it at once.
 
-A configuration is ZEO's zeo.conf, or TOML if its name ends in .toml; options that
-are given beside it win over it. docs/serving.md has both.")]
+A configuration is ZEO's zeo.conf, or TOML if its name ends in .toml; options on
+the command line win over it. docs/serving.md has both.")]
 pub struct Serve {
-    /// The database; it is made if there is none [default: Data.fs]
+    /// The database; it is created if it does not exist [default: Data.fs]
     file: Option<PathBuf>,
     /// Read what to serve from a file: ZEO's zeo.conf, or TOML
     #[arg(long, value_name = "PATH")]
@@ -43,23 +43,23 @@ pub struct Serve {
     /// Say what would be served, and open nothing
     #[arg(long)]
     check_config: bool,
-    /// Make the folders that are missing, of all files that are named
+    /// Create the missing folders of all named files
     #[arg(long)]
     make_folders: bool,
     /// Where to listen: HOST:PORT, or the path of a Unix socket; may be given more than
     /// once [default: 127.0.0.1:8100]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
-    /// What clients call the storage [default: 1]
+    /// The storage's name for clients [default: 1]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Let nobody write
+    /// Let clients only read
     #[arg(long)]
     read_only: bool,
     /// Abort a transaction that is voted for so many seconds without being finished
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     transaction_timeout: Option<Duration>,
-    /// Transactions that clients that were away are told of [default: 100]
+    /// Remember so many transactions for clients that were away [default: 100]
     #[arg(long, value_name = "N")]
     invalidation_queue_size: Option<u64>,
     /// Have clients merge what the server cannot
@@ -74,17 +74,17 @@ pub struct Serve {
     /// The key of the certificate, if that file does not have it
     #[arg(long, value_name = "PATH", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
-    /// Certificates of clients or of their authorities, a file or a folder: nobody else
-    /// gets in
+    /// Certificates of clients or of their authorities, a file or a folder: all others
+    /// are refused
     #[arg(long, value_name = "PATH", requires = "tls_certificate")]
     tls_authenticate: Option<PathBuf>,
     /// Answer probes, metrics and `vellum status` at HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     monitor: Option<String>,
-    /// Log also what is no warning, as text or as JSON
+    /// Log events below warnings, too, as text or as JSON
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
-    /// What a commit waits for [default: full]
+    /// The syncs that a commit waits for [default: full]
     #[arg(long, value_enum)]
     durability: Option<Durability>,
 }
@@ -128,7 +128,7 @@ impl Serve {
         serving::run(&plan, out, now, Manner { is_trial: false, monitor: self.monitor, logs_json })
     }
 
-    /// What the configuration and the options say.
+    /// The plan of the configuration and the options.
     fn plan(&self) -> Run<Plan> {
         let mut plan = match &self.config {
             Some(path) => read(path)?,

@@ -25,28 +25,29 @@ use crate::ui::meta::{self, JsonMetadata, version_name};
 Examples:
   vellum show Data.fs 0                             the root
   vellum show Data.fs 1f --history                  every revision of an object
-  vellum show Data.fs 1f --at \"2026-11-20 12:00\"    what it was then
+  vellum show Data.fs 1f --at \"2026-11-20 12:00\"    as it was then
   vellum show Data.fs 1f --at 040d2ed75fd29fbb      after that transaction
   vellum show Data.fs 1f --raw > record             its bytes: two pickles
 
-In a state, an arrow is a reference to another object, a dashed arrow a weak one;
-*1 is what &1 marked before. --at includes what it names: of a day its last
-moment, of a transaction what it did. The size is what the record takes in the
-file; one that zc.zlibstorage has compressed is shown plain, except with --raw.
+In a state, an arrow is a reference to another object, and a dashed arrow a weak
+one; *1 stands for the value that &1 marked before. --at is inclusive: a day
+counts to its last moment, and a tid includes its transaction. The size is that
+of the record in the file. A record that zc.zlibstorage has compressed is shown
+plain, except with --raw.
 
 With --json: one object; with --history, one a line, one for each revision. The
-state is JSON, too, all of it: an object whose first name begins with @ is what
-JSON has no form for. docs/state-json.md explains each.")]
+whole state is JSON, too: an object whose first name begins with @ stands for a
+value that JSON does not have. docs/state-json.md explains each.")]
 pub struct Show {
     /// The database, usually called Data.fs
     file: PathBuf,
     /// The object: 1f, 0x1f, or 31d
     #[arg(value_parser = args::oid)]
     oid: Oid,
-    /// Show what it was at this time
+    /// Show the object as it was at this time
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     at: Option<Moment>,
-    /// Show what it is in this version
+    /// Show the object as it is in this version
     #[arg(long, value_name = "NAME", conflicts_with_all = ["at", "history"])]
     version: Option<String>,
     /// Write the bytes of the record, and nothing else
@@ -164,7 +165,7 @@ impl Show {
             return Ok(outcome);
         }
         writeln!(out, "object {}", self.oid)?;
-        let class = class.map_or_else(|e| format!("can not be read: {e}"), |class| class.to_string());
+        let class = class.map_or_else(|e| format!("cannot be read: {e}"), |class| class.to_string());
         out.field("class", printable(&class))?;
         let revision = found.record.header.tid;
         out.field("tid", format!("{revision}  {}", people::time(revision, now)))?;
@@ -199,7 +200,7 @@ impl Show {
                     writeln!(out, "  {line}")?;
                 }
             }
-            Err(e) => writeln!(out, "\nThe state can not be read: {e}\n`--raw` writes the record's bytes.")?,
+            Err(e) => writeln!(out, "\nThe state cannot be read: {e}\n`--raw` writes the record's bytes.")?,
         }
         Ok(outcome)
     }
@@ -214,7 +215,7 @@ impl Show {
                 Ok(Some(loaded)) => loaded,
                 Ok(None) => {
                     return Err(Failure::Message(format!(
-                        "object {oid} was not there yet at {at}, {}, or a pack took away what it was then; `--history` \
+                        "object {oid} was not there yet at {at}, {}, or a pack took away as it was then; `--history` \
                          lists what there is",
                         people::time(at, now)
                     )));
@@ -288,7 +289,7 @@ impl Show {
                 ("weak", None) => "weak".to_owned(),
                 ("weak", Some(database)) => format!("weak, in database `{}`", printable(database)),
                 (_, Some(database)) => format!("{class} in database `{}`", printable(database)),
-                _ => format!("can not be read: {}", reference.error.unwrap_or_default()),
+                _ => format!("cannot be read: {}", reference.error.unwrap_or_default()),
             };
             what.insert_str(0, if what.is_empty() { "" } else { "  " });
             writeln!(out, "    {oid:<16}{what}")?;

@@ -9,18 +9,18 @@ use vellum_server::report::{ClientReport, Percentiles, Report, State};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
-/// Show what a running server is doing
+/// Show the state of a running server
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   vellum serve Data.fs --monitor 127.0.0.1:8101
   vellum status 127.0.0.1:8101
 
-ADDRESS is what the server was given as --monitor, not where its clients connect.
+ADDRESS is that of the server's --monitor, not the one of its clients.
 
-Exit codes: 0 it serves; 1 it starts or ends; 2 nobody answers there.
+Exit codes: 0 it serves; 1 it starts or ends; 2 no server answers there.
 
-With --json: one object, all that is known. Times are in seconds.")]
+With --json: one object with all figures. Times are in seconds.")]
 pub struct Status {
     /// HOST:PORT, as `vellum serve --monitor` has it
     address: String,

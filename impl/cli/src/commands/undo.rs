@@ -23,34 +23,34 @@ use crate::ui::meta::{JsonTransaction, Metadata, moment};
 
 use self::refusal::{JsonRefusedUndo, RefusedUndo, vote};
 
-/// Take transactions back, in a new one: all that are named, or none
+/// Undo transactions in a new one: all of the named ones, or none
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  vellum log Data.fs --undoable --user ann          which can be undone
+  vellum log Data.fs --undoable --user ann          transactions that can be undone
   vellum undo Data.fs 040d2ed75fd29fbb --dry-run    what would that do?
-  vellum undo Data.fs 040d2ed75fd29fbb              show it, ask, and do it
+  vellum undo Data.fs 040d2ed75fd29fbb              show a preview, ask, and undo it
   vellum undo Data.fs last --yes                    do it without asking
   vellum undo Data.fs 040d2ed7604e9a11 040d2ed7604db422
 
 Each object that the transaction changed becomes what it was before it. Nothing
 is lost by that: an undo is a transaction of its own, and can be undone.
 
-If an object was changed again later, its change can only be taken back if both
-changes can be told apart, and else nothing is undone; then it is said which
-objects are in the way, and which transactions changed them later. Name those as
-well to take back all of it. The newest one is undone first, in whatever order
-they are named.
+If an object was changed again later, the undo succeeds only if both changes can
+be separated. Otherwise nothing is undone, and the command names the objects and
+the later transactions that block the undo. Name those as well to undo them,
+too. The newest one is undone first, in whatever order you name them.
 
 The files of blobs are not handled: where the change of a blob would be undone,
 nothing is, unless --without-blobs says so.
 
-The database is locked meanwhile: a site that uses it must be stopped. --dry-run
-takes no lock, and works beside a running site.
+The database is locked during the command, so stop a site that uses it.
+--dry-run takes no lock, and works beside a running site.
 
-Exit codes: 0 if it was done, or could be (--dry-run); 1 if it can not be undone
+Exit codes: 0 if it was done, or could be (--dry-run); 1 if it cannot be undone
 or the answer was no; 2 if the command was used wrongly or could not do its
-work. What does not end with 0 changed nothing, unless the message says so.
+work. With any other code than 0 nothing was changed, unless the message says
+otherwise.
 
 With --json: one object.")]
 pub struct Undo {

@@ -16,16 +16,16 @@ use crate::ui::changes::State;
 use crate::ui::classes::class_name;
 use crate::ui::meta::{self, JsonTransaction, Metadata, moment, version_name};
 
-/// Show the versions: what is in them, since when, and who works there
+/// Show the versions, with their objects, times and users
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   vellum versions Data.fs
   vellum versions Data.fs --objects
-  vellum show Data.fs 1f --version draft            an object as it is in one
+  vellum show Data.fs 1f --version draft            an object as it is in a version
 
-A version is work beside the trunk, which nobody sees who does not work in it. An
-object that was changed in a version can not be changed elsewhere until that
+A version is a long-lived branch: only sessions that work in it see its changes.
+An object that was changed in a version cannot be changed elsewhere until the
 version is committed or aborted: see `commit-version` and `abort-version`.
 
 With --json: one object a line, one for each version, with all its objects.")]

@@ -18,14 +18,14 @@ use crate::python::repr;
 #[derive(Args)]
 #[command(disable_help_flag = true, arg_required_else_help = true)]
 #[command(after_help = "\
-It works with any server that speaks ZEO's protocol. `vellum pack` packs a file
-that nobody serves.
+It works with any server that speaks ZEO's protocol. Without a server, use
+`vellum pack` on the file.
 
   vellum zeopack -d 3 127.0.0.1:8100
   vellum zeopack -t 02:00 -u /run/zeo.sock:main db.example.org:8100:1
 
-Exit codes: 0 all storages are packed, or a server was not there beside others
-that were; 1 a pack failed, or no server was there.")]
+Exit codes: 0 if all storages are packed, or if a server did not answer beside
+others that did; 1 if a pack failed, or no server answered.")]
 pub struct Zeopack {
     /// Servers, each HOST:PORT or HOST:PORT:STORAGE
     #[arg(value_name = "SERVER")]
@@ -67,7 +67,7 @@ struct Server {
     storage: String,
 }
 
-/// What is wrong with the command line.
+/// The error in the command line.
 struct Wrong(String);
 
 const AGAIN: Duration = Duration::from_millis(500);
@@ -189,7 +189,8 @@ fn unix(path: &str, storage: &str) -> Server {
     Server { address: Address::Unix(PathBuf::from(path)), shown: repr(path), storage: storage.to_owned() }
 }
 
-/// Connects to a server that may just be starting. An answer, be it that the server has no such storage, ends the waiting.
+/// Connects to a server that may just be starting. An answer, be it that the server has no such storage, ends the
+/// waiting.
 fn connect(address: &Address, storage: &str, wait: Duration) -> Result<Client, Trouble> {
     let begun = Instant::now();
     loop {

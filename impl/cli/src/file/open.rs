@@ -40,7 +40,7 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
     if let Some(missing) = storage.missing() {
         let file = path.display();
         say(&format!(
-            "warning: {file}: {missing}. What was there was acknowledged, and is not shown; keep {file}.index, and see \
+            "warning: {file}: {missing}. Those transactions were acknowledged, and are not shown; keep {file}.index, and see \
              `vellum recover`"
         ));
     }

@@ -1,4 +1,5 @@
-//! What ZEO's server tells clients of each kind of storage. Clients look at the interfaces to find out what they can ask for.
+//! The description of each kind of storage for clients, as in ZEO's server. Clients look at the interfaces to find the
+//! supported calls.
 
 use vellum_server::Description;
 
@@ -52,8 +53,8 @@ pub fn demo(title: Option<String>, base: &Description, changes: &Description) ->
     }
 }
 
-/// Compressed records, in whatever storage. It is called as that storage is, and iterates over records whether that one does
-/// or not.
+/// Compressed records, in whatever storage. It is called as that storage is, and iterates over records whether that one
+/// does or not.
 pub fn compressed(base: Description) -> Description {
     let mut interfaces = base.interfaces;
     // Python looks at what the layer's class has after what the storage below has; and at the root of all last.
@@ -68,7 +69,7 @@ pub fn compressed(base: Description) -> Description {
 mod tests {
     use super::*;
 
-    /// What `get_info` of ZEO 6.2 says of the same.
+    /// `get_info` of ZEO 6.2 says the same.
     #[test]
     fn demos_are_called_after_what_they_are_made_of() {
         let plain = || mapping("MappingStorage".to_owned());

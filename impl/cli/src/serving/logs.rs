@@ -48,7 +48,7 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Opens the files anew, after somebody has moved them away. A file that cannot be opened stays as it is.
+    /// Opens the files anew, after they were moved away. A file that cannot be opened stays as it is.
     pub fn reopen(&self) {
         for outlet in self.outlets.iter() {
             match open(&outlet.file.to) {
@@ -165,10 +165,10 @@ fn line(format: &LogFormat, event: &Event<'_>, message: &Message, now: &Zoned) -
     line
 }
 
-/// What an event says, and behind it what it says of what. A line's end in it would begin a record that nobody wrote.
+/// The message of an event, with its fields behind it. Line ends are escaped: they would forge a record.
 struct Message {
     text: String,
-    /// What it says of what, by name.
+    /// The fields, by name.
     fields: serde_json::Map<String, serde_json::Value>,
 }
 

@@ -3,7 +3,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | `storages` | opening a tree of storages |
-//! | `kinds` | what clients are told of each kind of storage, as ZEO's server tells it of ZODB's |
+//! | `kinds` | the description of each kind of storage for clients, as in ZEO's server |
 //! | `addresses` | all addresses of a host |
 //! | `logs` | where logs go |
 //! | `process` | the file with the process's number; telling the service manager |

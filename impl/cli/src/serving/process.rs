@@ -1,4 +1,4 @@
-//! What the system has to know of the process: a file with its number, and that it is ready.
+//! Messages to the system about the process: a file with its number, and that it is ready.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -16,7 +16,8 @@ pub struct PidFile {
 
 impl PidFile {
     /// Writes the file that the plan names; without one, that of a Zope instance, if the environment names one. As with
-    /// ZEO, a server that only lets read has none, and one that cannot be written does not keep the server from starting.
+    /// ZEO, a server that only lets read has none, and one that cannot be written does not keep the server from
+    /// starting.
     pub fn write(plan: &Plan) -> Option<PidFile> {
         let of_instance = || std::env::var_os("INSTANCE_HOME").map(|home| PathBuf::from(home).join("var/ZEO.pid"));
         let path = plan.pid_file.clone().or_else(of_instance).filter(|_| !plan.read_only)?;

@@ -24,7 +24,7 @@ use crate::ui::say;
 pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
     tell_ignored(plan);
     let logs = Logs::start(&plan.event_log.clone().unwrap_or_else(|| to_stderr(20)), manner.logs_json)?;
-    // Before the storages are opened: a probe asks whether that goes on.
+    // Before the storages are opened: probes are answered during that, too.
     let monitor = manner.monitor.as_deref().map(listen_for_operators).transpose()?;
     let certificates = certificates(plan)?;
     let pid_file = PidFile::write(plan);
@@ -43,7 +43,7 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
         if manner.is_trial {
             return Ok(());
         }
-        // Before clients can connect: whoever ends the process then ends it in order.
+        // Before clients can connect: a signal then ends the process in order.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let reopening = tokio::spawn(reopen(logs.clone(), signal(SignalKind::user_defined2())?));
@@ -70,7 +70,7 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
                     _ = interrupt.recv() => {}
                 }
                 say("ending at once");
-                // What is not finished is not in the databases: they are as after a crash, which loses nothing.
+                // Unfinished transactions are not in the databases: they are as after a crash, which loses nothing.
                 std::process::exit(1);
             });
             notify("STOPPING=1");
@@ -82,7 +82,7 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
         renewing.abort();
         Ok::<_, Failure>(ended?)
     })?;
-    // What still runs on other threads ends first, so that the databases are closed here.
+    // Work on other threads ends first, so that the databases are closed here.
     runtime.shutdown_timeout(Duration::from_secs(5));
     drop(kept);
     drop(pid_file);
@@ -107,7 +107,7 @@ fn listen_for_operators(address: &str) -> Run<Monitor> {
     Ok(monitor)
 }
 
-/// With SIGHUP certificates are read again, and log files opened anew. Nobody is dropped.
+/// With SIGHUP certificates are read again, and log files opened anew. No client is dropped.
 async fn renew(logs: Logs, certificates: Option<Arc<Certificates>>, mut asked: tokio::signal::unix::Signal) {
     while asked.recv().await.is_some() {
         logs.reopen();

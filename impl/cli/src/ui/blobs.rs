@@ -1,4 +1,5 @@
-//! Blobs: objects of which the database has the record only. What they hold is in files beside it, which no command handles.
+//! Blobs: objects of which the database has the record only. Their bytes are in files beside it, which no command
+//! handles.
 
 use vellum_terminal::people::counted;
 
@@ -13,14 +14,14 @@ pub fn is_blob(class: Option<&str>) -> bool {
 /// Why a command that touches this many blobs, or revisions of blobs, does nothing. `breaks`: what would be wrong.
 pub fn refusal(blobs: u64, thing: &str, breaks: &str) -> String {
     format!(
-        "Nothing was changed: {} {} concerned. What blobs hold is in files beside the database, which this command does not \
+        "Nothing was changed: {} {} concerned. The bytes of blobs are in files beside the database, which this command does not \
          handle: {breaks}. --without-blobs does it all the same",
         counted(blobs, thing),
         if blobs == 1 { "is" } else { "are" },
     )
 }
 
-/// What a command that did it anyway says of the blobs.
+/// The message of a command that did it anyway.
 pub fn told(blobs: u64, thing: &str, files: &str) -> String {
     format!("{}; {files}", counted(blobs, thing))
 }

@@ -1,4 +1,4 @@
-//! What a transaction changes: the state of each object now, and the state that it gets.
+//! The changes of a transaction: the state of each object now, and the state that it gets.
 //!
 //! ```text
 //!   000000000000001f  app.Folder
@@ -78,7 +78,7 @@ impl State {
             (None, Some(tid)) => format!("nothing, as it was at {}", moment(tid, now)),
             (None, None) => "nothing again".to_owned(),
             (Some(bytes), _) if self.merged => format!("merged: what is now, without that change: {}", size(bytes)),
-            (Some(bytes), Some(tid)) => format!("what it was at {}: {}", moment(tid, now), size(bytes)),
+            (Some(bytes), Some(tid)) => format!("the state of {}: {}", moment(tid, now), size(bytes)),
             (Some(bytes), None) => size(bytes),
         };
         format!("{what}{}", in_version(&self.version))

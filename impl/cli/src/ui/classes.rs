@@ -25,7 +25,7 @@ pub struct ClassSummary {
 impl Classes {
     /// Adds an object. `data` is its record, or the beginning of it.
     pub fn add(&mut self, data: &[u8], bytes: u64) {
-        let unnamed = || if vellum_pickle::is_encrypted(data) { "(encrypted)" } else { "(can not be read)" };
+        let unnamed = || if vellum_pickle::is_encrypted(data) { "(encrypted)" } else { "(cannot be read)" };
         let name = vellum_pickle::class_of(data).map_or_else(|_| unnamed().to_owned(), |class| class.to_string());
         let (objects, all) = self.found.entry(name).or_default();
         *objects += 1;

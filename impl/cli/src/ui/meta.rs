@@ -35,7 +35,7 @@ pub fn version(version: &Version) -> (String, Option<String>) {
 pub fn status(status: Status) -> Option<&'static str> {
     match status {
         Status::Complete => None,
-        Status::Packed => Some("packed: it can not be undone"),
+        Status::Packed => Some("packed: it cannot be undone"),
         Status::Undone => Some("undone: it does not count, and its records are not looked at"),
     }
 }

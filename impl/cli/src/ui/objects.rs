@@ -6,8 +6,8 @@ use vellum_storage::{Error, NewestRevision, Oid, Storage, newest_revisions};
 use vellum_terminal::people::count;
 use vellum_terminal::{Failure, Meter, Out, Run};
 
-/// Calls `each` with every object as it is now: the one that was changed last first, tombstones included. The meter shows how
-/// many of `all` it was.
+/// Calls `each` with every object as it is now: the one that was changed last first, tombstones included. The meter
+/// shows how many of `all` it was.
 ///
 /// # Errors
 ///

@@ -15,8 +15,8 @@ pub struct JsonUntold {
     why: String,
 }
 
-/// The objects of which it cannot be told what they refer to now, with the reason. The object that was changed last comes
-/// first.
+/// The objects of which it cannot be told what they refer to now, with the reason. The object that was changed last
+/// comes first.
 pub fn find(storage: &dyn Storage) -> Run<Vec<(Oid, Untold)>> {
     let (mut scanner, mut found) = (Scanner::new(), Vec::new());
     newest_revisions(storage, &mut |object| {

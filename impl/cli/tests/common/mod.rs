@@ -34,7 +34,7 @@ pub struct Sandbox {
     directory: tempfile::TempDir,
 }
 
-/// What the command said.
+/// The output of the command.
 pub struct Run {
     pub code: i32,
     pub stdout: String,
@@ -50,7 +50,7 @@ impl Run {
         }
     }
 
-    /// As a person sees it who types the command.
+    /// The session as a person sees it.
     pub fn transcript(&self, arguments: &[&str]) -> String {
         let words: Vec<_> = arguments
             .iter()
@@ -107,13 +107,13 @@ impl Sandbox {
         Run::of(self.command(arguments).output().unwrap())
     }
 
-    /// The files here, and what is in them.
+    /// The files here, with their contents.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 
-    /// Runs the command on a terminal, at which somebody types this.
+    /// Runs the command on a terminal, at which this is typed.
     pub fn at_a_terminal(&self, arguments: &[&str], typed: &str) -> (i32, String) {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
@@ -124,7 +124,7 @@ impl Sandbox {
         let mut command = self.command(arguments);
         command.stdin(other_end()).stdout(other_end()).stderr(other_end());
         let mut child = command.spawn().unwrap();
-        // What this process has of the other end goes with it; when the child's is gone too, reading ends with an
+        // This process's handle of the other end goes with it; when the child's is gone too, reading ends with an
         // error.
         drop(command);
         let (mut seen, mut piece) = (Vec::new(), [0; 4096]);

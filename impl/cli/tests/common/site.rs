@@ -28,14 +28,14 @@ pub struct Site {
     minute: u64,
 }
 
-/// What a transaction does.
+/// A change of a transaction.
 pub enum Change {
     Store(u64, Bytes),
     StoreIn(&'static str, u64, Bytes),
     Delete(u64),
     Undo(Tid),
     Commit(&'static str),
-    /// What a copy writes of an object that is nothing.
+    /// A tombstone, as a copy writes it.
     Nothing(u64),
 }
 pub use Change::{Commit, Delete, Nothing, Store, StoreIn, Undo};

@@ -8,9 +8,9 @@
 //! **Why unsafe.** `libc` calls every system call so, and no crate wraps this one: neither `rustix` nor `nix`.
 //! `docs/performance.md` has the time that it saves a pack.
 //!
-//! **Obligations, and why they hold.** The descriptor is open for the whole call: it is borrowed. The call takes numbers and no
-//! pointer, so the system touches none of our memory. It only starts write-back. The next sync still reports an earlier
-//! failed write, as this call does not ask for it.
+//! **Obligations, and why they hold.** The descriptor is open for the whole call: it is borrowed. The call takes
+//! numbers and no pointer, so the system touches none of our memory. It only starts write-back. The next sync still
+//! reports an earlier failed write, as this call does not ask for it.
 
 use std::fs::File;
 use std::io;

@@ -1,8 +1,8 @@
 //! A folder of this machine that nothing leads out of.
 //!
-//! The system's calls that take a path follow the links in it. So each part is opened by itself, in the folder before it and
-//! without following a link, and the call is made with the last folder and a plain name. So no link can be inserted
-//! between a check and the call.
+//! The system's calls that take a path follow the links in it. So each part is opened by itself, in the folder before
+//! it and without following a link, and the call is made with the last folder and a plain name. So no link can be
+//! inserted between a check and the call.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -40,7 +40,8 @@ impl RealTree {
         Ok(RealTree { root: fs::openat(CWD, root, ON_THE_WAY.difference(OFlags::NOFOLLOW), Mode::empty())? })
     }
 
-    /// Does something with the folder that has the name at the end of the path, and with that name: `.` for the root itself.
+    /// Does something with the folder that has the name at the end of the path, and with that name: `.` for the root
+    /// itself.
     fn at<T>(&self, path: &Path, deed: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>) -> io::Result<T> {
         check_inside(path)?;
         let mut parts: Vec<&OsStr> = path.iter().collect();

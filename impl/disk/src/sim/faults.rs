@@ -14,8 +14,8 @@ use super::rng::Rng;
 pub enum Tear {
     /// Nothing.
     NotAtAll,
-    /// Some of it, by chance: a write its beginning or any of its sectors, `set_len` a length on the way, a sync some of
-    /// the sectors, and what can only be done or not is done or not.
+    /// Some of it, by chance: a write its beginning or any of its sectors, `set_len` a length on the way, a sync some
+    /// of the sectors, and what can only be done or not is done or not.
     Partly,
     /// All of it, but the caller never hears of it.
     Wholly,

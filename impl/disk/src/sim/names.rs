@@ -10,8 +10,8 @@
 //!     rename .pack to Data.fs    lost     lost     lost (both earlier ones are needed)
 //! ```
 //!
-//! A directory that was made is a name as well, and what is in it notes which one that is: if a crash leaves another one of that
-//! name, or none, then it is gone with its own.
+//! A directory that was made is a name as well, and what is in it notes which one that is: if a crash leaves another
+//! one of that name, or none, then it is gone with its own.
 //!
 //! A rename is one change of two names, so it is never seen half done: the new name stands for the old file or for the
 //! new one, and never for nothing.

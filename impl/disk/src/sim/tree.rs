@@ -1,7 +1,7 @@
 //! A folder of a simulated disk, and the operations on it.
 //!
-//! Here a folder has to be made before anything is in it, as on a real disk, and it is a name like others: a crash may take it
-//! away, and with it all that was in it.
+//! Here a folder has to be made before anything is in it, as on a real disk, and it is a name like others: a crash may
+//! take it away, and with it all that was in it.
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -7,9 +7,9 @@ use crate::format::scan::Scanner;
 
 /// Finds the status that an unmarked transaction is to have.
 ///
-/// A commit of several transactions is marked after all of it is synced, so a crash can leave some of them marked and others
-/// not. All of one commit have one status. An unmarked transaction gets that of the first marked one after it, or
-/// [`Status::Complete`] if none follows.
+/// A commit of several transactions is marked after all of it is synced, so a crash can leave some of them marked and
+/// others not. All of one commit have one status. An unmarked transaction gets that of the first marked one after it,
+/// or [`Status::Complete`] if none follows.
 ///
 /// The row of unmarked transactions that was walked over last is remembered: asking for one after the other, in either
 /// direction, reads each header once.

@@ -39,7 +39,8 @@ impl Record {
         self.position + self.header.body_at()
     }
 
-    /// Rule 1.6: the record that the trunk shows from this one on: itself, or the one under the version it is in; 0 for none.
+    /// Rule 1.6: the record that the trunk shows from this one on: itself, or the one under the version it is in; 0 for
+    /// none.
     pub fn on_trunk(&self) -> u64 {
         self.in_version.as_ref().map_or(self.position, |version| version.trunk)
     }

@@ -4,7 +4,8 @@
 //! length agree with its twin, do its records add up, do they know which transaction they belong to? A broken rule is a
 //! [`Fault`] with its position. Opening, checking, dumping and recovering are all built on this.
 //!
-//! Data is not read: the walk hops from header to header, and reads ahead a little, because the next header is often near.
+//! Data is not read: the walk hops from header to header, and reads ahead a little, because the next header is often
+//! near.
 
 use std::io;
 
@@ -121,8 +122,8 @@ impl<'a> Scanner<'a> {
         Ok(&self.window[offset as usize..offset as usize + there])
     }
 
-    /// The header of the transaction at `position`, and whether it can be one: its status, its length against its header,
-    /// the file's end, and its twin.
+    /// The header of the transaction at `position`, and whether it can be one: its status, its length against its
+    /// header, the file's end, and its twin.
     pub fn header(&mut self, position: u64) -> Result<TransactionHeader, Fault> {
         let fault = |tid, kind| Fault { position, tid, oid: None, kind };
         let unreadable = |e: io::Error| fault(None, FaultKind::Unreadable(e.to_string()));

@@ -1,8 +1,9 @@
 //! The first bytes after the last complete transaction of a file.
 //!
-//! A commit that was never finished begins with a header that fits: a tid that is later than the last one, a length that a
-//! transaction can have, and the status of an unfinished one. Only so much is believed. A crash can also leave the sectors
-//! of the header unwritten, which are zeros then; but a disk that lost a finished commit leaves zeros as well.
+//! A commit that was never finished begins with a header that fits: a tid that is later than the last one, a length
+//! that a transaction can have, and the status of an unfinished one. Only so much is believed. A crash can also leave
+//! the sectors of the header unwritten, which are zeros then; but a disk that lost a finished commit leaves zeros as
+//! well.
 //!
 //! ```text
 //!   the header's bytes, without those in sectors of zeros    what it is

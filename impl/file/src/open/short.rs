@@ -1,8 +1,8 @@
 //! A last transaction that is marked as finished, and cut by the end of the file.
 //!
-//! A copy that was made during a commit ends so, and so does a file that lost its end. A length that was damaged looks alike
-//! from the header, but not from the records: in a transaction that is cut, all existing bytes agree with the format,
-//! and the file ends inside a record, or inside the length's twin.
+//! A copy that was made during a commit ends so, and so does a file that lost its end. A length that was damaged looks
+//! alike from the header, but not from the records: in a transaction that is cut, all existing bytes agree with the
+//! format, and the file ends inside a record, or inside the length's twin.
 
 use std::io;
 

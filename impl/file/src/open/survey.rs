@@ -11,9 +11,9 @@
 //!                                 └─ is this where stretch 0 ended? Then it is true
 //! ```
 //!
-//! Nothing is believed that the walk from the beginning would not have seen: a stretch counts only if it begins where the
-//! one before it ended, up to its first fault, and everything that needs the index is checked when they are put together.
-//! The caller continues from the end of that, transaction by transaction.
+//! Nothing is believed that the walk from the beginning would not have seen: a stretch counts only if it begins where
+//! the one before it ended, up to its first fault, and everything that needs the index is checked when they are put
+//! together. The caller continues from the end of that, transaction by transaction.
 
 use std::sync::Arc;
 

@@ -22,8 +22,8 @@ use crate::format::{TransactionHeader, UNFINISHED};
 pub(crate) enum Found {
     /// A whole transaction, marked as finished.
     Finished(Whole),
-    /// A whole transaction that is not marked; but one that follows it, in an unbroken row of whole ones, is. So all of them
-    /// were synced, and a crash came among the marks.
+    /// A whole transaction that is not marked; but one that follows it, in an unbroken row of whole ones, is. So all of
+    /// them were synced, and a crash came among the marks.
     Unmarked(Whole),
     /// The remains of a commit whose marks were not written when the machine stopped: it begins with a header that
     /// fits, and reaches to the end of the file.
@@ -36,8 +36,8 @@ pub(crate) enum Found {
 pub(crate) struct Whole {
     pub position: u64,
     pub header: TransactionHeader,
-    /// Its tid does not fit between those of its neighbours. Such a transaction counts: copying an older database behind a
-    /// newer one leaves them, and ZODB reads and writes such files.
+    /// Its tid does not fit between those of its neighbours. Such a transaction counts: copying an older database
+    /// behind a newer one leaves them, and ZODB reads and writes such files.
     pub disorder: Option<Fault>,
 }
 
@@ -175,8 +175,8 @@ impl<'a> Walk<'a> {
         self.position < self.finished_until
     }
 
-    /// The end of a file that begins with zeros, where a header would be: a crash leaves that, and so does a disk that lost a
-    /// commit. It is [`Found::Damaged`] with this fault.
+    /// The end of a file that begins with zeros, where a header would be: a crash leaves that, and so does a disk that
+    /// lost a commit. It is [`Found::Damaged`] with this fault.
     pub fn is_blank(broken: &Broken) -> bool {
         broken.next.is_none() && matches!(broken.fault.kind, FaultKind::NoHeader { zeros: true, .. })
     }
@@ -213,7 +213,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Looks at the present position again, up to where the file ends now. True if another process has finished a
-    /// transaction there while this walk was looking at it; then the next step is at this position again. Once a position.
+    /// transaction there while this walk was looking at it; then the next step is at this position again. Once a
+    /// position.
     pub fn look_again(&mut self) -> bool {
         if self.looked_again == Some(self.position) {
             return false;

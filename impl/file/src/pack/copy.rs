@@ -1,7 +1,7 @@
 //! Copying what survives, in file order.
 //!
-//! Before the boundary a transaction is what is kept of it, with status `p`; a kept record holds its own data and names no
-//! record before it. Behind the boundary everything is as it was, and every position in it is made anew:
+//! Before the boundary a transaction is what is kept of it, with status `p`; a kept record holds its own data and names
+//! no record before it. Behind the boundary everything is as it was, and every position in it is made anew:
 //!
 //! ```text
 //!   previous,       behind the boundary: as much nearer as everything there
@@ -298,8 +298,8 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Each needed object's newest revision must have been found where the index says that it is. An index that is wrong
-    /// would lose objects here.
+    /// Each needed object's newest revision must have been found where the index says that it is. An index that is
+    /// wrong would lose objects here.
     fn are_all_there(&self) -> Result<()> {
         let (mut wanted, mut next) = (0, self.survivors.needed().next(Oid::ROOT));
         while let Some(oid) = next {
@@ -383,8 +383,8 @@ impl<'a> Copy<'a> {
         self.out.flush_if_full()
     }
 
-    /// Where the record before a later one is in the new file. If the old one names another, it is damaged, and that would be
-    /// harder to see afterwards.
+    /// Where the record before a later one is in the new file. If the old one names another, it is damaged, and that
+    /// would be harder to see afterwards.
     fn previous(&self, record: &Record, transaction: u64) -> Result<u64> {
         let (log, RecordHeader { oid, previous: named, .. }) = (&self.moment.now.log, record.header);
         let previous = self.new_place(oid, named)?;

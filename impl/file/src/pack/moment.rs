@@ -1,8 +1,8 @@
 //! The file at the moment of a pack, as the collector asks about it.
 //!
-//! Transactions are in the order of their tids, so "not later than the pack's time" is "before a position", the *boundary*.
-//! A revision's place is its record's position. The newest one of an object before the boundary is where the index says,
-//! if that is before it; and if not, the chain leads there:
+//! Transactions are in the order of their tids, so "not later than the pack's time" is "before a position", the
+//! *boundary*. A revision's place is its record's position. The newest one of an object before the boundary is where
+//! the index says, if that is before it; and if not, the chain leads there:
 //!
 //! ```text
 //!                        boundary              end of the moment

@@ -18,8 +18,8 @@ pub struct Packing {
     pub go_on: bool,
     /// Keeps the file as it was before, under its name with `.old` behind it, in place of the one that is called so.
     pub keep_old: bool,
-    /// Changes nothing where nothing would go. Otherwise transactions up to the time are marked as packed all the same, and
-    /// cannot be undone any more.
+    /// Changes nothing where nothing would go. Otherwise transactions up to the time are marked as packed all the same,
+    /// and cannot be undone any more.
     pub skip_if_all_stays: bool,
     /// Stops at a needed object that refers into another database: see [`vellum_storage::Collecting::stop_at_foreign`].
     pub stop_at_foreign: bool,

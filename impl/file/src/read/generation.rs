@@ -1,4 +1,5 @@
-//! The data file of the moment, with what is known of it in memory: its index, what readers may see, the table of versions.
+//! The data file of the moment, with what is known of it in memory: its index, what readers may see, the table of
+//! versions.
 //!
 //! A pack writes another file and puts it in place of this one, and every position changes with that: so everything
 //! that holds positions is here, and the storage has one generation at a time. A reader pins the current generation for
@@ -164,8 +165,8 @@ impl Generation {
             return Ok(Some(LoadedAt { data, tid, next: None }));
         }
         let mut past = Past::before(log, &record, end);
-        // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what, since
-        // when, and since when it showed the next thing.
+        // The revisions after the moment, newest first, as far as the trunk showed one thing after the other: what,
+        // since when, and since when it showed the next thing.
         let mut shown: Option<(u64, Tid)> = None;
         let mut then = None;
         while record.header.tid >= before {

@@ -1,8 +1,8 @@
 //! The limit of readers: the position up to which they see the file, and the tid of the last transaction there.
 //!
-//! A commit first puts its records into the file and the index, beyond the horizon, and then moves the horizon past them
-//! in one step. A reader reads the horizon first; whatever the index then shows beyond it, the reader goes back along the
-//! chain to before it. So a transaction is seen whole or not at all, and no reader waits.
+//! A commit first puts its records into the file and the index, beyond the horizon, and then moves the horizon past
+//! them in one step. A reader reads the horizon first; whatever the index then shows beyond it, the reader goes back
+//! along the chain to before it. So a transaction is seen whole or not at all, and no reader waits.
 
 use vellum_storage::Tid;
 use vellum_sync::atomic::{AtomicU64, Ordering, fence};

@@ -1,8 +1,8 @@
 //! Where each object's newest record is: at most 8 bytes an object, and no lock for readers.
 //!
 //! Oids are handed out one after the other, so they are dense, and the index is an array in pages. An entry is a file
-//! position of 48 bits, kept as 32 + 16 of them (`0` is no entry), and a hint how long the record is, so that a load can
-//! bring all of it in one read and no more than it:
+//! position of 48 bits, kept as 32 + 16 of them (`0` is no entry), and a hint how long the record is, so that a load
+//! can bring all of it in one read and no more than it:
 //!
 //! ```text
 //!   segments   [64 pages][128 pages][256 pages] ...      made when first needed, never moved
@@ -11,12 +11,13 @@
 //!   page       sequence 4 │ low 256 × 4 │ high 256 × 2 │ hint 256 × 1      7 bytes an object
 //! ```
 //!
-//! A reader takes no lock: it reads the page's sequence number, the two halves, and the sequence number again; if it was
-//! odd or has changed, a writer was there in between, and the reader looks again (a *seqlock*, of plain atomics).
+//! A reader takes no lock: it reads the page's sequence number, the two halves, and the sequence number again; if it
+//! was odd or has changed, a writer was there in between, and the reader looks again (a *seqlock*, of plain atomics).
 //! Writers take turns by a mutex.
 //!
-//! Oids need not be dense: a damaged or hostile file may hold any. Pages are made only while they are filled to an eighth
-//! on average; other entries go to a tree beside them, so that the index never takes more than some 50 bytes an object.
+//! Oids need not be dense: a damaged or hostile file may hold any. Pages are made only while they are filled to an
+//! eighth on average; other entries go to a tree beside them, so that the index never takes more than some 50 bytes an
+//! object.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

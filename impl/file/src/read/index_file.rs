@@ -1,11 +1,12 @@
 //! The `.index` file: the index as it was at a position, so that opening need not walk over the file before it.
 //!
 //! It is ZODB's, byte for byte: pickles, one after the other. First the position, then for each oid prefix of six bytes
-//! a pair of it and a string (the two-byte suffixes in order, then the six-byte positions in the same order), then `None`.
+//! a pair of it and a string (the two-byte suffixes in order, then the six-byte positions in the same order), then
+//! `None`.
 //!
 //! It is a hint. Nothing of it is believed before it agrees with the file: the last transactions must be where it says
-//! that they are, and entries picked from all over it must be records of their objects. When in doubt there is no index,
-//! and the file is walked over.
+//! that they are, and entries picked from all over it must be records of their objects. When in doubt there is no
+//! index, and the file is walked over.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -256,9 +257,9 @@ fn agrees(index: &Index, data: &dyn DiskFile, end: u64) -> Option<Tid> {
     last
 }
 
-/// Writes the index of the file at `path`, whose last transaction ends at `end`: under another name first, so that there
-/// is the old one or the new one, but never half of one. `before_end` says where an object was that has since got a record
-/// beyond the end, by a commit that is being shown.
+/// Writes the index of the file at `path`, whose last transaction ends at `end`: under another name first, so that
+/// there is the old one or the new one, but never half of one. `before_end` says where an object was that has since got
+/// a record beyond the end, by a commit that is being shown.
 pub(crate) fn save(
     disk: &dyn Disk,
     path: &Path,

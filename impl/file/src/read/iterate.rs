@@ -250,8 +250,8 @@ impl Iterator for Transactions {
     }
 }
 
-/// Where the walk starts: oldest first, the start of the first transaction not before `wanted`; newest first, the end of
-/// the last one not after it. Hops along the headers from whichever end of the file is nearer in time.
+/// Where the walk starts: oldest first, the start of the first transaction not before `wanted`; newest first, the end
+/// of the last one not after it. Hops along the headers from whichever end of the file is nearer in time.
 pub(crate) fn find(log: &Log, end: u64, last: Tid, wanted: Tid, order: Order) -> Result<u64> {
     let oldest_first = order == Order::OldestFirst;
     if end == START || (oldest_first && wanted == Tid::ZERO) {

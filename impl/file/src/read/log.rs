@@ -1,6 +1,7 @@
 //! Reading single records: the way of every `load`.
 //!
-//! An object's records form a chain, newest first, each naming the position of the one before. The index knows the head:
+//! An object's records form a chain, newest first, each naming the position of the one before. The index knows the
+//! head:
 //!
 //! ```text
 //!   index[oid] ─▶ record ──previous──▶ record ──previous──▶ record ─▶ 0
@@ -8,8 +9,8 @@
 //!                   └──backpointer──▶ ... ─▶ the record that has it
 //! ```
 //!
-//! Every hop goes backwards in the file, to a record of the same object, or it is damage: so no chain is endless, however
-//! the bytes got there.
+//! Every hop goes backwards in the file, to a record of the same object, or it is damage: so no chain is endless,
+//! however the bytes got there.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -220,7 +221,8 @@ impl<'a> Past<'a> {
         Past { log, oid: record.header.oid, end, next: Older::To(record.position).from(record) }
     }
 
-    /// Rule 4.5: the next older record. A packed record is the last one, except for the base of a packed record in a version.
+    /// Rule 4.5: the next older record. A packed record is the last one, except for the base of a packed record in a
+    /// version.
     pub fn older(&mut self) -> Result<Option<Record>> {
         let Some(position) = self.next.position() else { return Ok(None) };
         let record = self.log.header(self.oid, position, self.end)?;
@@ -229,7 +231,8 @@ impl<'a> Past<'a> {
     }
 }
 
-/// Where chains of backpointers end, remembered: walking over many records of a long chain takes time for each but once.
+/// Where chains of backpointers end, remembered: walking over many records of a long chain takes time for each but
+/// once.
 #[derive(Debug, Default)]
 pub(crate) struct Holders(HashMap<u64, u64>);
 

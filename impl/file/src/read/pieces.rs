@@ -1,7 +1,7 @@
 //! The file in pieces, for walks over all of it with its data.
 //!
-//! A long walk forward has threads that read ahead, so that copying out of the page cache, which takes most of the time,
-//! is done beside the parsing. Callers get slices of the pieces; when all of
+//! A long walk forward has threads that read ahead, so that copying out of the page cache, which takes most of the
+//! time, is done beside the parsing. Callers get slices of the pieces; when all of
 //! a piece's slices are dropped, as is the rule, its memory serves again.
 
 use std::collections::VecDeque;

@@ -2,8 +2,8 @@
 //!
 //! A file without a name is still there for its readers, and its room is free when the last of them is done. The system
 //! then frees all of it in one go, and every sync of another file waits for that. So this last handle has the file
-//! shortened step by step ([`DiskFile::give_back`]) before it is closed, on a thread of its own: the last reader may be any
-//! thread that loads an object, and is not to wait for that.
+//! shortened step by step ([`DiskFile::give_back`]) before it is closed, on a thread of its own: the last reader may be
+//! any thread that loads an object, and is not to wait for that.
 
 use std::sync::Arc;
 

@@ -13,7 +13,8 @@ use crate::format::{START, UNFINISHED};
 use crate::read::generation::Generation;
 use crate::read::iterate;
 
-/// The objects that this transaction changed, in the order in which they first occur in it; none if it cannot be undone.
+/// The objects that this transaction changed, in the order in which they first occur in it; none if it cannot be
+/// undone.
 pub(crate) fn undoable(now: &Generation, tid: Tid) -> Result<Option<Vec<Oid>>> {
     let (end, last) = now.horizon.get();
     let log = &now.log;

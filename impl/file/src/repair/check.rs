@@ -143,8 +143,8 @@ pub fn check(options: &Options, path: impl AsRef<Path>, each: &mut dyn FnMut(Pro
 
 /// The same; and of the references that lead nowhere now, tells the story of so many at most.
 ///
-/// Costs two walks more: one that reads what the objects are now, and if something was found, one that reads the past of
-/// those that are concerned.
+/// Costs two walks more: one that reads what the objects are now, and if something was found, one that reads the past
+/// of those that are concerned.
 pub fn check_references(
     options: &Options,
     path: impl AsRef<Path>,

@@ -2,10 +2,10 @@
 //!
 //! Three walks over the file, from its beginning to its end; so a broken chain or index hides nothing.
 //!
-//! 1. The records that count now (each object's newest, and the trunk's under one in a version) are read for references to
-//!    objects that are not there.
-//! 2. Of the objects that were found to refer to one, and of those that are lost, every record is looked at again, the oldest
-//!    one first:
+//! 1. The records that count now (each object's newest, and the trunk's under one in a version) are read for references
+//!    to objects that are not there.
+//! 2. Of the objects that were found to refer to one, and of those that are lost, every record is looked at again, the
+//!    oldest one first:
 //!
 //! ```text
 //!   holder    ─[has it]──[has it not]──[has it]──[has it]─▶      since: the third, the first of an unbroken row
@@ -16,8 +16,8 @@
 //!
 //! User and description are read for those transactions only.
 //!
-//! Memory: some 200 bytes for each reference of which the story is told, which are so many at most as is said; the rest is
-//! counted.
+//! Memory: some 200 bytes for each reference of which the story is told, which are so many at most as is said; the rest
+//! is counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -61,8 +61,8 @@ pub struct LastData {
     pub class: Option<String>,
     /// The version that it was in.
     pub version: Version,
-    /// Whether it lies in a part of the file that is damaged: then it looks like a record of the object, and nothing vouches
-    /// for it.
+    /// Whether it lies in a part of the file that is damaged: then it looks like a record of the object, and nothing
+    /// vouches for it.
     pub is_damaged: bool,
 }
 
@@ -78,8 +78,8 @@ pub struct Holder {
     pub version: Version,
     /// The revision.
     pub tid: Tid,
-    /// The transaction since which every revision of the object has had the reference. If that is packed, it may have had
-    /// it longer.
+    /// The transaction since which every revision of the object has had the reference. If that is packed, it may have
+    /// had it longer.
     pub since: Change,
 }
 
@@ -110,8 +110,8 @@ pub struct Dangling {
     pub references: u64,
     /// The objects, in the order of the oids: those of the references of which the story is told.
     pub objects: Vec<LostObject>,
-    /// How many records that count now do not say what they refer to: they cannot be read, or a persistent id in them has
-    /// an unknown shape.
+    /// How many records that count now do not say what they refer to: they cannot be read, or a persistent id in them
+    /// has an unknown shape.
     pub untold_records: u64,
     /// How many bytes of the file cannot be read as transactions, so that references in them are not known.
     pub damaged_bytes: u64,
@@ -408,7 +408,8 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Whether what stands there could be a record: it points backwards, ends in the damaged part, and holds two pickles.
+    /// Whether what stands there could be a record: it points backwards, ends in the damaged part, and holds two
+    /// pickles.
     fn looks_like_record(&mut self, position: u64, end: u64) -> Option<Record> {
         let record = Scanner::new(&*self.known.log.file, end).record(position, end).ok()?;
         let header = &record.header;

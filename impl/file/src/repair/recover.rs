@@ -2,8 +2,8 @@
 //!
 //! Every whole transaction of the damaged file is written into a new one, in order. As what lies between them is gone,
 //! everything moves, and so every position in every record is made again: the previous record, the transaction, the
-//! backpointer, and those of versions. Where a backpointer leads into a lost part, its data is looked for in the old file
-//! all the same; if it is there and reads as a record, it is written out.
+//! backpointer, and those of versions. Where a backpointer leads into a lost part, its data is looked for in the old
+//! file all the same; if it is there and reads as a record, it is written out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -80,8 +80,8 @@ pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) 
     rescue(options, from.as_ref(), to.as_ref(), false)
 }
 
-/// The same, and gives later tids to transactions that are not later than the one before them: all are copied, in the order
-/// of the file. [`Salvage::new_tids`] has the old tids and the new ones.
+/// The same, and gives later tids to transactions that are not later than the one before them: all are copied, in the
+/// order of the file. [`Salvage::new_tids`] has the old tids and the new ones.
 pub fn recover_with_new_tids(
     options: &Options,
     from: impl AsRef<Path>,
@@ -308,8 +308,8 @@ impl Rescue<'_> {
         Ok(())
     }
 
-    /// The object that the record continues, if that is another one: its previous record is exactly the newest one of an
-    /// object with another oid. Then the oid is damaged, and the object of the data is not certain.
+    /// The object that the record continues, if that is another one: its previous record is exactly the newest one of
+    /// an object with another oid. Then the oid is damaged, and the object of the data is not certain.
     fn belongs_to_another(&self, record: &Record) -> Option<Oid> {
         let previous = record.header.previous;
         let found =

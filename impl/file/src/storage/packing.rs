@@ -29,7 +29,8 @@ impl FileStorage {
     /// - the file is damaged, the disk fails, or the watcher returns an error.
     ///
     /// Two come after the pack is done: the old file that is to be kept could not be given its name; and the directory
-    /// could not be synced after the renaming. After the second, nothing more is committed until the file is opened again.
+    /// could not be synced after the renaming. After the second, nothing more is committed until the file is opened
+    /// again.
     pub fn pack_with(&self, to: Tid, how: Packing, watch: &mut dyn PackWatch) -> Result<Packed> {
         pack::pack_with(&self.writer, to, how, watch)
     }
@@ -45,8 +46,8 @@ impl FileStorage {
         pack::needed(self.database(), progress)
     }
 
-    /// Finds out what a pack would do, and tells the watcher as the pack would, except [`PackWatch::ready`]. Also works on a
-    /// storage that is open for reading only.
+    /// Finds out what a pack would do, and tells the watcher as the pack would, except [`PackWatch::ready`]. Also works
+    /// on a storage that is open for reading only.
     ///
     /// # Errors
     ///

@@ -220,7 +220,8 @@ impl Batch<'_> {
         };
         let Verdict { writes: records, .. } = judge(self, changes, &NoResolver)?;
         let mut next = position + records_at(&meta);
-        // Only later transactions see what this one does to an object. So the records are noted when all of them are made.
+        // Only later transactions see what this one does to an object. So the records are noted when all of them are
+        // made.
         for (n, record) in records.iter().enumerate() {
             if let Some(data) = data.get(n) {
                 let NewRecord { oid, version, base, .. } = record.clone();

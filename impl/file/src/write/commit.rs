@@ -250,8 +250,8 @@ pub(crate) fn show(database: &Database, now: &Generation, placed: Vec<Placed>) {
         drop(index);
         this.records().for_each(|(record, _)| now.index.learn(record.oid, length(record)));
         now.horizon.advance(end, tid);
-        // Not before the horizon: no reader may see a version that is not there yet. A thread that has the table brings it
-        // up to date itself.
+        // Not before the horizon: no reader may see a version that is not there yet. A thread that has the table brings
+        // it up to date itself.
         if let Some(mut table) = now.try_version_table() {
             debug_assert!(now.horizon.end() >= end, "a version is shown that is not there yet");
             let records = this.records().map(|(record, position)| (record.oid, &record.version, position));

@@ -26,8 +26,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Gives the objects back, tells others, and only then hands the outcome over: the thread that waits for it may go on
-    /// as soon as it is there. By then nothing of the transaction is busy, and all listeners have heard of it.
+    /// Gives the objects back, tells others, and only then hands the outcome over: the thread that waits for it may go
+    /// on as soon as it is there. By then nothing of the transaction is busy, and all listeners have heard of it.
     pub fn hand_over(self, outcome: Result<Tid>, tell: impl FnOnce()) {
         drop(self.held);
         let told = catch_unwind(AssertUnwindSafe(tell));

@@ -1,8 +1,8 @@
 //! The records that transactions between vote and finish will write (rule 4.9).
 //!
-//! A vote is a promise: the transaction is finished as it was voted, whatever happens in between. A verdict names sources and
-//! base revisions by their positions. So a pack looks at all pledges: it keeps the records that they name, and when it puts
-//! its file in place, it changes the positions to where these are now.
+//! A vote is a promise: the transaction is finished as it was voted, whatever happens in between. A verdict names
+//! sources and base revisions by their positions. So a pack looks at all pledges: it keeps the records that they name,
+//! and when it puts its file in place, it changes the positions to where these are now.
 
 use std::sync::{Arc, Weak};
 

@@ -19,7 +19,8 @@ pub(crate) struct Writer {
     pub oids: Oids,
     /// The objects and versions of transactions between vote and finish.
     pub locks: Arc<ObjectLocks>,
-    /// Held for reading while a transaction is judged, until its records are among the pledges: both speak in positions.
+    /// Held for reading while a transaction is judged, until its records are among the pledges: both speak in
+    /// positions.
     pub judging: RwLock<(), order::Judging>,
     pub pledges: Pledges,
     pub committer: Committer,

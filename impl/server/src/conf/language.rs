@@ -55,8 +55,8 @@ pub struct Section {
 }
 
 impl Section {
-    /// Puts another value in the place of a key's, as `runzeo -X` does: `SECTION/KEY=VALUE`, where a section is named by its
-    /// type or its name.
+    /// Puts another value in the place of a key's, as `runzeo -X` does: `SECTION/KEY=VALUE`, where a section is named
+    /// by its type or its name.
     ///
     /// # Errors
     ///

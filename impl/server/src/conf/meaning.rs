@@ -42,8 +42,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// A file cannot be read; a line is none of the language; a key or section is not known, is there twice or is missing; a
-    /// value is none of its kind. The error names the line.
+    /// A file cannot be read; a line is none of the language; a key or section is not known, is there twice or is
+    /// missing; a value is none of its kind. The error names the line.
     pub fn of_zeo_conf(path: &Path, source: &dyn Source) -> Result<Plan> {
         Plan::of_section(&zconfig(path, source)?)
     }

@@ -6,8 +6,8 @@
 //!   options of a command ───────────────────────┘
 //! ```
 //!
-//! [`zconfig()`] reads the language, in which Zope's programs are configured, and knows no words of it. [`Plan`] is all that a
-//! server has to know; what `runzeo -C` reads is read unedited. Nothing here opens a storage.
+//! [`zconfig()`] reads the language, in which Zope's programs are configured, and knows no words of it. [`Plan`] is all
+//! that a server has to know; what `runzeo -C` reads is read unedited. Nothing here opens a storage.
 
 mod format;
 mod language;

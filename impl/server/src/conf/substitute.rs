@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Source;
 
-/// Bytes of a value. Each definition may name the one before it twice, so that without a limit thirty lines make a gigabyte.
+/// Bytes of a value. Each definition may name the one before it twice, so that without a limit thirty lines make a
+/// gigabyte.
 const VALUE_SIZE_MAX: usize = 64 << 10;
 
-/// A text with everything put in that it names. Names of definitions count in any case; variables of the environment as they
-/// are written.
+/// A text with everything put in that it names. Names of definitions count in any case; variables of the environment as
+/// they are written.
 pub(super) fn substitute(
     text: &str,
     defines: &BTreeMap<String, String>,

@@ -130,8 +130,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or is no TOML; a key is not known, is missing, or has a value of another kind. The error
-    /// names the line.
+    /// The file cannot be read, or is no TOML; a key is not known, is missing, or has a value of another kind. The
+    /// error names the line.
     pub fn of_toml(path: &Path, source: &dyn Source) -> Result<Plan, ConfError> {
         let file: Arc<Path> = path.into();
         let whole = Place { file: Arc::clone(&file), line: 0 };

@@ -80,8 +80,8 @@ impl Key {
 pub(super) const ADDRESS: &str = "PORT, HOST:PORT, [IPV6]:PORT or a path with a slash";
 
 impl Address {
-    /// An address as ZEO's configuration has it: a path with a slash, a port, or a host and a port. A port alone is one at
-    /// all addresses of the machine.
+    /// An address as ZEO's configuration has it: a path with a slash, a port, or a host and a port. A port alone is one
+    /// at all addresses of the machine.
     pub fn parse(text: &str) -> Option<Address> {
         address(text)
     }

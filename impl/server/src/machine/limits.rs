@@ -55,8 +55,8 @@ impl Machine {
         self.in_memory
     }
 
-    /// Notes that the transaction of a connection keeps so much more in memory, and sends the largest one that takes changes
-    /// to a scratch file if all take too much.
+    /// Notes that the transaction of a connection keeps so much more in memory, and sends the largest one that takes
+    /// changes to a scratch file if all take too much.
     pub(super) fn keeps(&mut self, connection: ConnectionId, bytes: u64) {
         let client = self.connections.get_mut(&connection).expect("it has a transaction");
         client.transaction.as_mut().expect("it takes changes").in_memory += bytes;

@@ -415,8 +415,8 @@ fn bucket(letters: &[u8]) -> Vec<u8> {
     [b"\x80\x03cBTrees.OOBTree\nOOBucket\nq\x00.\x80\x03((", items.as_slice(), b"t\x85."].concat()
 }
 
-/// Two clients add to one bucket at the same time, over a storage that is compressed: both see plain records, and the merged
-/// one is compressed below. Where clients have the layer themselves they see records as they are.
+/// Two clients add to one bucket at the same time, over a storage that is compressed: both see plain records, and the
+/// merged one is compressed below. Where clients have the layer themselves they see records as they are.
 #[test]
 fn records_are_compressed_below_the_server() {
     let clock = Arc::new(ManualClock::at("2026-11-28T12:00:00Z".parse().unwrap()));

@@ -1,7 +1,7 @@
 //! Looking whether B-trees keep their own rules.
 //!
-//! A tree is found by two ways, and both must lead to the same: a key is looked up from the root down, by the separators;
-//! and all items are listed along the chain of leaves.
+//! A tree is found by two ways, and both must lead to the same: a key is looked up from the root down, by the
+//! separators; and all items are listed along the chain of leaves.
 //!
 //! ```text
 //!                 root   first ─────┐
@@ -13,9 +13,9 @@
 //!         ▲─────────────────────────┘
 //! ```
 //!
-//! [`BTreeRule`] lists what can be broken. The walk goes down from each root and from left to right, with a list of the nodes
-//! that it has yet to visit, each with the separators around it: no recursion, and each node is loaded once. The roots are
-//! what is of a tree's class and no child of another tree; finding them reads all transactions once, before.
+//! [`BTreeRule`] lists what can be broken. The walk goes down from each root and from left to right, with a list of the
+//! nodes that it has yet to visit, each with the separators around it: no recursion, and each node is loaded once. The
+//! roots are what is of a tree's class and no child of another tree; finding them reads all transactions once, before.
 //!
 //! Memory: some bits an object; and on the way down the children of the nodes above, with their separators.
 //! Of the leaves that were visited nothing is kept but the last one's `next`.
@@ -59,8 +59,8 @@ pub struct BTreesChecked {
     pub unreadable: u64,
 }
 
-/// Looks whether the trees of the BTrees package keep their rules, as they are now in this version or on the trunk. Gives `each`
-/// what it finds, tree by tree.
+/// Looks whether the trees of the BTrees package keep their rules, as they are now in this version or on the trunk.
+/// Gives `each` what it finds, tree by tree.
 ///
 /// `progress` is told, now and then, how many nodes have been visited, and of how many.
 ///
@@ -218,7 +218,8 @@ struct Tree {
     root: Oid,
     class: Items,
     name: String,
-    /// The leaf that was visited last, and its next one. None before the first, and after one of which that is not known.
+    /// The leaf that was visited last, and its next one. None before the first, and after one of which that is not
+    /// known.
     last: Option<(Place, Option<Oid>)>,
     /// Nodes whose first leaf is the next one, with what they take for it.
     first: Vec<(Oid, Oid)>,

@@ -1,8 +1,8 @@
 //! The classes of the BTrees package.
 //!
-//! A family is named for its keys and its values, a letter each, and has a module, `BTrees.OIBTree`, with four classes in
-//! it: `OIBucket`, `OISet`, `OIBTree` and `OITreeSet`. In the module they can also be found without the letters; and with
-//! `Py` at the end, for their implementation in Python. The one in C has a module of its own,
+//! A family is named for its keys and its values, a letter each, and has a module, `BTrees.OIBTree`, with four classes
+//! in it: `OIBucket`, `OISet`, `OIBTree` and `OITreeSet`. In the module they can also be found without the letters; and
+//! with `Py` at the end, for their implementation in Python. The one in C has a module of its own,
 //! `BTrees._OIBTree`.
 
 use vellum_pickle::ClassName;

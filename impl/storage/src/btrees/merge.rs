@@ -12,11 +12,12 @@
 //! | committed and new | put in by both | a conflict, even with the same value |
 //! | the ancestor | taken out by both | a conflict |
 //!
-//! Taking the first key out is a conflict, too: the tree above the bucket may know the bucket by it. And so is leaving a
-//! bucket with nothing in it, which had to be taken out of the tree.
+//! Taking the first key out is a conflict, too: the tree above the bucket may know the bucket by it. And so is leaving
+//! a bucket with nothing in it, which had to be taken out of the tree.
 //!
-//! Keys of one bucket need not be of one type; then it matters which are compared with which, for it is a conflict if that
-//! cannot be done. Compared are the ancestor's with both others, and those with each other if neither is the ancestor's.
+//! Keys of one bucket need not be of one type; then it matters which are compared with which, for it is a conflict if
+//! that cannot be done. Compared are the ancestor's with both others, and those with each other if neither is the
+//! ancestor's.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
@@ -48,8 +49,8 @@ enum Turn {
     DroppedByCommitted,
 }
 
-/// The items with both changes, or none if that is a conflict. The lists are the ancestor's, the committed one and the new
-/// one.
+/// The items with both changes, or none if that is a conflict. The lists are the ancestor's, the committed one and the
+/// new one.
 pub(super) fn merge<'r>(
     [ancestor, committed, new]: [&[Item<'r>]; 3],
     in_python: bool,

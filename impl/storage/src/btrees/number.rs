@@ -52,7 +52,8 @@ impl<'r> Number<'r> {
         }
     }
 
-    /// As a floating-point number, rounded to the nearest. Beyond 128 bits it is refused, which Python does beyond 1024.
+    /// As a floating-point number, rounded to the nearest. Beyond 128 bits it is refused, which Python does beyond
+    /// 1024.
     fn as_float(&self) -> Option<f64> {
         match self {
             Number::Float(number) => Some(*number),

@@ -1,12 +1,12 @@
 //! Comparing as Python compares, as far as that runs no code of a class.
 //!
-//! Two things can be asked in Python: is one less than the other, and are they equal? Not every pair has an answer. `1 <
-//! 'one'` is an error, while `1 == 'one'` is merely false; and with a reference on one side, both are errors, unless the
-//! other side is a reference to the same object. The object that a reference means is in the database, its class may
-//! have an order of its own, which cannot be asked here.
+//! Two things can be asked in Python: is one less than the other, and are they equal? Not every pair has an answer. `1
+//! < 'one'` is an error, while `1 == 'one'` is merely false; and with a reference on one side, both are errors, unless
+//! the other side is a reference to the same object. The object that a reference means is in the database, its class
+//! may have an order of its own, which cannot be asked here.
 //!
-//! A collection asks whether one is less, and if not, whether they are equal; what is neither is greater. So a number that
-//! is no number (NaN) is greater than everything. Before all that, `None` is less than everything else.
+//! A collection asks whether one is less, and if not, whether they are equal; what is neither is greater. So a number
+//! that is no number (NaN) is greater than everything. Before all that, `None` is less than everything else.
 //!
 //! All answers are `Option`s here, and none means that Python would raise an error, or run code.
 

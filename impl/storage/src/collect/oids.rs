@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Oids are handed out one after the other, so they are dense; but a damaged or hostile database may hold any. So pages
-//! are made only while they hold 16 oids on average; the others go to a tree beside them. When a page is made after all,
-//! its oids in the tree move in. A reader that finds no page takes the tree's lock, and looks for the page once more:
-//! nothing moves while it has the lock.
+//! are made only while they hold 16 oids on average; the others go to a tree beside them. When a page is made after
+//! all, its oids in the tree move in. A reader that finds no page takes the tree's lock, and looks for the page once
+//! more: nothing moves while it has the lock.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -19,8 +19,8 @@ impl Survivors {
         self.needed.contains(oid)
     }
 
-    /// Whether something that stays shares this revision's data, or has it under it: then it is kept, whatever else becomes
-    /// of its object.
+    /// Whether something that stays shares this revision's data, or has it under it: then it is kept, whatever else
+    /// becomes of its object.
     pub fn is_source(&self, place: Place) -> bool {
         self.sources.binary_search(&place).is_ok()
     }

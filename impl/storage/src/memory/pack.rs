@@ -13,7 +13,8 @@ use crate::{
 };
 
 impl Pack for MemoryStorage {
-    /// Rules 4.7 and 4.9: a pack to an earlier time than the last one changes nothing; a voted transaction counts as later.
+    /// Rules 4.7 and 4.9: a pack to an earlier time than the last one changes nothing; a voted transaction counts as
+    /// later.
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         let packing = self.shared.packing.try_lock();
         let _packing = packing.ok_or_else(|| Error::Packing { name: self.shared.name.clone() })?;

@@ -18,9 +18,9 @@
 //! verdict is written to the changes by restoring (3.7), with the tid that the overlay's clock gives.
 //!
 //! **References across the seam are written down** (`seam.rs`): where an undo shows the base's data again, the scratch
-//! storage gets a copy of the data; where a revision in a version has its base revision in the base, the scratch storage
-//! does not know that one. The overlay notes the true source and the true base revision in the same transaction. So both
-//! are answered as if nothing had been copied, also when the two storages are put together again.
+//! storage gets a copy of the data; where a revision in a version has its base revision in the base, the scratch
+//! storage does not know that one. The overlay notes the true source and the true base revision in the same
+//! transaction. So both are answered as if nothing had been copied, also when the two storages are put together again.
 //!
 //! | file | idea |
 //! |---|---|
@@ -29,9 +29,9 @@
 //! | `commit.rs` | two phases |
 //! | `seam.rs` | references across the seam |
 //!
-//! **Costs.** Memory: some 60 bytes for each object that was changed above. Opening reads all changes. A vote that undoes
-//! reads the transactions of each object concerned, from its newest revision back to the undone one; the first end of a version reads the whole base, if there
-//! are versions in it. Finishing is one transaction after the other.
+//! **Costs.** Memory: some 60 bytes for each object that was changed above. Opening reads all changes. A vote that
+//! undoes reads the transactions of each object concerned, from its newest revision back to the undone one; the first
+//! end of a version reads the whole base, if there are versions in it. Finishing is one transaction after the other.
 //!
 //! An overlay cannot be packed. Pack the base before, or throw the changes away. While an overlay is open, no other
 //! code may write to either storage, or pack one.
@@ -141,8 +141,8 @@ impl Overlay {
         Overlay::with(base, changes, Arc::new(SystemClock), Arc::new(NoResolver))
     }
 
-    /// An overlay with this clock and this resolver. The changes may be empty, or be those of an earlier overlay over the
-    /// same base.
+    /// An overlay with this clock and this resolver. The changes may be empty, or be those of an earlier overlay over
+    /// the same base.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Reading across the seam.
 //!
-//! An object that was not changed above is the base's, and so are the answers about it. Of one that was, the newest revision
-//! is above, its past continues below, and a base revision may be on either side.
+//! An object that was not changed above is the base's, and so are the answers about it. Of one that was, the newest
+//! revision is above, its past continues below, and a base revision may be on either side.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use vellum_sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, RecordBuffer, Result};
 
-/// A record of some bytes. Two are equal if they are the same bytes in memory, or the same place of the same scratch file.
+/// A record of some bytes. Two are equal if they are the same bytes in memory, or the same place of the same scratch
+/// file.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Data(Place);
 
@@ -91,7 +92,8 @@ impl Data {
         }
     }
 
-    /// Hands the bytes over in order, in pieces of at most `piece` bytes, so that a large record is never in memory whole.
+    /// Hands the bytes over in order, in pieces of at most `piece` bytes, so that a large record is never in memory
+    /// whole.
     ///
     /// # Errors
     ///

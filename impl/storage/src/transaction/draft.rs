@@ -12,9 +12,9 @@ use crate::{Oid, Result, Revision, Tid, TransactionMeta, Version};
 /// A transaction before its vote: its metadata, and its changes in order. It holds no lock, it is invisible to others,
 /// and dropping it aborts it.
 ///
-/// It is a value: a clone is another transaction with the same changes. Whether the changes can be done is judged at the
-/// vote ([`Storage::vote`](crate::Storage::vote)), by any storage, not only by the one that began it. That one refuses a
-/// change early where no vote could succeed (its quota), and says when large records wait in a scratch file.
+/// It is a value: a clone is another transaction with the same changes. Whether the changes can be done is judged at
+/// the vote ([`Storage::vote`](crate::Storage::vote)), by any storage, not only by the one that began it. That one
+/// refuses a change early where no vote could succeed (its quota), and says when large records wait in a scratch file.
 #[derive(Clone)]
 pub struct Draft {
     meta: TransactionMeta,
@@ -28,8 +28,8 @@ pub struct Draft {
     scratch: Option<Arc<Scratch>>,
 }
 
-/// A mark by which a listener recognises its own transactions in [`Event::Committed`](crate::Event::Committed): a server's
-/// number of a client, say. Zero if it was not set.
+/// A mark by which a listener recognises its own transactions in [`Event::Committed`](crate::Event::Committed): a
+/// server's number of a client, say. Zero if it was not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(pub u64);
 
@@ -117,8 +117,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Sends every record that is in memory to a scratch file, which is made where the storage that began `beside` has its
-    /// own. Later changes are in memory again.
+    /// Sends every record that is in memory to a scratch file, which is made where the storage that began `beside` has
+    /// its own. Later changes are in memory again.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Part 3 of the rules: one function for each of 3.1 to 3.7, named as in the specification.
 //!
-//! Stores, deletes, checks and restores look at the database as it was before the transaction, which is `past`. Undos and
-//! ends of versions also see what the transaction has done so far, which is in `writes`:
+//! Stores, deletes, checks and restores look at the database as it was before the transaction, which is `past`. Undos
+//! and ends of versions also see what the transaction has done so far, which is in `writes`:
 //!
 //! ```text
 //!   changes store 1 · undo T · commit draft the changes of the draft
@@ -325,8 +325,8 @@ impl<P: Past> Judge<'_, P> {
         Ok(())
     }
 
-    /// Rule 3.7: a revision of another storage as it is there. The source counts if that transaction is here and has that
-    /// data; the base counts if the trunk has the object there.
+    /// Rule 3.7: a revision of another storage as it is there. The source counts if that transaction is here and has
+    /// that data; the base counts if the trunk has the object there.
     fn restore(
         &mut self,
         oid: Oid,

@@ -1,9 +1,9 @@
 //! The locks of transactions between vote and finish, and the queue of the waiting ones.
 //!
-//! A transaction asks once, for all objects and versions that it needs, and gets all of them or none: no transaction waits
-//! while it holds something, so there is no deadlock. Objects that a transaction only depends on are shared with others that
-//! only depend on them. Ending a version takes it exclusively; working in it takes it shared. Otherwise a commit could move
-//! an object into a version while it is being ended.
+//! A transaction asks once, for all objects and versions that it needs, and gets all of them or none: no transaction
+//! waits while it holds something, so there is no deadlock. Objects that a transaction only depends on are shared with
+//! others that only depend on them. Ending a version takes it exclusively; working in it takes it shared. Otherwise a
+//! commit could move an object into a version while it is being ended.
 //!
 //! A transaction that has to wait may queue, with a [`Waker`] that is called when its turn has come. So a state machine
 //! without threads can wait, and a blocked thread is only one kind of waker.
@@ -234,7 +234,8 @@ pub struct ObjectLocks {
 }
 
 impl ObjectLocks {
-    /// Takes everything, or says what has to be waited for. A ticket keeps its place in the queue until it gets everything.
+    /// Takes everything, or says what has to be waited for. A ticket keeps its place in the queue until it gets
+    /// everything.
     ///
     /// # Errors
     ///
@@ -262,8 +263,8 @@ impl ObjectLocks {
         }
     }
 
-    /// Queues for all of this, or stays in the queue. The waker is called when it is worth trying again, at once if it is
-    /// now.
+    /// Queues for all of this, or stays in the queue. The waker is called when it is worth trying again, at once if it
+    /// is now.
     pub fn queue(self: &Arc<Self>, wants: Wants, waker: Waker, ticket: Option<Ticket>) -> Ticket {
         let mut table = self.table();
         let ticket = ticket.unwrap_or_else(|| {

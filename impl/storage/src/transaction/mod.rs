@@ -1,9 +1,9 @@
 //! A transaction as a value, and part 3 of the rules, written once for every storage.
 //!
-//! A [`Draft`] is plain data: metadata and a list of [`Change`], one variant for each of rules 3.1 to 3.7. It can be cloned,
-//! compared, hashed and printed, and it belongs to no storage. At the vote, [`judge()`] checks it against a storage's
-//! [`Past`], a handful of questions that each storage answers in its own terms. The [`Verdict`] lists the writes, the
-//! merged objects and the locks; a storage writes it, a concurrent pack reads it, and a preview shows it.
+//! A [`Draft`] is plain data: metadata and a list of [`Change`], one variant for each of rules 3.1 to 3.7. It can be
+//! cloned, compared, hashed and printed, and it belongs to no storage. At the vote, [`judge()`] checks it against a
+//! storage's [`Past`], a handful of questions that each storage answers in its own terms. The [`Verdict`] lists the
+//! writes, the merged objects and the locks; a storage writes it, a concurrent pack reads it, and a preview shows it.
 //!
 //! ```text
 //!   Draft ── vote ──▶ wants ──▶ ObjectLocks ──▶ judge ──▶ Verdict ──▶ Voted ── finish ──▶ Tid

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::{Oid, Result, Tid, Version};
 
-/// A storage's revisions, as [`judge()`](super::judge()) asks for them. The answers must not change while the locks of the
-/// judged transaction are held.
+/// A storage's revisions, as [`judge()`](super::judge()) asks for them. The answers must not change while the locks of
+/// the judged transaction are held.
 pub trait Past {
-    /// Names a revision of a known object: a file position, a tid. Of two revisions of an object the later has the greater
-    /// place.
+    /// Names a revision of a known object: a file position, a tid. Of two revisions of an object the later has the
+    /// greater place.
     type Place: Copy + Ord + Debug;
 
     /// The object's newest revision; none for an unknown object.
@@ -20,8 +20,8 @@ pub trait Past {
     /// The storage cannot be read.
     fn newest(&self, oid: Oid) -> Result<Option<PastRevision<Self::Place>>>;
 
-    /// The object's revisions, newest first; empty for an unknown object. A packed revision ends them, with its base after
-    /// it (rule 4.5).
+    /// The object's revisions, newest first; empty for an unknown object. A packed revision ends them, with its base
+    /// after it (rule 4.5).
     ///
     /// # Errors
     ///

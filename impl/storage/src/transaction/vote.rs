@@ -53,7 +53,8 @@ impl Waiting {
         &self.draft
     }
 
-    /// Takes the locks, for a storage that judges by itself. If they are not free, it waits with its place in the queue.
+    /// Takes the locks, for a storage that judges by itself. If they are not free, it waits with its place in the
+    /// queue.
     ///
     /// # Errors
     ///
@@ -81,8 +82,8 @@ impl Waiting {
     }
 
     /// Queues, or stays in the queue. The waker is called, from the thread that gives a lock back and without any lock,
-    /// when it is worth trying again with [`Storage::attempt`](crate::Storage::attempt); at once, if it is now. It may be
-    /// called more than once.
+    /// when it is worth trying again with [`Storage::attempt`](crate::Storage::attempt); at once, if it is now. It may
+    /// be called more than once.
     pub fn wake(&mut self, waker: Waker) {
         match &self.queue {
             Some((locks, wants)) => self.ticket = Some(locks.queue(wants.clone(), waker, self.ticket.take())),
@@ -122,8 +123,8 @@ pub struct Judged<P: Past> {
     pub verdict: Verdict<P::Place>,
 }
 
-/// The first phase, for every storage: takes the locks that a draft needs, and judges it. `past` is asked for the storage's
-/// revisions of the moment. If another transaction holds one of the locks, the draft waits.
+/// The first phase, for every storage: takes the locks that a draft needs, and judges it. `past` is asked for the
+/// storage's revisions of the moment. If another transaction holds one of the locks, the draft waits.
 ///
 /// # Errors
 ///
@@ -182,8 +183,8 @@ pub trait Prepared: Send {
     /// See [`Voted::finish`].
     fn finish(self: Box<Self>) -> Result<Tid>;
 
-    /// Begins to finish it, and leaves the waiting to what this returns: those that begin before the first of them waits may
-    /// share syncs. The caller must call what this returns.
+    /// Begins to finish it, and leaves the waiting to what this returns: those that begin before the first of them
+    /// waits may share syncs. The caller must call what this returns.
     fn begin_finish(self: Box<Self>) -> Finishing
     where
         Self: 'static,
@@ -201,8 +202,8 @@ impl Voted {
         Voted { touched, merged, prepared: Box::new(prepared) }
     }
 
-    /// The objects for which not the record stored but a merged one will be written: a client that stored them must read
-    /// them again.
+    /// The objects for which not the record stored but a merged one will be written: a client that stored them must
+    /// read them again.
     pub fn merged(&self) -> &[Oid] {
         &self.merged
     }
@@ -226,14 +227,14 @@ impl Voted {
     ///
     /// # Errors
     ///
-    /// A tid that was asked for and is not later than the last; whatever the disk says. Unless the error says otherwise, no
-    /// trace of the transaction is there.
+    /// A tid that was asked for and is not later than the last; whatever the disk says. Unless the error says
+    /// otherwise, no trace of the transaction is there.
     pub fn finish(self) -> Result<Tid> {
         self.prepared.finish()
     }
 
-    /// Finishes several transactions. Those of one storage share its syncs, as if each had a thread of its own; each fails or
-    /// is finished for itself. The outcomes are in the order of the transactions.
+    /// Finishes several transactions. Those of one storage share its syncs, as if each had a thread of its own; each
+    /// fails or is finished for itself. The outcomes are in the order of the transactions.
     ///
     /// # Panics
     ///

@@ -298,8 +298,8 @@ fn leave_out(alone: &Database, packed_to: Option<Tid>, answer: Answer) -> Answer
     }
 }
 
-/// When all threads are done, the storage holds what the commits and packs make of an empty one. Returns the number of private
-/// objects that packs collected.
+/// When all threads are done, the storage holds what the commits and packs make of an empty one. Returns the number of
+/// private objects that packs collected.
 fn in_the_end(log: &Log, storage: &dyn Storage, databases: &mut Databases<'_>) -> Result<u64, Wrong> {
     let (can, count) = (databases.can, databases.states.len() - 1);
     let to = log.packs.iter().map(|pack| pack.to).max();

@@ -1,7 +1,7 @@
 //! Whether transactions held their objects between vote and finish as the rules say (rule 3.0).
 //!
-//! The judgement is independent of the engine's locks: it knows from the changes what each transaction needed, and from the
-//! recorded calls when the transaction certainly held it, or may have held it.
+//! The judgement is independent of the engine's locks: it knows from the changes what each transaction needed, and from
+//! the recorded calls when the transaction certainly held it, or may have held it.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +52,8 @@ fn held(done: &Done) -> Option<Span> {
     }
 }
 
-/// Whether a transaction may have held its objects at a moment in this time: from the beginning of a vote to its end or,
-/// if the vote succeeded, to the end of finish or abort.
+/// Whether a transaction may have held its objects at a moment in this time: from the beginning of a vote to its end
+/// or, if the vote succeeded, to the end of finish or abort.
 fn may_hold(done: &Done, span: Span) -> bool {
     done.votes.iter().any(|(result, vote)| {
         let end = match result {

@@ -1,7 +1,8 @@
 //! The table of corners: a line for each, in the order of the rules.
 //!
-//! A corner has a name, its rule's number, its description, and the capabilities that a storage needs to reach it. A new
-//! corner needs a line here, and one in the file that says when it is reached: `steps.rs`, `packs.rs` or `answers.rs`.
+//! A corner has a name, its rule's number, its description, and the capabilities that a storage needs to reach it. A
+//! new corner needs a line here, and one in the file that says when it is reached: `steps.rs`, `packs.rs` or
+//! `answers.rs`.
 
 use crate::subject::Can;
 

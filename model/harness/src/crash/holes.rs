@@ -1,8 +1,8 @@
 //! The answers that holes in a transaction can change, where the databases before and after it agree.
 //!
-//! Any field of its records may be lost, as far as the file still adds up: one that has lost its version's name is shown by
-//! another version, and one without the version altogether by the trunk. So of the objects that it touches everything may be
-//! otherwise from then on, and what was there before may have been shown only until then.
+//! Any field of its records may be lost, as far as the file still adds up: one that has lost its version's name is
+//! shown by another version, and one without the version altogether by the trunk. So of the objects that it touches
+//! everything may be otherwise from then on, and what was there before may have been shown only until then.
 
 use std::collections::BTreeSet;
 

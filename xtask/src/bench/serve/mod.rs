@@ -1,4 +1,5 @@
-//! The server's rows: `vellum serve`, ZEO's `runzeo` with uvloop, and a thread that only answers, under the same client.
+//! The server's rows: `vellum serve`, ZEO's `runzeo` with uvloop, and a thread that only answers, under the same
+//! client.
 //!
 //! | file | idea |
 //! |---|---|
@@ -6,7 +7,8 @@
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
 //! | `weight.rs` | memory, and the cost of a pack to loading clients |
 //!
-//! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs nothing.
+//! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs
+//! nothing.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};

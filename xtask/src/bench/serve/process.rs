@@ -87,8 +87,8 @@ impl Drop for Server {
     }
 }
 
-/// The bare limit of a round trip: a thread for each connection that reads a frame and answers with one of as many bytes,
-/// and does nothing else. It ends when its clients do.
+/// The bare limit of a round trip: a thread for each connection that reads a frame and answers with one of as many
+/// bytes, and does nothing else. It ends when its clients do.
 pub fn echo(connections: usize) -> Result<String, Trouble> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();

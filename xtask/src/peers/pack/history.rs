@@ -19,8 +19,8 @@ pub const OIDS: u64 = 9;
 /// An object that is nowhere.
 const NOWHERE: Oid = Oid(0x0123_4567_89ab_cdef);
 
-/// The source of a record whose backpointer leads to no record, or not to the last one of its object in its transaction: a
-/// time that there never was.
+/// The source of a record whose backpointer leads to no record, or not to the last one of its object in its
+/// transaction: a time that there never was.
 pub const WRONG: Content = Content::Source(u64::MAX);
 
 /// The contents of a file. Only its structure is read, by the walk that trusts nothing; no pointer is followed.

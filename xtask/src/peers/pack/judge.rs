@@ -248,8 +248,8 @@ impl Case<'_> {
         }
     }
 
-    /// Which difference there is between what ZODB left, and ours, which is what the rules leave. `unchanged`: ZODB left the
-    /// file as it was; `as_long`: ours is as long as that.
+    /// Which difference there is between what ZODB left, and ours, which is what the rules leave. `unchanged`: ZODB
+    /// left the file as it was; `as_long`: ours is as long as that.
     pub fn of_files(&self, zodbs: &Database, unchanged: bool, as_long: bool) -> Result<Kind, String> {
         let (theirs, ours) = (self.shown(zodbs), self.shown(self.rules));
         let mut written = zodbs.transactions.iter().flat_map(|transaction| &transaction.revisions);

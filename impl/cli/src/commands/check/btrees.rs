@@ -41,7 +41,7 @@ struct Line {
     cure: &'static str,
 }
 
-/// Lists what is broken, at most so much. The counts of the result are those of all versions.
+/// Lists the broken rules, at most so many. The counts of the result are those of all versions.
 ///
 /// # Errors
 ///

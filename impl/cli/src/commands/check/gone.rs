@@ -8,8 +8,8 @@
 //! 2 objects name what is gone
 //! ```
 //!
-//! An object needs what its record names: its own class, and each class or function in its state, such as the interfaces that
-//! it was marked with. Without them it cannot be loaded, or only as a broken object.
+//! An object needs what its record names: its own class, and each class or function in its state, such as the
+//! interfaces that it was marked with. Without them it cannot be loaded, or only as a broken object.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -27,7 +27,7 @@ use crate::ui::classes::{class, class_name};
 use crate::ui::meta::{self, in_version};
 use crate::ui::objects::{List, each_object};
 
-/// What is gone, or what is not.
+/// The removed names, or the known ones.
 #[derive(Args)]
 #[group(multiple = false)]
 pub struct Gone {

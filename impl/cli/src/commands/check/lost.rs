@@ -98,7 +98,7 @@ pub fn show(out: &mut Out, path: &Path, dangling: &Dangling, json: bool, now: Ti
     Ok(writeln!(out)?)
 }
 
-/// What keeps the list of dangling references from being known to be all of them.
+/// The reasons why the list of dangling references may be incomplete.
 fn untold(dangling: &Dangling) -> Vec<String> {
     let mut lines = Vec::new();
     match dangling.untold_records {
@@ -107,7 +107,7 @@ fn untold(dangling: &Dangling) -> Vec<String> {
         records => lines.push(format!("of {} it cannot be told what they refer to", counted(records, "record"))),
     }
     if dangling.damaged_bytes > 0 {
-        lines.push(format!("{} of the file can not be read as transactions", counted(dangling.damaged_bytes, "byte")));
+        lines.push(format!("{} of the file cannot be read as transactions", counted(dangling.damaged_bytes, "byte")));
     }
     lines
 }

@@ -16,12 +16,13 @@ use crate::ui::changes::{JsonState, State};
 use crate::ui::classes::class_name;
 use crate::ui::meta::{JsonTransaction, Metadata, moment};
 
-/// The number of transactions that are tried together. Nobody should undo more without a look at what else they did.
+/// The number of transactions that are tried together. To undo more, look first at the other changes of those
+/// transactions.
 const TOGETHER_MAX: usize = 50;
 
 /// Why transactions cannot be undone.
 pub struct RefusedUndo {
-    /// The first transaction that can not be undone.
+    /// The first transaction that cannot be undone.
     tid: Tid,
     why: Refusal,
     objects: Vec<InTheWay>,
@@ -96,7 +97,7 @@ impl RefusedUndo {
             return Ok(());
         }
         let objects = counted(self.objects.len() as u64, "object");
-        writeln!(out, "Nothing was changed: {} can not be undone, because of {objects}:", self.tid)?;
+        writeln!(out, "Nothing was changed: {} cannot be undone, because of {objects}:", self.tid)?;
         for object in self.objects.iter().take(at_most) {
             object.show(out, path, now)?;
         }
@@ -115,7 +116,7 @@ impl RefusedUndo {
             }
             None => writeln!(
                 out,
-                "What changed these objects later has to be undone first, the newest one before the others."
+                "Later changes of these objects have to be undone first, the newest one before the others."
             )?,
         }
         Ok(())
@@ -188,7 +189,8 @@ fn later(storage: &FileStorage, file: &DataFile, oid: Oid, after: Tid) -> Run<Ve
     Ok(found)
 }
 
-/// These, and the later ones that must be undone with them, newest first. None if that does not help, or takes too many.
+/// These, and the later ones that must be undone with them, newest first. None if that does not help, or takes too
+/// many.
 fn together(storage: &FileStorage, file: &DataFile, asked: BTreeSet<Tid>) -> Run<Option<Vec<Tid>>> {
     let mut all = asked;
     while all.len() <= TOGETHER_MAX {

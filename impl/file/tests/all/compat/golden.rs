@@ -240,8 +240,8 @@ fn the_trunk_in_the_past_of_versions() {
     }
 }
 
-/// The transactions of `undo.fs` again, one after the other: stores as stores, undos as undos, with the same tids. They make
-/// the same bytes.
+/// The transactions of `undo.fs` again, one after the other: stores as stores, undos as undos, with the same tids. They
+/// make the same bytes.
 #[test]
 fn undo_fs_made_again() {
     let (source, folder) = (open("undo"), tempfile::tempdir().unwrap());

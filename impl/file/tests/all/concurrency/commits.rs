@@ -217,7 +217,8 @@ fn a_transaction_is_seen_whole_and_never_goes_away() {
     assert!(changes.into_inner() >= 50);
 }
 
-/// The index of a transaction of many objects takes a while to change. A reader has time enough to look at its first object.
+/// The index of a transaction of many objects takes a while to change. A reader has time enough to look at its first
+/// object.
 #[test]
 fn a_large_transaction_is_not_seen_before_it_is_there() {
     const OBJECTS: u64 = 4000;
@@ -341,8 +342,8 @@ fn a_listener_hears_of_each_commit_in_order_and_can_read_it() {
     assert_eq!(heard[..], tids(&storage)[..THREADS as usize * 100]);
 }
 
-/// Finishes the first alone, and the others together: they queue up while the first is being told. `hear` gets the number of
-/// each of the others, and may panic.
+/// Finishes the first alone, and the others together: they queue up while the first is being told. `hear` gets the
+/// number of each of the others, and may panic.
 fn finish_together(
     storage: &FileStorage,
     voted: Vec<Voted>,

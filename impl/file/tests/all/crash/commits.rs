@@ -101,8 +101,8 @@ fn vote(storage: &FileStorage, what: &str, changes: &[(Oid, Option<Bytes>)]) -> 
     storage.vote(transaction)
 }
 
-/// Finishes them together: an even number at once; of an odd number the first alone, and the others by a thread each, which
-/// queue up while the first is being shown.
+/// Finishes them together: an even number at once; of an odd number the first alone, and the others by a thread each,
+/// which queue up while the first is being shown.
 fn finish_together(storage: &FileStorage, voted: Vec<Voted>) -> Vec<Result<Tid>> {
     let count = voted.len();
     if count.is_multiple_of(2) {
@@ -202,11 +202,16 @@ fn look(found: &SimDisk, expected: &[TransactionRecord], acknowledged: usize, du
     let there = all_transactions(&storage);
     assert!(there.len() >= acknowledged, "{} transactions of {acknowledged} acknowledged ones", there.len());
     match durability {
-        Durability::Full => assert!(there[..] == expected[..there.len()], "the file does not hold the beginning of the history"),
+        Durability::Full => {
+            assert!(there[..] == expected[..there.len()], "the file does not hold the beginning of the history")
+        }
         // The last one, if it was not acknowledged, may have holes.
         Durability::Relaxed => {
             assert!(there.len() <= acknowledged + 1);
-            assert!(there[..acknowledged] == expected[..acknowledged], "the file does not hold the beginning of the history");
+            assert!(
+                there[..acknowledged] == expected[..acknowledged],
+                "the file does not hold the beginning of the history"
+            );
         }
     }
     if durability == Durability::Full {

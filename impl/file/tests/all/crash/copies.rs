@@ -9,8 +9,8 @@ use crate::common::{Dice, PATH, SharedClock, all_transactions, options, transact
 use vellum_disk::{SimDisk, Tear};
 use vellum_storage::{Bulk, Error, Status, Storage, Tid};
 
-/// As the crashes of `rules/copying.rs`, but with the sync of a part before the next one is appended, so that the marks of the one
-/// meet a part that is torn.
+/// As the crashes of `rules/copying.rs`, but with the sync of a part before the next one is appended, so that the marks
+/// of the one meet a part that is torn.
 #[test]
 fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
     let (mut crashes, mut more) = (0, 0);
@@ -148,7 +148,8 @@ fn every_operation_of_a_copy_fails_once() {
     assert!(refusing > 20 && usable > 5, "{refusing}, {usable}");
 }
 
-/// A commit of several that was cut among its marks, seen as of a moment in it: what it is to be is known from what follows.
+/// A commit of several that was cut among its marks, seen as of a moment in it: what it is to be is known from what
+/// follows.
 #[test]
 fn as_of_a_moment_among_the_marks() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());

@@ -1,5 +1,6 @@
-//! A pack that is cut, that finds no room, whose disk fails, or whose file is damaged: the database is the one before or the
-//! one after, to the byte; every acknowledged commit is there, no stray file is left, and the database keeps working.
+//! A pack that is cut, that finds no room, whose disk fails, or whose file is damaged: the database is the one before
+//! or the one after, to the byte; every acknowledged commit is there, no stray file is left, and the database keeps
+//! working.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -276,7 +277,8 @@ fn room(disk: &SimDisk) -> u64 {
     everything(disk).values().map(|bytes| bytes.len() as u64).sum()
 }
 
-/// Nothing of it is there: the file is as it was, so are all answers, now and when it is opened again, and nothing is left.
+/// Nothing of it is there: the file is as it was, so are all answers, now and when it is opened again, and nothing is
+/// left.
 fn untouched(what: &str, disk: &SimDisk, storage: &FileStorage, before: &State) {
     assert!(disk.read_file(PATH).unwrap() == before.bytes, "{what}: the file is not as it was");
     assert!(dump(storage) == before.answers, "{what}: it answers something else");
@@ -645,8 +647,8 @@ fn without_a_root_nothing_is_collected() {
     assert_eq!((loaded(&storage, 1), loaded(&storage, 2)), (Some((2, vec![2])), Some((1, vec![]))));
 }
 
-/// To each moment around each transaction: before the first, exactly on one, between two, after the last, and to come; and
-/// then to an earlier one, which changes nothing.
+/// To each moment around each transaction: before the first, exactly on one, between two, after the last, and to come;
+/// and then to an earlier one, which changes nothing.
 #[test]
 fn packs_to_all_sorts_of_moments() {
     let clock = SharedClock::new();
@@ -845,8 +847,8 @@ fn an_index_that_is_wrong_does_not_lose_an_object() {
     assert_eq!(loaded(&storage, 77).unwrap().0, 2);
 }
 
-/// The records of a transaction that was undone in the manner of long ago (status `u`) are passed over. Something later may
-/// name one all the same.
+/// The records of a transaction that was undone in the manner of long ago (status `u`) are passed over. Something later
+/// may name one all the same.
 #[test]
 fn what_shares_with_a_transaction_that_does_not_count_stops_a_pack() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());

@@ -170,8 +170,8 @@ fn names_one(text: &str, place: &Range<u64>) -> bool {
     text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.parse().is_ok_and(|n| place.contains(&n)))
 }
 
-/// Damage at this place: `open` refuses and leaves everything as it is, `check` finds the place, `recover` loses nothing
-/// but that one transaction, and makes of the rest a database without faults.
+/// Damage at this place: `open` refuses and leaves everything as it is, `check` finds the place, `recover` loses
+/// nothing but that one transaction, and makes of the rest a database without faults.
 fn refused(case: &str, bytes: &[u8], place: &Range<u64>, transactions: u64) {
     let (disk, options) = disk_with(bytes);
     let before = everything(&disk);
@@ -450,8 +450,8 @@ fn a_lost_sector() {
 }
 
 /// Only in a packed transaction a record may say that its object has no past. One that is not marked may be about to be
-/// marked as packed; but here what follows says that it is not. The fuzz target `damaged_file` found that it was marked as
-/// complete all the same, and that the next opening refused what this one had made.
+/// marked as packed; but here what follows says that it is not. The fuzz target `damaged_file` found that it was marked
+/// as complete all the same, and that the next opening refused what this one had made.
 #[test]
 fn an_unmarked_transaction_without_a_past_among_complete_ones() {
     let whole = small_database();
@@ -465,8 +465,8 @@ fn an_unmarked_transaction_without_a_past_among_complete_ones() {
     refused("no past", &bytes, &(again.start..again.end), transactions.len() as u64);
 }
 
-/// A transaction that was never marked is finished if the next one, which shared its sync, is. If that one is damaged, nothing
-/// says so, and nothing is cut off or marked: with relaxed durability neither.
+/// A transaction that was never marked is finished if the next one, which shared its sync, is. If that one is damaged,
+/// nothing says so, and nothing is cut off or marked: with relaxed durability neither.
 #[test]
 fn an_unmarked_transaction_before_a_damaged_one() {
     let whole = small_database();

@@ -10,8 +10,8 @@ use vellum_storage::{Error, Loaded, Oid, Version};
 
 const OBJECTS: u64 = 150;
 
-/// A database of many small transactions, so that the newest do not vouch for all of it; half of its objects are full of
-/// zeros, among which one could think to see records of object 0.
+/// A database of many small transactions, so that the newest do not vouch for all of it; half of its objects are full
+/// of zeros, among which one could think to see records of object 0.
 fn database() -> (SimDisk, Options) {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());
     let options = options(&disk, &clock);
@@ -123,7 +123,8 @@ fn an_index_of_wrong_positions() {
         assert!(found == 0 || !case.starts_with("rotated"), "{case}: {found}");
         damaged += found;
     };
-    // Into the middle of a record, at every byte of one full of zeros and of one that is not; at other objects' records.
+    // Into the middle of a record, at every byte of one full of zeros and of one that is not; at other objects'
+    // records.
     for n in [0, 2, 3, 51] {
         for by in 1..200 {
             for wrong in [right[n] + by, right[n] - by.min(right[n] - 30)] {
@@ -202,8 +203,8 @@ fn an_index_of_wrong_lengths() {
     println!("{cases} indexes");
 }
 
-/// An index from which an object is missing, or where it is an older record, shows when a later transaction changes that
-/// object. Then it is the index that is doubted, not the transaction.
+/// An index from which an object is missing, or where it is an older record, shows when a later transaction changes
+/// that object. Then it is the index that is doubted, not the transaction.
 #[test]
 fn an_index_that_what_follows_contradicts() {
     let mut cases = 0;

@@ -65,8 +65,8 @@ fn a_record_with_a_wrong_oid_is_given_to_nobody() {
     assert_eq!(storage.load(Oid(2), &Version::TRUNK).unwrap().data, "two");
 }
 
-/// Thousands of records that each share the data of the one before: a walk over them looks at each a few times, not at all
-/// that come before it.
+/// Thousands of records that each share the data of the one before: a walk over them looks at each a few times, not at
+/// all that come before it.
 #[test]
 fn a_long_chain_of_backpointers_takes_a_few_reads_a_record() {
     const LENGTH: u64 = 2000;

@@ -1,4 +1,5 @@
-//! FileStorage below the layer that compresses records: the rules hold as without it, and so does every rule of the file.
+//! FileStorage below the layer that compresses records: the rules hold as without it, and so does every rule of the
+//! file.
 
 use std::sync::Arc;
 

@@ -84,7 +84,8 @@ proptest! {
     }
 }
 
-/// The stories of the rules (`model/harness/scenarios`), as far as they can be told of it: every answer as it should be.
+/// The stories of the rules (`model/harness/scenarios`), as far as they can be told of it: every answer as it should
+/// be.
 #[test]
 fn the_stories_that_it_can_tell() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../model/harness/scenarios");

@@ -17,7 +17,8 @@ use vellum_harness::subject::{Can, Subject};
 use vellum_spec::Database;
 use vellum_storage::{AsOf, Overlay, Storage, Tid};
 
-/// An overlay on an overlay on ... on a file, each with a file of its own: whenever it is opened again there is one more.
+/// An overlay on an overlay on ... on a file, each with a file of its own: whenever it is opened again there is one
+/// more.
 fn stack() -> Hosted {
     let mut parts: Option<(Arc<dyn Storage>, Arc<dyn Storage>)> = None;
     let mut openings = 0;

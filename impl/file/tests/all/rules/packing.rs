@@ -61,8 +61,8 @@ fn records(storage: &FileStorage) -> Vec<(Record, u8)> {
     found
 }
 
-/// Packed at every moment of random histories: each pointer leads where it should, worked out from nothing but the order
-/// of the records and the tids in the file before.
+/// Packed at every moment of random histories: each pointer leads where it should, worked out from nothing but the
+/// order of the records and the tids in the file before.
 #[test]
 fn every_pointer_of_a_packed_file_is_right() {
     let (mut packed_records, mut backpointers, mut in_versions, mut listed) = (0, 0, 0, 0);

@@ -1,5 +1,5 @@
-//! Records longer than those of the harness's histories, and all that is said of their transactions. Each test was a planted
-//! bug that nothing caught.
+//! Records longer than those of the harness's histories, and all that is said of their transactions. Each test was a
+//! planted bug that nothing caught.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -94,8 +94,8 @@ fn view(storage: &FileStorage, step: &Value) {
     assert_eq!(names, expected, "{}", step["note"]);
 }
 
-/// Every other time the database is closed and opened again before each step, so that nothing is known but what the file
-/// says.
+/// Every other time the database is closed and opened again before each step, so that nothing is known but what the
+/// file says.
 #[test]
 fn what_zodb_did_in_2004() {
     let script: Value = serde_json::from_str(&std::fs::read_to_string(golden("versions.json")).unwrap()).unwrap();
@@ -129,9 +129,8 @@ fn change(storage: &FileStorage, change: impl FnOnce(&mut vellum_storage::Draft)
     storage.vote(transaction).unwrap().finish().unwrap()
 }
 
-/// The walk along a version's list in ZODB of 2004 stopped at the first record that was no longer anybody's newest; what
-/// lay behind it stayed in the version for ever.
-/// Rules 3.5 and 3.6.
+/// The walk along a version's list in ZODB of 2004 stopped at the first record that was no longer anybody's newest;
+/// what lay behind it stayed in the version for ever. Rules 3.5 and 3.6.
 #[test]
 fn the_end_of_a_version_finds_every_object_whatever_undos_lie_between() {
     let (disk, clock) = (SimDisk::new(0), SharedClock::new());

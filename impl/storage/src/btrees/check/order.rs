@@ -25,8 +25,8 @@ pub(super) enum Bound {
 }
 
 impl Bound {
-    /// The separators of a node, whose record has so many bytes. A key that is shared takes its room here again and again,
-    /// so all of them together have a limit.
+    /// The separators of a node, whose record has so many bytes. A key that is shared takes its room here again and
+    /// again, so all of them together have a limit.
     pub(super) fn all(separators: &[Datum<'_>], bytes: usize) -> Vec<Bound> {
         let mut left = bytes.saturating_mul(16).saturating_add(64 << 10);
         let bound = |separator: &Datum<'_>| {
@@ -132,8 +132,8 @@ impl Wrong {
     }
 }
 
-/// The keys that are beyond a bound. In a list that is in order and begins with those that are nearest to the bound, these come
-/// first.
+/// The keys that are beyond a bound. In a list that is in order and begins with those that are nearest to the bound,
+/// these come first.
 fn outside<'k, 'r: 'k>(
     comparer: &mut Comparer,
     keys: impl Iterator<Item = &'k Datum<'r>>,

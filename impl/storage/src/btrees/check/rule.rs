@@ -19,8 +19,8 @@ pub struct BTreeFinding {
 
 /// A rule that a node breaks, or the reason why that cannot be told.
 ///
-/// Keys are shown as Python shows them, cut where they are long. Of a node with many keys in the wrong place the first is named,
-/// and `count` is how many there are.
+/// Keys are shown as Python shows them, cut where they are long. Of a node with many keys in the wrong place the first
+/// is named, and `count` is how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BTreeRule {
@@ -87,7 +87,8 @@ pub enum BTreeRule {
         /// The classes that belong there.
         wanted: String,
     },
-    /// A node is reached a second time: it is also in another tree, or at another place of this one, maybe above itself.
+    /// A node is reached a second time: it is also in another tree, or at another place of this one, maybe above
+    /// itself.
     TwoParents {
         /// From where it is reached the second time.
         parent: Oid,
