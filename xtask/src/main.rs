@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_or_does_not_fit_together_is_refused() {
+    fn unknown_and_conflicting_arguments_are_refused() {
         for line in [
             "dance",
             "rules --rule x",

@@ -189,7 +189,7 @@ The snapshot (-) and the new text (+):
     }
 
     #[test]
-    fn what_goes_and_what_comes_has_a_colour() {
+    fn removed_and_added_lines_have_a_colour() {
         let pending = Pending {
             name: "cli-x".to_owned(),
             old: Some("a\n".to_owned()),

@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_specifies_or_exercises_and_what_is_not_there_is_a_fault() {
+    fn a_rule_without_specification_or_exercise_or_that_is_missing_is_a_fault() {
         let rule = |rule, line| Rule { number: Number(1, rule), text: String::new(), line };
         let rules = [rule(1, 3), rule(2, 4), rule(3, 5)];
         let places = [

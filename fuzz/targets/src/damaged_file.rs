@@ -8,7 +8,7 @@
 //! lies together with its twin, an end that is missing.
 //!
 //! ```text
-//!   base ─ parse ─▶ transactions ─ edits ─▶ transactions ─ (chain the records anew) ─ write ─▶ bytes ─ lies, cuts ─▶ trial
+//!   base ─ parse ─▶ transactions ─ edits ─▶ transactions ─ (chain anew) ─ write ─▶ bytes ─ lies, cuts ─▶ trial
 //! ```
 
 use std::cell::RefCell;

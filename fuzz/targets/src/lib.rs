@@ -6,10 +6,10 @@
 //! on the stable compiler, with an ordinary `cargo test`.
 //!
 //! ```text
-//!   fixtures/golden ──▶ seeds ──▶ fuzz/corpus/TARGET ──▶ cargo test -p vellum-fuzz       each input once, with its limits
+//!   fixtures/golden ──▶ seeds ──▶ fuzz/corpus/TARGET ──▶ cargo test -p vellum-fuzz    each input once, within limits
 //!                                      │    ▲
-//!                                      ▼ │ cargo xtask corpus: new inputs, as few and as small as possible
-//!                         cargo xtask fuzz: libFuzzer, millions of inputs ──▶ fuzz/artifacts/TARGET failing inputs
+//!                                      ▼    │ cargo xtask corpus: new inputs, few and small
+//!                         cargo xtask fuzz: libFuzzer, millions of inputs ──▶ fuzz/artifacts/TARGET    failing inputs
 //! ```
 //!
 //! | target | the bytes are | and must |

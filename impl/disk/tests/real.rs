@@ -9,7 +9,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 #[test]
-fn what_is_written_is_read_and_stays() {
+fn written_bytes_are_read_and_stay() {
     let directory = directory();
     let path = directory.path().join("Data.fs");
     let file = RealDisk.open(&path, Open::CreateNew).unwrap();

@@ -198,7 +198,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn what_is_in_a_folder_is_there_if_every_folder_was_synced_and_gone_with_the_folder_if_not(
+    fn files_are_there_if_every_folder_was_synced_and_gone_with_the_folder_if_not(
         steps in prop::collection::vec(step(), 0..30), seed: u64,
     ) {
         let disk = SimDisk::new(0);

@@ -24,7 +24,7 @@
 //!                    previous in this version  8   position, 0 = none
 //!                    the name
 //!                  the data, or if its length is 0:
-//!                    the record whose data this shares 8 position, 0 = a tombstone
+//!                    the record whose data this shares   8   position, 0 = a tombstone
 //! ```
 
 pub(crate) mod beside;

@@ -12,7 +12,7 @@
 //! accepted, with the status of those that are marked: transactions of different status never share a sync.
 //!
 //! ```text
-//!   stands after the last finished transaction found (walk.rs) the meaning, and the reaction
+//!   stands after the last finished transaction               found (walk.rs)    the meaning, and the reaction
 //!   ──────────────────────────────────────────────────────   ────────────────   ──────────────────────────────────────
 //!   a whole transaction, marked                              Finished           taken
 //!   c, whole; then others, whole, at least one finished      Unmarked           a commit of several, cut among its
@@ -22,9 +22,9 @@
 //!   zeros in the header's sectors (ending.rs)                Damaged, blank     a commit cut before its marks, or one
 //!                                                                               that a disk lost: cut off, and said so
 //!   no header that fits                                      Damaged            damage: refused
-//!   a header that fits, marked; the file ends within the Damaged, no next read only: the file before it is shown, and
+//!   a header that fits, marked; the file ends within the     Damaged, no next   read only: the file before it is shown, and
 //!       transaction                                                             a warning; else refused
-//!   anything else, with nothing finished after it, Damaged, no next a commit in ZODB's order: cut off
+//!   anything else, with nothing finished after it,           Damaged, no next   a commit in ZODB's order: cut off
 //!       if opened `Relaxed`
 //!   anything else                                            Damaged            damage: refused
 //!

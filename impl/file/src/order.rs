@@ -5,15 +5,15 @@
 //!
 //! ```text
 //!      objects        vote, copy      objects and versions of a transaction, until its outcome is handed over
-//!   1 Saving Database the thread that writes the .index
-//!   2 Turn Committer the writer of the file: the leader of a batch, a batch copy, a pack
+//!   1  Saving         Database        the thread that writes the .index
+//!   2  Turn           Committer       the writer of the file: the leader of a batch, a batch copy, a pack
 //!   3  Judging        Writer          read: positions are found and pledged; written: they change
 //!   4  Pledges        Pledges         the list of all pledges
 //!   5  Pledged        Pledge          the records of one
-//!   6 Queue Committer transactions that wait for their turn
+//!   6  Queue          Committer       transactions that wait for their turn
 //!   7  Outcome        Ticket          how a commit ended
 //!   8  Versions       Generation      the table of versions
-//!   9 IndexWriter Index the thread that changes the index
+//!   9  IndexWriter    Index           the thread that changes the index
 //!  10  IndexSparse    Index           its entries for oids that are not dense
 //!  11  Hidden         Generation      where objects were before packed records
 //! ```

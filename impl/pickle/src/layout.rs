@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_between_characters() {
+    fn text_that_is_too_long_is_cut_between_characters() {
         assert_eq!(nested(14).lay_out(100), "[one, (two, … (truncated)");
         assert_eq!(nested(14).lay_out(10), "[\n  one,\n  (\n … (truncated)");
         let mut pieces = Pieces::new(4, 0);

@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_shared_is_written_once(record in sharing_parts()) {
+    fn shared_values_are_written_once(record in sharing_parts()) {
         is_linear(&record);
     }
 

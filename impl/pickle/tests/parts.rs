@@ -14,7 +14,7 @@ fn copy(bytes: &[u8]) -> Result<Vec<u8>, PickleError> {
 }
 
 #[test]
-fn what_the_pickler_of_zodb_wrote_is_written_the_same() {
+fn records_of_zodbs_pickler_are_written_the_same() {
     for state in [
         &b"K\x07"[..],
         b"N\x88\x86q\x01",
@@ -100,7 +100,7 @@ fn a_record_is_written_at_protocol_2_for_those_who_know_no_newer_if_that_can_be(
 }
 
 #[test]
-fn what_only_code_can_make_is_not_carried_over() {
+fn values_that_only_code_can_make_are_not_carried_over() {
     for state in [
         &b"cshop\nThing\n"[..],
         b"cshop\nThing\n)\x81",
@@ -124,7 +124,7 @@ fn a_list_inside_itself_is_carried_over() {
 }
 
 #[test]
-fn what_is_shared_is_written_once_and_what_is_deep_needs_no_deep_stack() {
+fn shared_values_are_written_once_and_deep_ones_need_no_deep_stack() {
     let mut bomb = b"]q\x01".to_vec();
     for level in 1..100_u8 {
         bomb.extend([b'0', b'h', level, b'h', level, 0x86, b'q', level + 1]);
@@ -176,7 +176,7 @@ fn walk(part: Part<'_>, steps: &mut usize) {
 
 proptest! {
     #[test]
-    fn whatever_the_bytes_are_a_copy_is_no_longer_than_can_be_justified_and_its_copy_is_the_same(
+    fn a_copy_of_any_bytes_is_not_out_of_proportion_and_its_copy_is_the_same(
         opcodes in prop::collection::vec(prop::sample::select(OPCODES), 0..40),
     ) {
         let bytes = record(&opcodes.concat());

@@ -43,7 +43,7 @@ fn every_reader_sees_through_a_compressed_record() {
 
 /// A function that borrows from the record wants plain bytes; for others it returns an error, and never a wrong answer.
 #[test]
-fn what_borrows_refuses_a_compressed_record() {
+fn functions_that_borrow_refuse_a_compressed_record() {
     let stored = stored(&folder(100), 6);
     assert!(references(&stored).is_err() && Record::read(&stored).is_err());
 }
@@ -121,7 +121,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_compressed_is_what_it_was(record in prop::collection::vec(0_u8..4, 0..2000)) {
+    fn a_compressed_record_is_the_same_when_it_is_plain_again(record in prop::collection::vec(0_u8..4, 0..2000)) {
         if let Some(stored) = compressed(&record) {
             prop_assert!(stored.len() < record.len());
             prop_assert_eq!(plain(&stored).unwrap(), record);

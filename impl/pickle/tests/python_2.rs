@@ -70,7 +70,7 @@ fn each_is_found_wherever_it_is() {
 }
 
 #[test]
-fn what_is_shown_is_bounded() {
+fn the_shown_text_is_bounded() {
     let many = [b"cshop\nItem\n.](".as_slice(), &b"U\x01\xe9".repeat(1000), b"e."].concat();
     let (count, texts) = python_2_text(&many, 3, 100).unwrap();
     assert_eq!((count, texts.len()), (1000, 3));

@@ -130,7 +130,7 @@ fn an_error_names_the_byte_and_the_opcode() {
 }
 
 #[test]
-fn what_python_allows_is_allowed() {
+fn shapes_that_python_allows_are_allowed() {
     // A POP that takes a MARK, values left on the stack, a second PROTO, frames that end anywhere, bytes at the end.
     let record = b"\x80\x02\x80\x05(0NN.\x95\x01\0\0\0\0\0\0\0N\x95\0\0\0\0\0\0\0\0N.and more";
     assert_eq!(references(record), Ok(vec![]));

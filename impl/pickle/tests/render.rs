@@ -83,7 +83,7 @@ fn a_date_in_a_time_zone_keeps_it() {
 }
 
 #[test]
-fn what_is_shared_is_shown_once() {
+fn shared_values_are_shown_once() {
     assert_eq!(show(b"]q\x00K\x01ah\x00h\x00\x87."), "(&1 [1], *1, *1)");
     assert_eq!(show(b"]q\x00h\x00a."), "&1 [*1]", "a list that holds itself");
     assert_eq!(show(b"cmail\nThing\n)\x81q\x00}U\x02meh\x00sb."), "&1 mail.Thing() with state {'me': *1}");

@@ -89,7 +89,7 @@ fn data_that_is_the_same_bytes_as_an_oid_is_not_changed() {
 }
 
 #[test]
-fn what_has_no_room_for_the_new_oid_is_refused() {
+fn a_reference_without_room_for_the_new_oid_is_refused() {
     let problem = |record: &[u8], new: u64| rewrite_references(record, |_| Some(new)).unwrap_err().problem;
     assert_eq!(problem(b"N.X\x08\0\0\0\0\0\0\0\0\0\0\x05Q.", 0x80), Problem::OidInPlace("an ASCII text"));
     assert_eq!(problem(b"N.S'abcdefgh'\nQ.", 6), Problem::OidInPlace("a quoted or escaped text"));
@@ -109,7 +109,7 @@ proptest! {
 
     /// Opcodes that hang together, with references among them.
     #[test]
-    fn what_is_rewritten_has_the_new_references(
+    fn a_rewritten_record_has_the_new_references(
         parts in prop::collection::vec(prop::sample::select(PARTS), 0..40), new in 0..0x7f7f_7f7fu64
     ) {
         let record = [b"N.".as_slice(), &parts.concat(), b"N."].concat();

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   bytes ─▶ frames ─▶ messages ─▶ Event::Received ─┐
-//!   the storage reports a transaction, Event::Told ├─▶ Machine::step ─▶ Effect::Send ─▶ messages ─▶ bytes
+//!   the storage reports a commit, Event::Told ──────┼─▶ Machine::step ─▶ Effect::Send ─▶ messages ─▶ bytes
 //!   a storage call is done, Event::Done ────────────┘                └─▶ Effect::Run ─▶ Worker ─▶ Event::Done
 //! ```
 //!

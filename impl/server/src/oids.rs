@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   used ─────────┤ given out ────┤        marked │
-//!                                 └ the next one └ a restarted server continues here
+//!                                 └ the next one   └ a restarted server continues here
 //! ```
 //!
 //! The mark is on the disk before an oid below it is given out, and it is moved in large steps.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   main       root ─▶ 1 ─▶ 2 ──┐      ┌─▶ 3                 5 ─▶ 6 ──┐
-//!                               │      │                     ▲        │       5, 6 and 9: a ring through both databases,
+//!                               │      │                     ▲        │       5, 6 and 9: a ring through both,
 //!   ────────────────────────────┼──────┼─────────────────────┼────────┼────   to which nothing leads: garbage
 //!                               ▼      │                     │        ▼
 //!   archive    root             7 ──▶  8                     └─────── 9
@@ -135,7 +135,8 @@ pub struct Garbage<'a> {
 /// garbage.
 ///
 /// ```
-/// use vellum_storage::{DeleteGarbage, FindGarbage, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version, find_garbage};
+/// use vellum_storage::{DeleteGarbage, FindGarbage, MemoryStorage, find_garbage};
+/// use vellum_storage::{Oid, Storage, Tid, TransactionMeta, Version};
 ///
 /// let (main, archive) = (MemoryStorage::new("main.fs"), MemoryStorage::new("archive.fs"));
 /// let put = |storage: &MemoryStorage, oid, state: &[u8]| {

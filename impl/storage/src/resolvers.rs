@@ -38,7 +38,8 @@ use crate::{BTrees, Contested, Resolver};
 ///         let (ancestor, committed) = (read(contested.ancestor)?, read(contested.committed)?);
 ///         let new = read(contested.new)?;
 ///         let left = count(&committed)?.checked_add(count(&new)?)?.checked_sub(count(&ancestor)?)?;
-///         // If it would be negative, more was sold than there was. let left = u32::try_from(left).ok()?;
+///         // If it would be negative, more was sold than there was.
+///         let left = u32::try_from(left).ok()?;
 ///         let state = vec![(Piece::Value(Value::Text("count".into())), Piece::Value(Value::Int(left.into())))];
 ///         encode_record(&Piece::Part(new.class()), &Piece::Dict(state), new.protocol()).ok().map(Bytes::from)
 ///     }
@@ -46,7 +47,8 @@ use crate::{BTrees, Contested, Resolver};
 ///
 /// let resolvers = Resolvers::built_in().with("shop.models", "Stock", Stock);
 ///
-/// let record = |count: u8| [b"\x80\x03cshop.models\nStock\n.\x80\x03}X\x05\0\0\0countK", &[count][..], b"s."].concat();
+/// let head = b"\x80\x03cshop.models\nStock\n.\x80\x03}X\x05\0\0\0countK";
+/// let record = |count: u8| [&head[..], &[count], b"s."].concat();
 /// let resolve = |ancestor, committed, new| {
 ///     let (ancestor, committed, new) = (record(ancestor), record(committed), record(new));
 ///     resolvers.resolve(Contested { oid: Oid(7), ancestor: &ancestor, committed: &committed, new: &new })

@@ -118,13 +118,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_client_writes_is_read(codec in codecs(), id in ids(), oid: u64, before: u64) {
+        fn calls_of_a_client_are_read(codec in codecs(), id in ids(), oid: u64, before: u64) {
             let wanted = PlainLoad { id, oid: oid.into(), before: before.into() };
             prop_assert_eq!(PlainLoad::of(codec, &frame(codec, id, oid, before)), Some(wanted));
         }
 
         #[test]
-        fn what_is_read_is_what_the_message_means(
+        fn the_quick_reader_agrees_with_the_slow_one(
             codec in codecs(), id in prop_oneof![-3..3_i64, ids()], oid: u64, before: u64,
             damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3), cut in 0..3_usize,
         ) {

@@ -368,7 +368,7 @@ fn a_new_object_may_have_no_serial() {
 }
 
 #[test]
-fn what_is_no_oid_names_no_object() {
+fn an_invalid_oid_names_no_object() {
     let load = |oid| {
         let args = vec![oid, Value::Bytes(Bytes::from_static(&[0; 8]))];
         Call::parse(&Value::Text("loadBefore".to_owned()), Value::Tuple(args))

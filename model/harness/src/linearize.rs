@@ -13,8 +13,8 @@
 //!   writes, in order      1 ········├─from═══until┤               ═ somewhere here the write was shown: after `from`,
 //!                         2      ···········├─from═════════until┤   before `until`
 //!   state                 0 0 0 0 0 0 ? ? ? ? ? ? ? 1? 2? 2 2
-//!   a read                              ├────┤                      may be answered from state 0 or 1; if it is 1, then
-//!   another, later                              ├───┤               here no longer from 0, whichever client asks
+//!   a read                              ├────┤                      may see state 0 or 1; if it sees 1, then
+//!   another, later                              ├───┤               here no longer 0, whichever client asks
 //! ```
 //!
 //! A state explains a read if its write may have been shown before the read ended, and the next write need not have

@@ -321,7 +321,7 @@ proptest! {
     /// A revision that was shown at a moment was shown from its tid until just before the next.
     /// Rules 1.6 and 2.2.
     #[test]
-    fn what_the_trunk_showed_it_showed_since_and_until(steps in history(), oid in 0..OIDS, n in 0..8_usize) {
+    fn the_trunk_showed_a_revision_from_its_tid_until_the_next(steps in history(), oid in 0..OIDS, n in 0..8_usize) {
         let db = play(&steps);
         if let Ok(Some(shown)) = db.load_before(oid, back(&db, n)) {
             for moment in shown.tid + 1..=shown.next.unwrap_or(db.last_transaction() + 5) {
@@ -379,7 +379,7 @@ fn stores(records: &[&[u8]]) -> Database {
 /// One transaction changed it, and another changed it back: then the first change is still current.
 /// Rules 1.3 and 3.4.
 #[test]
-fn what_holds_the_same_data_can_be_undone() {
+fn a_change_with_the_same_data_can_be_undone() {
     let db = stores(&[b"a", b"b", b"c", b"b"]);
     let undone = one(&db, Change::Undo { tid: 20 }).unwrap();
     assert_eq!(undone.load(1, ""), Ok((&b"a"[..], 50)));

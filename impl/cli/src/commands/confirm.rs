@@ -1,7 +1,7 @@
 //! The steps of every command that changes a database: show the changes, ask, and make them.
 //!
 //! ```text
-//!   --dry-run, or no terminal: open for reading ── vote ── show (no lock, no trace)
+//!   --dry-run, or no terminal:      open for reading ── vote ── show                               (no lock, no trace)
 //!   otherwise:                      open for writing ── vote ── show ── ask ── yes: finish, no: drop
 //! ```
 //!

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_begins_may_go_on_to_write() {
+    fn a_file_can_be_written_after_write_back_began() {
         use std::os::unix::fs::FileExt;
         let file = tempfile::tempfile().unwrap();
         begin_sync(&file).unwrap();
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_can_not_be_asked_for_is_synced() {
+    fn a_file_without_the_call_is_synced() {
         // A pipe has no ranges, and nothing to sync either: it says so.
         let (_reader, writer) = io::pipe().unwrap();
         let pipe = File::from(std::os::fd::OwnedFd::from(writer));

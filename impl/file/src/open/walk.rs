@@ -5,8 +5,8 @@
 //! ```text
 //!              Finished, Unmarked      Torn                       Damaged
 //!   open       takes it                cuts it off                refuses the file
-//!   check looks into it reports an unfinished end reports it, and continues behind it
-//!   recover copies it leaves it out notes the loss, and continues behind it
+//!   check      looks into it           reports an unfinished end  reports it, and continues behind it
+//!   recover    copies it               leaves it out              notes the loss, and continues behind it
 //! ```
 
 use vellum_disk::DiskFile;

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!   previous,       behind the boundary: as much nearer as everything there
-//!   backpointer,    before it: where that record was copied to. It is a source or the newest one of its object, so this
-//!   trunk           is known
+//!   backpointer,    before it: where that record was copied to. It is a source, or the newest one of its object, so
+//!   trunk           this is known
 //!   in version      the version's record that was copied last
 //! ```
 

@@ -9,7 +9,7 @@
 //! ```text
 //!   generation 1   Data.fs │ index │ horizon │ versions      ◀── a walk that began before the pack
 //!                     │ pack
-//!   generation 2 Data.fs │ index │ horizon │ versions ◀── all later calls
+//!   generation 2   Data.fs │ index │ horizon │ versions      ◀── all later calls
 //! ```
 
 use std::collections::HashMap;

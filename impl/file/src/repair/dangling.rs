@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!   holder    ─[has it]──[has it not]──[has it]──[has it]─▶      since: the third, the first of an unbroken row
-//!   lost ────[data]────[data]────────(tombstone)─────▶ last: the second; ended: the transaction of the tombstone
+//!   lost      ────[data]────[data]────────(tombstone)─────▶      last: the second; ended: that of the tombstone
 //! ```
 //! 3. For missing objects, damaged parts of the file are searched for bytes that look like their records: often one
 //!    wrong byte in a header loses a transaction, and its records are intact.

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   rules        what a commit, an undo, a version, a copy and a pack do and cost
-//!   crash the power goes: acknowledged commits are there, and nothing half made is seen
+//!   crash        the power goes: acknowledged commits are there, and nothing half made is seen
 //!   damage       wrong bytes, failing and full disks, wrong indexes: the error says so, and recovery saves the rest
 //!   concurrency  threads, and packs beside commits
 //!   compat       files that the real ZODB wrote, and its index
 //!   prove        the harness's histories, crashes and threads
-//!   common helpers of several of them
+//!   common       helpers of several of them
 //! ```
 
 mod common;

@@ -4,9 +4,9 @@
 //! and ends of versions also see what the transaction has done so far, which is in `writes`:
 //!
 //! ```text
-//!   changes store 1 · undo T · commit draft the changes of the draft
+//!   changes   store 1 · undo T · commit draft        the changes of the draft
 //!                │        │          │
-//!   writes 1 2 5 1 4 7 the writes; the last one of an object counts
+//!   writes       1    2  5  1      4  7              the writes; the last one of an object counts
 //! ```
 
 use std::collections::{BTreeSet, HashMap};
