@@ -151,7 +151,7 @@ fn length_of(record: &Record) -> u64 {
     42 + version + if record.data.is_empty() { 8 } else { record.data.len() as u64 }
 }
 
-/// Whether something in the file is marked as undone in the manner of long ago, as far as its lengths lead.
+/// Whether something in the file has the old status `u`, as far as its lengths lead.
 pub fn has_undone(file: &[u8]) -> bool {
     let mut at = 4;
     while at < file.len() as u64 {

@@ -11,9 +11,9 @@
 //! 6. A commit, an undo and a pack that were done are there when it is opened again, by the index or without it; what
 //!    was refused has changed nothing.
 //!
-//! Of a file with transactions that were undone in the manner of long ago (status `u`), which the second reader does
-//! not read, point 3 is held but for reading, and point 4 not at all: their records are not looked at by anybody, and
-//! what refers to them is found to be wrong when it is read.
+//! For a file with transactions of the old status `u`, which the second reader does not read, point 3 holds except for
+//! reading, and point 4 does not hold: no check looks at their records, and a reference to them is found to be wrong
+//! only when it is read.
 //!
 //! An index that is wrong is believed if it agrees with the file in all places that are looked at (`ARCHITECTURE.md`
 //! has it under what is known). So for a file with an untrusted index only the first point holds, and that nothing

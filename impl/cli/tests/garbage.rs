@@ -274,7 +274,7 @@ fn what_can_not_be_told() {
         (&["refs", "broken.fs", "7"], 1, "1 record may refer to it: that cannot be told"),
         (&["refs", "broken.fs", "7", "--json"], 1, "\"untold\":1"),
         (&["refs", "missing.fs", "1"], 1, "it is not in the file"),
-        (&["refs", "empty.fs", "1"], 0, "nobody; 0 objects were looked at"),
+        (&["refs", "empty.fs", "1"], 0, "none; 0 objects were looked at"),
         (&["refs", "mail.fs", "xyz"], 2, "an oid is up to 16 hex digits"),
         (&["refs", "mail.fs"], 2, "required"),
         (&["garbage"], 2, "required"),

@@ -128,7 +128,7 @@ impl Disk for RealDisk {
 /// Makes a file with the permissions and the owner of the one at `of`.
 fn create_like(how: &mut OpenOptions, path: &Path, of: &Path) -> io::Result<File> {
     let like = std::fs::metadata(of)?;
-    // Nobody else may read it before its permissions are set.
+    // No other user may read it before its permissions are set.
     let file = how.read(true).write(true).mode(0o600).open(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists if path.is_dir() => io::ErrorKind::IsADirectory.into(),
         _ => error,
@@ -179,7 +179,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset) // goes on after a short write and after a signal
+        self.0.write_all_at(buf, offset) // continues after a short write and after a signal
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {

@@ -61,7 +61,7 @@ const ATTEMPTS_BESIDE_COMMITS: u32 = 2;
 const HELD_BYTES_MAX: u64 = 256 << 10;
 const CATCH_UPS_MAX: u32 = 16;
 
-/// Why a pack does not go on.
+/// Why an attempt ends.
 enum Stop {
     Error(Error),
     /// The state of the disk is unknown.
@@ -95,7 +95,7 @@ pub(crate) fn pack_with(writer: &Arc<Writer>, to: Tid, how: Packing, watch: &mut
             Err(Stop::Error(error) | Stop::Fatal(error)) => return Err(error),
             Err(Stop::Again) => attempt += 1,
         }
-        tracing::info!("{}: what was committed meanwhile needs more than was kept", database.path.display());
+        tracing::info!("{}: a concurrent transaction needs more than was kept", database.path.display());
     }
 }
 

@@ -23,7 +23,7 @@ use vellum_storage::{Error, ManualClock, MemoryStorage, Storage};
 use vellum_terminal::people::count;
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, output};
 
-/// Hold a storage to the rules: random histories, and every answer compared
+/// Check a storage against the rules: random histories, with every answer compared
 #[derive(Parser)]
 #[command(name = "vellum-prove", version)]
 #[command(after_help = "\
@@ -47,7 +47,7 @@ At the end there is a table of how often each rule was exercised. In a run of
 
 The exit code is 0 if the storage keeps the rules, 1 if it does not.")]
 struct Prove {
-    /// How many histories
+    /// The number of histories
     #[arg(long, value_name = "N", default_value_t = 1000)]
     cases: u64,
     /// The seed of all random choices: the same seed gives the same run
@@ -77,10 +77,10 @@ struct Prove {
     /// Capabilities of the storage to leave out
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     without: Vec<String>,
-    /// Go on after a difference, and show one of each kind
+    /// Continue after a difference, and show one of each kind
     #[arg(long)]
     keep_going: bool,
-    /// How many storages to drive at the same time (as many as there are cores)
+    /// The number of storages to drive at the same time (default: the number of cores)
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Cut the power in every operation of the disk, and check the state after it
@@ -89,7 +89,7 @@ struct Prove {
     /// The number of threads that run at once, in an order that the machine decides
     #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "script", "keep_going", "crashes"])]
     threads: Option<u64>,
-    /// With --threads: so many packs run beside them; if it is not said, none and 5 by turns
+    /// With --threads: the number of packs that run beside them; by default none and 5 by turns
     #[arg(long, value_name = "N", requires = "threads")]
     packs: Option<u64>,
     /// Play this script, and nothing else

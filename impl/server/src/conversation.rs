@@ -140,7 +140,7 @@ impl<'a> Conversation<'a> {
         let is_tls = !self.has_heard && bytes.starts_with(&TLS_BEGINS);
         self.has_heard = true;
         if is_tls {
-            return self.give_up("it speaks TLS, and here nobody does".to_owned());
+            return self.give_up("it speaks TLS, and this port does not".to_owned());
         }
         self.frames.push(bytes);
         self.look_at_frames();

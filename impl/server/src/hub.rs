@@ -268,7 +268,7 @@ impl Hub {
     /// A port check. The first is logged; the end of the log has their number.
     pub fn port_checked(&self, peer: &str) {
         if self.port_checks.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::info!(peer, "somebody connected and left without a word; more of these are only counted");
+            tracing::info!(peer, "a client connected and left without a message; more of these are only counted");
         }
     }
 

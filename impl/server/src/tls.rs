@@ -146,7 +146,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) => Err(match std::fs::read_to_string(path) {
             Ok(text) if text.contains("ENCRYPTED") => {
-                why("the key has a password, and nobody is here to type it: `openssl pkey` writes a key without one")
+                why("the key has a password, which cannot be typed here: `openssl pkey` writes a key without one")
             }
             _ => why("there is no key in it"),
         }),

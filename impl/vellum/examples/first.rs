@@ -8,7 +8,7 @@ use vellum::{Error, Oid, OpenError, Options, Order, Tid, TidRange, TransactionMe
 pub fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     // Opening. The error says why it failed: no file, a lock of another process, no database, damage.
     let storage = match Options::new().open_or_create(&path) {
-        Err(OpenError::Locked { why, .. }) => return Err(format!("somebody else has it: {why}").into()),
+        Err(OpenError::Locked { why, .. }) => return Err(format!("another process has it: {why}").into()),
         other => other?,
     };
 

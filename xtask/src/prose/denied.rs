@@ -96,6 +96,24 @@ pub const DENIED: &[Denied] = &[
         misses: &["The thread waits until it is done.", "They hear this."],
     },
     Denied {
+        name: "somebody",
+        pattern: r"\b(somebody)\b",
+        unless: None,
+        asks: false,
+        instead: "another thread, a program, a user; name it",
+        hits: &["It waits until somebody syncs.", "Somebody\nelse has it."],
+        misses: &["It waits until another thread syncs.", "Nobody reads it."],
+    },
+    Denied {
+        name: "meanwhile",
+        pattern: r"\b(meanwhile)\b",
+        unless: None,
+        asks: false,
+        instead: "concurrent, at the same time, during the pack",
+        hits: &["Transactions that come meanwhile are copied."],
+        misses: &["Concurrent transactions are copied.", "It was there for a while."],
+    },
+    Denied {
         name: "so-to-say",
         pattern: r"\b(so\s+to\s+(?:say|speak)|as\s+it\s+were)\b",
         unless: Some(r"\b(?:so|just|exactly|same|file|database|everything|all)\s+as\s+it\s+were\b"),
@@ -134,7 +152,7 @@ pub const DENIED: &[Denied] = &[
     Denied {
         name: "but-for",
         pattern: r"\b(but\s+for)\b",
-        unless: Some(r"\b(?:not\s+(?:only\s+)?\S+(?:\s+\S+){0,5},?\s+but\s+for)\b"),
+        unless: Some(r"\bnot\s+(?:only\s+)?for\b[^.]*\bbut\s+for\b"),
         asks: false,
         instead: "except for, unless",
         hits: &["All are equal, but for one.", "It is complete but for a byte."],

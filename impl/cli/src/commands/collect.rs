@@ -373,7 +373,7 @@ impl Collect {
             }
             for (what, number) in [
                 ("needed by now, and kept", here.saved),
-                ("were changed by somebody else meanwhile, and stay as they are", here.left.len() as u64),
+                ("changed by concurrent transactions, and left as they are", here.left.len() as u64),
                 ("needed during their deletion, and restored", here.brought_back.len() as u64),
             ] {
                 if number > 0 {

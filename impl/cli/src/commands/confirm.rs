@@ -72,7 +72,7 @@ impl Consent {
         match self.dry_run {
             true => Ok(Outcome::Fine),
             false => Err(Failure::Message(
-                "nothing was changed, since nobody could be asked: add --yes to do it, or --dry-run to only look"
+                "nothing was changed, since there is no terminal to ask at: add --yes to do it, or --dry-run to only look"
                     .into(),
             )),
         }

@@ -181,7 +181,7 @@ impl Recover {
         }
         if salvage.undone > 0 {
             let undone = counted(salvage.undone, "transaction");
-            out.field("left out", format!("{undone} marked as undone, which nobody sees: no loss"))?;
+            out.field("left out", format!("{undone} marked as undone, and so invisible: no loss"))?;
         }
         if !salvage.new_tids.is_empty() {
             let transactions = counted(salvage.new_tids.len() as u64, "transaction");

@@ -357,8 +357,8 @@ impl Summary {
             weak => format!(", {} of them weakly", count(weak)),
         };
         match self.referrers {
-            0 if self.untold > 0 => writeln!(out, "\nnobody for certain; {looked_at}")?,
-            0 => writeln!(out, "    nobody; {looked_at}")?,
+            0 if self.untold > 0 => writeln!(out, "\nno certain referrer; {looked_at}")?,
+            0 => writeln!(out, "    none; {looked_at}")?,
             1 => writeln!(out, "\n1 record refers to it{weakly}; {looked_at}")?,
             records => writeln!(out, "\n{} refer to it{weakly}; {looked_at}", counted(records, "record"))?,
         }

@@ -53,7 +53,7 @@ fn show(out: &mut Out, report: &Report) -> Run<()> {
     let state = match report.state {
         State::Starting => "starting",
         State::Serving => "serving",
-        State::Ending => "ending: nobody is accepted",
+        State::Ending => "ending: no client is accepted",
     };
     out.field("server", format!("{state}, up {}", time(report.uptime_seconds)))?;
     for storage in &report.storages {

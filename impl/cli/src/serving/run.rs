@@ -74,8 +74,8 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
                 std::process::exit(1);
             });
             notify("STOPPING=1");
-            tracing::info!("ending: nobody is accepted any more");
-            say("ending: nobody is accepted any more");
+            tracing::info!("ending: no client is accepted any more");
+            say("ending: no client is accepted any more");
         };
         let ended = server.run(end).await;
         reopening.abort();

@@ -66,7 +66,7 @@ pub fn warn_end(path: &Path, position: u64, recovery: &Recovery) {
 fn warn_unfinished(path: &Path, position: u64, bytes: u64) {
     say(&format!(
         "warning: {}: the last {bytes} bytes, from position {position} on, are a commit that is not finished, and are \
-         not shown. Either somebody is committing just now, or the machine stopped during a commit; then opening the \
+         not shown. Either a program is committing just now, or the machine stopped during a commit; then opening the \
          database for writing cuts them off",
         path.display()
     ));

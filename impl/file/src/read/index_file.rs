@@ -112,7 +112,7 @@ impl fmt::Display for Missing {
         };
         write!(
             f,
-            "the .index file beside this goes on to {index_end}: {number} newest revision in the part that is missing \
+            "the .index file beside this reaches to {index_end}: {number} newest revision in the part that is missing \
              ({}{more})",
             named.join(", ")
         )

@@ -100,7 +100,7 @@ impl fmt::Display for ProblemKind {
             ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
             ProblemKind::BadReference(why) => write!(f, "has a persistent id of an unknown shape: {why}"),
             ProblemKind::IndexBeyond(missing) => {
-                write!(f, "{missing}; what was there was acknowledged: keep the .index file")
+                write!(f, "{missing}; that part was acknowledged: keep the .index file")
             }
             ProblemKind::IndexDiffers { named, found } => write!(
                 f,

@@ -61,7 +61,7 @@ struct JsonInTheWay {
 impl RefusedUndo {
     /// Finds out why these, newest first, cannot be undone.
     pub fn find(storage: &FileStorage, file: &DataFile, tids: &[Tid]) -> Run<RefusedUndo> {
-        let changed = || Failure::Message("somebody else changes the database just now: try again".to_owned());
+        let changed = || Failure::Message("another process is changing the database: try again".to_owned());
         let (tid, why) = refused(storage, tids)?.ok_or_else(changed)?;
         let mut scanner = file.scanner();
         let asked: BTreeSet<Tid> = tids.iter().copied().collect();

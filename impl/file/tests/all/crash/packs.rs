@@ -847,8 +847,7 @@ fn an_index_that_is_wrong_does_not_lose_an_object() {
     assert_eq!(loaded(&storage, 77).unwrap().0, 2);
 }
 
-/// The records of a transaction that was undone in the manner of long ago (status `u`) are passed over. Something later
-/// may name one all the same.
+/// A pack skips the records of a transaction with the old status `u`. A later record may still name one.
 #[test]
 fn what_shares_with_a_transaction_that_does_not_count_stops_a_pack() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());
