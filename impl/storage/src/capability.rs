@@ -121,6 +121,8 @@ pub struct PackOptions {
     pub go_on: bool,
     /// Keeps what was there before, where the storage has a place for it: of a file, beside it with `.old` behind its name.
     pub keep_old: bool,
+    /// Uses the caller's thread alone, so that a server's other threads have processors. It takes longer.
+    pub one_thread: bool,
 }
 
 impl PackOptions {
@@ -137,6 +139,11 @@ impl PackOptions {
     /// Sets whether what was there before is kept.
     pub fn keep_old(self, keep_old: bool) -> PackOptions {
         PackOptions { keep_old, ..self }
+    }
+
+    /// Sets whether the caller's thread does all of it.
+    pub fn one_thread(self, one_thread: bool) -> PackOptions {
+        PackOptions { one_thread, ..self }
     }
 }
 
