@@ -26,6 +26,7 @@
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
+//! | `plone` | a Plone site with pictures and files, on `runzeo` and on `vellum serve` (with `--everything`) |
 //! | `findings` | the statements of `docs/findings.md` about ZODB still hold |
 //!
 //! Everything is made from `--seed`, which is printed.
@@ -53,6 +54,7 @@ mod forth;
 mod index;
 mod pack;
 mod pickles;
+mod plone;
 mod python_2;
 mod reads;
 mod recorded;
@@ -70,7 +72,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 22] = [
+const CHECKS: [(&str, Check); 23] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -92,6 +94,7 @@ const CHECKS: [(&str, Check); 22] = [
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),
+    ("plone", plone::check),
     ("findings", findings::check),
 ];
 
@@ -127,7 +130,7 @@ pub struct Peers {
     /// The seed of everything random
     #[arg(long, default_value = "1", value_parser = number)]
     seed: u64,
-    /// Also run ZEO's long tests, and those that start no server
+    /// Also run a Plone site, ZEO's long tests, and those that start no server
     #[arg(long)]
     everything: bool,
     /// Run only the checks with this text in their names

@@ -51,6 +51,11 @@ pub fn python_before_6() -> Result<PathBuf, Box<dyn std::error::Error>> {
     python_with("venv-5", "requirements-5.txt")
 }
 
+/// The Python that has Plone, and ZEO.
+pub fn python_of_plone() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    python_with("venv-plone", "requirements-plone.txt")
+}
+
 fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let wanted = std::fs::read_to_string(script(requirements))?;
     let venv = workshop("peer")?.join(name);

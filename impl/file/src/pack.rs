@@ -168,7 +168,7 @@ fn survivors(database: &Database, moment: &Moment<'_>, how: Packing, watch: &mut
         .collect(how.collect)
         .go_on(how.go_on)
         .stop_at_foreign(how.stop_at_foreign)
-        .threads(database.options.threads as usize)
+        .threads(how.threads(database.options.threads) as usize)
         .places_max(places_max)
         .progress(&progress);
     collect(moment, collecting)
@@ -201,7 +201,8 @@ fn pack(
         let (now, began, writer) = (Arc::clone(&now), moment.end, Arc::clone(writer));
         Arc::new(move || !held && (now.horizon.end() > began || writer.committer.is_busy()))
     };
-    let sink = Sink::new(half_made.file(), &database.path, &moment.magic()?, database.options.threads, committing);
+    let threads = how.threads(database.options.threads);
+    let sink = Sink::new(half_made.file(), &database.path, &moment.magic()?, threads, committing);
     let mut copy = Copy::new(&moment, &survivors, how.collect, sink);
     copy.earlier(watch)?;
     if let Some(unchanged) = copy.unchanged().filter(|_| how.skip_if_all_stays) {

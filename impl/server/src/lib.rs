@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod background;
 pub mod conf;
 mod connection;
 mod conversation;

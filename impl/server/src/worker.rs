@@ -15,7 +15,7 @@ use crate::answers::{self, eight};
 use crate::event::{ConnectionId, Info, Job, JobId, Outcome, Question, StorageId, Work};
 use crate::iterators::Iterators;
 use crate::report::Report;
-use crate::{OidMark, faults};
+use crate::{OidMark, background, faults};
 
 /// A storage that is served.
 #[derive(Clone)]
@@ -149,7 +149,7 @@ impl Worker {
             Work::Finish => {
                 self.finish(job.storage, &[job.connection]).pop().expect("there is an outcome for each transaction")
             }
-            Work::Pack { time } => pack(store, time),
+            Work::Pack { time } => background::run("vellum-pack", || pack(store, time)),
         }
     }
 
@@ -298,7 +298,7 @@ fn pack(store: &Store, time: f64) -> Outcome {
     let Ok(to) = to else {
         return Outcome::Failed(Fault::text("builtins.ValueError", "no time to pack to"));
     };
-    match pack.pack(to, store.packing) {
+    match pack.pack(to, store.packing.one_thread(true)) {
         Ok(_) => Outcome::Packed { info: measure(&*store.storage) },
         Err(error) => Outcome::Failed(faults::fault(error)),
     }

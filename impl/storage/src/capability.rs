@@ -122,6 +122,8 @@ pub struct PackOptions {
     pub go_on: bool,
     /// Keeps the old database, where the storage has a place for it: a file, beside it with `.old` behind its name.
     pub keep_old: bool,
+    /// Uses the caller's thread alone, so that a server's other threads have processors. It takes longer.
+    pub one_thread: bool,
 }
 
 impl PackOptions {
@@ -138,6 +140,11 @@ impl PackOptions {
     /// Sets whether the old database is kept.
     pub fn keep_old(self, keep_old: bool) -> PackOptions {
         PackOptions { keep_old, ..self }
+    }
+
+    /// Sets whether the caller's thread does all of it.
+    pub fn one_thread(self, one_thread: bool) -> PackOptions {
+        PackOptions { one_thread, ..self }
     }
 }
 

@@ -95,6 +95,8 @@ enum Row {
     ServeLoads8,
     /// Small commits over the network by eight clients, with one sync
     ServeCommit8,
+    /// Small commits over the network by eight clients, with two syncs
+    ServeCommit8Full,
     /// The prefetch of 50 objects by ZEO's own client
     #[value(name = "serve-prefetch50")]
     ServePrefetch50,

@@ -105,6 +105,7 @@ impl Rows<'_> {
             Row::ServeLoad
             | Row::ServeLoads8
             | Row::ServeCommit8
+            | Row::ServeCommit8Full
             | Row::ServePrefetch50
             | Row::ServePrefetch1000
             | Row::ServeLarge

@@ -23,12 +23,22 @@ pub struct Packing {
     pub skip_if_all_stays: bool,
     /// Stops at a needed object that refers into another database: see [`vellum_storage::Collecting::stop_at_foreign`].
     pub stop_at_foreign: bool,
+    /// Uses the caller's thread alone, whatever [`Options::threads`](crate::Options::threads) says: it takes longer, and leaves
+    /// the other processors to others.
+    pub one_thread: bool,
 }
 
 impl Packing {
     /// Packs without collecting garbage; stops at a reference to an object that is nowhere; keeps no old file.
     pub const fn new() -> Packing {
-        Packing { collect: false, go_on: false, keep_old: false, skip_if_all_stays: false, stop_at_foreign: false }
+        Packing {
+            collect: false,
+            go_on: false,
+            keep_old: false,
+            skip_if_all_stays: false,
+            stop_at_foreign: false,
+            one_thread: false,
+        }
     }
 
     /// Sets [`Packing::collect`].
@@ -59,6 +69,17 @@ impl Packing {
     #[must_use]
     pub const fn stop_at_foreign(self, stop_at_foreign: bool) -> Packing {
         Packing { stop_at_foreign, ..self }
+    }
+
+    /// Sets [`Packing::one_thread`].
+    #[must_use]
+    pub const fn one_thread(self, one_thread: bool) -> Packing {
+        Packing { one_thread, ..self }
+    }
+
+    /// How many threads pack, of those that the storage may have.
+    pub(super) fn threads(self, of: u64) -> u64 {
+        if self.one_thread { 1 } else { of }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::pack::{self, PackWatch, Packed, Packing, Unwatched};
 impl Pack for FileStorage {
     /// See [`FileStorage::pack_with`].
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
-        let PackOptions { collect, go_on, keep_old, .. } = how;
-        let how = Packing::new().collect(collect).go_on(go_on).keep_old(keep_old);
+        let PackOptions { collect, go_on, keep_old, one_thread, .. } = how;
+        let how = Packing::new().collect(collect).go_on(go_on).keep_old(keep_old).one_thread(one_thread);
         let packed = self.pack_with(to, how, &mut Unwatched)?;
         Ok(packed.dangling.into())
     }

@@ -11,6 +11,9 @@
 //! nothing.
 
 use std::cell::Cell;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,7 +24,7 @@ use vellum_storage::{Oid, Tid};
 use vellum_wire::{Codec, Value};
 
 use self::client::{Calls, Client, eight};
-use self::process::Server;
+use self::process::{Server, Syncs};
 use super::rows::Rows;
 use super::table::Line;
 use super::{Row, Trouble};
@@ -48,8 +51,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(rows: &Rows<'_>) -> Result<Pair, Trouble> {
-        let ours = Server::ours(&copied(rows, "serve-vellum.fs")?)?;
+    fn start(rows: &Rows<'_>, syncs: Syncs) -> Result<Pair, Trouble> {
+        let ours = Server::ours(&copied(rows, "serve-vellum.fs")?, syncs)?;
         let zeo = Server::runzeo(rows.python, &copied(rows, "serve-zeo.fs")?)?;
         let last = Client::connect(&ours.address, Codec::Pickle)?.last()?;
         Ok(Pair { ours, zeo, before: last.next() })
@@ -139,7 +142,8 @@ impl Rows<'_> {
         match row {
             Row::ServeLoad => self.loads(storage, oids, 1, 1),
             Row::ServeLoads8 => self.loads(storage, oids, CLIENTS, WINDOW),
-            Row::ServeCommit8 => self.commits(),
+            Row::ServeCommit8 => self.commits(Syncs::One),
+            Row::ServeCommit8Full => self.commits(Syncs::Two),
             Row::ServePrefetch50 => self.prefetch(50),
             Row::ServePrefetch1000 => self.prefetch(1000),
             Row::ServeLarge => self.large_record(),
@@ -150,7 +154,7 @@ impl Rows<'_> {
 
     /// Loads by clients that have so many calls under way each.
     fn loads(&self, storage: &FileStorage, oids: &[Oid], clients: usize, window: usize) -> Result<Line, Trouble> {
-        let pair = Pair::start(self)?;
+        let pair = Pair::start(self, Syncs::One)?;
         for server in [&pair.ours, &pair.zeo] {
             compare(server, storage, &oids[..SAMPLE.min(oids.len())], pair.before)?;
         }
@@ -176,20 +180,26 @@ impl Rows<'_> {
         Ok(line)
     }
 
-    /// Small commits by clients that change an object each.
-    fn commits(&self) -> Result<Line, Trouble> {
-        let pair = Pair::start(self)?;
+    /// Small commits by clients that change an object each. The bare limit is one append and its syncs for each commit of a
+    /// client, as if all clients' commits always arrived together.
+    fn commits(&self, syncs: Syncs) -> Result<Line, Trouble> {
+        let pair = Pair::start(self, syncs)?;
         let commit = |server: &Server| together(&server.address, CLIENTS, commit_often).map(|(took, _)| took);
-        let what = format!("{COMMITS} small durable commits by each of {CLIENTS} clients");
+        let what = match syncs {
+            Syncs::One => format!("{COMMITS} small commits by each of {CLIENTS} clients, one sync, as ZODB's"),
+            Syncs::Two => format!("{COMMITS} small commits by each of {CLIENTS} clients, two syncs"),
+        };
         let before = [pair.ours.processor()?, pair.zeo.processor()?];
-        let mut line = self.turns(what, &|| commit(&pair.ours), &|| commit(&pair.zeo), None)?;
+        let bare = || appends(&fresh(self.folder, "serve-bare"), syncs);
+        let limit: Option<(_, Timed<'_>)> = Some(("append and sync, once for all clients", &bare));
+        let mut line = self.turns(what, &|| commit(&pair.ours), &|| commit(&pair.zeo), limit)?;
         line.notes.push(pair.processors(before, CLIENTS * COMMITS * self.rounds, "commit")?);
         Ok(line)
     }
 
     /// `prefetch` of ZEO's own client with an empty cache. No server can be faster than the client is.
     fn prefetch(&self, count: usize) -> Result<Line, Trouble> {
-        let pair = Pair::start(self)?;
+        let pair = Pair::start(self, Syncs::One)?;
         // The time, and how long the client had the processor in it.
         let prefetch = |server: &Server| -> Result<[Duration; 2], Trouble> {
             let mut command = Command::new(self.python);
@@ -233,6 +243,22 @@ fn compare(server: &Server, storage: &FileStorage, oids: &[Oid], before: Tid) ->
         }
     }
     Ok(())
+}
+
+/// Appends as many bytes as `CLIENTS` small transactions take, and syncs them, `COMMITS` times.
+fn appends(path: &Path, syncs: Syncs) -> Result<Duration, Trouble> {
+    const SMALL_TRANSACTION: usize = 150;
+    let mut file = File::create(path)?;
+    let started = Instant::now();
+    for _ in 0..COMMITS {
+        file.write_all(&[1; CLIENTS * SMALL_TRANSACTION])?;
+        file.sync_data()?;
+        if syncs == Syncs::Two {
+            file.write_all_at(b" ", 0)?;
+            file.sync_data()?;
+        }
+    }
+    Ok(started.elapsed())
 }
 
 /// Commits a new object, and then changes it again and again.

@@ -21,11 +21,22 @@ pub struct Server {
     pub address: String,
 }
 
+/// How often a commit of ours syncs. ZODB's does once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    One,
+    Two,
+}
+
 impl Server {
-    /// `vellum serve`, with the syncs of a commit that ZODB has.
-    pub fn ours(file: &Path) -> Result<Server, Trouble> {
+    /// `vellum serve`.
+    pub fn ours(file: &Path, syncs: Syncs) -> Result<Server, Trouble> {
+        let durability = match syncs {
+            Syncs::One => "relaxed",
+            Syncs::Two => "full",
+        };
         let mut command = Command::new(venv::vellum()?);
-        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0", "--durability", durability]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;

@@ -8,7 +8,7 @@ use vellum_storage::{Oid, Tid};
 use vellum_wire::{Codec, Value};
 
 use super::client::{Client, eight};
-use super::process::Server;
+use super::process::{Server, Syncs};
 use super::{CLIENTS, Pair, commit, fresh, together};
 use crate::bench::Trouble;
 use crate::bench::rows::Rows;
@@ -22,7 +22,7 @@ impl Rows<'_> {
     /// A record of 64 MiB is stored and loaded. The time is that of the load; the notes tell the memory.
     pub(super) fn large_record(&self) -> Result<Line, Trouble> {
         let servers = [
-            ("vellum", Server::ours(&fresh(self.folder, "serve-large.fs"))?),
+            ("vellum", Server::ours(&fresh(self.folder, "serve-large.fs"), Syncs::One)?),
             ("runzeo", Server::runzeo(self.python, &fresh(self.folder, "serve-large-zeo.fs"))?),
         ];
         let record = large_record();
@@ -61,7 +61,7 @@ impl Rows<'_> {
 
     /// Clients load while the database is packed again and again. The times are the longest waits.
     pub(super) fn loads_while_packing(&self, oids: &[Oid]) -> Result<Line, Trouble> {
-        let pair = Pair::start(self)?;
+        let pair = Pair::start(self, Syncs::One)?;
         let calls = Client::connect(&pair.ours.address, Codec::Pickle)?.loads(oids, pair.before)?;
         let (mut times, mut notes) = (Vec::new(), Vec::new());
         for (name, server) in [("vellum", &pair.ours), ("runzeo", &pair.zeo)] {
@@ -84,13 +84,8 @@ impl Rows<'_> {
                 }
                 Ok::<_, Trouble>(memory)
             };
-            // The waiting time of clients without a pack, and with one.
-            let (_, usual) = together(&server.address, CLIENTS, |client, _| {
-                let mut waits = Vec::new();
-                client.exchange(&calls, 1, Some(&mut waits))?;
-                Ok(waits)
-            })?;
-            let usual = median(usual.concat());
+            // The waiting time of clients with packs, and without one for as long.
+            let started = Instant::now();
             let (waits, memory) = std::thread::scope(|scope| {
                 let packing = scope.spawn(|| {
                     let packed = packing().map_err(|error| error.to_string());
@@ -101,13 +96,28 @@ impl Rows<'_> {
                 let memory = packing.join().map_err(|_| "the pack panicked".to_owned())?;
                 Ok::<_, Trouble>((waits?.1.concat(), memory?))
             })?;
-            let longest = waits.iter().max().copied().unwrap_or_default();
+            let packed = started.elapsed();
+            let (_, quiet) = together(&server.address, CLIENTS, |client, _| {
+                let (mut waits, started) = (Vec::new(), Instant::now());
+                while started.elapsed() < packed {
+                    client.exchange(&calls, 1, Some(&mut waits))?;
+                }
+                Ok(waits)
+            })?;
+            let quiet = quiet.concat();
+            let longest = |waits: &[Duration]| waits.iter().max().copied().unwrap_or_default();
+            let (longest, longest_quiet, usual) = (longest(&waits), longest(&quiet), median(quiet));
+            let times_of = |wait: Duration| wait.as_secs_f64() / usual.as_secs_f64();
             notes.push(format!(
-                "{name}, {packs} packs beside {CLIENTS} clients: usual wait {:.3} ms, longest {:.1} ms ({:.0} times), \
-                 memory after the first pack {:.0} MiB, after the last {:.0} MiB",
+                "{name}, {packs} packs beside {CLIENTS} clients, {:.1} s: usual wait {:.3} ms, longest {:.1} ms ({:.0} times); \
+                 as long without a pack: longest {:.1} ms ({:.0} times); memory after the first pack {:.0} MiB, after the \
+                 last {:.0} MiB",
+                packed.as_secs_f64(),
                 usual.as_secs_f64() * 1e3,
                 longest.as_secs_f64() * 1e3,
-                longest.as_secs_f64() / usual.as_secs_f64(),
+                times_of(longest),
+                longest_quiet.as_secs_f64() * 1e3,
+                times_of(longest_quiet),
                 memory.first().copied().unwrap_or_default() as f64 / MEGA,
                 memory.last().copied().unwrap_or_default() as f64 / MEGA,
             ));
