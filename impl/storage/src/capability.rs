@@ -1,4 +1,4 @@
-//! What not every storage can do: undo, versions, packing, copying in bulk. Each question is a trait of its own that one
+//! What not every storage can do: undo, versions, packing, copying in bulk, blobs. Each question is a trait of its own that one
 //! asks a [`Storage`](crate::Storage) for; a storage that can answer hands it out. What a draft may ask for follows from
 //! that, and [`Capabilities`] says all of it at once.
 //!
@@ -9,6 +9,7 @@
 //! | restore | | `restore` |
 //! | pack | `pack()`, [`Pack`] | |
 //! | bulk | `bulk()`, [`Bulk`] | |
+//! | blobs | `blobs()`, [`Blobs`](crate::Blobs) | `store_blob`, `restore` with a blob |
 
 use bytes::Bytes;
 
@@ -27,6 +28,8 @@ pub struct Capabilities {
     pub pack: bool,
     /// Copying many transactions at once.
     pub bulk: bool,
+    /// Keeping blobs.
+    pub blobs: bool,
 }
 
 /// Which transactions can be undone.

@@ -114,6 +114,21 @@ pub enum Error {
         why: String,
     },
 
+    /// A blob beside a record that is none of a blob. Nothing was changed.
+    #[error(
+        "a blob was stored for object {oid} beside a record of the class `{class}`: only a record of `ZODB.blob.Blob` has one"
+    )]
+    NotABlob {
+        /// The object.
+        oid: Oid,
+        /// The record's class.
+        class: String,
+    },
+
+    /// Trouble with the place where blobs are kept.
+    #[error(transparent)]
+    Blob(#[from] Box<dyn std::error::Error + Send + Sync>),
+
     /// A copy that should go on is no beginning of this history.
     #[error(
         "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. Copy into an empty \

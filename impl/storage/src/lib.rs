@@ -26,7 +26,7 @@
 //!
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
-//! What not every storage can do (undo, versions, packing, copying) is asked for: [`Storage::undo_log`],
+//! What not every storage can do (undo, versions, packing, copying, blobs) is asked for: [`Storage::undo_log`],
 //! [`Storage::versions`], [`Storage::capabilities`].
 //!
 //! What any storage can do, because it can be asked what a [`Storage`] is asked: be copied ([`copy()`]), be read as it was
@@ -55,6 +55,7 @@
 #![forbid(unsafe_code)]
 
 mod as_of;
+mod blob;
 mod btrees;
 mod buffer;
 mod capability;
@@ -80,6 +81,7 @@ mod traits;
 mod transaction;
 
 pub use as_of::AsOf;
+pub use blob::{Blob, BlobBytes, BlobWriter, Blobs, SharedBlobs, may_have_blob};
 pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, check_btrees};
 pub use buffer::RecordBuffer;
 pub use bytes::Bytes;

@@ -133,7 +133,7 @@ impl Hosted {
             Change::AbortVersion { from } => draft.abort_version(&version(from))?,
             Change::Restore { oid, node, version: v, source, base } => {
                 let (data, version) = (record(node), version(v));
-                draft.restore(Revision { oid: *oid, version, data, source: *source, base: *base })?;
+                draft.restore(Revision { oid: *oid, version, data, blob: None, source: *source, base: *base })?;
             }
         }
         Ok(Outcome::Done)

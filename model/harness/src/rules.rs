@@ -247,6 +247,7 @@ fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRe
             oid: Oid(revision.oid),
             version: version(&revision.version),
             data: database.data(at).map(bytes),
+            blob: None,
             source,
             base: revision.base.map(Tid),
         }

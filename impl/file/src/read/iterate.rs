@@ -201,7 +201,8 @@ impl Transactions {
             return wrong(oid, FaultKind::WrongTransaction { named: header.transaction });
         }
         let body = at + header.body_at() as usize;
-        let mut revision = Revision { oid: header.oid, version: Version::TRUNK, data: None, source: None, base: None };
+        let mut revision =
+            Revision { oid: header.oid, version: Version::TRUNK, data: None, blob: None, source: None, base: None };
         let mut record = Record { position, header, in_version: None, backpointer: 0 };
         if header.version_length > 0 {
             let name_at = at + RecordHeader::SIZE + RecordHeader::VERSION_SIZE as usize;

@@ -14,7 +14,7 @@ use std::panic::resume_unwind;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Change, Data, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
+    Blob, Change, Data, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
     TransactionRecord, Verdict, Version, Wants, judge,
 };
 use vellum_sync::thread;
@@ -71,6 +71,10 @@ impl Past for Batch<'_> {
             Some(written) => Ok(written.data.clone()),
             None => self.now.data_at(oid, place),
         }
+    }
+
+    fn blob(&self, _: Oid, _: u64) -> Result<Option<Blob>> {
+        Ok(None)
     }
 
     fn revisions(&self, _: Oid) -> Result<impl Iterator<Item = Result<PastRevision<u64>>>> {

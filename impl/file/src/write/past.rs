@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use bytes::Bytes;
-use vellum_storage::{Oid, Past, PastRevision, Result, Tid, Version};
+use vellum_storage::{Blob, Oid, Past, PastRevision, Result, Tid, Version};
 use vellum_sync::RwLockReadGuard;
 
 use crate::format::record::Record;
@@ -44,6 +44,10 @@ impl Past for Now<'_> {
 
     fn data(&self, oid: Oid, place: u64) -> Result<Option<Bytes>> {
         self.generation.data_at(oid, place)
+    }
+
+    fn blob(&self, _: Oid, _: u64) -> Result<Option<Blob>> {
+        Ok(None)
     }
 
     fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {

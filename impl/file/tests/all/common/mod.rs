@@ -135,6 +135,7 @@ pub fn transaction(tid: u64, status: Status, revisions: &[(u64, &[u8])]) -> Tran
         oid: Oid(oid),
         version: Version::TRUNK,
         data: Some(record(data)),
+        blob: None,
         source: None,
         base: None,
     };
