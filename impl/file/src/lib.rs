@@ -73,6 +73,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod blobs;
 pub mod format;
 mod open;
 mod options;

@@ -26,9 +26,9 @@ use bytes::Bytes;
 
 use crate::revisions::{find, newest_at, undoable};
 use crate::{
-    Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt, Oid,
-    Order, Result, Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
-    Versions, Vote, Waiting,
+    Blob, BlobWriter, Blobs, Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener,
+    Listening, Loaded, LoadedAt, Oid, Order, Result, Revision, Storage, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoEntry, UndoLog, Version, Versions, Vote, Waiting,
 };
 
 /// A storage as it was right after a transaction. Cloning gives another handle on the same moment.
@@ -273,6 +273,28 @@ impl Storage for AsOf {
 
     fn versions(&self) -> Option<&dyn Versions> {
         self.storage.versions().map(|_| self as &dyn Versions)
+    }
+
+    /// The blobs as they were; none can be added.
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        self.storage.blobs().map(|_| self as &dyn Blobs)
+    }
+}
+
+impl Blobs for AsOf {
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], always.
+    fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
+        Err(Error::ReadOnly { name: self.name() })
+    }
+
+    /// Rule 8.2.
+    fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
+        match self.storage.blobs().filter(|_| tid <= self.at) {
+            Some(blobs) => blobs.load_blob(oid, tid),
+            None => Err(Error::KeyError { oid, tid: Some(tid) }),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Optional capabilities of a storage: undo, versions, packing, copying in bulk. Each is a trait of its own; a
+//! Optional capabilities of a storage: undo, versions, packing, copying in bulk, blobs. Each is a trait of its own; a
 //! [`Storage`](crate::Storage) that has the capability returns the trait. They decide which changes a draft may hold,
 //! and [`Capabilities`] lists them all.
 //!
@@ -9,6 +9,7 @@
 //! | restore | | `restore` |
 //! | pack | `pack()`, [`Pack`] | |
 //! | bulk | `bulk()`, [`Bulk`] | |
+//! | blobs | `blobs()`, [`Blobs`](crate::Blobs) | `store_blob`, `restore` with a blob |
 
 use bytes::Bytes;
 
@@ -27,6 +28,8 @@ pub struct Capabilities {
     pub pack: bool,
     /// Copying many transactions at once.
     pub bulk: bool,
+    /// Keeping blobs.
+    pub blobs: bool,
 }
 
 /// Which transactions can be undone.

@@ -24,9 +24,9 @@ use bytes::Bytes;
 use vellum_pickle::{compressed, is_compressed, plain};
 
 use crate::{
-    Bulk, Capabilities, Content, Contested, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener,
-    Listening, Loaded, LoadedAt, Oid, Order, Pack, Prepared, Resolver, Result, Revision, Storage, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting,
+    Blobs, Bulk, Capabilities, Content, Contested, CurrentRecord, Data, Draft, Error, HistoryEntry, Invalidation,
+    Listener, Listening, Loaded, LoadedAt, Oid, Order, Pack, Prepared, Resolver, Result, Revision, Storage, Tid,
+    TidRange, TransactionMeta, TransactionRecord, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting,
 };
 
 /// Which way records are changed.
@@ -242,6 +242,11 @@ impl Storage for Compressed {
     fn bulk(&self) -> Option<&dyn Bulk> {
         self.storage.bulk().map(|_| self as &dyn Bulk)
     }
+
+    /// Those of the storage below: the bytes of a blob stay as they are.
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        self.storage.blobs()
+    }
 }
 
 impl Bulk for Compressed {
@@ -270,7 +275,8 @@ impl Prepared for Ready {
         let mut verdict = self.below.verdict()?;
         for write in &mut verdict.writes {
             if let Content::Data(data) = &mut write.content {
-                *data = self.compression.loaded(write.oid, data.bytes()?)?.into();
+                let plain = self.compression.loaded(write.oid, data.bytes()?)?;
+                *data = Data::from(plain).with_blob(data.blob().cloned());
             }
         }
         Ok(verdict)

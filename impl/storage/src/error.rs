@@ -114,6 +114,34 @@ pub enum Error {
         why: String,
     },
 
+    /// A blob beside a record that is none of a blob. Nothing was changed.
+    #[error(
+        "a blob was stored for object {oid} beside a record of the class `{class}`: only a record of `ZODB.blob.Blob` has one"
+    )]
+    NotABlob {
+        /// The object.
+        oid: Oid,
+        /// The record's class.
+        class: String,
+    },
+
+    /// A revision that has no blob, or of which the blob was lost. ZODB's `POSKeyError`, too.
+    #[error("object {oid} has no blob at {tid}{}", .path.as_ref().map(|path| format!(
+        ": there is no file {}. If it had one, a backup of the blob folder may have it", path.display()
+    )).unwrap_or_default())]
+    NoBlob {
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        tid: Tid,
+        /// Where its file would be, if it would be in a file.
+        path: Option<PathBuf>,
+    },
+
+    /// Trouble with the place where blobs are kept.
+    #[error(transparent)]
+    Blob(#[from] Box<dyn std::error::Error + Send + Sync>),
+
     /// A copy that should go on is no beginning of this history.
     #[error(
         "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. Copy into an empty \

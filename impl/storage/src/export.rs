@@ -27,6 +27,7 @@ use std::io::{self, Read, Write};
 
 use vellum_pickle::{PickleError, Reference, Scanner, Untold, plain, rewrite_references};
 
+use crate::blob::is_blob_class;
 use crate::{Draft, Error, Oid, Result as StorageResult, Storage, Tid, Version};
 
 const MAGIC: &[u8; 4] = b"ZEXP";
@@ -207,8 +208,7 @@ pub(crate) fn links(oid: Oid, record: &[u8]) -> Result<Links, ExportError> {
 
 /// Whether the record is a blob's: what it holds is in a file beside the database.
 pub fn is_blob(record: &[u8]) -> bool {
-    let is_blob = |class: vellum_pickle::ClassName| class.module == "ZODB.blob" && class.name == "Blob";
-    vellum_pickle::class_of(record).is_ok_and(is_blob)
+    vellum_pickle::class_of(record).is_ok_and(|class| is_blob_class(&class))
 }
 
 /// Writes an object and everything that it refers to, as the trunk shows them now. If others write to the storage,

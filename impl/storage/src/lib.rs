@@ -27,7 +27,7 @@
 //!
 //! [`MemoryStorage`] is the simplest storage that keeps all of this: for tests and demos, and to read first.
 //!
-//! Optional capabilities (undo, versions, packing, copying) are asked for: [`Storage::undo_log`],
+//! Optional capabilities (undo, versions, packing, copying, blobs) are asked for: [`Storage::undo_log`],
 //! [`Storage::versions`], [`Storage::capabilities`].
 //!
 //! These work with any [`Storage`]: copying ([`copy()`]), reading the past ([`AsOf`]), writing above it without
@@ -56,6 +56,7 @@
 #![forbid(unsafe_code)]
 
 mod as_of;
+mod blob;
 mod btrees;
 mod buffer;
 mod capability;
@@ -81,6 +82,7 @@ mod traits;
 mod transaction;
 
 pub use as_of::AsOf;
+pub use blob::{Blob, BlobBytes, BlobWriter, Blobs, SharedBlobs, may_have_blob};
 pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, check_btrees};
 pub use buffer::RecordBuffer;
 pub use bytes::Bytes;

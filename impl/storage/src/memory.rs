@@ -4,8 +4,9 @@
 //! list of places where its revisions are.
 //!
 //! Part 3 of the rules is judged for it by [`lock_and_judge`], through its answers in `memory/past.rs`. Packing is in
-//! `memory/pack.rs`.
+//! `memory/pack.rs`, blobs in `memory/blobs.rs`.
 
+mod blobs;
 mod pack;
 mod past;
 
@@ -16,9 +17,9 @@ use bytes::Bytes;
 use vellum_sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
-    Change, Clock, CurrentRecord, Draft, Error, Event, Held, HistoryEntry, Invalidation, Judged, Limits, Listener,
-    Listeners, Listening, Loaded, LoadedAt, NoResolver, ObjectLocks, Oid, Order, Origin, Pack, Place, Prepared,
-    Resolver, Result, Revision, Scratch, Status, Storage, SystemClock, Tid, TidRange, TransactionMeta,
+    Blobs, Change, Clock, CurrentRecord, Draft, Error, Event, Held, HistoryEntry, Invalidation, Judged, Limits,
+    Listener, Listeners, Listening, Loaded, LoadedAt, NoResolver, ObjectLocks, Oid, Order, Origin, Pack, Place,
+    Prepared, Resolver, Result, Revision, Scratch, Status, Storage, SystemClock, Tid, TidRange, TransactionMeta,
     TransactionRecord, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, lock_and_judge,
 };
 use past::Now;
@@ -334,6 +335,10 @@ impl Storage for MemoryStorage {
     }
 
     fn pack(&self) -> Option<&dyn Pack> {
+        Some(self)
+    }
+
+    fn blobs(&self) -> Option<&dyn Blobs> {
         Some(self)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Clock, Error, Oid, Refusal, Result, Tid};
+use crate::{Blob, Clock, Error, Oid, Refusal, Result, Tid};
 
 /// A named line of work beside the trunk (rule 1.5); the empty name is the trunk. At most 65,535 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,6 +161,8 @@ pub struct Revision {
     pub version: Version,
     /// The record; none for a tombstone.
     pub data: Option<Bytes>,
+    /// The blob beside the record, if there is one.
+    pub blob: Option<Blob>,
     /// Where the data is shared with an earlier revision: the tid of the one that holds it.
     pub source: Option<Tid>,
     /// In a version: the tid of its base revision, which the trunk shows as long as this one is the newest; none if the

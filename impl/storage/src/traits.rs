@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::transaction::wait;
 use crate::{
-    Bulk, Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt,
-    Oid, Order, Pack, Result, Tid, TidRange, TransactionMeta, TransactionRecord, UndoLog, Version, Versions, Vote,
-    Voted, Waiting,
+    Blobs, Bulk, Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded,
+    LoadedAt, Oid, Order, Pack, Result, Tid, TidRange, TransactionMeta, TransactionRecord, UndoLog, Version, Versions,
+    Vote, Voted, Waiting,
 };
 
 /// A database as its clients see it. Shared by threads. Reads never wait for a commit's fsync, and each sees exactly
@@ -151,6 +151,7 @@ pub trait Storage: Send + Sync {
             restore: true,
             pack: self.pack().is_some(),
             bulk: self.bulk().is_some(),
+            blobs: self.blobs().is_some(),
         }
     }
 
@@ -171,6 +172,11 @@ pub trait Storage: Send + Sync {
 
     /// Writing down many transactions of another storage at once, if it can do that.
     fn bulk(&self) -> Option<&dyn Bulk> {
+        None
+    }
+
+    /// The blobs, if it can keep any.
+    fn blobs(&self) -> Option<&dyn Blobs> {
         None
     }
 }

@@ -241,7 +241,7 @@ fn play(drawn: &[Drawn]) -> (Vec<MemoryStorage>, Past) {
         for Done { oid, version, refers, under, .. } in all {
             let version = if version == 0 { Version::TRUNK } else { Version::named(vec![version]) };
             let data = refers.as_deref().map(record);
-            let revision = Revision { oid: Oid(oid), version, data, source: None, base: under.map(Tid) };
+            let revision = Revision { oid: Oid(oid), version, data, blob: None, source: None, base: under.map(Tid) };
             change.restore(revision).unwrap();
         }
         storage.commit(change).unwrap();

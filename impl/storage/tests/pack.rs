@@ -77,7 +77,7 @@ fn the_source_that_was_named_is_kept_and_not_the_one_behind_it() {
     let restore = |source| {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         let (oid, version, data) = (Oid::ROOT, Version::TRUNK, Some(record(&[]).into()));
-        change.restore(Revision { oid, version, data, source: Some(source), base: None }).unwrap();
+        change.restore(Revision { oid, version, data, blob: None, source: Some(source), base: None }).unwrap();
         storage.vote(change).unwrap().finish().unwrap()
     };
     let second = restore(first);
@@ -101,7 +101,7 @@ fn what_a_kept_draft_lay_over_is_kept_or_forgotten_by_both() {
     let restore = |version: &Version, data: &[u64], source, base| {
         let mut change = storage.begin(TransactionMeta::new()).unwrap();
         let (oid, version, data) = (Oid::ROOT, version.clone(), Some(record(data).into()));
-        change.restore(Revision { oid, version, data, source, base }).unwrap();
+        change.restore(Revision { oid, version, data, blob: None, source, base }).unwrap();
         storage.vote(change).unwrap().finish().unwrap()
     };
     let told = || -> Vec<_> {

@@ -127,8 +127,14 @@ fn a_record_is_never_compressed_twice() {
 #[test]
 fn every_way_in_compresses() {
     let (below, storage) = pair(Compression::On);
-    let revision =
-        Revision { oid: Oid(5), version: Version::TRUNK, data: Some(LONG.to_vec().into()), source: None, base: None };
+    let revision = Revision {
+        oid: Oid(5),
+        version: Version::TRUNK,
+        data: Some(LONG.to_vec().into()),
+        blob: None,
+        source: None,
+        base: None,
+    };
     let mut draft = storage.begin(TransactionMeta::new()).unwrap();
     draft.restore(revision).unwrap();
     storage.commit(draft).unwrap();

@@ -612,6 +612,7 @@ fn many(path: &Path, transactions: u64) -> Result<FileStorage, Box<dyn std::erro
             oid: Oid(n % 5000),
             version: Version::TRUNK,
             data: Some(vec![b'x'; 200].into()),
+            blob: None,
             source: None,
             base: None,
         }],

@@ -236,6 +236,7 @@ impl DataFile {
                 base,
                 version: record.version(),
                 data,
+                blob: None,
                 source: holder.filter(|h| h.position != record.position).map(|h| h.header.tid),
             });
         }

@@ -70,7 +70,7 @@ impl Site {
                 Delete(oid) => change.delete(Oid(oid), serial(oid)).unwrap(),
                 Nothing(oid) => {
                     let (oid, version) = (Oid(oid), Version::TRUNK);
-                    let nothing = Revision { oid, version, data: None, source: None, base: None };
+                    let nothing = Revision { oid, version, data: None, blob: None, source: None, base: None };
                     change.restore(nothing).unwrap();
                 }
                 Undo(tid) => change.undo(tid).unwrap(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use bytes::Bytes;
-use vellum_storage::{Oid, Past, PastRevision, Result, Tid, Version};
+use vellum_storage::{Blob, Oid, Past, PastRevision, Result, Tid, Version};
 use vellum_sync::RwLockReadGuard;
 
+use crate::blobs::BlobFiles;
 use crate::format::record::Record;
 use crate::read::generation::Generation;
 use crate::read::log;
@@ -17,6 +18,7 @@ use crate::read::undo;
 pub(crate) struct Now<'a> {
     pub generation: Guard<Arc<Generation>>,
     pub _judging: RwLockReadGuard<'a, ()>,
+    pub blobs: Option<&'a BlobFiles>,
 }
 
 impl Past for Now<'_> {
@@ -44,6 +46,11 @@ impl Past for Now<'_> {
 
     fn data(&self, oid: Oid, place: u64) -> Result<Option<Bytes>> {
         self.generation.data_at(oid, place)
+    }
+
+    fn blob(&self, oid: Oid, place: u64) -> Result<Option<Blob>> {
+        let Some(blobs) = self.blobs else { return Ok(None) };
+        blobs.find(oid, self.generation.log.header(oid, place, self.generation.horizon.end())?.header.tid)
     }
 
     fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {

@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashSet};
 use bytes::Bytes;
 use vellum_sync::RwLockReadGuard;
 
+use super::blobs::own;
 use super::{At, MemoryStorage, State};
 use crate::revisions::undoable;
 use crate::{
-    Content, Error, Oid, Order, Past, PastRevision, Result, Revision, Status, Tid, TidRange, UndoEntry, UndoLog,
+    Blob, Content, Error, Oid, Order, Past, PastRevision, Result, Revision, Status, Tid, TidRange, UndoEntry, UndoLog,
     Verdict, Version, Versions, Write,
 };
 
@@ -23,16 +24,23 @@ impl<'a> Now<'a> {
 
     /// The revisions of a verdict, as the list of transactions keeps them.
     pub fn revisions_of(&self, verdict: &Verdict) -> Result<Vec<Revision>> {
-        verdict.writes.iter().map(|write| self.revision_of(write)).collect()
+        let mut revisions: Vec<_> =
+            verdict.writes.iter().map(|write| self.revision_of(write)).collect::<Result<_>>()?;
+        // Rule 8.1: what is written over has no blob.
+        let mut seen = HashSet::new();
+        for revision in revisions.iter_mut().rev().filter(|revision| !seen.insert(revision.oid)) {
+            revision.blob = None;
+        }
+        Ok(revisions)
     }
 
     fn revision_of(&self, Write { oid, version, base, content }: &Write) -> Result<Revision> {
-        let (data, source) = match content {
-            Content::Data(data) => (Some(data.bytes()?), None),
-            Content::Shared(tid) => (self.data(*oid, *tid)?, Some(*tid)),
-            Content::Tombstone => (None, None),
+        let (data, blob, source) = match content {
+            Content::Data(data) => (Some(data.bytes()?), data.blob().map(own).transpose()?, None),
+            Content::Shared(tid) => (self.data(*oid, *tid)?, self.blob(*oid, *tid)?, Some(*tid)),
+            Content::Tombstone => (None, None, None),
         };
-        Ok(Revision { oid: *oid, version: version.clone(), data, source, base: *base })
+        Ok(Revision { oid: *oid, version: version.clone(), data, blob, source, base: *base })
     }
 
     fn at(&self, oid: Oid, tid: Tid) -> Result<At<'_>> {
@@ -67,6 +75,10 @@ impl Past for Now<'_> {
 
     fn data(&self, oid: Oid, tid: Tid) -> Result<Option<Bytes>> {
         Ok(self.at(oid, tid)?.revision.data.clone())
+    }
+
+    fn blob(&self, oid: Oid, tid: Tid) -> Result<Option<Blob>> {
+        Ok(self.at(oid, tid)?.revision.blob.clone())
     }
 
     fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {

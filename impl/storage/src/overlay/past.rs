@@ -10,7 +10,9 @@ use vellum_sync::RwLockReadGuard;
 use super::seam::{Across, SEAM};
 use super::{Shared, State};
 use crate::revisions::{Point, transaction};
-use crate::{Change, Content, Error, Oid, Past, PastRevision, Result, Revision, Status, Storage, Tid, Version, Write};
+use crate::{
+    Blob, Change, Content, Data, Error, Oid, Past, PastRevision, Result, Revision, Status, Storage, Tid, Version, Write,
+};
 
 /// Both storages at this moment. Nothing is finished while it is held.
 pub(super) struct Now<'a> {
@@ -45,7 +47,9 @@ impl Now<'_> {
                 Content::Data(data) => (Some(data.clone()), None, None),
                 Content::Tombstone => (None, None, None),
                 Content::Shared(tid) => match self.point(*oid, *tid)?.revision {
-                    Revision { data: Some(data), source, .. } => (Some(data.into()), source.or(Some(*tid)), None),
+                    Revision { data: Some(data), blob, source, .. } => {
+                        (Some(Data::from(data).with_blob(blob)), source.or(Some(*tid)), None)
+                    }
                     Revision { data: None, .. } => (None, None, Some(*tid)),
                 },
             };
@@ -107,6 +111,10 @@ impl Past for Now<'_> {
 
     fn data(&self, oid: Oid, tid: Tid) -> Result<Option<Bytes>> {
         Ok(self.point(oid, tid)?.revision.data)
+    }
+
+    fn blob(&self, oid: Oid, tid: Tid) -> Result<Option<Blob>> {
+        Ok(self.point(oid, tid)?.revision.blob)
     }
 
     fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {

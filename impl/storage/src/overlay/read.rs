@@ -12,8 +12,9 @@ use super::seam::{SEAM, unseam};
 use super::{Overlay, Shared, State};
 use crate::revisions::{Point, find, undoable};
 use crate::{
-    CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt, Oid, Order, Result,
-    Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions, Vote, Waiting,
+    Blob, BlobWriter, Blobs, Capabilities, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener,
+    Listening, Loaded, LoadedAt, Oid, Order, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
+    UndoEntry, UndoLog, Version, Versions, Vote, Waiting,
 };
 
 type Transactions = Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>;
@@ -162,6 +163,20 @@ impl Shared {
         }
     }
 
+    fn load_blob(&self, state: &State, oid: Oid, tid: Tid) -> Result<Blob> {
+        let missing = || Error::KeyError { oid, tid: Some(tid) };
+        let changed = state.newest.contains_key(&oid);
+        let ended = || Ok::<_, Error>(!self.history(state, oid, usize::MAX)?.iter().any(|entry| entry.tid == tid));
+        if changed && (tid > state.last || (!state.packed.is_empty() && ended()?)) {
+            return Err(missing());
+        }
+        let storage = if !changed || tid <= self.seam { &self.base } else { &self.changes };
+        match storage.blobs() {
+            Some(blobs) => blobs.load_blob(oid, tid),
+            None => storage.load_serial(oid, tid).and(Err(Error::NoBlob { oid, tid, path: None })),
+        }
+    }
+
     /// A transaction as it is answered.
     fn transactions(&self, range: TidRange, order: Order, last: Tid) -> Result<Transactions> {
         let above = TidRange { last: range.last.min(last), first: range.first.max(self.seam.next()) };
@@ -178,6 +193,24 @@ impl Shared {
             Order::OldestFirst => Box::new(below.chain(above)),
             Order::NewestFirst => Box::new(above.chain(below)),
         })
+    }
+}
+
+impl Overlay {
+    fn keeps_blobs(&self) -> bool {
+        self.shared.changes.capabilities().blobs
+    }
+}
+
+impl Blobs for Overlay {
+    fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
+        let above = self.shared.changes.blobs();
+        above.ok_or_else(|| self.shared.unfit("it keeps no blobs"))?.new_blob()
+    }
+
+    /// Rule 8.2.
+    fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
+        self.shared.load_blob(&self.shared.state(), oid, tid)
     }
 }
 
@@ -295,6 +328,15 @@ impl Storage for Overlay {
 
     fn versions(&self) -> Option<&dyn Versions> {
         Some(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { undo: true, versions: true, restore: true, blobs: self.keeps_blobs(), ..Capabilities::default() }
+    }
+
+    /// The blobs of both. None can be added if the changes keep none.
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        (self.keeps_blobs() || self.shared.base.blobs().is_some()).then_some(self as &dyn Blobs)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The changes that a transaction holds.
 
 use super::{Data, Refusal};
-use crate::{Oid, Result, Revision, Tid, Version};
+use crate::blob::other_class;
+use crate::{Blob, Error, Oid, Result, Revision, Tid, Version};
 
 /// One thing that a transaction does: a variant for each of rules 3.1 to 3.7. `judge.rs` carries them out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +15,7 @@ pub enum Change {
         serial: Tid,
         /// The version that it is done in.
         version: Version,
-        /// The new record.
+        /// The new record, and its blob.
         data: Data,
     },
     /// Makes an object a tombstone.
@@ -54,7 +55,7 @@ pub enum Change {
         oid: Oid,
         /// The version that the revision is in.
         version: Version,
-        /// The record; none for a tombstone.
+        /// The record, and its blob; none for a tombstone.
         data: Option<Data>,
         /// The transaction whose data it shares there.
         source: Option<Tid>,
@@ -83,15 +84,25 @@ impl Change {
         }
     }
 
-    /// Refuses changes that no storage can accept: a record without bytes, and a version whose name does not fit the
-    /// two bytes for its length.
+    /// The blob that it brings along.
+    pub fn blob(&self) -> Option<&Blob> {
+        self.data().and_then(Data::blob)
+    }
+
+    /// Refuses changes that no storage can accept: a record without bytes, a version whose name does not fit the two
+    /// bytes for its length, and a blob beside a record whose class can be read and is not a blob's.
     ///
     /// # Errors
     ///
-    /// [`Refusal::EmptyRecord`], [`Refusal::MetadataTooLong`].
+    /// [`Refusal::EmptyRecord`], [`Refusal::MetadataTooLong`], [`Error::NotABlob`]; the draft's scratch file cannot be read.
     pub fn check(&self) -> Result<()> {
         if let (Some((oid, _)), Some(true)) = (self.target(), self.data().map(Data::is_empty)) {
             return Err(Refusal::EmptyRecord { oid }.into());
+        }
+        if let (Some((oid, _)), Some(data), Some(_)) = (self.target(), self.data(), self.blob())
+            && let Some(class) = other_class(&data.bytes()?)
+        {
+            return Err(Error::NotABlob { oid, class });
         }
         let version = match self {
             Change::Store { version, .. } | Change::Restore { version, .. } => version,
@@ -118,7 +129,8 @@ impl Change {
 }
 
 impl From<Revision> for Change {
-    fn from(Revision { oid, version, data, source, base }: Revision) -> Change {
-        Change::Restore { oid, version, data: data.map(Data::from), source, base }
+    fn from(Revision { oid, version, data, blob, source, base }: Revision) -> Change {
+        let data = data.map(|data| Data::from(data).with_blob(blob));
+        Change::Restore { oid, version, data, source, base }
     }
 }

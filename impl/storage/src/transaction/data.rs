@@ -12,12 +12,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Error, RecordBuffer, Result};
+use crate::{Blob, Error, RecordBuffer, Result};
 
-/// A record of some bytes. Two are equal if they are the same bytes in memory, or the same place of the same scratch
-/// file.
+/// A record of some bytes, with the blob that is stored beside it, if there is one. Two are equal if they are the same
+/// bytes in memory, or the same place of the same scratch file, and have the same blob.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Data(Place);
+pub struct Data {
+    place: Place,
+    blob: Option<Blob>,
+}
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Place {
@@ -47,34 +50,44 @@ impl Hash for Spilled {
 }
 
 impl Data {
-    /// Its length in bytes.
+    /// The same record with this blob beside it, or with none.
+    pub fn with_blob(self, blob: impl Into<Option<Blob>>) -> Data {
+        Data { blob: blob.into(), ..self }
+    }
+
+    /// The blob that is stored beside it.
+    pub fn blob(&self) -> Option<&Blob> {
+        self.blob.as_ref()
+    }
+
+    /// The record's length in bytes.
     pub fn len(&self) -> u64 {
-        match &self.0 {
+        match &self.place {
             Place::Memory(bytes) => bytes.len() as u64,
             Place::Spilled(Spilled { length, .. }) => *length,
         }
     }
 
-    /// Whether it has no bytes at all.
+    /// Whether the record has no bytes at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes, if they are in memory.
+    /// The record's bytes, if they are in memory.
     pub fn in_memory(&self) -> Option<&Bytes> {
-        match &self.0 {
+        match &self.place {
             Place::Memory(bytes) => Some(bytes),
             Place::Spilled(_) => None,
         }
     }
 
-    /// The bytes, read from the scratch file if they are there.
+    /// The record's bytes, read from the scratch file if they are there.
     ///
     /// # Errors
     ///
     /// The scratch file cannot be read.
     pub fn bytes(&self) -> Result<Bytes> {
-        match &self.0 {
+        match &self.place {
             Place::Memory(bytes) => Ok(bytes.clone()),
             Place::Spilled(spilled) => {
                 let mut buffer = RecordBuffer::zeroed(spilled.length as usize);
@@ -84,22 +97,23 @@ impl Data {
         }
     }
 
-    /// Other bytes in place of these: in memory, or in the same scratch file.
+    /// Another record in place of this one, in memory or in the same scratch file, with the same blob.
     pub(super) fn replaced(&self, bytes: Bytes) -> Result<Data> {
-        match &self.0 {
-            Place::Memory(_) => Ok(bytes.into()),
-            Place::Spilled(Spilled { scratch, .. }) => scratch.spill(&bytes),
-        }
+        let data = match &self.place {
+            Place::Memory(_) => bytes.into(),
+            Place::Spilled(Spilled { scratch, .. }) => scratch.spill(&bytes)?,
+        };
+        Ok(data.with_blob(self.blob.clone()))
     }
 
-    /// Hands the bytes over in order, in pieces of at most `piece` bytes, so that a large record is never in memory
-    /// whole.
+    /// Hands the record's bytes over in order, in pieces of at most `piece` bytes, so that a large record is never in
+    /// memory whole.
     ///
     /// # Errors
     ///
     /// The scratch file cannot be read, or `take` fails.
     pub fn pieces(&self, piece: usize, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        match &self.0 {
+        match &self.place {
             Place::Memory(bytes) => bytes.chunks(piece).try_for_each(take),
             Place::Spilled(Spilled { scratch, offset, length }) => {
                 let mut buffer = vec![0; piece.min(*length as usize)];
@@ -118,16 +132,17 @@ impl Data {
 
 impl From<Bytes> for Data {
     fn from(bytes: Bytes) -> Data {
-        Data(Place::Memory(bytes))
+        Data { place: Place::Memory(bytes), blob: None }
     }
 }
 
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.place {
             Place::Memory(bytes) => bytes.fmt(f),
             Place::Spilled(Spilled { offset, length, .. }) => write!(f, "{length} bytes at {offset} of a scratch file"),
-        }
+        }?;
+        self.blob.as_ref().map_or(Ok(()), |blob| write!(f, " with {blob:?}"))
     }
 }
 
@@ -191,7 +206,7 @@ impl Scratch {
         let offset = self.end.fetch_add(length, Ordering::Relaxed);
         let written = self.file.write_at(bytes, offset);
         written.map_err(|e| Error::io(&self.path, "writing a large transaction to a scratch file beside it", e))?;
-        Ok(Data(Place::Spilled(Spilled { scratch: Arc::clone(self), offset, length })))
+        Ok(Data { place: Place::Spilled(Spilled { scratch: Arc::clone(self), offset, length }), blob: None })
     }
 
     fn read(&self, bytes: &mut [u8], offset: u64) -> Result<()> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Change, Data, Scratch};
-use crate::{Oid, Result, Revision, Tid, TransactionMeta, Version};
+use crate::{Blob, Oid, Result, Revision, Tid, TransactionMeta, Version};
 
 /// A transaction before its vote: its metadata, and its changes in order. It holds no lock, it is invisible to others,
 /// and dropping it aborts it.
@@ -102,7 +102,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// A record without bytes; a version's name that is too long; what the storage that began it refuses early; trouble
+    /// A record without bytes; a version's name that is too long; a blob beside a record that is no blob's; what the storage that began it refuses early; trouble
     /// with its scratch file. The draft is then as it was.
     pub fn push(&mut self, mut change: Change) -> Result<()> {
         change.check()?;
@@ -133,7 +133,7 @@ impl Draft {
         };
         for data in self.changes.iter_mut().filter_map(Change::data_mut) {
             if let Some(bytes) = data.in_memory() {
-                *data = scratch.spill(bytes)?;
+                *data = scratch.spill(bytes)?.with_blob(data.blob().cloned());
             }
         }
         self.in_memory = 0;
@@ -165,7 +165,7 @@ impl Draft {
             Some(scratch) => scratch,
             None => self.scratch.insert(Arc::new(limits.scratch()?)),
         };
-        *data = scratch.spill(bytes)?;
+        *data = scratch.spill(bytes)?.with_blob(data.blob().cloned());
         Ok(())
     }
 
@@ -186,6 +186,30 @@ impl Draft {
     /// As [`Draft::push`].
     pub fn store_in(&mut self, version: &Version, oid: Oid, serial: Tid, data: Bytes) -> Result<()> {
         self.push(Change::Store { oid, serial, version: version.clone(), data: data.into() })
+    }
+
+    /// As [`Draft::store`], with a blob beside the record (rule 8.1).
+    ///
+    /// ```
+    /// use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta};
+    ///
+    /// let storage = MemoryStorage::new("memory");
+    /// let blobs = Storage::blobs(&storage).expect("a storage in memory keeps blobs");
+    /// let mut writer = blobs.new_blob()?;
+    /// writer.append(b"many bytes")?;
+    /// let mut draft = storage.begin(TransactionMeta::new())?;
+    /// draft.store_blob(Oid(1), Tid::ZERO, "a record".into(), writer.finish()?)?;
+    /// let tid = storage.commit(draft)?;
+    /// assert_eq!(blobs.load_blob(Oid(1), tid)?.bytes()?, "many bytes");
+    /// # Ok::<(), vellum_storage::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::push`].
+    pub fn store_blob(&mut self, oid: Oid, serial: Tid, data: Bytes, blob: Blob) -> Result<()> {
+        let data = Data::from(data).with_blob(blob);
+        self.push(Change::Store { oid, serial, version: Version::TRUNK, data })
     }
 
     /// Makes an object a tombstone. `serial` as for [`Draft::store`].

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::{
     Change, Content, Data, Draft, NotUndone, Past, PastRevision, Refusal, Verdict, Want, Wants, WhyNot, Write,
 };
-use crate::{Contested, Oid, Resolver, Result, Tid, Version};
+use crate::{Blob, Contested, Error, Oid, Resolver, Result, Tid, Version};
 
 /// The verdict on a transaction, or why the rules refuse it. The caller holds its locks, so that the verdict stays
 /// true.
@@ -83,6 +83,15 @@ pub fn wants<P: Past>(past: &P, draft: &Draft) -> Result<Wants> {
     Ok(wants)
 }
 
+/// Rule 8.3: what two revisions hold is the same only if their blobs are.
+fn same_blob(one: Option<&Blob>, other: Option<&Blob>) -> Result<bool> {
+    match (one, other) {
+        (None, None) => Ok(true),
+        (Some(one), Some(other)) => one.has_bytes_of(other),
+        _ => Ok(false),
+    }
+}
+
 struct Judge<'a, P: Past> {
     past: &'a P,
     resolver: &'a dyn Resolver,
@@ -145,6 +154,15 @@ impl<P: Past> Judge<'_, P> {
         }
     }
 
+    fn blob(&self, oid: Oid, newest: &Newest<'_, P::Place>) -> Result<Option<Blob>> {
+        match newest {
+            Newest::Past(revision) => self.past.blob(oid, revision.place),
+            Newest::Own(Write { content: Content::Data(data), .. }) => Ok(data.blob().cloned()),
+            Newest::Own(Write { content: Content::Shared(place), .. }) => self.past.blob(oid, *place),
+            Newest::Own(Write { content: Content::Tombstone, .. }) => Ok(None),
+        }
+    }
+
     /// Asks the resolver for a record that has both changes in it. None if it has no answer, or no bytes as one.
     fn merge(&self, contested: Contested<'_>) -> Option<Data> {
         self.resolver.resolve(contested).filter(|merged| !merged.is_empty()).map(Data::from)
@@ -182,9 +200,15 @@ impl<P: Past> Judge<'_, P> {
                 break;
             }
         }
-        let Some(ancestor) = ancestor else { return Err(conflict.into()) };
-        let (ancestor, committed) = (self.past.data(oid, ancestor.place)?, self.past.data(oid, newest.place)?);
+        let Some(older) = ancestor else { return Err(conflict.into()) };
+        let (ancestor, committed) = (self.past.data(oid, older.place)?, self.past.data(oid, newest.place)?);
         let (Some(ancestor), Some(committed)) = (ancestor, committed) else { return Err(conflict.into()) };
+        // Rule 8.1.
+        let has_blob =
+            |revision: &PastRevision<P::Place>| Ok::<_, Error>(self.past.blob(oid, revision.place)?.is_some());
+        if new.blob().is_some() || has_blob(newest)? || has_blob(&older)? {
+            return Err(conflict.into());
+        }
         let new = new.bytes()?;
         let contested = Contested { oid, ancestor: &ancestor, committed: &committed, new: &new };
         self.merge(contested).ok_or_else(|| conflict.into())
@@ -258,6 +282,11 @@ impl<P: Past> Judge<'_, P> {
         let (Some(ancestor), Some(committed), Some(new)) = (ancestor, committed, new) else {
             return Ok(Err(WhyNot::ChangedOrDeleted));
         };
+        // Rule 8.1.
+        let blobs = [self.past.blob(oid, undone.place)?, self.blob(oid, &newest)?, self.past.blob(oid, before.place)?];
+        if blobs.iter().any(Option::is_some) {
+            return Ok(Err(WhyNot::NotMerged));
+        }
         let contested = Contested { oid, ancestor: &ancestor, committed: &committed, new: &new };
         let (version, base) = (newest.version().clone(), newest.base());
         let merged = self.merge(contested).ok_or(WhyNot::NotMerged);
@@ -280,7 +309,8 @@ impl<P: Past> Judge<'_, P> {
 
     fn same_data(&self, newest: &Newest<'_, P::Place>, other: &PastRevision<P::Place>) -> Result<bool> {
         let Some(data) = self.data(other.oid, newest)? else { return Ok(false) };
-        Ok(self.past.data(other.oid, other.place)?.is_some_and(|other| other == data))
+        let same = self.past.data(other.oid, other.place)?.is_some_and(|other| other == data);
+        Ok(same && same_blob(self.blob(other.oid, newest)?.as_ref(), self.past.blob(other.oid, other.place)?.as_ref())?)
     }
 
     /// The newest revisions that are in the version so far, the one written last first.
@@ -342,7 +372,12 @@ impl<P: Past> Judge<'_, P> {
             (None, _) => Content::Tombstone,
             (Some(data), None) => Content::Data(data.clone()),
             (Some(data), Some(tid)) => match self.past.find(oid, tid)? {
-                Some(there) if self.past.data(oid, there.place)? == Some(data.bytes()?) => Content::Shared(there.place),
+                Some(there)
+                    if self.past.data(oid, there.place)? == Some(data.bytes()?)
+                        && same_blob(self.past.blob(oid, there.place)?.as_ref(), data.blob())? =>
+                {
+                    Content::Shared(there.place)
+                }
                 _ => Content::Data(data.clone()),
             },
         };

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
-use crate::{Oid, Result, Tid, Version};
+use crate::{Blob, Oid, Result, Tid, Version};
 
 /// A storage's revisions, as [`judge()`](super::judge()) asks for them. The answers must not change while the locks of
 /// the judged transaction are held.
@@ -50,6 +50,13 @@ pub trait Past {
     ///
     /// The storage cannot be read.
     fn data(&self, oid: Oid, place: Self::Place) -> Result<Option<Bytes>>;
+
+    /// The blob of the revision at this place, be it shared; none for one without a blob.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn blob(&self, oid: Oid, place: Self::Place) -> Result<Option<Blob>>;
 
     /// The objects that a transaction changed, each once, in the order in which they first occur in it. None if the
     /// transaction cannot be undone: it is not here, not finished, or packed (rule 2.5).

@@ -306,6 +306,7 @@ fn transactions_that_are_copied_in_during_a_pack() {
                             oid: Oid(oid),
                             version: Version::TRUNK,
                             data: Some(node(8, &[5])),
+                            blob: None,
                             source: None,
                             base: None,
                         }],

@@ -206,8 +206,14 @@ fn a_packed_revision_hides_nothing_from_earlier_readers() {
     let meta = TransactionMeta { status: Status::Packed, ..TransactionMeta::new() };
     let mut change = storage.begin(meta).unwrap();
     for oid in [1, 1, 2] {
-        let revision =
-            Revision { oid: Oid(oid), version: Version::TRUNK, data: Some(record(b"new")), source: None, base: None };
+        let revision = Revision {
+            oid: Oid(oid),
+            version: Version::TRUNK,
+            data: Some(record(b"new")),
+            blob: None,
+            source: None,
+            base: None,
+        };
         change.restore(revision).unwrap();
     }
     *voted.lock().unwrap() = Some(storage.vote(change).unwrap());

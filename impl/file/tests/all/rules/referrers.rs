@@ -86,6 +86,7 @@ fn twice_in_one_transaction() {
             oid: Oid::ROOT,
             version: Version::TRUNK,
             data: Some(record(&[strong], &[])),
+            blob: None,
             source: None,
             base: None,
         };

@@ -25,6 +25,7 @@ fn of(transactions: u64, folder: &std::path::Path) -> (FileStorage, Counted) {
             oid: Oid(n % 50),
             version: Version::TRUNK,
             data: Some(record(&n.to_be_bytes())),
+            blob: None,
             source: None,
             base: None,
         }],
