@@ -10,7 +10,7 @@ use vellum_wire::Fault;
 use crate::{Party, Site, config};
 
 const NAMES: [&str; 3] = ["ann", "bob", "cid"];
-const OBJECTS: u64 = 3;
+const OBJECTS: u64 = 2;
 
 /// Plays a game in which each byte decides something. Each answer must be what the database was like at a moment between the
 /// question and the answer. At the end everything is delivered: all that was asked is answered, every client knows the last
@@ -96,7 +96,11 @@ impl Game {
             }
             4 | 5 => self.transact(name, place as u64 / 3 % OBJECTS),
             6..=8 => self.work(place),
-            9..=11 => self.party.deliver(name, true),
+            9 | 10 => self.party.deliver(name, true),
+            11 => {
+                self.party.postpone(name);
+                self.party.deliver(name, true);
+            }
             12..=14 => self.party.deliver(name, false),
             _ => {
                 for _ in 0..4 {

@@ -11,7 +11,7 @@ use vellum_client::{
 };
 use vellum_server::ConnectionId;
 use vellum_storage::{LoadedAt, ManualClock, Oid, Storage, Tid, TransactionMeta};
-use vellum_wire::Message;
+use vellum_wire::{Message, Value};
 
 use crate::{Site, value};
 
@@ -247,6 +247,19 @@ impl Party {
         self.collect();
     }
 
+    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that answers loads
+    /// beside everything else. What was read is older then than what the client was told.
+    pub fn postpone(&mut self, name: &str) {
+        let waiting = &mut self.guest(name).to_client;
+        let is_load = |message: &Message| match &message.args {
+            Value::Tuple(parts) => parts.len() == 3 && message.name == Value::Text(".reply".to_owned()),
+            _ => false,
+        };
+        if waiting.len() >= 2 && is_load(&waiting[0]) {
+            waiting.swap(0, 1);
+        }
+    }
+
     /// Sends a client a message that its server did not send.
     pub fn lie(&mut self, name: &str, message: Message) {
         if let Some((connection, _)) = self.clients[name].line {
@@ -357,7 +370,7 @@ fn oids(oids: &[Oid]) -> String {
 }
 
 fn tid(tid: Tid) -> String {
-    value(&vellum_wire::Value::Bytes(bytes::Bytes::copy_from_slice(&tid.to_bytes())))
+    value(&Value::Bytes(bytes::Bytes::copy_from_slice(&tid.to_bytes())))
 }
 
 fn show_ask(ask: &Ask) -> String {

@@ -9,7 +9,7 @@ proptest! {
     /// Whatever the order of messages, storage answers, cuts and restarts: each answer is what the database was like, each
     /// question has one answer, and at the end nothing in a cache is stale.
     #[test]
-    fn clients_tell_the_truth(dice in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn clients_tell_the_truth(dice in proptest::collection::vec(any::<u8>(), 0..400)) {
         play_clients(&dice);
     }
 }
