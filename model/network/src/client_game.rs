@@ -95,18 +95,35 @@ impl Game {
                 self.load(name, place as u64 / 3 % OBJECTS, before);
             }
             4 | 5 => self.transact(name, place as u64 / 3 % OBJECTS),
-            6..=8 => self.work(place),
+            // A step of a transaction, without delay at its own client.
+            6 => {
+                self.transact(name, place as u64 / 3 % OBJECTS);
+                self.rush(name);
+            }
+            7 | 8 => self.work(place),
             9 | 10 => self.party.deliver(name, true),
             11 => {
                 self.party.postpone(name);
                 self.party.deliver(name, true);
             }
-            12..=14 => self.party.deliver(name, false),
-            _ => {
-                for _ in 0..4 {
-                    self.party.deliver(name, place.is_multiple_of(2));
-                }
+            12 | 13 => self.party.deliver(name, false),
+            _ => self.rush(name),
+        }
+    }
+
+    /// All that is on its way from and to a client arrives, and what the storage is asked for is done.
+    fn rush(&mut self, name: &str) {
+        for _ in 0..8 {
+            while self.party.on_the_way(name).1 > 0 {
+                self.party.deliver(name, false);
             }
+            self.work(0);
+            self.work(1);
+            self.look();
+        }
+        while self.party.on_the_way(name).0 > 0 {
+            self.party.deliver(name, true);
+            self.look();
         }
     }
 
