@@ -3,6 +3,8 @@
 use vellum_storage::Tid;
 use vellum_wire::Fault;
 
+use crate::ask::Conflict;
+
 /// Why an application did not get what it asked for.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ClientError {
@@ -99,5 +101,18 @@ fn still(asked: &str) -> &'static str {
         "pack" => "The server may go on packing",
         "transactions" => "Begin again after the last transaction that came",
         _ => "Nothing of the transaction is there",
+    }
+}
+
+/// Conflicts that nobody merged.
+pub(crate) fn conflict(conflicts: &[Conflict]) -> ClientError {
+    match conflicts.first() {
+        Some(Conflict { oid, committed, serial, .. }) => ClientError::Refused(Fault::Conflict {
+            oid: *oid,
+            committed: *committed,
+            serial: *serial,
+            class: None,
+        }),
+        None => ClientError::Nonsense { asked: "vote", why: "conflicts of no object".to_owned() },
     }
 }
