@@ -181,6 +181,27 @@ pub enum Error {
     #[error(transparent)]
     Damaged(#[from] Box<Damage>),
 
+    /// A storage at a server was not reached, or did not do what it was asked. The message says what is still true.
+    #[error("{name}: {why}")]
+    Remote {
+        /// The storage's name.
+        name: String,
+        /// What happened, and what to do.
+        why: String,
+    },
+
+    /// The connection to a server ended after the transaction was told to be finished, and before the answer came.
+    #[error(
+        "{name}: nobody knows whether the transaction is finished ({cause}). It is whole or not at all: load one of its \
+         objects to find out, and do not commit it again before that"
+    )]
+    OutcomeUnknown {
+        /// The storage's name.
+        name: String,
+        /// How the connection ended.
+        cause: String,
+    },
+
     /// An earlier write failed in a way that leaves open what is on the disk: nothing more is written until the storage
     /// is opened again, which finds out.
     #[error(

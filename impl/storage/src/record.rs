@@ -245,7 +245,7 @@ pub struct Invalidation {
 }
 
 /// A range of transactions, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TidRange {
     /// The first that belongs to it.
     pub first: Tid,

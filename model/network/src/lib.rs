@@ -8,14 +8,20 @@
 //!   transactions out of order, an answer twice, an answer that contradicts an invalidation.
 //! - [`play`] plays a game by dice, with several clients whose beliefs are checked, and messages and storages in any
 //!   order.
+//! - [`Party`] is such a server with the machines of clients that ship, and [`play_clients`] a game of theirs: in every
+//!   order of arrivals and cuts, each answer is a state that the database had.
 #![forbid(unsafe_code)]
 
 mod beliefs;
+mod client_game;
 mod game;
+mod party;
 mod show;
 mod site;
 
 pub use beliefs::Beliefs;
+pub use client_game::play_clients;
 pub use game::play;
+pub use party::Party;
 pub use show::{show, value};
 pub use site::{Site, TRANSACTION, config};

@@ -60,6 +60,11 @@ impl Site {
 
     /// A server of this storage, which has this clock.
     pub fn of(config: Config, storage: Arc<dyn Storage>, clock: Arc<ManualClock>) -> Site {
+        Site::with_queue(config, storage, clock, 3)
+    }
+
+    /// The same, which remembers so many transactions for clients that were away.
+    pub fn with_queue(config: Config, storage: Arc<dyn Storage>, clock: Arc<ManualClock>, queue_size: usize) -> Site {
         let told: Arc<Mutex<VecDeque<Event>>> = Arc::default();
         let hears = Arc::clone(&told);
         let listening = storage.listen(Arc::new(move |event: &vellum_storage::Event| {
@@ -75,7 +80,7 @@ impl Site {
             is_read_only: false,
             interfaces: vec![("zope.interface".to_owned(), "Interface".to_owned())],
         };
-        let served = Served::new("1", description, &*storage, 3).unwrap();
+        let served = Served::new("1", description, &*storage, queue_size).unwrap();
         let wakes = Arc::clone(&told);
         let worker = Worker::new(vec![Store::new(Arc::clone(&storage))], clock, None, move |job| {
             wakes.lock().unwrap_or_else(PoisonError::into_inner).push_back(Event::Woken { job });

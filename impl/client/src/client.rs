@@ -1,0 +1,453 @@
+//! The asynchronous API: every call returns at once, with a promise.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use vellum_storage::{
+    Change, CurrentRecord, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
+    TransactionMeta, TransactionRecord, UndoEntry, Version,
+};
+use vellum_sync::Mutex;
+
+use crate::ask::{Answer, Ask, Info, IteratorId, TransactionId, Voted};
+use crate::machine::{Access, Config};
+use crate::promise::Promise;
+use crate::shell::dial::{Address, Dial, Sockets};
+use crate::shell::hub::Hub;
+use crate::shell::tls::Certificates;
+
+/// How a client is run.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Where servers are. They are tried in order.
+    pub addresses: Vec<Address>,
+    /// What the protocol leaves to the client.
+    pub config: Config,
+    /// The certificates, where servers speak TLS.
+    pub tls: Option<Arc<Certificates>>,
+    /// Bytes that a message may have: 512 MiB.
+    pub message_size_max: usize,
+}
+
+impl ClientOptions {
+    /// The options for a server at one address: host and port, or the path of a Unix socket.
+    pub fn at(address: &str) -> ClientOptions {
+        ClientOptions {
+            addresses: vec![Address::parse(address)],
+            config: Config::default(),
+            tls: None,
+            message_size_max: 512 << 20,
+        }
+    }
+
+    /// Adds an address, for when there is no server at the earlier ones.
+    pub fn or_at(mut self, address: &str) -> ClientOptions {
+        self.addresses.push(Address::parse(address));
+        self
+    }
+
+    /// Sets what the server calls the storage.
+    pub fn storage(mut self, name: &str) -> ClientOptions {
+        self.config.storage = name.to_owned();
+        self
+    }
+
+    /// Sets whether the client writes.
+    pub fn access(mut self, access: Access) -> ClientOptions {
+        self.config.access = access;
+        self
+    }
+}
+
+/// A client of a server. Clones are the same client; when the last of them is dropped, the connection ends.
+///
+/// Each call returns at once, and its answer is a [`Promise`], which can be passed on to the next call:
+///
+/// ```no_run
+/// use vellum_client::{Client, ClientOptions};
+/// use vellum_storage::{Tid, TransactionMeta};
+///
+/// let client = Client::open(ClientOptions::at("127.0.0.1:8100"))?;
+/// let transaction = client.begin(TransactionMeta::new().user("ann"));
+/// for text in ["one", "two", "three"] {
+///     transaction.store(client.new_oid(), Tid::ZERO, text.into());
+/// }
+/// let tid = transaction.commit().wait()?;
+/// println!("committed as {tid}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) hub: Arc<Hub>,
+    /// Oids that were given to this client and not used.
+    oids: Arc<Mutex<Vec<Oid>>>,
+    _life: Arc<Life>,
+}
+
+/// Ends the client when its last handle is dropped.
+struct Life {
+    hub: Arc<Hub>,
+    /// Ends the thread of a client that has its own.
+    _thread: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.hub.end();
+    }
+}
+
+/// So many oids are asked for at once.
+const OIDS: u32 = 100;
+
+impl Client {
+    /// Begins to connect. The client has a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub fn open(options: ClientOptions) -> io::Result<Client> {
+        let ClientOptions { addresses, config, tls, message_size_max } = options;
+        let config = Config { addresses: addresses.len(), ..config };
+        let dial = Arc::new(Sockets { addresses, tls });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        let run = move || _ = runtime.block_on(ended);
+        std::thread::Builder::new().name("vellum-client".to_owned()).spawn(run)?;
+        Ok(Client::with(config, dial, message_size_max, &handle, Some(end)))
+    }
+
+    /// Begins to connect by what `dial` makes, on this runtime.
+    pub fn on(runtime: &Handle, config: Config, dial: Arc<dyn Dial>, message_size_max: usize) -> Client {
+        Client::with(config, dial, message_size_max, runtime, None)
+    }
+
+    fn with(
+        config: Config,
+        dial: Arc<dyn Dial>,
+        message_size_max: usize,
+        runtime: &Handle,
+        thread: Option<oneshot::Sender<()>>,
+    ) -> Client {
+        let hub = Hub::start(config, dial, message_size_max, runtime);
+        let life = Arc::new(Life { hub: Arc::clone(&hub), _thread: thread });
+        Client { hub, oids: Arc::default(), _life: life }
+    }
+
+    /// Waits until a server is there, and the cache is verified.
+    pub fn connected(&self) -> Promise<()> {
+        self.hub.ask(Ask::Connected, done)
+    }
+
+    /// Whether a server is there.
+    pub fn is_connected(&self) -> bool {
+        self.hub.is_ready()
+    }
+
+    /// The last transaction that this client knows; none before it was connected.
+    pub fn last(&self) -> Option<Tid> {
+        self.hub.last()
+    }
+
+    /// What the server has said of its storage; none before it was connected.
+    pub fn info(&self) -> Option<Info> {
+        self.hub.info()
+    }
+
+    /// Waits until this client knows all that was finished before this call.
+    pub fn sync(&self) -> Promise<Tid> {
+        self.hub.ask(Ask::Sync, tid)
+    }
+
+    /// Drops all that is cached, and takes a server with fewer transactions than this client knows: the way out of
+    /// [`ClientError::ServerBehind`](crate::ClientError::ServerBehind).
+    pub fn forget(&self) -> Promise<()> {
+        self.hub.ask(Ask::Forget, done)
+    }
+
+    /// What this client knows now, to be read at leisure.
+    pub fn view(&self) -> View {
+        View { client: self.clone(), at: self.last().unwrap_or_default() }
+    }
+
+    /// An object as the last known transaction left it; none if it is not there yet. See rule 2.2.
+    pub fn load(&self, oid: Oid) -> Promise<Option<LoadedAt>> {
+        self.hub.ask(Ask::Load { oid, before: None }, loaded)
+    }
+
+    /// An object as it was just before a tid: rule 2.2. Of tids that this client does not know yet, its last one counts.
+    pub fn load_before(&self, oid: Oid, before: Tid) -> Promise<Option<LoadedAt>> {
+        self.hub.ask(Ask::Load { oid, before: Some(before) }, loaded)
+    }
+
+    /// The record of exactly this revision: rule 2.3.
+    pub fn load_serial(&self, oid: Oid, tid: Tid) -> Promise<Bytes> {
+        self.hub.ask(Ask::LoadSerial { oid, tid }, |answer| match answer {
+            Answer::Record(data) => Some(data),
+            _ => None,
+        })
+    }
+
+    /// The newest revisions of an object, newest first: rule 2.4.
+    pub fn history(&self, oid: Oid, limit: u32) -> Promise<Vec<HistoryEntry>> {
+        self.hub.ask(Ask::History { oid, limit }, |answer| match answer {
+            Answer::History(entries) => Some(entries),
+            _ => None,
+        })
+    }
+
+    /// Transactions that can be undone, newest first, from number `first` up to but not including `last`: rule 2.5.
+    pub fn undo_log(&self, first: u32, last: u32) -> Promise<Vec<UndoEntry>> {
+        self.hub.ask(Ask::UndoLog { first, last }, |answer| match answer {
+            Answer::UndoLog(entries) => Some(entries),
+            _ => None,
+        })
+    }
+
+    /// The first object from `first` on, as it is at the server, and the oid of the next one: rule 2.9.
+    pub(crate) fn current_record(&self, first: Oid) -> Promise<Option<(CurrentRecord, Option<Oid>)>> {
+        self.hub.ask(Ask::CurrentRecord { first }, |answer| match answer {
+            Answer::CurrentRecord(record) => Some(record),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn iterate(&self, range: TidRange) -> Promise<IteratorId> {
+        self.hub.ask(Ask::Iterate { range }, iterator)
+    }
+
+    pub(crate) fn next_transaction(&self, iterator: IteratorId) -> Promise<Option<TransactionRecord>> {
+        self.hub.ask(Ask::NextTransaction { iterator }, |answer| match answer {
+            Answer::Transaction(transaction) => Some(transaction),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn revisions(&self, iterator: IteratorId, tid: Tid) -> Promise<IteratorId> {
+        self.hub.ask(Ask::Revisions { iterator, tid }, self::iterator)
+    }
+
+    pub(crate) fn next_revision(&self, iterator: IteratorId) -> Promise<Option<(Tid, Revision)>> {
+        self.hub.ask(Ask::NextRevision { iterator }, |answer| match answer {
+            Answer::Revision(revision) => Some(revision),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn forget_iterator(&self, iterator: IteratorId) {
+        self.hub.ask(Ask::ForgetIterator { iterator }, done);
+    }
+
+    /// Oids that nobody was given before: some, and at most `count`.
+    pub fn new_oids(&self, count: u32) -> Promise<Vec<Oid>> {
+        self.hub.ask(Ask::NewOids { count }, |answer| match answer {
+            Answer::Oids(oids) => Some(oids),
+            _ => None,
+        })
+    }
+
+    /// An oid that nobody was given before. The server is asked for many at a time.
+    pub fn new_oid(&self) -> Promise<Oid> {
+        if let Some(oid) = self.oids.lock().pop() {
+            return oid.into();
+        }
+        let oids = Arc::clone(&self.oids);
+        self.new_oids(OIDS).map(move |mut new| {
+            new.reverse();
+            let mut oids = oids.lock();
+            oids.splice(0..0, new);
+            oids.pop().unwrap_or_default()
+        })
+    }
+
+    /// Asks again what the storage is: how large, above all.
+    pub fn ask_info(&self) -> Promise<Info> {
+        self.hub.ask(Ask::Info, |answer| match answer {
+            Answer::Info(info) => Some(info),
+            _ => None,
+        })
+    }
+
+    /// Packs, as the server's operator has it done: part 4 of the rules.
+    pub fn pack(&self, to: Tid) -> Promise<()> {
+        self.hub.ask(Ask::Pack { to }, done)
+    }
+
+    /// Begins a transaction. It has its turn when this client's earlier ones are over.
+    pub fn begin(&self, meta: TransactionMeta) -> Transaction {
+        self.begin_as(meta, Origin::default())
+    }
+
+    /// The same with a mark that listeners see.
+    pub fn begin_as(&self, meta: TransactionMeta, origin: Origin) -> Transaction {
+        let id = self.hub.ask(Ask::Begin { meta, origin }, |answer| match answer {
+            Answer::Begun(id) => Some(id),
+            _ => None,
+        });
+        Transaction { client: self.clone(), id, open: Mutex::default(), is_over: false }
+    }
+
+    /// Tells this listener what changes from now on, until what it returns is dropped.
+    pub fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
+        self.hub.listeners.add(listener)
+    }
+}
+
+fn done(answer: Answer) -> Option<()> {
+    matches!(answer, Answer::Done).then_some(())
+}
+
+fn tid(answer: Answer) -> Option<Tid> {
+    match answer {
+        Answer::Tid(tid) => Some(tid),
+        _ => None,
+    }
+}
+
+fn loaded(answer: Answer) -> Option<Option<LoadedAt>> {
+    match answer {
+        Answer::Loaded(found) => Some(found),
+        _ => None,
+    }
+}
+
+fn iterator(answer: Answer) -> Option<IteratorId> {
+    match answer {
+        Answer::Iterator(iterator) => Some(iterator),
+        _ => None,
+    }
+}
+
+/// The database as one transaction left it. Whatever is read in it belongs together.
+#[derive(Clone)]
+pub struct View {
+    client: Client,
+    at: Tid,
+}
+
+impl View {
+    /// The transaction.
+    pub fn at(&self) -> Tid {
+        self.at
+    }
+
+    /// An object as that transaction left it; none if it was not there yet.
+    pub fn load(&self, oid: Oid) -> Promise<Option<LoadedAt>> {
+        self.client.load_before(oid, self.at.next())
+    }
+}
+
+/// A transaction that is under way. Changes stream out without being waited for; the vote says what is wrong with them.
+/// Dropping it aborts it.
+pub struct Transaction {
+    client: Client,
+    id: Promise<TransactionId>,
+    /// Changes that were not sent when they were asked for.
+    open: Mutex<Vec<Promise<()>>>,
+    is_over: bool,
+}
+
+impl Transaction {
+    /// Changes an object, or creates it; `serial` is the revision that was changed, [`Tid::ZERO`] for a new object. The oid may
+    /// be a promise.
+    ///
+    /// The promise is kept when there is room for more: who waits for it does not fill the memory.
+    pub fn store(&self, oid: impl Into<Promise<Oid>>, serial: Tid, data: Bytes) -> Promise<()> {
+        let oid = oid.into();
+        let version = Version::TRUNK;
+        match oid.get() {
+            Some(Ok(oid)) => self.change(Change::Store { oid, serial, version, data: data.into() }),
+            _ => {
+                let (id, client) = (self.id.clone(), self.client.clone());
+                let sent = oid.then(move |oid| {
+                    let change = Change::Store { oid, serial, version, data: data.into() };
+                    id.then(move |id| send(&client, id, change))
+                });
+                self.open.lock().push(sent.clone());
+                sent
+            }
+        }
+    }
+
+    /// Changes anything, by the rules of part 3.
+    pub fn change(&self, change: Change) -> Promise<()> {
+        let client = self.client.clone();
+        let sent = self.id.then(move |id| send(&client, id, change));
+        if !matches!(sent.get(), Some(Ok(()))) {
+            let mut open = self.open.lock();
+            open.retain(|earlier| !matches!(earlier.get(), Some(Ok(()))));
+            open.push(sent.clone());
+        }
+        sent
+    }
+
+    /// The first phase. It comes after all changes, and fails if one of them could not be sent.
+    pub fn vote(&self) -> Promise<Voted> {
+        let open = std::mem::take(&mut *self.open.lock());
+        let (id, hub) = (self.id.clone(), Arc::clone(&self.client.hub));
+        let sent = open.into_iter().fold(Promise::of(Ok(())), |before, change| before.then(move |()| change));
+        sent.then(move |()| {
+            id.then(move |transaction| {
+                hub.ask(Ask::Vote { transaction }, |answer| match answer {
+                    Answer::Voted(voted) => Some(voted),
+                    _ => None,
+                })
+            })
+        })
+    }
+
+    /// The second phase. If its answer is lost, the outcome is
+    /// [unknown](crate::ClientError::OutcomeUnknown): it is never tried again.
+    pub fn finish(mut self) -> Promise<Tid> {
+        self.is_over = true;
+        let hub = Arc::clone(&self.client.hub);
+        self.id.then(move |transaction| hub.ask(Ask::Finish { transaction }, tid))
+    }
+
+    /// Both phases. Changes that the client would have to merge are a conflict.
+    pub fn commit(mut self) -> Promise<Tid> {
+        self.is_over = true;
+        let (id, hub) = (self.id.clone(), Arc::clone(&self.client.hub));
+        let voted = self.vote();
+        let gives_up = (self.id.clone(), Arc::clone(&self.client.hub));
+        let finished = voted.then(move |voted| match voted {
+            Voted::Ready(_) => id.then(move |transaction| hub.ask(Ask::Finish { transaction }, tid)),
+            Voted::Conflicts(conflicts) => Promise::of(Err(crate::error::conflict(&conflicts))),
+        });
+        finished.finally(move |outcome| {
+            if outcome.is_err() {
+                abort(&gives_up.0, gives_up.1);
+            }
+        });
+        finished
+    }
+
+    /// Gives it up.
+    pub fn abort(self) {}
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.is_over {
+            abort(&self.id, Arc::clone(&self.client.hub));
+        }
+    }
+}
+
+/// Sends a change. The promise is kept when there is room for more.
+fn send(client: &Client, transaction: TransactionId, change: Change) -> Promise<()> {
+    let hub = Arc::clone(&client.hub);
+    client.hub.ask(Ask::Change { transaction, change }, done).then(move |()| hub.room())
+}
+
+fn abort(id: &Promise<TransactionId>, hub: Arc<Hub>) {
+    id.finally(move |begun| {
+        if let Ok(transaction) = begun {
+            hub.ask(Ask::Abort { transaction }, done);
+        }
+    });
+}

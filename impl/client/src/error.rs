@@ -1,0 +1,118 @@
+//! Why an application did not get what it asked for.
+
+use vellum_storage::Tid;
+use vellum_wire::Fault;
+
+use crate::ask::Conflict;
+
+/// Why an application did not get what it asked for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ClientError {
+    /// No server could be reached in time.
+    #[error("{asked}: no server could be reached in {seconds} s: {why}. Nothing was done. Ask again when it is there")]
+    NotConnected {
+        /// What was asked.
+        asked: &'static str,
+        /// How long the client tried.
+        seconds: u64,
+        /// What the last attempt ran into.
+        why: String,
+    },
+
+    /// The connection ended before the answer came, and a repetition might not be the same.
+    #[error("{asked}: the connection ended before the answer came: {why}. {}", still(.asked))]
+    Disconnected {
+        /// What was asked.
+        asked: &'static str,
+        /// How it ended.
+        why: String,
+    },
+
+    /// The connection ended after the client had told the server to finish a transaction, and before it had its answer.
+    /// The transaction is whole or not at all.
+    #[error(
+        "finish: the connection ended before the answer came: {why}. The transaction may be finished, or may have left no \
+         trace. Load one of its objects to find out; do not commit it again before that"
+    )]
+    OutcomeUnknown {
+        /// How it ended.
+        why: String,
+    },
+
+    /// The server did not answer in time. The client has closed the connection.
+    #[error("{asked}: the server did not answer in {seconds} s. The connection was closed, and another one is being made")]
+    TimedOut {
+        /// What was asked.
+        asked: &'static str,
+        /// How long the client waited.
+        seconds: u64,
+    },
+
+    /// The server has fewer transactions than this client knows: it was rolled back, or it is another database.
+    #[error(
+        "the server's last transaction is {server}, and this client knows {client}: the server was rolled back, or serves \
+         another database. Nothing was read from it. If it is right, drop what the client has with `forget`"
+    )]
+    ServerBehind {
+        /// The last transaction of the server.
+        server: Tid,
+        /// The last transaction that this client knows.
+        client: Tid,
+    },
+
+    /// The server said what no server says. The client has closed the connection.
+    #[error("{asked}: the server said something that makes no sense: {why}. The connection was closed")]
+    Nonsense {
+        /// What was asked.
+        asked: &'static str,
+        /// What was wrong with it.
+        why: String,
+    },
+
+    /// The server refused.
+    #[error("{0}")]
+    Refused(Fault),
+
+    /// This client, or its server, only reads.
+    #[error("the server lets this client only read")]
+    ReadOnly,
+
+    /// The transaction is over: it was finished, aborted or refused, or its connection ended.
+    #[error("the transaction is over: {why}. Nothing of it is there. Begin another one")]
+    TransactionOver {
+        /// Why.
+        why: String,
+    },
+
+    /// What was asked cannot be said in this protocol.
+    #[error("ZEO's protocol has no words for {what}")]
+    Unsayable {
+        /// What was asked for.
+        what: &'static str,
+    },
+
+    /// The client was closed.
+    #[error("the client was closed")]
+    Closed,
+}
+
+fn still(asked: &str) -> &'static str {
+    match asked {
+        "pack" => "The server may go on packing",
+        "transactions" => "Begin again after the last transaction that came",
+        _ => "Nothing of the transaction is there",
+    }
+}
+
+/// Conflicts that nobody merged.
+pub(crate) fn conflict(conflicts: &[Conflict]) -> ClientError {
+    match conflicts.first() {
+        Some(Conflict { oid, committed, serial, .. }) => ClientError::Refused(Fault::Conflict {
+            oid: *oid,
+            committed: *committed,
+            serial: *serial,
+            class: None,
+        }),
+        None => ClientError::Nonsense { asked: "vote", why: "conflicts of no object".to_owned() },
+    }
+}

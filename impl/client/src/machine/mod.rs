@@ -1,0 +1,354 @@
+//! The protocol: what each event does.
+
+mod calls;
+mod loads;
+mod session;
+mod told;
+mod transactions;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use vellum_storage::{Oid, Tid};
+
+use self::calls::Pending;
+use self::loads::Flight;
+use self::session::{Candidate, Round, Session};
+use self::transactions::Transaction;
+use crate::ask::{Answer, Ask, Info, Patience, TransactionId};
+use crate::cache::Cache;
+use crate::error::ClientError;
+use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
+
+/// Whether a client writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// It writes, and takes no server that lets it only read.
+    #[default]
+    Write,
+    /// It only reads.
+    Read,
+    /// It writes where it can. A server that lets it only read is taken if there is no other, and as long as there is none.
+    WriteIfPossible,
+}
+
+/// How a client is run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// What the server calls the storage: "1".
+    pub storage: String,
+    /// Addresses that there are. They are tried in order.
+    pub addresses: usize,
+    /// Whether it writes.
+    pub access: Access,
+    /// What the server's log calls this client.
+    pub label: Option<String>,
+    /// Bytes that the cache takes: 64 MiB.
+    pub cache_bytes: u64,
+    /// How long it waits.
+    pub patience: Patience,
+    /// The first pause after a round in which no server could be reached, which then doubles: 50 ms.
+    pub pause_min: Duration,
+    /// The longest pause: 10 s.
+    pub pause_max: Duration,
+    /// How often a client that may only read looks for a server that lets it write: 30 s.
+    pub upgrade_every: Duration,
+    /// A sign of life is sent so often; and if nothing was heard for as long, the server is asked for one: 60 s.
+    pub heartbeat: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            storage: "1".to_owned(),
+            addresses: 1,
+            access: Access::Write,
+            label: None,
+            cache_bytes: 64 << 20,
+            patience: Patience::default(),
+            pause_min: Duration::from_millis(50),
+            pause_max: Duration::from_secs(10),
+            upgrade_every: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A client, without its network: see the crate's documentation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Machine {
+    config: Config,
+    now: Duration,
+    /// The last transaction that it knows; none before it has registered anywhere.
+    last: Option<Tid>,
+    cache: Cache,
+    info: Option<Info>,
+    session: Option<Session>,
+    candidate: Option<Candidate>,
+    round: Round,
+    /// A server that has fewer transactions than the client knows.
+    behind: Option<(Tid, Tid)>,
+    /// Why there is no server.
+    trouble: String,
+    connection_next: u64,
+    calls: BTreeMap<i64, Pending>,
+    call_next: i64,
+    /// When calls have taken too long.
+    deadlines: BTreeSet<(Duration, i64)>,
+    flights: BTreeMap<(Oid, Tid), Flight>,
+    /// What was asked when no server was there.
+    waiting: VecDeque<Waiting>,
+    transaction: Option<Transaction>,
+    transaction_next: u64,
+    /// The last transaction that came to an end without being finished, and why.
+    over: Option<(TransactionId, String)>,
+    /// Transactions that are to begin after that one.
+    begins: VecDeque<Waiting>,
+    /// When the next tick comes.
+    wakes_at: Option<Duration>,
+    is_ending: bool,
+    effects: Outbox,
+}
+
+/// Something that was asked and waits for a server, or for another transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    promise: PromiseId,
+    ask: Ask,
+    /// When its time is up here.
+    deadline: Duration,
+    /// When its time is up altogether, however often it has to be asked again.
+    until: Duration,
+}
+
+/// Effects of the step that is under way. Between steps there are none, so they do not count.
+#[derive(Clone, Debug, Default)]
+struct Outbox(Vec<Effect>);
+
+impl PartialEq for Outbox {
+    fn eq(&self, _: &Outbox) -> bool {
+        true
+    }
+}
+
+impl Eq for Outbox {}
+
+impl Hash for Outbox {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Machine {
+    /// A client that knows nothing. It begins to connect at its first tick.
+    pub fn new(config: Config) -> Machine {
+        let cache = Cache::new(config.cache_bytes);
+        Machine {
+            config,
+            now: Duration::ZERO,
+            last: None,
+            cache,
+            info: None,
+            session: None,
+            candidate: None,
+            round: Round::default(),
+            behind: None,
+            trouble: "the client has just begun".to_owned(),
+            connection_next: 1,
+            calls: BTreeMap::new(),
+            call_next: 1,
+            deadlines: BTreeSet::new(),
+            flights: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            transaction: None,
+            transaction_next: 1,
+            over: None,
+            begins: VecDeque::new(),
+            wakes_at: None,
+            is_ending: false,
+            effects: Outbox::default(),
+        }
+    }
+
+    /// The last transaction that it knows.
+    pub fn last(&self) -> Option<Tid> {
+        self.last
+    }
+
+    /// What its storage is, as far as it was told.
+    pub fn info(&self) -> Option<&Info> {
+        self.info.as_ref()
+    }
+
+    /// Whether a server is there, and the cache is verified.
+    pub fn is_ready(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_ready)
+    }
+
+    /// Bytes that the cache takes.
+    pub fn cached(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Whether nothing that was asked waits for an answer.
+    pub fn is_quiet(&self) -> bool {
+        let is_asked = |pending: &Pending| pending.kind.is_asked();
+        self.waiting.is_empty() && self.begins.is_empty() && !self.calls.values().any(is_asked)
+    }
+
+    /// Lets an event happen.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Asked { promise, ask } => self.asked(promise, ask),
+            Event::Connected { connection } => self.connected(connection),
+            Event::Greeted { connection, frame } => self.greeted(connection, &frame),
+            Event::Received { connection, message } => self.received(connection, message),
+            Event::Malformed { connection, why } => self.disbelieve(connection, why),
+            Event::Lost { connection, why } => self.lost(connection, why),
+            Event::Tick { now } => self.tick(now),
+            Event::End => self.end(),
+        }
+        self.set_timer();
+        std::mem::take(&mut self.effects.0)
+    }
+
+    fn put(&mut self, effect: Effect) {
+        self.effects.0.push(effect);
+    }
+
+    fn resolve(&mut self, promise: PromiseId, outcome: Result<Answer, ClientError>) {
+        self.put(Effect::Resolve { promise, outcome });
+    }
+
+    fn tell(&mut self, told: Told) {
+        self.put(Effect::Tell(told));
+    }
+
+    /// Something is asked: now, or when a server is there.
+    fn asked(&mut self, promise: PromiseId, ask: Ask) {
+        if self.is_ending {
+            return self.resolve(promise, Err(ClientError::Closed));
+        }
+        let patience = &self.config.patience;
+        let deadline = self.now + patience.server;
+        let until = deadline + ask.patience(patience);
+        self.ask(Waiting { promise, ask, deadline, until });
+    }
+
+    fn ask(&mut self, waiting: Waiting) {
+        match &waiting.ask {
+            Ask::Begin { .. } => {
+                self.begins.push_back(waiting);
+                self.begin_next();
+            }
+            Ask::Change { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
+                self.ask_of_transaction(waiting);
+            }
+            Ask::Forget => {
+                self.forget();
+                self.resolve(waiting.promise, Ok(Answer::Done));
+            }
+            Ask::Last if self.last.is_some() => {
+                let last = self.last.unwrap_or_default();
+                self.resolve(waiting.promise, Ok(Answer::Tid(last)));
+            }
+            Ask::Load { oid, before } => {
+                let (oid, before) = (*oid, *before);
+                self.load(waiting, oid, before);
+            }
+            _ if self.is_ready() => self.call_for(waiting),
+            _ => self.wait(waiting),
+        }
+    }
+
+    /// Has something wait for a server.
+    fn wait(&mut self, waiting: Waiting) {
+        match self.behind {
+            // A server is there, and no use.
+            Some((server, client)) => {
+                self.resolve(waiting.promise, Err(ClientError::ServerBehind { server, client }));
+            }
+            None => self.waiting.push_back(waiting),
+        }
+    }
+
+    /// A connection ended before something was answered: it is asked again, as long as there is time.
+    fn wait_again(&mut self, promise: PromiseId, ask: Ask, until: Duration) {
+        let deadline = until.min(self.now + self.config.patience.server);
+        self.waiting.push_back(Waiting { promise, ask, deadline, until });
+    }
+
+    /// A server is there: what waited is asked.
+    fn ask_all(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.ask(waiting);
+        }
+        self.begin_next();
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        if self.wakes_at.is_some_and(|at| at <= self.now) {
+            self.wakes_at = None;
+        }
+        self.give_up_waiting();
+        while let Some((at, id)) = self.deadlines.first().copied() {
+            if at > self.now {
+                break;
+            }
+            self.time_out(id);
+        }
+        self.tick_session();
+    }
+
+    fn give_up_waiting(&mut self) {
+        let now = self.now;
+        for queue in [&mut self.waiting, &mut self.begins] {
+            let (over, rest) = std::mem::take(queue).into_iter().partition(|waiting| waiting.deadline <= now);
+            *queue = rest;
+            let over: VecDeque<Waiting> = over;
+            for waiting in over {
+                let asked = waiting.ask.name();
+                let seconds = self.config.patience.server.as_secs();
+                let outcome = Err(match (&waiting.ask, self.session.is_some()) {
+                    (Ask::Begin { .. }, true) => ClientError::TimedOut { asked, seconds },
+                    _ => ClientError::NotConnected { asked, seconds, why: self.trouble.clone() },
+                });
+                self.effects.0.push(Effect::Resolve { promise: waiting.promise, outcome });
+            }
+        }
+    }
+
+    /// The client ends. What is asked has an answer now.
+    fn end(&mut self) {
+        self.is_ending = true;
+        let why = "the client was closed".to_owned();
+        if let Some(candidate) = self.candidate.take() {
+            self.drop_connection(candidate.connection, &why);
+        }
+        if let Some(session) = &self.session {
+            let connection = session.connection;
+            self.put(Effect::Close { connection, why: why.clone() });
+            self.lose_session(why);
+        }
+        for waiting in std::mem::take(&mut self.waiting).into_iter().chain(std::mem::take(&mut self.begins)) {
+            self.resolve(waiting.promise, Err(ClientError::Closed));
+        }
+    }
+
+    /// Asks for a tick at the next moment at which something is to be done.
+    fn set_timer(&mut self) {
+        let waiting = self.waiting.iter().chain(&self.begins).map(|waiting| waiting.deadline).min();
+        let call = self.deadlines.first().map(|(at, _)| *at);
+        let Some(at) = [waiting, call, self.session_wakes_at()].into_iter().flatten().min() else { return };
+        if self.wakes_at.is_none_or(|earlier| at < earlier) {
+            self.wakes_at = Some(at);
+            self.put(Effect::WakeAt { at });
+        }
+    }
+
+    fn next_connection(&mut self) -> ConnectionId {
+        let connection = ConnectionId(self.connection_next);
+        self.connection_next += 1;
+        connection
+    }
+}

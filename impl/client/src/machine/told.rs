@@ -1,0 +1,36 @@
+//! What a server tells unasked.
+
+use vellum_storage::Origin;
+use vellum_wire::Notice;
+
+use super::Machine;
+use crate::event::{ConnectionId, Told};
+
+impl Machine {
+    pub(super) fn noticed(&mut self, connection: ConnectionId, notice: Notice) {
+        let Some(session) = self.session.as_ref().filter(|session| session.connection == connection) else {
+            // Before it has registered, a client is told of nothing.
+            return self.disbelieve(connection, "a notice before there is a storage".to_owned());
+        };
+        match notice {
+            Notice::Invalidate { tid, oids } if !session.is_ready() => self.noticed_early(connection, tid, oids),
+            Notice::Invalidate { tid, .. } if self.last.is_some_and(|last| tid <= last) => {
+                self.disbelieve(connection, format!("an invalidation of {tid}, which was known"));
+            }
+            Notice::Invalidate { tid, oids } => {
+                for oid in &oids {
+                    self.note_change(*oid, tid);
+                }
+                self.last = Some(tid);
+                self.tell(Told::Committed { tid, oids, origin: Origin::default() });
+            }
+            Notice::Info { length, size } => {
+                if let Some(info) = &mut self.info {
+                    (info.length, info.size) = (length.max(0) as u64, size.max(0) as u64);
+                }
+            }
+            // Nobody has asked for a blob.
+            Notice::ReceiveBlobStart { .. } | Notice::ReceiveBlobChunk { .. } | Notice::ReceiveBlobStop { .. } => {}
+        }
+    }
+}

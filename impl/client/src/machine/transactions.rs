@@ -1,0 +1,289 @@
+//! Transactions. A server takes one at a time of each client, so others wait here.
+//!
+//! ```text
+//!   begin ─▶ Open ── vote ─▶ Voting ─▶ Voted ── finish ─▶ Finishing ─▶ its tid
+//!              ▲                │                             └── the connection ends: nobody knows, and nobody tries again
+//!              └── conflicts ───┘   that the client is to merge
+//! ```
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use vellum_pickle::Value;
+use vellum_storage::{Change, LoadedAt, Oid, Origin, Tid, TransactionMeta, Version};
+use vellum_wire::{Begin, Call, Fault, MessageId};
+
+use super::calls::{Kind, refusal};
+use super::{Machine, Waiting};
+use crate::answers;
+use crate::ask::{Answer, Ask, TransactionId, Voted};
+use crate::error::ClientError;
+use crate::event::{ConnectionId, PromiseId, Told};
+
+/// The transaction that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Transaction {
+    id: TransactionId,
+    connection: ConnectionId,
+    origin: Origin,
+    /// The tid that it is to have.
+    tid: Option<Tid>,
+    stage: Stage,
+    /// What it changes; with the record that will be current then, if the cache is to have it.
+    changes: BTreeMap<Oid, Option<Bytes>>,
+    /// Bytes of those records.
+    kept: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Open,
+    Voting { call: i64, promise: PromiseId },
+    Voted,
+    Finishing,
+}
+
+/// The server's name for a transaction.
+fn name(id: TransactionId) -> MessageId {
+    MessageId(Value::Int(id.0 as i64))
+}
+
+impl Machine {
+    /// Begins the next transaction, if there is room for one.
+    pub(super) fn begin_next(&mut self) {
+        while self.transaction.is_none() && self.is_ready() {
+            let Some(Waiting { promise, ask: Ask::Begin { meta, origin }, .. }) = self.begins.pop_front() else { return };
+            self.begin(promise, meta, origin);
+        }
+    }
+
+    fn begin(&mut self, promise: PromiseId, meta: TransactionMeta, origin: Origin) {
+        let Some(session) = &self.session else { return };
+        let connection = session.connection;
+        if session.is_read_only {
+            return self.resolve(promise, Err(ClientError::ReadOnly));
+        }
+        let id = TransactionId(self.transaction_next);
+        self.transaction_next += 1;
+        self.transaction = Some(Transaction {
+            id,
+            connection,
+            origin,
+            tid: meta.tid,
+            stage: Stage::Open,
+            changes: BTreeMap::new(),
+            kept: 0,
+        });
+        let TransactionMeta { user, description, extension, tid, status } = meta;
+        let extension = if extension.is_empty() { Value::Dict(vec![]) } else { Value::Bytes(extension) };
+        let status = Value::Text(char::from(status.byte()).to_string());
+        let begin = Begin { transaction: name(id), user, description, extension, tid, status };
+        self.say(connection, Call::TpcBegin(Box::new(begin)));
+        self.resolve(promise, Ok(Answer::Begun(id)));
+    }
+
+    /// Something is asked of a transaction.
+    pub(super) fn ask_of_transaction(&mut self, waiting: Waiting) {
+        let Waiting { promise, ask, .. } = waiting;
+        let (Ask::Change { transaction: id, .. }
+        | Ask::Vote { transaction: id }
+        | Ask::Finish { transaction: id }
+        | Ask::Abort { transaction: id }) = ask
+        else {
+            unreachable!("{} is not asked of a transaction", ask.name());
+        };
+        let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.id == id) else {
+            let outcome = match ask {
+                Ask::Abort { .. } => Ok(Answer::Done),
+                _ => Err(self.why_over(id)),
+            };
+            return self.resolve(promise, outcome);
+        };
+        let over = |why: &str| Err(ClientError::TransactionOver { why: why.to_owned() });
+        match (ask, &transaction.stage) {
+            (Ask::Change { change, .. }, Stage::Open) => {
+                let outcome = self.change(change);
+                self.resolve(promise, outcome);
+            }
+            (Ask::Vote { .. }, Stage::Open) => self.vote(promise),
+            (Ask::Finish { .. }, Stage::Voted) => self.finish(promise),
+            (Ask::Abort { .. }, Stage::Finishing) => self.resolve(promise, over("it is being finished")),
+            (Ask::Abort { .. }, _) => self.abort(Some(promise)),
+            (Ask::Finish { .. }, Stage::Open | Stage::Voting { .. }) => self.resolve(promise, over("it is not voted")),
+            (_, _) => self.resolve(promise, over("it is voted")),
+        }
+    }
+
+    fn why_over(&self, id: TransactionId) -> ClientError {
+        let why = match &self.over {
+            Some((over, why)) if *over == id => why.clone(),
+            _ => "it was finished, aborted or refused".to_owned(),
+        };
+        ClientError::TransactionOver { why }
+    }
+
+    fn change(&mut self, change: Change) -> Result<Answer, ClientError> {
+        let Some(open) = &mut self.transaction else { return Ok(Answer::Done) };
+        let (connection, transaction) = (open.connection, name(open.id));
+        let versions = Err(ClientError::Unsayable { what: "versions" });
+        let data_of = |data: &vellum_storage::Data| {
+            data.in_memory().cloned().ok_or(ClientError::Unsayable { what: "a record in a scratch file" })
+        };
+        let mut record = None;
+        let target = change.target().map(|(oid, _)| oid);
+        let call = match change {
+            Change::Store { version, .. } | Change::Restore { version, .. } if version != Version::TRUNK => {
+                return versions;
+            }
+            Change::CommitVersion { .. } | Change::AbortVersion { .. } => return versions,
+            Change::Store { oid, serial, data, .. } => {
+                let data = data_of(&data)?;
+                record = Some(data.clone());
+                Call::Store { oid, serial, data, transaction }
+            }
+            Change::Delete { oid, serial } => Call::Delete { oid, serial, transaction },
+            Change::CheckCurrent { oid, serial } => Call::CheckCurrent { oid, serial, transaction },
+            Change::Undo { tid } => Call::Undo { undone: answers::name_of(tid), transaction },
+            Change::Restore { oid, data, source, .. } => {
+                let data = data.map(|data| data_of(&data)).transpose()?;
+                // ZODB writes it into the file as the transaction's.
+                let tid = open.tid.unwrap_or(Tid::ZERO);
+                Call::Restore { oid, tid, data, source, transaction }
+            }
+        };
+        if let Some(oid) = target {
+            let bytes = record.as_ref().map_or(0, |record| record.len() as u64);
+            // A large transaction is loaded again rather than kept in memory.
+            let record = record.filter(|_| open.kept + bytes <= self.cache.bytes_max() / 4);
+            open.kept += record.as_ref().map_or(0, |record| record.len() as u64);
+            if let Some(Some(earlier)) = open.changes.insert(oid, record) {
+                open.kept -= earlier.len() as u64;
+            }
+        }
+        self.say(connection, call);
+        Ok(Answer::Done)
+    }
+
+    fn vote(&mut self, promise: PromiseId) {
+        let Some(open) = &self.transaction else { return };
+        let (id, connection) = (open.id, open.connection);
+        let (call, patience) = (Call::Vote { transaction: name(id) }, self.config.patience.slow);
+        let call = self.call(connection, call, Kind::Vote { promise, transaction: id }, patience);
+        self.set_stage(Stage::Voting { call, promise });
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.stage = stage;
+        }
+    }
+
+    pub(super) fn voted(&mut self, promise: PromiseId, id: TransactionId, outcome: Result<Value, Fault>) {
+        let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.id == id) else {
+            let over = self.why_over(id);
+            return self.resolve(promise, Err(over));
+        };
+        match outcome.map(answers::voted) {
+            Ok(Ok(voted)) => {
+                match &voted {
+                    Voted::Ready(written) => {
+                        transaction.stage = Stage::Voted;
+                        // What the server writes is not what was stored.
+                        written.iter().for_each(|oid| _ = transaction.changes.insert(*oid, None));
+                    }
+                    Voted::Conflicts(_) => transaction.stage = Stage::Open,
+                }
+                self.works();
+                self.resolve(promise, Ok(Answer::Voted(voted)));
+            }
+            Ok(Err(why)) => {
+                let connection = transaction.connection;
+                self.resolve(promise, Err(ClientError::Nonsense { asked: "vote", why: why.to_owned() }));
+                self.disbelieve(connection, format!("vote: {why}"));
+            }
+            Err(fault) => {
+                self.over = Some((id, "its vote refused it".to_owned()));
+                self.works();
+                self.resolve(promise, Err(refusal(fault)));
+                // The server may have it still.
+                self.set_stage(Stage::Open);
+                self.abort(None);
+            }
+        }
+    }
+
+    fn finish(&mut self, promise: PromiseId) {
+        let Some(voted) = &self.transaction else { return };
+        let (id, connection) = (voted.id, voted.connection);
+        self.set_stage(Stage::Finishing);
+        let (call, patience) = (Call::TpcFinish { transaction: name(id) }, self.config.patience.slow);
+        self.call(connection, call, Kind::Finish { promise, transaction: id }, patience);
+    }
+
+    pub(super) fn finished(&mut self, promise: PromiseId, id: TransactionId, outcome: Result<Value, Fault>) {
+        let Some(transaction) = self.transaction.take_if(|transaction| transaction.id == id) else {
+            let why = "its transaction was gone".to_owned();
+            return self.resolve(promise, Err(ClientError::OutcomeUnknown { why }));
+        };
+        let Transaction { connection, origin, changes, .. } = transaction;
+        let tid = match outcome.map(|value| answers::tid(&value)) {
+            Ok(Ok(tid)) if self.last.is_none_or(|last| tid > last) => tid,
+            Ok(wrong) => {
+                let why = wrong.err().unwrap_or("its tid is not later than the last one");
+                self.resolve(promise, Err(ClientError::OutcomeUnknown { why: why.to_owned() }));
+                return self.disbelieve(connection, format!("finish: {why}"));
+            }
+            Err(fault) => {
+                // It may be there all the same. Verifying the cache finds out.
+                let why = format!("finish failed: {fault}");
+                self.resolve(promise, Err(refusal(fault)));
+                return self.give_up_connection(connection, why);
+            }
+        };
+        for oid in changes.keys() {
+            self.note_change(*oid, tid);
+        }
+        let oids: Vec<Oid> = changes.keys().copied().collect();
+        for (oid, record) in changes {
+            if let Some(data) = record {
+                self.cache.put(oid, LoadedAt { data, tid, next: None });
+            }
+        }
+        self.last = Some(tid);
+        self.works();
+        self.tell(Told::Committed { tid, oids, origin });
+        self.resolve(promise, Ok(Answer::Tid(tid)));
+        self.begin_next();
+    }
+
+    /// Gives up the transaction.
+    fn abort(&mut self, promise: Option<PromiseId>) {
+        let Some(Transaction { id, connection, stage, .. }) = self.transaction.take() else { return };
+        let mut vote = None;
+        if let Stage::Voting { call, promise } = stage
+            && let Some(pending) = self.calls.get_mut(&call)
+        {
+            // If the vote waits, the server never answers it. If it does not, it was on its way.
+            pending.kind = Kind::GivenUp;
+            vote = Some(call);
+            let why = "it was aborted".to_owned();
+            self.resolve(promise, Err(ClientError::TransactionOver { why }));
+        }
+        let (call, patience) = (Call::TpcAbort { transaction: name(id) }, self.config.patience.slow);
+        self.call(connection, call, Kind::Abort { promise, vote }, patience);
+        self.begin_next();
+    }
+
+    /// A transaction has come to an end, and its connection will.
+    pub(super) fn transaction_is_over(&mut self, id: TransactionId, why: &str) {
+        self.transaction.take_if(|transaction| transaction.id == id);
+        self.over = Some((id, why.to_owned()));
+    }
+
+    /// The connection of a transaction ended.
+    pub(super) fn lose_transaction(&mut self, connection: ConnectionId, why: &str) {
+        if let Some(lost) = self.transaction.take_if(|transaction| transaction.connection == connection) {
+            self.over = Some((lost.id, format!("its connection ended: {why}")));
+        }
+    }
+}

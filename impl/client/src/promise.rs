@@ -1,0 +1,176 @@
+//! Answers that are not there yet.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use vellum_sync::{Condvar, Mutex};
+
+use crate::error::ClientError;
+
+/// The answer to a call, which may not be there yet. Clones are the same promise.
+///
+/// It is a future, it can be waited for by a thread, and it can be passed on without waiting: [`Promise::then`] makes the next
+/// call as soon as the answer is there, and an error goes past all later calls to whoever waits at the end.
+///
+/// ```
+/// use vellum_client::{ClientError, Promise};
+///
+/// let length = Promise::of(Ok("an answer")).then(|text| Promise::of(Ok(text.len())));
+/// assert_eq!(length.wait(), Ok(9));
+/// let failed = Promise::<u8>::of(Err(ClientError::Closed)).then(|_| -> Promise<u8> { unreachable!("there is no answer") });
+/// assert_eq!(failed.wait(), Err(ClientError::Closed));
+/// ```
+pub struct Promise<T>(Arc<Cell<T>>);
+
+struct Cell<T> {
+    state: Mutex<State<T>>,
+    resolved: Condvar,
+}
+
+enum State<T> {
+    Open { wakers: Vec<Waker>, then: Vec<Then<T>> },
+    Resolved(Result<T, ClientError>),
+}
+
+type Then<T> = Box<dyn FnOnce(Result<T, ClientError>) + Send>;
+
+/// Resolves a promise, once. If it is dropped before, the client was closed.
+pub(crate) struct Resolver<T: Clone + Send + 'static>(Option<Arc<Cell<T>>>);
+
+impl<T> Clone for Promise<T> {
+    fn clone(&self) -> Promise<T> {
+        Promise(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Clone + Send + 'static> Promise<T> {
+    /// A promise and what resolves it.
+    pub(crate) fn new() -> (Promise<T>, Resolver<T>) {
+        let state = Mutex::new(State::Open { wakers: Vec::new(), then: Vec::new() });
+        let cell = Arc::new(Cell { state, resolved: Condvar::new() });
+        (Promise(Arc::clone(&cell)), Resolver(Some(cell)))
+    }
+
+    /// An answer that is there.
+    pub fn of(outcome: Result<T, ClientError>) -> Promise<T> {
+        Promise(Arc::new(Cell { state: Mutex::new(State::Resolved(outcome)), resolved: Condvar::new() }))
+    }
+
+    /// The answer, if it is there.
+    pub fn get(&self) -> Option<Result<T, ClientError>> {
+        match &*self.0.state.lock() {
+            State::Resolved(outcome) => Some(outcome.clone()),
+            State::Open { .. } => None,
+        }
+    }
+
+    /// Blocks this thread until the answer is there. Not to be called within [`Promise::then`], which runs on the thread that
+    /// brings the answers.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    pub fn wait(&self) -> Result<T, ClientError> {
+        let mut state = self.0.state.lock();
+        loop {
+            match &*state {
+                State::Resolved(outcome) => return outcome.clone(),
+                State::Open { .. } => state = self.0.resolved.wait(state),
+            }
+        }
+    }
+
+    /// Has something done with the outcome: now, or when it is there, by the thread that brings it. It should be quick.
+    pub fn finally(&self, work: impl FnOnce(Result<T, ClientError>) + Send + 'static) {
+        let mut state = self.0.state.lock();
+        let outcome = match &mut *state {
+            State::Open { then, .. } => return then.push(Box::new(work)),
+            State::Resolved(outcome) => outcome.clone(),
+        };
+        drop(state);
+        work(outcome);
+    }
+
+    /// Makes the next call with the answer. What this returns is the promise of that call, or the error that came before.
+    pub fn then<U: Clone + Send + 'static>(
+        &self,
+        next: impl FnOnce(T) -> Promise<U> + Send + 'static,
+    ) -> Promise<U> {
+        let (promise, resolver) = Promise::new();
+        self.finally(move |outcome| match outcome {
+            Ok(answer) => next(answer).finally(move |outcome| resolver.resolve(outcome)),
+            Err(error) => resolver.resolve(Err(error)),
+        });
+        promise
+    }
+
+    /// Makes something else of the answer.
+    pub fn map<U: Clone + Send + 'static>(&self, make: impl FnOnce(T) -> U + Send + 'static) -> Promise<U> {
+        self.then(move |answer| Promise::of(Ok(make(answer))))
+    }
+}
+
+impl<T: Clone + Send + 'static> From<T> for Promise<T> {
+    fn from(answer: T) -> Promise<T> {
+        Promise::of(Ok(answer))
+    }
+}
+
+impl<T: Clone + Send + 'static> Resolver<T> {
+    pub fn resolve(mut self, outcome: Result<T, ClientError>) {
+        if let Some(cell) = self.0.take() {
+            resolve(&cell, outcome);
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> Drop for Resolver<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0.take() {
+            resolve(&cell, Err(ClientError::Closed));
+        }
+    }
+}
+
+fn resolve<T: Clone>(cell: &Cell<T>, outcome: Result<T, ClientError>) {
+    let mut state = cell.state.lock();
+    let before = std::mem::replace(&mut *state, State::Resolved(outcome.clone()));
+    cell.resolved.notify_all();
+    drop(state);
+    match before {
+        State::Open { wakers, then } => {
+            wakers.into_iter().for_each(Waker::wake);
+            then.into_iter().for_each(|work| work(outcome.clone()));
+        }
+        State::Resolved(_) => unreachable!("a promise is resolved once"),
+    }
+}
+
+impl<T: Clone + Send + 'static> Future for Promise<T> {
+    type Output = Result<T, ClientError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self.0.state.lock() {
+            State::Resolved(outcome) => Poll::Ready(outcome.clone()),
+            State::Open { wakers, .. } => {
+                if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    wakers.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Promise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &*self.0.state.lock() {
+            State::Open { .. } => "Promise(open)",
+            State::Resolved(Ok(_)) => "Promise(answered)",
+            State::Resolved(Err(_)) => "Promise(failed)",
+        })
+    }
+}

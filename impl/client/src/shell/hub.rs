@@ -1,0 +1,295 @@
+//! The machine under one lock, and its effects in order.
+//!
+//! Answers and what listeners are told are brought one after the other, by one thread at a time and without the lock: so a
+//! listener hears of a transaction before its finish is answered, and whatever it does may come back here.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use vellum_storage::{Event as Heard, Listeners, Tid};
+use vellum_sync::Mutex;
+
+use super::dial::Dial;
+use super::line::Line;
+use super::link::Link;
+use crate::ask::{Answer, Ask, Info};
+use crate::error::ClientError;
+use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
+use crate::machine::{Config, Machine};
+use crate::promise::Promise;
+
+/// A client with its network.
+pub(crate) struct Hub {
+    core: Mutex<Core>,
+    brings: Mutex<Brings>,
+    pub listeners: Listeners,
+    dial: Arc<dyn Dial>,
+    message_size_max: usize,
+    runtime: Handle,
+    started: Instant,
+    /// The time of the next tick has changed, or the client has ended.
+    alarm: Notify,
+}
+
+struct Core {
+    machine: Machine,
+    lines: BTreeMap<ConnectionId, Arc<Link>>,
+    dialing: BTreeMap<ConnectionId, AbortHandle>,
+    takers: HashMap<PromiseId, Taker>,
+    promise_next: u64,
+    ticked: Duration,
+    wakes_at: Option<Duration>,
+    has_ended: bool,
+}
+
+/// Takes an answer.
+type Taker = Box<dyn FnOnce(Result<Answer, ClientError>) + Send>;
+
+/// What is to be brought to the application.
+#[derive(Default)]
+struct Brings {
+    queue: VecDeque<Bring>,
+    is_seen_to: bool,
+}
+
+enum Bring {
+    Answer(Taker, Result<Answer, ClientError>),
+    Told(Told),
+}
+
+/// The machine is told the time with everything that happens, if so much of it has passed.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Hub {
+    /// A client that begins to connect.
+    pub fn start(config: Config, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle) -> Arc<Hub> {
+        let core = Core {
+            machine: Machine::new(config),
+            lines: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            takers: HashMap::new(),
+            promise_next: 1,
+            ticked: Duration::ZERO,
+            wakes_at: None,
+            has_ended: false,
+        };
+        let hub = Arc::new(Hub {
+            core: Mutex::new(core),
+            brings: Mutex::default(),
+            listeners: Listeners::default(),
+            dial,
+            message_size_max,
+            runtime: runtime.clone(),
+            started: Instant::now(),
+            alarm: Notify::new(),
+        });
+        runtime.spawn(Arc::clone(&hub).keep_time());
+        hub.happen(Event::Tick { now: Duration::ZERO });
+        hub
+    }
+
+    /// Ticks when the machine wants it.
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            let at = {
+                let core = self.core.lock();
+                if core.has_ended {
+                    return;
+                }
+                core.wakes_at
+            };
+            tokio::select! {
+                () = self.alarm.notified() => {}
+                () = tokio::time::sleep_until(self.started + at.unwrap_or_default()), if at.is_some() => {
+                    self.core.lock().wakes_at = None;
+                    self.happen(Event::Tick { now: self.started.elapsed() });
+                }
+            }
+        }
+    }
+
+    /// Asks something. `take` makes the answer of what the machine answers.
+    pub fn ask<T: Clone + Send + 'static>(
+        self: &Arc<Self>,
+        ask: Ask,
+        take: impl FnOnce(Answer) -> Option<T> + Send + 'static,
+    ) -> Promise<T> {
+        let (promise, resolver) = Promise::new();
+        let asked = ask.name();
+        let taker: Taker = Box::new(move |outcome| {
+            let nonsense = || ClientError::Nonsense { asked, why: "it is the answer to something else".to_owned() };
+            resolver.resolve(outcome.and_then(|answer| take(answer).ok_or_else(nonsense)));
+        });
+        {
+            let mut core = self.core.lock();
+            let id = PromiseId(core.promise_next);
+            core.promise_next += 1;
+            core.takers.insert(id, taker);
+            self.step(&mut core, Event::Asked { promise: id, ask });
+        }
+        self.bring();
+        promise
+    }
+
+    /// Lets an event happen.
+    pub fn happen(self: &Arc<Self>, event: Event) {
+        self.step(&mut self.core.lock(), event);
+        self.bring();
+    }
+
+    fn step(self: &Arc<Self>, core: &mut Core, event: Event) {
+        let mut events = VecDeque::new();
+        let now = self.started.elapsed();
+        if now.saturating_sub(core.ticked) >= TICK && !matches!(event, Event::Tick { .. }) {
+            core.ticked = now;
+            events.push_back(Event::Tick { now });
+        }
+        events.push_back(event);
+        while let Some(event) = events.pop_front() {
+            for effect in core.machine.step(event) {
+                self.carry_out(core, effect, &mut events);
+            }
+        }
+    }
+
+    fn carry_out(self: &Arc<Self>, core: &mut Core, effect: Effect, events: &mut VecDeque<Event>) {
+        match effect {
+            Effect::Connect { connection, address } => {
+                let link = Arc::<Link>::default();
+                core.lines.insert(connection, Arc::clone(&link));
+                let task = self.runtime.spawn(Arc::clone(self).connect(connection, address, link));
+                core.dialing.insert(connection, task.abort_handle());
+            }
+            Effect::Speak { connection, codec } => {
+                if let Some(link) = core.lines.get(&connection) {
+                    link.speak(codec);
+                }
+            }
+            Effect::Send { connection, message } => {
+                if let Some(link) = core.lines.get(&connection)
+                    && let Err(unwritable) = link.send(message)
+                {
+                    // The server would miss it, so all that follows would be wrong.
+                    events.push_back(Event::Malformed { connection, why: unwritable.to_string() });
+                }
+            }
+            Effect::Close { connection, why } => {
+                tracing::info!(connection = connection.0, why, "closing a connection");
+                if let Some(link) = core.lines.remove(&connection) {
+                    link.close();
+                }
+                // One that is still being made has nobody who would notice.
+                if let Some(dialing) = core.dialing.remove(&connection) {
+                    dialing.abort();
+                }
+            }
+            Effect::Resolve { promise, outcome } => {
+                if let Some(taker) = core.takers.remove(&promise) {
+                    self.brings.lock().queue.push_back(Bring::Answer(taker, outcome));
+                }
+            }
+            Effect::Tell(told) => self.brings.lock().queue.push_back(Bring::Told(told)),
+            Effect::WakeAt { at } => {
+                if core.wakes_at.is_none_or(|earlier| at < earlier) {
+                    core.wakes_at = Some(at);
+                    self.alarm.notify_one();
+                }
+            }
+        }
+    }
+
+    async fn connect(self: Arc<Self>, connection: ConnectionId, address: usize, link: Arc<Link>) {
+        let why = match self.dial.dial(address).await {
+            Err(error) => error.to_string(),
+            Ok(stream) => {
+                self.core.lock().dialing.remove(&connection);
+                self.happen(Event::Connected { connection });
+                let (hub, message_size_max) = (&self, self.message_size_max);
+                Line { connection, hub, link: &link, message_size_max }.go_on(stream).await
+            }
+        };
+        link.close();
+        {
+            let mut core = self.core.lock();
+            core.lines.remove(&connection);
+            core.dialing.remove(&connection);
+        }
+        self.happen(Event::Lost { connection, why });
+    }
+
+    /// Brings what there is to bring, unless another thread does.
+    fn bring(&self) {
+        struct Leaves<'a>(&'a Mutex<Brings>);
+        impl Drop for Leaves<'_> {
+            // If something panicked, the next one that comes goes on.
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.lock().is_seen_to = false;
+                }
+            }
+        }
+        {
+            let mut brings = self.brings.lock();
+            if brings.queue.is_empty() || std::mem::replace(&mut brings.is_seen_to, true) {
+                return;
+            }
+        }
+        let _leaves = Leaves(&self.brings);
+        loop {
+            let next = {
+                let mut brings = self.brings.lock();
+                let next = brings.queue.pop_front();
+                brings.is_seen_to = next.is_some();
+                next
+            };
+            match next {
+                None => return,
+                Some(Bring::Answer(taker, outcome)) => taker(outcome),
+                Some(Bring::Told(told)) => self.tell(told),
+            }
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        match told {
+            Told::Committed { tid, oids, origin } => self.listeners.tell(|| Heard::Committed { tid, oids, origin }),
+            Told::Missed { after, last } => self.listeners.tell(|| Heard::Copied { first: after.next(), last }),
+            Told::Ready { address, is_read_only } => tracing::info!(address, is_read_only, "connected"),
+            Told::Lost { why } => tracing::warn!(why, "the connection to the server ended"),
+            Told::Trouble { why } => tracing::warn!(why, "no server"),
+        }
+    }
+
+    /// The last transaction that is known.
+    pub fn last(&self) -> Option<Tid> {
+        self.core.lock().machine.last()
+    }
+
+    /// What the server has said of its storage.
+    pub fn info(&self) -> Option<Info> {
+        self.core.lock().machine.info().cloned()
+    }
+
+    /// Whether a server is there.
+    pub fn is_ready(&self) -> bool {
+        self.core.lock().machine.is_ready()
+    }
+
+    /// A promise of room for more to be sent.
+    pub fn room(&self) -> Promise<()> {
+        let link = self.core.lock().lines.values().next().cloned();
+        link.map_or_else(|| Promise::of(Ok(())), |link| link.room())
+    }
+
+    /// Ends: all that is asked is answered with an error, and connections are closed.
+    pub fn end(self: &Arc<Self>) {
+        self.core.lock().has_ended = true;
+        self.happen(Event::End);
+        self.alarm.notify_one();
+    }
+}

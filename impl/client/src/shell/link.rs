@@ -1,0 +1,112 @@
+//! What waits to be sent to the server.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use vellum_pickle::Sink;
+use vellum_sync::Mutex;
+use vellum_wire::{Codec, Message, Rope, Unwritable, greet};
+
+use crate::promise::{Promise, Resolver};
+
+/// What is to be sent, from the machine to the task that writes it.
+#[derive(Default)]
+pub(crate) struct Link {
+    outgoing: Mutex<Outgoing>,
+    /// Bytes that are not written yet.
+    unsent: AtomicUsize,
+    is_closed: AtomicBool,
+    /// Something is to be sent, or the connection to be closed.
+    pub changed: Notify,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    rope: Rope,
+    codec: Option<Codec>,
+    /// Those that wait for room.
+    waiting: Vec<Resolver<()>>,
+}
+
+/// Beyond so many bytes that are not sent, whoever stores is asked to wait.
+const UNSENT_MAX: usize = 8 << 20;
+
+impl Link {
+    /// Answers the greeting. All messages are in this codec from now on.
+    pub fn speak(&self, codec: Codec) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.codec = Some(codec);
+        let Ok(()) = outgoing.rope.frame(|rope| {
+            rope.extend_from_slice(greet(codec));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        self.count(&outgoing, 0);
+    }
+
+    /// The codec; none before the greeting.
+    pub fn codec(&self) -> Option<Codec> {
+        self.outgoing.lock().codec
+    }
+
+    /// Has a message sent.
+    ///
+    /// # Errors
+    ///
+    /// The codec has no words for it.
+    pub fn send(&self, message: Message) -> Result<(), Unwritable> {
+        let mut outgoing = self.outgoing.lock();
+        let Some(codec) = outgoing.codec else { return Ok(()) };
+        let before = outgoing.rope.len();
+        codec.encode(message, &mut outgoing.rope)?;
+        self.count(&outgoing, before);
+        Ok(())
+    }
+
+    fn count(&self, outgoing: &Outgoing, before: usize) {
+        self.unsent.fetch_add(outgoing.rope.len() - before, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Takes all that is to be sent.
+    pub fn take(&self) -> Rope {
+        std::mem::take(&mut self.outgoing.lock().rope)
+    }
+
+    /// So many bytes were written.
+    pub fn sent(&self, count: usize) {
+        let before = self.unsent.fetch_sub(count, Ordering::Relaxed);
+        if before - count < UNSENT_MAX / 2 {
+            self.make_room();
+        }
+    }
+
+    fn make_room(&self) {
+        let waiting = std::mem::take(&mut self.outgoing.lock().waiting);
+        waiting.into_iter().for_each(|waiter| waiter.resolve(Ok(())));
+    }
+
+    /// A promise of room for more.
+    pub fn room(&self) -> Promise<()> {
+        if self.unsent.load(Ordering::Relaxed) < UNSENT_MAX || self.is_closed() {
+            return Promise::of(Ok(()));
+        }
+        let (promise, resolver) = Promise::new();
+        self.outgoing.lock().waiting.push(resolver);
+        // It may have become free, or closed, in between.
+        if self.unsent.load(Ordering::Relaxed) < UNSENT_MAX / 2 || self.is_closed() {
+            self.make_room();
+        }
+        promise
+    }
+
+    /// Has the connection closed. What was not sent is not sent.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+        self.make_room();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,97 @@
+//! A server of ours, and clients that come to it by pairs of sockets.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use vellum_client::{Access, Client, Config, Dial, Dialing, Patience, RemoteStorage, Stream};
+use vellum_server::{Codec, Description, Door, Offered, Server, ServerOptions, Store};
+use vellum_storage::{Clock, PackOptions, Storage};
+
+use crate::proxy::{Proxy, Trouble};
+
+/// A running server, with a thread for it and its clients.
+pub struct Served {
+    pub runtime: Arc<Runtime>,
+    pub door: Door,
+    end: Option<oneshot::Sender<()>>,
+}
+
+impl Served {
+    /// Serves a storage as "1".
+    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: ServerOptions) -> Served {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let description = Description {
+            location: storage.name(),
+            undoes: storage.undo_log().is_some(),
+            iterates_records: true,
+            is_read_only: false,
+            interfaces: vec![("ZODB.interfaces".to_owned(), "IStorageRestoreable".to_owned())],
+        };
+        let store = Store { packing: PackOptions::default(), ..Store::new(storage) };
+        let offered = vec![Offered { name: "1".to_owned(), description, store }];
+        let server = runtime.block_on(Server::bind(&[], offered, clock, options)).unwrap();
+        let (end, ended) = oneshot::channel();
+        let door = server.door();
+        runtime.spawn(server.run(async move { _ = ended.await }));
+        Served { runtime: Arc::new(runtime), door, end: Some(end) }
+    }
+
+    /// A client's way to it, with trouble on it.
+    pub fn way(&self, trouble: Trouble) -> Arc<Way> {
+        Arc::new(Way { door: self.door.clone(), trouble, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// A client.
+    pub fn client(&self, config: Config, trouble: Trouble) -> Client {
+        Client::on(self.runtime.handle(), config, self.way(trouble), 64 << 20)
+    }
+
+    /// A client's storage.
+    pub fn storage(&self, access: Access, trouble: Trouble) -> RemoteStorage {
+        let config = Config { access, patience: patient(), ..Config::default() };
+        RemoteStorage::of(self.client(config, trouble), "a server").unwrap()
+    }
+}
+
+/// Tests fail if nothing happens for so long.
+pub fn patient() -> Patience {
+    let long = Duration::from_secs(60);
+    Patience { connect: long, server: long, reply: long, slow: long, pack: long }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.end.take().map(|end| end.send(()));
+    }
+}
+
+/// Options of a server that greets with this codec.
+pub fn speaks(codec: Codec) -> ServerOptions {
+    ServerOptions { codec, ..ServerOptions::default() }
+}
+
+/// Makes connections by pairs of sockets.
+pub struct Way {
+    door: Door,
+    pub trouble: Trouble,
+    #[allow(dead_code, reason = "it lives as long as its clients")]
+    runtime: Arc<Runtime>,
+}
+
+impl Dial for Way {
+    fn dial(&self, _: usize) -> Dialing<'_> {
+        Box::pin(async move {
+            let (client, server) = UnixStream::pair()?;
+            self.door.enter(server, "a pair of sockets").await;
+            let stream: Box<dyn Stream> = match self.trouble.next() {
+                None => Box::new(client),
+                Some(dice) => Box::new(Proxy::before(client, dice)),
+            };
+            Ok(stream)
+        }) as std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>
+    }
+}

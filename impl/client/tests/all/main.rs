@@ -1,0 +1,8 @@
+//! Tests of the client: stories, games, the shell, and the rules.
+
+mod addresses;
+mod common;
+mod games;
+mod proxy;
+mod rules;
+mod stories;

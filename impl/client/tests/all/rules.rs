@@ -1,0 +1,63 @@
+//! A server's storage keeps the rules as any storage does.
+
+use std::sync::Arc;
+
+use vellum_client::Access;
+use vellum_harness::coverage::Coverage;
+use vellum_harness::hosted::{Hosted, Merger};
+use vellum_harness::run;
+use vellum_harness::shrink::shrink;
+use vellum_harness::subject::Can;
+use vellum_server::Codec;
+use vellum_storage::{MemoryStorage, Storage};
+
+use crate::common::{Served, speaks};
+use crate::proxy::Trouble;
+
+/// What the protocol has words for. How a server packs is its operator's choice.
+const CAN: Can = Can {
+    concurrent: false,
+    versions: false,
+    collect: false,
+    dangling: false,
+    untold: false,
+    ..Can::EVERYTHING
+};
+
+/// Storages in memory, behind servers, behind clients. Opening again is another client.
+fn remote(codec: Codec, trouble: Trouble) -> Hosted {
+    let mut last: Option<Served> = None;
+    let hosted = Hosted::new("a server", CAN, move |opening| {
+        let served = match last.take() {
+            Some(served) if !opening.fresh => served,
+            _ => {
+                let storage = MemoryStorage::with("memory", opening.clock.clone(), Arc::new(Merger));
+                Served::new(Arc::new(storage), opening.clock.clone(), speaks(codec))
+            }
+        };
+        let access = if opening.read_only { Access::Read } else { Access::Write };
+        let storage = served.storage(access, trouble.clone());
+        last = Some(served);
+        Ok(Box::new(storage) as Box<dyn Storage>)
+    });
+    hosted.without_verdicts()
+}
+
+fn hold(mut subject: Hosted, cases: u64) {
+    let mut coverage = Coverage::default();
+    for case in 0..cases {
+        if let Err(found) = run::case(&mut subject, 1, case, 30, &mut coverage) {
+            panic!("case {case}, shrunk:\n{}", shrink(&mut subject, found, 300));
+        }
+    }
+    println!("{} histories, {} steps, {} answers", coverage.histories, coverage.steps, coverage.answers);
+    println!("{}", coverage.table(CAN));
+    if cases >= 1000 {
+        assert_eq!(coverage.missing(CAN), []);
+    }
+}
+
+#[test]
+fn a_remote_storage_keeps_the_rules() {
+    hold(remote(Codec::Msgpack, Trouble::none()), 100);
+}

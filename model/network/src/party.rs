@@ -1,0 +1,418 @@
+//! Clients of ours and a server in one thread. The machines are those that ship; between them are queues that can be held,
+//! delivered message by message, and cut.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vellum_client::{
+    self as client, Answer, Ask, ClientError, ConnectionId as Line, Effect, Event, Machine, PromiseId, Told, Voted,
+};
+use vellum_server::ConnectionId;
+use vellum_storage::{LoadedAt, ManualClock, Oid, Storage, Tid, TransactionMeta};
+use vellum_wire::{Message, Value};
+
+use crate::{Site, value};
+
+/// A server and clients.
+pub struct Party {
+    /// The server.
+    pub site: Site,
+    clients: BTreeMap<String, Guest>,
+    clock: Arc<ManualClock>,
+    seconds: u64,
+    /// Whether connections can be made.
+    pub is_open: bool,
+    /// Whether messages arrive as soon as they are sent.
+    pub is_prompt: bool,
+    /// What is done to make the server's machine anew.
+    remake: Box<dyn Fn(Arc<dyn Storage>, Arc<ManualClock>) -> Site>,
+}
+
+/// A client, and what is on its way from and to it.
+struct Guest {
+    machine: Machine,
+    /// Its connection that is made, here and at the server.
+    line: Option<(Line, ConnectionId)>,
+    to_server: VecDeque<Message>,
+    to_client: VecDeque<Message>,
+    heard: usize,
+    /// Whether the server has closed the connection. What it sent before still arrives.
+    is_closed: bool,
+    promise_next: u64,
+    last_call: i64,
+    answers: BTreeMap<PromiseId, Result<Answer, ClientError>>,
+    told: Vec<Told>,
+    /// What was answered and not looked at, with what the client knew then.
+    fresh: Vec<(PromiseId, Option<Tid>)>,
+}
+
+impl Party {
+    /// A server that `remake` makes of a storage in memory, without clients.
+    pub fn new(remake: impl Fn(Arc<dyn Storage>, Arc<ManualClock>) -> Site + 'static) -> Party {
+        let clock = Arc::new(ManualClock::at("2026-11-28T12:00:00Z".parse().unwrap()));
+        let resolver = Arc::new(vellum_storage::Resolvers::built_in());
+        let storage = Arc::new(vellum_storage::MemoryStorage::with("memory", clock.clone(), resolver));
+        let site = remake(storage, Arc::clone(&clock));
+        Party {
+            site,
+            clients: BTreeMap::new(),
+            clock,
+            seconds: 0,
+            is_open: true,
+            is_prompt: true,
+            remake: Box::new(remake),
+        }
+    }
+
+    /// A client comes, and connects.
+    pub fn client(&mut self, name: &str, config: client::Config) {
+        let guest = Guest {
+            machine: Machine::new(config),
+            line: None,
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            heard: 0,
+            is_closed: false,
+            promise_next: 1,
+            last_call: 0,
+            answers: BTreeMap::new(),
+            told: Vec::new(),
+            fresh: Vec::new(),
+        };
+        self.clients.insert(name.to_owned(), guest);
+        self.happen(name, Event::Tick { now: Duration::from_secs(self.seconds) });
+        self.deliver_all();
+    }
+
+    fn guest(&mut self, name: &str) -> &mut Guest {
+        self.clients.get_mut(name).expect("there is such a client")
+    }
+
+    /// The names of all clients.
+    pub fn names(&self) -> Vec<String> {
+        self.clients.keys().cloned().collect()
+    }
+
+    /// A client's machine.
+    pub fn machine(&self, name: &str) -> &Machine {
+        &self.clients[name].machine
+    }
+
+    /// What a client's listeners were told.
+    pub fn told(&self, name: &str) -> &[Told] {
+        &self.clients[name].told
+    }
+
+    /// A client is asked something. The answer may be there already.
+    pub fn ask(&mut self, name: &str, ask: Ask) -> PromiseId {
+        let guest = self.guest(name);
+        let promise = PromiseId(guest.promise_next);
+        guest.promise_next += 1;
+        writeln!(self.site.transcript, "{name:<4} is asked {}: {}", promise.0, show_ask(&ask)).unwrap();
+        self.happen(name, Event::Asked { promise, ask });
+        self.deliver_all();
+        promise
+    }
+
+    /// The answer to what was asked, if it is there.
+    pub fn answer(&self, name: &str, promise: PromiseId) -> Option<&Result<Answer, ClientError>> {
+        self.clients[name].answers.get(&promise)
+    }
+
+    /// What was answered since this was asked last, with the last transaction that the client knew then.
+    pub fn take_fresh(&mut self, name: &str) -> Vec<(PromiseId, Option<Tid>)> {
+        std::mem::take(&mut self.guest(name).fresh)
+    }
+
+    /// What was asked of a client.
+    pub fn asked(&self, name: &str) -> u64 {
+        self.clients[name].promise_next - 1
+    }
+
+    /// Begins a transaction, and returns its number.
+    pub fn begin(&mut self, name: &str) -> client::TransactionId {
+        let meta = TransactionMeta::new().user("ann").description("a change");
+        let promise = self.ask(name, Ask::Begin { meta, origin: vellum_storage::Origin(1) });
+        match self.answer(name, promise) {
+            Some(Ok(Answer::Begun(id))) => *id,
+            other => panic!("it does not begin: {other:?}"),
+        }
+    }
+
+    /// Stores an object.
+    pub fn store(&mut self, name: &str, transaction: client::TransactionId, oid: u64, serial: Tid, data: &str) {
+        let data = bytes::Bytes::copy_from_slice(data.as_bytes()).into();
+        let version = vellum_storage::Version::TRUNK;
+        let change = vellum_storage::Change::Store { oid: Oid(oid), serial, version, data };
+        self.ask(name, Ask::Change { transaction, change });
+    }
+
+    /// A whole commit of one object.
+    pub fn commit(&mut self, name: &str, oid: u64, serial: Tid, data: &str) -> Tid {
+        let transaction = self.begin(name);
+        self.store(name, transaction, oid, serial, data);
+        self.ask(name, Ask::Vote { transaction });
+        let finish = self.ask(name, Ask::Finish { transaction });
+        match self.answer(name, finish) {
+            Some(Ok(Answer::Tid(tid))) => *tid,
+            other => panic!("it is not finished: {other:?}"),
+        }
+    }
+
+    /// Loads an object as the client knows it.
+    pub fn load(&mut self, name: &str, oid: u64) -> PromiseId {
+        self.ask(name, Ask::Load { oid: Oid(oid), before: None })
+    }
+
+    /// Writes something down for the reader.
+    pub fn note(&mut self, text: &str) {
+        self.site.note(text);
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, seconds: u64) {
+        self.seconds += seconds;
+        writeln!(self.site.transcript, "     {} s after the start", self.seconds).unwrap();
+        let now = Duration::from_secs(self.seconds);
+        self.site.happen(vellum_server::Event::Tick { now });
+        for name in self.names() {
+            self.happen(&name, Event::Tick { now });
+        }
+        self.deliver_all();
+    }
+
+    /// A client's connection is cut. The server still hears the first of what was on its way to it.
+    pub fn cut(&mut self, name: &str, still_heard: usize) {
+        let guest = self.guest(name);
+        let Some((line, connection)) = guest.line.take() else { return };
+        guest.to_client.clear();
+        let rest: Vec<Message> = std::mem::take(&mut guest.to_server).into_iter().take(still_heard).collect();
+        writeln!(self.site.transcript, "{name:<4} is cut off").unwrap();
+        for message in rest {
+            self.site.say(connection, message);
+        }
+        self.site.happen(vellum_server::Event::Lost { connection });
+        self.happen(name, Event::Lost { connection: line, why: "the connection was cut".to_owned() });
+        self.deliver_all();
+    }
+
+    /// The server ends, and another one begins, of the same storage or of another.
+    pub fn restart(&mut self, storage: Option<Arc<dyn Storage>>) {
+        let mut transcript = std::mem::take(&mut self.site.transcript);
+        let storage = storage.unwrap_or_else(|| Arc::clone(&self.site.storage));
+        writeln!(transcript, "     the server is started again").unwrap();
+        for name in self.names() {
+            if let Some((_, connection)) = self.clients[&name].line {
+                // What its clients have begun goes with it.
+                self.site.happen(vellum_server::Event::Lost { connection });
+            }
+        }
+        self.site = (self.remake)(storage, Arc::clone(&self.clock));
+        self.site.transcript = transcript;
+        for name in self.names() {
+            let guest = self.guest(&name);
+            guest.to_client.clear();
+            guest.to_server.clear();
+            if let Some((connection, _)) = guest.line.take() {
+                self.happen(&name, Event::Lost { connection, why: "the server ended".to_owned() });
+            }
+        }
+        self.deliver_all();
+    }
+
+    /// How many messages are on their way to a client, and from it.
+    pub fn on_the_way(&self, name: &str) -> (usize, usize) {
+        let guest = &self.clients[name];
+        // The end of a connection is on its way, too.
+        let end = usize::from(guest.is_closed && guest.line.is_some());
+        (guest.to_client.len() + end, guest.to_server.len())
+    }
+
+    /// Delivers the next message to a client, or from it.
+    pub fn deliver(&mut self, name: &str, is_to_client: bool) {
+        let guest = self.guest(name);
+        let Some((line, connection)) = guest.line else { return };
+        if is_to_client {
+            if let Some(message) = guest.to_client.pop_front() {
+                self.happen(name, Event::Received { connection: line, message });
+            } else if guest.is_closed {
+                guest.line = None;
+                self.happen(name, Event::Lost { connection: line, why: "the server closed it".to_owned() });
+            }
+        } else if let Some(message) = guest.to_server.pop_front() {
+            self.site.say(connection, message);
+        }
+        self.collect();
+    }
+
+    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that answers loads
+    /// beside everything else. What was read is older then than what the client was told.
+    pub fn postpone(&mut self, name: &str) {
+        let waiting = &mut self.guest(name).to_client;
+        let is_load = |message: &Message| match &message.args {
+            Value::Tuple(parts) => parts.len() == 3 && message.name == Value::Text(".reply".to_owned()),
+            _ => false,
+        };
+        if waiting.len() >= 2 && is_load(&waiting[0]) {
+            waiting.swap(0, 1);
+        }
+    }
+
+    /// Sends a client a message that its server did not send.
+    pub fn lie(&mut self, name: &str, message: Message) {
+        if let Some((connection, _)) = self.clients[name].line {
+            writeln!(self.site.transcript, "{name:<4} <- {} (a lie)", crate::show(&message)).unwrap();
+            self.happen(name, Event::Received { connection, message });
+            self.deliver_all();
+        }
+    }
+
+    /// The number of a client's last call, among those that it has made since it came.
+    pub fn last_call(&self, name: &str) -> i64 {
+        self.clients[name].last_call
+    }
+
+    /// Delivers all that is on its way, and what follows from it, if messages arrive as soon as they are sent.
+    pub fn deliver_all(&mut self) {
+        self.collect();
+        while self.is_prompt {
+            let names = self.names();
+            let way = names.iter().find_map(|name| match self.on_the_way(name) {
+                (0, 0) => None,
+                (_, 0) => Some((name, true)),
+                _ => Some((name, false)),
+            });
+            let Some((name, is_to_client)) = way else { return };
+            self.deliver(name, is_to_client);
+        }
+    }
+
+    /// Takes what the server has sent, and notices what it has closed.
+    fn collect(&mut self) {
+        let closed = std::mem::take(&mut self.site.closed);
+        for guest in self.clients.values_mut() {
+            let Some((_, connection)) = guest.line else { continue };
+            let inbox = self.site.inbox.get(&connection).map(Vec::as_slice).unwrap_or_default();
+            guest.to_client.extend(inbox[guest.heard..].iter().cloned());
+            guest.heard = inbox.len();
+            if closed.contains(&connection) {
+                guest.is_closed = true;
+                guest.to_server.clear();
+            }
+        }
+    }
+
+    /// An event at a client, and all that follows from it here.
+    pub fn happen(&mut self, name: &str, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let effects = self.guest(name).machine.step(event);
+            for effect in effects {
+                match effect {
+                    Effect::Connect { connection, .. } if !self.is_open => {
+                        let why = "nobody listens there".to_owned();
+                        events.push_back(Event::Lost { connection, why });
+                    }
+                    Effect::Connect { connection, .. } => {
+                        let at_server = self.site.connect(name);
+                        let guest = self.guest(name);
+                        guest.line = Some((connection, at_server));
+                        (guest.heard, guest.is_closed) = (0, false);
+                        guest.to_client.clear();
+                        guest.to_server.clear();
+                        writeln!(self.site.transcript, "{name:<4} connects").unwrap();
+                        events.push_back(Event::Connected { connection });
+                        events.push_back(Event::Greeted { connection, frame: "Z5".into() });
+                    }
+                    Effect::Speak { .. } | Effect::WakeAt { .. } => {}
+                    Effect::Send { message, .. } => {
+                        let guest = self.guest(name);
+                        if let (Some(id @ 1..), false) = (message.id.as_int(), message.is_one_way()) {
+                            guest.last_call = id;
+                        }
+                        guest.to_server.push_back(message);
+                    }
+                    Effect::Close { why, connection } => {
+                        let guest = self.guest(name);
+                        if let Some((_, at_server)) = guest.line.take_if(|(line, _)| *line == connection) {
+                            guest.to_client.clear();
+                            guest.to_server.clear();
+                            writeln!(self.site.transcript, "{name:<4} closes its connection: {why}").unwrap();
+                            self.site.happen(vellum_server::Event::Lost { connection: at_server });
+                        }
+                    }
+                    Effect::Resolve { promise, outcome } => {
+                        let shown = match &outcome {
+                            Ok(answer) => show_answer(answer),
+                            Err(error) => format!("an error: {error}"),
+                        };
+                        writeln!(self.site.transcript, "{name:<4} answers {}: {shown}", promise.0).unwrap();
+                        let guest = self.guest(name);
+                        assert!(promise.0 < guest.promise_next, "{name} answers what nobody asked: {promise:?}");
+                        guest.fresh.push((promise, guest.machine.last()));
+                        let earlier = guest.answers.insert(promise, outcome);
+                        assert_eq!(earlier, None, "{name} answers {promise:?} twice");
+                    }
+                    Effect::Tell(told) => {
+                        writeln!(self.site.transcript, "{name:<4} tells: {}", show_told(&told)).unwrap();
+                        self.guest(name).told.push(told);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn oids(oids: &[Oid]) -> String {
+    oids.iter().map(|oid| format!("#{}", oid.0)).collect::<Vec<_>>().join(", ")
+}
+
+fn tid(tid: Tid) -> String {
+    value(&Value::Bytes(bytes::Bytes::copy_from_slice(&tid.to_bytes())))
+}
+
+fn show_ask(ask: &Ask) -> String {
+    match ask {
+        Ask::Load { oid, before: None } => format!("load #{}", oid.0),
+        Ask::Load { oid, before: Some(before) } => format!("load #{} before {}", oid.0, tid(*before)),
+        Ask::Begin { .. } => "begin".to_owned(),
+        Ask::Change { change: vellum_storage::Change::Store { oid, serial, data, .. }, .. } => {
+            format!("store #{} over {}: {data:?}", oid.0, tid(*serial))
+        }
+        Ask::Change { change, .. } => format!("{change:?}"),
+        other => other.name().to_owned(),
+    }
+}
+
+fn show_answer(answer: &Answer) -> String {
+    match answer {
+        Answer::Done => "done".to_owned(),
+        Answer::Tid(of) => tid(*of),
+        Answer::Loaded(None) => "nothing yet".to_owned(),
+        Answer::Loaded(Some(LoadedAt { data, tid: since, next })) => {
+            let next = next.map_or("now".to_owned(), tid);
+            format!("{data:?} since {}, until {next}", tid(*since))
+        }
+        Answer::Begun(id) => format!("transaction {}", id.0),
+        Answer::Voted(Voted::Ready(written)) if written.is_empty() => "it can be finished".to_owned(),
+        Answer::Voted(Voted::Ready(written)) => format!("it can be finished, with other records for {}", oids(written)),
+        Answer::Voted(Voted::Conflicts(conflicts)) => {
+            let conflicts: Vec<Oid> = conflicts.iter().map(|conflict| conflict.oid).collect();
+            format!("the client is to merge {}", oids(&conflicts))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_told(told: &Told) -> String {
+    match told {
+        Told::Committed { tid: of, oids: changed, .. } => format!("{} changed {}", tid(*of), oids(changed)),
+        Told::Missed { after, last } => format!("anything was changed between {} and {}", tid(*after), tid(*last)),
+        Told::Ready { is_read_only: true, .. } => "ready, to read only".to_owned(),
+        Told::Ready { .. } => "ready".to_owned(),
+        Told::Lost { why } => format!("no server: {why}"),
+        Told::Trouble { why } => format!("trouble: {why}"),
+    }
+}
