@@ -325,12 +325,7 @@ pub fn export(
 }
 
 /// Writes the bytes of the blob that the trunk shows now. The answer is their number.
-fn export_blob(
-    storage: &dyn Storage,
-    blobs: &dyn Blobs,
-    oid: Oid,
-    to: &mut dyn Write,
-) -> Result<u64, ExportError> {
+fn export_blob(storage: &dyn Storage, blobs: &dyn Blobs, oid: Oid, to: &mut dyn Write) -> Result<u64, ExportError> {
     // A load has the tid of the newest revision, which may be in a version.
     let shown = storage.load_before(oid, Tid::MAX)?.ok_or(Error::key(oid))?;
     let blob = blobs.load_blob(oid, shown.tid)?;
