@@ -9,6 +9,7 @@
 //! | `corner.rs` | the table of all corners |
 //! | `steps.rs` | by a step: a change, a vote, a finish, a refusal |
 //! | `packs.rs` | by a pack |
+//! | `blobs.rs` | by a step on blobs |
 //! | `answers.rs` | by a question and its answer |
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::subject::Can;
 use crate::world::World;
 
 mod answers;
+mod blobs;
 mod corner;
 mod packs;
 mod steps;
@@ -80,6 +82,7 @@ impl Coverage {
     pub fn step(&mut self, before: &World, step: &Step, outcome: &Outcome, after: &World) {
         self.steps += 1;
         self.reach(steps::corners(before, step, outcome, after));
+        self.reach(blobs::corners(before, step, outcome, after));
         if let (Step::Pack { to, collect, .. }, Outcome::Packed { .. }) = (step, outcome) {
             self.reach(packs::corners(before, step, *to, *collect, &after.database));
         }

@@ -23,6 +23,10 @@ pub fn answer(database: &Database, question: &Question) -> Answer {
             Ok(record) => Answer::Record { data: data(record) },
             Err(_) => Answer::KeyError,
         },
+        Question::LoadBlob { oid, tid } => match database.load_blob(oid.0, tid.0) {
+            Ok(blob) => Answer::Blob { bytes: data(blob) },
+            Err(_) => Answer::KeyError,
+        },
         Question::History { oid, limit } => match database.history(oid.0, *limit) {
             Ok(lines) => {
                 let entry = |line: vellum_spec::HistoryEntry<'_>| Entry {
@@ -86,6 +90,7 @@ fn written(database: &Database, transaction: &Transaction) -> Written {
             oid: Oid(revision.oid),
             version: revision.version.clone(),
             data: database.data(at).map(|record| Data(record.to_vec().into())),
+            blob: database.blob(at).map(|blob| Data(blob.to_vec().into())),
             source: match revision.content {
                 Content::Source(_) => database.holder(at).map(Tid),
                 _ => None,

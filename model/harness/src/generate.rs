@@ -10,7 +10,7 @@ use vellum_spec::Content;
 use vellum_storage::{Oid, Tid};
 
 use crate::dice::{Dice, Seed};
-use crate::node::Node;
+use crate::node::{Beside, Node};
 use crate::step::{Change, Meta, Name, Outcome, Step};
 use crate::subject::Can;
 use crate::tick::{moment, tick};
@@ -18,6 +18,8 @@ use crate::world::{Stage, World};
 
 /// Oids of a history are below this. The next one never exists, and is referred to now and then.
 const OIDS: u64 = 7;
+/// Objects with this rest, divided by four, are blobs as a rule.
+const BLOBS: u64 = 2;
 const VERSIONS: [&str; 2] = ["draft", "other"];
 const NAMES: [Name; 3] = ['a', 'b', 'c'];
 
@@ -336,7 +338,11 @@ fn restore(dice: &mut dyn Dice, world: &World) -> Change {
     let oid = object(dice, world);
     let past = world.database.past(oid.0);
     let source = if dice.chance(60) { dice.pick(&past).copied() } else { None };
-    let same = source.and_then(|at| world.database.data(at)).and_then(Node::decode).filter(|_| dice.chance(80));
+    let same = source.and_then(|at| held(world, at)).filter(|_| dice.chance(80));
+    let same = same.map(|node| match node.beside {
+        Beside::Blob(_) if dice.chance(30) => Node { beside: Beside::Blob(dice.roll(4) as u8), ..node },
+        _ => node,
+    });
     let node = same.or_else(|| (!dice.chance(25)).then(|| node(dice, world, oid)));
     let held = world.database.modified_in_version(oid.0);
     let version = if world.can().versions && dice.chance(30) { VERSIONS[0].to_owned() } else { held.to_owned() };
@@ -362,13 +368,29 @@ fn undoable(dice: &mut dyn Dice, world: &World) -> Tid {
     .unwrap_or(tick(moment(world.last()) + 5))
 }
 
+/// The node that a revision holds, with its blob.
+fn held(world: &World, at: vellum_spec::At<'_>) -> Option<Node> {
+    Node::of(world.database.data(at)?, world.database.blob(at))
+}
+
+/// What comes with an object's next record. Whether it is a blob depends on the object, as a class does; now and then it is
+/// another class's, or comes without its blob.
+fn beside(dice: &mut dyn Dice, world: &World, oid: Oid) -> Beside {
+    let is_blob = world.can().blobs && dice.chance(if oid.0 % 4 == BLOBS { 90 } else { 3 });
+    match dice.roll(if is_blob { 10 } else { 1 }) {
+        _ if !is_blob => Beside::Nothing,
+        0 => Beside::NoBlob,
+        _ => Beside::Blob(dice.roll(4) as u8),
+    }
+}
+
 /// An object's next record. Whether it is a counter depends on the object, as a class does.
 fn node(dice: &mut dyn Dice, world: &World, oid: Oid) -> Node {
     let counter = !oid.0.is_multiple_of(3);
     if dice.chance(12) {
         // The same data as an earlier revision.
         let past = world.database.past(oid.0);
-        let data = dice.pick(&past).and_then(|at| world.database.data(*at)).and_then(Node::decode);
+        let data = dice.pick(&past).and_then(|at| held(world, *at));
         if let Some(node) = data {
             return node;
         }
@@ -386,5 +408,10 @@ fn node(dice: &mut dyn Dice, world: &World, oid: Oid) -> Node {
     let foreign = if dice.chance(5) { vec![object(dice, world)] } else { vec![] };
     let number = dice.roll(4) as u8;
     let odd = if world.can().untold && dice.chance(1) { vec![object(dice, world)] } else { vec![] };
-    Node { counter, number, strong, weak, foreign, odd }
+    let beside = beside(dice, world, oid);
+    if beside != Beside::Nothing && dice.chance(80) {
+        // Records of blobs are all alike.
+        return Node { counter: true, beside, ..Node::default() };
+    }
+    Node { counter: counter || beside != Beside::Nothing, number, strong, weak, foreign, odd, beside }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use vellum_storage::{
-    Content, Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused, Resolver,
-    Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted, Write,
+    Blob, Content, Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused,
+    Resolver, Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted,
+    Write,
 };
 
-use crate::node;
+use crate::node::{self, Beside};
 use crate::question::{Answer, Change as Shown, Entry, Question, Written};
 use crate::rules::Rules;
 use crate::step::{Change, Data, Meta, Name, Outcome, Refusal, Step};
@@ -118,13 +119,30 @@ impl Hosted {
         Ok(Outcome::Done)
     }
 
+    /// The blob that comes with a node. Those with an odd number are made by the storage, others elsewhere.
+    fn blob(&self, node: &node::Node) -> Result<Option<Blob>, Trouble> {
+        let Beside::Blob(number) = node.beside else { return Ok(None) };
+        let bytes = node::blob(number);
+        if number % 2 == 0 {
+            return Ok(Some(bytes.into()));
+        }
+        let mut writer = self.storage()?.blobs().ok_or(Trouble::Missing("blobs"))?.new_blob()?;
+        bytes.chunks(bytes.len() / 2 + 1).try_for_each(|chunk| writer.append(chunk))?;
+        Ok(Some(writer.finish()?))
+    }
+
     fn change(&mut self, name: Name, change: &Change) -> Result<Outcome, Trouble> {
+        let blob = match change {
+            Change::Store { node: Some(node), .. } | Change::Restore { node: Some(node), .. } => self.blob(node)?,
+            _ => None,
+        };
         let draft = self.drafts.get_mut(&name).ok_or(Trouble::Missing("such a transaction"))?;
         let record = |node: &Option<node::Node>| node.as_ref().map(node::Node::encode);
         let version = |name: &String| Version::named(name.clone());
         match change {
             Change::Store { oid, serial, node, version: v } => {
-                draft.store_in(&version(v), *oid, *serial, record(node).unwrap_or_default())?;
+                let data = vellum_storage::Data::from(record(node).unwrap_or_default()).with_blob(blob);
+                draft.push(vellum_storage::Change::Store { oid: *oid, serial: *serial, version: version(v), data })?;
             }
             Change::Delete { oid, serial } => draft.delete(*oid, *serial)?,
             Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial)?,
@@ -133,7 +151,7 @@ impl Hosted {
             Change::AbortVersion { from } => draft.abort_version(&version(from))?,
             Change::Restore { oid, node, version: v, source, base } => {
                 let (data, version) = (record(node), version(v));
-                draft.restore(Revision { oid: *oid, version, data, blob: None, source: *source, base: *base })?;
+                draft.restore(Revision { oid: *oid, version, data, blob, source: *source, base: *base })?;
             }
         }
         Ok(Outcome::Done)
@@ -198,9 +216,14 @@ impl Hosted {
 /// Whether a transaction is what its verdict promised. Which revision holds the data that one shares is another question:
 /// a verdict may name one that shares it in turn.
 fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
-    let same = |(write, revision): (&Write, &Revision)| {
+    let is_last = |n: usize, oid: vellum_storage::Oid| !verdict.writes[n + 1..].iter().any(|write| write.oid == oid);
+    let same = |(n, (write, revision)): (usize, (&Write, &Revision))| {
         let content = match &write.content {
-            Content::Data(data) => data.bytes().ok() == revision.data && revision.source.is_none(),
+            Content::Data(data) => {
+                data.bytes().ok() == revision.data
+                    && revision.source.is_none()
+                    && bytes_of(data.blob().filter(|_| is_last(n, write.oid))) == bytes_of(revision.blob.as_ref())
+            }
             Content::Shared(tid) => {
                 revision.data.is_some() == revision.source.is_some()
                     && revision.source.is_none_or(|holder| holder <= *tid)
@@ -209,14 +232,19 @@ fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
         };
         content && (write.oid, &write.version, write.base) == (revision.oid, &revision.version, revision.base)
     };
-    verdict.writes.len() == written.revisions.len() && verdict.writes.iter().zip(&written.revisions).all(same)
+    verdict.writes.len() == written.revisions.len()
+        && verdict.writes.iter().zip(&written.revisions).enumerate().all(same)
+}
+
+fn bytes_of(blob: Option<&Blob>) -> Option<Option<bytes::Bytes>> {
+    blob.map(|blob| blob.bytes().ok())
 }
 
 /// What a storage answers to a question.
 pub fn answer(storage: &dyn Storage, question: &Question) -> Answer {
     match try_answer(storage, question) {
         Ok(answer) => answer,
-        Err(Trouble::Storage(Error::KeyError { .. })) => Answer::KeyError,
+        Err(Trouble::Storage(Error::KeyError { .. } | Error::NoBlob { .. })) => Answer::KeyError,
         Err(Trouble::Storage(other)) => Answer::Failed { message: other.to_string() },
         Err(Trouble::Missing(what)) => Answer::Failed { message: format!("there is not {what}") },
     }
@@ -243,6 +271,10 @@ fn try_answer(storage: &dyn Storage, question: &Question) -> Result<Answer, Trou
             Some(shown) => Answer::Shown { data: Data(shown.data), tid: shown.tid, next: shown.next },
         },
         Question::LoadSerial { oid, tid } => Answer::Record { data: Data(storage.load_serial(*oid, *tid)?) },
+        Question::LoadBlob { oid, tid } => {
+            let blob = storage.blobs().ok_or(Trouble::Missing("blobs"))?.load_blob(*oid, *tid)?;
+            Answer::Blob { bytes: Data(blob.bytes()?) }
+        }
         Question::History { oid, limit } => {
             let entry = |line: vellum_storage::HistoryEntry| Entry {
                 tid: line.tid,
@@ -267,7 +299,7 @@ fn try_answer(storage: &dyn Storage, question: &Question) -> Result<Answer, Trou
         Question::Transactions { first, last, newest_first } => {
             let order = if *newest_first { Order::NewestFirst } else { Order::OldestFirst };
             let found = all(TidRange { first: *first, last: *last }, order)?;
-            Answer::Transactions { transactions: found.into_iter().map(written).collect() }
+            Answer::Transactions { transactions: found.into_iter().map(written).collect::<Result<_, _>>()? }
         }
         Question::LastTransaction => Answer::Tid { tid: storage.last_transaction() },
         Question::LastInvalidations { count } => {
@@ -293,22 +325,25 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn written(transaction: vellum_storage::TransactionRecord) -> Written {
-    let change = |revision: vellum_storage::Revision| Shown {
-        oid: revision.oid,
-        version: revision.version.to_string(),
-        data: revision.data.map(Data),
-        source: revision.source,
-        base: revision.base,
+fn written(transaction: vellum_storage::TransactionRecord) -> Result<Written, Error> {
+    let change = |revision: vellum_storage::Revision| {
+        Ok(Shown {
+            oid: revision.oid,
+            version: revision.version.to_string(),
+            data: revision.data.map(Data),
+            blob: revision.blob.map(|blob| blob.bytes().map(Data)).transpose()?,
+            source: revision.source,
+            base: revision.base,
+        })
     };
-    Written {
+    Ok(Written {
         tid: transaction.tid,
         packed: transaction.status == vellum_storage::Status::Packed,
         user: text(&transaction.user),
         description: text(&transaction.description),
         extension: Data(transaction.extension),
-        revisions: transaction.revisions.into_iter().map(change).collect(),
-    }
+        revisions: transaction.revisions.into_iter().map(change).collect::<Result<_, Error>>()?,
+    })
 }
 
 /// Why something was not done.

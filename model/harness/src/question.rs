@@ -19,6 +19,7 @@ pub enum Question {
     Load { oid: Oid, version: String },
     LoadBefore { oid: Oid, before: Tid },
     LoadSerial { oid: Oid, tid: Tid },
+    LoadBlob { oid: Oid, tid: Tid },
     History { oid: Oid, limit: usize },
     UndoLog { first: usize, last: usize },
     Transactions { first: Tid, last: Tid, newest_first: bool },
@@ -49,6 +50,9 @@ pub enum Answer {
     },
     Record {
         data: Data,
+    },
+    Blob {
+        bytes: Data,
     },
     History {
         entries: Vec<Entry>,
@@ -127,6 +131,9 @@ pub struct Change {
     pub version: String,
     /// The record; none for a tombstone.
     pub data: Option<Data>,
+    /// The blob beside it; none if there is none, or if none was to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Data>,
     /// The tid of the revision that holds the data, if it is another.
     pub source: Option<Tid>,
     /// In a version: the tid of its base revision, if there is one.
@@ -162,6 +169,9 @@ pub fn all(can: Can, oids: &BTreeSet<Oid>, versions: &BTreeSet<String>, tids: &B
         all.extend(tids.iter().map(|&before| LoadBefore { oid, before }));
         all.extend([Tid(last.0.saturating_add(1)), Tid::MAX].map(|before| LoadBefore { oid, before }));
         all.extend(tids.iter().map(|&tid| LoadSerial { oid, tid }));
+        if can.blobs {
+            all.extend(tids.iter().map(|&tid| LoadBlob { oid, tid }));
+        }
     }
     let half = oids.iter().nth(oids.len() / 2).copied().unwrap_or(Oid::ROOT);
     all.push(CurrentRecords { first: Oid(half.0 + 1) });

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_spec::{self as spec, Begin, Content, Database, Status};
 use vellum_storage::{
-    Bulk, Change, Clock, CurrentRecord, Draft, Error, Event, Held, HistoryEntry, Invalidation, Limits, Listener,
-    Listeners, Listening, Loaded, LoadedAt, NotUndone, ObjectLocks, Oid, Order, Origin, Pack, PackOptions, PackReport,
-    Prepared, Refusal, Resolver, Result, Revision, Scratch, Storage, Tid, TidRange, TransactionMeta, TransactionRecord,
-    UndoEntry, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Want, Wants, WhyNot, Write,
+    Blob, BlobWriter, Blobs, Bulk, Change, Clock, CurrentRecord, Data, Draft, Error, Event, Held, HistoryEntry,
+    Invalidation, Limits, Listener, Listeners, Listening, Loaded, LoadedAt, NotUndone, ObjectLocks, Oid, Order, Origin,
+    Pack, PackOptions, PackReport, Prepared, Refusal, Resolver, Result, Revision, Scratch, Storage, Tid, TidRange,
+    TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Want,
+    Wants, WhyNot, Write,
 };
 use vellum_sync::{Mutex, MutexGuard};
 
@@ -234,6 +235,39 @@ impl Storage for Rules {
     fn bulk(&self) -> Option<&dyn Bulk> {
         Some(self)
     }
+
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        Some(self)
+    }
+}
+
+impl Blobs for Rules {
+    fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
+        self.writable()?;
+        Ok(Box::new(Collected(Vec::new())))
+    }
+
+    fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
+        self.state().database.load_blob(oid.0, tid.0).map(|blob| bytes(blob).into()).map_err(key(oid))
+    }
+}
+
+/// A blob that is being written.
+struct Collected(Vec<u8>);
+
+impl BlobWriter for Collected {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn finish(self: Box<Self>) -> Result<Blob> {
+        Ok(Bytes::from(self.0).into())
+    }
 }
 
 fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRecord {
@@ -247,7 +281,7 @@ fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRe
             oid: Oid(revision.oid),
             version: version(&revision.version),
             data: database.data(at).map(bytes),
-            blob: None,
+            blob: database.blob(at).map(|blob| bytes(blob).into()),
             source,
             base: revision.base.map(Tid),
         }
@@ -374,12 +408,17 @@ impl Limits for Shared {
     }
 }
 
+/// The blob that comes with a record.
+fn blob(data: Option<&Data>) -> Result<Option<Vec<u8>>> {
+    data.and_then(Data::blob).map(|blob| blob.bytes().map(Vec::from)).transpose()
+}
+
 /// A change in the specification's words.
 fn change(change: &Change) -> Result<spec::Change> {
     Ok(match change {
         Change::Store { oid, serial, version, data } => {
-            let data = data.bytes()?.to_vec();
-            spec::Change::Store { oid: oid.0, serial: serial.0, data, version: name(version) }
+            let (data, blob) = (data.bytes()?.to_vec(), blob(Some(data))?);
+            spec::Change::Store { oid: oid.0, serial: serial.0, data, blob, version: name(version) }
         }
         Change::Delete { oid, serial } => spec::Change::Delete { oid: oid.0, serial: serial.0 },
         Change::CheckCurrent { oid, serial } => spec::Change::CheckCurrent { oid: oid.0, serial: serial.0 },
@@ -389,6 +428,7 @@ fn change(change: &Change) -> Result<spec::Change> {
         Change::Restore { oid, version, data, source, base } => spec::Change::Restore {
             oid: oid.0,
             data: data.as_ref().map(|data| data.bytes().map(|data| data.to_vec())).transpose()?,
+            blob: blob(data.as_ref())?,
             version: name(version),
             source: source.map(|tid| tid.0),
             base: base.map(|tid| tid.0),
@@ -509,7 +549,10 @@ fn write(revision: &spec::Revision) -> Write {
         version: version(&revision.version),
         base: revision.base.map(Tid),
         content: match &revision.content {
-            Content::Data(data) => vellum_storage::Content::Data(bytes(data).into()),
+            Content::Data(data) => {
+                let blob = revision.blob.as_deref().map(|blob| Blob::from(bytes(blob)));
+                vellum_storage::Content::Data(Data::from(bytes(data)).with_blob(blob))
+            }
             Content::Source(tid) => vellum_storage::Content::Shared(Tid(*tid)),
             Content::Tombstone => vellum_storage::Content::Tombstone,
         },

@@ -26,7 +26,7 @@ use std::fmt;
 
 use vellum_storage::{Oid, Tid};
 
-use crate::node::Node;
+use crate::node::{Beside, Node};
 use crate::question::Question;
 use crate::step::{Change, Meta, Name, Outcome, Refusal, Step};
 use crate::tick::{self, Tick};
@@ -232,7 +232,7 @@ pub(crate) fn step(line: &str) -> Parsed<Step> {
 /// A question, as a story asks it. The words are [`Question`]'s; what is left out of a range or a limit is all of it.
 ///
 /// ```text
-/// load 1 [in draft]    load_before 1 @2    load_serial 1 @2    history 1 [newest]    undo_log [first last]
+/// load 1 [in draft]    load_before 1 @2    load_serial 1 @2    load_blob 1 @2    history 1 [newest]    undo_log [first last]
 /// transactions [@1 @3] [newest-first]    last_transaction    last_invalidations [last]
 /// current_records [from]    modified_in_version 1    versions
 /// ```
@@ -245,6 +245,7 @@ pub(crate) fn question(line: &str) -> Parsed<Question> {
             Question::Load { oid, version }
         }
         "load_before" => Question::LoadBefore { oid: words.oid()?, before: words.tid()? },
+        "load_blob" => Question::LoadBlob { oid: words.oid()?, tid: words.tid()? },
         "load_serial" => Question::LoadSerial { oid: words.oid()?, tid: words.tid()? },
         "history" => Question::History { oid: words.oid()?, limit: words.number_or(usize::MAX)? },
         "undo_log" => Question::UndoLog { first: words.number_or(0)?, last: words.number_or(usize::MAX)? },
@@ -314,8 +315,14 @@ fn parse_node(text: &str) -> Parsed<Node> {
     let number = number.trim_end_matches('+').parse().map_err(|_| "a record is a number from 0 to 255")?;
     let mut node = Node { counter, number, ..Node::default() };
     let mut list = None;
-    for word in words {
+    while let Some(word) = words.next() {
         match (word, list) {
+            ("no-blob", _) => (node.beside, list) = (Beside::NoBlob, None),
+            ("blob", _) => {
+                let number =
+                    words.next().and_then(|number| number.parse().ok()).ok_or("which blob? a number to 255")?;
+                (node.beside, list) = (Beside::Blob(number), None);
+            }
             ("->", _) => list = Some(0),
             ("weak", _) => list = Some(1),
             ("foreign", _) => list = Some(2),
@@ -324,7 +331,7 @@ fn parse_node(text: &str) -> Parsed<Node> {
                 let oid = Oid(oid.parse().map_err(|_| "an object is a number")?);
                 [&mut node.strong, &mut node.weak, &mut node.foreign, &mut node.odd][n].push(oid);
             }
-            _ => return Err("after the number comes `->`, `weak`, `foreign` or `odd`"),
+            _ => return Err("after the number comes `->`, `weak`, `foreign`, `odd`, `blob` or `no-blob`"),
         }
     }
     Ok(node)
@@ -402,6 +409,8 @@ mod tests {
 begin a user=ann description=x*70000 extension tid=@3 packed
 begin b
 store a 1 @0: 5 -> 2 3 weak 4 foreign 5 odd 6
+store a 2 @0: 5+ -> 2 blob 3
+store a 2 @0: 5+ no-blob
 store a 1 @1+1 in draft: 6+
 store a 1 @1: empty
 delete a 1 @1

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::node::blob_number;
 use crate::question::{Answer, Change, Entry, Question, Written};
 use crate::script::oids;
 use crate::tick::Tick;
@@ -13,6 +14,7 @@ impl fmt::Display for Question {
             Question::Load { oid, version } => write!(f, "load {} in {version}", oid.0),
             Question::LoadBefore { oid, before } => write!(f, "load_before {} {}", oid.0, Tick(*before)),
             Question::LoadSerial { oid, tid } => write!(f, "load_serial {} {}", oid.0, Tick(*tid)),
+            Question::LoadBlob { oid, tid } => write!(f, "load_blob {} {}", oid.0, Tick(*tid)),
             Question::History { oid, limit } => write!(f, "history {}{}", oid.0, limited(*limit)),
             Question::UndoLog { first, last } => write!(f, "undo_log from {first}{}", limited(*last)),
             Question::Transactions { first, last, newest_first } => {
@@ -43,6 +45,7 @@ impl fmt::Display for Answer {
                 next.map_or(Ok(()), |next| write!(f, " until {}", Tick(next)))
             }
             Answer::Record { data } => write!(f, "{data}"),
+            Answer::Blob { bytes } => write!(f, "{}", Shown(&bytes.0)),
             Answer::History { entries } => list(f, entries),
             Answer::UndoLog { entries } => list(f, &entries.iter().map(Logged).collect::<Vec<_>>()),
             Answer::Transactions { transactions } => list(f, transactions),
@@ -60,6 +63,18 @@ impl fmt::Display for Answer {
             Answer::Version { version } => f.write_str(version),
             Answer::Versions { versions } => list(f, versions),
             Answer::Failed { message } => write!(f, "failed: {message}"),
+        }
+    }
+}
+
+/// The bytes of a blob.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match blob_number(self.0) {
+            Some(number) => write!(f, "blob {number}"),
+            None => write!(f, "a strange blob of {} bytes: {}", self.0.len(), self.0.escape_ascii()),
         }
     }
 }
@@ -119,6 +134,9 @@ impl fmt::Display for Change {
         match &self.data {
             Some(data) => write!(f, " {data}")?,
             None => f.write_str(" nothing")?,
+        }
+        if let Some(blob) = &self.blob {
+            write!(f, " with {}", Shown(&blob.0))?;
         }
         if let Some(source) = self.source {
             write!(f, " as of {}", Tick(source))?;

@@ -6,7 +6,7 @@
 
 use crate::campaign::kind;
 use crate::coverage::Coverage;
-use crate::node::Node;
+use crate::node::{Beside, Node};
 use crate::run::{self, Difference};
 use crate::step::{Change, Meta, Step};
 use crate::subject::Subject;
@@ -144,6 +144,10 @@ fn plainer_nodes(node: &Node) -> Vec<Node> {
     found.push(Node { weak: vec![], ..node.clone() });
     found.push(Node { foreign: vec![], ..node.clone() });
     found.push(Node { odd: vec![], ..node.clone() });
+    found.push(Node { beside: Beside::Nothing, ..node.clone() });
+    if matches!(node.beside, Beside::Blob(number) if number > 0) {
+        found.push(Node { beside: Beside::Blob(0), ..node.clone() });
+    }
     for n in 0..node.strong.len() {
         let mut fewer = node.clone();
         fewer.strong.remove(n);

@@ -116,7 +116,7 @@ pub enum Change {
     Store {
         oid: Oid,
         serial: Tid,
-        #[serde(rename = "data", serialize_with = "record_or_empty")]
+        #[serde(flatten, serialize_with = "record_or_empty")]
         node: Option<Node>,
         version: String,
     },
@@ -141,7 +141,7 @@ pub enum Change {
     /// A tombstone if there is no `node`.
     Restore {
         oid: Oid,
-        #[serde(rename = "data", serialize_with = "record")]
+        #[serde(flatten, serialize_with = "record")]
         node: Option<Node>,
         version: String,
         source: Option<Tid>,
@@ -150,15 +150,28 @@ pub enum Change {
     },
 }
 
-fn record<S: Serializer>(node: &Option<Node>, to: S) -> Result<S::Ok, S::Error> {
-    match node {
-        Some(node) => to.collect_str(&Hex(&node.encode())),
-        None => to.serialize_none(),
+/// A node as other programs get it: its record, and its blob if one comes with it.
+#[derive(Serialize)]
+struct Sent {
+    data: Option<Data>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob: Option<Data>,
+}
+
+impl Sent {
+    fn new(node: &Option<Node>) -> Sent {
+        let node = node.as_ref();
+        Sent { data: node.map(Node::encode).map(Data), blob: node.and_then(Node::blob).map(Data) }
     }
 }
 
+fn record<S: Serializer>(node: &Option<Node>, to: S) -> Result<S::Ok, S::Error> {
+    Sent::new(node).serialize(to)
+}
+
 fn record_or_empty<S: Serializer>(node: &Option<Node>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&Hex(&node.as_ref().map(Node::encode).unwrap_or_default()))
+    let Sent { data, blob } = Sent::new(node);
+    Sent { data: data.or_else(|| Some(Data(Bytes::new()))), blob }.serialize(to)
 }
 
 /// Bytes, printed in hex.

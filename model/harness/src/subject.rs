@@ -142,6 +142,8 @@ abilities! {
     dangling "dangling"
     /// Refusing to collect garbage where a record may hide references.
     untold "untold"
+    /// Keeping blobs.
+    blobs "blobs"
 }
 
 impl fmt::Display for Can {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vellum_spec::{self as spec, Begin, Database, Status};
 use vellum_storage::{Oid, Tid};
 
-use crate::node::{self, Node};
+use crate::node::{self, Beside, Node};
 use crate::step::{Change, Meta, Name, Outcome, Refusal, Step};
 use crate::subject::Can;
 
@@ -458,6 +458,13 @@ fn object(change: &Change) -> Option<Oid> {
 /// What a storage must be able to do for such a change.
 fn needs(change: &Change) -> Can {
     let none = Can::default();
+    let blobs = match change {
+        Change::Store { node, .. } | Change::Restore { node, .. } => {
+            node.as_ref().is_some_and(|node| node.beside != Beside::Nothing)
+        }
+        _ => false,
+    };
+    let none = Can { blobs, ..none };
     match change {
         Change::Store { version, .. } => Can { versions: !version.is_empty(), ..none },
         Change::Delete { .. } => Can { delete: true, ..none },
@@ -471,10 +478,11 @@ fn needs(change: &Change) -> Can {
 /// The change in the specification's words.
 fn of_spec(change: &Change) -> spec::Change {
     let record = |node: &Option<Node>| node.as_ref().map(|node| node.encode().to_vec());
+    let blob = |node: &Option<Node>| node.as_ref().and_then(Node::blob).map(Vec::from);
     match change.clone() {
         Change::Store { oid, serial, node, version } => {
-            let data = record(&node).unwrap_or_default();
-            spec::Change::Store { oid: oid.0, serial: serial.0, data, version }
+            let (data, blob) = (record(&node).unwrap_or_default(), blob(&node));
+            spec::Change::Store { oid: oid.0, serial: serial.0, data, blob, version }
         }
         Change::Delete { oid, serial } => spec::Change::Delete { oid: oid.0, serial: serial.0 },
         Change::CheckCurrent { oid, serial } => spec::Change::CheckCurrent { oid: oid.0, serial: serial.0 },
@@ -483,7 +491,7 @@ fn of_spec(change: &Change) -> spec::Change {
         Change::AbortVersion { from } => spec::Change::AbortVersion { from },
         Change::Restore { oid, node, version, source, base } => {
             let (source, base) = (source.map(|tid| tid.0), base.map(|tid| tid.0));
-            spec::Change::Restore { oid: oid.0, data: record(&node), version, source, base }
+            spec::Change::Restore { oid: oid.0, data: record(&node), blob: blob(&node), version, source, base }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use vellum_harness::node::Node;
+use vellum_harness::node::{Beside, Node};
 use vellum_harness::pipe::Pipe;
 use vellum_harness::question::{self, Answer, Question};
 use vellum_harness::step::{Change, Data, Meta, Outcome, Refusal, Step};
@@ -20,7 +20,15 @@ fn minute(minutes: u64) -> Tid {
 
 fn counter(number: u8, strong: &[u64]) -> Node {
     let oids = |oids: &[u64]| oids.iter().map(|&oid| Oid(oid)).collect();
-    Node { counter: true, number, strong: oids(strong), weak: oids(&[8]), foreign: oids(&[9]), odd: vec![] }
+    Node {
+        counter: true,
+        number,
+        strong: oids(strong),
+        weak: oids(&[8]),
+        foreign: oids(&[9]),
+        odd: vec![],
+        beside: Beside::Nothing,
+    }
 }
 
 fn plain(number: u8, strong: &[u64]) -> Node {

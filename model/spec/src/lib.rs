@@ -86,6 +86,8 @@ pub struct Revision {
     pub base: Option<Tid>,
     /// Its data, or where that is.
     pub content: Content,
+    /// The blob beside its own data (rule 8.1). Data that is shared has the source's.
+    pub blob: Option<Vec<u8>>,
 }
 
 /// A revision's data, or where that is.

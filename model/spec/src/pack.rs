@@ -196,8 +196,10 @@ impl<'a> Pack<'a> {
             if is_kept(revision.oid, transaction.tid) && !again {
                 let data = self.before.data(At { transaction, revision });
                 let content = data.map_or(Content::Tombstone, |data| Content::Data(data.to_vec()));
+                // Rule 8.4.
+                let blob = self.before.blob(At { transaction, revision }).map(<[u8]>::to_vec);
                 let base = revision.base.filter(|base| is_kept(revision.oid, *base));
-                packed.revisions.push(Revision { content, base, ..revision.clone() });
+                packed.revisions.push(Revision { content, blob, base, ..revision.clone() });
             }
         }
         // The last transaction stays even without revisions, so that no tid is used twice.

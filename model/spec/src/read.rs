@@ -98,6 +98,25 @@ impl Database {
         }
     }
 
+    /// Rule 8.3: the revision's blob, its own or its source's.
+    pub fn blob<'a>(&'a self, at: At<'a>) -> Option<&'a [u8]> {
+        // Rule 8.1: what the same transaction writes over has none.
+        let last = at.transaction.revision(at.revision.oid)?;
+        if !std::ptr::eq(last, at.revision) {
+            return None;
+        }
+        match at.revision.content {
+            Content::Source(tid) => self.at(at.revision.oid, tid).and_then(|source| self.blob(source)),
+            _ => at.revision.blob.as_deref(),
+        }
+    }
+
+    /// Rule 8.2: the blob of exactly this revision.
+    pub fn load_blob(&self, oid: Oid, tid: Tid) -> Result<&[u8], KeyError> {
+        let at = self.past(oid).into_iter().find(|at| at.tid() == tid).ok_or(KeyError)?;
+        self.blob(at).ok_or(KeyError)
+    }
+
     /// The tid of the revision that holds the data, if this revision shares it.
     pub fn holder(&self, at: At<'_>) -> Option<Tid> {
         let Content::Source(tid) = at.revision.content else { return None };

@@ -37,6 +37,8 @@ pub enum Change {
         serial: Tid,
         /// The new record.
         data: Vec<u8>,
+        /// The blob beside it (rule 8.1).
+        blob: Option<Vec<u8>>,
         /// The version to write in.
         version: String,
     },
@@ -77,6 +79,8 @@ pub enum Change {
         oid: Oid,
         /// Its record; none for a tombstone.
         data: Option<Vec<u8>>,
+        /// The blob beside it (rule 8.3).
+        blob: Option<Vec<u8>>,
         /// Its version.
         version: String,
         /// The transaction whose data it shares in the storage that it is copied from.
@@ -89,7 +93,7 @@ pub enum Change {
 impl Change {
     /// A store on the trunk.
     pub fn store(oid: Oid, serial: Tid, data: &[u8]) -> Change {
-        Change::Store { oid, serial, data: data.to_vec(), version: String::new() }
+        Change::Store { oid, serial, data: data.to_vec(), blob: None, version: String::new() }
     }
 }
 
@@ -200,14 +204,14 @@ impl Writing<'_> {
     /// The revisions that one change writes.
     fn change(&self, change: &Change) -> Result<Vec<Revision>, Refusal> {
         match change {
-            Change::Store { oid, serial, data, version } => self.store(*oid, *serial, data, version),
+            Change::Store { oid, serial, data, blob, version } => self.store(*oid, *serial, (data, blob), version),
             Change::Delete { oid, serial } => self.delete(*oid, *serial),
             Change::CheckCurrent { oid, serial } => self.check_current(*oid, *serial),
             Change::Undo { tid } => self.undo(*tid),
             Change::CommitVersion { from, to } => self.commit_version(from, to),
             Change::AbortVersion { from } => self.abort_version(from),
-            Change::Restore { oid, data, version, source, base } => {
-                Ok(vec![self.restore(*oid, data, version, *source, *base)])
+            Change::Restore { oid, data, blob, version, source, base } => {
+                Ok(vec![self.restore(*oid, (data, blob), version, *source, *base)])
             }
         }
     }
@@ -221,7 +225,13 @@ impl Writing<'_> {
 
     /// Rule 3.1: the serial must be the newest revision's tid, or the resolver must merge the two records. No other version
     /// may hold the object.
-    fn store(&self, oid: Oid, serial: Tid, data: &[u8], version: &str) -> Result<Vec<Revision>, Refusal> {
+    fn store(
+        &self,
+        oid: Oid,
+        serial: Tid,
+        (data, blob): (&[u8], &Option<Vec<u8>>),
+        version: &str,
+    ) -> Result<Vec<Revision>, Refusal> {
         // Rule 1.2.
         if data.is_empty() {
             return Err(Refusal::Empty(oid));
@@ -235,13 +245,19 @@ impl Writing<'_> {
         let mut data = data.to_vec();
         if committed != serial {
             let conflict = Refusal::Conflict { oid, committed, serial };
+            // Rule 8.1.
+            let stored = past.iter().filter(|at| [serial, committed].contains(&at.tid()));
+            if blob.is_some() || self.before.have_blobs(stored.copied()) {
+                return Err(conflict);
+            }
             let record = |tid| past.iter().find(|at| at.tid() == tid).and_then(|at| self.before.data(*at));
             let (Some(ancestor), Some(current)) = (record(serial), record(committed)) else { return Err(conflict) };
             let contested = Contested { oid, ancestor, committed: current, new: &data };
             data = (self.resolver)(contested).ok_or(conflict)?;
         }
         let base = self.base(oid, version);
-        Ok(vec![Revision { oid, version: version.to_owned(), base, content: Content::Data(data) }])
+        let (version, content, blob) = (version.to_owned(), Content::Data(data), blob.clone());
+        Ok(vec![Revision { oid, version, base, content, blob }])
     }
 
     /// Rule 3.2: the same checks as for a store, without a resolver; writes a tombstone.
@@ -285,13 +301,19 @@ impl Writing<'_> {
         let (newest, undone, previous) = (past[0], past[n], past.get(n + 1).copied());
         let same_version = newest.revision.version == undone.revision.version;
         let same_data = db.data(newest).is_some_and(|data| db.data(undone) == Some(data));
+        // Rule 8.3.
+        let same_data = same_data && db.blob(newest) == db.blob(undone);
         if newest == undone || (same_version && (same_data || db.shares(newest, undone))) {
             return Some(match previous {
-                Some(at) => Revision { content: Content::Source(at.tid()), ..at.revision.clone() },
+                Some(at) => Revision { content: Content::Source(at.tid()), blob: None, ..at.revision.clone() },
                 None => Revision::tombstone(oid),
             });
         }
         let (ancestor, committed, new) = (db.data(undone)?, db.data(newest)?, db.data(previous?)?);
+        // Rule 8.1.
+        if db.have_blobs([undone, newest].into_iter().chain(previous)) {
+            return None;
+        }
         let merged = (self.resolver)(Contested { oid, ancestor, committed, new }).filter(|_| same_version)?;
         Some(Revision { content: Content::Data(merged), ..newest.revision.clone() })
     }
@@ -307,6 +329,7 @@ impl Writing<'_> {
             base: if to.is_empty() { None } else { at.revision.base },
             // A source is in an earlier transaction, so what this transaction wrote itself is written again.
             content: if at.tid() == self.tid { at.revision.content.clone() } else { Content::Source(at.tid()) },
+            blob: if at.tid() == self.tid { at.revision.blob.clone() } else { None },
         });
         Ok(moved.collect())
     }
@@ -323,40 +346,46 @@ impl Writing<'_> {
         Ok(back.collect())
     }
 
-    /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here; `base`
-    /// counts if that revision is on the trunk here.
+    /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here, and the same
+    /// blob (rule 8.3); `base` counts if that revision is on the trunk here.
     fn restore(
         &self,
         oid: Oid,
-        data: &Option<Vec<u8>>,
+        (data, blob): (&Option<Vec<u8>>, &Option<Vec<u8>>),
         version: &str,
         source: Option<Tid>,
         base: Option<Tid>,
     ) -> Revision {
         let here = |tid: Tid| self.before.at(oid, tid);
-        let has_data = |tid: &Tid| here(*tid).is_some_and(|at| self.before.data(at) == data.as_deref());
-        let content = match (data, source.filter(has_data)) {
-            (Some(_), Some(tid)) => Content::Source(tid),
-            (Some(data), None) => Content::Data(data.clone()),
-            (None, _) => Content::Tombstone,
+        let held = (data.as_deref(), blob.as_deref());
+        let has_both = |tid: &Tid| here(*tid).is_some_and(|at| (self.before.data(at), self.before.blob(at)) == held);
+        let (content, blob) = match (data, source.filter(has_both)) {
+            (Some(_), Some(tid)) => (Content::Source(tid), None),
+            (Some(data), None) => (Content::Data(data.clone()), blob.clone()),
+            (None, _) => (Content::Tombstone, None),
         };
         let on_trunk = |tid: &Tid| here(*tid).is_some_and(|at| at.revision.version.is_empty());
         let base = match base.filter(|_| !version.is_empty()) {
             Some(tid) => Some(tid).filter(on_trunk).or(self.base(oid, version)),
             None => None,
         };
-        Revision { oid, version: version.to_owned(), base, content }
+        Revision { oid, version: version.to_owned(), base, content, blob }
     }
 }
 
 impl Revision {
     /// A tombstone on the trunk.
     fn tombstone(oid: Oid) -> Revision {
-        Revision { oid, version: String::new(), base: None, content: Content::Tombstone }
+        Revision { oid, version: String::new(), base: None, content: Content::Tombstone, blob: None }
     }
 }
 
 impl Database {
+    /// Rule 8.1: whether one of these revisions has a blob, so that no resolver is asked.
+    fn have_blobs<'a>(&'a self, revisions: impl IntoIterator<Item = At<'a>>) -> bool {
+        revisions.into_iter().any(|at| self.blob(at).is_some())
+    }
+
     /// Whether one revision shares the data of another, directly or by way of others. Tombstones can be shared, too.
     fn shares(&self, at: At<'_>, with: At<'_>) -> bool {
         let Content::Source(tid) = at.revision.content else { return false };

@@ -11,7 +11,7 @@ const VERSIONS: [&str; 3] = ["", "draft", "other"];
 
 #[derive(Clone, Debug)]
 enum Op {
-    Store { oid: Oid, refers: Vec<Oid>, tag: u8, version: usize, current: bool },
+    Store { oid: Oid, refers: Vec<Oid>, tag: u8, blob: Option<u8>, version: usize, current: bool },
     Delete(Oid),
     Undo(usize),
     Commit(usize, usize),
@@ -44,8 +44,13 @@ fn merge(c: Contested<'_>) -> Option<Vec<u8>> {
 fn op() -> impl Strategy<Value = Op> {
     let oid = || 0..OIDS;
     let version = || prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2)];
-    let store = (oid(), prop::collection::vec(oid(), 0..3), any::<u8>(), version(), prop::bool::weighted(0.9));
-    let store = store.prop_map(|(oid, refers, tag, version, current)| Op::Store { oid, refers, tag, version, current });
+    let blob = || prop::option::weighted(0.3, 0..3_u8);
+    let store = (oid(), prop::collection::vec(oid(), 0..3), any::<u8>(), blob(), version(), prop::bool::weighted(0.9));
+    let store = store.prop_map(|(oid, refers, tag, blob, version, current)| {
+        // Records of blobs are all alike.
+        let (refers, tag) = if blob.is_some() { (vec![], 0) } else { (refers, tag) };
+        Op::Store { oid, refers, tag, blob, version, current }
+    });
     prop_oneof![
         8 => store,
         1 => oid().prop_map(Op::Delete),
@@ -66,10 +71,11 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
 fn change(db: &Database, op: &Op) -> Option<Change> {
     let serial = |oid| db.newest(oid).map_or(0, |at| at.tid());
     Some(match op {
-        Op::Store { oid, refers, tag, version, current } => Change::Store {
+        Op::Store { oid, refers, tag, blob, version, current } => Change::Store {
             oid: *oid,
             serial: if *current { serial(*oid) } else { serial(*oid).saturating_sub(10) },
             data: record(refers, *tag),
+            blob: blob.map(|n| vec![n; n.into()]),
             version: VERSIONS[*version].to_owned(),
         },
         Op::Delete(oid) => Change::Delete { oid: *oid, serial: serial(*oid) },
@@ -330,7 +336,7 @@ proptest! {
         }
     }
 
-    /// Rules 2.6 and 3.7.
+    /// Rules 2.6, 3.7 and 8.5.
     #[test]
     fn a_copy_is_the_same_database(steps in history()) {
         let db = play(&steps);
@@ -348,6 +354,7 @@ proptest! {
                     Change::Restore {
                         oid: revision.oid,
                         data: db.data(at).map(<[u8]>::to_vec),
+                        blob: db.blob(at).map(<[u8]>::to_vec),
                         version: revision.version.clone(),
                         source,
                         base: revision.base,
@@ -362,11 +369,79 @@ proptest! {
             db.transactions.iter().map(|t| (t.tid, t.status, t.oids().into_iter().map(|oid| {
                 let at = db.at(oid, t.tid).unwrap();
                 let base = at.revision.base;
-                (oid, at.revision.version.clone(), base, db.data(at).map(<[u8]>::to_vec), db.data(at).and(db.holder(at)))
+                let held = (db.data(at).map(<[u8]>::to_vec), db.blob(at).map(<[u8]>::to_vec));
+                (oid, at.revision.version.clone(), base, held, db.data(at).and(db.holder(at)))
             }).collect::<Vec<_>>())).collect::<Vec<_>>()
         };
         prop_assert_eq!(same(&copy), same(&db));
     }
+}
+
+fn blobs(blobs: &[&[u8]]) -> Database {
+    blobs.iter().fold(Database::default(), |db, blob| {
+        let serial = db.newest(1).map_or(0, |at| at.tid());
+        let (data, blob) = (b"a blob".to_vec(), Some(blob.to_vec()));
+        one(&db, Change::Store { oid: 1, serial, data, blob, version: String::new() }).unwrap()
+    })
+}
+
+/// Rules 8.1 and 8.2: nobody merges blobs, and each revision has its own.
+#[test]
+fn blobs_are_never_merged() {
+    let db = blobs(&[b"one", b"two"]);
+    assert_eq!((db.load_blob(1, 10), db.load_blob(1, 20)), (Ok(&b"one"[..]), Ok(&b"two"[..])));
+    assert!(db.load_blob(1, 15).is_err() && db.load_blob(2, 10).is_err());
+    for blob in [Some(b"late".to_vec()), None] {
+        let late = Change::Store { oid: 1, serial: 10, data: b"a blob".to_vec(), blob, version: String::new() };
+        let yes = |_: Contested<'_>| Some(b"merged".to_vec());
+        assert!(db.commit(Begin::at(30), &[late], &yes).is_err());
+    }
+}
+
+/// Rule 8.3: records of blobs are alike, so the blobs tell whether something was changed since.
+#[test]
+fn an_undo_takes_no_later_blob_back() {
+    let db = blobs(&[b"one", b"two", b"three", b"two"]);
+    assert_eq!(one(&db, Change::Undo { tid: 30 }), None);
+    let undone = one(&db, Change::Undo { tid: 20 }).unwrap();
+    assert_eq!(undone.load_blob(1, 50), Ok(&b"one"[..]));
+    let redone = one(&undone, Change::Undo { tid: 50 }).unwrap();
+    assert_eq!(redone.load_blob(1, 60), Ok(&b"two"[..]));
+}
+
+/// Rule 8.3: a copy shares data only with what has the same blob.
+#[test]
+fn a_restored_blob_is_what_was_brought() {
+    let db = blobs(&[b"one", b"two"]);
+    for (blob, source) in [(&b"one"[..], Some(10)), (&b"other"[..], None)] {
+        let (data, blob) = (Some(b"a blob".to_vec()), Some(blob.to_vec()));
+        let change =
+            Change::Restore { oid: 1, data, blob: blob.clone(), version: String::new(), source: Some(10), base: None };
+        let db = one(&db, change).unwrap();
+        assert_eq!((db.load_blob(1, 30).ok(), db.holder(db.newest(1).unwrap())), (blob.as_deref(), source));
+    }
+}
+
+/// Rules 8.1 and 1.4: the client that sends a blob after its record has one revision, with the blob.
+#[test]
+fn of_two_stores_the_last_one_counts() {
+    let store = |blob: Option<&[u8]>| {
+        let (data, blob) = (b"a blob".to_vec(), blob.map(<[u8]>::to_vec));
+        Change::Store { oid: 1, serial: 0, data, blob, version: String::new() }
+    };
+    let commit = |changes: &[Change]| Database::default().commit(Begin::at(10), changes, &|_| None).unwrap().0;
+    assert_eq!(commit(&[store(None), store(Some(b"x"))]).load_blob(1, 10), Ok(&b"x"[..]));
+    assert!(commit(&[store(Some(b"x")), store(None)]).load_blob(1, 10).is_err());
+}
+
+/// Rule 8.4.
+#[test]
+fn a_pack_keeps_the_blobs_of_what_it_keeps() {
+    let db = one(&blobs(&[b"one", b"two", b"three"]), Change::Undo { tid: 30 }).unwrap();
+    let packed = |t| db.pack(t, How { collect: false, go_on: false, ..How::default() }, &|_| vec![]).unwrap().database;
+    let packed = packed(30);
+    let left: Vec<_> = [10, 20, 30, 40].map(|tid| packed.at(1, tid).and_then(|at| packed.blob(at))).into();
+    assert_eq!(left, [None, Some(&b"two"[..]), Some(b"three"), Some(b"two")]);
 }
 
 fn stores(records: &[&[u8]]) -> Database {
@@ -389,7 +464,7 @@ fn what_holds_the_same_data_can_be_undone() {
 /// Rules 1.5 and 4.5.
 #[test]
 fn a_packed_revision_in_a_version_still_has_its_base() {
-    let draft = Change::Store { oid: 1, serial: 20, data: b"draft".to_vec(), version: "draft".into() };
+    let draft = Change::Store { oid: 1, serial: 20, data: b"draft".to_vec(), blob: None, version: "draft".into() };
     let db = one(&stores(&[b"old", b"trunk"]), draft).unwrap();
     let packed = db.pack(30, How { collect: false, go_on: false, ..How::default() }, &|_| vec![]).unwrap().database;
     let tids: Vec<_> = packed.history(1, 9).unwrap().iter().map(|entry| entry.transaction.tid).collect();

@@ -37,6 +37,12 @@ pub(super) fn corners(database: &Database, question: &Question, answer: &Answer)
             let has_data = database.at(oid.0, tid.0).is_some_and(|at| database.data(at).is_some());
             vec![(true, SerialNone), (has_data, PackedPast)]
         }
+        (Question::LoadBlob { oid, tid }, Answer::Blob { .. }) => {
+            vec![(true, LoadBlob), (in_version(oid.0, tid.0), LoadBlobInVersion)]
+        }
+        (Question::LoadBlob { oid, tid }, _) => {
+            vec![(database.at(oid.0, tid.0).is_some_and(|at| database.data(at).is_some()), LoadBlobNone)]
+        }
         (Question::History { oid, .. }, Answer::History { entries }) => {
             let revisions = database.transactions.iter().filter(|t| t.revision(oid.0).is_some()).count();
             vec![

@@ -155,7 +155,15 @@ impl Writer {
         }
         let weak = some(&[0, 0, 0, 1], &mut self.dice);
         let foreign = some(&[0, 0, 0, 0, 1], &mut self.dice);
-        Node { counter: false, number: self.dice.below(256) as u8, strong, weak, foreign, odd: Vec::new() }
+        Node {
+            counter: false,
+            number: self.dice.below(256) as u8,
+            strong,
+            weak,
+            foreign,
+            odd: Vec::new(),
+            ..Node::default()
+        }
     }
 
     /// A time to pack to: of a transaction, between two, now, or before all of them.
