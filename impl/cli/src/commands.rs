@@ -1,5 +1,6 @@
 //! The subcommands, one file each. Those that change a database share `confirm` and `preview`.
 
+pub mod blobs;
 pub mod check;
 pub mod collect;
 mod confirm;

@@ -4,13 +4,17 @@
 //! |---|---|
 //! | `open` | opening a database, for reading and for writing |
 //! | `data_file` | the records at their positions |
+//! | `blobs` | the blob folder: where it is, and whether it is the database's |
+//! | `survey` | the blobs of a database beside the files of its folder |
 //! | `future` | transactions whose times have not come yet |
 //! | `paths` | files beside the database: one file by two names, and new files |
 
+pub mod blobs;
 mod data_file;
 pub mod future;
 mod open;
 pub mod paths;
+pub mod survey;
 
 pub use data_file::DataFile;
 pub use open::{open, open_at, open_to_write, options};

@@ -7,7 +7,7 @@
 //! | `changes` | an object's state now, and what it becomes |
 //! | `classes` | objects by class |
 //! | `links` | references to objects that are missing |
-//! | `blobs` | objects whose files beside the database are not handled |
+//! | `blobs` | objects whose bytes are in files beside the database |
 //! | `objects` | all objects, and lists of some |
 //! | `untold` | records of which it cannot be told what they refer to |
 //! | `faults` | damage |

@@ -8,6 +8,10 @@
 //!     8    oid, as it was where it comes from
 //!     8    length of the record
 //!     n    the record
+//!     of a blob besides:
+//!     10   NUL "BLOBSTART"
+//!     8    how many bytes it has
+//!     n    the bytes
 //!   16   ff: the end
 //! ```
 //!
@@ -19,8 +23,8 @@
 //! reference is dead, as it should be, and does not happen to point at something else here. The records are not loaded
 //! for that: [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
-//! The bytes of blobs are not here; they are in files beside the database. An export or import with a blob in it is
-//! refused, unless it is told to leave the bytes out ([`ExportOptions::without_blobs`]).
+//! **Blobs** go from storage to storage in pieces, whatever their length. A storage without blobs, and an export that has
+//! a blob's record without its bytes, are refused, unless the call says to go without ([`ExportOptions::without_blobs`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -28,11 +32,14 @@ use std::io::{self, Read, Write};
 use vellum_pickle::{PickleError, Reference, Scanner, Untold, plain, rewrite_references};
 
 use crate::blob::is_blob_class;
-use crate::{Draft, Error, Oid, Result as StorageResult, Storage, Tid, Version};
+use crate::{Blob, Blobs, Draft, Error, Oid, Result as StorageResult, Storage, Tid, Version};
 
 const MAGIC: &[u8; 4] = b"ZEXP";
 const END: [u8; 16] = [0xff; 16];
 const BLOB: &[u8] = b"\0BLOBSTART";
+
+/// The bytes of a blob are handed over in pieces of this size.
+const PIECE: usize = 256 << 10;
 
 /// How to export or import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +47,8 @@ const BLOB: &[u8] = b"\0BLOBSTART";
 pub struct ExportOptions {
     /// Continues where an object refers to one that does not exist, as ZODB does. The reference stays as it is.
     pub go_on: bool,
-    /// Exports and imports blobs as objects without what they hold, which is in files beside the database. Otherwise a
-    /// blob is a reason to refuse.
+    /// Exports and imports blobs as objects without their bytes. Otherwise a blob whose bytes cannot come along is a reason
+    /// to refuse.
     pub without_blobs: bool,
 }
 
@@ -77,8 +84,10 @@ pub struct ExportReport {
     /// References into other databases, which are exported unchanged: the referring object, the database, and the
     /// object there.
     pub foreign: Vec<(Oid, String, Oid)>,
-    /// Blobs among the objects: their files do not come along.
+    /// Blobs among the objects.
     pub blobs: u64,
+    /// Bytes of blobs that came along.
+    pub blob_bytes: u64,
 }
 
 /// The objects that an import has put into its draft.
@@ -97,8 +106,12 @@ pub struct ImportReport {
     pub dangling: Vec<(Oid, Oid)>,
     /// References into other databases: the referring object by its new oid, the database, and the object there.
     pub foreign: Vec<(Oid, String, Oid)>,
-    /// Blobs among the objects: what they hold does not come along.
+    /// Blobs among the objects.
     pub blobs: u64,
+    /// Bytes of blobs that the export has.
+    pub blob_bytes: u64,
+    /// Blobs without bytes in the export.
+    pub lacking: u64,
 }
 
 /// Why there is no export, or no import.
@@ -156,15 +169,38 @@ pub enum ExportError {
         why: &'static str,
     },
 
-    /// Blobs are among the objects, and the call does not say to leave out their bytes.
+    /// Blobs are among the objects, and the storage keeps none.
     #[error(
-        "{} among the objects: what {} in a file beside the database, which does not come along. Say to go without",
-        if *.blobs == 1 { "1 blob is".to_owned() } else { format!("{blobs} blobs are") },
-        if *.blobs == 1 { "it holds is" } else { "each of them holds is" }
+        "{} among the objects, and this database has no blob folder. Name the folder, or say to go without",
+        if *.blobs == 1 { "1 blob is".to_owned() } else { format!("{blobs} blobs are") }
     )]
     Blobs {
         /// How many.
         blobs: u64,
+    },
+
+    /// Blobs are among the objects, and the export was made without their bytes.
+    #[error(
+        "{} in the export without the bytes: it was made without a blob folder. Export again with one, or say to go without",
+        if *.blobs == 1 { "1 blob is".to_owned() } else { format!("{blobs} blobs are") }
+    )]
+    Lacking {
+        /// How many.
+        blobs: u64,
+    },
+
+    /// A blob became shorter while it was read.
+    #[error(
+        "the blob of object {oid} had {length} bytes, and ended after {read}: its file was changed, or is damaged. Nothing was \
+         exported"
+    )]
+    BlobShrank {
+        /// The object.
+        oid: Oid,
+        /// Its length in bytes.
+        length: u64,
+        /// The bytes that could be read.
+        read: u64,
     },
 
     /// Objects refer to others that are not there.
@@ -229,7 +265,7 @@ pub fn is_blob(record: &[u8]) -> bool {
 /// let mut file = Vec::new();
 /// export(&from, Oid(3), &mut file, ExportOptions::default())?;
 /// let draft = to.begin(TransactionMeta::new())?;
-/// let (draft, report) = import(draft, &mut || to.new_oid(), &mut &file[..], ExportOptions::default())?;
+/// let (draft, report) = import(draft, &mut || to.new_oid(), None, &mut &file[..], ExportOptions::default())?;
 /// to.commit(draft)?;
 /// assert_eq!((report.root, report.objects), (Oid(1), 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -240,7 +276,8 @@ pub fn is_blob(record: &[u8]) -> bool {
 /// - [`ExportError::Storage`] with a key error if there is no such object, or if the storage fails.
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record that cannot be read.
 /// - [`ExportError::Dangling`] for references to objects that do not exist, unless [`ExportOptions::go_on`].
-/// - [`ExportError::Blobs`] if blobs are among the objects, unless [`ExportOptions::without_blobs`].
+/// - [`ExportError::Blobs`] if blobs are among the objects and the storage keeps none, unless
+///   [`ExportOptions::without_blobs`].
 /// - [`ExportError::Io`] if `to` fails.
 ///
 /// After an error the end of the export is missing, so that no import accepts it.
@@ -265,7 +302,8 @@ pub fn export(
         };
         let Links { strong, foreign, .. } = links(oid, &record)?;
         report.foreign.extend(foreign.into_iter().map(|(database, to)| (oid, database, to)));
-        report.blobs += u64::from(is_blob(&record));
+        let has_blob = is_blob(&record);
+        report.blobs += u64::from(has_blob);
         waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
         // An export is read by programs that do not know how this storage keeps its records.
         let record = plain(&record).map_err(|source| ExportError::Record { oid, source })?;
@@ -274,11 +312,14 @@ pub fn export(
         to.write_all(&record)?;
         report.objects += 1;
         report.bytes += record.len() as u64;
+        if let (true, false, Some(blobs)) = (has_blob, options.without_blobs, storage.blobs()) {
+            report.blob_bytes += export_blob(storage, blobs, oid, to)?;
+        }
     }
     if !report.dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: report.dangling });
     }
-    if report.blobs > 0 && !options.without_blobs {
+    if report.blobs > 0 && !options.without_blobs && storage.blobs().is_none() {
         return Err(ExportError::Blobs { blobs: report.blobs });
     }
     to.write_all(&END)?;
@@ -286,16 +327,41 @@ pub fn export(
     Ok(report)
 }
 
+/// Writes the bytes of the blob that the trunk shows now, and returns their number.
+fn export_blob(storage: &dyn Storage, blobs: &dyn Blobs, oid: Oid, to: &mut dyn Write) -> Result<u64, ExportError> {
+    // A load has the tid of the newest revision, which may be in a version.
+    let shown = storage.load_before(oid, Tid::MAX)?.ok_or(Error::key(oid))?;
+    let blob = blobs.load_blob(oid, shown.tid)?;
+    let length = blob.length()?;
+    to.write_all(BLOB)?;
+    to.write_all(&length.to_be_bytes())?;
+    let (mut buffer, mut offset) = (vec![0; PIECE.min(length as usize)], 0);
+    while offset < length {
+        let piece = buffer.len().min(usize::try_from(length - offset).unwrap_or(usize::MAX));
+        let read = blob.read_at(&mut buffer[..piece], offset)?;
+        if read == 0 {
+            return Err(ExportError::BlobShrank { oid, length, read: offset });
+        }
+        to.write_all(&buffer[..read])?;
+        offset += read as u64;
+    }
+    Ok(length)
+}
+
 /// Reads an export, ZODB's or ours, into a draft: a store for each object, all under new oids, which `new_oid` gives.
 /// Voted on, it can be shown before it is finished.
 ///
-/// Costs: the draft holds every record until it is finished; 32 bytes of memory for each object.
+/// `blobs` takes the bytes of blobs; without it they are passed over.
+///
+/// Costs: the draft holds every record until it is finished; 32 bytes of memory for each object. Blobs go to their storage in
+/// pieces.
 ///
 /// # Errors
 ///
 /// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if
 ///   `from` is not a complete export.
-/// - [`ExportError::Blobs`] if blobs are among the objects, unless [`ExportOptions::without_blobs`].
+/// - [`ExportError::Blobs`] if blobs are among the objects and there is no `blobs`, [`ExportError::Lacking`] if their bytes
+///   are not in the export, unless [`ExportOptions::without_blobs`].
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
 /// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
 /// - [`ExportError::Storage`] if the storage fails.
@@ -304,12 +370,14 @@ pub fn export(
 pub fn import(
     draft: Draft,
     new_oid: &mut dyn FnMut() -> StorageResult<Oid>,
+    blobs: Option<&dyn Blobs>,
     from: &mut dyn Read,
     options: ExportOptions,
 ) -> Result<(Draft, ImportReport), ExportError> {
     let mut import = Import {
         draft,
         new_oid,
+        keeper: blobs.filter(|_| !options.without_blobs),
         file: File { from, position: 0 },
         names: HashMap::new(),
         read: HashSet::new(),
@@ -317,26 +385,35 @@ pub fn import(
         foreign: Vec::new(),
         blobs: 0,
         held: 0,
+        blob_bytes: 0,
         bytes: 0,
     };
     let root = import.records()?;
-    let Import { draft, names, read, referred, foreign, blobs, held, bytes, .. } = import;
-    let blobs = blobs.max(held);
+    let Import { draft, names, read, referred, foreign, keeper, blobs, held, blob_bytes, bytes, .. } = import;
+    let lacking = blobs - held;
     let mut known = read.clone();
     let dangling: Vec<_> = referred.into_iter().filter(|(_, to)| known.insert(*to)).collect();
     if !dangling.is_empty() && !options.go_on {
         return Err(ExportError::Dangling { references: dangling });
     }
     if blobs > 0 && !options.without_blobs {
-        return Err(ExportError::Blobs { blobs });
+        if lacking > 0 {
+            return Err(ExportError::Lacking { blobs: lacking });
+        }
+        if keeper.is_none() {
+            return Err(ExportError::Blobs { blobs });
+        }
     }
-    Ok((draft, ImportReport { root: names[&root], objects: read.len() as u64, bytes, dangling, foreign, blobs }))
+    let (root, objects) = (names[&root], read.len() as u64);
+    Ok((draft, ImportReport { root, objects, bytes, dangling, foreign, blobs, blob_bytes, lacking }))
 }
 
 /// An import under way.
 struct Import<'a> {
     draft: Draft,
     new_oid: &'a mut dyn FnMut() -> StorageResult<Oid>,
+    /// The storage that takes the bytes of blobs.
+    keeper: Option<&'a dyn Blobs>,
     file: File<'a>,
     /// The new oid of each old one.
     names: HashMap<Oid, Oid>,
@@ -346,9 +423,17 @@ struct Import<'a> {
     referred: Vec<(Oid, Oid)>,
     foreign: Vec<(Oid, String, Oid)>,
     blobs: u64,
-    /// How often the export has what a blob holds.
+    /// Blobs whose bytes the export has.
     held: u64,
+    blob_bytes: u64,
     bytes: u64,
+}
+
+/// A record that is not in the draft yet, since a blob may follow it.
+struct Stored {
+    oid: Oid,
+    record: Vec<u8>,
+    is_blob: bool,
 }
 
 impl Import<'_> {
@@ -358,21 +443,26 @@ impl Import<'_> {
             return Err(ExportError::NotAnExport);
         }
         let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        let mut root = None;
+        let (mut root, mut before) = (None, None);
         loop {
             let start = self.file.position;
             let header = self.file.read(16, "where the next object, or the end, should be")?;
             if header == END {
+                self.store(before, None)?;
                 let empty = ExportError::Unreadable { position: start, what: "there is not one object in it" };
                 return root.ok_or(empty);
             }
             if header.starts_with(BLOB) {
-                // The bytes of the blob before it: the marker, the length, the bytes.
+                let Some(Stored { is_blob: true, .. }) = before else {
+                    let what = "the bytes of a blob, behind an object that is none";
+                    return Err(ExportError::Unreadable { position: start, what });
+                };
                 let length = [&header[BLOB.len()..], &self.file.read(2, "in the length of a blob")?].concat();
-                self.file.skip(number(&length), "in what a blob holds")?;
-                self.held += 1;
+                let blob = self.blob(number(&length))?;
+                self.store(before.take(), blob)?;
                 continue;
             }
+            self.store(before.take(), None)?;
             let (oid, length) = header.split_at(8);
             let oid = Oid(number(oid));
             let record = self.file.read(number(length), "in an object's record")?;
@@ -381,11 +471,36 @@ impl Import<'_> {
                 return Err(ExportError::Unreadable { position: start, what });
             }
             root.get_or_insert(oid);
-            self.record(oid, &record)?;
+            before = Some(self.record(oid, &record)?);
         }
     }
 
-    fn record(&mut self, oid: Oid, record: &[u8]) -> Result<(), ExportError> {
+    /// The bytes of a blob, in the storage that keeps them; passed over if there is none.
+    fn blob(&mut self, length: u64) -> Result<Option<Blob>, ExportError> {
+        let inside = "in the bytes of a blob";
+        self.held += 1;
+        self.blob_bytes = self.blob_bytes.saturating_add(length);
+        let Some(keeper) = self.keeper else {
+            return self.file.skip(length, inside).map(|()| None);
+        };
+        let mut writer = keeper.new_blob()?;
+        while writer.length() < length {
+            let piece = self.file.read((length - writer.length()).min(PIECE as u64), inside)?;
+            writer.append(&piece)?;
+        }
+        Ok(Some(writer.finish()?))
+    }
+
+    /// Puts a record into the draft.
+    fn store(&mut self, stored: Option<Stored>, blob: Option<Blob>) -> Result<(), ExportError> {
+        let Some(Stored { oid, record, .. }) = stored else { return Ok(()) };
+        Ok(match blob {
+            Some(blob) => self.draft.store_blob(oid, Tid::ZERO, record.into(), blob)?,
+            None => self.draft.store(oid, Tid::ZERO, record.into())?,
+        })
+    }
+
+    fn record(&mut self, oid: Oid, record: &[u8]) -> Result<Stored, ExportError> {
         let new = self.name(oid)?;
         let Links { strong, all, foreign } = links(oid, record)?;
         self.foreign.extend(foreign.into_iter().map(|(database, to)| (new, database, to)));
@@ -401,8 +516,9 @@ impl Import<'_> {
         };
         let record = rewrite_references(record, renamed).map_err(|source| ExportError::Record { oid, source })?;
         self.bytes += record.len() as u64;
-        self.blobs += u64::from(is_blob(&record));
-        Ok(self.draft.store(new, Tid::ZERO, record.into())?)
+        let is_blob = is_blob(&record);
+        self.blobs += u64::from(is_blob);
+        Ok(Stored { oid: new, record, is_blob })
     }
 
     /// The new oid.

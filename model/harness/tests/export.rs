@@ -59,7 +59,7 @@ fn reached(storage: &dyn Storage, root: Oid) -> u64 {
 /// Imports, and commits.
 fn imported(to: &dyn Storage, mut file: &[u8], options: ExportOptions) -> Result<ImportReport, ExportError> {
     let draft = to.begin(TransactionMeta::new())?;
-    let (draft, report) = import(draft, &mut || to.new_oid(), &mut file, options)?;
+    let (draft, report) = import(draft, &mut || to.new_oid(), None, &mut file, options)?;
     to.commit(draft)?;
     Ok(report)
 }

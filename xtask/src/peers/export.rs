@@ -60,7 +60,7 @@ fn both_import(ground: &Ground) -> Result<usize, Trouble> {
     change.store(Oid::ROOT, Tid::ZERO, Bytes::from_static(EMPTY))?;
     storage.vote(change)?.finish()?;
     let draft = storage.begin(TransactionMeta::new())?;
-    let (draft, report) = import(draft, &mut || storage.new_oid(), &mut &file[..], ExportOptions::default())?;
+    let (draft, report) = import(draft, &mut || storage.new_oid(), None, &mut &file[..], ExportOptions::default())?;
     storage.commit(draft)?;
     let root = report.root;
     drop(storage);

@@ -1,5 +1,6 @@
 //! `vellum check`: everything that can be wrong with a database.
 
+mod blobs;
 mod btrees;
 mod gone;
 mod lost;
@@ -16,6 +17,7 @@ use vellum_storage::{BTreesChecked, Order, Tid, TidRange};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::blobs::BlobArgs;
 use crate::file::future;
 use crate::ui::faults;
 
@@ -34,6 +36,14 @@ The command reads all of the file and changes nothing. You can run it while the
 database is in use; it reports a commit that is just being written as
 unfinished. The exit code is 0 if there are no problems, and 1 if there are
 some.
+
+A blob's bytes are in a file of the blob folder. The command checks that folder,
+too, if it is known (see `vellum help blobs`): a revision without a file, and a
+file that cannot be opened, are problems. It also lists files without a revision,
+files that can be written to, and names that no blob has; they are no problems. A
+blob file has no checksum, so the command cannot tell whether its bytes are those
+that were stored. --read-blobs reads each file to its end, which finds a disk that
+cannot.
 
 With --references it also explains every missing object that is referred to now:
 the transaction that deleted it or undid its creation, what is left of it in the
@@ -59,8 +69,9 @@ With --json: one object a line, one for each problem, with the fields kind,
 position, tid, oid, and message; with --references one of the kind `lost_object`
 for each of those; with --classes one of the kind `gone_class` for each record
 that names one; with --btrees of the kind `btree` for each broken rule; with
---python2 of the kind `python_2_text` for each record with one; and a last one of
-the kind `summary`.")]
+--python2 of the kind `python_2_text` for each record with one; of the kinds
+`blob_missing`, `blob_unreadable`, `blob_orphan`, `blob_writable`, `blob_stranger`
+and `blob_folder` about blobs; and a last one of the kind `summary`.")]
 pub struct Check {
     /// The database, usually called Data.fs
     file: PathBuf,
@@ -75,6 +86,11 @@ pub struct Check {
     /// List the objects with text of Python 2 that Python 3 cannot load
     #[arg(long)]
     python2: bool,
+    #[command(flatten)]
+    blob_folder: BlobArgs,
+    /// Read the bytes of every blob, and not only the names of the files
+    #[arg(long)]
+    read_blobs: bool,
     /// How many problems, and references, to show at most; 0 for all. All are counted [default: 1000; with --json: all]
     #[arg(long, value_name = "N")]
     max: Option<u64>,
@@ -123,6 +139,8 @@ struct Summary {
     gone_class_unreadable: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     btrees: Option<BTrees>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<blobs::JsonBlobs>,
     /// Objects with text of Python 2 that Python 3 cannot load.
     #[serde(skip_serializing_if = "Option::is_none")]
     python_2_objects: Option<u64>,
@@ -209,6 +227,7 @@ impl Check {
         if !self.json {
             self.hidden(out, &checked, shown)?;
         }
+        let blobs = blobs::list(out, &self.file, &self.blob_folder, self.read_blobs, self.json, at_most)?;
         if self.references {
             lost::show(out, &self.file, &dangling, self.json, now)?;
         }
@@ -249,14 +268,16 @@ impl Check {
                 gone_class_objects: gone.as_ref().map(|gone| gone.objects),
                 gone_class_unreadable: gone.as_ref().map(|gone| gone.unreadable),
                 btrees,
+                blobs: blobs.as_ref().map(blobs::Checked::json),
                 python_2_objects: python_2.as_ref().map(|found| found.objects),
                 python_2_unreadable: python_2.as_ref().map(|found| found.unreadable),
             })?;
         } else {
-            self.summary(out, &checked, now)?;
+            self.summary(out, &checked, blobs.as_ref(), now)?;
         }
         let nothing_lost = dangling.references == 0 && dangling.untold_records == 0;
         let is_fine = checked.problems == 0 && nothing_lost && is_nothing_found && are_btrees_fine;
+        let is_fine = is_fine && blobs.is_none_or(|blobs| blobs.is_fine());
         Ok(if is_fine { Outcome::Fine } else { Outcome::Problems })
     }
 
@@ -295,8 +316,15 @@ impl Check {
         Ok(())
     }
 
-    fn summary(&self, out: &mut Out, checked: &vellum_file::Check, now: Timestamp) -> Run<()> {
+    fn summary(
+        &self,
+        out: &mut Out,
+        checked: &vellum_file::Check,
+        blobs: Option<&blobs::Checked>,
+        now: Timestamp,
+    ) -> Run<()> {
         let found = match checked.problems {
+            0 if blobs.is_some_and(|blobs| !blobs.is_fine()) => "no problems, except among the blobs".to_owned(),
             0 if checked.encrypted > 0 => "no problems in what can be read".to_owned(),
             0 => "no problems".to_owned(),
             problems => counted(problems, "problem"),
@@ -314,6 +342,9 @@ impl Check {
             foreign => format!(", and {} into other databases, not followed", count(foreign)),
         };
         out.field("", format!("{}{foreign}", counted(checked.references, "reference")))?;
+        if let Some(blobs) = blobs {
+            blobs.show(out)?;
+        }
         if checked.encrypted > 0 {
             let records = counted(checked.encrypted, "record");
             out.field("encrypted", format!("{records} (cipher.encryptingstorage), which cannot be looked into"))?;

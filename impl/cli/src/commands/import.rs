@@ -136,7 +136,7 @@ impl Import {
             true => storage.new_oid(),
             false => rehearse_oid(&storage, &mut rehearsed),
         };
-        let imported = import(draft, &mut new_oid, &mut from, options);
+        let imported = import(draft, &mut new_oid, None, &mut from, options);
         drop(from);
         let (draft, report) = match imported {
             Ok(imported) => imported,

@@ -14,7 +14,10 @@ use vellum_storage::{Oid, Status, Tid, Version};
 use vellum_terminal::people::{count, counted, exact_size, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::blobs::BlobArgs;
+use crate::file::survey::{self, Survey};
 use crate::file::{self, DataFile};
+use crate::ui::blobs;
 use crate::ui::classes::{self, ClassSummary, Classes};
 use crate::ui::meta::{self, version_name};
 
@@ -46,6 +49,8 @@ pub struct Info {
     /// List the objects of this class, or of all classes of this package or module
     #[arg(long, value_name = "NAME", conflicts_with = "classes")]
     class: Option<String>,
+    #[command(flatten)]
+    blobs: BlobArgs,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +79,8 @@ struct Summary {
     #[serde(skip_serializing_if = "is_zero")]
     encrypted_objects: u64,
     index_memory_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<Blobs>,
     classes_in_all: usize,
     classes: Vec<ClassSummary>,
     #[serde(skip)]
@@ -95,6 +102,26 @@ struct Compressed {
     /// Of these the stream cannot be read.
     #[serde(skip_serializing_if = "is_zero")]
     damaged_objects: u64,
+}
+
+/// The blobs, where there are any.
+#[derive(Serialize)]
+struct Blobs {
+    /// Objects that are blobs now.
+    objects: u64,
+    /// Revisions of blobs.
+    revisions: u64,
+    /// None if the folder is not known.
+    folder: Option<String>,
+    layout: Option<&'static str>,
+    files: Option<u64>,
+    bytes: Option<u64>,
+    current_bytes: Option<u64>,
+    missing: Option<u64>,
+    orphans: Option<u64>,
+    orphan_bytes: Option<u64>,
+    #[serde(skip)]
+    survey: Survey,
 }
 
 #[derive(Serialize)]
@@ -127,6 +154,7 @@ impl Info {
         let mut classes = Classes::default();
         current(&storage, &mut summary, &mut classes)?;
         versions(&data_file, in_versions, &mut summary, &mut classes)?;
+        summary.blobs = blobs(&storage, &self.blobs)?;
         summary.history_bytes = data_bytes.saturating_sub(summary.current_bytes);
         summary.overhead_bytes = summary.bytes.saturating_sub(data_bytes);
         summary.classes_in_all = classes.len();
@@ -142,6 +170,47 @@ impl Info {
         }
         Ok(Outcome::Fine)
     }
+}
+
+/// Counts the blobs, and the files that belong to them. None if there is no blob and no folder.
+fn blobs(storage: &FileStorage, args: &BlobArgs) -> Run<Option<Blobs>> {
+    let revisions = survey::revisions(storage)?;
+    let known = args.find(storage)?;
+    if revisions.is_empty() && known.is_none() {
+        return Ok(None);
+    }
+    let Some(known) = known else {
+        let survey = Survey::of(&revisions);
+        let (objects, revisions) = (survey.objects, survey.revisions);
+        let blobs = Blobs {
+            objects,
+            revisions,
+            folder: None,
+            layout: None,
+            files: None,
+            bytes: None,
+            survey,
+            current_bytes: None,
+            missing: None,
+            orphans: None,
+            orphan_bytes: None,
+        };
+        return Ok(Some(blobs).filter(|blobs| blobs.revisions > 0));
+    };
+    let survey = survey::survey(&known.folder, &revisions, storage.last_transaction(), false, &mut |_| Ok(()))?;
+    Ok(Some(Blobs {
+        objects: survey.objects,
+        revisions: survey.revisions,
+        folder: Some(known.folder.path().display().to_string()),
+        layout: Some(known.folder.layout().name()),
+        files: Some(survey.files),
+        bytes: Some(survey.bytes),
+        current_bytes: Some(survey.current_bytes),
+        missing: Some(survey.missing + survey.unreadable),
+        orphans: Some(survey.orphans),
+        orphan_bytes: Some(survey.orphan_bytes),
+        survey,
+    }))
 }
 
 /// Counts transactions and revisions in a walk over their headers. Returns the bytes of data in all of them, and the
@@ -297,6 +366,9 @@ impl Summary {
             let objects = counted(self.encrypted_objects, "object");
             out.field("encrypted", format!("{objects} (cipher.encryptingstorage), which cannot be looked into"))?;
         }
+        if let Some(blobs) = &self.blobs {
+            blobs.show(out)?;
+        }
         let memory = format!("{} of memory while the database is open", size(self.index_memory_bytes));
         out.field("index", memory)?;
         if !self.versions.is_empty() {
@@ -306,5 +378,30 @@ impl Summary {
             }
         }
         classes::show(out, &self.classes, self.classes_in_all, self.current_bytes)
+    }
+}
+
+impl Blobs {
+    fn show(&self, out: &mut Out) -> Run<()> {
+        let Survey { objects, revisions, files, bytes, current_bytes, orphans, orphan_bytes, .. } = self.survey;
+        let objects = counted(objects, "object");
+        let Some(folder) = &self.folder else {
+            out.field("blobs", format!("{objects}, {}", counted(revisions, "revision")))?;
+            return out.field("", blobs::NO_FOLDER);
+        };
+        let all = format!("{} in {}", size(bytes), counted(files, "file"));
+        out.field("blobs", format!("{objects}, {} now, {all}", size(current_bytes)))?;
+        out.field("", format!("in {} ({})", printable(folder), self.layout.unwrap_or_default()))?;
+        if let Some(missing @ 1..) = self.missing {
+            out.field(
+                "",
+                format!("{} without a file that can be read: see `vellum check`", counted(missing, "revision")),
+            )?;
+        }
+        if orphans > 0 {
+            let orphans = counted(orphans, "file");
+            out.field("", format!("{orphans} of no revision, {}: see `vellum blobs orphans`", size(orphan_bytes)))?;
+        }
+        Ok(())
     }
 }

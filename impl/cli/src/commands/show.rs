@@ -15,8 +15,11 @@ use vellum_storage::{Bytes, Error, Oid, Tid, Version};
 use vellum_terminal::people::{count, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
+use crate::file::blobs::{BlobArgs, Folder};
+use crate::file::paths::NewFile;
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
+use crate::ui::blobs::{self, is_blob};
 use crate::ui::meta::{self, JsonMetadata, version_name};
 
 /// Show an object: class, time, references and state, now or at some time
@@ -28,12 +31,15 @@ Examples:
   vellum show Data.fs 1f --at \"2026-11-20 12:00\"    as it was then
   vellum show Data.fs 1f --at 040d2ed75fd29fbb      after that transaction
   vellum show Data.fs 1f --raw > record             its bytes: two pickles
+  vellum show Data.fs 1f --save-blob photo.jpg      what a blob holds
 
 In a state, an arrow is a reference to another object, and a dashed arrow a weak
 one; *1 stands for the value that &1 marked before. --at is inclusive: a day
 counts to its last moment, and a tid includes its transaction. The size is that
 of the record in the file. A record that zc.zlibstorage has compressed is shown
-plain, except with --raw.
+plain, except with --raw. The bytes of a blob are in a file of the blob folder:
+`vellum help blobs` says where the command looks for it. --save-blob writes them
+to a new file, and shows the object.
 
 With --json: one object; with --history, one a line, one for each revision. The
 whole state is JSON, too: an object whose first name begins with @ stands for a
@@ -56,6 +62,11 @@ pub struct Show {
     /// List its revisions, newest first
     #[arg(long)]
     history: bool,
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// Write the bytes of the blob to this new file
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["raw", "history"])]
+    save_blob: Option<PathBuf>,
     /// Show all of a long state, and all references
     #[arg(long, conflicts_with = "history")]
     full: bool,
@@ -98,9 +109,24 @@ struct Shown {
     shares: Option<String>,
     #[serde(flatten)]
     meta: JsonMetadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob: Option<JsonBlob>,
     /// None if that cannot be told.
     references: Option<Vec<Named>>,
     state: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// The file of a blob.
+#[derive(Serialize)]
+struct JsonBlob {
+    /// None if the folder is not known.
+    path: Option<String>,
+    /// None if it is not there.
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -125,7 +151,8 @@ impl Show {
         let newest = storage.newest_record(self.oid)?;
         let newest = newest.ok_or(Error::KeyError { oid: self.oid, tid: None })?;
         if self.history {
-            return history::show(out, &file, newest, self.at, self.json, now);
+            let blobs = self.blobs.find(&storage)?;
+            return history::show(out, &file, newest, self.at, blobs.as_ref(), self.json, now);
         }
         let found = self.find(&storage, &file, newest, now)?;
         if self.raw {
@@ -141,6 +168,17 @@ impl Show {
         let shares = (found.holder.position != found.record.position).then_some(found.holder.header.tid);
         let references: Option<Vec<Named>> =
             read.as_ref().ok().map(|read| read.references().iter().map(named).collect());
+        let blob = match is_blob(class.as_ref().ok().map(|class| class.to_string()).as_deref()) {
+            true => Some(self.blob(&storage, &found.record)?),
+            false if self.save_blob.is_some() => {
+                return Err(Failure::Message(format!("object {} is no blob: it has no bytes to save", self.oid)));
+            }
+            false => None,
+        };
+        let outcome = match &blob {
+            Some(JsonBlob { error: Some(_), .. }) => Outcome::Problems,
+            _ => outcome,
+        };
         let plain_bytes = plain.as_ref().ok().map(|plain| plain.len() as u64);
         let plain_bytes = plain_bytes.filter(|_| is_compressed(&found.data));
         if self.json {
@@ -158,6 +196,7 @@ impl Show {
                 revision: found.record.header.tid.to_string(),
                 shares: shares.map(|tid| tid.to_string()),
                 meta: meta.json(),
+                blob,
                 references,
                 error: class.err().or(read.as_ref().err().cloned()).map(|e| e.to_string()),
                 state: read.ok().map(|read| meta::state(&read, self.btrees)).transpose()?,
@@ -181,6 +220,19 @@ impl Show {
         if let Some(bytes) = plain_bytes {
             out.field("", format!("compressed (zc.zlibstorage), from {}", exact_size(bytes)))?;
         }
+        if let Some(JsonBlob { path, bytes, saved, error }) = &blob {
+            match (path, bytes, error) {
+                (_, _, Some(error)) => out.field("blob", printable(error))?,
+                (Some(path), Some(bytes), _) => {
+                    out.field("blob", exact_size(*bytes))?;
+                    out.field("", format!("in {}", printable(path)))?;
+                }
+                _ => out.field("blob", blobs::NO_FOLDER)?,
+            }
+            if let Some(saved) = saved {
+                out.field("", format!("saved as {}", printable(saved)))?;
+            }
+        }
         if let Some(tid) = shares {
             out.field("data", format!("as in {tid}"))?;
         }
@@ -203,6 +255,45 @@ impl Show {
             Err(e) => writeln!(out, "\nThe state cannot be read: {e}\n`--raw` writes the record's bytes.")?,
         }
         Ok(outcome)
+    }
+
+    /// The blob of a revision, saved if it is asked for.
+    fn blob(&self, storage: &FileStorage, record: &Record) -> Run<JsonBlob> {
+        let none = JsonBlob { path: None, bytes: None, saved: None, error: None };
+        let Some(Folder { folder, .. }) = self.blobs.find(storage)? else {
+            return match self.save_blob {
+                None => Ok(none),
+                Some(_) => Err(Failure::Message(format!("{}: {}", self.file.display(), blobs::NO_FOLDER))),
+            };
+        };
+        let (oid, tid) = (record.header.oid, record.header.tid);
+        let path = Some(folder.path_of(oid, tid).display().to_string());
+        let bytes = match folder.length(oid, tid) {
+            Ok(bytes) => bytes,
+            Err(error) if self.save_blob.is_none() => {
+                return Ok(JsonBlob { path, error: Some(error.to_string()), ..none });
+            }
+            Err(error) => return Err(Failure::Message(error.to_string())),
+        };
+        let Some(to) = &self.save_blob else {
+            return Ok(JsonBlob { path, bytes: Some(bytes), ..none });
+        };
+        let blob = folder.read(oid, tid).map_err(|error| Failure::Message(error.to_string()))?;
+        let told = |path: &std::path::Path, e: std::io::Error| {
+            Failure::Message(format!("{}: {e}. Nothing was saved", path.display()))
+        };
+        let mut file = NewFile::at(to, false, &self.file)?;
+        let (mut buffer, mut at) = (vec![0; 1 << 20], 0);
+        loop {
+            let read = blob.read_full_at(&mut buffer, at).map_err(|e| told(&folder.path_of(oid, tid), e))?;
+            if read == 0 {
+                break;
+            }
+            file.write_all(&buffer[..read]).map_err(|e| told(to, e))?;
+            at += read as u64;
+        }
+        file.finish().map_err(|e| told(to, e))?;
+        Ok(JsonBlob { path, bytes: Some(at), saved: Some(to.display().to_string()), error: None })
     }
 
     fn find(&self, storage: &FileStorage, file: &DataFile, newest: Record, now: Timestamp) -> Run<Found> {

@@ -1,10 +1,12 @@
-//! Blobs: objects of which the database has the record only. Their bytes are in files beside it, which no command
-//! handles.
+//! Blobs: objects whose bytes are in files of a folder beside the database.
 
-use vellum_terminal::people::counted;
+use vellum_terminal::people::{count, counted, size};
 
 /// The class of a blob.
 const CLASS: &str = "ZODB.blob.Blob";
+
+/// A line about blobs of which the files are not known.
+pub const NO_FOLDER: &str = "their folder is not known: name it with --blobs FOLDER";
 
 /// Whether this is a blob's class.
 pub fn is_blob(class: Option<&str>) -> bool {
@@ -14,8 +16,8 @@ pub fn is_blob(class: Option<&str>) -> bool {
 /// Why a command that touches this many blobs, or revisions of blobs, does nothing. `breaks`: what would be wrong.
 pub fn refusal(blobs: u64, thing: &str, breaks: &str) -> String {
     format!(
-        "Nothing was changed: {} {} concerned. The bytes of blobs are in files beside the database, which this command does not \
-         handle: {breaks}. --without-blobs does it all the same",
+        "Nothing was changed: {} {} concerned, and no blob folder is known. Name it with --blobs FOLDER. Without it {breaks}: \
+         --without-blobs does it all the same",
         counted(blobs, thing),
         if blobs == 1 { "is" } else { "are" },
     )
@@ -24,4 +26,14 @@ pub fn refusal(blobs: u64, thing: &str, breaks: &str) -> String {
 /// The message of a command that did it anyway.
 pub fn told(blobs: u64, thing: &str, files: &str) -> String {
     format!("{}; {files}", counted(blobs, thing))
+}
+
+/// Files and their bytes, as in "2 files, 1.5 MiB".
+pub fn files(files: u64, bytes: u64) -> String {
+    format!("{}, {}", counted(files, "file"), size(bytes))
+}
+
+/// The end of a list that was cut short.
+pub fn more(all: u64, shown: u64) -> String {
+    format!("and {} more; `--max 0` shows all", count(all - shown))
 }

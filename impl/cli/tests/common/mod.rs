@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+pub mod photos;
 pub mod site;
 
 /// Compares with the snapshot of this name.
@@ -111,6 +112,21 @@ impl Sandbox {
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// The files here and in all folders, and what is in them. Links are not followed.
+    pub fn all_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let (mut files, mut folders) = (BTreeMap::new(), vec![self.directory.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                match entry.file_type().unwrap() {
+                    kind if kind.is_dir() => folders.push(entry.path()),
+                    kind if kind.is_file() => drop(files.insert(entry.path(), std::fs::read(entry.path()).unwrap())),
+                    _ => {}
+                }
+            }
+        }
+        files
     }
 
     /// Runs the command on a terminal, at which this is typed.

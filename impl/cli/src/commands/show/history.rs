@@ -10,7 +10,10 @@ use vellum_terminal::people::{printable_start, size};
 use vellum_terminal::{Out, Outcome, Run, people};
 
 use crate::file::DataFile;
+use crate::file::blobs::Folder;
 use crate::ui::args::Moment;
+use crate::ui::blobs::is_blob;
+use crate::ui::classes::class;
 use crate::ui::meta::{self, JsonMetadata, version_name};
 
 #[derive(Serialize)]
@@ -24,12 +27,23 @@ struct OldRevision {
     position: u64,
     shares: Option<String>,
     nothing: bool,
+    /// The length of its blob, if it has one that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob_bytes: Option<u64>,
     #[serde(flatten)]
     meta: JsonMetadata,
 }
 
 /// Shows every revision of the object up to a moment.
-pub fn show(out: &mut Out, file: &DataFile, newest: Record, at: Option<Moment>, json: bool, now: Timestamp) -> Run {
+pub fn show(
+    out: &mut Out,
+    file: &DataFile,
+    newest: Record,
+    at: Option<Moment>,
+    blobs: Option<&Folder>,
+    json: bool,
+    now: Timestamp,
+) -> Run {
     let oid = newest.header.oid;
     let damage = |fault: Fault| file.damage(&fault);
     let mut scanner = file.scanner();
@@ -43,6 +57,14 @@ pub fn show(out: &mut Out, file: &DataFile, newest: Record, at: Option<Moment>, 
         }
         let holder = file.holder(&mut scanner, &record).map_err(damage)?;
         let meta = file.metadata_of(&mut scanner, &record).map_err(damage)?;
+        let blob = match (&holder, blobs) {
+            (Some(holder), Some(blobs))
+                if is_blob(class(&file.data_start(holder, 512).map_err(damage)?).as_deref()) =>
+            {
+                Some(blobs.folder.length(oid, tid))
+            }
+            _ => None,
+        };
         let own = record.header.data_length;
         let shares = holder.as_ref().filter(|_| own == 0).map(|holder| holder.header.tid);
         if json {
@@ -56,6 +78,7 @@ pub fn show(out: &mut Out, file: &DataFile, newest: Record, at: Option<Moment>, 
                 position: record.position,
                 shares: shares.map(|tid| tid.to_string()),
                 nothing: holder.is_none(),
+                blob_bytes: blob.and_then(Result::ok),
                 meta: meta.json(),
             })?;
             shown += 1;
@@ -69,6 +92,11 @@ pub fn show(out: &mut Out, file: &DataFile, newest: Record, at: Option<Moment>, 
             (_, Some(shares)) => format!("as in {shares}"),
             _ => size(own),
         };
+        match blob {
+            Some(Ok(bytes)) => what = format!("{what}, blob {}", size(bytes)),
+            Some(Err(_)) => what = format!("{what}, its blob is missing or cannot be read"),
+            None => {}
+        }
         if let Some(version) = &record.in_version {
             what = format!("{what}, in version {}", version_name(&version.version));
         }
