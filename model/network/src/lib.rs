@@ -17,4 +17,4 @@ mod site;
 pub use beliefs::Beliefs;
 pub use game::play;
 pub use show::{show, value};
-pub use site::{Site, TRANSACTION, config};
+pub use site::{BLOB_RECORD, Site, TRANSACTION, config};

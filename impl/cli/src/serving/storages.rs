@@ -43,7 +43,7 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     match conf {
         StorageConf::File(conf) => {
             let storage = Arc::new(open_file(conf, resolver)?);
-            let description = kinds::file(conf.path.display().to_string(), conf.read_only);
+            let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             let packing = packing.collect(conf.pack_gc).keep_old(conf.pack_keep_old);
             Ok(Opened { storage, description, marked_in, packing })

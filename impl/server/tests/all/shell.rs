@@ -31,6 +31,7 @@ impl Site {
             location: "memory".to_owned(),
             undoes: true,
             iterates_records: true,
+            keeps_blobs: storage.blobs().is_some(),
             is_read_only: false,
             interfaces: Vec::new(),
         };
