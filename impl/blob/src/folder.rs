@@ -160,6 +160,11 @@ impl BlobFolder {
         self.inner.shown(&self.file(oid, tid))
     }
 
+    /// Whether the two are handles of the same folder, opened once.
+    pub fn is_same(&self, other: &BlobFolder) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }

@@ -137,6 +137,17 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Opens it for reading. The handle stays good, whatever name the file gets.
+    ///
+    /// # Errors
+    ///
+    /// The disk's.
+    pub fn read(&self) -> Result<Arc<dyn DiskFile>> {
+        let inner = &self.name.inner;
+        let doing = "opening a blob that is not committed yet";
+        inner.tree.read(&self.name.path).map_err(|error| inner.failed(&self.name.path, doing, error))
+    }
+
     /// How many bytes it has.
     pub fn length(&self) -> u64 {
         self.length

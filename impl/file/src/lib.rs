@@ -72,6 +72,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod blobs;
 pub mod format;
 mod open;
 mod options;

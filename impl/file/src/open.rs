@@ -44,6 +44,7 @@ use std::sync::Arc;
 use vellum_disk::{DiskFile, Lock, Open};
 use vellum_storage::{Error, Status, Tid};
 
+use crate::blobs::{BlobFiles, remove_unfinished};
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
@@ -82,6 +83,7 @@ pub(crate) struct Opened {
     pub recovery: Option<Recovery>,
     pub missing: Option<Missing>,
     pub lock: Option<Box<dyn Lock>>,
+    pub blobs: Option<BlobFiles>,
     pub index_on_disk: OnDisk,
 }
 
@@ -125,6 +127,10 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
     if let Some(missing) = missing.as_ref().filter(|_| !options.read_only) {
         return Err(missing.refusal(path).into());
     }
+    let blobs = BlobFiles::open(options, false)?;
+    if let (Some(blobs), false, Tail::Unfinished { .. }) = (&blobs, options.read_only, &tail) {
+        remove_unfinished(blobs, &*file, end, size)?;
+    }
     let recovery = match tail {
         Tail::Clean | Tail::IndexAstray => None,
         Tail::Unfinished { completed, blank } => {
@@ -141,7 +147,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         _ if start == end => OnDisk::Same,
         _ => OnDisk::Earlier,
     };
-    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, missing, lock, index_on_disk })
+    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, missing, lock, blobs, index_on_disk })
 }
 
 /// How the file ends after the last finished transaction.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use vellum_blob::Layout;
 use vellum_disk::{Disk, RealDisk};
 use vellum_storage::{Clock, Error, Resolver, Resolvers, SystemClock, Tid};
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub(crate) progress: Option<Progress>,
     pub(crate) threads: u64,
     pub(crate) like: Option<PathBuf>,
+    pub(crate) blobs: Option<PathBuf>,
+    pub(crate) blob_layout: Option<Layout>,
 }
 
 impl fmt::Debug for Options {
@@ -72,6 +75,8 @@ impl Default for Options {
             progress: None,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             like: None,
+            blobs: None,
+            blob_layout: None,
         }
     }
 }
@@ -150,6 +155,20 @@ impl Options {
     /// permissions and, as far as the system lets us, its owner. Without this they are those of any new file.
     pub fn like(mut self, path: impl Into<PathBuf>) -> Options {
         self.like = Some(path.into());
+        self
+    }
+
+    /// Keeps blobs in the folder at `path`, which is laid out as ZODB's. Opened for writing, the folder is made if it is not
+    /// there. Without this, the storage has no blobs.
+    pub fn blobs(mut self, path: impl Into<PathBuf>) -> Options {
+        self.blobs = Some(path.into());
+        self
+    }
+
+    /// Sets the layout that the blob folder must have, or gets if it is new. Without this it keeps the one that it has, and a
+    /// new one is bushy.
+    pub fn blob_layout(mut self, layout: Layout) -> Options {
+        self.blob_layout = Some(layout);
         self
     }
 

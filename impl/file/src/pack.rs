@@ -25,6 +25,7 @@
 //! was. The `.index` is taken away before, and made again after: there is no moment at which one lies beside a file that it
 //! does not belong to.
 
+mod blobs;
 mod copy;
 mod moment;
 mod sink;
@@ -47,6 +48,8 @@ use crate::write::pledge::Pledge;
 use crate::write::record::NewRecord;
 use crate::write::writer::Writer;
 
+use blobs::Forgotten;
+pub(crate) use blobs::finish_left;
 use copy::Copy;
 use moment::Moment;
 use sink::{Committing, Sink};
@@ -215,13 +218,24 @@ fn pack(
     }
     copy.pledges(&writer.pledges.all())?;
     copy.sync()?;
+    let mut forgotten = match &database.blobs {
+        Some(files) => Forgotten::list(files, &moment, &survivors, how.keep_old)?,
+        None => None,
+    };
     watch.ready()?;
     let replace = || replace(writer, &now, copy, &half_made, old, watch);
-    let (packed, old) = match saving {
-        Some(saving) => put_in_place(writer, saving, replace)?,
-        None => put_in_place(writer, &database.saving(), || hold(writer, to, replace))?,
+    let replaced = match saving {
+        Some(saving) => put_in_place(writer, saving, replace),
+        None => put_in_place(writer, &database.saving(), || hold(writer, to, replace)),
     };
+    if let (Err(Stop::Fatal(_)), Some(forgotten)) = (&replaced, &mut forgotten) {
+        forgotten.leave();
+    }
+    let (packed, old) = replaced?;
+    // First the blobs: without them, no later opening would know of the rest.
+    let removed = forgotten.map_or(Ok(()), |forgotten| forgotten.remove(how.keep_old));
     let (old, older) = old.map(Old::name).transpose()?.unzip();
+    removed?;
     if database.options.threads > 1 {
         // With one thread, the system frees the room.
         now.mark_replaced();

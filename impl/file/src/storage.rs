@@ -2,22 +2,26 @@
 
 mod packing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::Guard;
 use bytes::Bytes;
+use vellum_blob::BlobFolder;
 use vellum_disk::DiskFile;
 use vellum_storage::{
-    Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener, Listening, Loaded, LoadedAt, Oid,
-    Order, Pack, Result, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version,
-    Versions, Vote, Waiting,
+    Blob, BlobWriter, Blobs, Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener,
+    Listening, Loaded, LoadedAt, Oid, Order, Pack, Result, SharedBlobs, Storage, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoEntry, UndoLog, Version, Versions, Vote, Waiting,
 };
 
+use crate::blobs::{BlobFiles, trouble};
+use crate::format::beside::beside;
 use crate::format::fault::Fault;
 use crate::format::record::Record;
 use crate::open::{self, OnDisk, Opened, Recovery};
 use crate::options::{OpenError, Options};
+use crate::pack;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::read::horizon::Horizon;
@@ -72,24 +76,37 @@ impl FileStorage {
         Options::new().create(path)
     }
 
-    fn new(options: &Options, opened: Opened) -> FileStorage {
-        let Opened { path, file, index, end, last, recovery, missing, lock, index_on_disk } = opened;
+    fn new(options: &Options, opened: Opened) -> Result<FileStorage> {
+        let Opened { path, file, index, end, last, recovery, missing, lock, blobs, index_on_disk } = opened;
         let last_oid = index.last_oid().unwrap_or_default();
         let log = Log { path: path.clone(), file };
         let generation = Generation::new(0, log, index, Horizon::new(end, last), VersionTable::default());
-        let database = Database::new(path, options, generation, index_on_disk == OnDisk::Same);
+        let database = Database::new(path, options, blobs, generation, index_on_disk == OnDisk::Same);
         if index_on_disk == OnDisk::Useless {
             // As ZODB does: the next opening need not walk over the whole file, even if this one ends in a crash.
             if let Err(e) = database.save_index() {
                 tracing::warn!("{e}");
             }
         }
-        FileStorage {
+        let storage = FileStorage {
             writer: Arc::new(Writer::new(database, last_oid, lock)),
             recovery: Arc::new(recovery),
             missing: Arc::new(missing),
             disorder: Arc::default(),
-        }
+        };
+        storage.settle_blobs()?;
+        Ok(storage)
+    }
+
+    /// Removes what earlier processes left in the blob folder.
+    fn settle_blobs(&self) -> Result<()> {
+        let (database, now) = (self.database(), self.now());
+        let Some(files) = database.blobs.as_ref().filter(|_| !database.options.read_only) else { return Ok(()) };
+        files.folder().sweep().map_err(trouble)?;
+        // Whether the pack kept the old data file tells whether it kept the blobs.
+        let disk = &*database.options.disk;
+        let there = |name| disk.exists(&beside(&database.path, name)).unwrap_or(true);
+        pack::finish_left(files, &now, there(".old.new") || there(".old"))
     }
 
     fn database(&self) -> &Database {
@@ -110,6 +127,11 @@ impl FileStorage {
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.database().path
+    }
+
+    /// Returns the blob folder; none if the storage was opened without one.
+    pub fn blob_folder(&self) -> Option<&BlobFolder> {
+        self.database().blobs.as_ref().map(BlobFiles::folder)
     }
 
     /// Returns what the opening did to the end of the file; none if the end was in order.
@@ -263,7 +285,7 @@ impl Storage for FileStorage {
             Some(Some(_)) => Transactions::scattered(now.log.clone(), now.horizon.end(), range, order),
             _ => Transactions::new(now.log.clone(), now.horizon.get(), range, order)?,
         };
-        Ok(Box::new(found))
+        Ok(Box::new(found.with_blobs(self.database().blobs.clone())))
     }
 
     /// Rule 2.7.
@@ -337,6 +359,50 @@ impl Storage for FileStorage {
     fn bulk(&self) -> Option<&dyn Bulk> {
         Some(self)
     }
+
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        self.database().blobs.as_ref().map(|_| self as &dyn Blobs)
+    }
+}
+
+impl Blobs for FileStorage {
+    fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
+        self.database().writable()?;
+        self.database().blobs()?.writer()
+    }
+
+    /// Rule 8.2.
+    fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
+        let blobs = self.database().blobs()?;
+        let missing = || Error::KeyError { oid, tid: Some(tid) };
+        let there = || {
+            let now = self.now();
+            let record = now.record_at(oid, tid)?.ok_or_else(missing)?;
+            now.data_at(oid, record.position)?.ok_or_else(missing)
+        };
+        there()?;
+        // A pack may have come between.
+        blobs.load(oid, tid).or_else(|error| there().and(Err(error)))
+    }
+
+    fn shared(&self) -> Option<&dyn SharedBlobs> {
+        self.database().blobs.as_ref().map(|_| self as &dyn SharedBlobs)
+    }
+}
+
+impl SharedBlobs for FileStorage {
+    fn folder(&self) -> PathBuf {
+        self.blob_folder().map(BlobFolder::path).unwrap_or_default()
+    }
+
+    fn path_of(&self, oid: Oid, tid: Tid) -> PathBuf {
+        self.blob_folder().map(|folder| folder.path_of(oid, tid)).unwrap_or_default()
+    }
+
+    fn adopt(&self, oid: Oid, name: &str) -> Result<Blob> {
+        self.database().writable()?;
+        self.database().blobs()?.adopt(oid, name)
+    }
 }
 
 impl UndoLog for FileStorage {
@@ -379,7 +445,7 @@ impl Options {
     ///
     /// The file is missing, locked by another process, not a database, or damaged.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
-        Ok(FileStorage::new(self, open::open(self, path.as_ref())?))
+        Ok(FileStorage::new(self, open::open(self, path.as_ref())?)?)
     }
 
     /// Makes an empty database at `path`.
@@ -388,7 +454,7 @@ impl Options {
     ///
     /// There is a file already, or it cannot be made.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<FileStorage, OpenError> {
-        Ok(FileStorage::new(self, open::create(self, path.as_ref())?))
+        Ok(FileStorage::new(self, open::create(self, path.as_ref())?)?)
     }
 
     /// Opens the database at `path`, or makes an empty one if there is no file.

@@ -43,6 +43,15 @@ pub trait BlobBytes: Any + fmt::Debug + Send + Sync {
     ///
     /// The storage cannot read them.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize>;
+
+    /// See [`Blob::opened`]. None if this is such a handle already.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot read them.
+    fn opened(&self) -> Result<Option<Blob>> {
+        Ok(None)
+    }
 }
 
 impl Blob {
@@ -69,16 +78,28 @@ impl Blob {
         self.0.read_at(buffer, offset)
     }
 
+    /// A handle that keeps open what it takes to read, so that many reads cost less, and that stays good when a pack discards
+    /// the revision. [`Blobs::load_blob`] gives such a handle; those in a
+    /// [`TransactionRecord`](crate::TransactionRecord) are none, since there may be many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Blob::read_at`].
+    pub fn opened(&self) -> Result<Blob> {
+        Ok(self.0.opened()?.unwrap_or_else(|| self.clone()))
+    }
+
     /// Hands the bytes over in order, in pieces of at most `piece` bytes.
     ///
     /// # Errors
     ///
     /// As [`Blob::read_at`], and what `take` says.
     pub fn pieces(&self, piece: usize, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut buffer = vec![0; (self.length()?.max(1)).min(piece as u64) as usize];
+        let open = self.opened()?;
+        let mut buffer = vec![0; open.length()?.clamp(1, piece.max(1) as u64) as usize];
         let mut offset = 0;
         loop {
-            let read = self.read_at(&mut buffer, offset)?;
+            let read = open.read_at(&mut buffer, offset)?;
             if read == 0 {
                 return Ok(());
             }
@@ -113,17 +134,18 @@ impl Blob {
         if self.length()? != other.length()? {
             return Ok(false);
         }
-        let (mut offset, mut buffer, mut same) = (0, vec![0; PIECE], true);
-        while same {
-            let read = self.read_at(&mut buffer, offset)?;
-            if read == 0 {
-                break;
+        let (one, other) = (self.opened()?, other.opened()?);
+        let (mut offset, mut ours, mut theirs) = (0, vec![0; PIECE], vec![0; PIECE]);
+        loop {
+            let read = one.read_at(&mut ours, offset)?;
+            if other.read_at(&mut theirs[..read], offset)? != read || theirs[..read] != ours[..read] {
+                return Ok(false);
             }
-            let mut theirs = vec![0; read];
-            same = other.read_at(&mut theirs, offset)? == read && theirs == buffer[..read];
+            if read == 0 {
+                return Ok(true);
+            }
             offset += read as u64;
         }
-        Ok(same)
     }
 
     /// The bytes as the storage keeps them, if that is of this type: so a storage finds out that a blob is one of its own.
@@ -213,8 +235,8 @@ pub trait Blobs: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A key error if there is no such revision, or it has no blob; [`Error::Blob`](crate::Error::Blob) if it has one, and its
-    /// bytes are missing.
+    /// A key error if there is no such revision, or it is a tombstone; [`Error::NoBlob`](crate::Error::NoBlob) if it has no
+    /// blob, or the blob is lost: a storage need not know which.
     fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob>;
 
     /// The folder, if the blobs are in one that clients may share.

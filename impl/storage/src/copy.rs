@@ -217,10 +217,13 @@ fn in_batches(
 fn footprint(transaction: &TransactionRecord) -> usize {
     let TransactionRecord { user, description, extension, revisions, .. } = transaction;
     let data = revisions.iter().map(|revision| revision.data.as_ref().map_or(0, |data| data.len()));
+    // Blobs wait on the disk, but what was copied of them is lost with the batch.
+    let blobs = revisions.iter().filter_map(|revision| revision.blob.as_ref()?.length().ok());
     size_of::<TransactionRecord>()
         + [user, description, extension].iter().map(|bytes| bytes.len()).sum::<usize>()
         + revisions.len() * size_of::<Revision>()
         + data.sum::<usize>()
+        + blobs.map(|length| usize::try_from(length).unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
 }
 
 /// One transaction, as any other is committed.

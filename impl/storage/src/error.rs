@@ -125,6 +125,19 @@ pub enum Error {
         class: String,
     },
 
+    /// A revision that has no blob, or of which the blob was lost. ZODB's `POSKeyError`, too.
+    #[error("object {oid} has no blob at {tid}{}", .path.as_ref().map(|path| format!(
+        ": there is no file {}. If it had one, a backup of the blob folder may have it", path.display()
+    )).unwrap_or_default())]
+    NoBlob {
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        tid: Tid,
+        /// Where its file would be, if it would be in a file.
+        path: Option<PathBuf>,
+    },
+
     /// Trouble with the place where blobs are kept.
     #[error(transparent)]
     Blob(#[from] Box<dyn std::error::Error + Send + Sync>),

@@ -216,12 +216,13 @@ impl Hosted {
 /// Whether a transaction is what its verdict promised. Which revision holds the data that one shares is another question:
 /// a verdict may name one that shares it in turn.
 fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
-    let same = |(write, revision): (&Write, &Revision)| {
+    let is_last = |n: usize, oid: Oid| !verdict.writes[n + 1..].iter().any(|write| write.oid == oid);
+    let same = |(n, (write, revision)): (usize, (&Write, &Revision))| {
         let content = match &write.content {
             Content::Data(data) => {
                 data.bytes().ok() == revision.data
                     && revision.source.is_none()
-                    && bytes_of(data.blob()) == bytes_of(revision.blob.as_ref())
+                    && bytes_of(data.blob().filter(|_| is_last(n, write.oid))) == bytes_of(revision.blob.as_ref())
             }
             Content::Shared(tid) => {
                 revision.data.is_some() == revision.source.is_some()
@@ -231,7 +232,8 @@ fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
         };
         content && (write.oid, &write.version, write.base) == (revision.oid, &revision.version, revision.base)
     };
-    verdict.writes.len() == written.revisions.len() && verdict.writes.iter().zip(&written.revisions).all(same)
+    verdict.writes.len() == written.revisions.len()
+        && verdict.writes.iter().zip(&written.revisions).enumerate().all(same)
 }
 
 fn bytes_of(blob: Option<&Blob>) -> Option<Option<bytes::Bytes>> {
@@ -242,7 +244,7 @@ fn bytes_of(blob: Option<&Blob>) -> Option<Option<bytes::Bytes>> {
 pub fn answer(storage: &dyn Storage, question: &Question) -> Answer {
     match try_answer(storage, question) {
         Ok(answer) => answer,
-        Err(Trouble::Storage(Error::KeyError { .. })) => Answer::KeyError,
+        Err(Trouble::Storage(Error::KeyError { .. } | Error::NoBlob { .. })) => Answer::KeyError,
         Err(Trouble::Storage(other)) => Answer::Failed { message: other.to_string() },
         Err(Trouble::Missing(what)) => Answer::Failed { message: format!("there is not {what}") },
     }

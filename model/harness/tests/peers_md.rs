@@ -58,10 +58,11 @@ fn answers_are_lines_and_back() {
     let (oid, tid, data) = (Oid(1), Tid(2), Data(Node::default().encode()));
     let [user, description, version] = ["ada", "a \"b\"\n", "draft"].map(str::to_owned);
     let entry = Entry { tid, user: user.clone(), description: description.clone(), version: version.clone(), size: 3 };
-    let revision = |data, blob: None, source| vellum_harness::question::Change {
+    let revision = |data, source| vellum_harness::question::Change {
         oid,
         version: version.clone(),
         data,
+        blob: None,
         source,
         base: None,
     };

@@ -100,6 +100,11 @@ impl Database {
 
     /// Rule 8.3: the revision's blob, its own or its source's.
     pub fn blob<'a>(&'a self, at: At<'a>) -> Option<&'a [u8]> {
+        // Rule 8.1: what the same transaction writes over has none.
+        let last = at.transaction.revision(at.revision.oid)?;
+        if !std::ptr::eq(last, at.revision) {
+            return None;
+        }
         match at.revision.content {
             Content::Source(tid) => self.at(at.revision.oid, tid).and_then(|source| self.blob(source)),
             _ => at.revision.blob.as_deref(),

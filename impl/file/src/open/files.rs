@@ -8,6 +8,7 @@ use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Tid};
 
 use super::{OnDisk, Opened};
+use crate::blobs::BlobFiles;
 use crate::format::beside::beside;
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, START};
 use crate::options::{OpenError, Options};
@@ -31,6 +32,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
     let like = options.like.as_deref();
     let lock = take_lock(disk, path, like.unwrap_or(path))?;
     absent(disk)?;
+    let blobs = BlobFiles::open(options, true)?;
     // Written under another name first: there is no moment at which the database is there but empty.
     let new = beside(path, ".new");
     let made = match like {
@@ -60,6 +62,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
         recovery: None,
         missing: None,
         lock: Some(lock),
+        blobs,
         index_on_disk: OnDisk::Earlier,
     })
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use vellum_storage::{Error, Listeners, Result};
+use vellum_storage::{Blob, Error, Listeners, Oid, Result, Tid};
 use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::{Mutex, MutexGuard};
 
+use crate::blobs::BlobFiles;
 use crate::options::Options;
 use crate::order;
 use crate::read::generation::Generation;
@@ -20,6 +21,8 @@ use crate::read::index_file;
 pub(crate) struct Database {
     pub path: PathBuf,
     pub options: Options,
+    /// The blob folder, if it has one.
+    pub blobs: Option<BlobFiles>,
     pub listeners: Listeners,
     /// The data file of the moment. Another one takes its place only while nobody writes.
     generation: ArcSwap<Generation>,
@@ -30,9 +33,16 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub fn new(path: PathBuf, options: &Options, generation: Generation, index_saved: bool) -> Database {
+    pub fn new(
+        path: PathBuf,
+        options: &Options,
+        blobs: Option<BlobFiles>,
+        generation: Generation,
+        index_saved: bool,
+    ) -> Database {
         Database {
             path,
+            blobs,
             // The caller's progress is for the opening, and is not kept alive after it.
             options: Options { progress: None, ..options.clone() },
             listeners: Listeners::default(),
@@ -64,6 +74,17 @@ impl Database {
 
     pub fn writable(&self) -> Result<()> {
         if self.options.read_only { Err(Error::ReadOnly { name: self.name() }) } else { Ok(()) }
+    }
+
+    /// The blob folder.
+    pub fn blobs(&self) -> Result<&BlobFiles> {
+        let why = "it was opened without a blob folder. Name the folder, which is usually called `blobstorage`, and open it again";
+        self.blobs.as_ref().ok_or_else(|| Error::Unfit { name: self.name(), why: why.to_owned() })
+    }
+
+    /// The blob of the object's revision in this transaction, if the database has blobs, and it one.
+    pub fn blob(&self, oid: Oid, tid: Tid) -> Result<Option<Blob>> {
+        self.blobs.as_ref().map_or(Ok(None), |blobs| blobs.find(oid, tid))
     }
 
     /// Refuses what would make the file larger than it may be.

@@ -1,12 +1,14 @@
 //! The walk over transactions, in both directions, with their data.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
+    Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version, may_have_blob,
 };
 
+use crate::blobs::BlobFiles;
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::pending::PendingStatus;
 use crate::format::record::{InVersion, Record};
@@ -32,6 +34,7 @@ pub(crate) struct Transactions {
     holders: Holders,
     pending: PendingStatus,
     done: bool,
+    blobs: Option<BlobFiles>,
 }
 
 impl Transactions {
@@ -52,7 +55,20 @@ impl Transactions {
         };
         let (holders, pending) = Default::default();
         let (scattered, done) = (false, false);
-        Ok(Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done })
+        Ok(Transactions {
+            log,
+            end,
+            limit,
+            range,
+            order,
+            scattered,
+            position,
+            pieces,
+            holders,
+            pending,
+            done,
+            blobs: None,
+        })
     }
 
     /// All transactions of the range, wherever they are in the file: for one in which they are not in order.
@@ -64,7 +80,12 @@ impl Transactions {
         };
         let (holders, pending) = Default::default();
         let (limit, scattered, done) = (end, true, false);
-        Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done }
+        Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done, blobs: None }
+    }
+
+    /// The same, with the blobs that are in these files.
+    pub fn with_blobs(self, blobs: Option<BlobFiles>) -> Transactions {
+        Transactions { blobs, ..self }
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
@@ -175,6 +196,15 @@ impl Transactions {
             let (revision, length) = self.revision(start, &header, &all, at)?;
             record.revisions.push(revision);
             at += length;
+        }
+        if let Some(blobs) = &self.blobs {
+            let mut seen = HashSet::new();
+            // Rule 8.1: what is written over has no blob.
+            for revision in record.revisions.iter_mut().rev().filter(|revision| seen.insert(revision.oid)) {
+                if revision.data.as_deref().is_some_and(may_have_blob) {
+                    revision.blob = blobs.find(revision.oid, header.tid)?;
+                }
+            }
         }
         Ok(record)
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   append          all of it, with status c
 //!   sync            from here on a crash may leave all of it, and never a part that looks whole
+//!   place blobs     their files get their names, durably (`blobs/place.rs`)
 //!   mark            one byte a transaction
 //!   sync            from here on it is there
 //! ```
@@ -15,8 +16,10 @@ use std::io;
 use vellum_disk::DiskFile;
 use vellum_storage::{Content, Oid, Result, Status, Version};
 
+use crate::blobs::{NotPlaced, Placing, place};
 use crate::format::{RecordHeader, TransactionHeader, UNFINISHED};
 use crate::options::Durability;
+use crate::read::database::Database;
 use crate::read::generation::Generation;
 use crate::write::job::Placed;
 use crate::write::record::data_length;
@@ -74,14 +77,34 @@ impl Chains {
 }
 
 /// Writes a batch of transactions that touch different objects behind `start`, and makes it durable.
-pub(crate) fn write(now: &Generation, durability: Durability, placed: &[Placed], start: u64) -> Result<(), Broken> {
+pub(crate) fn write(now: &Generation, database: &Database, placed: &[Placed], start: u64) -> Result<(), Broken> {
     let mut chains = Chains::apart(now, placed)?;
     append(now, placed, start, &mut chains)?;
-    if durability == Durability::Full {
+    // The file must name the blobs before they have their names.
+    if database.options.durability == Durability::Full || placed.iter().any(|this| !this.blobs.is_empty()) {
         now.log.file.sync().map_err(data_is_lost)?;
     }
+    place_blobs(now, database, placed)?;
     mark(now, placed)?;
     now.log.file.sync().map_err(|source| marks_are_lost(now, placed, source))
+}
+
+/// Gives the blobs of transactions that are durably in the file, unfinished, their names.
+pub(crate) fn place_blobs(now: &Generation, database: &Database, placed: &[Placed]) -> Result<(), Broken> {
+    let blobs = placed.iter().flat_map(|this| {
+        let tid = this.tid;
+        this.blobs.iter().map(move |(oid, blob)| Placing { blob, oid: *oid, tid })
+    });
+    let blobs: Vec<_> = blobs.collect();
+    let (Some(files), Some(first)) = (&database.blobs, placed.first().filter(|_| !blobs.is_empty())) else {
+        return Ok(());
+    };
+    place(files, &blobs).map_err(|NotPlaced { source, is_left }| {
+        let doing = "giving a commit's blobs their names";
+        // What can not be taken back has status `c`: the next opening cuts it off, and removes its blobs.
+        let take_back = || now.log.file.set_len(first.position).and_then(|()| now.log.file.sync());
+        Broken { doing, source, fatal: is_left || take_back().is_err() }
+    })
 }
 
 /// When a sync of what was appended failed: it may have forgotten what it failed on, so that the next one would succeed

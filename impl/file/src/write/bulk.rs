@@ -9,20 +9,21 @@
 //!           └────┘ previous
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::resume_unwind;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Blob, Change, Data, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
+    Blob, Change, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
     TransactionRecord, Verdict, Version, Wants, judge,
 };
 use vellum_sync::thread;
 
+use crate::blobs::Claimed;
 use crate::format::{POSITION_MAX, TransactionHeader};
 use crate::read::database::Database;
 use crate::read::generation::Generation;
-use crate::write::append::{Broken, Chains, append, data_is_lost, mark, marks_are_lost};
+use crate::write::append::{Broken, Chains, append, data_is_lost, mark, marks_are_lost, place_blobs};
 use crate::write::commit::show;
 use crate::write::job::Placed;
 use crate::write::past::revision;
@@ -32,6 +33,7 @@ use crate::write::writer::Writer;
 /// The file, and what the batch will write behind it.
 struct Batch<'a> {
     now: &'a Generation,
+    database: &'a Database,
     /// Where the next transaction begins.
     end: u64,
     /// Whether anything in it names an earlier revision. If not, nobody asks for what follows.
@@ -47,6 +49,7 @@ struct Batch<'a> {
 struct Written {
     revision: PastRevision<u64>,
     data: Option<Bytes>,
+    blob: Option<Blob>,
 }
 
 impl Past for Batch<'_> {
@@ -73,8 +76,14 @@ impl Past for Batch<'_> {
         }
     }
 
-    fn blob(&self, _: Oid, _: u64) -> Result<Option<Blob>> {
-        Ok(None)
+    fn blob(&self, oid: Oid, place: u64) -> Result<Option<Blob>> {
+        match self.places.get(&place).and_then(|written| self.written.get(written)) {
+            Some(written) => Ok(written.blob.clone()),
+            None => {
+                let record = self.now.log.header(oid, place, self.now.horizon.end())?;
+                self.database.blob(oid, record.header.tid)
+            }
+        }
     }
 
     fn revisions(&self, _: Oid) -> Result<impl Iterator<Item = Result<PastRevision<u64>>>> {
@@ -103,6 +112,8 @@ fn only_restores<T>() -> Vec<T> {
 pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> Result<()> {
     let database = &writer.database;
     database.writable()?;
+    // Before anybody waits: that may be much.
+    let transactions = with_own_blobs(database, transactions)?;
     // Not object by object: there are many, and as a rule nobody else is here.
     let held = writer.locks.take(&Wants { everything: true, ..Wants::default() });
     writer.committer.alone(database, || {
@@ -118,6 +129,20 @@ pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> 
         }
         written.map_err(|Broken { doing, source, fatal }| (Error::io(&database.path, doing, source), fatal))
     })
+}
+
+/// The same transactions, with blobs that are in the folder here.
+fn with_own_blobs(database: &Database, mut transactions: Vec<TransactionRecord>) -> Result<Vec<TransactionRecord>> {
+    for transaction in &mut transactions {
+        let mut seen = HashSet::new();
+        // Rule 8.1: what is written over has no blob.
+        for revision in transaction.revisions.iter_mut().rev() {
+            let is_last = seen.insert(revision.oid);
+            let blob = revision.blob.take().filter(|_| is_last);
+            revision.blob = blob.map(|blob| database.blobs()?.own(&blob, revision.oid)).transpose()?;
+        }
+    }
+    Ok(transactions)
 }
 
 /// Writes them in parts: while one is synced, the next one is appended.
@@ -154,6 +179,7 @@ fn write(database: &Database, now: &Generation, placed: Vec<Placed>) -> Result<(
         }
         let appended = appended.transpose();
         if let Some(part) = &written {
+            place_blobs(now, database, part)?;
             mark(now, part)?;
         }
         marked = written.take();
@@ -194,7 +220,7 @@ fn place(writer: &Writer, now: &Generation, transactions: Vec<TransactionRecord>
         changes.iter().try_for_each(Change::check)?;
         drafts.push((tid, meta, changes));
     }
-    let mut batch = Batch::new(now, end, names);
+    let mut batch = Batch::new(&writer.database, now, end, names);
     let mut placed = Vec::with_capacity(drafts.len());
     for (tid, meta, changes) in drafts {
         meta.check(last)?;
@@ -210,16 +236,22 @@ fn place(writer: &Writer, now: &Generation, transactions: Vec<TransactionRecord>
 }
 
 impl Batch<'_> {
-    fn new(now: &Generation, end: u64, names: bool) -> Batch<'_> {
+    fn new<'a>(database: &'a Database, now: &'a Generation, end: u64, names: bool) -> Batch<'a> {
         let (written, newest, places) = Default::default();
-        Batch { now, end, names, written, newest, places }
+        Batch { now, database, end, names, written, newest, places }
     }
 
     /// Judges a transaction (rule 3.7), and places it after those before it.
     fn place(&mut self, tid: Tid, meta: TransactionMeta, changes: &[Change]) -> Result<Placed> {
         let position = self.end;
-        let data: Vec<Option<Bytes>> = match self.names {
-            true => changes.iter().map(|change| change.data().and_then(Data::in_memory).cloned()).collect(),
+        let data: Vec<Option<(Bytes, Option<Blob>)>> = match self.names {
+            true => changes
+                .iter()
+                .map(|change| {
+                    let data = change.data()?;
+                    Some((data.in_memory()?.clone(), data.blob().cloned()))
+                })
+                .collect(),
             false => Vec::new(),
         };
         let Verdict { writes: records, .. } = judge(self, changes, &NoResolver)?;
@@ -229,13 +261,27 @@ impl Batch<'_> {
             if let Some(data) = data.get(n) {
                 let NewRecord { oid, version, base, .. } = record.clone();
                 let revision = PastRevision { oid, tid, place: next, version, base };
-                self.written.insert((oid, tid), Written { revision, data: data.clone() });
+                let (data, blob) = data.clone().unzip();
+                self.written.insert((oid, tid), Written { revision, data, blob: blob.flatten() });
                 self.newest.insert(oid, tid);
                 self.places.insert(next, (oid, tid));
             }
             next += length(record);
         }
         self.end = next + TransactionHeader::TWIN_SIZE;
-        Ok(Placed { tid, position, meta, records, length: self.end - position, alone: None })
+        let blobs = self.blobs(&records, changes)?;
+        Ok(Placed { tid, position, meta, records, blobs, length: self.end - position, alone: None })
+    }
+
+    /// A file for each blob that the transaction has: what was brought, whether its data is shared here or not.
+    fn blobs(&self, records: &[NewRecord], changes: &[Change]) -> Result<Vec<(Oid, Claimed)>> {
+        let (mut seen, mut claimed) = (HashSet::new(), Vec::new());
+        // Rule 8.1: what is written over has no blob. Each change writes one record.
+        for (record, change) in records.iter().zip(changes).rev().filter(|(record, _)| seen.insert(record.oid)) {
+            if let Some(blob) = change.blob() {
+                claimed.push((record.oid, self.database.blobs()?.claim(blob, record.oid)?));
+            }
+        }
+        Ok(claimed)
     }
 }

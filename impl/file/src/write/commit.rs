@@ -204,13 +204,13 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
     let (start, mut last) = now.horizon.get();
     let mut end = start;
     let mut placed = Vec::with_capacity(batch.len());
-    for Job { meta, pledge, length, origin, claim } in batch {
+    for Job { meta, pledge, blobs, length, origin, claim } in batch {
         // From here to its end there is no pack that would change the positions that they name.
         let records = mem::take(&mut *pledge.records());
         match place(database, &meta, length, end, last) {
             Ok(tid) => {
                 let alone = Some(Alone { origin, claim });
-                let this = Placed { tid, position: end, meta, records, length, alone };
+                let this = Placed { tid, position: end, meta, records, blobs, length, alone };
                 (end, last) = (this.end(), tid);
                 placed.push(this);
             }
@@ -220,7 +220,7 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
     if placed.is_empty() {
         return Ok(());
     }
-    if let Err(Broken { doing, source, fatal }) = write(&now, database.options.durability, &placed, start) {
+    if let Err(Broken { doing, source, fatal }) = write(&now, database, &placed, start) {
         for this in placed {
             // An io::Error can not be cloned.
             let source = io::Error::new(source.kind(), source.to_string());

@@ -9,9 +9,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use vellum_storage::{Error, Held, Origin, Result, Tid, TransactionMeta};
+use vellum_storage::{Error, Held, Oid, Origin, Result, Tid, TransactionMeta};
 use vellum_sync::{Mutex, thread};
 
+use crate::blobs::Claimed;
 use crate::order;
 use crate::write::pledge::Pledge;
 use crate::write::record::{NewRecord, length, records_at};
@@ -44,6 +45,7 @@ impl Claim {
 pub(crate) struct Job {
     pub meta: TransactionMeta,
     pub pledge: Arc<Pledge>,
+    pub blobs: Vec<(Oid, Claimed)>,
     /// All bytes that it will take.
     pub length: u64,
     pub origin: Origin,
@@ -56,6 +58,8 @@ pub(crate) struct Placed {
     pub position: u64,
     pub meta: TransactionMeta,
     pub records: Vec<NewRecord>,
+    /// The blobs of its objects.
+    pub blobs: Vec<(Oid, Claimed)>,
     /// All bytes that it takes.
     pub length: u64,
     /// None if one thread holds the objects of many transactions, and waits for all of them.

@@ -14,6 +14,9 @@ impl Limits for Writer {
     /// Refuses a store over the quota at once, and keeps its oid from being given out.
     fn admit(&self, length: u64, change: &Change) -> Result<u64> {
         let Some((oid, version)) = change.target() else { return Ok(length) };
+        if change.blob().is_some() {
+            self.database.blobs()?;
+        }
         let body = change.data().map_or(RecordHeader::BACKPOINTER_SIZE, |data| data.len());
         let length = length + record_length(version, body);
         self.database.within_quota(self.database.now().horizon.end() + length)?;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use vellum_storage::{Blob, Oid, Past, PastRevision, Result, Tid, Version};
 use vellum_sync::RwLockReadGuard;
 
+use crate::blobs::BlobFiles;
 use crate::format::record::Record;
 use crate::read::generation::Generation;
 use crate::read::log;
@@ -17,6 +18,7 @@ use crate::read::undo;
 pub(crate) struct Now<'a> {
     pub generation: Guard<Arc<Generation>>,
     pub _judging: RwLockReadGuard<'a, ()>,
+    pub blobs: Option<&'a BlobFiles>,
 }
 
 impl Past for Now<'_> {
@@ -46,8 +48,9 @@ impl Past for Now<'_> {
         self.generation.data_at(oid, place)
     }
 
-    fn blob(&self, _: Oid, _: u64) -> Result<Option<Blob>> {
-        Ok(None)
+    fn blob(&self, oid: Oid, place: u64) -> Result<Option<Blob>> {
+        let Some(blobs) = self.blobs else { return Ok(None) };
+        blobs.find(oid, self.generation.log.header(oid, place, self.generation.horizon.end())?.header.tid)
     }
 
     fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {

@@ -1,22 +1,28 @@
 //! The first phase: a draft becomes a pledge.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use vellum_storage::{
-    Finishing, Held, Judged, Oid, Origin, Prepared, Result, Tid, TransactionMeta, Verdict, Vote, Voted, Waiting,
-    lock_and_judge,
+    Blob, Content, Finishing, Held, Judged, Oid, Origin, Past, Prepared, Result, Tid, TransactionMeta, Verdict, Vote,
+    Voted, Waiting, lock_and_judge,
 };
 
+use crate::blobs::Claimed;
 use crate::write::job::{Claim, Job, Ticket};
 use crate::write::past::Now;
 use crate::write::pledge::Pledge;
-use crate::write::record::{bare_length, length};
+use crate::write::record::{NewRecord, bare_length, length};
 use crate::write::writer::Writer;
 
 /// Votes on a draft, if nothing that it needs is held.
 pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
     let options = &writer.database.options;
-    let now = || Now { _judging: writer.judging.read(), generation: writer.database.now() };
+    let now = || Now {
+        _judging: writer.judging.read(),
+        generation: writer.database.now(),
+        blobs: writer.database.blobs.as_ref(),
+    };
     let judged = match lock_and_judge(&writer.locks, now, &*options.resolver, waiting)? {
         Ok(judged) => judged,
         Err(waiting) => return Ok(Vote::Busy(waiting)),
@@ -28,10 +34,32 @@ pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
     // The draft may have been begun elsewhere.
     verdict.writes.iter().for_each(|write| writer.oids.saw(write.oid));
     let (touched, merged) = (verdict.touched(), verdict.merged);
+    let blobs = blobs(writer, &past, &verdict.writes)?;
     let pledge = writer.pledges.add(verdict.writes);
+    // What they share is kept from now on, and so are the blobs.
     drop(past);
-    let ready = Ready { writer: Arc::clone(writer), meta, origin, pledge, merged: merged.clone(), length, held };
+    let claim = |(oid, blob): (Oid, Blob)| Ok((oid, writer.database.blobs()?.claim(&blob, oid)?));
+    let blobs = blobs.into_iter().map(claim).collect::<Result<_>>()?;
+    let ready = Ready { writer: Arc::clone(writer), meta, origin, pledge, blobs, merged: merged.clone(), length, held };
     Ok(Vote::Voted(Voted::new(touched, merged, ready)))
+}
+
+/// The blobs that a transaction will have: those that it brings, and those of the revisions whose data it shares.
+fn blobs(writer: &Writer, past: &Now<'_>, writes: &[NewRecord]) -> Result<Vec<(Oid, Blob)>> {
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    // Rule 8.1: what is written over has no blob.
+    for NewRecord { oid, content, .. } in writes.iter().rev().filter(|write| seen.insert(write.oid)) {
+        let blob = match content {
+            Content::Data(data) => data.blob().cloned(),
+            Content::Shared(place) => past.blob(*oid, *place)?,
+            Content::Tombstone => None,
+        };
+        found.extend(blob.map(|blob| (*oid, blob)));
+    }
+    if !found.is_empty() {
+        writer.database.blobs()?;
+    }
+    Ok(found)
 }
 
 /// A transaction after its vote.
@@ -40,6 +68,7 @@ struct Ready {
     meta: TransactionMeta,
     origin: Origin,
     pledge: Arc<Pledge>,
+    blobs: Vec<(Oid, Claimed)>,
     merged: Vec<Oid>,
     /// Bytes that it will take.
     length: u64,
@@ -67,13 +96,13 @@ impl Prepared for Ready {
     }
 
     fn begin_finish(self: Box<Self>) -> Finishing {
-        let Ready { writer, meta, origin, pledge, length, held, .. } = *self;
+        let Ready { writer, meta, origin, pledge, blobs, length, held, .. } = *self;
         // It may have been a rehearsal.
         if let Err(error) = writer.database.writable() {
             return Box::new(|| Err(error));
         }
         let claim = Claim { held, ticket: Ticket::default() };
-        let ticket = writer.committer.enqueue(Job { meta, origin, pledge, length, claim });
+        let ticket = writer.committer.enqueue(Job { meta, origin, pledge, blobs, length, claim });
         Box::new(move || writer.committer.outcome(&writer.database, &ticket))
     }
 }

@@ -22,7 +22,8 @@ impl Blobs for MemoryStorage {
     fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
         let state = self.read();
         let found = state.past(oid)?.into_iter().find(|at| at.transaction.tid == tid);
-        found.and_then(|at| at.revision.blob.clone()).ok_or(Error::KeyError { oid, tid: Some(tid) })
+        let found = found.filter(|at| at.revision.data.is_some()).ok_or(Error::KeyError { oid, tid: Some(tid) })?;
+        found.revision.blob.clone().ok_or(Error::NoBlob { oid, tid, path: None })
     }
 }
 

@@ -24,7 +24,14 @@ impl<'a> Now<'a> {
 
     /// What a verdict writes, as the list of transactions keeps it.
     pub fn revisions_of(&self, verdict: &Verdict) -> Result<Vec<Revision>> {
-        verdict.writes.iter().map(|write| self.revision_of(write)).collect()
+        let mut revisions: Vec<_> =
+            verdict.writes.iter().map(|write| self.revision_of(write)).collect::<Result<_>>()?;
+        // Rule 8.1: what is written over has no blob.
+        let mut seen = HashSet::new();
+        for revision in revisions.iter_mut().rev().filter(|revision| !seen.insert(revision.oid)) {
+            revision.blob = None;
+        }
+        Ok(revisions)
     }
 
     fn revision_of(&self, Write { oid, version, base, content }: &Write) -> Result<Revision> {

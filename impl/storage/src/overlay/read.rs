@@ -171,7 +171,10 @@ impl Shared {
             return Err(missing());
         }
         let storage = if !changed || tid <= self.seam { &self.base } else { &self.changes };
-        storage.blobs().ok_or_else(missing)?.load_blob(oid, tid)
+        match storage.blobs() {
+            Some(blobs) => blobs.load_blob(oid, tid),
+            None => storage.load_serial(oid, tid).and(Err(Error::NoBlob { oid, tid, path: None })),
+        }
     }
 
     /// A transaction as it is answered.

@@ -2,13 +2,14 @@
 
 pub mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
+use vellum_blob::Found;
 use vellum_disk::SimDisk;
 use vellum_file::{FileStorage, OpenError, Options, Problem, ProblemKind};
 use vellum_harness::hosted::{Merger, Opening};
@@ -22,6 +23,7 @@ pub mod counted;
 pub mod packs;
 
 pub const PATH: &str = "Data.fs";
+pub const BLOBS: &str = "blobs";
 
 /// What FileStorage declares to the harness.
 pub const CAN: Can = Can::EVERYTHING;
@@ -38,13 +40,45 @@ pub fn open_under_harness_with(
     opening: Opening,
     resolver: Arc<dyn Resolver>,
 ) -> Result<Box<dyn Storage>> {
-    let options = options.clock(opening.clock).resolver(resolver).threads(1);
+    let options = options.clock(opening.clock).resolver(resolver).threads(1).blobs(BLOBS);
     let opened = if opening.read_only { options.read_only().open(PATH) } else { options.open_or_create(PATH) };
     match opened {
-        Ok(storage) => Ok(Box::new(storage)),
+        Ok(storage) => {
+            if !opening.read_only {
+                check_blobs(&storage)?;
+            }
+            Ok(Box::new(storage))
+        }
         Err(OpenError::Storage(error)) => Err(error),
         Err(other) => Err(Error::io(PATH, "opening it", std::io::Error::other(other.to_string()))),
     }
+}
+
+/// Fails unless the blob folder holds the blobs of the database's revisions, and nothing else. An orphan is not among the
+/// answers of a storage, so no other check sees it.
+///
+/// Rules 8.4 and 8.6.
+pub fn check_blobs(storage: &FileStorage) -> Result<()> {
+    let folder = storage.blob_folder().unwrap();
+    let mut known = BTreeSet::new();
+    for transaction in storage.transactions(TidRange::ALL, Order::OldestFirst)? {
+        let transaction = transaction?;
+        let with_blob = transaction.revisions.iter().filter(|revision| revision.blob.is_some());
+        known.extend(with_blob.map(|revision| (revision.oid, transaction.tid)));
+    }
+    let found = folder.walk().map(|found| match found {
+        Ok(Found::Blob { oid, tid, .. }) => Ok((oid, tid)),
+        other => panic!("{other:?}"),
+    });
+    let found = found.collect::<Result<BTreeSet<_>>>()?;
+    let orphans: Vec<_> = found.difference(&known).map(|(oid, tid)| format!("{oid} of {tid}")).collect();
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unfit {
+        name: PATH.to_owned(),
+        why: format!("there are orphans in its blob folder: {}", orphans.join(", ")),
+    })
 }
 
 /// A database that ZODB wrote, or what ZODB reads in it.
