@@ -13,4 +13,4 @@ mod open;
 pub mod paths;
 
 pub use data_file::DataFile;
-pub use open::{open, open_at, open_to_write, options};
+pub use open::{open, open_at, open_to_write, open_with, options};

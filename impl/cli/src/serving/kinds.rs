@@ -44,18 +44,20 @@ pub fn mapping(title: String) -> Description {
     Description { location: title, undoes, iterates_records, keeps_blobs, is_read_only, interfaces }
 }
 
-/// Changes over a base. It undoes if the changes do.
-pub fn demo(title: Option<String>, base: &Description, changes: &Description) -> Description {
+/// Changes over a base. It undoes if the changes do, and keeps blobs if they do or are made for it alone.
+pub fn demo(title: Option<String>, base: &Description, changes: &Description, is_temporary: bool) -> Description {
     let names = [base, changes].map(|of| repr(&of.location));
     let location = title.unwrap_or_else(|| format!("DemoStorage({}, {})", names[0], names[1]));
     let undoable: Interfaces = if changes.undoes { &[UNDOABLE] } else { &[] };
+    let keeps_blobs = changes.keeps_blobs || is_temporary;
+    let blobs: Interfaces = if keeps_blobs { &BLOBS[1..] } else { &[] };
     Description {
         location,
         undoes: changes.undoes,
         iterates_records: false,
-        keeps_blobs: false,
+        keeps_blobs,
         is_read_only: changes.is_read_only,
-        interfaces: owned(&[undoable, PLAIN].concat()),
+        interfaces: owned(&[blobs, undoable, PLAIN].concat()),
     }
 }
 
@@ -79,7 +81,7 @@ mod tests {
     #[test]
     fn demos_are_called_after_what_they_are_made_of() {
         let plain = || mapping("MappingStorage".to_owned());
-        let demo = |base: &Description, changes: &Description| super::demo(None, base, changes);
+        let demo = |base: &Description, changes: &Description| super::demo(None, base, changes, false);
         assert_eq!(demo(&plain(), &plain()).location, "DemoStorage('MappingStorage', 'MappingStorage')");
         let two = demo(&demo(&plain(), &plain()), &mapping("Mapping Storage".to_owned()));
         let wanted = r#"DemoStorage("DemoStorage('MappingStorage', 'MappingStorage')", 'Mapping Storage')"#;
