@@ -216,7 +216,7 @@ impl Hosted {
 /// Whether a transaction is what its verdict promised. Which revision holds the data that one shares is another question:
 /// a verdict may name one that shares it in turn.
 fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
-    let is_last = |n: usize, oid: Oid| !verdict.writes[n + 1..].iter().any(|write| write.oid == oid);
+    let is_last = |n: usize, oid: vellum_storage::Oid| !verdict.writes[n + 1..].iter().any(|write| write.oid == oid);
     let same = |(n, (write, revision)): (usize, (&Write, &Revision))| {
         let content = match &write.content {
             Content::Data(data) => {
