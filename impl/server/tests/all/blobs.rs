@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use vellum_network::{BLOB_RECORD, Site, TRANSACTION, config};
-use vellum_server::{Config, ConnectionId, Event, Memory, Work};
+use vellum_server::{Config, ConnectionId, Event, Memory, Outcome, Work};
 use vellum_storage::{Oid, Tid, TidRange};
-use vellum_wire::{Call, Message, MessageId, Value};
+use vellum_wire::{Call, Fault, Message, MessageId, Value};
 
 const NEW: Tid = Tid::ZERO;
 
@@ -364,6 +364,32 @@ fn nothing_is_left_of_a_client_that_vanishes_at_any_step() {
             assert_eq!(blob(&site, 1, last).unwrap(), "bob's", "{}", site.transcript);
         }
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_during_a_blob_is_told_by_the_vote() {
+    let mut site = Site::new(config());
+    let ann = site.client("ann");
+    site.begin(ann);
+    site.store(ann, 1, NEW, BLOB_RECORD);
+    site.start_blob(ann);
+    site.chunk(ann, "one ");
+    site.hold(|work| matches!(work, Work::AppendBlob { .. }));
+    site.chunk(ann, "two ");
+    let job = site.held.remove(0).id;
+    site.hold(|_| false);
+    site.note("the disk is full");
+    let fault = Fault::text("ZODB.POSException.StorageError", "no space left on device");
+    site.happen(Event::Done { job, outcome: Outcome::Failed(fault) });
+    site.chunk(ann, "three");
+    site.end_blob(ann, 1, NEW);
+    site.vote(ann);
+    site.abort(ann);
+    assert_eq!(site.uploads(), 0);
+    site.note("there is room again");
+    let tid = site.commit_blob(ann, 1, NEW, &["a smaller one"]);
+    assert_eq!(blob(&site, 1, tid).unwrap(), "a smaller one");
+    story!("a-disk-that-fills-up-during-a-blob-is-told-by-the-vote", site);
 }
 
 #[test]
