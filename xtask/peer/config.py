@@ -53,7 +53,19 @@ def storage(opener):
     if kind in ("zlibstorage", "serverzlibstorage"):
         compress = config.compress is None or config.compress
         return {"kind": kind, "compress": compress, "base": storage(config.base)}
+    if kind == "blobstorage":
+        return with_blobs(storage(config.base), config.blob_dir)
     raise ValueError(f"no storage of this kind is compared: {kind}")
+
+
+def with_blobs(base, folder):
+    """A storage with a blob folder.  ZODB also takes one that has a folder, or whose records are in memory; we do not."""
+    if base["kind"] == "filestorage" and base["blob_dir"] is None:
+        return {**base, "blob_dir": folder}
+    for below in ("base", "changes"):
+        if below in base and not (base["kind"] == "demostorage" and below == "base") and base[below]:
+            return {**base, below: with_blobs(base[below], folder)}
+    raise ValueError("no place for blobs")
 
 
 def read(schema, path):

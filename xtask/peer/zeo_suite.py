@@ -7,7 +7,6 @@ Every test of ZEO is one of these:
 
     no server   it never starts one by that function
     inside      it needs Python inside the server, or what is not served: the reasons are below, by the names of tests
-    blobs       it stores blobs, which are not served yet
     refused     a server outside Python could pass it, and ours does not, on purpose
     outside     a server outside Python can pass it. All of these must pass.
 
@@ -41,7 +40,7 @@ STOP_SECONDS_MAX = 15
 
 # The suite of ZEO 6.2 with ZODB 6.4, and the two classes that ZEO leaves out of its suite to save time: so many tests are of each
 # kind. A test that is new is seen because another number comes out.
-COUNTS = {"no server": 182, "inside": 133, "blobs": 261, "refused": 11, "outside": 422}
+COUNTS = {"no server": 186, "inside": 133, "refused": 11, "outside": 679}
 
 # (kind, reason, names as fnmatch has them). The first that fits counts. A test that none fits is for a server outside.
 SORTED = [
@@ -58,6 +57,10 @@ SORTED = [
         "ZEO.tests.testZEOOptions.*", "ZEO.tests.testZEOServer.*", "zdoptions_test",
         "ZEO.tests.testZEO.runzeo_*", "*SSLConfigTestMockiavellian*", "zeopack_test",
     ]),
+    ("no server", "blobs of a storage that is in the client", [
+        "ZODB.tests.testblob.gc_blob_removes_uncommitted_data*",
+        "ZODB.tests.testblob.lp440234_Setting__p_changed_of_a_Blob_w_no_uncomitted_changes_is_noop*",
+    ]),
     ("inside", "the storage is a class of a test module, which delays loads", ["*FileStorageLoadDelayedTests*"]),
     ("inside", "it looks at objects of the server in its own process", [
         "ZEO.tests.test_sync.*", "ZEO.tests.test_client_credentials.*", "dynamic_server_ports_test",
@@ -73,11 +76,6 @@ SORTED = [
     ("inside", "a function of Python gives the key's password", ["*SSLConfigTest.test_ssl_pw"]),
     ("inside", "the server is made to speak a protocol of the past", ["protocols_test"]),
     ("inside", "the server's storage is a ZEO client (and it stores blobs)", ["zeo-fan-out_test"]),
-    ("blobs", "", [
-        "*BlobAdaptedFileStorageTests*", "*BlobWritableCacheTests*", "ZODB.tests.testblob.*", "blob_*_txt*",
-        "zeo_blob_cache_test", "client-config_test", "*gracefully_handle_abort_while_storing_many_blobs",
-        "IExternalGC_test",
-    ]),
 ]
 
 
@@ -369,6 +367,9 @@ def main():
     chosen = [name for name in names if kinds[name][0] in wanted and options.only in name]
     long = [name for name in chosen if levels[name] > 1 and not options.everything]
     chosen = [name for name in chosen if name not in long]
+    # It expects that a file without write bits cannot be written to, which root can; that fails with ZEO's server, too.
+    for_people = [name for name in chosen if os.geteuid() == 0 and name.startswith("blob_transaction_txt")]
+    chosen = [name for name in chosen if name not in for_people]
     results = run_all(options, chosen)
     # These tests wait for fixed times; on a machine with other work, one may be late. It may try once more, alone.
     again = [name for name in chosen if results[name]["why"]]
@@ -390,8 +391,9 @@ def main():
             options.codec,
             sum(kinds[name][0] == "outside" and name not in failed for name in chosen),
             counts["outside"],
-            "; %d long ones were left out" % len(long) if long else "",
-            ", ".join("%d %s" % (counts[kind], kind) for kind in ["no server", "inside", "blobs", "refused"]),
+            "".join("; %d %s were left out" % (len(left), what)
+                    for left, what in [(long, "long ones"), (for_people, "that root cannot pass")] if left),
+            ", ".join("%d %s" % (counts[kind], kind) for kind in ["no server", "inside", "refused"]),
             "; passed only alone: " + ", ".join(late) if late else "",
         )
     )

@@ -23,6 +23,7 @@
 //! | `crash files` | the file that an interrupted commit leaves |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `clients with blobs` | the same clients with blobs, by transfers and with a shared folder; ZODB's FileStorage takes over, and back |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
@@ -39,6 +40,7 @@ use tempfile::TempDir;
 
 use crate::{Outcome, number, venv};
 
+mod blob_clients;
 mod blobs;
 mod btrees;
 mod bytes;
@@ -91,6 +93,7 @@ const CHECKS: [(&str, Check); 23] = [
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),
+    ("clients with blobs", blob_clients::check),
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),

@@ -43,6 +43,7 @@ fn configurations() -> BTreeMap<String, Vec<u8>> {
     let zeo = "<zeo>\n address 8100\n</zeo>\n";
     let demo = "<demostorage a>\n <filestorage base>\n path $a\n quota 1GB\n </filestorage>\n</demostorage>\n";
     let zlib = "%import zc.zlibstorage\n<zlibstorage>\n compress no\n <mappingstorage>\n name m\n </mappingstorage>\n</zlibstorage>\n";
+    let blobs = "<blobstorage>\n blob-dir b\n <filestorage>\n path a\n </filestorage>\n</blobstorage>\n";
     let ssl =
         "<zeo>\n address [::1]:$(PORT)\n <ssl>\n certificate c\n authenticate a\n </ssl>\n</zeo>\n<mappingstorage/>\n";
     let log = "<eventlog>\n level 15\n <logfile>\n path STDOUT\n format %(asctime)s %(message)-9s\n </logfile>\n</eventlog>\n";
@@ -58,6 +59,7 @@ fn configurations() -> BTreeMap<String, Vec<u8>> {
         ("include", conf(&["%define a b\n%include 1.conf\n%include 2.conf\n", zeo, demo])),
         ("loop", conf(&["%include 1.conf\n%include 1.conf\n", "%include zeo.conf\n"])),
         ("zlib", conf(&[&format!("{zeo}{zlib}")])),
+        ("blobs", conf(&[&format!("{zeo}{blobs}")])),
         ("ssl", conf(&[&format!("{ssl}{log}")])),
         ("grows", conf(&[&format!("%define a0 $(LONG)\n{grows}{zeo}<mappingstorage/>\n")])),
         ("deep", conf(&[&"<demostorage>\n".repeat(70)])),
@@ -356,6 +358,7 @@ fn conf_words() -> BTreeSet<Vec<u8>> {
         b"%import zc.zlibstorage\n",
         b"%include ",
         b"1.conf\n",
+        b"</blobstorage>\n",
         b"</demostorage>\n",
         b"</eventlog>\n",
         b"</filestorage>\n",
@@ -364,6 +367,7 @@ fn conf_words() -> BTreeSet<Vec<u8>> {
         b"</ssl>\n",
         b"</zeo>\n",
         b"</zlibstorage>\n",
+        b"<blobstorage>\n",
         b"<demostorage>\n",
         b"<eventlog>\n",
         b"<filestorage>\n",
@@ -378,6 +382,7 @@ fn conf_words() -> BTreeSet<Vec<u8>> {
         b"[storages.1.filestorage]\n",
         b"address ",
         b"authenticate ",
+        b"blob-dir ",
         b"certificate ",
         b"format %(message)s\n",
         b"invalidation-age ",

@@ -454,11 +454,20 @@ fn nagios_tells_of_servers_and_storages() {
 fn files_of_the_field_are_served() {
     let variables = [("ZEO_READ_ONLY", "false"), ("ZEO_INVALIDATION_QUEUE_SIZE", "100"), ("ZEO_PACK_KEEP_OLD", "true")];
     let cases: [(&str, &[&str], &[&str]); 3] = [
-        ("container", &["1"], &["data/filestorage/Data.fs", "data/log/zeo.log", "app/var/zeo.pid"]),
+        (
+            "container",
+            &["1"],
+            &["data/filestorage/Data.fs", "data/blobstorage/.layout", "data/log/zeo.log", "app/var/zeo.pid"],
+        ),
         (
             "buildout",
             &["1", "catalog"],
-            &["srv/site/var/filestorage/Data.fs", "srv/site/var/filestorage/Catalog.fs", "srv/site/var/zeoserver.pid"],
+            &[
+                "srv/site/var/filestorage/Data.fs",
+                "srv/site/var/blobstorage/.layout",
+                "srv/site/var/filestorage/Catalog.fs",
+                "srv/site/var/zeoserver.pid",
+            ],
         ),
         ("documentation", &["1", "demo"], &["srv/site/mydata.fs", "srv/site/base.fs", "srv/site/zeo.log"]),
     ];
@@ -478,6 +487,8 @@ fn files_of_the_field_are_served() {
         for storage in storages {
             let told = info(&address, storage);
             assert!(told.contains("IStorage"), "{name} {storage}: {told}");
+            let keeps_blobs = *storage == "1" && name != "documentation";
+            assert_eq!(told.contains("IBlobStorage"), keeps_blobs, "{name} {storage}: {told}");
         }
         for file in files {
             assert!(root.join(file).exists(), "{name}: {file}");
@@ -527,6 +538,7 @@ fn the_container_is_the_one_that_plone_runs() {
     let serving = Serving::start(&mut start(&command), 1);
     assert_eq!(serving.address(), format!("0.0.0.0:{port}"));
     assert!(root.join("data/filestorage/Data.fs").exists() && root.join("data/log/zeo.log").exists());
+    assert!(root.join("data/blobstorage/.layout").exists());
     let healthy = start(&health[1..]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&healthy.stdout), "OK\n");
     let (code, said) = serving.end();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use vellum_storage::Tid;
+use vellum_storage::{Blob, Oid, Tid};
 use vellum_wire::{Call, Codec, Message, MessageId};
 
 use crate::StorageId;
@@ -34,6 +34,12 @@ pub(crate) struct Connection {
     pub running: usize,
     /// Whether it is not read from.
     pub is_paused: bool,
+    /// Bytes of chunks of blobs that it sent and no storage has taken.
+    pub uploading: u64,
+    /// Blobs that it asked for. The first one is being sent.
+    pub downloads: VecDeque<Download>,
+    /// Bytes of pieces of blobs that are read for it, and did not leave yet.
+    pub downloading: u64,
     /// Bytes that wait for it to read them.
     pub unread: u64,
     /// Since when there have been more of them than a client may leave for long.
@@ -45,6 +51,34 @@ pub(crate) struct Connection {
     /// Later transactions than its own, whose finish is not answered yet: it must hear of that one first. None if there
     /// is no such finish.
     pub backlog: Option<Vec<(Tid, Message)>>,
+}
+
+/// A blob on its way to a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Download {
+    /// The call that is answered when all of it was sent.
+    pub reply: Option<MessageId>,
+    /// The object.
+    pub oid: Oid,
+    /// Its revision.
+    pub serial: Tid,
+    /// How far it is.
+    pub stage: Sending,
+}
+
+/// How far a blob is on its way to a client.
+#[derive(Clone, Debug)]
+pub(crate) enum Sending {
+    /// It waits for those before it.
+    Asked,
+    /// A storage looks for it.
+    Opening,
+    /// It was found, and the client was not told.
+    Found { blob: Blob, length: u64 },
+    /// It is sent up to `offset`.
+    Sent { blob: Blob, length: u64, offset: u64 },
+    /// A storage reads the piece at `offset`.
+    Reading { blob: Blob, length: u64, offset: u64, piece: u64 },
 }
 
 /// A call that waits.
@@ -81,6 +115,9 @@ impl Connection {
             queued: 0,
             running: 0,
             is_paused: false,
+            uploading: 0,
+            downloads: VecDeque::new(),
+            downloading: 0,
             unread: 0,
             unread_since: None,
             last: Tid::ZERO,

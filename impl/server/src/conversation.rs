@@ -1,12 +1,13 @@
 //! A task for each client, which moves bytes and knows nothing of the protocol but its frames.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
-use vellum_wire::{Codec, Frames, Greeting, Limits, PlainLoad, Rope, greet};
+use vellum_wire::{Codec, Frames, Greeting, Limits, Message, PlainLoad, Rope, greet};
 
 use crate::hub::Hub;
 use crate::link::{End, Item, Link};
@@ -44,6 +45,9 @@ pub(crate) struct Conversation<'a> {
     has_frames: bool,
     codec: Option<Codec>,
     rope: Rope,
+    /// Bytes that were ever to be sent, up to the end of each piece of a blob that did not leave yet, and bytes of the piece.
+    pieces: VecDeque<(u64, u64)>,
+    sent: u64,
     unread_max: usize,
     has_heard: bool,
     is_closing: bool,
@@ -59,6 +63,8 @@ impl<'a> Conversation<'a> {
             has_frames: false,
             codec: None,
             rope: Rope::default(),
+            pieces: VecDeque::new(),
+            sent: 0,
             unread_max: options.unread_max,
             has_heard: false,
             is_closing: false,
@@ -106,9 +112,11 @@ impl<'a> Conversation<'a> {
             tokio::select! {
                 biased;
                 written = writer.write_buf(&mut self.rope), if !self.rope.is_empty() => {
-                    if written? == 0 {
+                    let written = written?;
+                    if written == 0 {
                         return Err(io::ErrorKind::WriteZero.into());
                     }
+                    self.has_sent(written);
                     // Written bytes should not wait in a buffer of TLS.
                     if self.rope.is_empty() {
                         writer.flush().await?;
@@ -195,16 +203,31 @@ impl<'a> Conversation<'a> {
             match item {
                 Item::Codec(codec) => self.codec = Some(codec),
                 Item::Frame(frame) => self.send_frame(frame.as_bytes()),
-                Item::Message(message) => {
-                    let codec = self.codec.expect("the machine answers a client that has greeted");
-                    let id = message.id.clone();
-                    if codec.encode(message, &mut self.rope).is_err() {
-                        let fault = vellum_wire::Fault::text("builtins.ValueError", "Couldn't pickle response");
-                        let error = vellum_wire::Message::error(id, fault.into_value(codec));
-                        codec.encode(error, &mut self.rope).expect("an error can be written");
-                    }
+                Item::Message(message) => self.encode(message),
+                Item::Piece(message, bytes) => {
+                    self.encode(message);
+                    self.pieces.push_back((self.sent + self.rope.len() as u64, bytes));
                 }
             }
+        }
+    }
+
+    fn encode(&mut self, message: Message) {
+        let codec = self.codec.expect("the machine answers a client that has greeted");
+        let id = message.id.clone();
+        if codec.encode(message, &mut self.rope).is_err() {
+            let fault = vellum_wire::Fault::text("builtins.ValueError", "Couldn't pickle response");
+            let error = Message::error(id, fault.into_value(codec));
+            codec.encode(error, &mut self.rope).expect("an error can be written");
+        }
+    }
+
+    /// Tells the machine of the pieces of blobs that have left.
+    fn has_sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        while let Some((_, bytes)) = self.pieces.front().copied().filter(|(end, _)| *end <= self.sent) {
+            self.pieces.pop_front();
+            self.hub.happen(Event::PieceSent { connection: self.connection, bytes });
         }
     }
 

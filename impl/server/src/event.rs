@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use vellum_storage::{Busy, Draft, LoadedAt, Oid, Tid, TidRange};
+use bytes::Bytes;
+use vellum_storage::{Blob, Busy, Draft, LoadedAt, Oid, Tid, TidRange};
 use vellum_wire::{Codec, Fault, Greeting, Message, PlainLoad, Value};
 
 /// A connection. It is also the origin of the transactions that come by it.
@@ -86,6 +87,13 @@ pub enum Event {
         /// Bytes.
         bytes: u64,
     },
+    /// A piece of a blob left for its client: [`Effect::SendPiece`] once for each.
+    PieceSent {
+        /// The connection.
+        connection: ConnectionId,
+        /// Bytes of the piece.
+        bytes: u64,
+    },
     /// The server is to end: only voted transactions are still finished.
     End,
     /// Time has passed.
@@ -111,6 +119,15 @@ pub enum Effect {
         connection: ConnectionId,
         /// The message.
         message: Message,
+    },
+    /// A piece of a blob is to be sent, in order with the other messages. [`Event::PieceSent`] tells when it left.
+    SendPiece {
+        /// The connection.
+        connection: ConnectionId,
+        /// The message.
+        message: Message,
+        /// Bytes of the piece.
+        bytes: u64,
     },
     /// A frame that is no message is to be sent: the status.
     SendFrame {
@@ -195,6 +212,36 @@ pub enum Work {
         /// The transaction.
         draft: Draft,
     },
+    /// Adds to the blob that is being stored for the connection; the first time, begins it.
+    AppendBlob {
+        /// The bytes to add.
+        chunks: Vec<Bytes>,
+    },
+    /// Ends that blob.
+    EndBlob,
+    /// Takes over the file of a blob that the client put into the shared folder.
+    AdoptBlob {
+        /// The object.
+        oid: Oid,
+        /// The file's name in the object's folder.
+        name: String,
+    },
+    /// Rule 8.2: looks for a blob.
+    OpenBlob {
+        /// The object.
+        oid: Oid,
+        /// Its revision.
+        serial: Tid,
+    },
+    /// Reads a piece of a blob.
+    ReadBlob {
+        /// The blob.
+        blob: Blob,
+        /// Where the piece begins.
+        offset: u64,
+        /// Its bytes, which are there.
+        length: u64,
+    },
     /// The first phase of a transaction. The voted transaction is kept under the connection.
     Vote {
         /// The transaction.
@@ -269,6 +316,22 @@ pub enum Outcome {
         /// The transaction.
         draft: Draft,
     },
+    /// The bytes are with the blob.
+    Appended,
+    /// The blob is complete.
+    BlobStored {
+        /// The blob.
+        blob: Blob,
+    },
+    /// The blob is there.
+    BlobOpened {
+        /// The blob.
+        blob: Blob,
+        /// Its bytes.
+        length: u64,
+    },
+    /// A piece of a blob.
+    Piece(Bytes),
     /// The transaction can be finished.
     Voted {
         /// The objects whose stored records were merged, or that an undo changed.

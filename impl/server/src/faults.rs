@@ -1,8 +1,10 @@
 //! A storage's errors, as the exceptions that Python's clients know.
 
 use vellum_pickle::class_of;
-use vellum_storage::{Change, Error, Oid, Refusal, WhyNot};
-use vellum_wire::{Fault, NotUndone};
+use vellum_storage::{Change, Error, Oid, Refusal, Tid, WhyNot};
+use vellum_wire::{Fault, NotUndone, Value};
+
+use crate::answers::eight;
 
 /// The exception for an error.
 pub(crate) fn fault(error: Error) -> Fault {
@@ -26,6 +28,17 @@ pub(crate) fn fault(error: Error) -> Fault {
         Error::ReadOnly { .. } => Fault::ReadOnly,
         other => Fault::text("ZODB.POSException.StorageError", other.to_string()),
     }
+}
+
+/// The fault for a request of a blob: a missing one is a missing key, with object and revision.
+pub(crate) fn of_blob(error: Error, oid: Oid, serial: Tid) -> Fault {
+    let why = match error {
+        Error::KeyError { .. } => "No blob file".to_owned(),
+        Error::Blob(why) => why.to_string(),
+        other => return fault(other),
+    };
+    let payload = Value::Tuple(vec![Value::Text(why), eight(oid), eight(serial)]);
+    Fault::Other { class: "ZODB.POSException.POSKeyError".to_owned(), payload }
 }
 
 /// The fault that a vote's error gives a client. In a conflict, the class of the object is that of the client's record.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use vellum_storage::{Clock, Listening};
+use vellum_storage::{Change, Clock, Listening};
 use vellum_sync::{Mutex, MutexGuard};
 
 use crate::conversation::Ended;
@@ -239,6 +239,7 @@ impl Hub {
                 Effect::Forget { connection } => self.worker.forget(connection),
                 Effect::Speak { connection, codec } => core.push(connection, Item::Codec(codec)),
                 Effect::Send { connection, message } => core.push(connection, Item::Message(message)),
+                Effect::SendPiece { connection, message, bytes } => core.push(connection, Item::Piece(message, bytes)),
                 Effect::SendFrame { connection, frame } => core.push(connection, Item::Frame(frame)),
                 Effect::Pause { connection } => core.pause(connection, true),
                 Effect::Resume { connection } => core.pause(connection, false),
@@ -361,7 +362,14 @@ impl Core {
 fn is_quick(work: &Work) -> bool {
     match work {
         Work::Load { .. } | Work::Measure => true,
-        Work::Vote { draft } => draft.changes().len() <= 16,
+        // An undo may copy a blob.
+        Work::Vote { draft } => {
+            let changes = draft.changes();
+            changes.len() <= 16
+                && !changes.iter().any(|change| matches!(change, Change::Undo { .. }) || change.blob().is_some())
+        }
+        Work::AppendBlob { .. } | Work::EndBlob | Work::AdoptBlob { .. } => false,
+        Work::OpenBlob { .. } | Work::ReadBlob { .. } => false,
         Work::Spill { .. } | Work::Retry | Work::Finish | Work::Pack { .. } => false,
         Work::Ask(question) => question.is_quick(),
     }

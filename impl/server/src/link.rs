@@ -37,6 +37,8 @@ struct Outgoing {
 /// The next item to write.
 pub(crate) enum Item {
     Message(Message),
+    /// A piece of a blob, of so many bytes.
+    Piece(Message, u64),
     Frame(String),
     Codec(Codec),
 }
@@ -46,6 +48,7 @@ impl Item {
     fn weight(&self) -> u64 {
         match self {
             Item::Message(message) => 32 + weight(&message.args),
+            Item::Piece(_, bytes) => 64 + bytes,
             Item::Frame(frame) => frame.len() as u64,
             Item::Codec(_) => 0,
         }

@@ -79,7 +79,7 @@ pub struct ClientReport {
 /// A transaction in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransactionReport {
-    /// How far it is: open, spilling, voting, waiting, voted, finishing.
+    /// How far it is: open, spilling, uploading, voting, waiting, voted, finishing.
     pub stage: String,
     /// Seconds since it began.
     pub age_seconds: f64,

@@ -27,6 +27,8 @@ pub struct Description {
     pub undoes: bool,
     /// Whether all its current records can be asked for, one after the other.
     pub iterates_records: bool,
+    /// Whether it keeps blobs.
+    pub keeps_blobs: bool,
     /// Whether it only reads.
     pub is_read_only: bool,
     /// The Python interfaces that it provides, by module and name, as ZODB's storage of this kind has them.

@@ -8,7 +8,7 @@
 //!                                 Waiting
 //! ```
 //!
-//! From Open, a draft may be sent to a scratch file (Spilling), and comes back.
+//! From Open, a draft may be sent to a scratch file (Spilling), and comes back. So it is with each piece of a blob (Uploading).
 //!
 //! An abort, a refused vote or a lost connection ends it from every stage. A running call of a storage is waited for
 //! first: it is not known of a running finish whether it succeeds.
@@ -16,7 +16,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vellum_storage::{Busy, Change, Draft, Oid, TransactionMeta};
+use bytes::Bytes;
+use vellum_storage::{Busy, Change, Draft, Oid, Tid, TransactionMeta};
 use vellum_wire::{Fault, MessageId, TransactionId};
 
 use crate::JobId;
@@ -36,6 +37,10 @@ pub(crate) struct Transaction {
     pub stage: Stage,
     /// The error of a change that was not answered. The vote reports it.
     pub wrong: Option<Wrong>,
+    /// The blob that the client is sending.
+    pub upload: Option<Upload>,
+    /// The stores of those that it has sent.
+    pub blobs: Vec<Change>,
     /// Objects of which the client was sent both records. Its next store of one replaces the first.
     pub resolving: BTreeSet<Oid>,
 }
@@ -44,6 +49,26 @@ impl Transaction {
     /// Takes the draft out, for a storage.
     pub fn take_draft(&mut self) -> Draft {
         std::mem::replace(&mut self.draft, Draft::new(TransactionMeta::new()))
+    }
+
+    /// Puts the stores of blobs into the draft. Clients store the record of a blob before it alone: that store would only be
+    /// overwritten.
+    pub fn place_blobs(&mut self) -> vellum_storage::Result<()> {
+        if self.blobs.is_empty() {
+            return Ok(());
+        }
+        let blobs = std::mem::take(&mut self.blobs);
+        let oids: BTreeSet<Oid> = blobs.iter().filter_map(Change::target).map(|(oid, _)| oid).collect();
+        let origin = self.draft.origin();
+        let (meta, _, changes) = self.take_draft().into_parts();
+        self.draft = Draft::new(meta);
+        self.draft.set_origin(origin);
+        let is_alone = |change: &Change| matches!(change, Change::Store { oid, .. } if oids.contains(oid));
+        changes
+            .into_iter()
+            .filter(|change| !is_alone(change))
+            .chain(blobs)
+            .try_for_each(|change| self.draft.push(change))
     }
 
     /// Takes the store of an object out of the transaction: a merged record comes instead.
@@ -59,6 +84,21 @@ impl Transaction {
             }
         }
     }
+}
+
+/// A blob on its way from a client.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Upload {
+    /// Why it cannot be kept. What still comes of it is ignored, and the vote tells it.
+    pub failed: Option<Wrong>,
+}
+
+/// The record that a blob is stored with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BlobRecord {
+    pub oid: Oid,
+    pub serial: Tid,
+    pub data: Bytes,
 }
 
 /// An error that a vote will be answered with. It is data that no two transactions are told apart by.
@@ -78,6 +118,8 @@ pub(crate) enum Stage {
     Open,
     /// Its records are being written to a scratch file.
     Spilling { job: JobId },
+    /// A storage takes chunks of a blob, of `bytes` together; or the end of the blob of this record.
+    Uploading { job: JobId, bytes: u64, ends: Option<BlobRecord> },
     /// A storage judges it. `reply` is the call that the result answers. `is_woken`, if what it will have to wait for
     /// is free before the storage's answer that it has to wait.
     Voting { job: JobId, reply: Option<MessageId>, is_woken: bool },
@@ -93,7 +135,10 @@ impl Stage {
     /// The call of the storage that is under way.
     pub fn running(&self) -> Option<JobId> {
         match self {
-            Stage::Spilling { job } | Stage::Voting { job, .. } | Stage::Finishing { job, .. } => Some(*job),
+            Stage::Spilling { job }
+            | Stage::Uploading { job, .. }
+            | Stage::Voting { job, .. }
+            | Stage::Finishing { job, .. } => Some(*job),
             _ => None,
         }
     }
@@ -103,6 +148,7 @@ impl Stage {
         match self {
             Stage::Open => "open",
             Stage::Spilling { .. } => "spilling",
+            Stage::Uploading { .. } => "uploading",
             Stage::Voting { .. } => "voting",
             Stage::Waiting { .. } => "waiting",
             Stage::Voted { .. } => "voted",

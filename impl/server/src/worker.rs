@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use vellum_storage::{
-    Busy, Change, Clock, Oid, Order, PackOptions, Result, Storage, Tid, TidRange, Version, Vote, Voted, Waiting,
+    Blob, BlobWriter, Blobs, Busy, Change, Clock, Error, Oid, Order, PackOptions, Result, Storage, Tid, TidRange,
+    Version, Vote, Voted, Waiting,
 };
 use vellum_sync::{Mutex, MutexGuard};
 use vellum_wire::{Fault, Value};
@@ -50,6 +52,8 @@ pub struct Worker {
 struct Kept {
     transaction: Option<Phase>,
     iterators: Iterators,
+    /// The blob that the client is sending.
+    blob: Option<Box<dyn BlobWriter>>,
 }
 
 enum Phase {
@@ -74,6 +78,11 @@ impl Worker {
         self.clients().is_empty()
     }
 
+    /// Blobs that clients are sending, and that no storage call is at.
+    pub fn uploads(&self) -> usize {
+        self.clients().values().filter(|kept| kept.blob.is_some()).count()
+    }
+
     /// Makes room for a client, before its first job.
     pub fn connected(&self, connection: ConnectionId) {
         self.clients().insert(connection, Kept::default());
@@ -86,10 +95,10 @@ impl Worker {
         drop(kept);
     }
 
-    /// Drops a client's transaction.
+    /// Drops a client's transaction, and the blob that it is sending.
     pub fn abort(&self, connection: ConnectionId) {
-        let transaction = self.clients().get_mut(&connection).and_then(|kept| kept.transaction.take());
-        drop(transaction);
+        let kept = self.clients().get_mut(&connection).map(|kept| (kept.transaction.take(), kept.blob.take()));
+        drop(kept);
     }
 
     /// Adds to each waiting vote the client whose transaction it waits for.
@@ -138,6 +147,25 @@ impl Worker {
                 let spilled = storage.begin(draft.meta().clone()).and_then(|beside| draft.spill(&beside));
                 spilled.map_or_else(failed, |()| Outcome::Spilled { draft })
             }
+            Work::AppendBlob { chunks } => {
+                let appended = self.append_blob(&**storage, job.connection, &chunks);
+                appended.map_or_else(failed, |()| Outcome::Appended)
+            }
+            Work::EndBlob => {
+                let ended = self.end_blob(&**storage, job.connection);
+                ended.map_or_else(failed, |blob| Outcome::BlobStored { blob })
+            }
+            Work::AdoptBlob { oid, name } => match blobs(&**storage).map(Blobs::shared) {
+                Ok(Some(shared)) => shared.adopt(oid, &name).map_or_else(failed, |blob| Outcome::BlobStored { blob }),
+                Ok(None) => Outcome::Failed(Fault::text("builtins.TypeError", "the server shares no blob folder")),
+                Err(error) => failed(error),
+            },
+            Work::OpenBlob { oid, serial } => {
+                let blob = blobs(&**storage).and_then(|blobs| blobs.load_blob(oid, serial));
+                let opened = blob.and_then(|blob| Ok(Outcome::BlobOpened { length: blob.length()?, blob }));
+                opened.unwrap_or_else(|error| Outcome::Failed(faults::of_blob(error, oid, serial)))
+            }
+            Work::ReadBlob { blob, offset, length } => read_blob(&blob, offset, length),
             Work::Vote { draft } => self.vote(&**storage, job.connection, job.id, draft.into()),
             Work::Retry => {
                 let kept = self.clients().get_mut(&job.connection).and_then(|kept| kept.transaction.take());
@@ -175,6 +203,30 @@ impl Worker {
             },
         };
         is_voted.into_iter().map(outcome).collect()
+    }
+
+    /// Adds to the blob that a client is sending, which is gone if that fails. None is kept for a client that is gone.
+    fn append_blob(&self, storage: &dyn Storage, connection: ConnectionId, chunks: &[Bytes]) -> Result<()> {
+        let mut writer = self.take_blob(storage, connection)?;
+        chunks.iter().try_for_each(|chunk| writer.append(chunk))?;
+        let mut clients = self.clients();
+        let left = match clients.get_mut(&connection) {
+            Some(kept) => kept.blob.replace(writer),
+            None => Some(writer),
+        };
+        drop(clients);
+        drop(left);
+        Ok(())
+    }
+
+    fn end_blob(&self, storage: &dyn Storage, connection: ConnectionId) -> Result<Blob> {
+        self.take_blob(storage, connection)?.finish()
+    }
+
+    /// The blob that a client is sending, or a new one.
+    fn take_blob(&self, storage: &dyn Storage, connection: ConnectionId) -> Result<Box<dyn BlobWriter>> {
+        let kept = self.clients().get_mut(&connection).and_then(|kept| kept.blob.take());
+        kept.map_or_else(|| blobs(storage)?.new_blob(), Ok)
     }
 
     fn vote(&self, storage: &dyn Storage, connection: ConnectionId, job: JobId, waiting: Waiting) -> Outcome {
@@ -288,6 +340,29 @@ impl Worker {
 /// `loadBefore` of the last moment is how clients load.
 fn load(storage: &dyn Storage, oid: Oid, before: Tid) -> Result<Option<vellum_storage::LoadedAt>> {
     storage.load_before(oid, before)
+}
+
+fn blobs(storage: &dyn Storage) -> Result<&dyn Blobs> {
+    let lacks = || Error::Unfit { name: storage.name(), why: "it keeps no blobs".to_owned() };
+    storage.blobs().ok_or_else(lacks)
+}
+
+/// Reads a piece of a blob, all of which is there unless something cut the file.
+fn read_blob(blob: &Blob, offset: u64, length: u64) -> Outcome {
+    let mut piece = vec![0; length as usize];
+    let mut filled = 0;
+    while filled < piece.len() {
+        match blob.read_at(&mut piece[filled..], offset + filled as u64) {
+            Ok(0) => {
+                let end = offset + filled as u64;
+                let why = format!("the file of a blob was cut while it was sent: it ends at {end}");
+                return Outcome::Failed(Fault::text("ZODB.POSException.StorageError", why));
+            }
+            Ok(read) => filled += read,
+            Err(error) => return Outcome::Failed(faults::fault(error)),
+        }
+    }
+    Outcome::Piece(piece.into())
 }
 
 fn pack(store: &Store, time: f64) -> Outcome {

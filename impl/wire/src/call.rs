@@ -312,12 +312,12 @@ const METHODS: &[Method<Call>] = &[
     ("storeBlobStart", |_| Ok(Call::StoreBlobStart)),
     ("storeBlobChunk", |a| Ok(Call::StoreBlobChunk { chunk: a.bytes()? })),
     ("storeBlobEnd", |a| {
-        Ok(Call::StoreBlobEnd { oid: a.oid()?, serial: a.tid()?, data: a.bytes()?, transaction: transaction(a)? })
+        Ok(Call::StoreBlobEnd { oid: a.oid()?, serial: a.serial()?, data: a.bytes()?, transaction: transaction(a)? })
     }),
     ("storeBlobShared", |a| {
         Ok(Call::StoreBlobShared {
             oid: a.oid()?,
-            serial: a.tid()?,
+            serial: a.serial()?,
             data: a.bytes()?,
             file: a.value()?,
             transaction: transaction(a)?,

@@ -19,6 +19,12 @@ pub struct Beliefs {
     asked: BTreeMap<i64, Call>,
     /// The objects that its transactions changed, including the aborted ones: calls overlap, so it may not know which.
     changes: BTreeSet<Oid>,
+    /// The blob that it is being sent, and what has come of it.
+    coming: Option<(Oid, Tid, Vec<u8>)>,
+    /// The blob that came last as a whole.
+    came: Option<(Oid, Tid)>,
+    /// Blobs that nobody has looked at yet.
+    blobs: Vec<(Oid, Tid, Vec<u8>)>,
 }
 
 impl Beliefs {
@@ -35,6 +41,16 @@ impl Beliefs {
     /// It stores an object in its transaction.
     pub fn stores(&mut self, oid: Oid) {
         self.changes.insert(oid);
+    }
+
+    /// What others call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Blobs that it was sent since this was asked the last time.
+    pub fn take_blobs(&mut self) -> Vec<(Oid, Tid, Vec<u8>)> {
+        std::mem::take(&mut self.blobs)
     }
 
     /// Calls that are not answered.
@@ -61,14 +77,7 @@ impl Beliefs {
         if message.name != Value::Text(".reply".to_owned()) {
             let notice = Notice::parse(&message.name, message.args.clone());
             let notice = notice.unwrap_or_else(|bad| panic!("{}: a server says no such thing: {bad}", self.name));
-            if let Notice::Invalidate { tid, oids } = notice {
-                self.learns(tid);
-                for oid in oids {
-                    self.current.remove(&oid);
-                    self.changed.insert(oid, tid);
-                }
-            }
-            return;
+            return self.is_told(notice);
         }
         let Value::Int(id) = message.id else { panic!("{}: an answer to {:?}", self.name, message.id) };
         let call = self.asked.remove(&id).unwrap_or_else(|| panic!("{}: a second answer to {id}", self.name));
@@ -85,8 +94,45 @@ impl Beliefs {
                 self.learns(tid(&message.args).expect("a tid"));
                 self.changes.iter().for_each(|oid| _ = self.current.remove(oid));
             }
+            (Call::SendBlob { oid, serial }, _) => {
+                assert_eq!(
+                    self.came.take(),
+                    Some((oid, serial)),
+                    "{}: a blob was answered, and did not come",
+                    self.name
+                );
+            }
             (Call::LoadBefore { oid, .. }, Value::Tuple(parts)) => self.loads(oid, parts),
             _ => {}
+        }
+    }
+
+    fn is_told(&mut self, notice: Notice) {
+        match notice {
+            Notice::Invalidate { tid, oids } => {
+                self.learns(tid);
+                for oid in oids {
+                    self.current.remove(&oid);
+                    self.changed.insert(oid, tid);
+                }
+            }
+            Notice::Info { .. } => {}
+            Notice::ReceiveBlobStart { oid, serial } => {
+                assert!(Some(serial) <= self.last, "{}: a blob is of {serial}, and it was not told of that", self.name);
+                assert_eq!(self.coming, None, "{}: a blob begins within another", self.name);
+                self.coming = Some((oid, serial, Vec::new()));
+            }
+            Notice::ReceiveBlobChunk { oid, serial, chunk } => {
+                let Some((of, tid, bytes)) = &mut self.coming else { panic!("{}: a piece of no blob", self.name) };
+                assert_eq!((oid, serial), (*of, *tid), "{}: a piece of another blob", self.name);
+                bytes.extend_from_slice(&chunk);
+            }
+            Notice::ReceiveBlobStop { oid, serial } => {
+                let came = self.coming.take().unwrap_or_else(|| panic!("{}: no blob ends", self.name));
+                assert_eq!((oid, serial), (came.0, came.1), "{}: another blob ends", self.name);
+                self.came = Some((oid, serial));
+                self.blobs.push(came);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A game by dice: clients that commit, load and leave, over slow storages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use vellum_server::{Config, ConnectionId, Event, Memory};
@@ -13,6 +13,8 @@ use crate::{Site, TRANSACTION, config};
 /// Clients at a time.
 const CLIENTS_MAX: usize = 4;
 const OBJECTS: u64 = 2;
+/// An object that has a blob.
+const BLOB: Oid = Oid(OBJECTS);
 /// The time for a client that asks for current data.
 const NOW: Tid = Tid(i64::MAX as u64);
 
@@ -27,10 +29,15 @@ pub fn play(dice: &[u8]) -> String {
     let clients_resolve = dice.first().is_some_and(|first| first % 4 >= 2);
     // Two records are too many, and so are four calls.
     let is_narrow = dice.first().is_some_and(|first| first % 8 >= 4);
-    let memory = if is_narrow { Memory { transactions: 12, calls: 3, ..Memory::default() } } else { Memory::default() };
+    let memory = if is_narrow {
+        Memory { transactions: 12, calls: 3, blob: 6, blobs: 12, piece: 3, ..Memory::default() }
+    } else {
+        Memory::default()
+    };
     let site = Site::new(Config { transaction_timeout: timeout, clients_resolve, memory, ..config() });
     let mut game = Game { site, clients: BTreeMap::new(), told: Vec::new(), seconds: 0, heard: BTreeMap::new() };
     game.site.hold(|_| true);
+    game.site.unread_pieces = Some(VecDeque::new());
     let mut dice = dice.iter().copied().skip(1);
     while let Some(die) = dice.next() {
         game.turn(die, &mut dice);
@@ -81,6 +88,7 @@ impl Game {
             8 | 9 => self.call(place / OBJECTS as usize, Call::TpcFinish { transaction: TRANSACTION }),
             // A storage works. The machine hears of its result at once, or later.
             10..=12 => self.work(place),
+            13 => self.blobs(place),
             _ => self.arrive(place),
         }
     }
@@ -103,6 +111,31 @@ impl Game {
             }
             _ => self.junk(place / 5, dice),
         }
+    }
+
+    /// A client stores a blob, at once or piece by piece; or it fetches one, or reads a piece of one.
+    fn blobs(&mut self, place: usize) {
+        let Some(connection) = self.pick(place / 8) else { return };
+        let newest = self.site.storage.load(BLOB, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+        let chunk = format!("{}.", self.clients[&connection].beliefs.name());
+        match place % 8 {
+            0 => {
+                self.site.begin(connection);
+                self.site.start_blob(connection);
+            }
+            1 | 2 => self.site.chunk(connection, chunk),
+            3 => self.site.end_blob(connection, BLOB.0, newest),
+            4 | 5 => {
+                self.site.begin(connection);
+                self.site.store_blob(connection, BLOB.0, newest, &[&chunk, &chunk]);
+            }
+            6 => self.call(place / 8, Call::SendBlob { oid: BLOB, serial: newest }),
+            _ => _ = self.site.read_piece(),
+        }
+        if let Some(client) = self.clients.get_mut(&connection) {
+            client.beliefs.stores(BLOB);
+        }
+        self.hear();
     }
 
     fn pick(&self, place: usize) -> Option<ConnectionId> {
@@ -229,6 +262,14 @@ impl Game {
             for message in &inbox[*heard..] {
                 if message.id != Value::Text("junk".to_owned()) {
                     client.beliefs.hears(message);
+                    for (oid, serial, bytes) in client.beliefs.take_blobs() {
+                        let blobs = self.site.storage.blobs().expect("it keeps blobs");
+                        let there = blobs.load_blob(oid, serial).and_then(|blob| blob.bytes()).expect("it was sent");
+                        assert_eq!(bytes, there, "a client was sent another blob than is there");
+                        let names: BTreeSet<_> =
+                            bytes.split(|byte| *byte == b'.').filter(|name| !name.is_empty()).collect();
+                        assert!(names.len() <= 1, "the blobs of two clients are mixed: {}", bytes.escape_ascii());
+                    }
                 }
             }
             *heard = inbox.len();
@@ -236,9 +277,10 @@ impl Game {
     }
 
     fn settle(&mut self) {
-        while !self.site.held.is_empty() || !self.told.is_empty() {
+        while !self.site.held.is_empty() || !self.told.is_empty() || self.site.read_piece() {
             self.work(0);
             self.arrive(0);
+            self.hear();
         }
     }
 
@@ -265,7 +307,7 @@ impl Game {
         }
         self.site.assert_quiet();
         let mut draft = self.site.storage.begin(Default::default()).expect("it can be written");
-        for oid in (0..OBJECTS).map(Oid) {
+        for oid in (0..=OBJECTS).map(Oid) {
             let serial = self.site.storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
             draft.store(oid, serial, "cccc.N.".into()).expect("it can be stored");
         }

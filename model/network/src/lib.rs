@@ -24,4 +24,4 @@ pub use client_game::play_clients;
 pub use game::play;
 pub use party::Party;
 pub use show::{show, value};
-pub use site::{Site, TRANSACTION, config};
+pub use site::{BLOB_RECORD, Site, TRANSACTION, config};

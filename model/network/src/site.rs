@@ -27,6 +27,8 @@ pub struct Site {
     /// Jobs that are not done before a step releases them.
     pub held: Vec<Job>,
     hold: fn(&Work) -> bool,
+    /// Pieces of blobs that clients did not read yet, if they are slow.
+    pub unread_pieces: Option<VecDeque<Event>>,
     /// All that was said.
     pub transcript: String,
     /// The messages that each client got.
@@ -46,6 +48,9 @@ pub fn config() -> Config {
         memory: Memory::default(),
     }
 }
+
+/// The record of a blob, as Python writes it.
+pub const BLOB_RECORD: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
 
 /// The clients' name of their transaction.
 pub const TRANSACTION: MessageId = MessageId(Value::Int(77));
@@ -77,6 +82,7 @@ impl Site {
             location: storage.name(),
             undoes: storage.undo_log().is_some(),
             iterates_records: true,
+            keeps_blobs: storage.blobs().is_some(),
             is_read_only: false,
             interfaces: vec![("zope.interface".to_owned(), "Interface".to_owned())],
         };
@@ -94,6 +100,7 @@ impl Site {
             next_id: BTreeMap::new(),
             held: Vec::new(),
             hold: |_| false,
+            unread_pieces: None,
             transcript: String::new(),
             inbox: BTreeMap::new(),
             closed: Vec::new(),
@@ -207,6 +214,7 @@ impl Site {
     /// Something is.
     pub fn assert_quiet(&self) {
         assert_eq!(self.machine.transactions_in_memory(), 0, "memory is counted for nobody");
+        assert_eq!(self.machine.blobs_in_memory(), 0, "blobs are on their way for nobody");
         assert!(self.machine.is_quiet(), "the machine keeps something for nobody: {:?}", self.machine);
         assert!(self.worker.is_quiet(), "the worker keeps something for nobody");
     }
@@ -246,6 +254,15 @@ impl Site {
                     Effect::Send { connection, message } => {
                         writeln!(self.transcript, "{:<4} <- {}", self.names[&connection], show(&message)).unwrap();
                         self.inbox.entry(connection).or_default().push(message);
+                    }
+                    Effect::SendPiece { connection, message, bytes } => {
+                        writeln!(self.transcript, "{:<4} <- {}", self.names[&connection], show(&message)).unwrap();
+                        self.inbox.entry(connection).or_default().push(message);
+                        let sent = Event::PieceSent { connection, bytes };
+                        match &mut self.unread_pieces {
+                            Some(unread) => unread.push_back(sent),
+                            None => events.push_back(sent),
+                        }
                     }
                     Effect::SendFrame { connection, frame } => {
                         writeln!(self.transcript, "{:<4} <- {frame}", self.names[&connection]).unwrap();
@@ -305,6 +322,62 @@ impl Site {
     pub fn store(&mut self, connection: ConnectionId, oid: u64, serial: Tid, data: impl AsRef<[u8]>) {
         let data = Bytes::copy_from_slice(data.as_ref());
         self.one_way(connection, Call::Store { oid: Oid(oid), serial, data, transaction: TRANSACTION });
+    }
+
+    /// Begins a blob.
+    pub fn start_blob(&mut self, connection: ConnectionId) {
+        self.one_way(connection, Call::StoreBlobStart);
+    }
+
+    /// Sends a piece of a blob.
+    pub fn chunk(&mut self, connection: ConnectionId, chunk: impl AsRef<[u8]>) {
+        self.one_way(connection, Call::StoreBlobChunk { chunk: Bytes::copy_from_slice(chunk.as_ref()) });
+    }
+
+    /// Ends a blob, and stores it with its record.
+    pub fn end_blob(&mut self, connection: ConnectionId, oid: u64, serial: Tid) {
+        let data = Bytes::from_static(BLOB_RECORD);
+        self.one_way(connection, Call::StoreBlobEnd { oid: Oid(oid), serial, data, transaction: TRANSACTION });
+    }
+
+    /// Stores a blob as ZEO's clients do: its record first, alone.
+    pub fn store_blob(&mut self, connection: ConnectionId, oid: u64, serial: Tid, chunks: &[&str]) {
+        self.store(connection, oid, serial, BLOB_RECORD);
+        self.start_blob(connection);
+        chunks.iter().for_each(|chunk| self.chunk(connection, chunk));
+        self.end_blob(connection, oid, serial);
+    }
+
+    /// A whole commit of one blob.
+    pub fn commit_blob(&mut self, connection: ConnectionId, oid: u64, serial: Tid, chunks: &[&str]) -> Tid {
+        self.begin(connection);
+        self.store_blob(connection, oid, serial, chunks);
+        self.vote(connection);
+        self.finish(connection);
+        self.storage.last_transaction()
+    }
+
+    /// Asks for a blob.
+    pub fn send_blob(&mut self, connection: ConnectionId, oid: u64, serial: Tid) {
+        self.call(connection, Call::SendBlob { oid: Oid(oid), serial });
+    }
+
+    /// A client reads a piece of a blob that it left unread.
+    pub fn read_piece(&mut self) -> bool {
+        let unread = self.unread_pieces.as_mut().and_then(VecDeque::pop_front);
+        let is_one = unread.is_some();
+        unread.into_iter().for_each(|sent| self.happen(sent));
+        is_one
+    }
+
+    /// Bytes of blobs that are on their way.
+    pub fn blobs_in_memory(&self) -> u64 {
+        self.machine.blobs_in_memory()
+    }
+
+    /// Blobs that clients are sending.
+    pub fn uploads(&self) -> usize {
+        self.worker.uploads()
     }
 
     /// Votes.

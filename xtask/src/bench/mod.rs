@@ -107,6 +107,28 @@ enum Row {
     ServeLarge,
     /// Loads over the network while the database is packed, and the server's memory
     ServePack,
+    /// Blobs of 1 MB, stored by one client
+    ServeBlobStore,
+    /// The same by eight clients
+    #[value(name = "serve-blob-store8")]
+    ServeBlobStore8,
+    /// Blobs of 1 MB, loaded by one client
+    ServeBlobLoad,
+    /// The same by eight clients
+    #[value(name = "serve-blob-load8")]
+    ServeBlobLoad8,
+    /// A blob of 64 MB, stored by one client
+    ServeBlobStoreLarge,
+    /// The same by eight clients
+    #[value(name = "serve-blob-store-large8")]
+    ServeBlobStoreLarge8,
+    /// A blob of 64 MB, loaded by one client
+    ServeBlobLoadLarge,
+    /// The same by eight clients
+    #[value(name = "serve-blob-load-large8")]
+    ServeBlobLoadLarge8,
+    /// The server's memory while blobs of 1 GiB and 4 GiB are moved, on the disk
+    ServeBlobMemory,
 }
 
 type Trouble = Box<dyn std::error::Error>;

@@ -109,7 +109,16 @@ impl Rows<'_> {
             | Row::ServePrefetch50
             | Row::ServePrefetch1000
             | Row::ServeLarge
-            | Row::ServePack => self.of_server(row, storage, &loads.oids)?,
+            | Row::ServePack
+            | Row::ServeBlobStore
+            | Row::ServeBlobStore8
+            | Row::ServeBlobLoad
+            | Row::ServeBlobLoad8
+            | Row::ServeBlobStoreLarge
+            | Row::ServeBlobStoreLarge8
+            | Row::ServeBlobLoadLarge
+            | Row::ServeBlobLoadLarge8
+            | Row::ServeBlobMemory => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

@@ -227,7 +227,7 @@ fn zeo(dice: &mut Dice) -> String {
 
 fn storage(dice: &mut Dice, name: &str, deep: u64, text: &mut String) {
     let indent = "  ".repeat(deep as usize);
-    match dice.below(if deep < 3 { 6 } else { 2 }) {
+    match dice.below(if deep < 3 { 7 } else { 2 }) {
         0 | 1 => {
             text.push_str(&format!("{indent}<FileStorage{name}>\n{indent}  path {}\n", value(dice, &VALUES)));
             let keys: [(&str, &[&str]); 5] = [
@@ -256,6 +256,16 @@ fn storage(dice: &mut Dice, name: &str, deep: u64, text: &mut String) {
                 }
             }
             text.push_str(&format!("{indent}</demostorage>\n"));
+        }
+        5 => {
+            text.push_str(&format!("{indent}<blobstorage{name}>\n"));
+            if !dice.one_in(8) {
+                text.push_str(&format!("{indent}  blob-dir {}\n", value(dice, &VALUES)));
+            }
+            if !dice.one_in(8) {
+                storage(dice, "", deep + 1, text);
+            }
+            text.push_str(&format!("{indent}</blobstorage>\n"));
         }
         _ => {
             let kind = dice.pick(&["zlibstorage", "serverzlibstorage"]);

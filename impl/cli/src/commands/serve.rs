@@ -20,6 +20,7 @@ Examples:
   vellum serve Data.fs --listen 0.0.0.0:8100
   vellum serve Data.fs --listen /run/zeo.sock   a Unix socket
   vellum serve Data.fs --read-only
+  vellum serve Data.fs --blobs blobstorage      with its blob folder
   vellum serve --config zeo.conf                as `runzeo -C zeo.conf` does
   vellum serve --config vellum.toml --check-config
 
@@ -37,6 +38,9 @@ the command line win over it. docs/serving.md has both.")]
 pub struct Serve {
     /// The database; it is created if it does not exist [default: Data.fs]
     file: Option<PathBuf>,
+    /// The folder of the database's blobs; it is made if there is none
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    blobs: Option<PathBuf>,
     /// Read what to serve from a file: ZEO's zeo.conf, or TOML
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
@@ -144,7 +148,8 @@ impl Serve {
         }
         if is_simple || self.file.is_some() {
             let path = self.file.clone().unwrap_or_else(|| PathBuf::from("Data.fs"));
-            let file = FileStorageConf { read_only: self.read_only, ..FileStorageConf::new(path) };
+            let (blob_dir, read_only) = (self.blobs.clone(), self.read_only);
+            let file = FileStorageConf { blob_dir, read_only, ..FileStorageConf::new(path) };
             plan.storages = vec![(self.name.clone().unwrap_or_else(|| "1".to_owned()), StorageConf::File(file))];
         } else if let Some(name) = &self.name {
             let [(named, _)] = &mut plan.storages[..] else {

@@ -16,8 +16,13 @@ pub fn open(path: &Path) -> Run<FileStorage> {
 
 /// Opens a database for reading, as it was at a time.
 pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
+    open_with(path, at, Options::new())
+}
+
+/// Opens a database for reading, as it was at a time, and as these options say.
+pub fn open_with(path: &Path, at: Option<Tid>, options: Options) -> Run<FileStorage> {
     let meter = Meter::new("opening");
-    let options = Options::new().read_only().progress(meter.progress());
+    let options = options.read_only().progress(meter.progress());
     let options = at.map_or(options.clone(), |at| options.as_of(at));
     let storage = options.open(path)?;
     drop(meter);

@@ -18,6 +18,9 @@ const FILE: Interfaces = &[
     INTERFACE,
 ];
 
+/// What comes before those of a file with a blob folder.
+const BLOBS: Interfaces = &[("ZODB.interfaces", "IBlobStorageRestoreable"), ("ZODB.interfaces", "IBlobStorage")];
+
 /// In memory, and of changes over a base.
 const PLAIN: Interfaces = &[("ZODB.interfaces", "IStorage"), ("ZODB.interfaces", "IStorageIteration"), INTERFACE];
 
@@ -28,28 +31,34 @@ fn owned(interfaces: &[(&str, &str)]) -> Vec<(String, String)> {
     interfaces.iter().map(|(module, name)| ((*module).to_owned(), (*name).to_owned())).collect()
 }
 
-/// A file. Without blobs: with a folder for them ZEO names two interfaces more.
-pub fn file(location: String, is_read_only: bool) -> Description {
-    Description { location, undoes: true, iterates_records: true, is_read_only, interfaces: owned(FILE) }
+/// A file, with a blob folder beside it or without.
+pub fn file(location: String, keeps_blobs: bool, is_read_only: bool) -> Description {
+    let blobs: Interfaces = if keeps_blobs { BLOBS } else { &[] };
+    let interfaces = owned(&[blobs, FILE].concat());
+    Description { location, undoes: true, iterates_records: true, keeps_blobs, is_read_only, interfaces }
 }
 
 /// A storage in memory.
 pub fn mapping(title: String) -> Description {
     let interfaces = owned(PLAIN);
-    Description { location: title, undoes: false, iterates_records: false, is_read_only: false, interfaces }
+    let (undoes, iterates_records, keeps_blobs, is_read_only) = (false, false, false, false);
+    Description { location: title, undoes, iterates_records, keeps_blobs, is_read_only, interfaces }
 }
 
-/// Changes over a base. It undoes if the changes do.
-pub fn demo(title: Option<String>, base: &Description, changes: &Description) -> Description {
+/// Changes over a base. It undoes if the changes do, and keeps blobs if they do or are made for it alone.
+pub fn demo(title: Option<String>, base: &Description, changes: &Description, is_temporary: bool) -> Description {
     let names = [base, changes].map(|of| repr(&of.location));
     let location = title.unwrap_or_else(|| format!("DemoStorage({}, {})", names[0], names[1]));
     let undoable: Interfaces = if changes.undoes { &[UNDOABLE] } else { &[] };
+    let keeps_blobs = changes.keeps_blobs || is_temporary;
+    let blobs: Interfaces = if keeps_blobs { &BLOBS[1..] } else { &[] };
     Description {
         location,
         undoes: changes.undoes,
         iterates_records: false,
+        keeps_blobs,
         is_read_only: changes.is_read_only,
-        interfaces: owned(&[undoable, PLAIN].concat()),
+        interfaces: owned(&[blobs, undoable, PLAIN].concat()),
     }
 }
 
@@ -73,12 +82,12 @@ mod tests {
     #[test]
     fn demos_are_called_after_what_they_are_made_of() {
         let plain = || mapping("MappingStorage".to_owned());
-        let demo = |base: &Description, changes: &Description| super::demo(None, base, changes);
+        let demo = |base: &Description, changes: &Description| super::demo(None, base, changes, false);
         assert_eq!(demo(&plain(), &plain()).location, "DemoStorage('MappingStorage', 'MappingStorage')");
         let two = demo(&demo(&plain(), &plain()), &mapping("Mapping Storage".to_owned()));
         let wanted = r#"DemoStorage("DemoStorage('MappingStorage', 'MappingStorage')", 'Mapping Storage')"#;
         assert_eq!(two.location, wanted);
-        let over_file = demo(&plain(), &file("C.fs".to_owned(), false));
+        let over_file = demo(&plain(), &file("C.fs".to_owned(), false, false));
         let names: Vec<&str> = over_file.interfaces.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["IStorageUndoable", "IStorage", "IStorageIteration", "Interface"]);
         assert!(over_file.undoes && !over_file.iterates_records);
@@ -91,7 +100,7 @@ mod tests {
         let over_memory = compressed(mapping("m".to_owned()));
         assert_eq!(names(&over_memory), ["IStorage", "IStorageIteration", "IStorageWrapper", "Interface"]);
         assert!(over_memory.iterates_records && !over_memory.undoes && over_memory.location == "m");
-        let over_file = compressed(file("C.fs".to_owned(), false));
+        let over_file = compressed(file("C.fs".to_owned(), false, false));
         assert_eq!(names(&over_file)[4..], ["IExternalGC", "IStorage", "IStorageWrapper", "Interface"]);
         assert_eq!(names(&compressed(over_file.clone())), names(&over_file), "twice is as once");
         let over_demo = compressed(demo(None, &mapping("a".to_owned()), &mapping("b".to_owned())));

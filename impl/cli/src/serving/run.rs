@@ -262,7 +262,7 @@ fn describe(storage: &StorageConf) -> String {
                 text.push_str(&format!(", at most {quota} bytes"));
             }
             if let Some(blobs) = &file.blob_dir {
-                text.push_str(&format!("; blobs in {}, not served yet", blobs.display()));
+                text.push_str(&format!("; blobs in {}", blobs.display()));
             }
             text
         }

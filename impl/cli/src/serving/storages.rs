@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vellum_blob::Layout;
 use vellum_file::{Durability, FileStorage, OpenError};
-use vellum_server::conf::{FileStorageConf, StorageConf, Syncs};
+use vellum_server::conf::{BlobLayout, FileStorageConf, StorageConf, Syncs};
 use vellum_server::{Description, Offered, OidMark, Store};
 use vellum_storage::{Compressed, Compression, MemoryStorage, Overlay, PackOptions, Resolver, Resolvers, Storage};
 use vellum_terminal::{Failure, Run};
@@ -43,22 +44,23 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     match conf {
         StorageConf::File(conf) => {
             let storage = Arc::new(open_file(conf, resolver)?);
-            let description = kinds::file(conf.path.display().to_string(), conf.read_only);
+            let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             let packing = packing.collect(conf.pack_gc).keep_old(conf.pack_keep_old);
             Ok(Opened { storage, description, marked_in, packing })
         }
         StorageConf::Mapping { title } => Ok(in_memory(title, resolver)?),
-        StorageConf::Demo { title, base, changes } => {
+        StorageConf::Demo { title, base, changes: changes_conf } => {
             let part = |conf: &Option<Box<StorageConf>>| match conf {
                 Some(conf) => open(conf, Arc::new(Resolvers::built_in())),
                 // ZODB's word for one that has no name.
                 None => in_memory("MappingStorage", Arc::new(Resolvers::built_in())),
             };
-            let (base, changes) = (part(base)?, part(changes)?);
+            let (base, changes) = (part(base)?, part(changes_conf)?);
             let clock = args::clock().map_err(Failure::Message)?;
             let overlay = Overlay::with(base.storage, changes.storage, clock, resolver)?;
-            let description = kinds::demo(title.clone(), &base.description, &changes.description);
+            let is_temporary = changes_conf.is_none();
+            let description = kinds::demo(title.clone(), &base.description, &changes.description, is_temporary);
             let storage = Arc::new(overlay);
             Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing })
         }
@@ -88,11 +90,17 @@ fn in_memory(title: &str, resolver: Arc<dyn Resolver>) -> Run<Opened> {
 /// Opens a database, or makes one.
 fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileStorage> {
     let path = &conf.path;
-    if let Some(folder) = &conf.blob_dir {
-        say(&format!("blobs are not served yet: what is in {} is left as it is", folder.display()));
-    }
+    let with_blobs = |mut options: vellum_file::Options| {
+        options = conf.blob_dir.iter().fold(options, |options, folder| options.blobs(folder));
+        conf.blob_layout.iter().fold(options, |options, layout| {
+            options.blob_layout(match layout {
+                BlobLayout::Bushy => Layout::Bushy,
+                BlobLayout::Lawn => Layout::Lawn,
+            })
+        })
+    };
     if conf.read_only {
-        return file::open(path);
+        return file::open_with(path, None, with_blobs(vellum_file::Options::new()));
     }
     let options = file::options()?.resolver(resolver).durability(match conf.durability {
         Syncs::Full => Durability::Full,
@@ -100,13 +108,31 @@ fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileSto
     });
     let options = conf.quota.iter().fold(options, |options, quota| options.quota(*quota));
     if conf.create && path.exists() {
+        if let Some(folder) = &conf.blob_dir {
+            no_blobs_of_another(path, folder)?;
+        }
         clear(path, &options)?;
     }
+    let options = with_blobs(options);
     if !path.exists() {
         say(&format!("{} is new", path.display()));
         return Ok(options.create(path)?);
     }
     Ok(file::open_to_write(path, &options)?)
+}
+
+/// `create` takes the file away. A folder with blobs of it is for a person to take away.
+fn no_blobs_of_another(path: &Path, folder: &Path) -> Run<()> {
+    let is_used = folder.read_dir().is_ok_and(|mut names| names.next().is_some());
+    match is_used {
+        true => Err(Failure::Message(format!(
+            "{}: create is set, and the blob folder {} is not empty. Nothing was removed. Take the folder away, or leave \
+             out create",
+            path.display(),
+            folder.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Takes a database away, as `create` asks for: unless another process has it open.

@@ -152,6 +152,7 @@ impl StorageConf {
                 let conf = FileStorageConf {
                     path: words.needed("path")?.path(),
                     blob_dir: words.key("blob-dir")?.and_then(Key::optional_path),
+                    blob_layout: None,
                     create: words.flag("create", false)?,
                     read_only: words.flag("read-only", false)?,
                     quota: words.key("quota")?.map(Key::bytes).transpose()?,
@@ -198,8 +199,17 @@ impl StorageConf {
                 let (for_clients, place) = (kind == "serverzlibstorage", section.place.clone());
                 StorageConf::Compressed { compress, for_clients, base, place }
             }
+            "blobstorage" => {
+                let folder = words.needed("blob-dir")?.path();
+                let [base] = std::mem::take(&mut words.sections)[..] else {
+                    return Err(section.error("it needs one storage in it"));
+                };
+                let mut base = StorageConf::read(base, knows_zlib)?;
+                base.keep_blobs_in(folder).map_err(|why| section.error(why))?;
+                base
+            }
             other => {
-                let known = "filestorage, mappingstorage, demostorage, zlibstorage, serverzlibstorage";
+                let known = "filestorage, mappingstorage, demostorage, blobstorage, zlibstorage, serverzlibstorage";
                 return Err(section.error(format!("<{other}> is no storage that is known: known are {known}")));
             }
         };

@@ -19,7 +19,7 @@ mod values;
 
 pub use format::{Field, LogFormat, Piece};
 pub use language::{Key, Place, Section, Source, SystemSource, zconfig};
-pub use plan::{EventLog, FileStorageConf, LogFile, LogTarget, Plan, StorageConf, Syncs, Tls};
+pub use plan::{BlobLayout, EventLog, FileStorageConf, LogFile, LogTarget, Plan, StorageConf, Syncs, Tls};
 
 /// An error in a configuration, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

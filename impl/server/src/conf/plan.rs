@@ -117,6 +117,8 @@ pub struct FileStorageConf {
     pub path: PathBuf,
     /// Where its blobs are.
     pub blob_dir: Option<PathBuf>,
+    /// How the files of a new blob folder are laid out; as ZODB would, if nobody says.
+    pub blob_layout: Option<BlobLayout>,
     /// Whether it is made anew, whatever is there.
     pub create: bool,
     /// Whether it is only read.
@@ -137,6 +139,7 @@ impl FileStorageConf {
         FileStorageConf {
             path: path.into(),
             blob_dir: None,
+            blob_layout: None,
             create: false,
             read_only: false,
             quota: None,
@@ -145,6 +148,37 @@ impl FileStorageConf {
             durability: Syncs::Full,
         }
     }
+}
+
+impl StorageConf {
+    /// Keeps the blobs of a storage in this folder.
+    ///
+    /// # Errors
+    ///
+    /// Why the storage cannot have it.
+    pub(crate) fn keep_blobs_in(&mut self, folder: PathBuf) -> std::result::Result<(), &'static str> {
+        match self {
+            StorageConf::File(FileStorageConf { blob_dir: Some(_), .. }) => Err("it has a blob folder already"),
+            StorageConf::File(file) => {
+                file.blob_dir = Some(folder);
+                Ok(())
+            }
+            StorageConf::Compressed { base, .. } => base.keep_blobs_in(folder),
+            StorageConf::Demo { changes: Some(changes), .. } => changes.keep_blobs_in(folder),
+            StorageConf::Mapping { .. } | StorageConf::Demo { changes: None, .. } => Err(
+                "a storage in memory would leave them there without their records: only a filestorage has a blob folder",
+            ),
+        }
+    }
+}
+
+/// How the files in a blob folder are laid out, by ZODB's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobLayout {
+    /// A folder for each byte of the oid.
+    Bushy,
+    /// A folder for each oid.
+    Lawn,
 }
 
 /// How a commit is written to a file.

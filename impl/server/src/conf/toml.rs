@@ -12,7 +12,8 @@ use super::meaning::level_named;
 use super::plan::INVALIDATION_QUEUE_SIZE;
 use super::values::{ADDRESS, seconds};
 use super::{
-    ConfError, EventLog, FileStorageConf, LogFile, LogFormat, LogTarget, Place, Plan, Source, StorageConf, Syncs, Tls,
+    BlobLayout, ConfError, EventLog, FileStorageConf, LogFile, LogFormat, LogTarget, Place, Plan, Source, StorageConf,
+    Syncs, Tls,
 };
 use crate::Address;
 
@@ -60,7 +61,9 @@ enum Storage {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct FileStorage {
     path: PathBuf,
+    #[serde(alias = "blobs")]
     blob_dir: Option<PathBuf>,
+    blob_layout: Option<Layout>,
     #[serde(default)]
     create: bool,
     #[serde(default)]
@@ -70,6 +73,13 @@ struct FileStorage {
     pack_keep_old: Option<bool>,
     #[serde(default)]
     durability: Durability,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Layout {
+    Bushy,
+    Lawn,
 }
 
 #[derive(Default, Deserialize)]
@@ -216,9 +226,18 @@ impl Lines<'_> {
                 if file.create && file.read_only {
                     return Err(self.error(at, "create makes the file anew, and read-only forbids that: leave out one"));
                 }
+                if file.blob_layout.is_some() && file.blob_dir.is_none() {
+                    return Err(
+                        self.error(at, "blob-layout is how the files in blobs are laid out, and there is no blobs")
+                    );
+                }
                 StorageConf::File(FileStorageConf {
                     path: file.path,
                     blob_dir: file.blob_dir,
+                    blob_layout: file.blob_layout.map(|layout| match layout {
+                        Layout::Bushy => BlobLayout::Bushy,
+                        Layout::Lawn => BlobLayout::Lawn,
+                    }),
                     create: file.create,
                     read_only: file.read_only,
                     quota: file.quota,

@@ -56,7 +56,13 @@ impl Machine {
 
     /// A client calls: now, or after what its transaction waits for.
     pub(super) fn called(&mut self, connection: ConnectionId, reply: Option<MessageId>, call: Call) {
-        let Some(client) = self.connections.get_mut(&connection) else { return };
+        let Some(storage) = self.connections.get(&connection).map(|client| client.storage) else { return };
+        if let (Call::StoreBlobChunk { chunk }, Some(storage)) = (&call, storage)
+            && self.storages[storage.0].description.keeps_blobs
+        {
+            self.chunk_arrived(connection, chunk.len() as u64);
+        }
+        let client = self.connections.get_mut(&connection).expect("it is there");
         match call {
             Call::Register { .. } if client.storage.is_some() => {
                 self.close(connection, "it registered twice".to_owned());
@@ -181,7 +187,16 @@ impl Machine {
             | Call::StoreBlobChunk { .. }
             | Call::StoreBlobEnd { .. }
             | Call::StoreBlobShared { .. }
-            | Call::SendBlob { .. } => fail(Fault::text("builtins.TypeError", "Blobs are not supported")),
+            | Call::SendBlob { .. }
+                if !served.description.keeps_blobs =>
+            {
+                fail(Fault::text("builtins.TypeError", "Blobs are not supported"))
+            }
+            call @ (Call::StoreBlobStart
+            | Call::StoreBlobChunk { .. }
+            | Call::StoreBlobEnd { .. }
+            | Call::StoreBlobShared { .. }
+            | Call::SendBlob { .. }) => self.blob_call(connection, reply, call),
             Call::TpcBegin(begin) => self.begin(connection, *begin),
             Call::Store { oid, serial, data, transaction } => {
                 let version = Version::TRUNK;

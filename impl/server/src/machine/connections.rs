@@ -64,12 +64,15 @@ impl Machine {
     /// Drops a connection with everything that it has.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(client) = self.connections.remove(&connection) else { return };
+        self.moving -= client.uploading + client.downloading;
         if let (Some(transaction), Some(storage)) = (&client.transaction, client.storage) {
             self.keeps_no_more(transaction);
             self.storages[storage.0].counters.aborts += 1;
             match transaction.stage {
                 // A running call of a storage is dropped when it is done.
-                Stage::Spilling { .. } | Stage::Voting { .. } | Stage::Finishing { .. } => return,
+                Stage::Spilling { .. } | Stage::Uploading { .. } | Stage::Voting { .. } | Stage::Finishing { .. } => {
+                    return;
+                }
                 Stage::Waiting { job, .. } => _ = self.jobs.remove(&job),
                 Stage::Open | Stage::Voted { .. } => {}
             }

@@ -5,10 +5,11 @@
 //! | records of all transactions in progress | [`Memory::transactions`] | the largest transactions go to scratch files |
 //! | calls of a client that are under way or wait | [`Memory::calls`] | the client is not read from until half are done |
 //! | records in calls that wait | [`Memory::queued`] | the same |
+//! | a blob that a client sends, or is sent | [`Memory::blob`] | the client is not read from; no more of it is read |
+//! | blobs of all clients on their way | [`Memory::blobs`] | each has one piece under way |
 //! | unread messages of a client, for some time | [`Memory::unread_soft`] | its connection is cut |
 //! | unread messages of a client | [`Memory::unread_hard`] | its connection is cut |
-//! | unread messages of all clients together | [`Memory::unread_all`] | the connection of the one that left most is cut
-//! |
+//! | unread messages of all clients together | [`Memory::unread_all`] | the one with most is cut |
 
 use std::time::Duration;
 
@@ -25,6 +26,12 @@ pub struct Memory {
     pub calls: usize,
     /// Bytes of records in calls of one client that wait: 16 MiB.
     pub queued: u64,
+    /// Bytes of a blob that are under way for one client in one direction: 512 KiB.
+    pub blob: u64,
+    /// Bytes of blobs that are under way for all clients. Beyond that each has one piece under way: 16 MiB.
+    pub blobs: u64,
+    /// A blob is sent in pieces of so many bytes: 128 KiB.
+    pub piece: u64,
     /// Bytes that wait for one client for longer than [`Memory::unread_soft_time`]: 1 MiB.
     pub unread_soft: u64,
     /// So long a client may leave more than [`Memory::unread_soft`]: 60 s.
@@ -41,6 +48,9 @@ impl Default for Memory {
             transactions: 256 << 20,
             calls: 1000,
             queued: 16 << 20,
+            blob: 512 << 10,
+            blobs: 16 << 20,
+            piece: 128 << 10,
             unread_soft: 1 << 20,
             unread_soft_time: Duration::from_secs(60),
             unread_hard: 64 << 20,
@@ -103,15 +113,21 @@ impl Machine {
         }
     }
 
+    /// Bytes of blobs that are under way.
+    pub fn blobs_in_memory(&self) -> u64 {
+        self.moving
+    }
+
     /// Stops or continues reading from a client.
     pub(super) fn pace(&mut self, connection: ConnectionId) {
+        let room = self.blob_room();
         let Memory { calls, queued, .. } = self.config.memory;
         let Some(client) = self.connections.get_mut(&connection) else { return };
-        let (has, has_bytes) = (client.running + client.queue.len(), client.queued);
-        if !client.is_paused && (has > calls || has_bytes > queued) {
+        let (has, has_bytes) = (client.running + client.queue.len() + client.downloads.len(), client.queued);
+        if !client.is_paused && (has > calls || has_bytes > queued || client.uploading > room) {
             client.is_paused = true;
             self.effects.push(Effect::Pause { connection });
-        } else if client.is_paused && has <= calls / 2 && has_bytes <= queued / 2 {
+        } else if client.is_paused && has <= calls / 2 && has_bytes <= queued / 2 && client.uploading <= room / 2 {
             client.is_paused = false;
             self.effects.push(Effect::Resume { connection });
         }

@@ -1,5 +1,6 @@
 //! The protocol: what each event does.
 
+mod blobs;
 mod calls;
 mod connections;
 mod limits;
@@ -48,6 +49,8 @@ pub struct Machine {
     in_memory: u64,
     /// Those of them that are being written to scratch files.
     being_spilled: u64,
+    /// Bytes of blobs that are on their way between clients and storages.
+    moving: u64,
     is_ending: bool,
     effects: Vec<Effect>,
 }
@@ -73,6 +76,8 @@ enum Kind {
     Info,
     /// A step of a transaction; its stage has the rest.
     Transaction,
+    /// A blob that is being sent; the first of its client's downloads has the rest.
+    Blob,
     /// A pack; whether its caller waits for it.
     Pack { waits: bool },
 }
@@ -85,6 +90,7 @@ impl Kind {
             Kind::Ask => "question",
             Kind::Info => "info",
             Kind::Transaction => "transaction",
+            Kind::Blob => "blob",
             Kind::Pack { .. } => "pack",
         }
     }
@@ -102,6 +108,7 @@ impl Machine {
             now: Duration::ZERO,
             in_memory: 0,
             being_spilled: 0,
+            moving: 0,
             is_ending: false,
             effects: Vec::new(),
         }
@@ -139,6 +146,7 @@ impl Machine {
             Event::Told { storage, told } => self.told(storage, told),
             Event::Done { job, outcome } => self.job_done(job, outcome),
             Event::Woken { job } => self.woken(job),
+            Event::PieceSent { connection, bytes } => self.piece_sent(connection, bytes),
             Event::Unread { connection, bytes } => self.unread(connection, bytes),
             Event::End => self.is_ending = true,
             Event::Tick { now } => self.tick(now),
@@ -176,6 +184,7 @@ impl Machine {
             (Kind::Ask, Outcome::Answer(value)) => self.answer(connection, reply, Ok(value)),
             (Kind::Pack { waits: true }, Outcome::Packed { .. }) => self.answer(connection, reply, Ok(Value::None)),
             (Kind::Pack { waits: false }, _) => {}
+            (Kind::Blob, outcome) => self.blob_done(connection, outcome),
             (Kind::Transaction, outcome) => {
                 self.transaction_done(connection, job, outcome);
                 self.go_on(connection);

@@ -37,6 +37,7 @@ impl Machine {
                         self.effects.extend(answers.into_iter().map(|message| Effect::Send { connection, message }));
                     }
                 }
+                self.send_blobs_of_new_revisions(tid);
             }
             // Their changes are unknown; so each client has to ask, and learns that they are unknown.
             vellum_storage::Event::Copied { last, .. } if last > self.storages[storage.0].last => {
@@ -80,6 +81,7 @@ impl Machine {
             messages.extend(client.told(tid));
         }
         self.effects.extend(messages.into_iter().map(|message| Effect::Send { connection, message }));
+        self.send_blobs(connection);
     }
 
     /// Tells every client of a storage how large it is now.

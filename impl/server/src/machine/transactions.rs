@@ -45,6 +45,8 @@ impl Machine {
             in_memory: 0,
             stage: Stage::Open,
             wrong: None,
+            upload: None,
+            blobs: Vec::new(),
             resolving: BTreeSet::new(),
         });
         done(Value::None)
@@ -127,9 +129,17 @@ impl Machine {
         };
         match &transaction.stage {
             Stage::Open => {}
-            Stage::Spilling { .. } => unreachable!("calls of a transaction wait while a storage works on it"),
+            Stage::Spilling { .. } | Stage::Uploading { .. } => {
+                unreachable!("calls of a transaction wait while a storage works on it")
+            }
             Stage::Waiting { .. } => return already("waiting"),
             Stage::Voting { .. } | Stage::Voted { .. } | Stage::Finishing { .. } => return already("locked"),
+        }
+        if transaction.upload.is_some() {
+            let fault = Fault::text("builtins.AssertionError", "a blob of the transaction did not end");
+            transaction.wrong.get_or_insert(Wrong(fault));
+        } else if let Err(error) = transaction.place_blobs() {
+            transaction.wrong.get_or_insert(Wrong(crate::faults::fault(error)));
         }
         if let Some(Wrong(fault)) = transaction.wrong.take() {
             self.end_transaction(connection);
@@ -189,7 +199,7 @@ impl Machine {
         if let Stage::Waiting { job, .. } = transaction.stage {
             self.jobs.remove(&job);
         }
-        if !matches!(transaction.stage, Stage::Open) {
+        if !matches!(transaction.stage, Stage::Open) || transaction.upload.is_some() {
             self.effects.push(Effect::Abort { connection });
         }
     }
@@ -200,6 +210,7 @@ impl Machine {
         let stage = std::mem::replace(&mut transaction.stage, Stage::Open);
         match (stage, outcome) {
             (Stage::Spilling { .. }, outcome) => self.spilled(connection, outcome),
+            (Stage::Uploading { bytes, ends, .. }, outcome) => self.uploaded(connection, bytes, ends, outcome),
             (Stage::Voting { reply, .. }, Outcome::Voted { merged, judged_by }) => {
                 transaction.stage = Stage::Voted { since: self.now };
                 // Only what was merged depends on others' transactions.
@@ -247,7 +258,8 @@ impl Machine {
             let client = self.connections.get_mut(&connection).expect("it voted");
             let transaction = client.transaction.as_mut().expect("it was voted on");
             let stored = transaction.draft.changes().iter().rev().find_map(|change| match change {
-                Change::Store { oid: stored, data, .. } if stored == oid => data.bytes().ok(),
+                // A blob cannot be merged.
+                Change::Store { oid: stored, data, .. } if stored == oid && data.blob().is_none() => data.bytes().ok(),
                 _ => None,
             });
             if let Some(data) = stored {

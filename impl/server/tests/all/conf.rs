@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vellum_server::Address;
-use vellum_server::conf::{FileStorageConf, LogTarget, Plan, Source, StorageConf, zconfig};
+use vellum_server::conf::{BlobLayout, FileStorageConf, LogTarget, Plan, Source, StorageConf, zconfig};
 
 /// Files and variables that a test makes up.
 #[derive(Default)]
@@ -371,6 +371,37 @@ logfile = [{ path = "STDOUT", level = 40, format = "%(message)s", dateformat = "
 }
 
 #[test]
+fn a_blob_folder_is_named_by_its_file_or_around_it() {
+    let section = |storage: &str| {
+        let text = format!("<zeo>\naddress 8100\n</zeo>\n%import zc.zlibstorage\n{storage}");
+        Made::default().file("etc/zeo.conf", &text).conf()
+    };
+    let inside = section("<filestorage>\npath a\nblob-dir b\n</filestorage>").unwrap();
+    let around = section("<blobstorage>\nblob-dir b\n<filestorage>\npath a\n</filestorage>\n</blobstorage>").unwrap();
+    assert_eq!(inside.storages, around.storages);
+    let in_toml = toml("listen = [\"8100\"]\n[storages.1.filestorage]\npath = \"a\"\nblobs = \"b\"").unwrap();
+    assert_eq!(inside.storages, in_toml.storages);
+    let lawn =
+        toml("listen = [\"8100\"]\n[storages.1.filestorage]\npath = \"a\"\nblobs = \"b\"\nblob-layout = \"lawn\"");
+    assert_eq!(file(&lawn.unwrap()).blob_layout, Some(BlobLayout::Lawn));
+    let compressed = "<blobstorage>\nblob-dir b\n<zlibstorage>\n<filestorage>\npath a\n</filestorage>\n</zlibstorage>\n</blobstorage>";
+    let StorageConf::Compressed { base, .. } = &section(compressed).unwrap().storages[0].1 else { panic!() };
+    assert!(matches!(&**base, StorageConf::File(file) if file.blob_dir.as_deref() == Some(Path::new("b"))));
+    for (wrong, why) in [
+        ("<blobstorage>\n<filestorage>\npath a\n</filestorage>\n</blobstorage>", "blob-dir"),
+        ("<blobstorage>\nblob-dir b\n</blobstorage>", "it needs one storage in it"),
+        ("<blobstorage>\nblob-dir b\n<mappingstorage/>\n</blobstorage>", "only a filestorage has a blob folder"),
+        (
+            "<blobstorage>\nblob-dir b\n<filestorage>\npath a\nblob-dir c\n</filestorage>\n</blobstorage>",
+            "it has a blob folder already",
+        ),
+    ] {
+        let error = section(wrong).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_in_toml_is_said_with_its_line() {
     let listen = "listen = [\"8100\"]\n";
     let cases = [
@@ -393,6 +424,14 @@ fn what_is_wrong_in_toml_is_said_with_its_line() {
         ("[storages.1.filestorage]\nread-only = true", "line 2: missing field `path`"),
         ("[storages.1.filestorage]\npath = \"a\"\nquota = \"1GB\"", "line 4: invalid type"),
         ("[storages.1.filestorage]\npath = \"a\"\ndurability = \"some\"", "line 4: unknown variant `some`"),
+        (
+            "[storages.1.filestorage]\npath = \"a\"\nblobs = \"b\"\nblob-layout = \"flat\"",
+            "line 5: unknown variant `flat`",
+        ),
+        (
+            "[storages.1.filestorage]\npath = \"a\"\nblob-layout = \"lawn\"",
+            "line 2: blob-layout is how the files in blobs are laid out, and there is no blobs",
+        ),
         ("[storages.1.relstorage]\n", "line 2: unknown variant `relstorage`"),
         ("[storages.1.zlibstorage]\n", "line 2: missing field `base`"),
         ("[eventlog]\nlevel = \"loud\"\n[storages.1.mappingstorage]", "line 3: level is critical"),

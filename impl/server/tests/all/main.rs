@@ -1,5 +1,6 @@
 //! The machine, with storages and clients in one thread, so that every order of events can be told as a story.
 
+mod blobs;
 mod conf;
 mod games;
 mod limits;

@@ -35,6 +35,7 @@ fn probes_say_what_the_server_is_doing_also_when_it_is_busy() {
             location: "memory".to_owned(),
             undoes: true,
             iterates_records: true,
+            keeps_blobs: true,
             is_read_only: false,
             interfaces: Vec::new(),
         };
@@ -80,6 +81,7 @@ fn a_report_can_be_asked_for() {
         location: "memory".to_owned(),
         undoes: true,
         iterates_records: true,
+        keeps_blobs: true,
         is_read_only: false,
         interfaces: Vec::new(),
     };

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::oneshot;
 use vellum_server::{Description, Door, Memory, Offered, Server, ServerOptions, Store};
 use vellum_storage::{MemoryStorage, Oid, Storage, SystemClock, Tid};
-use vellum_wire::{Begin, Call, Codec, Frames, Limits, Message, MessageId, Rope, Value};
+use vellum_wire::{Begin, Call, Codec, Frames, Limits, Message, MessageId, Notice, Rope, Value};
 
 pub(crate) const TRANSACTION: MessageId = MessageId(Value::Int(7));
 /// The time of the current revision.
@@ -31,6 +31,7 @@ impl Site {
             location: "memory".to_owned(),
             undoes: true,
             iterates_records: true,
+            keeps_blobs: storage.blobs().is_some(),
             is_read_only: false,
             interfaces: Vec::new(),
         };
@@ -246,6 +247,79 @@ async fn a_cut_at_every_byte_leaves_nothing_behind() {
         serial = bob.commit(0, newest, "two").await.unwrap();
     }
     assert_eq!(site.door.report().transactions_in_memory, 0);
+    site.end().await;
+}
+
+/// The record of a blob, as Python writes it.
+const BLOB_RECORD: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
+
+/// The messages that store a blob, from the beginning of its transaction to the end of that.
+fn blob(chunks: &[Bytes]) -> Vec<Call> {
+    let (oid, serial, data) = (Oid(1), Tid::ZERO, Bytes::from_static(BLOB_RECORD));
+    let mut calls = vec![begin()];
+    calls.push(Call::Store { oid, serial, data: data.clone(), transaction: TRANSACTION });
+    calls.push(Call::StoreBlobStart);
+    calls.extend(chunks.iter().cloned().map(|chunk| Call::StoreBlobChunk { chunk }));
+    calls.push(Call::StoreBlobEnd { oid, serial, data, transaction: TRANSACTION });
+    calls
+}
+
+/// At every byte of a blob: nothing of it stays behind, and its object is free.
+#[tokio::test(start_paused = true)]
+async fn a_cut_at_every_byte_of_a_blob_leaves_nothing_behind() {
+    let site = Site::new(ServerOptions::default()).await;
+    let mut bob = site.client().await;
+    let mut bytes = commit("").drain(..2).collect::<Vec<_>>().concat();
+    let one = [Bytes::from_static(b"many "), Bytes::from_static(b"bytes")];
+    bytes.extend(blob(&one).into_iter().flat_map(|call| bytes_of(call.into_message(None))));
+    bytes.extend(bytes_of(Call::Vote { transaction: TRANSACTION }.into_message(Some(MessageId(Value::Int(2))))));
+    let mut serial = Tid::ZERO;
+    for length in 0..=bytes.len() {
+        let mut ann = site.pipe(64 << 10).await;
+        ann.write_all(&bytes[..length]).await.unwrap();
+        if length % 2 == 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(ann);
+        site.wait_for_clients(1).await;
+        serial = bob.commit(1, serial, "two").await.unwrap();
+    }
+    site.end().await;
+}
+
+/// A blob of many pieces waits for a client that does not read, while others are answered.
+#[tokio::test]
+async fn a_large_blob_is_stored_and_sent_to_a_client_that_takes_its_time() {
+    let site = Site::new(ServerOptions::default()).await;
+    let mut ann = site.client().await;
+    let chunk = Bytes::from((0..59_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>());
+    for call in blob(&vec![chunk.clone(); 200]) {
+        ann.say(call).await.unwrap();
+    }
+    ann.call(Call::Vote { transaction: TRANSACTION }).await.unwrap();
+    ann.call(Call::TpcFinish { transaction: TRANSACTION }).await.unwrap();
+    let tid = site.storage.last_transaction();
+    let id = ann.ask(Call::SendBlob { oid: Oid(1), serial: tid }).await.unwrap();
+    let mut bob = site.client().await;
+    let mut serial = Tid::ZERO;
+    for _ in 0..20 {
+        serial = bob.commit(2, serial, "bob's").await.unwrap();
+    }
+    let (mut came, mut told) = (Vec::new(), 0);
+    loop {
+        let frame = ann.frame().await.unwrap().unwrap();
+        let message = Codec::Msgpack.decode(&frame, Limits { parts_max: 1 << 20 }).unwrap();
+        if message.id == Value::Int(id) {
+            break;
+        }
+        match Notice::parse(&message.name, message.args).unwrap() {
+            Notice::ReceiveBlobChunk { chunk, .. } => came.extend_from_slice(&chunk),
+            Notice::Invalidate { .. } => told += 1,
+            _ => {}
+        }
+    }
+    assert!(came == chunk.repeat(200), "{} bytes came", came.len());
+    assert_eq!(told, 20, "it is told of commits before the blob has ended");
     site.end().await;
 }
 

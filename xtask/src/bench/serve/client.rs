@@ -14,6 +14,9 @@ use crate::bench::Trouble;
 const PATIENCE: Duration = Duration::from_secs(120);
 const LIMITS: Limits = Limits { parts_max: 1 << 20 };
 
+/// Frames with more bytes are parts of blobs.
+const SHORT: usize = 300;
+
 /// A connected client.
 pub struct Client {
     stream: TcpStream,
@@ -90,6 +93,56 @@ impl Client {
             rope.advance(rope.chunk().len());
         }
         Ok(())
+    }
+
+    /// Sends bytes as they are: frames that were made before.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Calls a method, and throws away what comes before its answer, which is None: how many bytes that was.
+    pub fn swallow(&mut self, method: &str, args: Vec<Value>) -> Result<u64, Trouble> {
+        self.calls += 1;
+        self.send(Message::call(Value::Int(self.calls), method, args))?;
+        let (mut bytes, mut missing, mut head) = (0, 0, Vec::new());
+        loop {
+            let count = self.stream.read(&mut self.buffer)?;
+            if count == 0 {
+                return Err("the server closed the connection".into());
+            }
+            bytes += count as u64;
+            let mut rest = &self.buffer[..count];
+            while !rest.is_empty() {
+                if missing > SHORT {
+                    let now = rest.len().min(missing);
+                    missing -= now;
+                    rest.advance(now);
+                    if missing <= SHORT && missing > 0 {
+                        // The end of a long frame is no answer either.
+                        head.clear();
+                    }
+                    continue;
+                }
+                let wanted = if missing == 0 { 4 } else { missing };
+                let now = rest.len().min(wanted - head.len());
+                head.extend_from_slice(&rest[..now]);
+                rest.advance(now);
+                if head.len() < wanted {
+                    continue;
+                }
+                if missing == 0 {
+                    missing = u32::from_be_bytes(head[..].try_into()?) as usize;
+                } else {
+                    if head.windows(6).any(|window| window == b".reply") {
+                        let is_none = head.ends_with(b"Nt.") || head.ends_with(b"\xc0");
+                        let error = || format!("{method}: {}", head.escape_ascii());
+                        return if is_none { Ok(bytes) } else { Err(error().into()) };
+                    }
+                    missing = 0;
+                }
+                head.clear();
+            }
+        }
     }
 
     /// The last transaction.

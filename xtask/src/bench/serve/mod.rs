@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `process.rs` | the servers |
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
+//! | `blobs.rs` | blobs: how fast, and in how much memory |
 //! | `weight.rs` | memory, and the cost of a pack to loading clients |
 //!
 //! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs
@@ -30,10 +31,12 @@ use super::table::Line;
 use super::{Row, Trouble};
 use crate::venv;
 
+mod blobs;
 mod client;
 mod process;
 mod weight;
 
+const MEGA: f64 = (1 << 20) as f64;
 const LOADS: usize = 10_000;
 const CLIENTS: usize = 8;
 /// Loads that a client has under way.
@@ -148,6 +151,15 @@ impl Rows<'_> {
             Row::ServePrefetch1000 => self.prefetch(1000),
             Row::ServeLarge => self.large_record(),
             Row::ServePack => self.loads_while_packing(oids),
+            Row::ServeBlobStore => self.blobs(false, 1, 1 << 20),
+            Row::ServeBlobStore8 => self.blobs(false, CLIENTS, 1 << 20),
+            Row::ServeBlobLoad => self.blobs(true, 1, 1 << 20),
+            Row::ServeBlobLoad8 => self.blobs(true, CLIENTS, 1 << 20),
+            Row::ServeBlobStoreLarge => self.blobs(false, 1, 64 << 20),
+            Row::ServeBlobStoreLarge8 => self.blobs(false, CLIENTS, 64 << 20),
+            Row::ServeBlobLoadLarge => self.blobs(true, 1, 64 << 20),
+            Row::ServeBlobLoadLarge8 => self.blobs(true, CLIENTS, 64 << 20),
+            Row::ServeBlobMemory => self.blob_memory(),
             other => Err(format!("{other:?} is no row of the server").into()),
         }
     }

@@ -1,5 +1,6 @@
 //! The servers that are timed: ours, ZEO's, and one that only answers.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,12 +32,21 @@ pub enum Syncs {
 impl Server {
     /// `vellum serve`.
     pub fn ours(file: &Path, syncs: Syncs) -> Result<Server, Trouble> {
+        Server::serve(file, syncs, &[])
+    }
+
+    /// The same with a blob folder, and ZODB's one sync.
+    pub fn with_blobs(file: &Path, blobs: &Path) -> Result<Server, Trouble> {
+        Server::serve(file, Syncs::One, &["--blobs".as_ref(), blobs.as_os_str()])
+    }
+
+    fn serve(file: &Path, syncs: Syncs, more: &[&OsStr]) -> Result<Server, Trouble> {
         let durability = match syncs {
             Syncs::One => "relaxed",
             Syncs::Two => "full",
         };
         let mut command = Command::new(venv::vellum()?);
-        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0", "--durability", durability]);
+        command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0", "--durability", durability]).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
@@ -48,10 +58,29 @@ impl Server {
 
     /// `runzeo`, which takes uvloop if it is installed.
     pub fn runzeo(python: &Path, file: &Path) -> Result<Server, Trouble> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let log = File::create(file.with_extension("log"))?;
+        let address = free_address()?;
         let mut command = Command::new(python);
         command.args(["-m", "ZEO.runzeo", "-a", &address, "-f"]).arg(file);
+        Server::await_runzeo(command, address, file)
+    }
+
+    /// The same with a blob folder.
+    pub fn runzeo_with_blobs(python: &Path, file: &Path, blobs: &Path) -> Result<Server, Trouble> {
+        let address = free_address()?;
+        let conf = file.with_extension("conf");
+        let text = format!(
+            "<zeo>\n  address {address}\n</zeo>\n<filestorage 1>\n  path {}\n  blob-dir {}\n</filestorage>\n",
+            file.display(),
+            blobs.display()
+        );
+        std::fs::write(&conf, text)?;
+        let mut command = Command::new(python);
+        command.args(["-m", "ZEO.runzeo", "-C"]).arg(conf);
+        Server::await_runzeo(command, address, file)
+    }
+
+    fn await_runzeo(mut command: Command, address: String, file: &Path) -> Result<Server, Trouble> {
+        let log = File::create(file.with_extension("log"))?;
         let child = command.stdout(Stdio::null()).stderr(log).spawn()?;
         let mut server = Server { child, address };
         let started = Instant::now();
@@ -88,6 +117,11 @@ impl Server {
         // Where this cannot be done, the mark is that of the whole run: never too low.
         let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> Result<String, Trouble> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 impl Drop for Server {

@@ -9,14 +9,13 @@ use vellum_wire::{Codec, Value};
 
 use super::client::{Client, eight};
 use super::process::{Server, Syncs};
-use super::{CLIENTS, Pair, commit, fresh, together};
+use super::{CLIENTS, MEGA, Pair, commit, fresh, together};
 use crate::bench::Trouble;
 use crate::bench::rows::Rows;
 use crate::bench::table::Line;
 
 const LARGE: usize = 64 << 20;
 const PACKS: usize = 10;
-const MEGA: f64 = (1 << 20) as f64;
 
 impl Rows<'_> {
     /// A record of 64 MiB is stored and loaded. The time is that of the load; the notes tell the memory.
