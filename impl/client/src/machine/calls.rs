@@ -283,12 +283,7 @@ impl Machine {
                 self.resolve(promise, Err(ClientError::OutcomeUnknown { why: why.clone() }));
             }
             Kind::Abort { promise: Some(promise), .. } => self.resolve(promise, Ok(Answer::Done)),
-            Kind::Register
-            | Kind::Describe
-            | Kind::Verify
-            | Kind::KeepAlive
-            | Kind::Abort { .. }
-            | Kind::GivenUp => {}
+            Kind::Register | Kind::Describe | Kind::Verify | Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
         }
         self.give_up_connection(connection, why);
     }
@@ -307,12 +302,7 @@ impl Machine {
             }
             // The server drops what its client has begun.
             Kind::Abort { promise: Some(promise), .. } => self.resolve(promise, Ok(Answer::Done)),
-            Kind::Register
-            | Kind::Describe
-            | Kind::Verify
-            | Kind::KeepAlive
-            | Kind::Abort { .. }
-            | Kind::GivenUp => {}
+            Kind::Register | Kind::Describe | Kind::Verify | Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
         }
     }
 }
