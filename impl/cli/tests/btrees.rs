@@ -8,7 +8,7 @@ use common::site::{Site, Store, StoreIn, record};
 use serde_json::Value;
 use vellum_storage::Bytes;
 
-/// A tuple of what is written in the pickle language.
+/// A tuple of values in the pickle language.
 fn tuple(items: &[Vec<u8>]) -> Vec<u8> {
     [b"(".to_vec(), items.concat(), b"t".to_vec()].concat()
 }

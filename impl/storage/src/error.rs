@@ -153,8 +153,8 @@ pub enum Error {
     #[error(transparent)]
     Damaged(#[from] Box<Damage>),
 
-    /// An earlier write failed in a way that leaves open what is on the disk: nothing more is written until the storage
-    /// is opened again, which finds out.
+    /// An earlier write failed in a way that leaves the state of the disk unknown: nothing more is written until the
+    /// storage is opened again, which finds out.
     #[error(
         "{name} takes no more commits since a write failed ({cause}): open it again; what was acknowledged is safe"
     )]
@@ -193,7 +193,7 @@ impl Error {
     }
 }
 
-/// Bytes that break the format: where they are, and what is wrong with them.
+/// Bytes that break the format: where they are, and the fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}, position {position}{}{}: {what}{}", .path.display(),
         .tid.map(|t| format!(", transaction {t}")).unwrap_or_default(),

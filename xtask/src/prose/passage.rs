@@ -202,7 +202,7 @@ fn cells(row: &str) -> Vec<Range<usize>> {
 
 static MASKED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`[^`]*`|\]\([^)]*\)|https?://\S+").unwrap());
 
-/// The text with `_` in place of what is not English, and of equal length.
+/// The text with `_` in place of code and addresses, and of equal length.
 fn masked(text: &str) -> String {
     MASKED.replace_all(text, |found: &regex::Captures| "_".repeat(found[0].len())).into_owned()
 }

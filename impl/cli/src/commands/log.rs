@@ -171,7 +171,7 @@ impl Log {
     }
 
     /// Whether the user and the description match the filters, in small or capital letters. Python 2 wrote text in
-    /// whatever encoding it was given: what is not UTF-8 is looked through as Latin-1, too.
+    /// whatever encoding it was given: text that is not UTF-8 is also searched as Latin-1.
     fn matches(&self, user: &[u8], description: &[u8]) -> bool {
         let has = |text: &[u8], part: &Option<String>| {
             let Some(part) = part else { return true };

@@ -93,7 +93,7 @@ struct Answer {
     /// Objects that were named, and are there.
     there: Vec<String>,
     missing: Vec<JsonMissing>,
-    /// References to what has another class here than in the backup.
+    /// References to objects with another class here than in the backup.
     other_classes: Vec<JsonOther>,
     foreign: Vec<ForeignLink>,
     blobs: u64,

@@ -101,7 +101,7 @@ enum LogFormat {
 /// How a commit is written.
 #[derive(Clone, Copy, ValueEnum)]
 enum Durability {
-    /// A crash keeps exactly what was acknowledged
+    /// A crash keeps exactly the acknowledged commits
     Full,
     /// ZODB's order: one sync
     Relaxed,

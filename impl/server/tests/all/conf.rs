@@ -1,4 +1,4 @@
-//! `zeo.conf` as it is found in the field, and what is wrong with others.
+//! `zeo.conf` as it is found in the field, and invalid ones.
 
 use std::collections::BTreeMap;
 use std::io;

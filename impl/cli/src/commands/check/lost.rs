@@ -1,4 +1,4 @@
-//! `vellum check --references`: dangling references, since when they are there, and what is left of the lost objects.
+//! `vellum check --references`: dangling references, since when they are there, and the remains of the lost objects.
 //!
 //! ```text
 //! object 0000000000000019, deleted or undone
