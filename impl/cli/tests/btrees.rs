@@ -66,7 +66,7 @@ fn sessions() {
     let mut site = site(&sandbox);
     let whole = sandbox.session(&[&["check", "site.fs", "--btrees"]]);
     site.commit("bob", "a bucket of an older release", vec![Store(12, bucket("house guest guest zebra", None))]);
-    site.commit("bob", "a missing node", vec![Store(23, "no record".into()), Store(22, bucket("", Some(23)))]);
+    site.commit("bob", "a node is missing", vec![Store(23, "no record".into()), Store(22, bucket("", Some(23)))]);
     site.commit("cleo", "a draft", vec![StoreIn("spring", 21, bucket("c b a", Some(22)))]);
     let broken = sandbox.session(&[
         &["check", "site.fs", "--btrees"],

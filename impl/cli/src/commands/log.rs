@@ -46,7 +46,7 @@ pub struct Log {
     /// Show all transactions
     #[arg(long, conflicts_with = "number")]
     all: bool,
-    /// How many of the newest not to show
+    /// Skip so many of the newest
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
     /// Only transactions that can be undone
