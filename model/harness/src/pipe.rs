@@ -416,7 +416,7 @@ mod tests {
         let message = start("no-such-program", "").unwrap();
         assert!(message.starts_with("`no-such-program -c ` cannot be started: "), "{message}");
         let message = start("sh", r#"read line; echo '{"name":"x","can":["fly"]}'; read line"#).unwrap();
-        assert!(message.contains("`fly` is nothing that a storage can do"), "{message}");
+        assert!(message.contains("unknown capability `fly`"), "{message}");
     }
 
     #[test]
