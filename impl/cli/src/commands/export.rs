@@ -61,7 +61,7 @@ pub struct Export {
     /// Export without the missing objects
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     /// Replace OUT if it exists

@@ -97,7 +97,7 @@ pub struct Pack {
     /// Collect garbage even if objects refer into other databases
     #[arg(long, conflicts_with = "no_collect")]
     collect: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     /// Continue if objects refer to missing ones

@@ -77,7 +77,7 @@ pub struct Restore {
     /// Restore without the objects that the backup lacks
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     #[command(flatten)]

@@ -37,7 +37,7 @@ pub struct Runzeo {
     /// Write the process id to this file
     #[arg(long, value_name = "PATH")]
     pid_file: Option<PathBuf>,
-    /// Put another value in the place of one of the configuration
+    /// Override a value of the configuration
     #[arg(short = 'X', value_name = "SECTION/KEY=VALUE")]
     values: Vec<String>,
     /// Open everything, and end
