@@ -88,7 +88,7 @@ pub struct Pack {
     /// Keep the objects as they were before this time
     #[arg(long, value_name = "TIME", value_parser = args::moment, conflicts_with = "days")]
     before: Option<Moment>,
-    /// Keep the past of so many last days
+    /// Keep the history of the last N days
     #[arg(long, value_name = "N")]
     days: Option<u32>,
     /// Keep objects that nothing refers to
