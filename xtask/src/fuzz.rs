@@ -213,7 +213,7 @@ fn limits(target: &Target) -> Vec<String> {
     limits
 }
 
-/// The folder that a run works in, with what is kept and the seeds in it.
+/// The folder that a run works in, with the kept inputs and the seeds in it.
 fn working(target: &Target) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let folder = workshop("fuzzing")?.join("corpus").join(target.name);
     fs::create_dir_all(&folder)?;

@@ -143,7 +143,7 @@ That is no rule.
 
 **3.0** Two phases.
 
-What is left.
+The rest is left.
 
 - **3.1 store(a..b)**: it is there. It stays.
 
@@ -162,7 +162,7 @@ But not this.
         let expected = [
             rule("1.1", 5, "oid: 8 bytes. tid: so\nare these."),
             rule("1.10", 7, "The trunk shows it."),
-            rule("3.0", 13, "Two phases.\n\nWhat is left."),
+            rule("3.0", 13, "Two phases.\n\nThe rest is left."),
             rule("3.1", 17, "store(a..b): it is there. It stays.\n\n| if | then |\n\nAlso this."),
         ];
         assert_eq!(found, expected);

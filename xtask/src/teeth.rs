@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A patch that does not apply or does not compile is an error, and no catch. A check that never ends is a catch. The
-//! copy and its build stay, so that the next run builds only what has changed.
+//! copy and its build stay, so that the next run builds only changed crates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -4,7 +4,7 @@
 //! time. For all answers it ends with a difference (or none), which is shrunk and shown.
 //!
 //! Such lines rarely are right for long, and so rarely get far. The first byte may therefore say that it is the
-//! specification that answers, and that the bytes are dice for what is changed in its answers, and when.
+//! specification that answers, and that the bytes are dice for the changes of its answers.
 
 use arbitrary::Unstructured;
 use serde_json::Value;

@@ -39,7 +39,7 @@ impl Directories {
         }
     }
 
-    /// Removes a folder that became empty, and those above it, up to `top`, which stays. Notes what has to be synced.
+    /// Removes a folder that became empty, and those above it, up to `top`, which stays. Notes the folders to sync.
     ///
     /// One that cannot be removed stays, and does no harm.
     pub(crate) fn prune(&mut self, inner: &Inner, folder: &Path, top: &Path, touched: &mut Touched) {
@@ -56,7 +56,7 @@ impl Directories {
         }
     }
 
-    /// Notes what has to be synced for names in this folder to be durable.
+    /// Notes the folders to sync so that names in this folder are durable.
     fn needed(&self, folder: &Path, touched: &mut Touched) {
         touched.folders.insert(folder.to_owned());
         // The empty path is the root, which has no name in the tree.

@@ -1,4 +1,4 @@
-//! The folder: opening it, and what is done to one blob.
+//! The folder: opening it, and the operations on one blob.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -75,7 +75,7 @@ impl Inner {
         if self.read_only { Err(Error::ReadOnly { path: self.shown(&self.top) }) } else { Ok(()) }
     }
 
-    /// The error that tells best what is wrong with this path.
+    /// The error that best explains the fault of this path.
     pub(crate) fn failed(&self, path: &Path, doing: &'static str, source: io::Error) -> Error {
         let parts: Vec<&Path> = path.ancestors().filter(|part| part.starts_with(&self.top)).collect();
         for (number, part) in parts.iter().enumerate().rev() {

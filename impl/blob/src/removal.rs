@@ -182,7 +182,7 @@ impl Removal {
         }
         if !self.is_at_work {
             old.wipe()?;
-            // From here on what is in that folder is of this pack.
+            // From here on the files in that folder belong to this pack.
             let at_work = inner.top.join(LIST_AT_WORK);
             inner.tree.rename(&self.path, &at_work).map_err(|e| inner.failed(&self.path, "beginning to remove", e))?;
             (self.path, self.is_at_work, removed) = (at_work, true, Removed::default());

@@ -35,7 +35,7 @@ pub enum Found {
     },
 }
 
-/// The iterator over everything in a blob folder, in no order, and without what is in `tmp/`.
+/// The iterator over everything in a blob folder, in no order, and without the files in `tmp/`.
 ///
 /// Its memory is bounded, however many files there are. Files that appear or disappear during the walk may be in it or
 /// not. A folder that cannot be read is an error, after which the walk continues.

@@ -1,4 +1,4 @@
-//! A blob folder on a real disk, as ZODB would find it, and what is wrong with some.
+//! A blob folder on a real disk, as ZODB would find it, and damaged ones.
 mod common;
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Each operation on the disk in the life of some blobs, to be read: what is synced before what.
+//! Each operation on the disk in the life of some blobs, to be read: the order of its syncs.
 mod common;
 
 use std::fmt::Write;

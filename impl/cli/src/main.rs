@@ -7,7 +7,7 @@
 //! | `file` | opening a database, and looking into its file |
 //!
 //! The arrows go down: `commands` knows `file` and `ui`, `file` knows `ui`. The work is done in the crates below:
-//! `vellum-file` knows what is in a file and what is wrong with it, `vellum-pickle` knows what a record means, and
+//! `vellum-file` reads a file and finds its faults, `vellum-pickle` reads records, and
 //! `vellum-terminal` has standard output, exit codes and progress bars. A subcommand asks them, and shows the answer to
 //! a person (the default) or to a program (`--json`).
 //!

@@ -8,7 +8,7 @@ use common::site::{Site, Store, StoreIn, record};
 use serde_json::Value;
 use vellum_storage::Bytes;
 
-/// A tuple of what is written in the pickle language.
+/// A tuple of values in the pickle language.
 fn tuple(items: &[Vec<u8>]) -> Vec<u8> {
     [b"(".to_vec(), items.concat(), b"t".to_vec()].concat()
 }
@@ -66,7 +66,7 @@ fn sessions() {
     let mut site = site(&sandbox);
     let whole = sandbox.session(&[&["check", "site.fs", "--btrees"]]);
     site.commit("bob", "a bucket of an older release", vec![Store(12, bucket("house guest guest zebra", None))]);
-    site.commit("bob", "a missing node", vec![Store(23, "no record".into()), Store(22, bucket("", Some(23)))]);
+    site.commit("bob", "a node is missing", vec![Store(23, "no record".into()), Store(22, bucket("", Some(23)))]);
     site.commit("cleo", "a draft", vec![StoreIn("spring", 21, bucket("c b a", Some(22)))]);
     let broken = sandbox.session(&[
         &["check", "site.fs", "--btrees"],

@@ -1,4 +1,4 @@
-//! `vellum copy`: the same history in another file, and what is new in it.
+//! `vellum copy`: the same history in another file, and new transactions added to it.
 
 #[macro_use]
 mod common;
@@ -286,7 +286,8 @@ fn where_it_can_not_be_written() {
     assert!(!sandbox.path("backup.fs").exists());
 }
 
-/// The disk is full: what is in the copy is whole, it is said what that is, and the copy can go on.
+/// The disk is full: the transactions in the copy are complete, the command names the last one, and the copy can be
+/// continued.
 #[test]
 fn the_disk_is_full() {
     let sandbox = Sandbox::new();

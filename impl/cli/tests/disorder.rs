@@ -12,7 +12,7 @@ use common::{Sandbox, without_time};
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{Bytes, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 
-/// Minutes after nine o'clock, and what is stored then.
+/// Minutes after nine o'clock, and the stores at that time.
 type Transactions<'a> = &'a [(u64, &'a [(u64, Bytes)])];
 
 fn tid(minute: u64) -> Tid {

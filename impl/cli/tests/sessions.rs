@@ -143,7 +143,7 @@ fn check() {
     assert_session!("cli-check", sandbox.session(commands));
 }
 
-/// A byte in the middle of a transaction's length is flipped: what comes with it is lost, and no more.
+/// A byte in the middle of a transaction's length is flipped: only that transaction is lost.
 #[test]
 fn a_transaction_in_the_middle_is_damaged() {
     let sandbox = Sandbox::new();

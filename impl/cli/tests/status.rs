@@ -82,7 +82,7 @@ fn operators_see_a_server_and_end_it() {
     assert_eq!(code, Some(0));
     let lines: Vec<serde_json::Value> =
         told.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
-    let checks = lines.iter().filter(|line| line["message"].as_str().unwrap().contains("without a word"));
+    let checks = lines.iter().filter(|line| line["message"].as_str().unwrap().contains("without a message"));
     assert_eq!(checks.count(), 1, "{told}");
     assert_eq!(lines.last().unwrap()["port_checks"], 3, "{told}");
 }

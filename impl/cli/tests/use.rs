@@ -108,7 +108,7 @@ fn a_reader_that_goes_away_is_no_error() {
         &["garbage", "mail.fs"],
         &["help"],
     ] {
-        // Gone from the start: what is a few lines long would else be written before the reader can go.
+        // Gone from the start: otherwise a few lines would be written before the reader can go.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut child = sandbox.command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();

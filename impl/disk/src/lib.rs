@@ -126,7 +126,7 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Makes everything written so far, and the length, survive a crash.
     fn sync(&self) -> io::Result<()>;
 
-    /// Has the disk begin with what was written so far, so that the next [`sync`](DiskFile::sync) has less to wait for.
+    /// Starts write-back of the bytes written so far, so that the next [`sync`](DiskFile::sync) has less to wait for.
     /// Nothing is durable for that.
     fn begin_sync(&self) -> io::Result<()> {
         Ok(())

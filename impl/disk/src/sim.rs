@@ -1,6 +1,6 @@
 //! A disk in memory that does to a storage what disks do.
 //!
-//! It promises what [`Disk`] promises and not a bit more: what was not synced may be lost at the first occasion, and a
+//! It promises what [`Disk`] promises and not a bit more: unsynced writes may be lost at the first occasion, and a
 //! test is free to provide one, at every single operation. The usual experiment is
 //!
 //! ```text
@@ -70,7 +70,7 @@ pub struct SimDisk {
 impl SimDisk {
     /// An empty disk. `seed` determines what chance does while it runs; see also [`SimDisk::crash`].
     ///
-    /// It has room for everything, reads what is asked for, writes sectors whole, and forgets what it failed to sync.
+    /// It has room for everything, reads all requested bytes, writes sectors whole, and forgets what it failed to sync.
     pub fn new(seed: u64) -> Self {
         let habits = Habits {
             capacity: None,
@@ -94,7 +94,7 @@ impl SimDisk {
 
     /// The disk as it is found after a power cut at this moment, independent of this one, which continues undisturbed.
     ///
-    /// Everything synced is there. Of what was not, `seed` determines what survives: any of the contents that each
+    /// Everything synced is there. Of the rest, `seed` determines what survives: any of the contents that each
     /// sector has had since the last sync, any of the lengths that the file has had or a sector's end in between, and
     /// any of the changes of names, in order for each name. All that is found is durable, and no lock is held.
     ///

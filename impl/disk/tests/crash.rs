@@ -134,7 +134,7 @@ proptest! {
         file.sync().unwrap();
         prop_assert!(disk.is_durable(data_fs()));
         prop_assert_eq!(found(&disk.crash(seed)), found(&disk));
-        // Nor are they harmed by what is written behind them, a sector away.
+        // Nor are they harmed by writes a sector behind them.
         let end = file.len().unwrap().next_multiple_of(SECTOR as u64);
         file.set_len(end).unwrap();
         file.sync().unwrap();

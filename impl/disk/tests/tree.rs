@@ -1,4 +1,4 @@
-//! Folders and what is in them: on either disk the same, and through a crash of the simulated one.
+//! Folders and their files: on either disk the same, and through a crash of the simulated one.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;

@@ -38,7 +38,7 @@ use vellum_storage::{Oid, Tid};
 /// The first four bytes of a file that we make, and that ZODB makes under Python 3.
 pub const MAGIC: [u8; 4] = *b"FS30";
 
-/// Those of a file that ZODB made under Python 2. Nothing else is different; what is written to such a file keeps it
+/// Those of a file that ZODB made under Python 2. Nothing else is different; writes to such a file keep it
 /// so.
 pub const MAGIC_PYTHON_2: [u8; 4] = *b"FS21";
 

@@ -22,7 +22,7 @@
 //!   zeros in the header's sectors (ending.rs)                Damaged, blank     a commit cut before its marks, or one
 //!                                                                               that a disk lost: cut off, and said so
 //!   no header that fits                                      Damaged            damage: refused
-//!   a header that fits, marked; the file ends within the     Damaged, no next   read only: the file before it is shown, and
+//!   a header that fits, marked; the file ends within the     Damaged, no next   read only: the rest is shown, and
 //!       transaction                                                             a warning; else refused
 //!   anything else, with nothing finished after it,           Damaged, no next   a commit in ZODB's order: cut off
 //!       if opened `Relaxed`

@@ -1,4 +1,4 @@
-//! Transactions, from what was asked for to bytes that a crash cannot take away.
+//! Transactions, from drafts to durable bytes.
 
 pub(crate) mod append;
 pub(crate) mod bulk;

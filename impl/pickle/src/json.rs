@@ -73,7 +73,7 @@ const NUMBER_MAX: u64 = (1 << 53) - 1;
 enum Work<'t> {
     Value(Id),
     Text(&'static str),
-    /// Items, and what comes after the last one.
+    /// Items, and the text after the last one.
     Items {
         rest: Iter<'t, Id>,
         is_first: bool,

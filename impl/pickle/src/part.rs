@@ -55,8 +55,8 @@ impl<'a> Record<'a> {
         Ok(Record { tree, class, state, protocol, length })
     }
 
-    /// The names of all classes and functions that the record needs: of the object itself, of what is in its state, and
-    /// of the references that name the class of what they lead to.
+    /// The names of all classes and functions that the record needs: of the object itself, of the values in its state,
+    /// and of the references that name the class of what they lead to.
     ///
     /// ```
     /// let record = b"\x80\x03cmail\nMessage\nq\x00.\x80\x03}X\x02\0\0\0atcdatetime\ndate\nq\x01s.";

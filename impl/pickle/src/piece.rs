@@ -1,7 +1,7 @@
 //! Writing a record from parts of others.
 //!
 //! The pickler of ZODB keeps everything in its memo that could be met again, and writes it short the second time. So do
-//! we, for two reasons: what is shared stays shared, and a record made of short repetitions does not become a long one.
+//! we, for two reasons: shared values stay shared, and a record made of short repetitions does not become a long one.
 //! In the usual cases the bytes are those that ZODB would write.
 //!
 //! Two things are done otherwise. A long number goes into the memo, which ZODB's pickler does not do: otherwise a
@@ -441,7 +441,7 @@ impl<'p> Writer<'p> {
         self.puts = self.puts.saturating_add(1);
     }
 
-    /// Writes what was written before under one of two names.
+    /// Writes a value that was written before under one of two names.
     fn get(&mut self, name: Identity<'p>, other: Option<Identity<'p>>) -> bool {
         self.known([Some(name), other])
     }

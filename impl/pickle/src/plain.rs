@@ -5,11 +5,11 @@
 //!
 //! | begins with | written by | the rest |
 //! |---|---|---|
-//! | `.z` | zc.zlibstorage | a zlib stream; what comes after its end is not looked at |
+//! | `.z` | zc.zlibstorage | a zlib stream; bytes after its end are ignored |
 //! | `.e` | cipher.encryptingstorage | encrypted: unreadable without the key |
 //!
 //! [`plain()`] is the one place that knows this. All functions of this crate that take a record go through it, but
-//! those that return what is borrowed from the record; to them the caller gives plain bytes.
+//! those that return borrowed parts of the record; they need plain bytes.
 //!
 //! A stream of a megabyte can describe a gigabyte. So the size of a plain record has a limit, and memory is allocated
 //! as the stream is read, not before.
@@ -124,7 +124,7 @@ fn stream_of(record: &[u8]) -> Result<Option<&[u8]>, PickleError> {
     Ok(record.strip_prefix(PREFIX))
 }
 
-/// Reads a zlib stream to its end. After an error, what was read until then is in `out`.
+/// Reads a zlib stream to its end. After an error, `out` has the bytes before it.
 fn inflate(state: &mut Decompress, stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), PickleError> {
     const ROOM_MIN: usize = 4 << 10;
     out.clear();

@@ -343,7 +343,7 @@ impl<'t> Renderer<'t, '_> {
         self.next([Work::Open("{"), Work::Pairs { rest: pairs.iter(), is_first: true, close: "}", depth }]);
     }
 
-    /// Shows an ellipsis instead of what is too deep inside.
+    /// Shows an ellipsis instead of a value that is nested too deep.
     fn too_deep(&mut self, open: &'static str, empty: bool, close: &'static str, depth: usize) -> bool {
         let too_deep = depth >= self.depth_max && !empty;
         if too_deep {

@@ -70,7 +70,7 @@ impl Value {
         }
     }
 
-    /// The text, if it is text, or bytes that are UTF-8: what was a `str` to Python 2 is bytes to us, and means text.
+    /// The text, if it is text, or bytes that are UTF-8: a `str` of Python 2 is bytes here, and means text.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),

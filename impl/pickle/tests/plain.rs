@@ -78,7 +78,7 @@ fn a_stream_that_is_wrong_is_an_error_that_says_so() {
         }
     }
     assert!(said(b".znot zlib").unwrap_err().ends_with("a compressed record whose stream is damaged"));
-    // ZODB does not look at what comes after the end.
+    // ZODB ignores bytes after the end.
     assert_eq!(said(&[&whole, b"more".as_slice()].concat()), Ok(folder(5_000)));
     // And a stream of nothing it hands out as it is.
     assert_eq!(said(&stored(b"", 6)), Ok(stored(b"", 6)));

@@ -71,7 +71,7 @@ struct Prove {
     /// For `--peer zodb`: the Python that has ZODB 6.4
     #[arg(long, value_name = "PYTHON", env = "VELLUM_PEER_PYTHON", hide_env_values = true, default_value = "python3")]
     python: String,
-    /// For `--peer zodb`: do not step over what is known of it (docs/findings.md)
+    /// For `--peer zodb`: do not skip its known differences (docs/findings.md)
     #[arg(long)]
     raw: bool,
     /// Capabilities of the storage to leave out

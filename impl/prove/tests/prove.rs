@@ -131,7 +131,7 @@ fn wrong_use_ends_with_2() {
     let sandbox = Sandbox::new();
     sandbox.file("bad.script", b"store a 1 @0: 5\ncommmit a @1\n");
     for (arguments, said) in [
-        (&["--without", "flying"][..], "`flying` is nothing that a storage can do; there is concurrent"),
+        (&["--without", "flying"][..], "unknown capability `flying`; known capabilities: concurrent"),
         (&["--script", "missing.script"], "missing.script: "),
         (&["--script", "bad.script"], "bad.script, line 2: `commmit a @1`: no such verb"),
         (&["--peer-command", " "], "names no program"),

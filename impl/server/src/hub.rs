@@ -32,7 +32,7 @@ pub(crate) struct Hub {
     started: Instant,
     runtime: tokio::runtime::Handle,
     latencies: Latencies,
-    /// For each storage, what is to be finished in it.
+    /// For each storage, the transactions to be finished in it.
     finishes: Vec<Mutex<Finishes>>,
     is_ending: AtomicBool,
     /// Connections that were closed by a client that had not said a word: port checks.

@@ -36,7 +36,7 @@ impl Iterators {
         number
     }
 
-    /// Takes what is left of an iterator, to read without a lock; then [`Iterators::give_back`].
+    /// Takes the rest of an iterator, to read without a lock; then [`Iterators::give_back`].
     ///
     /// # Errors
     ///

@@ -49,7 +49,7 @@ pub struct Counters {
 
 impl Served {
     /// A storage as it is now, under the name that clients call it by. Its events must be listened to already: those
-    /// that tell what is known from here are ignored.
+    /// that report transactions that are known from here are ignored.
     ///
     /// # Errors
     ///

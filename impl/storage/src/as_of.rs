@@ -9,8 +9,8 @@
 //! ```
 //!
 //! It keeps nothing but the moment, and asks the storage the questions that every storage answers: an object's history
-//! for what was newest then, and `load_serial` or `load_before` for the record. So anything that reads a storage can
-//! read the past: a client, an export, a copy, an overlay that continues from there.
+//! for the newest revision then, and `load_serial` or `load_before` for the record. So anything that reads a storage
+//! can read the past: a client, an export, a copy, an overlay that continues from there.
 //!
 //! **Revisions that a pack discards are gone**, from the view as well. About a moment before the last pack, the view
 //! answers from the remaining revisions, and not as the storage did then; transactions that a pack kept have status

@@ -1,4 +1,4 @@
-//! Merging what was done at the same time to the collections of the BTrees package.
+//! Merging concurrent changes of the collections of the BTrees package.
 //!
 //! A B-tree keeps its items in *buckets*, each an object of its own, and an item goes into one bucket only. So two
 //! transactions that touch different items often meet in one bucket, and there is no quarrel: both changes can be had.
@@ -52,7 +52,7 @@ use order::Comparer;
 ///   only gave it the value that it had; if one took out the first key; if one left nothing; if one split the bucket.
 /// - **A tree** that is so small that its one bucket is part of it: as that bucket. A larger one is a conflict; its
 ///   buckets are objects of their own.
-/// - **A length**: what was added by each is added.
+/// - **A length**: both additions are added.
 ///
 /// Keys and values are compared as Python compares them: numbers of any kind with each other, text, bytes, tuples and
 /// lists item by item, and references, which are equal or cannot be compared. If anything else would have to be

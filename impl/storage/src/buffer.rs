@@ -1,6 +1,6 @@
 //! Memory for a record: for a large one straight from the system, which has it back as soon as the record is dropped.
 //!
-//! An allocator keeps what is given back for a while. After a record of 64 MiB that is 64 MiB for each thread that had
+//! An allocator keeps freed memory for a while. After a record of 64 MiB that is 64 MiB for each thread that had
 //! one, and a server would need three times the memory of its largest record.
 
 use std::ops::{Deref, DerefMut};
@@ -28,7 +28,7 @@ enum Memory {
 
 impl RecordBuffer {
     /// From so many bytes on memory comes straight from the system. It takes a page when that is first written to, so
-    /// what is never filled costs nothing but addresses.
+    /// untouched pages cost only addresses.
     pub const LARGE: usize = 1 << 20;
 
     /// So many zeros.

@@ -103,7 +103,7 @@ pub trait Collected: Sync {
     /// time.
     fn is_rootless(&self) -> Result<bool>;
 
-    /// Gives what is at each of these places, in this order. Where data is shared, it is followed to where it lies. The
+    /// Gives the revision at each of these places, in this order, with its own or shared data. The
     /// places strictly increase, so that neighbours can be read at once; an error that `each` gives ends it.
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()>;
 

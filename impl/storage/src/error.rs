@@ -192,8 +192,8 @@ pub enum Error {
 
     /// The connection to a server ended after the transaction was told to be finished, and before the answer came.
     #[error(
-        "{name}: nobody knows whether the transaction is finished ({cause}). It is whole or not at all: load one of its \
-         objects to find out, and do not commit it again before that"
+        "{name}: it is not known whether the transaction is finished ({cause}). It is whole or not at all: load one of \
+         its objects to find out, and do not commit it again before that"
     )]
     OutcomeUnknown {
         /// The storage's name.
@@ -202,8 +202,8 @@ pub enum Error {
         cause: String,
     },
 
-    /// An earlier write failed in a way that leaves open what is on the disk: nothing more is written until the storage
-    /// is opened again, which finds out.
+    /// An earlier write failed in a way that leaves the state of the disk unknown: nothing more is written until the
+    /// storage is opened again, which finds out.
     #[error(
         "{name} takes no more commits since a write failed ({cause}): open it again; what was acknowledged is safe"
     )]
@@ -242,7 +242,7 @@ impl Error {
     }
 }
 
-/// Bytes that break the format: where they are, and what is wrong with them.
+/// Bytes that break the format: where they are, and the fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}, position {position}{}{}: {what}{}", .path.display(),
         .tid.map(|t| format!(", transaction {t}")).unwrap_or_default(),

@@ -15,7 +15,7 @@
 //!   16   ff: the end
 //! ```
 //!
-//! **Export** follows strong references and nothing else: what is behind a weak reference, or in another database,
+//! **Export** follows strong references and nothing else: an object behind a weak reference, or in another database,
 //! stays behind, and the reference is exported as it stands.
 //!
 //! **Import** gives every object a new oid and puts it into every reference, in one transaction. A weak reference gets

@@ -21,8 +21,8 @@
 //!   trunk shows now; of its newest revision, if that is in a version; and, if it was changed lately, of every revision
 //!   after the time, of the newest one at the time, and of the base revision of one of these.
 //!
-//! So for every moment since then, what could be reached at that moment stays; and what was done since then can be
-//! undone without finding something gone. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the
+//! So for every moment since then, the objects that could be reached at that moment stay; and transactions since then
+//! can be undone without a missing object. All other objects that the trunk shows are garbage. (zc.zodbdgc counts the
 //! references of every old revision that is still in the file, however old; so it finds less until a pack.)
 //!
 //! **Deleting**: [`find_garbage`] only reads. [`Garbage::delete`] deletes the objects in ordinary transactions, which

@@ -57,7 +57,7 @@ impl Tid {
         let Ok(years) = u64::try_from(i64::from(t.year()) - 1900) else {
             return Tid::ZERO;
         };
-        // A year of twelve months of 31 days each: what is wasted buys dates without a calendar.
+        // A year of twelve months of 31 days each: the waste buys dates without a calendar.
         let months = years * 12 + t.month() as u64 - 1;
         let minutes = (months * 31 + t.day() as u64 - 1) * MINUTES_A_DAY + t.hour() as u64 * 60 + t.minute() as u64;
         let nanos = t.second() as u128 * 1_000_000_000 + t.subsec_nanosecond() as u128;

@@ -43,7 +43,7 @@ macro_rules! inherent {
             ///
             /// A key error for an unknown object.
             history(oid: $crate::Oid, limit: usize) -> $crate::Result<::std::vec::Vec<$crate::HistoryEntry>>;
-            /// The transactions of a range. The iterator sees what was finished when it was made.
+            /// The transactions of a range. The iterator sees the transactions that were finished when it was made.
             ///
             /// # Errors
             ///

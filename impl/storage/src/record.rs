@@ -1,4 +1,4 @@
-//! The nouns: what is in a storage, and what it answers.
+//! The nouns: the contents of a storage, and its answers.
 
 use std::fmt;
 
@@ -42,9 +42,9 @@ pub enum Status {
     /// It is there, and can be undone (in a file: a blank).
     #[default]
     Complete,
-    /// A pack took away what came before it; it can no longer be undone (`p`).
+    /// A pack discarded its past; it can no longer be undone (`p`).
     Packed,
-    /// It does not count: old files mark so what was undone (`u`).
+    /// It does not count: old files mark undone transactions so (`u`).
     Undone,
 }
 

@@ -49,7 +49,7 @@ pub trait Storage: Send + Sync {
     /// A key error for an unknown object.
     fn history(&self, oid: Oid, limit: usize) -> Result<Vec<HistoryEntry>>;
 
-    /// Rule 2.6: the transactions of a range. The iterator sees what was finished when it was made.
+    /// Rule 2.6: the transactions of a range. The iterator sees the transactions that were finished when it was made.
     fn transactions(
         &self,
         range: TidRange,
@@ -63,7 +63,7 @@ pub trait Storage: Send + Sync {
     fn last_invalidations(&self, count: usize) -> Result<Vec<Invalidation>>;
 
     /// Rule 2.9: every object that is something on the trunk now, in the order of the oids, from `first` on. The
-    /// iterator sees what was finished when it was made.
+    /// iterator sees the transactions that were finished when it was made.
     fn current_records(&self, first: Oid) -> Box<dyn Iterator<Item = Result<CurrentRecord>> + Send>;
 
     /// `count` oids, one after the other, that were not given out before.

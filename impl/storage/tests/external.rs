@@ -202,7 +202,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     )
 }
 
-/// Plays what was drawn in storages in memory, which take versions by copying.
+/// Plays the drawn changes in storages in memory, which take versions by copying.
 fn play(drawn: &[Drawn]) -> (Vec<MemoryStorage>, Past) {
     let storages: Vec<_> = NAMES.iter().map(|name| MemoryStorage::new(*name)).collect();
     let mut past = Past::default();

@@ -54,7 +54,7 @@
 //! | a backup, or a copy in another storage | [`copy()`] |
 //! | to check a file, or to save what a damaged one holds | [`repair`] |
 //! | a storage of your own | [`storage`] |
-//! | the bytes of a file, and what is in a record | [`raw`] |
+//! | the bytes of a file, and the contents of a record | [`raw`] |
 //!
 //! Two programs in `examples/` are good to begin with: `first` walks through a database, `conflicts` has many writers.
 //!
@@ -115,7 +115,7 @@ pub mod repair {
     };
 }
 
-/// The bytes: records at their positions in a file, the disk that a file lies on, and what is in a record.
+/// The bytes: records at their positions in a file, the disk that a file lies on, and the contents of a record.
 ///
 /// Most programs need none of it. It is what tools are made of, such as the command `vellum`.
 pub mod raw {

@@ -10,7 +10,7 @@ use crate::{Rope, msgpack};
 pub enum Codec {
     /// Python's pickles, at protocol 3.
     Pickle,
-    /// MessagePack. It has no lists: what is sent as a list arrives as a tuple.
+    /// MessagePack. It has no lists: a list arrives as a tuple.
     Msgpack,
 }
 
@@ -42,7 +42,7 @@ pub struct Limits {
     pub parts_max: usize,
 }
 
-/// A frame that holds no message. The connection cannot go on.
+/// A frame that holds no message. The connection cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The pickle cannot be read.

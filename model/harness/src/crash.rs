@@ -1,4 +1,4 @@
-//! The power goes at every operation of the disk, and what is found must be a database that the rules allow.
+//! The power goes at every operation of the disk, and the database after it must be one that the rules allow.
 //!
 //! The histories are the same as elsewhere. One is played whole, which tells how many operations of the disk it takes
 //! and which step each belongs to; then it is played again and again, and each time the power goes in another

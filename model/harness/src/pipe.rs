@@ -416,7 +416,7 @@ mod tests {
         let message = start("no-such-program", "").unwrap();
         assert!(message.starts_with("`no-such-program -c ` cannot be started: "), "{message}");
         let message = start("sh", r#"read line; echo '{"name":"x","can":["fly"]}'; read line"#).unwrap();
-        assert!(message.contains("`fly` is nothing that a storage can do"), "{message}");
+        assert!(message.contains("unknown capability `fly`"), "{message}");
     }
 
     #[test]
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn silence_is_a_failure() {
         let patience = Duration::from_millis(200);
-        // Nor does it take what is said to it, which is more than a pipe holds.
+        // Nor does it read its lines, which are more than a pipe holds.
         let mut pipe = peer("exec sleep 30", Limits { patience: LIMITS.patience, ..LIMITS });
         pipe.limits.patience = patience;
         let begin = Instant::now();

@@ -77,7 +77,7 @@ impl Rules {
         }
     }
 
-    /// The same database, for reading only; what is under way does not come along.
+    /// The same database, for reading only; without the unfinished transactions.
     pub fn reopened(&self, read_only: bool, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>) -> Rules {
         let database = self.state().database.clone();
         let Rules { shared } = Rules::new(database, clock, resolver, self.shared.references);

@@ -229,7 +229,7 @@ pub(crate) fn step(line: &str) -> Parsed<Step> {
     words.end(step)
 }
 
-/// A question, as a story asks it. The words are [`Question`]'s; what is left out of a range or a limit is all of it.
+/// A question, as a story asks it. The words are [`Question`]'s; a missing range or limit means everything.
 ///
 /// ```text
 /// load 1 [in draft]    load_before 1 @2    load_serial 1 @2    load_blob 1 @2    history 1 [newest]    undo_log [first last]

@@ -51,7 +51,7 @@ impl Search<'_> {
     fn leave_out(&mut self) {
         let mut size = self.best.steps.len().div_ceil(2);
         while size > 0 {
-            // From the end: what comes late leans on what comes early.
+            // From the end: late steps depend on early ones.
             let mut end = self.best.steps.len();
             while end > 0 && self.budget > 0 {
                 let start = end.saturating_sub(size);

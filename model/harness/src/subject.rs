@@ -100,7 +100,7 @@ macro_rules! abilities {
             pub fn with(mut self, word: &str) -> Result<Can, String> {
                 match word {
                     $($word => self.$name = true,)+
-                    _ => return Err(format!("`{word}` is nothing that a storage can do; there is {}",
+                    _ => return Err(format!("unknown capability `{word}`; known capabilities: {}",
                                             Can::WORDS.join(", "))),
                 }
                 Ok(self)

@@ -247,7 +247,7 @@ impl World {
         !root || frees_nothing || all_packed || tombstone || early().any(|t| t.revisions.is_empty())
     }
 
-    /// The database after a pack (rule 4.9: with what is between vote and finish in mind).
+    /// The database after a pack (rule 4.9: with the transactions between vote and finish).
     fn packed(&self, to: Tid, collect: bool, go_on: bool) -> Result<spec::Packed, spec::Refused> {
         let voted = self.open.values().filter_map(|open| match &open.stage {
             Stage::Voted(revisions, _) => Some(revisions.iter().cloned()),

@@ -196,7 +196,7 @@ fn a_transaction_of_the_base_is_undone_above_and_the_base_stays() {
     assert_eq!((again.object_count(), again.last_transaction()), (2, overlay.last_transaction()));
 }
 
-/// Rule 4.5, where what is behind the packed revision is on the other side of the seam.
+/// Rule 4.5, where the past of the packed revision is on the other side of the seam.
 #[test]
 fn a_packed_revision_above_has_no_past_in_the_base() {
     let (base, _, overlay) = demo();

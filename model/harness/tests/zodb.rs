@@ -80,7 +80,7 @@ impl Zodb {
         self.vote_with(Meta::default(), clock, changes)
     }
 
-    /// Commits, and gives the tid and what was merged.
+    /// Commits, and returns the tid and the merged objects.
     fn commit(&mut self, clock: Tid, changes: &[Change]) -> (Tid, Vec<Oid>) {
         let voted = self.vote(clock, changes);
         let Outcome::Voted { resolved } = voted else { panic!("{voted:?}") };

@@ -166,7 +166,7 @@ impl Game {
         self.call(place / OBJECTS as usize, Call::LoadBefore { oid, before: NOW });
     }
 
-    /// Begins a transaction unless there is one, and stores an object with what is newest to the storage.
+    /// Begins a transaction unless there is one, and stores an object over the storage's newest revision.
     fn change(&mut self, place: usize) {
         let Some(connection) = self.pick(place / OBJECTS as usize) else { return };
         let oid = Oid(place as u64 % OBJECTS);

@@ -71,7 +71,7 @@ pub enum Status {
     /// It can be undone.
     #[default]
     Complete,
-    /// A pack discarded what came before it. It cannot be undone.
+    /// A pack discarded its past. It cannot be undone.
     Packed,
 }
 

@@ -174,7 +174,7 @@ fn metadata_at_its_limits(pair: &mut Pair<'_>) -> Result<u64, Trouble> {
     Ok(cases.len() as u64 + 3)
 }
 
-/// Around the sizes of our buffers, and beyond what is kept in memory.
+/// Around the sizes of our buffers, and beyond the limit of memory.
 fn large_records(pair: &mut Pair<'_>) -> Outcome {
     for lengths in [&[5_000_000][..], &[999, 1, 1, 1_000_000, 2], &[1 << 20, (1 << 20) - 1, (1 << 20) + 1, 3]] {
         let changes = lengths.iter().zip(0..).map(|(&length, n)| pair.author.store(Oid(n), length)).collect();

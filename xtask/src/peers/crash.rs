@@ -128,7 +128,7 @@ impl Case {
         Ok(())
     }
 
-    /// Lengths at which to cut what is between these two: around the parts of the header, near the end, and anywhere.
+    /// Lengths at which to cut the bytes between these two: around the parts of the header, near the end, and anywhere.
     fn cuts(&mut self, start: usize, end: usize) -> Vec<usize> {
         let length = end - start;
         let mut at = vec![1, 8, STATUS_AT, STATUS_AT + 1, HEADER - 1, HEADER, length - 8, length - 1, length];

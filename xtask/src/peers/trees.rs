@@ -2,7 +2,7 @@
 //!
 //! `xtask/peer/trees.py` makes a database of trees of every family, as the package grows them and with small nodes, and
 //! breaks a rule in every other one. Ours must find nothing in the whole ones; of the others at least what the two
-//! find, and of the order of keys the same, node by node. It must also hold what is told of the cure: the walk along
+//! find, and of the order of keys the same, node by node. The advice about the cure must also hold: the walk along
 //! the children gives back all items.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -143,40 +143,35 @@ fn literal(kind: TokenKind, text: &str) -> Option<String> {
 
 /// Splits Markdown into its paragraphs, items and cells.
 fn paragraphs(lines: &[(usize, &str)], kind: Kind) -> Vec<Passage> {
+    // The text of a comment begins with a space.
+    let code_indent = if kind == Kind::Page { "    " } else { "     " };
     let mut passages = Vec::new();
     let mut paragraph: Vec<(usize, &str)> = Vec::new();
     let mut fenced = false;
     for (index, &(number, line)) in lines.iter().enumerate() {
         let text = line.trim();
-        let starts_item = text.starts_with("- ") || text.starts_with("* ") || ITEM.is_match(text);
-        let is_code = paragraph.is_empty() && line.starts_with("     ".get(usize::from(kind == Kind::Page)..).unwrap());
-        let ends = fenced || text.is_empty() || is_code && !starts_item || text.starts_with(['|', '#']) || starts_item;
-        let fence = text.starts_with("```");
-        if ends || fence {
-            if !paragraph.is_empty() {
-                passages.push(Passage::new(kind, &paragraph));
-            }
+        let is_fence = text.starts_with("```");
+        let is_item = text.starts_with("- ") || text.starts_with("* ") || ITEM.is_match(text);
+        let is_code = fenced || !is_item && paragraph.is_empty() && line.starts_with(code_indent);
+        if is_fence || is_item || is_code || text.is_empty() || text.starts_with(['|', '#']) {
+            passages.extend((!paragraph.is_empty()).then(|| Passage::new(kind, &paragraph)));
             paragraph.clear();
         }
-        if fence {
+        if is_fence {
             fenced = !fenced;
-        } else if fenced || text.is_empty() || is_code && !starts_item {
+        } else if is_code || text.is_empty() {
         } else if text.starts_with('#') {
             passages.push(Passage::new(Kind::Title, &[(number, text.trim_start_matches(['#', ' ']))]));
         } else if text.starts_with('|') {
             let next = lines.get(index + 1).map_or("", |&(_, next)| next.trim());
-            let kind = if next.starts_with("|-") || next.starts_with("|:") { Kind::Title } else { kind };
-            for cell in cells(text) {
-                passages.push(Passage::new(kind, &[(number, &text[cell])]));
-            }
+            let kind = if next.starts_with("|-") { Kind::Title } else { kind };
+            passages.extend(cells(text).into_iter().map(|cell| Passage::new(kind, &[(number, &text[cell])])));
         } else {
-            let text = if starts_item { text.split_once(' ').map_or("", |(_, item)| item) } else { text };
+            let text = if is_item { text.split_once(' ').map_or("", |(_, item)| item) } else { text };
             paragraph.push((number, text));
         }
     }
-    if !paragraph.is_empty() {
-        passages.push(Passage::new(kind, &paragraph));
-    }
+    passages.extend((!paragraph.is_empty()).then(|| Passage::new(kind, &paragraph)));
     passages
 }
 
@@ -202,7 +197,7 @@ fn cells(row: &str) -> Vec<Range<usize>> {
 
 static MASKED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`[^`]*`|\]\([^)]*\)|https?://\S+").unwrap());
 
-/// The text with `_` in place of what is not English, and of equal length.
+/// The text with `_` in place of code and addresses, and of equal length.
 fn masked(text: &str) -> String {
     MASKED.replace_all(text, |found: &regex::Captures| "_".repeat(found[0].len())).into_owned()
 }

@@ -309,7 +309,7 @@ impl Collect {
         if lost.iter().any(|lost| lost.why == Missing::Database) {
             writeln!(out, "If that is a database of the site, name it as well: it may refer to what is in these.")?;
         }
-        writeln!(out, "`--go-on` collects without what is missing.")?;
+        writeln!(out, "`--go-on` collects without the missing objects.")?;
         Ok(Outcome::Problems)
     }
 

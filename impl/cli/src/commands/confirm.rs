@@ -26,7 +26,7 @@ use crate::ui::say;
 /// The options that say whether to ask.
 #[derive(Args)]
 pub struct Consent {
-    /// Only show what would change; works beside a running site
+    /// Show a preview only; works beside a running site
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,
     /// Do it without asking

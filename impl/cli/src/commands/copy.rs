@@ -1,4 +1,4 @@
-//! `vellum copy`: the same history in another file, and what is new in it.
+//! `vellum copy`: the same history in another file, and new transactions added to it.
 
 use std::io::Write;
 use std::path::PathBuf;

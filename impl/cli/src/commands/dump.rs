@@ -126,7 +126,7 @@ impl Dump {
         Ok(DataFile::new(path, file, end))
     }
 
-    /// Where the last finished transaction ends, if the file is in order up to there; and what comes then.
+    /// Where the last finished transaction ends, if the file is in order up to there; and the rest.
     fn finished_end(&self) -> Option<(u64, Recovery)> {
         let storage = Options::new().read_only().open(&self.file).ok()?;
         Some((storage.size(), storage.recovery()?.clone()))

@@ -40,8 +40,8 @@ Revisions that a pack discarded cannot be exported.
 
 If an object refers to a missing one, nothing is exported, unless --go-on is
 given: then the reference stays, and leads nowhere. OUT is complete, or does not
-exist. With - for OUT, output that an error interrupted has no end, and no
-program imports it.
+exist. If an error interrupts output to -, the export has no end, and no program
+imports it.
 
 Exit codes: 0 if it was exported; 1 if objects are missing or cannot be read; 2
 if the command was used wrongly or could not do its work.
@@ -61,7 +61,7 @@ pub struct Export {
     /// Export without the missing objects
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     /// Replace OUT if it exists

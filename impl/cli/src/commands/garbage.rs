@@ -83,7 +83,7 @@ struct Summary {
     classes: Vec<ClassSummary>,
 }
 
-/// The summary where it cannot be told what is garbage.
+/// The summary if the garbage is not known.
 #[derive(Serialize)]
 struct Unknown {
     kind: &'static str,

@@ -57,7 +57,7 @@ pub struct Import {
     /// Import without the missing objects
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     /// Write records compressed, as zc.zlibstorage does

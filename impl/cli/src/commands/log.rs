@@ -46,7 +46,7 @@ pub struct Log {
     /// Show all transactions
     #[arg(long, conflicts_with = "number")]
     all: bool,
-    /// How many of the newest not to show
+    /// Skip so many of the newest
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
     /// Only transactions that can be undone
@@ -171,7 +171,7 @@ impl Log {
     }
 
     /// Whether the user and the description match the filters, in small or capital letters. Python 2 wrote text in
-    /// whatever encoding it was given: what is not UTF-8 is looked through as Latin-1, too.
+    /// whatever encoding it was given: text that is not UTF-8 is also searched as Latin-1.
     fn matches(&self, user: &[u8], description: &[u8]) -> bool {
         let has = |text: &[u8], part: &Option<String>| {
             let Some(part) = part else { return true };

@@ -27,7 +27,7 @@ pub struct Nagios {
     /// Print numbers, too
     #[arg(short = 'm', long)]
     output_metrics: bool,
-    /// Where to keep numbers for the next run, which are needed for rates
+    /// A file that keeps the numbers for the next run; rates need it
     #[arg(short, long, value_name = "PATH")]
     status_path: Option<PathBuf>,
     /// The unit of time of rates

@@ -88,7 +88,7 @@ pub struct Pack {
     /// Keep the objects as they were before this time
     #[arg(long, value_name = "TIME", value_parser = args::moment, conflicts_with = "days")]
     before: Option<Moment>,
-    /// Keep the past of so many last days
+    /// Keep the history of the last N days
     #[arg(long, value_name = "N")]
     days: Option<u32>,
     /// Keep objects that nothing refers to
@@ -97,7 +97,7 @@ pub struct Pack {
     /// Collect garbage even if objects refer into other databases
     #[arg(long, conflicts_with = "no_collect")]
     collect: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     /// Continue if objects refer to missing ones
@@ -339,7 +339,7 @@ impl Pack {
         }
         writeln!(
             out,
-            "{file}: {} to objects that are nowhere. Nothing was packed.",
+            "{file}: {} to missing objects. Nothing was packed.",
             counted(references.len() as u64, "reference")
         )?;
         show_dangling(out, references)?;
@@ -426,7 +426,7 @@ impl Pack {
             let why = match (last, before.transactions) {
                 (None, _) => "there is nothing before that time",
                 (_, 0) => "it was packed to a later time before",
-                _ => "there is nothing that would go; what can be undone still can",
+                _ => "nothing would be discarded; the same transactions can be undone",
             };
             out.field("", format!("nothing was changed: {why}"))?;
             if !dangling.is_empty() {
@@ -485,7 +485,7 @@ impl Pack {
     }
 
     fn show_reported(&self, out: &mut Out, dangling: &[(Oid, Oid)]) -> Run<()> {
-        writeln!(out, "\n{} to objects that are nowhere:", counted(dangling.len() as u64, "reference"))?;
+        writeln!(out, "\n{} to missing objects:", counted(dangling.len() as u64, "reference"))?;
         show_dangling(out, dangling)
     }
 }

@@ -37,7 +37,7 @@ pub struct Recover {
     /// How many of the objects that lost a revision to name; 0 for all
     #[arg(long, value_name = "N", default_value_t = 20)]
     objects: usize,
-    /// Give later tids to transactions that are not later than the one before them
+    /// Give later tids to transactions that are out of order
     #[arg(long)]
     new_tids: bool,
     /// Answer in JSON

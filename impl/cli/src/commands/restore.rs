@@ -77,7 +77,7 @@ pub struct Restore {
     /// Restore without the objects that the backup lacks
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     #[command(flatten)]
@@ -93,7 +93,7 @@ struct Answer {
     /// Objects that were named, and are there.
     there: Vec<String>,
     missing: Vec<JsonMissing>,
-    /// References to what has another class here than in the backup.
+    /// References to objects with another class here than in the backup.
     other_classes: Vec<JsonOther>,
     foreign: Vec<ForeignLink>,
     blobs: u64,

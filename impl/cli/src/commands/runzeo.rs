@@ -31,13 +31,13 @@ pub struct Runzeo {
     /// A database; the first is storage 1, the second storage 2, and so on
     #[arg(short, long, value_name = "FILENAME")]
     filename: Vec<PathBuf>,
-    /// Abort a transaction that is voted for so many seconds without being finished
+    /// Abort a transaction if it is not finished so many seconds after its vote
     #[arg(short, long, value_name = "TIMEOUT", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Where to write the number of the process
+    /// Write the process id to this file
     #[arg(long, value_name = "PATH")]
     pid_file: Option<PathBuf>,
-    /// Put another value in the place of one of the configuration
+    /// Override a value of the configuration
     #[arg(short = 'X', value_name = "SECTION/KEY=VALUE")]
     values: Vec<String>,
     /// Open everything, and end

@@ -60,7 +60,7 @@ pub struct Serve {
     /// Let clients only read
     #[arg(long)]
     read_only: bool,
-    /// Abort a transaction that is voted for so many seconds without being finished
+    /// Abort a transaction if it is not finished so many seconds after its vote
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     transaction_timeout: Option<Duration>,
     /// Remember so many transactions for clients that were away [default: 100]
@@ -105,7 +105,7 @@ enum LogFormat {
 /// How a commit is written.
 #[derive(Clone, Copy, ValueEnum)]
 enum Durability {
-    /// A crash keeps exactly what was acknowledged
+    /// A crash keeps exactly the acknowledged commits
     Full,
     /// ZODB's order: one sync
     Relaxed,

@@ -306,7 +306,7 @@ impl Show {
                 Ok(Some(loaded)) => loaded,
                 Ok(None) => {
                     return Err(Failure::Message(format!(
-                        "object {oid} was not there yet at {at}, {}, or a pack took away as it was then; `--history` \
+                        "object {oid} was not there yet at {at}, {}, or a pack discarded that revision; `--history` \
                          lists what there is",
                         people::time(at, now)
                     )));

@@ -59,7 +59,7 @@ pub struct Undo {
     /// The transactions: a tid (16 hex digits), a time at which there was only one, or `last`
     #[arg(value_name = "TID", required = true, value_parser = args::transaction)]
     transactions: Vec<Named>,
-    /// Go on though blobs are concerned, whose files are not handled
+    /// Continue despite blobs, whose files are not handled
     #[arg(long)]
     without_blobs: bool,
     #[command(flatten)]

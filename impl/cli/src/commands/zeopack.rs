@@ -42,7 +42,7 @@ pub struct Zeopack {
     /// The host of a server whose port is given with -p
     #[arg(short = 'h', value_name = "HOST")]
     host: Option<String>,
-    /// The port of a server, of this host if none is given with -h
+    /// The port of a server; the host is this one unless -h is given
     #[arg(short, value_name = "PORT")]
     port: Option<u16>,
     /// The storage of the servers that are given with -p and -U

@@ -12,7 +12,7 @@ use crate::ui::{args, say};
 /// Clocks of two machines may differ by so many seconds.
 const TOLERANCE_SECONDS: i64 = 60;
 
-/// Warns if there are transactions of the future. `as_of`: only what is up to this is shown.
+/// Warns if there are transactions of the future. `as_of`: only transactions up to this are shown.
 pub fn warn(path: &Path, storage: &FileStorage, as_of: Option<Tid>) {
     let Ok(now) = args::now() else { return };
     let last = last_in_file(storage).unwrap_or_else(|| storage.last_transaction());

@@ -10,7 +10,7 @@ use super::image::{SECTOR, Sector, Since};
 use super::names::Change;
 use super::rng::Rng;
 
-/// The power fails, and this decides what is found afterwards.
+/// The power fails, and this decides the state after it.
 #[derive(Debug)]
 pub(super) struct Crash {
     mood: Mood,

@@ -31,7 +31,7 @@ pub fn is_power_cut(error: &io::Error) -> bool {
             return true;
         }
         cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            // An `io::Error` names as its source the source of what is in it, and passes that itself over.
+            // An `io::Error` names as its source the source of its inner error, and passes that itself over.
             Some(inner) => Some(inner),
             None => error.source(),
         };

@@ -10,7 +10,7 @@
 //!     rename .pack to Data.fs    lost     lost     lost (both earlier ones are needed)
 //! ```
 //!
-//! A directory that was made is a name as well, and what is in it notes which one that is: if a crash leaves another
+//! A directory that was made is a name as well, and its entries note which one that is: if a crash leaves another
 //! one of that name, or none, then it is gone with its own.
 //!
 //! A rename is one change of two names, so it is never seen half done: the new name stands for the old file or for the
@@ -145,7 +145,7 @@ impl Names {
     }
 
     pub(super) fn is_directory(&self, path: &Path) -> bool {
-        // Paths are ordered by their parts, so what is in a directory follows it directly.
+        // Paths are ordered by their parts, so the entries of a directory follow it directly.
         let inside = |name: &Arc<Path>| name.starts_with(path);
         path.file_name().is_none()
             || self.made_directory(path).is_some()
@@ -196,7 +196,7 @@ impl Names {
         self.changes.push(change);
     }
 
-    /// Makes durable what was changed in the directory of `path`: the first `at_most` of these changes.
+    /// Makes durable the changes in the directory of `path`: the first `at_most` of these changes.
     pub(super) fn sync_directory(&mut self, path: &Path, at_most: usize) {
         let directory = directory_of(path);
         let mut safe = vec![false; self.changes.len()];
@@ -250,7 +250,7 @@ impl Names {
         !self.changes.iter().any(|change| change.names().any(|name| path.starts_with(name)))
     }
 
-    /// Whether the file has a name, or could have one after a crash: what has one got it in one of these ways.
+    /// Whether the file has a name, or could have one after a crash: a file with a name got it in one of these ways.
     pub(super) fn mention(&self, file: FileId) -> bool {
         let created = |change: &Change| matches!(change.what, What::Create { entry, .. } if entry.file == file);
         self.durable.values().any(|entry| entry.file == file) || self.changes.iter().any(created)
@@ -281,10 +281,10 @@ impl Names {
     }
 }
 
-/// Those names whose directories are there: what was in a directory is gone with it.
+/// Those names whose directories are there: the entries of a directory are gone with it.
 fn reachable(names: BTreeMap<Arc<Path>, Entry>) -> BTreeMap<Arc<Path>, Entry> {
     let mut reachable: BTreeMap<Arc<Path>, Entry> = BTreeMap::new();
-    // A directory comes before what is in it.
+    // A directory comes before its entries.
     for (path, entry) in names {
         let above = reachable.get(directory_of(&path)).filter(|above| above.is_directory).map(|above| above.file);
         if entry.parent.is_none() || entry.parent == above {

@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// A disk with what is left of this one.
+    /// A disk with the remains of this one.
     pub(super) fn after(&self, mut crash: Crash, seed: u64) -> World {
         let mut world = World::new(seed, self.habits);
         let names = self.names.after(&mut crash);

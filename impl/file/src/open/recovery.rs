@@ -32,10 +32,10 @@ pub struct Recovery {
     pub cut: u64,
     /// The file in which those bytes are kept.
     pub kept_in: Option<PathBuf>,
-    /// Whether what is cut off begins with zeros where a transaction's header would be: then it cannot be told whether
+    /// Whether the cut bytes begin with zeros where a transaction's header would be: then it cannot be told whether
     /// it was a commit that never finished, or one that the disk lost.
     pub blank: bool,
-    /// Read-only: what is not looked at begins with this transaction. A copy that was made during a commit ends so, and
+    /// Read-only: the skipped part begins with this transaction. A copy that was made during a commit ends so, and
     /// so does a file that lost its end.
     pub short: Option<CutShort>,
     /// How many transactions were whole but not yet marked as finished, and were marked now.

@@ -1,6 +1,6 @@
 //! Copying what survives, in file order.
 //!
-//! Before the boundary a transaction is what is kept of it, with status `p`; a kept record holds its own data and names
+//! Before the boundary a transaction has its kept records, and status `p`; a kept record holds its own data and names
 //! no record before it. Behind the boundary everything is as it was, and every position in it is made anew:
 //!
 //! ```text
@@ -135,7 +135,7 @@ impl<'a> Copy<'a> {
         )
     }
 
-    /// Rules 4.2 to 4.4: what is at or before the pack's time.
+    /// Rules 4.2 to 4.4: transactions at or before the pack's time.
     pub fn earlier(&mut self, watch: &mut dyn PackWatch) -> Result<()> {
         let (boundary, end) = (self.moment.boundary, self.moment.end);
         let mut metadata = Vec::new();
@@ -321,7 +321,7 @@ impl<'a> Copy<'a> {
         Fault { position, tid: None, oid: Some(oid), kind }.damage(path, remedy)
     }
 
-    /// Rule 4.1: what is later than the pack's time, up to `end`, as it is. `known`: the collector knew of it.
+    /// Rule 4.1: transactions later than the pack's time, up to `end`, unchanged. `known`: the collector knew of it.
     pub fn later(&mut self, end: u64, known: bool, watch: &mut dyn PackWatch) -> Result<(), Stop> {
         self.scanner = Scanner::new(&*self.moment.now.log.file, end);
         self.scanner.read_ahead(if self.out.is_nowhere() { 4096 } else { WINDOW });
@@ -332,7 +332,7 @@ impl<'a> Copy<'a> {
             let header = stepping.header;
             if header.status == Status::Packed.byte() {
                 // Another thread copied a transaction that was packed elsewhere: its revisions have no past, which
-                // changes what is kept here.
+                // changes the survivors here.
                 return Err(Stop::Again);
             }
             self.read_metadata(&header, &mut bytes)?;

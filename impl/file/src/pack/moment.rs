@@ -41,7 +41,7 @@ const FIRST: u64 = 4 << 10;
 
 pub(super) struct Moment<'a> {
     pub now: &'a Generation,
-    /// Where what is later than the pack's time begins.
+    /// Where the transactions later than the pack's time begin.
     pub boundary: u64,
     /// Where the file ended.
     pub end: u64,

@@ -1,4 +1,4 @@
-//! The data file of the moment, with what is known of it in memory: its index, what readers may see, the table of
+//! The present data file, with its state in memory: its index, the readers' horizon, the table of
 //! versions.
 //!
 //! A pack writes another file and puts it in place of this one, and every position changes with that: so everything

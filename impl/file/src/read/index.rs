@@ -32,7 +32,7 @@ use crate::order;
 pub(crate) const PAGE: u64 = 256;
 const FIRST_SEGMENT: u64 = 64;
 const SEGMENTS: usize = 40;
-/// Entries that a page must hold on average for another one to be made, and what is granted before anybody asks.
+/// Entries that a page must hold on average for another one to be made, and the number that is granted at once.
 const ENTRIES_A_PAGE_MIN: u64 = PAGE / 8;
 const PAGES_FREE: u64 = 32;
 

@@ -75,7 +75,7 @@ impl Claimed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Missing {
-    /// Where the file ends now, or what is whole of it.
+    /// Where the file, or its complete part, ends now.
     pub end: u64,
     /// Where it ended when the index was saved.
     pub index_end: u64,

@@ -128,7 +128,7 @@ impl Log {
 
     fn rest_of_data(&self, record: &Record, beginning: &[u8]) -> Result<Bytes> {
         let position = record.position;
-        // No larger than what is left of the file: so much was made sure of.
+        // No larger than the rest of the file, which was checked.
         let mut data = RecordBuffer::zeroed(record.header.data_length as usize);
         let (had, rest) = data.split_at_mut(beginning.len());
         had.copy_from_slice(beginning);

@@ -81,7 +81,7 @@ impl VersionTable {
         }
     }
 
-    /// Walks over what is not in it yet, up to `end`.
+    /// Walks over the part that is not in it yet, up to `end`.
     pub fn catch_up(&mut self, log: &Log, end: u64) -> Result<()> {
         let mut position = self.upto.max(START);
         let mut scanner = Scanner::new(&*log.file, end);

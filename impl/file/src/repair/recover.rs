@@ -1,4 +1,4 @@
-//! Saving what is whole around damage.
+//! Saving the complete transactions around damage.
 //!
 //! Every whole transaction of the damaged file is written into a new one, in order. As what lies between them is gone,
 //! everything moves, and so every position in every record is made again: the previous record, the transaction, the
@@ -65,7 +65,7 @@ pub struct Lost {
     pub bytes: u64,
     /// The fault at its start.
     pub why: Fault,
-    /// The last transaction before it, and the first one after it: what was lost lies in between.
+    /// The last transaction before it, and the first one after it: the lost part lies in between.
     pub after: Option<Tid>,
     /// The first transaction after it; none if it reaches to the end of the file.
     pub before: Option<Tid>,
@@ -73,7 +73,7 @@ pub struct Lost {
     pub transactions: Vec<Tid>,
 }
 
-/// Copies what is whole of the database `from` to a new file `to`. The old file is left as it is.
+/// Copies the complete transactions of the database `from` to a new file `to`. The old file is not changed.
 ///
 /// A whole transaction that is not later than the one before it is left out, and named in [`Salvage::out_of_order`].
 pub fn recover(options: &Options, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage, OpenError> {
@@ -205,7 +205,7 @@ impl Rescue<'_> {
         }
     }
 
-    /// Notes what was in a part that cannot be read, as far as that can be told. `last`: the transaction before it.
+    /// Notes the contents of an unreadable part, as far as they are known. `last`: the transaction before it.
     fn lose(&mut self, side: &mut Scanner<'_>, broken: Broken, last: Tid) {
         let Broken { position: from, fault: why, next } = broken;
         let to = next.unwrap_or(self.size);

@@ -29,7 +29,7 @@ const CHUNK: usize = 1 << 20;
 /// A piece of this size goes there by itself, and is not copied before.
 const DIRECT: usize = 64 << 10;
 
-/// A write that failed. If `fatal`, what is on the disk is not known.
+/// A write that failed. If `fatal`, the state of the disk is not known.
 pub(crate) struct Broken {
     pub doing: &'static str,
     pub source: io::Error,

@@ -56,7 +56,7 @@ impl std::fmt::Debug for Queue {
 const BATCH_BYTES_MAX: u64 = 16 << 20;
 
 impl Committer {
-    /// An error if an earlier write left open what is on the disk.
+    /// An error if an earlier write left the state of the disk unknown.
     pub fn usable(&self, database: &Database) -> Result<()> {
         match &self.queue().failed {
             None => Ok(()),

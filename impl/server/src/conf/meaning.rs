@@ -371,7 +371,7 @@ impl<'a> Words<'a> {
             return Err(ConfError { place: key.place.clone(), why: format!("<{kind}> has no key {}", key.name) });
         }
         match self.sections.first() {
-            Some(inner) => Err(inner.error(format!("<{}> is nothing that <{kind}> can have", inner.kind))),
+            Some(inner) => Err(inner.error(format!("<{kind}> cannot have <{}>", inner.kind))),
             None => Ok(()),
         }
     }

@@ -72,7 +72,7 @@ enum Kind {
     Load { oid: Oid, before: Tid, is_stale: bool },
     /// A question whose answer is sent as it is.
     Ask,
-    /// The size of the storage, which is sent with what is known of it.
+    /// The size of the storage, which is sent with its description.
     Info,
     /// A step of a transaction; its stage has the rest.
     Transaction,

@@ -72,7 +72,7 @@ impl Machine {
         }
     }
 
-    /// Tells a client what was finished after its own transaction, before the answer to that.
+    /// Reports to a client the transactions that were finished after its own, before it gets the answer to its own.
     pub(super) fn catch_up(&mut self, connection: ConnectionId, tid: Tid) {
         let Some(client) = self.connections.get_mut(&connection) else { return };
         let mut messages = client.told(tid);

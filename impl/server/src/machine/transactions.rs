@@ -213,7 +213,7 @@ impl Machine {
             (Stage::Uploading { bytes, ends, .. }, outcome) => self.uploaded(connection, bytes, ends, outcome),
             (Stage::Voting { reply, .. }, Outcome::Voted { merged, judged_by }) => {
                 transaction.stage = Stage::Voted { since: self.now };
-                // Only what was merged depends on others' transactions.
+                // Only merged records depend on others' transactions.
                 let of = if merged.is_empty() { Tid::ZERO } else { judged_by };
                 self.answer_after(connection, reply, Ok(answers::oids(merged)), of);
             }

@@ -1,4 +1,4 @@
-//! `zeo.conf` as it is found in the field, and what is wrong with others.
+//! `zeo.conf` as it is found in the field, and invalid ones.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -234,7 +234,7 @@ fn what_is_wrong_is_said_with_its_line() {
             "<demostorage>\n <mappingstorage/>\n <mappingstorage base/>\n</demostorage>",
             "line 6: <demostorage> has one base",
         ),
-        ("<mappingstorage>\n <filestorage/>\n</mappingstorage>", "line 5: <filestorage> is nothing that"),
+        ("<mappingstorage>\n <filestorage/>\n</mappingstorage>", "line 5: <mappingstorage> cannot have <filestorage>"),
         ("<zeo>\n address 1\n</zeo>\n<mappingstorage/>", "line 4: <zeo> is there a second time"),
     ];
     for (text, wanted) in storages {

@@ -15,7 +15,8 @@
 //!
 //! [`BTreeRule`] lists what can be broken. The walk goes down from each root and from left to right, with a list of the
 //! nodes that it has yet to visit, each with the separators around it: no recursion, and each node is loaded once. The
-//! roots are what is of a tree's class and no child of another tree; finding them reads all transactions once, before.
+//! roots are the objects of a tree's class that are no child of another tree; finding them reads all transactions once,
+//! before.
 //!
 //! Memory: some bits an object; and on the way down the children of the nodes above, with their separators.
 //! Of the leaves that were visited nothing is kept but the last one's `next`.
@@ -372,7 +373,7 @@ impl Walk<'_> {
                 tree.first.push((step.oid, first));
             }
         }
-        // The stack gives back what was put there last: the leftmost child goes there last.
+        // The stack returns the last item first, so the leftmost child is pushed last.
         let mut bounds = Bound::all(&inner.separators, bytes);
         let mut high = step.high;
         for child in inner.children.iter().rev() {

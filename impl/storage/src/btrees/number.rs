@@ -111,7 +111,7 @@ fn order_with_float(one: &[u8], other: f64) -> Option<Ordering> {
     Some(whole.then(0.0_f64.partial_cmp(&rest)?))
 }
 
-/// A floating-point number without what comes after its point.
+/// A floating-point number without its fraction.
 fn truncated(number: f64) -> Vec<u8> {
     let bits = number.abs().to_bits();
     let (exponent, fraction) = ((bits >> 52) as usize, bits & ((1 << 52) - 1));

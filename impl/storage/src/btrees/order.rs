@@ -5,7 +5,7 @@
 //! the other side is a reference to the same object. The object that a reference means is in the database, its class
 //! may have an order of its own, which cannot be asked here.
 //!
-//! A collection asks whether one is less, and if not, whether they are equal; what is neither is greater. So a number
+//! A collection asks whether one is less, and if not, whether they are equal; otherwise it is greater. So a number
 //! that is no number (NaN) is greater than everything. Before all that, `None` is less than everything else.
 //!
 //! All answers are `Option`s here, and none means that Python would raise an error, or run code.
@@ -44,7 +44,8 @@ impl Comparer {
     pub(super) fn data(&mut self, one: &Datum<'_>, other: &Datum<'_>) -> Option<Ordering> {
         Some(match (one, other) {
             (Datum::Int(one), Datum::Int(other)) => one.cmp(other),
-            // C compares these: what is neither less nor greater is the same, and so is NaN the same as everything.
+            // C compares these: a number that is neither less nor greater is equal, and so is NaN the same as
+            // everything.
             (Datum::Float(one), Datum::Float(other)) => one.partial_cmp(other).unwrap_or(Ordering::Equal),
             (Datum::Fixed(one, _), Datum::Fixed(other, _)) => one.cmp(other),
             (Datum::Any(one), Datum::Any(other)) => return self.any(*one, *other),

@@ -1,7 +1,7 @@
 //! Things that come in any order and as often as they like, of which each is wanted once.
 
-/// A list that is sorted, and rid of what is in it twice, whenever it would have to grow: it never has room for more
-/// than four times what is different in it.
+/// A list that is sorted and freed of duplicates whenever it would have to grow: its capacity is at most four times the
+/// number of different items.
 #[derive(Debug)]
 pub(crate) struct Distinct<T> {
     items: Vec<T>,

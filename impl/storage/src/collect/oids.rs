@@ -22,7 +22,7 @@ const WORDS: u64 = 16;
 const PAGE: u64 = WORDS * 64;
 const FIRST_SEGMENT: u64 = 64;
 const SEGMENTS: usize = 50;
-/// Oids that a page must hold on average for another one to be made, and what is granted before anybody asks.
+/// Oids that a page must hold on average for another one to be made, and the number that is granted at once.
 const OIDS_A_PAGE_MIN: u64 = 16;
 const PAGES_FREE: u64 = 32;
 /// Oids for which the place of one more page is granted: a set may begin at a high oid, as that of the waiting objects

@@ -16,7 +16,7 @@ pub(super) const FRONTIER_MAX: usize = 1 << 16;
 /// Objects between two reports of how far it is.
 const PROGRESS: u64 = 1024;
 
-/// All databases, and what is known of them to be needed.
+/// All databases, and their needed objects so far.
 pub(super) struct Marker<'a> {
     pub databases: Vec<Marked<'a>>,
     /// The number of the database of each name.
@@ -27,7 +27,7 @@ pub(super) struct Marker<'a> {
     looked_at: u64,
 }
 
-/// A database, and what is known of it to be needed.
+/// A database, and its needed objects so far.
 pub(super) struct Marked<'a> {
     pub name: String,
     pub storage: &'a dyn Storage,

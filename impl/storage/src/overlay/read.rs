@@ -70,7 +70,7 @@ impl Shared {
         }
         match entries.iter().find(|entry| state.packed.contains(&entry.tid)) {
             None if entries.len() < limit => entries.extend(below(limit - entries.len())?),
-            // A packed revision has no past but what is under it (rule 4.5).
+            // A packed revision has no past except its base (rule 4.5).
             Some(packed) if entries.len() < limit => {
                 let under = state.across.get(&(oid, packed.tid)).and_then(|across| across.base);
                 let found = |under: Tid| Ok::<_, Error>(below(usize::MAX)?.into_iter().find(|e| e.tid == under));

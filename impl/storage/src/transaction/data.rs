@@ -155,7 +155,7 @@ pub trait ScratchFile: Send + Sync {
     /// The system's error.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Fills `bytes` with what was written at `offset`.
+    /// Fills `bytes` with the bytes at `offset`.
     ///
     /// # Errors
     ///

@@ -153,7 +153,7 @@ impl Table {
             .or_else(|| blocked(&self.versions, &wants.versions).map(|version| Busy::Version(version.clone())))
     }
 
-    /// Takes everything, or says what has to be waited for. `number` is the place in the queue, if there is one.
+    /// Takes all locks, or returns the one to wait for. `number` is the place in the queue, if there is one.
     fn take(&mut self, wants: &Wants, number: u64) -> Result<(), Busy> {
         if let Some(busy) = self.blocked(wants) {
             return Err(busy);
@@ -234,7 +234,7 @@ pub struct ObjectLocks {
 }
 
 impl ObjectLocks {
-    /// Takes everything, or says what has to be waited for. A ticket keeps its place in the queue until it gets
+    /// Takes all locks, or returns the one to wait for. A ticket keeps its place in the queue until it gets
     /// everything.
     ///
     /// # Errors

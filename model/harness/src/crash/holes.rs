@@ -2,7 +2,7 @@
 //!
 //! Any field of its records may be lost, as far as the file still adds up: one that has lost its version's name is
 //! shown by another version, and one without the version altogether by the trunk. So of the objects that it touches
-//! everything may be otherwise from then on, and what was there before may have been shown only until then.
+//! everything may be otherwise from then on, and the former state may have been shown only until then.
 
 use std::collections::BTreeSet;
 

@@ -7,7 +7,7 @@
 //!   - Some keys are not found, though items() lists them, and a key may be there twice: make a new tree of [...]
 //! ```
 //!
-//! Versions are looked at, too; what is broken on the trunk is told once.
+//! Versions are looked at, too; a fault on the trunk is reported once.
 
 use std::collections::HashSet;
 use std::io::Write;

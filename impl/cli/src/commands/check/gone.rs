@@ -31,10 +31,10 @@ use crate::ui::objects::{List, each_object};
 #[derive(Args)]
 #[group(multiple = false)]
 pub struct Gone {
-    /// List the objects that name one of these classes, modules or packages, which are gone; with commas in between
+    /// List the objects that name one of these removed classes, modules or packages, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     classes: Vec<String>,
-    /// List the objects that name a class that is not of these classes, modules or packages; a file with one a line
+    /// List the objects that name a class outside of this list: a file with a class, module or package per line
     #[arg(long, value_name = "LIST")]
     known_classes: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `vellum check --references`: dangling references, since when they are there, and what is left of the lost objects.
+//! `vellum check --references`: dangling references, since when they are there, and the remains of the lost objects.
 //!
 //! ```text
 //! object 0000000000000019, deleted or undone
@@ -124,7 +124,7 @@ fn show_object(out: &mut Out, path: &Path, object: &LostObject, now: Timestamp) 
     }
     match last {
         None if ended.is_none() => out.field("was", "there is no record of it: look for it in a backup")?,
-        None => out.field("was", "a pack took away what it was: look for it in a backup")?,
+        None => out.field("was", "a pack discarded its data: look for it in a backup")?,
         Some(last) => {
             let class = class_name(last.class.as_deref());
             let version = in_version(&last.version);

@@ -168,7 +168,7 @@ fn transactions_in_both_directions() {
 }
 
 /// `versions.json` holds, for every step of a script, what each object looked like in each version afterwards. The file
-/// is the result of all of them, so each step's view is what is seen as of its transaction.
+/// is the result of all of them, so each step's view is that as of its transaction.
 #[test]
 fn versions_as_of_every_step() {
     let facts = facts("versions");

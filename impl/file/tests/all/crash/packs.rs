@@ -148,7 +148,7 @@ fn look(case: &Case, found: &SimDisk, allowed: &[&State], whole: &Whole, what: &
             let old = old.unwrap_or_else(|| panic!("{}: what an earlier pack kept is gone", named()));
             let kept = old == before_pack.bytes;
             assert!(kept || old == OLDER, "{}: not the old file", named());
-            // If it is packed, then what was to be kept is there.
+            // If it is packed, the kept old file is there.
             let under_way = new.is_some_and(|new| new == before_pack.bytes);
             let packed = whole.states[2..].iter().any(|(_, state)| state.answers == answers);
             let is_same = whole.states[1].1.bytes == whole.states[2].1.bytes;

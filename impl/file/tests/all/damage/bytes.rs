@@ -222,7 +222,7 @@ fn cut_off(case: &str, bytes: &[u8], end: u64) {
     cut(case, bytes, end, false);
 }
 
-/// The same of zeros where a header should be: what was there cannot be told, so for `check` and `recover` it is lost.
+/// The same of zeros where a header should be: the former bytes are not known, so for `check` and `recover` it is lost.
 fn blank(case: &str, bytes: &[u8], end: u64) {
     cut(case, bytes, end, true);
 }

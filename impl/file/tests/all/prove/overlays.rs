@@ -1,4 +1,5 @@
-//! FileStorage under what is built on storages: the past as a storage, and overlays, which keep the rules as it does.
+//! FileStorage under storages that are built on storages: the past as a storage, and overlays, which keep the rules as
+//! it does.
 
 use std::sync::Arc;
 

@@ -114,7 +114,7 @@ fn a_crash_leaves_the_beginning_of_the_copy() {
                 let acknowledged = match copy(&disk) {
                     Ok(done) | Err(done) => done,
                 };
-                // A crash decides by dice what is left of each sector.
+                // A crash decides the remains of each sector by dice.
                 for dice in 0..4 {
                     let disk = disk.crash(seed ^ operation << 8 ^ dice << 32);
                     let case = format!("seed {seed}, operation {operation}, {tear:?}, {dice}");

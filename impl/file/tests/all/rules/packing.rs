@@ -149,7 +149,7 @@ fn a_pack_beside_commits_gives_the_disk_little_at_a_time() {
     const OBJECTS: u64 = 400;
     for commits in [false, true] {
         let (disk, clock) = (SimDisk::new(0), SharedClock::new());
-        // Of the file that is being made: what was written and not synced, and the most of it.
+        // Of the file that is being made: the bytes written and not synced, and their maximum.
         let unsynced = Arc::new(Mutex::new((0, 0)));
         let (packing, counted) = (Arc::new(AtomicBool::new(false)), Arc::clone(&unsynced));
         let is_packing = Arc::clone(&packing);

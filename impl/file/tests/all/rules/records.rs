@@ -19,7 +19,7 @@ impl Resolver for Both {
     }
 }
 
-/// The transaction's length is counted before the vote, and what is merged at the vote has another one.
+/// The transaction's length is counted before the vote, and a record that is merged at the vote has another one.
 #[test]
 fn a_merged_record_may_be_longer_than_the_new_one() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());

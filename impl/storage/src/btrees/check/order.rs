@@ -76,7 +76,7 @@ pub(super) struct Found {
 /// Looks at all keys of a node, whose record has so many bytes.
 pub(super) fn check(class: &Items, keys: &[Datum<'_>], low: &Bound, high: &Bound, bytes: usize) -> Found {
     let bytes = bytes.saturating_add(low.len()).saturating_add(high.len());
-    // Each key is compared four times, and what is shared in a record is compared again.
+    // Each key is compared four times, and a shared value is compared again.
     let mut comparer = Comparer::of_bytes(bytes.saturating_mul(64).saturating_add(1 << 20));
     let mut order = Wrong::default();
     for pair in keys.windows(2) {
