@@ -90,7 +90,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         current += read.current;
         changed += engine(ground, made)?;
     }
-    let counts = [removed, current as u64, changed];
+    let counts = [removed, current, changed];
     ensure(counts.iter().all(|count| *count > 0), || format!("nothing was looked at: {counts:?}"))?;
     Ok(format!(
         "{} databases, {kept} with what packs keep: {files} files seen and made alike, {removed} removed alike; {current} \
