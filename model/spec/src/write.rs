@@ -79,7 +79,7 @@ pub enum Change {
         oid: Oid,
         /// Its record; none for a tombstone.
         data: Option<Vec<u8>>,
-        /// The blob beside it (rule 8.3).
+        /// The blob that it brings along (rule 8.5).
         blob: Option<Vec<u8>>,
         /// Its version.
         version: String,
@@ -156,8 +156,8 @@ pub enum Refusal {
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
-    /// Rule 3.0: does everything that a transaction does, or nothing of it. The second answer is the objects it
-    /// touched.
+    /// Rules 3.0 and 8.6: does everything that a transaction does, blobs included, or nothing of it. The second answer is
+    /// the objects it touched.
     pub fn commit(
         &self,
         begin: Begin,
@@ -348,7 +348,7 @@ impl Writing<'_> {
     }
 
     /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here, and
-    /// the same blob (rule 8.3); `base` counts if that revision is on the trunk here.
+    /// the same blob if one comes along (rule 8.3); `base` counts if that revision is on the trunk here.
     fn restore(
         &self,
         oid: Oid,
@@ -358,8 +358,12 @@ impl Writing<'_> {
         base: Option<Tid>,
     ) -> Revision {
         let here = |tid: Tid| self.before.at(oid, tid);
-        let held = (data.as_deref(), blob.as_deref());
-        let has_both = |tid: &Tid| here(*tid).is_some_and(|at| (self.before.data(at), self.before.blob(at)) == held);
+        let has_both = |tid: &Tid| {
+            here(*tid).is_some_and(|at| {
+                let same_blob = blob.is_none() || self.before.blob(at) == blob.as_deref();
+                self.before.data(at) == data.as_deref() && same_blob
+            })
+        };
         let (content, blob) = match (data, source.filter(has_both)) {
             (Some(_), Some(tid)) => (Content::Source(tid), None),
             (Some(data), None) => (Content::Data(data.clone()), blob.clone()),
