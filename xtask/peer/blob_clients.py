@@ -21,10 +21,11 @@ import transaction
 from persistent.mapping import PersistentMapping
 from ZEO.ClientStorage import ClientStorage
 from ZODB.blob import Blob
+from ZODB.Connection import TransactionMetaData
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError, POSKeyError
-from ZODB.utils import p64
+from ZODB.utils import p64, z64
 
 from clients import WAIT, Server
 
@@ -183,6 +184,77 @@ def together(server, folder, shared):
     return count
 
 
+def store_for_ever(address, folder):
+    """A process that stores a blob that does not end soon."""
+    database = connect(type("Server", (), {"address": address}), folder, False, "killed")
+    with database.transaction() as connection:
+        blob = connection.root()["never"] = Blob()
+        with blob.open("w") as file:
+            file.truncate(2 << 30)
+
+
+def killed(server, folder):
+    """A client that is killed while it sends a blob leaves nothing."""
+    seen = 0
+    for _ in range(3):
+        process = multiprocessing.Process(target=store_for_ever, args=(server.address, folder))
+        process.start()
+        until = time.monotonic() + WAIT
+        while not (sizes := [os.stat(path).st_size for path in files(folder)[1]]) or max(sizes) < 1 << 20:
+            assert time.monotonic() < until and process.is_alive(), "nothing comes of it"
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        seen += 1
+        while files(folder)[1]:
+            assert time.monotonic() < until, files(folder)[1]
+            time.sleep(0.01)
+        shutil.rmtree(os.path.join(folder, "cache-killed"))
+    database = connect(server, folder, False, "after")
+    with database.transaction() as connection:
+        assert "never" not in connection.root()
+    database.close()
+    return seen
+
+
+def outside(server, folder):
+    """A name that leads out of the shared folder is refused, and nothing there is touched."""
+    evil = os.path.join(folder, "evil.tmp")
+    with open(evil, "w") as file:
+        file.write("mine")
+    database = connect(server, folder, True, "ann")
+    storage = database.storage
+    of_root = storage.fshelper.getPathForOID(p64(0), create=True)
+    os.symlink(evil, os.path.join(of_root, "link.tmp"))
+    tried = ["../../../../../../../../../evil.tmp", evil, "link.tmp", "none.tmp", "..", "", "a\0.tmp", ".layout", 7, None]
+    for name in tried:
+        metadata = TransactionMetaData()
+        serial = storage.lastTransaction()
+        try:
+            storage.tpc_begin(metadata)
+            record = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N."
+            storage._async("storeBlobShared", p64(99), z64, record, name, id(metadata))
+            storage.tpc_vote(metadata)
+            raise AssertionError("%r is taken" % name)
+        except AssertionError:
+            raise
+        except Exception:
+            try:
+                storage.tpc_abort(metadata)
+            except Exception:
+                pass
+        until = time.monotonic() + WAIT
+        while not storage.is_connected():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert storage.lastTransaction() == serial
+    with open(evil) as file:
+        assert file.read() == "mine"
+    os.remove(os.path.join(of_root, "link.tmp"))
+    database.close()
+    return len(tried)
+
+
 def check_all(connection):
     """Every blob has the bytes that were written."""
     count = 0
@@ -250,6 +322,7 @@ def main(vellum, folder, codec, version):
         with Server(vellum, os.path.join(place, "Data.fs"), codec, "127.0.0.1:0", *more) as server:
             life(server, place, shared)
             count = together(server, place, shared)
+            refused = outside(server, place) if shared else killed(server, place)
             left = files(place)[1]
             assert not left, "on its way for ever: %s" % left
             assert server.end() == 0
@@ -262,8 +335,9 @@ def main(vellum, folder, codec, version):
                 assert read(connection.root()["blob"]) == b"changed by ZODB"
             database.close()
             assert server.end() == 0
-        print("%s: a blob's life, %d blobs by %d processes, ZODB and back" % (
-            "shared folder" if shared else "transfers", count, PROCESSES))
+        print("%s: a blob's life, %d blobs by %d processes, %d %s, ZODB and back" % (
+            "shared folder" if shared else "transfers", count, PROCESSES,
+            refused, "names that lead out" if shared else "clients killed"))
     for layout in ["bushy", "lawn"]:
         made_by_zodb(vellum, os.path.join(folder, layout), codec, layout)
     print("folders that ZODB made, bushy and lawn")

@@ -44,6 +44,7 @@ pub struct Worker {
     /// A client that missed more than the machine remembers is told what it missed if that is not older than this.
     invalidation_age: Option<Duration>,
     clients: Mutex<BTreeMap<ConnectionId, Kept>>,
+    pieces: Arc<Pieces>,
     wake: Arc<dyn Fn(JobId) + Send + Sync>,
 }
 
@@ -70,7 +71,8 @@ impl Worker {
         invalidation_age: Option<Duration>,
         wake: impl Fn(JobId) + Send + Sync + 'static,
     ) -> Worker {
-        Worker { storages, clock, invalidation_age, clients: Mutex::default(), wake: Arc::new(wake) }
+        let (clients, pieces) = (Mutex::default(), Arc::default());
+        Worker { storages, clock, invalidation_age, clients, pieces, wake: Arc::new(wake) }
     }
 
     /// Whether nothing is kept for anybody.
@@ -165,7 +167,7 @@ impl Worker {
                 let opened = blob.and_then(|blob| Ok(Outcome::BlobOpened { length: blob.length()?, blob }));
                 opened.unwrap_or_else(|error| Outcome::Failed(faults::of_blob(error, oid, serial)))
             }
-            Work::ReadBlob { blob, offset, length } => read_blob(&blob, offset, length),
+            Work::ReadBlob { blob, offset, length } => read_blob(&blob, offset, self.pieces.take(length as usize)),
             Work::Vote { draft } => self.vote(&**storage, job.connection, job.id, draft.into()),
             Work::Retry => {
                 let kept = self.clients().get_mut(&job.connection).and_then(|kept| kept.transaction.take());
@@ -348,11 +350,10 @@ fn blobs(storage: &dyn Storage) -> Result<&dyn Blobs> {
 }
 
 /// Reads a piece of a blob, all of which is there unless something cut the file.
-fn read_blob(blob: &Blob, offset: u64, length: u64) -> Outcome {
-    let mut piece = vec![0; length as usize];
+fn read_blob(blob: &Blob, offset: u64, mut piece: Piece) -> Outcome {
     let mut filled = 0;
-    while filled < piece.len() {
-        match blob.read_at(&mut piece[filled..], offset + filled as u64) {
+    while filled < piece.memory.len() {
+        match blob.read_at(&mut piece.memory[filled..], offset + filled as u64) {
             Ok(0) => {
                 let end = offset + filled as u64;
                 let why = format!("the file of a blob was cut while it was sent: it ends at {end}");
@@ -362,7 +363,45 @@ fn read_blob(blob: &Blob, offset: u64, length: u64) -> Outcome {
             Err(error) => return Outcome::Failed(faults::fault(error)),
         }
     }
-    Outcome::Piece(piece.into())
+    Outcome::Piece(Bytes::from_owner(piece))
+}
+
+/// Memory for pieces of blobs. It is used again: pieces are read on many threads and freed on others, and an allocator keeps
+/// some for each of them.
+#[derive(Default)]
+struct Pieces(Mutex<Vec<Vec<u8>>>);
+
+/// So many are kept for later.
+const PIECES_KEPT: usize = 64;
+
+impl Pieces {
+    fn take(self: &Arc<Self>, length: usize) -> Piece {
+        let mut memory = self.0.lock().pop().unwrap_or_default();
+        memory.resize(length, 0);
+        Piece { memory, home: Arc::clone(self) }
+    }
+}
+
+/// A piece of a blob, whose memory goes back where it is from.
+struct Piece {
+    memory: Vec<u8>,
+    home: Arc<Pieces>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        let mut kept = self.home.0.lock();
+        if kept.len() < PIECES_KEPT {
+            kept.push(memory);
+        }
+    }
 }
 
 fn pack(store: &Store, time: f64) -> Outcome {

@@ -158,6 +158,7 @@ impl Machine {
             (Outcome::Appended, None) => {}
             (Outcome::Failed(fault), None) => {
                 transaction.upload.as_mut().expect("it was appended to").failed = Some(Wrong(fault));
+                self.effects.push(Effect::Abort { connection });
             }
             (Outcome::Failed(fault), Some(_)) => _ = transaction.wrong.get_or_insert(Wrong(fault)),
             (Outcome::BlobStored { blob }, Some(BlobRecord { oid, serial, data })) => {
