@@ -59,7 +59,7 @@ impl<'a> Conversation<'a> {
             connection,
             hub,
             link,
-            frames: Frames::new(options.message_size_max),
+            frames: Frames::with_memory(options.message_size_max, hub.frames.clone()),
             has_frames: false,
             codec: None,
             rope: Rope::default(),

@@ -125,7 +125,8 @@ impl Rows<'_> {
         };
         let file = pair.folder.join("bare");
         std::fs::write(&file, vec![b'x'; length])?;
-        let limit = || if loads { bare_loads(&file, clients, count) } else { bare_stores(&file, clients, count, length) };
+        let limit =
+            || if loads { bare_loads(&file, clients, count) } else { bare_stores(&file, clients, count, length) };
         let (doing, bare) = match loads {
             true => ("loads", "sendfile"),
             false => ("stores", "copied into files, synced"),
@@ -170,8 +171,7 @@ impl Rows<'_> {
             let (_, tids) = in_threads(connected, store_one)?;
             let (_, stored) = server.memory()?;
             server.forget_peak();
-            let load_one =
-                |client: &mut Client, n: usize| load(client, Oid(first + n as u64), tids[n], length);
+            let load_one = |client: &mut Client, n: usize| load(client, Oid(first + n as u64), tids[n], length);
             (took, _) = together(&server.address, clients, load_one)?;
             let (_, loaded) = server.memory()?;
             notes.push(format!(
@@ -193,7 +193,8 @@ fn bare_stores(file: &Path, clients: usize, count: usize, length: usize) -> Resu
     let receive = |mut stream: TcpStream, n: usize| {
         let mut buffer = vec![0; 64 << 10];
         for _ in 0..count {
-            let mut to = OpenOptions::new().write(true).create(true).truncate(true).open(file.with_extension(n.to_string()))?;
+            let mut to =
+                OpenOptions::new().write(true).create(true).truncate(true).open(file.with_extension(n.to_string()))?;
             let mut left = length;
             while left > 0 {
                 let most = left.min(buffer.len());
