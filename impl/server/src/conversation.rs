@@ -108,6 +108,19 @@ impl<'a> Conversation<'a> {
                 self.look_at_frames();
                 continue;
             }
+            // A blob is there to be written all the time, and the client is listened to between its pieces.
+            if takes_more && !self.pieces.is_empty() {
+                let heard = tokio::select! {
+                    biased;
+                    read = reader.read(&mut buffer) => Some(read?),
+                    () = std::future::ready(()) => None,
+                };
+                match heard {
+                    Some(0) => return Ok(Ended::Left),
+                    Some(count) => self.hear(&buffer[..count]),
+                    None => {}
+                }
+            }
             let alarm = farewell_ends.or(self.codec.is_none().then_some(greeting_ends));
             tokio::select! {
                 biased;

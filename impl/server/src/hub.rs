@@ -35,8 +35,8 @@ pub(crate) struct Hub {
     latencies: Latencies,
     /// For each storage, what is to be finished in it.
     finishes: Vec<Mutex<Finishes>>,
-    /// Pieces of blobs that are to be taken from clients, and those that are to be read for clients.
-    moves: [Mutex<Moves>; 2],
+    /// Pieces of blobs that are to be taken from clients.
+    moves: Mutex<Moves>,
     /// What blobs arrive in.
     pub frames: FrameMemory,
     is_ending: AtomicBool,
@@ -55,7 +55,7 @@ struct Finishes {
     is_seen_to: bool,
 }
 
-/// Pieces of blobs that are to be moved. A few threads see to all of them, one piece of each client after the other: a thread for
+/// Pieces of blobs that are to be written. A few threads see to all of them, one piece of each client after the other: a thread for
 /// each piece would take more memory than the pieces.
 #[derive(Default)]
 struct Moves {
@@ -63,7 +63,7 @@ struct Moves {
     threads: usize,
 }
 
-/// Threads that take pieces of blobs, and as many that read them.
+/// Threads that write pieces of blobs.
 const MOVING_THREADS: usize = 4;
 
 struct Core {
@@ -181,9 +181,7 @@ impl Hub {
             if matches!(job.work, Work::Finish) {
                 self.finish(job);
             } else if let Work::AppendBlob { .. } = job.work {
-                self.move_piece(0, job);
-            } else if let Work::ReadBlob { .. } = job.work {
-                self.move_piece(1, job);
+                self.move_piece(job);
             } else if is_quick(&job.work) {
                 let (id, outcome) = (job.id, self.work(job));
                 jobs.extend(self.step(&mut self.core(), Event::Done { job: id, outcome }));
@@ -197,19 +195,19 @@ impl Hub {
         }
     }
 
-    /// Has a piece of a blob moved.
-    fn move_piece(self: &Arc<Self>, direction: usize, job: Job) {
-        let mut moves = self.moves[direction].lock();
+    /// Has a piece of a blob written.
+    fn move_piece(self: &Arc<Self>, job: Job) {
+        let mut moves = self.moves.lock();
         moves.waiting.push_back(job);
         if moves.threads < MOVING_THREADS {
             moves.threads += 1;
             let hub = Arc::clone(self);
-            self.runtime.spawn_blocking(move || hub.move_all(direction));
+            self.runtime.spawn_blocking(move || hub.move_all());
         }
     }
 
-    /// Moves the pieces that wait, and those that come meanwhile.
-    fn move_all(self: &Arc<Self>, direction: usize) {
+    /// Writes the pieces that wait, and those that come meanwhile.
+    fn move_all(self: &Arc<Self>) {
         struct Leaves<'a>(&'a Mutex<Moves>);
         impl Drop for Leaves<'_> {
             // If something panicked, another thread comes for the next piece.
@@ -219,9 +217,9 @@ impl Hub {
                 }
             }
         }
-        let _leaves = Leaves(&self.moves[direction]);
+        let _leaves = Leaves(&self.moves);
         loop {
-            let mut moves = self.moves[direction].lock();
+            let mut moves = self.moves.lock();
             let Some(job) = moves.waiting.pop_front() else {
                 moves.threads -= 1;
                 return;
@@ -422,12 +420,10 @@ fn is_quick(work: &Work) -> bool {
         // An undo may copy a blob.
         Work::Vote { draft } => {
             let changes = draft.changes();
-            changes.len() <= 16
-                && !changes.iter().any(|change| matches!(change, Change::Undo { .. }) || change.blob().is_some())
+            changes.len() <= 16 && !changes.iter().any(|change| matches!(change, Change::Undo { .. }))
         }
         Work::AppendBlob { .. } | Work::EndBlob | Work::AdoptBlob { .. } => false,
-        Work::OpenBlob { .. } => true,
-        Work::ReadBlob { .. } => false,
+        Work::OpenBlob { .. } | Work::ReadBlob { .. } => true,
         Work::Spill { .. } | Work::Retry | Work::Finish | Work::Pack { .. } => false,
         Work::Ask(question) => question.is_quick(),
     }
