@@ -59,7 +59,7 @@ impl<'a> Conversation<'a> {
             connection,
             hub,
             link,
-            frames: Frames::new(options.message_size_max),
+            frames: Frames::with_memory(options.message_size_max, hub.frames.clone()),
             has_frames: false,
             codec: None,
             rope: Rope::default(),
@@ -107,6 +107,19 @@ impl<'a> Conversation<'a> {
             if takes_more && self.has_frames {
                 self.look_at_frames();
                 continue;
+            }
+            // A blob is there to be written all the time, and the client is listened to between its pieces.
+            if takes_more && !self.pieces.is_empty() {
+                let heard = tokio::select! {
+                    biased;
+                    read = reader.read(&mut buffer) => Some(read?),
+                    () = std::future::ready(()) => None,
+                };
+                match heard {
+                    Some(0) => return Ok(Ended::Left),
+                    Some(count) => self.hear(&buffer[..count]),
+                    None => {}
+                }
             }
             let alarm = farewell_ends.or(self.codec.is_none().then_some(greeting_ends));
             tokio::select! {

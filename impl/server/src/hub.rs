@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vellum_storage::{Change, Clock, Listening};
 use vellum_sync::{Mutex, MutexGuard};
+use vellum_wire::FrameMemory;
 
 use crate::conversation::Ended;
 use crate::latency::Latencies;
@@ -34,6 +35,10 @@ pub(crate) struct Hub {
     latencies: Latencies,
     /// For each storage, the transactions to be finished in it.
     finishes: Vec<Mutex<Finishes>>,
+    /// Pieces of blobs that are to be taken from clients.
+    moves: Mutex<Moves>,
+    /// What blobs arrive in.
+    pub frames: FrameMemory,
     is_ending: AtomicBool,
     /// Connections that were closed by a client that had not said a word: port checks.
     port_checks: AtomicU64,
@@ -49,6 +54,17 @@ struct Finishes {
     /// Whether a thread sees to them.
     is_seen_to: bool,
 }
+
+/// Pieces of blobs that are to be written. A few threads see to all of them, one piece of each client after the other: a thread for
+/// each piece would take more memory than the pieces.
+#[derive(Default)]
+struct Moves {
+    waiting: VecDeque<Job>,
+    threads: usize,
+}
+
+/// Threads that write pieces of blobs.
+const MOVING_THREADS: usize = 4;
 
 struct Core {
     machine: Machine,
@@ -102,6 +118,8 @@ impl Hub {
             runtime: runtime.clone(),
             latencies: Latencies::default(),
             finishes: offered.iter().map(|_| Mutex::default()).collect(),
+            moves: Default::default(),
+            frames: FrameMemory::default(),
             is_ending: AtomicBool::new(false),
             port_checks: AtomicU64::new(0),
             listening: Mutex::default(),
@@ -162,6 +180,8 @@ impl Hub {
         while let Some(job) = jobs.pop_front() {
             if matches!(job.work, Work::Finish) {
                 self.finish(job);
+            } else if let Work::AppendBlob { .. } = job.work {
+                self.move_piece(job);
             } else if is_quick(&job.work) {
                 let (id, outcome) = (job.id, self.work(job));
                 jobs.extend(self.step(&mut self.core(), Event::Done { job: id, outcome }));
@@ -172,6 +192,41 @@ impl Hub {
                     hub.happen(Event::Done { job: id, outcome });
                 });
             }
+        }
+    }
+
+    /// Has a piece of a blob written.
+    fn move_piece(self: &Arc<Self>, job: Job) {
+        let mut moves = self.moves.lock();
+        moves.waiting.push_back(job);
+        if moves.threads < MOVING_THREADS {
+            moves.threads += 1;
+            let hub = Arc::clone(self);
+            self.runtime.spawn_blocking(move || hub.move_all());
+        }
+    }
+
+    /// Writes the pieces that wait, and those that come meanwhile.
+    fn move_all(self: &Arc<Self>) {
+        struct Leaves<'a>(&'a Mutex<Moves>);
+        impl Drop for Leaves<'_> {
+            // If something panicked, another thread comes for the next piece.
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.lock().threads -= 1;
+                }
+            }
+        }
+        let _leaves = Leaves(&self.moves);
+        loop {
+            let mut moves = self.moves.lock();
+            let Some(job) = moves.waiting.pop_front() else {
+                moves.threads -= 1;
+                return;
+            };
+            drop(moves);
+            let (id, outcome) = (job.id, self.work(job));
+            self.happen(Event::Done { job: id, outcome });
         }
     }
 
@@ -365,11 +420,10 @@ fn is_quick(work: &Work) -> bool {
         // An undo may copy a blob.
         Work::Vote { draft } => {
             let changes = draft.changes();
-            changes.len() <= 16
-                && !changes.iter().any(|change| matches!(change, Change::Undo { .. }) || change.blob().is_some())
+            changes.len() <= 16 && !changes.iter().any(|change| matches!(change, Change::Undo { .. }))
         }
         Work::AppendBlob { .. } | Work::EndBlob | Work::AdoptBlob { .. } => false,
-        Work::OpenBlob { .. } | Work::ReadBlob { .. } => false,
+        Work::OpenBlob { .. } | Work::ReadBlob { .. } => true,
         Work::Spill { .. } | Work::Retry | Work::Finish | Work::Pack { .. } => false,
         Work::Ask(question) => question.is_quick(),
     }

@@ -1,5 +1,7 @@
 //! A stream of bytes taken apart into frames.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::{Buf, Bytes, BytesMut};
 use vellum_storage::RecordBuffer;
 
@@ -8,6 +10,50 @@ use vellum_storage::RecordBuffer;
 const LARGE: usize = 16 << 10;
 /// So much memory the first bytes of a large frame get, if it is that long.
 const FIRST: usize = 64 << 10;
+/// Frames between this and [`FIRST`], as those of blobs, take memory that is used again.
+const REUSED: usize = 48 << 10;
+/// So much of that is kept for later, in frames.
+const KEPT: usize = 64;
+
+/// Memory for frames of almost 64 KiB, used again. Blobs arrive in such frames by thousands; they are read on some threads and
+/// freed on others, and an allocator would keep much for each. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct FrameMemory(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// A frame in such memory.
+#[derive(Debug)]
+struct Reused {
+    bytes: Vec<u8>,
+    home: FrameMemory,
+}
+
+impl FrameMemory {
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Reused {
+        let mut bytes = self.kept().pop().unwrap_or_else(|| Vec::with_capacity(FIRST));
+        bytes.clear();
+        Reused { bytes, home: self.clone() }
+    }
+}
+
+impl AsRef<[u8]> for Reused {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Reused {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut kept = self.home.kept();
+        if kept.len() < KEPT {
+            kept.push(bytes);
+        }
+    }
+}
 const LENGTH_SIZE: usize = 4;
 
 /// Bytes that arrived, of which the complete frames can be taken.
@@ -26,6 +72,7 @@ pub struct Frames {
     size_max: usize,
     small: BytesMut,
     large: Option<Large>,
+    reused: FrameMemory,
 }
 
 /// A large frame of which not all has arrived.
@@ -39,6 +86,8 @@ struct Large {
 enum Memory {
     /// Grows with what arrives.
     Growing(Vec<u8>),
+    /// Has room for all of it, and was used before.
+    Reused(Reused),
     /// Has room for all of it, though nothing but what arrived takes memory.
     Whole { buffer: RecordBuffer, filled: usize },
 }
@@ -56,7 +105,12 @@ pub struct FrameTooLarge {
 impl Frames {
     /// An empty stream whose frames have at most `size_max` bytes each.
     pub fn new(size_max: usize) -> Frames {
-        Frames { size_max, small: BytesMut::new(), large: None }
+        Frames::with_memory(size_max, FrameMemory::default())
+    }
+
+    /// The same, with memory that other streams use as well.
+    pub fn with_memory(size_max: usize, reused: FrameMemory) -> Frames {
+        Frames { size_max, small: BytesMut::new(), large: None, reused }
     }
 
     /// Adds bytes that arrived.
@@ -90,7 +144,11 @@ impl Frames {
         }
         if size > LARGE {
             self.small.advance(LENGTH_SIZE);
-            let mut large = Large { memory: Memory::Growing(Vec::new()), size };
+            let memory = match size {
+                REUSED..=FIRST => Memory::Reused(self.reused.take()),
+                _ => Memory::Growing(Vec::new()),
+            };
+            let mut large = Large { memory, size };
             large.take(&mut &*self.small);
             self.large = Some(large);
             self.small.clear();
@@ -108,6 +166,7 @@ impl Large {
     fn filled(&self) -> usize {
         match &self.memory {
             Memory::Growing(bytes) => bytes.len(),
+            Memory::Reused(reused) => reused.bytes.len(),
             Memory::Whole { filled, .. } => *filled,
         }
     }
@@ -133,6 +192,7 @@ impl Large {
                 }
                 bytes.extend_from_slice(mine);
             }
+            Memory::Reused(reused) => reused.bytes.extend_from_slice(mine),
             Memory::Whole { buffer, filled } => {
                 buffer[*filled..][..mine.len()].copy_from_slice(mine);
                 *filled += mine.len();
@@ -145,6 +205,7 @@ impl Memory {
     fn freeze(self) -> Bytes {
         match self {
             Memory::Growing(bytes) => bytes.into(),
+            Memory::Reused(reused) => Bytes::from_owner(reused),
             Memory::Whole { buffer, .. } => buffer.freeze(),
         }
     }

@@ -47,7 +47,7 @@ pub use arguments::{BadArguments, BadCall};
 pub use call::{Begin, Call, MessageId, TransactionId};
 pub use codec::{Codec, DecodeError, Limits, Message, Unwritable};
 pub use fault::{Fault, NotUndone};
-pub use frame::{FrameTooLarge, Frames};
+pub use frame::{FrameMemory, FrameTooLarge, Frames};
 pub use greeting::{Greeting, greet};
 pub use load::PlainLoad;
 pub use notice::Notice;
