@@ -23,6 +23,7 @@
 //! | `crash files` | what is left when a commit is interrupted |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
+//! | `remote` | our client and `runzeo`, in both codecs: histories through `RemoteStorage` come to what the rules say |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
@@ -56,6 +57,7 @@ mod pickles;
 mod python_2;
 mod reads;
 mod recorded;
+mod remote;
 mod rules;
 mod script;
 mod states;
@@ -70,7 +72,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 22] = [
+const CHECKS: [(&str, Check); 23] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -89,6 +91,7 @@ const CHECKS: [(&str, Check); 22] = [
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),
+    ("remote", remote::check),
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),

@@ -156,7 +156,11 @@ impl<'a> Liar<'a> {
             2 => Value::Int(number - 50),
             3 => Value::Bytes(Bytes::copy_from_slice(&number.to_be_bytes())),
             4 => Value::Bytes(vec![1; number as usize].into()),
-            5 => Value::Text(["ZODB.POSException.POSKeyError", "ZODB.POSException.ConflictError", "oid", "serials"][number as usize % 4].into()),
+            5 => Value::Text(
+                ["ZODB.POSException.POSKeyError", "ZODB.POSException.ConflictError", "oid", "serials"]
+                    [number as usize % 4]
+                    .into(),
+            ),
             _ if depth == 0 => Value::Float(number as f64),
             6 => Value::Tuple((0..number % 5).map(|_| self.value(depth - 1)).collect()),
             7 => Value::List((0..number % 5).map(|_| self.value(depth - 1)).collect()),

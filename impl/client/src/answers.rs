@@ -139,9 +139,10 @@ pub(crate) fn info(value: Value, is_read_only: bool) -> Read<Info> {
     let mut dict = Dict::of(value)?;
     let name = String::from_utf8_lossy(&dict.text("name")?).into_owned();
     let interfaces = dict.take("interfaces").map_or(Ok(Vec::new()), items)?;
-    let restores = interfaces.into_iter().filter_map(|interface| parts(interface).ok()).any(
-        |[_, name]: [Value; 2]| matches!(name.as_text(), Some("IStorageRestoreable" | "IBlobStorageRestoreable")),
-    );
+    let restores = interfaces
+        .into_iter()
+        .filter_map(|interface| parts(interface).ok())
+        .any(|[_, name]: [Value; 2]| matches!(name.as_text(), Some("IStorageRestoreable" | "IBlobStorageRestoreable")));
     Ok(Info {
         name,
         length: dict.number("length"),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Change, CurrentRecord, HistoryEntry, LoadedAt, Oid, Origin, Revision, Tid, TidRange, TransactionMeta, TransactionRecord,
-    UndoEntry,
+    Change, CurrentRecord, HistoryEntry, LoadedAt, Oid, Origin, Revision, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoEntry,
 };
 
 use crate::event::ConnectionId;

@@ -40,7 +40,9 @@ pub enum ClientError {
     },
 
     /// The server did not answer in time. The client has closed the connection.
-    #[error("{asked}: the server did not answer in {seconds} s. The connection was closed, and another one is being made")]
+    #[error(
+        "{asked}: the server did not answer in {seconds} s. The connection was closed, and another one is being made"
+    )]
     TimedOut {
         /// What was asked.
         asked: &'static str,
@@ -107,12 +109,9 @@ fn still(asked: &str) -> &'static str {
 /// Conflicts that nobody merged.
 pub(crate) fn conflict(conflicts: &[Conflict]) -> ClientError {
     match conflicts.first() {
-        Some(Conflict { oid, committed, serial, .. }) => ClientError::Refused(Fault::Conflict {
-            oid: *oid,
-            committed: *committed,
-            serial: *serial,
-            class: None,
-        }),
+        Some(Conflict { oid, committed, serial, .. }) => {
+            ClientError::Refused(Fault::Conflict { oid: *oid, committed: *committed, serial: *serial, class: None })
+        }
         None => ClientError::Nonsense { asked: "vote", why: "conflicts of no object".to_owned() },
     }
 }

@@ -16,14 +16,17 @@ use vellum_harness::hosted::{Hosted, Merger};
 use vellum_harness::subject::{Can, Subject};
 use vellum_harness::tick::tick;
 use vellum_storage::{
-    Bytes, Change, Clock, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded, LoadedAt,
-    ManualClock, NotUndone, Oid, Order, Pack, PackOptions, PackReport, Refusal, Result, Revision, Storage, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Vote, Waiting,
+    Bytes, Change, Clock, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Listener, Listening, Loaded,
+    LoadedAt, ManualClock, NotUndone, Oid, Order, Prepared, Refusal, Result, Revision, Storage, Tid, TidRange,
+    TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Vote, Voted, Waiting,
 };
 
-/// What the protocol has words for, and a server does without being told how.
+/// What the protocol has words for, and a server does without being told how. A pack looks at references, and those of a
+/// history lead to the oids that it would have in an empty storage.
 const CAN: Can = Can {
     concurrent: false,
+    pack: false,
+    edges: false,
     versions: false,
     resolve: false,
     collect: false,
@@ -107,7 +110,9 @@ impl Place {
     fn change_there(&self, change: &Change) -> Change {
         let mut change = change.clone();
         match &mut change {
-            Change::Store { oid, serial, .. } | Change::Delete { oid, serial } | Change::CheckCurrent { oid, serial } => {
+            Change::Store { oid, serial, .. }
+            | Change::Delete { oid, serial }
+            | Change::CheckCurrent { oid, serial } => {
                 (*oid, *serial) = (self.oid_there(*oid), self.tid_there(*serial));
             }
             Change::Restore { oid, source, .. } => {
@@ -261,8 +266,11 @@ impl Storage for Placed {
             draft.push(self.place.change_there(change))?;
         }
         match self.here(self.storage.attempt(draft.into()))? {
-            // Its oids are the server's, and the harness asks only which were merged: nothing is, here.
-            Vote::Voted(voted) => Ok(Vote::Voted(voted)),
+            Vote::Voted(voted) => {
+                let here = |oids: &[Oid]| oids.iter().map(|oid| self.place.oid_here(*oid)).collect::<Vec<_>>();
+                let (touched, merged) = (here(voted.touched()), here(voted.merged()));
+                Ok(Vote::Voted(Voted::new(touched, merged, Ready { voted, place: self.place.clone() })))
+            }
             Vote::Busy(busy) => Ok(Vote::Busy(busy)),
         }
     }
@@ -274,9 +282,22 @@ impl Storage for Placed {
     fn undo_log(&self) -> Option<&dyn UndoLog> {
         Storage::undo_log(&self.storage).map(|_| self as &dyn UndoLog)
     }
+}
 
-    fn pack(&self) -> Option<&dyn Pack> {
-        Some(self)
+/// A transaction that the server has voted on.
+struct Ready {
+    voted: Voted,
+    place: Place,
+}
+
+impl Prepared for Ready {
+    fn verdict(&self) -> Result<Verdict> {
+        self.voted.verdict()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Tid> {
+        let tid = self.voted.finish().map_err(|error| self.place.error_here(error))?;
+        Ok(self.place.tid_here(tid))
     }
 }
 
@@ -292,15 +313,5 @@ impl UndoLog for Placed {
         let here = |entry: &UndoEntry| UndoEntry { tid: place.tid_here(entry.tid), ..entry.clone() };
         let mut of_history = |entry: &UndoEntry| entry.tid > place.before && filter(&here(entry));
         Ok(self.here(log.undo_log_where(first, last, &mut of_history))?.iter().map(here).collect())
-    }
-}
-
-impl Pack for Placed {
-    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
-        let pack = Storage::pack(&self.storage);
-        let pack = pack.ok_or_else(|| Error::Unfit { name: self.name(), why: "it does not pack".to_owned() })?;
-        // A time in the future counts as now, and now is the last transaction.
-        let to = self.place.tid_there(to).min(self.storage.last_transaction());
-        self.here(pack.pack(to, how))
     }
 }

@@ -22,7 +22,14 @@ const OBJECTS: u64 = 2;
 pub fn play_clients(dice: &[u8]) -> String {
     let queue_size = if dice.first().is_some_and(|first| first % 2 == 1) { 1 } else { 3 };
     let party = Party::new(move |storage, clock| Site::with_queue(config(), storage, clock, queue_size));
-    let mut game = Game { party, asked: BTreeMap::new(), open: BTreeMap::new(), data_next: 0, fates: Vec::new(), told: Vec::new() };
+    let mut game = Game {
+        party,
+        asked: BTreeMap::new(),
+        open: BTreeMap::new(),
+        data_next: 0,
+        fates: Vec::new(),
+        told: Vec::new(),
+    };
     game.party.is_prompt = false;
     game.party.site.hold(|_| true);
     for die in dice.iter().skip(1) {
@@ -360,7 +367,8 @@ impl Game {
             let transaction = transaction.unwrap();
             let is_missed = missed.iter().any(|(after, to)| *after <= transaction.tid && transaction.tid <= *to);
             for revision in &transaction.revisions {
-                let is_told = changed.range((revision.oid, transaction.tid)..=(revision.oid, Tid::MAX)).next().is_some();
+                let is_told =
+                    changed.range((revision.oid, transaction.tid)..=(revision.oid, Tid::MAX)).next().is_some();
                 assert!(is_told || is_missed, "{name} was not told that {} changed {}", transaction.tid, revision.oid);
             }
         }

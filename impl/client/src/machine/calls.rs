@@ -287,12 +287,7 @@ impl Machine {
                 self.resolve(promise, Err(ClientError::OutcomeUnknown { why: why.clone() }));
             }
             Kind::Abort { promise: Some(promise), .. } => self.resolve(promise, Ok(Answer::Done)),
-            Kind::Register
-            | Kind::Describe
-            | Kind::Verify
-            | Kind::KeepAlive
-            | Kind::Abort { .. }
-            | Kind::GivenUp => {}
+            Kind::Register | Kind::Describe | Kind::Verify | Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
         }
         self.give_up_connection(connection, why);
     }
@@ -311,12 +306,7 @@ impl Machine {
             }
             // The server drops what its client has begun.
             Kind::Abort { promise: Some(promise), .. } => self.resolve(promise, Ok(Answer::Done)),
-            Kind::Register
-            | Kind::Describe
-            | Kind::Verify
-            | Kind::KeepAlive
-            | Kind::Abort { .. }
-            | Kind::GivenUp => {}
+            Kind::Register | Kind::Describe | Kind::Verify | Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
         }
     }
 }

@@ -59,13 +59,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn loaded(
-        &mut self,
-        connection: ConnectionId,
-        oid: Oid,
-        before: Tid,
-        outcome: Result<Value, Fault>,
-    ) {
+    pub(super) fn loaded(&mut self, connection: ConnectionId, oid: Oid, before: Tid, outcome: Result<Value, Fault>) {
         let Some(flight) = self.flights.remove(&(oid, before)) else { return };
         let answer = match outcome.map(|value| answers::loaded(value, before)) {
             Ok(Ok(found)) => Ok(found.map(|found| self.keep(oid, found, flight.changed))),

@@ -367,7 +367,11 @@ impl Machine {
             }
             Some(since) if last > since => {
                 changed.iter().for_each(|oid| self.cache.drop_current(*oid));
-                self.tell(Told::Committed { tid: last, oids: changed.into_iter().collect(), origin: Origin::default() });
+                self.tell(Told::Committed {
+                    tid: last,
+                    oids: changed.into_iter().collect(),
+                    origin: Origin::default(),
+                });
             }
             _ => {}
         }

@@ -52,7 +52,9 @@ impl Machine {
     /// Begins the next transaction, if there is room for one.
     pub(super) fn begin_next(&mut self) {
         while self.transaction.is_none() && self.is_ready() {
-            let Some(Waiting { promise, ask: Ask::Begin { meta, origin }, .. }) = self.begins.pop_front() else { return };
+            let Some(Waiting { promise, ask: Ask::Begin { meta, origin }, .. }) = self.begins.pop_front() else {
+                return;
+            };
             self.begin(promise, meta, origin);
         }
     }

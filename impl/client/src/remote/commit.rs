@@ -58,7 +58,8 @@ impl RemoteStorage {
         for oid in written {
             let Some(serial) = serials.remove(oid) else { continue };
             // What an undo writes is among them, and is not merged with what was stored.
-            let is_merged = !has_undo || matches!(self.client.load(*oid).wait(), Ok(Some(newest)) if newest.tid != serial);
+            let is_merged =
+                !has_undo || matches!(self.client.load(*oid).wait(), Ok(Some(newest)) if newest.tid != serial);
             if is_merged {
                 merged.push(*oid);
             }

@@ -69,7 +69,8 @@ impl RemoteStorage {
     pub fn open(options: ClientOptions) -> Result<RemoteStorage> {
         let addresses: Vec<_> = options.addresses.iter().map(ToString::to_string).collect();
         let name = format!("{} at {}", options.config.storage, addresses.join(", "));
-        let client = Client::open(options).map_err(|error| Error::Remote { name: name.clone(), why: error.to_string() })?;
+        let client =
+            Client::open(options).map_err(|error| Error::Remote { name: name.clone(), why: error.to_string() })?;
         RemoteStorage::of(client, name)
     }
 

@@ -81,7 +81,15 @@ impl RemoteStorage {
             Event::Copied { .. } | Event::Packed { .. } => {}
         }));
         let at = self.last_transaction();
-        Records { storage: self.clone(), at, next: Some(first), found: None, is_over: false, changed, _listening: listening }
+        Records {
+            storage: self.clone(),
+            at,
+            next: Some(first),
+            found: None,
+            is_over: false,
+            changed,
+            _listening: listening,
+        }
     }
 }
 

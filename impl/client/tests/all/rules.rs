@@ -16,14 +16,8 @@ use crate::common::{Served, speaks};
 use crate::proxy::Trouble;
 
 /// What the protocol has words for. How a server packs is its operator's choice.
-const CAN: Can = Can {
-    concurrent: false,
-    versions: false,
-    collect: false,
-    dangling: false,
-    untold: false,
-    ..Can::EVERYTHING
-};
+const CAN: Can =
+    Can { concurrent: false, versions: false, collect: false, dangling: false, untold: false, ..Can::EVERYTHING };
 
 /// Storages in memory, behind servers, behind clients. Opening again is another client.
 fn remote(codec: Codec, trouble: Trouble) -> Hosted {
