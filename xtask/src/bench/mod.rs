@@ -105,6 +105,10 @@ enum Row {
     ServeLarge,
     /// Loads over the network while the database is packed, and the server's memory
     ServePack,
+    /// Cold loads by our client, one at a time, beside ZEO's client
+    ClientLoad,
+    /// Many stores in one transaction by our client, beside ZEO's client
+    ClientStore,
 }
 
 type Trouble = Box<dyn std::error::Error>;

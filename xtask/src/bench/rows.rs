@@ -108,7 +108,9 @@ impl Rows<'_> {
             | Row::ServePrefetch50
             | Row::ServePrefetch1000
             | Row::ServeLarge
-            | Row::ServePack => self.of_server(row, storage, &loads.oids)?,
+            | Row::ServePack
+            | Row::ClientLoad
+            | Row::ClientStore => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

@@ -4,30 +4,68 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use super::{Ground, Trouble, ensure};
 use crate::venv;
 
-/// What ZODB's FileStorage does otherwise in nearly every history (docs/findings.md): undo of what was stored twice, and of
-/// nothing at the beginning.
-const WITHOUT: &str = "repeat,undo,edges";
+/// What ZODB's FileStorage does otherwise, as `campaign::kind` names it; docs/findings.md has it. Anything else is new.
+const KNOWN: [&str; 4] = [
+    // Any serial will do for an object that is not there.
+    "vote: refused: conflict on , which is at @, not @ | voted",
+    // Undo of a transaction with several records of one object writes as many.
+    "last_invalidations: @: | @:",
+    // A transaction of nothing at the beginning of the file is in no undo log.
+    "undo_log: @",
+    // That an object is nothing as it was before, by way of two undos, is not seen.
+    "vote: voted | refused: the undo would take back more, of",
+];
+
+#[derive(Deserialize)]
+struct Answer {
+    histories: u64,
+    steps: u64,
+    answers: u64,
+    found: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    times: u64,
+    kind: String,
+    script: String,
+}
 
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "vellum-prove"]);
-    let built = { built }.current_dir(venv::workspace()).status()?;
-    ensure(built.success(), || "vellum-prove is not built".to_owned())?;
-    let prove = venv::vellum()?.with_file_name("vellum-prove");
-    let cases = (ground.histories / 20).max(2).to_string();
+    let cases = (ground.histories / 10).max(2).to_string();
     let mut shown = Vec::new();
     for codec in ["pickle", "msgpack"] {
         let server = Server::start(ground, codec)?;
-        let mut command = Command::new(&prove);
-        command.args(["--connect", &server.address, "--steps", "12", "--cases", &cases, "--without", WITHOUT]);
-        command.args(["--seed", &ground.seed.to_string()]);
-        let output = command.output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure(output.status.success(), || format!("{codec}: {said}{}", String::from_utf8_lossy(&output.stderr)))?;
-        let line = said.lines().find(|line| line.contains("histories,")).unwrap_or("no history").to_owned();
-        shown.push(format!("{codec}: {line}"));
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["run", "--quiet", "--release", "-p", "vellum-prove", "--", "--connect", &server.address]);
+        command.args([
+            "--steps",
+            "12",
+            "--cases",
+            &cases,
+            "--seed",
+            &ground.seed.to_string(),
+            "--keep-going",
+            "--json",
+        ]);
+        let output = command.current_dir(venv::workspace()).output()?;
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}: {}", said()))?;
+        let is_known = |kind: &str| KNOWN.iter().any(|known| kind.starts_with(known));
+        if let Some(found) = answer.found.iter().find(|found| !is_known(&found.kind)) {
+            return Err(format!("{codec}: {}\n{}", found.kind, found.script).into());
+        }
+        ensure(answer.histories.to_string() == cases, || "not all histories were played".to_owned())?;
+        let known: u64 = answer.found.iter().map(|found| found.times).sum();
+        let Answer { histories, steps, answers, .. } = answer;
+        shown.push(format!(
+            "{codec}: {histories} histories of {steps} steps with {answers} answers, {known} with a difference that is known"
+        ));
     }
     Ok(shown.join("; "))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `process.rs` | the servers |
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
+//! | `remote.rs` | our own client beside ZEO's, on the same server |
 //! | `weight.rs` | memory, and what a pack costs those who load |
 //!
 //! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs nothing.
@@ -27,6 +28,7 @@ use crate::venv;
 
 mod client;
 mod process;
+mod remote;
 mod weight;
 
 const LOADS: usize = 10_000;
@@ -142,6 +144,8 @@ impl Rows<'_> {
             Row::ServePrefetch1000 => self.prefetch(1000),
             Row::ServeLarge => self.large_record(),
             Row::ServePack => self.loads_while_packing(oids),
+            Row::ClientLoad => self.client_loads(oids),
+            Row::ClientStore => self.client_stores(),
             other => Err(format!("{other:?} is no row of the server").into()),
         }
     }
