@@ -79,7 +79,8 @@ impl<'a> Liar<'a> {
                 self.happen(Event::Greeted { connection, frame });
             }
             (1, _) => {
-                self.now += Duration::from_millis(u64::from(self.die()) * u64::from(self.die()));
+                let (one, two) = (self.die(), self.die());
+                self.now += Duration::from_millis(u64::from(one) * u64::from(two));
                 self.happen(Event::Tick { now: self.now });
             }
             (2, Some(connection)) => self.happen(Event::Lost { connection, why: "it was cut".to_owned() }),
