@@ -24,6 +24,7 @@
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
 //! | `clients with blobs` | the same clients with blobs, by transfers and with a shared folder; ZODB's FileStorage takes over, and back |
+//! | `remote` | our client and `runzeo`, in both codecs: histories through `RemoteStorage` give the answers of the rules |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
@@ -60,6 +61,7 @@ mod plone;
 mod python_2;
 mod reads;
 mod recorded;
+mod remote;
 mod rules;
 mod script;
 mod states;
@@ -74,7 +76,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 24] = [
+const CHECKS: [(&str, Check); 25] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -94,6 +96,7 @@ const CHECKS: [(&str, Check); 24] = [
     ("rules", rules::check),
     ("clients", clients::check),
     ("clients with blobs", blob_clients::check),
+    ("remote", remote::check),
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),

@@ -24,6 +24,7 @@
 //! | [`wire`](mod@wire) | the messages of the other side of a connection | be an error, or a message that can be sent
 //! again |
 //! | [`server`](mod@server) | dice, for a game of clients with a server | break no promise of the server |
+//! | [`client`](mod@client) | dice, for clients with an honest server, or with one that lies | tell the truth, and answer everything |
 //! | [`zeo_conf`](mod@zeo_conf) | the files of a configuration | be refused with a place, or name what to serve |
 //! | [`peer_pipe`](mod@peer_pipe) | the answers of a foreign storage to the harness | be a difference, and no more |
 //!
@@ -33,12 +34,13 @@
 //!
 //! # One more target
 //!
-//! The client and its cache file will want theirs. A target is: a file here with a function that takes
+//! The client's cache file will want one. A target is: a file here with a function that takes
 //! bytes; its line in [`TARGETS`]; its seeds in [`seeds`]; three lines in `fuzz/fuzz_targets` and four in
 //! `fuzz/Cargo.toml`; and, if it has words of its own, a dictionary. The tests of this crate name forgotten parts.
 #![forbid(unsafe_code)]
 
 pub mod btrees;
+pub mod client;
 pub mod crash;
 pub mod damaged_file;
 pub mod data_file;
@@ -150,6 +152,15 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "server",
         run: server::server,
+        length_max: 1 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
+    },
+    Target {
+        name: "client",
+        run: client::client,
         length_max: 1 << 10,
         memory_bytes_max: 16 << 20,
         seconds_max: 10,

@@ -375,8 +375,13 @@ impl Transaction {
 
     /// Changes anything, by the rules of part 3.
     pub fn change(&self, change: Change) -> Promise<()> {
-        let client = self.client.clone();
-        let sent = self.id.then(move |id| send(&client, id, change));
+        let sent = match self.id.get() {
+            Some(Ok(id)) => send(&self.client, id, change),
+            _ => {
+                let client = self.client.clone();
+                self.id.then(move |id| send(&client, id, change))
+            }
+        };
         if !matches!(sent.get(), Some(Ok(()))) {
             let mut open = self.open.lock();
             open.retain(|earlier| !matches!(earlier.get(), Some(Ok(()))));
@@ -441,7 +446,12 @@ impl Drop for Transaction {
 /// Sends a change. The promise is kept when there is room for more.
 fn send(client: &Client, transaction: TransactionId, change: Change) -> Promise<()> {
     let hub = Arc::clone(&client.hub);
-    client.hub.ask(Ask::Change { transaction, change }, done).then(move |()| hub.room())
+    let sent = client.hub.ask(Ask::Change { transaction, change }, done);
+    match sent.get() {
+        Some(Ok(())) => hub.room(),
+        Some(Err(_)) => sent,
+        None => sent.then(move |()| hub.room()),
+    }
 }
 
 fn abort(id: &Promise<TransactionId>, hub: Arc<Hub>) {

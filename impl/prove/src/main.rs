@@ -3,6 +3,8 @@
 //! It is a command of its own, so that the operator's `vellum` needs neither the harness nor the specification.
 #![forbid(unsafe_code)]
 
+mod connect;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ Examples:
   vellum-prove --cases 10000 --seed 7
   vellum-prove --peer zodb --cases 1000 --keep-going
   vellum-prove --peer-command 'my-storage --in-memory' --cases 1000
+  vellum-prove --connect 127.0.0.1:8100 --cases 20
   vellum-prove --script found.script
   vellum-prove --crashes --cases 100
   vellum-prove --threads 4 --cases 100
@@ -41,6 +44,10 @@ them. After each step every answer is compared with what the specification
 says. A difference is shrunk to the fewest steps, and shown as a script that
 --script plays again. docs/semantics.md has the rules, docs/peers.md tells how
 a storage in another language is driven.
+
+With --connect the histories go to a server of ZEO's protocol, after all that
+is there, with tids of the future and oids that nobody has: give it a server
+that can be thrown away afterwards.
 
 At the end there is a table of how often each rule was exercised. In a run of
 3,000 cases or more, a rule that never was is a failure too.
@@ -68,6 +75,9 @@ struct Prove {
     /// A program that speaks the protocol of docs/peers.md, with its arguments
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["storage", "peer"])]
     peer_command: Option<String>,
+    /// A ZEO server, whose storage gets all the histories: host and port, or the path of a Unix socket
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["storage", "peer", "peer_command", "jobs"])]
+    connect: Option<String>,
     /// For `--peer zodb`: the Python that has ZODB 6.4
     #[arg(long, value_name = "PYTHON", env = "VELLUM_PEER_PYTHON", hide_env_values = true, default_value = "python3")]
     python: String,
@@ -84,10 +94,10 @@ struct Prove {
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Cut the power in every operation of the disk, and check the state after it
-    #[arg(long, conflicts_with_all = ["peer", "peer_command", "script", "keep_going"])]
+    #[arg(long, conflicts_with_all = ["peer", "peer_command", "connect", "script", "keep_going"])]
     crashes: bool,
     /// The number of threads that run at once, in an order that the machine decides
-    #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "script", "keep_going", "crashes"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "connect", "script", "keep_going", "crashes"])]
     threads: Option<u64>,
     /// With --threads: the number of packs that run beside them; by default none and 5 by turns
     #[arg(long, value_name = "N", requires = "threads")]
@@ -191,7 +201,12 @@ impl Prove {
             first: self.first,
             cases: self.cases,
             steps: self.steps,
-            jobs: self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            jobs: match (&self.connect, self.jobs) {
+                // All histories are in one storage, one after the other.
+                (Some(_), _) => 1,
+                (None, Some(jobs)) => jobs,
+                (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
+            },
             keep_going: self.keep_going,
             shrink_budget: SHRINK_BUDGET,
         };
@@ -372,6 +387,9 @@ impl Adapter {
     }
 
     fn subject(&self, prove: &Prove) -> Result<Box<dyn Subject>, String> {
+        if let Some(address) = &prove.connect {
+            return connect::subject(address);
+        }
         if let Some(command) = &self.command {
             return Ok(Box::new(Pipe::start(&command[0], &command[1..])?));
         }

@@ -422,14 +422,13 @@ fn measure(storage: &dyn Storage) -> Info {
     Info { length: storage.object_count(), size: storage.size() }
 }
 
-/// The objects that the client must load again: those with a merged record, and those that an undo writes.
+/// The objects that the client must load again: those with a merged record, and all that a transaction with an undo writes.
+/// The undo may have written over what was stored.
 fn to_load_again(voted: &Voted, changes: &[Change]) -> Vec<Oid> {
-    let mut found = voted.merged().to_vec();
-    if changes.iter().any(|change| matches!(change, Change::Undo { .. })) {
-        let known: Vec<Oid> = changes.iter().filter_map(Change::target).map(|(oid, _)| oid).collect();
-        found.extend(voted.touched().iter().filter(|oid| !known.contains(oid)));
+    match changes.iter().any(|change| matches!(change, Change::Undo { .. })) {
+        true => voted.touched().to_vec(),
+        false => voted.merged().to_vec(),
     }
-    found
 }
 
 fn next_record(storage: &dyn Storage, first: Oid) -> Result<Value, Fault> {

@@ -53,6 +53,7 @@
 //! | a database in memory, for tests | [`MemoryStorage`] |
 //! | a backup, or a copy in another storage | [`copy()`] |
 //! | to check a file, or to save what a damaged one holds | [`repair`] |
+//! | the storage of a server, Vellum's or ZEO's | `remote`, with the feature `client` |
 //! | a storage of your own | [`storage`] |
 //! | the bytes of a file, and the contents of a record | [`raw`] |
 //!
@@ -71,10 +72,12 @@
 //!
 //! `serde`, off by default: [`Oid`] and [`Tid`] implement `Serialize` and `Deserialize`, as sixteen hex digits.
 //!
+//! `client`, off by default: `RemoteStorage` and `Client`, in `remote`.
+//!
 //! # The crates behind it
 //!
-//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-disk` and
-//! `vellum-pickle` have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
+//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-client`, `vellum-disk`
+//! and `vellum-pickle` have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
 #![forbid(unsafe_code)]
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
@@ -91,6 +94,23 @@ pub use vellum_storage::{
 pub mod storage {
     #[doc(inline)]
     pub use vellum_storage::*;
+}
+
+/// The storage of a server: of Vellum's, or of ZEO's `runzeo`.
+///
+/// ```no_run
+/// use vellum::remote::{ClientOptions, RemoteStorage};
+/// use vellum::{Oid, Version};
+///
+/// let storage = RemoteStorage::open(ClientOptions::at("127.0.0.1:8100"))?;
+/// println!("{:?}", storage.load(Oid::ROOT, &Version::TRUNK)?.data);
+/// # Ok::<(), vellum::Error>(())
+/// ```
+#[cfg(feature = "client")]
+pub mod remote {
+    pub use vellum_client::{
+        Access, Address, Client, ClientError, ClientOptions, Patience, Promise, RemoteStorage, Transaction, View, tls,
+    };
 }
 
 /// Checking a file, and saving what a damaged one holds.

@@ -204,7 +204,7 @@ impl Hosted {
             Step::Pack { to, collect, go_on } => {
                 let pack = self.storage()?.pack().ok_or(Trouble::Missing("packing"))?;
                 let report = pack.pack(*to, PackOptions::default().collect(*collect).go_on(*go_on))?;
-                Ok(Outcome::Packed { dangling: Some(report.dangling) })
+                Ok(Outcome::Packed { dangling: self.can.dangling.then_some(report.dangling) })
             }
             Step::Reopen { read_only } => {
                 self.open(false, *read_only)?;

@@ -129,6 +129,10 @@ enum Row {
     ServeBlobLoadLarge8,
     /// The server's memory while blobs of 1 GiB and 4 GiB are moved, on the disk
     ServeBlobMemory,
+    /// Cold loads by our client, one at a time, beside ZEO's client
+    ClientLoad,
+    /// Many stores in one transaction by our client, beside ZEO's client
+    ClientStore,
 }
 
 type Trouble = Box<dyn std::error::Error>;

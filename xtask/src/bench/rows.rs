@@ -118,7 +118,9 @@ impl Rows<'_> {
             | Row::ServeBlobStoreLarge8
             | Row::ServeBlobLoadLarge
             | Row::ServeBlobLoadLarge8
-            | Row::ServeBlobMemory => self.of_server(row, storage, &loads.oids)?,
+            | Row::ServeBlobMemory
+            | Row::ClientLoad
+            | Row::ClientStore => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

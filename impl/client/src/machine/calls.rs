@@ -259,7 +259,11 @@ impl Machine {
                 self.info = Some(info.clone());
                 Answer::Info(info)
             }
-            Ask::Pack { .. } => Answer::Done,
+            Ask::Pack { .. } => {
+                // What is forgotten there is forgotten here.
+                self.cache.clear();
+                Answer::Done
+            }
             other => unreachable!("{} asks no server", other.name()),
         }))
     }

@@ -145,7 +145,12 @@ impl Machine {
             }
             Change::Delete { oid, serial } => Call::Delete { oid, serial, transaction },
             Change::CheckCurrent { oid, serial } => Call::CheckCurrent { oid, serial, transaction },
-            Change::Undo { tid } => Call::Undo { undone: answers::name_of(tid), transaction },
+            Change::Undo { tid } => {
+                // It may write over what was stored, and what it writes is not known.
+                open.changes.values_mut().for_each(|record| *record = None);
+                open.kept = self.cache.bytes_max();
+                Call::Undo { undone: answers::name_of(tid), transaction }
+            }
             Change::Restore { oid, data, source, .. } => {
                 let data = data.map(|data| data_of(&data)).transpose()?;
                 // ZODB writes it into the file as the transaction's.

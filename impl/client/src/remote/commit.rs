@@ -1,6 +1,6 @@
 //! Two phases, over the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vellum_storage::{
     Change, Contested, Draft, Error, Held, NotUndone, Oid, Prepared, Refusal, Result, Tid, UndoLog, Verdict, Version,
@@ -33,7 +33,7 @@ impl RemoteStorage {
         }
         let written = self.vote_and_merge(&transaction, &draft)?;
         let stored = targets(&draft);
-        let merged = written.iter().copied().filter(|oid| stored.contains(oid)).collect();
+        let merged = self.merged(&draft, &written);
         let mut touched = Vec::new();
         let mut seen = BTreeSet::new();
         for oid in stored.iter().chain(&written) {
@@ -43,6 +43,28 @@ impl RemoteStorage {
         }
         let prepared = Ready { name: self.name.clone(), transaction, _held: held };
         Ok(Vote::Voted(Voted::new(touched, merged, prepared)))
+    }
+
+    /// The stored objects for which a merged record will be written.
+    fn merged(&self, draft: &Draft, written: &[Oid]) -> Vec<Oid> {
+        let has_undo = draft.changes().iter().any(|change| matches!(change, Change::Undo { .. }));
+        let mut serials: BTreeMap<Oid, Tid> = BTreeMap::new();
+        for change in draft.changes() {
+            if let Change::Store { oid, serial, .. } = change {
+                serials.insert(*oid, *serial);
+            }
+        }
+        let mut merged = Vec::new();
+        for oid in written {
+            let Some(serial) = serials.remove(oid) else { continue };
+            // What an undo writes is among them, and is not merged with what was stored.
+            let is_merged =
+                !has_undo || matches!(self.client.load(*oid).wait(), Ok(Some(newest)) if newest.tid != serial);
+            if is_merged {
+                merged.push(*oid);
+            }
+        }
+        merged
     }
 
     /// Refuses what cannot be said.

@@ -281,6 +281,10 @@ impl UndoLog for RemoteStorage {
 impl Pack for RemoteStorage {
     /// Whether garbage is collected, and what is kept, is the server's operator's choice: the protocol has no words for it.
     fn pack(&self, to: Tid, _: PackOptions) -> Result<PackReport> {
+        if self.info().is_read_only {
+            // A server would do it all the same.
+            return Err(Error::ReadOnly { name: self.name() });
+        }
         self.client.pack(to).wait().map_err(|error| self.trouble(error))?;
         // Its size is told before the answer; what is cached is right all the same.
         Ok(PackReport::default())

@@ -2,19 +2,43 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use super::tls::Certificates;
 
 /// A stream of bytes in both directions.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Another handle on the same stream, by which any thread may write what can be written at once. None if there is none.
+    fn direct(&self) -> Option<Box<dyn io::Write + Send>> {
+        None
+    }
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl Stream for TcpStream {
+    fn direct(&self) -> Option<Box<dyn io::Write + Send>> {
+        // It does not block, as the first handle does not.
+        let socket = self.as_fd().try_clone_to_owned().ok()?;
+        Some(Box::new(std::net::TcpStream::from(socket)))
+    }
+}
+
+impl Stream for UnixStream {
+    fn direct(&self) -> Option<Box<dyn io::Write + Send>> {
+        let socket = self.as_fd().try_clone_to_owned().ok()?;
+        Some(Box::new(std::os::unix::net::UnixStream::from(socket)))
+    }
+}
+
+impl Stream for DuplexStream {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for TlsStream<S> {}
 
 /// What comes of dialing.
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;

@@ -39,6 +39,7 @@ impl Line<'_> {
     }
 
     async fn move_bytes(&self, stream: Box<dyn Stream>) -> io::Result<&'static str> {
+        self.link.write_by(stream.direct());
         let (mut reader, mut writer) = tokio::io::split(stream);
         let (mut frames, mut rope) = (Frames::new(GREETING_MAX), Rope::default());
         let mut has_greeted = false;

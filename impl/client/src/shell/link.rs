@@ -1,7 +1,9 @@
 //! What waits to be sent to the server.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Buf;
 use tokio::sync::Notify;
 use vellum_pickle::Sink;
 use vellum_sync::Mutex;
@@ -24,12 +26,19 @@ pub(crate) struct Link {
 struct Outgoing {
     rope: Rope,
     codec: Option<Codec>,
+    /// By which whoever sends writes at once.
+    direct: Option<Box<dyn Write + Send>>,
+    /// Whether the connection's task has bytes that come before those here.
+    is_task_writing: bool,
     /// Those that wait for room.
     waiting: Vec<Resolver<()>>,
 }
 
 /// Beyond so many bytes that are not sent, whoever stores is asked to wait.
 const UNSENT_MAX: usize = 8 << 20;
+/// What nobody waits for, a store for example, is sent with what comes after it, or when there is so much of it: a write for
+/// each would take longer than all the rest.
+const TOGETHER: usize = 32 << 10;
 
 impl Link {
     /// Answers the greeting. All messages are in this codec from now on.
@@ -41,6 +50,7 @@ impl Link {
             Ok::<_, std::convert::Infallible>(())
         });
         self.count(&outgoing, 0);
+        self.changed.notify_one();
     }
 
     /// The codec; none before the greeting.
@@ -56,20 +66,50 @@ impl Link {
     pub fn send(&self, message: Message) -> Result<(), Unwritable> {
         let mut outgoing = self.outgoing.lock();
         let Some(codec) = outgoing.codec else { return Ok(()) };
-        let before = outgoing.rope.len();
+        let (before, is_one_way) = (outgoing.rope.len(), message.is_one_way());
         codec.encode(message, &mut outgoing.rope)?;
         self.count(&outgoing, before);
+        if !is_one_way || outgoing.rope.len() >= TOGETHER {
+            self.write_at_once(&mut outgoing);
+        }
         Ok(())
     }
 
     fn count(&self, outgoing: &Outgoing, before: usize) {
         self.unsent.fetch_add(outgoing.rope.len() - before, Ordering::Relaxed);
-        self.changed.notify_one();
     }
 
-    /// Takes all that is to be sent.
+    /// Writes what can be written without waiting, and leaves the rest to the connection's task. A call spares a thread that
+    /// way.
+    fn write_at_once(&self, outgoing: &mut Outgoing) {
+        let Outgoing { rope, direct, is_task_writing, .. } = outgoing;
+        let mut sent = 0;
+        if let (Some(direct), false) = (direct, *is_task_writing) {
+            // The task finds out what is wrong with the connection, if anything is.
+            while let Ok(count @ 1..) = direct.write(rope.chunk()) {
+                rope.advance(count);
+                sent += count;
+                if rope.is_empty() {
+                    break;
+                }
+            }
+        }
+        if !rope.is_empty() {
+            self.changed.notify_one();
+        }
+        self.unsent.fetch_sub(sent, Ordering::Relaxed);
+    }
+
+    /// Has whoever sends write by this handle, too.
+    pub fn write_by(&self, direct: Option<Box<dyn Write + Send>>) {
+        self.outgoing.lock().direct = direct;
+    }
+
+    /// Takes all that is to be sent. The task that takes it has written all that it took before.
     pub fn take(&self) -> Rope {
-        std::mem::take(&mut self.outgoing.lock().rope)
+        let mut outgoing = self.outgoing.lock();
+        outgoing.is_task_writing = !outgoing.rope.is_empty();
+        std::mem::take(&mut outgoing.rope)
     }
 
     /// So many bytes were written.
@@ -102,6 +142,7 @@ impl Link {
     /// Has the connection closed. What was not sent is not sent.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
+        self.outgoing.lock().direct = None;
         self.changed.notify_one();
         self.make_room();
     }

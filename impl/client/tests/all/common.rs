@@ -1,7 +1,6 @@
 //! A server of ours, and clients that come to it by pairs of sockets.
 
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -13,9 +12,15 @@ use vellum_storage::{Clock, PackOptions, Storage};
 
 use crate::proxy::{Proxy, Trouble};
 
-/// A running server, with a thread for it and its clients.
+/// The threads of all servers and clients of these tests.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+    &RUNTIME
+}
+
+/// A running server.
 pub struct Served {
-    pub runtime: Arc<Runtime>,
     pub door: Door,
     end: Option<oneshot::Sender<()>>,
 }
@@ -23,7 +28,6 @@ pub struct Served {
 impl Served {
     /// Serves a storage as "1".
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: ServerOptions) -> Served {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let description = Description {
             location: storage.name(),
             undoes: storage.undo_log().is_some(),
@@ -33,21 +37,21 @@ impl Served {
         };
         let store = Store { packing: PackOptions::default(), ..Store::new(storage) };
         let offered = vec![Offered { name: "1".to_owned(), description, store }];
-        let server = runtime.block_on(Server::bind(&[], offered, clock, options)).unwrap();
+        let server = runtime().block_on(Server::bind(&[], offered, clock, options)).unwrap();
         let (end, ended) = oneshot::channel();
         let door = server.door();
-        runtime.spawn(server.run(async move { _ = ended.await }));
-        Served { runtime: Arc::new(runtime), door, end: Some(end) }
+        runtime().spawn(server.run(async move { _ = ended.await }));
+        Served { door, end: Some(end) }
     }
 
     /// A client's way to it, with trouble on it.
     pub fn way(&self, trouble: Trouble) -> Arc<Way> {
-        Arc::new(Way { door: self.door.clone(), trouble, runtime: Arc::clone(&self.runtime) })
+        Arc::new(Way { door: self.door.clone(), trouble })
     }
 
     /// A client.
     pub fn client(&self, config: Config, trouble: Trouble) -> Client {
-        Client::on(self.runtime.handle(), config, self.way(trouble), 64 << 20)
+        Client::on(runtime().handle(), config, self.way(trouble), 64 << 20)
     }
 
     /// A client's storage.
@@ -77,9 +81,7 @@ pub fn speaks(codec: Codec) -> ServerOptions {
 /// Makes connections by pairs of sockets.
 pub struct Way {
     door: Door,
-    pub trouble: Trouble,
-    #[allow(dead_code, reason = "it lives as long as its clients")]
-    runtime: Arc<Runtime>,
+    trouble: Trouble,
 }
 
 impl Dial for Way {
@@ -92,6 +94,6 @@ impl Dial for Way {
                 Some(dice) => Box::new(Proxy::before(client, dice)),
             };
             Ok(stream)
-        }) as std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>
+        })
     }
 }

@@ -5,4 +5,5 @@ mod common;
 mod games;
 mod proxy;
 mod rules;
+mod shell;
 mod stories;

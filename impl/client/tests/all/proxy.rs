@@ -78,7 +78,8 @@ where
 {
     let mut buffer = vec![0; 4096];
     loop {
-        let most = 1 + dice.roll(if dice.roll(4) == 0 { 16 } else { 4096 }) as usize;
+        let size = if dice.roll(4) == 0 { 16 } else { 4096 };
+        let most = 1 + dice.roll(size) as usize;
         let Ok(count @ 1..) = from.read(&mut buffer[..most]).await else { return };
         match dice.roll(16) {
             0 => tokio::time::sleep(Duration::from_micros(dice.roll(3000))).await,

@@ -6,6 +6,7 @@
 //! | `process.rs` | the servers |
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
 //! | `blobs.rs` | blobs: how fast, and in how much memory |
+//! | `remote.rs` | our own client beside ZEO's, on the same server |
 //! | `weight.rs` | memory, and the cost of a pack to loading clients |
 //!
 //! All servers run at the same time, each on a copy of the database, and are asked in turn: one that waits costs
@@ -34,6 +35,7 @@ use crate::venv;
 mod blobs;
 mod client;
 mod process;
+mod remote;
 mod weight;
 
 const MEGA: f64 = (1 << 20) as f64;
@@ -160,6 +162,8 @@ impl Rows<'_> {
             Row::ServeBlobLoadLarge => self.blobs(true, 1, 64 << 20),
             Row::ServeBlobLoadLarge8 => self.blobs(true, CLIENTS, 64 << 20),
             Row::ServeBlobMemory => self.blob_memory(),
+            Row::ClientLoad => self.client_loads(oids),
+            Row::ClientStore => self.client_stores(),
             other => Err(format!("{other:?} is no row of the server").into()),
         }
     }
