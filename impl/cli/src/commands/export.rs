@@ -12,6 +12,7 @@ use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
 use crate::file;
+use crate::file::blobs::BlobArgs;
 use crate::file::paths::NewFile;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
@@ -31,8 +32,9 @@ Examples:
 The file is what ZODB's exportFile writes: `vellum import` puts it into another
 database, and so does ZODB's importFile. Object 0 is the root: with it, all that
 is reachable is exported. Weak references, and those to other databases, are kept
-as they are, but not followed. The files of blobs are not exported: with a
-blob among the objects nothing is, unless --without-blobs says so.
+as they are, but not followed. Blobs come with what they hold: `vellum help blobs`
+says where the blob folder is looked for. If it is not known, nothing is exported
+with a blob among the objects, unless --without-blobs says so.
 
 The database is opened for reading only: a site may use it meanwhile. --at
 includes what it names: of a day its last moment, of a transaction what it did.
@@ -61,8 +63,10 @@ pub struct Export {
     /// Export without what is missing
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// Go on without the files of blobs
+    #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Replace OUT if it is there
     #[arg(long)]
@@ -86,8 +90,9 @@ struct Answer {
     bytes: u64,
     dangling: Vec<Link>,
     foreign: Vec<ForeignLink>,
-    /// Blobs among the objects, without what they hold.
+    /// Blobs among the objects.
     blobs: u64,
+    blob_bytes: u64,
     refused: Option<Refused>,
 }
 
@@ -106,7 +111,10 @@ impl Export {
                 "the export and the answer can not both go to standard output: name a file, or leave --json out".into(),
             ));
         }
-        let storage = file::open(&self.file)?;
+        let storage = match self.without_blobs {
+            true => file::open(&self.file)?,
+            false => file::open_with_blobs(&self.file, &self.blobs)?,
+        };
         if self.at.is_some() {
             storage.in_order()?;
         }
@@ -177,7 +185,10 @@ impl Export {
         } else {
             writeln!(out, "Nothing was exported: {}.", printable(&error.to_string()))?;
             if let ExportError::Blobs { .. } = error {
-                writeln!(out, "`--without-blobs` exports the objects without their files.")?;
+                writeln!(
+                    out,
+                    "`--blobs FOLDER` names the folder, `--without-blobs` exports the objects without their files."
+                )?;
             }
         }
         Ok(Outcome::Problems)
@@ -197,6 +208,7 @@ impl Export {
             dangling: links::links(&report.dangling),
             foreign: links::foreign(&report.foreign),
             blobs: report.blobs,
+            blob_bytes: report.blob_bytes,
             refused,
         }
     }
@@ -211,7 +223,11 @@ impl Export {
         let objects = counted(report.objects, "object");
         out.field("exported", format!("{objects}, {}", exact_size(report.bytes)))?;
         if report.blobs > 0 {
-            out.field("blobs", blobs::told(report.blobs, "blob", "files of blobs are not exported"))?;
+            let what = match self.without_blobs {
+                true => blobs::told(report.blobs, "blob", "their bytes are not exported"),
+                false => format!("{}, with {}", counted(report.blobs, "blob"), exact_size(report.blob_bytes)),
+            };
+            out.field("blobs", what)?;
         }
         if !report.dangling.is_empty() {
             writeln!(out, "\n{}, and left out:", links::missing(&report.dangling))?;

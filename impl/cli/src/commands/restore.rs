@@ -14,6 +14,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::file;
+use crate::file::blobs::BlobArgs;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::classes::class_name;
@@ -40,9 +41,11 @@ either. What is there stays as it is, also if the backup has it otherwise.
 `vellum check FILE --references` names them; for that all of FILE is read.
 
 If the backup has not all of it, nothing is restored, unless --go-on says so:
-then those objects stay lost, and another backup may have them. The files of
-blobs are not restored: with a blob among the objects nothing is, unless
---without-blobs says so.
+then those objects stay lost, and another backup may have them.
+
+Blobs come back with their bytes, from the blob folder of the backup (--from-blobs)
+into that of FILE (--blobs); `vellum help blobs` says where each is looked for. If
+the bytes of one cannot be restored, nothing is, unless --without-blobs says so.
 
 An object to which nothing refers goes with the next pack that collects garbage.
 The restoration is a transaction of its own, and can be undone.
@@ -75,8 +78,13 @@ pub struct Restore {
     /// Restore without what the backup has not
     #[arg(long)]
     go_on: bool,
-    /// Go on though blobs are concerned, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// The folder with the blobs of the backup [default: the one beside it]
+    #[arg(long, value_name = "FOLDER")]
+    from_blobs: Option<PathBuf>,
+    /// Go on without the files of blobs
+    #[arg(long, conflicts_with_all = ["blobs", "from_blobs"])]
     without_blobs: bool,
     #[command(flatten)]
     how: ChangeArgs,
@@ -95,6 +103,7 @@ struct Answer {
     other_classes: Vec<JsonOther>,
     foreign: Vec<ForeignLink>,
     blobs: u64,
+    blob_bytes: u64,
     /// With `--lost`: records of which it cannot be told what they refer to.
     untold_records: u64,
     refused: Option<String>,
@@ -154,7 +163,7 @@ impl Restore {
             return told(format!("the backup: {from}: there is no such file; name the file to restore from"));
         }
         let backup = self.backup()?;
-        let storage = self.how.open(&self.file, out)?;
+        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
         let wanted = self.wanted()?;
         let from = self.from.file_name().unwrap_or_default();
         let description = [b"restore from ", from.as_encoded_bytes()].concat();
@@ -187,7 +196,12 @@ impl Restore {
             Failure::Message(why) => Failure::Message(format!("the backup: {why}")),
             other => other,
         };
-        let backup: FileStorage = file::open(&self.from).map_err(told)?;
+        let blobs = BlobArgs { blobs: self.from_blobs.clone() };
+        let opened = match self.without_blobs {
+            true => file::open(&self.from),
+            false => file::open_with_blobs(&self.from, &blobs),
+        };
+        let backup: FileStorage = opened.map_err(told)?;
         Ok(match self.at {
             None => Box::new(backup),
             Some(moment) => {
@@ -228,8 +242,12 @@ impl Restore {
                 "Nothing was changed: {objects} {what}. `--go-on` restores the others; look for the rest in another backup"
             ));
         }
-        if found.blobs > 0 && !self.without_blobs {
-            return Some(blobs::refusal(found.blobs, "blob", "nothing could read them"));
+        if found.blobs > found.blobs_held && !self.without_blobs {
+            let lacking = counted(found.blobs - found.blobs_held, "blob");
+            return Some(format!(
+                "Nothing was changed: the bytes of {lacking} cannot be restored. This needs the blob folders of both \
+                 databases (--blobs, --from-blobs), and in the backup's the file; --without-blobs does it all the same"
+            ));
         }
         None
     }
@@ -294,6 +312,7 @@ impl Restore {
             other_classes: found.others.iter().map(other).collect(),
             foreign: links::foreign(&found.foreign),
             blobs: found.blobs,
+            blob_bytes: found.blob_bytes,
             untold_records: wanted.untold,
             refused,
             done,
@@ -333,7 +352,13 @@ impl Restore {
             })?;
         }
         if found.blobs > 0 && self.without_blobs {
-            writeln!(out, "{}", blobs::told(found.blobs, "blob", "put the files of blobs back as well"))?;
+            writeln!(
+                out,
+                "{}",
+                blobs::told(found.blobs, "blob", "their bytes are not restored, so nothing can read them")
+            )?;
+        } else if found.blobs_held > 0 {
+            writeln!(out, "{}, with {}", counted(found.blobs_held, "blob"), exact_size(found.blob_bytes))?;
         }
         links::show_foreign(out, &found.foreign)?;
         self.show_untold(out, wanted)
