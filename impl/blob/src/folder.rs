@@ -305,21 +305,23 @@ impl BlobFolder {
         if about.mode & 0o222 == 0 && top.mode & 0o444 & !about.mode == 0 {
             // Another program need not have synced it.
             file.sync().map_err(|error| other.inner.failed(&path, "syncing a blob", error))?;
-            if let Some(name) = self.link_from(disk, &other.inner.shown(&path)) {
+            if let Some(name) = self.link_from(disk, &other.inner, &path) {
                 return Ok(Ready { name, length: about.length });
             }
         }
         copy(&other.inner, &path, &*file, self.temporary()?)
     }
 
-    /// A second name, in `tmp/`, of a file at this path; none if the file can have none there. No link is followed on the way to
-    /// either.
-    fn link_from(&self, disk: &dyn Disk, from: &Path) -> Option<Name> {
+    /// A second name, in `tmp/`, of another folder's file; none if the file can have none there. No link is followed in either
+    /// folder.
+    fn link_from(&self, disk: &dyn Disk, other: &Inner, file: &Path) -> Option<Name> {
         let all = disk.tree(Path::new("/")).ok()?;
-        let below = |path: &Path| path.strip_prefix("/").map(Path::to_owned).ok();
-        // The folder was named where it did not exist yet, perhaps as seen from here.
-        let top = disk.resolve(&self.path()).ok()?;
-        let (from, temporaries) = (below(from)?, below(&top.join(TEMPORARIES))?);
+        // What leads to a folder is the operator's, and may have links.
+        let below = |inner: &Inner, path: &Path| {
+            let root = if inner.root.as_os_str().is_empty() { Path::new(".") } else { &inner.root };
+            Some(root.canonicalize().ok()?.join(path).strip_prefix("/").ok()?.to_owned())
+        };
+        let (from, temporaries) = (below(other, file)?, below(&self.inner, &self.temporaries())?);
         let link = |name: &Path| all.link(&from, &temporaries.join(name.file_name().unwrap_or_default()));
         Name::new(&self.inner, &self.temporaries(), link).ok().map(|(name, ())| name)
     }
