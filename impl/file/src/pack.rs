@@ -228,7 +228,8 @@ fn pack(
         Some(saving) => put_in_place(writer, saving, replace),
         None => put_in_place(writer, &database.saving(), || hold(writer, to, replace)),
     };
-    if let (Err(Stop::Fatal(_)), Some(forgotten)) = (&replaced, &mut forgotten) {
+    let is_fatal = matches!(replaced, Err(Stop::Fatal(_))) || writer.committer.usable(database).is_err();
+    if let (true, Some(forgotten)) = (is_fatal, forgotten.as_mut()) {
         forgotten.leave();
     }
     let (packed, old) = replaced?;

@@ -403,6 +403,7 @@ const DATA: &str = "Data.fs";
 /// Opens with one thread, so that the operations of the disk come in the same order each time.
 fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening) -> Result<Box<dyn Storage>, Error> {
     let options = Options::new().disk(Arc::new(disk.clone())).clock(opening.clock).resolver(Arc::new(Merger));
+    let options = options.blobs("blobs");
     let options = options.durability(durability).spill_after(spill).threads(1);
     let opened = if opening.read_only { options.read_only().open(DATA) } else { options.open_or_create(DATA) };
     match opened {

@@ -49,15 +49,15 @@ use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Draft, Error, Event, Oid, Origin, PackOptions, Storage, Tid, TransactionMeta, Version, Vote, Voted,
+    Data, Draft, Error, Event, Oid, Origin, PackOptions, Storage, Tid, TransactionMeta, Version, Vote, Voted,
 };
 use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};
 
 use crate::dice::{Dice, Seed};
-use crate::hosted::{answer, outcome_of};
+use crate::hosted::{answer, blob_with, outcome_of};
 use crate::linearize::Span;
-use crate::node::Node;
+use crate::node::{Beside, Node};
 use crate::question::{Answer, Question};
 use crate::step::{Change, Meta, Outcome};
 use crate::subject::Can;
@@ -248,6 +248,7 @@ impl Thread<'_> {
             0..2 => Question::Load { oid, version: String::new() },
             2..4 => Question::Load { oid, version: if self.can.versions { VERSION.to_owned() } else { String::new() } },
             4..6 => Question::LoadBefore { oid, before: if self.dice().chance(50) { tid.next() } else { Tid::MAX } },
+            6 if self.can.blobs && self.dice().chance(60) => Question::LoadBlob { oid, tid },
             6 => Question::LoadSerial { oid, tid },
             7 => Question::History { oid, limit: 4 },
             8 => Question::Transactions { first: tid, last: Tid::MAX, newest_first },
@@ -300,7 +301,10 @@ impl Thread<'_> {
             (4..6, Some(tid)) if self.can.undo => Change::Undo { tid },
             _ => {
                 let number = self.dice().roll(250) as u8;
-                let node = Node { counter: oid.0 % 2 == 1, number, ..Node::default() };
+                let mut node = Node { counter: oid.0 % 2 == 1, number, ..Node::default() };
+                if self.can.blobs && self.dice().chance(25) {
+                    node = Node { counter: true, beside: Beside::Blob(number % 4), ..Node::default() };
+                }
                 Change::Store { oid, serial, node: Some(node), version }
             }
         }
@@ -321,7 +325,8 @@ impl Thread<'_> {
         done.changes = (0..self.plan.objects).map(store).collect();
         if let Ok(mut draft) = self.storage.begin(TransactionMeta::new().user(meta.user)) {
             draft.set_origin(Origin(self.number));
-            let told: Result<Vec<()>, _> = done.changes.iter().map(|change| tell(&mut draft, change)).collect();
+            let told: Result<Vec<()>, _> =
+                done.changes.iter().map(|change| tell(self.storage, &mut draft, change)).collect();
             if told.is_ok()
                 && let Some(voted) = self.vote(draft, &mut done)
             {
@@ -420,7 +425,8 @@ impl Thread<'_> {
             }
             for change in changes {
                 done.changes.push(change.clone());
-                let (result, span) = self.call(|| tell(&mut draft, &change));
+                let storage = self.storage;
+                let (result, span) = self.call(|| tell(storage, &mut draft, &change));
                 if let Err(error) = result {
                     done.refused = Some((outcome_of(error), span));
                     return;
@@ -493,11 +499,13 @@ fn changed(change: &Change) -> Option<Oid> {
     }
 }
 
-fn tell(draft: &mut Draft, change: &Change) -> Result<(), Error> {
+fn tell(storage: &dyn Storage, draft: &mut Draft, change: &Change) -> Result<(), Error> {
     match change {
         Change::Store { oid, serial, node, version } => {
-            let data = node.as_ref().map(Node::encode).unwrap_or_default();
-            draft.store_in(&named(version), *oid, *serial, data)
+            let blob = node.as_ref().map(|node| blob_with(storage, node)).transpose()?.flatten();
+            let data = Data::from(node.as_ref().map(Node::encode).unwrap_or_default()).with_blob(blob);
+            let (oid, serial, version) = (*oid, *serial, named(version));
+            draft.push(vellum_storage::Change::Store { oid, serial, version, data })
         }
         Change::Delete { oid, serial } => draft.delete(*oid, *serial),
         Change::CheckCurrent { oid, serial } => draft.check_current(*oid, *serial),

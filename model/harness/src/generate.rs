@@ -335,12 +335,14 @@ fn store(dice: &mut dyn Dice, world: &World) -> Change {
 }
 
 fn restore(dice: &mut dyn Dice, world: &World) -> Change {
-    let oid = object(dice, world);
+    let blobs: Vec<Oid> = world.known.oids.iter().copied().filter(|oid| oid.0 % 4 == BLOBS).collect();
+    let blob = dice.pick(&blobs).copied().filter(|_| world.can().blobs && dice.chance(40));
+    let oid = blob.unwrap_or_else(|| object(dice, world));
     let past = world.database.past(oid.0);
     let source = if dice.chance(60) { dice.pick(&past).copied() } else { None };
     let same = source.and_then(|at| held(world, at)).filter(|_| dice.chance(80));
     let same = same.map(|node| match node.beside {
-        Beside::Blob(_) if dice.chance(30) => Node { beside: Beside::Blob(dice.roll(4) as u8), ..node },
+        Beside::Blob(_) if dice.chance(50) => Node { beside: Beside::Blob(dice.roll(4) as u8), ..node },
         _ => node,
     });
     let node = same.or_else(|| (!dice.chance(25)).then(|| node(dice, world, oid)));

@@ -119,21 +119,11 @@ impl Hosted {
         Ok(Outcome::Done)
     }
 
-    /// The blob that comes with a node. Those with an odd number are made by the storage, others elsewhere.
-    fn blob(&self, node: &node::Node) -> Result<Option<Blob>, Trouble> {
-        let Beside::Blob(number) = node.beside else { return Ok(None) };
-        let bytes = node::blob(number);
-        if number % 2 == 0 {
-            return Ok(Some(bytes.into()));
-        }
-        let mut writer = self.storage()?.blobs().ok_or(Trouble::Missing("blobs"))?.new_blob()?;
-        bytes.chunks(bytes.len() / 2 + 1).try_for_each(|chunk| writer.append(chunk))?;
-        Ok(Some(writer.finish()?))
-    }
-
     fn change(&mut self, name: Name, change: &Change) -> Result<Outcome, Trouble> {
         let blob = match change {
-            Change::Store { node: Some(node), .. } | Change::Restore { node: Some(node), .. } => self.blob(node)?,
+            Change::Store { node: Some(node), .. } | Change::Restore { node: Some(node), .. } => {
+                blob_with(self.storage()?, node)?
+            }
             _ => None,
         };
         let draft = self.drafts.get_mut(&name).ok_or(Trouble::Missing("such a transaction"))?;
@@ -234,6 +224,16 @@ fn is_kept(verdict: &Verdict, written: &TransactionRecord) -> bool {
     };
     verdict.writes.len() == written.revisions.len()
         && verdict.writes.iter().zip(&written.revisions).enumerate().all(same)
+}
+
+/// The blob that comes with a node. Those with an odd number are made by the storage, others elsewhere.
+pub(crate) fn blob_with(storage: &dyn Storage, node: &node::Node) -> Result<Option<Blob>, Error> {
+    let Beside::Blob(number) = node.beside else { return Ok(None) };
+    let bytes = node::blob(number);
+    let Some(blobs) = storage.blobs().filter(|_| number % 2 == 1) else { return Ok(Some(bytes.into())) };
+    let mut writer = blobs.new_blob()?;
+    bytes.chunks(bytes.len() / 2 + 1).try_for_each(|chunk| writer.append(chunk))?;
+    writer.finish().map(Some)
 }
 
 fn bytes_of(blob: Option<&Blob>) -> Option<Option<bytes::Bytes>> {

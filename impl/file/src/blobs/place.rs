@@ -36,7 +36,9 @@ pub(crate) fn place(files: &BlobFiles, blobs: &[Placing<'_>]) -> Result<(), NotP
     let places: Vec<(Oid, Tid)> = blobs.iter().map(|placing| (placing.oid, placing.tid)).collect();
     for (n, Placing { blob, oid, tid }) in blobs.iter().enumerate() {
         if let Err(error) = blob.place(*oid, *tid) {
-            let is_left = files.folder.remove(&places[..n]).is_err();
+            // A rename that failed may be done all the same. What was there before is not ours.
+            let is_ours = !matches!(error, vellum_blob::Error::Exists { .. });
+            let is_left = files.folder.remove(&places[..n + usize::from(is_ours)]).is_err();
             return Err(NotPlaced { source: as_io(error), is_left });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{CAN, PATH, SharedClock, options};
+use crate::common::{BLOBS, CAN, PATH, SharedClock, options};
 use vellum_disk::SimDisk;
 use vellum_file::Options;
 use vellum_harness::campaign::Campaign;
@@ -26,7 +26,7 @@ fn stack() -> Hosted {
         let clock = || Arc::clone(&opening.clock);
         let file = || -> vellum_storage::Result<Arc<dyn Storage>> {
             let disk = Arc::new(SimDisk::new(0));
-            let options = Options::new().disk(disk).clock(clock()).resolver(Arc::new(Merger)).threads(1);
+            let options = Options::new().disk(disk).clock(clock()).resolver(Arc::new(Merger)).threads(1).blobs(BLOBS);
             let storage = options
                 .create(PATH)
                 .map_err(|e| vellum_storage::Error::io(PATH, "creating it", std::io::Error::other(e.to_string())))?;
@@ -79,7 +79,7 @@ fn every_moment_answers_as_it_did() {
         };
         drop(subject);
         let clock = SharedClock::new();
-        let storage: Arc<dyn Storage> = Arc::new(options(&disk, &clock).read_only().open(PATH).unwrap());
+        let storage: Arc<dyn Storage> = Arc::new(options(&disk, &clock).blobs(BLOBS).read_only().open(PATH).unwrap());
         // What was packed, or copied as packed, hides what is before it.
         let since = world.database.packed_to();
         let tids = world.database.transactions.iter().map(|t| t.tid);
@@ -87,7 +87,7 @@ fn every_moment_answers_as_it_did() {
             let transactions = world.database.transactions.iter().filter(|t| t.tid <= at).cloned().collect();
             let then = Database { transactions };
             let view = AsOf::new(Arc::clone(&storage), Tid(at)).unwrap();
-            let native = options(&disk, &clock).as_of(Tid(at)).open(PATH).unwrap();
+            let native = options(&disk, &clock).blobs(BLOBS).as_of(Tid(at)).open(PATH).unwrap();
             let known = &world.known;
             for question in question::all(CAN, &known.oids, &known.versions, &known.tids) {
                 let right = expected::answer(&then, &question);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::CAN;
+use crate::common::{BLOBS, CAN, check_blobs};
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, Options};
 use vellum_harness::concurrent::{Plan, Report, run};
@@ -25,9 +25,10 @@ fn hold(durability: Durability, seeds: std::ops::Range<u64>, packs: u64) {
     for seed in seeds {
         let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
         let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
-        let storage = options.durability(durability).create("Data.fs").unwrap();
+        let storage = options.durability(durability).blobs(BLOBS).create("Data.fs").unwrap();
         let plan = Plan { seed, threads: 4, transactions: 40, objects: 4, packs };
         let report = run(&storage, CAN, &plan);
+        check_blobs(&storage).unwrap();
         total.add(&report.unwrap_or_else(|failure| panic!("{failure}\n\n{}", again(durability, seed, packs))));
     }
     println!("{total}");
