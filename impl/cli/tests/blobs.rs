@@ -1,5 +1,5 @@
-//! Blobs, of which the database has only the record: a command that touches one says so, and where something would break it
-//! does nothing unless it is told to.
+//! Blobs without a folder: a command that touches one says so, and where something would break it does nothing unless it is
+//! told to.
 
 #[macro_use]
 mod common;

@@ -137,14 +137,14 @@ struct Summary {
     gone_class_unreadable: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     btrees: Option<BTrees>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blobs: Option<blobs::JsonBlobs>,
     /// Objects with text of Python 2 that Python 3 cannot load.
     #[serde(skip_serializing_if = "Option::is_none")]
     python_2_objects: Option<u64>,
     /// Objects of which it cannot be told whether they have such text.
     #[serde(skip_serializing_if = "Option::is_none")]
     python_2_unreadable: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<blobs::JsonBlobs>,
 }
 
 /// The counts of the look at BTrees.

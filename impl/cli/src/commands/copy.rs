@@ -128,13 +128,6 @@ struct Answer {
     bytes: u64,
     /// Revisions of blobs that were copied.
     blobs: u64,
-    /// Of these: files that came along, and their bytes.
-    blob_files: u64,
-    blob_bytes: u64,
-    /// Where they are; none if no file came along.
-    blob_folder: Option<String>,
-    /// Revisions of blobs in the copy without a file; zero if no folder is known.
-    missing_blobs: u64,
     /// The last transaction that the copy has now.
     last: Option<String>,
     last_time: Option<String>,
@@ -142,6 +135,13 @@ struct Answer {
     refused: Option<String>,
     /// What keeps ZODB from reading the copy.
     warnings: Vec<String>,
+    /// Of these: files that came along, and their bytes.
+    blob_files: u64,
+    blob_bytes: u64,
+    /// Where they are; none if no file came along.
+    blob_folder: Option<String>,
+    /// Revisions of blobs in the copy without a file; zero if no folder is known.
+    missing_blobs: u64,
 }
 
 impl Copy {

@@ -65,7 +65,7 @@ pub struct Export {
     go_on: bool,
     #[command(flatten)]
     blobs: BlobArgs,
-    /// Go on without the files of blobs
+    /// Export the objects without the bytes of blobs
     #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Replace OUT if it is there
@@ -92,8 +92,8 @@ struct Answer {
     foreign: Vec<ForeignLink>,
     /// Blobs among the objects.
     blobs: u64,
-    blob_bytes: u64,
     refused: Option<Refused>,
+    blob_bytes: u64,
 }
 
 /// What is exported.

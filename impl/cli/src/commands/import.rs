@@ -66,7 +66,7 @@ pub struct Import {
     go_on: bool,
     #[command(flatten)]
     blobs: BlobArgs,
-    /// Go on without the files of blobs
+    /// Import the objects without the bytes of blobs
     #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Write records compressed, as zc.zlibstorage does
@@ -92,10 +92,10 @@ struct Answer {
     dangling: Vec<Link>,
     /// Blobs among the objects.
     blobs: u64,
-    blob_bytes: u64,
     refused: Option<Refused>,
     #[serde(flatten)]
     done: Done,
+    blob_bytes: u64,
 }
 
 #[derive(Serialize)]

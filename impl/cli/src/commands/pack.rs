@@ -104,7 +104,7 @@ pub struct Pack {
     collect: bool,
     #[command(flatten)]
     blobs: BlobArgs,
-    /// Go on without the files of blobs
+    /// Pack, and leave the files of blobs where they are
     #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Go on if objects refer to others that are nowhere
@@ -169,6 +169,8 @@ struct Answer {
     old: Option<String>,
     /// Revisions of blobs that are forgotten.
     blobs: u64,
+    logged_transactions: Option<u64>,
+    seconds: f64,
     /// Their files that the blob folder has no more; none if the folder is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     blob_files: Option<u64>,
@@ -176,8 +178,6 @@ struct Answer {
     blob_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     old_blobs: Option<String>,
-    logged_transactions: Option<u64>,
-    seconds: f64,
 }
 
 #[derive(Serialize)]

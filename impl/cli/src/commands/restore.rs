@@ -83,7 +83,7 @@ pub struct Restore {
     /// The folder with the blobs of the backup [default: the one beside it]
     #[arg(long, value_name = "FOLDER")]
     from_blobs: Option<PathBuf>,
-    /// Go on without the files of blobs
+    /// Restore the objects without the bytes of blobs
     #[arg(long, conflicts_with_all = ["blobs", "from_blobs"])]
     without_blobs: bool,
     #[command(flatten)]
@@ -103,12 +103,12 @@ struct Answer {
     other_classes: Vec<JsonOther>,
     foreign: Vec<ForeignLink>,
     blobs: u64,
-    blob_bytes: u64,
     /// With `--lost`: records of which it cannot be told what they refer to.
     untold_records: u64,
     refused: Option<String>,
     #[serde(flatten)]
     done: Done,
+    blob_bytes: u64,
 }
 
 #[derive(Serialize)]

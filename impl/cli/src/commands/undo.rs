@@ -64,7 +64,7 @@ pub struct Undo {
     transactions: Vec<Named>,
     #[command(flatten)]
     blobs: BlobArgs,
-    /// Go on without the files of blobs
+    /// Undo although the blobs have no files then
     #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     #[command(flatten)]
