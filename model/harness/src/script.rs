@@ -334,6 +334,8 @@ fn parse_node(text: &str) -> Parsed<Node> {
             _ => return Err("after the number comes `->`, `weak`, `foreign`, `odd`, `blob` or `no-blob`"),
         }
     }
+    // As every record of a blob.
+    node.counter |= node.beside != Beside::Nothing;
     Ok(node)
 }
 

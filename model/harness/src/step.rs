@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 use vellum_storage::{Oid, Tid};
 
-use crate::node::Node;
+use crate::node::{Beside, Node};
 
 /// Which of the transactions under way: `a`, `b`, or `c`.
 pub type Name = char;
@@ -269,7 +269,9 @@ pub struct Data(pub Bytes);
 impl std::fmt::Display for Data {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match Node::decode(&self.0) {
-            Some(node) => write!(f, "[{node}]"),
+            Some(node) if node.beside == Beside::Nothing => write!(f, "[{node}]"),
+            // Whether the blob is there, the record does not say.
+            Some(node) => write!(f, "[{} of a blob]", Node { beside: Beside::Nothing, ..node }),
             None => write!(f, "[not a record of the harness: {}]", Hex(&self.0)),
         }
     }

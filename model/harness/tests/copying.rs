@@ -85,6 +85,11 @@ fn a_copy_of_a_range_has_the_same_transactions() {
             for revision in there.revisions.iter_mut().chain(&mut here.revisions) {
                 (revision.source, revision.base) = (revision.source.filter(|tid| *tid >= first), None);
             }
+            let blobs = [&mut there, &mut here].map(|transaction| {
+                let taken = transaction.revisions.iter_mut().map(|revision| revision.blob.take());
+                taken.map(|blob| blob.map(|blob| blob.bytes().unwrap())).collect::<Vec<_>>()
+            });
+            assert_eq!(blobs[0], blobs[1], "case {case}");
             assert_eq!(there, here, "case {case}");
         }
     }

@@ -347,7 +347,7 @@ impl Writing<'_> {
     }
 
     /// Rule 3.7: copies a revision from another storage. `source` counts if that revision has the same data here, and the same
-    /// blob (rule 8.3); `base` counts if that revision is on the trunk here.
+    /// blob if one comes along (rule 8.3); `base` counts if that revision is on the trunk here.
     fn restore(
         &self,
         oid: Oid,
@@ -357,8 +357,12 @@ impl Writing<'_> {
         base: Option<Tid>,
     ) -> Revision {
         let here = |tid: Tid| self.before.at(oid, tid);
-        let held = (data.as_deref(), blob.as_deref());
-        let has_both = |tid: &Tid| here(*tid).is_some_and(|at| (self.before.data(at), self.before.blob(at)) == held);
+        let has_both = |tid: &Tid| {
+            here(*tid).is_some_and(|at| {
+                let same_blob = blob.is_none() || self.before.blob(at) == blob.as_deref();
+                self.before.data(at) == data.as_deref() && same_blob
+            })
+        };
         let (content, blob) = match (data, source.filter(has_both)) {
             (Some(_), Some(tid)) => (Content::Source(tid), None),
             (Some(data), None) => (Content::Data(data.clone()), blob.clone()),

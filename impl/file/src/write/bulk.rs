@@ -14,8 +14,8 @@ use std::panic::resume_unwind;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Blob, Change, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid, TransactionMeta,
-    TransactionRecord, Verdict, Version, Wants, judge,
+    Blob, Change, Content, Data, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid,
+    TransactionMeta, TransactionRecord, Verdict, Version, Wants, judge,
 };
 use vellum_sync::thread;
 
@@ -135,8 +135,8 @@ pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> 
 fn with_own_blobs(database: &Database, mut transactions: Vec<TransactionRecord>) -> Result<Vec<TransactionRecord>> {
     for transaction in &mut transactions {
         let mut seen = HashSet::new();
-        // Rule 8.1: what is written over has no blob.
         for revision in transaction.revisions.iter_mut().rev() {
+            // Rule 8.1: what is written over has no blob.
             let is_last = seen.insert(revision.oid);
             let blob = revision.blob.take().filter(|_| is_last);
             revision.blob = blob.map(|blob| database.blobs()?.own(&blob, revision.oid)).transpose()?;
@@ -244,44 +244,48 @@ impl Batch<'_> {
     /// Judges a transaction (rule 3.7), and places it after those before it.
     fn place(&mut self, tid: Tid, meta: TransactionMeta, changes: &[Change]) -> Result<Placed> {
         let position = self.end;
-        let data: Vec<Option<(Bytes, Option<Blob>)>> = match self.names {
-            true => changes
-                .iter()
-                .map(|change| {
-                    let data = change.data()?;
-                    Some((data.in_memory()?.clone(), data.blob().cloned()))
-                })
-                .collect(),
+        let data: Vec<Option<Bytes>> = match self.names {
+            true => changes.iter().map(|change| change.data().and_then(Data::in_memory).cloned()).collect(),
             false => Vec::new(),
         };
         let Verdict { writes: records, .. } = judge(self, changes, &NoResolver)?;
+        let blobs = self.blobs(&records)?;
         let mut next = position + records_at(&meta);
         // Only later transactions see what this one does to an object. So the records are noted when all of them are made.
         for (n, record) in records.iter().enumerate() {
             if let Some(data) = data.get(n) {
                 let NewRecord { oid, version, base, .. } = record.clone();
                 let revision = PastRevision { oid, tid, place: next, version, base };
-                let (data, blob) = data.clone().unzip();
-                self.written.insert((oid, tid), Written { revision, data, blob: blob.flatten() });
+                let (data, blob) = (data.clone(), blobs[n].clone());
+                self.written.insert((oid, tid), Written { revision, data, blob });
                 self.newest.insert(oid, tid);
                 self.places.insert(next, (oid, tid));
             }
             next += length(record);
         }
         self.end = next + TransactionHeader::TWIN_SIZE;
-        let blobs = self.blobs(&records, changes)?;
+        let blobs = self.claim(&records, &blobs)?;
         Ok(Placed { tid, position, meta, records, blobs, length: self.end - position, alone: None })
     }
 
-    /// A file for each blob that the transaction has: what was brought, whether its data is shared here or not.
-    fn blobs(&self, records: &[NewRecord], changes: &[Change]) -> Result<Vec<(Oid, Claimed)>> {
-        let (mut seen, mut claimed) = (HashSet::new(), Vec::new());
-        // Rule 8.1: what is written over has no blob. Each change writes one record.
-        for (record, change) in records.iter().zip(changes).rev().filter(|(record, _)| seen.insert(record.oid)) {
-            if let Some(blob) = change.blob() {
-                claimed.push((record.oid, self.database.blobs()?.claim(blob, record.oid)?));
-            }
-        }
-        Ok(claimed)
+    /// The blob of each record: the one that was brought, or that of the revision whose data it shares.
+    fn blobs(&self, records: &[NewRecord]) -> Result<Vec<Option<Blob>>> {
+        let mut seen = HashSet::new();
+        let blob = |NewRecord { oid, content, .. }: &NewRecord| match content {
+            // Rule 8.1: what is written over has no blob.
+            _ if !seen.insert(*oid) => Ok(None),
+            Content::Data(data) => Ok(data.blob().cloned()),
+            Content::Shared(place) => Past::blob(self, *oid, *place),
+            Content::Tombstone => Ok(None),
+        };
+        let mut blobs = records.iter().rev().map(blob).collect::<Result<Vec<_>>>()?;
+        blobs.reverse();
+        Ok(blobs)
+    }
+
+    /// A file for each of them.
+    fn claim(&self, records: &[NewRecord], blobs: &[Option<Blob>]) -> Result<Vec<(Oid, Claimed)>> {
+        let brought = records.iter().zip(blobs).filter_map(|(record, blob)| Some((record.oid, blob.as_ref()?)));
+        brought.map(|(oid, blob)| Ok((oid, self.database.blobs()?.claim(blob, oid)?))).collect()
     }
 }

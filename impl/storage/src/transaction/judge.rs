@@ -373,7 +373,8 @@ impl<P: Past> Judge<'_, P> {
             (Some(data), Some(tid)) => match self.past.find(oid, tid)? {
                 Some(there)
                     if self.past.data(oid, there.place)? == Some(data.bytes()?)
-                        && same_blob(self.past.blob(oid, there.place)?.as_ref(), data.blob())? =>
+                        && (data.blob().is_none()
+                            || same_blob(self.past.blob(oid, there.place)?.as_ref(), data.blob())?) =>
                 {
                     Content::Shared(there.place)
                 }
