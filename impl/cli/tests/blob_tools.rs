@@ -5,7 +5,9 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::photos::{DATA, FOLDER, Photos, blob, folder, photos, put};
 use common::site::{Site, Store, record};
@@ -198,7 +200,7 @@ fn a_pack_without_old_keeps_nothing() {
     assert!(!sandbox.path("blobstorage.old").exists() && !sandbox.path("filestorage/Data.fs.old").exists());
 }
 
-/// A folder with no rights in it. Root has all rights, so the file system has to refuse.
+/// Neither what it has, nor what is on its way in it.
 #[test]
 fn a_folder_of_another_database_is_not_written_to() {
     let sandbox = Sandbox::new();
@@ -260,6 +262,84 @@ fn an_import_that_fails_leaves_nothing() {
     fs::remove_file(file_of(&sandbox, FOLDER, 2, tid)).unwrap();
     says(&sandbox.run(&["export", DATA, "0", "lost.zexp"]), "has no blob at", 2);
     assert!(!sandbox.path("lost.zexp").exists());
+}
+
+/// Runs a command for which no file may have more than 1 KiB: for it the disk is full.
+fn on_a_full_disk(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    let command = sandbox.command(arguments);
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(sandbox.path("."))
+        .env("VELLUM_NOW", "2026-11-25T12:00:00Z")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn a_full_disk_in_the_middle_of_a_blob_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let Photos { second, .. } = photos(&sandbox);
+    says(&sandbox.run(&["export", DATA, "2", "photo.zexp"]), "1 blob, with 2.9 KiB", 0);
+    let before = sandbox.all_files();
+    says(&on_a_full_disk(&sandbox, &["import", DATA, "photo.zexp", "--yes"]), "is the disk full?", 2);
+    says(&on_a_full_disk(&sandbox, &["show", DATA, "2", "--save-blob", "photo.jpg"]), "Nothing was saved", 2);
+    says(&on_a_full_disk(&sandbox, &["export", DATA, "2", "again.zexp"]), "Nothing was exported", 2);
+    let after = sandbox.all_files();
+    assert!(before.iter().all(|(name, bytes)| after.get(name) == Some(bytes)));
+    let is_new = |name: &&PathBuf| {
+        !before.contains_key(*name) && name.extension().is_none_or(|end| end != "lock" && end != "index")
+    };
+    assert_eq!(after.keys().find(is_new), None);
+    // A copy that needs the bytes.
+    let one = file_of(&sandbox, FOLDER, 2, second);
+    fs::set_permissions(&one, fs::Permissions::from_mode(0o644)).unwrap();
+    says(&on_a_full_disk(&sandbox, &["copy", DATA, "backup.fs"]), "copy again", 2);
+    says(&sandbox.run(&["copy", DATA, "backup.fs"]), "3 files", 0);
+    says(&sandbox.run(&["check", "backup.fs"]), "3 revisions of 1 object, with 3 files", 0);
+}
+
+/// Runs a command as somebody without the rights of the owner.
+fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    let mut command = sandbox.command(arguments);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn without_rights_the_error_names_the_file() {
+    let sandbox = Sandbox::new();
+    let Photos { second, .. } = photos(&sandbox);
+    fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o777)).unwrap();
+    let file = file_of(&sandbox, FOLDER, 2, second);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let run = as_nobody(&sandbox, &["check", DATA]);
+    says(&run, "1 file that cannot be read", 1);
+    assert!(run.stdout.contains(name), "{}", run.stdout);
+    for command in [
+        &["show", DATA, "2", "--save-blob", "photo.jpg"][..],
+        &["export", DATA, "2", "photo.zexp"],
+        &["copy", DATA, "backup.fs"],
+    ] {
+        says(&as_nobody(&sandbox, command), name, 2);
+    }
+    assert!(!sandbox.path("photo.jpg").exists() && !sandbox.path("photo.zexp").exists());
+    // A folder that cannot be looked into.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
+    let folder = file.parent().unwrap();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o000)).unwrap();
+    let run = as_nobody(&sandbox, &["check", DATA]);
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("Permission denied"), "{}", run.stdout);
 }
 
 /// The links of a folder lead nowhere, for the commands that write as well.
