@@ -36,12 +36,12 @@ This reads all of the file and changes nothing. It can be run while the database
 is in use; a commit that is just being written is then reported as unfinished.
 The exit code is 0 if there are no problems, and 1 if there are some.
 
-A blob's bytes are in a file of the blob folder, which is looked at as well, if it is
-known (see `vellum help blobs`): a revision without a file, and a file that cannot
-be opened, are problems. Files of no revision, files that can be written to, and
-names that no blob has are listed, and are none. A file has no checksum: whether it
-has the bytes that were stored is not known to anybody. --read-blobs reads each to
-its end, which finds a disk that cannot.
+A blob's bytes are in a file of the blob folder, which is looked at as well, if
+it is known (see `vellum help blobs`): a revision without a file, and a file
+that cannot be opened, are problems. Files of no revision, files that can be
+written to, and names that no blob has are listed, and are none. A file has no
+checksum: whether it has the bytes that were stored is not known to anybody.
+--read-blobs reads each to its end, which finds a disk that cannot.
 
 With --references it also tells of every object that is referred to now and is
 not there: who deleted it or undid its creation, what is left of it in the file,

@@ -47,12 +47,13 @@ ZODB under Python 3 reads no file with a record in a version. If SRC has such
 records, the command says so before it copies. End the versions in the copy
 with `vellum commit-version` or `vellum abort-version`, and pack it.
 
-Blobs come along: from the blob folder of SRC (--blobs), found as `vellum help blobs`
-says, to that of DST (--to-blobs), which is DST.blobs if there is none. Where both
-folders are on one device a file gets a second name, and takes no room; no program
-changes a blob's file, but damage to the disk harms both. A file that is missing in
-SRC is missing in DST: the command says how many, and ends with 1. If the folder of
-SRC is not known, the records are copied without files.
+Blobs come along: from the blob folder of SRC (--blobs), found as `vellum help
+blobs` says, to that of DST (--to-blobs), which is DST.blobs if there is none.
+Where both folders are on one device a file gets a second name, and takes no
+room; no program changes a blob's file, but damage to the disk harms both. A
+file that is missing in SRC is missing in DST: the command says how many, and
+ends with 1. If the folder of SRC is not known, the records are copied without
+files.
 
 --since and --until include what they name: a day from its first moment to its
 last, a transaction itself. A copy with --since has no objects from before: they

@@ -30,11 +30,12 @@ Examples:
   vellum export Data.fs 1f - | vellum import Other.fs - --yes
 
 The file is what ZODB's exportFile writes: `vellum import` puts it into another
-database, and so does ZODB's importFile. Object 0 is the root: with it, all that
-is reachable is exported. Weak references, and those to other databases, are kept
-as they are, but not followed. Blobs come with what they hold: `vellum help blobs`
-says where the blob folder is looked for. If it is not known, nothing is exported
-with a blob among the objects, unless --without-blobs says so.
+database, and so does ZODB's importFile. Object 0 is the root: with it, all
+that is reachable is exported. Weak references, and those to other databases,
+are kept as they are, but not followed. Blobs come with what they hold: `vellum
+help blobs` says where the blob folder is looked for. If it is not known,
+nothing is exported with a blob among the objects, unless --without-blobs says
+so.
 
 The database is opened for reading only: a site may use it meanwhile. --at
 includes what it names: of a day its last moment, of a transaction what it did.

@@ -38,9 +38,10 @@ oid of the one that was exported, and it is for you to put that into a folder,
 from a program with the classes. As long as nothing does, a pack that collects
 garbage takes all of it away again. Until then the import can be undone.
 
-Blobs come with what they hold, into the blob folder: `vellum help blobs` says where
-it is looked for. A database without blobs has none yet: --blobs makes it. Without a
-folder nothing is imported if there is a blob, unless --without-blobs says so.
+Blobs come with what they hold, into the blob folder: `vellum help blobs` says
+where it is looked for. A database without blobs has none yet: --blobs makes
+it. Without a folder nothing is imported if there is a blob, unless
+--without-blobs says so.
 
 If an object in IN refers to one that did not come along, nothing is imported,
 unless --go-on says so: then the reference stays, and leads nowhere.

@@ -72,12 +72,13 @@ A record that cannot be read, or has a reference of an unknown shape, may refer
 to anything. If such a record is needed, a pack that collects stops, says which,
 and changes nothing. --go-on does not change that; --no-collect packs.
 
-The files of forgotten revisions of blobs go from the blob folder, which keeps what
-it was beside it with .old behind its name, as Data.fs.old: second names of the same
-files, so that the room comes back when that folder goes. With --no-old they are
-removed. `vellum help blobs` says where the folder is looked for. If it is not known,
-and revisions of blobs would be forgotten, nothing is packed, unless --without-blobs
-says so: then their files stay, and `vellum blobs orphans` finds them.
+The files of forgotten revisions of blobs go from the blob folder, which keeps
+what it was beside it with .old behind its name, as Data.fs.old: second names
+of the same files, so that the room comes back when that folder goes. With
+--no-old they are removed. `vellum help blobs` says where the folder is looked
+for. If it is not known, and revisions of blobs would be forgotten, nothing is
+packed, unless --without-blobs says so: then their files stay, and `vellum
+blobs orphans` finds them.
 
 Where nothing would go, nothing is changed, and all can still be undone.
 

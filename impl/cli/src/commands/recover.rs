@@ -30,10 +30,10 @@ and named. With --new-tids it is copied as well: all transactions come in the
 order of the file, and those that are out of order get later tids, which changes
 their times.
 
-The files of blobs stay where they are: with the same blob folder, Recovered.fs is
-whole. The command counts those that are missing there. What a recovered file has
-lost leaves orphans in the folder: keep them until nothing is missed. With --new-tids
-a blob has another name than its file, which is then named.
+The files of blobs stay where they are: with the same blob folder, Recovered.fs
+is whole. The command counts those that are missing there. What a recovered
+file has lost leaves orphans in the folder: keep them until nothing is missed.
+With --new-tids a blob has another name than its file, which is then named.
 
 With --json: one object.")]
 pub struct Recover {

@@ -43,9 +43,10 @@ either. What is there stays as it is, also if the backup has it otherwise.
 If the backup has not all of it, nothing is restored, unless --go-on says so:
 then those objects stay lost, and another backup may have them.
 
-Blobs come back with their bytes, from the blob folder of the backup (--from-blobs)
-into that of FILE (--blobs); `vellum help blobs` says where each is looked for. If
-the bytes of one cannot be restored, nothing is, unless --without-blobs says so.
+Blobs come back with their bytes, from the blob folder of the backup
+(--from-blobs) into that of FILE (--blobs); `vellum help blobs` says where each
+is looked for. If the bytes of one cannot be restored, nothing is, unless
+--without-blobs says so.
 
 An object to which nothing refers goes with the next pack that collects garbage.
 The restoration is a transaction of its own, and can be undone.

@@ -33,12 +33,13 @@ Examples:
   vellum show Data.fs 1f --raw > record             its bytes: two pickles
   vellum show Data.fs 1f --save-blob photo.jpg      what a blob holds
 
-In a state, an arrow is a reference to another object, a dashed arrow a weak one;
-*1 is what &1 marked before. --at includes what it names: of a day its last
-moment, of a transaction what it did. The size is what the record takes in the
-file; one that zc.zlibstorage has compressed is shown plain, except with --raw.
-The bytes of a blob are in a file of the blob folder: `vellum help blobs` says where
-that is looked for. --save-blob writes them to a new file, and shows the object.
+In a state, an arrow is a reference to another object, a dashed arrow a weak
+one; *1 is what &1 marked before. --at includes what it names: of a day its
+last moment, of a transaction what it did. The size is what the record takes in
+the file; one that zc.zlibstorage has compressed is shown plain, except with
+--raw. The bytes of a blob are in a file of the blob folder: `vellum help
+blobs` says where that is looked for. --save-blob writes them to a new file,
+and shows the object.
 
 With --json: one object; with --history, one a line, one for each revision. The
 state is JSON, too, all of it: an object whose first name begins with @ is what

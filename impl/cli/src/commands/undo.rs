@@ -43,10 +43,11 @@ objects are in the way, and which transactions changed them later. Name those as
 well to take back all of it. The newest one is undone first, in whatever order
 they are named.
 
-A blob becomes again what it was, too, which needs the file that it had then: if
-that is missing, nothing is undone. `vellum help blobs` says where the blob folder
-is looked for. If it is not known, and the change of a blob would be undone, nothing
-is, unless --without-blobs says so: then the blob has no file at all.
+A blob becomes again what it was, too, which needs the file that it had then:
+if that is missing, nothing is undone. `vellum help blobs` says where the blob
+folder is looked for. If it is not known, and the change of a blob would be
+undone, nothing is, unless --without-blobs says so: then the blob has no file
+at all.
 
 The database is locked meanwhile: a site that uses it must be stopped. --dry-run
 takes no lock, and works beside a running site.
