@@ -44,7 +44,13 @@ pub fn read(path: &Path) -> Result<Database, Trouble> {
                 }
                 _ => Content::Data(bytes[from..from + length].to_vec()),
             };
-            revisions.push(Revision { oid: record.header.oid.0, version: String::new(), base: None, content });
+            revisions.push(Revision {
+                oid: record.header.oid.0,
+                version: String::new(),
+                base: None,
+                content,
+                blob: None,
+            });
             Ok(())
         });
         let header = header.map_err(|fault| format!("{}: {fault}", path.display()))?;
