@@ -38,7 +38,12 @@ marker (.layout), and a file in it belongs to the database:
 For Data.fs.old it is the folder of the same name with .old behind it. --blobs
 names any other place. A copy of Data.fs beside it does not get its folder: a
 pack of the copy would remove what the original needs. docs/blobs.md tells
-more." )] pub struct Blobs {     #[command(subcommand)]     what: What, }
+more."
+)]
+pub struct Blobs {
+    #[command(subcommand)]
+    what: What,
+}
 
 #[derive(Subcommand)]
 enum What {
