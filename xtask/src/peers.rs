@@ -20,6 +20,7 @@
 //! | `export` | an object and all that it refers to, exported and imported |
 //! | `external` | garbage in databases that refer to each other, beside zc.zodbdgc |
 //! | `blob folder` | blob folders that ZODB makes, seen, made again and packed by us, and gone on with by ZODB |
+//! | `blob tools` | blobs checked, exported, copied, undone and packed by our commands and by ZODB, on the same files |
 //! | `crash files` | the file that an interrupted commit leaves |
 //! | `rules` | the harness of `model/harness` on ZODB |
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
@@ -42,6 +43,7 @@ use tempfile::TempDir;
 use crate::{Outcome, number, venv};
 
 mod blob_clients;
+mod blob_tools;
 mod blobs;
 mod btrees;
 mod bytes;
@@ -76,7 +78,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 25] = [
+const CHECKS: [(&str, Check); 26] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -92,6 +94,7 @@ const CHECKS: [(&str, Check); 25] = [
     ("export", export::check),
     ("external", external::check),
     ("blob folder", blobs::check),
+    ("blob tools", blob_tools::check),
     ("crash files", crash::check),
     ("rules", rules::check),
     ("clients", clients::check),

@@ -288,6 +288,44 @@ impl BlobFolder {
         copy(&self.inner, &path, &*file, self.temporary()?)
     }
 
+    /// The bytes of a blob of another folder, on their way to a revision here: a second name of its file where that can be,
+    /// so that nothing is copied; otherwise a copy, made in constant memory. `disk` is the one that both are on.
+    ///
+    /// The file gets a second name only if it cannot be written to, and all users who may read this folder may read it. Its
+    /// permissions stay unchanged then.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobFolder::read`], and the disk's.
+    pub fn take_from(&self, disk: &dyn Disk, other: &BlobFolder, oid: Oid, tid: Tid) -> Result<Ready> {
+        self.inner.writable()?;
+        let (about, file, path) = (other.about(oid, tid)?, other.read(oid, tid)?, other.file(oid, tid));
+        let top = self.inner.tree.about(&self.inner.top);
+        let top = top.map_err(|error| self.inner.failed(&self.inner.top, "looking at the blob folder", error))?;
+        if about.mode & 0o222 == 0 && top.mode & 0o444 & !about.mode == 0 {
+            // Another program need not have synced it.
+            file.sync().map_err(|error| other.inner.failed(&path, "syncing a blob", error))?;
+            if let Some(name) = self.link_from(disk, &other.inner, &path) {
+                return Ok(Ready { name, length: about.length });
+            }
+        }
+        copy(&other.inner, &path, &*file, self.temporary()?)
+    }
+
+    /// A second name, in `tmp/`, of another folder's file; none if the file can have none there. No link is followed in
+    /// either folder.
+    fn link_from(&self, disk: &dyn Disk, other: &Inner, file: &Path) -> Option<Name> {
+        let all = disk.tree(Path::new("/")).ok()?;
+        // The path to a folder is the operator's, and may have links.
+        let below = |inner: &Inner, path: &Path| {
+            let root = if inner.root.as_os_str().is_empty() { Path::new(".") } else { &inner.root };
+            Some(root.canonicalize().ok()?.join(path).strip_prefix("/").ok()?.to_owned())
+        };
+        let (from, temporaries) = (below(other, file)?, below(&self.inner, &self.temporaries())?);
+        let link = |name: &Path| all.link(&from, &temporaries.join(name.file_name().unwrap_or_default()));
+        Name::new(&self.inner, &self.temporaries(), link).ok().map(|(name, ())| name)
+    }
+
     /// The permissions that a blob's file gets: those that it has, without those to write, and with those to read that
     /// the object's folder has.
     fn final_mode(&self, oid: Oid, mode: u32) -> Result<u32> {

@@ -128,6 +128,33 @@ fn a_duplicate_is_a_link_unless_somebody_may_write_to_it() {
 }
 
 #[test]
+fn what_comes_from_another_folder_has_a_second_name_or_is_a_copy() {
+    let home = tempfile::tempdir().unwrap();
+    let (from, to) = (open(&home.path().join("from")), open(&home.path().join("to")));
+    let (one, other, linked) = (place(1, 1), place(2, 1), place(3, 1));
+    for (n, place) in [one, other, linked].into_iter().enumerate() {
+        commit(&from, place, &[n as u8; 3000]).unwrap();
+    }
+    set_mode(from.path_of(other.0, other.1), 0o644);
+    for (oid, tid) in [one, other] {
+        to.place(to.take_from(&RealDisk, &from, oid, tid).unwrap(), oid, tid).unwrap();
+    }
+    let inode = |folder: &BlobFolder, (oid, tid): (Oid, Tid)| fs::metadata(folder.path_of(oid, tid)).unwrap().ino();
+    assert_eq!(inode(&from, one), inode(&to, one));
+    // Who changes the one must not change the other.
+    assert_ne!(inode(&from, other), inode(&to, other));
+    assert_eq!(bytes(&to, other).unwrap(), [1; 3000]);
+    assert_eq!(mode(from.path_of(other.0, other.1)), 0o644);
+    // What is dropped leaves nothing, and a link is not followed.
+    drop(to.take_from(&RealDisk, &from, one.0, one.1).unwrap());
+    assert_eq!(names_in(&home.path().join("to/tmp")), [""; 0]);
+    let path = from.path_of(linked.0, linked.1);
+    fs::remove_file(&path).unwrap();
+    symlink(home.path().join("from/.layout"), &path).unwrap();
+    assert!(matches!(to.take_from(&RealDisk, &from, linked.0, linked.1), Err(Error::Link { .. })));
+}
+
+#[test]
 fn the_layout_is_the_markers_else_the_files_else_bushy() {
     for layout in Layout::ALL {
         let home = tempfile::tempdir().unwrap();

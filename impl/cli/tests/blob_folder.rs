@@ -51,6 +51,8 @@ fn a_plone_site() {
         &["show", DATA, "2"],
         &["show", DATA, "2", "--at", &at_first, "--save-blob", "photo.jpg"],
         &["show", DATA, "2", "--history"],
+        &["log", DATA, "--object", "2"],
+        &["log", DATA, "--object", "2", "-n", "1", "--json"],
         &["blobs", "orphans", DATA],
         &["blobs", "orphans", DATA, "--remove"],
         &["blobs", "orphans", DATA, "--remove", "--yes"],

@@ -1,5 +1,5 @@
-//! Blobs, of which the database has only the record: a command that touches one says so, and where something would
-//! break it does nothing unless it is told to.
+//! Blobs without a folder: a command that touches one says so, and where that would break something it does nothing
+//! unless an option says to go on.
 
 #[macro_use]
 mod common;

@@ -14,8 +14,10 @@ mod handle;
 mod place;
 
 use std::io;
+use std::sync::Arc;
 
-use vellum_blob::{BlobFolder, Opening};
+use vellum_blob::{BlobFolder, Opening, Ready};
+use vellum_disk::Disk;
 use vellum_storage::{Blob, BlobWriter, Error, Oid, Result, Tid};
 
 use crate::options::Options;
@@ -27,6 +29,7 @@ pub(crate) use place::{NotPlaced, Placing, place, remove_unfinished};
 #[derive(Clone, Debug)]
 pub(crate) struct BlobFiles {
     folder: BlobFolder,
+    disk: Arc<dyn Disk>,
 }
 
 impl BlobFiles {
@@ -44,7 +47,7 @@ impl BlobFiles {
                 folder.path().display()
             );
         }
-        Ok(Some(BlobFiles { folder }))
+        Ok(Some(BlobFiles { folder, disk: options.disk.clone() }))
     }
 
     pub fn folder(&self) -> &BlobFolder {
@@ -88,17 +91,27 @@ impl BlobFiles {
         if Claimed::try_from(blob, &self.folder).is_some() { Ok(blob.clone()) } else { self.fresh(blob, oid) }
     }
 
-    /// The bytes of this blob once more: a second name of the file, if it is another revision's of the object; else a copy.
+    /// The bytes of this blob once more: a second name of its file, if it is a revision's in this folder or another one on the
+    /// same device; else a copy.
     fn fresh(&self, blob: &Blob, oid: Oid) -> Result<Blob> {
-        let ready = match blob.downcast_ref::<Committed>().and_then(|committed| committed.revision_in(&self.folder)) {
-            Some((other, tid)) if other == oid => self.folder.duplicate(oid, tid).map_err(trouble)?,
-            _ => {
-                let mut copy = self.folder.temporary().map_err(trouble)?;
-                blob.pieces(COPY_PIECE, &mut |piece| copy.append(piece).map_err(trouble))?;
-                copy.sync().map_err(trouble)?
-            }
+        let committed = blob.downcast_ref::<Committed>();
+        let here = committed.and_then(|committed| committed.revision_in(&self.folder));
+        let ready = match (here, committed) {
+            (Some((other, tid)), _) if other == oid => self.folder.duplicate(oid, tid).map_err(trouble)?,
+            (None, Some(committed)) => match committed.take_to(&self.folder, &*self.disk) {
+                // A pack has removed its file; its bytes can be read as long as it is open.
+                Err(Error::NoBlob { .. }) => self.copy(blob)?,
+                taken => taken?,
+            },
+            _ => self.copy(blob)?,
         };
         Ok(Blob::new(Fresh::new(&self.folder, ready)))
+    }
+
+    fn copy(&self, blob: &Blob) -> Result<Ready> {
+        let mut copy = self.folder.temporary().map_err(trouble)?;
+        blob.pieces(COPY_PIECE, &mut |piece| copy.append(piece).map_err(trouble))?;
+        copy.sync().map_err(trouble)
     }
 }
 

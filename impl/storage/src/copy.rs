@@ -72,8 +72,12 @@ pub struct CopyReport {
     pub revisions: u64,
     /// Bytes of the records copied. A revision that shares its data counts zero.
     pub bytes: u64,
-    /// Revisions of blobs copied: what they hold is in files beside the source, which are not.
+    /// Revisions of blobs copied.
     pub blobs: u64,
+    /// Of these: revisions of which the source has the blob, and the copy got it.
+    pub blob_files: u64,
+    /// Bytes of these blobs.
+    pub blob_bytes: u64,
 }
 
 impl CopyReport {
@@ -84,6 +88,11 @@ impl CopyReport {
         self.revisions += transaction.revisions.len() as u64;
         let data = transaction.revisions.iter().filter_map(|revision| revision.data.as_ref());
         self.blobs += data.filter(|data| is_blob(data)).count() as u64;
+        let blobs = transaction.revisions.iter().filter_map(|revision| revision.blob.as_ref());
+        for blob in blobs {
+            self.blob_files += 1;
+            self.blob_bytes += blob.length().unwrap_or_default();
+        }
         self.bytes += own.filter_map(|revision| revision.data.as_ref()).map(|data| data.len() as u64).sum::<u64>();
     }
 }

@@ -19,7 +19,7 @@ use std::collections::{HashSet, VecDeque};
 use vellum_pickle::class_of;
 
 use crate::export::{Links, links};
-use crate::{Bytes, Draft, Error, ExportError, Oid, Result as StorageResult, Storage, Tid, Version, is_blob};
+use crate::{Blob, Bytes, Draft, Error, ExportError, Oid, Result as StorageResult, Storage, Tid, Version, is_blob};
 
 /// An object that comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,12 @@ pub struct Restoration {
     pub others: Vec<(Oid, Oid, String, String)>,
     /// References into other databases: the referring object, the database, and the object there.
     pub foreign: Vec<(Oid, String, Oid)>,
-    /// Blobs among the objects: what they hold is not restored.
+    /// Blobs among the objects.
     pub blobs: u64,
+    /// Of these: blobs that are stored with the bytes of the backup.
+    pub blobs_held: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
 }
 
 /// Stores those of `oids` that `storage` has not and `backup` has, as the trunk of the backup shows them, under their
@@ -98,9 +102,32 @@ pub fn restore(
         waiting.extend(strong.into_iter().filter(|to| seen.insert(*to)).map(|to| (to, Some(oid))));
         let bytes = record.len() as u64;
         found.objects.push(Restored { oid, tid, bytes, class: class(&record), needed_by });
-        draft.store(oid, serial(storage, oid)?, record)?;
+        let blob = match is_blob(&record) && storage.blobs().is_some() {
+            true => blob(backup, oid)?,
+            false => None,
+        };
+        let serial = serial(storage, oid)?;
+        match blob {
+            None => draft.store(oid, serial, record)?,
+            Some(blob) => {
+                found.blobs_held += 1;
+                found.blob_bytes += blob.length()?;
+                draft.store_blob(oid, serial, record, blob)?;
+            }
+        }
     }
     Ok((draft, found))
+}
+
+/// The blob that the trunk of the backup shows; none if the backup has no blobs, or lacks this one.
+fn blob(backup: &dyn Storage, oid: Oid) -> StorageResult<Option<Blob>> {
+    let Some(blobs) = backup.blobs() else { return Ok(None) };
+    let shown = backup.load_before(oid, Tid::MAX)?.ok_or(Error::key(oid))?;
+    match blobs.load_blob(oid, shown.tid) {
+        Ok(blob) => Ok(Some(blob)),
+        Err(Error::NoBlob { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
 /// The record that the trunk shows of the object; none if there is none.

@@ -36,8 +36,9 @@ marker (.layout), and a file in it belongs to the database:
   folder in it: Plone's var/filestorage/Data.fs and var/blobstorage
 
 For Data.fs.old it is the folder of the same name with .old behind it. --blobs
-names any other place. A copy of Data.fs beside it does not get its folder: a pack
-of the copy would remove what the original needs. docs/blobs.md tells more."
+names any other place. A copy of Data.fs beside it does not get its folder: a
+pack of the copy would remove what the original needs. docs/blobs.md tells
+more."
 )]
 pub struct Blobs {
     #[command(subcommand)]
@@ -57,21 +58,22 @@ Examples:
   vellum blobs orphans Data.fs --remove        show it, ask, and remove it
   vellum blobs orphans Data.fs --remove --yes  remove it without asking
 
-An orphan is a file of the blob folder whose object and transaction are not those
-of a blob in the database. ZODB leaves such files when a commit fails, when it is
-killed, or when a pack is cut short.
+An orphan is a file of the blob folder whose object and transaction are not
+those of a blob in the database. ZODB leaves such files when a commit fails,
+when it is killed, or when a pack is cut short.
 
 While a site runs, the file of a commit that is under way looks like an orphan.
 --remove locks the database: a site that uses it must be stopped. A data file
 that is older than its blob folder, such as one from a backup, makes orphans of
 all blobs since: bring the data file up to date before you remove them.
 
-Only files that are named as blobs are removed. Everything else in the folder is
-counted and left. If no file of the folder belongs to the database, nothing is
-removed: the folder seems to be another database's.
+Only files that are named as blobs are removed. Everything else in the folder
+is counted and left. If no file of the folder belongs to the database, nothing
+is removed: the folder seems to be another database's.
 
-Exit codes: 0 if it was listed or removed; 1 if the answer was no, or the folder
-is another database's; 2 if the command was used wrongly or could not do its work.
+Exit codes: 0 if it was listed or removed; 1 if the answer was no, or the
+folder is another database's; 2 if the command was used wrongly or could not do
+its work.
 
 With --json: one object a line, one for each orphan, and a last one of the kind
 `summary`; with --remove this needs --yes.")]

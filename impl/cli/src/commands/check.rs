@@ -39,11 +39,11 @@ some.
 
 A blob's bytes are in a file of the blob folder. The command checks that folder,
 too, if it is known (see `vellum help blobs`): a revision without a file, and a
-file that cannot be opened, are problems. It also lists files without a revision,
-files that can be written to, and names that no blob has; they are no problems. A
-blob file has no checksum, so the command cannot tell whether its bytes are those
-that were stored. --read-blobs reads each file to its end, which finds a disk that
-cannot.
+file that cannot be opened, are problems. It also lists files of no revision,
+files that can be written to, and names that no blob has; they are no problems.
+A blob file has no checksum, so the command cannot tell whether its bytes are
+those that were stored. --read-blobs reads each file to its end, which finds a
+disk that cannot.
 
 With --references it also explains every missing object that is referred to now:
 the transaction that deleted it or undid its creation, what is left of it in the
@@ -139,14 +139,14 @@ struct Summary {
     gone_class_unreadable: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     btrees: Option<BTrees>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blobs: Option<blobs::JsonBlobs>,
     /// Objects with text of Python 2 that Python 3 cannot load.
     #[serde(skip_serializing_if = "Option::is_none")]
     python_2_objects: Option<u64>,
     /// Objects of which it cannot be told whether they have such text.
     #[serde(skip_serializing_if = "Option::is_none")]
     python_2_unreadable: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<blobs::JsonBlobs>,
 }
 
 /// The counts of the look at BTrees.

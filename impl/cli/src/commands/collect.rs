@@ -19,6 +19,7 @@ use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::ChangeArgs;
+use crate::file::blobs::BlobArgs;
 use crate::file::paths;
 use crate::ui::classes::{class, class_name};
 use crate::ui::meta::moment;
@@ -74,6 +75,9 @@ pub struct Collect {
     /// Treat references to missing objects as leading nowhere
     #[arg(long)]
     go_on: bool,
+    /// A database's folder with blobs, where it is not beside it; once for each
+    #[arg(long = "blobs", value_name = "NAME=FOLDER", value_parser = OsStringValueParser::new().try_map(named))]
+    blobs: Vec<Named>,
     #[command(flatten)]
     how: ChangeArgs,
 }
@@ -171,7 +175,7 @@ impl Collect {
 
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
         self.check_files()?;
-        let opened = self.databases.iter().map(|named| self.how.open(&named.file, out)).collect::<Run<Vec<_>>>()?;
+        let opened = self.databases.iter().map(|named| self.open(named, out)).collect::<Run<Vec<_>>>()?;
         // A span that the calendar does not have means the whole past.
         let span = Span::new().try_hours(24 * i64::from(self.days)).ok();
         let since = span.and_then(|span| now.checked_sub(span).ok()).map_or(Tid::ZERO, Tid::at);
@@ -216,8 +220,22 @@ impl Collect {
         Ok(Outcome::Fine)
     }
 
+    /// Opens a database with its blobs: what comes back by an undo needs its file.
+    fn open(&self, named: &Named, out: &Out) -> Run<FileStorage> {
+        let folder = self.blobs.iter().find(|folder| folder.name == named.name);
+        let blobs = BlobArgs { blobs: folder.map(|folder| folder.file.clone()) };
+        self.how.open(&named.file, out, Some(&blobs))
+    }
+
     /// Refuses one file under two names: each would take the objects of the other for garbage.
     fn check_files(&self) -> Run<()> {
+        let is_one = |folder: &&Named| self.databases.iter().any(|named| named.name == folder.name);
+        if let Some(stray) = self.blobs.iter().find(|folder| !is_one(folder)) {
+            return Err(Failure::Message(format!(
+                "--blobs names the database `{}`, and there is none of that name",
+                stray.name
+            )));
+        }
         for (n, one) in self.databases.iter().enumerate() {
             if let Some(other) = self.databases[..n].iter().find(|other| paths::same(&one.file, &other.file)) {
                 let (one, other) = (one.file.display(), other.file.display());

@@ -20,6 +20,7 @@ use vellum_terminal::people::printable;
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
 use crate::file;
+use crate::file::blobs::BlobArgs;
 use crate::ui::meta::moment;
 use crate::ui::say;
 
@@ -85,12 +86,14 @@ impl ChangeArgs {
         self.consent.may(out, self.json)
     }
 
-    /// Opens the database: for writing if the change may be made.
-    pub fn open(&self, path: &Path, out: &Out) -> Run<FileStorage> {
-        if !self.may(out) {
-            return file::open(path);
+    /// Opens the database: for writing if the change may be made. `blobs`: with its blobs, if their folder is known.
+    pub fn open(&self, path: &Path, out: &Out, blobs: Option<&BlobArgs>) -> Run<FileStorage> {
+        match (self.may(out), blobs) {
+            (false, None) => file::open(path),
+            (false, Some(blobs)) => file::open_with_blobs(path, blobs),
+            (true, None) => Ok(file::open_to_write(path, &file::options()?)?),
+            (true, Some(blobs)) => file::open_to_write_with_blobs(path, blobs),
         }
-        Ok(file::open_to_write(path, &file::options()?)?)
     }
 
     /// Begins the transaction, or a rehearsal of it.

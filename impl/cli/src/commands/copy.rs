@@ -15,6 +15,8 @@ use vellum_storage::{
 use vellum_terminal::people::{counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::blobs::{self as folders, Belongs, BlobArgs};
+use crate::file::survey::{self, Finding};
 use crate::file::{self, DataFile, paths};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
@@ -44,6 +46,13 @@ marked as undone are left out: no reader sees them.
 ZODB under Python 3 cannot read a file with a record in a version. If SRC has
 such records, the command warns before it copies. End the versions in the copy
 with `vellum commit-version` or `vellum abort-version`, and pack it.
+
+Blobs come along: from the blob folder of SRC (--blobs), found as `vellum help
+blobs` says, to that of DST (--to-blobs), which is DST.blobs if there is none.
+If both folders are on one device, a file gets a second name and takes no space;
+no program changes a blob's file, but damage to the disk harms both. A file that
+is missing in SRC is missing in DST: the command says how many, and ends with 1.
+If the folder of SRC is not known, the records are copied without files.
 
 Both --since and --until are inclusive: a day counts from its first moment to
 its last, and a tid names its transaction. A copy with --since lacks the objects
@@ -80,6 +89,14 @@ pub struct Copy {
     /// Write records plain
     #[arg(long)]
     decompress: bool,
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// The folder for the blobs of the copy [default: the one beside DST, or DST.blobs]
+    #[arg(long, value_name = "FOLDER")]
+    to_blobs: Option<PathBuf>,
+    /// Copy the records without the files of blobs
+    #[arg(long, conflicts_with_all = ["blobs", "to_blobs"])]
+    without_blobs: bool,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -95,6 +112,10 @@ struct Copied {
     /// Why nothing was copied.
     refused: Option<String>,
     warnings: Vec<String>,
+    /// The folder of DST.
+    folder: Option<PathBuf>,
+    /// Revisions of blobs in DST without a file.
+    missing_blobs: u64,
 }
 
 #[derive(Serialize)]
@@ -106,7 +127,7 @@ struct Answer {
     transactions: u64,
     revisions: u64,
     bytes: u64,
-    /// Revisions of blobs that were copied: their files were not.
+    /// Revisions of blobs that were copied.
     blobs: u64,
     /// The last transaction that the copy has now.
     last: Option<String>,
@@ -115,6 +136,13 @@ struct Answer {
     refused: Option<String>,
     /// The reasons why ZODB cannot read the copy.
     warnings: Vec<String>,
+    /// Of these: files that came along, and their bytes.
+    blob_files: u64,
+    blob_bytes: u64,
+    /// Where they are; none if no file came along.
+    blob_folder: Option<String>,
+    /// Revisions of blobs in the copy without a file; zero if no folder is known.
+    missing_blobs: u64,
 }
 
 impl Copy {
@@ -125,7 +153,10 @@ impl Copy {
             return Err(Failure::Message(format!("{from} and {to} are the same file: name another one for the copy")));
         }
         let start = Instant::now();
-        let from = file::open(&self.from)?;
+        let from = match self.without_blobs {
+            true => file::open(&self.from)?,
+            false => file::open_with_blobs(&self.from, &self.blobs)?,
+        };
         if self.since.is_some() || self.until.is_some() {
             from.in_order()?;
         }
@@ -154,18 +185,51 @@ impl Copy {
             Ok(report) => (report, None),
             Err(why) => (CopyReport::default(), Some(why)),
         };
-        let copied = Copied { created, report, last, seconds: start.elapsed().as_secs_f64(), refused, warnings };
+        let folder = to.blob_folder().map(|folder| folder.path());
+        let missing_blobs = if refused.is_none() && report.blobs > report.blob_files { missing_blobs(&to)? } else { 0 };
+        let seconds = start.elapsed().as_secs_f64();
+        let copied = Copied { created, report, last, seconds, refused, warnings, folder, missing_blobs };
         if self.json {
             out.json(&self.answer(&copied))?;
         } else {
             self.show(out, &copied, now)?;
         }
-        Ok(if copied.refused.is_none() { Outcome::Fine } else { Outcome::Problems })
+        let is_whole = copied.refused.is_none() && copied.missing_blobs == 0;
+        Ok(if is_whole { Outcome::Fine } else { Outcome::Problems })
+    }
+
+    /// The blob folder of the copy, which is made if it is not there; none if there are no blobs to copy.
+    fn folder(&self, from: &FileStorage) -> Run<Option<PathBuf>> {
+        let Some(source) = from.blob_folder() else {
+            return match &self.to_blobs {
+                None => Ok(None),
+                Some(_) => Err(Failure::Message(format!(
+                    "{}: no blob folder is known; name it with --blobs FOLDER",
+                    self.from.display()
+                ))),
+            };
+        };
+        let folder = match &self.to_blobs {
+            Some(named) => named.clone(),
+            None => folders::evident(&self.to).into_iter().next().unwrap_or_else(|| folders::own(&self.to)),
+        };
+        if paths::same(&source.path(), &folder) {
+            return Err(Failure::Message(format!(
+                "{}: this is the blob folder of {}: name another one for the copy (--to-blobs)",
+                folder.display(),
+                self.from.display()
+            )));
+        }
+        Ok(Some(folder))
     }
 
     /// The destination, whether it is new, and what keeps ZODB from reading it, which is said before it is made.
     fn open_or_create(&self, from: &FileStorage) -> Run<(FileStorage, bool, Vec<String>)> {
-        let options = file::options()?;
+        let (mut options, folder) = (file::options()?, self.folder(from)?);
+        if let Some(folder) = &folder {
+            self.check_folder(folder)?;
+            options = options.blobs(folder);
+        }
         match file::open_to_write(&self.to, &options) {
             Err(OpenError::NotFound { .. }) => {
                 let file = DataFile::of(from);
@@ -182,6 +246,23 @@ impl Copy {
                 Ok((options.like(&self.from).create(&self.to)?, true, warnings))
             }
             opened => Ok((opened?, false, Vec::new())),
+        }
+    }
+
+    /// Refuses the folder of another database than that of the copy.
+    fn check_folder(&self, folder: &std::path::Path) -> Run<()> {
+        let Ok(to) = vellum_file::Options::new().read_only().open(&self.to) else { return Ok(()) };
+        if !folder.exists() {
+            return Ok(());
+        }
+        match folders::relation(folder, &to)? {
+            Belongs::Yes | Belongs::Empty => Ok(()),
+            Belongs::No(_) => Err(Failure::Message(format!(
+                "{}: this seems to be the blob folder of another database than {}: name another one for the copy \
+                 (--to-blobs)",
+                folder.display(),
+                self.to.display()
+            ))),
         }
     }
 
@@ -249,7 +330,7 @@ impl Copy {
     }
 
     fn answer(&self, copied: &Copied) -> Answer {
-        let Copied { created, report, last, seconds, refused, warnings } = copied;
+        let Copied { created, report, last, seconds, refused, warnings, .. } = copied;
         let last = Some(*last).filter(|&last| last != Tid::ZERO);
         Answer {
             from: self.from.display().to_string(),
@@ -260,6 +341,10 @@ impl Copy {
             revisions: report.revisions,
             bytes: report.bytes,
             blobs: report.blobs,
+            blob_files: report.blob_files,
+            blob_bytes: report.blob_bytes,
+            blob_folder: copied.folder.as_ref().map(|folder| folder.display().to_string()),
+            missing_blobs: copied.missing_blobs,
             last: last.map(|tid| tid.to_string()),
             last_time: last.and_then(people::rfc3339),
             seconds: (seconds * 1000.0).round() / 1000.0,
@@ -275,8 +360,8 @@ impl Copy {
         if let Some(why) = refused {
             return Ok(writeln!(out, "{}.", printable(why))?);
         }
-        let CopyReport { resumed_after, transactions, revisions, bytes, blobs, .. } = *report;
-        let copied = match (transactions, self.since.is_some() || self.until.is_some()) {
+        let CopyReport { resumed_after, transactions, revisions, bytes, blobs, blob_files, blob_bytes, .. } = *report;
+        let what = match (transactions, self.since.is_some() || self.until.is_some()) {
             (0, false) => "nothing: there is nothing new".to_owned(),
             (0, true) => "nothing: there is nothing new in that time".to_owned(),
             _ => format!(
@@ -286,12 +371,26 @@ impl Copy {
                 exact_size(bytes)
             ),
         };
-        out.field("copied", copied)?;
+        out.field("copied", what)?;
         if blobs > 0 {
+            let revisions = counted(blobs, "revision");
             out.field(
                 "blobs",
-                blobs::told(blobs, "revision", "files of blobs are not copied: copy the blob directory as well"),
+                match &copied.folder {
+                    None if self.without_blobs => format!("{revisions}, without files"),
+                    None => {
+                        format!("{revisions}, without files: no blob folder of {} is known (--blobs)", name(&self.from))
+                    }
+                    Some(folder) => {
+                        let files = blobs::files(blob_files, blob_bytes);
+                        format!("{revisions}, {files} in {}", printable(&folder.display().to_string()))
+                    }
+                },
             )?;
+        }
+        if copied.missing_blobs > 0 {
+            let revisions = counted(copied.missing_blobs, "revision");
+            out.field("", format!("{revisions} of blobs have no file in the copy: `vellum check` names them"))?;
         }
         if let Some(tid) = resumed_after.filter(|_| transactions > 0) {
             out.field("after", moment(tid, now))?;
@@ -329,4 +428,16 @@ impl Copy {
         let (from, to) = (layer(from, Compression::Off), layer(to, written));
         copy(&from, &to, range, CopyOptions::default(), &mut progress)
     }
+}
+
+/// The number of revisions of blobs that have no file.
+fn missing_blobs(to: &FileStorage) -> Run<u64> {
+    let Some(folder) = to.blob_folder() else { return Ok(0) };
+    let revisions = survey::revisions(to)?;
+    let mut missing = 0;
+    survey::survey(folder, &revisions, to.last_transaction(), false, &mut |finding| {
+        missing += u64::from(matches!(finding, Finding::Missing(_)));
+        Ok(())
+    })?;
+    Ok(missing)
 }

@@ -14,6 +14,7 @@ use vellum_terminal::{Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::commands::{preview, versions};
+use crate::file::blobs::BlobArgs;
 use crate::ui::changes::{self, Change, JsonChange};
 use crate::ui::meta::{self, version_name};
 
@@ -48,6 +49,8 @@ pub struct CommitVersion {
     #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
     to: OsString,
     #[command(flatten)]
+    blobs: BlobArgs,
+    #[command(flatten)]
     how: ChangeArgs,
 }
 
@@ -77,6 +80,8 @@ pub struct AbortVersion {
     file: PathBuf,
     /// The version
     version: OsString,
+    #[command(flatten)]
+    blobs: BlobArgs,
     #[command(flatten)]
     how: ChangeArgs,
 }
@@ -109,14 +114,14 @@ impl CommitVersion {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let end = End::CommitTo(named(self.to));
-        self.how.all_was_shown(carry_out(out, &self.file, self.version, end, &self.how, now))
+        self.how.all_was_shown(carry_out(out, (&self.file, &self.blobs), self.version, end, &self.how, now))
     }
 }
 
 impl AbortVersion {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        self.how.all_was_shown(carry_out(out, &self.file, self.version, End::Abort, &self.how, now))
+        self.how.all_was_shown(carry_out(out, (&self.file, &self.blobs), self.version, End::Abort, &self.how, now))
     }
 }
 
@@ -124,9 +129,16 @@ fn named(name: OsString) -> Version {
     Version::named(name.into_encoded_bytes())
 }
 
-fn carry_out(out: &mut Out, path: &Path, version: OsString, end: End, how: &ChangeArgs, now: Timestamp) -> Run {
+fn carry_out(
+    out: &mut Out,
+    (path, blobs): (&Path, &BlobArgs),
+    version: OsString,
+    end: End,
+    how: &ChangeArgs,
+    now: Timestamp,
+) -> Run {
     let version = named(version);
-    let storage = how.open(path, out)?;
+    let storage = how.open(path, out, Some(blobs))?;
     let mut draft = how.begin(&storage, out, end.description(&version))?;
     match &end {
         End::CommitTo(to) => draft.commit_version(&version, to)?,

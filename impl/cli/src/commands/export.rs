@@ -12,6 +12,7 @@ use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
 use crate::file;
+use crate::file::blobs::BlobArgs;
 use crate::file::paths::NewFile;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
@@ -29,10 +30,12 @@ Examples:
   vellum export Data.fs 1f - | vellum import Other.fs - --yes
 
 The file is what ZODB's exportFile writes: `vellum import` puts it into another
-database, and so does ZODB's importFile. Object 0 is the root: with it, all that
-is reachable is exported. Weak references, and those to other databases, are kept
-as they are, but not followed. The files of blobs are not exported: with a
-blob among the objects nothing is, unless --without-blobs says so.
+database, and so does ZODB's importFile. Object 0 is the root: with it, all
+that is reachable is exported. Weak references, and those to other databases,
+are kept as they are, but not followed. Blobs come with what they hold: `vellum
+help blobs` says where the blob folder is looked for. If it is not known,
+nothing is exported with a blob among the objects, unless --without-blobs says
+so.
 
 The database is opened for reading only, so a site may use it. --at is
 inclusive: a day counts to its last moment, and a tid includes its transaction.
@@ -61,8 +64,10 @@ pub struct Export {
     /// Export without the missing objects
     #[arg(long)]
     go_on: bool,
-    /// Continue despite blobs, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// Export the objects without the bytes of blobs
+    #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Replace OUT if it exists
     #[arg(long)]
@@ -86,9 +91,10 @@ struct Answer {
     bytes: u64,
     dangling: Vec<Link>,
     foreign: Vec<ForeignLink>,
-    /// Blobs among the objects, without what they hold.
+    /// Blobs among the objects.
     blobs: u64,
     refused: Option<Refused>,
+    blob_bytes: u64,
 }
 
 /// The exported object.
@@ -106,7 +112,10 @@ impl Export {
                 "the export and the answer cannot both go to standard output: name a file, or leave --json out".into(),
             ));
         }
-        let storage = file::open(&self.file)?;
+        let storage = match self.without_blobs {
+            true => file::open(&self.file)?,
+            false => file::open_with_blobs(&self.file, &self.blobs)?,
+        };
         if self.at.is_some() {
             storage.in_order()?;
         }
@@ -177,7 +186,10 @@ impl Export {
         } else {
             writeln!(out, "Nothing was exported: {}.", printable(&error.to_string()))?;
             if let ExportError::Blobs { .. } = error {
-                writeln!(out, "`--without-blobs` exports the objects without their files.")?;
+                writeln!(
+                    out,
+                    "`--blobs FOLDER` names the folder, `--without-blobs` exports the objects without their files."
+                )?;
             }
         }
         Ok(Outcome::Problems)
@@ -197,6 +209,7 @@ impl Export {
             dangling: links::links(&report.dangling),
             foreign: links::foreign(&report.foreign),
             blobs: report.blobs,
+            blob_bytes: report.blob_bytes,
             refused,
         }
     }
@@ -211,7 +224,11 @@ impl Export {
         let objects = counted(report.objects, "object");
         out.field("exported", format!("{objects}, {}", exact_size(report.bytes)))?;
         if report.blobs > 0 {
-            out.field("blobs", blobs::told(report.blobs, "blob", "files of blobs are not exported"))?;
+            let what = match self.without_blobs {
+                true => blobs::told(report.blobs, "blob", "their bytes are not exported"),
+                false => format!("{}, with {}", counted(report.blobs, "blob"), exact_size(report.blob_bytes)),
+            };
+            out.field("blobs", what)?;
         }
         if !report.dangling.is_empty() {
             writeln!(out, "\n{}, and left out:", links::missing(&report.dangling))?;

@@ -8,11 +8,14 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Change, Compressed, Compression, Draft, Error, ExportError, ExportOptions, Oid, import};
+use vellum_storage::{
+    Change, Compressed, Compression, Draft, Error, ExportError, ExportOptions, ImportReport, Oid, Storage, import,
+};
 use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
+use crate::file::blobs::BlobArgs;
 use crate::file::paths;
 use crate::ui::blobs;
 use crate::ui::classes::{class, class_name};
@@ -34,6 +37,11 @@ Nothing in the database refers to the new objects, either. The command prints
 the oid of the exported object; put that object into a folder, from a program
 with the classes. Until an object refers to it, a pack with collection removes
 all new objects again. The import can be undone.
+
+Blobs come with their bytes, into the blob folder: `vellum help blobs` says where
+the command looks for it. A database without blobs has none yet: --blobs makes
+it. Without a folder the command refuses an export with a blob, unless you give
+--without-blobs.
 
 If an object in IN refers to one that is not in IN, nothing is imported, unless
 --go-on is given: then the reference stays, and leads nowhere.
@@ -57,8 +65,10 @@ pub struct Import {
     /// Import without the missing objects
     #[arg(long)]
     go_on: bool,
-    /// Continue despite blobs, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// Import the objects without the bytes of blobs
+    #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Write records compressed, as zc.zlibstorage does
     #[arg(long)]
@@ -81,11 +91,12 @@ struct Answer {
     objects: Vec<JsonImported>,
     /// By the oids of the export.
     dangling: Vec<Link>,
-    /// Blobs among the objects, without what they hold.
+    /// Blobs among the objects.
     blobs: u64,
     refused: Option<Refused>,
     #[serde(flatten)]
     done: Done,
+    blob_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -111,8 +122,9 @@ struct Incoming {
     /// The exported object comes first.
     objects: Vec<Imported>,
     dangling: Vec<(Oid, Oid)>,
-    /// Blobs among the objects, without what they hold.
+    /// Blobs among the objects.
     blobs: u64,
+    blob_bytes: u64,
 }
 
 impl Import {
@@ -123,20 +135,23 @@ impl Import {
 
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
         let mut from = Source::open(&self.from)?;
-        let storage = self.how.open(&self.file, out)?;
+        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
         let name = self.from.file_name().filter(|name| *name != "-").unwrap_or_default();
         let description = match name.as_encoded_bytes() {
             b"" => b"import".to_vec(),
             name => [b"import of ", name].concat(),
         };
         let draft = self.how.begin(&storage, out, description)?;
-        let options = ExportOptions::new().go_on(self.go_on).without_blobs(self.without_blobs);
+        // A rehearsal writes no file: blobs are counted.
+        let keeps = Storage::blobs(&storage);
+        let is_counted = keeps.is_some() && !self.how.may(out);
+        let options = ExportOptions::new().go_on(self.go_on).without_blobs(self.without_blobs || is_counted);
         let mut rehearsed = REHEARSED;
         let mut new_oid = || match self.how.may(out) {
             true => storage.new_oid(),
             false => rehearse_oid(&storage, &mut rehearsed),
         };
-        let imported = import(draft, &mut new_oid, None, &mut from, options);
+        let imported = import(draft, &mut new_oid, keeps, &mut from, options);
         drop(from);
         let (draft, report) = match imported {
             Ok(imported) => imported,
@@ -144,7 +159,12 @@ impl Import {
             Err(ExportError::Storage(error)) => return Err(error.into()),
             Err(other) => return Err(Failure::Message(format!("{}: {other}", self.from.display()))),
         };
-        let incoming = Incoming { objects: imported_objects(&draft)?, dangling: report.dangling, blobs: report.blobs };
+        if report.lacking > 0 && is_counted {
+            return self.refuse(out, &ExportError::Lacking { blobs: report.lacking });
+        }
+        let objects = imported_objects(&draft)?;
+        let ImportReport { dangling, blobs, blob_bytes, .. } = report;
+        let incoming = Incoming { objects, dangling, blobs, blob_bytes };
         let voted = match self.compress {
             true => Compressed::new(Arc::new(storage.clone()), Compression::On).vote(draft)?,
             false => storage.vote(draft)?,
@@ -158,7 +178,7 @@ impl Import {
 
     fn refuse(&self, out: &mut Out, error: &ExportError) -> Run {
         if self.how.json {
-            let nothing = Incoming { objects: Vec::new(), dangling: Vec::new(), blobs: 0 };
+            let nothing = Incoming { objects: Vec::new(), dangling: Vec::new(), blobs: 0, blob_bytes: 0 };
             out.json(&self.answer(&nothing, Some(Refused::new(error)), Done::in_transaction(None)))?;
         } else if let references @ [_, ..] = links::dangling(error) {
             writeln!(out, "Nothing was changed: {}, by the oids of the export:", links::missing(references))?;
@@ -166,8 +186,11 @@ impl Import {
             writeln!(out, "\n`--go-on` imports without them.")?;
         } else {
             writeln!(out, "Nothing was changed: {}.", printable(&error.to_string()))?;
-            if let ExportError::Blobs { .. } = error {
-                writeln!(out, "`--without-blobs` imports the objects without their files.")?;
+            if let ExportError::Blobs { .. } | ExportError::Lacking { .. } = error {
+                writeln!(
+                    out,
+                    "`--blobs FOLDER` names the folder, `--without-blobs` imports the objects without their files."
+                )?;
             }
         }
         Ok(Outcome::Problems)
@@ -188,6 +211,7 @@ impl Import {
             objects: incoming.objects.iter().map(json).collect(),
             dangling: links::links(&incoming.dangling),
             blobs: incoming.blobs,
+            blob_bytes: incoming.blob_bytes,
             refused,
             done,
         }
@@ -211,11 +235,11 @@ impl Import {
             links::show(out, &incoming.dangling)?;
         }
         if incoming.blobs > 0 {
-            writeln!(
-                out,
-                "\n{}",
-                blobs::told(incoming.blobs, "blob", "files of blobs are not imported, so nothing can read them")
-            )?;
+            let what = match self.without_blobs {
+                true => blobs::told(incoming.blobs, "blob", "their bytes are not imported, so nothing can read them"),
+                false => format!("{}, with {}", counted(incoming.blobs, "blob"), exact_size(incoming.blob_bytes)),
+            };
+            writeln!(out, "\n{what}")?;
         }
         match objects.first().filter(|_| may) {
             Some(Imported { oid, .. }) => writeln!(out, "\nThe object that was exported gets the oid {oid}.")?,

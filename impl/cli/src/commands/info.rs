@@ -79,14 +79,14 @@ struct Summary {
     #[serde(skip_serializing_if = "is_zero")]
     encrypted_objects: u64,
     index_memory_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blobs: Option<Blobs>,
     classes_in_all: usize,
     classes: Vec<ClassSummary>,
     #[serde(skip)]
     first: Option<Tid>,
     #[serde(skip)]
     last: Option<Tid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<Blobs>,
 }
 
 fn is_zero(number: &u64) -> bool {

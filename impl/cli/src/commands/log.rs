@@ -12,8 +12,10 @@ use vellum_storage::{Error, Oid, Order, Revision, Tid, TidRange, TransactionReco
 use vellum_terminal::people::{counted, printable, size};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
+use crate::file::blobs::{BlobArgs, Folder};
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
+use crate::ui::blobs::is_blob;
 use crate::ui::meta::{self, JsonMetadata, Metadata, version_name};
 use crate::ui::say;
 
@@ -70,6 +72,8 @@ pub struct Log {
     /// How many of a transaction's objects to show; 0 for all
     #[arg(long, value_name = "N", default_value_t = 8)]
     objects: usize,
+    #[command(flatten)]
+    blobs: BlobArgs,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -101,6 +105,9 @@ struct Touched {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
+    /// The length of its blob, if it has one that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob_bytes: Option<u64>,
 }
 
 type Transactions<'a> = Box<dyn Iterator<Item = Run<TransactionRecord>> + 'a>;
@@ -126,6 +133,7 @@ impl Log {
             ));
         }
         let data_file = DataFile::of(&storage);
+        let blobs = self.blobs.find(&storage)?;
         let number = match self.number {
             // A program does not see that some are left out.
             None if self.all || self.json => usize::MAX,
@@ -142,12 +150,12 @@ impl Log {
         for transaction in transactions.by_ref().take(number) {
             let transaction = transaction?;
             if self.json {
-                out.json(&line(&transaction))?;
+                out.json(&line(&transaction, blobs.as_ref()))?;
             } else {
                 if shown > 0 {
                     writeln!(out)?;
                 }
-                self.show(out, &transaction, now)?;
+                self.show(out, &transaction, blobs.as_ref(), now)?;
             }
             shown += 1;
         }
@@ -213,7 +221,7 @@ impl Log {
         Ok(Box::new(transactions))
     }
 
-    fn show(&self, out: &mut Out, transaction: &TransactionRecord, now: Timestamp) -> Run<()> {
+    fn show(&self, out: &mut Out, transaction: &TransactionRecord, blobs: Option<&Folder>, now: Timestamp) -> Run<()> {
         let tid = transaction.tid;
         writeln!(out, "{tid}  {}", people::time(tid, now))?;
         metadata(transaction).show(out)?;
@@ -228,7 +236,11 @@ impl Log {
         let rows: Vec<_> = revisions
             .iter()
             .take(at_most)
-            .map(|revision| (revision.oid, class(revision).unwrap_or_else(|| "-".to_owned()), what(revision)))
+            .map(|revision| {
+                let class = class(revision).unwrap_or_else(|| "-".to_owned());
+                let blob = blob_bytes(revision, tid, blobs).map(|bytes| format!(", blob {}", size(bytes)));
+                (revision.oid, class, what(revision) + &blob.unwrap_or_default())
+            })
             .collect();
         let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0);
         for (oid, class, what) in rows {
@@ -291,6 +303,12 @@ fn class(revision: &Revision) -> Option<String> {
     Some(class.map_or_else(|_| "(cannot be read)".to_owned(), |class| printable(&class.to_string())))
 }
 
+/// The length of the revision's blob; none if it has none that is there.
+fn blob_bytes(revision: &Revision, tid: Tid, blobs: Option<&Folder>) -> Option<u64> {
+    let class = vellum_pickle::class_of(revision.data.as_ref()?).ok()?.to_string();
+    blobs.filter(|_| is_blob(Some(&class)))?.folder.length(revision.oid, tid).ok()
+}
+
 fn what(revision: &Revision) -> String {
     let mut what = match (&revision.data, revision.source) {
         (None, _) => "deleted or undone".to_owned(),
@@ -303,7 +321,7 @@ fn what(revision: &Revision) -> String {
     what
 }
 
-fn line(transaction: &TransactionRecord) -> Line {
+fn line(transaction: &TransactionRecord, blobs: Option<&Folder>) -> Line {
     let touched = |revision: &Revision| {
         let (version, version_hex) = meta::version(&revision.version);
         let class = revision.data.as_ref().and_then(|data| vellum_pickle::class_of(data).ok());
@@ -315,6 +333,7 @@ fn line(transaction: &TransactionRecord) -> Line {
             nothing: revision.data.is_none(),
             version,
             version_hex,
+            blob_bytes: blob_bytes(revision, transaction.tid, blobs),
         }
     };
     Line {

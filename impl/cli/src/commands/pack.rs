@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::Args;
 use jiff::{Span, Timestamp, tz::TimeZone};
 use serde::Serialize;
+use vellum_blob::BlobFolder;
 use vellum_file::format::TransactionHeader;
 use vellum_file::{Extent, Fate, FileStorage, PackStep, PackWatch, Packed, Packing, Record};
 use vellum_storage::{Error, Oid, Result, Tid};
@@ -17,6 +18,7 @@ use vellum_terminal::people::{count, counted, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::{Consent, ask};
+use crate::file::blobs::BlobArgs;
 use crate::file::{self, DataFile};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
@@ -70,8 +72,13 @@ A record that cannot be read, or has a reference of an unknown shape, may refer
 to any object. If such a record is needed, a pack with collection stops, names
 it, and changes nothing, even with --go-on; --no-collect packs.
 
-The files of blobs are not handled: where revisions of blobs would be forgotten,
-nothing is packed, unless --without-blobs says so.
+The files of forgotten revisions of blobs go from the blob folder, which keeps
+what it was beside it with .old behind its name, as Data.fs.old: second names
+of the same files, so that the room comes back when that folder goes. With
+--no-old they are removed. `vellum help blobs` says where the folder is looked
+for. If it is not known, and revisions of blobs would be forgotten, nothing is
+packed, unless --without-blobs says so: then their files stay, and `vellum
+blobs orphans` finds them.
 
 If nothing would be discarded, the file is not changed, and the same
 transactions can be undone as before.
@@ -97,8 +104,10 @@ pub struct Pack {
     /// Collect garbage even if objects refer into other databases
     #[arg(long, conflicts_with = "no_collect")]
     collect: bool,
-    /// Continue despite blobs, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// Pack, and leave the files of blobs where they are
+    #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     /// Continue if objects refer to missing ones
     #[arg(long)]
@@ -135,7 +144,7 @@ struct Done {
     foreign: Option<(Oid, String, Oid)>,
     gone: Gone,
     /// Revisions of blobs that are forgotten.
-    blobs: u64,
+    blobs: Blobs,
     /// Transactions that were written to the log.
     logged: Option<u64>,
     seconds: f64,
@@ -160,10 +169,17 @@ struct Answer {
     classes: Vec<ClassGone>,
     ages: Vec<AgeGone>,
     old: Option<String>,
-    /// Revisions of blobs that are forgotten: their files are still there.
+    /// Revisions of blobs that are forgotten.
     blobs: u64,
     logged_transactions: Option<u64>,
     seconds: f64,
+    /// Their files that the blob folder has no more; none if the folder is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob_files: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_blobs: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -208,7 +224,12 @@ impl Pack {
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let to = self.time(now)?;
         let may = self.consent.may(out, self.json);
-        let storage = if may { file::open_to_write(&self.file, &file::options()?)? } else { file::open(&self.file)? };
+        let storage = match (may, self.without_blobs) {
+            (true, true) => file::open_to_write(&self.file, &file::options()?)?,
+            (true, false) => file::open_to_write_with_blobs(&self.file, &self.blobs)?,
+            (false, true) => file::open(&self.file)?,
+            (false, false) => file::open_with_blobs(&self.file, &self.blobs)?,
+        };
         if !may || !self.consent.yes {
             let Some(done) = self.attempt(out, &storage, to, now, Attempt::Rehearsal)? else {
                 return Ok(Outcome::Problems);
@@ -287,11 +308,11 @@ impl Pack {
                 Some(log) => Some(log.close(packed.is_ok() || storage.size() != bytes)?),
                 None => None,
             };
-            let would_break = blobs > 0 && !self.without_blobs;
+            let would_break = blobs.folder.is_none() && blobs.revisions > 0 && !self.without_blobs;
             let refused = match packed {
-                Ok(_) if would_break && attempt == Attempt::Rehearsal => self.refuse_blobs(out, blobs),
+                Ok(_) if would_break && attempt == Attempt::Rehearsal => self.refuse_blobs(out, blobs.revisions),
                 // The watch has ended it.
-                Err(Error::Unfit { .. }) if would_break => self.refuse_blobs(out, blobs),
+                Err(Error::Unfit { .. }) if would_break => self.refuse_blobs(out, blobs.revisions),
                 Ok(packed) => {
                     let seconds = start.elapsed().as_secs_f64();
                     let gone = gone.sorted(self.classes);
@@ -370,7 +391,7 @@ impl Pack {
 
     /// Revisions of blobs would be forgotten.
     fn refuse_blobs(&self, out: &mut Out, blobs: u64) -> Run {
-        let breaks = "those of forgotten revisions would stay for ever, and nothing would name them";
+        let breaks = "the files of forgotten revisions stay, and nothing names them";
         let refusal = blobs::refusal(blobs, "blob revision", breaks);
         match self.json {
             true => out.json(&serde_json::json!({
@@ -401,7 +422,10 @@ impl Pack {
             classes: gone.classes,
             ages: gone.ages,
             old: old.map(|old| old.display().to_string()),
-            blobs,
+            blobs: blobs.revisions,
+            blob_files: blobs.folder.as_ref().map(|_| blobs.files),
+            blob_bytes: blobs.folder.as_ref().map(|_| blobs.bytes),
+            old_blobs: blobs.old(attempt == Attempt::Pack && before != after && !self.no_old),
             logged_transactions: logged,
             seconds: (seconds * 1000.0).round() / 1000.0,
         }
@@ -450,9 +474,20 @@ impl Pack {
         if !dangling.is_empty() {
             self.show_reported(out, dangling)?;
         }
-        if *blobs > 0 {
+        if blobs.revisions > 0 {
             writeln!(out)?;
-            out.field("blobs", blobs::told(*blobs, "revision", "their files stay where they are"))?;
+            let revisions = counted(blobs.revisions, "revision");
+            let goes = if attempt == Attempt::Pack { "gone from" } else { "to go from" };
+            out.field(
+                "blobs",
+                match &blobs.folder {
+                    None => format!("{revisions}; their files stay where they are"),
+                    Some(folder) => {
+                        let folder = printable(&folder.path().display().to_string());
+                        format!("{revisions}, {} {goes} {folder}", blobs::files(blobs.files, blobs.bytes))
+                    }
+                },
+            )?;
         }
         writeln!(out)?;
         match attempt {
@@ -475,6 +510,12 @@ impl Pack {
     fn show_end(&self, out: &mut Out, done: &Done) -> Run<()> {
         if let Some(old) = &done.packed.old {
             out.field("kept", format!("the old file, as {}", printable(&old.display().to_string())))?;
+            if let Some(old) = done.blobs.old(true) {
+                out.field(
+                    "",
+                    format!("its blobs, in {}: what goes takes room until that folder is removed", printable(&old)),
+                )?;
+            }
         }
         if let (Some(logged), Some(log)) = (done.logged, &self.keep_log) {
             let log = printable(&log.display().to_string());
@@ -580,9 +621,38 @@ struct Watch {
     /// The age of the current transaction, and whether it was counted.
     age: usize,
     counted: bool,
-    /// Revisions of blobs that are forgotten, and whether that is wanted.
-    blobs: u64,
+    blobs: Blobs,
     without_blobs: bool,
+}
+
+/// The revisions of blobs that are forgotten, and their files.
+struct Blobs {
+    folder: Option<BlobFolder>,
+    revisions: u64,
+    files: u64,
+    bytes: u64,
+}
+
+impl Blobs {
+    fn of(storage: &FileStorage) -> Blobs {
+        Blobs { folder: storage.blob_folder().cloned(), revisions: 0, files: 0, bytes: 0 }
+    }
+
+    fn add(&mut self, record: &Record) {
+        self.revisions += 1;
+        let folder = self.folder.as_ref();
+        if let Some(bytes) = folder.and_then(|folder| folder.length(record.header.oid, record.header.tid).ok()) {
+            self.files += 1;
+            self.bytes += bytes;
+        }
+    }
+
+    /// Where the pack keeps them.
+    fn old(&self, is_kept: bool) -> Option<String> {
+        let mut old = self.folder.as_ref().filter(|_| is_kept)?.path().into_os_string();
+        old.push(".old");
+        Some(PathBuf::from(old).display().to_string())
+    }
 }
 
 impl Watch {
@@ -596,7 +666,7 @@ impl Watch {
             copying: None,
             age: 0,
             counted: false,
-            blobs: 0,
+            blobs: Blobs::of(storage),
             without_blobs,
         }
     }
@@ -639,7 +709,7 @@ impl PackWatch for Watch {
 
     fn begins(&mut self) {
         self.gone = Gone::new();
-        self.blobs = 0;
+        self.blobs = Blobs { folder: self.blobs.folder.take(), revisions: 0, files: 0, bytes: 0 };
         (self.collecting, self.copying) = (None, None);
         if let Some(log) = &mut self.log {
             log.begin_again();
@@ -664,7 +734,9 @@ impl PackWatch for Watch {
             return Ok(());
         }
         let bytes = record.header.length().unwrap_or(0);
-        self.blobs += u64::from(self.is_blob(record));
+        if self.is_blob(record) {
+            self.blobs.add(record);
+        }
         let class = self.gone.found.entry(self.class(record)).or_default();
         class.objects += u64::from(fate == Fate::Collected);
         class.revisions += 1;
@@ -686,7 +758,7 @@ impl PackWatch for Watch {
 
     fn ready(&mut self) -> Result<()> {
         (self.collecting, self.copying) = (None, None);
-        if self.blobs > 0 && !self.without_blobs {
+        if self.blobs.folder.is_none() && self.blobs.revisions > 0 && !self.without_blobs {
             // Said in other words where it ends up.
             return Err(Error::Unfit { name: "the database".to_owned(), why: "it has blobs".to_owned() });
         }

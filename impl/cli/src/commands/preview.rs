@@ -7,7 +7,8 @@ use vellum_storage::{Content, Error, Oid, Voted, Write};
 use vellum_terminal::Run;
 
 use crate::file::DataFile;
-use crate::ui::changes::{Change, State};
+use crate::ui::blobs::is_blob;
+use crate::ui::changes::{BlobFile, Change, State};
 
 /// Returns the changes of all objects that the transaction writes.
 pub fn changes(storage: &FileStorage, voted: &Voted) -> Run<Vec<Change>> {
@@ -18,9 +19,20 @@ pub fn changes(storage: &FileStorage, voted: &Voted) -> Run<Vec<Change>> {
     let last: HashMap<Oid, &Write> = verdict.writes.iter().map(|write| (write.oid, write)).collect();
     let change = |oid| {
         let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
-        change(&file, &mut scanner, &newest, last[&oid])
+        let Change { now, becomes, replaces, .. } = change(&file, &mut scanner, &newest, last[&oid])?;
+        let replaces = replaces.map(|state| with_blob(storage, oid, state));
+        Ok(Change { oid, now: with_blob(storage, oid, now), becomes: with_blob(storage, oid, becomes), replaces })
     };
     verdict.touched().into_iter().map(change).collect()
+}
+
+/// The state, with the blob that the revision has.
+fn with_blob(storage: &FileStorage, oid: Oid, state: State) -> State {
+    let (Some(folder), Some(tid), true) = (storage.blob_folder(), state.tid, is_blob(state.class.as_deref())) else {
+        return state;
+    };
+    let blob = folder.read(oid, tid).and_then(|_| folder.length(oid, tid));
+    State { blob: Some(blob.map_or(BlobFile::Lost, BlobFile::Bytes)), ..state }
 }
 
 fn change(file: &DataFile, scanner: &mut Scanner<'_>, newest: &Record, write: &Write) -> Run<Change> {

@@ -11,6 +11,8 @@ use vellum_storage::{Oid, Tid};
 use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::blobs::{self as folders, BlobArgs};
+use crate::file::survey;
 use crate::ui::faults;
 
 /// Copy the complete transactions of a damaged file, and report the lost ones
@@ -28,6 +30,11 @@ and named. With --new-tids it is copied as well: all transactions keep the order
 of the file, and those that are out of order get later tids, and thereby later
 times.
 
+The files of blobs stay where they are: with the same blob folder, Recovered.fs
+is whole. The command counts those that are missing there. What a recovered
+file has lost leaves orphans in the folder: keep them until nothing is missed.
+With --new-tids a blob has another name than its file, which is then named.
+
 With --json: one object.")]
 pub struct Recover {
     /// The damaged database
@@ -40,6 +47,8 @@ pub struct Recover {
     /// Give later tids to transactions that are out of order
     #[arg(long)]
     new_tids: bool,
+    #[command(flatten)]
+    blobs: BlobArgs,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -65,6 +74,25 @@ struct Report {
     records_lost: Vec<Revision>,
     objects: Vec<String>,
     objects_gone: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<Blobs>,
+}
+
+/// The blobs of the recovered file.
+#[derive(Serialize)]
+struct Blobs {
+    revisions: u64,
+    /// None if the folder is not known.
+    folder: Option<String>,
+    missing: Option<u64>,
+    /// Files that have the name of the old tid.
+    renamed: Vec<RenamedBlob>,
+}
+
+#[derive(Serialize)]
+struct RenamedBlob {
+    from: String,
+    to: String,
 }
 
 #[derive(Serialize)]
@@ -118,10 +146,15 @@ impl Recover {
             && salvage.records_lost.is_empty()
             && salvage.missing.is_none()
             && salvage.out_of_order.is_empty();
+        let blobs = self.look_at_blobs(&salvage)?;
         if self.json {
-            out.json(&self.report(&salvage, nothing_lost))?;
+            out.json(&Report { blobs, ..self.report(&salvage, nothing_lost) })?;
         } else {
             self.show(out, &salvage, nothing_lost, now)?;
+            if let Some(blobs) = blobs {
+                writeln!(out)?;
+                self.show_blobs(out, &blobs)?;
+            }
         }
         Ok(if nothing_lost { Outcome::Fine } else { Outcome::Problems })
     }
@@ -162,7 +195,58 @@ impl Recover {
             records_lost: salvage.records_lost.iter().map(revision).collect(),
             objects: salvage.objects.iter().map(Oid::to_string).collect(),
             objects_gone: salvage.objects_gone.iter().map(Oid::to_string).collect(),
+            blobs: None,
         }
+    }
+
+    /// The blobs of the new file beside the folder of the damaged one; none if there are none.
+    fn look_at_blobs(&self, salvage: &Salvage) -> Run<Option<Blobs>> {
+        let storage = Options::new().read_only().open(&self.out)?;
+        let revisions = survey::revisions(&storage)?;
+        if revisions.is_empty() {
+            return Ok(None);
+        }
+        let path = self.blobs.blobs.clone().or_else(|| folders::evident(&self.file).into_iter().next());
+        let number = survey::Survey::of(&revisions).revisions;
+        let Some(path) = path else {
+            return Ok(Some(Blobs { revisions: number, folder: None, missing: None, renamed: Vec::new() }));
+        };
+        let folder = folders::open(&path).map_err(|error| Failure::Message(error.to_string()))?;
+        let (mut missing, mut renamed) = (0, Vec::new());
+        for revision in &revisions {
+            if folder.read(revision.oid, revision.tid).is_ok() {
+                continue;
+            }
+            let from = salvage.new_tids.iter().find(|(_, to)| *to == revision.tid).map(|(from, _)| *from);
+            match from.filter(|from| folder.read(revision.oid, *from).is_ok()) {
+                Some(from) => renamed.push(RenamedBlob {
+                    from: folder.path_of(revision.oid, from).display().to_string(),
+                    to: folder.path_of(revision.oid, revision.tid).display().to_string(),
+                }),
+                None => missing += 1,
+            }
+        }
+        let folder = Some(folder.path().display().to_string());
+        Ok(Some(Blobs { revisions: number, folder, missing: Some(missing), renamed }))
+    }
+
+    fn show_blobs(&self, out: &mut Out, blobs: &Blobs) -> Run<()> {
+        let revisions = counted(blobs.revisions, "revision");
+        let Some(folder) = &blobs.folder else {
+            return out.field("blobs", format!("{revisions}; their files are in the blob folder of the damaged file"));
+        };
+        out.field("blobs", format!("{revisions}, whose files stay in {}", printable(folder)))?;
+        if let Some(missing @ 1..) = blobs.missing {
+            out.field("", format!("{} without a file there", counted(missing, "revision")))?;
+        }
+        if !blobs.renamed.is_empty() {
+            let files = counted(blobs.renamed.len() as u64, "file");
+            out.field("", format!("{files} must get another name, because of the new tids:"))?;
+            let pairs =
+                blobs.renamed.iter().map(|pair| format!("{} -> {}", printable(&pair.from), printable(&pair.to)));
+            self.list(out, pairs, blobs.renamed.len())?;
+        }
+        Ok(())
     }
 
     fn show(&self, out: &mut Out, salvage: &Salvage, nothing_lost: bool, now: Timestamp) -> Run<()> {

@@ -14,6 +14,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::file;
+use crate::file::blobs::BlobArgs;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::classes::class_name;
@@ -40,8 +41,11 @@ changed, even if the backup has another state.
 --references` lists them; it reads all of FILE for that.
 
 If the backup lacks one of the objects, nothing is restored, unless --go-on is
-given: then those objects stay lost, and another backup may have them. The files
-of blobs are not restored: with a blob among the objects nothing is, unless
+given: then those objects stay lost, and another backup may have them.
+
+Blobs come back with their bytes, from the blob folder of the backup
+(--from-blobs) into that of FILE (--blobs); `vellum help blobs` says where the
+command looks for them. If the bytes of one cannot be restored, nothing is, unless
 --without-blobs says so.
 
 A restored object without a reference to it goes with the next pack that
@@ -77,8 +81,13 @@ pub struct Restore {
     /// Restore without the objects that the backup lacks
     #[arg(long)]
     go_on: bool,
-    /// Continue despite blobs, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// The folder with the blobs of the backup [default: the one beside it]
+    #[arg(long, value_name = "FOLDER")]
+    from_blobs: Option<PathBuf>,
+    /// Restore the objects without the bytes of blobs
+    #[arg(long, conflicts_with_all = ["blobs", "from_blobs"])]
     without_blobs: bool,
     #[command(flatten)]
     how: ChangeArgs,
@@ -102,6 +111,7 @@ struct Answer {
     refused: Option<String>,
     #[serde(flatten)]
     done: Done,
+    blob_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -156,7 +166,7 @@ impl Restore {
             return told(format!("the backup: {from}: there is no such file; name the file to restore from"));
         }
         let backup = self.backup()?;
-        let storage = self.how.open(&self.file, out)?;
+        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
         let wanted = self.wanted()?;
         let from = self.from.file_name().unwrap_or_default();
         let description = [b"restore from ", from.as_encoded_bytes()].concat();
@@ -189,7 +199,12 @@ impl Restore {
             Failure::Message(why) => Failure::Message(format!("the backup: {why}")),
             other => other,
         };
-        let backup: FileStorage = file::open(&self.from).map_err(told)?;
+        let blobs = BlobArgs { blobs: self.from_blobs.clone() };
+        let opened = match self.without_blobs {
+            true => file::open(&self.from),
+            false => file::open_with_blobs(&self.from, &blobs),
+        };
+        let backup: FileStorage = opened.map_err(told)?;
         Ok(match self.at {
             None => Box::new(backup),
             Some(moment) => {
@@ -230,8 +245,12 @@ impl Restore {
                 "Nothing was changed: {objects} {what}. `--go-on` restores the others; look for the rest in another backup"
             ));
         }
-        if found.blobs > 0 && !self.without_blobs {
-            return Some(blobs::refusal(found.blobs, "blob", "nothing could read them"));
+        if found.blobs > found.blobs_held && !self.without_blobs {
+            let lacking = counted(found.blobs - found.blobs_held, "blob");
+            return Some(format!(
+                "Nothing was changed: the bytes of {lacking} cannot be restored. This needs the blob folders of both \
+                 databases (--blobs, --from-blobs), and in the backup's the file; --without-blobs does it all the same"
+            ));
         }
         None
     }
@@ -296,6 +315,7 @@ impl Restore {
             other_classes: found.others.iter().map(other).collect(),
             foreign: links::foreign(&found.foreign),
             blobs: found.blobs,
+            blob_bytes: found.blob_bytes,
             untold_records: wanted.untold,
             refused,
             done,
@@ -335,7 +355,13 @@ impl Restore {
             })?;
         }
         if found.blobs > 0 && self.without_blobs {
-            writeln!(out, "{}", blobs::told(found.blobs, "blob", "put the files of blobs back as well"))?;
+            writeln!(
+                out,
+                "{}",
+                blobs::told(found.blobs, "blob", "their bytes are not restored, so nothing can read them")
+            )?;
+        } else if found.blobs_held > 0 {
+            writeln!(out, "{}, with {}", counted(found.blobs_held, "blob"), exact_size(found.blob_bytes))?;
         }
         links::show_foreign(out, &found.foreign)?;
         self.show_untold(out, wanted)

@@ -109,13 +109,13 @@ struct Shown {
     shares: Option<String>,
     #[serde(flatten)]
     meta: JsonMetadata,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blob: Option<JsonBlob>,
     /// None if that cannot be told.
     references: Option<Vec<Named>>,
     state: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob: Option<JsonBlob>,
 }
 
 /// The file of a blob.

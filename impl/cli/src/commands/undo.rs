@@ -16,9 +16,10 @@ use vellum_terminal::{Failure, Out, Outcome, Run};
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::commands::preview;
 use crate::file::DataFile;
+use crate::file::blobs::BlobArgs;
 use crate::ui::args::{self, Named};
 use crate::ui::blobs;
-use crate::ui::changes::{self, Change, JsonChange};
+use crate::ui::changes::{self, BlobFile, Change, JsonChange};
 use crate::ui::meta::{JsonTransaction, Metadata, moment};
 
 use self::refusal::{JsonRefusedUndo, RefusedUndo, vote};
@@ -41,8 +42,11 @@ be separated. Otherwise nothing is undone, and the command names the objects and
 the later transactions that block the undo. Name those as well to undo them,
 too. The newest one is undone first, in whatever order you name them.
 
-The files of blobs are not handled: where the change of a blob would be undone,
-nothing is, unless --without-blobs says so.
+A blob becomes again what it was, too, which needs the file that it had then:
+if that is missing, nothing is undone. `vellum help blobs` says where the blob
+folder is looked for. If it is not known, and the change of a blob would be
+undone, nothing is, unless --without-blobs says so: then the blob has no file
+at all.
 
 The database is locked during the command, so stop a site that uses it.
 --dry-run takes no lock, and works beside a running site.
@@ -59,8 +63,10 @@ pub struct Undo {
     /// The transactions: a tid (16 hex digits), a time at which there was only one, or `last`
     #[arg(value_name = "TID", required = true, value_parser = args::transaction)]
     transactions: Vec<Named>,
-    /// Continue despite blobs, whose files are not handled
-    #[arg(long)]
+    #[command(flatten)]
+    blobs: BlobArgs,
+    /// Undo although the blobs have no files then
+    #[arg(long, conflicts_with = "blobs")]
     without_blobs: bool,
     #[command(flatten)]
     how: ChangeArgs,
@@ -78,7 +84,7 @@ struct Answer {
     undo: Vec<JsonTransaction>,
     objects: Vec<JsonChange>,
     refused: Option<JsonRefusedUndo>,
-    /// Blobs among the objects, whose files are not handled.
+    /// Blobs among the objects.
     blobs: u64,
     refused_for_blobs: Option<String>,
     #[serde(flatten)]
@@ -92,7 +98,7 @@ impl Undo {
     }
 
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = self.how.open(&self.file, out)?;
+        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
         let wanted = self.wanted(&storage)?;
         let tids: Vec<_> = wanted.iter().map(|wanted| wanted.tid).collect();
         if !self.how.json {
@@ -163,9 +169,20 @@ impl Undo {
     fn go_on(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], voted: Voted, now: Timestamp) -> Run {
         let changes = preview::changes(storage, &voted)?;
         let blobs = concerned(&changes);
-        if blobs > 0 && !self.without_blobs {
-            let breaks = "the files would still be those of after the undone transaction";
-            let refusal = blobs::refusal(blobs, "blob", breaks);
+        let is_lost = |change: &&Change| change.becomes.blob == Some(BlobFile::Lost);
+        let lost = changes.iter().filter(is_lost).count() as u64;
+        let refusal = match storage.blob_folder() {
+            _ if self.without_blobs => None,
+            None if blobs > 0 => Some(blobs::refusal(blobs, "blob", "a blob that is undone has no file, and no bytes")),
+            Some(folder) if lost > 0 => Some(format!(
+                "Nothing was changed: of {} the file of then is missing or cannot be read, in {}. If a backup has it, put it \
+                 back there; `vellum check` names it. --without-blobs does it all the same",
+                counted(lost, "blob"),
+                folder.path().display()
+            )),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
             match self.how.json {
                 true => {
                     let answer = self.answer(wanted, &changes, None, Done::in_transaction(None));
@@ -182,8 +199,8 @@ impl Undo {
             return self.how.conclude_json(out, voted, |done| self.answer(wanted, &changes, None, done));
         }
         changes::show(out, &changes, self.how.objects, now)?;
-        if blobs > 0 {
-            writeln!(out, "\n{}", blobs::told(blobs, "blob", "files of blobs stay as they are"))?;
+        if blobs > 0 && self.without_blobs {
+            writeln!(out, "\n{}", blobs::told(blobs, "blob", "what is undone has no file, and no bytes"))?;
         }
         self.how.conclude(out, &self.file, voted, "Undo this?", now)
     }

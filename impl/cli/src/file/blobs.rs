@@ -59,8 +59,6 @@ pub enum Belongs {
 pub struct Folder {
     /// The folder.
     pub folder: BlobFolder,
-    /// Whether the operator named it.
-    pub is_named: bool,
     /// Whether it is the database's.
     pub belongs: Belongs,
 }
@@ -80,7 +78,7 @@ impl BlobArgs {
             if let Belongs::No(looked_at) = belongs {
                 say(&format!("warning: {}", not_of(&folder, storage.path(), looked_at)));
             }
-            return Ok(Some(Folder { folder, is_named: true, belongs }));
+            return Ok(Some(Folder { folder, belongs }));
         }
         for path in evident(storage.path()) {
             let folder = match open(&path) {
@@ -95,7 +93,7 @@ impl BlobArgs {
                     let why = not_of(&folder, storage.path(), looked_at);
                     say(&format!("note: {why}. It is passed over; --blobs names the blob folder"));
                 }
-                belongs => return Ok(Some(Folder { folder, is_named: false, belongs })),
+                belongs => return Ok(Some(Folder { folder, belongs })),
             }
         }
         Ok(None)
@@ -192,6 +190,16 @@ fn places(file: &Path) -> Vec<PathBuf> {
         PathBuf::from(path)
     };
     names.into_iter().map(ended).collect()
+}
+
+/// The relation of the folder at a path to a database.
+///
+/// # Errors
+///
+/// There is no blob folder.
+pub fn relation(path: &Path, storage: &FileStorage) -> Run<Belongs> {
+    let folder = open(path).map_err(|error| Failure::Message(error.to_string()))?;
+    belongs(&folder, storage, &DataFile::of(storage))
 }
 
 /// Whether the folder is the database's, by its first files.

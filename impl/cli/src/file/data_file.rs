@@ -161,7 +161,7 @@ impl DataFile {
             None => None,
         };
         let bytes = holder.map(|holder| holder.header.data_length);
-        Ok(State { tid: Some(record.header.tid), bytes, merged: false, version: record.version(), class })
+        Ok(State { tid: Some(record.header.tid), bytes, merged: false, version: record.version(), class, blob: None })
     }
 
     /// Calls `each` with the pieces of the data that the record itself holds.

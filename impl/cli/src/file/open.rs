@@ -6,7 +6,8 @@ use vellum_file::{FileStorage, OpenError, Options};
 use vellum_storage::Tid;
 use vellum_terminal::{Failure, Meter, Run};
 
-use super::future;
+use super::blobs::{BlobArgs, Folder};
+use super::{future, survey};
 use crate::ui::{args, faults, say};
 
 /// Opens a database for reading. Warns if it ends in an unfinished commit.
@@ -50,6 +51,40 @@ pub fn open_with(path: &Path, at: Option<Tid>, options: Options) -> Run<FileStor
         ));
     }
     Ok(storage)
+}
+
+/// Opens a database for reading, with its blobs if their folder is known.
+pub fn open_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<FileStorage> {
+    let storage = open(path)?;
+    match blobs.find(&storage)? {
+        None => Ok(storage),
+        Some(Folder { folder, .. }) => Ok(Options::new().read_only().blobs(folder.path()).open(path)?),
+    }
+}
+
+/// Opens a database for writing, with its blobs if their folder is known. A named folder that is not there is made, unless the
+/// database has blobs already.
+pub fn open_to_write_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<FileStorage> {
+    let options = options()?;
+    // A look first: opened for writing, the folder of another database would be changed.
+    let Ok(looked_at) = Options::new().read_only().open(path) else {
+        return Ok(open_to_write(path, &options)?);
+    };
+    let folder = match &blobs.blobs {
+        Some(named) if !named.exists() => {
+            if !survey::revisions(&looked_at)?.is_empty() {
+                return Err(Failure::Message(format!(
+                    "{}: there is no such blob folder, and the database has blobs: nothing was changed. Is the path right?",
+                    named.display()
+                )));
+            }
+            Some(named.clone())
+        }
+        _ => blobs.find_to_write(&looked_at)?.map(|found| found.folder.path()),
+    };
+    drop(looked_at);
+    let options = folder.map_or(options.clone(), |folder| options.blobs(folder));
+    Ok(open_to_write(path, &options)?)
 }
 
 /// The options for a database that is written to.

@@ -30,6 +30,17 @@ pub struct State {
     pub version: Version,
     /// The object's class; none if it cannot be read.
     pub class: Option<String>,
+    /// Its blob; none if it has none, or if the folder is not known.
+    pub blob: Option<BlobFile>,
+}
+
+/// The file of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobFile {
+    /// It is there, with so many bytes.
+    Bytes(u64),
+    /// It is missing, or cannot be read.
+    Lost,
 }
 
 /// The change of an object.
@@ -48,12 +59,12 @@ pub struct Change {
 impl State {
     /// The state of an object that did not exist yet.
     pub fn nothing() -> State {
-        State { tid: None, bytes: None, merged: false, version: Version::TRUNK, class: None }
+        State { tid: None, bytes: None, merged: false, version: Version::TRUNK, class: None, blob: None }
     }
 
     /// A record that the resolver made.
     pub fn merged(data: &Bytes, version: Version) -> State {
-        State { tid: None, bytes: Some(data.len() as u64), merged: true, version, class: class(data) }
+        State { tid: None, bytes: Some(data.len() as u64), merged: true, version, class: class(data), blob: None }
     }
 
     /// The same state in another version.
@@ -64,6 +75,7 @@ impl State {
     /// Describes the current state.
     pub fn now(&self, now: Timestamp) -> String {
         let what = self.bytes.map_or_else(|| "nothing".to_owned(), size);
+        let what = format!("{what}{}", self.blob());
         let since = self.tid.map(|tid| format!(", since {}", moment(tid, now))).unwrap_or_default();
         format!("{what}{}{since}", in_version(&self.version))
     }
@@ -81,7 +93,16 @@ impl State {
             (Some(bytes), Some(tid)) => format!("the state of {}: {}", moment(tid, now), size(bytes)),
             (Some(bytes), None) => size(bytes),
         };
-        format!("{what}{}", in_version(&self.version))
+        format!("{what}{}{}", self.blob(), in_version(&self.version))
+    }
+
+    /// Its blob, behind what is said of it.
+    fn blob(&self) -> String {
+        match self.blob {
+            None => String::new(),
+            Some(BlobFile::Bytes(bytes)) => format!(", blob {}", size(bytes)),
+            Some(BlobFile::Lost) => ", its blob is missing or cannot be read".to_owned(),
+        }
     }
 
     /// For programs.
@@ -95,6 +116,10 @@ impl State {
             merged: self.merged,
             version,
             version_hex,
+            blob_bytes: match self.blob {
+                Some(BlobFile::Bytes(bytes)) => Some(bytes),
+                _ => None,
+            },
         }
     }
 }
@@ -154,6 +179,8 @@ pub struct JsonState {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blob_bytes: Option<u64>,
 }
 
 /// The change of an object, for programs.

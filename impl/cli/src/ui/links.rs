@@ -36,6 +36,7 @@ pub fn is_refusal(error: &ExportError) -> bool {
             | ExportError::Record { .. }
             | ExportError::BadReference { .. }
             | ExportError::Blobs { .. }
+            | ExportError::Lacking { .. }
     )
 }
 

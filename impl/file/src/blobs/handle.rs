@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, OnceLock};
 
 use vellum_blob::{BlobFolder, Ready, Temporary};
-use vellum_disk::DiskFile;
+use vellum_disk::{Disk, DiskFile};
 use vellum_storage::{Blob, BlobBytes, BlobWriter, Error, Oid, Result, Tid};
 use vellum_sync::Mutex;
 
@@ -35,6 +35,11 @@ impl Committed {
     /// The revision, if it is in this folder.
     pub fn revision_in(&self, folder: &BlobFolder) -> Option<(Oid, Tid)> {
         self.folder.is_same(folder).then_some((self.oid, self.tid))
+    }
+
+    /// The same bytes on their way in another folder.
+    pub fn take_to(&self, folder: &BlobFolder, disk: &dyn Disk) -> Result<Ready> {
+        folder.take_from(disk, &self.folder, self.oid, self.tid).map_err(trouble)
     }
 
     fn file(&self) -> Result<Arc<dyn DiskFile>> {

@@ -38,6 +38,8 @@ pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
     let pledge = writer.pledges.add(verdict.writes);
     // What they share is kept from now on, and so are the blobs.
     drop(past);
+    // A rehearsal has no files: it is never finished.
+    let blobs = if options.read_only { Vec::new() } else { blobs };
     let claim = |(oid, blob): (Oid, Blob)| Ok((oid, writer.database.blobs()?.claim(&blob, oid)?));
     let blobs = blobs.into_iter().map(claim).collect::<Result<_>>()?;
     let ready = Ready { writer: Arc::clone(writer), meta, origin, pledge, blobs, merged: merged.clone(), length, held };

@@ -94,8 +94,8 @@ impl Checked {
         out.field("blobs", format!("{all}, with {}", blobs::files(files, bytes)))?;
         out.field("", format!("in {} ({layout})", printable(folder)))?;
         for (number, what) in [
-            (self.survey.missing_now, "missing that objects have now: restore them from a backup"),
-            (self.survey.missing - self.survey.missing_now, "missing of older revisions"),
+            (self.survey.missing_now, "missing that are the blob of an object now: a backup may have them"),
+            (self.survey.missing - self.survey.missing_now, "missing that are older revisions"),
             (self.survey.unreadable, "that cannot be read"),
             (empty, "without bytes: blobs that nobody wrote into, or files that a full disk cut off"),
             (writable, "that can be written to: ZODB and Vellum make them read-only"),

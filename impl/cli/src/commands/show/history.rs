@@ -27,11 +27,11 @@ struct OldRevision {
     position: u64,
     shares: Option<String>,
     nothing: bool,
+    #[serde(flatten)]
+    meta: JsonMetadata,
     /// The length of its blob, if it has one that is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     blob_bytes: Option<u64>,
-    #[serde(flatten)]
-    meta: JsonMetadata,
 }
 
 /// Shows every revision of the object up to a moment.
