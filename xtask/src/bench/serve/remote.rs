@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vellum_client::{Client, ClientOptions, Promise};
 use vellum_storage::{Bytes, Oid, Tid, TransactionMeta};
 
-use super::process::Server;
+use super::process::{Server, Syncs};
 use super::{Rows, copied};
 use crate::bench::Trouble;
 use crate::bench::table::Line;
@@ -20,7 +20,7 @@ const SIZE: usize = 500;
 impl Rows<'_> {
     /// Cold loads, each after the answer to the one before it.
     pub(super) fn client_loads(&self, oids: &[Oid]) -> Result<Line, Trouble> {
-        let server = Server::ours(&copied(self, "client.fs")?)?;
+        let server = Server::ours(&copied(self, "client.fs")?, Syncs::One)?;
         let mut distinct = Vec::new();
         let mut seen = std::collections::HashSet::new();
         distinct.extend(oids.iter().copied().filter(|oid| seen.insert(*oid)));
@@ -40,7 +40,7 @@ impl Rows<'_> {
 
     /// One transaction of many new objects.
     pub(super) fn client_stores(&self) -> Result<Line, Trouble> {
-        let server = Server::ours(&copied(self, "client.fs")?)?;
+        let server = Server::ours(&copied(self, "client.fs")?, Syncs::One)?;
         let ours = || -> Result<Duration, Trouble> {
             let client = connected(&server)?;
             let oids: Vec<Promise<Oid>> = (0..STORES).map(|_| client.new_oid()).collect();
