@@ -31,6 +31,7 @@ impl Served {
         let description = Description {
             location: storage.name(),
             undoes: storage.undo_log().is_some(),
+            keeps_blobs: false,
             iterates_records: true,
             is_read_only: false,
             interfaces: vec![("ZODB.interfaces".to_owned(), "IStorageRestoreable".to_owned())],
