@@ -69,8 +69,9 @@ def make(args):
     other.close()
     fill(root['shelf 1']['photo 1'], dice)
     transaction.commit()
-    last = root['shelf 1']['photo 1']
-    print(json.dumps({'changed': u64(last._p_oid), 'tid': u64(last._p_serial)}))
+    oid = root['shelf 1']['photo 1']._p_oid
+    # The object's own serial is that of before: it is a ghost.
+    print(json.dumps({'changed': u64(oid), 'tid': u64(db.storage.load(oid)[1])}))
     connection.close()
     db.close()
 
