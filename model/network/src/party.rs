@@ -27,8 +27,11 @@ pub struct Party {
     /// Whether messages arrive as soon as they are sent.
     pub is_prompt: bool,
     /// What is done to make the server's machine anew.
-    remake: Box<dyn Fn(Arc<dyn Storage>, Arc<ManualClock>) -> Site>,
+    remake: Remake,
 }
+
+/// Makes a server of a storage, which has this clock.
+type Remake = Box<dyn Fn(Arc<dyn Storage>, Arc<ManualClock>) -> Site>;
 
 /// A client, and what is on its way from and to it.
 struct Guest {

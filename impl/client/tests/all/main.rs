@@ -7,3 +7,4 @@ mod proxy;
 mod rules;
 mod shell;
 mod stories;
+mod tls;

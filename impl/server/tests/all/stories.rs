@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use vellum_network::{Site, TRANSACTION, config};
 use vellum_pickle::{compressed, is_compressed, to_json};
@@ -444,4 +446,20 @@ fn records_are_compressed_below_the_server() {
             story!("records-are-compressed-below-the-server", site);
         }
     }
+}
+
+/// The undo writes over what the client has stored, and would keep in its cache.
+#[test]
+fn what_an_undo_writes_over_is_loaded_again() {
+    let mut site = Site::new(config());
+    let ann = site.client("ann");
+    let tid = site.commit(ann, 1, NEW, "one");
+    site.begin(ann);
+    site.store(ann, 1, tid, "one");
+    let undone = STANDARD.encode(tid.to_bytes()).into();
+    site.one_way(ann, Call::Undo { undone, transaction: TRANSACTION });
+    site.vote(ann);
+    site.finish(ann);
+    site.load(ann, 1);
+    story!("what-an-undo-writes-over-is-loaded-again", site);
 }
