@@ -176,7 +176,7 @@ fn blobs_of_two_clients_are_not_mixed() {
 
 #[test]
 fn a_transaction_goes_to_a_scratch_file_between_two_pieces_of_a_blob_and_not_during_one() {
-    let mut site = with(Memory { transactions: 100, ..Memory::default() });
+    let mut site = with(Memory { transactions: 150, ..Memory::default() });
     let (ann, bob) = (site.client("ann"), site.client("bob"));
     site.begin(ann);
     site.store(ann, 1, NEW, "a".repeat(90));
@@ -187,6 +187,11 @@ fn a_transaction_goes_to_a_scratch_file_between_two_pieces_of_a_blob_and_not_dur
     site.end_blob(ann, 2, NEW);
     site.begin(bob);
     site.store(bob, 3, NEW, "b".repeat(60));
+    assert!(
+        site.transcript.ends_with("bob's transaction with 1 changes goes to a scratch file\n"),
+        "{}",
+        site.transcript
+    );
     site.hold(|_| false);
     site.release(0);
     site.vote(ann);
