@@ -1,5 +1,6 @@
 //! The asynchronous API: every call returns at once, with a promise.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use vellum_sync::Mutex;
 
 use crate::ask::{Answer, Ask, Info, IteratorId, TransactionId, Voted};
 use crate::machine::{Access, Config};
-use crate::promise::Promise;
+use crate::promise::{Promise, Resolver};
 use crate::shell::dial::{Address, Dial, Sockets};
 use crate::shell::hub::Hub;
 use crate::shell::tls::Certificates;
@@ -82,8 +83,7 @@ impl ClientOptions {
 #[derive(Clone)]
 pub struct Client {
     pub(crate) hub: Arc<Hub>,
-    /// Oids that were given to this client and not used.
-    oids: Arc<Mutex<Vec<Oid>>>,
+    oids: Arc<Mutex<Pool>>,
     _life: Arc<Life>,
 }
 
@@ -102,6 +102,17 @@ impl Drop for Life {
 
 /// So many oids are asked for at once.
 const OIDS: u32 = 100;
+
+/// Oids that were given to this client.
+#[derive(Default)]
+struct Pool {
+    /// Those that are not used, the next one last.
+    free: Vec<Oid>,
+    /// Promises of one.
+    waiting: VecDeque<Resolver<Oid>>,
+    /// How many were asked for.
+    coming: usize,
+}
 
 impl Client {
     /// Begins to connect. The client has a thread of its own.
@@ -252,16 +263,17 @@ impl Client {
 
     /// An oid that nobody was given before. The server is asked for many at a time.
     pub fn new_oid(&self) -> Promise<Oid> {
-        if let Some(oid) = self.oids.lock().pop() {
+        let mut pool = self.oids.lock();
+        if pool.waiting.is_empty()
+            && let Some(oid) = pool.free.pop()
+        {
             return oid.into();
         }
-        let oids = Arc::clone(&self.oids);
-        self.new_oids(OIDS).map(move |mut new| {
-            new.reverse();
-            let mut oids = oids.lock();
-            oids.splice(0..0, new);
-            oids.pop().unwrap_or_default()
-        })
+        let (promise, resolver) = Promise::new();
+        pool.waiting.push_back(resolver);
+        drop(pool);
+        fill(&self.hub, &self.oids);
+        promise
     }
 
     /// Asks again what the storage is: how large, above all.
@@ -295,6 +307,47 @@ impl Client {
     pub fn listen(&self, listener: Arc<dyn Listener>) -> Listening {
         self.hub.listeners.add(listener)
     }
+}
+
+/// Asks for as many oids as are waited for.
+fn fill(hub: &Arc<Hub>, pool: &Arc<Mutex<Pool>>) {
+    {
+        let mut pool = pool.lock();
+        if pool.coming >= pool.waiting.len() {
+            return;
+        }
+        pool.coming += OIDS as usize;
+    }
+    let new = hub.ask(Ask::NewOids { count: OIDS }, |answer| match answer {
+        Answer::Oids(oids) => Some(oids),
+        _ => None,
+    });
+    let (hub, pool) = (Arc::clone(hub), Arc::clone(pool));
+    new.finally(move |new| {
+        let mut resolved = Vec::new();
+        {
+            let mut pool = pool.lock();
+            pool.coming -= OIDS as usize;
+            match new {
+                Ok(new) => {
+                    pool.free.splice(0..0, new.into_iter().rev());
+                    while let Some(oid) = pool.free.last().copied()
+                        && let Some(waiting) = pool.waiting.pop_front()
+                    {
+                        pool.free.pop();
+                        resolved.push((waiting, Ok(oid)));
+                    }
+                }
+                Err(error) => {
+                    let failed = pool.waiting.len().min(OIDS as usize);
+                    resolved.extend(pool.waiting.drain(..failed).map(|waiting| (waiting, Err(error.clone()))));
+                }
+            }
+        }
+        resolved.into_iter().for_each(|(waiting, oid)| waiting.resolve(oid));
+        // The server may have given fewer.
+        fill(&hub, &pool);
+    });
 }
 
 fn done(answer: Answer) -> Option<()> {
