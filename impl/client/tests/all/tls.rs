@@ -31,6 +31,7 @@ fn serve(server: &(PathBuf, PathBuf), client: &Path) -> String {
         location: "memory".to_owned(),
         undoes: true,
         iterates_records: true,
+        keeps_blobs: false,
         is_read_only: false,
         interfaces: Vec::new(),
     };
