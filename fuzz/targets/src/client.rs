@@ -1,8 +1,9 @@
-//! Clients: dice for a game with an honest server (see `vellum_network::play_clients`), or for a server that says anything.
+//! Clients: dice for a game with an honest server (see `vellum_network::play_clients`), or for a server that says
+//! anything.
 //!
-//! Such a server greets, registers and answers with what has the right shape and any content, with what has no shape, with
-//! frames of the fuzzer's bytes, twice, late and unasked. The client must answer each question once, and all of them at the
-//! end; go forwards in time; and keep no more than it may.
+//! Such a server greets, registers and answers: with values of the right shape and any content, with values of no
+//! shape, with frames of the fuzzer's bytes, twice, late and unasked. The client must answer each question once, and
+//! all of them at the end; go forwards in time; and keep no more than it may.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an application asks of the machine, and what it gets.
+//! The calls of an application to the machine, [`Ask`], and their results, [`Answer`].
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct IteratorId {
     pub number: i64,
 }
 
-/// What an application asks.
+/// A call of an application to the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are the arguments, by the rules' names")]
 pub enum Ask {
@@ -57,7 +57,7 @@ pub enum Ask {
     ForgetIterator { iterator: IteratorId },
     /// Oids that nobody was given before.
     NewOids { count: u32 },
-    /// What the storage is.
+    /// The server's description of its storage.
     Info,
     /// Part 4 of the rules. How a server packs is its operator's choice.
     Pack { to: Tid },
@@ -160,7 +160,7 @@ impl Default for Patience {
     }
 }
 
-/// What a server says of its storage.
+/// A server's description of its storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Info {
     /// Where it is: of a file, its path on the server.
@@ -179,7 +179,7 @@ pub struct Info {
     pub is_read_only: bool,
 }
 
-/// An object that was changed meanwhile, in a transaction whose client has to merge the changes.
+/// An object that a concurrent transaction has changed, too. The client has to merge both changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Conflict {
     /// The object.
@@ -192,18 +192,18 @@ pub struct Conflict {
     pub data: Bytes,
 }
 
-/// What a vote came to.
+/// The result of a vote.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Voted {
-    /// The transaction can be finished. The server writes other records for these objects than were stored: merged ones,
-    /// and those of an undo.
+    /// The transaction can be finished. For these objects the server writes other records than the stored ones: merged
+    /// ones, and those of an undo.
     Ready(Vec<Oid>),
-    /// It cannot be finished like that. Each of these objects is to be stored once more, with a merged record and the newest
-    /// revision as its serial; then comes another vote.
+    /// The transaction cannot be finished yet. The client stores each of these objects once more, with a merged record
+    /// and the newest revision as its serial, and votes again.
     Conflicts(Vec<Conflict>),
 }
 
-/// What an application gets.
+/// The result of an [`Ask`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the answer to the question of the same name")]
 pub enum Answer {

@@ -1,4 +1,4 @@
-//! What was loaded, each revision with the time for which it holds.
+//! The loaded revisions, each with the time for which it holds.
 //!
 //! ```text
 //!               t1        t4        t7            what is known so far
@@ -6,18 +6,18 @@
 //!   object 6              [───c────▶)             d, which follows, is not here
 //! ```
 //!
-//! A revision holds from its tid until the next one, for ever, so it stays right whatever happens to the connection. Only one
-//! that is current may be wrong after a time in which nothing was heard.
+//! A revision holds from its tid until the next one, for ever, so it stays right whatever happens to the connection.
+//! Only a current revision may be wrong, after a time without a connection.
 //!
-//! The cache is bounded by bytes. What came first goes first, unless it was used since: then it comes to the end of the
-//! queue once more.
+//! The cache is bounded by bytes. The first entry of a queue is dropped first. If it was used since it was queued, it
+//! moves to the end of the queue instead.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use vellum_storage::{LoadedAt, Oid, Tid};
 
-/// What an entry takes beside its record, roughly.
+/// Bytes of an entry beside its record, roughly.
 const ENTRY_BYTES: u64 = 128;
 /// A shorter record may be a part of a larger buffer, which it would keep in memory.
 const SHARED_MIN: usize = 64 << 10;
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(cache.get(Oid(5), Tid(12)), Some(revision("d", 9, Some(12))));
         assert_eq!(cache.get(Oid(5), Tid(13)), None);
         cache.drop_all_current();
-        assert!(cache.get(Oid(5), Tid(12)).is_some(), "what has ended stays right");
+        assert!(cache.get(Oid(5), Tid(12)).is_some(), "a revision that has ended stays right");
     }
 
     #[test]

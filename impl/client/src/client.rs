@@ -25,7 +25,7 @@ use crate::shell::tls::Certificates;
 pub struct ClientOptions {
     /// Where servers are. They are tried in order.
     pub addresses: Vec<Address>,
-    /// What the protocol leaves to the client.
+    /// The settings that the protocol leaves to the client.
     pub config: Config,
     /// The certificates, where servers speak TLS.
     pub tls: Option<Arc<Certificates>>,
@@ -164,7 +164,7 @@ impl Client {
         self.hub.last()
     }
 
-    /// What the server has said of its storage; none before it was connected.
+    /// The server's description of its storage; none before the client was connected.
     pub fn info(&self) -> Option<Info> {
         self.hub.info()
     }
@@ -180,7 +180,7 @@ impl Client {
         self.hub.ask(Ask::Forget, done)
     }
 
-    /// What this client knows now, to be read at leisure.
+    /// Returns a view of the last transaction that this client knows.
     pub fn view(&self) -> View {
         View { client: self.clone(), at: self.last().unwrap_or_default() }
     }
@@ -190,7 +190,8 @@ impl Client {
         self.hub.ask(Ask::Load { oid, before: None }, loaded)
     }
 
-    /// An object as it was just before a tid: rule 2.2. Of tids that this client does not know yet, its last one counts.
+    /// An object as it was just before a tid: rule 2.2. If this client does not know so late a tid yet, the object is
+    /// as its last known transaction left it.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Promise<Option<LoadedAt>> {
         self.hub.ask(Ask::Load { oid, before: Some(before) }, loaded)
     }
@@ -375,7 +376,7 @@ fn iterator(answer: Answer) -> Option<IteratorId> {
     }
 }
 
-/// The database as one transaction left it. Whatever is read in it belongs together.
+/// The database as one transaction left it. All reads in it see that one state.
 #[derive(Clone)]
 pub struct View {
     client: Client,
@@ -405,10 +406,10 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Changes an object, or creates it; `serial` is the revision that was changed, [`Tid::ZERO`] for a new object. The oid may
-    /// be a promise.
+    /// Changes an object, or creates it; `serial` is the revision that was changed, [`Tid::ZERO`] for a new object. The
+    /// oid may be a promise.
     ///
-    /// The promise is kept when there is room for more: who waits for it does not fill the memory.
+    /// The promise is kept when there is room for more: a caller that waits for it does not fill the memory.
     pub fn store(&self, oid: impl Into<Promise<Oid>>, serial: Tid, data: Bytes) -> Promise<()> {
         let oid = oid.into();
         let version = Version::TRUNK;

@@ -1,4 +1,4 @@
-//! What happens to the machine, and what it wants done.
+//! The machine receives [`Event`]s, and returns [`Effect`]s.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PromiseId(pub u64);
 
-/// What happens to the machine.
+/// An input of the machine.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The application asks something.
     Asked {
-        /// What the answer is to be called.
+        /// The id that the answer will have.
         promise: PromiseId,
-        /// What it asks.
+        /// The call.
         ask: Ask,
     },
     /// A connection is made.
@@ -50,7 +50,7 @@ pub enum Event {
     Malformed {
         /// The connection.
         connection: ConnectionId,
-        /// What is wrong with it.
+        /// The mistake in the frame.
         why: String,
     },
     /// The connection ended, or could not be made.
@@ -69,7 +69,7 @@ pub enum Event {
     End,
 }
 
-/// What the machine wants done. The effects on one connection are in order.
+/// An action that the machine wants done. The effects on one connection are in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// A connection is to be made.
@@ -102,7 +102,7 @@ pub enum Effect {
     },
     /// Something that was asked has its answer. There is one for each [`Event::Asked`].
     Resolve {
-        /// What was asked.
+        /// The id of the call.
         promise: PromiseId,
         /// The answer.
         outcome: Result<Answer, ClientError>,
@@ -116,7 +116,7 @@ pub enum Effect {
     },
 }
 
-/// What listeners are told.
+/// News for listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// A transaction was finished, by anybody. After a reconnection it may stand for several transactions.

@@ -1,8 +1,8 @@
 //! A client of ZEO's servers: Vellum's and the real one.
 //!
-//! The protocol is a **machine without sockets, threads or clock**, as the server's is: [`Machine::step`] takes an [`Event`]
-//! and returns [`Effect`]s. It is a value that can be cloned, compared and hashed, so that every order of events can be
-//! tried:
+//! The protocol is a **machine without sockets, threads or clock**, as the server's is: [`Machine::step`] takes an
+//! [`Event`] and returns [`Effect`]s. It is a value that can be cloned, compared and hashed, so that every order of
+//! events can be tried:
 //!
 //! ```text
 //!   the application asks, Event::Asked ──┐
@@ -11,19 +11,21 @@
 //!                                                        └─▶ Effect::Connect, Close, Tell, WakeAt
 //! ```
 //!
-//! Around it are the **shell**, which moves bytes by TCP, Unix sockets and TLS; [`Client`], whose calls return [`Promise`]s;
-//! and [`RemoteStorage`], a storage as any other, whose calls block.
+//! Around it are the **shell**, which moves bytes by TCP, Unix sockets and TLS; [`Client`], whose calls return
+//! [`Promise`]s; and [`RemoteStorage`], a storage as any other, whose calls block.
 //!
 //! # What the machine promises
 //!
-//! - **One state at a time**: all that is loaded is as of the last transaction that the client knows. A transaction is known
-//!   whole, with all its invalidations, or not at all.
-//! - **Nothing stale is current**: an answer that was on its way while its object was changed is kept as what was, and not
-//!   as what is. After a reconnection the server says what was changed; what has ended stays right.
+//! - **One state at a time**: all that is loaded is as of the last transaction that the client knows. A transaction is
+//!   known whole, with all its invalidations, or not at all.
+//! - **Nothing stale is current**: if an object was changed while an answer was on its way, the answer is kept as a
+//!   past revision, and not as the current one. After a reconnection the server says which objects were changed;
+//!   revisions that have ended stay right.
 //! - **Each question has one answer**, in bounded time: a reading call is repeated by itself if its connection ends; a
-//!   transaction ends with its connection; a finish whose answer is lost is [unknown](ClientError::OutcomeUnknown), and is
-//!   never tried again.
-//! - **A server that was rolled back is not believed** until somebody says that it is right ([`Client::forget`]).
+//!   transaction ends with its connection; a finish whose answer is lost is [unknown](ClientError::OutcomeUnknown), and
+//!   is never tried again.
+//! - **A server that was rolled back is not believed** until the application says that it is right
+//!   ([`Client::forget`]).
 //! - **A server that lies is left**: an answer to what nobody asked, of another shape or of another moment closes the
 //!   connection. Memory is bounded, whatever it sends.
 //!

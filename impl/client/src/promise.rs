@@ -12,15 +12,16 @@ use crate::error::ClientError;
 
 /// The answer to a call, which may not be there yet. Clones are the same promise.
 ///
-/// It is a future, it can be waited for by a thread, and it can be passed on without waiting: [`Promise::then`] makes the next
-/// call as soon as the answer is there, and an error goes past all later calls to whoever waits at the end.
+/// It is a future, a thread can wait for it, and it can be passed on without waiting: [`Promise::then`] makes the next
+/// call as soon as the answer is there, and an error goes past all later calls to the caller that waits at the end.
 ///
 /// ```
 /// use vellum_client::{ClientError, Promise};
 ///
 /// let length = Promise::of(Ok("an answer")).then(|text| Promise::of(Ok(text.len())));
 /// assert_eq!(length.wait(), Ok(9));
-/// let failed = Promise::<u8>::of(Err(ClientError::Closed)).then(|_| -> Promise<u8> { unreachable!("there is no answer") });
+/// let closed = Promise::<u8>::of(Err(ClientError::Closed));
+/// let failed = closed.then(|_| -> Promise<u8> { unreachable!("there is no answer") });
 /// assert_eq!(failed.wait(), Err(ClientError::Closed));
 /// ```
 pub struct Promise<T>(Arc<Cell<T>>);
@@ -67,8 +68,8 @@ impl<T: Clone + Send + 'static> Promise<T> {
         }
     }
 
-    /// Blocks this thread until the answer is there. Not to be called within [`Promise::then`], which runs on the thread that
-    /// brings the answers.
+    /// Blocks this thread until the answer is there. Not to be called within [`Promise::then`], which runs on the
+    /// thread that brings the answers.
     ///
     /// # Errors
     ///
@@ -94,7 +95,8 @@ impl<T: Clone + Send + 'static> Promise<T> {
         work(outcome);
     }
 
-    /// Makes the next call with the answer. What this returns is the promise of that call, or the error that came before.
+    /// Makes the next call with the answer. Returns the promise of that call; if this promise has an error, so has the
+    /// returned one.
     pub fn then<U: Clone + Send + 'static>(&self, next: impl FnOnce(T) -> Promise<U> + Send + 'static) -> Promise<U> {
         let (promise, resolver) = Promise::new();
         self.finally(move |outcome| match outcome {

@@ -7,7 +7,8 @@
 //!   the harness       oids 0.., @1 to @40                      oids 0.., @1 to @35
 //! ```
 //!
-//! What is there before a history is hidden from it. The tids are those of the harness's clock, which a client may choose.
+//! The transactions before a history are hidden from it. The tids are those of the harness's clock, which a client may
+//! choose.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use vellum_storage::{
     TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Vote, Voted, Waiting,
 };
 
-/// What the protocol has words for, and a server does without being told how. A pack looks at references, and those of a
-/// history lead to the oids that it would have in an empty storage.
+/// The rules that the protocol has words for, and that a server carries out without being told how. A pack looks at
+/// references, and those of a history lead to the oids that it would have in an empty storage.
 const CAN: Can = Can {
     concurrent: false,
     pack: false,
@@ -70,9 +71,9 @@ fn open(address: &str, access: Access) -> Result<RemoteStorage> {
 struct Place {
     /// The last transaction before it.
     before: Tid,
-    /// What is added to each of its tids.
+    /// The number that is added to each of its tids.
     shift: u64,
-    /// What is added to each of its oids.
+    /// The number that is added to each of its oids.
     oids: u64,
 }
 
@@ -250,7 +251,7 @@ impl Storage for Placed {
     }
 
     fn begin(&self, meta: TransactionMeta) -> Result<Draft> {
-        // What is wrong with it is said in the history's own tids.
+        // An error about `meta` is to name the history's own tids.
         meta.check(self.last_transaction())?;
         drop(self.storage.begin(TransactionMeta { tid: None, ..meta.clone() })?);
         Ok(Draft::new(meta))

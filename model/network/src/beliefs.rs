@@ -19,7 +19,7 @@ pub struct Beliefs {
     asked: BTreeMap<i64, Call>,
     /// The objects that its transactions changed, including the aborted ones: calls overlap, so it may not know which.
     changes: BTreeSet<Oid>,
-    /// The blob that it is being sent, and what has come of it.
+    /// The blob that is being sent to it, and the bytes that it has received so far.
     coming: Option<(Oid, Tid, Vec<u8>)>,
     /// The blob that came last as a whole.
     came: Option<(Oid, Tid)>,
@@ -43,7 +43,7 @@ impl Beliefs {
         self.changes.insert(oid);
     }
 
-    /// What others call it.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }

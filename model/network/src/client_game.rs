@@ -12,9 +12,9 @@ use crate::{Party, Site, config};
 const NAMES: [&str; 3] = ["ann", "bob", "cid"];
 const OBJECTS: u64 = 2;
 
-/// Plays a game in which each byte decides something. Each answer must be what the database was like at a moment between the
-/// question and the answer. At the end everything is delivered: all that was asked is answered, every client knows the last
-/// transaction, and its cache has nothing stale.
+/// Plays a game in which each byte decides something. Each answer must be what the database was like at a moment
+/// between the question and the answer. At the end everything is delivered: all that was asked is answered, every
+/// client knows the last transaction, and its cache has nothing stale.
 ///
 /// # Panics
 ///
@@ -47,9 +47,9 @@ struct Game {
     /// The transaction that each client has open.
     open: BTreeMap<&'static str, Open>,
     data_next: u64,
-    /// What became of what was stored.
+    /// The fate of each stored record.
     fates: Vec<(String, Fate)>,
-    /// What is known to the storage and not to the machine of the server.
+    /// Events that the storage knows, and the machine of the server does not.
     told: Vec<Event>,
 }
 
@@ -244,7 +244,7 @@ impl Game {
         };
         match answer {
             Ok(Answer::Loaded(Some(LoadedAt { data, tid, next }))) => {
-                let last = last.expect("who loads has registered");
+                let last = last.expect("a client that loads has registered");
                 let there = truth(tid.next()).expect("it was loaded");
                 assert_eq!((&there.data, there.tid), (&data, tid), "{name}: {} was never like that", load.oid);
                 assert!(tid <= last, "{name}: {tid} is not known, and was loaded");
@@ -264,12 +264,12 @@ impl Game {
                 assert_eq!(truth(first), None, "{name}: {} was there", load.oid);
             }
             Err(ClientError::NotConnected { .. } | ClientError::TimedOut { .. }) => {}
-            other => panic!("{name}: a load of {} comes to {other:?}", load.oid),
+            other => panic!("{name}: a load of {} returns {other:?}", load.oid),
         }
     }
 
-    /// A storage does one of the things that it was asked for, or the server hears of one. What a storage tells arrives in
-    /// order; an answer to a load may overtake it.
+    /// A storage does one of the things that it was asked for, or the server hears of one. A storage's events arrive in
+    /// order; an answer to a load may overtake them.
     fn work(&mut self, place: usize) {
         let site = &mut self.party.site;
         if !site.held.is_empty() && (self.told.is_empty() || place.is_multiple_of(2)) {
@@ -385,8 +385,8 @@ impl Game {
         }
         for (data, fate) in &self.fates {
             match fate {
-                Fate::Finished(tid) => assert_eq!(there.get(data), Some(tid), "what was finished is not there"),
-                Fate::Gone => assert_eq!(there.get(data), None, "what was given up is there"),
+                Fate::Finished(tid) => assert_eq!(there.get(data), Some(tid), "a finished transaction is not there"),
+                Fate::Gone => assert_eq!(there.get(data), None, "a transaction that was given up is there"),
                 Fate::Unknown => {}
             }
         }

@@ -1,5 +1,5 @@
-//! Clients of ours and a server in one thread. The machines are those that ship; between them are queues that can be held,
-//! delivered message by message, and cut.
+//! Clients of ours and a server in one thread. The machines are those that ship; between them are queues that can be
+//! held, delivered message by message, and cut.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ pub struct Party {
     pub is_open: bool,
     /// Whether messages arrive as soon as they are sent.
     pub is_prompt: bool,
-    /// What is done to make the server's machine anew.
+    /// Makes the server's machine anew.
     remake: Remake,
 }
 
@@ -41,13 +41,13 @@ struct Guest {
     to_server: VecDeque<Message>,
     to_client: VecDeque<Message>,
     heard: usize,
-    /// Whether the server has closed the connection. What it sent before still arrives.
+    /// Whether the server has closed the connection. Its earlier messages still arrive.
     is_closed: bool,
     promise_next: u64,
     last_call: i64,
     answers: BTreeMap<PromiseId, Result<Answer, ClientError>>,
     told: Vec<Told>,
-    /// What was answered and not looked at, with what the client knew then.
+    /// Answers that were not looked at, each with the last transaction that the client knew then.
     fresh: Vec<(PromiseId, Option<Tid>)>,
 }
 
@@ -103,7 +103,7 @@ impl Party {
         &self.clients[name].machine
     }
 
-    /// What a client's listeners were told.
+    /// The news that a client's listeners were told.
     pub fn told(&self, name: &str) -> &[Told] {
         &self.clients[name].told
     }
@@ -124,12 +124,12 @@ impl Party {
         self.clients[name].answers.get(&promise)
     }
 
-    /// What was answered since this was asked last, with the last transaction that the client knew then.
+    /// The answers since this was asked last, each with the last transaction that the client knew then.
     pub fn take_fresh(&mut self, name: &str) -> Vec<(PromiseId, Option<Tid>)> {
         std::mem::take(&mut self.guest(name).fresh)
     }
 
-    /// What was asked of a client.
+    /// The number of calls to a client.
     pub fn asked(&self, name: &str) -> u64 {
         self.clients[name].promise_next - 1
     }
@@ -208,7 +208,7 @@ impl Party {
         writeln!(transcript, "     the server is started again").unwrap();
         for name in self.names() {
             if let Some((_, connection)) = self.clients[&name].line {
-                // What its clients have begun goes with it.
+                // The transactions that its clients have begun end with it.
                 self.site.happen(vellum_server::Event::Lost { connection });
             }
         }
@@ -250,8 +250,8 @@ impl Party {
         self.collect();
     }
 
-    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that answers loads
-    /// beside everything else. What was read is older then than what the client was told.
+    /// An answer to a load, the next message to a client, falls behind the one after it. A server that answers loads
+    /// beside everything else may do so. The answer is then older than the news that the client was told.
     pub fn postpone(&mut self, name: &str) {
         let waiting = &mut self.guest(name).to_client;
         let is_load = |message: &Message| match &message.args {

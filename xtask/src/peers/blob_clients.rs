@@ -5,7 +5,8 @@ use std::process::Command;
 use super::{Ground, Trouble};
 use crate::venv;
 
-/// Has Python's clients do with blobs what a site's clients do: those of ZEO 6.2, and the last ones before it, in both codecs.
+/// Has Python's clients do with blobs what a site's clients do: those of ZEO 6.2, and the last ones before it, in both
+/// codecs.
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let vellum = venv::vellum()?;
     let mut shown = Vec::new();

@@ -1,10 +1,12 @@
 //! Blobs between ZODB and the commands of `vellum`, on the same data file and the same folder.
 //!
-//! `xtask/peer/blob_tools.py` makes a database in Plone's layout, with changes, and with a file that a failed commit left. Then
+//! `xtask/peer/blob_tools.py` makes a database in Plone's layout, with changes, and with a file that a failed commit
+//! left. Then
 //!
 //! - `check` finds every file and the orphan, and `blobs orphans --remove` removes that, and nothing else;
 //! - `export` writes what ZODB's `exportFile` writes, byte for byte, and each imports what the other wrote;
-//! - `copy`, `undo` and `pack` leave a database and a folder in which ZODB finds every revision of every blob with its bytes;
+//! - `copy`, `undo` and `pack` leave a database and a folder in which ZODB finds every revision of every blob with its
+//!   bytes;
 //! - ZODB goes on, undoes and packs, and what it leaves is without fault for `check`, and is packed again.
 
 use std::path::{Path, PathBuf};
@@ -55,13 +57,13 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     same("the orphan", &summary["orphans"], &Value::from(1))?;
     plone.vellum(&["blobs", "orphans"], &["--remove", "--yes"])?;
     same("the orphan afterwards", &plone.check()?["orphans"], &Value::from(0))?;
-    same("what ZODB reads without the orphan", &plone.read()?, &read)?;
+    same("ZODB's reads without the orphan", &plone.read()?, &read)?;
 
     exports(&plone, &site, &base)?;
 
     let copy = base(site.join("copy.fs"), site.join("copy.fs.blobs"))?;
     plone.vellum(&["copy"], &[&copy.data.display().to_string()])?;
-    same("what ZODB reads in a copy", &copy.read()?, &read)?;
+    same("ZODB's reads in a copy", &copy.read()?, &read)?;
 
     // The last change of a blob is taken back, and then that.
     let now = |read: &Read| read.current.iter().find(|(oid, _)| *oid == made.changed).map(|(_, sha)| sha.clone());
@@ -79,7 +81,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let packed = plone.read()?;
     ensure(packed.revisions.len() < revisions, || "nothing was packed".to_owned())?;
     let reachable = |current: &[(u64, String)]| current.iter().filter(|one| packed.current.contains(one)).count();
-    same("what is left by our pack", &reachable(&current), &packed.current.len())?;
+    same("the objects after our pack", &reachable(&current), &packed.current.len())?;
     let old = base(plone.data.with_extension("fs.old"), site.join("blobstorage.old"))?;
     same("files in what a pack kept", &old.check()?["missing"], &Value::from(0))?;
 
@@ -90,7 +92,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         let summary = base.check()?;
         same("files after ZODB went on", &summary["files"], &Value::from(after.revisions.len()))?;
         base.vellum(&["pack"], &["--yes"])?;
-        same("what is left after both have packed", &base.read()?.current, &after.current)?;
+        same("the objects after both have packed", &base.read()?.current, &after.current)?;
         same("orphans after both have packed", &base.check()?["orphans"], &Value::from(0))?;
     }
     Ok(format!(
@@ -113,14 +115,14 @@ fn exports<'a>(
 
     let by_zodb = base(site.join("by_zodb.fs"), site.join("by_zodb.fs.blobs"))?;
     let root = by_zodb.python("import", &[&ours.display().to_string()])?;
-    same("what ZODB imports of ours", &by_zodb.python("reachable", &[root.trim()])?, &held)?;
+    same("our export, imported by ZODB", &by_zodb.python("reachable", &[root.trim()])?, &held)?;
     by_zodb.check()?;
 
     // Beside what ZODB has imported.
     let said = by_zodb.vellum(&["import"], &[&theirs.display().to_string(), "--yes", "--json"])?;
     let said: Value = serde_json::from_str(&said)?;
     let root = u64::from_str_radix(said["root"].as_str().unwrap_or_default(), 16)?.to_string();
-    same("what we import of ZODB's", &by_zodb.python("reachable", &[&root])?, &held)
+    same("ZODB's export, imported by us", &by_zodb.python("reachable", &[&root])?, &held)
 }
 
 impl Base<'_> {
@@ -141,7 +143,7 @@ impl Base<'_> {
         run(vellum)
     }
 
-    /// What `check` says of the blobs; a problem is a failure.
+    /// Returns the summary of `check` about the blobs; a problem is a failure.
     fn check(&self) -> Result<Value, Trouble> {
         let said = self.vellum(&["check"], &["--read-blobs", "--json"])?;
         let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())?;

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use super::{Ground, Trouble, ensure};
 use crate::venv;
 
-/// What ZODB's FileStorage does otherwise, as `campaign::kind` names it; docs/findings.md has it. Anything else is new.
+/// The differences of ZODB's FileStorage, as `campaign::kind` names them; docs/findings.md has them. All others are
+/// new.
 const KNOWN: [&str; 4] = [
     // Any serial will do for an object that is not there.
     "vote: refused: conflict on , which is at @, not @ | voted",
@@ -17,7 +18,7 @@ const KNOWN: [&str; 4] = [
     "last_invalidations: @: | @:",
     // A transaction of nothing at the beginning of the file is in no undo log.
     "undo_log: @",
-    // That an object is nothing as it was before, by way of two undos, is not seen.
+    // ZODB does not see that an object is a tombstone as before, if it is one by way of two undos.
     "vote: voted | refused: the undo would take back more, of",
 ];
 

@@ -22,14 +22,14 @@ pub(super) struct Pending {
     pub patience: Duration,
 }
 
-/// What an answer is for.
+/// The purpose of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// The first call of a connection.
     Register,
-    /// What the storage is.
+    /// The server's description of its storage.
     Describe,
-    /// What was changed while no server was there.
+    /// The objects that were changed while no server was there.
     Verify,
     /// A sign of life.
     KeepAlive,
@@ -181,7 +181,7 @@ impl Machine {
             Value::Int(0) | Value::Bool(false) => Ok(message.args),
             Value::Int(2) => match Fault::parse(message.args) {
                 Some(fault) => Err(fault),
-                None => return self.disbelieve(connection, "an error that is none".to_owned()),
+                None => return self.disbelieve(connection, "an error that cannot be parsed".to_owned()),
             },
             flag => return self.disbelieve(connection, format!("an answer with flag {flag:?}")),
         };
@@ -260,7 +260,7 @@ impl Machine {
                 Answer::Info(info)
             }
             Ask::Pack { .. } => {
-                // What is forgotten there is forgotten here.
+                // The cache may have revisions that the server has discarded.
                 self.cache.clear();
                 Answer::Done
             }
@@ -268,7 +268,7 @@ impl Machine {
         }))
     }
 
-    /// A call has taken too long. Whatever its server does, the client waits no longer for it.
+    /// A call has taken too long. The client waits no longer for it, whatever its server does.
     pub(super) fn time_out(&mut self, id: i64) {
         let Some(pending) = self.take_call(id) else { return };
         let Pending { connection, kind, patience, .. } = pending;
@@ -292,7 +292,7 @@ impl Machine {
         self.give_up_connection(connection, why);
     }
 
-    /// What a call comes to whose connection ended.
+    /// Repeats a call whose connection ended, or resolves it with an error.
     pub(super) fn lose_call(&mut self, kind: Kind, why: &str) {
         let asked = kind.name();
         match kind {

@@ -29,20 +29,21 @@ pub enum Access {
     Write,
     /// It only reads.
     Read,
-    /// It writes where it can. A server that lets it only read is taken if there is no other, and as long as there is none.
+    /// It writes where it can. A server that lets it only read is taken if there is no other, and as long as there is
+    /// none.
     WriteIfPossible,
 }
 
 /// How a client is run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// What the server calls the storage: "1".
+    /// The storage's name on the server: "1".
     pub storage: String,
     /// Addresses that there are. They are tried in order.
     pub addresses: usize,
     /// Whether it writes.
     pub access: Access,
-    /// What the server's log calls this client.
+    /// This client's name in the server's log.
     pub label: Option<String>,
     /// Bytes that the cache takes: 64 MiB.
     pub cache_bytes: u64,
@@ -97,11 +98,11 @@ pub struct Machine {
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
-    /// What was asked when no server was there.
+    /// Calls that were asked when no server was there.
     waiting: VecDeque<Waiting>,
     transaction: Option<Transaction>,
     transaction_next: u64,
-    /// The last transaction that came to an end without being finished, and why.
+    /// The last transaction that ended without being finished, and why.
     over: Option<(TransactionId, String)>,
     /// Transactions that are to begin after that one.
     begins: VecDeque<Waiting>,
@@ -174,7 +175,7 @@ impl Machine {
         self.last
     }
 
-    /// What its storage is, as far as it was told.
+    /// The server's description of its storage; none before it has given one.
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
@@ -318,7 +319,7 @@ impl Machine {
         }
     }
 
-    /// The client ends. What is asked has an answer now.
+    /// The client ends. All open calls get their answers now.
     fn end(&mut self) {
         self.is_ending = true;
         let why = "the client was closed".to_owned();

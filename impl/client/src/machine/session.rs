@@ -5,8 +5,9 @@
 //!     └────────┴───────────┴── no: the next address; after the last one a pause, which doubles, and from the start
 //! ```
 //!
-//! A connection that is being made is a **candidate**. When its server has registered it, it becomes the **session**, of
-//! which there is one. A session that may only read goes on while candidates look for a server that lets the client write.
+//! A connection that is being made is a **candidate**. When its server has registered it, it becomes the **session**,
+//! of which there is one. A session that may only read goes on while candidates look for a server that lets the client
+//! write.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -47,7 +48,7 @@ pub(super) struct Session {
     upgrades_at: Option<Duration>,
 }
 
-/// What is found out before a session is ready.
+/// The server's answers before a session is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Verifying {
     /// The last transaction that the client knew; none if it knew nothing.
@@ -58,7 +59,7 @@ struct Verifying {
     registered_at: Tid,
     /// The last transaction of the server, as far as it has said.
     last: Tid,
-    /// What was changed since.
+    /// The objects that were changed after `since`.
     changed: BTreeSet<Oid>,
     /// Whether more was changed than anybody knows.
     is_unknown: bool,
@@ -92,7 +93,7 @@ impl Machine {
             || self.candidate.as_ref().is_some_and(|candidate| candidate.connection == connection)
     }
 
-    /// What time has come for.
+    /// Does the work that was to be done at this time.
     pub(super) fn tick_session(&mut self) {
         if self.is_ending {
             return;
@@ -186,7 +187,7 @@ impl Machine {
         self.pause();
     }
 
-    /// Begins again after a pause, which is none after the first failure.
+    /// Begins again after a pause; after the first failure, at once.
     fn pause(&mut self) {
         let doublings = self.round.failures.saturating_sub(1).min(16);
         let pause = match self.round.failures {
@@ -319,7 +320,7 @@ impl Machine {
         let Some(verifying) = self.verifying() else { return };
         match found {
             Ok(None) => verifying.is_unknown = true,
-            // Later ones may have been told meanwhile, as they are told to every client.
+            // Invalidations of later transactions may have come before this answer.
             Ok(Some((last, oids))) if last >= verifying.registered_at => {
                 verifying.last = verifying.last.max(last);
                 verifying.changed.extend(oids);
@@ -334,7 +335,7 @@ impl Machine {
         self.become_ready();
     }
 
-    /// An invalidation came before the session was ready. The cache is not asked meanwhile.
+    /// An invalidation came before the session was ready. The cache gets it when the session is ready.
     pub(super) fn noticed_early(&mut self, connection: ConnectionId, tid: Tid, oids: Vec<Oid>) {
         let Some(verifying) = self.verifying() else { return };
         if tid <= verifying.last {

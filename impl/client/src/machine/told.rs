@@ -1,4 +1,4 @@
-//! What a server tells unasked.
+//! [`Notice`]s: a server sends them unasked.
 
 use vellum_storage::Origin;
 use vellum_wire::Notice;

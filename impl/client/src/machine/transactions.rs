@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   begin ─▶ Open ── vote ─▶ Voting ─▶ Voted ── finish ─▶ Finishing ─▶ its tid
-//!              ▲                │                             └── the connection ends: nobody knows, and nobody tries again
+//!              ▲                │                             └── the connection ends: unknown, and never tried again
 //!              └── conflicts ───┘   that the client is to merge
 //! ```
 
@@ -29,7 +29,7 @@ pub(super) struct Transaction {
     /// The tid that it is to have.
     tid: Option<Tid>,
     stage: Stage,
-    /// What it changes; with the record that will be current then, if the cache is to have it.
+    /// The objects that it changes; with the record that will be current then, if the cache is to have it.
     changes: BTreeMap<Oid, Option<Bytes>>,
     /// Bytes of those records.
     kept: u64,
@@ -195,7 +195,7 @@ impl Machine {
                 match &voted {
                     Voted::Ready(written) => {
                         transaction.stage = Stage::Voted;
-                        // What the server writes is not what was stored.
+                        // The server writes other records than the stored ones.
                         written.iter().for_each(|oid| _ = transaction.changes.insert(*oid, None));
                     }
                     Voted::Conflicts(_) => transaction.stage = Stage::Open,
@@ -281,7 +281,7 @@ impl Machine {
         self.begin_next();
     }
 
-    /// A transaction has come to an end, and its connection will.
+    /// A transaction has ended, and its connection will end.
     pub(super) fn transaction_is_over(&mut self, id: TransactionId, why: &str) {
         self.transaction.take_if(|transaction| transaction.id == id);
         self.over = Some((id, why.to_owned()));

@@ -13,7 +13,7 @@ use crate::ask::{self, Conflict};
 use crate::client::Transaction;
 use crate::error::{self, ClientError};
 
-/// So often a client merges, if others change the same objects meanwhile.
+/// So often a client merges, if concurrent transactions change the same objects.
 const ROUNDS: usize = 10;
 
 impl RemoteStorage {
@@ -57,7 +57,7 @@ impl RemoteStorage {
         let mut merged = Vec::new();
         for oid in written {
             let Some(serial) = serials.remove(oid) else { continue };
-            // What an undo writes is among them, and is not merged with what was stored.
+            // The objects of an undo are among them: their records are not merged with stored ones.
             let is_merged =
                 !has_undo || matches!(self.client.load(*oid).wait(), Ok(Some(newest)) if newest.tid != serial);
             if is_merged {

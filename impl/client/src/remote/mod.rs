@@ -24,8 +24,8 @@ use crate::error::ClientError;
 /// It reads as of the last transaction that its client knows, so all that is read between two invalidations belongs
 /// together. [`RemoteStorage::sync`] waits for newer ones. Versions are not in ZEO's protocol.
 ///
-/// **A transaction at a time.** A server takes one transaction of each client between vote and finish. A second one waits for the
-/// first, whatever objects it has. Programs that commit in many threads open as many storages.
+/// **A transaction at a time.** A server takes one transaction of each client between vote and finish. A second one
+/// waits for the first, whatever objects it has. Programs that commit in many threads open as many storages.
 ///
 /// **A vote may block** for as long as another client's transaction holds one of its objects, in `attempt`, too: the
 /// server has no other way of saying so.
@@ -199,7 +199,7 @@ impl Storage for RemoteStorage {
             }
             let mut new = self.client.new_oids(OIDS).wait().map_err(|error| self.trouble(error))?;
             new.reverse();
-            // What others have asked for meanwhile is older.
+            // Oids that concurrent calls have got are older.
             self.oids.lock().splice(0..0, new);
         }
         Ok(found)
@@ -279,7 +279,8 @@ impl UndoLog for RemoteStorage {
 }
 
 impl Pack for RemoteStorage {
-    /// Whether garbage is collected, and what is kept, is the server's operator's choice: the protocol has no words for it.
+    /// The server's operator chooses whether garbage is collected, and which revisions are kept: the protocol has no
+    /// words for it.
     fn pack(&self, to: Tid, _: PackOptions) -> Result<PackReport> {
         if self.info().is_read_only {
             // A server would do it all the same.
@@ -291,7 +292,7 @@ impl Pack for RemoteStorage {
     }
 }
 
-/// What a draft may hold before it is sent: a quota is the server's.
+/// The limits of a draft before it is sent: a quota is the server's.
 struct Bounds;
 
 impl Limits for Bounds {

@@ -71,7 +71,8 @@ impl RemoteStorage {
         }
     }
 
-    /// Rule 2.9. Servers answer with what is newest now; what was changed since the walk began is asked for as it was then.
+    /// Rule 2.9. Servers answer with the newest revisions of now. If an object was changed since the walk began, it is
+    /// asked for as it was then.
     pub(super) fn records(&self, first: Oid) -> Records {
         let changed = Arc::<Mutex<BTreeSet<Oid>>>::default();
         let hears = Arc::clone(&changed);
@@ -96,7 +97,7 @@ impl RemoteStorage {
 /// Transactions, oldest first. If the connection ends, the walk goes on where it was.
 struct Walk {
     storage: RemoteStorage,
-    /// What is still to come.
+    /// The transactions that are still to come.
     range: TidRange,
     with_revisions: bool,
     iterator: Option<IteratorId>,
@@ -174,11 +175,11 @@ pub(super) struct Records {
     at: Tid,
     /// The first oid that may come next; none at the end.
     next: Option<Oid>,
-    /// What the server has shown and did not come yet.
+    /// A record that the server has shown, and that was not returned yet.
     found: Option<CurrentRecord>,
     /// Whether the server has shown all.
     is_over: bool,
-    /// What was changed since.
+    /// The objects that were changed since the walk began.
     changed: Arc<Mutex<BTreeSet<Oid>>>,
     _listening: Listening,
 }

@@ -15,7 +15,8 @@ use super::tls::Certificates;
 
 /// A stream of bytes in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Another handle on the same stream, by which any thread may write what can be written at once. None if there is none.
+    /// Another handle on the same stream, by which any thread may write as much as can be written at once. None if
+    /// there is no such handle.
     fn direct(&self) -> Option<Box<dyn io::Write + Send>> {
         None
     }
@@ -40,7 +41,7 @@ impl Stream for DuplexStream {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for TlsStream<S> {}
 
-/// What comes of dialing.
+/// A connection that is being made.
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
 /// Makes connections.

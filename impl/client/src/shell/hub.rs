@@ -1,7 +1,7 @@
 //! The machine under one lock, and its effects in order.
 //!
-//! Answers and what listeners are told are brought one after the other, by one thread at a time and without the lock: so a
-//! listener hears of a transaction before its finish is answered, and whatever it does may come back here.
+//! Answers and the news of listeners are brought one after the other, by one thread at a time and without the lock. So
+//! a listener hears of a transaction before its finish is answered, and it may call the client itself.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ struct Core {
 /// Takes an answer.
 type Taker = Box<dyn FnOnce(Result<Answer, ClientError>) + Send>;
 
-/// What is to be brought to the application.
+/// The answers and the news that are to be brought to the application.
 #[derive(Default)]
 struct Brings {
     queue: VecDeque<Bring>,
@@ -270,7 +270,7 @@ impl Hub {
         self.core.lock().machine.last()
     }
 
-    /// What the server has said of its storage.
+    /// The server's description of its storage; none before it has given one.
     pub fn info(&self) -> Option<Info> {
         self.core.lock().machine.info().cloned()
     }

@@ -60,7 +60,7 @@ impl Line<'_> {
                         0 => return Err(io::ErrorKind::WriteZero.into()),
                         count => self.link.sent(count),
                     }
-                    // What is written should not wait in a buffer of TLS.
+                    // Written bytes should not wait in a buffer of TLS.
                     if rope.is_empty() {
                         writer.flush().await?;
                     }

@@ -1,4 +1,4 @@
-//! What waits to be sent to the server.
+//! The bytes that wait to be sent to the server.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use vellum_wire::{Codec, Message, Rope, Unwritable, greet};
 
 use crate::promise::{Promise, Resolver};
 
-/// What is to be sent, from the machine to the task that writes it.
+/// The bytes that are to be sent, from the machine to the task that writes them.
 #[derive(Default)]
 pub(crate) struct Link {
     outgoing: Mutex<Outgoing>,
@@ -26,7 +26,7 @@ pub(crate) struct Link {
 struct Outgoing {
     rope: Rope,
     codec: Option<Codec>,
-    /// By which whoever sends writes at once.
+    /// The handle by which a sending thread writes at once.
     direct: Option<Box<dyn Write + Send>>,
     /// Whether the connection's task has bytes that come before those here.
     is_task_writing: bool,
@@ -34,10 +34,10 @@ struct Outgoing {
     waiting: Vec<Resolver<()>>,
 }
 
-/// Beyond so many bytes that are not sent, whoever stores is asked to wait.
+/// Beyond so many bytes that are not sent, a caller that stores is asked to wait.
 const UNSENT_MAX: usize = 8 << 20;
-/// What nobody waits for, a store for example, is sent with what comes after it, or when there is so much of it: a write for
-/// each would take longer than all the rest.
+/// A message that nobody waits for, a store for example, is sent with the next one, or when there are so many bytes: a
+/// write for each would take longer than all the rest.
 const TOGETHER: usize = 32 << 10;
 
 impl Link {
@@ -79,8 +79,8 @@ impl Link {
         self.unsent.fetch_add(outgoing.rope.len() - before, Ordering::Relaxed);
     }
 
-    /// Writes what can be written without waiting, and leaves the rest to the connection's task. A call spares a thread that
-    /// way.
+    /// Writes as much as can be written without waiting, and leaves the rest to the connection's task. A call spares a
+    /// thread that way.
     fn write_at_once(&self, outgoing: &mut Outgoing) {
         let Outgoing { rope, direct, is_task_writing, .. } = outgoing;
         let mut sent = 0;
@@ -100,7 +100,7 @@ impl Link {
         self.unsent.fetch_sub(sent, Ordering::Relaxed);
     }
 
-    /// Has whoever sends write by this handle, too.
+    /// Has sending threads write by this handle, too.
     pub fn write_by(&self, direct: Option<Box<dyn Write + Send>>) {
         self.outgoing.lock().direct = direct;
     }
@@ -139,7 +139,7 @@ impl Link {
         promise
     }
 
-    /// Has the connection closed. What was not sent is not sent.
+    /// Has the connection closed. The remaining bytes are not sent.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
         self.outgoing.lock().direct = None;

@@ -28,9 +28,9 @@ pub struct Files {
     pub key: Option<PathBuf>,
     /// Certificates of authorities or of servers as PEM: a file, or a folder of files.
     pub authenticate: PathBuf,
-    /// The name that the server's certificate must have, if it is not that of its address.
+    /// The name that the server's certificate must have; without it, the host of the server's address.
     pub server_name: Option<String>,
-    /// Whether that is checked.
+    /// Whether the name is checked.
     pub checks_name: bool,
 }
 
@@ -130,8 +130,8 @@ fn believed(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(TlsError::NoCertificate { path: path.into() }) } else { Ok(found) }
 }
 
-/// Believes authorities, and the very certificates that it was given, as OpenSSL does. Those may be their own authorities,
-/// which `openssl req -x509` makes them.
+/// Believes authorities, and the very certificates that it was given, as OpenSSL does. Those may be their own
+/// authorities, which `openssl req -x509` makes them.
 #[derive(Debug)]
 struct Believes {
     authorities: Arc<WebPkiServerVerifier>,

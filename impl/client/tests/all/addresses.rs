@@ -7,7 +7,7 @@ use vellum_client::{Access, Ask, Config, ConnectionId, Effect, Event, Machine, P
 use vellum_pickle::Value;
 use vellum_wire::{Fault, Message};
 
-/// What is at an address.
+/// The server at an address.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Server {
     Nobody,
@@ -157,7 +157,7 @@ fn a_read_only_server_is_taken_where_there_is_no_other_and_left_when_there_is() 
     assert_eq!(net.log, ["30000 ms: dials 0", "60000 ms: dials 0", "60000 ms: writes at 0"]);
     net.log.clear();
     net.pass(Duration::from_secs(80));
-    assert_eq!(net.log, [""; 0], "who writes looks for nobody");
+    assert_eq!(net.log, [""; 0], "a client that writes looks for no other server");
 }
 
 #[test]

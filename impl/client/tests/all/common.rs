@@ -1,4 +1,4 @@
-//! A server of ours, and clients that come to it by pairs of sockets.
+//! A server of ours, and clients that reach it by pairs of sockets.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

@@ -40,7 +40,7 @@ fn a_client_connects_commits_and_has_it_in_its_cache() {
     party.load("bob", 1);
     party.load("bob", 1);
     party.commit("bob", 1, tid, "two");
-    party.note("what was current is kept until the moment at which it ended");
+    party.note("the revision that was current is kept until the moment at which it ended");
     party.ask("ann", Ask::Load { oid: Oid(1), before: Some(tid.next()) });
     party.load("ann", 1);
     story!("a-client-connects-and-commits", party);
@@ -76,7 +76,7 @@ fn a_late_answer_is_not_kept_as_current() {
     party.commit("ann", 1, tid, "new");
     let id = party.last_call("bob");
     party.lie("bob", Message::reply(Value::Int(id), answer));
-    party.note("what was loaded ended with the transaction that was told meanwhile");
+    party.note("the loaded revision ended with the transaction that was told during the load");
     party.site.hold(|_| false);
     let now = party.load("bob", 1);
     assert!(matches!(party.answer("bob", now), Some(Ok(Answer::Loaded(Some(found)))) if found.data == "new"));
@@ -122,7 +122,7 @@ fn a_client_that_was_away_too_long_keeps_what_has_ended() {
     }
     party.is_open = true;
     party.pass(1);
-    party.note("what has ended stays right, whatever happened");
+    party.note("revisions that have ended stay right, whatever happened");
     party.ask("bob", Ask::Load { oid: Oid(1), before: Some(first.next()) });
     party.load("bob", 1);
     story!("a-client-that-was-away-too-long-keeps-what-has-ended", party);
@@ -134,7 +134,7 @@ fn a_server_that_was_rolled_back_is_an_error_with_a_way_out() {
     let tid = party.commit("ann", 1, NEW, "one");
     party.load("bob", 1);
     party.restart(Some(Arc::new(MemoryStorage::new("an older copy"))));
-    party.note("what was cached is still what it knew; nothing is read from such a server");
+    party.note("the cache still has the state that the client knew; nothing is read from such a server");
     party.load("bob", 1);
     let load = party.load("bob", 2);
     party.pass(1);

@@ -1,4 +1,4 @@
-//! Blobs over the network: how fast they are stored and loaded, and what the server's memory does meanwhile.
+//! Blobs over the network: how fast they are stored and loaded, and how much memory the server takes for it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -24,7 +24,7 @@ const CHUNK: usize = 59_000;
 const RECORD: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
 /// Blobs of a megabyte that a client stores and loads.
 const SMALL: usize = 20;
-/// What each client moves while the server's memory is looked at.
+/// Bytes that each client moves while the server's memory is looked at.
 const MOVED: u64 = 1 << 30;
 /// One that is larger than any of the server's numbers of 32 bits.
 const HUGE: u64 = 4 << 30;
@@ -146,7 +146,8 @@ impl Rows<'_> {
         Ok(line)
     }
 
-    /// Memory while eight clients store and load a gigabyte each, and while one moves four. The time is that of the loads.
+    /// Memory while eight clients store and load a gigabyte each, and while one moves four. The time is that of the
+    /// loads.
     pub(super) fn blob_memory(&self) -> Result<Line, Trouble> {
         let folder = self.folder.join("blob-memory");
         let _ = std::fs::remove_dir_all(&folder);

@@ -196,8 +196,8 @@ impl Rows<'_> {
         Ok(line)
     }
 
-    /// Small commits by clients that change an object each. The bare limit is one append and its syncs for each commit of a
-    /// client, as if all clients' commits always arrived together.
+    /// Small commits by clients that change an object each. The bare limit is one append and its syncs for each commit
+    /// of a client, as if all clients' commits always arrived together.
     fn commits(&self, syncs: Syncs) -> Result<Line, Trouble> {
         let pair = Pair::start(self, syncs)?;
         let commit = |server: &Server| together(&server.address, CLIENTS, commit_often).map(|(took, _)| took);

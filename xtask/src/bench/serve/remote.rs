@@ -68,7 +68,7 @@ fn connected(server: &Server) -> Result<Client, Trouble> {
     Ok(client)
 }
 
-/// What `client_bench.py` prints.
+/// Returns the time that `client_bench.py` prints.
 fn python(python: &Path, server: &Server, args: &[&str]) -> Result<Duration, Trouble> {
     let mut command = Command::new(python);
     let output = command.arg(venv::script("client_bench.py")).arg(&server.address).args(args).output()?;
