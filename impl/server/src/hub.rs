@@ -37,7 +37,7 @@ pub(crate) struct Hub {
     finishes: Vec<Mutex<Finishes>>,
     /// Pieces of blobs that are to be taken from clients.
     moves: Mutex<Moves>,
-    /// What blobs arrive in.
+    /// The memory for the frames of arriving blobs.
     pub frames: FrameMemory,
     is_ending: AtomicBool,
     /// Connections that were closed by a client that had not said a word: port checks.
@@ -206,7 +206,7 @@ impl Hub {
         }
     }
 
-    /// Writes the pieces that wait, and those that come meanwhile.
+    /// Writes the pieces that wait, and those that arrive during that.
     fn move_all(self: &Arc<Self>) {
         struct Leaves<'a>(&'a Mutex<Moves>);
         impl Drop for Leaves<'_> {

@@ -367,7 +367,7 @@ fn read_blob(blob: &Blob, offset: u64, mut piece: Piece) -> Outcome {
 }
 
 /// Memory for pieces of blobs. It is used again: pieces are read on many threads and freed on others, and an allocator keeps
-/// some for each of them.
+/// some memory for each of them.
 #[derive(Default)]
 struct Pieces(Mutex<Vec<Vec<u8>>>);
 

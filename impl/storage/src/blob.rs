@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A [`Blob`] is a handle to bytes that do not change. A draft carries it beside the record, and any storage takes any blob:
-//! one that it made itself ([`Blobs::new_blob`]) it has only to name, the bytes of any other it copies at the vote.
+//! it only names a blob that it made itself ([`Blobs::new_blob`]), and copies the bytes of any other at the vote.
 
 use std::any::Any;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::{Oid, Result, Tid};
 const PIECE: usize = 256 << 10;
 
 /// A handle to the bytes of a blob. They do not change. A clone is another handle to the same bytes; two handles are equal if
-/// one is a clone of the other. When the last handle is dropped, bytes that no transaction took are gone.
+/// one is a clone of the other. When the last handle is dropped, bytes that no transaction took are removed.
 #[derive(Clone)]
 pub struct Blob(Arc<dyn BlobBytes>);
 
@@ -78,9 +78,9 @@ impl Blob {
         self.0.read_at(buffer, offset)
     }
 
-    /// A handle that keeps open what it takes to read, so that many reads cost less, and that stays good when a pack discards
-    /// the revision. [`Blobs::load_blob`] gives such a handle; those in a
-    /// [`TransactionRecord`](crate::TransactionRecord) are none, since there may be many.
+    /// Returns a handle that keeps its file open, so that many reads cost less, and that stays good when a pack discards the
+    /// revision. [`Blobs::load_blob`] returns such a handle; those in a [`TransactionRecord`](crate::TransactionRecord) do not
+    /// keep their files open, since there may be many.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Blob {
         }
     }
 
-    /// The bytes as the storage keeps them, if that is of this type: so a storage finds out that a blob is one of its own.
+    /// Returns the bytes as the storage keeps them, if they are of this type: so a storage recognizes its own blobs.
     pub fn downcast_ref<T: BlobBytes>(&self) -> Option<&T> {
         (&*self.0 as &dyn Any).downcast_ref()
     }
@@ -191,8 +191,8 @@ pub(crate) fn other_class(record: &[u8]) -> Option<String> {
     class_of(record).ok().filter(|class| !is_blob_class(class)).map(|class| class.to_string())
 }
 
-/// Whether a revision with this record can have a blob: not if its class can be read, and is another one. For storages, which
-/// need not look for a file then.
+/// Whether a revision with this record can have a blob: not if its class can be read, and is another one. Then a storage
+/// need not look for a file.
 pub fn may_have_blob(record: &[u8]) -> bool {
     other_class(record).is_none()
 }
@@ -228,7 +228,7 @@ pub trait Blobs: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Read-only; what the disk says.
+    /// Read-only; the disk's.
     fn new_blob(&self) -> Result<Box<dyn BlobWriter>>;
 
     /// Rule 8.2: the blob of exactly this revision. The handle stays good when a pack discards the revision.
@@ -251,7 +251,7 @@ pub trait BlobWriter: Send {
     ///
     /// # Errors
     ///
-    /// What the disk says. The bytes that were added before are still there, and the end is where it was.
+    /// The disk's. The bytes that were added before are still there, and the end is where it was.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// How many bytes it has so far.
@@ -261,7 +261,7 @@ pub trait BlobWriter: Send {
     ///
     /// # Errors
     ///
-    /// What the disk says. The blob is gone then.
+    /// The disk's. The blob is removed then.
     fn finish(self: Box<Self>) -> Result<Blob>;
 }
 
@@ -278,7 +278,7 @@ pub trait SharedBlobs: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A name that is a path, or that of a committed blob; no such file; read-only; what the disk says. Whatever has that name
-    /// is left alone.
+    /// A name that is a path, or that of a committed blob; no such file; read-only; the disk's. A file with that name is
+    /// left alone.
     fn adopt(&self, oid: Oid, name: &str) -> Result<Blob>;
 }

@@ -24,7 +24,7 @@
 //! for that: [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
 //! **Blobs** go from storage to storage in pieces, whatever their length. A storage without blobs, and an export that has
-//! a blob's record without its bytes, are refused, unless the call says to go without ([`ExportOptions::without_blobs`]).
+//! a blob's record without its bytes, are refused, unless the call allows it ([`ExportOptions::without_blobs`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -454,7 +454,7 @@ impl Import<'_> {
             }
             if header.starts_with(BLOB) {
                 let Some(Stored { is_blob: true, .. }) = before else {
-                    let what = "the bytes of a blob, behind an object that is none";
+                    let what = "the bytes of a blob, behind an object that is not a blob";
                     return Err(ExportError::Unreadable { position: start, what });
                 };
                 let length = [&header[BLOB.len()..], &self.file.read(2, "in the length of a blob")?].concat();
