@@ -151,7 +151,8 @@ fn an_undo_of_a_lost_blob_is_refused() {
     says(&sandbox.run(&["undo", DATA, &tid, "--yes", "--without-blobs"]), "has no file", 0);
 }
 
-/// Two blobs that have the same record differ in their bytes: an undo below a later change is refused, in a dry run as well.
+/// Two blobs that have the same record differ in their bytes: an undo below a later change is refused, in a dry run as
+/// well.
 #[test]
 fn a_dry_run_knows_that_a_blob_was_changed_later() {
     let sandbox = Sandbox::new();

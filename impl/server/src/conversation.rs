@@ -45,8 +45,8 @@ pub(crate) struct Conversation<'a> {
     has_frames: bool,
     codec: Option<Codec>,
     rope: Rope,
-    /// For each piece of a blob that did not leave yet: its end, in bytes since the beginning of the connection, and its
-    /// length.
+    /// For each piece of a blob that did not leave yet: its end, in bytes since the beginning of the connection, and
+    /// its length.
     pieces: VecDeque<(u64, u64)>,
     sent: u64,
     unread_max: usize,

@@ -55,8 +55,8 @@ struct Finishes {
     is_seen_to: bool,
 }
 
-/// Pieces of blobs that are to be written. A few threads see to all of them, one piece of each client after the other: a thread for
-/// each piece would take more memory than the pieces.
+/// Pieces of blobs that are to be written. A few threads see to all of them, one piece of each client after the other:
+/// a thread for each piece would take more memory than the pieces.
 #[derive(Default)]
 struct Moves {
     waiting: VecDeque<Job>,

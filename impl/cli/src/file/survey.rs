@@ -1,7 +1,7 @@
 //! The blobs of a database beside the files of its folder: which revision has no file, and which file no revision.
 //!
-//! The records are read once from the beginning to the end, and every revision of a blob is noted, 17 bytes each. Then the
-//! folder is walked, and each file is looked up among the revisions.
+//! The records are read once from the beginning to the end, and every revision of a blob is noted, 17 bytes each. Then
+//! the folder is walked, and each file is looked up among the revisions.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -168,8 +168,8 @@ fn is_whole_enough(data: &[u8], length: u64) -> bool {
     length <= data.len() as u64 || vellum_pickle::class_of(data).is_ok()
 }
 
-/// Compares the folder with the revisions. `each` is called with every finding. With `read_all` the bytes of every blob are
-/// read, too.
+/// Compares the folder with the revisions. `each` is called with every finding. With `read_all` the bytes of every blob
+/// are read, too.
 ///
 /// # Errors
 ///

@@ -6,9 +6,9 @@
 //!   mark · sync             from here on they are there
 //! ```
 //!
-//! A name may become durable as soon as it is given, and later than that only by a sync. So it is given when the file names
-//! the revision: then the next opening, which cuts the transaction off, finds the blobs and removes them. And the mark is
-//! written when the names are durable, so that a marked transaction has its blobs.
+//! A name may become durable as soon as it is given, and later than that only by a sync. So it is given when the file
+//! names the revision: then the next opening, which cuts the transaction off, finds the blobs and removes them. And the
+//! mark is written when the names are durable, so that a marked transaction has its blobs.
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Result, Tid};

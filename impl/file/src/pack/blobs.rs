@@ -1,7 +1,7 @@
 //! The blobs that a pack forgets (rule 8.4).
 //!
-//! A walk through the folder finds the files to be removed, and not one through the data file: most databases have many more records
-//! than blobs. A file that belongs to no revision is left alone.
+//! A walk through the folder, not through the data file, finds the files to be removed: most databases have many more
+//! records than blobs. A file that belongs to no revision is left alone.
 //!
 //! ```text
 //!   list (.removed), synced      before the data file is replaced
@@ -26,7 +26,8 @@ use crate::read::generation::Generation;
 pub(super) struct Forgotten(Option<Removal>);
 
 impl Forgotten {
-    /// Rule 8.4: lists the files of revisions that are not kept. None if there is no such file, and no folder to be kept.
+    /// Rule 8.4: lists the files of revisions that are not kept. None if there is no such file, and no folder to be
+    /// kept.
     pub fn list(
         files: &BlobFiles,
         moment: &Moment<'_>,
@@ -105,8 +106,8 @@ impl<'a> Revisions<'a> {
 
     /// Where the object's revision of this transaction is; none if there is none.
     ///
-    /// Costs: a look at the object's past. A revision behind a pack is not found there: then each call reads one transaction,
-    /// and the first such call walks over all headers and takes 16 bytes of memory a transaction.
+    /// Costs: a look at the object's past. A revision behind a pack is not found there: then each call reads one
+    /// transaction, and the first such call walks over all headers and takes 16 bytes of memory a transaction.
     fn position(&self, oid: Oid, tid: Tid) -> Result<Option<u64>> {
         if let Some(record) = self.now.record_at(oid, tid)? {
             return Ok(Some(record.position));

@@ -111,7 +111,8 @@ fn what_is_dropped_leaves_nothing() {
         draft.store_blob(Oid(1), serial, BLOB.into(), blob.clone()).unwrap();
         draft
     };
-    // Refused, aborted after the vote, aborted before it, voted on again: the bytes are there as long as there is a handle.
+    // Refused, aborted after the vote, aborted before it, voted on again: the bytes are there as long as there is a
+    // handle.
     storage.vote(draft(one)).unwrap_err();
     drop(storage.vote(draft(two)).unwrap());
     drop(draft(two));
