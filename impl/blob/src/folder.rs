@@ -288,11 +288,11 @@ impl BlobFolder {
         copy(&self.inner, &path, &*file, self.temporary()?)
     }
 
-    /// The bytes of a blob of another folder, on their way to a revision here: a second name of its file where that can be,
-    /// so that nothing is copied; otherwise a copy, made in constant memory. `disk` is the one that both are on.
+    /// Takes a blob of another folder for a revision in this one: as a second name of its file where that is possible,
+    /// so that nothing is copied; otherwise as a copy, made in constant memory. `disk` is the disk of both folders.
     ///
-    /// The file gets a second name only if it cannot be written to, and all users who may read this folder may read it. Its
-    /// permissions stay unchanged then.
+    /// The file gets a second name only if it cannot be written to, and all users who may read this folder may read it.
+    /// Its permissions stay unchanged then.
     ///
     /// # Errors
     ///

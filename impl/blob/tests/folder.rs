@@ -141,11 +141,11 @@ fn what_comes_from_another_folder_has_a_second_name_or_is_a_copy() {
     }
     let inode = |folder: &BlobFolder, (oid, tid): (Oid, Tid)| fs::metadata(folder.path_of(oid, tid)).unwrap().ino();
     assert_eq!(inode(&from, one), inode(&to, one));
-    // Who changes the one must not change the other.
+    // A write to the one file must not change the other.
     assert_ne!(inode(&from, other), inode(&to, other));
     assert_eq!(bytes(&to, other).unwrap(), [1; 3000]);
     assert_eq!(mode(from.path_of(other.0, other.1)), 0o644);
-    // What is dropped leaves nothing, and a link is not followed.
+    // A dropped `Ready` leaves no file, and a link is not followed.
     drop(to.take_from(&RealDisk, &from, one.0, one.1).unwrap());
     assert_eq!(names_in(&home.path().join("to/tmp")), [""; 0]);
     let path = from.path_of(linked.0, linked.1);

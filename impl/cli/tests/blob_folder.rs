@@ -173,7 +173,7 @@ fn nothing_leads_out_of_the_folder() {
     says(&run, "2 names that no blob has", 0);
     assert_eq!(fs::read(&kept).unwrap(), b"of somebody else");
     assert!(inside.symlink_metadata().is_ok() && file.symlink_metadata().is_ok());
-    // What a link stands for is not saved either.
+    // The target of a link is not saved either.
     let at = path_of(&sandbox, 2, second);
     fs::remove_file(&at).unwrap();
     symlink(&kept, &at).unwrap();

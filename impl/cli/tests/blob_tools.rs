@@ -29,7 +29,7 @@ fn file_of(sandbox: &Sandbox, at: &str, oid: u64, tid: Tid) -> PathBuf {
     folder(&sandbox.path(at), Layout::Bushy).path_of(Oid(oid), tid)
 }
 
-/// What an object's blob holds now.
+/// The bytes of an object's current blob.
 fn now(data: &Path, blobs: &Path, oid: u64) -> Vec<u8> {
     let storage = Options::new().read_only().blobs(blobs).open(data).unwrap();
     let tid = storage.load(Oid(oid), &Version::TRUNK).unwrap().tid;
@@ -84,7 +84,7 @@ fn a_copy_has_second_names() {
     }
 }
 
-/// What others may change, or may not read, gets no second name.
+/// A file that others may change, or may not read, gets no second name.
 #[test]
 fn a_copy_of_a_file_that_can_be_changed_is_a_copy() {
     let sandbox = Sandbox::new();
@@ -151,7 +151,8 @@ fn an_undo_of_a_lost_blob_is_refused() {
     says(&sandbox.run(&["undo", DATA, &tid, "--yes", "--without-blobs"]), "has no file", 0);
 }
 
-/// Two blobs that have the same record differ in their bytes: an undo below a later change is refused, in a dry run as well.
+/// Two blobs that have the same record differ in their bytes: an undo below a later change is refused, in a dry run as
+/// well.
 #[test]
 fn a_dry_run_knows_that_a_blob_was_changed_later() {
     let sandbox = Sandbox::new();
@@ -171,7 +172,7 @@ fn a_dry_run_knows_that_a_blob_was_changed_later() {
     assert_eq!(now(&sandbox.path(DATA), &sandbox.path(FOLDER), 2), b"photo 2");
 }
 
-/// What a pack forgets goes, `.old` has it, and the database of before is whole.
+/// A pack removes the forgotten files, `.old` has them, and the database from before the pack is whole.
 #[test]
 fn a_pack_removes_what_it_forgets() {
     let sandbox = Sandbox::new();
@@ -231,7 +232,7 @@ fn a_folder_of_another_database_is_not_written_to() {
     assert!(!sandbox.path("nowhere").exists());
 }
 
-/// What an import leaves when it fails in the middle of a blob: nothing.
+/// An import that fails in the middle of a blob leaves no file.
 #[test]
 fn an_import_that_fails_leaves_nothing() {
     let sandbox = Sandbox::new();
@@ -302,7 +303,7 @@ fn a_full_disk_in_the_middle_of_a_blob_leaves_nothing() {
     says(&sandbox.run(&["check", "backup.fs"]), "3 revisions of 1 object, with 3 files", 0);
 }
 
-/// Runs a command as somebody without the rights of the owner.
+/// Runs a command as a user without the rights of the owner.
 fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut command = sandbox.command(arguments);
     if rustix::process::geteuid().is_root() {

@@ -91,8 +91,8 @@ impl BlobFiles {
         if Claimed::try_from(blob, &self.folder).is_some() { Ok(blob.clone()) } else { self.fresh(blob, oid) }
     }
 
-    /// The bytes of this blob once more: a second name of its file, if it is a revision's in this folder or another one on the
-    /// same device; else a copy.
+    /// Returns a new blob with the same bytes: a second name of its file, if that belongs to a revision in this folder
+    /// or another one on the same device; otherwise a copy.
     fn fresh(&self, blob: &Blob, oid: Oid) -> Result<Blob> {
         let committed = blob.downcast_ref::<Committed>();
         let here = committed.and_then(|committed| committed.revision_in(&self.folder));

@@ -158,15 +158,15 @@ impl Options {
         self
     }
 
-    /// Keeps blobs in the folder at `path`, which is laid out as ZODB's. Opened for writing, the folder is made if it is not
-    /// there. Without this, the storage has no blobs.
+    /// Keeps blobs in the folder at `path`, which is laid out as ZODB's. If the storage is opened for writing, a
+    /// missing folder is made. Without this, the storage has no blobs.
     pub fn blobs(mut self, path: impl Into<PathBuf>) -> Options {
         self.blobs = Some(path.into());
         self
     }
 
-    /// Sets the layout that the blob folder must have, or gets if it is new. Without this it keeps the one that it has, and a
-    /// new one is bushy.
+    /// Sets the layout that the blob folder must have, or gets if it is new. Without this it keeps its layout, and a
+    /// new folder is bushy.
     pub fn blob_layout(mut self, layout: Layout) -> Options {
         self.blob_layout = Some(layout);
         self

@@ -142,8 +142,8 @@ impl FileStorage {
         self.database().blobs.as_ref().map(BlobFiles::folder)
     }
 
-    /// Returns one of the blobs that are found first in the blob folder, if the database knows none of those: then the folder may
-    /// be another database's. Single files without a record are nothing unusual.
+    /// Returns one of the blobs that are found first in the blob folder, if the database knows none of them: then the
+    /// folder may be another database's. Single files without a record are normal.
     pub fn foreign_blob(&self) -> Option<(Oid, Tid)> {
         let (now, mut foreign) = (self.now(), None);
         for found in self.blob_folder()?.walk().take(SAMPLED) {

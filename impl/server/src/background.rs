@@ -4,12 +4,12 @@ use std::panic::resume_unwind;
 
 use vellum_sync::thread;
 
-/// How much less a background thread counts for the scheduler: the kernel gives it about a tenth of what another thread gets
-/// while both want a processor.
+/// How much less a background thread counts for the scheduler: the kernel gives it about a tenth of what another thread
+/// gets while both want a processor.
 const NICENESS: i32 = 10;
 
-/// Does the work on a thread of low priority, and waits for it. Threads that the work begins have that priority, too. A thread
-/// cannot raise its priority again without privileges, so this one ends with the work.
+/// Does the work on a thread of low priority, and waits for it. Threads that the work begins have that priority, too. A
+/// thread cannot raise its priority again without privileges, so this one ends with the work.
 pub(crate) fn run<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     let mut work = Some(work);
     let done = thread::scope(|scope| {

@@ -45,7 +45,8 @@ pub(crate) struct Conversation<'a> {
     has_frames: bool,
     codec: Option<Codec>,
     rope: Rope,
-    /// Bytes that were ever to be sent, up to the end of each piece of a blob that did not leave yet, and bytes of the piece.
+    /// For each piece of a blob that did not leave yet: its end, in bytes since the beginning of the connection, and
+    /// its length.
     pieces: VecDeque<(u64, u64)>,
     sent: u64,
     unread_max: usize,

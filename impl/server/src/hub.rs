@@ -37,7 +37,7 @@ pub(crate) struct Hub {
     finishes: Vec<Mutex<Finishes>>,
     /// Pieces of blobs that are to be taken from clients.
     moves: Mutex<Moves>,
-    /// What blobs arrive in.
+    /// The memory for the frames of arriving blobs.
     pub frames: FrameMemory,
     is_ending: AtomicBool,
     /// Connections that were closed by a client that had not said a word: port checks.
@@ -55,8 +55,8 @@ struct Finishes {
     is_seen_to: bool,
 }
 
-/// Pieces of blobs that are to be written. A few threads see to all of them, one piece of each client after the other: a thread for
-/// each piece would take more memory than the pieces.
+/// Pieces of blobs that are to be written. A few threads see to all of them, one piece of each client after the other:
+/// a thread for each piece would take more memory than the pieces.
 #[derive(Default)]
 struct Moves {
     waiting: VecDeque<Job>,
@@ -206,7 +206,7 @@ impl Hub {
         }
     }
 
-    /// Writes the pieces that wait, and those that come meanwhile.
+    /// Writes the pieces that wait, and those that arrive during that.
     fn move_all(self: &Arc<Self>) {
         struct Leaves<'a>(&'a Mutex<Moves>);
         impl Drop for Leaves<'_> {

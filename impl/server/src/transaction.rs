@@ -8,7 +8,8 @@
 //!                                 Waiting
 //! ```
 //!
-//! From Open, a draft may be sent to a scratch file (Spilling), and comes back. So it is with each piece of a blob (Uploading).
+//! From Open, a draft may be sent to a scratch file (Spilling), and comes back. So may each piece of a blob
+//! (Uploading).
 //!
 //! An abort, a refused vote or a lost connection ends it from every stage. A running call of a storage is waited for
 //! first: it is not known of a running finish whether it succeeds.
@@ -51,8 +52,8 @@ impl Transaction {
         std::mem::replace(&mut self.draft, Draft::new(TransactionMeta::new()))
     }
 
-    /// Puts the stores of blobs into the draft. Clients store the record of a blob before it alone: that store would only be
-    /// overwritten.
+    /// Puts the stores of blobs into the draft. Clients store the record of a blob before it alone: that store would
+    /// only be overwritten.
     pub fn place_blobs(&mut self) -> vellum_storage::Result<()> {
         if self.blobs.is_empty() {
             return Ok(());
@@ -89,7 +90,7 @@ impl Transaction {
 /// A blob on its way from a client.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Upload {
-    /// Why it cannot be kept. What still comes of it is ignored, and the vote tells it.
+    /// Why it cannot be kept. The rest of the upload is ignored, and the vote reports the reason.
     pub failed: Option<Wrong>,
 }
 

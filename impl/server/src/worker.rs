@@ -366,8 +366,8 @@ fn read_blob(blob: &Blob, offset: u64, mut piece: Piece) -> Outcome {
     Outcome::Piece(Bytes::from_owner(piece))
 }
 
-/// Memory for pieces of blobs. It is used again: pieces are read on many threads and freed on others, and an allocator keeps
-/// some for each of them.
+/// Memory for pieces of blobs. It is used again: pieces are read on many threads and freed on others, and an allocator
+/// keeps some memory for each of them.
 #[derive(Default)]
 struct Pieces(Mutex<Vec<Vec<u8>>>);
 
@@ -422,8 +422,8 @@ fn measure(storage: &dyn Storage) -> Info {
     Info { length: storage.object_count(), size: storage.size() }
 }
 
-/// The objects that the client must load again: those with a merged record, and all that a transaction with an undo writes.
-/// The undo may have written over what was stored.
+/// The objects that the client must load again: those with a merged record, and all that a transaction with an undo
+/// writes. The undo may have written over what was stored.
 fn to_load_again(voted: &Voted, changes: &[Change]) -> Vec<Oid> {
     match changes.iter().any(|change| matches!(change, Change::Undo { .. })) {
         true => voted.touched().to_vec(),

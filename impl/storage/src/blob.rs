@@ -6,8 +6,8 @@
 //!   blobs.load_blob(oid, tid) ───────────────────────────────┘  length, read_at
 //! ```
 //!
-//! A [`Blob`] is a handle to bytes that do not change. A draft carries it beside the record, and any storage takes any blob:
-//! one that it made itself ([`Blobs::new_blob`]) it has only to name, the bytes of any other it copies at the vote.
+//! A [`Blob`] is a handle to bytes that do not change. A draft carries it beside the record, and any storage takes any
+//! blob: it only names a blob that it made itself ([`Blobs::new_blob`]), and copies the bytes of any other at the vote.
 
 use std::any::Any;
 use std::fmt;
@@ -23,8 +23,8 @@ use crate::{Oid, Result, Tid};
 /// Two blobs are compared in pieces of this size.
 const PIECE: usize = 256 << 10;
 
-/// A handle to the bytes of a blob. They do not change. A clone is another handle to the same bytes; two handles are equal if
-/// one is a clone of the other. When the last handle is dropped, bytes that no transaction took are gone.
+/// A handle to the bytes of a blob. They do not change. A clone is another handle to the same bytes; two handles are
+/// equal if one is a clone of the other. When the last handle is dropped, bytes that no transaction took are removed.
 #[derive(Clone)]
 pub struct Blob(Arc<dyn BlobBytes>);
 
@@ -78,9 +78,9 @@ impl Blob {
         self.0.read_at(buffer, offset)
     }
 
-    /// A handle that keeps open what it takes to read, so that many reads cost less, and that stays good when a pack discards
-    /// the revision. [`Blobs::load_blob`] gives such a handle; those in a
-    /// [`TransactionRecord`](crate::TransactionRecord) are none, since there may be many.
+    /// Returns a handle that holds the open file, if the bytes are in one: many reads cost less, and it stays good when
+    /// a pack discards the revision. [`Blobs::load_blob`] returns such a handle; the handles in a
+    /// [`TransactionRecord`](crate::TransactionRecord) hold no open file, since there may be many.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Blob {
         }
     }
 
-    /// The bytes as the storage keeps them, if that is of this type: so a storage finds out that a blob is one of its own.
+    /// Returns the bytes as the storage keeps them, if they are of this type: so a storage recognizes its own blobs.
     pub fn downcast_ref<T: BlobBytes>(&self) -> Option<&T> {
         (&*self.0 as &dyn Any).downcast_ref()
     }
@@ -191,8 +191,8 @@ pub(crate) fn other_class(record: &[u8]) -> Option<String> {
     class_of(record).ok().filter(|class| !is_blob_class(class)).map(|class| class.to_string())
 }
 
-/// Whether a revision with this record can have a blob: not if its class can be read, and is another one. For storages, which
-/// need not look for a file then.
+/// Whether a revision with this record can have a blob: not if its class can be read, and is another one. Then a
+/// storage need not look for a file.
 pub fn may_have_blob(record: &[u8]) -> bool {
     other_class(record).is_none()
 }
@@ -221,22 +221,22 @@ impl BlobBytes for InMemory {
 
 /// Keeping blobs. Part 8 of the rules.
 ///
-/// A draft stores a blob with [`Draft::store_blob`](crate::Draft::store_blob); undo, ends of versions, copying and packing treat it as
-/// part of what its revision holds.
+/// A draft stores a blob with [`Draft::store_blob`](crate::Draft::store_blob); undo, ends of versions, copying and
+/// packing treat it as part of what its revision holds.
 pub trait Blobs: Send + Sync {
     /// Begins a blob. Bytes go where the storage keeps them, so that committing has nothing to copy.
     ///
     /// # Errors
     ///
-    /// Read-only; what the disk says.
+    /// Read-only; errors of the disk.
     fn new_blob(&self) -> Result<Box<dyn BlobWriter>>;
 
     /// Rule 8.2: the blob of exactly this revision. The handle stays good when a pack discards the revision.
     ///
     /// # Errors
     ///
-    /// A key error if there is no such revision, or it is a tombstone; [`Error::NoBlob`](crate::Error::NoBlob) if it has no
-    /// blob, or the blob is lost: a storage need not know which.
+    /// A key error if there is no such revision, or it is a tombstone; [`Error::NoBlob`](crate::Error::NoBlob) if it
+    /// has no blob, or the blob is lost: a storage need not know which.
     fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob>;
 
     /// The folder, if the blobs are in one that clients may share.
@@ -251,7 +251,7 @@ pub trait BlobWriter: Send {
     ///
     /// # Errors
     ///
-    /// What the disk says. The bytes that were added before are still there, and the end is where it was.
+    /// Errors of the disk. The bytes that were added before are still there, and the end is where it was.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// How many bytes it has so far.
@@ -261,7 +261,7 @@ pub trait BlobWriter: Send {
     ///
     /// # Errors
     ///
-    /// What the disk says. The blob is gone then.
+    /// Errors of the disk. The blob is removed then.
     fn finish(self: Box<Self>) -> Result<Blob>;
 }
 
@@ -273,12 +273,12 @@ pub trait SharedBlobs: Send + Sync {
     /// Where the file of a revision is, or would be.
     fn path_of(&self, oid: Oid, tid: Tid) -> PathBuf;
 
-    /// Takes over a file that a client put into the object's folder, under a name without a path. It is removed if the blob is
-    /// dropped without being committed.
+    /// Takes over a file that a client put into the object's folder, under a name without a path. It is removed if the
+    /// blob is dropped without being committed.
     ///
     /// # Errors
     ///
-    /// A name that is a path, or that of a committed blob; no such file; read-only; what the disk says. Whatever has that name
-    /// is left alone.
+    /// A name that is a path, or that of a committed blob; no such file; read-only; errors of the disk. A file with
+    /// that name is left alone.
     fn adopt(&self, oid: Oid, name: &str) -> Result<Blob>;
 }

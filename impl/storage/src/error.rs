@@ -186,7 +186,7 @@ pub enum Error {
     Remote {
         /// The storage's name.
         name: String,
-        /// What happened, and what to do.
+        /// The failure, and the next step.
         why: String,
     },
 

@@ -23,8 +23,9 @@
 //! reference is dead, as it should be, and does not happen to point at something else here. The records are not loaded
 //! for that: [`vellum_pickle::rewrite_references`] puts the new oids in place of the old ones.
 //!
-//! **Blobs** go from storage to storage in pieces, whatever their length. A storage without blobs, and an export that has
-//! a blob's record without its bytes, are refused, unless the call says to go without ([`ExportOptions::without_blobs`]).
+//! **Blobs** go from storage to storage in pieces, whatever their length. A storage without blobs, and an export that
+//! has a blob's record without its bytes, are refused, unless the call leaves the bytes out
+//! ([`ExportOptions::without_blobs`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -47,8 +48,8 @@ const PIECE: usize = 256 << 10;
 pub struct ExportOptions {
     /// Continues where an object refers to one that does not exist, as ZODB does. The reference stays as it is.
     pub go_on: bool,
-    /// Exports and imports blobs as objects without their bytes. Otherwise a blob whose bytes cannot come along is a reason
-    /// to refuse.
+    /// Exports and imports blobs as objects without their bytes. Otherwise a blob whose bytes cannot come along is a
+    /// reason to refuse.
     pub without_blobs: bool,
 }
 
@@ -353,15 +354,15 @@ fn export_blob(storage: &dyn Storage, blobs: &dyn Blobs, oid: Oid, to: &mut dyn 
 ///
 /// `blobs` takes the bytes of blobs; without it they are passed over.
 ///
-/// Costs: the draft holds every record until it is finished; 32 bytes of memory for each object. Blobs go to their storage in
-/// pieces.
+/// Costs: the draft holds every record until it is finished; 32 bytes of memory for each object. Blobs go to their
+/// storage in pieces.
 ///
 /// # Errors
 ///
 /// - [`ExportError::NotAnExport`], [`ExportError::CutOff`], [`ExportError::Unreadable`] or [`ExportError::Io`] if
 ///   `from` is not a complete export.
-/// - [`ExportError::Blobs`] if blobs are among the objects and there is no `blobs`, [`ExportError::Lacking`] if their bytes
-///   are not in the export, unless [`ExportOptions::without_blobs`].
+/// - [`ExportError::Blobs`] if blobs are among the objects and there is no `blobs`, [`ExportError::Lacking`] if their
+///   bytes are not in the export, unless [`ExportOptions::without_blobs`].
 /// - [`ExportError::Record`] or [`ExportError::BadReference`] for a record in which the oids cannot be replaced.
 /// - [`ExportError::Dangling`] for references to objects that did not come along, unless [`ExportOptions::go_on`].
 /// - [`ExportError::Storage`] if the storage fails.
@@ -454,7 +455,7 @@ impl Import<'_> {
             }
             if header.starts_with(BLOB) {
                 let Some(Stored { is_blob: true, .. }) = before else {
-                    let what = "the bytes of a blob, behind an object that is none";
+                    let what = "the bytes of a blob, behind an object that is not a blob";
                     return Err(ExportError::Unreadable { position: start, what });
                 };
                 let length = [&header[BLOB.len()..], &self.file.read(2, "in the length of a blob")?].concat();

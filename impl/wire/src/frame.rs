@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Buf, Bytes, BytesMut};
 use vellum_storage::RecordBuffer;
 
-/// Frames above this many bytes get memory of their own, of just their size: one that is stored, or waits for a disk, keeps
-/// nothing else in memory. ZEO's clients send blobs in frames of 58 KiB.
+/// Frames above this many bytes get memory of their own, of just their size: a frame that is stored, or waits for a
+/// disk, keeps nothing else in memory. ZEO's clients send blobs in frames of 58 KiB.
 const LARGE: usize = 16 << 10;
 /// So much memory the first bytes of a large frame get, if it is that long.
 const FIRST: usize = 64 << 10;
@@ -15,8 +15,8 @@ const REUSED: usize = 48 << 10;
 /// So much of that is kept for later, in frames.
 const KEPT: usize = 64;
 
-/// Memory for frames of almost 64 KiB, used again. Blobs arrive in such frames by thousands; they are read on some threads and
-/// freed on others, and an allocator would keep much for each. Clones share it.
+/// Memory for frames of almost 64 KiB, used again. Blobs arrive in such frames by thousands; they are read on some
+/// threads and freed on others, and an allocator would keep much for each. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct FrameMemory(Arc<Mutex<Vec<Vec<u8>>>>);
 

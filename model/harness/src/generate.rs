@@ -375,8 +375,8 @@ fn held(world: &World, at: vellum_spec::At<'_>) -> Option<Node> {
     Node::of(world.database.data(at)?, world.database.blob(at))
 }
 
-/// What comes with an object's next record. Whether it is a blob depends on the object, as a class does; now and then it is
-/// another class's, or comes without its blob.
+/// The blob beside an object's next record. Whether it is a blob depends on the object, as a class does; now and then
+/// it is another class's, or comes without its blob.
 fn beside(dice: &mut dyn Dice, world: &World, oid: Oid) -> Beside {
     let is_blob = world.can().blobs && dice.chance(if oid.0 % 4 == BLOBS { 90 } else { 3 });
     match dice.roll(if is_blob { 10 } else { 1 }) {

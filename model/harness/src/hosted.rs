@@ -74,8 +74,8 @@ impl Hosted {
         }
     }
 
-    /// The same of a storage that does not show what a transaction will write: one at the other end of a wire, say. What was
-    /// written is still held to the rules.
+    /// The same for a storage that does not show what a transaction will write, such as one at the other end of a wire.
+    /// The written revisions are still checked against the rules.
     pub fn without_verdicts(self) -> Hosted {
         Hosted { has_verdicts: false, ..self }
     }

@@ -27,7 +27,7 @@ pub struct Node {
     pub beside: Beside,
 }
 
-/// What comes with a record (part 8 of the rules).
+/// The blob beside a record (part 8 of the rules).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Beside {
     /// Nothing: it is no record of a blob.
@@ -54,7 +54,8 @@ const BLOB: &[u8] = b"ZODB.blob\nBlob\n";
 const OTHER_DATABASE: &[u8] = b"other";
 
 /// Merges as every resolver under test must: if the new one is a counter, as every record of a blob is, the result is
-/// the new one with both sides' additions to its number; otherwise there is none. Only nodes of the harness can be merged.
+/// the new one with both sides' additions to its number; otherwise there is no result. Only nodes of the harness can be
+/// merged.
 pub fn merge(ancestor: &[u8], committed: &[u8], new: &[u8]) -> Option<Bytes> {
     let [ancestor, committed, new] = [ancestor, committed, new].map(Node::decode);
     let (ancestor, committed, new) = (ancestor?, committed?, new?);

@@ -232,8 +232,8 @@ pub(crate) fn step(line: &str) -> Parsed<Step> {
 /// A question, as a story asks it. The words are [`Question`]'s; a missing range or limit means everything.
 ///
 /// ```text
-/// load 1 [in draft]    load_before 1 @2    load_serial 1 @2    load_blob 1 @2    history 1 [newest]    undo_log [first last]
-/// transactions [@1 @3] [newest-first]    last_transaction    last_invalidations [last]
+/// load 1 [in draft]    load_before 1 @2    load_serial 1 @2    load_blob 1 @2    history 1 [newest]
+/// undo_log [first last]    transactions [@1 @3] [newest-first]    last_transaction    last_invalidations [last]
 /// current_records [from]    modified_in_version 1    versions
 /// ```
 pub(crate) fn question(line: &str) -> Parsed<Question> {

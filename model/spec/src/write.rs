@@ -156,8 +156,8 @@ pub enum Refusal {
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
-    /// Rules 3.0 and 8.6: does everything that a transaction does, blobs included, or nothing of it. The second answer is
-    /// the objects it touched.
+    /// Rules 3.0 and 8.6: does everything that a transaction does, blobs included, or nothing of it. The second answer
+    /// is the objects it touched.
     pub fn commit(
         &self,
         begin: Begin,

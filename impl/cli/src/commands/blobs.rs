@@ -26,7 +26,7 @@ Examples:
   vellum blobs orphans Data.fs
   vellum blobs orphans Data.fs --remove
 
-What a blob holds is in a file of the blob folder, one for each revision. All
+A blob's bytes are in a file of the blob folder, one for each revision. All
 commands find the folder by themselves if it is in one of these places, has a
 marker (.layout), and a file in it belongs to the database:
 

@@ -31,8 +31,8 @@ of the file, and those that are out of order get later tids, and thereby later
 times.
 
 The files of blobs stay where they are: with the same blob folder, Recovered.fs
-is whole. The command counts those that are missing there. What a recovered
-file has lost leaves orphans in the folder: keep them until nothing is missed.
+is whole. The command counts those that are missing there. The files of lost
+revisions become orphans in the folder: keep them until nothing is missed.
 With --new-tids a blob has another name than its file, which is then named.
 
 With --json: one object.")]

@@ -200,7 +200,7 @@ impl Undo {
         }
         changes::show(out, &changes, self.how.objects, now)?;
         if blobs > 0 && self.without_blobs {
-            writeln!(out, "\n{}", blobs::told(blobs, "blob", "what is undone has no file, and no bytes"))?;
+            writeln!(out, "\n{}", blobs::told(blobs, "blob", "a restored blob has no file, and no bytes"))?;
         }
         self.how.conclude(out, &self.file, voted, "Undo this?", now)
     }

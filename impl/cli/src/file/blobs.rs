@@ -9,12 +9,13 @@
 //!   var/filestorage/Data.fs.old       the same with .old behind each, as a pack leaves them
 //! ```
 //!
-//! **A copy beside a database does not get its folder.** A pack of `test.fs`, copied from `Data.fs`, would remove the files
-//! that `Data.fs` needs. So a name without the file's own is `Data.fs`'s alone.
+//! **A copy beside a database does not get its folder.** A pack of `test.fs`, copied from `Data.fs`, would remove the
+//! files that `Data.fs` needs. So only a file named `Data.fs` gets a folder whose name does not contain the file's
+//! name.
 //!
-//! A place counts only if a blob folder is there: it has a marker. And a folder that was found, but not named, counts only if
-//! it belongs to the database: it is empty, or one of its first files belongs to a revision of the database. So the folder of
-//! the database in the next file is never taken for that of this one.
+//! A place counts only if a blob folder is there: it has a marker. And a folder that was found, but not named, counts
+//! only if it belongs to the database: it is empty, or one of its first files belongs to a revision of the database. So
+//! the folder of a database in a file beside this one is never taken for this one's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -62,8 +62,8 @@ pub fn open_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<FileStorage> {
     }
 }
 
-/// Opens a database for writing, with its blobs if their folder is known. A named folder that is not there is made, unless the
-/// database has blobs already.
+/// Opens a database for writing, with its blobs if their folder is known. A named folder that does not exist is made,
+/// unless the database has blobs already.
 pub fn open_to_write_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<FileStorage> {
     let options = options()?;
     // A look first: opened for writing, the folder of another database would be changed.

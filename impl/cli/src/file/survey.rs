@@ -1,7 +1,7 @@
 //! The blobs of a database beside the files of its folder: which revision has no file, and which file no revision.
 //!
-//! The records are read once from the beginning to the end, and every revision of a blob is noted, 17 bytes each. Then the
-//! folder is walked, and each file is looked for among the revisions.
+//! The records are read once from the beginning to the end, and every revision of a blob is noted, 17 bytes each. Then
+//! the folder is walked, and each file is looked up among the revisions.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -97,7 +97,7 @@ pub struct Survey {
     pub orphan_bytes: u64,
     /// Orphans that are later than the last transaction.
     pub later_orphans: u64,
-    /// What is no file of a blob.
+    /// Entries of the folder that are not a blob's file.
     pub strangers: u64,
     /// Parts of the folder that cannot be read.
     pub unread_folders: u64,
@@ -168,12 +168,12 @@ fn is_whole_enough(data: &[u8], length: u64) -> bool {
     length <= data.len() as u64 || vellum_pickle::class_of(data).is_ok()
 }
 
-/// Compares the folder with the revisions. `each` hears of everything that is not as it should be. With `read_all` the bytes
-/// of every blob are read, too.
+/// Compares the folder with the revisions. `each` is called with every finding. With `read_all` the bytes of every blob
+/// are read, too.
 ///
 /// # Errors
 ///
-/// What `each` says.
+/// The errors of `each`.
 pub fn survey(
     folder: &BlobFolder,
     revisions: &[Revision],
@@ -228,7 +228,7 @@ pub fn survey(
     for (&revision, _) in revisions.iter().zip(&is_there).filter(|(revision, is_there)| !**is_there && known(revision))
     {
         match folder.read(revision.oid, revision.tid) {
-            // A commit placed it meanwhile.
+            // A concurrent commit placed it.
             Ok(_) => {}
             Err(Error::Missing { .. }) => {
                 survey.missing += 1;

@@ -18,7 +18,7 @@ const FILE: Interfaces = &[
     INTERFACE,
 ];
 
-/// What comes before those of a file with a blob folder.
+/// The interfaces of a file with a blob folder that come before [`FILE`].
 const BLOBS: Interfaces = &[("ZODB.interfaces", "IBlobStorageRestoreable"), ("ZODB.interfaces", "IBlobStorage")];
 
 /// In memory, and of changes over a base.

@@ -130,8 +130,8 @@ impl BlobBytes for Fresh {
     }
 }
 
-/// A blob of the folder that a voted transaction has. Dropped before it is placed, it is free again; and if nobody else has a
-/// handle, its file is gone.
+/// A blob of the folder that a voted transaction has. If it is dropped before it is placed, it is free again; and if
+/// there is no other handle, its file is removed.
 #[derive(Debug)]
 pub(crate) struct Claimed(Blob);
 

@@ -6,9 +6,9 @@
 //!   mark · sync             from here on they are there
 //! ```
 //!
-//! A name may become durable as soon as it is given, and later than that only by a sync. So it is given when the file names
-//! the revision: then the next opening, which cuts the transaction off, finds the blobs and removes them. And the mark is
-//! written when the names are durable, so that what is marked has its blobs.
+//! A name may become durable as soon as it is given, and later than that only by a sync. So it is given when the file
+//! names the revision: then the next opening, which cuts the transaction off, finds the blobs and removes them. And the
+//! mark is written when the names are durable, so that a marked transaction has its blobs.
 
 use vellum_disk::DiskFile;
 use vellum_storage::{Oid, Result, Tid};
@@ -36,7 +36,7 @@ pub(crate) fn place(files: &BlobFiles, blobs: &[Placing<'_>]) -> Result<(), NotP
     let places: Vec<(Oid, Tid)> = blobs.iter().map(|placing| (placing.oid, placing.tid)).collect();
     for (n, Placing { blob, oid, tid }) in blobs.iter().enumerate() {
         if let Err(error) = blob.place(*oid, *tid) {
-            // A rename that failed may be done all the same. What was there before is not ours.
+            // A rename that failed may be done all the same. A file that was there before is not ours.
             let is_ours = !matches!(error, vellum_blob::Error::Exists { .. });
             let is_left = files.folder.remove(&places[..n + usize::from(is_ours)]).is_err();
             return Err(NotPlaced { source: as_io(error), is_left });

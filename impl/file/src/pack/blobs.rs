@@ -1,7 +1,7 @@
 //! The blobs that a pack forgets (rule 8.4).
 //!
-//! Which files go is found out by going through the folder, and not through the file: most databases have many more records
-//! than blobs. A file that belongs to no revision is left alone.
+//! A walk through the folder, not through the data file, finds the files to be removed: most databases have many more
+//! records than blobs. A file that belongs to no revision is left alone.
 //!
 //! ```text
 //!   list (.removed), synced      before the data file is replaced
@@ -22,18 +22,19 @@ use crate::format::START;
 use crate::format::scan::Scanner;
 use crate::read::generation::Generation;
 
-/// What is to be removed when the data file was replaced. Dropped before that, nothing is.
+/// The files to be removed once the data file is replaced. If this is dropped before, no file is removed.
 pub(super) struct Forgotten(Option<Removal>);
 
 impl Forgotten {
-    /// Rule 8.4: lists the files of revisions that are not kept. None if there is nothing to do: no such file, and no folder to be kept.
+    /// Rule 8.4: lists the files of revisions that are not kept. None if there is no such file, and no folder to be
+    /// kept.
     pub fn list(
         files: &BlobFiles,
         moment: &Moment<'_>,
         survivors: &Survivors,
         keep_old: bool,
     ) -> Result<Option<Forgotten>> {
-        // What an earlier pack could not remove.
+        // Files that an earlier pack could not remove.
         finish_left(files, moment.now, keep_old)?;
         let mut list = files.folder().list_removal().map_err(trouble)?;
         let (mut is_empty, revisions) = (true, Revisions::new(moment.now));
@@ -105,8 +106,8 @@ impl<'a> Revisions<'a> {
 
     /// Where the object's revision of this transaction is; none if there is none.
     ///
-    /// Costs: a look at the object's past. If it is not there, as what is behind a pack is not, once a walk over all headers and
-    /// 16 bytes of memory a transaction, and each time one transaction is read.
+    /// Costs: a look at the object's past. A revision behind a pack is not found there: then each call reads one
+    /// transaction, and the first such call walks over all headers and takes 16 bytes of memory a transaction.
     fn position(&self, oid: Oid, tid: Tid) -> Result<Option<u64>> {
         if let Some(record) = self.now.record_at(oid, tid)? {
             return Ok(Some(record.position));

@@ -23,8 +23,8 @@ pub struct Packing {
     pub skip_if_all_stays: bool,
     /// Stops at a needed object that refers into another database: see [`vellum_storage::Collecting::stop_at_foreign`].
     pub stop_at_foreign: bool,
-    /// Uses the caller's thread alone, whatever [`Options::threads`](crate::Options::threads) says: it takes longer, and leaves
-    /// the other processors to others.
+    /// Uses the caller's thread alone, whatever [`Options::threads`](crate::Options::threads) says: it takes longer,
+    /// and leaves the other processors free.
     pub one_thread: bool,
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
     let (touched, merged) = (verdict.touched(), verdict.merged);
     let blobs = blobs(writer, &past, &verdict.writes)?;
     let pledge = writer.pledges.add(verdict.writes);
-    // What they share is kept from now on, and so are the blobs.
+    // From now on the pledge keeps the shared revisions, and their blobs.
     drop(past);
     // A rehearsal has no files: it is never finished.
     let blobs = if options.read_only { Vec::new() } else { blobs };

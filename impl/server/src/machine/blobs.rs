@@ -9,12 +9,13 @@
 //!   sendBlob(oid, serial) ─▶ OpenBlob ─▶ receiveBlobStart ─▶ ReadBlob, receiveBlobChunk ... ─▶ receiveBlobStop ─▶ None
 //! ```
 //!
-//! A blob is never in memory. One storage call at a time takes or reads a piece for a client; what has arrived meanwhile
-//! goes with the next call. A client that sends faster is not read from. The next piece is read when an earlier one has
-//! left. [`Memory::blob`](super::Memory::blob) and [`Memory::blobs`](super::Memory::blobs) say how much may be under way.
+//! A blob is never in memory. One storage call at a time takes or reads a piece for a client; bytes that arrive during
+//! the call go with the next one. A client that sends faster is not read from. The next piece is read when an earlier
+//! one has left. [`Memory::blob`](super::Memory::blob) and [`Memory::blobs`](super::Memory::blobs) say how much may be
+//! under way.
 //!
-//! A blob on its way belongs to its transaction, and is dropped with it. What is wrong with it is told by the vote, like what
-//! is wrong with a record.
+//! A blob on its way belongs to its transaction, and is dropped with it. The vote reports an error in it, as it reports
+//! an error in a record.
 
 use bytes::Bytes;
 use vellum_storage::{Change, Tid, Version};
@@ -177,13 +178,14 @@ impl Machine {
         }
     }
 
-    /// What a client may have under way in one direction.
+    /// The bytes that a client may have under way in one direction.
     pub(super) fn blob_room(&self) -> u64 {
         let limits = &self.config.memory;
         if self.moving > limits.blobs { limits.piece.min(limits.blob) } else { limits.blob }
     }
 
-    /// Goes on with the blobs that a client asked for: as far as it reads, and was told of the transactions that wrote them.
+    /// Continues with the blobs that a client asked for: as far as it reads, and was told of the transactions that
+    /// wrote them.
     pub(super) fn send_blobs(&mut self, connection: ConnectionId) {
         loop {
             let room = self.blob_room();

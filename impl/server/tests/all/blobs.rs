@@ -118,7 +118,7 @@ fn a_client_that_sends_faster_than_the_storage_takes_is_not_read_from() {
     site.end_blob(ann, 1, NEW);
     site.vote(ann);
     assert_eq!(site.blobs_in_memory(), 13);
-    site.note("the storage takes the first chunk, and then all that came meanwhile");
+    site.note("the storage takes the first chunk, and then all that arrived during that call");
     assert!(matches!(&site.held[..], [job] if matches!(&job.work, Work::AppendBlob { chunks } if chunks.len() == 1)));
     site.release(0);
     assert!(matches!(&site.held[..], [job] if matches!(&job.work, Work::AppendBlob { chunks } if chunks.len() == 3)));
@@ -237,7 +237,7 @@ fn a_conflict_about_a_blob_is_not_for_the_client_to_merge() {
     site.assert_quiet();
 }
 
-/// What is wrong with a call that is not answered ends the connection.
+/// An invalid call that has no answer ends the connection.
 #[test]
 fn what_is_no_blob() {
     let mut site = Site::new(config());
@@ -318,7 +318,7 @@ fn shared(site: &mut Site, client: ConnectionId, file: &str) {
     site.one_way(client, Call::StoreBlobShared { oid: Oid(1), serial: NEW, data, file, transaction: TRANSACTION });
 }
 
-/// What a client does that stores a blob and fetches it.
+/// The calls of a client that stores a blob and fetches it.
 fn steps() -> Vec<fn(&mut Site, ConnectionId)> {
     vec![
         |site, client| site.begin(client),

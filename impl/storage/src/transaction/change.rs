@@ -94,7 +94,8 @@ impl Change {
     ///
     /// # Errors
     ///
-    /// [`Refusal::EmptyRecord`], [`Refusal::MetadataTooLong`], [`Error::NotABlob`]; the draft's scratch file cannot be read.
+    /// [`Refusal::EmptyRecord`], [`Refusal::MetadataTooLong`], [`Error::NotABlob`]; the draft's scratch file cannot be
+    /// read.
     pub fn check(&self) -> Result<()> {
         if let (Some((oid, _)), Some(true)) = (self.target(), self.data().map(Data::is_empty)) {
             return Err(Refusal::EmptyRecord { oid }.into());

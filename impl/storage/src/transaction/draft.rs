@@ -102,8 +102,8 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// A record without bytes; a version's name that is too long; a blob beside a record that is no blob's; what the storage that began it refuses early; trouble
-    /// with its scratch file. The draft is then as it was.
+    /// A record without bytes; a version's name that is too long; a blob beside a record that is not a blob's; an early
+    /// refusal of the storage that began the draft; trouble with its scratch file. The draft is then as it was.
     pub fn push(&mut self, mut change: Change) -> Result<()> {
         change.check()?;
         if let Some(limits) = self.limits.clone() {

@@ -51,7 +51,7 @@ pub trait Past {
     /// The storage cannot be read.
     fn data(&self, oid: Oid, place: Self::Place) -> Result<Option<Bytes>>;
 
-    /// The blob of the revision at this place, be it shared; none for one without a blob.
+    /// The blob of the revision at this place, even if it is shared; none for a revision without a blob.
     ///
     /// # Errors
     ///

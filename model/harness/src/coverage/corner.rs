@@ -142,7 +142,7 @@ corners! {
     StoreBlob "8.1" "store: a blob" [blobs]
     StoreBlobAfterRecord "8.1" "store: the record, and then the record with its blob" [blobs, repeat]
     StoreBlobTwice "8.1" "store: two blobs of an object in one transaction" [blobs, repeat]
-    StoreBlobConflict "8.1" "store: a conflict that would be merged, but for a blob" [blobs, resolve]
+    StoreBlobConflict "8.1" "store: a conflict that would be merged without the blob" [blobs, resolve]
     LoadBlob "8.2" "load_blob" [blobs]
     LoadBlobInVersion "8.2" "load_blob: of a revision in a version" [blobs, versions]
     LoadBlobNone "8.2" "load_blob: the revision has none" [blobs]

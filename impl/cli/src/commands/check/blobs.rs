@@ -118,7 +118,7 @@ impl Checked {
 
 /// Looks at the folder, and lists what is not as it should be: at most so many.
 ///
-/// None if there are neither blobs nor a folder, and if the database is too damaged to be opened, which was told before.
+/// None if there are neither blobs nor a folder, and if the database is too damaged to be opened, as reported before.
 ///
 /// # Errors
 ///

@@ -54,8 +54,8 @@ pub fn open_under_harness_with(
     }
 }
 
-/// Fails unless the blob folder holds the blobs of the database's revisions, and nothing else. An orphan is not among the
-/// answers of a storage, so no other check sees it.
+/// Fails unless the blob folder holds the blobs of the database's revisions, and nothing else. An orphan is not among
+/// the answers of a storage, so no other check sees it.
 ///
 /// Rules 8.4 and 8.6.
 pub fn check_blobs(storage: &FileStorage) -> Result<()> {

@@ -11,7 +11,7 @@ const RECORD: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
 const ROOT: &[u8] = b"\x80\x03cm\nC\n.\x80\x03}.";
 const PICTURE: Oid = Oid(1);
 
-/// What is told, and how far the disk's operations were told.
+/// The text of a story, and how many of the disk's operations are in it.
 struct Story {
     disk: SimDisk,
     clock: SharedClock,
@@ -30,7 +30,7 @@ impl Story {
         options(&self.disk, &self.clock).threads(1).blobs(BLOBS).blob_layout(vellum_blob::Layout::Lawn)
     }
 
-    /// What was done, and what the disk heard of it.
+    /// Adds a step, and the disk's operations since the last one.
     fn tell(&mut self, what: &str) {
         writeln!(self.text, "\n{what}").unwrap();
         let trace = self.disk.trace();
@@ -38,13 +38,13 @@ impl Story {
         self.told = trace.len();
     }
 
-    /// What was done, without the disk.
+    /// Adds a step without the disk's operations.
     fn tell_only(&mut self, what: &str) {
         writeln!(self.text, "\n{what}").unwrap();
         self.told = self.disk.trace().len();
     }
 
-    /// The folder's files, and what the database shows of them.
+    /// Adds the folder's files, and the bytes that the database shows.
     fn look(&mut self, storage: &FileStorage) {
         let paths =
             self.disk.paths().into_iter().filter(|path| path.starts_with("blobs") || path.starts_with("blobs.old"));
@@ -104,7 +104,7 @@ fn a_picture_is_stored_changed_undone_and_packed() {
     storage.pack_with(changed, Packing::new().keep_old(true), &mut Unwatched).unwrap();
     story.tell("The operator packs to the time of the second upload. The first one stays, since the undo shows it; nothing goes.");
     storage.pack_with(Tid::MAX, Packing::new().keep_old(true), &mut Unwatched).unwrap();
-    story.tell_only("He packs to now: what the page shows stays, the two uploads go, and both are kept beside.");
+    story.tell_only("The operator packs to now: the undo's file stays, the two uploads go, and blobs.old has both.");
     story.look(&storage);
     drop(storage);
     story.assert("file-blobs");

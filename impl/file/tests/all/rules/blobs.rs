@@ -111,7 +111,8 @@ fn what_is_dropped_leaves_nothing() {
         draft.store_blob(Oid(1), serial, BLOB.into(), blob.clone()).unwrap();
         draft
     };
-    // Refused, aborted after the vote, aborted before it, voted on again: the bytes are there as long as somebody has them.
+    // Refused, aborted after the vote, aborted before it, voted on again: the bytes are there as long as there is a
+    // handle.
     storage.vote(draft(one)).unwrap_err();
     drop(storage.vote(draft(two)).unwrap());
     drop(draft(two));
@@ -154,7 +155,7 @@ fn a_pack_removes_what_it_forgets_and_keeps_it_beside() {
     commit(&storage, "root", &[(0, Some(ROOT.into()))]).unwrap();
     let tids = [b"one", b"two", b"six"].map(|bytes| store(&storage, &clock, 1, bytes));
     let other = store(&storage, &clock, 2, b"nobody's");
-    // An orphan, as ZODB leaves them, and a file of somebody.
+    // An orphan, as ZODB leaves them.
     let orphan = storage.blob_folder().unwrap().path_of(Oid(1), Tid(7));
     disk.write_file(&orphan, b"orphan");
     let back = undo(&storage, &clock, tids[2]);
@@ -247,7 +248,7 @@ fn a_record_without_its_file_says_where_the_file_would_be() {
     assert_eq!(read(&storage, 0x123, back), None);
 }
 
-/// Opening warns of such a folder. What ZODB leaves, single files without a record, is no reason to.
+/// Opening warns of such a folder, and does not warn of single files without a record, as ZODB leaves them.
 #[test]
 fn the_folder_of_another_database_is_noticed() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());
@@ -315,7 +316,7 @@ fn disk_bytes(storage: &FileStorage) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What a history of commits, an undo, a copy and a pack leaves at each moment, for crashes and failures.
+/// Commits blobs, undoes a commit and copies it, for crashes and failures. `done` gets every acknowledged blob.
 fn work(disk: &SimDisk, durability: Durability, done: &mut Vec<(u64, Tid, Vec<u8>)>) -> Result<(), String> {
     let clock = SharedClock::new();
     let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -399,7 +400,7 @@ fn after_a_power_cut_there_are_the_blobs_of_what_was_acknowledged_and_no_others(
     assert!(crashes > 2000 && cut > 100, "{crashes}, {cut}");
 }
 
-/// Each operation fails once, and what follows goes on: what was acknowledged is there, and after an opening nothing else.
+/// Each operation fails once, and the next opening succeeds: the acknowledged blobs are there, and no orphans.
 #[test]
 fn an_operation_fails_and_nothing_is_left_of_the_commit() {
     let mut failed = 0;
@@ -429,7 +430,7 @@ fn an_operation_fails_and_nothing_is_left_of_the_commit() {
     assert!(failed > 100, "{failed}");
 }
 
-/// A commit whose blob cannot get its name fails, and the next one goes on; no file of somebody's is harmed.
+/// A commit whose blob cannot get its name fails, and the next one succeeds; the file that has the name is not harmed.
 #[test]
 fn a_name_that_is_taken_fails_that_commit_only() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());
