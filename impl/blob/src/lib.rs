@@ -16,9 +16,9 @@
 //!
 //! ```text
 //!   first phase    temporary() · append ... · sync()        bytes in tmp/, durable
-//!   second phase   the transaction is appended, unfinished: its tid is known
+//!   second phase   the transaction is appended, unfinished, and synced: the file tells of the blobs
 //!                  place() · sync()                         names in their folders, durable
-//!                  the data file is synced, and marked      from here on it is there
+//!                  it is marked, and the file synced        from here on it is there
 //! ```
 //!
 //! After a crash before the mark, opening the database cuts the transaction off, and [`removes`](BlobFolder::remove) the files

@@ -34,7 +34,16 @@ impl BlobFiles {
     pub fn open(options: &Options, data_is_new: bool) -> Result<Option<BlobFiles>> {
         let Some(path) = &options.blobs else { return Ok(None) };
         let opening = Opening { layout: options.blob_layout, read_only: options.read_only, data_is_new };
+        // A mistake in looking is one in opening, which says it better.
+        let is_new =
+            options.disk.resolve(path).is_ok_and(|path| !options.disk.exists(&path.join(MARKER)).unwrap_or(true));
         let folder = BlobFolder::open(options.disk.clone(), path, opening).map_err(trouble)?;
+        if is_new && !data_is_new && folder.walk().next().is_none() {
+            tracing::warn!(
+                "{}: the blob folder is new, and the data file is not. If the database has blobs, their files are elsewhere",
+                folder.path().display()
+            );
+        }
         Ok(Some(BlobFiles { folder }))
     }
 
@@ -92,6 +101,9 @@ impl BlobFiles {
         Ok(Blob::new(Fresh::new(&self.folder, ready)))
     }
 }
+
+/// The file that every blob folder has.
+const MARKER: &str = ".layout";
 
 /// A blob of another storage is copied in pieces of this size.
 const COPY_PIECE: usize = 1 << 20;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::Guard;
 use bytes::Bytes;
-use vellum_blob::BlobFolder;
+use vellum_blob::{BlobFolder, Found};
 use vellum_disk::DiskFile;
 use vellum_storage::{
     Blob, BlobWriter, Blobs, Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener,
@@ -95,6 +95,14 @@ impl FileStorage {
             disorder: Arc::default(),
         };
         storage.settle_blobs()?;
+        if let (Some(folder), Some((oid, tid))) = (storage.blob_folder(), storage.foreign_blob()) {
+            tracing::warn!(
+                "{}: the blobs in this folder, such as object {oid}'s of {tid}, are of no transaction of {}. Is it another \
+                 database's folder?",
+                folder.path().display(),
+                storage.path().display()
+            );
+        }
         Ok(storage)
     }
 
@@ -132,6 +140,20 @@ impl FileStorage {
     /// Returns the blob folder; none if the storage was opened without one.
     pub fn blob_folder(&self) -> Option<&BlobFolder> {
         self.database().blobs.as_ref().map(BlobFiles::folder)
+    }
+
+    /// Returns one of the blobs that are found first in the blob folder, if the database knows none of those: then the folder may
+    /// be another database's. Single files without a record are nothing unusual.
+    pub fn foreign_blob(&self) -> Option<(Oid, Tid)> {
+        let (now, mut foreign) = (self.now(), None);
+        for found in self.blob_folder()?.walk().take(SAMPLED) {
+            let Ok(Found::Blob { oid, tid, .. }) = found else { continue };
+            match now.record_at(oid, tid) {
+                Ok(None) => foreign = Some((oid, tid)),
+                Ok(Some(_)) | Err(_) => return None,
+            }
+        }
+        foreign
     }
 
     /// Returns what the opening did to the end of the file; none if the end was in order.
@@ -243,6 +265,9 @@ impl FileStorage {
         self.database().save_index()
     }
 }
+
+/// So many blobs are looked for in the database when it is opened.
+const SAMPLED: usize = 16;
 
 impl Storage for FileStorage {
     fn name(&self) -> String {

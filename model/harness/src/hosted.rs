@@ -298,8 +298,14 @@ fn try_answer(storage: &dyn Storage, question: &Question) -> Result<Answer, Trou
         }
         Question::Transactions { first, last, newest_first } => {
             let order = if *newest_first { Order::NewestFirst } else { Order::OldestFirst };
-            let found = all(TidRange { first: *first, last: *last }, order)?;
-            Answer::Transactions { transactions: found.into_iter().map(written).collect::<Result<_, _>>()? }
+            let range = TidRange { first: *first, last: *last };
+            let found = || all(range, order)?.into_iter().map(written).collect::<Result<_, _>>();
+            let transactions = match found() {
+                // A pack came between the walk and its blobs.
+                Err(Error::NoBlob { .. }) => found()?,
+                found => found?,
+            };
+            Answer::Transactions { transactions }
         }
         Question::LastTransaction => Answer::Tid { tid: storage.last_transaction() },
         Question::LastInvalidations { count } => {

@@ -79,7 +79,7 @@ pub enum Change {
         oid: Oid,
         /// Its record; none for a tombstone.
         data: Option<Vec<u8>>,
-        /// The blob beside it (rule 8.3).
+        /// The blob that it brings along (rule 8.5).
         blob: Option<Vec<u8>>,
         /// Its version.
         version: String,
@@ -156,7 +156,7 @@ pub enum Refusal {
 const METADATA_MAX: usize = 65_535;
 
 impl Database {
-    /// Rule 3.0: does everything that a transaction does, or nothing of it. The second answer is the objects it touched.
+    /// Rules 3.0 and 8.6: does everything that a transaction does, blobs included, or nothing of it. The second answer is the objects it touched.
     pub fn commit(
         &self,
         begin: Begin,

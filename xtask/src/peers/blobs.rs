@@ -6,7 +6,9 @@
 //! - a folder that we make of the same bytes must be the same, name by name, with modes and contents;
 //! - what ZODB's last pack removed, we remove from a copy of the folder before: what is left must be the same, and what is kept
 //!   beside;
-//! - ZODB must find every blob in the folder that we made, under the records that it wrote, and go on with it.
+//! - ZODB must find every blob in the folder that we made, under the records that it wrote, and go on with it;
+//! - FileStorage must find every blob that ZODB left, change some, undo that and pack, and ZODB must find what is left and go
+//!   on with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +21,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use vellum_blob::{BlobFolder, Found, Layout, Opening, Ready};
 use vellum_disk::RealDisk;
-use vellum_storage::{Oid, Tid};
+use vellum_file::{Options, Packing, Unwatched};
+use vellum_storage::{Blobs, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 
 use super::{Ground, Trouble, beside, ensure, same};
 use crate::{Outcome, venv};
@@ -56,7 +59,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         &["make".as_ref(), &folder, "--databases".as_ref(), databases.as_ref(), "--seed".as_ref(), seed.as_ref()],
     )?;
     let said: Vec<Made> = said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let (mut files, mut removed, mut kept, mut current) = (0, 0, 0, 0);
+    let (mut files, mut removed, mut kept, mut current, mut changed) = (0, 0, 0, 0, 0);
     for made in &said {
         let blobs = open(&made.blobs, None)?;
         same(format_args!("{}: the layout", made.blobs.display()), &blobs.layout().name(), &made.layout.as_str())?;
@@ -85,13 +88,72 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         let strangers: Vec<_> = after.walk().filter(|found| !matches!(found, Ok(Found::Blob { .. }))).collect();
         ensure(strangers.is_empty(), || format!("{}: {strangers:?}", ours.display()))?;
         current += read.current;
+        changed += engine(ground, made)?;
     }
-    ensure(removed > 0 && current > 0, || format!("nothing was looked at: {removed} {current}"))?;
+    let counts = [removed, current, changed];
+    ensure(counts.iter().all(|count| *count > 0), || format!("nothing was looked at: {counts:?}"))?;
     Ok(format!(
         "{} databases, {kept} with what packs keep: {files} files seen and made alike, {removed} removed alike; {current} \
-         blobs read by ZODB",
+         blobs read by ZODB; {changed} changed by FileStorage",
         said.len()
     ))
+}
+
+/// Goes on with a database of ZODB's, and lets ZODB go on with that. Returns how many blobs were changed.
+fn engine(ground: &Ground, made: &Made) -> Result<u64, Trouble> {
+    let (data, blobs) = (beside(&made.data, ".engine"), beside(&made.blobs, ".engine"));
+    fs::copy(&made.data, &data)?;
+    copy(&open(&made.blobs, None)?, &blobs)?;
+    let storage = Options::new().blobs(&blobs).open(&data)?;
+    let folder = storage.blob_folder().ok_or("there is no blob folder")?.clone();
+    // A pack of ZODB takes files of blobs that were linked again; their records are still there.
+    let mut known = BTreeSet::new();
+    for transaction in storage.transactions(TidRange::ALL, Order::OldestFirst)? {
+        let transaction = transaction?;
+        for revision in transaction.revisions {
+            let Some(blob) = revision.blob else { continue };
+            let (oid, tid) = (revision.oid, transaction.tid);
+            same(format_args!("{oid} of {tid}"), &blob.bytes()?, &fs::read(folder.path_of(oid, tid))?.into())?;
+            same("the same blob, asked for", &Blobs::load_blob(&storage, oid, tid)?.bytes()?, &blob.bytes()?)?;
+            known.insert((oid.0, tid.0));
+        }
+    }
+    let files: BTreeSet<_> = made.files.iter().map(|&(oid, tid, ..)| (oid, tid)).collect();
+    same(format_args!("{}: the blobs of records", blobs.display()), &known, &files)?;
+    let mut changed = 0;
+    for oid in known.iter().map(|(oid, _)| Oid(*oid)).collect::<BTreeSet<_>>() {
+        let loaded = match storage.load(oid, &Version::TRUNK) {
+            Ok(loaded) if known.contains(&(oid.0, loaded.tid.0)) => loaded,
+            _ => continue,
+        };
+        let store = |serial: Tid, bytes: &[u8]| -> Result<Tid, Trouble> {
+            let mut writer = Blobs::new_blob(&storage)?;
+            writer.append(bytes)?;
+            let mut draft = storage.begin(TransactionMeta::new().user("/ Vellum"))?;
+            draft.store_blob(oid, serial, loaded.data.clone(), writer.finish()?)?;
+            Ok(storage.commit(draft)?)
+        };
+        let first = store(loaded.tid, b"by Vellum")?;
+        let second = store(first, b"by Vellum, again")?;
+        let mut undo = storage.begin(TransactionMeta::new())?;
+        undo.undo(second)?;
+        let third = storage.commit(undo)?;
+        same("an undone blob", &Blobs::load_blob(&storage, oid, third)?.bytes()?, &"by Vellum".into())?;
+        changed += 1;
+    }
+    storage.pack_with(Tid::MAX, Packing::new().keep_old(made.keep_old), &mut Unwatched)?;
+    let mut left = Vec::new();
+    for found in folder.walk() {
+        let Found::Blob { oid, tid, .. } = found? else { continue };
+        let bytes = Blobs::load_blob(&storage, oid, tid)?.bytes()?;
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        left.push((oid.0, tid.0, digest));
+    }
+    left.sort_unstable();
+    drop(storage);
+    let read: Read = serde_json::from_str(&python(ground, &["read".as_ref(), &data, &blobs])?)?;
+    same(format_args!("{}: what ZODB reads after FileStorage", blobs.display()), &left, &read.found)?;
+    Ok(changed)
 }
 
 fn python(ground: &Ground, arguments: &[&Path]) -> Result<String, Trouble> {

@@ -31,7 +31,7 @@ pub(crate) struct NotPlaced {
     pub is_left: bool,
 }
 
-/// Gives the blobs their final names, durably. If a name cannot be given, none is left.
+/// Rule 8.6: gives the blobs their final names, durably. If a name cannot be given, none is left.
 pub(crate) fn place(files: &BlobFiles, blobs: &[Placing<'_>]) -> Result<(), NotPlaced> {
     let places: Vec<(Oid, Tid)> = blobs.iter().map(|placing| (placing.oid, placing.tid)).collect();
     for (n, Placing { blob, oid, tid }) in blobs.iter().enumerate() {

@@ -26,7 +26,7 @@ use crate::read::generation::Generation;
 pub(super) struct Forgotten(Option<Removal>);
 
 impl Forgotten {
-    /// Lists the files of revisions that are not kept. None if there is nothing to do: no such file, and no folder to be kept.
+    /// Rule 8.4: lists the files of revisions that are not kept. None if there is nothing to do: no such file, and no folder to be kept.
     pub fn list(
         files: &BlobFiles,
         moment: &Moment<'_>,

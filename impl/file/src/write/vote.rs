@@ -46,6 +46,10 @@ pub(crate) fn vote(writer: &Arc<Writer>, waiting: Waiting) -> Result<Vote> {
 
 /// The blobs that a transaction will have: those that it brings, and those of the revisions whose data it shares.
 fn blobs(writer: &Writer, past: &Now<'_>, writes: &[NewRecord]) -> Result<Vec<(Oid, Blob)>> {
+    let brought = |write: &NewRecord| matches!(&write.content, Content::Data(data) if data.blob().is_some());
+    if writer.database.blobs.is_none() && !writes.iter().any(brought) {
+        return Ok(Vec::new());
+    }
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     // Rule 8.1: what is written over has no blob.
     for NewRecord { oid, content, .. } in writes.iter().rev().filter(|write| seen.insert(write.oid)) {

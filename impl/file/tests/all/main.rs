@@ -14,6 +14,7 @@ mod common;
 
 mod rules {
     mod access;
+    mod blob_stories;
     mod blobs;
     mod copying;
     mod packing;

@@ -294,7 +294,7 @@ fn untouched(what: &str, disk: &SimDisk, storage: &FileStorage, before: &State) 
 #[test]
 fn a_full_disk_leaves_all_as_it_was_at_every_write() {
     let (mut refused, mut done) = (0, 0);
-    for seed in 0..8 {
+    for seed in 0..9 {
         let case = Case::new(seed, false);
         let clock = SharedClock::new();
         let (mut extra, mut last) = (0, 40);

@@ -247,6 +247,25 @@ fn a_record_without_its_file_says_where_the_file_would_be() {
     assert_eq!(read(&storage, 0x123, back), None);
 }
 
+/// Opening warns of such a folder. What ZODB leaves, single files without a record, is no reason to.
+#[test]
+fn the_folder_of_another_database_is_noticed() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = with_blobs(&disk, &clock).create(PATH).unwrap();
+    let tid = store(&storage, &clock, 1, b"one");
+    let orphan = storage.blob_folder().unwrap().path_of(Oid(0), Tid(7));
+    disk.write_file(orphan, b"orphan");
+    assert_eq!(storage.foreign_blob(), None);
+    drop(storage);
+    drop(options(&disk, &clock).create("Other.fs").unwrap());
+    let other = with_blobs(&disk, &clock).open("Other.fs").unwrap();
+    assert!([Some((Oid(1), tid)), Some((Oid(0), Tid(7)))].contains(&other.foreign_blob()));
+    // And it harms nothing there.
+    drop(other);
+    let storage = with_blobs(&disk, &clock).open(PATH).unwrap();
+    assert_eq!(read(&storage, 1, tid).unwrap(), "one");
+}
+
 /// A client that shares the folder puts its file there.
 #[test]
 fn a_file_of_a_client_is_adopted() {
@@ -421,7 +440,9 @@ fn a_name_that_is_taken_fails_that_commit_only() {
     disk.write_file(&in_the_way, b"somebody's");
     let mut draft = storage.begin(TransactionMeta::new().tid(one.next())).unwrap();
     draft.store_blob(Oid(1), one, BLOB.into(), made(&storage, b"two")).unwrap();
+    // One before it and one after it, in whatever order they get their names.
     draft.store_blob(Oid(2), Tid::ZERO, BLOB.into(), made(&storage, b"two")).unwrap();
+    draft.store_blob(Oid(3), Tid::ZERO, BLOB.into(), made(&storage, b"two")).unwrap();
     let size = storage.size();
     let failed = storage.commit(draft).unwrap_err();
     assert!(failed.to_string().contains("it was left alone"), "{failed}");
