@@ -103,7 +103,7 @@ mod tests {
         let over_file = compressed(file("C.fs".to_owned(), false, false));
         assert_eq!(names(&over_file)[4..], ["IExternalGC", "IStorage", "IStorageWrapper", "Interface"]);
         assert_eq!(names(&compressed(over_file.clone())), names(&over_file), "twice is as once");
-        let over_demo = compressed(demo(None, &mapping("a".to_owned()), &mapping("b".to_owned())));
+        let over_demo = compressed(demo(None, &mapping("a".to_owned()), &mapping("b".to_owned()), false));
         assert_eq!(names(&over_demo), names(&over_memory));
     }
 }
