@@ -93,7 +93,10 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         same("what is left after both have packed", &base.read()?.current, &after.current)?;
         same("orphans after both have packed", &base.check()?["orphans"], &Value::from(0))?;
     }
-    Ok(format!("{revisions} revisions of {} blobs: checked, exported, copied, undone and packed by both", read.current.len()))
+    Ok(format!(
+        "{revisions} revisions of {} blobs: checked, exported, copied, undone and packed by both",
+        read.current.len()
+    ))
 }
 
 /// The same exports, and each imports the other's.
