@@ -440,7 +440,9 @@ fn a_name_that_is_taken_fails_that_commit_only() {
     disk.write_file(&in_the_way, b"somebody's");
     let mut draft = storage.begin(TransactionMeta::new().tid(one.next())).unwrap();
     draft.store_blob(Oid(1), one, BLOB.into(), made(&storage, b"two")).unwrap();
+    // One before it and one after it, in whatever order they get their names.
     draft.store_blob(Oid(2), Tid::ZERO, BLOB.into(), made(&storage, b"two")).unwrap();
+    draft.store_blob(Oid(3), Tid::ZERO, BLOB.into(), made(&storage, b"two")).unwrap();
     let size = storage.size();
     let failed = storage.commit(draft).unwrap_err();
     assert!(failed.to_string().contains("it was left alone"), "{failed}");
