@@ -495,10 +495,11 @@ impl Import<'_> {
     /// Puts a record into the draft.
     fn store(&mut self, stored: Option<Stored>, blob: Option<Blob>) -> Result<(), ExportError> {
         let Some(Stored { oid, record, .. }) = stored else { return Ok(()) };
-        Ok(match blob {
+        match blob {
             Some(blob) => self.draft.store_blob(oid, Tid::ZERO, record.into(), blob)?,
             None => self.draft.store(oid, Tid::ZERO, record.into())?,
-        })
+        }
+        Ok(())
     }
 
     fn record(&mut self, oid: Oid, record: &[u8]) -> Result<Stored, ExportError> {
