@@ -1,4 +1,4 @@
-//! What an application asks of the machine, and what it gets.
+//! The questions of an application to the machine, and the answers.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct IteratorId {
     pub number: i64,
 }
 
-/// What an application asks.
+/// A question of an application.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are the arguments, by the rules' names")]
 pub enum Ask {
@@ -57,7 +57,7 @@ pub enum Ask {
     ForgetIterator { iterator: IteratorId },
     /// Oids that nobody was given before.
     NewOids { count: u32 },
-    /// What the storage is.
+    /// The storage's description.
     Info,
     /// Part 4 of the rules. How a server packs is its operator's choice.
     Pack { to: Tid },
@@ -160,7 +160,7 @@ impl Default for Patience {
     }
 }
 
-/// What a server says of its storage.
+/// A server's description of its storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Info {
     /// Where it is: of a file, its path on the server.
@@ -192,7 +192,7 @@ pub struct Conflict {
     pub data: Bytes,
 }
 
-/// What a vote came to.
+/// The result of a vote.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Voted {
     /// The transaction can be finished. The server writes other records for these objects than were stored: merged ones,
@@ -203,7 +203,7 @@ pub enum Voted {
     Conflicts(Vec<Conflict>),
 }
 
-/// What an application gets.
+/// An answer to an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the answer to the question of the same name")]
 pub enum Answer {

@@ -1,4 +1,4 @@
-//! What was loaded, each revision with the time for which it holds.
+//! Loaded revisions, each with the time for which it holds.
 //!
 //! ```text
 //!               t1        t4        t7            what is known so far
@@ -9,7 +9,7 @@
 //! A revision holds from its tid until the next one, for ever, so it stays right whatever happens to the connection. Only one
 //! that is current may be wrong after a time in which nothing was heard.
 //!
-//! The cache is bounded by bytes. What came first goes first, unless it was used since: then it comes to the end of the
+//! The cache is bounded by bytes. The oldest entry goes first, unless it was used since: then it comes to the end of the
 //! queue once more.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use vellum_storage::{LoadedAt, Oid, Tid};
 
-/// What an entry takes beside its record, roughly.
+/// Bytes that an entry takes beside its record, roughly.
 const ENTRY_BYTES: u64 = 128;
 /// A shorter record may be a part of a larger buffer, which it would keep in memory.
 const SHARED_MIN: usize = 64 << 10;

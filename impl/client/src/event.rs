@@ -1,4 +1,4 @@
-//! What happens to the machine, and what it wants done.
+//! The events of the machine, and its effects.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PromiseId(pub u64);
 
-/// What happens to the machine.
+/// An event of the machine.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The application asks something.
     Asked {
-        /// What the answer is to be called.
+        /// The name of the answer.
         promise: PromiseId,
-        /// What it asks.
+        /// The question.
         ask: Ask,
     },
     /// A connection is made.
@@ -50,7 +50,7 @@ pub enum Event {
     Malformed {
         /// The connection.
         connection: ConnectionId,
-        /// What is wrong with it.
+        /// The fault in it.
         why: String,
     },
     /// The connection ended, or could not be made.
@@ -69,7 +69,7 @@ pub enum Event {
     End,
 }
 
-/// What the machine wants done. The effects on one connection are in order.
+/// An effect that the machine wants. The effects on one connection are in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// A connection is to be made.
@@ -102,7 +102,7 @@ pub enum Effect {
     },
     /// Something that was asked has its answer. There is one for each [`Event::Asked`].
     Resolve {
-        /// What was asked.
+        /// The question.
         promise: PromiseId,
         /// The answer.
         outcome: Result<Answer, ClientError>,
@@ -116,7 +116,7 @@ pub enum Effect {
     },
 }
 
-/// What listeners are told.
+/// News for listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// A transaction was finished, by anybody. After a reconnection it may stand for several transactions.

@@ -7,7 +7,7 @@
 //!   the harness       oids 0.., @1 to @40                      oids 0.., @1 to @35
 //! ```
 //!
-//! What is there before a history is hidden from it. The tids are those of the harness's clock, which a client may choose.
+//! The earlier transactions are hidden from a history. The tids are those of the harness's clock, which a client may choose.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use vellum_storage::{
     TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Vote, Voted, Waiting,
 };
 
-/// What the protocol has words for, and a server does without being told how. A pack looks at references, and those of a
+/// The operations that the protocol has words for, and that a server does without being told how. A pack looks at references, and those of a
 /// history lead to the oids that it would have in an empty storage.
 const CAN: Can = Can {
     concurrent: false,
@@ -70,9 +70,9 @@ fn open(address: &str, access: Access) -> Result<RemoteStorage> {
 struct Place {
     /// The last transaction before it.
     before: Tid,
-    /// What is added to each of its tids.
+    /// The number that is added to each of its tids.
     shift: u64,
-    /// What is added to each of its oids.
+    /// The number that is added to each of its oids.
     oids: u64,
 }
 

@@ -47,9 +47,9 @@ struct Game {
     /// The transaction that each client has open.
     open: BTreeMap<&'static str, Open>,
     data_next: u64,
-    /// What became of what was stored.
+    /// The fates of the records that were stored.
     fates: Vec<(String, Fate)>,
-    /// What is known to the storage and not to the machine of the server.
+    /// Events that the storage knows, and the machine of the server does not.
     told: Vec<Event>,
 }
 

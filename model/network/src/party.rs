@@ -26,7 +26,7 @@ pub struct Party {
     pub is_open: bool,
     /// Whether messages arrive as soon as they are sent.
     pub is_prompt: bool,
-    /// What is done to make the server's machine anew.
+    /// Makes the server's machine anew.
     remake: Remake,
 }
 
@@ -41,13 +41,13 @@ struct Guest {
     to_server: VecDeque<Message>,
     to_client: VecDeque<Message>,
     heard: usize,
-    /// Whether the server has closed the connection. What it sent before still arrives.
+    /// Whether the server has closed the connection. Its earlier messages still arrive.
     is_closed: bool,
     promise_next: u64,
     last_call: i64,
     answers: BTreeMap<PromiseId, Result<Answer, ClientError>>,
     told: Vec<Told>,
-    /// What was answered and not looked at, with what the client knew then.
+    /// Answers that were not looked at, with the last transaction that the client knew then.
     fresh: Vec<(PromiseId, Option<Tid>)>,
 }
 
@@ -103,7 +103,7 @@ impl Party {
         &self.clients[name].machine
     }
 
-    /// What a client's listeners were told.
+    /// The news that a client's listeners were told.
     pub fn told(&self, name: &str) -> &[Told] {
         &self.clients[name].told
     }
@@ -124,12 +124,12 @@ impl Party {
         self.clients[name].answers.get(&promise)
     }
 
-    /// What was answered since this was asked last, with the last transaction that the client knew then.
+    /// The answers since this was asked last, with the last transaction that the client knew then.
     pub fn take_fresh(&mut self, name: &str) -> Vec<(PromiseId, Option<Tid>)> {
         std::mem::take(&mut self.guest(name).fresh)
     }
 
-    /// What was asked of a client.
+    /// The number of questions to a client.
     pub fn asked(&self, name: &str) -> u64 {
         self.clients[name].promise_next - 1
     }
@@ -251,7 +251,7 @@ impl Party {
     }
 
     /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that answers loads
-    /// beside everything else. What was read is older then than what the client was told.
+    /// beside everything else. The data is older then than the news that the client was told.
     pub fn postpone(&mut self, name: &str) {
         let waiting = &mut self.guest(name).to_client;
         let is_load = |message: &Message| match &message.args {

@@ -22,14 +22,14 @@ pub(super) struct Pending {
     pub patience: Duration,
 }
 
-/// What an answer is for.
+/// The purpose of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// The first call of a connection.
     Register,
-    /// What the storage is.
+    /// The storage's description.
     Describe,
-    /// What was changed while no server was there.
+    /// The changes that were made while no server was there.
     Verify,
     /// A sign of life.
     KeepAlive,
@@ -268,7 +268,7 @@ impl Machine {
         }))
     }
 
-    /// A call has taken too long. Whatever its server does, the client waits no longer for it.
+    /// A call has taken too long. The client waits no longer for it.
     pub(super) fn time_out(&mut self, id: i64) {
         let Some(pending) = self.take_call(id) else { return };
         let Pending { connection, kind, patience, .. } = pending;
@@ -292,7 +292,7 @@ impl Machine {
         self.give_up_connection(connection, why);
     }
 
-    /// What a call comes to whose connection ended.
+    /// The outcome of a call whose connection ended.
     pub(super) fn lose_call(&mut self, kind: Kind, why: &str) {
         let asked = kind.name();
         match kind {

@@ -36,13 +36,13 @@ pub enum Access {
 /// How a client is run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// What the server calls the storage: "1".
+    /// The server's name of the storage: "1".
     pub storage: String,
     /// Addresses that there are. They are tried in order.
     pub addresses: usize,
     /// Whether it writes.
     pub access: Access,
-    /// What the server's log calls this client.
+    /// The name of this client in the server's log.
     pub label: Option<String>,
     /// Bytes that the cache takes: 64 MiB.
     pub cache_bytes: u64,
@@ -97,7 +97,7 @@ pub struct Machine {
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
-    /// What was asked when no server was there.
+    /// The questions that were asked when no server was there.
     waiting: VecDeque<Waiting>,
     transaction: Option<Transaction>,
     transaction_next: u64,
@@ -174,7 +174,7 @@ impl Machine {
         self.last
     }
 
-    /// What its storage is, as far as it was told.
+    /// The storage's description, as far as it was told.
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
@@ -318,7 +318,7 @@ impl Machine {
         }
     }
 
-    /// The client ends. What is asked has an answer now.
+    /// The client ends. All that is asked has an answer now.
     fn end(&mut self) {
         self.is_ending = true;
         let why = "the client was closed".to_owned();

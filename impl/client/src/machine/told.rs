@@ -1,4 +1,4 @@
-//! What a server tells unasked.
+//! Notices of a server.
 
 use vellum_storage::Origin;
 use vellum_wire::Notice;

@@ -284,7 +284,7 @@ impl Pack for RemoteStorage {
     }
 }
 
-/// What a draft may hold before it is sent: a quota is the server's.
+/// The limits of a draft before it is sent: a quota is the server's.
 struct Bounds;
 
 impl Limits for Bounds {

@@ -96,7 +96,7 @@ impl RemoteStorage {
 /// Transactions, oldest first. If the connection ends, the walk goes on where it was.
 struct Walk {
     storage: RemoteStorage,
-    /// What is still to come.
+    /// The transactions that are still to come.
     range: TidRange,
     with_revisions: bool,
     iterator: Option<IteratorId>,
@@ -174,11 +174,11 @@ pub(super) struct Records {
     at: Tid,
     /// The first oid that may come next; none at the end.
     next: Option<Oid>,
-    /// What the server has shown and did not come yet.
+    /// The record that the server has shown and that did not come yet.
     found: Option<CurrentRecord>,
     /// Whether the server has shown all.
     is_over: bool,
-    /// What was changed since.
+    /// The objects that were changed since.
     changed: Arc<Mutex<BTreeSet<Oid>>>,
     _listening: Listening,
 }

@@ -7,7 +7,7 @@ use vellum_client::{Access, Ask, Config, ConnectionId, Effect, Event, Machine, P
 use vellum_pickle::Value;
 use vellum_wire::{Fault, Message};
 
-/// What is at an address.
+/// The server at an address.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Server {
     Nobody,
