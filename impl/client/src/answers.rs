@@ -10,7 +10,7 @@ use vellum_storage::{
 
 use crate::ask::{Conflict, Info, Voted};
 
-/// Why an answer is not believed.
+/// The fault in an answer.
 pub(crate) type Wrong = &'static str;
 
 pub(crate) type Read<T> = Result<T, Wrong>;
@@ -118,7 +118,7 @@ impl Dict {
         text(&self.take(name).unwrap_or(Value::None))
     }
 
-    /// Returns the remaining fields: a transaction's extension.
+    /// The rest: a transaction's extension.
     fn rest(self) -> Bytes {
         extension(Value::Dict(self.0))
     }

@@ -1,4 +1,4 @@
-//! The calls of an application to the machine, [`Ask`], and their results, [`Answer`].
+//! The questions of an application to the machine, and the answers.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct IteratorId {
     pub number: i64,
 }
 
-/// A call of an application to the machine.
+/// A question of an application.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are the arguments, by the rules' names")]
 pub enum Ask {
@@ -57,7 +57,7 @@ pub enum Ask {
     ForgetIterator { iterator: IteratorId },
     /// Oids that nobody was given before.
     NewOids { count: u32 },
-    /// The server's description of its storage.
+    /// The storage's description.
     Info,
     /// Part 4 of the rules. How a server packs is its operator's choice.
     Pack { to: Tid },
@@ -203,7 +203,7 @@ pub enum Voted {
     Conflicts(Vec<Conflict>),
 }
 
-/// The result of an [`Ask`].
+/// An answer to an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the answer to the question of the same name")]
 pub enum Answer {

@@ -1,4 +1,4 @@
-//! The loaded revisions, each with the time for which it holds.
+//! Loaded revisions, each with the time for which it holds.
 //!
 //! ```text
 //!               t1        t4        t7            what is known so far
@@ -9,15 +9,15 @@
 //! A revision holds from its tid until the next one, for ever, so it stays right whatever happens to the connection.
 //! Only a current revision may be wrong, after a time without a connection.
 //!
-//! The cache is bounded by bytes. The first entry of a queue is dropped first. If it was used since it was queued, it
-//! moves to the end of the queue instead.
+//! The cache is bounded by bytes. The oldest entry goes first, unless it was used since: then it comes to the end of the
+//! queue once more.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use vellum_storage::{LoadedAt, Oid, Tid};
 
-/// Bytes of an entry beside its record, roughly.
+/// Bytes that an entry takes beside its record, roughly.
 const ENTRY_BYTES: u64 = 128;
 /// A shorter record may be a part of a larger buffer, which it would keep in memory.
 const SHARED_MIN: usize = 64 << 10;

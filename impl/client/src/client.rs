@@ -25,7 +25,7 @@ use crate::shell::tls::Certificates;
 pub struct ClientOptions {
     /// Where servers are. They are tried in order.
     pub addresses: Vec<Address>,
-    /// The settings that the protocol leaves to the client.
+    /// The choices that the protocol leaves to the client.
     pub config: Config,
     /// The certificates, where servers speak TLS.
     pub tls: Option<Arc<Certificates>>,
@@ -164,7 +164,7 @@ impl Client {
         self.hub.last()
     }
 
-    /// The server's description of its storage; none before the client was connected.
+    /// The server's description of its storage; none before it was connected.
     pub fn info(&self) -> Option<Info> {
         self.hub.info()
     }
@@ -180,7 +180,7 @@ impl Client {
         self.hub.ask(Ask::Forget, done)
     }
 
-    /// Returns a view of the last transaction that this client knows.
+    /// The state that this client knows now, to be read at leisure.
     pub fn view(&self) -> View {
         View { client: self.clone(), at: self.last().unwrap_or_default() }
     }
@@ -376,7 +376,7 @@ fn iterator(answer: Answer) -> Option<IteratorId> {
     }
 }
 
-/// The database as one transaction left it. All reads in it see that one state.
+/// The database as one transaction left it. All that is read in it belongs together.
 #[derive(Clone)]
 pub struct View {
     client: Client,

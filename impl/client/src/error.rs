@@ -11,18 +11,18 @@ pub enum ClientError {
     /// No server could be reached in time.
     #[error("{asked}: no server could be reached in {seconds} s: {why}. Nothing was done. Ask again when it is there")]
     NotConnected {
-        /// The name of the call.
+        /// The question.
         asked: &'static str,
         /// How long the client tried.
         seconds: u64,
-        /// Why the last attempt failed.
+        /// The failure of the last attempt.
         why: String,
     },
 
     /// The connection ended before the answer came, and a repetition might not be the same.
     #[error("{asked}: the connection ended before the answer came: {why}. {}", still(.asked))]
     Disconnected {
-        /// The name of the call.
+        /// The question.
         asked: &'static str,
         /// How it ended.
         why: String,
@@ -44,7 +44,7 @@ pub enum ClientError {
         "{asked}: the server did not answer in {seconds} s. The connection was closed, and another one is being made"
     )]
     TimedOut {
-        /// The name of the call.
+        /// The question.
         asked: &'static str,
         /// How long the client waited.
         seconds: u64,
@@ -65,9 +65,9 @@ pub enum ClientError {
     /// The server said what no server says. The client has closed the connection.
     #[error("{asked}: the server said something that makes no sense: {why}. The connection was closed")]
     Nonsense {
-        /// The name of the call.
+        /// The question.
         asked: &'static str,
-        /// The mistake in the server's message.
+        /// The fault in it.
         why: String,
     },
 
@@ -86,10 +86,10 @@ pub enum ClientError {
         why: String,
     },
 
-    /// The protocol has no words for the call.
+    /// The question cannot be put in this protocol.
     #[error("ZEO's protocol has no words for {what}")]
     Unsayable {
-        /// The part of the call that it has no words for.
+        /// The thing that was asked for.
         what: &'static str,
     },
 

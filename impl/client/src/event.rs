@@ -1,4 +1,4 @@
-//! The machine receives [`Event`]s, and returns [`Effect`]s.
+//! The events of the machine, and its effects.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PromiseId(pub u64);
 
-/// An input of the machine.
+/// An event of the machine.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The application asks something.
     Asked {
-        /// The id that the answer will have.
+        /// The name of the answer.
         promise: PromiseId,
-        /// The call.
+        /// The question.
         ask: Ask,
     },
     /// A connection is made.
@@ -50,7 +50,7 @@ pub enum Event {
     Malformed {
         /// The connection.
         connection: ConnectionId,
-        /// The mistake in the frame.
+        /// The fault in it.
         why: String,
     },
     /// The connection ended, or could not be made.
@@ -69,7 +69,7 @@ pub enum Event {
     End,
 }
 
-/// An action that the machine wants done. The effects on one connection are in order.
+/// An effect that the machine wants. The effects on one connection are in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// A connection is to be made.
@@ -102,7 +102,7 @@ pub enum Effect {
     },
     /// Something that was asked has its answer. There is one for each [`Event::Asked`].
     Resolve {
-        /// The id of the call.
+        /// The question.
         promise: PromiseId,
         /// The answer.
         outcome: Result<Answer, ClientError>,

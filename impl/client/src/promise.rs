@@ -95,8 +95,7 @@ impl<T: Clone + Send + 'static> Promise<T> {
         work(outcome);
     }
 
-    /// Makes the next call with the answer. Returns the promise of that call; if this promise has an error, so has the
-    /// returned one.
+    /// Makes the next call with the answer. It returns the promise of that call, or the error that came before.
     pub fn then<U: Clone + Send + 'static>(&self, next: impl FnOnce(T) -> Promise<U> + Send + 'static) -> Promise<U> {
         let (promise, resolver) = Promise::new();
         self.finally(move |outcome| match outcome {

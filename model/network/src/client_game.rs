@@ -47,7 +47,7 @@ struct Game {
     /// The transaction that each client has open.
     open: BTreeMap<&'static str, Open>,
     data_next: u64,
-    /// The fate of each stored record.
+    /// The fates of the records that were stored.
     fates: Vec<(String, Fate)>,
     /// Events that the storage knows, and the machine of the server does not.
     told: Vec<Event>,

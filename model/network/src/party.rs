@@ -47,7 +47,7 @@ struct Guest {
     last_call: i64,
     answers: BTreeMap<PromiseId, Result<Answer, ClientError>>,
     told: Vec<Told>,
-    /// Answers that were not looked at, each with the last transaction that the client knew then.
+    /// Answers that were not looked at, with the last transaction that the client knew then.
     fresh: Vec<(PromiseId, Option<Tid>)>,
 }
 
@@ -124,12 +124,12 @@ impl Party {
         self.clients[name].answers.get(&promise)
     }
 
-    /// The answers since this was asked last, each with the last transaction that the client knew then.
+    /// The answers since this was asked last, with the last transaction that the client knew then.
     pub fn take_fresh(&mut self, name: &str) -> Vec<(PromiseId, Option<Tid>)> {
         std::mem::take(&mut self.guest(name).fresh)
     }
 
-    /// The number of calls to a client.
+    /// The number of questions to a client.
     pub fn asked(&self, name: &str) -> u64 {
         self.clients[name].promise_next - 1
     }
@@ -250,8 +250,8 @@ impl Party {
         self.collect();
     }
 
-    /// An answer to a load, the next message to a client, falls behind the one after it. A server that answers loads
-    /// beside everything else may do so. The answer is then older than the news that the client was told.
+    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that answers loads
+    /// beside everything else. The data is older then than the news that the client was told.
     pub fn postpone(&mut self, name: &str) {
         let waiting = &mut self.guest(name).to_client;
         let is_load = |message: &Message| match &message.args {

@@ -22,14 +22,14 @@ pub(super) struct Pending {
     pub patience: Duration,
 }
 
-/// The purpose of a call.
+/// The purpose of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// The first call of a connection.
     Register,
-    /// The server's description of its storage.
+    /// The storage's description.
     Describe,
-    /// The objects that were changed while no server was there.
+    /// The changes that were made while no server was there.
     Verify,
     /// A sign of life.
     KeepAlive,
@@ -268,7 +268,7 @@ impl Machine {
         }))
     }
 
-    /// A call has taken too long. The client waits no longer for it, whatever its server does.
+    /// A call has taken too long. The client waits no longer for it.
     pub(super) fn time_out(&mut self, id: i64) {
         let Some(pending) = self.take_call(id) else { return };
         let Pending { connection, kind, patience, .. } = pending;
@@ -292,7 +292,7 @@ impl Machine {
         self.give_up_connection(connection, why);
     }
 
-    /// Repeats a call whose connection ended, or resolves it with an error.
+    /// The outcome of a call whose connection ended.
     pub(super) fn lose_call(&mut self, kind: Kind, why: &str) {
         let asked = kind.name();
         match kind {

@@ -51,7 +51,7 @@ impl Machine {
         self.call(connection, Call::LoadBefore { oid, before }, Kind::Load { oid, before }, patience);
     }
 
-    /// A transaction changed an object. The answers that are under way may be from before that.
+    /// A transaction changed an object. The answers that are under way were perhaps read before that.
     pub(super) fn note_change(&mut self, oid: Oid, tid: Tid) {
         self.cache.end(oid, tid);
         for (_, flight) in self.flights.range_mut((oid, Tid::ZERO)..=(oid, Tid::MAX)) {
@@ -74,7 +74,7 @@ impl Machine {
         self.resolve_all(&flight, &answer.map(Answer::Loaded));
     }
 
-    /// Keeps a loaded revision. If the answer called it current, it held until the object was changed.
+    /// Keeps what was loaded. A revision that was called current held until the object was changed.
     fn keep(&mut self, oid: Oid, found: LoadedAt, changed: Option<Tid>) -> LoadedAt {
         let found = LoadedAt { next: found.next.or(changed), ..found };
         // The server contradicts itself about what came next, so that is left to the next load.

@@ -37,13 +37,13 @@ pub enum Access {
 /// How a client is run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// The storage's name on the server: "1".
+    /// The server's name of the storage: "1".
     pub storage: String,
     /// Addresses that there are. They are tried in order.
     pub addresses: usize,
     /// Whether it writes.
     pub access: Access,
-    /// This client's name in the server's log.
+    /// The name of this client in the server's log.
     pub label: Option<String>,
     /// Bytes that the cache takes: 64 MiB.
     pub cache_bytes: u64,
@@ -98,7 +98,7 @@ pub struct Machine {
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
-    /// Calls that were asked when no server was there.
+    /// The questions that were asked when no server was there.
     waiting: VecDeque<Waiting>,
     transaction: Option<Transaction>,
     transaction_next: u64,
@@ -175,7 +175,7 @@ impl Machine {
         self.last
     }
 
-    /// The server's description of its storage; none before it has given one.
+    /// The storage's description, as far as it was told.
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
@@ -319,7 +319,7 @@ impl Machine {
         }
     }
 
-    /// The client ends. All open calls get their answers now.
+    /// The client ends. All that is asked has an answer now.
     fn end(&mut self) {
         self.is_ending = true;
         let why = "the client was closed".to_owned();

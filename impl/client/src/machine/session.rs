@@ -48,7 +48,7 @@ pub(super) struct Session {
     upgrades_at: Option<Duration>,
 }
 
-/// The server's answers before a session is ready.
+/// The things that are found out before a session is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Verifying {
     /// The last transaction that the client knew; none if it knew nothing.
@@ -59,7 +59,7 @@ struct Verifying {
     registered_at: Tid,
     /// The last transaction of the server, as far as it has said.
     last: Tid,
-    /// The objects that were changed after `since`.
+    /// The objects that were changed since.
     changed: BTreeSet<Oid>,
     /// Whether more was changed than anybody knows.
     is_unknown: bool,
@@ -93,7 +93,7 @@ impl Machine {
             || self.candidate.as_ref().is_some_and(|candidate| candidate.connection == connection)
     }
 
-    /// Does the work that was to be done at this time.
+    /// Does the things whose time has come.
     pub(super) fn tick_session(&mut self) {
         if self.is_ending {
             return;

@@ -1,4 +1,4 @@
-//! [`Notice`]s: a server sends them unasked.
+//! Notices of a server.
 
 use vellum_storage::Origin;
 use vellum_wire::Notice;

@@ -29,7 +29,7 @@ pub(super) struct Transaction {
     /// The tid that it is to have.
     tid: Option<Tid>,
     stage: Stage,
-    /// The objects that it changes; with the record that will be current then, if the cache is to have it.
+    /// Its changes; with the record that will be current then, if the cache is to have it.
     changes: BTreeMap<Oid, Option<Bytes>>,
     /// Bytes of those records.
     kept: u64,

@@ -175,11 +175,11 @@ pub(super) struct Records {
     at: Tid,
     /// The first oid that may come next; none at the end.
     next: Option<Oid>,
-    /// A record that the server has shown, and that was not returned yet.
+    /// The record that the server has shown and that did not come yet.
     found: Option<CurrentRecord>,
     /// Whether the server has shown all.
     is_over: bool,
-    /// The objects that were changed since the walk began.
+    /// The objects that were changed since.
     changed: Arc<Mutex<BTreeSet<Oid>>>,
     _listening: Listening,
 }

@@ -41,7 +41,7 @@ impl Stream for DuplexStream {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for TlsStream<S> {}
 
-/// A connection that is being made.
+/// The result of dialing.
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
 /// Makes connections.

@@ -50,7 +50,7 @@ struct Core {
 /// Takes an answer.
 type Taker = Box<dyn FnOnce(Result<Answer, ClientError>) + Send>;
 
-/// The answers and the news that are to be brought to the application.
+/// Answers and news for the application.
 #[derive(Default)]
 struct Brings {
     queue: VecDeque<Bring>,
@@ -270,7 +270,7 @@ impl Hub {
         self.core.lock().machine.last()
     }
 
-    /// The server's description of its storage; none before it has given one.
+    /// The server's description of its storage.
     pub fn info(&self) -> Option<Info> {
         self.core.lock().machine.info().cloned()
     }

@@ -1,4 +1,4 @@
-//! The bytes that wait to be sent to the server.
+//! Bytes that wait to be sent to the server.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use vellum_wire::{Codec, Message, Rope, Unwritable, greet};
 
 use crate::promise::{Promise, Resolver};
 
-/// The bytes that are to be sent, from the machine to the task that writes them.
+/// Messages to be sent, from the machine to the task that writes it.
 #[derive(Default)]
 pub(crate) struct Link {
     outgoing: Mutex<Outgoing>,
@@ -36,8 +36,8 @@ struct Outgoing {
 
 /// Beyond so many bytes that are not sent, a caller that stores is asked to wait.
 const UNSENT_MAX: usize = 8 << 20;
-/// A message that nobody waits for, a store for example, is sent with the next one, or when there are so many bytes: a
-/// write for each would take longer than all the rest.
+/// A message that nobody waits for, a store for example, is sent with the one after it, or when there is so much of it: a write for
+/// each would take longer than all the rest.
 const TOGETHER: usize = 32 << 10;
 
 impl Link {
@@ -139,7 +139,7 @@ impl Link {
         promise
     }
 
-    /// Has the connection closed. The remaining bytes are not sent.
+    /// Has the connection closed. Unsent bytes are not sent.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
         self.outgoing.lock().direct = None;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
 
-/// The delays and cuts on the way of a client's connections.
+/// The trouble on the way of a client's connections.
 #[derive(Clone, Default)]
 pub struct Trouble(Option<Arc<Odds>>);
 

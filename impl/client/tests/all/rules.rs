@@ -15,7 +15,7 @@ use vellum_storage::{MemoryStorage, Storage};
 use crate::common::{Served, speaks};
 use crate::proxy::Trouble;
 
-/// The rules that the protocol has words for. How a server packs is its operator's choice.
+/// The operations that the protocol has words for. How a server packs is its operator's choice.
 const CAN: Can =
     Can { concurrent: false, versions: false, collect: false, dangling: false, untold: false, ..Can::EVERYTHING };
 

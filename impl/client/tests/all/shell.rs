@@ -51,8 +51,8 @@ fn a_promise_is_passed_on_without_waiting_and_an_error_travels_along() {
     next.commit().wait().unwrap();
 }
 
-/// Three clients commit and read through connections that are cut at random. Each transaction that was said to be
-/// finished is there, and none that was said to be gone.
+/// Three clients commit and read through connections that are cut at random. Each transaction that was called finished is there, and
+/// nothing that was said to be gone.
 #[test]
 fn cuts_lose_nothing_that_was_answered() {
     let (storage, served) = served(speaks(Codec::Pickle));
@@ -172,7 +172,7 @@ impl Dial for Says {
     }
 }
 
-/// A call has an answer in bounded time, whatever a server says.
+/// A call has an answer in bounded time, whatever the server says.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_anything_is_an_error_for_who_asks() {
     let tellings: [(&'static [u8], bool); 5] = [
@@ -195,7 +195,7 @@ async fn a_server_that_says_anything_is_an_error_for_who_asks() {
     }
 }
 
-/// A server that does not read. A caller that stores, and waits for room, waits.
+/// A server that does not read. A thread that stores, and waits for room, waits.
 struct Deaf;
 
 impl Dial for Deaf {

@@ -45,7 +45,7 @@ fn serve(server: &(PathBuf, PathBuf), client: &Path) -> String {
     address
 }
 
-/// Connects a client with these files.
+/// The outcome of a connection with these files.
 fn connect(address: &str, files: Option<&tls::Files>) -> Result<(), ClientError> {
     let second = Duration::from_secs(1);
     let mut options = ClientOptions::at(address);
