@@ -17,4 +17,4 @@ pub mod paths;
 pub mod survey;
 
 pub use data_file::DataFile;
-pub use open::{open, open_at, open_to_write, open_to_write_with_blobs, open_with_blobs, options};
+pub use open::{open, open_at, open_to_write, open_to_write_with_blobs, open_with, open_with_blobs, options};

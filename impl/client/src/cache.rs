@@ -9,8 +9,8 @@
 //! A revision holds from its tid until the next one, for ever, so it stays right whatever happens to the connection.
 //! Only a current revision may be wrong, after a time without a connection.
 //!
-//! The cache is bounded by bytes. The oldest entry goes first, unless it was used since: then it comes to the end of the
-//! queue once more.
+//! The cache is bounded by bytes. The oldest entry goes first, unless it was used since: then it moves to the end of
+//! the queue once more.
 
 use std::collections::{BTreeMap, VecDeque};
 

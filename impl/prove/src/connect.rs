@@ -7,7 +7,8 @@
 //!   the harness       oids 0.., @1 to @40                      oids 0.., @1 to @35
 //! ```
 //!
-//! The earlier transactions are hidden from a history. The tids are those of the harness's clock, which a client may choose.
+//! The earlier transactions are hidden from a history. The tids are those of the harness's clock, which a client may
+//! choose.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use vellum_storage::{
     TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Vote, Voted, Waiting,
 };
 
-/// The operations that the protocol has words for, and that a server does without being told how. A pack looks at references, and those of a
-/// history lead to the oids that it would have in an empty storage.
+/// The operations that the protocol has words for, and that a server does without being told how. A pack looks at
+/// references, and those of a history lead to the oids that it would have in an empty storage.
 const CAN: Can = Can {
     concurrent: false,
     pack: false,

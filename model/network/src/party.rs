@@ -250,8 +250,8 @@ impl Party {
         self.collect();
     }
 
-    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that answers loads
-    /// beside everything else. The data is older then than the news that the client was told.
+    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that
+    /// answers loads beside everything else. The data is older then than the news that the client was told.
     pub fn postpone(&mut self, name: &str) {
         let waiting = &mut self.guest(name).to_client;
         let is_load = |message: &Message| match &message.args {

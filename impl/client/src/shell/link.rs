@@ -36,8 +36,8 @@ struct Outgoing {
 
 /// Beyond so many bytes that are not sent, a caller that stores is asked to wait.
 const UNSENT_MAX: usize = 8 << 20;
-/// A message that nobody waits for, a store for example, is sent with the one after it, or when there is so much of it: a write for
-/// each would take longer than all the rest.
+/// A message that nobody waits for, a store for example, is sent with the one after it, or when there is so much of
+/// it: a write for each would take longer than all the rest.
 const TOGETHER: usize = 32 << 10;
 
 impl Link {

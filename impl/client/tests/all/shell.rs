@@ -51,8 +51,8 @@ fn a_promise_is_passed_on_without_waiting_and_an_error_travels_along() {
     next.commit().wait().unwrap();
 }
 
-/// Three clients commit and read through connections that are cut at random. Each transaction that was called finished is there, and
-/// nothing that was said to be gone.
+/// Three clients commit and read through connections that are cut at random. Each transaction that was called finished
+/// is there, and nothing that was said to be gone.
 #[test]
 fn cuts_lose_nothing_that_was_answered() {
     let (storage, served) = served(speaks(Codec::Pickle));
