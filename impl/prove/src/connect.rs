@@ -33,6 +33,7 @@ const CAN: Can = Can {
     collect: false,
     dangling: false,
     untold: false,
+    blobs: false,
     ..Can::EVERYTHING
 };
 

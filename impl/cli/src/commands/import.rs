@@ -38,10 +38,10 @@ the oid of the exported object; put that object into a folder, from a program
 with the classes. Until an object refers to it, a pack with collection removes
 all new objects again. The import can be undone.
 
-Blobs come with their bytes, into the blob folder: `vellum help blobs` says where
-the command looks for it. A database without blobs has none yet: --blobs makes
-it. Without a folder the command refuses an export with a blob, unless you give
---without-blobs.
+Blobs come with their bytes, into the blob folder: `vellum help blobs` says
+where the command looks for it. A database without blobs has none yet: --blobs
+makes it. Without a folder the command refuses an export with a blob, unless you
+give --without-blobs.
 
 If an object in IN refers to one that is not in IN, nothing is imported, unless
 --go-on is given: then the reference stays, and leads nowhere.

@@ -45,8 +45,8 @@ given: then those objects stay lost, and another backup may have them.
 
 Blobs come back with their bytes, from the blob folder of the backup
 (--from-blobs) into that of FILE (--blobs); `vellum help blobs` says where the
-command looks for them. If the bytes of one cannot be restored, nothing is, unless
---without-blobs says so.
+command looks for them. If the bytes of one cannot be restored, nothing is
+restored, unless you give --without-blobs.
 
 A restored object without a reference to it goes with the next pack that
 collects garbage. The restoration is a transaction of its own, and can be

@@ -16,8 +16,15 @@ use crate::common::{Served, speaks};
 use crate::proxy::Trouble;
 
 /// The operations that the protocol has words for. How a server packs is its operator's choice.
-const CAN: Can =
-    Can { concurrent: false, versions: false, collect: false, dangling: false, untold: false, ..Can::EVERYTHING };
+const CAN: Can = Can {
+    concurrent: false,
+    versions: false,
+    collect: false,
+    dangling: false,
+    untold: false,
+    blobs: false,
+    ..Can::EVERYTHING
+};
 
 /// Storages in memory, behind servers, behind clients. Opening again is another client.
 fn remote(codec: Codec, trouble: Trouble) -> Hosted {
