@@ -129,6 +129,7 @@ fn clocks_conflicts_and_deletions() {
         edges: false,
         dangling: false,
         untold: false,
+        blobs: false,
         ..Can::EVERYTHING
     };
     assert_eq!(zodb.0.can(), can);
