@@ -77,9 +77,19 @@ pub fn vellum() -> Result<PathBuf, Box<dyn std::error::Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--release", "-p", "vellum-cli"]).current_dir(workspace());
+    // `cargo run` describes xtask by these. Build scripts that read them would run again, and all that depends on them.
+    std::env::vars_os().map(|(name, _)| name).filter(|name| is_of_package(name)).for_each(|name| {
+        build.env_remove(name);
+    });
     succeed(&mut build)?;
     let peer = workshop("peer")?;
     Ok(peer.parent().unwrap_or(&peer).join("release/vellum"))
+}
+
+/// Whether cargo sets this variable for the package that it runs.
+fn is_of_package(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| name.starts_with(start))
 }
 
 /// Runs a command; anything but success is an error that names it.
