@@ -259,8 +259,10 @@ fn bare(
     let address = listener.local_addr()?;
     let mut pairs = Vec::new();
     for _ in 0..connections {
-        let near = TcpStream::connect(address)?;
-        pairs.push((near, listener.accept()?.0));
+        let (near, (far, _)) = (TcpStream::connect(address)?, listener.accept()?);
+        // Otherwise the end of a blob waits until the other side has something to say.
+        [&near, &far].iter().try_for_each(|stream| stream.set_nodelay(true))?;
+        pairs.push((near, far));
     }
     let started = Instant::now();
     std::thread::scope(|scope| {
