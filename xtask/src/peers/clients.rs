@@ -1,21 +1,32 @@
 //! Real ZEO clients and `vellum serve`: see `xtask/peer/clients.py`.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::{Ground, Trouble};
 use crate::venv;
 
-/// Has Python's clients do what a site's clients do: those of ZEO 6.2, and the last ones before it, in both codecs.
+/// Has Python's clients do what a site's clients do.
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
+    of_each_kind(ground, "clients.py", &certificates)
+}
+
+/// Runs a script with `vellum serve`, under the clients of ZEO 6.2 and of the last version before it, in both codecs. Each
+/// run has a folder of its own, which is prepared before.
+pub(super) fn of_each_kind(
+    ground: &Ground,
+    script: &str,
+    prepare: &dyn Fn(&Path) -> Result<(), Trouble>,
+) -> Result<String, Trouble> {
     let vellum = venv::vellum()?;
     let mut shown = Vec::new();
     for (version, python) in [("6.2", ground.python.clone()), ("5.4.1", venv::python_before_6()?)] {
         for codec in ["pickle", "msgpack"] {
-            let folder = ground.path(&format!("{codec}-{version}"));
+            let folder = ground.path(&format!("{script}-{codec}-{version}"));
             std::fs::create_dir_all(&folder)?;
-            certificates(&folder)?;
+            prepare(&folder)?;
             let mut command = Command::new(&python);
-            command.arg(venv::script("clients.py")).arg(&vellum).arg(&folder).args([codec, version]);
+            command.arg(venv::script(script)).arg(&vellum).arg(&folder).args([codec, version]);
             let output = command.output()?;
             if !output.status.success() {
                 return Err(format!("ZEO {version}, {codec}: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -28,7 +39,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
 }
 
 /// Certificates for a server and a client, each its own authority's, for as long as the folder is there.
-fn certificates(folder: &std::path::Path) -> Result<(), Trouble> {
+fn certificates(folder: &Path) -> Result<(), Trouble> {
     for name in ["server", "client"] {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
         std::fs::write(folder.join(format!("{name}.pem")), made.cert.pem())?;

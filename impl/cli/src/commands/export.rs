@@ -32,10 +32,9 @@ Examples:
 The file is what ZODB's exportFile writes: `vellum import` puts it into another
 database, and so does ZODB's importFile. Object 0 is the root: with it, all
 that is reachable is exported. Weak references, and those to other databases,
-are kept as they are, but not followed. Blobs come with what they hold: `vellum
-help blobs` says where the blob folder is looked for. If it is not known,
-nothing is exported with a blob among the objects, unless --without-blobs says
-so.
+are kept as they are, but not followed. Blobs come with their bytes: `vellum
+help blobs` says where the command looks for the blob folder. If it is not
+known, objects that are blobs are refused, unless you give --without-blobs.
 
 The database is opened for reading only, so a site may use it. --at is
 inclusive: a day counts to its last moment, and a tid includes its transaction.

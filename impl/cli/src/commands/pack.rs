@@ -72,13 +72,13 @@ A record that cannot be read, or has a reference of an unknown shape, may refer
 to any object. If such a record is needed, a pack with collection stops, names
 it, and changes nothing, even with --go-on; --no-collect packs.
 
-The files of forgotten revisions of blobs go from the blob folder, which keeps
-what it was beside it with .old behind its name, as Data.fs.old: second names
-of the same files, so that the room comes back when that folder goes. With
---no-old they are removed. `vellum help blobs` says where the folder is looked
-for. If it is not known, and revisions of blobs would be forgotten, nothing is
-packed, unless --without-blobs says so: then their files stay, and `vellum
-blobs orphans` finds them.
+The pack removes the files of discarded revisions from the blob folder. A folder
+with .old behind its name keeps all files as they were, as Data.fs.old does. It
+has second names of the same files, so the space is free only when that folder
+is removed, too. With --no-old there is no such folder. `vellum help blobs` says
+where the command looks for the blob folder. If it is not known, a pack that
+would discard revisions of blobs is refused, unless you give --without-blobs:
+then their files stay, and `vellum blobs orphans` finds them.
 
 If nothing would be discarded, the file is not changed, and the same
 transactions can be undone as before.

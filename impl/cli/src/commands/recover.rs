@@ -30,10 +30,10 @@ and named. With --new-tids it is copied as well: all transactions keep the order
 of the file, and those that are out of order get later tids, and thereby later
 times.
 
-The files of blobs stay where they are: with the same blob folder, Recovered.fs
-is whole. The command counts those that are missing there. The files of lost
-revisions become orphans in the folder: keep them until nothing is missed.
-With --new-tids a blob has another name than its file, which is then named.
+The command leaves the files of blobs where they are: use the same blob folder
+with Recovered.fs. It counts the files that are missing there. The files of lost
+revisions become orphans in the folder: keep them until nothing is missed. With
+--new-tids, some of the files need new names; the command lists both names.
 
 With --json: one object.")]
 pub struct Recover {

@@ -42,11 +42,10 @@ be separated. Otherwise nothing is undone, and the command names the objects and
 the later transactions that block the undo. Name those as well to undo them,
 too. The newest one is undone first, in whatever order you name them.
 
-A blob becomes again what it was, too, which needs the file that it had then:
-if that is missing, nothing is undone. `vellum help blobs` says where the blob
-folder is looked for. If it is not known, and the change of a blob would be
-undone, nothing is, unless --without-blobs says so: then the blob has no file
-at all.
+A blob gets back its earlier bytes, too. This needs the earlier file: if that is
+missing, nothing is undone. `vellum help blobs` says where the command looks for
+the blob folder. If it is not known, the undo of a blob's change is refused,
+unless you give --without-blobs: then the blob has no file at all.
 
 The database is locked during the command, so stop a site that uses it.
 --dry-run takes no lock, and works beside a running site.
