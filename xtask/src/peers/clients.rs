@@ -11,8 +11,8 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     of_each_kind(ground, "clients.py", &certificates)
 }
 
-/// Runs a script with `vellum serve`, under the clients of ZEO 6.2 and of the last version before it, in both codecs. Each
-/// run has a folder of its own, which is prepared before.
+/// Runs a script with `vellum serve`, under the clients of ZEO 6.2 and of the last version before it, in both codecs.
+/// Each run has a folder of its own, which is prepared before.
 pub(super) fn of_each_kind(
     ground: &Ground,
     script: &str,
