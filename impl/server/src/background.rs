@@ -4,8 +4,8 @@ use std::panic::resume_unwind;
 
 use vellum_sync::thread;
 
-/// How much less a background thread counts for the scheduler: the kernel gives it about a tenth of what another thread
-/// gets while both want a processor.
+/// How much nicer a background thread is than the thread that begins the work: the kernel gives it about a tenth of what
+/// that thread gets while both want a processor.
 const NICENESS: i32 = 10;
 
 /// Does the work on a thread of low priority, and waits for it. Threads that the work begins have that priority, too. A
@@ -26,7 +26,9 @@ pub(crate) fn run<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
 /// Lowers this thread's priority. Without that, the work only is in the way a little more.
 fn lower() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    if let Err(error) = rustix::process::getpriority_process(None)
+        .and_then(|own| rustix::process::setpriority_process(None, (own + NICENESS).min(19)))
+    {
         tracing::debug!(%error, "a background thread keeps its priority");
     }
 }

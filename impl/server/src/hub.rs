@@ -144,7 +144,7 @@ impl Hub {
                 tokio::time::sleep(TELLING_PAUSE).await;
                 let Some(hub) = weak.upgrade() else { return };
                 let links = std::mem::take(&mut hub.core().held_back);
-                links.iter().for_each(|link| link.changed.notify_one());
+                links.iter().for_each(|link| link.tell());
             }
         });
         let weak = Arc::downgrade(&hub);

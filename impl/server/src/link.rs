@@ -22,7 +22,7 @@ pub(crate) struct Link {
 
 /// Where commits come one after the other, a client is told of them so often at most, unless it is answered: a write
 /// for each of them to each client would take more time than the commits.
-pub(crate) const TELLING_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const TELLING_PAUSE: Duration = Duration::from_millis(4);
 
 #[derive(Default)]
 struct Outgoing {
@@ -121,6 +121,13 @@ impl Link {
             self.changed.notify_one();
         }
         is_early && !was_held_back
+    }
+
+    /// Has what was held back sent, unless it has left since.
+    pub fn tell(&self) {
+        if self.outgoing.lock().is_held_back {
+            self.changed.notify_one();
+        }
     }
 
     pub fn close(&self, end: End) {
