@@ -7,6 +7,7 @@ use vellum_storage::{
     Change, CurrentRecord, HistoryEntry, LoadedAt, Oid, Origin, Revision, Tid, TidRange, TransactionMeta,
     TransactionRecord, UndoEntry,
 };
+use vellum_wire::{Extension, Reach};
 
 use crate::event::ConnectionId;
 
@@ -37,6 +38,10 @@ pub enum Ask {
     Forget,
     /// Rule 2.2. Without `before`, it is what the last known transaction left.
     Load { oid: Oid, before: Option<Tid> },
+    /// Rule 9.2: many loads, of one moment.
+    LoadMany { oids: Vec<Oid>, before: Option<Tid> },
+    /// Rule 9.3: has the server send what can be reached from these objects, ahead of its loads.
+    Prefetch { oids: Vec<Oid>, before: Option<Tid>, reach: Reach },
     /// Rule 2.3.
     LoadSerial { oid: Oid, tid: Tid },
     /// Rule 2.4.
@@ -82,6 +87,8 @@ impl Ask {
             Ask::Sync => "sync",
             Ask::Forget => "forget",
             Ask::Load { .. } => "load",
+            Ask::LoadMany { .. } => "load_many",
+            Ask::Prefetch { .. } => "prefetch",
             Ask::LoadSerial { .. } => "load_serial",
             Ask::History { .. } => "history",
             Ask::UndoLog { .. } => "undo_log",
@@ -122,6 +129,7 @@ impl Ask {
             self,
             Ask::Sync
                 | Ask::Load { .. }
+                | Ask::LoadMany { .. }
                 | Ask::LoadSerial { .. }
                 | Ask::History { .. }
                 | Ask::UndoLog { .. }
@@ -177,6 +185,8 @@ pub struct Info {
     pub restores: bool,
     /// Whether this client may only read.
     pub is_read_only: bool,
+    /// The calls that it offers beyond ZEO's.
+    pub extensions: Vec<Extension>,
 }
 
 /// An object that a concurrent transaction has changed, too. The client has to merge both changes.
@@ -210,6 +220,8 @@ pub enum Answer {
     Done,
     Tid(Tid),
     Loaded(Option<LoadedAt>),
+    LoadedMany(Vec<(Oid, Option<LoadedAt>)>),
+    Prefetched(u64),
     Record(Bytes),
     History(Vec<HistoryEntry>),
     UndoLog(Vec<UndoEntry>),

@@ -12,6 +12,7 @@ use vellum_storage::{
     TransactionMeta, TransactionRecord, UndoEntry, Version,
 };
 use vellum_sync::Mutex;
+use vellum_wire::Reach;
 
 use crate::ask::{Answer, Ask, Info, IteratorId, TransactionId, Voted};
 use crate::machine::{Access, Config};
@@ -196,6 +197,29 @@ impl Client {
         self.hub.ask(Ask::Load { oid, before: Some(before) }, loaded)
     }
 
+    /// Many objects as the last known transaction left them, in one call if the server offers that: rule 9.2. None for
+    /// those that are not there. All belong together.
+    pub fn load_many(&self, oids: Vec<Oid>) -> Promise<Vec<(Oid, Option<LoadedAt>)>> {
+        self.hub.ask(Ask::LoadMany { oids, before: None }, loaded_many)
+    }
+
+    /// Has the server send what can be reached from these objects, in the background and ahead of its loads: rule 9.3.
+    /// The promise has the number of revisions that came. A server that does not offer it sends nothing.
+    ///
+    /// ```no_run
+    /// # use vellum_client::{Client, ClientOptions, Reach};
+    /// # use vellum_storage::Oid;
+    /// # let client = Client::open(ClientOptions::at("127.0.0.1:8100"))?;
+    /// client.prefetch(vec![Oid::ROOT], Reach { depth: 3, count: 10_000, bytes: 16 << 20 });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn prefetch(&self, oids: Vec<Oid>, reach: Reach) -> Promise<u64> {
+        self.hub.ask(Ask::Prefetch { oids, before: None, reach }, |answer| match answer {
+            Answer::Prefetched(count) => Some(count),
+            _ => None,
+        })
+    }
+
     /// The record of exactly this revision: rule 2.3.
     pub fn load_serial(&self, oid: Oid, tid: Tid) -> Promise<Bytes> {
         self.hub.ask(Ask::LoadSerial { oid, tid }, |answer| match answer {
@@ -369,6 +393,13 @@ fn loaded(answer: Answer) -> Option<Option<LoadedAt>> {
     }
 }
 
+fn loaded_many(answer: Answer) -> Option<Vec<(Oid, Option<LoadedAt>)>> {
+    match answer {
+        Answer::LoadedMany(found) => Some(found),
+        _ => None,
+    }
+}
+
 fn iterator(answer: Answer) -> Option<IteratorId> {
     match answer {
         Answer::Iterator(iterator) => Some(iterator),
@@ -392,6 +423,11 @@ impl View {
     /// An object as that transaction left it; none if it was not there yet.
     pub fn load(&self, oid: Oid) -> Promise<Option<LoadedAt>> {
         self.client.load_before(oid, self.at.next())
+    }
+
+    /// Many objects as that transaction left them: rule 9.2.
+    pub fn load_many(&self, oids: Vec<Oid>) -> Promise<Vec<(Oid, Option<LoadedAt>)>> {
+        self.client.hub.ask(Ask::LoadMany { oids, before: Some(self.at.next()) }, loaded_many)
     }
 }
 

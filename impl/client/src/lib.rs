@@ -26,12 +26,13 @@
 //!   is never tried again.
 //! - **A server that was rolled back is not believed** until the application says that it is right
 //!   ([`Client::forget`]).
+//! - **Fetching ahead changes no answer**: [`Client::load_many`] and [`Client::prefetch`] keep part 9 of the rules.
 //! - **A server that lies is left**: an answer to what nobody asked, of another shape or of another moment closes the
 //!   connection. Memory is bounded, whatever it sends.
 //!
 //! # What is not here
 //!
-//! Blobs, prefetching, and a cache on disk. ZEO's protocol has no versions.
+//! Blobs, and a cache on disk. ZEO's protocol has no versions.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -54,3 +55,4 @@ pub use promise::Promise;
 pub use remote::RemoteStorage;
 pub use shell::dial::{Address, Dial, Dialing, Stream};
 pub use shell::tls;
+pub use vellum_wire::{Extension, Reach};

@@ -329,7 +329,7 @@ pub enum Outcome {
     LoadedMany(Vec<Found>),
     /// A piece of a walk.
     Reached {
-        /// What comes after it.
+        /// The walk, which goes on after it.
         walk: Walk,
         /// The piece.
         revisions: Vec<Ahead>,

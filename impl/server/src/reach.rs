@@ -11,7 +11,7 @@ use vellum_wire::{Ahead, Reach};
 pub struct Walk {
     /// The moment: everything is as it was just before it.
     before: Tid,
-    /// What is left of the limits; the depth is that of the whole walk.
+    /// The rest of the limits, except that the depth is the whole one.
     left: Reach,
     /// The objects that come next, each with its depth.
     next: VecDeque<(Oid, u32)>,

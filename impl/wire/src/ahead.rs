@@ -1,13 +1,13 @@
 //! Extensions of the protocol for fetching ahead (part 9 of the rules).
 //!
 //! ```text
-//!   get_info ─▶ {..., "vellum": ("loadMany", "prefetch")}      a server that says nothing of it has no such methods
+//!   get_info ─▶ {..., "vellum": ("loadMany", "prefetch")}      other servers have no such methods
 //!
 //!   vellum.loadMany([oid, ...], before)
 //!       ◀─ [(data, tid, next), None, False, ...]      as loadBefore answers; False: a key error
 //!
 //!   vellum.prefetch([oid, ...], before, depth, count, bytes)
-//!       ◀─ vellum.prefetched(id of the call, [oid, data, tid, next, oid, data, tid, next, ...])      one-way, some of them
+//!       ◀─ vellum.prefetched(id of the call, [oid, data, tid, next, oid, data, ...])      one-way, some of them
 //!       ◀─ the answer: how many there were
 //! ```
 

@@ -11,7 +11,7 @@ use vellum_client::{
 };
 use vellum_server::ConnectionId;
 use vellum_storage::{LoadedAt, ManualClock, Oid, Storage, Tid, TransactionMeta};
-use vellum_wire::{Message, Value};
+use vellum_wire::{Message, Reach, Value};
 
 use crate::{Site, value};
 
@@ -250,17 +250,28 @@ impl Party {
         self.collect();
     }
 
-    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that
-    /// answers loads beside everything else. The data is older then than the news that the client was told.
+    /// If the next message to a client answers a load, or is a piece of a prefetch, it falls behind the one after it: a
+    /// server may do that if it answers loads beside everything else. The data is older then than the news that the
+    /// client was told.
     pub fn postpone(&mut self, name: &str) {
         let waiting = &mut self.guest(name).to_client;
         let is_load = |message: &Message| match &message.args {
-            Value::Tuple(parts) => parts.len() == 3 && message.name == Value::Text(".reply".to_owned()),
+            Value::Tuple(parts) => {
+                let name = message.name.as_text();
+                (parts.len() == 3 && name == Some(".reply")) || name == Some("vellum.prefetched")
+            }
+            Value::List(_) => message.name == Value::Text(".reply".to_owned()),
             _ => false,
         };
         if waiting.len() >= 2 && is_load(&waiting[0]) {
             waiting.swap(0, 1);
         }
+    }
+
+    /// The last message to a client overtakes all others.
+    pub fn postpone_last(&mut self, name: &str) {
+        let waiting = &mut self.guest(name).to_client;
+        waiting.rotate_right(usize::from(waiting.len() > 1));
     }
 
     /// Sends a client a message that its server did not send.
@@ -380,6 +391,10 @@ fn show_ask(ask: &Ask) -> String {
     match ask {
         Ask::Load { oid, before: None } => format!("load #{}", oid.0),
         Ask::Load { oid, before: Some(before) } => format!("load #{} before {}", oid.0, tid(*before)),
+        Ask::LoadMany { oids: many, .. } => format!("load {}", oids(many)),
+        Ask::Prefetch { oids: from, reach: Reach { depth, count, bytes }, .. } => {
+            format!("prefetch {}: depth {depth}, at most {count} revisions and {bytes} bytes", oids(from))
+        }
         Ask::Begin { .. } => "begin".to_owned(),
         Ask::Change { change: vellum_storage::Change::Store { oid, serial, data, .. }, .. } => {
             format!("store #{} over {}: {data:?}", oid.0, tid(*serial))
@@ -398,6 +413,14 @@ fn show_answer(answer: &Answer) -> String {
             let next = next.map_or("now".to_owned(), tid);
             format!("{data:?} since {}, until {next}", tid(*since))
         }
+        Answer::LoadedMany(found) => {
+            let each = found.iter().map(|(oid, found)| match found {
+                Some(LoadedAt { data, tid: since, .. }) => format!("#{}: {data:?} since {}", oid.0, tid(*since)),
+                None => format!("#{}: nothing", oid.0),
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Answer::Prefetched(count) => format!("{count} revisions came ahead"),
         Answer::Begun(id) => format!("transaction {}", id.0),
         Answer::Voted(Voted::Ready(written)) if written.is_empty() => "it can be finished".to_owned(),
         Answer::Voted(Voted::Ready(written)) => format!("it can be finished, with other records for {}", oids(written)),

@@ -1,5 +1,6 @@
 //! The protocol: what each event does.
 
+mod ahead;
 mod calls;
 mod loads;
 mod session;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use vellum_storage::{Oid, Tid};
 
+use self::ahead::{Group, Prefetching};
 use self::calls::Pending;
 use self::loads::Flight;
 use self::session::{Candidate, Round, Session};
@@ -98,6 +100,11 @@ pub struct Machine {
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
+    /// Bulk fetches that are under way.
+    groups: BTreeMap<u64, Group>,
+    group_next: u64,
+    /// Prefetches that are under way, by their calls.
+    prefetches: BTreeMap<i64, Prefetching>,
     /// The questions that were asked when no server was there.
     waiting: VecDeque<Waiting>,
     transaction: Option<Transaction>,
@@ -159,6 +166,9 @@ impl Machine {
             call_next: 1,
             deadlines: BTreeSet::new(),
             flights: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            group_next: 1,
+            prefetches: BTreeMap::new(),
             waiting: VecDeque::new(),
             transaction: None,
             transaction_next: 1,
@@ -255,6 +265,14 @@ impl Machine {
             Ask::Load { oid, before } => {
                 let (oid, before) = (*oid, *before);
                 self.load(waiting, oid, before);
+            }
+            Ask::LoadMany { oids, before } => {
+                let (oids, before) = (oids.clone(), *before);
+                self.load_many(waiting, oids, before);
+            }
+            Ask::Prefetch { oids, before, reach } if self.is_ready() => {
+                let (oids, before, reach) = (oids.clone(), *before, *reach);
+                self.prefetch(waiting, oids, before, reach);
             }
             _ if self.is_ready() => self.call_for(waiting),
             _ => self.wait(waiting),

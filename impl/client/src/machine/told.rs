@@ -29,6 +29,7 @@ impl Machine {
                     (info.length, info.size) = (length.max(0) as u64, size.max(0) as u64);
                 }
             }
+            Notice::Prefetched { call, revisions } => self.prefetched(connection, call, revisions),
             // Nobody has asked for a blob.
             Notice::ReceiveBlobStart { .. } | Notice::ReceiveBlobChunk { .. } | Notice::ReceiveBlobStop { .. } => {}
         }

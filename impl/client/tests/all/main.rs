@@ -1,6 +1,7 @@
 //! Tests of the client: stories, games, the shell, and the rules.
 
 mod addresses;
+mod ahead;
 mod common;
 mod games;
 mod proxy;
