@@ -234,6 +234,10 @@ impl<'a> Liar<'a> {
                     assert!(Some(tid) > self.last, "told of {tid} after {:?}", self.last);
                     self.last = Some(tid);
                 }
+                Effect::Blob { promise, .. } => {
+                    let is_asked = matches!(self.open.get(&promise), Some(Ask::LoadBlob { .. }));
+                    assert!(is_asked, "a piece of a blob that nobody asked for");
+                }
                 Effect::Tell(_) | Effect::Speak { .. } | Effect::WakeAt { .. } => {}
             }
         }

@@ -149,10 +149,11 @@ pub(crate) fn info(value: Value, is_read_only: bool) -> Read<Info> {
     let mut dict = Dict::of(value)?;
     let name = String::from_utf8_lossy(&dict.text("name")?).into_owned();
     let interfaces = dict.take("interfaces").map_or(Ok(Vec::new()), items)?;
-    let restores = interfaces
+    let names: Vec<Value> = interfaces
         .into_iter()
-        .filter_map(|interface| parts(interface).ok())
-        .any(|[_, name]: [Value; 2]| matches!(name.as_text(), Some("IStorageRestoreable" | "IBlobStorageRestoreable")));
+        .filter_map(|interface| parts(interface).ok().map(|[_, name]: [Value; 2]| name))
+        .collect();
+    let provides = |wanted: &[&str]| names.iter().any(|name| name.as_text().is_some_and(|name| wanted.contains(&name)));
     // A later server may offer more than this client knows.
     let extensions = dict.take(EXTENSIONS).map_or(Ok(Vec::new()), items)?;
     let extensions = extensions.iter().filter_map(|name| Extension::named(name.as_text()?)).collect();
@@ -162,7 +163,8 @@ pub(crate) fn info(value: Value, is_read_only: bool) -> Read<Info> {
         size: dict.number("size"),
         undoes: dict.truth("supportsUndo"),
         iterates_records: dict.truth("supports_record_iternext"),
-        restores,
+        restores: provides(&["IStorageRestoreable", "IBlobStorageRestoreable"]),
+        keeps_blobs: provides(&["IBlobStorage", "IBlobStorageRestoreable"]),
         is_read_only,
         extensions,
     })

@@ -44,6 +44,8 @@ pub enum Ask {
     Prefetch { oids: Vec<Oid>, before: Option<Tid>, reach: Reach },
     /// Rule 2.3.
     LoadSerial { oid: Oid, tid: Tid },
+    /// Rule 8.2. Its pieces are effects, and come before the answer.
+    LoadBlob { oid: Oid, tid: Tid },
     /// Rule 2.4.
     History { oid: Oid, limit: u32 },
     /// Rule 2.5.
@@ -70,6 +72,8 @@ pub enum Ask {
     Begin { meta: TransactionMeta, origin: Origin },
     /// Part 3 of the rules.
     Change { transaction: TransactionId, change: Change },
+    /// Rule 8.1, in parts.
+    Blob { transaction: TransactionId, part: BlobPart },
     /// The first phase.
     Vote { transaction: TransactionId },
     /// The second phase.
@@ -90,6 +94,8 @@ impl Ask {
             Ask::LoadMany { .. } => "load_many",
             Ask::Prefetch { .. } => "prefetch",
             Ask::LoadSerial { .. } => "load_serial",
+            Ask::LoadBlob { .. } => "load_blob",
+            Ask::Blob { .. } => "a blob",
             Ask::History { .. } => "history",
             Ask::UndoLog { .. } => "undo_log",
             Ask::CurrentRecord { .. } => "current_records",
@@ -131,6 +137,7 @@ impl Ask {
                 | Ask::Load { .. }
                 | Ask::LoadMany { .. }
                 | Ask::LoadSerial { .. }
+                | Ask::LoadBlob { .. }
                 | Ask::History { .. }
                 | Ask::UndoLog { .. }
                 | Ask::CurrentRecord { .. }
@@ -139,6 +146,24 @@ impl Ask {
                 | Ask::Info
         )
     }
+}
+
+/// A part of a blob on its way to the server. A transaction has one such blob at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BlobPart {
+    /// It begins.
+    Start,
+    /// The next bytes.
+    Chunk(Bytes),
+    /// It ends, and is stored with this record.
+    End {
+        /// The object.
+        oid: Oid,
+        /// The revision that was changed.
+        serial: Tid,
+        /// The record.
+        data: Bytes,
+    },
 }
 
 /// How long a client waits.
@@ -183,6 +208,8 @@ pub struct Info {
     pub iterates_records: bool,
     /// Whether revisions of other storages can be written to it.
     pub restores: bool,
+    /// Whether it keeps blobs.
+    pub keeps_blobs: bool,
     /// Whether this client may only read.
     pub is_read_only: bool,
     /// The calls that it offers beyond ZEO's.

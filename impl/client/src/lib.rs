@@ -32,7 +32,7 @@
 //!
 //! # What is not here
 //!
-//! Blobs, and a cache on disk. ZEO's protocol has no versions.
+//! A cache on disk. ZEO's protocol has no versions.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -41,12 +41,13 @@ mod cache;
 mod client;
 mod error;
 mod event;
+mod hints;
 mod machine;
 mod promise;
 mod remote;
 mod shell;
 
-pub use ask::{Answer, Ask, Conflict, Info, IteratorId, Patience, TransactionId, Voted};
+pub use ask::{Answer, Ask, BlobPart, Conflict, Info, IteratorId, Patience, TransactionId, Voted};
 pub use client::{Client, ClientOptions, Transaction, View};
 pub use error::ClientError;
 pub use event::{ConnectionId, Effect, Event, PromiseId, Told};

@@ -93,7 +93,7 @@ impl Game {
         let name = NAMES[place % NAMES.len()];
         let is_here = self.party.names().iter().any(|here| here == name);
         if !is_here {
-            let config = client::Config { cache_bytes: 600, ..client::Config::default() };
+            let config = client::Config { cache_bytes: 600, hint_size: 1, ..client::Config::default() };
             return self.party.client(name, config);
         }
         match die % 16 {

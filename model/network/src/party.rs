@@ -47,6 +47,8 @@ struct Guest {
     last_call: i64,
     answers: BTreeMap<PromiseId, Result<Answer, ClientError>>,
     told: Vec<Told>,
+    /// The bytes of the blobs that it asked for.
+    blobs: BTreeMap<PromiseId, Vec<u8>>,
     /// Answers that were not looked at, with the last transaction that the client knew then.
     fresh: Vec<(PromiseId, Option<Tid>)>,
 }
@@ -71,8 +73,15 @@ impl Party {
 
     /// A client comes, and connects.
     pub fn client(&mut self, name: &str, config: client::Config) {
+        self.client_that_learned(name, config, &[]);
+    }
+
+    /// The same of a client that has kept hints.
+    pub fn client_that_learned(&mut self, name: &str, config: client::Config, hints: &[u8]) {
+        let mut machine = Machine::new(config);
+        machine.learn(hints);
         let guest = Guest {
-            machine: Machine::new(config),
+            machine,
             line: None,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
@@ -82,6 +91,7 @@ impl Party {
             last_call: 0,
             answers: BTreeMap::new(),
             told: Vec::new(),
+            blobs: BTreeMap::new(),
             fresh: Vec::new(),
         };
         self.clients.insert(name.to_owned(), guest);
@@ -122,6 +132,11 @@ impl Party {
     /// The answer to what was asked, if it is there.
     pub fn answer(&self, name: &str, promise: PromiseId) -> Option<&Result<Answer, ClientError>> {
         self.clients[name].answers.get(&promise)
+    }
+
+    /// The bytes of a blob that a client asked for, as far as they came.
+    pub fn blob(&self, name: &str, promise: PromiseId) -> &[u8] {
+        self.clients[name].blobs.get(&promise).map_or(&[], Vec::as_slice)
     }
 
     /// The answers since this was asked last, with the last transaction that the client knew then.
@@ -368,6 +383,15 @@ impl Party {
                         guest.fresh.push((promise, guest.machine.last()));
                         let earlier = guest.answers.insert(promise, outcome);
                         assert_eq!(earlier, None, "{name} answers {promise:?} twice");
+                    }
+                    Effect::Blob { promise, piece } => {
+                        let shown = piece.as_ref().map_or("begins".to_owned(), |piece| format!("goes on: {piece:?}"));
+                        writeln!(self.site.transcript, "{name:<4} blob of {} {shown}", promise.0).unwrap();
+                        let blob = self.guest(name).blobs.entry(promise).or_default();
+                        match piece {
+                            None => blob.clear(),
+                            Some(piece) => blob.extend_from_slice(&piece),
+                        }
                     }
                     Effect::Tell(told) => {
                         writeln!(self.site.transcript, "{name:<4} tells: {}", show_told(&told)).unwrap();

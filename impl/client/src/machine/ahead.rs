@@ -262,6 +262,29 @@ impl Machine {
         if oids.is_empty() || !self.is_offered(Extension::Prefetch) || self.prefetches.len() >= PREFETCHES_MAX {
             return self.resolve(promise, Ok(Answer::Prefetched(0)));
         }
+        self.call_for_prefetch(connection, oids, before, reach, Some(promise));
+    }
+
+    /// Has the server send the objects that were loaded after an object the last time.
+    pub(super) fn prefetch_hint(&mut self, mut oids: Vec<Oid>) {
+        let (Some(last), Some(session)) = (self.last, &self.session) else { return };
+        let (connection, before) = (session.connection, last.next());
+        oids.retain(|oid| !self.cache.has(*oid, before) && !self.flights.contains_key(&(*oid, before)));
+        if oids.is_empty() || !self.is_offered(Extension::Prefetch) || self.prefetches.len() >= PREFETCHES_MAX / 2 {
+            return;
+        }
+        let reach = Reach { depth: 0, count: oids.len() as u32, bytes: self.cache.bytes_max() / 16 };
+        self.call_for_prefetch(connection, oids, before, reach, None);
+    }
+
+    fn call_for_prefetch(
+        &mut self,
+        connection: ConnectionId,
+        oids: Vec<Oid>,
+        before: Tid,
+        reach: Reach,
+        promise: Option<PromiseId>,
+    ) {
         // Otherwise it would push out of the cache what it brought, and more.
         let reach = Reach { bytes: reach.bytes.min(self.cache.bytes_max() / 2), ..reach };
         let only = (reach.depth == 0).then(|| oids.iter().copied().collect());

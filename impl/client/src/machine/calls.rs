@@ -6,6 +6,7 @@ use std::time::Duration;
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Call, Fault, Message, MessageId, Notice, Value};
 
+use super::blobs::{Coming, Download};
 use super::{Machine, Waiting};
 use crate::answers::{self, Read};
 use crate::ask::{Answer, Ask, IteratorId, TransactionId};
@@ -38,7 +39,7 @@ pub(super) enum Kind {
     /// Many loads in one call; each has its flight.
     LoadMany { oids: Vec<Oid>, before: Tid },
     /// A prefetch, whose state is kept under the call's number.
-    Prefetch { promise: PromiseId },
+    Prefetch { promise: Option<PromiseId> },
     /// Something that was asked.
     Ask { promise: PromiseId, ask: Ask, until: Duration },
     /// The first phase.
@@ -74,7 +75,7 @@ impl Kind {
             self,
             Kind::Load { .. }
                 | Kind::LoadMany { .. }
-                | Kind::Prefetch { .. }
+                | Kind::Prefetch { promise: Some(_) }
                 | Kind::Ask { .. }
                 | Kind::Vote { .. }
                 | Kind::Finish { .. }
@@ -109,6 +110,15 @@ impl Machine {
         let pending = self.calls.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
         Some(pending)
+    }
+
+    /// Something of the answer has arrived: the rest has as long again.
+    pub(super) fn prolong(&mut self, id: i64) {
+        if let Some(pending) = self.calls.get_mut(&id) {
+            self.deadlines.remove(&(pending.deadline, id));
+            pending.deadline = self.now + pending.patience;
+            self.deadlines.insert((pending.deadline, id));
+        }
     }
 
     /// All calls of a connection, which nobody will answer.
@@ -147,6 +157,7 @@ impl Machine {
                 }
                 return self.resolve(promise, Ok(Answer::Done));
             }
+            Ask::LoadBlob { oid, tid } => Call::SendBlob { oid: *oid, serial: *tid },
             Ask::NewOids { .. } if is_read_only => return self.resolve(promise, Err(ClientError::ReadOnly)),
             Ask::NewOids { count } => Call::NewOids { count: i64::from((*count).clamp(1, OIDS_MAX)) },
             Ask::Info => Call::GetInfo,
@@ -156,11 +167,18 @@ impl Machine {
             },
             Ask::Load { .. } | Ask::LoadMany { .. } | Ask::Prefetch { .. } => unreachable!("done elsewhere"),
             Ask::Last | Ask::Forget | Ask::Begin { .. } => unreachable!("done elsewhere"),
-            Ask::Change { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
+            Ask::Change { .. } | Ask::Blob { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
                 unreachable!("a transaction does that")
             }
         };
-        self.call(connection, call, Kind::Ask { promise, ask, until }, patience);
+        let download = match &ask {
+            Ask::LoadBlob { oid, tid } => Some((*oid, *tid)),
+            _ => None,
+        };
+        let call = self.call(connection, call, Kind::Ask { promise, ask, until }, patience);
+        if let Some((oid, tid)) = download {
+            self.downloads.push_back(Download { call, promise, oid, tid, stage: Coming::Asked });
+        }
     }
 
     /// A message arrived.
@@ -214,7 +232,9 @@ impl Machine {
             Kind::Prefetch { promise } => {
                 let count = self.end_prefetch(id);
                 self.works();
-                self.resolve(promise, outcome.map(|_| Answer::Prefetched(count)).map_err(refusal));
+                if let Some(promise) = promise {
+                    self.resolve(promise, outcome.map(|_| Answer::Prefetched(count)).map_err(refusal));
+                }
             }
             Kind::Vote { promise, transaction } => self.voted(promise, transaction, outcome),
             Kind::Finish { promise, transaction } => self.finished(promise, transaction, outcome),
@@ -224,6 +244,7 @@ impl Machine {
                     self.resolve(promise, Ok(Answer::Done));
                 }
             }
+            Kind::Ask { ask: Ask::LoadBlob { .. }, .. } => self.blob_answered(connection, id, outcome),
             Kind::Ask { promise, ask, .. } => {
                 let asked = ask.name();
                 match self.read(connection, ask, outcome) {
@@ -294,9 +315,14 @@ impl Machine {
             Kind::LoadMany { oids, before } => oids.into_iter().for_each(|oid| self.fail_load(oid, before, &late)),
             Kind::Prefetch { promise } => {
                 self.end_prefetch(id);
+                if let Some(promise) = promise {
+                    self.resolve(promise, Err(late));
+                }
+            }
+            Kind::Ask { promise, .. } => {
+                self.drop_download(id);
                 self.resolve(promise, Err(late));
             }
-            Kind::Ask { promise, .. } => self.resolve(promise, Err(late)),
             Kind::Vote { promise, transaction } => {
                 self.transaction_is_over(transaction, &why);
                 self.resolve(promise, Err(late));
@@ -314,13 +340,16 @@ impl Machine {
     /// The outcome of a call whose connection ended.
     pub(super) fn lose_call(&mut self, id: i64, kind: Kind, why: &str) {
         let asked = kind.name();
+        self.drop_download(id);
         match kind {
             Kind::Load { oid, before } => self.load_again(oid, before),
             Kind::LoadMany { oids, before } => oids.into_iter().for_each(|oid| self.load_again(oid, before)),
             // It is advice. The next loads ask for what did not come.
             Kind::Prefetch { promise } => {
                 let count = self.end_prefetch(id);
-                self.resolve(promise, Ok(Answer::Prefetched(count)));
+                if let Some(promise) = promise {
+                    self.resolve(promise, Ok(Answer::Prefetched(count)));
+                }
             }
             Kind::Ask { promise, ask, until } if ask.can_be_repeated() => self.wait_again(promise, ask, until),
             Kind::Ask { promise, .. } | Kind::Vote { promise, .. } => {

@@ -4,6 +4,7 @@ use vellum_storage::Origin;
 use vellum_wire::Notice;
 
 use super::Machine;
+use super::blobs::Part;
 use crate::event::{ConnectionId, Told};
 
 impl Machine {
@@ -30,8 +31,11 @@ impl Machine {
                 }
             }
             Notice::Prefetched { call, revisions } => self.prefetched(connection, call, revisions),
-            // Nobody has asked for a blob.
-            Notice::ReceiveBlobStart { .. } | Notice::ReceiveBlobChunk { .. } | Notice::ReceiveBlobStop { .. } => {}
+            Notice::ReceiveBlobStart { oid, serial } => self.blob_part(connection, oid, serial, Part::Start),
+            Notice::ReceiveBlobChunk { oid, serial, chunk } => {
+                self.blob_part(connection, oid, serial, Part::Chunk(chunk));
+            }
+            Notice::ReceiveBlobStop { oid, serial } => self.blob_part(connection, oid, serial, Part::Stop),
         }
     }
 }

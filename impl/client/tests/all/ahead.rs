@@ -261,3 +261,42 @@ fn wrong_answers_to_many_loads_are_an_error_and_are_not_kept() {
         assert_eq!(found(&party, "bob", now).data, record("Shop", &[2, 3]));
     }
 }
+
+/// Rule 9.7.
+#[test]
+fn what_was_loaded_next_comes_ahead_after_a_restart() {
+    let (mut party, _) = shop(true);
+    let learns = Config { hint_size: 2, ..Config::default() };
+    party.client("cid", learns.clone());
+    for oid in [1, 3, 4, 2] {
+        party.load("cid", oid);
+    }
+    let hints = party.machine("cid").hints();
+    party.site.transcript.clear();
+    party.note("another day");
+    party.client_that_learned("dan", learns, &hints);
+    party.load("dan", 1);
+    party.note("and so on, from the cache");
+    let next = party.load("dan", 3);
+    assert_eq!(found(&party, "dan", next).data, record("Till", &[]));
+    story!("what-was-loaded-next-comes-ahead", party);
+}
+
+/// Rule 9.7: hints of another database, of objects that are not there.
+#[test]
+fn wrong_hints_change_no_answer() {
+    let (mut party, _) = shop(true);
+    let learns = Config { hint_size: 2, ..Config::default() };
+    party.client("cid", learns.clone());
+    for oid in [1, 77, 3, 88] {
+        party.load("cid", oid);
+    }
+    let mut hints = party.machine("cid").hints();
+    hints.truncate(hints.len() - 3);
+    party.client_that_learned("dan", learns, &hints);
+    for (oid, name) in [(1, "Shop"), (3, "Till")] {
+        let load = party.load("dan", oid);
+        assert!(found(&party, "dan", load).data.starts_with(format!("cshop\n{name}").as_bytes()));
+    }
+    assert!(party.machine("dan").is_quiet());
+}

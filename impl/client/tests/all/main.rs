@@ -2,6 +2,7 @@
 
 mod addresses;
 mod ahead;
+mod blobs;
 mod common;
 mod games;
 mod proxy;
