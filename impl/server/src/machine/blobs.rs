@@ -168,7 +168,7 @@ impl Machine {
                 let change = Change::Store { oid, serial, version: Version::TRUNK, data };
                 match change.check() {
                     Ok(()) => {
-                        transaction.blobs.push(change);
+                        transaction.blobs.push((transaction.draft.changes().len(), change));
                         self.keeps(connection, bytes);
                     }
                     Err(error) => _ = transaction.wrong.get_or_insert(Wrong(crate::faults::fault(error))),
