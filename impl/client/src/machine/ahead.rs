@@ -320,3 +320,60 @@ impl Machine {
         self.prefetches.remove(&call).map_or(0, |ended| ended.came)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vellum_spec::Kept;
+
+    use super::*;
+
+    proptest! {
+        /// Rule 9.4.
+        #[test]
+        fn a_revision_is_kept_as_the_rules_say(
+            tid in 1..6_u64, next in proptest::option::of(2..9_u64), changed in proptest::option::of(2..9_u64),
+        ) {
+            let found = LoadedAt { data: "x".into(), tid: Tid(tid), next: next.map(Tid) };
+            let wanted = match vellum_spec::kept(tid, next, changed) {
+                Kept::Current => Some(LoadedAt { next: None, ..found.clone() }),
+                Kept::Until(end) => Some(LoadedAt { next: Some(Tid(end)), ..found.clone() }),
+                Kept::Not => None,
+            };
+            prop_assert_eq!(kept(found, changed.map(Tid)), wanted);
+        }
+
+        /// Rule 9.5.
+        #[test]
+        fn revisions_are_asked_for_as_the_rules_say(
+            sent in proptest::collection::vec((0..4_u64, 0..3_usize, 1..6_u64, proptest::option::of(2..9_u64)), 0..5),
+            (only, t) in (proptest::collection::vec(0..4_u64, 1..4), 1..8_u64),
+            (depth, count, bytes) in (0..2_u32, 0..5_u32, 0..9_u64),
+            cut in 0..5_usize,
+        ) {
+            let data = [&b""[..], b"one", b"three"];
+            let limits = vellum_spec::Limits { depth, count: count as usize, bytes: bytes as usize };
+            let parts: Vec<_> = sent.iter().map(|(oid, which, tid, next)| (*oid, data[*which], *tid, *next)).collect();
+            // A revision that ends before it begins is none that load_before returns.
+            let is_one = parts.iter().all(|(_, _, tid, next)| next.is_none_or(|next| next > *tid));
+            let wanted = is_one && vellum_spec::asked_for(&parts, &only, t, limits);
+            let ahead: Vec<_> = sent.iter().map(|(oid, which, tid, next)| Ahead {
+                oid: Oid(*oid),
+                revision: LoadedAt { data: data[*which].into(), tid: Tid(*tid), next: next.map(Tid) },
+            }).collect();
+            let mut prefetching = Prefetching {
+                only: (depth == 0).then(|| only.iter().map(|oid| Oid(*oid)).collect()),
+                before: Tid(t),
+                left: Reach { depth, count, bytes },
+                seen: BTreeSet::new(),
+                came: 0,
+                changed: BTreeMap::new(),
+                is_deaf: false,
+            };
+            // In two messages, as they may come.
+            let (first, second) = ahead.split_at(cut.min(ahead.len()));
+            let is_believed = prefetching.admit(first).is_ok() && prefetching.admit(second).is_ok();
+            prop_assert_eq!(is_believed, wanted);
+        }
+    }
+}
