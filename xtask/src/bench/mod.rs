@@ -139,6 +139,8 @@ enum Row {
     ClientTree,
     /// The same with a server that is a millisecond away
     ClientTreeFar,
+    /// A record of 64 MiB by our client, and its memory
+    ClientLarge,
 }
 
 type Trouble = Box<dyn std::error::Error>;

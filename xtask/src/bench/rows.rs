@@ -123,7 +123,8 @@ impl Rows<'_> {
             | Row::ClientStore
             | Row::ClientFetch
             | Row::ClientTree
-            | Row::ClientTreeFar => self.of_server(row, storage, &loads.oids)?,
+            | Row::ClientTreeFar
+            | Row::ClientLarge => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

@@ -201,7 +201,7 @@ impl Machine {
         self.info.as_ref()
     }
 
-    /// What was learned from loads, for another start: see [`Machine::learn`].
+    /// The hints that were learned from loads, for another start: see [`Machine::learn`].
     pub fn hints(&self) -> Vec<u8> {
         self.hints.to_bytes()
     }

@@ -346,7 +346,7 @@ impl Hub {
         self.core.lock().machine.info().cloned()
     }
 
-    /// What was learned from loads.
+    /// The hints that were learned from loads.
     pub fn hints(&self) -> Vec<u8> {
         self.core.lock().machine.hints()
     }

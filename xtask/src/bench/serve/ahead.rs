@@ -25,6 +25,8 @@ const CHILDREN: u64 = 10;
 /// Without prefetching, and far away, so many objects are walked; the time is that of as many times more.
 const SAMPLE: u64 = 4_000;
 const MANY: usize = 1000;
+/// Bytes of the large record.
+const LARGE: usize = 64 << 20;
 
 impl Rows<'_> {
     /// A query's result set: a bulk fetch, and the prefetch of ZEO's client on ZEO's server.
@@ -52,6 +54,39 @@ impl Rows<'_> {
             Ok(Duration::from_secs_f64(took.parse()?))
         };
         self.turns(format!("{} objects at once, and ZEO's prefetch", wanted.len()), &ours, &python, None)
+    }
+
+    /// A large record. In a process of its own: there every allocation is counted.
+    pub(super) fn client_large(&self) -> Result<Line, Trouble> {
+        let server = Server::ours(&fresh(self.folder, "client-large.fs"), Syncs::One)?;
+        let mut line = Line {
+            what: "a load of a record of 64 MiB by our client".to_owned(),
+            ours: Duration::MAX,
+            peer: None,
+            limit: None,
+            notes: Vec::new(),
+        };
+        let (mut stored, mut loaded) = (f64::MAX, f64::MAX);
+        for _ in 0..self.rounds {
+            let mut command = Command::new(env!("CARGO"));
+            command.args(["run", "--quiet", "--release", "--package", "xtask", "--bin", "record-memory", "--"]);
+            command.args([server.address.as_str(), &LARGE.to_string()]).current_dir(venv::workspace());
+            let output = command.output()?;
+            if !output.status.success() {
+                return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+            }
+            let printed: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+            let number = |name: &str| printed[name].as_f64().ok_or("record-memory prints no number");
+            line.ours = line.ours.min(Duration::from_secs_f64(number("seconds")?));
+            (stored, loaded) = (stored.min(number("stored")?), loaded.min(number("loaded")?));
+        }
+        line.notes.push(format!(
+            "our client, a record of 64 MiB: {:.2} times its size more to load it, the record included (aim: one copy); \
+             {:.2} times more to store it",
+            loaded / LARGE as f64,
+            stored / LARGE as f64
+        ));
+        Ok(line)
     }
 
     /// A walk through a tree, with an empty cache: with structural prefetching; the column of the peer is without.

@@ -169,6 +169,7 @@ impl Rows<'_> {
             Row::ClientFetch => self.client_fetch(oids),
             Row::ClientTree => self.client_tree(Duration::ZERO),
             Row::ClientTreeFar => self.client_tree(Duration::from_millis(1)),
+            Row::ClientLarge => self.client_large(),
             other => Err(format!("{other:?} is no row of the server").into()),
         }
     }
