@@ -74,7 +74,10 @@ def answers(text):
 TYPE_ERROR = raises("builtins.TypeError")
 OIDS = r"(?:, )?b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x(?:02|04|14)'|[()\[\],]|in any order|'.reply'| "
 
+EXTENSIONS = r", 'vellum': \('loadMany', 'prefetch'\)"
+
 DIFFERENT = [
+    Different(".*get_info.*", "Vellum's own clients are offered more", apart=EXTENSIONS),
     Different("(arguments|broken)/.*", "Python has its own words for wrong arguments", TYPE_ERROR, TYPE_ERROR),
     Different(
         "arguments/a (loadBefore|history).*", "an oid that is none names no object; there, what no oid can be is not foreseen",
@@ -106,7 +109,7 @@ DIFFERENT = [
         raises("ZODB.POSException.POSKeyError"), raises("builtins.ValueError", "no key satisfies"),
     ),
     Different("(memory|demo)/.*", "sizes are those of the records; a demo storage counts its base, too", apart=(
-        r"'(size|length)': \d+|\('ZODB.interfaces', 'IBlobStorage'\), "
+        r"'(size|length)': \d+|\('ZODB.interfaces', 'IBlobStorage'\), |" + EXTENSIONS
     )),
     Different("(memory|demo)/a history", "an entry has the same words for every storage", ".*'serial': .*", ".*'description': .*"),
     Different(

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vellum_client::{Answer, Ask, Config, ConnectionId, Effect, Event, Machine, PromiseId, Told, TransactionId};
+use vellum_client::{
+    Answer, Ask, BlobPart, Config, ConnectionId, Effect, Event, Machine, PromiseId, Reach, Told, TransactionId,
+};
 use vellum_pickle::Value;
 use vellum_storage::{Change, LoadedAt, Oid, Origin, Tid, TidRange, TransactionMeta, Version};
-use vellum_wire::{Codec, Limits, Message, Notice};
+use vellum_wire::{Ahead, Codec, Limits, Message, Notice};
 
 /// Plays one of the two games.
 pub fn client(input: &[u8]) {
@@ -41,7 +43,8 @@ struct Liar<'a> {
 
 impl<'a> Liar<'a> {
     fn new(dice: &'a [u8]) -> Liar<'a> {
-        let config = Config { cache_bytes: CACHE_BYTES, label: Some("a victim".to_owned()), ..Config::default() };
+        let config =
+            Config { cache_bytes: CACHE_BYTES, hint_size: 2, label: Some("a victim".to_owned()), ..Config::default() };
         Liar {
             dice: dice.iter(),
             machine: Machine::new(config),
@@ -111,6 +114,10 @@ impl<'a> Liar<'a> {
                 };
                 self.happen(Event::Received { connection, message });
             }
+            (10, Some(connection)) if die >= 128 => {
+                let message = self.unasked(die);
+                self.happen(Event::Received { connection, message });
+            }
             (10, Some(connection)) => {
                 let (tid, oids) = (Tid(self.die().into()), vec![Oid(u64::from(die) / 64), Oid(self.die().into())]);
                 let message = Notice::Invalidate { tid, oids }.into_message();
@@ -120,13 +127,42 @@ impl<'a> Liar<'a> {
         }
     }
 
+    /// A revision that comes ahead of its load, or a part of a blob; perhaps of a call that was made.
+    fn unasked(&mut self, die: u8) -> Message {
+        let back = usize::from(die / 32 % 4);
+        let call = self.calls.iter().rev().nth(back).map_or(0, |(id, _)| *id);
+        let (oid, serial) = (Oid(u64::from(self.die()) / 64), Tid(self.die().into()));
+        let chunk: Bytes = vec![5; usize::from(self.die() / 2)].into();
+        let next = (serial.0 % 3 == 0).then_some(Tid(200));
+        let revision = LoadedAt { data: chunk.clone(), tid: serial, next };
+        match die % 64 / 16 {
+            0 => Notice::Prefetched { call, revisions: vec![Ahead { oid, revision }] },
+            1 => Notice::ReceiveBlobStart { oid, serial },
+            2 => Notice::ReceiveBlobChunk { oid, serial, chunk },
+            _ => Notice::ReceiveBlobStop { oid, serial },
+        }
+        .into_message()
+    }
+
     /// An answer of the right shape.
     fn answer(&mut self, name: &str) -> Value {
         let eight = |number: u8| Value::Bytes(Bytes::copy_from_slice(&u64::from(number).to_be_bytes()));
         let (one, two) = (self.die(), self.die());
         match name {
             "register" | "tpc_finish" | "lastTransaction" => eight(one),
-            "get_info" => Value::Dict(vec![(Value::Text("supportsUndo".into()), Value::Bool(one > 100))]),
+            "get_info" => {
+                let offered = ["loadMany", "prefetch", "more"].map(|name| Value::Text(name.into()));
+                Value::Dict(vec![
+                    (Value::Text("supportsUndo".into()), Value::Bool(one > 100)),
+                    (Value::Text("vellum".into()), Value::Tuple(offered[usize::from(one % 3)..].to_vec())),
+                ])
+            }
+            "vellum.loadMany" => {
+                let revision = Value::Tuple(vec![Value::Bytes("a".into()), eight(one), Value::None]);
+                let found = [Value::None, Value::Bool(false), revision, Value::Int(1)];
+                Value::List(found[usize::from(one % 3)..usize::from(one % 3 + two % 2 + 1)].to_vec())
+            }
+            "vellum.prefetch" => Value::Int(two.into()),
             "getInvalidations" if one > 200 => Value::None,
             "getInvalidations" => Value::Tuple(vec![eight(one), Value::List(vec![eight(two)])]),
             "loadBefore" if one > 240 => Value::None,
@@ -187,8 +223,22 @@ impl<'a> Liar<'a> {
             6 => Ask::Vote { transaction },
             7 => Ask::Finish { transaction },
             8 => Ask::Abort { transaction },
-            9 => Ask::Sync,
-            10 => match die % 8 {
+            9 => match die % 6 {
+                0 | 1 => Ask::LoadMany { oids: (0..u64::from(die / 64) + 1).map(Oid).collect(), before: None },
+                2 | 3 => {
+                    let reach = Reach { depth: u32::from(die / 128), count: 9, bytes: 900 };
+                    Ask::Prefetch { oids: vec![oid], before: (die > 200).then_some(tid), reach }
+                }
+                4 => Ask::LoadBlob { oid, tid },
+                _ => {
+                    let data = Bytes::from_static(b"a blob");
+                    let parts =
+                        [BlobPart::Start, BlobPart::Chunk(data.clone()), BlobPart::End { oid, serial: tid, data }];
+                    Ask::Blob { transaction, part: parts[usize::from(die / 64 % 3)].clone() }
+                }
+            },
+            10 => match die % 9 {
+                8 => Ask::Sync,
                 0 => Ask::Forget,
                 1 => Ask::Info,
                 2 => Ask::Pack { to: tid },
@@ -234,6 +284,10 @@ impl<'a> Liar<'a> {
                     assert!(Some(tid) > self.last, "told of {tid} after {:?}", self.last);
                     self.last = Some(tid);
                 }
+                Effect::Blob { promise, .. } => {
+                    let is_asked = matches!(self.open.get(&promise), Some(Ask::LoadBlob { .. }));
+                    assert!(is_asked, "a piece of a blob that nobody asked for");
+                }
                 Effect::Tell(_) | Effect::Speak { .. } | Effect::WakeAt { .. } => {}
             }
         }
@@ -243,6 +297,10 @@ impl<'a> Liar<'a> {
     fn judge(&mut self, ask: &Ask, answer: Option<Answer>) {
         match (ask, answer) {
             (Ask::Begin { .. }, Some(Answer::Begun(id))) => self.transaction = id,
+            (Ask::LoadMany { oids, .. }, Some(Answer::LoadedMany(found))) => {
+                assert_eq!(found.iter().map(|(oid, _)| *oid).collect::<Vec<_>>(), *oids);
+                assert!(found.iter().flat_map(|(_, found)| found).all(|found| !found.data.is_empty()));
+            }
             (Ask::Load { before, .. }, Some(Answer::Loaded(Some(LoadedAt { data, tid, next })))) => {
                 assert!(!data.is_empty() && tid < before.unwrap_or(Tid::MAX) && next.is_none_or(|next| next > tid));
             }

@@ -7,6 +7,7 @@ use vellum_pickle::{Value, encode};
 use vellum_storage::{
     CurrentRecord, HistoryEntry, LoadedAt, Oid, Revision, Status, Tid, TransactionRecord, UndoEntry, Version,
 };
+use vellum_wire::{EXTENSIONS, Extension, Found};
 
 use crate::ask::{Conflict, Info, Voted};
 
@@ -86,6 +87,15 @@ pub(crate) fn loaded(value: Value, before: Tid) -> Read<Option<LoadedAt>> {
     Ok(Some(LoadedAt { data, tid: since, next }))
 }
 
+/// The answers to many loads, which must be of this moment.
+pub(crate) fn found(value: Value, before: Tid) -> Read<Vec<Found>> {
+    let found = |value| match value {
+        Value::Bool(false) => Ok(Found::NoObject),
+        value => Ok(loaded(value, before)?.map_or(Found::NotYet, Found::Revision)),
+    };
+    items(value)?.into_iter().map(found).collect()
+}
+
 /// A dict whose keys are taken out one by one.
 struct Dict(Vec<(Value, Value)>);
 
@@ -139,18 +149,24 @@ pub(crate) fn info(value: Value, is_read_only: bool) -> Read<Info> {
     let mut dict = Dict::of(value)?;
     let name = String::from_utf8_lossy(&dict.text("name")?).into_owned();
     let interfaces = dict.take("interfaces").map_or(Ok(Vec::new()), items)?;
-    let restores = interfaces
+    let names: Vec<Value> = interfaces
         .into_iter()
-        .filter_map(|interface| parts(interface).ok())
-        .any(|[_, name]: [Value; 2]| matches!(name.as_text(), Some("IStorageRestoreable" | "IBlobStorageRestoreable")));
+        .filter_map(|interface| parts(interface).ok().map(|[_, name]: [Value; 2]| name))
+        .collect();
+    let provides = |wanted: &[&str]| names.iter().any(|name| name.as_text().is_some_and(|name| wanted.contains(&name)));
+    // A later server may offer more than this client knows.
+    let extensions = dict.take(EXTENSIONS).map_or(Ok(Vec::new()), items)?;
+    let extensions = extensions.iter().filter_map(|name| Extension::named(name.as_text()?)).collect();
     Ok(Info {
         name,
         length: dict.number("length"),
         size: dict.number("size"),
         undoes: dict.truth("supportsUndo"),
         iterates_records: dict.truth("supports_record_iternext"),
-        restores,
+        restores: provides(&["IStorageRestoreable", "IBlobStorageRestoreable"]),
+        keeps_blobs: provides(&["IBlobStorage", "IBlobStorageRestoreable"]),
         is_read_only,
+        extensions,
     })
 }
 

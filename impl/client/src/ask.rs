@@ -7,6 +7,7 @@ use vellum_storage::{
     Change, CurrentRecord, HistoryEntry, LoadedAt, Oid, Origin, Revision, Tid, TidRange, TransactionMeta,
     TransactionRecord, UndoEntry,
 };
+use vellum_wire::{Extension, Reach};
 
 use crate::event::ConnectionId;
 
@@ -37,8 +38,14 @@ pub enum Ask {
     Forget,
     /// Rule 2.2. Without `before`, it is what the last known transaction left.
     Load { oid: Oid, before: Option<Tid> },
+    /// Rule 9.2: many loads, of one moment.
+    LoadMany { oids: Vec<Oid>, before: Option<Tid> },
+    /// Rule 9.3: has the server send what can be reached from these objects, ahead of its loads.
+    Prefetch { oids: Vec<Oid>, before: Option<Tid>, reach: Reach },
     /// Rule 2.3.
     LoadSerial { oid: Oid, tid: Tid },
+    /// Rule 8.2. Its pieces are effects, and come before the answer.
+    LoadBlob { oid: Oid, tid: Tid },
     /// Rule 2.4.
     History { oid: Oid, limit: u32 },
     /// Rule 2.5.
@@ -65,6 +72,8 @@ pub enum Ask {
     Begin { meta: TransactionMeta, origin: Origin },
     /// Part 3 of the rules.
     Change { transaction: TransactionId, change: Change },
+    /// Rule 8.1, in parts.
+    Blob { transaction: TransactionId, part: BlobPart },
     /// The first phase.
     Vote { transaction: TransactionId },
     /// The second phase.
@@ -82,7 +91,11 @@ impl Ask {
             Ask::Sync => "sync",
             Ask::Forget => "forget",
             Ask::Load { .. } => "load",
+            Ask::LoadMany { .. } => "load_many",
+            Ask::Prefetch { .. } => "prefetch",
             Ask::LoadSerial { .. } => "load_serial",
+            Ask::LoadBlob { .. } => "load_blob",
+            Ask::Blob { .. } => "a blob",
             Ask::History { .. } => "history",
             Ask::UndoLog { .. } => "undo_log",
             Ask::CurrentRecord { .. } => "current_records",
@@ -122,7 +135,9 @@ impl Ask {
             self,
             Ask::Sync
                 | Ask::Load { .. }
+                | Ask::LoadMany { .. }
                 | Ask::LoadSerial { .. }
+                | Ask::LoadBlob { .. }
                 | Ask::History { .. }
                 | Ask::UndoLog { .. }
                 | Ask::CurrentRecord { .. }
@@ -131,6 +146,24 @@ impl Ask {
                 | Ask::Info
         )
     }
+}
+
+/// A part of a blob on its way to the server. A transaction has one such blob at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BlobPart {
+    /// It begins.
+    Start,
+    /// The next bytes.
+    Chunk(Bytes),
+    /// It ends, and is stored with this record.
+    End {
+        /// The object.
+        oid: Oid,
+        /// The revision that was changed.
+        serial: Tid,
+        /// The record.
+        data: Bytes,
+    },
 }
 
 /// How long a client waits.
@@ -175,8 +208,12 @@ pub struct Info {
     pub iterates_records: bool,
     /// Whether revisions of other storages can be written to it.
     pub restores: bool,
+    /// Whether it keeps blobs.
+    pub keeps_blobs: bool,
     /// Whether this client may only read.
     pub is_read_only: bool,
+    /// The calls that it offers beyond ZEO's.
+    pub extensions: Vec<Extension>,
 }
 
 /// An object that a concurrent transaction has changed, too. The client has to merge both changes.
@@ -210,6 +247,8 @@ pub enum Answer {
     Done,
     Tid(Tid),
     Loaded(Option<LoadedAt>),
+    LoadedMany(Vec<(Oid, Option<LoadedAt>)>),
+    Prefetched(u64),
     Record(Bytes),
     History(Vec<HistoryEntry>),
     UndoLog(Vec<UndoEntry>),

@@ -93,6 +93,19 @@ impl Cache {
         self.make_room();
     }
 
+    /// Rule 9.6: keeps a revision that was not asked for by a load, unless it is here.
+    pub fn add(&mut self, oid: Oid, found: LoadedAt) {
+        if !self.objects.get(&oid).is_some_and(|revisions| revisions.contains_key(&found.tid)) {
+            self.put(oid, found);
+        }
+    }
+
+    /// Whether a load of this moment would find something here.
+    pub fn has(&self, oid: Oid, before: Tid) -> bool {
+        let revision = self.objects.get(&oid).and_then(|revisions| revisions.range(..before).next_back());
+        revision.is_some_and(|(_, entry)| entry.next.is_none_or(|next| next >= before))
+    }
+
     /// The object was changed by a transaction: what was current held until then.
     pub fn end(&mut self, oid: Oid, tid: Tid) {
         if let Some(entry) = self.current(oid) {

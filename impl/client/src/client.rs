@@ -2,19 +2,22 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use vellum_storage::{
-    Change, CurrentRecord, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoEntry, Version,
+    Blob, Change, CurrentRecord, Error, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid,
+    TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version,
 };
 use vellum_sync::Mutex;
+use vellum_wire::Reach;
 
-use crate::ask::{Answer, Ask, Info, IteratorId, TransactionId, Voted};
-use crate::machine::{Access, Config};
+use crate::ask::{Answer, Ask, BlobPart, Info, IteratorId, TransactionId, Voted};
+use crate::error::ClientError;
+use crate::machine::{Access, Config, Machine};
 use crate::promise::{Promise, Resolver};
 use crate::shell::dial::{Address, Dial, Sockets};
 use crate::shell::hub::Hub;
@@ -31,6 +34,8 @@ pub struct ClientOptions {
     pub tls: Option<Arc<Certificates>>,
     /// Bytes that a message may have: 512 MiB.
     pub message_size_max: usize,
+    /// The file in which hints are kept over a restart. None: they are not kept.
+    pub hints: Option<PathBuf>,
 }
 
 impl ClientOptions {
@@ -41,6 +46,7 @@ impl ClientOptions {
             config: Config::default(),
             tls: None,
             message_size_max: 512 << 20,
+            hints: None,
         }
     }
 
@@ -53,6 +59,16 @@ impl ClientOptions {
     /// Sets what the server calls the storage.
     pub fn storage(mut self, name: &str) -> ClientOptions {
         self.config.storage = name.to_owned();
+        self
+    }
+
+    /// Has the client learn which objects are loaded after which, and keep that in a file: rule 9.7. After a restart
+    /// the server sends what will probably be loaded next.
+    pub fn hints(mut self, file: impl Into<PathBuf>) -> ClientOptions {
+        self.hints = Some(file.into());
+        if self.config.hint_size == 0 {
+            self.config.hint_size = HINT_SIZE;
+        }
         self
     }
 
@@ -84,22 +100,50 @@ impl ClientOptions {
 pub struct Client {
     pub(crate) hub: Arc<Hub>,
     oids: Arc<Mutex<Pool>>,
-    _life: Arc<Life>,
+    life: Arc<Life>,
 }
 
 /// Ends the client when its last handle is dropped.
 struct Life {
     hub: Arc<Hub>,
+    /// Where its hints are kept.
+    hints: Option<PathBuf>,
     /// Ends the thread of a client that has its own.
     _thread: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
+        if let Some(path) = &self.hints
+            && let Err(error) = keep_hints(path, &self.hub.hints())
+        {
+            tracing::warn!(path = %path.display(), %error, "the hints are not kept");
+        }
         self.hub.end();
     }
 }
 
+/// The bytes of a file of hints; none if there is no such file, or it is too long.
+fn read_hints(path: &Path) -> Option<Vec<u8>> {
+    let length = std::fs::metadata(path).ok()?.len();
+    if length > HINTS_BYTES_MAX { None } else { std::fs::read(path).ok() }
+}
+
+/// Keeps hints: the file has the old ones or the new ones, whatever happens.
+fn keep_hints(path: &Path, hints: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    std::fs::write(&beside, hints)?;
+    std::fs::rename(&beside, path)
+}
+
+/// Objects in a hint.
+const HINT_SIZE: usize = 16;
+/// A file of hints has no more bytes.
+const HINTS_BYTES_MAX: u64 = 256 << 20;
+
+/// A blob is sent in pieces of so many bytes, as ZEO's clients send it.
+const PIECE: usize = 59_000;
 /// So many oids are asked for at once.
 const OIDS: u32 = 100;
 
@@ -121,7 +165,7 @@ impl Client {
     ///
     /// The system gives no thread.
     pub fn open(options: ClientOptions) -> io::Result<Client> {
-        let ClientOptions { addresses, config, tls, message_size_max } = options;
+        let ClientOptions { addresses, config, tls, message_size_max, hints } = options;
         let config = Config { addresses: addresses.len(), ..config };
         let dial = Arc::new(Sockets { addresses, tls });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -129,7 +173,7 @@ impl Client {
         let (end, ended) = oneshot::channel();
         let run = move || _ = runtime.block_on(ended);
         std::thread::Builder::new().name("vellum-client".to_owned()).spawn(run)?;
-        Ok(Client::with(config, dial, message_size_max, &handle, Some(end)))
+        Ok(Client::with(config, dial, message_size_max, &handle, Some((end, hints))))
     }
 
     /// Begins to connect by what `dial` makes, on this runtime.
@@ -142,11 +186,17 @@ impl Client {
         dial: Arc<dyn Dial>,
         message_size_max: usize,
         runtime: &Handle,
-        thread: Option<oneshot::Sender<()>>,
+        own: Option<(oneshot::Sender<()>, Option<PathBuf>)>,
     ) -> Client {
-        let hub = Hub::start(config, dial, message_size_max, runtime);
-        let life = Arc::new(Life { hub: Arc::clone(&hub), _thread: thread });
-        Client { hub, oids: Arc::default(), _life: life }
+        let (thread, hints) = own.unzip();
+        let hints = hints.flatten();
+        let mut machine = Machine::new(config);
+        if let Some(kept) = hints.as_deref().and_then(read_hints) {
+            machine.learn(&kept);
+        }
+        let hub = Hub::start(machine, dial, message_size_max, runtime);
+        let life = Arc::new(Life { hub: Arc::clone(&hub), hints, _thread: thread });
+        Client { hub, oids: Arc::default(), life }
     }
 
     /// Waits until a server is there, and the cache is verified.
@@ -196,12 +246,40 @@ impl Client {
         self.hub.ask(Ask::Load { oid, before: Some(before) }, loaded)
     }
 
+    /// Many objects as the last known transaction left them, in one call if the server offers that: rule 9.2. None for
+    /// those that are not there. All belong together.
+    pub fn load_many(&self, oids: Vec<Oid>) -> Promise<Vec<(Oid, Option<LoadedAt>)>> {
+        self.hub.ask(Ask::LoadMany { oids, before: None }, loaded_many)
+    }
+
+    /// Has the server send what can be reached from these objects, in the background and ahead of its loads: rule 9.3.
+    /// The promise has the number of revisions that came. A server that does not offer it sends nothing.
+    ///
+    /// ```no_run
+    /// # use vellum_client::{Client, ClientOptions, Reach};
+    /// # use vellum_storage::Oid;
+    /// # let client = Client::open(ClientOptions::at("127.0.0.1:8100"))?;
+    /// client.prefetch(vec![Oid::ROOT], Reach { depth: 3, count: 10_000, bytes: 16 << 20 });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn prefetch(&self, oids: Vec<Oid>, reach: Reach) -> Promise<u64> {
+        self.hub.ask(Ask::Prefetch { oids, before: None, reach }, |answer| match answer {
+            Answer::Prefetched(count) => Some(count),
+            _ => None,
+        })
+    }
+
     /// The record of exactly this revision: rule 2.3.
     pub fn load_serial(&self, oid: Oid, tid: Tid) -> Promise<Bytes> {
         self.hub.ask(Ask::LoadSerial { oid, tid }, |answer| match answer {
             Answer::Record(data) => Some(data),
             _ => None,
         })
+    }
+
+    /// The blob of exactly this revision: rule 8.2. Its bytes are in a scratch file on this machine.
+    pub fn load_blob(&self, oid: Oid, tid: Tid) -> Promise<Blob> {
+        self.hub.ask_blob(oid, tid)
     }
 
     /// The newest revisions of an object, newest first: rule 2.4.
@@ -275,6 +353,18 @@ impl Client {
         drop(pool);
         fill(&self.hub, &self.oids);
         promise
+    }
+
+    /// Keeps the hints in their file now. The end of the client does so, too.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn keep_hints(&self) -> io::Result<()> {
+        match &self.life.hints {
+            Some(path) => keep_hints(path, &self.hub.hints()),
+            None => Ok(()),
+        }
     }
 
     /// Asks again what the storage is: how large, above all.
@@ -369,6 +459,13 @@ fn loaded(answer: Answer) -> Option<Option<LoadedAt>> {
     }
 }
 
+fn loaded_many(answer: Answer) -> Option<Vec<(Oid, Option<LoadedAt>)>> {
+    match answer {
+        Answer::LoadedMany(found) => Some(found),
+        _ => None,
+    }
+}
+
 fn iterator(answer: Answer) -> Option<IteratorId> {
     match answer {
         Answer::Iterator(iterator) => Some(iterator),
@@ -392,6 +489,11 @@ impl View {
     /// An object as that transaction left it; none if it was not there yet.
     pub fn load(&self, oid: Oid) -> Promise<Option<LoadedAt>> {
         self.client.load_before(oid, self.at.next())
+    }
+
+    /// Many objects as that transaction left them: rule 9.2.
+    pub fn load_many(&self, oids: Vec<Oid>) -> Promise<Vec<(Oid, Option<LoadedAt>)>> {
+        self.client.hub.ask(Ask::LoadMany { oids, before: Some(self.at.next()) }, loaded_many)
     }
 }
 
@@ -425,6 +527,23 @@ impl Transaction {
                 sent
             }
         }
+    }
+
+    /// Changes an object that has a blob: rule 8.1. It reads the blob, and waits while too much is on its way.
+    ///
+    /// # Errors
+    ///
+    /// The blob cannot be read; the transaction is over.
+    pub fn store_blob(&self, oid: Oid, serial: Tid, data: Bytes, blob: &Blob) -> vellum_storage::Result<()> {
+        let remote = |error: ClientError| Error::Remote { name: "a server".to_owned(), why: error.to_string() };
+        let transaction = self.id.wait().map_err(remote)?;
+        let send = |part| {
+            let sent = self.client.hub.ask(Ask::Blob { transaction, part }, done).wait();
+            sent.and_then(|()| self.client.hub.room().wait()).map_err(remote)
+        };
+        send(BlobPart::Start)?;
+        blob.pieces(PIECE, &mut |piece| send(BlobPart::Chunk(Bytes::copy_from_slice(piece))))?;
+        send(BlobPart::End { oid, serial, data })
     }
 
     /// Changes anything, by the rules of part 3.

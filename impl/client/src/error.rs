@@ -93,6 +93,13 @@ pub enum ClientError {
         what: &'static str,
     },
 
+    /// A blob cannot be kept on this machine.
+    #[error("the blob cannot be written to a scratch file: {why}. The server still has it")]
+    NotKept {
+        /// Why.
+        why: String,
+    },
+
     /// The client was closed.
     #[error("the client was closed")]
     Closed,

@@ -107,6 +107,14 @@ pub enum Effect {
         /// The answer.
         outcome: Result<Answer, ClientError>,
     },
+    /// The blob that was asked for begins; or a piece of it is here, and comes after those before it. It may begin
+    /// again, if its connection ended.
+    Blob {
+        /// The question.
+        promise: PromiseId,
+        /// The piece; none where it begins.
+        piece: Option<Bytes>,
+    },
     /// Something changed that listeners want to know, in its order among answers.
     Tell(Told),
     /// An [`Event::Tick`] is wanted at this time, or before it.

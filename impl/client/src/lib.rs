@@ -26,12 +26,13 @@
 //!   is never tried again.
 //! - **A server that was rolled back is not believed** until the application says that it is right
 //!   ([`Client::forget`]).
+//! - **Fetching ahead changes no answer**: [`Client::load_many`] and [`Client::prefetch`] keep part 9 of the rules.
 //! - **A server that lies is left**: an answer to what nobody asked, of another shape or of another moment closes the
 //!   connection. Memory is bounded, whatever it sends.
 //!
 //! # What is not here
 //!
-//! Blobs, prefetching, and a cache on disk. ZEO's protocol has no versions.
+//! A cache on disk. ZEO's protocol has no versions.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -40,12 +41,13 @@ mod cache;
 mod client;
 mod error;
 mod event;
+mod hints;
 mod machine;
 mod promise;
 mod remote;
 mod shell;
 
-pub use ask::{Answer, Ask, Conflict, Info, IteratorId, Patience, TransactionId, Voted};
+pub use ask::{Answer, Ask, BlobPart, Conflict, Info, IteratorId, Patience, TransactionId, Voted};
 pub use client::{Client, ClientOptions, Transaction, View};
 pub use error::ClientError;
 pub use event::{ConnectionId, Effect, Event, PromiseId, Told};
@@ -54,3 +56,4 @@ pub use promise::Promise;
 pub use remote::RemoteStorage;
 pub use shell::dial::{Address, Dial, Dialing, Stream};
 pub use shell::tls;
+pub use vellum_wire::{Extension, Reach};

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use vellum_pickle::decode_plain;
 use vellum_storage::{CurrentRecord, HistoryEntry, LoadedAt, Oid, Revision, Status, Tid, TransactionRecord, UndoEntry};
-use vellum_wire::Value;
+use vellum_wire::{EXTENSIONS, Extension, Value};
 
 use crate::{Description, Info};
 
@@ -16,10 +16,6 @@ pub(crate) fn eight(id: impl Into<u64>) -> Value {
 
 pub(crate) fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
-}
-
-fn dict<const N: usize>(pairs: [(&str, Value); N]) -> Value {
-    Value::Dict(pairs.into_iter().map(|(key, value)| (text(key), value)).collect())
 }
 
 fn int(number: u64) -> Value {
@@ -41,17 +37,22 @@ pub(crate) fn loaded(loaded: Option<LoadedAt>) -> Value {
 }
 
 /// The answer to `get_info`.
-pub(crate) fn info(Info { length, size }: Info, description: &Description) -> Value {
+pub(crate) fn info(Info { length, size }: Info, description: &Description, extensions: &[Extension]) -> Value {
     let Description { location, undoes, iterates_records, interfaces, .. } = description;
     let interfaces = interfaces.iter().map(|(module, name)| Value::Tuple(vec![text(module), text(name)])).collect();
-    dict([
-        ("length", int(length)),
-        ("size", int(size)),
-        ("name", text(location)),
-        ("supportsUndo", Value::Bool(*undoes)),
-        ("supports_record_iternext", Value::Bool(*iterates_records)),
-        ("interfaces", Value::Tuple(interfaces)),
-    ])
+    let mut info = vec![
+        (text("length"), int(length)),
+        (text("size"), int(size)),
+        (text("name"), text(location)),
+        (text("supportsUndo"), Value::Bool(*undoes)),
+        (text("supports_record_iternext"), Value::Bool(*iterates_records)),
+        (text("interfaces"), Value::Tuple(interfaces)),
+    ];
+    if !extensions.is_empty() {
+        let names = extensions.iter().map(|extension| text(extension.name())).collect();
+        info.push((text(EXTENSIONS), Value::Tuple(names)));
+    }
+    Value::Dict(info)
 }
 
 /// A line of the answer to `undoLog`.

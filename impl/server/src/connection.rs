@@ -7,6 +7,7 @@ use vellum_storage::{Blob, Oid, Tid};
 use vellum_wire::{Call, Codec, Message, MessageId};
 
 use crate::StorageId;
+use crate::reach::Walk;
 use crate::transaction::Transaction;
 
 /// A connected client.
@@ -38,7 +39,9 @@ pub(crate) struct Connection {
     pub uploading: u64,
     /// Blobs that it asked for. The first one is being sent.
     pub downloads: VecDeque<Download>,
-    /// Bytes of pieces of blobs that are read for it, and did not leave yet.
+    /// Prefetches that it asked for. The first one is being sent.
+    pub prefetches: VecDeque<Prefetch>,
+    /// Bytes of pieces of blobs and of prefetches that are read for it, and did not leave yet.
     pub downloading: u64,
     /// Bytes that wait for it to read them.
     pub unread: u64,
@@ -81,6 +84,17 @@ pub(crate) enum Sending {
     Reading { blob: Blob, length: u64, offset: u64, piece: u64 },
 }
 
+/// A prefetch on its way to a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Prefetch {
+    /// The number of the call that asked for it, which is answered when all was sent.
+    pub call: i64,
+    /// The walk; none while a storage is at it.
+    pub walk: Option<Walk>,
+    /// Revisions that were sent.
+    pub sent: i64,
+}
+
 /// A call that waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
@@ -117,6 +131,7 @@ impl Connection {
             is_paused: false,
             uploading: 0,
             downloads: VecDeque::new(),
+            prefetches: VecDeque::new(),
             downloading: 0,
             unread: 0,
             unread_since: None,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_storage::{Blob, Busy, Draft, LoadedAt, Oid, Tid, TidRange};
-use vellum_wire::{Codec, Fault, Greeting, Message, PlainLoad, Value};
+use vellum_wire::{Ahead, Codec, Fault, Found, Greeting, Message, PlainLoad, Value};
+
+use crate::reach::Walk;
 
 /// A connection. It is also the origin of the transactions that come by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,6 +205,20 @@ pub enum Work {
         /// Just before this.
         before: Tid,
     },
+    /// Rule 9.2.
+    LoadMany {
+        /// The objects.
+        oids: Vec<Oid>,
+        /// Just before this.
+        before: Tid,
+        /// The answer ends with the record that reaches so many bytes.
+        bytes_max: u64,
+    },
+    /// Rule 9.3: the next piece of a walk.
+    Reach {
+        /// The walk.
+        walk: Walk,
+    },
     /// How large the storage is.
     Measure,
     /// A question that needs only the storage, and is answered with a value.
@@ -309,6 +325,15 @@ pub enum Outcome {
     Measured(Info),
     /// A load's answer.
     Loaded(Option<LoadedAt>),
+    /// The answers to many loads: to the first ones, at least.
+    LoadedMany(Vec<Found>),
+    /// A piece of a walk.
+    Reached {
+        /// The walk, which goes on after it.
+        walk: Walk,
+        /// The piece.
+        revisions: Vec<Ahead>,
+    },
     /// It did not work.
     Failed(Fault),
     /// The transaction's records are in a scratch file.

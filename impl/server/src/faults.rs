@@ -33,7 +33,7 @@ pub(crate) fn fault(error: Error) -> Fault {
 /// The fault for a request of a blob: a missing one is a missing key, with object and revision.
 pub(crate) fn of_blob(error: Error, oid: Oid, serial: Tid) -> Fault {
     let why = match error {
-        Error::KeyError { .. } => "No blob file".to_owned(),
+        Error::KeyError { .. } | Error::NoBlob { .. } => "No blob file".to_owned(),
         Error::Blob(why) => why.to_string(),
         other => return fault(other),
     };

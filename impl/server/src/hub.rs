@@ -413,10 +413,16 @@ impl Core {
     }
 }
 
+/// So many loads are little.
+const QUICK_LOADS: usize = 64;
+
 /// Whether a job may be done by the thread that serves a client: it reads a little, mostly from the page cache.
 fn is_quick(work: &Work) -> bool {
     match work {
         Work::Load { .. } | Work::Measure => true,
+        Work::LoadMany { oids, .. } => oids.len() <= QUICK_LOADS,
+        // It is to delay nothing.
+        Work::Reach { .. } => false,
         // An undo may copy a blob.
         Work::Vote { draft } => {
             let changes = draft.changes();

@@ -56,6 +56,7 @@ impl Default for ServerOptions {
                 is_read_only: false,
                 transaction_timeout: None,
                 clients_resolve: false,
+                offers_extensions: true,
                 started: String::new(),
                 memory: crate::Memory::default(),
             },

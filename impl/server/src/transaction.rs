@@ -40,8 +40,8 @@ pub(crate) struct Transaction {
     pub wrong: Option<Wrong>,
     /// The blob that the client is sending.
     pub upload: Option<Upload>,
-    /// The stores of those that it has sent.
-    pub blobs: Vec<Change>,
+    /// The stores of those that it has sent, each with the number of the draft's changes before it.
+    pub blobs: Vec<(usize, Change)>,
     /// Objects of which the client was sent both records. Its next store of one replaces the first.
     pub resolving: BTreeSet<Oid>,
 }
@@ -52,24 +52,36 @@ impl Transaction {
         std::mem::replace(&mut self.draft, Draft::new(TransactionMeta::new()))
     }
 
-    /// Puts the stores of blobs into the draft. Clients store the record of a blob before it alone: that store would
-    /// only be overwritten.
+    /// Puts the stores of blobs into the draft, where they were sent. Clients store the record of a blob before it
+    /// alone: that store would only be overwritten.
     pub fn place_blobs(&mut self) -> vellum_storage::Result<()> {
         if self.blobs.is_empty() {
             return Ok(());
         }
-        let blobs = std::mem::take(&mut self.blobs);
-        let oids: BTreeSet<Oid> = blobs.iter().filter_map(Change::target).map(|(oid, _)| oid).collect();
+        let mut blobs = std::mem::take(&mut self.blobs).into_iter().peekable();
         let origin = self.draft.origin();
         let (meta, _, changes) = self.take_draft().into_parts();
         self.draft = Draft::new(meta);
         self.draft.set_origin(origin);
-        let is_alone = |change: &Change| matches!(change, Change::Store { oid, .. } if oids.contains(oid));
-        changes
-            .into_iter()
-            .filter(|change| !is_alone(change))
-            .chain(blobs)
-            .try_for_each(|change| self.draft.push(change))
+        let mut all = Vec::new();
+        for (n, change) in changes.into_iter().enumerate() {
+            while let Some((_, blob)) = blobs.next_if(|(before, _)| *before <= n) {
+                all.push(blob);
+            }
+            all.push(change);
+        }
+        all.extend(blobs.map(|(_, blob)| blob));
+        // From the end, so that a record is known to be alone by the blob that follows it.
+        let (mut with_blob, mut kept) = (BTreeSet::new(), Vec::new());
+        for change in all.into_iter().rev() {
+            match &change {
+                Change::Store { oid, data, .. } if data.blob().is_some() => _ = with_blob.insert(*oid),
+                Change::Store { oid, .. } if with_blob.contains(oid) => continue,
+                _ => {}
+            }
+            kept.push(change);
+        }
+        kept.into_iter().rev().try_for_each(|change| self.draft.push(change))
     }
 
     /// Takes the store of an object out of the transaction: a merged record comes instead.
@@ -79,10 +91,16 @@ impl Transaction {
         let (meta, _, changes) = draft.into_parts();
         self.draft = Draft::new(meta);
         self.draft.set_origin(origin);
-        for change in changes {
-            if !matches!(&change, Change::Store { oid, .. } if *oid == merged) {
-                self.draft.push(change).expect("a change that was pushed once can be pushed again");
+        let mut kept = Vec::new();
+        for (n, change) in changes.into_iter().enumerate().rev() {
+            if matches!(&change, Change::Store { oid, .. } if *oid == merged) {
+                self.blobs.iter_mut().filter(|(before, _)| *before > n).for_each(|(before, _)| *before -= 1);
+            } else {
+                kept.push(change);
             }
+        }
+        for change in kept.into_iter().rev() {
+            self.draft.push(change).expect("a change that was pushed once can be pushed again");
         }
     }
 }

@@ -11,7 +11,7 @@ use vellum_storage::{
     Version, Vote, Voted, Waiting,
 };
 use vellum_sync::{Mutex, MutexGuard};
-use vellum_wire::{Fault, Value};
+use vellum_wire::{Fault, Found, Value};
 
 use crate::answers::{self, eight};
 use crate::event::{ConnectionId, Info, Job, JobId, Outcome, Question, StorageId, Work};
@@ -139,6 +139,13 @@ impl Worker {
         let failed = |error| Outcome::Failed(faults::fault(error));
         match job.work {
             Work::Load { oid, before } => load(&**storage, oid, before).map_or_else(failed, Outcome::Loaded),
+            Work::LoadMany { oids, before, bytes_max } => {
+                load_many(&**storage, oids, before, bytes_max).map_or_else(failed, Outcome::LoadedMany)
+            }
+            Work::Reach { mut walk } => match walk.go_on(&**storage) {
+                Ok(revisions) => Outcome::Reached { walk, revisions },
+                Err(error) => failed(error),
+            },
             Work::Measure => Outcome::Measured(measure(&**storage)),
             Work::Ask(question) => match self.answer(store, job.connection, question) {
                 Ok(value) => Outcome::Answer(value),
@@ -342,6 +349,26 @@ impl Worker {
 /// `loadBefore` of the last moment is how clients load.
 fn load(storage: &dyn Storage, oid: Oid, before: Tid) -> Result<Option<vellum_storage::LoadedAt>> {
     storage.load_before(oid, before)
+}
+
+/// Rule 9.2: the answers to the first of these loads, and to all of them if the records are small.
+fn load_many(storage: &dyn Storage, oids: Vec<Oid>, before: Tid, bytes_max: u64) -> Result<Vec<Found>> {
+    let (mut found, mut bytes) = (Vec::with_capacity(oids.len()), 0);
+    for oid in oids {
+        found.push(match storage.load_before(oid, before) {
+            Ok(Some(revision)) => {
+                bytes += revision.data.len() as u64;
+                Found::Revision(revision)
+            }
+            Ok(None) => Found::NotYet,
+            Err(Error::KeyError { .. }) => Found::NoObject,
+            Err(error) => return Err(error),
+        });
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn blobs(storage: &dyn Storage) -> Result<&dyn Blobs> {

@@ -99,7 +99,7 @@ pub use external::{
     LostReferences, Missing, find_garbage,
 };
 pub use id::{Oid, ParseIdError, Tid};
-pub use memory::MemoryStorage;
+pub use memory::{MemoryStorage, scratch_blob};
 pub use overlay::Overlay;
 pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,

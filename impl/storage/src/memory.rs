@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use self::blobs::scratch_blob;
 use crate::{
     Blobs, Change, Clock, CurrentRecord, Draft, Error, Event, Held, HistoryEntry, Invalidation, Judged, Limits,
     Listener, Listeners, Listening, Loaded, LoadedAt, NoResolver, ObjectLocks, Oid, Order, Origin, Pack, Place,

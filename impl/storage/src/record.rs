@@ -197,7 +197,7 @@ pub struct Loaded {
 }
 
 /// An object as it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LoadedAt {
     /// The record.
     pub data: Bytes,

@@ -117,6 +117,13 @@ impl Arguments {
         })
     }
 
+    pub fn oids(&mut self) -> Result<Vec<Oid>> {
+        self.read("a list of oids", |value| match value {
+            Value::Tuple(items) | Value::List(items) => items.iter().map(oid).collect(),
+            _ => None,
+        })
+    }
+
     /// The revision that a record is made from. For a new object Python's programs also send None or text.
     pub fn serial(&mut self) -> Result<Tid> {
         self.read("a tid of 8 bytes, or None", |value| match value {

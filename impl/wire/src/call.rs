@@ -7,6 +7,7 @@ use vellum_pickle::{Value, encode};
 use vellum_storage::{Oid, Tid};
 
 use crate::Message;
+use crate::ahead::{LOAD_MANY, PREFETCH, Reach};
 use crate::arguments::{Arguments, BadArguments, BadCall, Method, bytes, int, oid, parse};
 
 /// A value by which one side names something to the other, and which is only ever compared and sent back. Two are the
@@ -127,6 +128,10 @@ pub enum Call {
     SetClientLabel { label: String },
     /// Nothing.
     Ping,
+    /// Rule 9.2, an extension: what `loadBefore` returns for each of the first objects.
+    LoadMany { oids: Vec<Oid>, before: Tid },
+    /// Rule 9.3, an extension: the revisions come as notices, and then the answer, which is their number.
+    Prefetch { oids: Vec<Oid>, before: Tid, reach: Reach },
 }
 
 /// So many oids are asked for unless a number is given.
@@ -181,6 +186,8 @@ impl Call {
             Call::ServerStatus => "server_status",
             Call::SetClientLabel { .. } => "set_client_label",
             Call::Ping => "ping",
+            Call::LoadMany { .. } => LOAD_MANY,
+            Call::Prefetch { .. } => PREFETCH,
         }
     }
 
@@ -246,6 +253,11 @@ impl Call {
             Call::IteratorRecordStart { iterator, tid } => vec![Value::Int(iterator), eight(tid)],
             Call::IteratorGc { iterators } => vec![Value::List(iterators.into_iter().map(Value::Int).collect())],
             Call::SetClientLabel { label } => vec![Value::Text(label)],
+            Call::LoadMany { oids, before } => vec![eights(oids), eight(before)],
+            Call::Prefetch { oids, before, reach: Reach { depth, count, bytes } } => {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                vec![eights(oids), eight(before), int_of(depth), int_of(count), Value::Int(bytes)]
+            }
         }
     }
 }
@@ -253,6 +265,14 @@ impl Call {
 /// An oid or tid as the protocol writes it: eight bytes, big-endian.
 pub(crate) fn eight(id: impl Into<u64>) -> Value {
     Value::Bytes(Bytes::copy_from_slice(&id.into().to_be_bytes()))
+}
+
+fn eights(oids: Vec<Oid>) -> Value {
+    Value::List(oids.into_iter().map(eight).collect())
+}
+
+fn int_of(number: u32) -> Value {
+    Value::Int(number.into())
 }
 
 /// Every method that a server offers, the ones for loads and commits first.
@@ -346,7 +366,15 @@ const METHODS: &[Method<Call>] = &[
         })?;
         Ok(Call::SetClientLabel { label })
     }),
+    (LOAD_MANY, |a| Ok(Call::LoadMany { oids: a.oids()?, before: a.tid()? })),
+    (PREFETCH, |a| Ok(Call::Prefetch { oids: a.oids()?, before: a.tid()?, reach: reach(a)? })),
 ];
+
+fn reach(arguments: &mut Arguments) -> Result<Reach, BadArguments> {
+    let mut number = || arguments.read("a number that is not negative", |value| u64::try_from(int(&value)?).ok());
+    let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(Reach { depth: short(number()?), count: short(number()?), bytes: number()? })
+}
 
 fn transaction(arguments: &mut Arguments) -> Result<TransactionId, BadArguments> {
     arguments.value().map(MessageId)

@@ -19,6 +19,7 @@
 //! | [`PlainLoad`] | the call that comes most, read from its bytes |
 //! | [`Notice`] | a server's message to a client without a call |
 //! | [`Fault`] | an exception that answers a call |
+//! | [`Extension`] | calls that Vellum's servers offer in addition |
 //! | [`Rope`] | bytes to be sent, in which a large record is shared and not copied |
 //!
 //! # What holds for every input
@@ -32,6 +33,7 @@
 //! Nothing is known of storages, of the order of messages or of time: that is `vellum-server` and `vellum-client`.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod arguments;
 mod call;
 mod codec;
@@ -43,6 +45,7 @@ mod msgpack;
 mod notice;
 mod rope;
 
+pub use ahead::{Ahead, EXTENSIONS, Extension, Found, Reach};
 pub use arguments::{BadArguments, BadCall};
 pub use call::{Begin, Call, MessageId, TransactionId};
 pub use codec::{Codec, DecodeError, Limits, Message, Unwritable};

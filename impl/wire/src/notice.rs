@@ -5,7 +5,8 @@ use vellum_pickle::Value;
 use vellum_storage::{Oid, Tid};
 
 use crate::Message;
-use crate::arguments::{BadCall, Method, oid, parse};
+use crate::ahead::{self, Ahead, PREFETCHED};
+use crate::arguments::{BadCall, Method, parse};
 use crate::call::eight;
 
 /// A one-way message of a server.
@@ -48,6 +49,13 @@ pub enum Notice {
         /// Its revision.
         serial: Tid,
     },
+    /// Some of the revisions that a prefetch asked for: an extension.
+    Prefetched {
+        /// The call that asked for them.
+        call: i64,
+        /// The revisions, in their order.
+        revisions: Vec<Ahead>,
+    },
 }
 
 impl Notice {
@@ -67,6 +75,7 @@ impl Notice {
                 ("receiveBlobChunk", vec![eight(oid), eight(serial), Value::Bytes(chunk)])
             }
             Notice::ReceiveBlobStop { oid, serial } => ("receiveBlobStop", vec![eight(oid), eight(serial)]),
+            Notice::Prefetched { call, revisions } => (PREFETCHED, vec![Value::Int(call), ahead::list(revisions)]),
         };
         Message::one_way(name, args)
     }
@@ -84,16 +93,16 @@ impl Notice {
 const NOTICES: &[Method<Notice>] = &[
     ("invalidateTransaction", |a| {
         let tid = a.tid()?;
-        let oids = a.read("a list of oids", |value| match value {
-            Value::Tuple(items) | Value::List(items) => items.iter().map(oid).collect(),
-            _ => None,
-        })?;
-        Ok(Notice::Invalidate { tid, oids })
+        Ok(Notice::Invalidate { tid, oids: a.oids()? })
     }),
     ("info", |a| a.read("a dict with length and size", info)),
     ("receiveBlobStart", |a| Ok(Notice::ReceiveBlobStart { oid: a.oid()?, serial: a.tid()? })),
     ("receiveBlobChunk", |a| Ok(Notice::ReceiveBlobChunk { oid: a.oid()?, serial: a.tid()?, chunk: a.bytes()? })),
     ("receiveBlobStop", |a| Ok(Notice::ReceiveBlobStop { oid: a.oid()?, serial: a.tid()? })),
+    (PREFETCHED, |a| {
+        let call = a.int()?;
+        Ok(Notice::Prefetched { call, revisions: a.read("revisions of four parts each", ahead::read_list)? })
+    }),
 ];
 
 fn info(value: Value) -> Option<Notice> {

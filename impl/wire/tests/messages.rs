@@ -2,8 +2,10 @@
 
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
-use vellum_storage::{Oid, Tid};
-use vellum_wire::{BadCall, Begin, Call, Codec, Fault, Limits, Message, MessageId, NotUndone, Notice, Rope, Value};
+use vellum_storage::{LoadedAt, Oid, Tid};
+use vellum_wire::{
+    Ahead, BadCall, Begin, Call, Codec, Fault, Limits, Message, MessageId, NotUndone, Notice, Reach, Rope, Value,
+};
 
 const LIMITS: Limits = Limits { parts_max: 10_000 };
 const CODECS: [Codec; 2] = [Codec::Pickle, Codec::Msgpack];
@@ -138,6 +140,17 @@ fn transaction() -> impl Strategy<Value = MessageId> {
     value().prop_map(MessageId)
 }
 
+fn oids() -> impl Strategy<Value = Vec<Oid>> {
+    proptest::collection::vec(any::<u64>().prop_map(Oid), 0..20)
+}
+
+fn ahead() -> impl Strategy<Value = Ahead> {
+    (any::<u64>(), blob(), any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(oid, data, tid, next)| Ahead {
+        oid: Oid(oid),
+        revision: LoadedAt { data, tid: Tid(tid), next: next.map(Tid) },
+    })
+}
+
 fn call() -> impl Strategy<Value = Call> {
     let oid = || any::<u64>().prop_map(Oid);
     let tid = || any::<u64>().prop_map(Tid);
@@ -210,6 +223,12 @@ fn call() -> impl Strategy<Value = Call> {
         (any::<i64>(), tid()).prop_map(|(iterator, tid)| Call::IteratorRecordStart { iterator, tid }),
         proptest::collection::vec(any::<i64>(), 0..5).prop_map(|iterators| Call::IteratorGc { iterators }),
         "[a-z]{0,9}".prop_map(|label| Call::SetClientLabel { label }),
+        (oids(), tid()).prop_map(|(oids, before)| Call::LoadMany { oids, before }),
+        (oids(), tid(), any::<u32>(), any::<u32>(), 0..i64::MAX as u64).prop_map(
+            |(oids, before, depth, count, bytes)| {
+                Call::Prefetch { oids, before, reach: Reach { depth, count, bytes } }
+            }
+        ),
     ]
 }
 
@@ -279,6 +298,7 @@ proptest! {
         oids in proptest::collection::vec(any::<u64>(), 0..50),
         (length, size) in any::<(i64, i64)>(),
         chunk in blob(),
+        revisions in proptest::collection::vec(ahead(), 0..4),
     ) {
         let (oid, serial) = (Oid(tid), Tid(tid));
         let notices = [
@@ -287,6 +307,7 @@ proptest! {
             Notice::ReceiveBlobStart { oid, serial },
             Notice::ReceiveBlobChunk { oid, serial, chunk },
             Notice::ReceiveBlobStop { oid, serial },
+            Notice::Prefetched { call: length, revisions },
         ];
         for (codec, notice) in CODECS.into_iter().flat_map(|codec| notices.clone().map(|notice| (codec, notice))) {
             let message = codec.decode(&encoded(codec, notice.clone().into_message()), LIMITS).unwrap();

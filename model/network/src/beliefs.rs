@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vellum_storage::{Oid, Tid};
-use vellum_wire::{Call, Message, MessageId, Notice, Value};
+use vellum_storage::{LoadedAt, Oid, Tid};
+use vellum_wire::{Ahead, Call, Found, Message, MessageId, Notice, Value};
 
 /// A client's knowledge. It holds the server to the promises that clients rely on, and panics where one is broken.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,10 @@ pub struct Beliefs {
     came: Option<(Oid, Tid)>,
     /// Blobs that nobody has looked at yet.
     blobs: Vec<(Oid, Tid, Vec<u8>)>,
+    /// The last transaction that it knew when it asked for this.
+    asked_at: BTreeMap<i64, Option<Tid>>,
+    /// The objects that each of its prefetches has brought so far.
+    ahead: BTreeMap<i64, BTreeSet<Oid>>,
 }
 
 impl Beliefs {
@@ -35,6 +39,10 @@ impl Beliefs {
 
     /// It calls, and will be answered.
     pub fn asks(&mut self, id: i64, call: Call) {
+        if let Call::LoadMany { .. } | Call::Prefetch { .. } = call {
+            self.asked_at.insert(id, self.last);
+            self.ahead.insert(id, BTreeSet::new());
+        }
         self.asked.insert(id, call);
     }
 
@@ -103,6 +111,21 @@ impl Beliefs {
                 );
             }
             (Call::LoadBefore { oid, .. }, Value::Tuple(parts)) => self.loads(oid, parts),
+            (Call::LoadMany { oids, .. }, Value::List(found)) => {
+                assert!(found.len() <= oids.len(), "{}: more answers than loads", self.name);
+                for (oid, found) in oids.iter().zip(found) {
+                    match Found::read(found.clone()) {
+                        Some(Found::Revision(revision)) => self.fetches(id, *oid, &revision),
+                        Some(Found::NotYet | Found::NoObject) => {}
+                        None => panic!("{}: an answer to a load is {found:?}", self.name),
+                    }
+                }
+                self.ahead.remove(&id);
+            }
+            (Call::Prefetch { .. }, count) => {
+                let came = self.ahead.remove(&id).unwrap_or_default().len() as i64;
+                assert_eq!(*count, Value::Int(came), "{}: a prefetch has another end", self.name);
+            }
             _ => {}
         }
     }
@@ -117,6 +140,15 @@ impl Beliefs {
                 }
             }
             Notice::Info { .. } => {}
+            Notice::Prefetched { call, revisions } => {
+                let is_asked = matches!(self.asked.get(&call), Some(Call::Prefetch { .. }));
+                assert!(is_asked, "{}: revisions that nobody asked for", self.name);
+                for Ahead { oid, revision } in revisions {
+                    self.fetches(call, oid, &revision);
+                    let is_new = self.ahead.entry(call).or_default().insert(oid);
+                    assert!(is_new, "{}: {oid} is prefetched twice", self.name);
+                }
+            }
             Notice::ReceiveBlobStart { oid, serial } => {
                 assert!(Some(serial) <= self.last, "{}: a blob is of {serial}, and it was not told of that", self.name);
                 assert_eq!(self.coming, None, "{}: a blob begins within another", self.name);
@@ -133,6 +165,18 @@ impl Beliefs {
                 self.came = Some((oid, serial));
                 self.blobs.push(came);
             }
+        }
+    }
+
+    /// A revision of the moment at which it asked. It is current unless it was told that the object was changed since.
+    fn fetches(&mut self, id: i64, oid: Oid, LoadedAt { tid, next, .. }: &LoadedAt) {
+        let asked_at = self.asked_at.get(&id).copied().flatten();
+        assert!(Some(*tid) <= asked_at, "{}: it is sent {tid}, and knew {asked_at:?} when it asked", self.name);
+        assert!(*next <= self.last, "{}: it is sent the end at {next:?}, and knows {:?}", self.name, self.last);
+        let is_changed = self.changed.get(&oid).is_some_and(|changed| Some(*changed) > asked_at);
+        // Its own transactions are not told by a notice.
+        if next.is_none() && !is_changed && !self.changes.contains(&oid) {
+            self.current.insert(oid, *tid);
         }
     }
 

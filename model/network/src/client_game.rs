@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vellum_client::{self as client, Answer, Ask, ClientError, PromiseId, Told, TransactionId, Voted};
 use vellum_server::{Event, Outcome};
 use vellum_storage::{Error, LoadedAt, Oid, Order, Tid, TidRange};
-use vellum_wire::Fault;
+use vellum_wire::{Fault, Reach};
 
 use crate::{Party, Site, config};
 
@@ -25,6 +25,7 @@ pub fn play_clients(dice: &[u8]) -> String {
     let mut game = Game {
         party,
         asked: BTreeMap::new(),
+        many: BTreeMap::new(),
         open: BTreeMap::new(),
         data_next: 0,
         fates: Vec::new(),
@@ -44,6 +45,8 @@ struct Game {
     party: Party,
     /// Loads, with what the client knew when it was asked.
     asked: BTreeMap<(&'static str, PromiseId), Load>,
+    /// Bulk fetches of all objects, with what the client knew.
+    many: BTreeMap<(&'static str, PromiseId), Option<Tid>>,
     /// The transaction that each client has open.
     open: BTreeMap<&'static str, Open>,
     data_next: u64,
@@ -90,12 +93,13 @@ impl Game {
         let name = NAMES[place % NAMES.len()];
         let is_here = self.party.names().iter().any(|here| here == name);
         if !is_here {
-            let config = client::Config { cache_bytes: 600, ..client::Config::default() };
+            let config = client::Config { cache_bytes: 600, hint_size: 1, ..client::Config::default() };
             return self.party.client(name, config);
         }
         match die % 16 {
             0 => self.rare(name, place / NAMES.len()),
-            1 | 2 => self.load(name, place as u64 % OBJECTS, None),
+            1 => self.load(name, place as u64 % OBJECTS, None),
+            2 => self.ahead(name, place / NAMES.len()),
             3 => {
                 let tids = self.tids();
                 let before = tids.get(place % tids.len().max(1)).map(|tid| tid.next());
@@ -159,13 +163,29 @@ impl Game {
         self.asked.insert((name, promise), Load { oid, before, last });
     }
 
+    /// All objects at once; or what can be reached from one, ahead of its loads.
+    fn ahead(&mut self, name: &'static str, place: usize) {
+        let oid = Oid(place as u64 % OBJECTS);
+        match place / OBJECTS as usize {
+            0 => {
+                let (oids, last) = ((0..OBJECTS).map(Oid).collect(), self.party.machine(name).last());
+                let promise = self.party.ask(name, Ask::LoadMany { oids, before: None });
+                self.many.insert((name, promise), last);
+            }
+            depth => {
+                let reach = Reach { depth: depth as u32 - 1, count: 9, bytes: 900 };
+                _ = self.party.ask(name, Ask::Prefetch { oids: vec![oid], before: None, reach });
+            }
+        }
+    }
+
     /// The next step of a client's transaction.
     fn transact(&mut self, name: &'static str, oid: u64) {
         let Some(open) = self.open.get(name) else {
             let meta = vellum_storage::TransactionMeta::new();
             let begin = self.party.ask(name, Ask::Begin { meta, origin: vellum_storage::Origin(1) });
             self.data_next += 1;
-            let data = format!("cdata{}\nN.", self.data_next);
+            let data = format!("cdata\n{}\n.U\x08\0\0\0\0\0\0\0{}Q.", self.data_next, char::from(1 - oid as u8));
             self.open.insert(name, Open { id: None, begin, data, oid, vote: None, finish: None });
             return;
         };
@@ -215,6 +235,8 @@ impl Game {
                 let answer = self.party.answer(name, promise).expect("it is fresh").clone();
                 if let Some(load) = self.asked.remove(&(name, promise)) {
                     self.judge(name, &load, last, answer);
+                } else if let Some(knew) = self.many.remove(&(name, promise)) {
+                    self.judge_many(name, knew, last, answer);
                 } else if let Some(open) = self.open.get_mut(name) {
                     match answer {
                         Ok(Answer::Begun(id)) if open.begin == promise => open.id = Some(id),
@@ -266,6 +288,28 @@ impl Game {
             Err(ClientError::NotConnected { .. } | ClientError::TimedOut { .. }) => {}
             other => panic!("{name}: a load of {} returns {other:?}", load.oid),
         }
+    }
+
+    /// All belong to one moment, which the client knew.
+    fn judge_many(&self, name: &str, knew: Option<Tid>, last: Option<Tid>, answer: Result<Answer, ClientError>) {
+        let found = match answer {
+            Ok(Answer::LoadedMany(found)) => found,
+            Err(ClientError::NotConnected { .. } | ClientError::TimedOut { .. }) => return,
+            other => panic!("{name}: a bulk fetch returns {other:?}"),
+        };
+        assert_eq!(found.iter().map(|(oid, _)| oid.0).collect::<Vec<_>>(), (0..OBJECTS).collect::<Vec<_>>());
+        for (oid, revision) in &found {
+            let load = Load { oid: *oid, before: None, last: knew };
+            self.judge(name, &load, last, Ok(Answer::Loaded(revision.clone())));
+        }
+        let then = |before: Tid| {
+            let then = |oid: Oid| self.party.site.storage.load_before(oid, before).ok().flatten();
+            (0..OBJECTS).map(|oid| then(Oid(oid)).map(|there| (there.data, there.tid))).collect::<Vec<_>>()
+        };
+        let found: Vec<_> = found.into_iter().map(|(_, found)| found.map(|found| (found.data, found.tid))).collect();
+        let is_possible = |tid: &Tid| Some(*tid) >= knew && Some(*tid) <= last && then(tid.next()) == found;
+        let moments = std::iter::once(Tid::ZERO).chain(self.tids());
+        assert!(moments.into_iter().any(|tid| is_possible(&tid)), "{name}: the database was never like {found:?}");
     }
 
     /// A storage does one of the things that it was asked for, or the server hears of one. A storage's events arrive in
@@ -333,7 +377,7 @@ impl Game {
             self.look_at_told(name);
             assert!(self.party.machine(name).cached() <= 600);
         }
-        assert!(self.asked.is_empty(), "loads have no answer");
+        assert!(self.asked.is_empty() && self.many.is_empty(), "loads have no answer");
         self.look_at_fates();
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vellum_server::{Config, ConnectionId, Event, Memory};
 use vellum_storage::{Oid, Tid, Version};
-use vellum_wire::{Call, Codec, Limits, Message, Value};
+use vellum_wire::{Call, Codec, Limits, Message, Reach, Value};
 
 use crate::beliefs::{Beliefs, id};
 use crate::{Site, TRANSACTION, config};
@@ -13,6 +13,8 @@ use crate::{Site, TRANSACTION, config};
 /// Clients at a time.
 const CLIENTS_MAX: usize = 4;
 const OBJECTS: u64 = 2;
+/// A record that refers to object 1.
+const RECORD: &str = "cc\nc\n.U\x08\0\0\0\0\0\0\0\x01Q.";
 /// An object that has a blob.
 const BLOB: Oid = Oid(OBJECTS);
 /// The time for a client that asks for current data.
@@ -79,7 +81,8 @@ impl Game {
                 _ => self.join(),
             },
             1 => self.rare(place, dice),
-            2..=4 => self.load(place),
+            2 | 3 => self.load(place),
+            4 => self.ahead(place),
             5 => self.change(place),
             6 | 7 => {
                 self.change(place);
@@ -166,6 +169,17 @@ impl Game {
         self.call(place / OBJECTS as usize, Call::LoadBefore { oid, before: NOW });
     }
 
+    /// A client asks for many objects at once, or for what can be reached from one.
+    fn ahead(&mut self, place: usize) {
+        let oids: Vec<Oid> = (0..=OBJECTS).rev().map(Oid).skip(place / 2 % 3).collect();
+        let reach = Reach { depth: 3, count: 1 + place as u32 % 4, bytes: 1000 };
+        let call = match place % 2 {
+            0 => Call::LoadMany { oids, before: NOW },
+            _ => Call::Prefetch { oids: oids[..1].to_vec(), before: NOW, reach },
+        };
+        self.call(place / 3, call);
+    }
+
     /// Begins a transaction unless there is one, and stores an object over the storage's newest revision.
     fn change(&mut self, place: usize) {
         let Some(connection) = self.pick(place / OBJECTS as usize) else { return };
@@ -173,7 +187,7 @@ impl Game {
         let serial = self.site.storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
         self.site.begin(connection);
         if self.clients.contains_key(&connection) {
-            self.site.store(connection, oid.0, serial, "cccc.N.");
+            self.site.store(connection, oid.0, serial, RECORD);
             if let Some(client) = self.clients.get_mut(&connection) {
                 client.beliefs.stores(oid);
             }

@@ -11,7 +11,7 @@ use vellum_client::{
 };
 use vellum_server::ConnectionId;
 use vellum_storage::{LoadedAt, ManualClock, Oid, Storage, Tid, TransactionMeta};
-use vellum_wire::{Message, Value};
+use vellum_wire::{Message, Reach, Value};
 
 use crate::{Site, value};
 
@@ -47,6 +47,8 @@ struct Guest {
     last_call: i64,
     answers: BTreeMap<PromiseId, Result<Answer, ClientError>>,
     told: Vec<Told>,
+    /// The bytes of the blobs that it asked for.
+    blobs: BTreeMap<PromiseId, Vec<u8>>,
     /// Answers that were not looked at, with the last transaction that the client knew then.
     fresh: Vec<(PromiseId, Option<Tid>)>,
 }
@@ -71,8 +73,15 @@ impl Party {
 
     /// A client comes, and connects.
     pub fn client(&mut self, name: &str, config: client::Config) {
+        self.client_that_learned(name, config, &[]);
+    }
+
+    /// The same of a client that has kept hints.
+    pub fn client_that_learned(&mut self, name: &str, config: client::Config, hints: &[u8]) {
+        let mut machine = Machine::new(config);
+        machine.learn(hints);
         let guest = Guest {
-            machine: Machine::new(config),
+            machine,
             line: None,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
@@ -82,6 +91,7 @@ impl Party {
             last_call: 0,
             answers: BTreeMap::new(),
             told: Vec::new(),
+            blobs: BTreeMap::new(),
             fresh: Vec::new(),
         };
         self.clients.insert(name.to_owned(), guest);
@@ -122,6 +132,11 @@ impl Party {
     /// The answer to what was asked, if it is there.
     pub fn answer(&self, name: &str, promise: PromiseId) -> Option<&Result<Answer, ClientError>> {
         self.clients[name].answers.get(&promise)
+    }
+
+    /// The bytes of a blob that a client asked for, as far as they came.
+    pub fn blob(&self, name: &str, promise: PromiseId) -> &[u8] {
+        self.clients[name].blobs.get(&promise).map_or(&[], Vec::as_slice)
     }
 
     /// The answers since this was asked last, with the last transaction that the client knew then.
@@ -250,17 +265,28 @@ impl Party {
         self.collect();
     }
 
-    /// An answer to a load, the next message to a client, falls behind the one after it: so a server may do that
-    /// answers loads beside everything else. The data is older then than the news that the client was told.
+    /// If the next message to a client answers a load, or is a piece of a prefetch, it falls behind the one after it: a
+    /// server may do that if it answers loads beside everything else. The data is older then than the news that the
+    /// client was told.
     pub fn postpone(&mut self, name: &str) {
         let waiting = &mut self.guest(name).to_client;
         let is_load = |message: &Message| match &message.args {
-            Value::Tuple(parts) => parts.len() == 3 && message.name == Value::Text(".reply".to_owned()),
+            Value::Tuple(parts) => {
+                let name = message.name.as_text();
+                (parts.len() == 3 && name == Some(".reply")) || name == Some("vellum.prefetched")
+            }
+            Value::List(_) => message.name == Value::Text(".reply".to_owned()),
             _ => false,
         };
         if waiting.len() >= 2 && is_load(&waiting[0]) {
             waiting.swap(0, 1);
         }
+    }
+
+    /// The last message to a client overtakes all others.
+    pub fn postpone_last(&mut self, name: &str) {
+        let waiting = &mut self.guest(name).to_client;
+        waiting.rotate_right(usize::from(waiting.len() > 1));
     }
 
     /// Sends a client a message that its server did not send.
@@ -358,6 +384,15 @@ impl Party {
                         let earlier = guest.answers.insert(promise, outcome);
                         assert_eq!(earlier, None, "{name} answers {promise:?} twice");
                     }
+                    Effect::Blob { promise, piece } => {
+                        let shown = piece.as_ref().map_or("begins".to_owned(), |piece| format!("goes on: {piece:?}"));
+                        writeln!(self.site.transcript, "{name:<4} blob of {} {shown}", promise.0).unwrap();
+                        let blob = self.guest(name).blobs.entry(promise).or_default();
+                        match piece {
+                            None => blob.clear(),
+                            Some(piece) => blob.extend_from_slice(&piece),
+                        }
+                    }
                     Effect::Tell(told) => {
                         writeln!(self.site.transcript, "{name:<4} tells: {}", show_told(&told)).unwrap();
                         self.guest(name).told.push(told);
@@ -380,6 +415,10 @@ fn show_ask(ask: &Ask) -> String {
     match ask {
         Ask::Load { oid, before: None } => format!("load #{}", oid.0),
         Ask::Load { oid, before: Some(before) } => format!("load #{} before {}", oid.0, tid(*before)),
+        Ask::LoadMany { oids: many, .. } => format!("load {}", oids(many)),
+        Ask::Prefetch { oids: from, reach: Reach { depth, count, bytes }, .. } => {
+            format!("prefetch {}: depth {depth}, at most {count} revisions and {bytes} bytes", oids(from))
+        }
         Ask::Begin { .. } => "begin".to_owned(),
         Ask::Change { change: vellum_storage::Change::Store { oid, serial, data, .. }, .. } => {
             format!("store #{} over {}: {data:?}", oid.0, tid(*serial))
@@ -398,6 +437,14 @@ fn show_answer(answer: &Answer) -> String {
             let next = next.map_or("now".to_owned(), tid);
             format!("{data:?} since {}, until {next}", tid(*since))
         }
+        Answer::LoadedMany(found) => {
+            let each = found.iter().map(|(oid, found)| match found {
+                Some(LoadedAt { data, tid: since, .. }) => format!("#{}: {data:?} since {}", oid.0, tid(*since)),
+                None => format!("#{}: nothing", oid.0),
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Answer::Prefetched(count) => format!("{count} revisions came ahead"),
         Answer::Begun(id) => format!("transaction {}", id.0),
         Answer::Voted(Voted::Ready(written)) if written.is_empty() => "it can be finished".to_owned(),
         Answer::Voted(Voted::Ready(written)) => format!("it can be finished, with other records for {}", oids(written)),

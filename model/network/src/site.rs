@@ -44,6 +44,7 @@ pub fn config() -> Config {
         is_read_only: false,
         transaction_timeout: None,
         clients_resolve: false,
+        offers_extensions: true,
         started: "today".to_owned(),
         memory: Memory::default(),
     }

@@ -25,11 +25,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod later;
 mod pack;
 mod read;
 mod write;
 
+pub use ahead::{Kept, Limits, asked_for, hints, in_addition, kept, moment};
 pub use later::later;
 pub use pack::{Dangling, How, Packed, Refused};
 pub use read::{At, HistoryEntry, KeyError, Shown};

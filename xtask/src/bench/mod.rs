@@ -133,6 +133,14 @@ enum Row {
     ClientLoad,
     /// Many stores in one transaction by our client, beside ZEO's client
     ClientStore,
+    /// A bulk fetch by our client, beside the prefetch of ZEO's
+    ClientFetch,
+    /// A walk through a tree by our client, with and without prefetching
+    ClientTree,
+    /// The same with a server that is a millisecond away
+    ClientTreeFar,
+    /// A record of 64 MiB by our client, and its memory
+    ClientLarge,
 }
 
 type Trouble = Box<dyn std::error::Error>;

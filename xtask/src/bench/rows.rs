@@ -120,7 +120,11 @@ impl Rows<'_> {
             | Row::ServeBlobLoadLarge8
             | Row::ServeBlobMemory
             | Row::ClientLoad
-            | Row::ClientStore => self.of_server(row, storage, &loads.oids)?,
+            | Row::ClientStore
+            | Row::ClientFetch
+            | Row::ClientTree
+            | Row::ClientTreeFar
+            | Row::ClientLarge => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

@@ -145,6 +145,7 @@ fn options(plan: &Plan, now: Timestamp, tls: Option<Arc<Certificates>>) -> Run<S
             is_read_only: plan.read_only,
             transaction_timeout: plan.transaction_timeout,
             clients_resolve: plan.clients_resolve,
+            offers_extensions: true,
             started: now.to_zoned(TimeZone::system()).strftime("%a %b %e %H:%M:%S %Y").to_string(),
             memory: Memory::default(),
         },

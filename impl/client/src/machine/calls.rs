@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vellum_storage::Oid;
+use vellum_storage::{Oid, Tid};
 use vellum_wire::{Call, Fault, Message, MessageId, Notice, Value};
 
+use super::blobs::{Coming, Download};
 use super::{Machine, Waiting};
 use crate::answers::{self, Read};
 use crate::ask::{Answer, Ask, IteratorId, TransactionId};
@@ -34,7 +35,11 @@ pub(super) enum Kind {
     /// A sign of life.
     KeepAlive,
     /// A load; its flight has the rest.
-    Load { oid: Oid, before: vellum_storage::Tid },
+    Load { oid: Oid, before: Tid },
+    /// Many loads in one call; each has its flight.
+    LoadMany { oids: Vec<Oid>, before: Tid },
+    /// A prefetch, whose state is kept under the call's number.
+    Prefetch { promise: Option<PromiseId> },
     /// Something that was asked.
     Ask { promise: PromiseId, ask: Ask, until: Duration },
     /// The first phase.
@@ -55,7 +60,8 @@ impl Kind {
             Kind::Describe => "get_info",
             Kind::Verify => "getInvalidations",
             Kind::KeepAlive => "ping",
-            Kind::Load { .. } => "load",
+            Kind::Load { .. } | Kind::LoadMany { .. } => "load",
+            Kind::Prefetch { .. } => "prefetch",
             Kind::Ask { ask, .. } => ask.name(),
             Kind::Vote { .. } | Kind::GivenUp => "vote",
             Kind::Finish { .. } => "finish",
@@ -68,6 +74,8 @@ impl Kind {
         matches!(
             self,
             Kind::Load { .. }
+                | Kind::LoadMany { .. }
+                | Kind::Prefetch { promise: Some(_) }
                 | Kind::Ask { .. }
                 | Kind::Vote { .. }
                 | Kind::Finish { .. }
@@ -104,11 +112,20 @@ impl Machine {
         Some(pending)
     }
 
+    /// Something of the answer has arrived: the rest has as long again.
+    pub(super) fn prolong(&mut self, id: i64) {
+        if let Some(pending) = self.calls.get_mut(&id) {
+            self.deadlines.remove(&(pending.deadline, id));
+            pending.deadline = self.now + pending.patience;
+            self.deadlines.insert((pending.deadline, id));
+        }
+    }
+
     /// All calls of a connection, which nobody will answer.
-    pub(super) fn take_calls(&mut self, connection: ConnectionId) -> Vec<Pending> {
+    pub(super) fn take_calls(&mut self, connection: ConnectionId) -> Vec<(i64, Pending)> {
         let of = self.calls.iter().filter(|(_, pending)| pending.connection == connection);
         let ids: Vec<i64> = of.map(|(id, _)| *id).collect();
-        ids.into_iter().filter_map(|id| self.take_call(id)).collect()
+        ids.into_iter().filter_map(|id| Some((id, self.take_call(id)?))).collect()
     }
 
     /// Has a server answer what was asked. A server is there.
@@ -140,6 +157,7 @@ impl Machine {
                 }
                 return self.resolve(promise, Ok(Answer::Done));
             }
+            Ask::LoadBlob { oid, tid } => Call::SendBlob { oid: *oid, serial: *tid },
             Ask::NewOids { .. } if is_read_only => return self.resolve(promise, Err(ClientError::ReadOnly)),
             Ask::NewOids { count } => Call::NewOids { count: i64::from((*count).clamp(1, OIDS_MAX)) },
             Ask::Info => Call::GetInfo,
@@ -147,12 +165,20 @@ impl Machine {
                 Some(time) => Call::Pack { time: time.as_nanosecond() as f64 / 1e9, wait: true },
                 None => return self.resolve(promise, Err(ClientError::Unsayable { what: "such a time" })),
             },
-            Ask::Last | Ask::Forget | Ask::Load { .. } | Ask::Begin { .. } => unreachable!("done elsewhere"),
-            Ask::Change { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
+            Ask::Load { .. } | Ask::LoadMany { .. } | Ask::Prefetch { .. } => unreachable!("done elsewhere"),
+            Ask::Last | Ask::Forget | Ask::Begin { .. } => unreachable!("done elsewhere"),
+            Ask::Change { .. } | Ask::Blob { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
                 unreachable!("a transaction does that")
             }
         };
-        self.call(connection, call, Kind::Ask { promise, ask, until }, patience);
+        let download = match &ask {
+            Ask::LoadBlob { oid, tid } => Some((*oid, *tid)),
+            _ => None,
+        };
+        let call = self.call(connection, call, Kind::Ask { promise, ask, until }, patience);
+        if let Some((oid, tid)) = download {
+            self.downloads.push_back(Download { call, promise, oid, tid, stage: Coming::Asked });
+        }
     }
 
     /// A message arrived.
@@ -202,6 +228,14 @@ impl Machine {
             Kind::Verify => self.verified(connection, outcome),
             Kind::KeepAlive | Kind::GivenUp => {}
             Kind::Load { oid, before } => self.loaded(connection, oid, before, outcome),
+            Kind::LoadMany { oids, before } => self.loaded_many(connection, oids, before, outcome),
+            Kind::Prefetch { promise } => {
+                let count = self.end_prefetch(id);
+                self.works();
+                if let Some(promise) = promise {
+                    self.resolve(promise, outcome.map(|_| Answer::Prefetched(count)).map_err(refusal));
+                }
+            }
             Kind::Vote { promise, transaction } => self.voted(promise, transaction, outcome),
             Kind::Finish { promise, transaction } => self.finished(promise, transaction, outcome),
             Kind::Abort { promise, vote } => {
@@ -210,6 +244,7 @@ impl Machine {
                     self.resolve(promise, Ok(Answer::Done));
                 }
             }
+            Kind::Ask { ask: Ask::LoadBlob { .. }, .. } => self.blob_answered(connection, id, outcome),
             Kind::Ask { promise, ask, .. } => {
                 let asked = ask.name();
                 match self.read(connection, ask, outcome) {
@@ -277,7 +312,17 @@ impl Machine {
         let why = format!("{asked} was not answered in {seconds} s");
         match kind {
             Kind::Load { oid, before } => self.fail_load(oid, before, &late),
-            Kind::Ask { promise, .. } => self.resolve(promise, Err(late)),
+            Kind::LoadMany { oids, before } => oids.into_iter().for_each(|oid| self.fail_load(oid, before, &late)),
+            Kind::Prefetch { promise } => {
+                self.end_prefetch(id);
+                if let Some(promise) = promise {
+                    self.resolve(promise, Err(late));
+                }
+            }
+            Kind::Ask { promise, .. } => {
+                self.drop_download(id);
+                self.resolve(promise, Err(late));
+            }
             Kind::Vote { promise, transaction } => {
                 self.transaction_is_over(transaction, &why);
                 self.resolve(promise, Err(late));
@@ -293,10 +338,19 @@ impl Machine {
     }
 
     /// The outcome of a call whose connection ended.
-    pub(super) fn lose_call(&mut self, kind: Kind, why: &str) {
+    pub(super) fn lose_call(&mut self, id: i64, kind: Kind, why: &str) {
         let asked = kind.name();
+        self.drop_download(id);
         match kind {
             Kind::Load { oid, before } => self.load_again(oid, before),
+            Kind::LoadMany { oids, before } => oids.into_iter().for_each(|oid| self.load_again(oid, before)),
+            // It is advice. The next loads ask for what did not come.
+            Kind::Prefetch { promise } => {
+                let count = self.end_prefetch(id);
+                if let Some(promise) = promise {
+                    self.resolve(promise, Ok(Answer::Prefetched(count)));
+                }
+            }
             Kind::Ask { promise, ask, until } if ask.can_be_repeated() => self.wait_again(promise, ask, until),
             Kind::Ask { promise, .. } | Kind::Vote { promise, .. } => {
                 self.resolve(promise, Err(ClientError::Disconnected { asked, why: why.to_owned() }));

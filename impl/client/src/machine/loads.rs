@@ -14,6 +14,7 @@ use std::time::Duration;
 use vellum_storage::{LoadedAt, Oid, Tid};
 use vellum_wire::{Call, Fault, Value};
 
+use super::ahead::kept;
 use super::calls::{Kind, refusal};
 use super::{Machine, Waiting};
 use crate::answers;
@@ -24,10 +25,30 @@ use crate::event::{ConnectionId, PromiseId};
 /// A load that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flight {
-    /// Those that asked; with the moment that each asked for, and until when.
-    waiters: Vec<(PromiseId, Option<Tid>, Duration)>,
+    waiters: Vec<Waiter>,
     /// The first transaction since it began that changed the object.
     changed: Option<Tid>,
+}
+
+/// One that waits for a load.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Waiter {
+    /// A load, with the moment that it asked for, and until when.
+    Load { promise: PromiseId, asked: Option<Tid>, until: Duration },
+    /// A bulk fetch.
+    Group(u64),
+}
+
+impl Flight {
+    /// A load that begins.
+    pub fn of(waiter: Waiter) -> Flight {
+        Flight { waiters: vec![waiter], changed: None }
+    }
+
+    /// Another one waits for it.
+    pub fn add(&mut self, waiter: Waiter) {
+        self.waiters.push(waiter);
+    }
 }
 
 impl Machine {
@@ -42,11 +63,11 @@ impl Machine {
             return self.wait(waiting);
         };
         let connection = session.connection;
-        let waiter = (waiting.promise, asked, waiting.until);
+        let waiter = Waiter::Load { promise: waiting.promise, asked, until: waiting.until };
         if let Some(flight) = self.flights.get_mut(&(oid, before)) {
-            return flight.waiters.push(waiter);
+            return flight.add(waiter);
         }
-        self.flights.insert((oid, before), Flight { waiters: vec![waiter], changed: None });
+        self.flights.insert((oid, before), Flight::of(waiter));
         let patience = self.config.patience.reply;
         self.call(connection, Call::LoadBefore { oid, before }, Kind::Load { oid, before }, patience);
     }
@@ -57,50 +78,65 @@ impl Machine {
         for (_, flight) in self.flights.range_mut((oid, Tid::ZERO)..=(oid, Tid::MAX)) {
             flight.changed.get_or_insert(tid);
         }
+        self.groups.values_mut().for_each(|group| group.note_change(oid, tid));
+        self.prefetches.values_mut().for_each(|prefetching| prefetching.note_change(oid, tid));
     }
 
     pub(super) fn loaded(&mut self, connection: ConnectionId, oid: Oid, before: Tid, outcome: Result<Value, Fault>) {
-        let Some(flight) = self.flights.remove(&(oid, before)) else { return };
         let answer = match outcome.map(|value| answers::loaded(value, before)) {
-            Ok(Ok(found)) => Ok(found.map(|found| self.keep(oid, found, flight.changed))),
+            Ok(Ok(found)) => Ok(found),
             Ok(Err(why)) => {
                 let nonsense = ClientError::Nonsense { asked: "load", why: why.to_owned() };
-                self.resolve_all(&flight, &Err(nonsense));
+                self.fail_load(oid, before, &nonsense);
                 return self.disbelieve(connection, format!("load: {why}"));
             }
             Err(fault) => Err(refusal(fault)),
         };
         self.works();
-        self.resolve_all(&flight, &answer.map(Answer::Loaded));
+        self.land(oid, before, answer);
+    }
+
+    /// A load is answered.
+    pub(super) fn land(&mut self, oid: Oid, before: Tid, answer: Result<Option<LoadedAt>, ClientError>) {
+        let Some(Flight { waiters, changed }) = self.flights.remove(&(oid, before)) else { return };
+        let answer = answer.map(|found| found.map(|found| self.keep(oid, found, changed)));
+        self.resolve_all(waiters, oid, &answer);
     }
 
     /// Keeps what was loaded. A revision that was called current held until the object was changed.
     fn keep(&mut self, oid: Oid, found: LoadedAt, changed: Option<Tid>) -> LoadedAt {
-        let found = LoadedAt { next: found.next.or(changed), ..found };
-        // The server contradicts itself about what came next, so that is left to the next load.
-        if changed.is_none_or(|changed| found.next == Some(changed)) {
-            self.cache.put(oid, found.clone());
+        // If the server contradicts itself about what came next, that is left to the next load.
+        if let Some(found) = kept(found.clone(), changed) {
+            self.cache.put(oid, found);
         }
-        found
+        LoadedAt { next: found.next.or(changed), ..found }
     }
 
-    fn resolve_all(&mut self, flight: &Flight, outcome: &Result<Answer, ClientError>) {
-        for (promise, ..) in &flight.waiters {
-            self.resolve(*promise, outcome.clone());
+    fn resolve_all(&mut self, waiters: Vec<Waiter>, oid: Oid, answer: &Result<Option<LoadedAt>, ClientError>) {
+        for waiter in waiters {
+            match waiter {
+                Waiter::Load { promise, .. } => self.resolve(promise, answer.clone().map(Answer::Loaded)),
+                Waiter::Group(number) => self.resolve_in_group(number, oid, answer),
+            }
         }
     }
 
     pub(super) fn fail_load(&mut self, oid: Oid, before: Tid, error: &ClientError) {
         if let Some(flight) = self.flights.remove(&(oid, before)) {
-            self.resolve_all(&flight, &Err(error.clone()));
+            self.resolve_all(flight.waiters, oid, &Err(error.clone()));
         }
     }
 
     /// The connection of a load ended.
     pub(super) fn load_again(&mut self, oid: Oid, before: Tid) {
         let Some(flight) = self.flights.remove(&(oid, before)) else { return };
-        for (promise, before, until) in flight.waiters {
-            self.wait_again(promise, Ask::Load { oid, before }, until);
+        for waiter in flight.waiters {
+            match waiter {
+                Waiter::Load { promise, asked, until } => {
+                    self.wait_again(promise, Ask::Load { oid, before: asked }, until);
+                }
+                Waiter::Group(number) => self.ask_group_again(number),
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The protocol: what each event does.
 
+mod ahead;
+mod blobs;
 mod calls;
 mod loads;
 mod session;
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use vellum_storage::{Oid, Tid};
 
+use self::ahead::{Group, Prefetching};
+use self::blobs::Download;
 use self::calls::Pending;
 use self::loads::Flight;
 use self::session::{Candidate, Round, Session};
@@ -20,6 +24,7 @@ use crate::ask::{Answer, Ask, Info, Patience, TransactionId};
 use crate::cache::Cache;
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
+use crate::hints::Hints;
 
 /// Whether a client writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,6 +52,8 @@ pub struct Config {
     pub label: Option<String>,
     /// Bytes that the cache takes: 64 MiB.
     pub cache_bytes: u64,
+    /// Objects in a hint, which are those that were loaded next after an object: 0, which learns none.
+    pub hint_size: usize,
     /// How long it waits.
     pub patience: Patience,
     /// The first pause after a round in which no server could be reached, which then doubles: 50 ms.
@@ -67,6 +74,7 @@ impl Default for Config {
             access: Access::Write,
             label: None,
             cache_bytes: 64 << 20,
+            hint_size: 0,
             patience: Patience::default(),
             pause_min: Duration::from_millis(50),
             pause_max: Duration::from_secs(10),
@@ -84,6 +92,7 @@ pub struct Machine {
     /// The last transaction that it knows; none before it has registered anywhere.
     last: Option<Tid>,
     cache: Cache,
+    hints: Hints,
     info: Option<Info>,
     session: Option<Session>,
     candidate: Option<Candidate>,
@@ -98,6 +107,13 @@ pub struct Machine {
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
+    /// Bulk fetches that are under way.
+    groups: BTreeMap<u64, Group>,
+    group_next: u64,
+    /// Prefetches that are under way, by their calls.
+    prefetches: BTreeMap<i64, Prefetching>,
+    /// Blobs that were asked for, in this order.
+    downloads: VecDeque<Download>,
     /// The questions that were asked when no server was there.
     waiting: VecDeque<Waiting>,
     transaction: Option<Transaction>,
@@ -142,12 +158,13 @@ impl Hash for Outbox {
 impl Machine {
     /// A client that knows nothing. It begins to connect at its first tick.
     pub fn new(config: Config) -> Machine {
-        let cache = Cache::new(config.cache_bytes);
+        let (cache, hints) = (Cache::new(config.cache_bytes), Hints::new(config.hint_size));
         Machine {
             config,
             now: Duration::ZERO,
             last: None,
             cache,
+            hints,
             info: None,
             session: None,
             candidate: None,
@@ -159,6 +176,10 @@ impl Machine {
             call_next: 1,
             deadlines: BTreeSet::new(),
             flights: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            group_next: 1,
+            prefetches: BTreeMap::new(),
+            downloads: VecDeque::new(),
             waiting: VecDeque::new(),
             transaction: None,
             transaction_next: 1,
@@ -178,6 +199,16 @@ impl Machine {
     /// The storage's description, as far as it was told.
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
+    }
+
+    /// The hints that were learned from loads, for another start: see [`Machine::learn`].
+    pub fn hints(&self) -> Vec<u8> {
+        self.hints.to_bytes()
+    }
+
+    /// Takes hints that were kept over a restart: rule 9.7. They change no answer, whatever they are.
+    pub fn learn(&mut self, hints: &[u8]) {
+        self.hints.take(hints);
     }
 
     /// Whether a server is there, and the cache is verified.
@@ -232,7 +263,16 @@ impl Machine {
         let patience = &self.config.patience;
         let deadline = self.now + patience.server;
         let until = deadline + ask.patience(patience);
+        let hint = match &ask {
+            Ask::Load { oid, before: None } => self.hints.note(*oid),
+            _ => Vec::new(),
+        };
+        let call = self.call_next;
         self.ask(Waiting { promise, ask, deadline, until });
+        // If the load was in the cache, what follows it most likely is, too.
+        if !hint.is_empty() && self.call_next > call {
+            self.prefetch_hint(hint);
+        }
     }
 
     fn ask(&mut self, waiting: Waiting) {
@@ -241,7 +281,7 @@ impl Machine {
                 self.begins.push_back(waiting);
                 self.begin_next();
             }
-            Ask::Change { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
+            Ask::Change { .. } | Ask::Blob { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
                 self.ask_of_transaction(waiting);
             }
             Ask::Forget => {
@@ -255,6 +295,14 @@ impl Machine {
             Ask::Load { oid, before } => {
                 let (oid, before) = (*oid, *before);
                 self.load(waiting, oid, before);
+            }
+            Ask::LoadMany { oids, before } => {
+                let (oids, before) = (oids.clone(), *before);
+                self.load_many(waiting, oids, before);
+            }
+            Ask::Prefetch { oids, before, reach } if self.is_ready() => {
+                let (oids, before, reach) = (oids.clone(), *before, *reach);
+                self.prefetch(waiting, oids, before, reach);
             }
             _ if self.is_ready() => self.call_for(waiting),
             _ => self.wait(waiting),

@@ -429,8 +429,8 @@ impl Machine {
             self.tell(Told::Lost { why: why.clone() });
         }
         self.lose_transaction(session.connection, &why);
-        for pending in self.take_calls(session.connection) {
-            self.lose_call(pending.kind, &why);
+        for (id, pending) in self.take_calls(session.connection) {
+            self.lose_call(id, pending.kind, &why);
         }
         self.trouble = why;
     }

@@ -4,6 +4,7 @@ use vellum_storage::Origin;
 use vellum_wire::Notice;
 
 use super::Machine;
+use super::blobs::Part;
 use crate::event::{ConnectionId, Told};
 
 impl Machine {
@@ -29,8 +30,12 @@ impl Machine {
                     (info.length, info.size) = (length.max(0) as u64, size.max(0) as u64);
                 }
             }
-            // Nobody has asked for a blob.
-            Notice::ReceiveBlobStart { .. } | Notice::ReceiveBlobChunk { .. } | Notice::ReceiveBlobStop { .. } => {}
+            Notice::Prefetched { call, revisions } => self.prefetched(connection, call, revisions),
+            Notice::ReceiveBlobStart { oid, serial } => self.blob_part(connection, oid, serial, Part::Start),
+            Notice::ReceiveBlobChunk { oid, serial, chunk } => {
+                self.blob_part(connection, oid, serial, Part::Chunk(chunk));
+            }
+            Notice::ReceiveBlobStop { oid, serial } => self.blob_part(connection, oid, serial, Part::Stop),
         }
     }
 }

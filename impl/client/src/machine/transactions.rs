@@ -16,7 +16,7 @@ use vellum_wire::{Begin, Call, Fault, MessageId};
 use super::calls::{Kind, refusal};
 use super::{Machine, Waiting};
 use crate::answers;
-use crate::ask::{Answer, Ask, TransactionId, Voted};
+use crate::ask::{Answer, Ask, BlobPart, TransactionId, Voted};
 use crate::error::ClientError;
 use crate::event::{ConnectionId, PromiseId, Told};
 
@@ -88,6 +88,7 @@ impl Machine {
     pub(super) fn ask_of_transaction(&mut self, waiting: Waiting) {
         let Waiting { promise, ask, .. } = waiting;
         let (Ask::Change { transaction: id, .. }
+        | Ask::Blob { transaction: id, .. }
         | Ask::Vote { transaction: id }
         | Ask::Finish { transaction: id }
         | Ask::Abort { transaction: id }) = ask
@@ -106,6 +107,10 @@ impl Machine {
             (Ask::Change { change, .. }, Stage::Open) => {
                 let outcome = self.change(change);
                 self.resolve(promise, outcome);
+            }
+            (Ask::Blob { part, .. }, Stage::Open) => {
+                self.blob(part);
+                self.resolve(promise, Ok(Answer::Done));
             }
             (Ask::Vote { .. }, Stage::Open) => self.vote(promise),
             (Ask::Finish { .. }, Stage::Voted) => self.finish(promise),
@@ -138,6 +143,9 @@ impl Machine {
                 return versions;
             }
             Change::CommitVersion { .. } | Change::AbortVersion { .. } => return versions,
+            Change::Store { data, .. } | Change::Restore { data: Some(data), .. } if data.blob().is_some() => {
+                return Err(ClientError::Unsayable { what: "a blob in a change: it is sent in parts" });
+            }
             Change::Store { oid, serial, data, .. } => {
                 let data = data_of(&data)?;
                 record = Some(data.clone());
@@ -159,16 +167,39 @@ impl Machine {
             }
         };
         if let Some(oid) = target {
+            self.will_change(oid, record);
+        }
+        self.say(connection, call);
+        Ok(Answer::Done)
+    }
+
+    /// Streams out a part of a blob. The record comes at its end.
+    fn blob(&mut self, part: BlobPart) {
+        let Some(open) = &self.transaction else { return };
+        let (connection, transaction) = (open.connection, name(open.id));
+        let call = match part {
+            BlobPart::Start => Call::StoreBlobStart,
+            BlobPart::Chunk(chunk) => Call::StoreBlobChunk { chunk },
+            BlobPart::End { oid, serial, data } => {
+                self.will_change(oid, Some(data.clone()));
+                Call::StoreBlobEnd { oid, serial, data, transaction }
+            }
+        };
+        self.say(connection, call);
+    }
+
+    /// Notes that the transaction changes an object; with the record that will be current then, if that is known.
+    fn will_change(&mut self, oid: Oid, record: Option<Bytes>) {
+        let bytes_max = self.cache.bytes_max() / 4;
+        if let Some(open) = &mut self.transaction {
             let bytes = record.as_ref().map_or(0, |record| record.len() as u64);
             // A large transaction is loaded again rather than kept in memory.
-            let record = record.filter(|_| open.kept + bytes <= self.cache.bytes_max() / 4);
+            let record = record.filter(|_| open.kept + bytes <= bytes_max);
             open.kept += record.as_ref().map_or(0, |record| record.len() as u64);
             if let Some(Some(earlier)) = open.changes.insert(oid, record) {
                 open.kept -= earlier.len() as u64;
             }
         }
-        self.say(connection, call);
-        Ok(Answer::Done)
     }
 
     fn vote(&mut self, promise: PromiseId) {

@@ -28,8 +28,13 @@ impl RemoteStorage {
         draft.changes().iter().try_for_each(|change| self.check(change))?;
         let transaction = self.client.begin_as(draft.meta().clone(), draft.origin());
         for change in draft.changes() {
-            let sent = transaction.change(in_memory(change)?);
-            sent.wait().map_err(|error| self.trouble(error))?;
+            match change {
+                Change::Store { oid, serial, data, .. } if data.blob().is_some() => {
+                    let blob = data.blob().ok_or_else(|| Error::key(*oid))?;
+                    transaction.store_blob(*oid, *serial, data.bytes()?, blob)?;
+                }
+                change => transaction.change(in_memory(change)?).wait().map_err(|error| self.trouble(error))?,
+            }
         }
         let written = self.vote_and_merge(&transaction, &draft)?;
         let stored = targets(&draft);
@@ -74,6 +79,12 @@ impl RemoteStorage {
             Change::CommitVersion { .. } | Change::AbortVersion { .. } => true,
             change => change.target().is_some_and(|(_, version)| *version != Version::TRUNK),
         };
+        if let Change::Restore { data: Some(data), .. } = change
+            && data.blob().is_some()
+        {
+            let why = "ZEO's protocol has no words for restoring a revision with its blob".to_owned();
+            return Err(Error::Unfit { name: self.name.clone(), why });
+        }
         match version {
             true => Err(Error::Unfit { name: self.name.clone(), why: "ZEO's protocol has no versions".to_owned() }),
             false => Ok(()),

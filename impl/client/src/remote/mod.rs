@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Capabilities, Change, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener, Listening, Loaded,
-    LoadedAt, ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Refusal, Resolver, Result, Scratch, Storage, Tid,
-    TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Vote, Waiting,
+    Blob, BlobWriter, Blobs, Capabilities, Change, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits,
+    Listener, Listening, Loaded, LoadedAt, ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Refusal, Resolver,
+    Result, Scratch, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Vote,
+    Waiting,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Fault;
@@ -48,11 +49,14 @@ pub struct RemoteStorage {
     resolver: Option<Arc<dyn Resolver>>,
     undoes: bool,
     restores: bool,
+    keeps_blobs: bool,
     /// Transactions of this storage wait for each other here.
     turn: Arc<ObjectLocks>,
     oids: Arc<Mutex<Vec<Oid>>>,
 }
 
+/// A server's word for what is not there.
+const KEY_ERROR: &str = "ZODB.POSException.POSKeyError";
 /// So many oids are asked for at once.
 const OIDS: u32 = 100;
 /// Lines of the undo log that are asked for at once.
@@ -82,9 +86,9 @@ impl RemoteStorage {
     pub fn of(client: Client, name: impl Into<String>) -> Result<RemoteStorage> {
         let name = name.into();
         client.connected().wait().map_err(|error| trouble(&name, error))?;
-        let Info { undoes, restores, .. } = client.info().unwrap_or_default();
+        let Info { undoes, restores, keeps_blobs, .. } = client.info().unwrap_or_default();
         let (turn, oids) = (Arc::default(), Arc::default());
-        Ok(RemoteStorage { client, name, resolver: None, undoes, restores, turn, oids })
+        Ok(RemoteStorage { client, name, resolver: None, undoes, restores, keeps_blobs, turn, oids })
     }
 
     /// Has conflicts merged that the server leaves to its clients.
@@ -236,7 +240,7 @@ impl Storage for RemoteStorage {
             restore: self.restores,
             pack: true,
             bulk: false,
-            blobs: false,
+            blobs: self.keeps_blobs,
         }
     }
 
@@ -246,6 +250,30 @@ impl Storage for RemoteStorage {
 
     fn pack(&self) -> Option<&dyn Pack> {
         Some(self)
+    }
+
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        self.keeps_blobs.then_some(self as &dyn Blobs)
+    }
+}
+
+impl Blobs for RemoteStorage {
+    /// On this machine. A vote sends it.
+    fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
+        if self.info().is_read_only {
+            return Err(Error::ReadOnly { name: self.name() });
+        }
+        Ok(vellum_storage::scratch_blob())
+    }
+
+    /// Rule 8.2.
+    fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
+        self.client.load_blob(oid, tid).wait().map_err(|error| match error {
+            ClientError::Refused(Fault::Other { class, .. }) if class == KEY_ERROR => {
+                Error::NoBlob { oid, tid, path: None }
+            }
+            error => self.trouble(error),
+        })
     }
 }
 

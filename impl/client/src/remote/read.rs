@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use vellum_storage::{
-    CurrentRecord, Error, Event, Invalidation, Listening, LoadedAt, Oid, Order, Result, Tid, TidRange,
-    TransactionRecord,
+    Blob, CurrentRecord, Error, Event, Invalidation, Listening, LoadedAt, Oid, Order, Result, Revision, Tid, TidRange,
+    TransactionRecord, may_have_blob,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Fault;
@@ -121,11 +121,27 @@ impl Walk {
         };
         if self.with_revisions {
             let revisions = client.revisions(iterator, transaction.tid).wait()?;
-            while let Some((_, revision)) = client.next_revision(revisions).wait()? {
+            while let Some((_, mut revision)) = client.next_revision(revisions).wait()? {
+                revision.blob = self.blob_of(&transaction, &revision)?;
                 transaction.revisions.push(revision);
             }
         }
         Ok(Some(transaction))
+    }
+}
+
+impl Walk {
+    /// The blob of a revision. A server does not say whether there is one, so it is asked for where the record is one
+    /// of a blob.
+    fn blob_of(&self, transaction: &TransactionRecord, revision: &Revision) -> Result<Option<Blob>, ClientError> {
+        if !self.storage.keeps_blobs || !revision.data.as_ref().is_some_and(|data| may_have_blob(data)) {
+            return Ok(None);
+        }
+        match self.storage.client.load_blob(revision.oid, transaction.tid).wait() {
+            Ok(blob) => Ok(Some(blob)),
+            Err(ClientError::Refused(Fault::Other { class, .. })) if class == super::KEY_ERROR => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

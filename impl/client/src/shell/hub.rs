@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vellum_storage::{Event as Heard, Listeners, Tid};
+use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, Oid, Tid};
 use vellum_sync::Mutex;
 
 use super::dial::Dial;
@@ -20,7 +21,7 @@ use super::link::Link;
 use crate::ask::{Answer, Ask, Info};
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
-use crate::machine::{Config, Machine};
+use crate::machine::Machine;
 use crate::promise::Promise;
 
 /// A client with its network.
@@ -41,6 +42,8 @@ struct Core {
     lines: BTreeMap<ConnectionId, Arc<Link>>,
     dialing: BTreeMap<ConnectionId, AbortHandle>,
     takers: HashMap<PromiseId, Taker>,
+    /// Where blobs go that were asked for.
+    sinks: HashMap<PromiseId, Sink>,
     promise_next: u64,
     ticked: Duration,
     wakes_at: Option<Duration>,
@@ -49,6 +52,37 @@ struct Core {
 
 /// Takes an answer.
 type Taker = Box<dyn FnOnce(Result<Answer, ClientError>) + Send>;
+
+/// A blob that arrives, and why it cannot be written.
+struct Sink {
+    writer: Option<Box<dyn BlobWriter>>,
+    failed: Option<String>,
+    /// Where it is left when it is complete.
+    home: Arc<Mutex<Option<Result<Blob, String>>>>,
+}
+
+impl Sink {
+    fn take(&mut self, piece: Option<Bytes>) {
+        match piece {
+            None => (self.writer, self.failed) = (Some(vellum_storage::scratch_blob()), None),
+            Some(piece) => {
+                let appended = self.writer.as_mut().map(|writer| writer.append(&piece));
+                if let Some(Err(error)) = appended {
+                    // The rest is not written.
+                    (self.writer, self.failed) = (None, Some(error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn end(self) {
+        let blob = match (self.writer, self.failed) {
+            (Some(writer), None) => writer.finish().map_err(|error| error.to_string()),
+            (_, failed) => Err(failed.unwrap_or_else(|| "it did not come".to_owned())),
+        };
+        *self.home.lock() = Some(blob);
+    }
+}
 
 /// Answers and news for the application.
 #[derive(Default)]
@@ -67,12 +101,13 @@ const TICK: Duration = Duration::from_millis(100);
 
 impl Hub {
     /// A client that begins to connect.
-    pub fn start(config: Config, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle) -> Arc<Hub> {
+    pub fn start(machine: Machine, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle) -> Arc<Hub> {
         let core = Core {
-            machine: Machine::new(config),
+            machine,
             lines: BTreeMap::new(),
             dialing: BTreeMap::new(),
             takers: HashMap::new(),
+            sinks: HashMap::new(),
             promise_next: 1,
             ticked: Duration::ZERO,
             wakes_at: None,
@@ -136,6 +171,31 @@ impl Hub {
         promise
     }
 
+    /// Asks for a blob, which is written to a scratch file.
+    pub fn ask_blob(self: &Arc<Self>, oid: Oid, tid: Tid) -> Promise<Blob> {
+        let home = Arc::<Mutex<Option<Result<Blob, String>>>>::default();
+        let (promise, resolver) = Promise::new();
+        let left = Arc::clone(&home);
+        let taker: Taker = Box::new(move |outcome| {
+            let blob = || match left.lock().take() {
+                Some(Ok(blob)) => Ok(blob),
+                Some(Err(why)) => Err(ClientError::NotKept { why }),
+                None => Err(ClientError::Nonsense { asked: "load_blob", why: "it did not come".to_owned() }),
+            };
+            resolver.resolve(outcome.and_then(|_| blob()));
+        });
+        {
+            let mut core = self.core.lock();
+            let id = PromiseId(core.promise_next);
+            core.promise_next += 1;
+            core.takers.insert(id, taker);
+            core.sinks.insert(id, Sink { writer: None, failed: None, home });
+            self.step(&mut core, Event::Asked { promise: id, ask: Ask::LoadBlob { oid, tid } });
+        }
+        self.bring();
+        promise
+    }
+
     /// Lets an event happen.
     pub fn happen(self: &Arc<Self>, event: Event) {
         self.step(&mut self.core.lock(), event);
@@ -188,7 +248,18 @@ impl Hub {
                     dialing.abort();
                 }
             }
+            // Written here, so that no more of it is read than can be written.
+            Effect::Blob { promise, piece } => {
+                if let Some(sink) = core.sinks.get_mut(&promise) {
+                    sink.take(piece);
+                }
+            }
             Effect::Resolve { promise, outcome } => {
+                if let Some(sink) = core.sinks.remove(&promise)
+                    && outcome.is_ok()
+                {
+                    sink.end();
+                }
                 if let Some(taker) = core.takers.remove(&promise) {
                     self.brings.lock().queue.push_back(Bring::Answer(taker, outcome));
                 }
@@ -273,6 +344,11 @@ impl Hub {
     /// The server's description of its storage.
     pub fn info(&self) -> Option<Info> {
         self.core.lock().machine.info().cloned()
+    }
+
+    /// The hints that were learned from loads.
+    pub fn hints(&self) -> Vec<u8> {
+        self.core.lock().machine.hints()
     }
 
     /// Whether a server is there.

@@ -77,7 +77,11 @@ impl Net {
                     self.log.push(format!("{} ms: {how} at {address}", self.now.as_millis()));
                 }
                 Effect::WakeAt { at } => self.wakes_at = Some(at),
-                Effect::Speak { .. } | Effect::Close { .. } | Effect::Tell(_) | Effect::Resolve { .. } => {}
+                Effect::Speak { .. }
+                | Effect::Close { .. }
+                | Effect::Tell(_)
+                | Effect::Blob { .. }
+                | Effect::Resolve { .. } => {}
             }
         }
     }

@@ -19,6 +19,13 @@ pub fn runtime() -> &'static Runtime {
     &RUNTIME
 }
 
+/// The interfaces of a storage, as far as clients look at them.
+fn ready_for(storage: &dyn Storage) -> Vec<(String, String)> {
+    let blobs = storage.blobs().map(|_| "IBlobStorage");
+    let names = ["IStorageRestoreable"].into_iter().chain(blobs);
+    names.map(|name| ("ZODB.interfaces".to_owned(), name.to_owned())).collect()
+}
+
 /// A running server.
 pub struct Served {
     pub door: Door,
@@ -31,10 +38,10 @@ impl Served {
         let description = Description {
             location: storage.name(),
             undoes: storage.undo_log().is_some(),
-            keeps_blobs: false,
+            keeps_blobs: storage.blobs().is_some(),
             iterates_records: true,
             is_read_only: false,
-            interfaces: vec![("ZODB.interfaces".to_owned(), "IStorageRestoreable".to_owned())],
+            interfaces: ready_for(&*storage),
         };
         let store = Store { packing: PackOptions::default(), ..Store::new(storage) };
         let offered = vec![Offered { name: "1".to_owned(), description, store }];

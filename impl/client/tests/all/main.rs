@@ -1,6 +1,8 @@
 //! Tests of the client: stories, games, the shell, and the rules.
 
 mod addresses;
+mod ahead;
+mod blobs;
 mod common;
 mod games;
 mod proxy;

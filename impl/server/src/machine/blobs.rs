@@ -168,7 +168,7 @@ impl Machine {
                 let change = Change::Store { oid, serial, version: Version::TRUNK, data };
                 match change.check() {
                     Ok(()) => {
-                        transaction.blobs.push(change);
+                        transaction.blobs.push((transaction.draft.changes().len(), change));
                         self.keeps(connection, bytes);
                     }
                     Err(error) => _ = transaction.wrong.get_or_insert(Wrong(crate::faults::fault(error))),
@@ -253,11 +253,12 @@ impl Machine {
         self.send_blobs(connection);
     }
 
-    /// A piece of a blob left for a client.
+    /// A piece of a blob or of a prefetch left for a client.
     pub(super) fn piece_sent(&mut self, connection: ConnectionId, bytes: u64) {
         if self.connections.contains_key(&connection) {
             self.piece_left(connection, bytes);
             self.send_blobs(connection);
+            self.send_ahead(connection);
         }
     }
 

@@ -136,6 +136,8 @@ impl Machine {
                 self.run(connection, reply.clone(), kind, Work::Load { oid, before });
                 Later
             }
+            Call::LoadMany { oids, before } => self.load_many(connection, reply, oids, before),
+            Call::Prefetch { oids, before, reach } => self.prefetch(connection, reply, oids, before, reach),
             Call::GetInfo => {
                 self.run(connection, reply.clone(), Kind::Info, Work::Measure);
                 Later

@@ -6,6 +6,7 @@
 //! | calls of a client that are under way or wait | [`Memory::calls`] | the client is not read from until half are done |
 //! | records in calls that wait | [`Memory::queued`] | the same |
 //! | a blob that a client sends, or is sent | [`Memory::blob`] | the client is not read from; no more of it is read |
+//! | revisions that a client is sent ahead of its loads | 96 KiB | no more of them are read |
 //! | blobs of all clients on their way | [`Memory::blobs`] | each has one piece under way |
 //! | unread messages of a client, for some time | [`Memory::unread_soft`] | its connection is cut |
 //! | unread messages of a client | [`Memory::unread_hard`] | its connection is cut |
@@ -123,7 +124,8 @@ impl Machine {
         let room = self.blob_room();
         let Memory { calls, queued, .. } = self.config.memory;
         let Some(client) = self.connections.get_mut(&connection) else { return };
-        let (has, has_bytes) = (client.running + client.queue.len() + client.downloads.len(), client.queued);
+        let (has, has_bytes) =
+            (client.running + client.queue.len() + client.downloads.len() + client.prefetches.len(), client.queued);
         if !client.is_paused && (has > calls || has_bytes > queued || client.uploading > room) {
             client.is_paused = true;
             self.effects.push(Effect::Pause { connection });

@@ -1,5 +1,6 @@
 //! The protocol: what each event does.
 
+mod ahead;
 mod blobs;
 mod calls;
 mod connections;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vellum_storage::{Oid, Tid};
-use vellum_wire::{Call, MessageId, PlainLoad, Value};
+use vellum_wire::{Call, Extension, MessageId, PlainLoad, Value};
 
 pub use self::limits::Memory;
 use crate::Served;
@@ -30,6 +31,8 @@ pub struct Config {
     pub transaction_timeout: Option<Duration>,
     /// Whether a client is asked to merge what the storage cannot.
     pub clients_resolve: bool,
+    /// Whether clients are offered more than ZEO has. The calls are there in either case.
+    pub offers_extensions: bool,
     /// When the server was started, as ZEO says it.
     pub started: String,
     /// The clients' limits of its memory.
@@ -70,6 +73,10 @@ struct Running {
 enum Kind {
     /// A load; whether its object was changed since it began.
     Load { oid: Oid, before: Tid, is_stale: bool },
+    /// Many loads.
+    LoadMany,
+    /// A piece of a prefetch; the first of its client's prefetches has the rest.
+    Ahead,
     /// A question whose answer is sent as it is.
     Ask,
     /// The size of the storage, which is sent with its description.
@@ -87,6 +94,8 @@ impl Kind {
     fn name(&self) -> &'static str {
         match self {
             Kind::Load { .. } => "load",
+            Kind::LoadMany => "many loads",
+            Kind::Ahead => "prefetch",
             Kind::Ask => "question",
             Kind::Info => "info",
             Kind::Transaction => "transaction",
@@ -177,8 +186,11 @@ impl Machine {
                 self.run(connection, reply, kind, Work::Load { oid, before });
             }
             (Kind::Load { .. }, Outcome::Loaded(loaded)) => self.loaded(connection, reply, loaded),
+            (Kind::LoadMany, Outcome::LoadedMany(found)) => self.loaded_many(connection, reply, found),
+            (Kind::Ahead, outcome) => self.reached(connection, outcome),
             (Kind::Info, Outcome::Measured(info)) => {
-                let value = answers::info(info, &self.storages[storage.0].description);
+                let extensions: &[Extension] = if self.config.offers_extensions { &Extension::ALL } else { &[] };
+                let value = answers::info(info, &self.storages[storage.0].description, extensions);
                 self.answer(connection, reply, Ok(value));
             }
             (Kind::Ask, Outcome::Answer(value)) => self.answer(connection, reply, Ok(value)),

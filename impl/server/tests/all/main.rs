@@ -5,6 +5,7 @@ mod conf;
 mod games;
 mod limits;
 mod monitor;
+mod reach;
 mod shell;
 mod stories;
 mod tls;

@@ -15,7 +15,7 @@ const PIECE: usize = 256 << 10;
 
 impl Blobs for MemoryStorage {
     fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
-        Ok(Box::new(Writer { place: Place::Memory(Vec::new()), length: 0 }))
+        Ok(scratch_blob())
     }
 
     /// Rule 8.2.
@@ -35,6 +35,11 @@ pub(super) fn own(blob: &Blob) -> Result<Blob> {
     let mut writer = Box::new(Writer { place: Place::Memory(Vec::new()), length: 0 });
     blob.pieces(PIECE, &mut |piece| writer.append(piece))?;
     writer.finish()
+}
+
+/// A new blob that belongs to no storage: a small one is in memory, a larger one in a file without a name.
+pub fn scratch_blob() -> Box<dyn BlobWriter> {
+    Box::new(Writer { place: Place::Memory(Vec::new()), length: 0 })
 }
 
 /// A blob that is being written.

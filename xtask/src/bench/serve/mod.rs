@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `process.rs` | the servers |
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
+//! | `ahead.rs` | our client, which fetches ahead |
 //! | `blobs.rs` | blobs: how fast, and in how much memory |
 //! | `remote.rs` | our own client beside ZEO's, on the same server |
 //! | `weight.rs` | memory, and the cost of a pack to loading clients |
@@ -32,6 +33,7 @@ use super::table::Line;
 use super::{Row, Trouble};
 use crate::venv;
 
+mod ahead;
 mod blobs;
 mod client;
 mod process;
@@ -164,6 +166,10 @@ impl Rows<'_> {
             Row::ServeBlobMemory => self.blob_memory(),
             Row::ClientLoad => self.client_loads(oids),
             Row::ClientStore => self.client_stores(),
+            Row::ClientFetch => self.client_fetch(oids),
+            Row::ClientTree => self.client_tree(Duration::ZERO),
+            Row::ClientTreeFar => self.client_tree(Duration::from_millis(1)),
+            Row::ClientLarge => self.client_large(),
             other => Err(format!("{other:?} is no row of the server").into()),
         }
     }
