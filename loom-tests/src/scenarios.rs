@@ -47,6 +47,7 @@ pub type Scenario = fn(Size);
 /// All scenarios, by name.
 pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("loads_and_an_invalidation", loads_and_an_invalidation),
+    ("a_transaction_of_two_objects", a_transaction_of_two_objects),
     ("an_answer_around_an_invalidation", an_answer_around_an_invalidation),
     ("an_eviction_during_a_read", an_eviction_during_a_read),
     ("a_move_around_an_invalidation", a_move_around_an_invalidation),
@@ -167,6 +168,22 @@ fn loads_and_an_invalidation(size: Size) {
     }));
     all(work);
     assert!(is_found(&cache, ROOT, Tid(3)) && !is_found(&cache, ROOT, Tid(4)));
+}
+
+/// One transaction changes two objects. No reader sees one change without the other.
+fn a_transaction_of_two_objects(size: Size) {
+    let cache = roomy();
+    cache.invalidate(Tid(3), &[ROOT]);
+    for oid in [ROOT, OTHER] {
+        store(&cache, cache.ask(), oid, &answer(oid, Tid(3)));
+    }
+    let mut work = vec![with(&cache, |cache| cache.invalidate(Tid(5), &[ROOT, OTHER]))];
+    work.extend(readers(size, &cache, |cache| {
+        let before = cache.head().next();
+        let found = (is_found(cache, ROOT, before), is_found(cache, OTHER, before));
+        assert!(found == (before == Tid(4), before == Tid(4)), "a lost record, or a lost invalidation");
+    }));
+    all(work);
 }
 
 /// The answer to a load arrives before, during or after an invalidation of the same object.

@@ -45,6 +45,8 @@ const fn case(scenario: &'static str, readers: usize, threads: usize, bound: Opt
 const CASES: &[Case] = &[
     case("loads_and_an_invalidation", 1, 2, None),
     case("loads_and_an_invalidation", 2, 3, Some(3)),
+    case("a_transaction_of_two_objects", 1, 2, None),
+    case("a_transaction_of_two_objects", 2, 3, Some(3)),
     case("an_answer_around_an_invalidation", 1, 2, None),
     case("an_answer_around_an_invalidation", 2, 3, Some(3)),
     case("an_eviction_during_a_read", 1, 2, None),
