@@ -163,6 +163,8 @@ fn loads_and_an_invalidation(size: Size) {
         assert!(!is_current(cache, ROOT), "a lost invalidation");
     })];
     work.extend(readers(size, &cache, |cache| {
+        // A moment of which the cache is told during the lookup, or not yet.
+        is_found(cache, ROOT, Tid(4));
         let before = cache.head().next();
         assert!(is_found(cache, ROOT, before) == (before == Tid(2)), "a lost record, or a lost invalidation");
     }));

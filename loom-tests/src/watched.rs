@@ -54,6 +54,16 @@ impl Medium for Watched {
         self.words.begin(segment)
     }
 
+    fn erase(&self, place: Place) {
+        self.assert_not_over();
+        self.words.erase(place);
+    }
+
+    fn begun_all(&self, head: Tid) {
+        self.assert_not_over();
+        self.words.begun_all(head);
+    }
+
     fn told(&self, head: Tid) {
         self.assert_not_over();
         self.words.told(head);

@@ -27,6 +27,7 @@
 //! |---|---|
 //! | [`core`](mod@core) | the concurrent core: lookups, stores, invalidations, verification, eviction |
 //! | [`Words`] | its bytes in memory, as atomic words |
+//! | [`file`] | its bytes in one file of a set size, which survives the process and a power cut |
 //!
 //! The index takes 8 bytes an entry, in a table that is at least 7/16 full: about 21 bytes at most.
 //!
@@ -34,9 +35,11 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+pub mod file;
 /// The shim. The crates of `loom-tests` put loom's and shuttle's types here, and include `core` as it is.
 mod sync {
     pub use vellum_sync::{Mutex, Rank, atomic};
 }
 
 pub use core::{Asked, Changed, Core, Failed, Header, Medium, Place, Shape, Words};
+pub use file::{CacheFile, FileMedium, Options, Report, Thorough};

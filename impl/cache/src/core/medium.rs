@@ -18,6 +18,8 @@ pub struct Header {
     pub offset: u32,
     /// Bytes of data.
     pub length: u32,
+    /// The medium's own: a checksum of the data.
+    pub check: u32,
 }
 
 /// A write failed. The record is lost to the cache.
@@ -54,12 +56,19 @@ pub trait Medium: Send + Sync {
     /// [`Failed`]: the medium never again says that it was told of a later transaction.
     fn end(&self, place: Place, header: &Header, end: Tid) -> Result<(), Failed>;
 
+    /// The record at this place is not to be read later, though its header may be damaged.
+    fn erase(&self, place: Place);
+
     /// The segment begins anew: none of its records may be read later.
     ///
     /// # Errors
     ///
     /// [`Failed`]: the segment cannot be used.
     fn begin(&self, segment: u32) -> Result<(), Failed>;
+
+    /// All segments have begun anew, and the head is set, perhaps back. Nothing that was in them may be read later, even
+    /// after a power cut.
+    fn begun_all(&self, head: Tid);
 
     /// Every change up to this transaction has been noted.
     fn told(&self, head: Tid);

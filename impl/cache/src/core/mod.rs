@@ -27,6 +27,7 @@
 
 mod medium;
 mod recent;
+mod restore;
 mod slot;
 mod told;
 mod words;
@@ -37,6 +38,7 @@ use smallvec::SmallVec;
 use vellum_storage::{LoadedAt, Oid, Tid};
 
 pub use medium::{Failed, Header, Medium};
+pub use restore::Found;
 use slot::{Hashed, Shard, Slot};
 pub use slot::{NUMBERS_MAX, Place, SEGMENTS_MAX};
 pub use told::Changed;

@@ -4,7 +4,7 @@ use vellum_storage::{Oid, Tid};
 
 use super::slot::{Hashed, Slot};
 use super::writer::Writer;
-use super::{Asked, Candidate, Core, Medium};
+use super::{Asked, Candidate, Core, Failed, Medium};
 use crate::sync::atomic::Ordering::Release;
 
 /// The objects that were changed while there was no connection.
@@ -67,8 +67,14 @@ impl<M: Medium> Core<M> {
         }
         self.begin_all(&mut writer);
         writer.recent.forget(head);
-        self.medium.told(head);
+        self.medium.begun_all(head);
         self.head.store(head.0, Release);
+    }
+
+    /// Looks at the medium and the head while nothing is being written: all that the head stands for is in the medium.
+    pub fn settled<T>(&self, look: impl FnOnce(&M, Tid) -> T) -> T {
+        let _writer = self.writer.lock();
+        look(&self.medium, self.head())
     }
 
     /// Ends the cache. After that no lookup finds anything, and no bytes are written.
@@ -97,7 +103,7 @@ impl<M: Medium> Core<M> {
                 Some(header) if header.oid != oid || header.tid >= tid => {}
                 Some(header) => self.end(oid, slot, after.max(header.tid).next()),
                 // Perhaps the object's: it is not known to be current.
-                None => self.drop_slot(Hashed::of(oid), slot),
+                None => self.lose(Hashed::of(oid), slot),
             }
         }
     }
@@ -110,6 +116,9 @@ impl<M: Medium> Core<M> {
                 let header = self.medium.header(slot.place());
                 let ended =
                     header.and_then(|header| self.medium.end(slot.place(), &header, after.max(header.tid).next()).ok());
+                if ended.is_none() {
+                    self.medium.erase(slot.place());
+                }
                 let mut shard = shard.lock();
                 match ended {
                     Some(()) => shard.replace(slot, slot.ended()),
@@ -122,12 +131,18 @@ impl<M: Medium> Core<M> {
     /// Gives a revision its end.
     fn end(&self, oid: Oid, slot: Slot, end: Tid) {
         let hashed = Hashed::of(oid);
-        let Some(header) = self.medium.header(slot.place()) else { return self.drop_slot(hashed, slot) };
+        let Some(header) = self.medium.header(slot.place()) else { return self.lose(hashed, slot) };
         // Before the entry, by which readers learn that there is an end.
         match self.medium.end(slot.place(), &header, end) {
             Ok(()) => drop(self.shard(hashed).lock().replace(slot, slot.ended())),
-            Err(_) => self.drop_slot(hashed, slot),
+            Err(Failed) => self.lose(hashed, slot),
         }
+    }
+
+    /// Drops a revision whose end cannot be written.
+    fn lose(&self, hashed: Hashed, slot: Slot) {
+        self.medium.erase(slot.place());
+        self.drop_slot(hashed, slot);
     }
 
     pub(super) fn drop_slot(&self, hashed: Hashed, slot: Slot) {

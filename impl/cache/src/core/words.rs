@@ -67,7 +67,7 @@ impl Medium for Words {
         let [oid, tid, end, span] = self.header_words(place)? else { return None };
         let (oid, tid, end, span) = (oid.load(Relaxed), tid.load(Relaxed), end.load(Relaxed), span.load(Relaxed));
         let end = (end != OPEN).then_some(Tid(end));
-        Some(Header { oid: Oid(oid), tid: Tid(tid), end, offset: (span >> 32) as u32, length: span as u32 })
+        Some(Header { oid: Oid(oid), tid: Tid(tid), end, offset: (span >> 32) as u32, length: span as u32, check: 0 })
     }
 
     fn data(&self, place: Place, header: &Header, data: &mut Vec<u8>) -> bool {
@@ -90,6 +90,11 @@ impl Medium for Words {
     fn begin(&self, _: u32) -> Result<(), Failed> {
         Ok(())
     }
+
+    // No entry leads to it, and memory is not read by the next process.
+    fn erase(&self, _: Place) {}
+
+    fn begun_all(&self, _: Tid) {}
 
     fn told(&self, _: Tid) {}
 }

@@ -33,11 +33,11 @@ pub(super) struct Writer {
     /// The segment that is written to.
     active: u32,
     /// Empty segments.
-    empty: Vec<u32>,
+    pub(super) empty: Vec<u32>,
     /// Full segments, the oldest first.
-    full: VecDeque<u32>,
+    pub(super) full: VecDeque<u32>,
     /// For each segment, how many records it has.
-    counts: Vec<u32>,
+    pub(super) counts: Vec<u32>,
     /// Where the data of the active segment begin: they are written from its end.
     data_start: u32,
 }
@@ -137,7 +137,7 @@ impl<M: Medium> Core<M> {
         let place = Place { segment: writer.active, number: *count };
         let length = data.len() as u32;
         let offset = writer.data_start - length.next_multiple_of(ALIGN);
-        let header = Header { oid, tid, end, offset, length };
+        let header = Header { oid, tid, end, offset, length, check: 0 };
         // A place whose write failed is not used again: part of it may be there.
         *count += 1;
         writer.data_start = offset;
@@ -156,6 +156,20 @@ impl<M: Medium> Core<M> {
             self.evict(writer, victim);
         }
         Some(())
+    }
+
+    /// Chooses the first segment to write to, beside those that have records; one more stays empty.
+    pub(super) fn take_active(&self, writer: &mut Writer) {
+        while writer.empty.len() < 2 {
+            let Some(oldest) = writer.full.pop_front() else { break };
+            // Nothing of it was used since the start, so nothing is moved.
+            self.evict(writer, oldest);
+        }
+        if let Some(active) = writer.empty.pop() {
+            writer.active = active;
+            writer.counts[active as usize] = 0;
+            writer.data_start = self.shape.segment_bytes;
+        }
     }
 
     /// Empties a segment.
