@@ -28,6 +28,7 @@
 //! | [`core`](mod@core) | the concurrent core: lookups, stores, invalidations, verification, eviction |
 //! | [`Words`] | its bytes in memory, as atomic words |
 //! | [`file`] | its bytes in one file of a set size, which survives the process and a power cut |
+//! | [`zec`] | the cache files of ZEO's own client, to be read |
 //!
 //! The index takes 8 bytes an entry, in a table that is at least 7/16 full: about 21 bytes at most.
 //!
@@ -36,6 +37,7 @@
 
 pub mod core;
 pub mod file;
+pub mod zec;
 /// The shim. The crates of `loom-tests` put loom's and shuttle's types here, and include `core` as it is.
 mod sync {
     pub use vellum_sync::{Mutex, Rank, atomic};

@@ -132,7 +132,7 @@ impl<M: Medium> Core<M> {
     pub fn new(medium: M, shape: Shape, head: Tid) -> Core<M> {
         let Shape { segments, segment_bytes, shards, changes } = shape;
         assert!((3..=SEGMENTS_MAX).contains(&segments) && shards.is_power_of_two(), "no cache has such a {shape:?}");
-        assert!(segment_bytes % 8 == 0 && segment_bytes > M::RESERVED_BYTES + M::HEADER_BYTES, "{shape:?}");
+        assert!(segment_bytes.is_multiple_of(8) && segment_bytes > M::RESERVED_BYTES + M::HEADER_BYTES, "{shape:?}");
         let used_words = Self::numbers_max(&shape).div_ceil(64);
         let segment =
             |_| Segment { generation: AtomicU64::new(0), used: (0..used_words).map(|_| AtomicU64::new(0)).collect() };

@@ -83,7 +83,7 @@ impl FileHead {
     /// Whether a file can be like that.
     pub fn is_possible(&self) -> bool {
         let is_size = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes);
-        is_size && self.segment_bytes % 512 == 0 && (3..=crate::core::SEGMENTS_MAX).contains(&self.segments)
+        is_size && self.segment_bytes.is_multiple_of(512) && (3..=crate::core::SEGMENTS_MAX).contains(&self.segments)
     }
 
     /// Bytes of the whole file.
@@ -183,7 +183,7 @@ pub fn parse_header(bytes: &[u8], generation: u64, segment_bytes: u32) -> Option
     let (tid, end) = (Tid(u64_at(bytes, 16)), Tid(u64_at(bytes, END_AT)));
     let (offset, length) = (u32_at(bytes, 24), u32_at(bytes, 28));
     let is_inside = offset.checked_add(length).is_some_and(|last| last <= segment_bytes);
-    if !is_inside || offset % 8 != 0 || (end != Tid::ZERO && end <= tid) {
+    if !is_inside || !offset.is_multiple_of(8) || (end != Tid::ZERO && end <= tid) {
         return None;
     }
     let end = (end != Tid::ZERO).then_some(end);
