@@ -29,7 +29,7 @@ impl<M: Medium> Core<M> {
             writer.recent.note(*oid, before, tid);
             self.end_open(*oid, before, tid);
         }
-        self.move_head(tid);
+        self.move_head(&mut writer, tid);
     }
 
     /// After a time without a connection, the server says what was changed after the head, up to `tid`. Readers go on,
@@ -39,7 +39,7 @@ impl<M: Medium> Core<M> {
         if writer.is_closed {
             return;
         }
-        let head = self.head();
+        let head = writer.head;
         match changed {
             Changed::Objects(oids) => {
                 for oid in oids {
@@ -52,7 +52,7 @@ impl<M: Medium> Core<M> {
                 self.end_all_open(head);
             }
         }
-        self.move_head(tid);
+        self.move_head(&mut writer, tid);
     }
 
     /// Drops everything. The cache was told of all changes up to `head`, which may be earlier than before: the server
@@ -68,13 +68,13 @@ impl<M: Medium> Core<M> {
         self.begin_all(&mut writer);
         writer.recent.forget(head);
         self.medium.begun_all(head);
-        self.head.store(head.0, Release);
+        self.show_head(&mut writer, head);
     }
 
     /// Looks at the medium and the head while nothing is being written: all that the head stands for is in the medium.
     pub fn settled<T>(&self, look: impl FnOnce(&M, Tid) -> T) -> T {
-        let _writer = self.writer.lock();
-        look(&self.medium, self.head())
+        let writer = self.writer.lock();
+        look(&self.medium, writer.head)
     }
 
     /// Ends the cache. After that no lookup finds anything, and no bytes are written.
@@ -85,11 +85,16 @@ impl<M: Medium> Core<M> {
     }
 
     /// Moves the head: what was noted before is seen by all that see the head.
-    fn move_head(&self, tid: Tid) {
-        if tid > self.head() {
+    fn move_head(&self, writer: &mut Writer, tid: Tid) {
+        if tid > writer.head {
             self.medium.told(tid);
-            self.head.store(tid.0, Release);
+            self.show_head(writer, tid);
         }
+    }
+
+    fn show_head(&self, writer: &mut Writer, tid: Tid) {
+        writer.head = tid;
+        self.head.store(tid.0, Release);
     }
 
     /// The object was changed after `after`, by `tid` at the latest. Its open revisions from before `tid` end where

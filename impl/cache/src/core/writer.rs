@@ -29,6 +29,9 @@ const ALIGN: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) is_closed: bool,
+    /// The head, as readers see it. The writer keeps it here and only stores the one of the readers: loom does not try
+    /// a reader's load against a store if the storing thread has just loaded the same.
+    pub(super) head: Tid,
     pub(super) recent: Recent,
     /// The segment that is written to.
     active: u32,
@@ -46,6 +49,7 @@ impl Writer {
     pub(super) fn new(segments: u32, changes: usize, head: Tid) -> Writer {
         Writer {
             is_closed: false,
+            head,
             recent: Recent::new(changes, head),
             active: 0,
             empty: (1..segments).rev().collect(),
@@ -227,8 +231,7 @@ impl<M: Medium> Core<M> {
     fn begin(&self, writer: &mut Writer, segment: u32) -> bool {
         let Self { segments, medium, .. } = self;
         let of_readers = &segments[segment as usize];
-        let generation = of_readers.generation.load(Relaxed);
-        of_readers.generation.store(generation + 1, Relaxed);
+        of_readers.generation.fetch_add(1, Relaxed);
         // Between the generation and everything that is written from now on: see `is_still`.
         fence(Release);
         for word in &of_readers.used {

@@ -237,6 +237,9 @@ impl Medium for FileMedium {
         if done.is_err() || self.is_frozen() {
             self.freeze();
             self.is_dead.store(true, Release);
+            // The old records may still be there, with a head that the server will reach again. A file without its
+            // head is not opened any more. If this fails as well, the disk is of no use at all.
+            let _ = self.file.write_at(&[0; FileHead::BYTES], 0).and_then(|()| self.file.sync());
             return;
         }
         self.told(head);

@@ -27,6 +27,8 @@ pub enum Step {
     Verify { of_all: bool },
     /// The client drops everything.
     Clear,
+    /// The server is rolled back to an earlier transaction, and goes on from there. The client is told so.
+    RollBack(usize),
 }
 
 /// Any step.
@@ -39,21 +41,24 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0..8_usize).prop_map(Step::ArriveTogether),
         1 => any::<bool>().prop_map(|of_all| Step::Verify { of_all }),
         1 => Just(Step::Clear),
+        1 => (0..6_usize).prop_map(Step::RollBack),
     ]
 }
 
 /// A server, and a client that is behind it.
 pub struct World<M> {
     /// The transactions: the first one is number 1, and created all objects.
-    commits: Vec<Vec<u64>>,
+    commits: Vec<(u64, Vec<u64>)>,
+    /// How often the server was rolled back.
+    lives: u64,
     pub cache: M,
     pending: Vec<(Asked, Oid, LoadedAt)>,
     /// Questions that the cache could answer.
     pub found: usize,
 }
 
-fn data(oid: u64, tid: u64) -> Bytes {
-    Bytes::from(format!("{oid} of {tid}, {}", "x".repeat((oid * tid % 5) as usize)))
+fn data(oid: u64, tid: u64, life: u64) -> Bytes {
+    Bytes::from(format!("{oid} of {tid} in {life}, {}", "x".repeat((oid * tid % 5) as usize)))
 }
 
 /// What has a core.
@@ -83,12 +88,18 @@ impl HasCore for CacheFile {
 impl<M: HasCore> World<M> {
     /// A server with one transaction, and a client that knows of it.
     pub fn new(cache: M) -> World<M> {
-        World { commits: vec![(0..OBJECTS).collect()], cache, pending: Vec::new(), found: 0 }
+        World { commits: vec![(0, (0..OBJECTS).collect())], lives: 0, cache, pending: Vec::new(), found: 0 }
     }
 
-    /// The client has another cache now. Answers that were on their way are lost.
+    /// The client has another cache now. Answers that were on their way are lost. If the cache knows of transactions
+    /// that the server does not have, the client drops everything.
     pub fn restart<N: HasCore>(self, cache: impl FnOnce(M) -> N) -> World<N> {
-        World { commits: self.commits, cache: cache(self.cache), pending: Vec::new(), found: self.found }
+        let World { commits, lives, cache: old, found, .. } = self;
+        let world = World { commits, lives, cache: cache(old), pending: Vec::new(), found };
+        if world.cache.core().head().0 > world.last() {
+            world.cache.core().clear(Tid(world.last()));
+        }
+        world
     }
 
     /// The server's last transaction.
@@ -97,23 +108,23 @@ impl<M: HasCore> World<M> {
     }
 
     fn changes(&self, oid: u64) -> impl Iterator<Item = u64> + '_ {
-        (1..=self.last()).zip(&self.commits).filter(move |(_, oids)| oids.contains(&oid)).map(|(tid, _)| tid)
+        (1..=self.last()).zip(&self.commits).filter(move |(_, (_, oids))| oids.contains(&oid)).map(|(tid, _)| tid)
     }
 
     /// The server's answer.
     fn load(&self, oid: u64, before: u64) -> Option<LoadedAt> {
         let tid = self.changes(oid).filter(|tid| *tid < before).last()?;
         let next = self.changes(oid).find(|next| *next > tid).map(Tid);
-        Some(LoadedAt { data: data(oid, tid), tid: Tid(tid), next })
+        Some(LoadedAt { data: data(oid, tid, self.commits[tid as usize - 1].0), tid: Tid(tid), next })
     }
 
     /// Lets it happen.
     pub fn step(&mut self, step: &Step) {
         let head = self.cache.core().head().0;
         match step {
-            Step::Commit(oids) => self.commits.push(oids.clone()),
+            Step::Commit(oids) => self.commits.push((self.lives, oids.clone())),
             Step::Hear if head < self.last() => {
-                let oids: Vec<Oid> = self.commits[head as usize].iter().copied().map(Oid).collect();
+                let oids: Vec<Oid> = self.commits[head as usize].1.iter().copied().map(Oid).collect();
                 self.cache.core().invalidate(Tid(head + 1), &oids);
             }
             Step::Hear => {}
@@ -137,10 +148,18 @@ impl<M: HasCore> World<M> {
             Step::Arrive(_) | Step::ArriveTogether(_) => {}
             Step::Verify { of_all } => {
                 let last = Tid(self.last());
-                let oids: Vec<Oid> = self.commits[head as usize..].iter().flatten().copied().map(Oid).collect();
+                let oids: Vec<Oid> =
+                    self.commits[head as usize..].iter().flat_map(|(_, oids)| oids).copied().map(Oid).collect();
                 self.cache.core().verify(if *of_all { Changed::Any } else { Changed::Objects(&oids) }, last);
             }
             Step::Clear => self.cache.core().clear(self.cache.core().head()),
+            Step::RollBack(count) => {
+                self.lives += 1;
+                let kept = self.commits.len().saturating_sub(*count).max(1);
+                self.commits.truncate(kept);
+                self.pending.clear();
+                self.cache.core().clear(Tid(self.last()));
+            }
         }
     }
 
