@@ -20,7 +20,9 @@ fn options(boot: u8, nonce: u64) -> Options {
 }
 
 fn open(disk: &SimDisk, boot: u8, nonce: u64) -> CacheFile {
-    CacheFile::open(disk, Path::new(PATH), &options(boot, nonce)).expect("the file can be opened")
+    let open = || CacheFile::open(disk, Path::new(PATH), &options(boot, nonce));
+    // Operations that were told to fail may be those of the opening.
+    (0..50).find_map(|_| open().ok()).expect("the file can be opened")
 }
 
 fn revision(size: usize, tid: u64, next: Option<u64>) -> LoadedAt {
@@ -118,7 +120,7 @@ impl Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_answer_is_stale_whatever_happens_to_the_file(
