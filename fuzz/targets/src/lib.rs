@@ -26,6 +26,7 @@
 //! | [`server`](mod@server) | dice, for a game of clients with a server | break no promise of the server |
 //! | [`client`](mod@client) | dice, for clients with an honest server, or with one that lies | tell the truth, and answer everything |
 //! | [`zeo_conf`](mod@zeo_conf) | the files of a configuration | be refused with a place, or name what to serve |
+//! | [`cache_file`](mod@cache_file) | a client's cache file, Vellum's or ZEO's | be replaced, or answer what was stored, and end what is invalidated |
 //! | [`peer_pipe`](mod@peer_pipe) | the answers of a foreign storage to the harness | be a difference, and no more |
 //!
 //! A target fails by panicking: either the engine panics, or the target does because a property does not hold. Every
@@ -34,12 +35,13 @@
 //!
 //! # One more target
 //!
-//! The client's cache file will want one. A target is: a file here with a function that takes
-//! bytes; its line in [`TARGETS`]; its seeds in [`seeds`]; three lines in `fuzz/fuzz_targets` and four in
-//! `fuzz/Cargo.toml`; and, if it has words of its own, a dictionary. The tests of this crate name forgotten parts.
+//! A target is: a file here with a function that takes bytes; its line in [`TARGETS`]; its seeds in [`seeds`]; three
+//! lines in `fuzz/fuzz_targets` and four in `fuzz/Cargo.toml`; and, if it has words of its own, a dictionary. The tests
+//! of this crate name forgotten parts.
 #![forbid(unsafe_code)]
 
 pub mod btrees;
+pub mod cache_file;
 pub mod client;
 pub mod crash;
 pub mod damaged_file;
@@ -162,6 +164,15 @@ pub const TARGETS: &[Target] = &[
         name: "client",
         run: client::client,
         length_max: 1 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
+    },
+    Target {
+        name: "cache_file",
+        run: cache_file::cache_file,
+        length_max: 24 << 10,
         memory_bytes_max: 16 << 20,
         seconds_max: 10,
         dictionary: false,

@@ -18,7 +18,7 @@ use vellum_pickle::{class_of, compressed};
 use vellum_storage::{Oid, Tid};
 use vellum_wire::{Begin, Call, Codec, Fault, Message, MessageId, NotUndone, Notice, Rope, Value};
 
-use crate::{btrees, damaged_file, data_file, layout, record, wire, zeo_conf};
+use crate::{btrees, cache_file, damaged_file, data_file, layout, record, wire, zeo_conf};
 
 /// The seeds of a target, each with a name that a file can have. `golden` is the folder of the golden databases.
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
@@ -34,6 +34,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "client" => Ok(dice("client", 120, 300)),
         "btrees" => Ok(trees()),
         "wire" => Ok(messages()),
+        "cache_file" => Ok(cache_file::seeds().into_iter().collect()),
         "zeo_conf" => Ok(configurations()),
         _ => Ok(BTreeMap::new()),
     }

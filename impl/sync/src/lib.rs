@@ -1,13 +1,17 @@
 //! The one place that names a lock, an atomic or a thread.
 //!
 //! An ordinary build gets std's types. A build with `--cfg vellum_loom` gets loom's under the same names, so that loom
-//! can run every interleaving of the code that ships. The flag has a name of our own, because `--cfg loom` changes what
-//! other crates compile to; and it is no Cargo feature, because a feature is turned on for the whole workspace at once.
+//! can run every interleaving of the code that ships. With `--cfg vellum_shuttle` they are shuttle's, for more threads
+//! and chosen schedules. The flags have names of our own, because `--cfg loom` changes what other crates compile to; and
+//! they are no Cargo features, because a feature is turned on for the whole workspace at once.
 //!
-//! | here | std | loom |
+//! | here | std | loom, shuttle |
 //! |---|---|---|
 //! | [`Mutex`], [`RwLock`], [`Condvar`] | wrapped: `lock()` returns the guard, and notes the rank | wrapped the same |
 //! | [`Arc`], [`atomic`], [`thread`] | as they are | as they are |
+//!
+//! The crates in `loom-tests/` include this file as a module, and set the flag for themselves alone (`build.rs`). So an
+//! ordinary `cargo test` runs them, without a second build of the workspace.
 //!
 //! **A poisoned lock is taken all the same.** A panic in a critical section is a bug in this project; the data that the
 //! lock guards is either still whole (a map into which a value went, or did not), or guarded by a flag of its own, as
@@ -22,7 +26,9 @@
 
 #[cfg(vellum_loom)]
 use loom::sync as imp;
-#[cfg(not(vellum_loom))]
+#[cfg(vellum_shuttle)]
+use shuttle::sync as imp;
+#[cfg(not(any(vellum_loom, vellum_shuttle)))]
 use std::sync as imp;
 
 mod rank;
@@ -32,7 +38,9 @@ pub use rank::{Holding, Rank, Unranked, assert_none_held};
 
 #[cfg(vellum_loom)]
 pub use loom::thread;
-#[cfg(not(vellum_loom))]
+#[cfg(vellum_shuttle)]
+pub use shuttle::thread;
+#[cfg(not(any(vellum_loom, vellum_shuttle)))]
 pub use std::thread;
 
 use std::marker::PhantomData;
@@ -48,13 +56,13 @@ pub struct Mutex<T, R = Unranked> {
 
 impl<T> Mutex<T> {
     /// A free lock that guards `value`.
-    #[cfg(not(vellum_loom))]
+    #[cfg(not(any(vellum_loom, vellum_shuttle)))]
     pub const fn new(value: T) -> Mutex<T> {
         Mutex { lock: imp::Mutex::new(value), rank: PhantomData }
     }
 
     /// A free lock that guards `value`.
-    #[cfg(vellum_loom)]
+    #[cfg(any(vellum_loom, vellum_shuttle))]
     pub fn new(value: T) -> Mutex<T> {
         Mutex { lock: imp::Mutex::new(value), rank: PhantomData }
     }
@@ -228,7 +236,7 @@ impl Condvar {
     }
 }
 
-#[cfg(all(test, not(vellum_loom)))]
+#[cfg(all(test, not(any(vellum_loom, vellum_shuttle))))]
 mod tests {
     use super::{Arc, Mutex, RwLock, thread};
 

@@ -3,8 +3,8 @@
 //! A crate with several locks gives each of them a type that is its [`Rank`], and writes the order down in one place. A
 //! thread takes locks by rising rank only, so two threads never wait for each other. A debug build notes in each thread
 //! what it holds, and panics at the first lock that is out of order, whether or not another thread has that lock. So
-//! one run of a test finds what would be a deadlock once a year. A release build, and one with loom, has nothing of
-//! this.
+//! one run of a test finds what would be a deadlock once a year. A release build, and one with loom or shuttle, has
+//! nothing of this.
 //!
 //! [`Unranked`] locks are not noted: no other lock may be taken under one.
 
@@ -31,7 +31,7 @@ impl Rank for Unranked {
 /// turn, for example.
 #[derive(Debug)]
 pub struct Holding {
-    #[cfg(all(debug_assertions, not(vellum_loom)))]
+    #[cfg(all(debug_assertions, not(any(vellum_loom, vellum_shuttle))))]
     order: u32,
     /// It belongs to its thread.
     _thread: PhantomData<std::sync::MutexGuard<'static, ()>>,
@@ -53,14 +53,14 @@ impl Holding {
     pub(crate) fn note<R: Rank>() -> Holding {
         noted::push(R::ORDER, R::NAME);
         Holding {
-            #[cfg(all(debug_assertions, not(vellum_loom)))]
+            #[cfg(all(debug_assertions, not(any(vellum_loom, vellum_shuttle))))]
             order: R::ORDER,
             _thread: PhantomData,
         }
     }
 }
 
-#[cfg(all(debug_assertions, not(vellum_loom)))]
+#[cfg(all(debug_assertions, not(any(vellum_loom, vellum_shuttle))))]
 impl Drop for Holding {
     fn drop(&mut self) {
         noted::pop(self.order);
@@ -77,7 +77,7 @@ pub fn assert_none_held(waits_for: &str) {
     noted::assert_below(1, waits_for);
 }
 
-#[cfg(all(debug_assertions, not(vellum_loom)))]
+#[cfg(all(debug_assertions, not(any(vellum_loom, vellum_shuttle))))]
 mod noted {
     use std::cell::RefCell;
 
@@ -113,13 +113,13 @@ mod noted {
     }
 }
 
-#[cfg(not(all(debug_assertions, not(vellum_loom))))]
+#[cfg(not(all(debug_assertions, not(any(vellum_loom, vellum_shuttle)))))]
 mod noted {
     pub fn assert_below(_order: u32, _name: &str) {}
     pub fn push(_order: u32, _name: &'static str) {}
 }
 
-#[cfg(all(test, debug_assertions, not(vellum_loom)))]
+#[cfg(all(test, debug_assertions, not(any(vellum_loom, vellum_shuttle))))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
