@@ -3,6 +3,7 @@
 mod blobs;
 mod calls;
 mod connections;
+mod identity;
 mod limits;
 mod status;
 mod telling;
