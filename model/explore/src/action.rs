@@ -46,10 +46,7 @@ impl Action {
     pub fn is_failure(self) -> bool {
         matches!(
             self,
-            Action::Cut { .. }
-                | Action::Restart { .. }
-                | Action::ServerTimeout
-                | Action::ClientTimeout { .. }
+            Action::Cut { .. } | Action::Restart { .. } | Action::ServerTimeout | Action::ClientTimeout { .. }
         )
     }
 }

@@ -65,7 +65,7 @@ pub fn explore(world: &World, threads: usize) -> Run {
 }
 
 /// So many states are looked at for a shorter path.
-const SHORTER_MAX: usize = 3_000_000;
+const SHORTER_MAX: usize = 400_000;
 
 /// A shortest path on which a rule is broken. The one that was found is some path.
 fn shortest(world: &World, rule: &'static str, path: Vec<Action>) -> Failure<Action> {

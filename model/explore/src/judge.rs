@@ -7,9 +7,9 @@ use vellum_spec::{Content, Database};
 use vellum_storage::{LoadedAt, Oid, Tid};
 use vellum_wire::Fault;
 
+use crate::Seen;
 use crate::state::{Asked, Broken, End, NAMES, Stage};
 use crate::step::{Going, note};
-use crate::Seen;
 
 use std::fmt::Write as _;
 
@@ -30,14 +30,20 @@ impl Going<'_> {
         }
     }
 
-    fn is_wrong(&self, client: usize, asked: &Asked, outcome: &Result<Answer, ClientError>) -> Option<(Broken, String)> {
+    fn is_wrong(
+        &self,
+        client: usize,
+        asked: &Asked,
+        outcome: &Result<Answer, ClientError>,
+    ) -> Option<(Broken, String)> {
         let history = &*self.state.store.history;
         let (oid, last) = (asked.oid, self.state.clients[client].machine.last().unwrap_or_default());
         let first = asked.knew.unwrap_or_default().next();
         let first = asked.before.map_or(first, |before| before.min(first));
         match outcome {
             Ok(Answer::Loaded(Some(LoadedAt { data, tid, next }))) => {
-                let Some((found, _, there_next)) = truth(history, oid, tid.next()).filter(|found| found.1 == *tid) else {
+                let Some((found, _, there_next)) = truth(history, oid, tid.next()).filter(|found| found.1 == *tid)
+                else {
                     return Some((Broken::NeverWas, format!("nothing was written by {}", tid.0)));
                 };
                 let until = asked.before.unwrap_or(Tid::MAX).min(last.next());
@@ -153,7 +159,10 @@ impl Going<'_> {
         let mut wrong = None;
         for fate in self.state.clients.iter().flat_map(|client| &client.fates) {
             let there = self.state.store.history.transactions.iter().filter(|transaction| {
-                transaction.revisions.iter().any(|there| matches!(&there.content, Content::Data(data) if *data == fate.data))
+                transaction
+                    .revisions
+                    .iter()
+                    .any(|there| matches!(&there.content, Content::Data(data) if *data == fate.data))
             });
             let tids: Vec<u64> = there.map(|transaction| transaction.tid).collect();
             let shown = || format!("{:?} is in {tids:?}", String::from_utf8_lossy(&fate.data));

@@ -47,7 +47,7 @@ mod world;
 
 pub use action::Action;
 pub use check::{Outcome, Run, explore, nobody_waits};
-pub use situation::{Lie, SITUATIONS, Seen, Situation, Step};
+pub use situation::{DEEP, Lie, SITUATIONS, Seen, Situation, Step};
 pub use state::{Broken, Client, End, Failures, Fate, Link, Stage, State, Thread};
 pub use store::Name;
 pub use world::World;

@@ -20,6 +20,9 @@ use crate::{Action, Seen};
 /// A transaction that is voted for so long is given up.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// After so many alarms a client has given up something that it waits for.
+const ALARMS_MAX: u32 = 4;
+
 /// A step that is under way.
 pub struct Going<'a> {
     pub world: &'a World,
@@ -61,7 +64,12 @@ impl<'a> Going<'a> {
             Action::ToServer { link } => self.to_server(link),
             Action::ToClient { link } => self.to_client(link),
             Action::Work { name } => {
-                note!(self, "     the storage does connection {}'s {}", name.connection, self.state.store.show_task(name));
+                note!(
+                    self,
+                    "     the storage does connection {}'s {}",
+                    name.connection,
+                    self.state.store.show_task(name)
+                );
                 let is_pack = self.state.store.show_task(name) == "pack";
                 if is_pack && self.state.store.is_to_load() {
                     self.seen(Seen::PackCrossedLoad);
@@ -106,12 +114,13 @@ impl<'a> Going<'a> {
             Action::Wake { client } => self.wake(client),
             Action::ClientTimeout { client } => {
                 self.state.left.client_timeouts -= 1;
-                self.wake(client);
+                self.lose_patience(client);
             }
             Action::ServerTimeout => {
                 self.state.left.server_timeouts -= 1;
-                let is_finishing =
-                    |link: &Part<Link>| link.to_server.iter().any(|message| message.name.as_text() == Some("tpc_finish"));
+                let is_finishing = |link: &Part<Link>| {
+                    link.to_server.iter().any(|message| message.name.as_text() == Some("tpc_finish"))
+                };
                 if self.state.links.iter().any(is_finishing) {
                     self.seen(Seen::TimedOutBeforeFinish);
                 }
@@ -151,9 +160,8 @@ impl<'a> Going<'a> {
                 message.is_one_way() && matches!(name, Some("tpc_begin" | "storea" | "checkCurrentSerialInTransaction"))
             };
             let is_size = |message: &Message| message.name.as_text() == Some("info");
-            let to_server = self.state.links.iter().find(|link| {
-                link.is_at_server && link.to_server.front().is_some_and(is_quiet)
-            });
+            let to_server =
+                self.state.links.iter().find(|link| link.is_at_server && link.to_server.front().is_some_and(is_quiet));
             let to_client =
                 self.state.links.iter().find(|link| link.is_at_client && link.to_client.front().is_some_and(is_size));
             match (to_server.map(|link| link.number()), to_client.map(|link| link.number())) {
@@ -230,6 +238,18 @@ impl<'a> Going<'a> {
         }
     }
 
+    /// Time passes until a question is given up. The machine's first alarms may be for what is over.
+    fn lose_patience(&mut self, client: usize) {
+        let open = self.state.clients[client].open.len();
+        for _ in 0..ALARMS_MAX {
+            self.wake(client);
+            let here = &self.state.clients[client];
+            if here.open.len() < open || !here.machine.is_ready() {
+                return;
+            }
+        }
+    }
+
     fn wake(&mut self, client: usize) {
         let Some(now) = self.state.clients[client].edit().wakes_at.take() else { return };
         note!(self, "     {} ms pass at {}", now.as_millis(), NAMES[client]);
@@ -274,8 +294,8 @@ impl<'a> Going<'a> {
         self.touched[client] = true;
         let was_ready = self.state.clients[client].machine.is_ready();
         let effects = self.state.clients[client].edit().machine.step(event);
-        let came_back = !was_ready
-            && effects.iter().any(|effect| matches!(effect, client::Effect::Tell(Told::Committed { .. })));
+        let came_back =
+            !was_ready && effects.iter().any(|effect| matches!(effect, client::Effect::Tell(Told::Committed { .. })));
         if came_back {
             self.seen(Seen::CameBack);
         }
@@ -284,9 +304,8 @@ impl<'a> Going<'a> {
                 client::Effect::Connect { connection, .. } => self.connect(client, connection),
                 client::Effect::Speak { .. } => {}
                 client::Effect::Send { connection, message } => {
-                    let of = |link: &&mut Part<Link>| {
-                        link.client == client && link.line == connection && link.is_at_client
-                    };
+                    let of =
+                        |link: &&mut Part<Link>| link.client == client && link.line == connection && link.is_at_client;
                     if let Some(link) = self.state.links.iter_mut().find(of)
                         && link.is_at_server
                         && !link.is_cut

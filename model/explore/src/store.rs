@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use vellum_server::{ConnectionId, Event, Info, Job, JobId, Outcome, Question, StorageId, Work};
-use vellum_spec::{Begin, Change, Database, Refusal, Status};
+use vellum_spec::{Begin, Change, Database, Refusal};
 use vellum_storage::{Busy, LoadedAt, Oid, Origin, Tid};
 use vellum_wire::{Fault, Value};
 
@@ -321,7 +321,10 @@ impl Store {
         let how = vellum_spec::How { under_way: &under_way, ..vellum_spec::How::default() };
         if self.lie == Some(Lie::PackLosesObject) {
             let database = self.database.edit();
-            database.transactions.iter_mut().for_each(|transaction| transaction.revisions.retain(|found| found.oid != 0));
+            database
+                .transactions
+                .iter_mut()
+                .for_each(|transaction| transaction.revisions.retain(|found| found.oid != 0));
             self.database.seal();
             return Result::Packed;
         }
@@ -427,15 +430,10 @@ impl Store {
         })
     }
 
-    /// Whether a revision was discarded by a pack.
+    /// Whether a revision was discarded by a pack, which leaves the newest one of each object.
     pub fn is_packed_away(&self, oid: Oid, tid: Tid) -> bool {
-        let has = |database: &Database| database.transactions.iter().any(|transaction| transaction.tid == tid.0 && transaction.revision(oid.0).is_some());
-        has(&self.history) && !has(&self.database)
-    }
-
-    /// Whether a pack has discarded anything.
-    pub fn is_packed(&self) -> bool {
-        self.database.transactions.iter().any(|transaction| transaction.status == Status::Packed)
+        let is_newest = self.history.newest(oid.0).is_none_or(|newest| newest.tid() == tid.0);
+        !is_newest && self.database.at(oid.0, tid.0).is_none()
     }
 }
 

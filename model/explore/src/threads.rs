@@ -116,9 +116,14 @@ impl Going<'_> {
     fn end(&mut self, client: usize, thread: usize, end: End) {
         let (oid, data) = self.record(client, thread);
         if end == End::Unknown {
-            let is_there = self.state.store.history.transactions.iter().flat_map(|there| &there.revisions).any(|there| {
-                matches!(&there.content, vellum_spec::Content::Data(found) if *found == data)
-            });
+            let is_there = self
+                .state
+                .store
+                .history
+                .transactions
+                .iter()
+                .flat_map(|there| &there.revisions)
+                .any(|there| matches!(&there.content, vellum_spec::Content::Data(found) if *found == data));
             self.seen(if is_there { Seen::FinishUnknown } else { Seen::FinishLost });
         }
         let fates = &mut self.state.clients[client].edit().fates;
@@ -210,7 +215,13 @@ impl Going<'_> {
         self.wait_for(client, thread, |promise| Stage::Voting { promise, transaction }, Ask::Vote { transaction });
     }
 
-    fn voted(&mut self, client: usize, thread: usize, transaction: TransactionId, outcome: Result<Answer, ClientError>) {
+    fn voted(
+        &mut self,
+        client: usize,
+        thread: usize,
+        transaction: TransactionId,
+        outcome: Result<Answer, ClientError>,
+    ) {
         let aborts = matches!(self.step_of(client, thread), Step::WriteAndAbort(_));
         match outcome {
             Ok(Answer::Voted(Voted::Ready(_))) if !aborts => {

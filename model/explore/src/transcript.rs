@@ -38,10 +38,7 @@ pub fn replay(world: &World, lines: &[&str]) -> Result<(Vec<Action>, State), Str
         let Some(action) = enabled.iter().find(|action| action.to_string() == line.trim()) else {
             let others: Vec<String> = enabled.iter().map(|action| format!("  {action}")).collect();
             let line_number = n + 2;
-            return Err(format!(
-                "line {line_number}: `{line}` cannot happen here. These can:\n{}",
-                others.join("\n")
-            ));
+            return Err(format!("line {line_number}: `{line}` cannot happen here. These can:\n{}", others.join("\n")));
         };
         path.push(*action);
         state = world.step(&state, *action, None).0;

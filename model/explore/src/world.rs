@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use stateright::{Model, Property};
 use vellum_server::{Config, Description, Memory, Served};
@@ -13,6 +14,9 @@ use crate::state::{Broken, Client, Failures, ServerPart, Stage, State, Thread};
 use crate::step::{Going, TRANSACTION_TIMEOUT};
 use crate::store::Store;
 use crate::{Action, Lie, Seen, Situation, Step};
+
+/// A client waits so long for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A situation as a model. Clones count together.
 #[derive(Clone)]
@@ -58,8 +62,14 @@ impl World {
     }
 
     /// The same, with the lie of its self-test.
-    pub fn lying(mut self) -> World {
-        let lie = Some(self.situation.lie);
+    pub fn lying(self) -> World {
+        let lie = self.situation.lie;
+        self.with(lie)
+    }
+
+    /// The same, with this lie.
+    pub fn with(mut self, lie: Lie) -> World {
+        let lie = Some(lie);
         self.lie = lie;
         if let Some(start) = &mut self.start {
             start.store.edit().lie(lie);
@@ -131,7 +141,11 @@ impl World {
     fn begin(&self) -> State {
         let store = Store::new(self.situation.objects);
         let Situation { cuts, restarts, server_timeouts, client_timeouts, .. } = self.situation;
-        let config = vellum_client::Config { cache_bytes: 1 << 16, ..vellum_client::Config::default() };
+        let patience =
+            vellum_client::Patience { reply: PATIENCE, slow: PATIENCE, ..vellum_client::Patience::default() };
+        let heartbeat = PATIENCE * 1000;
+        let config =
+            vellum_client::Config { cache_bytes: 1 << 16, patience, heartbeat, ..vellum_client::Config::default() };
         let client = |scripts: &&[&[Step]]| Client {
             machine: vellum_client::Machine::new(config.clone()),
             wakes_at: None,
@@ -195,6 +209,9 @@ impl World {
                 let enabled = self.enabled(&going.state);
                 if enabled.iter().all(|action| action.is_failure()) {
                     going.look_at_rest();
+                    if self.lie == Some(Lie::BreaksAtTheEnd) && enabled.is_empty() {
+                        going.broken(Broken::Waits, "a planted fault");
+                    }
                 }
             }
         }));
