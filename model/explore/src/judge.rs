@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use vellum_client::{self as client, Answer, Ask, ClientError, PromiseId, Told};
-use vellum_spec::{Content, Database};
+use vellum_spec::{Content, Database, Revision};
 use vellum_storage::{LoadedAt, Oid, Tid};
-use vellum_wire::Fault;
+use vellum_wire::{Fault, Message, Value};
 
 use crate::Seen;
 use crate::state::{Asked, Broken, End, NAMES, Stage};
@@ -22,11 +22,38 @@ fn truth(history: &Database, oid: Oid, before: Tid) -> Option<(&[u8], Tid, Optio
     Some((shown.data, Tid(shown.tid), shown.next.map(Tid)))
 }
 
+fn tid(value: &Value) -> Option<Tid> {
+    let bytes = <[u8; 8]>::try_from(&value.as_bytes()?[..]).ok()?;
+    Some(Tid::from_bytes(bytes))
+}
+
 impl Going<'_> {
     /// The answer to a load must be what the database was like at a moment between the question and the answer.
     pub fn judge_load(&mut self, client: usize, asked: &Asked, outcome: &Result<Answer, ClientError>) {
         if let Some((broken, why)) = self.is_wrong(client, asked, outcome) {
             self.broken(broken, &format!("{} loads #{}: {why}", NAMES[client], asked.oid.0));
+        }
+    }
+
+    /// A server's answer to a load, as it arrives: the client need not protect itself from what a server never sends.
+    pub fn judge_message(&mut self, client: usize, message: &Message) {
+        let Value::Tuple(parts) = &message.args else { return };
+        let (Some(".reply"), [Value::Bytes(data), since, next]) = (message.name.as_text(), parts.as_slice()) else {
+            return;
+        };
+        let (Some(since), next) = (tid(since), tid(next)) else { return };
+        let last = self.state.clients[client].machine.last().unwrap_or_default();
+        let history = &*self.state.store.history;
+        let wrote = |revision: &&Revision| matches!(&revision.content, Content::Data(there) if there == data);
+        let transaction = history.transactions.iter().find(|transaction| transaction.tid == since.0);
+        let Some(revision) = transaction.and_then(|transaction| transaction.revisions.iter().find(wrote)) else {
+            return self.broken(Broken::Server, "it sends what was never there");
+        };
+        let ends = truth(history, Oid(revision.oid), since.next()).and_then(|(.., ends)| ends);
+        if next.unwrap_or(since).max(since) > last {
+            self.broken(Broken::Server, &format!("{} was told up to {}", NAMES[client], last.0));
+        } else if next.is_none() && ends.is_some_and(|ends| ends <= last) {
+            self.broken(Broken::Server, &format!("{} was told that {} ended", NAMES[client], since.0));
         }
     }
 

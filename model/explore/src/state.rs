@@ -163,7 +163,7 @@ pub enum Broken {
     NeverWas,
     /// A record was read that is older than what the client was told.
     Old,
-    /// A transaction was read that the client was not told of.
+    /// An answer is from a transaction that the client was not told of.
     Future,
     /// The cache has something stale.
     Stale,
@@ -187,11 +187,13 @@ pub enum Broken {
     Panic,
     /// A load was refused for no reason.
     Refused,
+    /// A server's answer is older than what its client was told, or tells of what that was not told.
+    Server,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Broken; 14] = [
+    pub const ALL: [Broken; 15] = [
         Broken::NeverWas,
         Broken::Old,
         Broken::Future,
@@ -206,6 +208,7 @@ impl Broken {
         Broken::Endless,
         Broken::Panic,
         Broken::Refused,
+        Broken::Server,
     ];
 
     /// The rule, in words.
@@ -213,7 +216,7 @@ impl Broken {
         match self {
             Broken::NeverWas => "a client never reads a state that never was",
             Broken::Old => "nothing that a client reads is older than what it was told",
-            Broken::Future => "nothing that a client reads is from a transaction that it was not told of",
+            Broken::Future => "no answer is from a transaction that the client was not told of",
             Broken::Stale => "a cache has nothing stale, also after a reconnection",
             Broken::Told => "every commit is told to every client, once and in order",
             Broken::Trace => "an aborted or lost transaction leaves no trace, and a finished one is there once",
@@ -225,6 +228,7 @@ impl Broken {
             Broken::Endless => "a client connects again only if its connection ended",
             Broken::Panic => "no machine panics",
             Broken::Refused => "a load of an object that is there is answered",
+            Broken::Server => "a server answers no load with what is older or newer than what it told the client",
         }
     }
 }

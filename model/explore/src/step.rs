@@ -195,6 +195,7 @@ impl<'a> Going<'a> {
                 self.seen(Seen::ToldWhileVerifying);
             }
         }
+        self.judge_message(client, &message);
         self.client(client, client::Event::Received { connection: line, message });
     }
 

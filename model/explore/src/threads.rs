@@ -215,6 +215,13 @@ impl Going<'_> {
         self.wait_for(client, thread, |promise| Stage::Voting { promise, transaction }, Ask::Vote { transaction });
     }
 
+    /// A client that is refused for a transaction can load what that wrote: it was told of it.
+    fn judge_refusal(&mut self, client: usize, committed: Tid) {
+        if self.state.clients[client].machine.last() < Some(committed) {
+            self.broken(Broken::Future, &format!("{} is refused for {}", NAMES[client], committed.0));
+        }
+    }
+
     fn voted(
         &mut self,
         client: usize,
@@ -229,10 +236,13 @@ impl Going<'_> {
             }
             Ok(_) => self.abort(client, thread, transaction),
             Err(error) => {
-                match error {
-                    ClientError::Refused(Fault::Conflict { .. }) => self.seen(Seen::Conflict),
-                    ClientError::Refused(Fault::ReadConflict { .. }) => self.seen(Seen::ReadConflict),
-                    _ => {}
+                if let ClientError::Refused(Fault::Conflict { committed, .. }) = error {
+                    self.seen(Seen::Conflict);
+                    self.judge_refusal(client, committed);
+                }
+                if let ClientError::Refused(Fault::ReadConflict { committed, .. }) = error {
+                    self.seen(Seen::ReadConflict);
+                    self.judge_refusal(client, committed);
                 }
                 self.end(client, thread, End::Gone);
                 self.next_step(client, thread);

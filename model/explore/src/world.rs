@@ -263,7 +263,8 @@ impl Model for World {
             };
         }
         let mut rules = rules!(
-            NeverWas, Old, Future, Stale, Told, Trace, Lost, Lock, Answered, Waits, Behind, Endless, Panic, Refused
+            NeverWas, Old, Future, Stale, Told, Trace, Lost, Lock, Answered, Waits, Behind, Endless, Panic, Refused,
+            Server
         );
         // A run ends when each rule was found broken. This one never is.
         rules.push(Property::always("the world goes on", |_, _| true));

@@ -2,9 +2,11 @@
 
 mod addresses;
 mod common;
+mod crashes;
 mod games;
 mod proxy;
 mod rules;
 mod shell;
 mod stories;
+mod threads;
 mod tls;
