@@ -1,5 +1,7 @@
 //! Plain values: what a pickle holds that asks for no class to be made.
 
+use std::hash::{Hash, Hasher};
+
 use bytes::Bytes;
 
 /// A plain value.
@@ -43,7 +45,7 @@ pub struct Class {
 }
 
 /// The result of a call of a class or function, as an exception is pickled.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct Object {
     /// The class or function.
     pub class: Class,
@@ -51,6 +53,26 @@ pub struct Object {
     pub arguments: Vec<Value>,
     /// The state that the object gets afterwards: mostly a dict of its attributes.
     pub state: Option<Value>,
+}
+
+/// Floating-point numbers count by their bits; both zeros are equal, and count as one.
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Value::None => {}
+            Value::Bool(value) => value.hash(state),
+            Value::Int(number) => number.hash(state),
+            Value::BigInt(bytes) => bytes.hash(state),
+            Value::Float(number) => (if *number == 0.0 { 0 } else { number.to_bits() }).hash(state),
+            Value::Bytes(bytes) => bytes.hash(state),
+            Value::Text(text) => text.hash(state),
+            Value::Tuple(items) | Value::List(items) => items.hash(state),
+            Value::Dict(pairs) => pairs.hash(state),
+            Value::Class(class) => class.hash(state),
+            Value::Object(object) => object.hash(state),
+        }
+    }
 }
 
 impl Value {

@@ -60,10 +60,25 @@ impl Served {
         storage: &dyn Storage,
         invalidations_max: usize,
     ) -> vellum_storage::Result<Served> {
-        let invalidations: VecDeque<_> = storage.last_invalidations(invalidations_max)?.into();
-        let last = invalidations.back().map_or(Tid::ZERO, |newest| newest.tid);
-        let counters = Counters::default();
-        Ok(Served { name: name.into(), description, last, invalidations, invalidations_max, counters })
+        let invalidations = storage.last_invalidations(invalidations_max)?;
+        Ok(Served::with(name, description, invalidations, invalidations_max))
+    }
+
+    /// A storage whose last transactions changed these objects, the oldest transaction first.
+    pub fn with(
+        name: impl Into<String>,
+        description: Description,
+        invalidations: Vec<Invalidation>,
+        invalidations_max: usize,
+    ) -> Served {
+        let last = invalidations.last().map_or(Tid::ZERO, |newest| newest.tid);
+        let (invalidations, counters) = (invalidations.into(), Counters::default());
+        Served { name: name.into(), description, last, invalidations, invalidations_max, counters }
+    }
+
+    /// The changes of the last transactions, the oldest first.
+    pub(crate) fn invalidations(&self) -> impl Iterator<Item = &Invalidation> {
+        self.invalidations.iter()
     }
 
     /// Notes a finished transaction.

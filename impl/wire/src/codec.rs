@@ -23,7 +23,7 @@ pub enum Codec {
 /// | reply | the call's | 0 | `.reply` |
 /// | error | the call's | 2 | `.reply`, with the exception |
 /// | heartbeat | -1 | 0 | `.reply` |
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Message {
     /// The sender's name for a call. It may be any value; the answer has the same.
     pub id: Value,

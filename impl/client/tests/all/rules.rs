@@ -16,7 +16,7 @@ use crate::common::{Served, speaks};
 use crate::proxy::Trouble;
 
 /// The operations that the protocol has words for. How a server packs is its operator's choice.
-const CAN: Can = Can {
+pub const CAN: Can = Can {
     concurrent: false,
     versions: false,
     collect: false,

@@ -4,6 +4,7 @@ mod ahead;
 mod blobs;
 mod calls;
 mod connections;
+mod identity;
 mod limits;
 mod status;
 mod telling;
