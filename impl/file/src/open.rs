@@ -51,11 +51,14 @@ use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED};
+use crate::journal::LeftJournal;
+use crate::journal::beside::settle;
 use crate::options::{Durability, OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file::{self, Missing};
-pub(crate) use files::{create, open_data};
-use files::{settle_names, take_lock};
+use files::settle_names;
+pub(crate) use files::take_lock;
+pub(crate) use files::{create, open_data, open_to_read};
 use pointers::is_previous;
 pub(crate) use pointers::pointers;
 pub use recovery::{CutShort, Recovery};
@@ -82,6 +85,7 @@ pub(crate) struct Opened {
     pub end: u64,
     pub last: Tid,
     pub recovery: Option<Recovery>,
+    pub journal: Option<LeftJournal>,
     pub missing: Option<Missing>,
     pub lock: Option<Box<dyn Lock>>,
     pub blobs: Option<BlobFiles>,
@@ -90,7 +94,7 @@ pub(crate) struct Opened {
 
 pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> {
     let disk = &*options.disk;
-    let mut file = open_data(disk, path, Open::Read)?;
+    let (mut file, mut journal) = open_to_read(disk, path)?;
     let mut lock = None;
     if !options.read_only {
         lock = Some(take_lock(disk, path, path)?);
@@ -99,6 +103,8 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is
         // certain that it keeps it.
         settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
+        journal = settle(disk, path, &file)?
+            .map_err(|left| OpenError::Journal { path: path.to_owned(), left: Box::new(left) })?;
     }
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     if let Some(as_of) = options.as_of
@@ -148,7 +154,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         _ if start == end => OnDisk::Same,
         _ => OnDisk::Earlier,
     };
-    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, missing, lock, blobs, index_on_disk })
+    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, journal, missing, lock, blobs, index_on_disk })
 }
 
 /// How the file ends after the last finished transaction.
