@@ -30,7 +30,11 @@ pub(crate) const BLOCK: u64 = 4096;
 pub(crate) const MAGIC: [u8; 8] = *b"VELLJRN1";
 
 /// No half is larger: a reader holds both in memory.
-pub(crate) const HALF_MAX: u64 = 256 << 20;
+pub(crate) const HALF_MAX: u64 = 32 << 20;
+
+/// No payload is longer: to write a large batch twice costs more than to sync it twice. So a look at any place takes
+/// bounded time.
+pub(crate) const PAYLOAD_MAX: u64 = 1 << 20;
 
 /// The head of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,9 @@ impl EntryHeader {
             last: Tid(u64_at(fixed, 64)),
         };
         // Before anything else: it may be any number.
+        if header.length > PAYLOAD_MAX {
+            return None;
+        }
         let end = (Self::SIZE as u64).checked_add(header.length).filter(|&end| end <= bytes.len() as u64)?;
         let (checksum, covered) = bytes[..end as usize].split_at(Self::CHECKSUM);
         let fits = blake3::keyed_hash(key, covered).as_bytes() == checksum && header.is_possible();

@@ -20,13 +20,10 @@ use vellum_storage::Tid;
 use vellum_sync::thread::{self, JoinHandle};
 
 use super::beside;
-use super::entry::{BLOCK, EntryHeader, Head, room};
+use super::entry::{BLOCK, EntryHeader, HALF_MAX, Head, PAYLOAD_MAX, room};
 
 /// A journal is filled with zeros in pieces of this size.
 const CHUNK: usize = 1 << 20;
-
-/// No larger batch goes to the journal: the second writing would cost more than the second sync.
-const PAYLOAD_MAX: u64 = 1 << 20;
 
 /// A journal that commits go to. Used by one thread at a time: the one that has the turn.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ impl Rounds {
     pub fn create(disk: &Arc<dyn Disk>, path: &Path, bytes: u64, beside_commits: bool) -> io::Result<Rounds> {
         let data = disk.resolve(path)?;
         let journal = beside::path_of(&**disk, path)?;
-        let half = (bytes.saturating_sub(BLOCK) / 2 / BLOCK * BLOCK).clamp(4 * BLOCK, super::entry::HALF_MAX);
+        let half = (bytes.saturating_sub(BLOCK) / 2 / BLOCK * BLOCK).clamp(4 * BLOCK, HALF_MAX);
         let head = Head { key: disk.secret()?, half };
         let new = beside::half_made(&journal);
         let make = || {

@@ -27,6 +27,7 @@ mod rules {
 mod crash {
     mod commits;
     mod copies;
+    mod journal;
     mod packs;
 }
 
@@ -34,6 +35,7 @@ mod damage {
     mod bytes;
     mod disk;
     mod index;
+    mod journal;
     mod recover;
 }
 
