@@ -95,7 +95,12 @@ impl fmt::Display for LeftJournal {
 
 /// The journal of the data file at `path`. If that is a link, the journal is beside the file that it leads to.
 pub(crate) fn path_of(disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
-    Ok(beside(&disk.resolve(path)?, ".journal"))
+    let data = match disk.resolve(path) {
+        // It is to be made.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        data => data?,
+    };
+    Ok(beside(&data, ".journal"))
 }
 
 /// A journal, and the data file under its transactions if they fit to it.
@@ -182,35 +187,60 @@ pub(crate) fn to_read<E: From<Error>>(
     }
 }
 
-/// Completes the data file from the journal beside it, and removes the journal. The caller has the file's lock.
+/// What an opening for writing does about a journal.
+pub(crate) struct Settling {
+    left: LeftJournal,
+    /// The data file under the journal, if it is to be completed.
+    applied: Option<Arc<Overlaid>>,
+}
+
+/// Looks at the journal beside a data file that is opened for writing; none if there is none. Changes nothing. The caller
+/// has the file's lock.
 ///
 /// # Errors
 ///
-/// Of the outer kind: the disk failed. Of the inner kind: the journal does not belong to the file as it is now, and
-/// nothing was changed.
+/// Of the outer kind: the disk failed. Of the inner kind: the journal does not belong to the file as it is now.
 pub(crate) fn settle(
     disk: &dyn Disk,
     path: &Path,
     file: &Arc<dyn DiskFile>,
-) -> Result<Result<Option<LeftJournal>, LeftJournal>> {
-    let io = |doing: &'static str| move |e| Error::io(path, doing, e);
-    remove_half_made(disk, path).map_err(io("removing a journal that was never finished"))?;
+) -> Result<Result<Option<Settling>, LeftJournal>> {
+    let doing = "removing a journal that was never finished";
+    remove_half_made(disk, path).map_err(|e| Error::io(path, doing, e))?;
     let Some(Look { left, applied, applies }) = look(disk, path, file)? else { return Ok(Ok(None)) };
     if left.is_refused() {
         return Ok(Err(left));
     }
-    if let Some(applied) = applied.filter(|_| applies) {
-        // Also bytes that the file shows: after a failed sync it can show some that are not on the disk.
-        apply(&**file, applied.entries(), applied.end()).map_err(io("completing the file from its journal"))?;
+    let applied = applied.filter(|_| applies).map(Arc::new);
+    Ok(Ok(Some(Settling { left, applied })))
+}
+
+impl Settling {
+    /// The data file as it will be.
+    pub fn shown(&self, file: &Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        match &self.applied {
+            Some(applied) => Arc::clone(applied) as Arc<dyn DiskFile>,
+            None => Arc::clone(file),
+        }
     }
-    if left.state != JournalState::Retired {
-        file.sync().map_err(io("syncing the file, which was completed from its journal"))?;
+
+    /// Completes the data file, and removes the journal. Only if the file is sound as it will be.
+    pub fn finish(self, disk: &dyn Disk, path: &Path, file: &dyn DiskFile) -> Result<LeftJournal> {
+        let io = |doing: &'static str| move |e| Error::io(path, doing, e);
+        let Settling { left, applied } = self;
+        if let Some(applied) = applied {
+            // Also bytes that the file shows: after a failed sync it can show some that are not on the disk.
+            apply(file, applied.entries(), applied.end()).map_err(io("completing the file from its journal"))?;
+        }
+        if left.state != JournalState::Retired {
+            file.sync().map_err(io("syncing the file, which was completed from its journal"))?;
+        }
+        remove(disk, &left.path).map_err(io("removing the journal, of which the file has everything"))?;
+        if let JournalState::Needed { .. } = left.state {
+            tracing::warn!("{left}: the file was completed");
+        }
+        Ok(left)
     }
-    remove(disk, &left.path).map_err(io("removing the journal, of which the file has everything"))?;
-    if let JournalState::Needed { .. } = left.state {
-        tracing::warn!("{left}: the file was completed");
-    }
-    Ok(Ok(Some(left)))
 }
 
 /// The data file under the transactions of the journal beside it, whatever the file has in their places; and the journal.

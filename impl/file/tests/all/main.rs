@@ -28,6 +28,7 @@ mod crash {
     mod commits;
     mod copies;
     mod journal;
+    mod kill;
     mod packs;
 }
 
