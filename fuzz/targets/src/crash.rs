@@ -23,8 +23,12 @@ const GO_ON: usize = 3;
 /// Plays the history that the bytes say, and cuts the power in it.
 pub fn crash(input: &[u8]) {
     let Some((&[first, ref seed @ ..], rest)) = input.split_first_chunk::<9>() else { return };
-    let relaxed = first & 1 == 1;
-    let durability = if relaxed { Durability::Relaxed } else { Durability::Full };
+    let durability = match first & 3 {
+        1 | 3 => Durability::Relaxed,
+        2 => Durability::Journal,
+        _ => Durability::Full,
+    };
+    let relaxed = durability == Durability::Relaxed;
     let opener = move |disk: &SimDisk, opening: Opening| site::open(disk, durability, u64::MAX, opening);
     let promise = if relaxed { Promise::Holes } else { Promise::Whole };
     let tried = Tried { name: format!("{durability:?}"), can: Can::EVERYTHING, promise, opener: Arc::new(opener) };

@@ -20,7 +20,11 @@ const SHRINK_BUDGET: usize = 300;
 /// Plays the history that the bytes say.
 pub fn history(input: &[u8]) {
     let Some((&first, rest)) = input.split_first() else { return };
-    let durability = if first & 1 == 0 { Durability::Full } else { Durability::Relaxed };
+    let durability = match first & 5 {
+        0 => Durability::Full,
+        4 => Durability::Journal,
+        _ => Durability::Relaxed,
+    };
     let spill_after = if first & 2 == 0 { u64::MAX } else { 1 };
     let mut subject = site::hosted(durability, spill_after);
     let mut dice = Unstructured::new(rest);

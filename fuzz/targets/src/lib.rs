@@ -19,6 +19,7 @@
 //! | [`history`](mod@history) | dice, for the harness's histories | give the answers of the rules |
 //! | [`crash`](mod@crash) | dice, for a history and for the state that a crash leaves | give a state that the rules
 //! allow |
+//! | [`journal`](mod@journal) | a `Data.fs.journal` beside a good file | be refused, or leave a sound file that lacks nothing |
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
 //! | [`btrees`](mod@btrees) | the nodes of B-trees | keep their rules or break one, as a slow look at them says |
 //! | [`wire`](mod@wire) | the messages of the other side of a connection | be an error, or a message that can be sent
@@ -47,6 +48,7 @@ pub mod crash;
 pub mod damaged_file;
 pub mod data_file;
 pub mod history;
+pub mod journal;
 pub mod layout;
 pub mod naive;
 pub mod peer_pipe;
@@ -114,6 +116,15 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: false,
         corpus_bytes_max: 300 << 10,
+    },
+    Target {
+        name: "journal",
+        run: journal::journal,
+        length_max: 40 << 10,
+        memory_bytes_max: 64 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
     },
     Target {
         name: "record",

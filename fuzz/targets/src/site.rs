@@ -51,7 +51,7 @@ pub fn hosted(durability: Durability, spill_after: u64) -> Hosted {
 /// Opens a database as the harness wants it: a new one if there is none.
 pub fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening) -> Result<Box<dyn Storage>> {
     let options = options(disk).clock(opening.clock).resolver(Arc::new(Merger));
-    let options = options.durability(durability).spill_after(spill).blobs("blobs");
+    let options = options.durability(durability).spill_after(spill).blobs("blobs").journal_bytes(36 << 10);
     let opened = if opening.read_only { options.read_only().open(PATH) } else { options.open_or_create(PATH) };
     match opened {
         Ok(storage) => Ok(Box::new(storage)),

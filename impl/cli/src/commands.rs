@@ -11,6 +11,7 @@ pub mod export;
 pub mod garbage;
 pub mod import;
 pub mod info;
+pub mod journal;
 pub mod log;
 pub mod nagios;
 pub mod pack;

@@ -45,8 +45,8 @@ use vellum_terminal::{Failure, Out, Outcome, Run};
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::commands::{
-    blobs, check, collect, copy, dump, end_version, export, garbage, import, info, log, nagios, pack, recover, refs,
-    restore, runzeo, serve, show, status, undo, versions, zeopack,
+    blobs, check, collect, copy, dump, end_version, export, garbage, import, info, journal, log, nagios, pack, recover,
+    refs, restore, runzeo, serve, show, status, undo, versions, zeopack,
 };
 
 /// Inspect, check, repair and undo changes in object databases in Data.fs files.
@@ -107,6 +107,7 @@ enum Command {
     Dump(dump::Dump),
     Check(check::Check),
     Blobs(blobs::Blobs),
+    Journal(journal::Journal),
     Refs(refs::Refs),
     Garbage(garbage::Garbage),
     Recover(recover::Recover),
@@ -146,6 +147,7 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
         Command::Log(log) => log.run(out, now),
         Command::Show(show) => show.run(out, now),
         Command::Versions(versions) => versions.run(out, now),
+        Command::Journal(journal) => journal.run(out),
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Blobs(blobs) => blobs.run(out, now),

@@ -96,6 +96,13 @@ pub trait Disk: Debug + Send + Sync {
     /// Dropping the result releases the lock; the file stays, as ZODB's does.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
+    /// Returns 32 random bytes: a key that nobody can guess, and that no other file has.
+    fn secret(&self) -> io::Result<[u8; 32]> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)?;
+        Ok(secret)
+    }
+
     /// As [`Disk::lock`]; but a lock file that is made has the permissions and the owner of the file at `of`.
     fn lock_like(&self, path: &Path, of: &Path) -> io::Result<Box<dyn Lock>> {
         let _ = of;

@@ -302,6 +302,11 @@ impl Disk for SimDisk {
         Ok(Arc::new(tree::SimTree::open(self, path)?))
     }
 
+    /// Not an operation. The seed determines it.
+    fn secret(&self) -> io::Result<[u8; 32]> {
+        Ok(self.world().secret())
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let file = self.world().lock(plain(path))?;
         Ok(Box::new(SimLock { disk: self.clone(), file }))

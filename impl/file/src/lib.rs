@@ -75,6 +75,7 @@
 
 mod blobs;
 pub mod format;
+mod journal;
 mod open;
 mod options;
 mod order;
@@ -87,11 +88,15 @@ mod write;
 pub use format::fault::{Fault, FaultKind};
 pub use format::record::{InVersion, Older, Record};
 pub use format::scan::Scanner;
+#[doc(hidden)]
+pub use journal::seal as seal_journal;
+pub use journal::{JournalState, LeftJournal};
 pub use open::{CutShort, Recovery};
 pub use options::{Durability, OpenError, Options, Progress};
 pub use pack::{Extent, Fate, PackStep, PackWatch, Packed, Packing, Unwatched};
 pub use read::index_file::Missing;
 pub use repair::check::{Check, Problem, ProblemKind, check, check_references};
 pub use repair::dangling::{Change, Dangling, Holder, LastData, LostObject};
+pub use repair::journal::{discard_journal, left_journal, save_journaled};
 pub use repair::recover::{Lost, Salvage, recover, recover_with_new_tids};
 pub use storage::FileStorage;

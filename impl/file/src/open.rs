@@ -51,11 +51,14 @@ use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{RecordHeader, START, TransactionHeader, UNFINISHED};
+use crate::journal::LeftJournal;
+use crate::journal::beside::settle;
 use crate::options::{Durability, OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file::{self, Missing};
-pub(crate) use files::{create, open_data};
-use files::{settle_names, take_lock};
+use files::settle_names;
+pub(crate) use files::take_lock;
+pub(crate) use files::{create, open_data, open_to_read};
 use pointers::is_previous;
 pub(crate) use pointers::pointers;
 pub use recovery::{CutShort, Recovery};
@@ -82,6 +85,7 @@ pub(crate) struct Opened {
     pub end: u64,
     pub last: Tid,
     pub recovery: Option<Recovery>,
+    pub journal: Option<LeftJournal>,
     pub missing: Option<Missing>,
     pub lock: Option<Box<dyn Lock>>,
     pub blobs: Option<BlobFiles>,
@@ -90,8 +94,8 @@ pub(crate) struct Opened {
 
 pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> {
     let disk = &*options.disk;
-    let mut file = open_data(disk, path, Open::Read)?;
-    let mut lock = None;
+    let (mut file, mut journal) = open_to_read(disk, path)?;
+    let (mut settling, mut lock) = (None, None);
     if !options.read_only {
         lock = Some(take_lock(disk, path, path)?);
         // Opened again now that no other process can put another file in its place.
@@ -99,18 +103,22 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         // A pack may have been killed after it gave this file its name: nothing may be acknowledged before it is
         // certain that it keeps it.
         settle_names(disk, path).map_err(|e| Error::io(path, "syncing the directory", e))?;
+        settling = settle(disk, path, &file)?
+            .map_err(|left| OpenError::Journal { path: path.to_owned(), left: Box::new(left) })?;
     }
-    let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
+    // What is walked over: the file as it will be.
+    let shown = settling.as_ref().map_or_else(|| Arc::clone(&file), |settling| settling.shown(&file));
+    let size = shown.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     if let Some(as_of) = options.as_of
-        && let Some(fault) = disorder(&*file, size, as_of)
+        && let Some(fault) = disorder(&*shown, size, as_of)
     {
         return Err(out_of_order(path, &fault).into());
     }
     let as_of = options.as_of.unwrap_or(Tid::MAX);
-    let saved = index_file::load(disk, path, &*file, size).filter(|saved| saved.last <= as_of);
+    let saved = index_file::load(disk, path, &*shown, size).filter(|saved| saved.last <= as_of);
     let walk = |(index, start, last)| {
-        let mut opening = Opening { options, path, file: &*file, size, start, position: start, last, index };
-        opening.survey(Arc::clone(&file), as_of);
+        let mut opening = Opening { options, path, file: &*shown, size, start, position: start, last, index };
+        opening.survey(Arc::clone(&shown), as_of);
         let tail = opening.run()?;
         Ok::<_, Error>((opening, tail))
     };
@@ -124,9 +132,12 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
     }
     let Opening { index, start, position: end, size, last, .. } = opening;
     // As of a moment, the end of the file is not looked at.
-    let missing = if options.as_of.is_none() { index_file::missing(disk, path, &*file, end) } else { None };
+    let missing = if options.as_of.is_none() { index_file::missing(disk, path, &*shown, end) } else { None };
     if let Some(missing) = missing.as_ref().filter(|_| !options.read_only) {
         return Err(missing.refusal(path).into());
+    }
+    if let Some(settling) = settling {
+        journal = Some(settling.finish(disk, path, &*file)?);
     }
     let blobs = BlobFiles::open(options, false)?;
     if let (Some(blobs), false, Tail::Unfinished { .. }) = (&blobs, options.read_only, &tail) {
@@ -148,7 +159,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         _ if start == end => OnDisk::Same,
         _ => OnDisk::Earlier,
     };
-    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, missing, lock, blobs, index_on_disk })
+    Ok(Opened { path: path.to_owned(), file, index, end, last, recovery, journal, missing, lock, blobs, index_on_disk })
 }
 
 /// How the file ends after the last finished transaction.

@@ -12,10 +12,11 @@
 //!   5  Pledged        Pledge          the records of one
 //!   6  Queue          Committer       transactions that wait for their turn
 //!   7  Outcome        Ticket          how a commit ended
-//!   8  Versions       Generation      the table of versions
-//!   9  IndexWriter    Index           the thread that changes the index
-//!  10  IndexSparse    Index           its entries for oids that are not dense
-//!  11  Hidden         Generation      where objects were before packed records
+//!   8  Rounds         Journal         the open journal
+//!   9  Versions       Generation      the table of versions
+//!  10  IndexWriter    Index           the thread that changes the index
+//!  11  IndexSparse    Index           its entries for oids that are not dense
+//!  12  Hidden         Generation      where objects were before packed records
 //! ```
 //!
 //! - Objects belong to a transaction and not to a thread, so they have no rank. A thread that waits for them holds no
@@ -49,8 +50,9 @@ ranks! {
     5 Pledged "a pledge's records";
     6 Queue "the queue of commits";
     7 Outcome "a commit's outcome";
-    8 Versions "the table of versions";
-    9 IndexWriter "the index's writer";
-    10 IndexSparse "the index's sparse entries";
-    11 Hidden "the predecessors of packed records";
+    8 Rounds "the journal";
+    9 Versions "the table of versions";
+    10 IndexWriter "the index's writer";
+    11 IndexSparse "the index's sparse entries";
+    12 Hidden "the predecessors of packed records";
 }

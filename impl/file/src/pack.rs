@@ -44,6 +44,7 @@ use crate::read::generation::Generation;
 use crate::read::horizon::Horizon;
 use crate::read::log::Log;
 use crate::read::room::Room;
+use crate::write::append::Broken;
 use crate::write::pledge::Pledge;
 use crate::write::record::NewRecord;
 use crate::write::writer::Writer;
@@ -287,6 +288,11 @@ fn replace<'a>(
     let (index, versions, end) = copy.into_parts();
     let log = Log { path: now.log.path.clone(), file: Arc::clone(half_made.file()) };
     let next = Generation::new(now.number + 1, log, index, Horizon::new(end, last), versions);
+    // The journal is of the old file, and must not be applied to the new one.
+    writer.committer.journal.retire(now).map_err(|Broken { doing, source, fatal }| {
+        let error = Error::io(&now.log.path, doing, source);
+        if fatal { Stop::Fatal(error) } else { Stop::Error(error) }
+    })?;
     let renamed = half_made.rename();
     if let Ok(()) | Err(Stop::Fatal(_)) = renamed {
         // It may be the only name that the old file has.

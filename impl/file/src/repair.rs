@@ -2,4 +2,5 @@
 
 pub(crate) mod check;
 pub(crate) mod dangling;
+pub(crate) mod journal;
 pub(crate) mod recover;

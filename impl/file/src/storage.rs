@@ -2,6 +2,7 @@
 
 mod packing;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -19,8 +20,10 @@ use crate::blobs::{BlobFiles, trouble};
 use crate::format::beside::beside;
 use crate::format::fault::Fault;
 use crate::format::record::Record;
+use crate::journal::LeftJournal;
+use crate::journal::rounds::Rounds;
 use crate::open::{self, OnDisk, Opened, Recovery};
-use crate::options::{OpenError, Options};
+use crate::options::{Durability, OpenError, Options};
 use crate::pack;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
@@ -41,6 +44,7 @@ use crate::write::writer::Writer;
 pub struct FileStorage {
     writer: Arc<Writer>,
     recovery: Arc<Option<Recovery>>,
+    journal: Arc<Option<LeftJournal>>,
     missing: Arc<Option<Missing>>,
     /// The first transaction that is out of order, if a call has looked for it.
     disorder: Arc<OnceLock<Option<Fault>>>,
@@ -77,7 +81,7 @@ impl FileStorage {
     }
 
     fn new(options: &Options, opened: Opened) -> Result<FileStorage> {
-        let Opened { path, file, index, end, last, recovery, missing, lock, blobs, index_on_disk } = opened;
+        let Opened { path, file, index, end, last, recovery, journal, missing, lock, blobs, index_on_disk } = opened;
         let last_oid = index.last_oid().unwrap_or_default();
         let log = Log { path: path.clone(), file };
         let generation = Generation::new(0, log, index, Horizon::new(end, last), VersionTable::default());
@@ -91,10 +95,12 @@ impl FileStorage {
         let storage = FileStorage {
             writer: Arc::new(Writer::new(database, last_oid, lock)),
             recovery: Arc::new(recovery),
+            journal: Arc::new(journal),
             missing: Arc::new(missing),
             disorder: Arc::default(),
         };
         storage.settle_blobs()?;
+        storage.begin_journal()?;
         if let (Some(folder), Some((oid, tid))) = (storage.blob_folder(), storage.foreign_blob()) {
             tracing::warn!(
                 "{}: the blobs in this folder, such as object {oid}'s of {tid}, are of no transaction of {}. Is it another \
@@ -104,6 +110,26 @@ impl FileStorage {
             );
         }
         Ok(storage)
+    }
+
+    /// Makes the journal, if commits go to one.
+    fn begin_journal(&self) -> Result<()> {
+        let (database, now) = (self.database(), self.now());
+        let Options { durability, read_only, disk, journal_bytes, threads, .. } = &database.options;
+        if *read_only || *durability != Durability::Journal {
+            return Ok(());
+        }
+        // The journal relies on everything before its first entry.
+        now.log.file.sync().map_err(|e| Error::io(&database.path, "syncing the file before a journal is begun", e))?;
+        match Rounds::create(disk, &database.path, *journal_bytes, *threads > 1) {
+            Ok(rounds) => self.writer.committer.journal.begin(rounds),
+            Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => tracing::warn!(
+                "{}: there is no room for a journal, so each commit syncs twice: {e}",
+                database.path.display()
+            ),
+            Err(e) => return Err(Error::io(&database.path, "making the journal", e)),
+        }
+        Ok(())
     }
 
     /// Removes what earlier processes left in the blob folder.
@@ -159,6 +185,13 @@ impl FileStorage {
     /// Returns what the opening did to the end of the file; none if the end was in order.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref().as_ref()
+    }
+
+    /// Returns the journal that the opening found beside the file; none if there was none. If the storage is open for
+    /// writing, the file was completed from it, and it is gone. If it is open for reading only, the storage shows the
+    /// file as it will be then, unless [`LeftJournal::is_refused`].
+    pub fn left_journal(&self) -> Option<&LeftJournal> {
+        self.journal.as_ref().as_ref()
     }
 
     /// Returns what the `.index` beside the file knows that the file has not any more; none if nothing is missing. Only

@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod bulk;
 pub(crate) mod commit;
 pub(crate) mod job;
+pub(crate) mod journaled;
 mod limits;
 pub(crate) mod oids;
 pub(crate) mod past;

@@ -119,6 +119,8 @@ enum Own {
     File,
     /// The same with one sync a commit, and records that wait on disk
     FileRelaxed,
+    /// The same with a journal
+    FileJournal,
     /// The storage in memory
     Memory,
     /// The specification itself
@@ -224,6 +226,7 @@ impl Prove {
         match self.storage {
             Own::File => Ok(("FileStorage", Durability::Full, crash::Promise::Whole)),
             Own::FileRelaxed => Ok(("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
+            Own::FileJournal => Ok(("FileStorage, journal", Durability::Journal, crash::Promise::Whole)),
             Own::Memory | Own::Rules => {
                 Err(Failure::Message("a storage in memory does not survive a crash".to_owned()))
             }
@@ -396,6 +399,7 @@ impl Adapter {
         Ok(Box::new(match prove.storage {
             Own::File => file("FileStorage", Durability::Full, u64::MAX),
             Own::FileRelaxed => file("FileStorage, relaxed", Durability::Relaxed, 1),
+            Own::FileJournal => file("FileStorage, journal", Durability::Journal, 200),
             Own::Memory => Hosted::memory(),
             Own::Rules => Hosted::rules(),
         }))
@@ -425,6 +429,8 @@ fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening) ->
     let options = Options::new().disk(Arc::new(disk.clone())).clock(opening.clock).resolver(Arc::new(Merger));
     let options = options.blobs("blobs");
     let options = options.durability(durability).spill_after(spill).threads(1);
+    // So small that a history goes round in it.
+    let options = options.journal_bytes(36 << 10);
     let opened = if opening.read_only { options.read_only().open(DATA) } else { options.open_or_create(DATA) };
     match opened {
         Ok(storage) => Ok(Box::new(storage)),

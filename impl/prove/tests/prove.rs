@@ -78,7 +78,7 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn every_storage_of_ours_keeps_the_rules() {
     let sandbox = Sandbox::new();
-    for storage in ["file", "file-relaxed", "memory", "rules"] {
+    for storage in ["file", "file-relaxed", "file-journal", "memory", "rules"] {
         let run = sandbox.run(&["--storage", storage, "--cases", "40"]);
         assert_eq!(run.code, 0, "{storage}: {}{}", run.stdout, run.stderr);
         assert!(run.stdout.contains("\n40 histories, "), "{}", run.stdout);
@@ -88,7 +88,7 @@ fn every_storage_of_ours_keeps_the_rules() {
 #[test]
 fn crashes_and_threads() {
     let sandbox = Sandbox::new();
-    for storage in ["file", "file-relaxed"] {
+    for storage in ["file", "file-relaxed", "file-journal"] {
         let run = sandbox.run(&["--crashes", "--storage", storage, "--cases", "2"]);
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
         assert!(run.stdout.contains("2 histories of "), "{}", run.stdout);

@@ -6,6 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `rows.rs` | one function for each row of the table |
+//! | `journal.rs` | the rows of commits with a journal |
 //! | `table.rs` | the table: printed for people, and read back from another build |
 //! | `serve/` | the rows of the server |
 //! | `against.rs` | this build and another one, taking turns (`--against`) |
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 use crate::{Outcome, number, venv};
 
 mod against;
+mod journal;
 mod rows;
 mod serve;
 mod table;
@@ -71,6 +73,12 @@ enum Row {
     Commit,
     /// Small commits with two syncs, on eight threads
     Commit8,
+    /// Small commits with a journal
+    CommitJournal,
+    /// Small commits with a journal, on eight threads
+    CommitJournal8,
+    /// The longest of many commits with a journal
+    CommitJournalLongest,
     /// Copy all transactions into a new file
     Copy,
     /// Pack to now, and keep the old file

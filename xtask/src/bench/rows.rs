@@ -93,6 +93,9 @@ impl Rows<'_> {
             Row::CommitRelaxed => self.commit(Durability::Relaxed, 1)?,
             Row::Commit => self.commit(Durability::Full, 1)?,
             Row::Commit8 => self.commit(Durability::Full, 8)?,
+            Row::CommitJournal => self.commit_with_journal(1)?,
+            Row::CommitJournal8 => self.commit_with_journal(8)?,
+            Row::CommitJournalLongest => self.longest_with_journal()?,
             Row::Copy => self.copy(storage)?,
             Row::Pack => self.pack()?,
             Row::PackRemoving => self.pack_removing()?,
@@ -161,7 +164,7 @@ impl Rows<'_> {
     }
 
     /// The script's result of one measurement of the peer.
-    fn peer(&self, what: &str, more: &[&str]) -> Result<Duration, Box<dyn std::error::Error>> {
+    pub(super) fn peer(&self, what: &str, more: &[&str]) -> Result<Duration, Box<dyn std::error::Error>> {
         let mut command = Command::new(self.python);
         command.arg(venv::script("bench.py")).arg(self.path).args(["--what", what, "--k", "1", "--json"]).args(more);
         let output = command.output()?;
@@ -172,7 +175,7 @@ impl Rows<'_> {
         Ok(Duration::from_secs_f64(line["seconds"].as_f64().ok_or("no seconds")?))
     }
 
-    fn best(
+    pub(super) fn best(
         &self,
         what: &str,
         peer: Option<(&str, &[&str])>,
@@ -639,22 +642,22 @@ fn many(path: &Path, transactions: u64) -> Result<FileStorage, Box<dyn std::erro
 }
 
 /// Removes a database and the files beside it.
-fn remove(path: &Path) {
-    for suffix in ["", ".index", ".lock", ".old"] {
+pub(super) fn remove(path: &Path) {
+    for suffix in ["", ".index", ".journal", ".lock", ".old"] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         let _ = std::fs::remove_file(name);
     }
 }
 
-fn timed(work: impl FnOnce() -> Outcome) -> Result<Duration, Box<dyn std::error::Error>> {
+pub(super) fn timed(work: impl FnOnce() -> Outcome) -> Result<Duration, Box<dyn std::error::Error>> {
     let started = Instant::now();
     work()?;
     Ok(started.elapsed())
 }
 
 /// Does the work in as many threads, each with its share.
-fn share<T: Sync>(
+pub(super) fn share<T: Sync>(
     all: &[T],
     threads: usize,
     work: impl Fn(&[T]) -> Result<(), Box<dyn std::error::Error>> + Sync,

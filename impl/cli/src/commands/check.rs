@@ -19,7 +19,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::BlobArgs;
 use crate::file::future;
-use crate::ui::faults;
+use crate::ui::{faults, say};
 
 /// Check the whole file: every rule, every record, every reference
 #[derive(Args)]
@@ -224,6 +224,13 @@ impl Check {
             let first = storage.ok().and_then(|s| s.transactions(range, Order::OldestFirst).ok()?.next()?.ok());
             future::warn_of(&self.file, first.map(|transaction| transaction.tid), checked.last, now);
         }
+        if checked.only_journaled > 0 {
+            let transactions = counted(checked.only_journaled, "transaction");
+            say(&format!(
+                "{}: {transactions} checked in the journal: the file lacks a part until it is opened for writing",
+                self.file.display()
+            ));
+        }
         if !self.json {
             self.hidden(out, &checked, shown)?;
         }
@@ -368,6 +375,7 @@ fn kind(kind: &ProblemKind) -> &'static str {
         ProblemKind::Missing { .. } => "missing_object",
         ProblemKind::Nothing { .. } => "reference_to_nothing",
         ProblemKind::BadReference(_) => "bad_reference",
+        ProblemKind::Journal(_) => "journal",
         ProblemKind::IndexBeyond(_) => "index_beyond",
         ProblemKind::IndexDiffers { .. } => "index_differs",
         _ => "other",

@@ -13,7 +13,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::{self as folders, BlobArgs};
 use crate::file::survey;
-use crate::ui::faults;
+use crate::ui::{faults, say};
 
 /// Copy the complete transactions of a damaged file, and report the lost ones
 #[derive(Args)]
@@ -66,6 +66,9 @@ struct Report {
     lost: Vec<Part>,
     /// The part at the end that the `.index` file knows, and the file has not any more.
     missing: Option<JsonMissing>,
+    /// The journal beside the damaged file, if its transactions could not be copied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<String>,
     unfinished_bytes: u64,
     undone_transactions: u64,
     /// Whole transactions that were left out since they are not later than the one before them.
@@ -145,7 +148,11 @@ impl Recover {
         let nothing_lost = salvage.lost.is_empty()
             && salvage.records_lost.is_empty()
             && salvage.missing.is_none()
+            && salvage.journal.is_none()
             && salvage.out_of_order.is_empty();
+        if let Some(left) = &salvage.journal {
+            say(&format!("warning: {left}. The new file does not have them; see `vellum help journal`"));
+        }
         let blobs = self.look_at_blobs(&salvage)?;
         if self.json {
             out.json(&Report { blobs, ..self.report(&salvage, nothing_lost) })?;
@@ -184,6 +191,7 @@ impl Recover {
                 index_end: missing.index_end,
                 objects: missing.objects.iter().map(Oid::to_string).collect(),
             }),
+            journal: salvage.journal.as_ref().map(ToString::to_string),
             unfinished_bytes: salvage.unfinished,
             undone_transactions: salvage.undone,
             out_of_order: salvage.out_of_order.iter().map(Tid::to_string).collect(),

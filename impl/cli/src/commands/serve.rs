@@ -109,6 +109,8 @@ enum Durability {
     Full,
     /// ZODB's order: one sync
     Relaxed,
+    /// As exact as full, for one sync, of a journal beside the file
+    Journal,
 }
 
 impl Serve {
@@ -163,6 +165,7 @@ impl Serve {
             let syncs = match durability {
                 Durability::Full => Syncs::Full,
                 Durability::Relaxed => Syncs::Relaxed,
+                Durability::Journal => Syncs::Journal,
             };
             plan.storages.iter_mut().for_each(|(_, storage)| set_durability(storage, syncs));
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vellum_file::{FileStorage, OpenError, Options};
+use vellum_file::{FileStorage, JournalState, OpenError, Options};
 use vellum_storage::Tid;
 use vellum_terminal::{Failure, Meter, Run};
 
@@ -42,6 +42,7 @@ pub fn open_with(path: &Path, at: Option<Tid>, options: Options) -> Run<FileStor
             ));
         }
     }
+    warn_journal(&storage);
     future::warn(path, &storage, at);
     if let Some(missing) = storage.missing() {
         let file = path.display();
@@ -108,6 +109,22 @@ pub fn open_to_write(path: &Path, options: &Options) -> Result<FileStorage, Open
         };
         say(&format!("{}: the last {} bytes {what}{}", path.display(), recovery.cut, kept.unwrap_or_default()));
     }
+    if let Some(left) = storage.left_journal().filter(|left| matches!(left.state, JournalState::Needed { .. })) {
+        say(&format!("{left}. The data file was completed, and the journal is removed"));
+    }
     future::warn(path, &storage, None);
     Ok(storage)
+}
+
+/// Warns of a journal that a crash left.
+fn warn_journal(storage: &FileStorage) {
+    match storage.left_journal() {
+        Some(left) if left.is_refused() => {
+            say(&format!("warning: {left}. Its transactions are not shown; see `vellum help journal`"));
+        }
+        Some(left) if matches!(left.state, JournalState::Needed { .. }) => {
+            say(&format!("{left}, and are shown all the same; the next opening for writing completes the data file"));
+        }
+        _ => {}
+    }
 }

@@ -105,6 +105,7 @@ fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileSto
     let options = file::options()?.resolver(resolver).durability(match conf.durability {
         Syncs::Full => Durability::Full,
         Syncs::Relaxed => Durability::Relaxed,
+        Syncs::Journal => Durability::Journal,
     });
     let options = conf.quota.iter().fold(options, |options, quota| options.quota(*quota));
     if conf.create && path.exists() {
@@ -141,7 +142,7 @@ fn clear(path: &Path, options: &vellum_file::Options) -> Run<()> {
         return Err(in_use.into());
     }
     say(&format!("{}: create is set, so the database that was there is removed", path.display()));
-    for suffix in [".index", ""] {
+    for suffix in [".index", ".journal", ""] {
         let path = beside(path, suffix);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

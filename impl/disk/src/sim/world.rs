@@ -62,6 +62,8 @@ pub(super) struct World {
     locks: BTreeSet<FileId>,
     /// Chance for reads has a stream of its own, so that a look at the disk changes nothing else.
     reads: Rng,
+    /// A crash does not start it again: no secret comes twice.
+    secrets: Rng,
     trace: VecDeque<String>,
 }
 
@@ -75,6 +77,7 @@ impl World {
             names: Names::default(),
             locks: BTreeSet::new(),
             reads: Rng::stream(seed, u64::MAX),
+            secrets: Rng::stream(seed, u64::MAX - 1),
             trace: VecDeque::new(),
         }
     }
@@ -93,8 +96,16 @@ impl World {
             world.files.insert(file, survivor);
         }
         world.next_file = self.next_file;
+        world.secrets = self.secrets.clone();
         world.names = Names::durable(names, self.names.directories().clone());
         world
+    }
+
+    /// The next 32 bytes that nobody can guess.
+    pub(super) fn secret(&mut self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&self.secrets.next().to_be_bytes()));
+        secret
     }
 
     /// A crash at this moment, whose outcome `seed` determines.

@@ -11,6 +11,8 @@ use super::{OnDisk, Opened};
 use crate::blobs::BlobFiles;
 use crate::format::beside::beside;
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, START};
+use crate::journal::LeftJournal;
+use crate::journal::beside as journal;
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 
@@ -32,6 +34,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
     let like = options.like.as_deref();
     let lock = take_lock(disk, path, like.unwrap_or(path))?;
     absent(disk)?;
+    journal::remove_stray(disk, path)?;
     let blobs = BlobFiles::open(options, true)?;
     // Written under another name first: there is no moment at which the database is there but empty.
     let new = beside(path, ".new");
@@ -60,6 +63,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
         end: START,
         last: Tid::ZERO,
         recovery: None,
+        journal: None,
         missing: None,
         lock: Some(lock),
         blobs,
@@ -68,7 +72,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
 }
 
 /// Takes the lock of the database at `path`. A lock file that is made has the access of the file at `like`.
-pub(super) fn take_lock(disk: &dyn Disk, path: &Path, like: &Path) -> Result<Box<dyn Lock>, OpenError> {
+pub(crate) fn take_lock(disk: &dyn Disk, path: &Path, like: &Path) -> Result<Box<dyn Lock>, OpenError> {
     disk.lock_like(&beside(path, ".lock"), like).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned(), why: e.to_string() },
         _ => Error::io(beside(path, ".lock"), "taking the lock", e).into(),
@@ -93,6 +97,14 @@ pub(crate) fn open_data(disk: &dyn Disk, path: &Path, how: Open) -> Result<Arc<d
         }
         _ => Ok(file),
     }
+}
+
+/// Opens the file for reading, with the transactions that only the journal beside it has. Without changing anything.
+pub(crate) fn open_to_read(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<(Arc<dyn DiskFile>, Option<LeftJournal>), OpenError> {
+    journal::to_read(disk, path, || open_data(disk, path, Open::Read))
 }
 
 /// Makes the names durable that a pack has given, and takes away the file of one that was killed before that.

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use vellum_disk::Open;
 use vellum_pickle::Reference;
 use vellum_storage::{Error, Oid, Result, Tid};
 
@@ -16,7 +15,8 @@ use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{START, UNFINISHED};
-use crate::open::{Broken, Found, Walk, Whole, open_data, pointers};
+use crate::journal::{JournalState, LeftJournal};
+use crate::open::{Broken, Found, Walk, Whole, open_to_read, pointers};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file::{self, Missing};
@@ -72,6 +72,8 @@ pub enum ProblemKind {
     },
     /// A persistent id that is none of the known kinds.
     BadReference(String),
+    /// The journal beside the file cannot be applied to it. It holds acknowledged transactions.
+    Journal(LeftJournal),
     /// The `.index` file has objects in a part that the file has not any more.
     IndexBeyond(Missing),
     /// The `.index` file claims to belong to this file, and says something else. Remove it: it is made again.
@@ -99,6 +101,9 @@ impl fmt::Display for ProblemKind {
             ProblemKind::Missing { oid } => write!(f, "refers to object {oid}, which is not in the file"),
             ProblemKind::Nothing { oid } => write!(f, "refers to object {oid}, which is deleted or undone"),
             ProblemKind::BadReference(why) => write!(f, "has a persistent id of an unknown shape: {why}"),
+            ProblemKind::Journal(left) => {
+                write!(f, "{left}; keep the journal, and see `vellum journal`")
+            }
             ProblemKind::IndexBeyond(missing) => {
                 write!(f, "{missing}; that part was acknowledged: keep the .index file")
             }
@@ -130,6 +135,8 @@ pub struct Check {
     pub foreign_references: u64,
     /// Records that are encrypted (cipher.encryptingstorage): their contents cannot be checked.
     pub encrypted: u64,
+    /// Transactions that are in the journal, and not wholly in the file: the next opening for writing completes it.
+    pub only_journaled: u64,
     /// Problems found.
     pub problems: u64,
     /// The last transaction.
@@ -160,7 +167,7 @@ fn check_all(
     stories_max: Option<u64>,
     each: &mut dyn FnMut(Problem),
 ) -> Result<(Check, Dangling), OpenError> {
-    let file = open_data(&*options.disk, path, Open::Read)?;
+    let (file, journal) = open_to_read(&*options.disk, path)?;
     let size = file.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     let log = Log { path: path.to_owned(), file };
     let mut problems = 0;
@@ -168,6 +175,10 @@ fn check_all(
         problems += 1;
         each(problem);
     };
+    let only_journaled = journal.as_ref().map_or(0, |left| match left.state {
+        JournalState::Needed { .. } => left.transactions.len() as u64,
+        _ => 0,
+    });
     let mut structure = Structure {
         options,
         log: &log,
@@ -178,8 +189,11 @@ fn check_all(
         under: HashMap::new(),
         lost: Vec::new(),
         starts: Vec::new(),
-        counts: Check { bytes: size, ..Check::default() },
+        counts: Check { bytes: size, only_journaled, ..Check::default() },
     };
+    if let Some(left) = journal.filter(LeftJournal::is_refused) {
+        report(Problem { position: left.position, tid: None, oid: None, kind: ProblemKind::Journal(left) });
+    }
     structure.walk(&mut report)?;
     let Structure { index, nothing, under, lost, starts, mut counts, .. } = structure;
     let mut contents = Contents {

@@ -17,7 +17,8 @@ use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
 use crate::format::scan::Scanner;
 use crate::format::{MAGIC, RecordHeader, START, TransactionHeader, UNFINISHED};
-use crate::open::{Broken, Found, Walk, Whole, open_data};
+use crate::journal::LeftJournal;
+use crate::open::{Broken, Found, Walk, Whole, open_to_read};
 use crate::options::{OpenError, Options};
 use crate::read::index::Index;
 use crate::read::index_file::{self, Missing};
@@ -51,6 +52,8 @@ pub struct Salvage {
     /// The part of the `.index` beside the old file that the file has lost. Its objects are among those that lost a
     /// revision.
     pub missing: Option<Missing>,
+    /// The journal beside the old file, if it cannot be applied to it. Its transactions are not in the new file.
+    pub journal: Option<LeftJournal>,
     /// Objects of which nothing is left.
     pub objects_gone: BTreeSet<Oid>,
 }
@@ -92,7 +95,7 @@ pub fn recover_with_new_tids(
 
 fn rescue(options: &Options, from: &Path, to: &Path, new_tids: bool) -> Result<Salvage, OpenError> {
     let disk = &*options.disk;
-    let file = open_data(disk, from, Open::Read)?;
+    let (file, journal) = open_to_read(disk, from)?;
     let size = file.len().map_err(|e| Error::io(from, "asking for the length", e))?;
     let mut magic = MAGIC;
     file.read_full_at(&mut magic, 0).map_err(|e| Error::io(from, "reading the first bytes", e))?;
@@ -115,7 +118,7 @@ fn rescue(options: &Options, from: &Path, to: &Path, new_tids: bool) -> Result<S
         new_tids,
         last: Tid::ZERO,
         renamed: HashMap::new(),
-        salvage: Salvage::default(),
+        salvage: Salvage { journal: journal.filter(LeftJournal::is_refused), ..Salvage::default() },
     };
     let write = |bytes: &[u8], at| new.file.write_at(bytes, at).map_err(|e| Error::io(to, "writing the new file", e));
     let run = write(&magic, 0).and_then(|()| rescue.run()).and_then(|()| {

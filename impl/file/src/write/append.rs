@@ -81,7 +81,7 @@ pub(crate) fn write(now: &Generation, database: &Database, placed: &[Placed], st
     let mut chains = Chains::apart(now, placed)?;
     append(now, placed, start, &mut chains)?;
     // The file must name the blobs before they have their names.
-    if database.options.durability == Durability::Full || placed.iter().any(|this| !this.blobs.is_empty()) {
+    if database.options.durability != Durability::Relaxed || placed.iter().any(|this| !this.blobs.is_empty()) {
         now.log.file.sync().map_err(data_is_lost)?;
     }
     place_blobs(now, database, placed)?;
@@ -133,35 +133,59 @@ pub(crate) fn marks_are_lost(now: &Generation, placed: &[Placed], source: io::Er
 
 /// Writes transactions behind `start`, unfinished. If that fails, nothing of them is left.
 pub(crate) fn append(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chains) -> Result<(), Broken> {
-    append_all(now, placed, start, chains).map_err(|source| {
-        let doing = "writing a commit, of which nothing was kept (is the disk full?)";
-        // If the truncation fails, the rest has status `c`: the next opening cuts it off.
-        let fatal = now.log.file.set_len(start).is_err();
-        Broken { doing, source, fatal }
+    let total = placed.last().map_or(0, |this| this.end() - start);
+    let mut buffer = Vec::with_capacity((total as usize).min(CHUNK + CHUNK / 4));
+    let out = Appender { file: Some(&*now.log.file), position: start, buffer: &mut buffer };
+    append_all(now, placed, chains, out, |_| UNFINISHED).map_err(|source| nothing_was_kept(now, start, source))
+}
+
+/// The error if transactions could not be appended. Cuts off what is there of them.
+pub(crate) fn nothing_was_kept(now: &Generation, start: u64, source: io::Error) -> Broken {
+    let doing = "writing a commit, of which nothing was kept (is the disk full?)";
+    // If the truncation fails, the rest has status `c`: the next opening cuts it off.
+    let fatal = now.log.file.set_len(start).is_err();
+    Broken { doing, source, fatal }
+}
+
+/// Lays transactions out behind the bytes of `buffer`, as they are once they are finished.
+pub(crate) fn lay_out(
+    now: &Generation,
+    placed: &[Placed],
+    chains: &mut Chains,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Broken> {
+    let start = placed.first().map_or(0, |this| this.position);
+    // So that a position in the file is one in the buffer.
+    let position = start.wrapping_sub(buffer.len() as u64);
+    let out = Appender { file: None, position, buffer };
+    append_all(now, placed, chains, out, |this| this.meta.status.byte()).map_err(|source| Broken {
+        doing: "reading the records of a commit, of which nothing was written",
+        source,
+        fatal: false,
     })
 }
 
-fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chains) -> io::Result<()> {
-    let total = placed.last().map_or(0, |this| this.end() - start);
-    let mut out = Appender {
-        file: &*now.log.file,
-        position: start,
-        buffer: Vec::with_capacity((total as usize).min(CHUNK + CHUNK / 4)),
-    };
+fn append_all(
+    now: &Generation,
+    placed: &[Placed],
+    chains: &mut Chains,
+    mut out: Appender<'_>,
+    status: impl Fn(&Placed) -> u8,
+) -> io::Result<()> {
     for this in placed {
         let Placed { tid, position, meta, .. } = this;
         let is_packed = meta.status == Status::Packed;
         let header = TransactionHeader {
             tid: *tid,
             length: this.length - TransactionHeader::TWIN_SIZE,
-            status: UNFINISHED,
+            status: status(this),
             // `begin` made sure that they fit.
             user_length: meta.user.len() as u16,
             description_length: meta.description.len() as u16,
             extension_length: meta.extension.len() as u16,
         };
         let length = header.length;
-        header.write(&mut out.buffer);
+        header.write(out.buffer);
         for field in [&meta.user, &meta.description, &meta.extension] {
             out.buffer.extend_from_slice(field);
         }
@@ -176,7 +200,7 @@ fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chai
                 version_length: name.len() as u16,
                 data_length: data_length(&record.content),
             };
-            header.write(&mut out.buffer);
+            header.write(out.buffer);
             if !record.version.is_trunk() {
                 let head = chains.heads.insert(record.version.clone(), at).unwrap_or(0);
                 out.buffer.extend_from_slice(&record.base.unwrap_or(0).to_be_bytes());
@@ -194,21 +218,27 @@ fn append_all(now: &Generation, placed: &[Placed], start: u64, chains: &mut Chai
         }
         out.buffer.extend_from_slice(&length.to_be_bytes());
         // Wrong, it would make everything after it unreadable.
-        assert_eq!(out.position + out.buffer.len() as u64, this.end(), "a transaction's length is what was said");
+        assert_eq!(
+            out.position.wrapping_add(out.buffer.len() as u64),
+            this.end(),
+            "a transaction's length is what was said"
+        );
     }
     out.flush()
 }
 
+/// Bytes on their way into a file; or to stay in the buffer, without one.
 struct Appender<'a> {
-    file: &'a dyn DiskFile,
+    file: Option<&'a dyn DiskFile>,
+    /// Where the buffer begins in the file.
     position: u64,
-    buffer: Vec<u8>,
+    buffer: &'a mut Vec<u8>,
 }
 
 impl Appender<'_> {
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.write_at(&self.buffer, self.position)?;
+        if let Some(file) = self.file.filter(|_| !self.buffer.is_empty()) {
+            file.write_at(self.buffer, self.position)?;
             self.position += self.buffer.len() as u64;
             self.buffer.clear();
         }
@@ -217,9 +247,9 @@ impl Appender<'_> {
 
     /// Adds at most a chunk.
     fn piece(&mut self, piece: &[u8]) -> io::Result<()> {
-        if piece.len() >= DIRECT {
+        if let Some(file) = self.file.filter(|_| piece.len() >= DIRECT) {
             self.flush()?;
-            self.file.write_at(piece, self.position)?;
+            file.write_at(piece, self.position)?;
             self.position += piece.len() as u64;
             return Ok(());
         }

@@ -121,7 +121,8 @@ pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> 
         let before = now.horizon.get().1;
         let placed = place(writer, &now, transactions).map_err(|error| (error, false))?;
         let first = placed.first().map(|placed| placed.tid);
-        let written = write(database, &now, placed);
+        let journal = &writer.committer.journal;
+        let written = journal.retire(&now).and_then(|()| write(database, &now, placed));
         let last = now.horizon.get().1;
         drop(held);
         if let Some(first) = first.filter(|_| last > before) {

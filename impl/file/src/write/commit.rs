@@ -26,8 +26,9 @@ use crate::options::Durability;
 use crate::order;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
-use crate::write::append::{Broken, write};
+use crate::write::append::Broken;
 use crate::write::job::{Alone, Job, Placed, Ticket};
+use crate::write::journaled::{Journal, is_small};
 use crate::write::record::length;
 
 /// The queue before the disk.
@@ -35,6 +36,7 @@ use crate::write::record::length;
 pub(crate) struct Committer {
     queue: Mutex<Queue, order::Queue>,
     changed: Condvar,
+    pub journal: Journal,
 }
 
 #[derive(Default)]
@@ -62,6 +64,11 @@ impl Committer {
             None => Ok(()),
             Some(cause) => Err(failed(database, cause)),
         }
+    }
+
+    /// Whether an earlier write left the state of the disk unknown.
+    pub fn is_failed(&self) -> bool {
+        self.queue().failed.is_some()
     }
 
     /// How many transactions wait for their turn.
@@ -119,7 +126,7 @@ impl Committer {
                 queue = self.changed.wait(queue);
                 continue;
             }
-            let batch = next_batch(database.options.durability, &mut queue.waiting);
+            let batch = next_batch(database.options.durability, self.journal.batch_max(), &mut queue.waiting);
             queue.led = true;
             let broken = queue.failed.clone();
             drop(queue);
@@ -132,7 +139,7 @@ impl Committer {
                     batch.into_iter().for_each(|job| job.claim.fail(failed(database, &cause)));
                     lead.cause = None;
                 }
-                None => lead.cause = run(database, batch).err(),
+                None => lead.cause = run(database, &self.journal, batch).err(),
             }
             drop(lead);
             queue = self.queue();
@@ -182,16 +189,19 @@ fn failed(database: &Database, cause: &str) -> Error {
 
 /// Takes from the queue the transactions that may share a sync. They have one status, so that opening can complete
 /// missing marks. A transaction with a scratch file goes alone, so that its errors affect no other; and so does every
-/// transaction if there is only one sync (see [`Durability::Relaxed`]).
-fn next_batch(durability: Durability, waiting: &mut Vec<Job>) -> Vec<Job> {
+/// transaction if there is only one sync (see [`Durability::Relaxed`]). If the first one can go to the journal, which
+/// takes batches up to `journal_max`, the batch can.
+fn next_batch(durability: Durability, journal_max: Option<u64>, waiting: &mut Vec<Job>) -> Vec<Job> {
     let mut bytes = 0;
     let status = waiting.first().map(|job| job.meta.status);
+    let journal_max = journal_max.filter(|&max| waiting.first().is_some_and(|job| is_small(job, max)));
     let mut fits = |job: &Job| {
         bytes += job.length;
         Some(job.meta.status) == status
             && !job.pledge.is_spilled
-            && bytes <= BATCH_BYTES_MAX
-            && durability == Durability::Full
+            && bytes <= journal_max.unwrap_or(BATCH_BYTES_MAX)
+            && journal_max.is_none_or(|max| is_small(job, max))
+            && durability != Durability::Relaxed
     };
     let count = waiting.iter().take_while(|job| fits(job)).count().max(1).min(waiting.len());
     let rest = waiting.split_off(count);
@@ -199,7 +209,7 @@ fn next_batch(durability: Durability, waiting: &mut Vec<Job>) -> Vec<Job> {
 }
 
 /// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
-fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
+fn run(database: &Database, journal: &Journal, batch: Vec<Job>) -> Result<(), String> {
     let now = database.now();
     let (start, mut last) = now.horizon.get();
     let mut end = start;
@@ -220,7 +230,7 @@ fn run(database: &Database, batch: Vec<Job>) -> Result<(), String> {
     if placed.is_empty() {
         return Ok(());
     }
-    if let Err(Broken { doing, source, fatal }) = write(&now, database, &placed, start) {
+    if let Err(Broken { doing, source, fatal }) = journal.write(&now, database, &placed, start) {
         for this in placed {
             // An io::Error cannot be cloned.
             let source = io::Error::new(source.kind(), source.to_string());

@@ -48,6 +48,12 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // After a failure the next opening needs the journal.
+        if !self.committer.is_failed()
+            && let Err(e) = self.committer.journal.close(&self.database.now())
+        {
+            tracing::warn!("{}: the journal is left, and the next opening uses it: {e}", self.database.name());
+        }
         if let Err(e) = self.database.save_index() {
             tracing::warn!("{e}");
         }

@@ -27,6 +27,8 @@ mod rules {
 mod crash {
     mod commits;
     mod copies;
+    mod journal;
+    mod kill;
     mod packs;
 }
 
@@ -34,6 +36,7 @@ mod damage {
     mod bytes;
     mod disk;
     mod index;
+    mod journal;
     mod recover;
 }
 

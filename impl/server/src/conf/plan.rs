@@ -189,6 +189,8 @@ pub enum Syncs {
     Full,
     /// ZODB's order: one sync.
     Relaxed,
+    /// One sync, of a journal beside the file. A crash keeps exactly the acknowledged commits.
+    Journal,
 }
 
 /// The section `eventlog`.

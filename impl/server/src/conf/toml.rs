@@ -88,6 +88,7 @@ enum Durability {
     #[default]
     Full,
     Relaxed,
+    Journal,
 }
 
 #[derive(Deserialize)]
@@ -246,6 +247,7 @@ impl Lines<'_> {
                     durability: match file.durability {
                         Durability::Full => Syncs::Full,
                         Durability::Relaxed => Syncs::Relaxed,
+                        Durability::Journal => Syncs::Journal,
                     },
                 })
             }

@@ -13,11 +13,13 @@ use vellum_harness::hosted::Opening;
 
 fn tried(durability: Durability) -> Tried {
     let promise = match durability {
-        Durability::Full => Promise::Whole,
+        Durability::Full | Durability::Journal => Promise::Whole,
         Durability::Relaxed => Promise::Holes,
     };
     let opener = move |disk: &SimDisk, opening: Opening| {
-        open_under_harness(Options::new().disk(Arc::new(disk.clone())).durability(durability), opening)
+        let options = Options::new().disk(Arc::new(disk.clone())).durability(durability);
+        // So small that a history goes round in it.
+        open_under_harness(options.journal_bytes(36 << 10), opening)
     };
     Tried { name: format!("FileStorage, {durability:?}"), can: CAN, promise, opener: Arc::new(opener) }
 }
@@ -25,7 +27,11 @@ fn tried(durability: Durability) -> Tried {
 fn hold(tried: &Tried, plan: &Plan) -> Report {
     let report = plan.run(tried, &mut |_| ()).unwrap_or_else(|failure| {
         let (seed, case, steps) = (failure.seed, failure.case, plan.steps);
-        let storage = if tried.promise == Promise::Whole { "file" } else { "file-relaxed" };
+        let storage = match &*tried.name {
+            "FileStorage, Full" => "file",
+            "FileStorage, Journal" => "file-journal",
+            _ => "file-relaxed",
+        };
         panic!(
             "{failure}\nTo see it again:\n\ncargo run --release -p vellum-prove -- --crashes --storage {storage} \
              --seed {seed} --first {case} --cases 1 --steps {steps}\n"
@@ -41,6 +47,13 @@ fn hold(tried: &Tried, plan: &Plan) -> Report {
 fn what_is_found_after_a_crash_is_what_the_rules_allow() {
     let plan = Plan { seed: 1, first: 0, cases: 30, steps: 20, cuts_max: 40, go_on: 4 };
     hold(&tried(Durability::Full), &plan);
+}
+
+/// Rule 3.0.
+#[test]
+fn with_a_journal_what_is_found_after_a_crash_is_what_the_rules_allow() {
+    let plan = Plan { seed: 3, first: 0, cases: 30, steps: 20, cuts_max: 40, go_on: 4 };
+    hold(&tried(Durability::Journal), &plan);
 }
 
 #[test]

@@ -23,7 +23,11 @@ fn subject(durability: Durability, spill_after: u64) -> Hosted {
     let (mut disk, mut openings) = (SimDisk::new(0), 0);
     Hosted::new(format!("{durability:?}"), CAN, move |opening: Opening| {
         let options = |disk: &SimDisk| {
-            Options::new().disk(Arc::new(disk.clone())).durability(durability).spill_after(spill_after)
+            Options::new()
+                .disk(Arc::new(disk.clone()))
+                .durability(durability)
+                .spill_after(spill_after)
+                .journal_bytes(36 << 10)
         };
         if openings > 0 {
             assert_eq!(format_problems(&options(&disk), PATH), []);
@@ -44,6 +48,7 @@ fn named(durability: Durability) -> &'static str {
     match durability {
         Durability::Full => "--storage file",
         Durability::Relaxed => "--storage file-relaxed",
+        Durability::Journal => "--storage file-journal",
     }
 }
 
@@ -58,6 +63,11 @@ fn hold(durability: Durability, spill_after: u64, seed: u64) {
     println!("{}", report.coverage.table(CAN));
     println!("{:.0} histories a minute", report.rate);
     assert_eq!(report.coverage.missing(CAN), []);
+}
+
+#[test]
+fn with_a_journal() {
+    hold(Durability::Journal, 200, 3);
 }
 
 #[test]

@@ -12,7 +12,11 @@ use vellum_storage::ManualClock;
 
 /// The same threads do the same then; whether they meet as they did is not certain.
 fn again(durability: Durability, seed: u64, packs: u64) -> String {
-    let storage = if durability == Durability::Full { "file" } else { "file-relaxed" };
+    let storage = match durability {
+        Durability::Full => "file",
+        Durability::Relaxed => "file-relaxed",
+        Durability::Journal => "file-journal",
+    };
     format!(
         "To try it again, more than once if need be:\n\n\
          cargo run --release -p vellum-prove -- --threads 4 --storage {storage} \
@@ -25,7 +29,7 @@ fn hold(durability: Durability, seeds: std::ops::Range<u64>, packs: u64) {
     for seed in seeds {
         let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
         let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
-        let storage = options.durability(durability).blobs(BLOBS).create("Data.fs").unwrap();
+        let storage = options.durability(durability).journal_bytes(36 << 10).blobs(BLOBS).create("Data.fs").unwrap();
         let plan = Plan { seed, threads: 4, transactions: 40, objects: 4, packs };
         let report = run(&storage, CAN, &plan);
         check_blobs(&storage).unwrap();
@@ -44,10 +48,12 @@ fn what_many_threads_are_told_has_an_explanation() {
 #[test]
 fn what_many_threads_are_told_in_the_weaker_order_has_an_explanation() {
     hold(Durability::Relaxed, 100..130, 0);
+    hold(Durability::Journal, 500..540, 0);
 }
 
 #[test]
 fn what_many_threads_are_told_while_the_file_is_packed_has_an_explanation() {
     hold(Durability::Full, 200..260, 6);
     hold(Durability::Relaxed, 300..320, 6);
+    hold(Durability::Journal, 400..440, 6);
 }
