@@ -4,6 +4,7 @@ mod addresses;
 mod ahead;
 mod blobs;
 mod common;
+mod driver;
 mod games;
 mod proxy;
 mod rules;
