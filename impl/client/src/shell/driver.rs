@@ -1,7 +1,7 @@
 //! The thread of a client that has its own; and callers, which do its work while they wait.
 //!
-//! A caller that blocks until its answer is there has nothing else to do. If another thread read the socket for it, each
-//! answer would wake two threads, one after the other; on most machines that takes longer than all the rest of a load.
+//! A caller that blocks until its answer is there has nothing else to do. If another thread read the socket for it,
+//! each answer would wake two threads, one after the other; on most machines that takes longer than all the rest of a load.
 //! So the caller runs the client's tasks itself until its promise is kept.
 //!
 //! ```text
@@ -101,7 +101,7 @@ impl Driver {
         Some(runtime.block_on(future))
     }
 
-    /// Ends the thread. What still waits must be answered before.
+    /// Ends the thread. Every promise must be kept before.
     pub fn end(&self) {
         self.has_ended.store(true, Ordering::SeqCst);
         self.leave.notify_one();
