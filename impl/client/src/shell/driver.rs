@@ -1,8 +1,8 @@
 //! The thread of a client that has its own; and callers, which do its work while they wait.
 //!
 //! A caller that blocks until its answer is there has nothing else to do. If another thread read the socket for it,
-//! each answer would wake two threads, one after the other; on most machines that takes longer than all the rest of a load.
-//! So the caller runs the client's tasks itself until its promise is kept.
+//! each answer would wake two threads, one after the other; on most machines that takes longer than all the rest of a
+//! load. So the caller runs the client's tasks itself until its promise is kept.
 //!
 //! ```text
 //!   the client's thread   runs the tasks ───┐ leaves    looks every 2 ms ... nobody waits: runs the tasks
