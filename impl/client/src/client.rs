@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use vellum_storage::{
     Blob, Change, CurrentRecord, Error, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid,
     TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version,
@@ -20,6 +19,7 @@ use crate::error::ClientError;
 use crate::machine::{Access, Config, Machine};
 use crate::promise::{Promise, Resolver};
 use crate::shell::dial::{Address, Dial, Sockets};
+use crate::shell::driver::Driver;
 use crate::shell::hub::Hub;
 use crate::shell::tls::Certificates;
 
@@ -108,8 +108,6 @@ struct Life {
     hub: Arc<Hub>,
     /// Where its hints are kept.
     hints: Option<PathBuf>,
-    /// Ends the thread of a client that has its own.
-    _thread: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for Life {
@@ -168,12 +166,8 @@ impl Client {
         let ClientOptions { addresses, config, tls, message_size_max, hints } = options;
         let config = Config { addresses: addresses.len(), ..config };
         let dial = Arc::new(Sockets { addresses, tls });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
-        let run = move || _ = runtime.block_on(ended);
-        std::thread::Builder::new().name("vellum-client".to_owned()).spawn(run)?;
-        Ok(Client::with(config, dial, message_size_max, &handle, Some((end, hints))))
+        let (driver, handle) = Driver::start()?;
+        Ok(Client::with(config, dial, message_size_max, &handle, Some((driver, hints))))
     }
 
     /// Begins to connect by what `dial` makes, on this runtime.
@@ -186,16 +180,16 @@ impl Client {
         dial: Arc<dyn Dial>,
         message_size_max: usize,
         runtime: &Handle,
-        own: Option<(oneshot::Sender<()>, Option<PathBuf>)>,
+        own: Option<(Arc<Driver>, Option<PathBuf>)>,
     ) -> Client {
-        let (thread, hints) = own.unzip();
+        let (driver, hints) = own.unzip();
         let hints = hints.flatten();
         let mut machine = Machine::new(config);
         if let Some(kept) = hints.as_deref().and_then(read_hints) {
             machine.learn(&kept);
         }
-        let hub = Hub::start(machine, dial, message_size_max, runtime);
-        let life = Arc::new(Life { hub: Arc::clone(&hub), hints, _thread: thread });
+        let hub = Hub::start(machine, dial, message_size_max, runtime, driver);
+        let life = Arc::new(Life { hub: Arc::clone(&hub), hints });
         Client { hub, oids: Arc::default(), life }
     }
 
@@ -348,7 +342,7 @@ impl Client {
         {
             return oid.into();
         }
-        let (promise, resolver) = Promise::new();
+        let (promise, resolver) = Promise::new(self.hub.driver());
         pool.waiting.push_back(resolver);
         drop(pool);
         fill(&self.hub, &self.oids);

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use vellum_sync::{Condvar, Mutex};
 
 use crate::error::ClientError;
+use crate::shell::driver::Driver;
 
 /// The answer to a call, which may not be there yet. Clones are the same promise.
 ///
@@ -29,6 +30,8 @@ pub struct Promise<T>(Arc<Cell<T>>);
 struct Cell<T> {
     state: Mutex<State<T>>,
     resolved: Condvar,
+    /// By which a thread that waits does the client's work.
+    driver: Option<Arc<Driver>>,
 }
 
 enum State<T> {
@@ -48,16 +51,17 @@ impl<T> Clone for Promise<T> {
 }
 
 impl<T: Clone + Send + 'static> Promise<T> {
-    /// A promise and what resolves it.
-    pub(crate) fn new() -> (Promise<T>, Resolver<T>) {
+    /// A promise and what resolves it. A thread that waits for it helps this driver.
+    pub(crate) fn new(driver: Option<Arc<Driver>>) -> (Promise<T>, Resolver<T>) {
         let state = Mutex::new(State::Open { wakers: Vec::new(), then: Vec::new() });
-        let cell = Arc::new(Cell { state, resolved: Condvar::new() });
+        let cell = Arc::new(Cell { state, resolved: Condvar::new(), driver });
         (Promise(Arc::clone(&cell)), Resolver(Some(cell)))
     }
 
     /// An answer that is there.
     pub fn of(outcome: Result<T, ClientError>) -> Promise<T> {
-        Promise(Arc::new(Cell { state: Mutex::new(State::Resolved(outcome)), resolved: Condvar::new() }))
+        let state = Mutex::new(State::Resolved(outcome));
+        Promise(Arc::new(Cell { state, resolved: Condvar::new(), driver: None }))
     }
 
     /// The answer, if it is there.
@@ -68,13 +72,20 @@ impl<T: Clone + Send + 'static> Promise<T> {
         }
     }
 
-    /// Blocks this thread until the answer is there. Not to be called within [`Promise::then`], which runs on the
+    /// Blocks this thread until the answer is there. It may do the client's work until then: so a listener may be told
+    /// something on it. Not to be called within [`Promise::then`], which runs on the
     /// thread that brings the answers.
     ///
     /// # Errors
     ///
     /// Why there is no answer.
     pub fn wait(&self) -> Result<T, ClientError> {
+        if let Some(outcome) = self.get() {
+            return outcome;
+        }
+        if let Some(outcome) = self.0.driver.as_ref().and_then(|driver| driver.until(self.clone())) {
+            return outcome;
+        }
         let mut state = self.0.state.lock();
         loop {
             match &*state {
@@ -97,7 +108,7 @@ impl<T: Clone + Send + 'static> Promise<T> {
 
     /// Makes the next call with the answer. It returns the promise of that call, or the error that came before.
     pub fn then<U: Clone + Send + 'static>(&self, next: impl FnOnce(T) -> Promise<U> + Send + 'static) -> Promise<U> {
-        let (promise, resolver) = Promise::new();
+        let (promise, resolver) = Promise::new(self.0.driver.clone());
         self.finally(move |outcome| match outcome {
             Ok(answer) => next(answer).finally(move |outcome| resolver.resolve(outcome)),
             Err(error) => resolver.resolve(Err(error)),

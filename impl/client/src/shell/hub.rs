@@ -16,6 +16,7 @@ use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, Oid, Tid};
 use vellum_sync::Mutex;
 
 use super::dial::Dial;
+use super::driver::Driver;
 use super::line::Line;
 use super::link::Link;
 use crate::ask::{Answer, Ask, Info};
@@ -32,6 +33,8 @@ pub(crate) struct Hub {
     dial: Arc<dyn Dial>,
     message_size_max: usize,
     runtime: Handle,
+    /// The driver of a client with a thread of its own.
+    driver: Option<Arc<Driver>>,
     started: Instant,
     /// The time of the next tick has changed, or the client has ended.
     alarm: Notify,
@@ -101,7 +104,13 @@ const TICK: Duration = Duration::from_millis(100);
 
 impl Hub {
     /// A client that begins to connect.
-    pub fn start(machine: Machine, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle) -> Arc<Hub> {
+    pub fn start(
+        machine: Machine,
+        dial: Arc<dyn Dial>,
+        message_size_max: usize,
+        runtime: &Handle,
+        driver: Option<Arc<Driver>>,
+    ) -> Arc<Hub> {
         let core = Core {
             machine,
             lines: BTreeMap::new(),
@@ -120,6 +129,7 @@ impl Hub {
             dial,
             message_size_max,
             runtime: runtime.clone(),
+            driver,
             started: Instant::now(),
             alarm: Notify::new(),
         });
@@ -154,7 +164,7 @@ impl Hub {
         ask: Ask,
         take: impl FnOnce(Answer) -> Option<T> + Send + 'static,
     ) -> Promise<T> {
-        let (promise, resolver) = Promise::new();
+        let (promise, resolver) = Promise::new(self.driver.clone());
         let asked = ask.name();
         let taker: Taker = Box::new(move |outcome| {
             let nonsense = || ClientError::Nonsense { asked, why: "it is the answer to something else".to_owned() };
@@ -174,7 +184,7 @@ impl Hub {
     /// Asks for a blob, which is written to a scratch file.
     pub fn ask_blob(self: &Arc<Self>, oid: Oid, tid: Tid) -> Promise<Blob> {
         let home = Arc::<Mutex<Option<Result<Blob, String>>>>::default();
-        let (promise, resolver) = Promise::new();
+        let (promise, resolver) = Promise::new(self.driver.clone());
         let left = Arc::clone(&home);
         let taker: Taker = Box::new(move |outcome| {
             let blob = || match left.lock().take() {
@@ -336,6 +346,11 @@ impl Hub {
         }
     }
 
+    /// The driver, for promises that are made elsewhere.
+    pub fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.clone()
+    }
+
     /// The last transaction that is known.
     pub fn last(&self) -> Option<Tid> {
         self.core.lock().machine.last()
@@ -367,5 +382,8 @@ impl Hub {
         self.core.lock().has_ended = true;
         self.happen(Event::End);
         self.alarm.notify_one();
+        if let Some(driver) = &self.driver {
+            driver.end();
+        }
     }
 }

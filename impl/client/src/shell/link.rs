@@ -130,7 +130,7 @@ impl Link {
         if self.unsent.load(Ordering::Relaxed) < UNSENT_MAX || self.is_closed() {
             return Promise::of(Ok(()));
         }
-        let (promise, resolver) = Promise::new();
+        let (promise, resolver) = Promise::new(None);
         self.outgoing.lock().waiting.push(resolver);
         // It may have become free, or closed, in between.
         if self.unsent.load(Ordering::Relaxed) < UNSENT_MAX / 2 || self.is_closed() {

@@ -5,6 +5,7 @@ mod ahead;
 mod blobs;
 mod common;
 mod crashes;
+mod driver;
 mod games;
 mod proxy;
 mod rules;

@@ -14,7 +14,7 @@ use vellum_storage::{Oid, Tid};
 use vellum_wire::{Ahead, Fault, Found, MessageId, Notice, Reach, Value};
 
 use super::calls::Next::{self, Later};
-use super::calls::fail;
+use super::calls::{done, fail};
 use super::{Kind, Machine};
 use crate::connection::Prefetch;
 use crate::event::{ConnectionId, Effect, Outcome, Work};
@@ -28,6 +28,8 @@ const MANY_BYTES: u64 = 1 << 20;
 const ROOM: u64 = 96 << 10;
 /// Bytes of a revision beside its record, roughly.
 const REVISION_BYTES: u64 = 40;
+/// Prefetches of a client at a time. Those beyond that bring nothing.
+const PREFETCHES_MAX: usize = 64;
 /// The limits of one prefetch.
 const PREFETCH_MAX: Reach = Reach { depth: u32::MAX, count: 1 << 20, bytes: 256 << 20 };
 
@@ -81,6 +83,9 @@ impl Machine {
             Reach { count: reach.count.min(PREFETCH_MAX.count), bytes: reach.bytes.min(PREFETCH_MAX.bytes), ..reach };
         let walk = Walk::new(oids, self.moment(connection, before), reach);
         let client = self.connections.get_mut(&connection).expect("a call has a connection");
+        if client.prefetches.len() >= PREFETCHES_MAX {
+            return done(Value::Int(0));
+        }
         client.prefetches.push_back(Prefetch { call: *call, walk: Some(walk), sent: 0 });
         if client.prefetches.len() == 1 {
             self.send_ahead(connection);
