@@ -66,6 +66,7 @@ mod recorded;
 mod remote;
 mod rules;
 mod script;
+mod side;
 mod states;
 mod suite;
 mod trees;
@@ -78,7 +79,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 26] = [
+const CHECKS: [(&str, Check); 27] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -100,6 +101,7 @@ const CHECKS: [(&str, Check); 26] = [
     ("clients", clients::check),
     ("clients with blobs", blob_clients::check),
     ("remote", remote::check),
+    ("side by side", side::check),
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),

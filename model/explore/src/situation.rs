@@ -47,6 +47,9 @@ pub struct Situation {
     pub server_timeouts: u8,
     /// How often a client's time may pass, so that it waits no longer for an answer.
     pub client_timeouts: u8,
+    /// How often an answer to a load may fall behind the next message: a server may answer loads beside all else, and
+    /// the real one does.
+    pub overtakings: u8,
     /// The orders of events that must occur.
     pub sees: &'static [Seen],
     /// The lie that must be found in it: its self-test.
@@ -94,11 +97,13 @@ pub enum Seen {
     ReadConflict,
     /// A pack discarded a revision while a load of it was under way.
     PackCrossedLoad,
+    /// An answer to a load arrived after an invalidation that was sent after it.
+    Overtaken,
 }
 
 impl Seen {
     /// All of them.
-    pub const ALL: [Seen; 18] = [
+    pub const ALL: [Seen; 19] = [
         Seen::InvalidationCrossedLoad,
         Seen::CommitCrossedRead,
         Seen::ReadFromTheFuture,
@@ -117,6 +122,7 @@ impl Seen {
         Seen::Conflict,
         Seen::ReadConflict,
         Seen::PackCrossedLoad,
+        Seen::Overtaken,
     ];
 
     /// What happened, in words.
@@ -140,6 +146,7 @@ impl Seen {
             Seen::Conflict => "a conflict was refused",
             Seen::ReadConflict => "a read conflict was refused",
             Seen::PackCrossedLoad => "a pack crossed a load",
+            Seen::Overtaken => "an invalidation overtook a load's answer",
         }
     }
 }
@@ -168,8 +175,18 @@ pub enum Lie {
 use Step::{Load, LoadPast, Pack, Sync, Write, WriteAndAbort, WriteAndCheck};
 
 /// All situations that `cargo test` explores.
-pub const SITUATIONS: &[Situation] =
-    &[CROSSING, TWO_PHASES, COMING_BACK, AWAY_TOO_LONG, LOCKS, RESTART, WAITING_NO_LONGER, PACKING];
+pub const SITUATIONS: &[Situation] = &[
+    CROSSING,
+    TWO_PHASES,
+    COMING_BACK,
+    AWAY_TOO_LONG,
+    LOCKS,
+    RESTART,
+    WAITING_NO_LONGER,
+    PACKING,
+    FINISHES,
+    ANOTHER_SERVER,
+];
 
 const CROSSING: Situation = Situation {
     name: "crossing",
@@ -182,6 +199,7 @@ const CROSSING: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::InvalidationCrossedLoad, Seen::CommitCrossedRead, Seen::ReadFromTheFuture],
     lie: Lie::NamesTooFew,
     states: Some(218_612),
@@ -202,6 +220,7 @@ const TWO_PHASES: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::WokenEarly, Seen::Conflict, Seen::ReadConflict],
     lie: Lie::WrongOrder,
     states: Some(367_283),
@@ -218,6 +237,7 @@ const COMING_BACK: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::CameBack, Seen::ToldWhileVerifying, Seen::FinishUnknown],
     lie: Lie::OldMessages,
     states: Some(92_825),
@@ -234,6 +254,7 @@ const AWAY_TOO_LONG: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::CameBack, Seen::AwayTooLong],
     lie: Lie::NamesTooFew,
     states: Some(14_241),
@@ -250,6 +271,7 @@ const LOCKS: Situation = Situation {
     restarts: 0,
     server_timeouts: 1,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish],
     lie: Lie::KeepsLocks,
     states: Some(392_554),
@@ -266,6 +288,7 @@ const RESTART: Situation = Situation {
     restarts: 1,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::RestartLost, Seen::FinishUnknown, Seen::FinishLost, Seen::CameBack],
     lie: Lie::LosesTheTold,
     states: Some(51_516),
@@ -282,6 +305,7 @@ const WAITING_NO_LONGER: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 1,
+    overtakings: 0,
     sees: &[Seen::ClientGaveUp, Seen::FinishUnknown],
     lie: Lie::WritesAnother,
     states: Some(150_757),
@@ -298,9 +322,31 @@ const PACKING: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::PackCrossedLoad],
     lie: Lie::PackLosesObject,
     states: Some(142_145),
+};
+
+const FINISHES: Situation = Situation {
+    name: "finishes",
+    about: "one client commits twice while another one's finish is under way",
+    clients: &[&[&[Write(0)]], &[&[Write(1), Write(1)]]],
+    sees: &[Seen::FinishesOverlapped],
+    lie: Lie::WrongOrder,
+    states: None,
+    ..CROSSING
+};
+
+const ANOTHER_SERVER: Situation = Situation {
+    name: "another-server",
+    about: "answers to loads fall behind invalidations, as they may with another server",
+    clients: &[&[&[Write(0), Write(1)]], &[&[Load(0), Load(0)], &[Load(1)]]],
+    overtakings: 2,
+    sees: &[Seen::InvalidationCrossedLoad, Seen::Overtaken],
+    lie: Lie::NamesTooFew,
+    states: None,
+    ..CROSSING
 };
 
 /// Larger situations, for `vellum-explore --check --deep` and for the night. Their states are not counted beforehand.

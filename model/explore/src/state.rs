@@ -7,7 +7,7 @@ use std::time::Duration;
 use vellum_client::{ConnectionId as Line, PromiseId, TransactionId};
 use vellum_server::ConnectionId;
 use vellum_storage::{Oid, Tid};
-use vellum_wire::Message;
+use vellum_wire::{Message, Value};
 
 use crate::part::Part;
 use crate::store::Store;
@@ -46,6 +46,7 @@ pub struct Failures {
     pub restarts: u8,
     pub server_timeouts: u8,
     pub client_timeouts: u8,
+    pub overtakings: u8,
 }
 
 /// A client, and the application behind it.
@@ -234,6 +235,18 @@ impl Broken {
 }
 
 impl Link {
+    /// Whether the next message to the client is an answer to a load, and a notice comes after it.
+    pub fn may_overtake(&self) -> bool {
+        match (self.to_client.front(), self.to_client.get(1)) {
+            (Some(first), Some(second)) => {
+                matches!(&first.args, Value::Tuple(parts) if parts.len() == 3)
+                    && first.name.as_text() == Some(".reply")
+                    && second.is_one_way()
+            }
+            _ => false,
+        }
+    }
+
     /// Its name for people.
     pub fn number(&self) -> u64 {
         self.at_server.0

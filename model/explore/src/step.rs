@@ -116,6 +116,12 @@ impl<'a> Going<'a> {
                 self.state.left.client_timeouts -= 1;
                 self.lose_patience(client);
             }
+            Action::Overtake { link } => {
+                self.state.left.overtakings -= 1;
+                self.seen(Seen::Overtaken);
+                note!(self, "     a notice overtakes an answer on connection {link}");
+                self.link(link, |link| link.to_client.swap(0, 1));
+            }
             Action::ServerTimeout => {
                 self.state.left.server_timeouts -= 1;
                 let is_finishing = |link: &Part<Link>| {
@@ -195,7 +201,9 @@ impl<'a> Going<'a> {
                 self.seen(Seen::ToldWhileVerifying);
             }
         }
-        self.judge_message(client, &message);
+        if self.world.situation.overtakings == 0 {
+            self.judge_message(client, &message);
+        }
         self.client(client, client::Event::Received { connection: line, message });
     }
 
