@@ -212,6 +212,9 @@ impl Going<'_> {
         if !is_quiet {
             return self.broken(Broken::Lock, "the storage keeps something, and nothing goes on");
         }
+        if !self.state.server.0.report().calls.is_empty() {
+            return self.broken(Broken::Lock, "the server keeps a call, and nothing goes on");
+        }
         for client in 0..self.state.clients.len() {
             let here = &self.state.clients[client];
             let scripts = self.world.situation.clients[client];

@@ -334,7 +334,7 @@ const FINISHES: Situation = Situation {
     clients: &[&[&[Write(0)]], &[&[Write(1), Write(1)]]],
     sees: &[Seen::FinishesOverlapped],
     lie: Lie::WrongOrder,
-    states: None,
+    states: Some(978),
     ..CROSSING
 };
 
@@ -345,7 +345,7 @@ const ANOTHER_SERVER: Situation = Situation {
     overtakings: 2,
     sees: &[Seen::InvalidationCrossedLoad, Seen::Overtaken],
     lie: Lie::NamesTooFew,
-    states: None,
+    states: Some(19_574),
     ..CROSSING
 };
 
@@ -357,6 +357,7 @@ pub const DEEP: &[Situation] = &[
         cuts: 2,
         client_timeouts: 1,
         sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
+        states: None,
         ..LOCKS
     },
     Situation {
@@ -369,6 +370,7 @@ pub const DEEP: &[Situation] = &[
         ],
         objects: 2,
         sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::InvalidationCrossedLoad],
+        states: None,
         ..CROSSING
     },
     Situation {
@@ -376,6 +378,7 @@ pub const DEEP: &[Situation] = &[
         about: "the server is started again while clients commit, and a connection is cut",
         clients: &[&[&[Write(0), Write(1)], &[Load(1)]], &[&[Write(1)], &[Load(0)]]],
         cuts: 1,
+        states: None,
         ..RESTART
     },
     Situation {
@@ -388,6 +391,7 @@ pub const DEEP: &[Situation] = &[
         server_timeouts: 1,
         client_timeouts: 1,
         sees: &[Seen::RestartLost, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
+        states: None,
         ..RESTART
     },
 ];
