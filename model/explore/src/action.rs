@@ -1,4 +1,4 @@
-//! What may happen next.
+//! The things that may happen next.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub enum Action {
     Wake { client: usize },
     /// A connection is cut.
     Cut { link: u64 },
-    /// The server ends, and another one begins. What nobody was told of is lost, or it is not.
+    /// The server ends, and another one begins. Transactions that were not told are lost, or not.
     Restart { loses: bool },
     /// The server's time passes.
     ServerTimeout,

@@ -1,4 +1,4 @@
-//! The rules, in plain words ([`Broken::rule`]): each answer and each state is held against the database.
+//! The rules, in plain words ([`Broken::rule`]): each answer and each state is compared with the database.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 /// No thread has such a promise.
 const PROBE: PromiseId = PromiseId(u64::MAX);
 
-/// What an object was like just before a tid: the record, since when, and until when.
+/// An object as it was just before a tid: the record, since when, and until when.
 fn truth(history: &Database, oid: Oid, before: Tid) -> Option<(&[u8], Tid, Option<Tid>)> {
     let shown = history.load_before(oid.0, before.0).ok().flatten()?;
     Some((shown.data, Tid(shown.tid), shown.next.map(Tid)))
@@ -154,7 +154,7 @@ impl Going<'_> {
         }
     }
 
-    /// What a client would answer without asking its server is true.
+    /// All that a client would answer without asking its server is true.
     fn look_into_cache(&mut self, client: usize) {
         let here = &self.state.clients[client].machine;
         let Some(last) = here.last() else { return };

@@ -1,4 +1,4 @@
-//! The situations that are explored: who does what, and which failures may happen.
+//! The situations that are explored: the clients' steps, and the failures that may happen.
 
 /// A step of an application's thread. A thread does one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub enum Step {
 pub struct Situation {
     /// Its name.
     pub name: &'static str,
-    /// What it is about, in a sentence.
+    /// Its subject, in a sentence.
     pub about: &'static str,
     /// The threads of each client.
     pub clients: &'static [&'static [&'static [Step]]],
@@ -41,7 +41,7 @@ pub struct Situation {
     pub remembered: usize,
     /// How often a connection may be cut.
     pub cuts: u8,
-    /// How often the server may end and begin again. What nobody was told of is lost, or not.
+    /// How often the server may end and begin again. Transactions that were not told are lost, or not.
     pub restarts: u8,
     /// How often the server's time may pass, so that a transaction has been voted for too long.
     pub server_timeouts: u8,
@@ -71,7 +71,7 @@ pub enum Seen {
     FinishesOverlapped,
     /// A vote waited for another transaction, and was tried again.
     VoteWaited,
-    /// What a vote waited for was free before the server heard that it waits.
+    /// The lock that a vote waited for was free before the server heard that it waits.
     WokenEarly,
     /// A client came back, and was told what it had missed.
     CameBack,
@@ -125,7 +125,7 @@ impl Seen {
         Seen::Overtaken,
     ];
 
-    /// What happened, in words.
+    /// The order, in words.
     pub fn name(self) -> &'static str {
         match self {
             Seen::InvalidationCrossedLoad => "an invalidation crossed a load",
@@ -156,7 +156,7 @@ impl Seen {
 pub enum Lie {
     /// The storage forgets the oldest object of each transaction that it tells of.
     NamesTooFew,
-    /// What was sent by a connection that was cut arrives by the next one.
+    /// Messages of a connection that was cut arrive by the next one.
     OldMessages,
     /// A restart loses a transaction that was told.
     LosesTheTold,

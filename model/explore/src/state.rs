@@ -71,13 +71,13 @@ pub struct Client {
 pub struct Thread {
     /// The step of its script that is under way, or is next.
     pub at: usize,
-    /// What it waits for.
+    /// The answer that it waits for.
     pub stage: Stage,
     /// The questions that it has asked.
     pub asked: u64,
 }
 
-/// What a thread waits for.
+/// The answer that a thread waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are named as their types")]
 pub enum Stage {
@@ -123,7 +123,7 @@ pub struct Fate {
     pub end: End,
 }
 
-/// What an application was told of its transaction.
+/// The end of a transaction, as its application was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// Nothing yet.
@@ -136,7 +136,7 @@ pub enum End {
     Unknown,
 }
 
-/// A connection: two queues, which can be cut at any point. What was sent by one never arrives by another.
+/// A connection: two queues, which can be cut at any point. Its messages never arrive by another.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Link {
     /// Its name at the server.
@@ -178,7 +178,7 @@ pub enum Broken {
     Lock,
     /// A question was answered that is not open.
     Answered,
-    /// Somebody waits, and nothing goes on.
+    /// A thread waits, and nothing goes on.
     Waits,
     /// A client does not know the last transaction, though nothing is on its way.
     Behind,

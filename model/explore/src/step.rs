@@ -27,7 +27,7 @@ const ALARMS_MAX: u32 = 4;
 pub struct Going<'a> {
     pub world: &'a World,
     pub state: State,
-    /// What happens, for a reader.
+    /// The story so far, for a reader.
     pub log: Option<String>,
     /// The clients that something happened at.
     pub touched: [bool; NAMES.len()],

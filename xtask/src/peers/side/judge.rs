@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-/// What a client did in one transaction. Times are of one clock.
+/// A transaction as its client wrote it down. Times are of one clock.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entry {
     /// The client's name.
@@ -32,7 +32,7 @@ pub struct Entry {
     pub refused: bool,
 }
 
-/// What was looked at.
+/// The number of transactions of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
     /// Transactions that wrote something.
@@ -101,7 +101,7 @@ impl<'a> History<'a> {
 ///
 /// # Errors
 ///
-/// What has no explanation.
+/// An answer that has no explanation.
 pub fn judge(initial: &str, entries: &[Entry]) -> Result<Judged, String> {
     let history = History::of(initial, entries)?;
     let mut judged = Judged::default();
