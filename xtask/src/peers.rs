@@ -26,6 +26,7 @@
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
 //! | `clients with blobs` | the same clients with blobs, by transfers and with a shared folder; ZODB's FileStorage takes over, and back |
 //! | `remote` | our client and `runzeo`, in both codecs: histories through `RemoteStorage` give the answers of the rules |
+//! | `side by side` | histories of Python's and our clients of one server, judged for snapshots and lost updates |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |

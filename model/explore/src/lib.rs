@@ -2,8 +2,8 @@
 //!
 //! The server's machine ([`vellum_server::Machine`]) and the clients' ([`vellum_client::Machine`]) are values: an event
 //! goes in, effects come out, and a state can be cloned and hashed. Here they are put into a world in which every
-//! detail is a choice: the message that arrives next, the moment at which the storage is done with a call, the connection that
-//! is cut. stateright goes through **all** choices, and each state is checked against the rules.
+//! detail is a choice: the message that arrives next, the moment at which the storage is done with a call, the
+//! connection that is cut. stateright goes through **all** choices, and each state is checked against the rules.
 //!
 //! ```text
 //!   application's threads      Step: load, write, abort, sync, pack

@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use vellum_client::{ClientError, ClientOptions, RemoteStorage};
 use vellum_file::FileStorage;
 use vellum_server::{Address, Description, Offered, Server, ServerOptions, Store};
-use vellum_storage::{Oid, Storage, SystemClock, TransactionMeta};
+use vellum_storage::{Oid, SystemClock, TransactionMeta};
 use vellum_wire::Fault;
 
 use self::judge::{Entry, judge};
@@ -48,7 +48,8 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         .collect();
     let mut entries: Vec<Entry> = Vec::new();
     for client in ours {
-        entries.extend(client.join().map_err(|_| "a client of ours panicked")??);
+        let played = client.join().map_err(|_| "a client of ours panicked")?;
+        entries.extend(played.map_err(|error| error.to_string())?);
     }
     for client in theirs {
         let output = client.wait_with_output()?;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entry {
     /// The client's name.
+    #[allow(dead_code, reason = "messages show it")]
     pub client: String,
     /// When it began.
     pub begin: u64,
