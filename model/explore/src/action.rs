@@ -124,11 +124,10 @@ impl World {
         let here = &state.clients[client];
         for (n, thread) in here.threads.iter().enumerate() {
             let step = clients[client][n].get(thread.at);
-            let may_ask = match (&thread.stage, step) {
-                (Stage::Ready, Some(_)) => true,
-                (Stage::Voting { .. }, Some(Step::WriteAndAbort(_))) => true,
-                _ => false,
-            };
+            let may_ask = matches!(
+                (&thread.stage, step),
+                (Stage::Ready, Some(_)) | (Stage::Voting { .. }, Some(Step::WriteAndAbort(_)))
+            );
             if may_ask {
                 enabled.push(Action::Ask { client, thread: n });
             }

@@ -215,7 +215,7 @@ impl Going<'_> {
         if !self.state.server.0.report().calls.is_empty() {
             return self.broken(Broken::Lock, "the server keeps a call, and nothing goes on");
         }
-        for client in 0..self.state.clients.len() {
+        for (client, name) in NAMES.iter().enumerate().take(self.state.clients.len()) {
             let here = &self.state.clients[client];
             let scripts = self.world.situation.clients[client];
             let is_over = |(n, script): (usize, &&[crate::Step])| {
@@ -224,10 +224,10 @@ impl Going<'_> {
             let is_done = here.open.is_empty() && scripts.iter().enumerate().all(is_over);
             let knows_all = here.machine.last() == Some(last) && here.told == Some(last) && here.machine.is_ready();
             if !is_done {
-                return self.broken(Broken::Waits, NAMES[client]);
+                return self.broken(Broken::Waits, name);
             }
             if !knows_all {
-                return self.broken(Broken::Behind, NAMES[client]);
+                return self.broken(Broken::Behind, name);
             }
         }
     }

@@ -284,11 +284,3 @@ impl fmt::Debug for State {
         write!(f, "{:?}", self.left)
     }
 }
-
-impl PartialEq for ServerPart {
-    fn eq(&self, _: &ServerPart) -> bool {
-        unreachable!("parts are compared by their hashes")
-    }
-}
-
-impl Eq for ServerPart {}
