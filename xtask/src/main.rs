@@ -11,6 +11,7 @@ mod bench;
 mod coverage;
 mod findings;
 mod fuzz;
+mod nightly;
 mod peers;
 mod prose;
 mod review;
@@ -43,6 +44,7 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     Corpus(fuzz::Corpus),
     Coverage(coverage::Coverage),
+    Nightly(nightly::Nightly),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Some(Task::Fuzz(task)) => task.run(),
         Some(Task::Corpus(task)) => task.run(),
         Some(Task::Coverage(task)) => task.run(),
+        Some(Task::Nightly(task)) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,7 +93,9 @@ mod tests {
 
     #[test]
     fn asking_for_help_starts_no_task() {
-        for task in ["bench", "peers", "teeth", "rules", "review", "findings", "prose", "fuzz", "corpus", "coverage"] {
+        for task in
+            ["bench", "peers", "teeth", "rules", "review", "findings", "prose", "fuzz", "corpus", "coverage", "nightly"]
+        {
             for help in [format!("{task} --help"), format!("{task} -h"), format!("help {task}")] {
                 assert_eq!(parsed(&help).unwrap_err().kind(), ErrorKind::DisplayHelp, "{help}");
             }
@@ -112,6 +117,7 @@ mod tests {
             "fuzz record peer_pipe",
             "corpus",
             "coverage scan.rs open.rs",
+            "nightly explore-deep --again",
             "teeth --build",
             "teeth --build --today 20",
             "teeth --today 4",
@@ -134,6 +140,7 @@ mod tests {
             "bench --only dancing",
             "findings --only",
             "teeth --today 4 --only x",
+            "nightly sleep",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -26,6 +26,7 @@
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
 //! | `clients with blobs` | the same clients with blobs, by transfers and with a shared folder; ZODB's FileStorage takes over, and back |
 //! | `remote` | our client and `runzeo`, in both codecs: histories through `RemoteStorage` give the answers of the rules |
+//! | `side by side` | histories of Python's and our clients of one server, judged for snapshots and lost updates |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
@@ -66,6 +67,7 @@ mod recorded;
 mod remote;
 mod rules;
 mod script;
+mod side;
 mod states;
 mod suite;
 mod trees;
@@ -78,7 +80,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 26] = [
+const CHECKS: [(&str, Check); 27] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -100,6 +102,7 @@ const CHECKS: [(&str, Check); 26] = [
     ("clients", clients::check),
     ("clients with blobs", blob_clients::check),
     ("remote", remote::check),
+    ("side by side", side::check),
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),

@@ -1,4 +1,4 @@
-//! What may happen next.
+//! The things that may happen next.
 
 use std::fmt;
 
@@ -33,12 +33,14 @@ pub enum Action {
     Wake { client: usize },
     /// A connection is cut.
     Cut { link: u64 },
-    /// The server ends, and another one begins. What nobody was told of is lost, or it is not.
+    /// The server ends, and another one begins. Transactions that were not told are lost, or not.
     Restart { loses: bool },
     /// The server's time passes.
     ServerTimeout,
     /// A client's time passes.
     ClientTimeout { client: usize },
+    /// An answer to a load falls behind the message after it.
+    Overtake { link: u64 },
 }
 
 impl Action {
@@ -46,7 +48,11 @@ impl Action {
     pub fn is_failure(self) -> bool {
         matches!(
             self,
-            Action::Cut { .. } | Action::Restart { .. } | Action::ServerTimeout | Action::ClientTimeout { .. }
+            Action::Cut { .. }
+                | Action::Restart { .. }
+                | Action::ServerTimeout
+                | Action::ClientTimeout { .. }
+                | Action::Overtake { .. }
         )
     }
 }
@@ -70,6 +76,7 @@ impl fmt::Display for Action {
             Action::Restart { loses: true } => write!(f, "the server is started again, and loses what nobody was told"),
             Action::ServerTimeout => write!(f, "the server's time passes"),
             Action::ClientTimeout { client } => write!(f, "{}'s time passes", NAMES[*client]),
+            Action::Overtake { link } => write!(f, "connection {link}: a notice overtakes the answer to a load"),
         }
     }
 }
@@ -117,11 +124,10 @@ impl World {
         let here = &state.clients[client];
         for (n, thread) in here.threads.iter().enumerate() {
             let step = clients[client][n].get(thread.at);
-            let may_ask = match (&thread.stage, step) {
-                (Stage::Ready, Some(_)) => true,
-                (Stage::Voting { .. }, Some(Step::WriteAndAbort(_))) => true,
-                _ => false,
-            };
+            let may_ask = matches!(
+                (&thread.stage, step),
+                (Stage::Ready, Some(_)) | (Stage::Voting { .. }, Some(Step::WriteAndAbort(_)))
+            );
             if may_ask {
                 enabled.push(Action::Ask { client, thread: n });
             }
@@ -142,6 +148,10 @@ impl World {
             if !state.store.told.is_empty() {
                 enabled.push(Action::Restart { loses: true });
             }
+        }
+        if state.left.overtakings > 0 {
+            let links = state.links.iter().filter(|link| link.is_at_client && link.may_overtake());
+            enabled.extend(links.map(|link| Action::Overtake { link: link.number() }));
         }
         if state.left.server_timeouts > 0 && state.server.0.voted() > 0 {
             enabled.push(Action::ServerTimeout);

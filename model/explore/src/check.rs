@@ -1,7 +1,7 @@
 //! The one way to run an exploration, so that no run that was cut short passes for a proof.
 //!
-//! stateright is always run in the same way: depth first, to the end, without limits of its own. What it reports is one
-//! of three outcomes. Only [`Outcome::Holds`] says that all states were seen.
+//! stateright is always run in the same way: depth first, to the end, without limits of its own. A run has one of three
+//! outcomes. Only [`Outcome::Holds`] says that all states were seen.
 
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ fn shortest(world: &World, rule: &'static str, path: Vec<Action>) -> Failure<Act
     Failure { rule, path: shorter.filter(|shorter| shorter.len() <= path.len()).unwrap_or(path) }
 }
 
-/// What [`graph::look`] is asked of a world: whether everybody's waiting ends, without further failures.
+/// Asks [`graph::look`] whether all waiting in a world ends, without further failures.
 ///
 /// Returns the states that were seen, or a path to a state from which no rest can be reached.
 ///

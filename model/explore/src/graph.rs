@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stateright::Model;
 
-/// A broken rule, and how it comes to that.
+/// A broken rule, and the way there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure<A> {
     /// The rule, in words.

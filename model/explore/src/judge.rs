@@ -1,4 +1,4 @@
-//! The rules, in plain words ([`Broken::rule`]): each answer and each state is held against the database.
+//! The rules, in plain words ([`Broken::rule`]): each answer and each state is compared with the database.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 /// No thread has such a promise.
 const PROBE: PromiseId = PromiseId(u64::MAX);
 
-/// What an object was like just before a tid: the record, since when, and until when.
+/// An object as it was just before a tid: the record, since when, and until when.
 fn truth(history: &Database, oid: Oid, before: Tid) -> Option<(&[u8], Tid, Option<Tid>)> {
     let shown = history.load_before(oid.0, before.0).ok().flatten()?;
     Some((shown.data, Tid(shown.tid), shown.next.map(Tid)))
@@ -154,7 +154,7 @@ impl Going<'_> {
         }
     }
 
-    /// What a client would answer without asking its server is true.
+    /// All that a client would answer without asking its server is true.
     fn look_into_cache(&mut self, client: usize) {
         let here = &self.state.clients[client].machine;
         let Some(last) = here.last() else { return };
@@ -212,7 +212,10 @@ impl Going<'_> {
         if !is_quiet {
             return self.broken(Broken::Lock, "the storage keeps something, and nothing goes on");
         }
-        for client in 0..self.state.clients.len() {
+        if !self.state.server.0.report().calls.is_empty() {
+            return self.broken(Broken::Lock, "the server keeps a call, and nothing goes on");
+        }
+        for (client, name) in NAMES.iter().enumerate().take(self.state.clients.len()) {
             let here = &self.state.clients[client];
             let scripts = self.world.situation.clients[client];
             let is_over = |(n, script): (usize, &&[crate::Step])| {
@@ -221,10 +224,10 @@ impl Going<'_> {
             let is_done = here.open.is_empty() && scripts.iter().enumerate().all(is_over);
             let knows_all = here.machine.last() == Some(last) && here.told == Some(last) && here.machine.is_ready();
             if !is_done {
-                return self.broken(Broken::Waits, NAMES[client]);
+                return self.broken(Broken::Waits, name);
             }
             if !knows_all {
-                return self.broken(Broken::Behind, NAMES[client]);
+                return self.broken(Broken::Behind, name);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Every order of messages, failures and reconnections, on the machines that ship.
 //!
 //! The server's machine ([`vellum_server::Machine`]) and the clients' ([`vellum_client::Machine`]) are values: an event
-//! goes in, effects come out, and a state can be cloned and hashed. Here they are put into a world of which every detail
-//! is a choice: which message arrives next, when the storage is done with what it was asked for, when a connection is
-//! cut. stateright goes through **all** choices, and each state that comes of them is held to the rules.
+//! goes in, effects come out, and a state can be cloned and hashed. Here they are put into a world in which every
+//! detail is a choice: the message that arrives next, the moment at which the storage is done with a call, the
+//! connection that is cut. stateright goes through **all** choices, and each state is checked against the rules.
 //!
 //! ```text
 //!   application's threads      Step: load, write, abort, sync, pack
@@ -17,8 +17,8 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | [`Situation`] | who does what, and which failures may happen: small, so that it can be explored to its end |
-//! | [`Action`] | what may happen next |
+//! | [`Situation`] | the clients' steps, and the failures that may happen: small, so that it can be explored to its end |
+//! | [`Action`] | the things that may happen next |
 //! | [`Broken`] | the rules, in plain words |
 //! | [`Seen`] | interesting orders of events, each of which must occur |
 //! | [`explore`] | the one way to run it: to the end, or with "cut short" as an outcome of its own |

@@ -1,6 +1,7 @@
 //! Parts of a state: shared by the states that have them in common, and hashed once.
 //!
-//! A step changes one or two of some six parts. The others are shared with the state before, and their hashes are known.
+//! A step changes one or two of some six parts. The others are shared with the state before, and their hashes are
+//! known.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;

@@ -1,4 +1,4 @@
-//! The situations that are explored: who does what, and which failures may happen.
+//! The situations that are explored: the clients' steps, and the failures that may happen.
 
 /// A step of an application's thread. A thread does one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub enum Step {
 pub struct Situation {
     /// Its name.
     pub name: &'static str,
-    /// What it is about, in a sentence.
+    /// Its subject, in a sentence.
     pub about: &'static str,
     /// The threads of each client.
     pub clients: &'static [&'static [&'static [Step]]],
@@ -41,12 +41,15 @@ pub struct Situation {
     pub remembered: usize,
     /// How often a connection may be cut.
     pub cuts: u8,
-    /// How often the server may end and begin again. What nobody was told of is lost, or not.
+    /// How often the server may end and begin again. Transactions that were not told are lost, or not.
     pub restarts: u8,
     /// How often the server's time may pass, so that a transaction has been voted for too long.
     pub server_timeouts: u8,
     /// How often a client's time may pass, so that it waits no longer for an answer.
     pub client_timeouts: u8,
+    /// How often an answer to a load may fall behind the next message: a server may answer loads beside all else, and
+    /// the real one does.
+    pub overtakings: u8,
     /// The orders of events that must occur.
     pub sees: &'static [Seen],
     /// The lie that must be found in it: its self-test.
@@ -68,7 +71,7 @@ pub enum Seen {
     FinishesOverlapped,
     /// A vote waited for another transaction, and was tried again.
     VoteWaited,
-    /// What a vote waited for was free before the server heard that it waits.
+    /// The lock that a vote waited for was free before the server heard that it waits.
     WokenEarly,
     /// A client came back, and was told what it had missed.
     CameBack,
@@ -94,11 +97,13 @@ pub enum Seen {
     ReadConflict,
     /// A pack discarded a revision while a load of it was under way.
     PackCrossedLoad,
+    /// An answer to a load arrived after an invalidation that was sent after it.
+    Overtaken,
 }
 
 impl Seen {
     /// All of them.
-    pub const ALL: [Seen; 18] = [
+    pub const ALL: [Seen; 19] = [
         Seen::InvalidationCrossedLoad,
         Seen::CommitCrossedRead,
         Seen::ReadFromTheFuture,
@@ -117,9 +122,10 @@ impl Seen {
         Seen::Conflict,
         Seen::ReadConflict,
         Seen::PackCrossedLoad,
+        Seen::Overtaken,
     ];
 
-    /// What happened, in words.
+    /// The order, in words.
     pub fn name(self) -> &'static str {
         match self {
             Seen::InvalidationCrossedLoad => "an invalidation crossed a load",
@@ -140,6 +146,7 @@ impl Seen {
             Seen::Conflict => "a conflict was refused",
             Seen::ReadConflict => "a read conflict was refused",
             Seen::PackCrossedLoad => "a pack crossed a load",
+            Seen::Overtaken => "an invalidation overtook a load's answer",
         }
     }
 }
@@ -149,7 +156,7 @@ impl Seen {
 pub enum Lie {
     /// The storage forgets the oldest object of each transaction that it tells of.
     NamesTooFew,
-    /// What was sent by a connection that was cut arrives by the next one.
+    /// Messages of a connection that was cut arrive by the next one.
     OldMessages,
     /// A restart loses a transaction that was told.
     LosesTheTold,
@@ -168,8 +175,18 @@ pub enum Lie {
 use Step::{Load, LoadPast, Pack, Sync, Write, WriteAndAbort, WriteAndCheck};
 
 /// All situations that `cargo test` explores.
-pub const SITUATIONS: &[Situation] =
-    &[CROSSING, TWO_PHASES, COMING_BACK, AWAY_TOO_LONG, LOCKS, RESTART, WAITING_NO_LONGER, PACKING];
+pub const SITUATIONS: &[Situation] = &[
+    CROSSING,
+    TWO_PHASES,
+    COMING_BACK,
+    AWAY_TOO_LONG,
+    LOCKS,
+    RESTART,
+    WAITING_NO_LONGER,
+    PACKING,
+    FINISHES,
+    ANOTHER_SERVER,
+];
 
 const CROSSING: Situation = Situation {
     name: "crossing",
@@ -182,6 +199,7 @@ const CROSSING: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::InvalidationCrossedLoad, Seen::CommitCrossedRead, Seen::ReadFromTheFuture],
     lie: Lie::NamesTooFew,
     states: Some(218_612),
@@ -202,6 +220,7 @@ const TWO_PHASES: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::WokenEarly, Seen::Conflict, Seen::ReadConflict],
     lie: Lie::WrongOrder,
     states: Some(367_283),
@@ -218,6 +237,7 @@ const COMING_BACK: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::CameBack, Seen::ToldWhileVerifying, Seen::FinishUnknown],
     lie: Lie::OldMessages,
     states: Some(92_825),
@@ -234,6 +254,7 @@ const AWAY_TOO_LONG: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::CameBack, Seen::AwayTooLong],
     lie: Lie::NamesTooFew,
     states: Some(14_241),
@@ -250,6 +271,7 @@ const LOCKS: Situation = Situation {
     restarts: 0,
     server_timeouts: 1,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish],
     lie: Lie::KeepsLocks,
     states: Some(392_554),
@@ -266,6 +288,7 @@ const RESTART: Situation = Situation {
     restarts: 1,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::RestartLost, Seen::FinishUnknown, Seen::FinishLost, Seen::CameBack],
     lie: Lie::LosesTheTold,
     states: Some(51_516),
@@ -282,6 +305,7 @@ const WAITING_NO_LONGER: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 1,
+    overtakings: 0,
     sees: &[Seen::ClientGaveUp, Seen::FinishUnknown],
     lie: Lie::WritesAnother,
     states: Some(150_757),
@@ -298,9 +322,31 @@ const PACKING: Situation = Situation {
     restarts: 0,
     server_timeouts: 0,
     client_timeouts: 0,
+    overtakings: 0,
     sees: &[Seen::PackCrossedLoad],
     lie: Lie::PackLosesObject,
     states: Some(142_145),
+};
+
+const FINISHES: Situation = Situation {
+    name: "finishes",
+    about: "one client commits twice while another one's finish is under way",
+    clients: &[&[&[Write(0)]], &[&[Write(1), Write(1)]]],
+    sees: &[Seen::FinishesOverlapped],
+    lie: Lie::WrongOrder,
+    states: Some(978),
+    ..CROSSING
+};
+
+const ANOTHER_SERVER: Situation = Situation {
+    name: "another-server",
+    about: "answers to loads fall behind invalidations, as they may with another server",
+    clients: &[&[&[Write(0), Write(1)]], &[&[Load(0), Load(0)], &[Load(1)]]],
+    overtakings: 2,
+    sees: &[Seen::InvalidationCrossedLoad, Seen::Overtaken],
+    lie: Lie::NamesTooFew,
+    states: Some(19_574),
+    ..CROSSING
 };
 
 /// Larger situations, for `vellum-explore --check --deep` and for the night. Their states are not counted beforehand.
@@ -311,6 +357,7 @@ pub const DEEP: &[Situation] = &[
         cuts: 2,
         client_timeouts: 1,
         sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
+        states: None,
         ..LOCKS
     },
     Situation {
@@ -323,6 +370,7 @@ pub const DEEP: &[Situation] = &[
         ],
         objects: 2,
         sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::InvalidationCrossedLoad],
+        states: None,
         ..CROSSING
     },
     Situation {
@@ -330,6 +378,7 @@ pub const DEEP: &[Situation] = &[
         about: "the server is started again while clients commit, and a connection is cut",
         clients: &[&[&[Write(0), Write(1)], &[Load(1)]], &[&[Write(1)], &[Load(0)]]],
         cuts: 1,
+        states: None,
         ..RESTART
     },
     Situation {
@@ -342,6 +391,7 @@ pub const DEEP: &[Situation] = &[
         server_timeouts: 1,
         client_timeouts: 1,
         sees: &[Seen::RestartLost, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
+        states: None,
         ..RESTART
     },
 ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vellum_client::{ConnectionId as Line, PromiseId, TransactionId};
 use vellum_server::ConnectionId;
 use vellum_storage::{Oid, Tid};
-use vellum_wire::Message;
+use vellum_wire::{Message, Value};
 
 use crate::part::Part;
 use crate::store::Store;
@@ -46,6 +46,7 @@ pub struct Failures {
     pub restarts: u8,
     pub server_timeouts: u8,
     pub client_timeouts: u8,
+    pub overtakings: u8,
 }
 
 /// A client, and the application behind it.
@@ -70,13 +71,13 @@ pub struct Client {
 pub struct Thread {
     /// The step of its script that is under way, or is next.
     pub at: usize,
-    /// What it waits for.
+    /// The answer that it waits for.
     pub stage: Stage,
     /// The questions that it has asked.
     pub asked: u64,
 }
 
-/// What a thread waits for.
+/// The answer that a thread waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are named as their types")]
 pub enum Stage {
@@ -122,7 +123,7 @@ pub struct Fate {
     pub end: End,
 }
 
-/// What an application was told of its transaction.
+/// The end of a transaction, as its application was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// Nothing yet.
@@ -135,7 +136,7 @@ pub enum End {
     Unknown,
 }
 
-/// A connection: two queues, which can be cut at any point. What was sent by one never arrives by another.
+/// A connection: two queues, which can be cut at any point. Its messages never arrive by another.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Link {
     /// Its name at the server.
@@ -177,7 +178,7 @@ pub enum Broken {
     Lock,
     /// A question was answered that is not open.
     Answered,
-    /// Somebody waits, and nothing goes on.
+    /// A thread waits, and nothing goes on.
     Waits,
     /// A client does not know the last transaction, though nothing is on its way.
     Behind,
@@ -234,6 +235,18 @@ impl Broken {
 }
 
 impl Link {
+    /// Whether the next message to the client is an answer to a load, and a notice comes after it.
+    pub fn may_overtake(&self) -> bool {
+        match (self.to_client.front(), self.to_client.get(1)) {
+            (Some(first), Some(second)) => {
+                matches!(&first.args, Value::Tuple(parts) if parts.len() == 3)
+                    && first.name.as_text() == Some(".reply")
+                    && second.is_one_way()
+            }
+            _ => false,
+        }
+    }
+
     /// Its name for people.
     pub fn number(&self) -> u64 {
         self.at_server.0
@@ -271,11 +284,3 @@ impl fmt::Debug for State {
         write!(f, "{:?}", self.left)
     }
 }
-
-impl PartialEq for ServerPart {
-    fn eq(&self, _: &ServerPart) -> bool {
-        unreachable!("parts are compared by their hashes")
-    }
-}
-
-impl Eq for ServerPart {}

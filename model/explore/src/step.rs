@@ -27,7 +27,7 @@ const ALARMS_MAX: u32 = 4;
 pub struct Going<'a> {
     pub world: &'a World,
     pub state: State,
-    /// What happens, for a reader.
+    /// The story so far, for a reader.
     pub log: Option<String>,
     /// The clients that something happened at.
     pub touched: [bool; NAMES.len()],
@@ -61,8 +61,8 @@ impl<'a> Going<'a> {
     pub fn go(&mut self, action: Action) {
         match action {
             Action::Ask { client, thread } => self.thread_goes_on(client, thread),
-            Action::ToServer { link } => self.to_server(link),
-            Action::ToClient { link } => self.to_client(link),
+            Action::ToServer { link } => self.deliver_to_server(link),
+            Action::ToClient { link } => self.deliver_to_client(link),
             Action::Work { name } => {
                 note!(
                     self,
@@ -116,6 +116,12 @@ impl<'a> Going<'a> {
                 self.state.left.client_timeouts -= 1;
                 self.lose_patience(client);
             }
+            Action::Overtake { link } => {
+                self.state.left.overtakings -= 1;
+                self.seen(Seen::Overtaken);
+                note!(self, "     a notice overtakes an answer on connection {link}");
+                self.link(link, |link| link.to_client.swap(0, 1));
+            }
             Action::ServerTimeout => {
                 self.state.left.server_timeouts -= 1;
                 let is_finishing = |link: &Part<Link>| {
@@ -165,21 +171,21 @@ impl<'a> Going<'a> {
             let to_client =
                 self.state.links.iter().find(|link| link.is_at_client && link.to_client.front().is_some_and(is_size));
             match (to_server.map(|link| link.number()), to_client.map(|link| link.number())) {
-                (Some(link), _) => self.to_server(link),
-                (None, Some(link)) => self.to_client(link),
+                (Some(link), _) => self.deliver_to_server(link),
+                (None, Some(link)) => self.deliver_to_client(link),
                 (None, None) => return,
             }
         }
     }
 
-    fn to_server(&mut self, number: u64) {
+    fn deliver_to_server(&mut self, number: u64) {
         let message = self.link(number, |link| (link.to_server.pop_front(), link.client));
         let Some((Some(message), client)) = message else { return };
         note!(self, "{:<4} -> {}", NAMES[client], show(&message));
         self.server(server::Event::Received { connection: ConnectionId(number), message });
     }
 
-    fn to_client(&mut self, number: u64) {
+    fn deliver_to_client(&mut self, number: u64) {
         let message = self.link(number, |link| (link.to_client.pop_front(), link.client, link.line));
         let Some((Some(message), client, line)) = message else { return };
         note!(self, "{:<4} <- {}", NAMES[client], show(&message));
@@ -195,7 +201,9 @@ impl<'a> Going<'a> {
                 self.seen(Seen::ToldWhileVerifying);
             }
         }
-        self.judge_message(client, &message);
+        if self.world.situation.overtakings == 0 {
+            self.judge_message(client, &message);
+        }
         self.client(client, client::Event::Received { connection: line, message });
     }
 

@@ -24,7 +24,7 @@ use crate::situation::Lie;
 /// The storage, and its calls that are under way.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Store {
-    /// What a reader finds.
+    /// The database that a reader finds.
     pub database: Part<Database>,
     /// All that was finished and not lost, whether it was packed since or not.
     pub history: Part<Database>,
@@ -129,7 +129,7 @@ impl Store {
         self.known.insert(connection);
     }
 
-    /// The machine wants something done. What needs no time is done at once.
+    /// The machine wants something done. A call that needs no time is done at once.
     pub fn ask(&mut self, job: Job) -> Option<Event> {
         let Job { id, connection, work, .. } = job;
         let what = match work {
@@ -168,7 +168,7 @@ impl Store {
         names(self.woken.iter().map(|(connection, _)| *connection))
     }
 
-    /// What a call is, for people.
+    /// The kind of a call, for people.
     pub fn show_task(&self, name: Name) -> String {
         match self.tasks.get(place(self.tasks.iter().map(|task| task.connection), name)).map(|task| &task.what) {
             Some(What::Load { oid, .. }) => format!("load of #{}", oid.0),

@@ -140,7 +140,7 @@ impl World {
 
     fn begin(&self) -> State {
         let store = Store::new(self.situation.objects);
-        let Situation { cuts, restarts, server_timeouts, client_timeouts, .. } = self.situation;
+        let Situation { cuts, restarts, server_timeouts, client_timeouts, overtakings, .. } = self.situation;
         let patience =
             vellum_client::Patience { reply: PATIENCE, slow: PATIENCE, ..vellum_client::Patience::default() };
         let heartbeat = PATIENCE * 1000;
@@ -161,7 +161,7 @@ impl World {
             clients: self.situation.clients.iter().map(client).map(Part::new).collect(),
             links: Vec::new(),
             connections: 0,
-            left: Failures { cuts, restarts, server_timeouts, client_timeouts },
+            left: Failures { cuts, restarts, server_timeouts, client_timeouts, overtakings },
             broken: None,
         };
         let mut going = Going::new(self, state, None);

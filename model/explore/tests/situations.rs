@@ -50,6 +50,8 @@ situations! {
     the_server_is_started_again = "restart",
     a_client_waits_no_longer = "waiting-no-longer",
     a_pack_runs_beside_loads = "packing",
+    two_commits_during_a_finish = "finishes",
+    another_server_answers_loads_beside_all_else = "another-server",
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The wrapper round stateright is tested itself: it never calls a run a proof that was none.
+//! The wrapper round stateright is tested itself: it never calls a run a proof that did not see all states.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

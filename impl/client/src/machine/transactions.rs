@@ -31,6 +31,8 @@ pub(super) struct Transaction {
     stage: Stage,
     /// Its changes; with the record that will be current then, if the cache is to have it.
     changes: BTreeMap<Oid, Option<Bytes>>,
+    /// The objects, in the order in which they were first written.
+    written: Vec<Oid>,
     /// Bytes of those records.
     kept: u64,
 }
@@ -74,6 +76,7 @@ impl Machine {
             tid: meta.tid,
             stage: Stage::Open,
             changes: BTreeMap::new(),
+            written: Vec::new(),
             kept: 0,
         });
         let TransactionMeta { user, description, extension, tid, status } = meta;
@@ -196,8 +199,9 @@ impl Machine {
             // A large transaction is loaded again rather than kept in memory.
             let record = record.filter(|_| open.kept + bytes <= bytes_max);
             open.kept += record.as_ref().map_or(0, |record| record.len() as u64);
-            if let Some(Some(earlier)) = open.changes.insert(oid, record) {
-                open.kept -= earlier.len() as u64;
+            match open.changes.insert(oid, record) {
+                None => open.written.push(oid),
+                Some(earlier) => open.kept -= earlier.map_or(0, |earlier| earlier.len() as u64),
             }
         }
     }
@@ -227,7 +231,11 @@ impl Machine {
                     Voted::Ready(written) => {
                         transaction.stage = Stage::Voted;
                         // The server writes other records than the stored ones.
-                        written.iter().for_each(|oid| _ = transaction.changes.insert(*oid, None));
+                        for oid in written {
+                            if transaction.changes.insert(*oid, None).is_none() {
+                                transaction.written.push(*oid);
+                            }
+                        }
                     }
                     Voted::Conflicts(_) => transaction.stage = Stage::Open,
                 }
@@ -263,7 +271,7 @@ impl Machine {
             let why = "its transaction was gone".to_owned();
             return self.resolve(promise, Err(ClientError::OutcomeUnknown { why }));
         };
-        let Transaction { connection, origin, changes, .. } = transaction;
+        let Transaction { connection, origin, changes, written: oids, .. } = transaction;
         let tid = match outcome.map(|value| answers::tid(&value)) {
             Ok(Ok(tid)) if self.last.is_none_or(|last| tid > last) => tid,
             Ok(wrong) => {
@@ -281,7 +289,6 @@ impl Machine {
         for oid in changes.keys() {
             self.note_change(*oid, tid);
         }
-        let oids: Vec<Oid> = changes.keys().copied().collect();
         for (oid, record) in changes {
             if let Some(data) = record {
                 self.cache.put(oid, LoadedAt { data, tid, next: None });

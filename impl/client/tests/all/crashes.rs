@@ -12,16 +12,30 @@ use vellum_storage::{Oid, Order, Storage, SystemClock, Tid, TidRange, Transactio
 
 use crate::common::{Served, patient, runtime, speaks};
 
-/// The way to the server of the moment.
+/// The way to the server of the moment, and the connections on it.
 #[derive(Default)]
-struct Ways(Mutex<Option<Door>>);
+struct Ways {
+    door: Mutex<Option<Door>>,
+    connections: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Ways {
+    /// From now on this is the server. The connections to the one before it are cut.
+    fn lead_to(&self, door: Option<Door>) {
+        *self.door.lock().unwrap() = door;
+        self.connections.lock().unwrap().drain(..).for_each(|connection| connection.abort());
+    }
+}
 
 impl Dial for Ways {
     fn dial(&self, _: usize) -> Dialing<'_> {
         Box::pin(async move {
-            let door = self.0.lock().unwrap().clone().ok_or(std::io::ErrorKind::ConnectionRefused)?;
-            let (client, server) = UnixStream::pair()?;
+            let door = self.door.lock().unwrap().clone().ok_or(std::io::ErrorKind::ConnectionRefused)?;
+            let (mut there, server) = UnixStream::pair()?;
             door.enter(server, "a pair of sockets").await;
+            let (client, mut here) = tokio::io::duplex(64 << 10);
+            let moved = tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+            self.connections.lock().unwrap().push(moved.abort_handle());
             Ok(Box::new(client) as Box<dyn Stream>)
         })
     }
@@ -60,7 +74,8 @@ fn commit_until_it_fails(client: &Client, n: u64) -> Vec<Fate> {
 fn crash(at: u64, seed: u64) -> (usize, bool) {
     let disk = SimDisk::new(seed);
     let (storage, served) = open(&disk, true);
-    let ways = Arc::new(Ways(Mutex::new(Some(served.door.clone()))));
+    let ways = Arc::new(Ways::default());
+    ways.lead_to(Some(served.door.clone()));
     let config = Config { patience: patient(), ..Config::default() };
     let clients: Vec<Client> =
         (0..3).map(|_| Client::on(runtime().handle(), config.clone(), ways.clone(), 64 << 20)).collect();
@@ -76,11 +91,11 @@ fn crash(at: u64, seed: u64) -> (usize, bool) {
         .collect();
     let fates: Vec<Fate> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     // The machine is gone, with all its connections.
-    *ways.0.lock().unwrap() = None;
+    ways.lead_to(None);
     drop((served, storage));
     let disk = disk.crash(seed);
     let (storage, served) = open(&disk, false);
-    *ways.0.lock().unwrap() = Some(served.door.clone());
+    ways.lead_to(Some(served.door.clone()));
 
     let mut there = std::collections::BTreeMap::new();
     for transaction in storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap() {

@@ -2,8 +2,8 @@
 //! apart.
 //!
 //! The names of storage calls are left out: they are given in the order of all clients' calls, and states that differ
-//! only in that order behave the same. A call is named by its place among those of its connection. What is only counted
-//! or shown to people is left out, too.
+//! only in that order behave the same. A call is named by its place among those of its connection. Counters, and what
+//! is shown to people, are left out, too.
 
 use std::hash::{Hash, Hasher};
 

@@ -30,11 +30,16 @@ pub(super) fn check(log: &Log, states: &[Database]) -> Result<(), Wrong> {
             }
         }
     }
+    // Rule 3.0: a storage may let all others wait for a transaction, whatever they want.
+    let mut votes = log.transactions.iter().flat_map(|done| &done.votes);
+    let is_one_at_a_time =
+        !votes.any(|(result, _)| matches!(result, VoteResult::Busy(what) if *what != Busy::Everything));
     for (mine, done) in &wants {
         for (result, span) in &done.votes {
             let VoteResult::Busy(what) = result else { continue };
             let holds = |(theirs, other): &(Wants, &Done)| {
-                !std::ptr::eq(*other, *done) && mine.may_meet(theirs, what) && may_hold(other, *span)
+                let meets = is_one_at_a_time || mine.may_meet(theirs, what);
+                !std::ptr::eq(*other, *done) && meets && may_hold(other, *span)
             };
             if !wants.iter().any(holds) {
                 return Err(wrong(*span, format!("{done}\nwas told that {what} is busy, which nobody held")));
