@@ -11,16 +11,14 @@ use crate::common::{
 };
 use bytes::Bytes;
 use vellum_disk::{Disk, SimDisk, Tear};
-use vellum_file::{
-    Durability, FileStorage, JournalState, Options, Packing, Problem, ProblemKind, Unwatched, left_journal,
-};
+use vellum_file::{Durability, FileStorage, JournalState, Options, Packing, Unwatched, left_journal};
 use vellum_storage::{Bulk, Oid, Result, Status, Tid, TransactionMeta, TransactionRecord, Voted};
 
 const JOURNAL: &str = "Data.fs.journal";
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// What one transaction stores, in which object.
+    /// One transaction: the object, and the record that it stores.
     Commit(u64, Bytes),
     /// Transactions on different objects that are one batch.
     Together(Vec<(u64, Bytes)>),
@@ -270,8 +268,8 @@ fn a_prefix_is_there_in_two_thousand_histories() {
     });
 }
 
-/// An operation fails, and the power stays on. What failed is not there, and everything acknowledged is, also after a
-/// crash at the end: a failed sync may have dropped what it did not write.
+/// An operation fails, and the power stays on. The failed commit is not there, and everything acknowledged is, also
+/// after a crash at the end: a failed sync may have dropped what it did not write.
 #[test]
 fn a_failed_operation_loses_nothing_that_was_acknowledged() {
     let mut failures = 0;
@@ -322,7 +320,7 @@ fn a_failed_operation_loses_nothing_that_was_acknowledged() {
                     let opened = journaled(&found, &clock).open(PATH).unwrap();
                     let there = all_transactions(&opened);
                     assert!(is_fine(&there), "{case}: {} there\n{}", there.len(), disk.trace().join("\n"));
-                    // What the opening accepted, no later crash takes away.
+                    // No later crash takes away the commits that the opening accepted.
                     let later = found.crash_losing_everything();
                     drop(opened);
                     let opened = journaled(&later, &clock).open(PATH).unwrap();
