@@ -176,6 +176,7 @@ fn look(found: &SimDisk, whole: &Whole, steps: &[Step], run: &Run, dice: &mut Di
     assert!(is_allowed(whole, steps, run, &shown), "a reader sees {} transactions, which cannot be", shown.len());
     assert!(everything_but_the_lock(found) == files, "a reader has written");
     let durability = if dice.roll(3) == 0 { Durability::Full } else { Durability::Journal };
+    cut_the_opening(found, &options.clone().durability(durability), &shown, dice);
     let opened = options.clone().durability(durability).open(PATH).unwrap();
     assert!(all_transactions(&opened) == shown, "the writer sees something else than the reader");
     let fresh = record(b"afterwards");
@@ -193,6 +194,19 @@ fn look(found: &SimDisk, whole: &Whole, steps: &[Step], run: &Run, dice: &mut Di
     assert_eq!(opened.last_transaction(), tid);
     drop(opened);
     assert!(again.read_file(JOURNAL).is_none(), "a clean close leaves no journal");
+}
+
+/// The power goes again while the file is opened, and completed from its journal.
+fn cut_the_opening(found: &SimDisk, options: &Options, shown: &[TransactionRecord], dice: &mut Dice) {
+    let again = found.crash_keeping_everything();
+    let tear = [Tear::NotAtAll, Tear::Partly, Tear::Wholly][dice.roll(3) as usize];
+    again.stop_at(dice.roll(12), tear);
+    let opened = options.clone().disk(Arc::new(again.clone())).open(PATH);
+    for left in [again.crash_losing_everything(), again.crash(dice.roll(u64::MAX))] {
+        let reader = options.clone().disk(Arc::new(left)).read_only().open(PATH).unwrap();
+        assert!(all_transactions(&reader) == shown, "a second power cut, in the opening, has changed the database");
+    }
+    drop(opened);
 }
 
 /// After a kill of the process the data file alone has everything.
@@ -337,7 +351,14 @@ fn a_failed_operation_loses_nothing_that_was_acknowledged() {
                     let opened = journaled(&later, &clock).open(PATH).unwrap();
                     assert!(all_transactions(&opened) == there, "{case}: lost after it was opened");
                 }
+                // Without a crash: the process starts again, and the system still shows bytes that it failed to write.
                 drop(storage);
+                let opened = journaled(&disk, &clock).open(PATH).unwrap();
+                let there = all_transactions(&opened);
+                assert!(is_fine(&there), "{case}: opened again");
+                drop(opened);
+                let later = journaled(&disk.crash_losing_everything(), &clock).open(PATH).unwrap();
+                assert!(all_transactions(&later) == there, "{case}: shown by the file, and not on the disk");
             }
         }
     }
