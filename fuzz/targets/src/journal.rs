@@ -1,7 +1,7 @@
 //! Any bytes as a journal beside a good file.
 //!
-//! The file is either whole, as a killed process leaves it, or only the part that was synced. The journal is the real one
-//! with changes, or any bytes. With `sealed`, all checksums fit again, as no damage could make them: then only the
+//! The file is either whole, as a killed process leaves it, or only the part that was synced. The journal is the real
+//! one with changes, or any bytes. With `sealed`, all checksums fit again, as no damage could make them: then only the
 //! contents can show that something is wrong.
 //!
 //! ```text
@@ -28,7 +28,7 @@ const JOURNAL_BYTES: u64 = 36 << 10;
 /// Commits to the journal: it goes round.
 const COMMITS: u64 = 11;
 
-/// What a crash leaves of a site.
+/// The files that a crash leaves of a site.
 struct Site {
     synced: Vec<u8>,
     whole: Vec<u8>,

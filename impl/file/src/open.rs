@@ -106,7 +106,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
         settling = settle(disk, path, &file)?
             .map_err(|left| OpenError::Journal { path: path.to_owned(), left: Box::new(left) })?;
     }
-    // What is walked over: the file as it will be.
+    // The walk goes over the file as it will be.
     let shown = settling.as_ref().map_or_else(|| Arc::clone(&file), |settling| settling.shown(&file));
     let size = shown.len().map_err(|e| Error::io(path, "asking for the length", e))?;
     if let Some(as_of) = options.as_of

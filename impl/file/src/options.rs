@@ -1,14 +1,14 @@
 //! How to open a database: the options, and the reasons for a refusal.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vellum_blob::Layout;
 use vellum_disk::{Disk, RealDisk};
 use vellum_storage::{Clock, Error, Resolver, Resolvers, SystemClock, Tid};
 
-use crate::journal::LeftJournal;
+use crate::journal::{JournalState, LeftJournal};
 
 /// In which order a commit is written and synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,8 +133,8 @@ impl Options {
         self
     }
 
-    /// Sets about how many bytes the journal has, with [`Durability::Journal`]. The default is 8 MiB. The larger it is, the
-    /// less often the file is synced, and the larger are the batches that can go to it.
+    /// Sets about how many bytes the journal has, with [`Durability::Journal`]. The default is 8 MiB. The larger it is,
+    /// the less often the file is synced, and the larger are the batches that can go to it.
     pub fn journal_bytes(mut self, bytes: u64) -> Options {
         self.journal_bytes = bytes;
         self
@@ -219,9 +219,7 @@ pub enum OpenError {
     #[error("{}: in use: {why}. Stop the other process, or open the database read-only", .path.display())]
     Locked { path: PathBuf, why: String },
 
-    #[error("{left}. The file was not changed, and neither was the journal. `vellum journal save {file} OUT` writes the \
-             database as it was with the journal's transactions to another file; `vellum journal discard {file}` puts the \
-             journal aside, and goes on with the file as it is", file = .path.display())]
+    #[error("{left}. The file was not changed, and neither was the journal. {}", ways_out(.path, .left))]
     Journal { path: PathBuf, left: Box<LeftJournal> },
 
     #[error("{}: there is no such file, but there is a journal beside its name: {left}. If the file was removed on \
@@ -233,6 +231,18 @@ pub enum OpenError {
 
     #[error(transparent)]
     Storage(#[from] Error),
+}
+
+/// The commands to choose from if a journal cannot be applied.
+fn ways_out(path: &Path, left: &LeftJournal) -> String {
+    let file = path.display();
+    let save = match left.state {
+        JournalState::MovedOn { .. } => format!(
+            "`vellum journal save {file} OUT` writes the database as it was with the journal's transactions to another file; "
+        ),
+        _ => String::new(),
+    };
+    format!("{save}`vellum journal discard {file}` puts the journal aside, and goes on with the file as it is")
 }
 
 fn older(magic: &[u8]) -> &'static str {

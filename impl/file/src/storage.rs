@@ -1,8 +1,8 @@
 //! The storage that a file is: the front door to `read`, `write` and `pack`.
 
+mod journal;
 mod packing;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -21,9 +21,8 @@ use crate::format::beside::beside;
 use crate::format::fault::Fault;
 use crate::format::record::Record;
 use crate::journal::LeftJournal;
-use crate::journal::rounds::Rounds;
 use crate::open::{self, OnDisk, Opened, Recovery};
-use crate::options::{Durability, OpenError, Options};
+use crate::options::{OpenError, Options};
 use crate::pack;
 use crate::read::database::Database;
 use crate::read::generation::Generation;
@@ -112,26 +111,6 @@ impl FileStorage {
         Ok(storage)
     }
 
-    /// Makes the journal, if commits go to one.
-    fn begin_journal(&self) -> Result<()> {
-        let (database, now) = (self.database(), self.now());
-        let Options { durability, read_only, disk, journal_bytes, threads, .. } = &database.options;
-        if *read_only || *durability != Durability::Journal {
-            return Ok(());
-        }
-        // The journal relies on everything before its first entry.
-        now.log.file.sync().map_err(|e| Error::io(&database.path, "syncing the file before a journal is begun", e))?;
-        match Rounds::create(disk, &database.path, *journal_bytes, *threads > 1) {
-            Ok(rounds) => self.writer.committer.journal.begin(rounds),
-            Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => tracing::warn!(
-                "{}: there is no room for a journal, so each commit syncs twice: {e}",
-                database.path.display()
-            ),
-            Err(e) => return Err(Error::io(&database.path, "making the journal", e)),
-        }
-        Ok(())
-    }
-
     /// Removes what earlier processes left in the blob folder.
     fn settle_blobs(&self) -> Result<()> {
         let (database, now) = (self.database(), self.now());
@@ -185,13 +164,6 @@ impl FileStorage {
     /// Returns what the opening did to the end of the file; none if the end was in order.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref().as_ref()
-    }
-
-    /// Returns the journal that the opening found beside the file; none if there was none. If the storage is open for
-    /// writing, the file was completed from it, and it is gone. If it is open for reading only, the storage shows the
-    /// file as it will be then, unless [`LeftJournal::is_refused`].
-    pub fn left_journal(&self) -> Option<&LeftJournal> {
-        self.journal.as_ref().as_ref()
     }
 
     /// Returns what the `.index` beside the file knows that the file has not any more; none if nothing is missing. Only

@@ -64,8 +64,8 @@ struct Show {
 /// Write the database with the journal's commits to a new file
 #[derive(Args)]
 #[command(after_help = "\
-The database and its journal are not changed. What another program wrote after
-the crash is not in the new file. OUT must not exist yet.")]
+The database and its journal are not changed. The new file lacks the commits
+that another program made after the crash. OUT must not exist yet.")]
 struct Save {
     /// The database, usually called Data.fs
     file: PathBuf,

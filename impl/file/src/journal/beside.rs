@@ -17,7 +17,7 @@ use super::overlay::Overlaid;
 use crate::format::beside::beside;
 use crate::options::OpenError;
 
-/// What a journal beside a data file means.
+/// The meaning of a journal beside a data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JournalState {
@@ -32,7 +32,7 @@ pub enum JournalState {
     },
     /// Another program changed the data file after the crash, so the journal is not applied.
     MovedOn {
-        /// What shows that.
+        /// The difference that shows it.
         why: String,
     },
     /// It cannot be read.
@@ -48,7 +48,7 @@ pub enum JournalState {
 pub struct LeftJournal {
     /// The journal.
     pub path: PathBuf,
-    /// What it means.
+    /// Its meaning for the data file.
     pub state: JournalState,
     /// Where its first transaction belongs in the data file.
     pub position: u64,
@@ -187,15 +187,15 @@ pub(crate) fn to_read<E: From<Error>>(
     }
 }
 
-/// What an opening for writing does about a journal.
+/// The steps of an opening for writing that concern a journal.
 pub(crate) struct Settling {
     left: LeftJournal,
     /// The data file under the journal, if it is to be completed.
     applied: Option<Arc<Overlaid>>,
 }
 
-/// Looks at the journal beside a data file that is opened for writing; none if there is none. Changes nothing. The caller
-/// has the file's lock.
+/// Looks at the journal beside a data file that is opened for writing; none if there is none. Changes nothing. The
+/// caller has the file's lock.
 ///
 /// # Errors
 ///
@@ -243,8 +243,8 @@ impl Settling {
     }
 }
 
-/// The data file under the transactions of the journal beside it, whatever the file has in their places; and the journal.
-/// None of the first if the journal does not continue this file, or cannot be read.
+/// The data file under the transactions of the journal beside it, whatever the file has in their places; and the
+/// journal. None of the first if the journal does not continue this file, or cannot be read.
 pub(crate) fn as_journaled(
     disk: &dyn Disk,
     path: &Path,

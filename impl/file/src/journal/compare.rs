@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   the sectors of the payloads     behind the payloads     the meaning
-//!   ─────────────────────────────   ─────────────────────   ───────────────────────────────────────────────────────────
+//!   ─────────────────────────────   ─────────────────────   ──────────────────────────────────────────────────────
 //!   as they should be, or zeros     nothing, or zeros       a crash: apply the journal
 //!   all as they should be           something else          another program went on from there: nothing is missing
 //!   anything else                                           another program wrote over it: left alone

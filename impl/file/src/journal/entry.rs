@@ -91,7 +91,8 @@ impl EntryHeader {
     pub const SIZE: usize = 72;
     const CHECKSUM: usize = 32;
 
-    /// The entry at the beginning of `bytes`; none if there is none, or not all of it. `bytes` ends where the half does.
+    /// The entry at the beginning of `bytes`; none if there is none, or not all of it. `bytes` ends where the half
+    /// does.
     pub fn parse<'a>(bytes: &'a [u8], key: &[u8; 32]) -> Option<(EntryHeader, &'a [u8])> {
         let fixed = bytes.get(..Self::SIZE)?;
         let header = EntryHeader {
@@ -149,8 +150,8 @@ pub(crate) fn room(length: u64) -> u64 {
     (EntryHeader::SIZE as u64 + length).next_multiple_of(BLOCK)
 }
 
-/// Gives a journal the checksums that its bytes call for: the head's, and that of each entry as far as the lengths lead.
-/// For a fuzzer, which cannot guess them.
+/// Gives a journal the checksums that its bytes call for: the head's, and that of each entry as far as the lengths
+/// lead. For a fuzzer, which cannot guess them.
 pub fn seal(journal: &mut [u8]) {
     let Some(head) = journal.get(..Head::SIZE) else { return };
     let checksum = *blake3::hash(&head[..48]).as_bytes();

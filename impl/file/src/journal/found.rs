@@ -8,8 +8,8 @@
 //!              the numbers go on in the other half, or the journal is damaged
 //! ```
 //!
-//! An entry is written only when the one before it is durable. So a crash can spoil the last entry, and no other. If any
-//! later one is found, the journal is damaged.
+//! An entry is written only when the one before it is durable. So a crash can spoil the last entry, and no other. If
+//! any later one is found, the journal is damaged.
 
 use std::io;
 

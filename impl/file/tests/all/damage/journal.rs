@@ -33,7 +33,7 @@ fn one(storage: &FileStorage, clock: &SharedClock, n: u64) -> Tid {
     commit(storage, &format!("commit {n}"), &[(n % 3, Some(record(&[n as u8; 700])))]).unwrap()
 }
 
-/// What a program does that knows no journal.
+/// The work of a program that knows no journal.
 fn without_the_journal(disk: &SimDisk, clock: &SharedClock, work: impl FnOnce(&FileStorage)) {
     let journal = disk.read_file(JOURNAL).unwrap();
     vellum_disk::Disk::remove(disk, JOURNAL.as_ref()).unwrap();
@@ -214,7 +214,7 @@ fn a_damaged_journal_is_never_believed() {
     assert!(refused > 20 && lost > 5, "{refused} refused, {lost} without the last one");
 }
 
-/// Whatever stands beside a sound file, the file keeps its contents.
+/// A sound file keeps its contents beside any bytes that are called its journal.
 #[test]
 fn no_journal_changes_a_file_that_needs_none() {
     let (disk, clock) = (SimDisk::new(1), SharedClock::new());
