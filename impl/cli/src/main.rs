@@ -45,8 +45,8 @@ use vellum_terminal::{Failure, Out, Outcome, Run};
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::commands::{
-    blobs, check, collect, copy, dump, end_version, export, garbage, import, info, log, nagios, pack, recover, refs,
-    restore, runzeo, serve, show, status, undo, versions, zeopack,
+    blobs, cache, check, collect, copy, dump, end_version, export, garbage, import, info, log, nagios, pack, recover,
+    refs, restore, runzeo, serve, show, status, undo, versions, zeopack,
 };
 
 /// Inspect, check, repair and undo changes in object databases in Data.fs files.
@@ -107,6 +107,7 @@ enum Command {
     Dump(dump::Dump),
     Check(check::Check),
     Blobs(blobs::Blobs),
+    Cache(cache::Cache),
     Refs(refs::Refs),
     Garbage(garbage::Garbage),
     Recover(recover::Recover),
@@ -149,6 +150,7 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Blobs(blobs) => blobs.run(out, now),
+        Command::Cache(cache) => cache.run(out, now),
         Command::Refs(refs) => refs.run(out, now),
         Command::Garbage(garbage) => garbage.run(out, now),
         Command::Recover(recover) => recover.run(out, now),
