@@ -94,7 +94,7 @@ fn truth(oid: Oid, before: Tid) -> (Option<Tid>, Option<Tid>) {
     if FILLERS.contains(&oid.0) {
         return (Some(Tid(1)), None);
     }
-    (changes(oid).filter(|tid| *tid < before).last(), changes(oid).find(|tid| *tid >= before))
+    (changes(oid).rfind(|tid| *tid < before), changes(oid).find(|tid| *tid >= before))
 }
 
 fn data(oid: Oid, tid: Tid) -> Bytes {
