@@ -8,6 +8,7 @@
 //! | `rows.rs` | one function for each row of the table |
 //! | `table.rs` | the table: printed for people, and read back from another build |
 //! | `serve/` | the rows of the server |
+//! | `cache.rs` | the rows of the client cache |
 //! | `against.rs` | this build and another one, taking turns (`--against`) |
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 use crate::{Outcome, number, venv};
 
 mod against;
+mod cache;
 mod rows;
 mod serve;
 mod table;
@@ -133,6 +135,15 @@ enum Row {
     ClientLoad,
     /// Many stores in one transaction by our client, beside ZEO's client
     ClientStore,
+    /// Hits of the client cache in memory, beside ZEO's and quick_cache
+    CacheHit,
+    /// The same on two threads
+    #[value(name = "cache-hit2")]
+    CacheHit2,
+    /// Hits of the client cache in its file
+    CacheHitFile,
+    /// Open a full cache file of 1 GB, beside ZEO's
+    CacheOpen,
 }
 
 type Trouble = Box<dyn std::error::Error>;
