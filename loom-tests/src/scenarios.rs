@@ -24,7 +24,7 @@ const ROOT: Oid = Oid(0);
 const OTHER: Oid = Oid(1);
 const THIRD: Oid = Oid(2);
 
-/// What each transaction changed; the first one created all. Others, of which the readers know nothing, fill the cache.
+/// The objects that each transaction changed; the first one created all.
 const HISTORY: [(Tid, &[Oid]); 3] = [(Tid(1), &[ROOT, OTHER, THIRD]), (Tid(3), &[ROOT]), (Tid(5), &[ROOT, OTHER])];
 
 /// Objects that were created by the first transaction, and never changed.
@@ -94,7 +94,7 @@ fn truth(oid: Oid, before: Tid) -> (Option<Tid>, Option<Tid>) {
     if FILLERS.contains(&oid.0) {
         return (Some(Tid(1)), None);
     }
-    (changes(oid).filter(|tid| *tid < before).last(), changes(oid).find(|tid| *tid >= before))
+    (changes(oid).rfind(|tid| *tid < before), changes(oid).find(|tid| *tid >= before))
 }
 
 fn data(oid: Oid, tid: Tid) -> Bytes {

@@ -11,7 +11,7 @@ use vellum_loom_tests::scenarios::{SCENARIOS, Scenario, Size};
 
 /// Names the test that a process is to run.
 const CHILD: &str = "VELLUM_LOOM_TEST";
-/// What a process prints when loom has nothing more to try.
+/// The line of a process in which loom has nothing more to try.
 const COMPLETED: &str = "completed, executions: ";
 /// Shared operations of one execution. More is a failure, and not the end of a run.
 const OPERATIONS_MAX: usize = 20_000;
@@ -67,7 +67,7 @@ const CASES: &[Case] = &[
     case("close_during_everything", 1, 4, Some(2)),
 ];
 
-/// What was run to its end.
+/// The tests that were run to their ends.
 static COMPLETE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A model that fails, so that it is seen that failing models fail.
@@ -148,7 +148,7 @@ fn passes(case: Case) -> Result<(), Failed> {
     }
 }
 
-/// What a failed model says: the first panic, and not that of a process that ends while it panics.
+/// The message of a failed model: the first panic, and not that of a process that ends while it panics.
 fn reason(text: &str) -> String {
     let mut lines = text.lines().skip_while(|line| !line.contains("panicked at"));
     let place = lines.next().unwrap_or("it ended without a word");

@@ -141,7 +141,7 @@ fn all_build(planted: &[Planted], is_built: impl Fn(usize) -> bool) -> Outcome {
 }
 
 /// The packages in which bugs are planted.
-const BUILT: [&str; 19] = [
+const BUILT: [&str; 21] = [
     "check",
     "--package",
     "vellum-file",
@@ -161,6 +161,8 @@ const BUILT: [&str; 19] = [
     "vellum-network",
     "--package",
     "vellum-cli",
+    "--package",
+    "vellum-cache",
 ];
 
 /// A planted bug.

@@ -26,7 +26,7 @@ const RECORD_HEAD: usize = 35;
 /// Bytes of a record beside its data.
 const RECORD_REST: u64 = 43;
 
-/// What is in a file.
+/// The contents of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ZecReport {
     /// Bytes of the file.

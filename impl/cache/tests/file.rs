@@ -210,6 +210,27 @@ fn a_kill_loses_nothing_and_a_power_cut_what_was_not_synced() {
     assert!(cut.core().get(Oid(1), Tid(7)).is_none());
 }
 
+/// The server was rolled back from 20 to 8, and some operation of dropping everything fails. The server reaches 20
+/// again, with other transactions, and then nothing shows that the file is of another time.
+#[test]
+fn a_file_that_could_not_be_dropped_is_not_believed() {
+    for operation in 0..60 {
+        let disk = SimDisk::new(1);
+        let cache = open(&disk, 1, 1);
+        let core = cache.core();
+        core.verify(vellum_cache::Changed::Any, Tid(20));
+        assert!(core.store(core.ask(), Oid(1), &revision(100, 15, None)));
+        cache.checkpoint().unwrap();
+        disk.fail_at(disk.operations() + operation, io::ErrorKind::Other, false);
+        core.clear(Tid(8));
+        for (disk, boot) in [(disk.crash_keeping_everything(), 1), (disk.crash_losing_everything(), 2)] {
+            let again = open(&disk, boot, 2);
+            let (head, found) = (again.core().head(), again.core().get(Oid(1), Tid(21)));
+            assert!(head <= Tid(8) && found.is_none(), "operation {operation}: {head:?}, {found:?}");
+        }
+    }
+}
+
 #[test]
 fn a_damaged_part_costs_its_entries_and_nothing_else() {
     let disk = SimDisk::new(1);

@@ -1,6 +1,7 @@
 //! The subcommands, one file each. Those that change a database share `confirm` and `preview`.
 
 pub mod blobs;
+pub mod cache;
 pub mod check;
 pub mod collect;
 mod confirm;

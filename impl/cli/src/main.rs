@@ -45,7 +45,7 @@ use vellum_terminal::{Failure, Out, Outcome, Run};
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::commands::{
-    blobs, check, collect, copy, dump, end_version, export, garbage, import, info, journal, log, nagios, pack, recover,
+    blobs, cache, check, collect, copy, dump, end_version, export, garbage, import, info, journal, log, nagios, pack, recover,
     refs, restore, runzeo, serve, show, status, undo, versions, zeopack,
 };
 
@@ -108,6 +108,7 @@ enum Command {
     Check(check::Check),
     Blobs(blobs::Blobs),
     Journal(journal::Journal),
+    Cache(cache::Cache),
     Refs(refs::Refs),
     Garbage(garbage::Garbage),
     Recover(recover::Recover),
@@ -151,6 +152,7 @@ fn carry_out(command: Command, out: &mut Out) -> Run {
         Command::Dump(dump) => dump.run(out, now),
         Command::Check(check) => check.run(out, now),
         Command::Blobs(blobs) => blobs.run(out, now),
+        Command::Cache(cache) => cache.run(out, now),
         Command::Refs(refs) => refs.run(out, now),
         Command::Garbage(garbage) => garbage.run(out, now),
         Command::Recover(recover) => recover.run(out, now),

@@ -2,8 +2,8 @@
 //!
 //! An ordinary build gets std's types. A build with `--cfg vellum_loom` gets loom's under the same names, so that loom
 //! can run every interleaving of the code that ships. With `--cfg vellum_shuttle` they are shuttle's, for more threads
-//! and chosen schedules. The flags have names of our own, because `--cfg loom` changes what other crates compile to; and
-//! they are no Cargo features, because a feature is turned on for the whole workspace at once.
+//! and chosen schedules. The flags have names of our own, because `--cfg loom` changes what other crates compile to.
+//! They are no Cargo features, because a feature is turned on for the whole workspace at once.
 //!
 //! | here | std | loom, shuttle |
 //! |---|---|---|

@@ -30,7 +30,7 @@ const CHANGES: usize = 4;
 /// Readers and rounds of each test: 4 to 8 threads in all.
 const SIZES: [Size; 2] = [Size { readers: 3, rounds: 4 }, Size { readers: 5, rounds: 2 }];
 
-/// What was run.
+/// The tests that were run.
 static COMPLETE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn main() -> ExitCode {

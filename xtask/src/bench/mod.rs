@@ -9,6 +9,7 @@
 //! | `journal.rs` | the rows of commits with a journal |
 //! | `table.rs` | the table: printed for people, and read back from another build |
 //! | `serve/` | the rows of the server |
+//! | `cache.rs` | the rows of the client cache |
 //! | `against.rs` | this build and another one, taking turns (`--against`) |
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use clap::{Args, ValueEnum};
 use crate::{Outcome, number, venv};
 
 mod against;
+mod cache;
 mod journal;
 mod rows;
 mod serve;
@@ -149,6 +151,15 @@ enum Row {
     ClientTreeFar,
     /// A record of 64 MiB by our client, and its memory
     ClientLarge,
+    /// Hits of the client cache in memory, beside ZEO's and quick_cache
+    CacheHit,
+    /// The same on two threads
+    #[value(name = "cache-hit2")]
+    CacheHit2,
+    /// Hits of the client cache in its file
+    CacheHitFile,
+    /// Open a full cache file of 1 GB, beside ZEO's
+    CacheOpen,
 }
 
 type Trouble = Box<dyn std::error::Error>;

@@ -105,6 +105,7 @@ impl Rows<'_> {
             Row::Versions => self.first_question_about_versions()?,
             Row::Version100 => self.commit_version(100)?,
             Row::Version1000 => self.commit_version(1000)?,
+            Row::CacheHit | Row::CacheHit2 | Row::CacheHitFile | Row::CacheOpen => self.cache(row)?,
             Row::ServeLoad
             | Row::ServeLoads8
             | Row::ServeCommit8

@@ -66,8 +66,8 @@ pub trait Medium: Send + Sync {
     /// [`Failed`]: the segment cannot be used.
     fn begin(&self, segment: u32) -> Result<(), Failed>;
 
-    /// All segments have begun anew, and the head is set, perhaps back. Nothing that was in them may be read later, even
-    /// after a power cut.
+    /// All segments have begun anew, and the head is set, perhaps back. Nothing that was in them may be read later, not
+    /// even after a power cut.
     fn begun_all(&self, head: Tid);
 
     /// Every change up to this transaction has been noted.

@@ -96,7 +96,7 @@ impl Rank for ShardRank {
     const NAME: &'static str = "the lock of a shard of the cache's index";
 }
 
-/// What readers know of a segment.
+/// The part of a segment that readers see.
 struct Segment {
     /// Which life of the segment this is.
     generation: AtomicU64,

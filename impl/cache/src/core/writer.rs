@@ -25,7 +25,7 @@ use crate::sync::atomic::fence;
 /// Data begin at multiples of this.
 const ALIGN: u32 = 8;
 
-/// What the writer's lock guards.
+/// The state that the writer's lock guards.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) is_closed: bool,
@@ -201,7 +201,7 @@ impl<M: Medium> Core<M> {
             }
         }
         if is_damaged {
-            // Whose entry leads to a damaged header is not known.
+            // The objects of damaged headers are not known, so all shards are searched for their entries.
             for shard in &self.shards {
                 shard.lock().retain(|slot| slot.place().segment != victim);
             }

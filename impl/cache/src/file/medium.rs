@@ -46,7 +46,7 @@ impl std::fmt::Debug for FileMedium {
     }
 }
 
-/// What opening found in the file.
+/// The numbers that opening found in the file.
 pub(super) struct Known {
     pub generations: Vec<u64>,
     pub sequence: u64,

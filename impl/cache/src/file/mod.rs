@@ -43,7 +43,7 @@ use crate::core::{Core, Shape};
 /// How a cache file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of the file, roughly: 20 MiB at least for a site, and 64 KiB at all.
+    /// Bytes of the file, roughly; at least 64 KiB.
     pub bytes: u64,
     /// This start of the machine; none if it is not known. Then the head of a killed process does not count.
     pub boot: Option<[u8; 16]>,
@@ -61,11 +61,12 @@ impl Options {
         Options { bytes, boot: boot_id(), nonce, changes: 10_000 }
     }
 
-    /// The sizes of the file: about 256 segments, of 64 KiB to 8 MiB.
+    /// The sizes of the file: about 64 segments, of 64 KiB to 8 MiB, or 16 of a very small file. A record of up to half
+    /// a segment is kept.
     fn head(&self) -> FileHead {
         let (least, most) = (u64::from(SEGMENT_BYTES_MIN), u64::from(SEGMENT_BYTES_MAX));
         let bytes = self.bytes.clamp(16 * least, most << 16);
-        let segment_bytes = (bytes / 256).clamp(least.max(bytes.min(1 << 20) / 16), 8 << 20).next_multiple_of(512);
+        let segment_bytes = (bytes / 64).clamp(least.max(bytes.min(1 << 20) / 16), 8 << 20).next_multiple_of(512);
         FileHead { segment_bytes: segment_bytes as u32, segments: (bytes / segment_bytes).max(3) as u32 }
     }
 }

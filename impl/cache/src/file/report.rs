@@ -1,4 +1,4 @@
-//! What is in a cache file, for people: it is read, and never changed.
+//! The contents of a cache file, for people. The file is read, and never changed.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub enum Thorough {
     Records,
 }
 
-/// What is in a cache file.
+/// The contents of a cache file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Bytes of the file.

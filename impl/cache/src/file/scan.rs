@@ -25,7 +25,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// What the core wants to know of it.
+    /// Its records, as the core takes them over.
     pub fn found(&self) -> Found {
         let count = self.records.last().map_or(0, |(number, _)| number + 1);
         let records = self.records.iter().map(|(number, header)| (*number, header.oid, header.end.is_none())).collect();

@@ -10,7 +10,7 @@ use vellum_storage::{LoadedAt, Oid, Tid};
 /// How many there are.
 pub const OBJECTS: u64 = 6;
 
-/// What happens.
+/// An event at the server or at the client.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The server commits a change of these objects.
@@ -61,7 +61,7 @@ fn data(oid: u64, tid: u64, life: u64) -> Bytes {
     Bytes::from(format!("{oid} of {tid} in {life}, {}", "x".repeat((oid * tid % 5) as usize)))
 }
 
-/// What has a core.
+/// A cache that has a core.
 pub trait HasCore {
     /// The medium of the core.
     type Medium: Medium;
