@@ -25,11 +25,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod heap;
 mod later;
 mod pack;
 mod read;
 mod write;
 
+pub use heap::{Heap, Id, Memory, Node, View};
 pub use later::later;
 pub use pack::{Dangling, How, Packed, Refused};
 pub use read::{At, HistoryEntry, KeyError, Shown};

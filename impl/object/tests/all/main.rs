@@ -1,0 +1,8 @@
+//! The objects, against part 7 of the rules and one by one.
+
+mod collector;
+mod connections;
+mod node;
+mod records;
+mod stories;
+mod structs;
