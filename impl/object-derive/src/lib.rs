@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `model.rs` reads the struct, `persistent.rs` and `bunch.rs` write the code. The code names everything by its full
-//! path, `::vellum_object::...`.
+//! path, which begins at `vellum-object`, or at `vellum::object` in a program that depends on that.
 #![forbid(unsafe_code)]
 
 mod bunch;
@@ -26,9 +26,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// Makes a struct the type of the objects of a Python class: `#[persistent(class = "module.Class")]`.
 ///
 /// Each field is the attribute of its name, or of the one in `#[persistent(name = "...")]`. Its type is a
-/// `vellum_object::Field`. `finalizer = path` names a function from `&Ref<Self>` that is the finalizer of the class. With
-/// `defaults`, which needs `Default` and fields that can be compared, a field that equals its default is not stored, and
-/// an absent attribute is read as the default.
+/// `vellum_object::Field`. `finalizer = path` names a function from `&Ref<Self>` that is the finalizer of the class.
+/// With `defaults`, which needs `Default` and fields that can be compared, a field that equals its default is not
+/// stored, and an absent attribute is read as the default.
 #[proc_macro_derive(Persistent, attributes(persistent, bunch))]
 pub fn derive_persistent(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -32,8 +32,8 @@ impl Core {
         self.shared().map(|_| ())
     }
 
-    /// An oid for this connection. It is never given out again, even if the transaction is aborted: the program may have
-    /// kept a weak reference, and a commit of unknown outcome may have stored the object.
+    /// An oid for this connection. It is never given out again, even if the transaction is aborted: the program may
+    /// have kept a weak reference, and a commit of unknown outcome may have stored the object.
     pub(crate) fn new_oid(&self) -> Result<Oid> {
         if let Some(oid) = self.oids.borrow_mut().pop() {
             return Ok(oid);

@@ -1,6 +1,6 @@
 //! From the bytes of a record to values.
 
-use vellum_pickle::{Anatomy, Part, Parts, Reference as Pickled, View, plain};
+use vellum_pickle::{Anatomy, ClassName, ClassRef, Part, Parts, Reference as Pickled, View, plain};
 use vellum_storage::Oid;
 
 use crate::error::Trouble;
@@ -58,7 +58,7 @@ impl Decoder<'_> {
             View::Dict(pairs) => Value::Dict(self.pairs(&pairs, depth)?),
             View::Class(class) => {
                 self.spend(class.module.len() + class.name.len())?;
-                Value::Class(Box::new(class.to_name()))
+                Value::Class(Box::new(name(class)?))
             }
             View::Reference(reference) => self.reference(reference)?,
             View::Other => self.other(part, depth)?,
@@ -81,10 +81,9 @@ impl Decoder<'_> {
     fn reference(&mut self, reference: Pickled<'_>) -> Result<Value, Trouble> {
         Ok(match reference {
             Pickled::Strong { oid, class } => {
-                let to = self.core.reference(Oid(oid), || class.map(|class| class.to_name()));
-                // Most references of a class agree with what the heap knows; then the name is not kept here.
-                let class = class.map(|class| class.to_name());
+                let class = class.map(name).transpose()?;
                 self.spend(class.as_ref().map_or(0, |class| class.module.len() + class.name.len()))?;
+                let to = self.core.reference(Oid(oid), || class.clone());
                 Value::Reference(Reference { to, class: class.map(Box::new) })
             }
             Pickled::Weak { oid, database } => Value::Outside(Box::new(Outside::Weak {
@@ -94,7 +93,7 @@ impl Decoder<'_> {
             Pickled::Foreign { database, oid, class } => Value::Outside(Box::new(Outside::Foreign {
                 database: database.into_owned(),
                 oid: Oid(oid),
-                class: class.map(|class| class.to_name()),
+                class: class.map(name).transpose()?,
             })),
             Pickled::Bad { why, .. } => return Err(Trouble::Reference(why)),
         })
@@ -131,4 +130,10 @@ impl Decoder<'_> {
         }
         Ok(Value::Inside(Box::new(inside)))
     }
+}
+
+/// The name of a class. One that is not text could not be written back.
+fn name(class: ClassRef<'_>) -> Result<ClassName, Trouble> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Trouble::ClassName);
+    Ok(ClassName { module: text(class.module)?, name: text(class.name)? })
 }

@@ -131,8 +131,8 @@ pub enum Trouble {
     /// A value that Python could not make.
     #[error("it has a value of an unknown kind")]
     Unknown,
-    /// A class with a new line in its name.
-    #[error("it has a class with a new line in its name")]
+    /// A class whose name cannot be written.
+    #[error("it has a class with a name that is not text, or has a new line in it")]
     ClassName,
     /// A state of another shape than that of the class.
     #[error("its state is of the kind {found}, and not {expected}")]

@@ -7,7 +7,7 @@ use crate::{Persistent, Ref, WeakRef};
 
 /// A type for a field of a struct: an attribute of an object.
 pub trait Field: Sized {
-    /// What the attribute must be, in Python's words.
+    /// The kind of value that the attribute must be, in Python's words.
     const EXPECTED: &'static str;
 
     /// Makes the field of the attribute's value, or returns the value, if it is of another type.

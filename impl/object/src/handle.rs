@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) savepoint_next: Cell<u64>,
     /// Oids that were given to this connection and not used yet.
     pub(crate) oids: RefCell<Vec<Oid>>,
+    /// The numbers of the last census.
+    pub(crate) census: RefCell<BTreeMap<ClassName, usize>>,
 }
 
 impl Core {
@@ -77,6 +79,7 @@ impl Core {
                 savepoints: RefCell::default(),
                 savepoint_next: Cell::new(0),
                 oids: RefCell::default(),
+                census: RefCell::default(),
             });
             heaps.push(Rc::downgrade(&core));
             core
@@ -294,7 +297,7 @@ struct Taken<'c> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            drop(self.core.heap(|heap| heap.put_back(self.slot, object)));
+            drop(self.core.heap(|heap| heap.give_back(self.slot, object)));
         }
     }
 }
@@ -418,8 +421,8 @@ impl<T: Persistent> Ref<T> {
         self.raw.core()?.view(self.raw.slot)
     }
 
-    /// Changes the object's state, and returns what `work` returns. The next commit stores it. If `work` panics, what it
-    /// did until then is a change, too.
+    /// Changes the object's state, and returns what `work` returns. The next commit stores it. If `work` panics, what
+    /// it did until then is a change, too.
     ///
     /// # Errors
     ///

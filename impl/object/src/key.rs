@@ -4,7 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use crate::value::Value;
 
-/// A key of a mapping. `1`, `1.0` and `True` are one key, as in Python, and so are a text and an equal `str` of Python 2.
+/// A key of a mapping. `1`, `1.0` and `True` are one key, as in Python, and so are a text and an equal `str` of Python
+/// 2.
 #[derive(Debug, Clone)]
 pub struct Key(pub Value);
 

@@ -1,7 +1,7 @@
 //! Persistent objects: load the root, follow a reference, change a field, commit.
 //!
-//! A storage keeps records. This crate makes objects of them. A [`Database`] wraps any storage; a [`Connection`] shows it
-//! as of one moment, and has a *heap* of its own:
+//! A storage keeps records. This crate makes objects of them. A [`Database`] wraps any storage; a [`Connection`] shows
+//! it as of one moment, and has a *heap* of its own:
 //!
 //! ```text
 //!   the program          the heap of a connection                            the storage
@@ -14,14 +14,15 @@
 //!
 //! - A **handle**, [`Ref`], is 8 bytes. It names a slot. [`Ref::view`] loads the object if it is a ghost, and
 //!   [`Ref::change`] changes it.
-//! - A **ghost** is an object whose state is not in memory: less than 16 bytes with its entry in the table of oids. Ghosts
-//!   that nothing refers to go.
-//! - **Eviction** makes ghosts of loaded objects when they take more than a budget: CLOCK, with one bit for each object.
-//!   Objects that were changed, or that the program looks at, stay.
-//! - **New objects** are stored when a stored object refers to them. If they never are, and nothing holds them any more,
-//!   the collector takes them, cycles included, and runs the finalizers of their classes: [`Connection::collect`].
+//! - A **ghost** is an object whose state is not in memory: less than 16 bytes with its entry in the table of oids.
+//!   Ghosts that nothing refers to go.
+//! - **Eviction** makes ghosts of loaded objects when they take more than a budget: CLOCK, with one bit for each
+//!   object. Objects that were changed, or that the program looks at, stay.
+//! - **New objects** are stored when a stored object refers to them. If they never are, and nothing holds them any
+//!   more, the collector takes them, cycles included, and runs the finalizers of their classes:
+//!   [`Connection::collect`].
 //!
-//! What all of this must do is part 7 of `docs/semantics.md`; `model/spec/src/heap.rs` states it as code. A test plays
+//! The rules are part 7 of `docs/semantics.md`; `model/spec/src/heap.rs` states it as code. A test plays
 //! random programs on several connections and compares them with that.
 //!
 //! # Types
@@ -52,24 +53,25 @@
 //! # What holds for every record
 //!
 //! A record may be damaged, or malicious. Reading one returns an object or an [`Error`] that names the object, its
-//! class and its attribute. Values are at most [`DEPTH_MAX`] deep, and take memory in proportion to the record. No code of
-//! a pickle is run.
+//! class and its attribute. Values are at most [`DEPTH_MAX`] deep, and take memory in proportion to the record. No code
+//! of a pickle is run.
 //!
 //! # Not here
 //!
-//! B-trees. Blobs: the record of a blob can be read, and its bytes are the storage's. Threads: a connection, its handles
-//! and its objects belong to one; each thread opens its own.
+//! B-trees. Blobs: the record of a blob can be read, and its bytes are the storage's. Threads: a connection, its
+//! handles and its objects belong to one; each thread opens its own.
 //!
 //! | read | for |
 //! |---|---|
 //! | `heap` | the columns of a slot, the table of oids, eviction |
 //! | `handle`, `object` | handles, and the states that they lead to |
 //! | `database`, `connection`, `commit`, `savepoint` | transactions |
-//! | `collect`, `scc` | the collector |
+//! | `collect`, `scc`, `census` | the collector; counting objects, and finding leaks |
 //! | `value`, `decode`, `encode`, `key` | records as values |
 //! | `persistent`, `state`, `field`, `generic`, `mapping`, `list` | types of objects |
 #![forbid(unsafe_code)]
 
+mod census;
 mod collect;
 mod commit;
 mod connection;
@@ -91,6 +93,7 @@ mod scc;
 mod state;
 mod value;
 
+pub use census::{Census, Count, Leak, Leaked, leaks};
 pub use collect::Collection;
 pub use connection::Connection;
 pub use database::{Database, Options};

@@ -23,7 +23,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// What is kept, unless that is nothing.
+    /// Returns itself in a box, or none if it is empty.
     pub fn boxed(self) -> Option<Box<Kept>> {
         (self.class.is_some() || !self.attributes.is_empty() || self.protocol < 3).then(|| Box::new(self))
     }

@@ -142,6 +142,14 @@ impl Value {
         }
     }
 
+    /// The object, if it is a reference to one of this database.
+    pub fn as_reference(&self) -> Option<Ref<Generic>> {
+        match self {
+            Value::Reference(reference) => Some(reference.object()),
+            _ => None,
+        }
+    }
+
     /// The kind of value, in Python's words.
     pub fn kind(&self) -> &'static str {
         match self {

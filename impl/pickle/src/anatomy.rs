@@ -75,7 +75,7 @@ impl<'r> Part<'r> {
         })
     }
 
-    /// What the pickle adds to the value after it was made, if it does.
+    /// The additions that the pickle makes to the value after it was made, if there are any.
     pub fn added(self) -> Option<AddedParts<'r>> {
         let Part { tree, id } = self;
         let added = tree.additions(id)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Begin, Change, Database, Oid, Refusal, Resolver, Tid};
 
-/// What one connection sees: a moment, and its own changes.
+/// The view of one connection: a moment, and its own changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
     /// The last transaction that it shows (rule 7.3).

@@ -43,8 +43,8 @@ impl Clock {
 impl Heap {
     /// Rule 7.8: makes ghosts until the budget is kept, or nothing more can be evicted, or the hand made so
     /// many steps. Only objects whose state is as
-    /// it is stored are: none that the program changed, made, pinned, or is looking at. The states are for the caller to
-    /// drop.
+    /// it is stored are: none that the program changed, made, pinned, or is looking at. The states are for the caller
+    /// to drop.
     pub(crate) fn evict(&mut self, steps_max: usize) -> Vec<Rc<dyn Object>> {
         let mut out = Vec::new();
         // Two rounds: the first may find that everything was used.

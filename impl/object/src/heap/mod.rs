@@ -12,7 +12,7 @@
 //! references to an object, and the 255th class and those after it.
 //!
 //! Nothing here calls code of the program: an object that leaves the heap is returned, and its references are given
-//! back by whoever drops it, when the heap is not borrowed.
+//! back when the caller drops it, which borrows the heap no longer.
 
 mod clock;
 mod pages;
@@ -372,19 +372,27 @@ impl Heap {
         part.object
     }
 
-    /// Takes the state out, for a change; [`Heap::put_back`] ends it.
+    /// Takes the state out, for a change; [`Heap::give_back`] ends it.
     pub(crate) fn take(&mut self, slot: u32) -> Option<Rc<dyn Object>> {
         self.loaded_mut(slot)?.object.take()
     }
 
-    /// Puts a state in, and counts its size anew. Returns the one that was there.
+    /// Puts a state in, and counts its size anew. Returns the one that was there, for the caller to
+    /// drop.
     pub(crate) fn put_back(&mut self, slot: u32, object: Rc<dyn Object>) -> Option<Rc<dyn Object>> {
         let size = size_of_object(&*object);
-        let part = self.loaded_mut(slot)?;
+        let Some(part) = self.loaded_mut(slot) else { return Some(object) };
         let (before, old) = (std::mem::replace(&mut part.size, size), part.object.replace(object));
         self.clock.shrink(before);
         self.clock.grow(size);
         old
+    }
+
+    /// Ends a change. If the transaction ended within the change, the state is not the object's any more, and is
+    /// returned.
+    pub(crate) fn give_back(&mut self, slot: u32, object: Rc<dyn Object>) -> Option<Rc<dyn Object>> {
+        let is_taken = self.loaded(slot).is_some_and(|part| part.object.is_none());
+        if is_taken { self.put_back(slot, object) } else { Some(object) }
     }
 
     /// Gives an object that is not stored an oid.

@@ -12,7 +12,7 @@ use vellum_storage::{MemoryStorage, Oid};
 
 use crate::node::{FINALIZE, Final, Node, Plain, in_memory, number};
 
-/// What a finalizer does.
+/// The deed of a finalizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
     Nothing,

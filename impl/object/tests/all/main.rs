@@ -2,6 +2,7 @@
 
 mod collector;
 mod connections;
+mod leaks;
 mod node;
 mod records;
 mod stories;

@@ -10,7 +10,7 @@ use vellum_object::{
 thread_local! {
     /// How many states of each number are in memory.
     static STATES: RefCell<BTreeMap<i64, usize>> = RefCell::default();
-    /// What the finalizers of this thread do.
+    /// The deeds of the finalizers of this thread.
     pub static FINALIZE: RefCell<Option<Finalizer<Final>>> = const { RefCell::new(None) };
 }
 

@@ -20,7 +20,7 @@ fn written_back(record: &[u8]) -> Vec<u8> {
     database.storage().load(oid, &vellum_storage::Version::TRUNK).unwrap().data.to_vec()
 }
 
-/// What a program finds in a record.
+/// The state of a record, for comparison.
 fn as_json(record: &[u8]) -> String {
     let options = vellum_pickle::JsonOptions::default();
     vellum_pickle::Record::read(&vellum_pickle::plain(record).unwrap()).unwrap().to_json(&options)

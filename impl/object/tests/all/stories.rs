@@ -125,6 +125,23 @@ fn a_view_prevents_a_change_and_a_change_prevents_another() {
     assert!(connection.is_changed());
 }
 
+/// Rule 7.5: an abort within a change takes that change, too.
+#[test]
+fn an_abort_within_a_change_gives_it_up() {
+    let (_database, connection) = open();
+    let root = connection.root::<PersistentMapping>();
+    root.change(|root| {
+        root.insert("lost", 1);
+        assert!(matches!(connection.commit(), Err(Error::InUse { .. })));
+        assert!(matches!(connection.collect(), Err(Error::InUse { .. })));
+        connection.abort().unwrap();
+        assert!(connection.root::<PersistentMapping>().view().unwrap().is_empty());
+        root.insert("lost too", 2);
+    })
+    .unwrap();
+    assert!(!connection.is_changed() && root.view().unwrap().is_empty());
+}
+
 #[test]
 fn handles_of_other_or_closed_connections_are_errors() {
     let (database, one) = open();
