@@ -20,6 +20,7 @@
 //! | [`crash`](mod@crash) | dice, for a history and for the state that a crash leaves | give a state that the rules
 //! allow |
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
+//! | [`object`](mod@object) | a record | be an object that can be written back, or an error that names it |
 //! | [`btrees`](mod@btrees) | the nodes of B-trees | keep their rules or break one, as a slow look at them says |
 //! | [`wire`](mod@wire) | the messages of the other side of a connection | be an error, or a message that can be sent
 //! again |
@@ -47,6 +48,7 @@ pub mod data_file;
 pub mod history;
 pub mod layout;
 pub mod naive;
+pub mod object;
 pub mod peer_pipe;
 pub mod record;
 pub mod seeds;
@@ -121,6 +123,15 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: true,
         corpus_bytes_max: 500 << 10,
+    },
+    Target {
+        name: "object",
+        run: object::object,
+        length_max: 16 << 10,
+        memory_bytes_max: 64 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
     },
     Target {
         name: "btrees",
