@@ -17,8 +17,9 @@ static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 #[test]
 fn a_ghost_takes_at_most_16_bytes() {
     let _alone = ALONE.lock();
-    let database = Database::open(MemoryStorage::new("memory")).unwrap();
     for (name, stride) in [("one after the other", 1), ("scattered", 0x9e37_79b9_7f4a_7c15)] {
+        // A database of its own: a connection of the pool would have the memory of the first.
+        let database = Database::open(MemoryStorage::new("memory")).unwrap();
         let connection = database.connect().unwrap();
         let mut handles: Vec<Ref<Generic>> = Vec::with_capacity(GHOSTS as usize);
         let before = MEMORY.current_usage();
