@@ -80,7 +80,7 @@ impl Core {
             };
             let bytes = encode(&object.save(), &mut oid_of).map_err(|trouble| match trouble {
                 Trouble::OtherConnection => Error::OtherConnection,
-                trouble => Error::Unwritable { oid, class: class_of(&*object), trouble },
+                trouble => Error::Unwritable { oid, class: class_of(&*object).map(Box::new), trouble },
             })?;
             // New objects follow behind the one that refers to them, in the order in which it does.
             next[new_from..].reverse();
@@ -114,34 +114,26 @@ impl Core {
             false => self.write_all()?,
         };
         let done = self.send(meta, &written);
-        let (tid, merged) = match done {
-            Ok(done) => done,
+        let tid = match done {
+            Ok(tid) => tid,
             Err(error) => {
                 self.take_back(&written.given);
                 return Err(error);
             }
         };
-        let mut out = Vec::new();
-        self.heap(|heap| {
-            for (object, _) in &written.records {
-                heap.stored(object.slot(), tid);
-                // Its state is the storage's now, and not the one here.
-                if heap.oid(object.slot()).is_some_and(|oid| merged.contains(&oid)) {
-                    out.extend(heap.unload(object.slot()));
-                }
-            }
-        });
-        drop((out, written));
+        self.heap(|heap| written.records.iter().for_each(|(object, _)| heap.stored(object.slot(), tid)));
+        drop(written);
+        // An object that the storage merged was changed by another transaction since the moment: it becomes a ghost.
         self.end(Some(tid))?;
         Ok(tid)
     }
 
-    /// Gives the records to the storage. Returns the transaction, and the objects whose changes it merged.
-    fn send(&self, meta: TransactionMeta, written: &Written) -> Result<(Tid, Vec<Oid>)> {
+    /// Gives the records to the storage. Returns the transaction.
+    fn send(&self, meta: TransactionMeta, written: &Written) -> Result<Tid> {
         let storage = &self.shared()?.storage;
         let current = self.current.borrow().clone();
         if written.records.is_empty() && current.is_empty() {
-            return Ok((self.moment.get(), Vec::new()));
+            return Ok(self.moment.get());
         }
         let mut draft = storage.begin(meta)?;
         let mut stored = std::collections::BTreeSet::new();
@@ -161,10 +153,9 @@ impl Core {
         let voted = storage.vote(draft)?;
         if written.records.is_empty() {
             // The checks were made, and there is nothing to write.
-            return Ok((self.moment.get(), Vec::new()));
+            return Ok(self.moment.get());
         }
-        let merged = voted.merged().to_vec();
-        Ok((voted.finish()?, merged))
+        Ok(voted.finish()?)
     }
 
     /// Rule 7.5: makes ghosts of the changed objects, and takes the oids of objects that are not stored.

@@ -254,7 +254,7 @@ fn create_root(storage: &dyn Storage) -> Result<()> {
     let record = Record { class, state, protocol: 3 };
     let unwritable = |trouble| Error::Unwritable {
         oid: Some(Oid::ROOT),
-        class: Some(ClassName { module: MAPPING.0.to_owned(), name: MAPPING.1.to_owned() }),
+        class: Some(Box::new(ClassName { module: MAPPING.0.to_owned(), name: MAPPING.1.to_owned() })),
         trouble,
     };
     let bytes = encode(&record, &mut |_| Err(Trouble::Unknown)).map_err(unwritable)?;

@@ -22,7 +22,7 @@ pub enum Error {
         /// The object.
         oid: Oid,
         /// The class that the reference names.
-        class: Option<ClassName>,
+        class: Option<Box<ClassName>>,
         /// The moment of the connection.
         moment: Tid,
     },
@@ -33,7 +33,7 @@ pub enum Error {
         /// The object; none if it is not stored.
         oid: Option<Oid>,
         /// Its class, as far as it is known.
-        class: Option<ClassName>,
+        class: Option<Box<ClassName>>,
         /// The fault.
         trouble: Trouble,
     },
@@ -44,7 +44,7 @@ pub enum Error {
         /// The object; none if it is not stored.
         oid: Option<Oid>,
         /// Its class.
-        class: Option<ClassName>,
+        class: Option<Box<ClassName>>,
         /// The fault.
         trouble: Trouble,
     },
@@ -55,9 +55,9 @@ pub enum Error {
         /// The object.
         oid: Option<Oid>,
         /// The class that the program asks for.
-        expected: ClassName,
+        expected: Box<ClassName>,
         /// The class of the object.
-        found: ClassName,
+        found: Box<ClassName>,
     },
 
     /// The program looks at an object, or changes it, and wants to change it or see it in another form.
@@ -163,7 +163,7 @@ pub enum Trouble {
     NoOid(String),
 }
 
-fn of(class: &Option<ClassName>) -> String {
+fn of(class: &Option<Box<ClassName>>) -> String {
     class.as_ref().map(|class| format!(" of the class {class}")).unwrap_or_default()
 }
 

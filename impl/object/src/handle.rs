@@ -157,7 +157,9 @@ impl Core {
         let moment = self.moment.get();
         match self.shared()?.storage.load_before(oid, Tid(moment.0.saturating_add(1))) {
             Ok(Some(loaded)) => Ok((loaded.data, loaded.tid)),
-            Ok(None) | Err(StorageError::KeyError { .. }) => Err(Error::Missing { oid, class, moment }),
+            Ok(None) | Err(StorageError::KeyError { .. }) => {
+                Err(Error::Missing { oid, class: class.map(Box::new), moment })
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -198,7 +200,7 @@ impl Core {
     fn decoded<T: Persistent>(&self, slot: u32, bytes: &[u8]) -> Result<Stored<T>> {
         let unreadable = |trouble| {
             let (oid, class) = self.heap(|heap| (heap.oid(slot), heap.class(slot).cloned()));
-            let class = vellum_pickle::class_of(bytes).ok().or(class);
+            let class = vellum_pickle::class_of(bytes).ok().or(class).map(Box::new);
             Error::Unreadable { oid, class, trouble }
         };
         let record = decode(self, bytes).map_err(unreadable)?;
@@ -212,7 +214,7 @@ impl Core {
             return Ok(());
         }
         let expected = ClassName { module: T::CLASS.0.to_owned(), name: T::CLASS.1.to_owned() };
-        Err(Error::WrongClass { oid: self.oid(slot), expected, found: found.clone() })
+        Err(Error::WrongClass { oid: self.oid(slot), expected: Box::new(expected), found: Box::new(found.clone()) })
     }
 
     /// Shows a loaded object as another type: as a struct in place of values, say.
@@ -227,7 +229,7 @@ impl Core {
         let class = object.class();
         let (value, kept) = T::load(object.save()).map_err(|trouble| Error::Unreadable {
             oid: self.oid(slot),
-            class: Some(class),
+            class: Some(Box::new(class)),
             trouble,
         })?;
         drop(object);

@@ -64,7 +64,7 @@ impl Core {
             let slot = object.slot();
             let found = self.heap(|heap| (heap.oid(slot), heap.loaded(slot).and_then(|part| part.object.clone())));
             let (oid, Some(loaded)) = found else { return Err(Error::InUse { oid: found.0 }) };
-            let unreadable = |trouble| Error::Unreadable { oid, class: Some(loaded.class()), trouble };
+            let unreadable = |trouble| Error::Unreadable { oid, class: Some(Box::new(loaded.class())), trouble };
             let state = decode(self, bytes).and_then(|record| loaded.reload(record)).map_err(unreadable)?;
             states.push((slot, state));
         }
