@@ -21,6 +21,7 @@
 //! allow |
 //! | [`journal`](mod@journal) | a `Data.fs.journal` beside a good file | be refused, or leave a sound file that lacks nothing |
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
+//! | [`object`](mod@object) | a record | be an object that can be written back, or an error that names it |
 //! | [`btrees`](mod@btrees) | the nodes of B-trees | keep their rules or break one, as a slow look at them says |
 //! | [`wire`](mod@wire) | the messages of the other side of a connection | be an error, or a message that can be sent
 //! again |
@@ -51,6 +52,7 @@ pub mod history;
 pub mod journal;
 pub mod layout;
 pub mod naive;
+pub mod object;
 pub mod peer_pipe;
 pub mod record;
 pub mod seeds;
@@ -134,6 +136,15 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: true,
         corpus_bytes_max: 500 << 10,
+    },
+    Target {
+        name: "object",
+        run: object::object,
+        length_max: 16 << 10,
+        memory_bytes_max: 64 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
     },
     Target {
         name: "btrees",

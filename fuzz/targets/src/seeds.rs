@@ -24,7 +24,8 @@ use crate::{btrees, cache_file, damaged_file, data_file, layout, record, wire, z
 pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
     match target {
         "data_file" => data_files(golden),
-        "record" => records(golden),
+        // The first of three records is the object, and the others follow behind it.
+        "record" | "object" => records(golden),
         "peer_pipe" => Ok(answers()),
         // An input that is made from dice begins with dice.
         "damaged_file" => Ok(dice("damage", 120, 200)),

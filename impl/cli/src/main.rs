@@ -45,8 +45,8 @@ use vellum_terminal::{Failure, Out, Outcome, Run};
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::commands::{
-    blobs, cache, check, collect, copy, dump, end_version, export, garbage, import, info, journal, log, nagios, pack, recover,
-    refs, restore, runzeo, serve, show, status, undo, versions, zeopack,
+    blobs, cache, check, collect, copy, dump, end_version, export, garbage, import, info, journal, log, nagios, pack,
+    recover, refs, restore, runzeo, serve, show, status, undo, versions, zeopack,
 };
 
 /// Inspect, check, repair and undo changes in object databases in Data.fs files.

@@ -19,7 +19,7 @@ use crate::references::check_length;
 use crate::tree::{Id, Node, Tree};
 
 /// The name of a class: the module it is defined in, and its name there. It displays as `module.name`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClassName {
     /// The dotted name of the module.
     pub module: String,

@@ -45,7 +45,7 @@
 //! | `plain` | records that are compressed |
 //! | `reference`, `references`, `rewrite` | references |
 //! | `tree`, `class`, `value`, `decode` | values |
-//! | `part`, `identity` | the parts of a record, looked at one by one |
+//! | `part`, `anatomy`, `identity` | the parts of a record, looked at one by one |
 //! | `python_2` | text that Python 3 cannot load |
 //! | `encode`, `piece` | writing values; writing records from parts of others |
 //! | `render`, `quote`, `layout` | values for a human reader |
@@ -73,6 +73,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anatomy;
 mod class;
 mod dates;
 mod decode;
@@ -101,6 +102,7 @@ mod strings;
 mod tree;
 mod value;
 
+pub use anatomy::{AddedParts, Anatomy};
 pub use class::{ClassName, class_of};
 pub use decode::{decode_message, decode_plain};
 pub use encode::{Sink, encode, encode_into};

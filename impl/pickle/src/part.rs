@@ -238,8 +238,8 @@ fn whole(number: Value) -> View<'static> {
 /// The items of a tuple or list.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'r> {
-    tree: &'r Tree<'r>,
-    items: &'r [Id],
+    pub(crate) tree: &'r Tree<'r>,
+    pub(crate) items: &'r [Id],
 }
 
 impl<'r> Parts<'r> {

@@ -54,6 +54,7 @@
 //! | a backup, or a copy in another storage | [`copy()`] |
 //! | to check a file, or to save what a damaged one holds | [`repair`] |
 //! | the storage of a server, Vellum's or ZEO's | `remote`, with the feature `client` |
+//! | objects in place of records | `object`, with the feature `object` |
 //! | a storage of your own | [`storage`] |
 //! | the bytes of a file, and the contents of a record | [`raw`] |
 //!
@@ -74,10 +75,13 @@
 //!
 //! `client`, off by default: `RemoteStorage` and `Client`, in `remote`.
 //!
+//! `object`, off by default: `Database`, in `object`.
+//!
 //! # The crates behind it
 //!
-//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-client`, `vellum-disk`
-//! and `vellum-pickle` have for a program. The operator's command is `vellum`, in the package `vellum-cli`.
+//! This crate has no code of its own: it gathers what `vellum-storage`, `vellum-file`, `vellum-client`,
+//! `vellum-object`, `vellum-disk` and `vellum-pickle` have for a program. The operator's command is `vellum`, in the
+//! package `vellum-cli`.
 #![forbid(unsafe_code)]
 
 pub use vellum_file::{Durability, FileStorage, OpenError, Options, Packed, Packing, Progress, Recovery};
@@ -111,6 +115,15 @@ pub mod remote {
     pub use vellum_client::{
         Access, Address, Client, ClientError, ClientOptions, Patience, Promise, RemoteStorage, Transaction, View, tls,
     };
+}
+
+/// Persistent objects: load the root, follow a reference, change a field, commit.
+///
+/// All of `vellum-object`, for any storage.
+#[cfg(feature = "object")]
+pub mod object {
+    #[doc(inline)]
+    pub use vellum_object::*;
 }
 
 /// Checking a file, and saving what a damaged one holds.

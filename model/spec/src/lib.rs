@@ -26,12 +26,14 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod heap;
 mod later;
 mod pack;
 mod read;
 mod write;
 
 pub use ahead::{Kept, Limits, asked_for, hints, in_addition, kept, moment};
+pub use heap::{Heap, Id, Memory, Node, View};
 pub use later::later;
 pub use pack::{Dangling, How, Packed, Refused};
 pub use read::{At, HistoryEntry, KeyError, Shown};

@@ -1,0 +1,442 @@
+//! The heap of a connection: its objects by slot, and what each of them costs.
+//!
+//! An object is a *slot*: a number, and one entry in each of five columns.
+//!
+//! ```text
+//!   bytes  8                        4      1      1      1      0.67
+//!          oid, or the loaded part  next   state  count  class  its share of the buckets     together 15.67
+//! ```
+//!
+//! A ghost has nothing else. A loaded object has a [`Loaded`] with its oid, its serial and its state; the slot then
+//! names that one in place of the oid. Two columns of one byte overflow into maps, which few slots need: more than 254
+//! references to an object, and the 255th class and those after it.
+//!
+//! Nothing here calls code of the program: an object that leaves the heap is returned, and its references are given
+//! back when the caller drops it, which borrows the heap no longer.
+
+mod clock;
+mod pages;
+mod table;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use vellum_pickle::ClassName;
+use vellum_storage::{Oid, Tid};
+
+use crate::object::Object;
+use pages::Pages;
+use table::{NONE, Table};
+
+/// The state of a slot: the three low bits of its byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No object; the slot can be used again.
+    Free = 0,
+    /// The object is stored, and its state is not in memory.
+    Ghost = 1,
+    /// Its state is in memory, as it is stored.
+    Clean = 2,
+    /// Its state was changed.
+    Changed = 3,
+    /// It is not stored, and will be if a stored object refers to it.
+    New = 4,
+    /// It is not stored, and will be by the next commit.
+    Added = 5,
+}
+
+const STATE: u8 = 0b111;
+/// The bit of the CLOCK: the object was used since the hand passed it.
+const USED: u8 = 1 << 3;
+const PINNED: u8 = 1 << 4;
+const FINALIZED: u8 = 1 << 5;
+
+/// A count or a class that is in the map.
+const OVERFLOW: u8 = u8::MAX;
+
+/// The class of a slot that nothing is known about.
+const NO_CLASS: u32 = 0;
+
+/// The oid of an object that has none. No storage gives it out: it is the last one.
+const NO_OID: u64 = u64::MAX;
+
+/// The part of an object that a ghost does not have.
+pub(crate) struct Loaded {
+    oid: u64,
+    /// The tid of the revision that it was loaded from. For an object that is not stored: its number in the order in
+    /// which objects were made.
+    pub(crate) serial: Tid,
+    pub(crate) slot: u32,
+    /// Bytes, as the budget counts them.
+    size: u32,
+    /// None while the program changes it.
+    pub(crate) object: Option<Rc<dyn Object>>,
+}
+
+/// Bytes that a loaded object takes beside the state itself: its [`Loaded`], and the two counters of its `Rc`.
+const OVERHEAD: usize = size_of::<Loaded>() + 16;
+
+/// The objects of one connection.
+#[derive(Default)]
+pub(crate) struct Heap {
+    oids: Pages<u64>,
+    next: Pages<u32>,
+    states: Pages<u8>,
+    counts: Pages<u8>,
+    classes: Pages<u8>,
+    more_counts: HashMap<u32, u32>,
+    more_classes: HashMap<u32, u32>,
+    table: Table,
+    /// The first free slot; the others follow in `next`.
+    free: Option<u32>,
+    /// Without gaps, so that the CLOCK's hand meets an object at each step.
+    loaded: Vec<Loaded>,
+    names: Vec<ClassName>,
+    names_index: HashMap<ClassName, u32>,
+    /// The number of the next object that is made.
+    made: u64,
+    pub(crate) clock: clock::Clock,
+}
+
+impl Heap {
+    // The columns.
+
+    pub(crate) fn slots(&self) -> std::ops::Range<u32> {
+        0..self.states.len()
+    }
+
+    pub(crate) fn state(&self, slot: u32) -> State {
+        match self.states.get(slot) & STATE {
+            0 => State::Free,
+            1 => State::Ghost,
+            2 => State::Clean,
+            3 => State::Changed,
+            4 => State::New,
+            _ => State::Added,
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, slot: u32, state: State) {
+        self.states.set(slot, self.states.get(slot) & !STATE | state as u8);
+    }
+
+    fn flag(&self, slot: u32, flag: u8) -> bool {
+        self.states.get(slot) & flag != 0
+    }
+
+    fn set_flag(&mut self, slot: u32, flag: u8, is: bool) {
+        let rest = self.states.get(slot) & !flag;
+        self.states.set(slot, if is { rest | flag } else { rest });
+    }
+
+    pub(crate) fn is_finalized(&self, slot: u32) -> bool {
+        self.flag(slot, FINALIZED)
+    }
+
+    pub(crate) fn set_finalized(&mut self, slot: u32) {
+        self.set_flag(slot, FINALIZED, true);
+    }
+
+    pub(crate) fn pin(&mut self, slot: u32, is: bool) {
+        self.set_flag(slot, PINNED, is);
+    }
+
+    pub(crate) fn is_pinned(&self, slot: u32) -> bool {
+        self.flag(slot, PINNED)
+    }
+
+    pub(crate) fn set_used(&mut self, slot: u32) {
+        self.set_flag(slot, USED, true);
+    }
+
+    pub(crate) fn count(&self, slot: u32) -> u32 {
+        match self.counts.get(slot) {
+            OVERFLOW => self.more_counts[&slot],
+            count => u32::from(count),
+        }
+    }
+
+    fn set_count(&mut self, slot: u32, count: u32) {
+        match u8::try_from(count) {
+            Ok(count) if count != OVERFLOW => {
+                if self.counts.get(slot) == OVERFLOW {
+                    self.more_counts.remove(&slot);
+                }
+                self.counts.set(slot, count);
+            }
+            _ => {
+                self.more_counts.insert(slot, count);
+                self.counts.set(slot, OVERFLOW);
+            }
+        }
+    }
+
+    /// The class that the references to an object name, or that its record has.
+    pub(crate) fn class(&self, slot: u32) -> Option<&ClassName> {
+        let class = match self.classes.get(slot) {
+            OVERFLOW => self.more_classes[&slot],
+            class => u32::from(class),
+        };
+        class.checked_sub(1).map(|class| &self.names[class as usize])
+    }
+
+    fn set_class(&mut self, slot: u32, class: Option<ClassName>) {
+        let class = class.map_or(NO_CLASS, |name| {
+            let (names, next) = (&mut self.names, self.names_index.len() as u32 + 1);
+            *self.names_index.entry(name).or_insert_with_key(|name| {
+                names.push(name.clone());
+                next
+            })
+        });
+        match u8::try_from(class) {
+            Ok(class) if class != OVERFLOW => {
+                if self.classes.get(slot) == OVERFLOW {
+                    self.more_classes.remove(&slot);
+                }
+                self.classes.set(slot, class);
+            }
+            _ => {
+                self.more_classes.insert(slot, class);
+                self.classes.set(slot, OVERFLOW);
+            }
+        }
+    }
+
+    // Slots come and go.
+
+    /// Rule 7.1: the slot of an oid, with one more reference to it. There is at most one.
+    pub(crate) fn intern(&mut self, oid: Oid, class: impl FnOnce() -> Option<ClassName>) -> u32 {
+        if let Some(slot) = self.find(oid) {
+            self.retain(slot);
+            return slot;
+        }
+        let slot = self.add_slot(State::Ghost, oid.0, class());
+        let Heap { table, next, oids, states, loaded, .. } = self;
+        table.insert(oid.0, slot, next, |slot| oid_in(oids, states, loaded, slot));
+        slot
+    }
+
+    /// The slot of an oid.
+    pub(crate) fn find(&self, oid: Oid) -> Option<u32> {
+        self.table.find(oid.0, &self.next, |slot| oid_in(&self.oids, &self.states, &self.loaded, slot))
+    }
+
+    /// A slot for an object that was made now, with one reference to it.
+    pub(crate) fn make(&mut self, object: Rc<dyn Object>) -> u32 {
+        let slot = self.add_slot(State::New, NO_OID, Some(object.class()));
+        self.made += 1;
+        let serial = Tid(self.made);
+        self.attach(slot, NO_OID, serial, object);
+        slot
+    }
+
+    /// The number that the next object gets that is made.
+    pub(crate) fn next_made(&self) -> u64 {
+        self.made + 1
+    }
+
+    fn add_slot(&mut self, state: State, oid: u64, class: Option<ClassName>) -> u32 {
+        let slot = match self.free {
+            Some(slot) => {
+                self.free = Some(self.next.get(slot)).filter(|&next| next != NONE);
+                slot
+            }
+            None => {
+                let slot = self.states.len();
+                assert!(slot < NONE, "a heap holds at most four billion objects");
+                self.oids.push(0);
+                self.next.push(NONE);
+                self.states.push(0);
+                self.counts.push(0);
+                self.classes.push(0);
+                slot
+            }
+        };
+        self.oids.set(slot, oid);
+        self.states.set(slot, state as u8);
+        self.set_count(slot, 1);
+        self.set_class(slot, class);
+        slot
+    }
+
+    fn free_slot(&mut self, slot: u32) {
+        self.set_count(slot, 0);
+        self.set_class(slot, None);
+        self.states.set(slot, State::Free as u8);
+        self.next.set(slot, self.free.unwrap_or(NONE));
+        self.free = Some(slot);
+    }
+
+    /// One more reference to an object.
+    pub(crate) fn retain(&mut self, slot: u32) {
+        self.set_count(slot, self.count(slot) + 1);
+    }
+
+    /// One reference less. A ghost without any goes.
+    pub(crate) fn release(&mut self, slot: u32) {
+        let count = self.count(slot) - 1;
+        self.set_count(slot, count);
+        match self.state(slot) {
+            State::Ghost if count == 0 => self.forget(slot),
+            State::Free if count == 0 => self.free_slot(slot),
+            _ => {}
+        }
+    }
+
+    /// Removes a ghost that nothing refers to.
+    fn forget(&mut self, slot: u32) {
+        self.table.remove(self.oids.get(slot), slot, &mut self.next);
+        self.free_slot(slot);
+    }
+
+    // The loaded part.
+
+    pub(crate) fn oid(&self, slot: u32) -> Option<Oid> {
+        let oid = oid_in(&self.oids, &self.states, &self.loaded, slot);
+        (oid != NO_OID).then_some(Oid(oid))
+    }
+
+    pub(crate) fn loaded(&self, slot: u32) -> Option<&Loaded> {
+        match self.state(slot) {
+            State::Free | State::Ghost => None,
+            _ => self.loaded.get(self.oids.get(slot) as usize),
+        }
+    }
+
+    fn loaded_mut(&mut self, slot: u32) -> Option<&mut Loaded> {
+        match self.state(slot) {
+            State::Free | State::Ghost => None,
+            _ => self.loaded.get_mut(self.oids.get(slot) as usize),
+        }
+    }
+
+    /// All loaded objects.
+    pub(crate) fn all_loaded(&self) -> impl Iterator<Item = &Loaded> {
+        self.loaded.iter()
+    }
+
+    /// Gives a ghost its state.
+    pub(crate) fn load(&mut self, slot: u32, serial: Tid, object: Rc<dyn Object>) {
+        let oid = self.oids.get(slot);
+        self.set_state(slot, State::Clean);
+        self.set_used(slot);
+        self.attach(slot, oid, serial, object);
+    }
+
+    fn attach(&mut self, slot: u32, oid: u64, serial: Tid, object: Rc<dyn Object>) {
+        let size = size_of_object(&*object);
+        self.clock.grow(size);
+        let at = self.loaded.len() as u64;
+        self.loaded.push(Loaded { oid, serial, slot, size, object: Some(object) });
+        self.oids.set(slot, at);
+    }
+
+    /// Takes the loaded part away. The slot's column has the oid again.
+    fn detach(&mut self, slot: u32) -> Option<Loaded> {
+        let at = self.oids.get(slot) as usize;
+        if at >= self.loaded.len() {
+            return None;
+        }
+        let part = self.loaded.swap_remove(at);
+        // The last part took its place.
+        if let Some(moved) = self.loaded.get(at) {
+            self.oids.set(moved.slot, at as u64);
+        }
+        self.oids.set(slot, part.oid);
+        self.clock.shrink(part.size);
+        Some(part)
+    }
+
+    /// Makes a ghost of a loaded object. A ghost that nothing refers to goes. The state is for the caller to drop, when
+    /// the heap is not borrowed.
+    pub(crate) fn unload(&mut self, slot: u32) -> Option<Rc<dyn Object>> {
+        assert!(self.oid(slot).is_some(), "an object that is not stored cannot become a ghost");
+        let part = self.detach(slot)?;
+        self.set_state(slot, State::Ghost);
+        self.set_flag(slot, PINNED | USED, false);
+        if self.count(slot) == 0 {
+            self.forget(slot);
+        }
+        part.object
+    }
+
+    /// Removes an object that is not stored. The slot is free when the last reference to it is given back. The state is
+    /// for the caller to drop.
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Rc<dyn Object>> {
+        self.take_oid(slot);
+        let part = self.detach(slot)?;
+        self.set_state(slot, State::Free);
+        if self.count(slot) == 0 {
+            self.free_slot(slot);
+        }
+        part.object
+    }
+
+    /// Takes the state out, for a change; [`Heap::give_back`] ends it.
+    pub(crate) fn take(&mut self, slot: u32) -> Option<Rc<dyn Object>> {
+        self.loaded_mut(slot)?.object.take()
+    }
+
+    /// Puts a state in, and counts its size anew. Returns the one that was there, for the caller to
+    /// drop.
+    pub(crate) fn put_back(&mut self, slot: u32, object: Rc<dyn Object>) -> Option<Rc<dyn Object>> {
+        let size = size_of_object(&*object);
+        let Some(part) = self.loaded_mut(slot) else { return Some(object) };
+        let (before, old) = (std::mem::replace(&mut part.size, size), part.object.replace(object));
+        self.clock.shrink(before);
+        self.clock.grow(size);
+        old
+    }
+
+    /// Ends a change. If the transaction ended within the change, the state is not the object's any more, and is
+    /// returned.
+    pub(crate) fn give_back(&mut self, slot: u32, object: Rc<dyn Object>) -> Option<Rc<dyn Object>> {
+        let is_taken = self.loaded(slot).is_some_and(|part| part.object.is_none());
+        if is_taken { self.put_back(slot, object) } else { Some(object) }
+    }
+
+    /// Gives an object that is not stored an oid.
+    pub(crate) fn give_oid(&mut self, slot: u32, oid: Oid) {
+        if let Some(part) = self.loaded_mut(slot) {
+            part.oid = oid.0;
+        }
+        let Heap { table, next, oids, states, loaded, .. } = self;
+        table.insert(oid.0, slot, next, |slot| oid_in(oids, states, loaded, slot));
+    }
+
+    /// Takes the oid of an object that is not stored away.
+    pub(crate) fn take_oid(&mut self, slot: u32) {
+        if let Some(oid) = self.oid(slot) {
+            self.table.remove(oid.0, slot, &mut self.next);
+        }
+        if let Some(part) = self.loaded_mut(slot) {
+            part.oid = NO_OID;
+        }
+    }
+
+    /// Notes that an object is stored as it is here, in this transaction.
+    pub(crate) fn stored(&mut self, slot: u32, tid: Tid) {
+        if let Some(part) = self.loaded_mut(slot) {
+            part.serial = tid;
+        }
+        self.set_state(slot, State::Clean);
+    }
+
+    /// The loaded objects in this state.
+    pub(crate) fn in_states(&self, states: &[State]) -> Vec<u32> {
+        let slots = self.all_loaded().map(|part| part.slot);
+        slots.filter(|&slot| states.contains(&self.state(slot))).collect()
+    }
+}
+
+fn oid_in(oids: &Pages<u64>, states: &Pages<u8>, loaded: &[Loaded], slot: u32) -> u64 {
+    let number = oids.get(slot);
+    match states.get(slot) & STATE {
+        0 | 1 => number,
+        _ => loaded[number as usize].oid,
+    }
+}
+
+fn size_of_object(object: &dyn Object) -> u32 {
+    u32::try_from(object.bytes().saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,9 @@
+//! The objects, against part 7 of the rules and one by one.
+
+mod collector;
+mod connections;
+mod leaks;
+mod node;
+mod records;
+mod stories;
+mod structs;
