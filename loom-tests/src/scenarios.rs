@@ -71,7 +71,7 @@ fn cache(segment_records: u32) -> Cache {
 
 /// A cache in which nothing is ever evicted.
 fn roomy() -> Cache {
-    cache(8)
+    cache(4)
 }
 
 /// A cache in which the next store empties the segment of the root.
