@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use vellum_server::Walk;
 use vellum_spec::{Begin, Change, Database, Limits};
-use vellum_storage::{Draft, MemoryStorage, Oid, Storage, Tid, TransactionMeta};
+use vellum_storage::{Draft, MemoryStorage, Oid, Tid, TransactionMeta};
 use vellum_wire::Reach;
 
 const OIDS: u64 = 8;
