@@ -85,7 +85,7 @@ pub(crate) enum Sending {
 }
 
 /// A prefetch on its way to a client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Prefetch {
     /// The number of the call that asked for it, which is answered when all was sent.
     pub call: i64,

@@ -333,6 +333,7 @@ impl<'a> Going<'a> {
                 }
                 client::Effect::Resolve { promise, outcome } => self.answered(client, promise, outcome),
                 client::Effect::Tell(told) => self.told(client, &told),
+                client::Effect::Blob { .. } => unreachable!("no client of an exploration asks for a blob"),
                 client::Effect::WakeAt { at } => {
                     let wakes_at = &mut self.state.clients[client].edit().wakes_at;
                     *wakes_at = Some(wakes_at.map_or(at, |earlier| earlier.min(at)));

@@ -121,6 +121,7 @@ impl World {
             clients_resolve: false,
             started: String::new(),
             memory: Memory::default(),
+            offers_extensions: false,
         };
         let description = Description {
             location: String::new(),

@@ -61,6 +61,7 @@ impl Machine {
             is_paused,
             uploading,
             downloads,
+            prefetches,
             downloading,
             unread,
             unread_since,
@@ -69,7 +70,7 @@ impl Machine {
             backlog,
         } = client;
         (codec, storage, read_only, queued, running, is_paused, uploading).hash(state);
-        (downloading, unread, unread_since, last, held, backlog).hash(state);
+        (prefetches, downloading, unread, unread_since, last, held, backlog).hash(state);
         (transaction.is_some(), queue.len(), downloads.len()).hash(state);
         if let Some(transaction) = transaction {
             self.hash_transaction(connection, transaction, state);
@@ -124,6 +125,6 @@ fn hash_call<H: Hasher>(running: &Running, state: &mut H) {
     match kind {
         Kind::Load { oid, before, is_stale } => (oid, before, is_stale).hash(state),
         Kind::Pack { waits } => waits.hash(state),
-        Kind::Ask | Kind::Info | Kind::Transaction | Kind::Blob => {}
+        Kind::LoadMany | Kind::Ahead | Kind::Ask | Kind::Info | Kind::Transaction | Kind::Blob => {}
     }
 }
