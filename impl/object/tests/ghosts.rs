@@ -1,5 +1,9 @@
 //! The price of a ghost, by an allocator that counts.
 
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::thread;
+
 use peak_alloc::PeakAlloc;
 use vellum_object::{Database, Generic, Persistent, PersistentList, PersistentMapping, Ref, Value, WeakRef};
 use vellum_storage::{MemoryStorage, Oid};
@@ -9,14 +13,22 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const GHOSTS: u64 = 1_000_000;
 
-/// Held by a test while it measures: the allocator counts for all threads.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+/// The allocator counts for all threads. So one test measures at a time, on a thread of its own: what the thread keeps,
+/// such as its pool of connections, goes before the next test begins.
+fn alone(measure: fn()) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock();
+    thread::spawn(measure).join().unwrap_or_else(|panic| resume_unwind(panic));
+}
 
 /// Everything that the heap takes for 1,000,000 ghosts, the table of oids included. The handles themselves are the
 /// program's: they are in a list that has its room before.
 #[test]
 fn a_ghost_takes_at_most_16_bytes() {
-    let _alone = ALONE.lock();
+    alone(measure_ghosts);
+}
+
+fn measure_ghosts() {
     for (name, stride) in [("one after the other", 1), ("scattered", 0x9e37_79b9_7f4a_7c15)] {
         // A database of its own: a connection of the pool would have the memory of the first.
         let database = Database::open(MemoryStorage::new("memory")).unwrap();
@@ -51,8 +63,11 @@ struct Message {
 /// Everything that the heap takes for a loaded message, beside its ghost.
 #[test]
 fn a_loaded_message_takes_at_most_one_and_a_half_of_its_record() {
+    alone(measure_messages);
+}
+
+fn measure_messages() {
     const MESSAGES: usize = 10_000;
-    let _alone = ALONE.lock();
     let database = Database::open(MemoryStorage::new("memory")).unwrap();
     let connection = database.connect().unwrap();
     for n in 0..MESSAGES {

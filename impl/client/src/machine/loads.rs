@@ -100,7 +100,7 @@ impl Machine {
     pub(super) fn land(&mut self, oid: Oid, before: Tid, answer: Result<Option<LoadedAt>, ClientError>) {
         let Some(Flight { waiters, changed }) = self.flights.remove(&(oid, before)) else { return };
         let answer = answer.map(|found| found.map(|found| self.keep(oid, found, changed)));
-        self.resolve_all(waiters, oid, &answer);
+        self.resolve_all(waiters, (oid, before), &answer);
     }
 
     /// Keeps what was loaded. A revision that was called current held until the object was changed.
@@ -112,9 +112,20 @@ impl Machine {
         LoadedAt { next: found.next.or(changed), ..found }
     }
 
-    fn resolve_all(&mut self, waiters: Vec<Waiter>, oid: Oid, answer: &Result<Option<LoadedAt>, ClientError>) {
+    fn resolve_all(
+        &mut self,
+        waiters: Vec<Waiter>,
+        (oid, before): (Oid, Tid),
+        answer: &Result<Option<LoadedAt>, ClientError>,
+    ) {
         for waiter in waiters {
             match waiter {
+                // The object was made by a transaction that this client did not know of: to it, there was none.
+                Waiter::Load { promise, asked, .. }
+                    if asked.is_none_or(|asked| asked > before) && matches!(answer, Ok(None)) =>
+                {
+                    self.resolve(promise, Err(refusal(Fault::NoObject { oid })));
+                }
                 Waiter::Load { promise, .. } => self.resolve(promise, answer.clone().map(Answer::Loaded)),
                 Waiter::Group(number) => self.resolve_in_group(number, oid, answer),
             }
@@ -123,7 +134,7 @@ impl Machine {
 
     pub(super) fn fail_load(&mut self, oid: Oid, before: Tid, error: &ClientError) {
         if let Some(flight) = self.flights.remove(&(oid, before)) {
-            self.resolve_all(flight.waiters, oid, &Err(error.clone()));
+            self.resolve_all(flight.waiters, (oid, before), &Err(error.clone()));
         }
     }
 

@@ -7,7 +7,7 @@ use vellum_network::{Party, Site, config};
 use vellum_pickle::Value;
 use vellum_server::Work;
 use vellum_storage::{Change, MemoryStorage, Oid, Tid, Version};
-use vellum_wire::{Message, Notice};
+use vellum_wire::{Fault, Message, Notice};
 
 const NEW: Tid = Tid::ZERO;
 
@@ -81,6 +81,22 @@ fn a_late_answer_is_not_kept_as_current() {
     let now = party.load("bob", 1);
     assert!(matches!(party.answer("bob", now), Some(Ok(Answer::Loaded(Some(found)))) if found.data == "new"));
     story!("a-late-answer-is-not-kept-as-current", party);
+}
+
+/// The server reads after the object was made, and finds nothing before that: not known yet, as of that moment.
+#[test]
+fn an_object_that_is_made_during_a_load_is_unknown() {
+    let mut party = two();
+    party.site.hold(|work| matches!(work, Work::Load { .. }));
+    let early = party.load("bob", 1);
+    party.commit("ann", 1, NEW, "new");
+    party.note("the storage reads only now");
+    party.site.hold(|_| false);
+    party.site.release(0);
+    assert!(matches!(party.answer("bob", early), Some(Err(ClientError::Refused(Fault::NoObject { .. })))));
+    let now = party.load("bob", 1);
+    assert!(matches!(party.answer("bob", now), Some(Ok(Answer::Loaded(Some(found)))) if found.data == "new"));
+    story!("an-object-that-is-made-during-a-load-is-unknown", party);
 }
 
 fn eight(tid: Tid) -> Value {
