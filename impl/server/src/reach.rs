@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use vellum_pickle::{Reference, Scanner};
-use vellum_storage::{Error, LoadedAt, Oid, Result, Storage, Tid};
+use vellum_storage::{Error, LoadedAt, Oid, Result, Tid};
 use vellum_wire::{Ahead, Reach};
 
 /// A walk that was begun. Between two pieces it is a plain value.
@@ -39,15 +39,15 @@ impl Walk {
         self.next.is_empty()
     }
 
-    /// Rule 9.3: the next revisions, in the order in which they are sent.
+    /// Rule 9.3: the next revisions, in the order in which they are sent. `load_before` is rule 2.2.
     ///
     /// # Errors
     ///
     /// The storage cannot be read.
-    pub fn go_on(&mut self, storage: &dyn Storage) -> Result<Vec<Ahead>> {
+    pub fn go_on(&mut self, mut load_before: impl FnMut(Oid, Tid) -> Result<Option<LoadedAt>>) -> Result<Vec<Ahead>> {
         let (mut found, mut bytes, mut scanner) = (Vec::new(), 0, Scanner::new());
         while let Some((oid, depth)) = self.next.pop_front() {
-            let revision = match storage.load_before(oid, self.before) {
+            let revision = match load_before(oid, self.before) {
                 Ok(Some(revision)) => revision,
                 Ok(None) | Err(Error::KeyError { .. }) => continue,
                 Err(error) => return Err(error),
@@ -122,7 +122,12 @@ mod tests {
         let mut walk = Walk::new(oids.iter().copied().map(Oid).collect(), Tid::MAX, reach);
         let mut found = Vec::new();
         while !walk.is_over() {
-            found.extend(walk.go_on(storage).unwrap().into_iter().map(|ahead| ahead.oid.0));
+            found.extend(
+                walk.go_on(|oid, before| storage.load_before(oid, before))
+                    .unwrap()
+                    .into_iter()
+                    .map(|ahead| ahead.oid.0),
+            );
         }
         found
     }
@@ -157,7 +162,7 @@ mod tests {
         let mut walk = Walk::new(vec![Oid(0)], Tid::MAX, Reach { depth: u32::MAX, ..ALL });
         let mut count = 0;
         while !walk.is_over() {
-            let piece = walk.go_on(&storage).unwrap();
+            let piece = walk.go_on(|oid, before| storage.load_before(oid, before)).unwrap();
             assert!(piece.len() <= PIECE_COUNT);
             count += piece.len();
         }

@@ -142,7 +142,7 @@ impl Worker {
             Work::LoadMany { oids, before, bytes_max } => {
                 load_many(&**storage, oids, before, bytes_max).map_or_else(failed, Outcome::LoadedMany)
             }
-            Work::Reach { mut walk } => match walk.go_on(&**storage) {
+            Work::Reach { mut walk } => match walk.go_on(|oid, before| storage.load_before(oid, before)) {
                 Ok(revisions) => Outcome::Reached { walk, revisions },
                 Err(error) => failed(error),
             },

@@ -35,6 +35,33 @@ impl Going<'_> {
         }
     }
 
+    /// The answer to many loads must be right for each, and all of it of one moment.
+    pub fn judge_many(
+        &mut self,
+        client: usize,
+        promise: PromiseId,
+        knew: Option<Tid>,
+        outcome: Result<Answer, ClientError>,
+    ) {
+        let found = match outcome {
+            Ok(Answer::LoadedMany(found)) => found,
+            // It was not connected, or gave up.
+            other => {
+                let asked = Asked { promise, oid: Oid(0), before: None, knew };
+                return self.judge_load(client, &asked, &other);
+            }
+        };
+        for (oid, found) in &found {
+            let asked = Asked { promise, oid: *oid, before: None, knew };
+            self.judge_load(client, &asked, &Ok(Answer::Loaded(found.clone())));
+        }
+        let begins = found.iter().flat_map(|(_, found)| found).map(|found| found.tid).max();
+        let ends = found.iter().flat_map(|(_, found)| found).filter_map(|found| found.next).min();
+        if begins.zip(ends).is_some_and(|(begins, ends)| ends <= begins) {
+            self.broken(Broken::NeverWas, &format!("{} loads objects of different moments", NAMES[client]));
+        }
+    }
+
     /// A server's answer to a load, as it arrives: the client need not protect itself from what a server never sends.
     pub fn judge_message(&mut self, client: usize, message: &Message) {
         let Value::Tuple(parts) = &message.args else { return };

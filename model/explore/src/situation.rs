@@ -18,6 +18,10 @@ pub enum Step {
         /// The object that is looked at.
         checked: u64,
     },
+    /// Has the server send all objects ahead of their loads.
+    Prefetch,
+    /// Loads all objects at once.
+    LoadAll,
     /// Waits for all that was committed before.
     Sync,
     /// Packs to the last transaction.
@@ -50,6 +54,8 @@ pub struct Situation {
     /// How often an answer to a load may fall behind the next message: a server may answer loads beside all else, and
     /// the real one does.
     pub overtakings: u8,
+    /// Whether the server offers this project's additions to the protocol: bulk fetches and prefetches.
+    pub extends: bool,
     /// The orders of events that must occur.
     pub sees: &'static [Seen],
     /// The lie that must be found in it: its self-test.
@@ -99,11 +105,15 @@ pub enum Seen {
     PackCrossedLoad,
     /// An answer to a load arrived after an invalidation that was sent after it.
     Overtaken,
+    /// A piece of a prefetch was read before a commit, and the server hears of the commit first.
+    CommitCrossedPrefetch,
+    /// A prefetched revision reached a client that had been told of a later one.
+    PrefetchedOld,
 }
 
 impl Seen {
     /// All of them.
-    pub const ALL: [Seen; 19] = [
+    pub const ALL: [Seen; 21] = [
         Seen::InvalidationCrossedLoad,
         Seen::CommitCrossedRead,
         Seen::ReadFromTheFuture,
@@ -123,6 +133,8 @@ impl Seen {
         Seen::ReadConflict,
         Seen::PackCrossedLoad,
         Seen::Overtaken,
+        Seen::CommitCrossedPrefetch,
+        Seen::PrefetchedOld,
     ];
 
     /// The order, in words.
@@ -147,6 +159,8 @@ impl Seen {
             Seen::ReadConflict => "a read conflict was refused",
             Seen::PackCrossedLoad => "a pack crossed a load",
             Seen::Overtaken => "an invalidation overtook a load's answer",
+            Seen::CommitCrossedPrefetch => "a prefetch crossed a commit",
+            Seen::PrefetchedOld => "a prefetched revision was older than what its client was told of",
         }
     }
 }
@@ -172,7 +186,7 @@ pub enum Lie {
     BreaksAtTheEnd,
 }
 
-use Step::{Load, LoadPast, Pack, Sync, Write, WriteAndAbort, WriteAndCheck};
+use Step::{Load, LoadAll, LoadPast, Pack, Prefetch, Sync, Write, WriteAndAbort, WriteAndCheck};
 
 /// All situations that `cargo test` explores.
 pub const SITUATIONS: &[Situation] = &[
@@ -186,6 +200,7 @@ pub const SITUATIONS: &[Situation] = &[
     PACKING,
     FINISHES,
     ANOTHER_SERVER,
+    FETCHING_AHEAD,
 ];
 
 const CROSSING: Situation = Situation {
@@ -200,6 +215,7 @@ const CROSSING: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::InvalidationCrossedLoad, Seen::CommitCrossedRead, Seen::ReadFromTheFuture],
     lie: Lie::NamesTooFew,
     states: Some(218_612),
@@ -221,6 +237,7 @@ const TWO_PHASES: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::WokenEarly, Seen::Conflict, Seen::ReadConflict],
     lie: Lie::WrongOrder,
     states: Some(367_283),
@@ -238,6 +255,7 @@ const COMING_BACK: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::CameBack, Seen::ToldWhileVerifying, Seen::FinishUnknown],
     lie: Lie::OldMessages,
     states: Some(92_825),
@@ -255,6 +273,7 @@ const AWAY_TOO_LONG: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::CameBack, Seen::AwayTooLong],
     lie: Lie::NamesTooFew,
     states: Some(14_241),
@@ -272,6 +291,7 @@ const LOCKS: Situation = Situation {
     server_timeouts: 1,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish],
     lie: Lie::KeepsLocks,
     states: Some(392_554),
@@ -289,6 +309,7 @@ const RESTART: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::RestartLost, Seen::FinishUnknown, Seen::FinishLost, Seen::CameBack],
     lie: Lie::LosesTheTold,
     states: Some(51_516),
@@ -306,6 +327,7 @@ const WAITING_NO_LONGER: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 1,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::ClientGaveUp, Seen::FinishUnknown],
     lie: Lie::WritesAnother,
     states: Some(150_757),
@@ -323,6 +345,7 @@ const PACKING: Situation = Situation {
     server_timeouts: 0,
     client_timeouts: 0,
     overtakings: 0,
+    extends: false,
     sees: &[Seen::PackCrossedLoad],
     lie: Lie::PackLosesObject,
     states: Some(142_145),
@@ -346,6 +369,17 @@ const ANOTHER_SERVER: Situation = Situation {
     sees: &[Seen::InvalidationCrossedLoad, Seen::Overtaken],
     lie: Lie::NamesTooFew,
     states: Some(19_574),
+    ..CROSSING
+};
+
+const FETCHING_AHEAD: Situation = Situation {
+    name: "fetching-ahead",
+    about: "one client commits twice while another one fetches all objects ahead, and loads them",
+    clients: &[&[&[Write(0), Write(1)]], &[&[Prefetch, Load(0)], &[LoadAll]]],
+    extends: true,
+    sees: &[Seen::CommitCrossedPrefetch, Seen::PrefetchedOld, Seen::InvalidationCrossedLoad],
+    lie: Lie::NamesTooFew,
+    states: Some(16_903),
     ..CROSSING
 };
 

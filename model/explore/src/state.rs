@@ -85,6 +85,8 @@ pub enum Stage {
     Ready,
     /// A load that is a step of its own.
     Loading(Asked),
+    /// A load of all objects, and what its client knew when it was asked.
+    Fetching { promise: PromiseId, knew: Option<Tid> },
     /// A load before a change; with the tids that earlier ones found.
     Reading(Asked, Vec<Tid>),
     /// The beginning of a transaction.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use vellum_client::{self as client, Told};
 use vellum_network::show;
 use vellum_server::{self as server, ConnectionId};
-use vellum_wire::{Codec, Greeting, Message, Notice};
+use vellum_storage::{Oid, Tid};
+use vellum_wire::{Ahead, Codec, Greeting, Message, Notice};
 
 use crate::part::Part;
 use crate::situation::Lie;
@@ -88,6 +89,11 @@ impl<'a> Going<'a> {
                     && oids.iter().any(|oid| self.state.store.has_read(*oid))
                 {
                     self.seen(Seen::CommitCrossedRead);
+                }
+                if let Some((_, oids, _)) = self.state.store.told.front()
+                    && oids.iter().any(|oid| self.state.store.has_fetched_ahead(*oid))
+                {
+                    self.seen(Seen::CommitCrossedPrefetch);
                 }
                 if let Some(event) = self.state.store.edit().take_told() {
                     note!(self, "     the server hears of a transaction");
@@ -190,21 +196,43 @@ impl<'a> Going<'a> {
         let Some((Some(message), client, line)) = message else { return };
         note!(self, "{:<4} <- {}", NAMES[client], show(&message));
         if message.is_one_way()
-            && let Ok(Notice::Invalidate { oids, .. }) = Notice::parse(&message.name, message.args.clone())
+            && let Ok(notice) = Notice::parse(&message.name, message.args.clone())
         {
-            let here = &self.state.clients[client];
-            let loads = |stage: &Stage| matches!(stage, Stage::Loading(asked) | Stage::Reading(asked, _) if oids.contains(&asked.oid));
-            if here.threads.iter().any(|thread| loads(&thread.stage)) {
-                self.seen(Seen::InvalidationCrossedLoad);
-            }
-            if !here.machine.is_ready() {
-                self.seen(Seen::ToldWhileVerifying);
-            }
+            self.see_notice(client, &notice);
         }
         if self.world.situation.overtakings == 0 {
             self.judge_message(client, &message);
         }
         self.client(client, client::Event::Received { connection: line, message });
+    }
+
+    fn see_notice(&self, client: usize, notice: &Notice) {
+        let here = &self.state.clients[client];
+        match notice {
+            Notice::Invalidate { oids, .. } => {
+                let loads = |stage: &Stage| match stage {
+                    Stage::Loading(asked) | Stage::Reading(asked, _) => oids.contains(&asked.oid),
+                    Stage::Fetching { .. } => true,
+                    _ => false,
+                };
+                if here.threads.iter().any(|thread| loads(&thread.stage)) {
+                    self.seen(Seen::InvalidationCrossedLoad);
+                }
+                if !here.machine.is_ready() {
+                    self.seen(Seen::ToldWhileVerifying);
+                }
+            }
+            Notice::Prefetched { revisions, .. } => {
+                let newest = |oid: Oid| self.state.store.history.newest(oid.0).map(|at| Tid(at.tid()));
+                let is_old = |ahead: &Ahead| {
+                    newest(ahead.oid).is_some_and(|tid| tid > ahead.revision.tid && Some(tid) <= here.machine.last())
+                };
+                if revisions.iter().any(is_old) {
+                    self.seen(Seen::PrefetchedOld);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn server_loses(&mut self, number: u64) {
@@ -267,6 +295,7 @@ impl<'a> Going<'a> {
 
     /// An event at the server, and its effects.
     pub fn server(&mut self, event: server::Event) {
+        let mut left = Vec::new();
         for effect in self.state.server.edit().0.step(event) {
             match effect {
                 server::Effect::Send { connection, message } => {
@@ -291,11 +320,19 @@ impl<'a> Going<'a> {
                 server::Effect::Abort { connection } => self.state.store.edit().drop_of(connection, true),
                 server::Effect::Forget { connection } => self.state.store.edit().drop_of(connection, false),
                 server::Effect::Speak { .. } | server::Effect::Pause { .. } | server::Effect::Resume { .. } => {}
-                server::Effect::SendPiece { .. } | server::Effect::SendFrame { .. } => {
-                    unreachable!("no client of an exploration asks for that")
+                // A piece leaves at once: its client may be slow all the same.
+                server::Effect::SendPiece { connection, message, bytes } => {
+                    self.link(connection.0, |link| {
+                        if link.is_at_client && !link.is_cut {
+                            link.to_client.push_back(message);
+                        }
+                    });
+                    left.push(server::Event::PieceSent { connection, bytes });
                 }
+                server::Effect::SendFrame { .. } => unreachable!("no client of an exploration asks for that"),
             }
         }
+        left.into_iter().for_each(|event| self.server(event));
     }
 
     /// An event at a client, and its effects.

@@ -13,10 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use vellum_server::{ConnectionId, Event, Info, Job, JobId, Outcome, Question, StorageId, Work};
+use vellum_server::{ConnectionId, Event, Info, Job, JobId, Outcome, Question, StorageId, Walk, Work};
 use vellum_spec::{Begin, Change, Database, Refusal};
-use vellum_storage::{Busy, LoadedAt, Oid, Origin, Tid};
-use vellum_wire::{Fault, Value};
+use vellum_storage::{Busy, Error, LoadedAt, Oid, Origin, Tid};
+use vellum_wire::{Ahead, Fault, Found, Value};
 
 use crate::part::{Part, Unseen};
 use crate::situation::Lie;
@@ -57,6 +57,8 @@ struct Task {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum What {
     Load { oid: Oid, before: Tid },
+    LoadMany { oids: Vec<Oid>, before: Tid },
+    Reach(Walk),
     Since,
     Vote { changes: Vec<Change> },
     Retry,
@@ -74,8 +76,10 @@ struct Finished {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Result {
-    Loaded(Option<(Vec<u8>, Tid, Option<Tid>)>),
+    Loaded(Option<LoadedAt>),
     NoObject(Oid),
+    LoadedMany(Vec<Found>),
+    Reached(Walk, Vec<Ahead>),
     Unknown,
     Voted { judged_by: Tid },
     Refused { refusal: Refusal, judged_by: Tid },
@@ -134,6 +138,8 @@ impl Store {
         let Job { id, connection, work, .. } = job;
         let what = match work {
             Work::Load { oid, before } => What::Load { oid, before },
+            Work::LoadMany { oids, before, .. } => What::LoadMany { oids, before },
+            Work::Reach { walk } => What::Reach(walk),
             Work::Measure => return Some(Event::Done { job: id, outcome: Outcome::Measured(NO_SIZE) }),
             Work::Ask(Question::Since { .. }) => What::Since,
             Work::Vote { draft } => What::Vote { changes: draft.changes().iter().map(change).collect() },
@@ -172,6 +178,8 @@ impl Store {
     pub fn show_task(&self, name: Name) -> String {
         match self.tasks.get(place(self.tasks.iter().map(|task| task.connection), name)).map(|task| &task.what) {
             Some(What::Load { oid, .. }) => format!("load of #{}", oid.0),
+            Some(What::LoadMany { .. }) => "many loads".to_owned(),
+            Some(What::Reach(_)) => "prefetch".to_owned(),
             Some(What::Since) => "question for changes".to_owned(),
             Some(What::Vote { .. }) => "vote".to_owned(),
             Some(What::Retry) => "vote once more".to_owned(),
@@ -189,8 +197,18 @@ impl Store {
 
     /// Whether a load is under way that read the storage already.
     pub fn has_read(&self, oid: Oid) -> bool {
-        let of = |data: &Vec<u8>| data.ends_with(format!(" {}", oid.0).as_bytes());
-        self.results.iter().any(|done| matches!(&done.result, Result::Loaded(Some((data, ..))) if of(data)))
+        let of = |found: &LoadedAt| found.data.ends_with(format!(" {}", oid.0).as_bytes());
+        self.results.iter().any(|done| match &done.result {
+            Result::Loaded(Some(found)) => of(found),
+            Result::LoadedMany(found) => found.iter().any(|found| matches!(found, Found::Revision(found) if of(found))),
+            _ => false,
+        })
+    }
+
+    /// Whether a piece of a prefetch is under way that has read this object already.
+    pub fn has_fetched_ahead(&self, oid: Oid) -> bool {
+        let has = |done: &Finished| matches!(&done.result, Result::Reached(_, found) if found.iter().any(|ahead| ahead.oid == oid));
+        self.results.iter().any(has)
     }
 
     /// Whether a result tells of a transaction that the server was not told of.
@@ -198,7 +216,7 @@ impl Store {
         let at = place(self.results.iter().map(|finished| finished.connection), name);
         let first = self.told.front().map_or(Tid::MAX, |told| told.0);
         matches!(self.results.get(at).map(|finished| &finished.result),
-            Some(Result::Loaded(Some((_, tid, next)))) if next.unwrap_or(*tid).max(*tid) >= first)
+            Some(Result::Loaded(Some(LoadedAt { tid, next, .. }))) if next.unwrap_or(*tid).max(*tid) >= first)
     }
 
     /// The connections that something is kept for: a voted transaction, or a waiting one.
@@ -233,12 +251,18 @@ impl Store {
         let at = place(self.tasks.iter().map(|task| task.connection), name);
         let Task { connection, job, what } = self.tasks.remove(at);
         let result = match what {
-            What::Load { oid, before } => match self.database.load_before(oid.0, before.0) {
-                Ok(shown) => {
-                    Result::Loaded(shown.map(|shown| (shown.data.to_vec(), Tid(shown.tid), shown.next.map(Tid))))
-                }
-                Err(vellum_spec::KeyError) => Result::NoObject(oid),
-            },
+            What::Load { oid, before } => self.load_before(oid, before).map_or(Result::NoObject(oid), Result::Loaded),
+            What::LoadMany { oids, before } => {
+                let found = |oid| match self.load_before(oid, before) {
+                    Ok(found) => found.map_or(Found::NotYet, Found::Revision),
+                    Err(_) => Found::NoObject,
+                };
+                Result::LoadedMany(oids.into_iter().map(found).collect())
+            }
+            What::Reach(mut walk) => {
+                let found = walk.go_on(|oid, before| self.load_before(oid, before));
+                Result::Reached(walk, found.expect("a database in memory can be read"))
+            }
             What::Since => Result::Unknown,
             What::Vote { changes } => self.vote(connection, job, changes),
             What::Retry => {
@@ -253,6 +277,17 @@ impl Store {
         };
         self.results.push(Finished { connection, job, result });
         self.results.sort_by_key(|finished| (finished.connection, finished.job.0));
+    }
+
+    fn load_before(&self, oid: Oid, before: Tid) -> vellum_storage::Result<Option<LoadedAt>> {
+        match self.database.load_before(oid.0, before.0) {
+            Ok(shown) => Ok(shown.map(|shown| LoadedAt {
+                data: Bytes::copy_from_slice(shown.data),
+                tid: Tid(shown.tid),
+                next: shown.next.map(Tid),
+            })),
+            Err(vellum_spec::KeyError) => Err(Error::KeyError { oid, tid: None }),
+        }
     }
 
     fn vote(&mut self, connection: ConnectionId, job: Unseen<JobId>, changes: Vec<Change>) -> Result {
@@ -377,9 +412,9 @@ impl Store {
         let at = place(self.results.iter().map(|finished| finished.connection), name);
         let Finished { job: Unseen(job), result, .. } = self.results.remove(at);
         let outcome = match result {
-            Result::Loaded(found) => {
-                Outcome::Loaded(found.map(|(data, tid, next)| LoadedAt { data: data.into(), tid, next }))
-            }
+            Result::Loaded(found) => Outcome::Loaded(found),
+            Result::LoadedMany(found) => Outcome::LoadedMany(found),
+            Result::Reached(walk, revisions) => Outcome::Reached { walk, revisions },
             Result::NoObject(oid) => Outcome::Failed(Fault::NoObject { oid }),
             Result::Unknown => Outcome::Answer(Value::None),
             Result::Voted { judged_by } => Outcome::Voted { merged: vec![], judged_by },

@@ -2,7 +2,7 @@
 
 use vellum_client::{self as client, Answer, Ask, ClientError, PromiseId, TransactionId, Voted};
 use vellum_storage::{Change, Oid, Origin, Tid, TransactionMeta, Version};
-use vellum_wire::Fault;
+use vellum_wire::{Fault, Reach};
 
 use crate::state::{Asked, Broken, End, Fate, NAMES, Stage, Thread};
 use crate::step::{Going, note};
@@ -86,12 +86,25 @@ impl Going<'_> {
             Step::Write(_) | Step::WriteAndAbort(_) | Step::WriteAndCheck { .. } => {
                 self.load(client, thread, step.reads()[0], None, Some(vec![]));
             }
+            Step::LoadAll => {
+                let ask = Ask::LoadMany { oids: self.all(), before: None };
+                self.wait_for(client, thread, |promise| Stage::Fetching { promise, knew: last }, ask);
+            }
+            Step::Prefetch => {
+                let reach = Reach { depth: 0, count: 100, bytes: 1 << 12 };
+                let ask = Ask::Prefetch { oids: self.all(), before: None, reach };
+                self.wait_for(client, thread, |promise| Stage::Waiting { promise }, ask);
+            }
             Step::Sync => self.wait_for(client, thread, |promise| Stage::Waiting { promise }, Ask::Sync),
             Step::Pack => {
                 let to = Tid(1 << 40);
                 self.wait_for(client, thread, |promise| Stage::Waiting { promise }, Ask::Pack { to });
             }
         }
+    }
+
+    fn all(&self) -> Vec<Oid> {
+        (0..self.world.situation.objects).map(Oid).collect()
     }
 
     fn next_step(&mut self, client: usize, thread: usize) {
@@ -153,6 +166,10 @@ impl Going<'_> {
         match stage {
             Stage::Loading(asked) if asked.promise == promise => {
                 self.judge_load(client, &asked, &outcome);
+                self.next_step(client, thread);
+            }
+            Stage::Fetching { promise: of, knew } if of == promise => {
+                self.judge_many(client, promise, knew, outcome);
                 self.next_step(client, thread);
             }
             Stage::Reading(asked, found) if asked.promise == promise => {

@@ -121,7 +121,7 @@ impl World {
             clients_resolve: false,
             started: String::new(),
             memory: Memory::default(),
-            offers_extensions: false,
+            offers_extensions: self.situation.extends,
         };
         let description = Description {
             location: String::new(),

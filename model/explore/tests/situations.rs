@@ -52,6 +52,7 @@ situations! {
     a_pack_runs_beside_loads = "packing",
     two_commits_during_a_finish = "finishes",
     another_server_answers_loads_beside_all_else = "another-server",
+    objects_come_ahead_of_their_loads = "fetching-ahead",
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn an_object_that_is_made_during_a_load_is_unknown() {
     party.note("the storage reads only now");
     party.site.hold(|_| false);
     party.site.release(0);
+    party.deliver_all();
     assert!(matches!(party.answer("bob", early), Some(Err(ClientError::Refused(Fault::NoObject { .. })))));
     let now = party.load("bob", 1);
     assert!(matches!(party.answer("bob", now), Some(Ok(Answer::Loaded(Some(found)))) if found.data == "new"));

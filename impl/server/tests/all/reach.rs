@@ -74,7 +74,7 @@ proptest! {
         let mut walk = Walk::new(from, Tid(before), Reach { depth, count, bytes });
         let mut found = Vec::new();
         while !walk.is_over() {
-            for ahead in walk.go_on(&storage).unwrap() {
+            for ahead in walk.go_on(|oid, before| storage.load_before(oid, before)).unwrap() {
                 let revision = ahead.revision;
                 found.push((ahead.oid.0, revision.data.to_vec(), revision.tid.0, revision.next.map(|next| next.0)));
             }
