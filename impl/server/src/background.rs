@@ -4,8 +4,8 @@ use std::panic::resume_unwind;
 
 use vellum_sync::thread;
 
-/// How much nicer a background thread is than the thread that begins the work: the kernel gives it about a tenth of what
-/// that thread gets while both want a processor.
+/// How much nicer a background thread is than the thread that begins the work: the kernel gives it about a tenth of
+/// what that thread gets while both want a processor.
 const NICENESS: i32 = 10;
 
 /// Does the work on a thread of low priority, and waits for it. Threads that the work begins have that priority, too. A

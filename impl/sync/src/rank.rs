@@ -27,7 +27,7 @@ impl Rank for Unranked {
     const NAME: &'static str = "an unranked lock";
 }
 
-/// Notes that this thread holds a lock, until it is dropped. Also for locks that are no [`Mutex`](crate::Mutex): a
+/// Notes that this thread holds a lock, until it is dropped. Also for locks that are no `Mutex`: a
 /// turn, for example.
 #[derive(Debug)]
 pub struct Holding {
