@@ -27,7 +27,7 @@
 //! |---|---|
 //! | [`core`](mod@core) | the concurrent core: lookups, stores, invalidations, verification, eviction |
 //! | [`Words`] | its bytes in memory, as atomic words |
-//! | [`file`] | its bytes in one file of a set size, which survives the process and a power cut |
+//! | [`mod@file`] | its bytes in one file of a set size, which survives the process and a power cut |
 //! | [`zec`] | the cache files of ZEO's own client, to be read |
 //!
 //! The index takes 8 bytes an entry, in a table that is at least 7/16 full: about 21 bytes at most.
