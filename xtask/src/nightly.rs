@@ -17,11 +17,17 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 7] = [
+const STAGES: [(&str, &[&str]); 10] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
     ("histories", &["run", "--release", "-p", "vellum-prove", "--", "--cases", "200000", "--seed", "1"]),
     ("crashes", &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--cases", "2000"]),
+    (
+        "journal",
+        &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--storage", "file-journal", "--cases", "2000"],
+    ),
+    ("slow-tests", &["test", "--release", "-p", "vellum-file", "-p", "vellum-fuzz", "--", "--ignored"]),
+    ("shuttle", &["--config", "env.VELLUM_SCHEDULES=\"100000\"", "test", "--release", "-p", "vellum-shuttle-tests"]),
     ("threads", &["run", "--release", "-p", "vellum-prove", "--", "--threads", "4", "--cases", "2000"]),
     ("fuzz", &["xtask", "fuzz", "--seconds", "600", "--quiet"]),
     ("teeth", &["xtask", "teeth"]),

@@ -1,22 +1,11 @@
 //! The target `journal` by dice, without a fuzzer: journals with a few changed bytes, and payloads of other lengths.
 
 use vellum_fuzz::journal::journal;
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
+use vellum_harness::dice::{Dice, Seed};
 
 fn play(count: u64) {
     for seed in 0..count {
-        let mut dice = Dice(seed);
+        let mut dice = Seed(seed);
         let mut input = vec![dice.roll(4) as u8];
         for _ in 0..1 + dice.roll(3) {
             // A field of an entry's header more often than a byte of its payload, and a low byte more often than a high

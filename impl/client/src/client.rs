@@ -2,82 +2,27 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use vellum_storage::{
-    Blob, Change, CurrentRecord, Error, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid,
-    TidRange, TransactionMeta, TransactionRecord, UndoEntry, Version,
+    Blob, CurrentRecord, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
+    TransactionMeta, TransactionRecord, UndoEntry,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Reach;
 
-use crate::ask::{Answer, Ask, BlobPart, Info, IteratorId, TransactionId, Voted};
-use crate::error::ClientError;
-use crate::machine::{Access, Config, Machine};
+use crate::ask::{Answer, Ask, Info, IteratorId};
+use crate::hint_file;
+use crate::machine::{Config, Machine};
+use crate::options::ClientOptions;
 use crate::promise::{Promise, Resolver};
-use crate::shell::dial::{Address, Dial, Sockets};
+use crate::shell::dial::{Dial, Sockets};
 use crate::shell::driver::Driver;
 use crate::shell::hub::Hub;
-use crate::shell::tls::Certificates;
-
-/// How a client is run.
-#[derive(Clone, Debug)]
-pub struct ClientOptions {
-    /// Where servers are. They are tried in order.
-    pub addresses: Vec<Address>,
-    /// The choices that the protocol leaves to the client.
-    pub config: Config,
-    /// The certificates, where servers speak TLS.
-    pub tls: Option<Arc<Certificates>>,
-    /// Bytes that a message may have: 512 MiB.
-    pub message_size_max: usize,
-    /// The file in which hints are kept over a restart. None: they are not kept.
-    pub hints: Option<PathBuf>,
-}
-
-impl ClientOptions {
-    /// The options for a server at one address: host and port, or the path of a Unix socket.
-    pub fn at(address: &str) -> ClientOptions {
-        ClientOptions {
-            addresses: vec![Address::parse(address)],
-            config: Config::default(),
-            tls: None,
-            message_size_max: 512 << 20,
-            hints: None,
-        }
-    }
-
-    /// Adds an address, for when there is no server at the earlier ones.
-    pub fn or_at(mut self, address: &str) -> ClientOptions {
-        self.addresses.push(Address::parse(address));
-        self
-    }
-
-    /// Sets what the server calls the storage.
-    pub fn storage(mut self, name: &str) -> ClientOptions {
-        self.config.storage = name.to_owned();
-        self
-    }
-
-    /// Has the client learn which objects are loaded after which, and keep that in a file: rule 9.7. After a restart
-    /// the server sends what will probably be loaded next.
-    pub fn hints(mut self, file: impl Into<PathBuf>) -> ClientOptions {
-        self.hints = Some(file.into());
-        if self.config.hint_size == 0 {
-            self.config.hint_size = HINT_SIZE;
-        }
-        self
-    }
-
-    /// Sets whether the client writes.
-    pub fn access(mut self, access: Access) -> ClientOptions {
-        self.config.access = access;
-        self
-    }
-}
+use crate::transaction::Transaction;
 
 /// A client of a server. Clones are the same client; when the last of them is dropped, the connection ends.
 ///
@@ -113,7 +58,7 @@ struct Life {
 impl Drop for Life {
     fn drop(&mut self) {
         if let Some(path) = &self.hints
-            && let Err(error) = keep_hints(path, &self.hub.hints())
+            && let Err(error) = hint_file::keep(path, &self.hub.hints())
         {
             tracing::warn!(path = %path.display(), %error, "the hints are not kept");
         }
@@ -121,27 +66,6 @@ impl Drop for Life {
     }
 }
 
-/// The bytes of a file of hints; none if there is no such file, or it is too long.
-fn read_hints(path: &Path) -> Option<Vec<u8>> {
-    let length = std::fs::metadata(path).ok()?.len();
-    if length > HINTS_BYTES_MAX { None } else { std::fs::read(path).ok() }
-}
-
-/// Keeps hints: the file has the old ones or the new ones, whatever happens.
-fn keep_hints(path: &Path, hints: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    std::fs::write(&beside, hints)?;
-    std::fs::rename(&beside, path)
-}
-
-/// Objects in a hint.
-const HINT_SIZE: usize = 16;
-/// A file of hints has no more bytes.
-const HINTS_BYTES_MAX: u64 = 256 << 20;
-
-/// A blob is sent in pieces of so many bytes, as ZEO's clients send it.
-const PIECE: usize = 59_000;
 /// So many oids are asked for at once.
 const OIDS: u32 = 100;
 
@@ -185,7 +109,7 @@ impl Client {
         let (driver, hints) = own.unzip();
         let hints = hints.flatten();
         let mut machine = Machine::new(config);
-        if let Some(kept) = hints.as_deref().and_then(read_hints) {
+        if let Some(kept) = hints.as_deref().and_then(hint_file::read) {
             machine.learn(&kept);
         }
         let hub = Hub::start(machine, dial, message_size_max, runtime, driver);
@@ -356,7 +280,7 @@ impl Client {
     /// The file cannot be written.
     pub fn keep_hints(&self) -> io::Result<()> {
         match &self.life.hints {
-            Some(path) => keep_hints(path, &self.hub.hints()),
+            Some(path) => hint_file::keep(path, &self.hub.hints()),
             None => Ok(()),
         }
     }
@@ -385,7 +309,7 @@ impl Client {
             Answer::Begun(id) => Some(id),
             _ => None,
         });
-        Transaction { client: self.clone(), id, open: Mutex::default(), is_over: false }
+        Transaction::new(self.clone(), id)
     }
 
     /// Tells this listener what changes from now on, until what it returns is dropped.
@@ -435,11 +359,11 @@ fn fill(hub: &Arc<Hub>, pool: &Arc<Mutex<Pool>>) {
     });
 }
 
-fn done(answer: Answer) -> Option<()> {
+pub(crate) fn done(answer: Answer) -> Option<()> {
     matches!(answer, Answer::Done).then_some(())
 }
 
-fn tid(answer: Answer) -> Option<Tid> {
+pub(crate) fn tid(answer: Answer) -> Option<Tid> {
     match answer {
         Answer::Tid(tid) => Some(tid),
         _ => None,
@@ -489,142 +413,4 @@ impl View {
     pub fn load_many(&self, oids: Vec<Oid>) -> Promise<Vec<(Oid, Option<LoadedAt>)>> {
         self.client.hub.ask(Ask::LoadMany { oids, before: Some(self.at.next()) }, loaded_many)
     }
-}
-
-/// A transaction that is under way. Changes stream out without being waited for; the vote says what is wrong with them.
-/// Dropping it aborts it.
-pub struct Transaction {
-    client: Client,
-    id: Promise<TransactionId>,
-    /// Changes that were not sent when they were asked for.
-    open: Mutex<Vec<Promise<()>>>,
-    is_over: bool,
-}
-
-impl Transaction {
-    /// Changes an object, or creates it; `serial` is the revision that was changed, [`Tid::ZERO`] for a new object. The
-    /// oid may be a promise.
-    ///
-    /// The promise is kept when there is room for more: a caller that waits for it does not fill the memory.
-    pub fn store(&self, oid: impl Into<Promise<Oid>>, serial: Tid, data: Bytes) -> Promise<()> {
-        let oid = oid.into();
-        let version = Version::TRUNK;
-        match oid.get() {
-            Some(Ok(oid)) => self.change(Change::Store { oid, serial, version, data: data.into() }),
-            _ => {
-                let (id, client) = (self.id.clone(), self.client.clone());
-                let sent = oid.then(move |oid| {
-                    let change = Change::Store { oid, serial, version, data: data.into() };
-                    id.then(move |id| send(&client, id, change))
-                });
-                self.open.lock().push(sent.clone());
-                sent
-            }
-        }
-    }
-
-    /// Changes an object that has a blob: rule 8.1. It reads the blob, and waits while too much is on its way.
-    ///
-    /// # Errors
-    ///
-    /// The blob cannot be read; the transaction is over.
-    pub fn store_blob(&self, oid: Oid, serial: Tid, data: Bytes, blob: &Blob) -> vellum_storage::Result<()> {
-        let remote = |error: ClientError| Error::Remote { name: "a server".to_owned(), why: error.to_string() };
-        let transaction = self.id.wait().map_err(remote)?;
-        let send = |part| {
-            let sent = self.client.hub.ask(Ask::Blob { transaction, part }, done).wait();
-            sent.and_then(|()| self.client.hub.room().wait()).map_err(remote)
-        };
-        send(BlobPart::Start)?;
-        blob.pieces(PIECE, &mut |piece| send(BlobPart::Chunk(Bytes::copy_from_slice(piece))))?;
-        send(BlobPart::End { oid, serial, data })
-    }
-
-    /// Changes anything, by the rules of part 3.
-    pub fn change(&self, change: Change) -> Promise<()> {
-        let sent = match self.id.get() {
-            Some(Ok(id)) => send(&self.client, id, change),
-            _ => {
-                let client = self.client.clone();
-                self.id.then(move |id| send(&client, id, change))
-            }
-        };
-        if !matches!(sent.get(), Some(Ok(()))) {
-            let mut open = self.open.lock();
-            open.retain(|earlier| !matches!(earlier.get(), Some(Ok(()))));
-            open.push(sent.clone());
-        }
-        sent
-    }
-
-    /// The first phase. It comes after all changes, and fails if one of them could not be sent.
-    pub fn vote(&self) -> Promise<Voted> {
-        let open = std::mem::take(&mut *self.open.lock());
-        let (id, hub) = (self.id.clone(), Arc::clone(&self.client.hub));
-        let sent = open.into_iter().fold(Promise::of(Ok(())), |before, change| before.then(move |()| change));
-        sent.then(move |()| {
-            id.then(move |transaction| {
-                hub.ask(Ask::Vote { transaction }, |answer| match answer {
-                    Answer::Voted(voted) => Some(voted),
-                    _ => None,
-                })
-            })
-        })
-    }
-
-    /// The second phase. If its answer is lost, the outcome is
-    /// [unknown](crate::ClientError::OutcomeUnknown): it is never tried again.
-    pub fn finish(mut self) -> Promise<Tid> {
-        self.is_over = true;
-        let hub = Arc::clone(&self.client.hub);
-        self.id.then(move |transaction| hub.ask(Ask::Finish { transaction }, tid))
-    }
-
-    /// Both phases. Changes that the client would have to merge are a conflict.
-    pub fn commit(mut self) -> Promise<Tid> {
-        self.is_over = true;
-        let (id, hub) = (self.id.clone(), Arc::clone(&self.client.hub));
-        let voted = self.vote();
-        let gives_up = (self.id.clone(), Arc::clone(&self.client.hub));
-        let finished = voted.then(move |voted| match voted {
-            Voted::Ready(_) => id.then(move |transaction| hub.ask(Ask::Finish { transaction }, tid)),
-            Voted::Conflicts(conflicts) => Promise::of(Err(crate::error::conflict(&conflicts))),
-        });
-        finished.finally(move |outcome| {
-            if outcome.is_err() {
-                abort(&gives_up.0, gives_up.1);
-            }
-        });
-        finished
-    }
-
-    /// Gives it up.
-    pub fn abort(self) {}
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        if !self.is_over {
-            abort(&self.id, Arc::clone(&self.client.hub));
-        }
-    }
-}
-
-/// Sends a change. The promise is kept when there is room for more.
-fn send(client: &Client, transaction: TransactionId, change: Change) -> Promise<()> {
-    let hub = Arc::clone(&client.hub);
-    let sent = client.hub.ask(Ask::Change { transaction, change }, done);
-    match sent.get() {
-        Some(Ok(())) => hub.room(),
-        Some(Err(_)) => sent,
-        None => sent.then(move |()| hub.room()),
-    }
-}
-
-fn abort(id: &Promise<TransactionId>, hub: Arc<Hub>) {
-    id.finally(move |begun| {
-        if let Ok(transaction) = begun {
-            hub.ask(Ask::Abort { transaction }, done);
-        }
-    });
 }

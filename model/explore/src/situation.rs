@@ -203,10 +203,11 @@ pub const SITUATIONS: &[Situation] = &[
     FETCHING_AHEAD,
 ];
 
-const CROSSING: Situation = Situation {
-    name: "crossing",
-    about: "one client commits twice while another one loads, both as it is and as it was",
-    clients: &[&[&[Write(0), Write(1)]], &[&[Load(0), Load(0)], &[LoadPast(1), Load(1)], &[Sync]]],
+/// A situation in which nothing fails, and nothing happens.
+const PLAIN: Situation = Situation {
+    name: "",
+    about: "",
+    clients: &[],
     objects: 2,
     is_warm: false,
     remembered: 3,
@@ -216,9 +217,19 @@ const CROSSING: Situation = Situation {
     client_timeouts: 0,
     overtakings: 0,
     extends: false,
+    sees: &[],
+    lie: Lie::NamesTooFew,
+    states: None,
+};
+
+const CROSSING: Situation = Situation {
+    name: "crossing",
+    about: "one client commits twice while another one loads, both as it is and as it was",
+    clients: &[&[&[Write(0), Write(1)]], &[&[Load(0), Load(0)], &[LoadPast(1), Load(1)], &[Sync]]],
     sees: &[Seen::InvalidationCrossedLoad, Seen::CommitCrossedRead, Seen::ReadFromTheFuture],
     lie: Lie::NamesTooFew,
     states: Some(218_612),
+    ..PLAIN
 };
 
 const TWO_PHASES: Situation = Situation {
@@ -229,54 +240,36 @@ const TWO_PHASES: Situation = Situation {
         &[&[WriteAndCheck { written: 1, checked: 0 }], &[Write(0)]],
         &[&[Load(0), Load(1)]],
     ],
-    objects: 2,
     is_warm: true,
-    remembered: 3,
-    cuts: 0,
-    restarts: 0,
-    server_timeouts: 0,
-    client_timeouts: 0,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::WokenEarly, Seen::Conflict, Seen::ReadConflict],
     lie: Lie::WrongOrder,
     states: Some(367_283),
+    ..PLAIN
 };
 
 const COMING_BACK: Situation = Situation {
     name: "coming-back",
     about: "a client with a full cache is cut off while another one commits, and comes back",
     clients: &[&[&[Write(0), Write(1)]], &[&[Load(0), Load(1)], &[LoadPast(0)]]],
-    objects: 2,
     is_warm: true,
-    remembered: 3,
     cuts: 1,
-    restarts: 0,
-    server_timeouts: 0,
-    client_timeouts: 0,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::CameBack, Seen::ToldWhileVerifying, Seen::FinishUnknown],
     lie: Lie::OldMessages,
     states: Some(92_825),
+    ..PLAIN
 };
 
 const AWAY_TOO_LONG: Situation = Situation {
     name: "away-too-long",
     about: "the same, and the server remembers only one transaction",
     clients: &[&[&[Write(0), Write(1)]], &[&[Load(0)]]],
-    objects: 2,
     is_warm: true,
     remembered: 1,
     cuts: 1,
-    restarts: 0,
-    server_timeouts: 0,
-    client_timeouts: 0,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::CameBack, Seen::AwayTooLong],
     lie: Lie::NamesTooFew,
     states: Some(14_241),
+    ..PLAIN
 };
 
 const LOCKS: Situation = Situation {
@@ -285,34 +278,24 @@ const LOCKS: Situation = Situation {
     clients: &[&[&[Write(0)]], &[&[WriteAndAbort(0), Write(0)]]],
     objects: 1,
     is_warm: true,
-    remembered: 3,
     cuts: 1,
-    restarts: 0,
     server_timeouts: 1,
-    client_timeouts: 0,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish],
     lie: Lie::KeepsLocks,
     states: Some(392_554),
+    ..PLAIN
 };
 
 const RESTART: Situation = Situation {
     name: "restart",
     about: "the server ends and begins again while two clients commit; what nobody was told of is lost, or not",
     clients: &[&[&[Write(0)], &[Load(1)]], &[&[Write(1)]]],
-    objects: 2,
     is_warm: true,
-    remembered: 3,
-    cuts: 0,
     restarts: 1,
-    server_timeouts: 0,
-    client_timeouts: 0,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::RestartLost, Seen::FinishUnknown, Seen::FinishLost, Seen::CameBack],
     lie: Lie::LosesTheTold,
     states: Some(51_516),
+    ..PLAIN
 };
 
 const WAITING_NO_LONGER: Situation = Situation {
@@ -321,34 +304,21 @@ const WAITING_NO_LONGER: Situation = Situation {
     clients: &[&[&[Write(0)]], &[&[Write(0), Load(0)], &[Sync]]],
     objects: 1,
     is_warm: true,
-    remembered: 3,
-    cuts: 0,
-    restarts: 0,
-    server_timeouts: 0,
     client_timeouts: 1,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::ClientGaveUp, Seen::FinishUnknown],
     lie: Lie::WritesAnother,
     states: Some(150_757),
+    ..PLAIN
 };
 
 const PACKING: Situation = Situation {
     name: "packing",
     about: "one client commits and packs while another one loads what it knows",
     clients: &[&[&[Write(0), Pack], &[Load(1)]], &[&[Load(0), LoadPast(0)], &[Load(0), Load(1)]]],
-    objects: 2,
-    is_warm: false,
-    remembered: 3,
-    cuts: 0,
-    restarts: 0,
-    server_timeouts: 0,
-    client_timeouts: 0,
-    overtakings: 0,
-    extends: false,
     sees: &[Seen::PackCrossedLoad],
     lie: Lie::PackLosesObject,
     states: Some(142_145),
+    ..PLAIN
 };
 
 const FINISHES: Situation = Situation {

@@ -10,8 +10,8 @@ use vellum_wire::Fault;
 
 use super::{RemoteStorage, trouble};
 use crate::ask::{self, Conflict};
-use crate::client::Transaction;
 use crate::error::{self, ClientError};
+use crate::transaction::Transaction;
 
 /// So often a client merges, if concurrent transactions change the same objects.
 const ROUNDS: usize = 10;

@@ -17,8 +17,9 @@ use vellum_sync::Mutex;
 use vellum_wire::Fault;
 
 use crate::ask::Info;
-use crate::client::{Client, ClientOptions};
+use crate::client::Client;
 use crate::error::ClientError;
+use crate::options::ClientOptions;
 
 /// A server's storage, as any other storage: each call blocks until its answer is there. Cloning gives another handle.
 ///

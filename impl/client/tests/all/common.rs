@@ -7,8 +7,8 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use vellum_client::{Access, Client, Config, Dial, Dialing, Patience, RemoteStorage, Stream};
-use vellum_server::{Codec, Description, Door, Offered, Server, ServerOptions, Store};
-use vellum_storage::{Clock, PackOptions, Storage};
+use vellum_server::{Address, Codec, Description, Door, Offered, Server, ServerOptions, Store};
+use vellum_storage::{Clock, MemoryStorage, PackOptions, Storage, SystemClock};
 
 use crate::proxy::{Proxy, Trouble};
 
@@ -104,4 +104,23 @@ impl Dial for Way {
             Ok(stream)
         })
     }
+}
+
+/// The address of a server of a storage in memory.
+pub fn serve(options: ServerOptions) -> String {
+    let description = Description {
+        location: "memory".to_owned(),
+        undoes: true,
+        iterates_records: true,
+        keeps_blobs: false,
+        is_read_only: false,
+        interfaces: Vec::new(),
+    };
+    let store = Store::new(Arc::new(MemoryStorage::new("memory")));
+    let offered = vec![Offered { name: "1".to_owned(), description, store }];
+    let anywhere = [Address::Tcp("127.0.0.1:0".to_owned())];
+    let server = runtime().block_on(Server::bind(&anywhere, offered, Arc::new(SystemClock), options)).unwrap();
+    let address = server.addresses().unwrap().remove(0);
+    runtime().spawn(server.run(std::future::pending()));
+    address
 }

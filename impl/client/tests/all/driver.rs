@@ -3,33 +3,13 @@
 use std::sync::Arc;
 
 use vellum_client::{Client, ClientError, ClientOptions};
-use vellum_server::{Address, Description, Offered, Server, ServerOptions, Store};
-use vellum_storage::{Event, MemoryStorage, Oid, SystemClock, Tid, TransactionMeta};
+use vellum_server::ServerOptions;
+use vellum_storage::{Event, Oid, Tid, TransactionMeta};
 
-use crate::common::{patient, runtime};
-
-/// The address of a server of a storage in memory.
-fn serve() -> String {
-    let description = Description {
-        location: "memory".to_owned(),
-        undoes: true,
-        iterates_records: true,
-        keeps_blobs: false,
-        is_read_only: false,
-        interfaces: Vec::new(),
-    };
-    let store = Store::new(Arc::new(MemoryStorage::new("memory")));
-    let offered = vec![Offered { name: "1".to_owned(), description, store }];
-    let anywhere = [Address::Tcp("127.0.0.1:0".to_owned())];
-    let bound = Server::bind(&anywhere, offered, Arc::new(SystemClock), ServerOptions::default());
-    let server = runtime().block_on(bound).unwrap();
-    let address = server.addresses().unwrap().remove(0);
-    runtime().spawn(server.run(std::future::pending()));
-    address
-}
+use crate::common::{patient, runtime, serve};
 
 fn client() -> Client {
-    let mut options = ClientOptions::at(&serve());
+    let mut options = ClientOptions::at(&serve(ServerOptions::default()));
     options.config.patience = patient();
     // Every load asks the server.
     options.config.cache_bytes = 0;
@@ -82,7 +62,7 @@ fn within_another_runtime_a_thread_waits_and_drives_nothing() {
 #[test]
 fn news_arrive_while_nobody_waits() {
     let (client, address) = {
-        let address = serve();
+        let address = serve(ServerOptions::default());
         (Client::open(ClientOptions::at(&address)).unwrap(), address)
     };
     client.connected().wait().unwrap();

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vellum_client::{Client, ClientError, ClientOptions, Patience, tls};
-use vellum_server::{Address, Description, Offered, Server, ServerOptions, Store};
-use vellum_storage::{MemoryStorage, SystemClock};
+use vellum_server::ServerOptions;
 
-use crate::common::runtime;
+use crate::common;
 
 /// A certificate and its key, as files.
 fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
@@ -27,22 +26,7 @@ fn serve(server: &(PathBuf, PathBuf), client: &Path) -> String {
         authenticate: client.to_owned(),
     };
     let certificates = Arc::new(vellum_server::tls::Certificates::read(files).unwrap());
-    let description = Description {
-        location: "memory".to_owned(),
-        undoes: true,
-        iterates_records: true,
-        keeps_blobs: false,
-        is_read_only: false,
-        interfaces: Vec::new(),
-    };
-    let store = Store::new(Arc::new(MemoryStorage::new("memory")));
-    let offered = vec![Offered { name: "1".to_owned(), description, store }];
-    let options = ServerOptions { tls: Some(certificates), ..ServerOptions::default() };
-    let anywhere = [Address::Tcp("127.0.0.1:0".to_owned())];
-    let server = runtime().block_on(Server::bind(&anywhere, offered, Arc::new(SystemClock), options)).unwrap();
-    let address = server.addresses().unwrap().remove(0);
-    runtime().spawn(server.run(std::future::pending()));
-    address
+    common::serve(ServerOptions { tls: Some(certificates), ..ServerOptions::default() })
 }
 
 /// The outcome of a connection with these files.
