@@ -98,7 +98,10 @@ impl Game {
         }
         match die % 16 {
             0 => self.rare(name, place / NAMES.len()),
-            1 => self.load(name, place as u64 % OBJECTS, None),
+            1 => {
+                let before = (place / OBJECTS as usize % 2 == 1).then_some(Tid::MAX);
+                self.load(name, place as u64 % OBJECTS, before);
+            }
             2 => self.ahead(name, place / NAMES.len()),
             3 => {
                 let tids = self.tids();
@@ -275,7 +278,13 @@ impl Game {
                 let is_old = there.next.is_some_and(|next| next < first);
                 assert!(!is_old, "{name}: {tid} of {} is older than what it knew", load.oid);
                 match next {
-                    Some(_) => assert_eq!(next, there.next, "{name}: {tid} of {} ends", load.oid),
+                    Some(next) => {
+                        assert_eq!(Some(next), there.next, "{name}: {tid} of {} ends", load.oid);
+                        let is_an_answer = load.before.is_none_or(|before| before <= next);
+                        assert!(is_an_answer, "{name}: {tid} of {} ends before the moment asked for", load.oid);
+                    }
+                    // It was current at a moment since the load began, or it is old.
+                    None if load.before.is_some_and(|before| before > first) => {}
                     None => {
                         let is_stale = there.next.is_some_and(|next| next <= last);
                         assert!(!is_stale, "{name}: {tid} of {} is said to be current", load.oid);

@@ -17,7 +17,7 @@ use vellum_storage::{LoadedAt, Oid, Tid};
 use vellum_wire::{Ahead, Call, Extension, Fault, Found, Reach, Value};
 
 use super::calls::{Kind, refusal};
-use super::loads::{Flight, Waiter};
+use super::loads::{Flight, Waiter, as_asked};
 use super::{Machine, Waiting};
 use crate::answers;
 use crate::ask::{Answer, Ask};
@@ -237,8 +237,9 @@ impl Machine {
         }
     }
 
-    fn answer_group(&mut self, Group { promise, oids, found, .. }: Group) {
-        let all = oids.into_iter().map(|oid| (oid, found.get(&oid).cloned().flatten())).collect();
+    fn answer_group(&mut self, Group { promise, oids, before, found, .. }: Group) {
+        let revision = |oid| found.get(&oid).cloned().flatten().map(|found| as_asked(found, before));
+        let all = oids.into_iter().map(|oid| (oid, revision(oid))).collect();
         self.resolve(promise, Ok(Answer::LoadedMany(all)));
     }
 

@@ -51,13 +51,19 @@ impl Flight {
     }
 }
 
+/// A revision as the answer to a load. If the object was changed before the moment that was asked for, but after the
+/// client's last transaction, then the revision is the newest one of the client's moment, and that has no end.
+pub(super) fn as_asked(found: LoadedAt, asked: Option<Tid>) -> LoadedAt {
+    LoadedAt { next: found.next.filter(|next| asked.is_none_or(|asked| asked <= *next)), ..found }
+}
+
 impl Machine {
     pub(super) fn load(&mut self, waiting: Waiting, oid: Oid, asked: Option<Tid>) {
         let Some(last) = self.last else { return self.wait(waiting) };
         // Nothing is known of what comes later.
         let before = asked.unwrap_or(Tid::MAX).min(last.next());
         if let Some(found) = self.cache.get(oid, before) {
-            return self.resolve(waiting.promise, Ok(Answer::Loaded(Some(found))));
+            return self.resolve(waiting.promise, Ok(Answer::Loaded(Some(as_asked(found, asked)))));
         }
         let Some(session) = self.session.as_ref().filter(|session| session.is_ready()) else {
             return self.wait(waiting);
@@ -126,7 +132,10 @@ impl Machine {
                 {
                     self.resolve(promise, Err(refusal(Fault::NoObject { oid })));
                 }
-                Waiter::Load { promise, .. } => self.resolve(promise, answer.clone().map(Answer::Loaded)),
+                Waiter::Load { promise, asked, .. } => {
+                    let answer = answer.clone().map(|found| found.map(|found| as_asked(found, asked)));
+                    self.resolve(promise, answer.map(Answer::Loaded));
+                }
                 Waiter::Group(number) => self.resolve_in_group(number, oid, answer),
             }
         }

@@ -100,6 +100,25 @@ fn an_object_that_is_made_during_a_load_is_unknown() {
     story!("an-object-that-is-made-during-a-load-is-unknown", party);
 }
 
+/// An answer that ends before the moment that was asked for would be no answer.
+#[test]
+fn an_object_that_is_changed_during_a_load_is_as_it_was() {
+    let mut party = two();
+    let tid = party.commit("ann", 1, NEW, "old");
+    party.site.hold(|work| matches!(work, Work::Load { .. }));
+    let early = party.ask("bob", Ask::Load { oid: Oid(1), before: Some(Tid::MAX) });
+    party.commit("ann", 1, tid, "new");
+    party.note("the storage reads only now");
+    party.site.hold(|_| false);
+    party.site.release(0);
+    party.deliver_all();
+    let Some(Ok(Answer::Loaded(Some(found)))) = party.answer("bob", early) else { panic!("it was there") };
+    assert_eq!((&found.data[..], found.next), (&b"old"[..], None));
+    let past = party.ask("bob", Ask::Load { oid: Oid(1), before: Some(tid.next()) });
+    assert!(matches!(party.answer("bob", past), Some(Ok(Answer::Loaded(Some(found)))) if found.next.is_some()));
+    story!("an-object-that-is-changed-during-a-load-is-as-it-was", party);
+}
+
 fn eight(tid: Tid) -> Value {
     Value::Bytes(bytes::Bytes::copy_from_slice(&tid.to_bytes()))
 }
