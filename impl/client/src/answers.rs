@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use vellum_pickle::{Value, encode};
 use vellum_storage::{
-    CurrentRecord, HistoryEntry, LoadedAt, Oid, Revision, Status, Tid, TransactionRecord, UndoEntry, Version,
+    CurrentRecord, HistoryEntry, Loaded, LoadedAt, Oid, Revision, Status, Tid, TransactionRecord, UndoEntry, Version,
 };
 use vellum_wire::{EXTENSIONS, Extension, Found};
 
@@ -85,6 +85,23 @@ pub(crate) fn loaded(value: Value, before: Tid) -> Read<Option<LoadedAt>> {
         return Err("a revision is of another moment than the one that was asked for");
     }
     Ok(Some(LoadedAt { data, tid: since, next }))
+}
+
+/// The answer to a load in a version.
+pub(crate) fn loaded_in_version(value: Value) -> Read<Loaded> {
+    let [data, of] = parts(value)?;
+    Ok(Loaded { data: record(data)?, tid: tid(&of)? })
+}
+
+pub(crate) fn version(value: &Value) -> Read<Version> {
+    match value {
+        Value::Bytes(name) => Ok(Version::named(name.clone())),
+        _ => Err("a version is the bytes of its name"),
+    }
+}
+
+pub(crate) fn versions(value: Value) -> Read<Vec<Version>> {
+    items(value)?.iter().map(version).collect()
 }
 
 /// The answers to many loads, which must be of this moment.
@@ -247,24 +264,23 @@ pub(crate) fn transaction(value: Value) -> Read<Option<TransactionRecord>> {
     }))
 }
 
-/// The answer to `iterator_record_next`.
+/// The answer to `iterator_record_next`, or to the same with the version and the base.
 pub(crate) fn revision(value: Value) -> Read<Option<(Tid, Revision)>> {
     if value == Value::None {
         return Ok(None);
     }
-    let [of, serial, data, source] = parts(value)?;
+    let mut parts = items(value)?;
+    let [in_version, base] = match parts.len() {
+        6 => [parts.remove(4), parts.remove(4)],
+        _ => [Value::Bytes(Bytes::new()), Value::None],
+    };
+    let (version, base) = (version(&in_version)?, optional(&base, tid)?);
+    let [of, serial, data, source]: [Value; 4] = parts.try_into().map_err(|_| "a tuple has another length")?;
     let data = match data {
         Value::None => None,
         data => Some(record(data)?),
     };
-    let revision = Revision {
-        oid: oid(&of)?,
-        version: Version::TRUNK,
-        data,
-        blob: None,
-        source: optional(&source, tid)?,
-        base: None,
-    };
+    let revision = Revision { oid: oid(&of)?, version, data, blob: None, source: optional(&source, tid)?, base };
     Ok(Some((tid(&serial)?, revision)))
 }
 

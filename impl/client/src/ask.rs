@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Change, CurrentRecord, HistoryEntry, LoadedAt, Oid, Origin, Revision, Tid, TidRange, TransactionMeta,
-    TransactionRecord, UndoEntry,
+    Change, CurrentRecord, HistoryEntry, Loaded, LoadedAt, Oid, Origin, Revision, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoEntry, Version,
 };
 use vellum_wire::{Extension, Reach};
 
@@ -38,6 +38,12 @@ pub enum Ask {
     Forget,
     /// Rule 2.2. Without `before`, it is what the last known transaction left.
     Load { oid: Oid, before: Option<Tid> },
+    /// Rule 2.1, of now; where the server offers versions.
+    LoadInVersion { oid: Oid, version: Version },
+    /// Rule 2.10.
+    ModifiedInVersion { oid: Oid },
+    /// Rule 2.11.
+    Versions,
     /// Rule 9.2: many loads, of one moment.
     LoadMany { oids: Vec<Oid>, before: Option<Tid> },
     /// Rule 9.3: has the server send what can be reached from these objects, ahead of its loads.
@@ -91,6 +97,9 @@ impl Ask {
             Ask::Sync => "sync",
             Ask::Forget => "forget",
             Ask::Load { .. } => "load",
+            Ask::LoadInVersion { .. } => "load",
+            Ask::ModifiedInVersion { .. } => "modified_in_version",
+            Ask::Versions => "versions",
             Ask::LoadMany { .. } => "load_many",
             Ask::Prefetch { .. } => "prefetch",
             Ask::LoadSerial { .. } => "load_serial",
@@ -124,7 +133,8 @@ impl Ask {
             | Ask::UndoLog { .. }
             | Ask::Iterate { .. }
             | Ask::NextTransaction { .. }
-            | Ask::CurrentRecord { .. } => patience.slow,
+            | Ask::CurrentRecord { .. }
+            | Ask::Versions => patience.slow,
             _ => patience.reply,
         }
     }
@@ -136,6 +146,9 @@ impl Ask {
             Ask::Sync
                 | Ask::Load { .. }
                 | Ask::LoadMany { .. }
+                | Ask::LoadInVersion { .. }
+                | Ask::ModifiedInVersion { .. }
+                | Ask::Versions
                 | Ask::LoadSerial { .. }
                 | Ask::LoadBlob { .. }
                 | Ask::History { .. }
@@ -248,6 +261,9 @@ pub enum Answer {
     Tid(Tid),
     Loaded(Option<LoadedAt>),
     LoadedMany(Vec<(Oid, Option<LoadedAt>)>),
+    LoadedInVersion(Loaded),
+    Version(Version),
+    Versions(Vec<Version>),
     Prefetched(u64),
     Record(Bytes),
     History(Vec<HistoryEntry>),

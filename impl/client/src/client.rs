@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use vellum_storage::{
-    Blob, CurrentRecord, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoEntry,
+    Blob, CurrentRecord, HistoryEntry, Listener, Listening, Loaded, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
+    TransactionMeta, TransactionRecord, UndoEntry, Version,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Reach;
@@ -193,6 +193,36 @@ impl Client {
             Answer::Record(data) => Some(data),
             _ => None,
         })
+    }
+
+    /// An object as it is now in a version: rule 2.1. The server has to offer versions, and this client to ask for them
+    /// ([`ClientOptions::versions`]).
+    pub fn load_in_version(&self, oid: Oid, version: Version) -> Promise<Loaded> {
+        self.hub.ask(Ask::LoadInVersion { oid, version }, |answer| match answer {
+            Answer::LoadedInVersion(loaded) => Some(loaded),
+            _ => None,
+        })
+    }
+
+    /// The version of the object's newest revision: rule 2.10.
+    pub fn modified_in_version(&self, oid: Oid) -> Promise<Version> {
+        self.hub.ask(Ask::ModifiedInVersion { oid }, |answer| match answer {
+            Answer::Version(version) => Some(version),
+            _ => None,
+        })
+    }
+
+    /// The versions in which some object's newest revision lies: rule 2.11.
+    pub fn versions(&self) -> Promise<Vec<Version>> {
+        self.hub.ask(Ask::Versions, |answer| match answer {
+            Answer::Versions(versions) => Some(versions),
+            _ => None,
+        })
+    }
+
+    /// Whether this client works with versions: it wants to, and its server has them.
+    pub fn has_versions(&self) -> bool {
+        self.hub.has_versions()
     }
 
     /// The blob of exactly this revision: rule 8.2. Its bytes are in a scratch file on this machine.

@@ -48,6 +48,14 @@ impl ClientOptions {
         self
     }
 
+    /// Has the client work with versions, if its server has them. A commit in a version names objects whose trunk it
+    /// does not change, so this client forgets more than others at each invalidation, and asks the server for each
+    /// load of now.
+    pub fn versions(mut self, versions: bool) -> ClientOptions {
+        self.config.versions = versions;
+        self
+    }
+
     /// Has the client learn which objects are loaded after which, and keep that in a file: rule 9.7. After a restart
     /// the server sends what will probably be loaded next.
     pub fn hints(mut self, file: impl Into<PathBuf>) -> ClientOptions {

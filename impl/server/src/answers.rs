@@ -79,7 +79,7 @@ pub(crate) fn undone(id: &[u8]) -> Option<Tid> {
 }
 
 /// A line of the answer to `history`.
-pub(crate) fn history(HistoryEntry { tid, size, user, description, extension, .. }: HistoryEntry) -> Value {
+pub(crate) fn history(HistoryEntry { tid, size, version, user, description, extension }: HistoryEntry) -> Value {
     // The extension first, as its words count less than those of every line.
     let Value::Dict(mut line) = self::extension(&extension) else { unreachable!("an extension is a dict") };
     let words = [
@@ -89,7 +89,9 @@ pub(crate) fn history(HistoryEntry { tid, size, user, description, extension, ..
         ("tid", eight(tid)),
         ("size", int(size)),
     ];
-    for (word, value) in words {
+    // As ZEO had it, when there were versions.
+    let version = (!version.is_trunk()).then(|| ("version", Value::Bytes(version.name().clone())));
+    for (word, value) in words.into_iter().chain(version) {
         match line.iter_mut().find(|(key, _)| *key == text(word)) {
             Some((_, there)) => *there = value,
             None => line.push((text(word), value)),
@@ -122,6 +124,15 @@ pub(crate) fn revision(tid: Tid, Revision { oid, data, source, .. }: Revision) -
         data.map_or(Value::None, Value::Bytes),
         source.map_or(Value::None, eight),
     ])
+}
+
+/// The same with its version, and its base there.
+pub(crate) fn revision_in_version(tid: Tid, revision: Revision) -> Value {
+    let version = Value::Bytes(revision.version.name().clone());
+    let base = revision.base.map_or(Value::None, eight);
+    let Value::Tuple(mut parts) = self::revision(tid, revision) else { unreachable!("it is a tuple") };
+    parts.extend([version, base]);
+    Value::Tuple(parts)
 }
 
 /// A transaction's extension as a dict; an empty one, if it cannot be read.

@@ -109,7 +109,10 @@ impl Queued {
     pub fn bytes(&self) -> u64 {
         match &self.call {
             Call::Store { data, .. } => data.len() as u64,
-            Call::Restore { data, .. } => data.as_ref().map_or(0, |data| data.len() as u64),
+            Call::StoreInVersion { data, .. } => data.len() as u64,
+            Call::Restore { data, .. } | Call::RestoreInVersion { data, .. } => {
+                data.as_ref().map_or(0, |data| data.len() as u64)
+            }
             _ => 0,
         }
     }
@@ -165,6 +168,10 @@ impl Connection {
                 | Call::CheckCurrent { .. }
                 | Call::Undo { .. }
                 | Call::Restore { .. }
+                | Call::StoreInVersion { .. }
+                | Call::CommitVersion { .. }
+                | Call::AbortVersion { .. }
+                | Call::RestoreInVersion { .. }
                 | Call::Vote { .. }
                 | Call::TpcFinish { .. }
                 | Call::TpcAbort { .. }

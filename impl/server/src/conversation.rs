@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
+use vellum_sync::Spin;
 use vellum_wire::{Codec, Frames, Greeting, Limits, Message, PlainLoad, Rope, greet};
 
 use crate::hub::Hub;
@@ -23,6 +24,8 @@ const GREETING_MAX: usize = 4 << 10;
 const TLS_BEGINS: [u8; 2] = [0x16, 3];
 /// A client whose connection is closed has so long to read its waiting messages.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// A client's task stays awake so long: a client that asks for one thing after the other asks again in that time.
+const AWAKE: Duration = Duration::from_micros(20);
 
 /// How a conversation ended, as far as the network knows.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +55,17 @@ pub(crate) struct Conversation<'a> {
     unread_max: usize,
     has_heard: bool,
     is_closing: bool,
+    /// The waits for the client.
+    spin: Spin,
+}
+
+/// The end of a wait.
+enum Happened {
+    Wrote(io::Result<usize>),
+    Read(io::Result<usize>),
+    /// The link has something.
+    Changed,
+    Alarm,
 }
 
 impl<'a> Conversation<'a> {
@@ -69,6 +83,7 @@ impl<'a> Conversation<'a> {
             unread_max: options.unread_max,
             has_heard: false,
             is_closing: false,
+            spin: Spin::new(AWAKE),
         }
     }
 
@@ -123,9 +138,19 @@ impl<'a> Conversation<'a> {
                 }
             }
             let alarm = farewell_ends.or(self.codec.is_none().then_some(greeting_ends));
-            tokio::select! {
-                biased;
-                written = writer.write_buf(&mut self.rope), if !self.rope.is_empty() => {
+            let happens = async {
+                tokio::select! {
+                    biased;
+                    written = writer.write_buf(&mut self.rope), if !self.rope.is_empty() => Happened::Wrote(written),
+                    read = reader.read(&mut buffer), if takes_more => Happened::Read(read),
+                    () = self.link.changed.notified() => Happened::Changed,
+                    () = async { tokio::time::sleep_until(alarm.expect("it is set")).await }, if alarm.is_some() => {
+                        Happened::Alarm
+                    }
+                }
+            };
+            match self.spin.wait(happens, tokio::task::yield_now).await {
+                Happened::Wrote(written) => {
                     let written = written?;
                     if written == 0 {
                         return Err(io::ErrorKind::WriteZero.into());
@@ -136,16 +161,15 @@ impl<'a> Conversation<'a> {
                         writer.flush().await?;
                     }
                 }
-                read = reader.read(&mut buffer), if takes_more => match read? {
+                Happened::Read(read) => match read? {
                     0 if self.has_heard => return Ok(Ended::Left),
                     0 => return Ok(Ended::LeftWithoutAWord),
                     count => self.hear(&buffer[..count]),
                 },
-                () = self.link.changed.notified() => {}
-                () = async { tokio::time::sleep_until(alarm.expect("it is set")).await }, if alarm.is_some() => {
-                    if !self.is_closing {
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not greet"));
-                    }
+                Happened::Changed => {}
+                Happened::Alarm if self.is_closing => {}
+                Happened::Alarm => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not greet"));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use vellum_storage::{Blob, Busy, Draft, LoadedAt, Oid, Tid, TidRange};
+use vellum_storage::{Blob, Busy, Draft, LoadedAt, Oid, Tid, TidRange, Version};
 use vellum_wire::{Ahead, Codec, Fault, Found, Greeting, Message, PlainLoad, Value};
 
 use crate::reach::Walk;
@@ -288,11 +288,19 @@ pub enum Question {
     Iterate { range: TidRange },
     NextTransaction { iterator: i64 },
     Revisions { iterator: i64, tid: Tid },
-    NextRevision { iterator: i64 },
+    NextRevision { iterator: i64, in_version: bool },
     ForgetIterators { iterators: Vec<i64> },
+    LoadInVersion { oid: Oid, version: Version },
+    ModifiedInVersion { oid: Oid },
+    Versions,
 }
 
 impl Question {
+    /// Whether it asks how things are now, whatever the client was told.
+    pub(crate) fn is_of_now(&self) -> bool {
+        matches!(self, Question::LoadInVersion { .. } | Question::ModifiedInVersion { .. } | Question::Versions)
+    }
+
     /// Whether it is answered by reading a little.
     pub(crate) fn is_quick(&self) -> bool {
         matches!(
@@ -303,6 +311,8 @@ impl Question {
                 | Question::Revisions { .. }
                 | Question::NextRevision { .. }
                 | Question::ForgetIterators { .. }
+                | Question::LoadInVersion { .. }
+                | Question::ModifiedInVersion { .. }
         )
     }
 }
@@ -321,6 +331,8 @@ pub struct Info {
 pub enum Outcome {
     /// A question's answer.
     Answer(Value),
+    /// A question's answer about now, which is sent when the client was told of this transaction.
+    AnswerAfter(Result<Value, Fault>, Tid),
     /// The storage's size.
     Measured(Info),
     /// A load's answer.

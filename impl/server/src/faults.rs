@@ -25,6 +25,8 @@ pub(crate) fn fault(error: Error) -> Fault {
                 .map(|not| NotUndone { oid: Some(not.oid), reason: reason(not.why).to_owned() })
                 .collect(),
         ),
+        Error::Refused(Refusal::VersionLock { oid, version }) => Fault::VersionLock { oid, version },
+        Error::Refused(Refusal::VersionEnd { version }) => Fault::VersionEnd { version },
         Error::ReadOnly { .. } => Fault::ReadOnly,
         other => Fault::text("ZODB.POSException.StorageError", other.to_string()),
     }

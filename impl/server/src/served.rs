@@ -10,6 +10,7 @@ pub struct Served {
     /// Its name for clients.
     pub(crate) name: String,
     pub(crate) description: Description,
+    pub(crate) has_versions: bool,
     /// The last transaction that clients were told of.
     pub(crate) last: Tid,
     /// The changes of the last transactions, the oldest first.
@@ -61,10 +62,11 @@ impl Served {
         invalidations_max: usize,
     ) -> vellum_storage::Result<Served> {
         let invalidations = storage.last_invalidations(invalidations_max)?;
-        Ok(Served::with(name, description, invalidations, invalidations_max))
+        let has_versions = storage.versions().is_some();
+        Ok(Served { has_versions, ..Served::with(name, description, invalidations, invalidations_max) })
     }
 
-    /// A storage whose last transactions changed these objects, the oldest transaction first.
+    /// A storage without versions, whose last transactions changed these objects, the oldest transaction first.
     pub fn with(
         name: impl Into<String>,
         description: Description,
@@ -73,7 +75,8 @@ impl Served {
     ) -> Served {
         let last = invalidations.last().map_or(Tid::ZERO, |newest| newest.tid);
         let (invalidations, counters) = (invalidations.into(), Counters::default());
-        Served { name: name.into(), description, last, invalidations, invalidations_max, counters }
+        let has_versions = false;
+        Served { name: name.into(), description, has_versions, last, invalidations, invalidations_max, counters }
     }
 
     /// The changes of the last transactions, the oldest first.

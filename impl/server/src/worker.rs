@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_storage::{
-    Blob, BlobWriter, Blobs, Busy, Change, Clock, Error, Oid, Order, PackOptions, Result, Storage, Tid, TidRange,
-    Version, Vote, Voted, Waiting,
+    Blob, BlobWriter, Blobs, Busy, Change, Clock, Error, Loaded, Oid, Order, PackOptions, Result, Storage, Tid,
+    TidRange, Version, Versions, Vote, Voted, Waiting,
 };
 use vellum_sync::{Mutex, MutexGuard};
 use vellum_wire::{Fault, Found, Value};
@@ -147,6 +147,10 @@ impl Worker {
                 Err(error) => failed(error),
             },
             Work::Measure => Outcome::Measured(measure(&**storage)),
+            Work::Ask(question) if question.is_of_now() => {
+                let answer = self.answer(store, job.connection, question);
+                Outcome::AnswerAfter(answer, storage.last_transaction())
+            }
             Work::Ask(question) => match self.answer(store, job.connection, question) {
                 Ok(value) => Outcome::Answer(value),
                 Err(fault) => Outcome::Failed(fault),
@@ -310,10 +314,25 @@ impl Worker {
                 let number = self.with_iterators(connection, |iterators| iterators.over_revisions(iterator, tid));
                 number.transpose()?.map_or(Value::None, Value::Int)
             }
-            Question::NextRevision { iterator } => {
+            Question::NextRevision { iterator, in_version } => {
                 let next = self.with_iterators(connection, |iterators| iterators.next_revision(iterator));
                 let next = next.transpose()?.flatten();
-                next.map_or(Value::None, |(tid, revision)| answers::revision(tid, revision))
+                next.map_or(Value::None, |(tid, revision)| match in_version {
+                    true => answers::revision_in_version(tid, revision),
+                    false => answers::revision(tid, revision),
+                })
+            }
+            Question::LoadInVersion { oid, version } => {
+                let Loaded { data, tid } = storage.load(oid, &version).map_err(faults::fault)?;
+                Value::Tuple(vec![Value::Bytes(data), eight(tid)])
+            }
+            Question::ModifiedInVersion { oid } => {
+                let version = versions(storage)?.modified_in_version(oid).map_err(faults::fault)?;
+                Value::Bytes(version.name().clone())
+            }
+            Question::Versions => {
+                let versions = versions(storage)?.versions().map_err(faults::fault)?;
+                Value::List(versions.iter().map(|version| Value::Bytes(version.name().clone())).collect())
             }
             Question::ForgetIterators { iterators: numbers } => {
                 let gone = self.with_iterators(connection, |iterators| iterators.forget(&numbers));
@@ -369,6 +388,10 @@ fn load_many(storage: &dyn Storage, oids: Vec<Oid>, before: Tid, bytes_max: u64)
         }
     }
     Ok(found)
+}
+
+fn versions(storage: &dyn Storage) -> Result<&dyn Versions, Fault> {
+    storage.versions().ok_or_else(|| Fault::text("builtins.TypeError", "Versions are not supported"))
 }
 
 fn blobs(storage: &dyn Storage) -> Result<&dyn Blobs> {
@@ -449,10 +472,13 @@ fn measure(storage: &dyn Storage) -> Info {
     Info { length: storage.object_count(), size: storage.size() }
 }
 
-/// The objects that the client must load again: those with a merged record, and all that a transaction with an undo
-/// writes. The undo may have written over what was stored.
+/// The objects that the client must load again: those with a merged record, and all that a transaction with an undo or
+/// the end of a version writes. The undo may have written over what was stored.
 fn to_load_again(voted: &Voted, changes: &[Change]) -> Vec<Oid> {
-    match changes.iter().any(|change| matches!(change, Change::Undo { .. })) {
+    let is_unknown = |change: &Change| {
+        matches!(change, Change::Undo { .. } | Change::CommitVersion { .. } | Change::AbortVersion { .. })
+    };
+    match changes.iter().any(is_unknown) {
         true => voted.touched().to_vec(),
         false => voted.merged().to_vec(),
     }

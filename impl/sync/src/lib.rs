@@ -32,9 +32,12 @@ use shuttle::sync as imp;
 use std::sync as imp;
 
 mod rank;
+mod spin;
 
 pub use imp::{Arc, atomic};
+
 pub use rank::{Holding, Rank, Unranked, assert_none_held};
+pub use spin::Spin;
 
 #[cfg(vellum_loom)]
 pub use loom::thread;

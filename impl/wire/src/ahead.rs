@@ -32,17 +32,20 @@ pub enum Extension {
     LoadMany,
     /// Revisions that come ahead of their loads: rule 9.3.
     Prefetch,
+    /// Work in versions: rules 2.1, 2.10, 2.11, 3.1 and 3.5 to 3.7.
+    Versions,
 }
 
 impl Extension {
     /// All that there are.
-    pub const ALL: [Extension; 2] = [Extension::LoadMany, Extension::Prefetch];
+    pub const ALL: [Extension; 3] = [Extension::LoadMany, Extension::Prefetch, Extension::Versions];
 
     /// Its name in `get_info`.
     pub fn name(self) -> &'static str {
         match self {
             Extension::LoadMany => "loadMany",
             Extension::Prefetch => "prefetch",
+            Extension::Versions => "versions",
         }
     }
 

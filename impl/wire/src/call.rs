@@ -4,11 +4,12 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use vellum_pickle::{Value, encode};
-use vellum_storage::{Oid, Tid};
+use vellum_storage::{Oid, Tid, Version};
 
 use crate::Message;
 use crate::ahead::{LOAD_MANY, PREFETCH, Reach};
 use crate::arguments::{Arguments, BadArguments, BadCall, Method, bytes, int, oid, parse};
+use crate::versions;
 
 /// A value by which one side names something to the other, and which is only ever compared and sent back. Two are the
 /// same if they are written the same.
@@ -132,6 +133,29 @@ pub enum Call {
     LoadMany { oids: Vec<Oid>, before: Tid },
     /// Rule 9.3, an extension: the revisions come as notices, and then the answer, which is their number.
     Prefetch { oids: Vec<Oid>, before: Tid, reach: Reach },
+    /// Rule 2.1 for a version, an extension.
+    LoadInVersion { oid: Oid, version: Version },
+    /// Rule 2.10, an extension.
+    ModifiedInVersion { oid: Oid },
+    /// Rule 2.11, an extension.
+    Versions,
+    /// Rule 3.1 in a version, an extension.
+    StoreInVersion { oid: Oid, serial: Tid, data: Bytes, version: Version, transaction: TransactionId },
+    /// Rule 3.5, an extension.
+    CommitVersion { from: Version, to: Version, transaction: TransactionId },
+    /// Rule 3.6, an extension.
+    AbortVersion { from: Version, transaction: TransactionId },
+    /// Rule 3.7 in a version, an extension.
+    RestoreInVersion {
+        oid: Oid,
+        data: Option<Bytes>,
+        version: Version,
+        source: Option<Tid>,
+        base: Option<Tid>,
+        transaction: TransactionId,
+    },
+    /// Rule 2.6: the next revision, with its version and its base, an extension.
+    NextInVersion { iterator: i64 },
 }
 
 /// So many oids are asked for unless a number is given.
@@ -188,6 +212,14 @@ impl Call {
             Call::Ping => "ping",
             Call::LoadMany { .. } => LOAD_MANY,
             Call::Prefetch { .. } => PREFETCH,
+            Call::LoadInVersion { .. } => versions::LOAD,
+            Call::ModifiedInVersion { .. } => versions::MODIFIED,
+            Call::Versions => versions::VERSIONS,
+            Call::StoreInVersion { .. } => versions::STORE,
+            Call::CommitVersion { .. } => versions::COMMIT,
+            Call::AbortVersion { .. } => versions::ABORT,
+            Call::RestoreInVersion { .. } => versions::RESTORE,
+            Call::NextInVersion { .. } => versions::NEXT,
         }
     }
 
@@ -204,7 +236,7 @@ impl Call {
     fn into_arguments(self) -> Vec<Value> {
         match self {
             Call::GetInfo | Call::LastTransaction | Call::NewOid | Call::StoreBlobStart => vec![],
-            Call::ServerStatus | Call::Ping => vec![],
+            Call::ServerStatus | Call::Ping | Call::Versions => vec![],
             Call::NewOids { count: OIDS } => vec![],
             Call::Register { storage, read_only } => vec![storage, Value::Bool(read_only)],
             Call::GetInvalidations { tid } => vec![eight(tid)],
@@ -249,7 +281,9 @@ impl Call {
             Call::IteratorStart { start, stop } => {
                 vec![start.map_or(Value::None, eight), stop.map_or(Value::None, eight)]
             }
-            Call::IteratorNext { iterator } | Call::IteratorRecordNext { iterator } => vec![Value::Int(iterator)],
+            Call::IteratorNext { iterator }
+            | Call::IteratorRecordNext { iterator }
+            | Call::NextInVersion { iterator } => vec![Value::Int(iterator)],
             Call::IteratorRecordStart { iterator, tid } => vec![Value::Int(iterator), eight(tid)],
             Call::IteratorGc { iterators } => vec![Value::List(iterators.into_iter().map(Value::Int).collect())],
             Call::SetClientLabel { label } => vec![Value::Text(label)],
@@ -258,6 +292,17 @@ impl Call {
                 let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
                 vec![eights(oids), eight(before), int_of(depth), int_of(count), Value::Int(bytes)]
             }
+            Call::LoadInVersion { oid, version } => vec![eight(oid), name(version)],
+            Call::ModifiedInVersion { oid } => vec![eight(oid)],
+            Call::StoreInVersion { oid, serial, data, version, transaction } => {
+                vec![eight(oid), eight(serial), Value::Bytes(data), name(version), transaction.0]
+            }
+            Call::CommitVersion { from, to, transaction } => vec![name(from), name(to), transaction.0],
+            Call::AbortVersion { from, transaction } => vec![name(from), transaction.0],
+            Call::RestoreInVersion { oid, data, version, source, base, transaction } => {
+                let (data, source) = (data.map_or(Value::None, Value::Bytes), source.map_or(Value::None, eight));
+                vec![eight(oid), data, name(version), source, base.map_or(Value::None, eight), transaction.0]
+            }
         }
     }
 }
@@ -265,6 +310,11 @@ impl Call {
 /// An oid or tid as the protocol writes it: eight bytes, big-endian.
 pub(crate) fn eight(id: impl Into<u64>) -> Value {
     Value::Bytes(Bytes::copy_from_slice(&id.into().to_be_bytes()))
+}
+
+/// A version as the protocol writes it: its name.
+fn name(version: Version) -> Value {
+    Value::Bytes(version.name().clone())
 }
 
 fn eights(oids: Vec<Oid>) -> Value {
@@ -368,12 +418,43 @@ const METHODS: &[Method<Call>] = &[
     }),
     (LOAD_MANY, |a| Ok(Call::LoadMany { oids: a.oids()?, before: a.tid()? })),
     (PREFETCH, |a| Ok(Call::Prefetch { oids: a.oids()?, before: a.tid()?, reach: reach(a)? })),
+    (versions::LOAD, |a| Ok(Call::LoadInVersion { oid: a.oid()?, version: version(a)? })),
+    (versions::MODIFIED, |a| Ok(Call::ModifiedInVersion { oid: a.oid()? })),
+    (versions::VERSIONS, |_| Ok(Call::Versions)),
+    (versions::STORE, |a| {
+        Ok(Call::StoreInVersion {
+            oid: a.oid()?,
+            serial: a.serial()?,
+            data: a.bytes()?,
+            version: version(a)?,
+            transaction: transaction(a)?,
+        })
+    }),
+    (versions::COMMIT, |a| {
+        Ok(Call::CommitVersion { from: version(a)?, to: version(a)?, transaction: transaction(a)? })
+    }),
+    (versions::ABORT, |a| Ok(Call::AbortVersion { from: version(a)?, transaction: transaction(a)? })),
+    (versions::RESTORE, |a| {
+        Ok(Call::RestoreInVersion {
+            oid: a.oid()?,
+            data: a.optional("bytes or None", bytes)?,
+            version: version(a)?,
+            source: a.optional_tid()?,
+            base: a.optional_tid()?,
+            transaction: transaction(a)?,
+        })
+    }),
+    (versions::NEXT, |a| Ok(Call::NextInVersion { iterator: a.int()? })),
 ];
 
 fn reach(arguments: &mut Arguments) -> Result<Reach, BadArguments> {
     let mut number = || arguments.read("a number that is not negative", |value| u64::try_from(int(&value)?).ok());
     let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(Reach { depth: short(number()?), count: short(number()?), bytes: number()? })
+}
+
+fn version(arguments: &mut Arguments) -> Result<Version, BadArguments> {
+    arguments.bytes().map(Version::named)
 }
 
 fn transaction(arguments: &mut Arguments) -> Result<TransactionId, BadArguments> {

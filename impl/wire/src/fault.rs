@@ -7,10 +7,10 @@
 use std::fmt;
 
 use vellum_pickle::{Class, Object, Value};
-use vellum_storage::{Oid, Tid};
+use vellum_storage::{Oid, Tid, Version};
 
 use crate::Codec;
-use crate::arguments::{oid, tid};
+use crate::arguments::{bytes, oid, tid};
 use crate::call::{MessageId, eight};
 
 /// An exception, by what Python's clients make of it.
@@ -45,6 +45,18 @@ pub enum Fault {
     Undo(NotUndone),
     /// `MultipleUndoErrors`: so are some of its objects.
     UndoOfObjects(Vec<NotUndone>),
+    /// `VersionLockError`: the object's newest revision is in another version.
+    VersionLock {
+        /// The object.
+        oid: Oid,
+        /// That version.
+        version: Version,
+    },
+    /// `VersionCommitError`: a version that cannot be ended.
+    VersionEnd {
+        /// The version.
+        version: Version,
+    },
     /// `ReadOnlyError`: the storage, or the client, only reads.
     ReadOnly,
     /// `StorageTransactionError`: the client has another transaction, or none.
@@ -102,6 +114,10 @@ impl Fault {
                 let pairs = vec![("_reason", oid), ("_oid", error), ("_errs", Value::List(errors))];
                 posed("MultipleUndoErrors", dict(pairs))
             }
+            Fault::VersionLock { oid, version } => {
+                posed("VersionLockError", Value::Tuple(vec![eight(oid), name(&version)]))
+            }
+            Fault::VersionEnd { version } => posed("VersionCommitError", Value::Tuple(vec![name(&version)])),
             Fault::ReadOnly => posed("ReadOnlyError", Value::Tuple(vec![])),
             Fault::Transaction { current, given } => {
                 let current = current.map_or(Value::None, |current| current.0);
@@ -146,6 +162,14 @@ impl Fault {
                     .collect::<Option<_>>()
                     .map(Fault::UndoOfObjects)
             }
+            "VersionLockError" => match items(payload)? {
+                [object, version] => Some(Fault::VersionLock { oid: oid(object)?, version: named(version)? }),
+                _ => None,
+            },
+            "VersionCommitError" => match items(payload)? {
+                [version] => Some(Fault::VersionEnd { version: named(version)? }),
+                _ => None,
+            },
             "ReadOnlyError" => Some(Fault::ReadOnly),
             "StorageTransactionError" => match items(payload)? {
                 [Value::None, given] => Some(Fault::Transaction { current: None, given: MessageId(given.clone()) }),
@@ -172,6 +196,8 @@ impl fmt::Display for Fault {
             Fault::NoObject { oid } => write!(f, "POSKeyError: {oid}"),
             Fault::Undo(why) => write!(f, "UndoError: {}", why.reason),
             Fault::UndoOfObjects(objects) => write!(f, "MultipleUndoErrors: {} objects", objects.len()),
+            Fault::VersionLock { oid, version } => write!(f, "VersionLockError: object {oid} is in `{version}`"),
+            Fault::VersionEnd { version } => write!(f, "VersionCommitError: `{version}` cannot be ended"),
             Fault::ReadOnly => f.write_str("ReadOnlyError"),
             Fault::Transaction { current: None, .. } => {
                 f.write_str("StorageTransactionError: the client has no transaction")
@@ -242,6 +268,15 @@ fn parse_conflict(payload: &Value) -> Option<(Oid, Tid, Tid)> {
         [committed, serial] => Some((oid, tid(committed)?, tid(serial)?)),
         _ => None,
     }
+}
+
+/// A version as an argument: its name.
+fn name(version: &Version) -> Value {
+    Value::Bytes(version.name().clone())
+}
+
+fn named(name: &Value) -> Option<Version> {
+    bytes(name.clone()).map(Version::named)
 }
 
 fn dict(pairs: Vec<(&str, Value)>) -> Value {

@@ -44,6 +44,7 @@ mod load;
 mod msgpack;
 mod notice;
 mod rope;
+mod versions;
 
 pub use ahead::{Ahead, EXTENSIONS, Extension, Found, Reach};
 pub use arguments::{BadArguments, BadCall};

@@ -420,9 +420,17 @@ fn show_ask(ask: &Ask) -> String {
             format!("prefetch {}: depth {depth}, at most {count} revisions and {bytes} bytes", oids(from))
         }
         Ask::Begin { .. } => "begin".to_owned(),
-        Ask::Change { change: vellum_storage::Change::Store { oid, serial, data, .. }, .. } => {
-            format!("store #{} over {}: {data:?}", oid.0, tid(*serial))
+        Ask::Change { change: vellum_storage::Change::Store { oid, serial, version, data }, .. } => {
+            let place = if version.is_trunk() { String::new() } else { format!(" in `{version}`") };
+            format!("store #{} over {}{place}: {data:?}", oid.0, tid(*serial))
         }
+        Ask::Change { change: vellum_storage::Change::CommitVersion { from, to }, .. } => {
+            let to = if to.is_trunk() { "the trunk".to_owned() } else { format!("`{to}`") };
+            format!("commit `{from}` to {to}")
+        }
+        Ask::Change { change: vellum_storage::Change::AbortVersion { from }, .. } => format!("abort `{from}`"),
+        Ask::LoadInVersion { oid, version } => format!("load #{} in `{version}`", oid.0),
+        Ask::ModifiedInVersion { oid } => format!("the version of #{}", oid.0),
         Ask::Change { change, .. } => format!("{change:?}"),
         other => other.name().to_owned(),
     }
@@ -444,6 +452,8 @@ fn show_answer(answer: &Answer) -> String {
             });
             each.collect::<Vec<_>>().join(", ")
         }
+        Answer::LoadedInVersion(loaded) => format!("{:?}, which is at {}", loaded.data, tid(loaded.tid)),
+        Answer::Version(version) => format!("`{version}`"),
         Answer::Prefetched(count) => format!("{count} revisions came ahead"),
         Answer::Begun(id) => format!("transaction {}", id.0),
         Answer::Voted(Voted::Ready(written)) if written.is_empty() => "it can be finished".to_owned(),

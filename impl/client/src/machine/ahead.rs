@@ -115,7 +115,7 @@ pub(super) fn kept(found: LoadedAt, changed: Option<Tid>) -> Option<LoadedAt> {
 }
 
 impl Machine {
-    fn is_offered(&self, extension: Extension) -> bool {
+    pub(super) fn is_offered(&self, extension: Extension) -> bool {
         self.info.as_ref().is_some_and(|info| info.extensions.contains(&extension))
     }
 
@@ -310,7 +310,8 @@ impl Machine {
             return;
         }
         for Ahead { oid, revision } in revisions {
-            if let Some(revision) = kept(revision, prefetching.changed.get(&oid).copied()) {
+            let changed = prefetching.changed.get(&oid).copied();
+            if let Some(revision) = kept(revision, changed).filter(|_| changed.is_none() || !self.config.versions) {
                 self.cache.add(oid, revision);
             }
         }

@@ -150,6 +150,7 @@ impl Machine {
             }
             Ask::NextTransaction { iterator } => Call::IteratorNext { iterator: iterator.number },
             Ask::Revisions { iterator, tid } => Call::IteratorRecordStart { iterator: iterator.number, tid: *tid },
+            Ask::NextRevision { iterator } if self.has_versions() => Call::NextInVersion { iterator: iterator.number },
             Ask::NextRevision { iterator } => Call::IteratorRecordNext { iterator: iterator.number },
             Ask::ForgetIterator { iterator } => {
                 if iterator.connection == connection {
@@ -165,6 +166,12 @@ impl Machine {
                 Some(time) => Call::Pack { time: time.as_nanosecond() as f64 / 1e9, wait: true },
                 None => return self.resolve(promise, Err(ClientError::Unsayable { what: "such a time" })),
             },
+            Ask::LoadInVersion { .. } | Ask::ModifiedInVersion { .. } | Ask::Versions if !self.has_versions() => {
+                return self.resolve(promise, Err(ClientError::Unsayable { what: "versions" }));
+            }
+            Ask::LoadInVersion { oid, version } => Call::LoadInVersion { oid: *oid, version: version.clone() },
+            Ask::ModifiedInVersion { oid } => Call::ModifiedInVersion { oid: *oid },
+            Ask::Versions => Call::Versions,
             Ask::Load { .. } | Ask::LoadMany { .. } | Ask::Prefetch { .. } => unreachable!("done elsewhere"),
             Ask::Last | Ask::Forget | Ask::Begin { .. } => unreachable!("done elsewhere"),
             Ask::Change { .. } | Ask::Blob { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
@@ -278,6 +285,9 @@ impl Machine {
         };
         Ok(Ok(match ask {
             Ask::Sync => Answer::Tid(self.last.unwrap_or_default()),
+            Ask::LoadInVersion { .. } => Answer::LoadedInVersion(answers::loaded_in_version(value)?),
+            Ask::ModifiedInVersion { .. } => Answer::Version(answers::version(&value)?),
+            Ask::Versions => Answer::Versions(answers::versions(value)?),
             Ask::LoadSerial { .. } => Answer::Record(answers::data(value)?),
             Ask::History { limit, .. } => Answer::History(answers::history(value, limit as usize)?),
             Ask::UndoLog { .. } => Answer::UndoLog(answers::undo_log(value)?),

@@ -80,11 +80,17 @@ impl Machine {
 
     /// A transaction changed an object. The answers that are under way were perhaps read before that.
     pub(super) fn note_change(&mut self, oid: Oid, tid: Tid) {
-        self.cache.end(oid, tid);
+        match self.config.versions {
+            // The change may be in a version, and the trunk as it was.
+            true => self.cache.drop_current(oid),
+            false => self.cache.end(oid, tid),
+        }
         for (_, flight) in self.flights.range_mut((oid, Tid::ZERO)..=(oid, Tid::MAX)) {
             flight.changed.get_or_insert(tid);
         }
-        self.groups.values_mut().for_each(|group| group.note_change(oid, tid));
+        if !self.config.versions {
+            self.groups.values_mut().for_each(|group| group.note_change(oid, tid));
+        }
         self.prefetches.values_mut().for_each(|prefetching| prefetching.note_change(oid, tid));
     }
 
@@ -106,11 +112,16 @@ impl Machine {
     pub(super) fn land(&mut self, oid: Oid, before: Tid, answer: Result<Option<LoadedAt>, ClientError>) {
         let Some(Flight { waiters, changed }) = self.flights.remove(&(oid, before)) else { return };
         let answer = answer.map(|found| found.map(|found| self.keep(oid, found, changed)));
-        self.resolve_all(waiters, (oid, before), &answer);
+        // Where there are versions, it may be there in one and not yet on the trunk.
+        let may_be_new = !self.config.versions || changed.is_some();
+        self.resolve_all(waiters, (oid, before), &answer, may_be_new);
     }
 
     /// Keeps what was loaded. A revision that was called current held until the object was changed.
     fn keep(&mut self, oid: Oid, found: LoadedAt, changed: Option<Tid>) -> LoadedAt {
+        if changed.is_some() && self.config.versions {
+            return found;
+        }
         // If the server contradicts itself about what came next, that is left to the next load.
         if let Some(found) = kept(found.clone(), changed) {
             self.cache.put(oid, found);
@@ -123,12 +134,13 @@ impl Machine {
         waiters: Vec<Waiter>,
         (oid, before): (Oid, Tid),
         answer: &Result<Option<LoadedAt>, ClientError>,
+        may_be_new: bool,
     ) {
         for waiter in waiters {
             match waiter {
                 // The object was made by a transaction that this client did not know of: to it, there was none.
                 Waiter::Load { promise, asked, .. }
-                    if asked.is_none_or(|asked| asked > before) && matches!(answer, Ok(None)) =>
+                    if may_be_new && asked.is_none_or(|asked| asked > before) && matches!(answer, Ok(None)) =>
                 {
                     self.resolve(promise, Err(refusal(Fault::NoObject { oid })));
                 }
@@ -143,7 +155,7 @@ impl Machine {
 
     pub(super) fn fail_load(&mut self, oid: Oid, before: Tid, error: &ClientError) {
         if let Some(flight) = self.flights.remove(&(oid, before)) {
-            self.resolve_all(flight.waiters, (oid, before), &Err(error.clone()));
+            self.resolve_all(flight.waiters, (oid, before), &Err(error.clone()), false);
         }
     }
 

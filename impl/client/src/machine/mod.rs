@@ -13,6 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use vellum_storage::{Oid, Tid};
+use vellum_wire::Extension;
 
 use self::ahead::{Group, Prefetching};
 use self::blobs::Download;
@@ -52,6 +53,8 @@ pub struct Config {
     pub label: Option<String>,
     /// Bytes that the cache takes: 64 MiB.
     pub cache_bytes: u64,
+    /// Whether it works with versions, where the server has them: false.
+    pub versions: bool,
     /// Objects in a hint, which are those that were loaded next after an object: 0, which learns none.
     pub hint_size: usize,
     /// How long it waits.
@@ -74,6 +77,7 @@ impl Default for Config {
             access: Access::Write,
             label: None,
             cache_bytes: 64 << 20,
+            versions: false,
             hint_size: 0,
             patience: Patience::default(),
             pause_min: Duration::from_millis(50),
@@ -214,6 +218,11 @@ impl Machine {
     /// Whether a server is there, and the cache is verified.
     pub fn is_ready(&self) -> bool {
         self.session.as_ref().is_some_and(Session::is_ready)
+    }
+
+    /// Whether it works with versions: it wants to, and its server has them.
+    pub fn has_versions(&self) -> bool {
+        self.config.versions && self.is_offered(Extension::Versions)
     }
 
     /// Bytes that the cache takes.

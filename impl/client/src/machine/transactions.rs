@@ -133,21 +133,33 @@ impl Machine {
     }
 
     fn change(&mut self, change: Change) -> Result<Answer, ClientError> {
+        let has_versions = self.has_versions();
         let Some(open) = &mut self.transaction else { return Ok(Answer::Done) };
         let (connection, transaction) = (open.connection, name(open.id));
         let versions = Err(ClientError::Unsayable { what: "versions" });
+        let is_in_version = match &change {
+            Change::CommitVersion { .. } | Change::AbortVersion { .. } => true,
+            change => change.target().is_some_and(|(_, version)| *version != Version::TRUNK),
+        };
         let data_of = |data: &vellum_storage::Data| {
             data.in_memory().cloned().ok_or(ClientError::Unsayable { what: "a record in a scratch file" })
         };
         let mut record = None;
         let target = change.target().map(|(oid, _)| oid);
         let call = match change {
-            Change::Store { version, .. } | Change::Restore { version, .. } if version != Version::TRUNK => {
-                return versions;
-            }
-            Change::CommitVersion { .. } | Change::AbortVersion { .. } => return versions,
+            _ if is_in_version && !has_versions => return versions,
             Change::Store { data, .. } | Change::Restore { data: Some(data), .. } if data.blob().is_some() => {
                 return Err(ClientError::Unsayable { what: "a blob in a change: it is sent in parts" });
+            }
+            // The ends tell at the vote what they change; and the cache keeps the trunk alone.
+            Change::CommitVersion { from, to } => Call::CommitVersion { from, to, transaction },
+            Change::AbortVersion { from } => Call::AbortVersion { from, transaction },
+            Change::Store { oid, serial, data, version } if is_in_version => {
+                Call::StoreInVersion { oid, serial, data: data_of(&data)?, version, transaction }
+            }
+            Change::Restore { oid, version, data, source, base } if is_in_version => {
+                let data = data.map(|data| data_of(&data)).transpose()?;
+                Call::RestoreInVersion { oid, data, version, source, base, transaction }
             }
             Change::Store { oid, serial, data, .. } => {
                 let data = data_of(&data)?;

@@ -52,7 +52,10 @@ impl RemoteStorage {
 
     /// The stored objects for which a merged record will be written.
     fn merged(&self, draft: &Draft, written: &[Oid]) -> Vec<Oid> {
-        let has_undo = draft.changes().iter().any(|change| matches!(change, Change::Undo { .. }));
+        let is_unknown = |change: &Change| {
+            matches!(change, Change::Undo { .. } | Change::CommitVersion { .. } | Change::AbortVersion { .. })
+        };
+        let is_unknown = draft.changes().iter().any(is_unknown);
         let mut serials: BTreeMap<Oid, Tid> = BTreeMap::new();
         for change in draft.changes() {
             if let Change::Store { oid, serial, .. } = change {
@@ -62,9 +65,9 @@ impl RemoteStorage {
         let mut merged = Vec::new();
         for oid in written {
             let Some(serial) = serials.remove(oid) else { continue };
-            // The objects of an undo are among them: their records are not merged with stored ones.
+            // The objects of an undo, or of the end of a version, are among them, and their records are not merged.
             let is_merged =
-                !has_undo || matches!(self.client.load(*oid).wait(), Ok(Some(newest)) if newest.tid != serial);
+                !is_unknown || matches!(self.load(*oid, &Version::TRUNK), Ok(newest) if newest.tid != serial);
             if is_merged {
                 merged.push(*oid);
             }
@@ -75,7 +78,7 @@ impl RemoteStorage {
     /// Refuses what cannot be said.
     fn check(&self, change: &Change) -> Result<()> {
         change.check()?;
-        let version = match change {
+        let is_in_version = match change {
             Change::CommitVersion { .. } | Change::AbortVersion { .. } => true,
             change => change.target().is_some_and(|(_, version)| *version != Version::TRUNK),
         };
@@ -85,8 +88,12 @@ impl RemoteStorage {
             let why = "ZEO's protocol has no words for restoring a revision with its blob".to_owned();
             return Err(Error::Unfit { name: self.name.clone(), why });
         }
-        match version {
-            true => Err(Error::Unfit { name: self.name.clone(), why: "ZEO's protocol has no versions".to_owned() }),
+        match is_in_version && !self.has_versions {
+            true => {
+                let why =
+                    "ZEO's protocol has no versions. Where the server is Vellum's, `ClientOptions::versions` has them";
+                Err(Error::Unfit { name: self.name.clone(), why: why.to_owned() })
+            }
             false => Ok(()),
         }
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use vellum_storage::{
     Blob, BlobWriter, Blobs, Capabilities, Change, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits,
     Listener, Listening, Loaded, LoadedAt, ObjectLocks, Oid, Order, Pack, PackOptions, PackReport, Refusal, Resolver,
-    Result, Scratch, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Vote,
-    Waiting,
+    Result, Scratch, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
+    Vote, Waiting,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Fault;
@@ -24,7 +24,9 @@ use crate::options::ClientOptions;
 /// A server's storage, as any other storage: each call blocks until its answer is there. Cloning gives another handle.
 ///
 /// It reads as of the last transaction that its client knows, so all that is read between two invalidations belongs
-/// together. [`RemoteStorage::sync`] waits for newer ones. Versions are not in ZEO's protocol.
+/// together. [`RemoteStorage::sync`] waits for newer ones. Versions are not in ZEO's protocol; where the server is
+/// Vellum's, [`ClientOptions::versions`] has them. Then [`Storage::load`] always asks the server, and waits until this
+/// client was told of what it sees.
 ///
 /// **A transaction at a time.** A server takes one transaction of each client between vote and finish. A second one
 /// waits for the first, whatever objects it has. Programs that commit in many threads open as many storages.
@@ -51,6 +53,7 @@ pub struct RemoteStorage {
     undoes: bool,
     restores: bool,
     keeps_blobs: bool,
+    has_versions: bool,
     /// Transactions of this storage wait for each other here.
     turn: Arc<ObjectLocks>,
     oids: Arc<Mutex<Vec<Oid>>>,
@@ -88,8 +91,9 @@ impl RemoteStorage {
         let name = name.into();
         client.connected().wait().map_err(|error| trouble(&name, error))?;
         let Info { undoes, restores, keeps_blobs, .. } = client.info().unwrap_or_default();
+        let has_versions = client.has_versions();
         let (turn, oids) = (Arc::default(), Arc::default());
-        Ok(RemoteStorage { client, name, resolver: None, undoes, restores, keeps_blobs, turn, oids })
+        Ok(RemoteStorage { client, name, resolver: None, undoes, restores, keeps_blobs, has_versions, turn, oids })
     }
 
     /// Has conflicts merged that the server leaves to its clients.
@@ -135,6 +139,8 @@ fn trouble(name: &str, error: ClientError) -> Error {
         ClientError::Refused(Fault::Conflict { oid, committed, serial, .. }) => {
             Refusal::Conflict { oid, committed, serial }.into()
         }
+        ClientError::Refused(Fault::VersionLock { oid, version }) => Refusal::VersionLock { oid, version }.into(),
+        ClientError::Refused(Fault::VersionEnd { version }) => Refusal::VersionEnd { version }.into(),
         ClientError::Refused(Fault::ReadConflict { oid, committed, serial }) => {
             Refusal::ReadConflict { oid, committed, serial }.into()
         }
@@ -153,7 +159,11 @@ impl Storage for RemoteStorage {
         self.name.clone()
     }
 
-    fn load(&self, oid: Oid, _: &Version) -> Result<Loaded> {
+    fn load(&self, oid: Oid, version: &Version) -> Result<Loaded> {
+        if self.has_versions {
+            let loaded = self.client.load_in_version(oid, version.clone());
+            return loaded.wait().map_err(|error| self.trouble(error));
+        }
         match self.client.load(oid).wait() {
             Ok(Some(LoadedAt { data, tid, .. })) => Ok(Loaded { data, tid }),
             Ok(None) => Err(Error::key(oid)),
@@ -237,7 +247,7 @@ impl Storage for RemoteStorage {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             undo: self.undoes,
-            versions: false,
+            versions: self.has_versions,
             restore: self.restores,
             pack: true,
             bulk: false,
@@ -249,12 +259,26 @@ impl Storage for RemoteStorage {
         self.undoes.then_some(self as &dyn UndoLog)
     }
 
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.has_versions.then_some(self as &dyn Versions)
+    }
+
     fn pack(&self) -> Option<&dyn Pack> {
         Some(self)
     }
 
     fn blobs(&self) -> Option<&dyn Blobs> {
         self.keeps_blobs.then_some(self as &dyn Blobs)
+    }
+}
+
+impl Versions for RemoteStorage {
+    fn versions(&self) -> Result<Vec<Version>> {
+        self.client.versions().wait().map_err(|error| self.trouble(error))
+    }
+
+    fn modified_in_version(&self, oid: Oid) -> Result<Version> {
+        self.client.modified_in_version(oid).wait().map_err(|error| self.trouble(error))
     }
 }
 

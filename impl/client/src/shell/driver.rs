@@ -21,10 +21,12 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
-use vellum_sync::{Mutex, RwLock};
+use vellum_sync::{Mutex, RwLock, Spin};
 
 /// The client's thread looks so often whether callers still run the tasks.
 const PAUSE: Duration = Duration::from_millis(2);
+/// A caller stays awake so long, which is longer than a load takes on the same host.
+const AWAKE: Duration = Duration::from_micros(100);
 
 /// Runs a client's tasks.
 pub(crate) struct Driver {
@@ -37,6 +39,8 @@ pub(crate) struct Driver {
     /// How often callers have begun to wait.
     waits: AtomicU64,
     has_ended: AtomicBool,
+    /// The waits of callers.
+    spin: Spin,
     thread: Mutex<Option<Thread>>,
 }
 
@@ -55,6 +59,7 @@ impl Driver {
             leave: Notify::new(),
             waits: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
+            spin: Spin::new(AWAKE),
             thread: Mutex::new(None),
         });
         let runs = Arc::clone(&driver);
@@ -98,7 +103,7 @@ impl Driver {
         if self.is_driving.load(Ordering::SeqCst) {
             self.leave.notify_one();
         }
-        Some(runtime.block_on(future))
+        Some(runtime.block_on(self.spin.wait(future, tokio::task::yield_now)))
     }
 
     /// Ends the thread. Every promise must be kept before.

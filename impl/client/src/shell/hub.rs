@@ -361,6 +361,11 @@ impl Hub {
         self.core.lock().machine.info().cloned()
     }
 
+    /// Whether versions can be asked for.
+    pub fn has_versions(&self) -> bool {
+        self.core.lock().machine.has_versions()
+    }
+
     /// The hints that were learned from loads.
     pub fn hints(&self) -> Vec<u8> {
         self.core.lock().machine.hints()

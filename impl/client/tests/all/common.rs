@@ -64,7 +64,12 @@ impl Served {
 
     /// A client's storage.
     pub fn storage(&self, access: Access, trouble: Trouble) -> RemoteStorage {
-        let config = Config { access, patience: patient(), ..Config::default() };
+        self.storage_with(Config { access, ..Config::default() }, trouble)
+    }
+
+    /// A client's storage, with these options.
+    pub fn storage_with(&self, config: Config, trouble: Trouble) -> RemoteStorage {
+        let config = Config { patience: patient(), ..config };
         RemoteStorage::of(self.client(config, trouble), "a server").unwrap()
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vellum_client::Access;
+use vellum_client::{Access, Config};
 use vellum_harness::coverage::Coverage;
 use vellum_harness::hosted::{Hosted, Merger};
 use vellum_harness::run;
@@ -38,7 +38,8 @@ fn remote(codec: Codec, trouble: Trouble, can: Can) -> Hosted {
             }
         };
         let access = if opening.read_only { Access::Read } else { Access::Write };
-        let storage = served.storage(access, trouble.clone());
+        let config = Config { access, versions: can.versions, ..Config::default() };
+        let storage = served.storage_with(config, trouble.clone());
         last = Some(served);
         Ok(Box::new(storage) as Box<dyn Storage>)
     });
@@ -68,6 +69,14 @@ fn a_remote_storage_keeps_the_rules() {
 fn a_remote_storage_keeps_blobs() {
     let can = Can { blobs: true, restore: false, repeat: false, ..CAN };
     hold(remote(Codec::Pickle, Trouble::by(9, 0), can), can, 2000..2000 + cases() / 4);
+}
+
+/// Rules 2.10, 2.11, 3.5 and 3.6, and all others in versions: by an extension of the protocol.
+#[test]
+fn a_remote_storage_keeps_versions() {
+    let can = Can { versions: true, ..CAN };
+    hold(remote(Codec::Msgpack, Trouble::none(), can), can, 3000..3000 + cases());
+    hold(remote(Codec::Pickle, Trouble::by(5, 0), can), can, 3000..3000 + cases() / 4);
 }
 
 #[test]

@@ -337,6 +337,44 @@ fn the_end_answers_everything() {
     story!("the-end-answers-everything", party);
 }
 
+/// Between two clients that want versions.
+#[test]
+fn work_in_a_version_leaves_the_trunk_as_it_was() {
+    let mut party = party();
+    let config = Config { versions: true, ..Config::default() };
+    party.client("ann", config.clone());
+    party.client("bob", config);
+    let old = party.commit("ann", 1, NEW, "old");
+    party.load("bob", 1);
+    let change = |party: &mut Party, change: Change| {
+        let transaction = party.begin("ann");
+        party.ask("ann", Ask::Change { transaction, change });
+        party.ask("ann", Ask::Vote { transaction });
+        party.ask("ann", Ask::Finish { transaction });
+    };
+    let draft = Version::named("draft");
+    let data = bytes::Bytes::from("new").into();
+    change(&mut party, Change::Store { oid: Oid(1), serial: old, version: draft.clone(), data });
+    for name in ["ann", "bob"] {
+        party.note("the trunk still shows what it did, and its revision is current");
+        let committed = party.machine(name).last();
+        let trunk = party.ask(name, Ask::Load { oid: Oid(1), before: committed });
+        let Some(Ok(Answer::Loaded(Some(found)))) = party.answer(name, trunk) else { panic!("it is there") };
+        assert_eq!((&found.data[..], found.next), (&b"old"[..], None));
+        let in_draft = party.ask(name, Ask::LoadInVersion { oid: Oid(1), version: draft.clone() });
+        assert!(
+            matches!(party.answer(name, in_draft), Some(Ok(Answer::LoadedInVersion(found))) if found.data == "new")
+        );
+    }
+    party.ask("bob", Ask::ModifiedInVersion { oid: Oid(1) });
+    change(&mut party, Change::CommitVersion { from: draft, to: Version::TRUNK });
+    for name in ["ann", "bob"] {
+        let trunk = party.load(name, 1);
+        assert!(matches!(party.answer(name, trunk), Some(Ok(Answer::Loaded(Some(found)))) if found.data == "new"));
+    }
+    story!("work-in-a-version", party);
+}
+
 #[test]
 fn versions_cannot_be_said() {
     let mut party = two();

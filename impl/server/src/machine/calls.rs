@@ -183,7 +183,9 @@ impl Machine {
             Call::IteratorRecordStart { iterator, tid } => {
                 self.ask(connection, reply, Question::Revisions { iterator, tid })
             }
-            Call::IteratorRecordNext { iterator } => self.ask(connection, reply, Question::NextRevision { iterator }),
+            Call::IteratorRecordNext { iterator } => {
+                self.ask(connection, reply, Question::NextRevision { iterator, in_version: false })
+            }
             Call::IteratorGc { iterators } => self.ask(connection, reply, Question::ForgetIterators { iterators }),
             Call::StoreBlobStart
             | Call::StoreBlobChunk { .. }
@@ -215,6 +217,14 @@ impl Machine {
                 let change = Change::Restore { oid, version: Version::TRUNK, data, source, base: None };
                 self.change(connection, transaction, change)
             }
+            call @ (Call::LoadInVersion { .. }
+            | Call::ModifiedInVersion { .. }
+            | Call::Versions
+            | Call::NextInVersion { .. }
+            | Call::StoreInVersion { .. }
+            | Call::CommitVersion { .. }
+            | Call::AbortVersion { .. }
+            | Call::RestoreInVersion { .. }) => self.version_call(connection, reply, call),
             Call::Undo { undone, transaction } => self.undo(connection, transaction, &undone),
             Call::Vote { transaction } => self.vote(connection, reply, transaction),
             Call::TpcFinish { transaction } => self.finish(connection, reply, transaction),

@@ -9,6 +9,7 @@ mod limits;
 mod status;
 mod telling;
 mod transactions;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -190,11 +191,17 @@ impl Machine {
             (Kind::LoadMany, Outcome::LoadedMany(found)) => self.loaded_many(connection, reply, found),
             (Kind::Ahead, outcome) => self.reached(connection, outcome),
             (Kind::Info, Outcome::Measured(info)) => {
-                let extensions: &[Extension] = if self.config.offers_extensions { &Extension::ALL } else { &[] };
-                let value = answers::info(info, &self.storages[storage.0].description, extensions);
+                let served = &self.storages[storage.0];
+                let is_offered = |extension: &Extension| match extension {
+                    Extension::LoadMany | Extension::Prefetch => self.config.offers_extensions,
+                    Extension::Versions => self.config.offers_extensions && served.has_versions,
+                };
+                let extensions: Vec<_> = Extension::ALL.into_iter().filter(is_offered).collect();
+                let value = answers::info(info, &served.description, &extensions);
                 self.answer(connection, reply, Ok(value));
             }
             (Kind::Ask, Outcome::Answer(value)) => self.answer(connection, reply, Ok(value)),
+            (Kind::Ask, Outcome::AnswerAfter(answer, of)) => self.answer_after(connection, reply, answer, of),
             (Kind::Pack { waits: true }, Outcome::Packed { .. }) => self.answer(connection, reply, Ok(Value::None)),
             (Kind::Pack { waits: false }, _) => {}
             (Kind::Blob, outcome) => self.blob_done(connection, outcome),
