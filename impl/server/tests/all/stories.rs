@@ -171,6 +171,28 @@ fn a_load_that_is_ahead_of_its_invalidation_waits_for_it() {
     story!("a-load-that-is-ahead-of-its-invalidation-waits-for-it", site);
 }
 
+/// The answer is about now, and the client is told of now first.
+#[test]
+fn a_load_in_a_version_waits_for_its_invalidation() {
+    let mut site = Site::new(config());
+    let (ann, bob) = (site.client("ann"), site.client("bob"));
+    site.commit(ann, 1, NEW, "old");
+    site.hold(|work| matches!(work, Work::Ask(_) | Work::Finish));
+    site.begin(ann);
+    site.store(ann, 1, site.storage.last_transaction(), "new");
+    site.vote(ann);
+    site.finish(ann);
+    site.call(bob, Call::LoadInVersion { oid: Oid(1), version: Version::named("draft") });
+    let finished = site.work(0);
+    let read = site.work(0);
+    let told = site.take_told();
+    site.happen(read);
+    site.note("the storage tells of the commit now");
+    told.into_iter().for_each(|event| site.happen(event));
+    site.happen(finished);
+    story!("a-load-in-a-version-waits-for-its-invalidation", site);
+}
+
 /// Both are finished by one sync. A client that heard of the later one first would refuse the tid of its own.
 #[test]
 fn a_client_hears_of_its_own_finish_before_later_ones() {
