@@ -43,8 +43,13 @@ struct Liar<'a> {
 
 impl<'a> Liar<'a> {
     fn new(dice: &'a [u8]) -> Liar<'a> {
-        let config =
-            Config { cache_bytes: CACHE_BYTES, hint_size: 2, label: Some("a victim".to_owned()), ..Config::default() };
+        let config = Config {
+            cache_bytes: CACHE_BYTES,
+            hint_size: 2,
+            versions: dice.first().is_some_and(|first| first % 2 == 1),
+            label: Some("a victim".to_owned()),
+            ..Config::default()
+        };
         Liar {
             dice: dice.iter(),
             machine: Machine::new(config),
@@ -151,10 +156,10 @@ impl<'a> Liar<'a> {
         match name {
             "register" | "tpc_finish" | "lastTransaction" => eight(one),
             "get_info" => {
-                let offered = ["loadMany", "prefetch", "more"].map(|name| Value::Text(name.into()));
+                let offered = ["loadMany", "prefetch", "versions", "more"].map(|name| Value::Text(name.into()));
                 Value::Dict(vec![
                     (Value::Text("supportsUndo".into()), Value::Bool(one > 100)),
-                    (Value::Text("vellum".into()), Value::Tuple(offered[usize::from(one % 3)..].to_vec())),
+                    (Value::Text("vellum".into()), Value::Tuple(offered[usize::from(one % 4)..].to_vec())),
                 ])
             }
             "vellum.loadMany" => {
@@ -163,6 +168,17 @@ impl<'a> Liar<'a> {
                 Value::List(found[usize::from(one % 3)..usize::from(one % 3 + two % 2 + 1)].to_vec())
             }
             "vellum.prefetch" => Value::Int(two.into()),
+            "vellum.loadInVersion" => Value::Tuple(vec![Value::Bytes("a".into()), eight(one)]),
+            "vellum.versions" => Value::List(vec![Value::Bytes("draft".into())]),
+            "vellum.modifiedInVersion" => Value::Bytes(vec![65; usize::from(one % 3)].into()),
+            "vellum.nextInVersion" => Value::Tuple(vec![
+                eight(one),
+                eight(two),
+                Value::None,
+                Value::None,
+                Value::Bytes("a".into()),
+                eight(one),
+            ]),
             "getInvalidations" if one > 200 => Value::None,
             "getInvalidations" => Value::Tuple(vec![eight(one), Value::List(vec![eight(two)])]),
             "loadBefore" if one > 240 => Value::None,
@@ -237,8 +253,11 @@ impl<'a> Liar<'a> {
                     Ask::Blob { transaction, part: parts[usize::from(die / 64 % 3)].clone() }
                 }
             },
-            10 => match die % 9 {
+            10 => match die % 12 {
                 8 => Ask::Sync,
+                9 => Ask::LoadInVersion { oid, version: Version::named("draft") },
+                10 => Ask::ModifiedInVersion { oid },
+                11 => Ask::Versions,
                 0 => Ask::Forget,
                 1 => Ask::Info,
                 2 => Ask::Pack { to: tid },

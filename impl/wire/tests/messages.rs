@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
-use vellum_storage::{LoadedAt, Oid, Tid};
+use vellum_storage::{LoadedAt, Oid, Tid, Version};
 use vellum_wire::{
     Ahead, BadCall, Begin, Call, Codec, Fault, Limits, Message, MessageId, NotUndone, Notice, Reach, Rope, Value,
 };
@@ -169,6 +169,7 @@ fn call() -> impl Strategy<Value = Call> {
             Call::StoreBlobStart,
             Call::ServerStatus,
             Call::Ping,
+            Call::Versions,
         ]),
         tid().prop_map(|tid| Call::GetInvalidations { tid }),
         (0..200_i64).prop_map(|count| Call::NewOids { count }),
@@ -229,6 +230,41 @@ fn call() -> impl Strategy<Value = Call> {
                 Call::Prefetch { oids, before, reach: Reach { depth, count, bytes } }
             }
         ),
+        call_in_version(),
+    ]
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    blob().prop_map(Version::named)
+}
+
+fn call_in_version() -> impl Strategy<Value = Call> {
+    let oid = || any::<u64>().prop_map(Oid);
+    let maybe = || proptest::option::of(any::<u64>().prop_map(Tid));
+    prop_oneof![
+        (oid(), version()).prop_map(|(oid, version)| Call::LoadInVersion { oid, version }),
+        oid().prop_map(|oid| Call::ModifiedInVersion { oid }),
+        any::<i64>().prop_map(|iterator| Call::NextInVersion { iterator }),
+        (oid(), any::<u64>().prop_map(Tid), blob(), version(), transaction()).prop_map(
+            |(oid, serial, data, version, transaction)| Call::StoreInVersion {
+                oid,
+                serial,
+                data,
+                version,
+                transaction
+            }
+        ),
+        (version(), version(), transaction()).prop_map(|(from, to, transaction)| Call::CommitVersion {
+            from,
+            to,
+            transaction
+        }),
+        (version(), transaction()).prop_map(|(from, transaction)| Call::AbortVersion { from, transaction }),
+        (oid(), proptest::option::of(blob()), version(), maybe(), maybe(), transaction()).prop_map(
+            |(oid, data, version, source, base, transaction)| {
+                Call::RestoreInVersion { oid, data, version, source, base, transaction }
+            }
+        ),
     ]
 }
 
@@ -246,6 +282,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         why().prop_map(Fault::Undo),
         proptest::collection::vec(why(), 1..4).prop_map(Fault::UndoOfObjects),
         Just(Fault::ReadOnly),
+        (oid(), version()).prop_map(|(oid, version)| Fault::VersionLock { oid, version }),
+        version().prop_map(|version| Fault::VersionEnd { version }),
         (proptest::option::of(any::<i64>()), any::<i64>()).prop_map(|(current, given)| Fault::Transaction {
             current: current.map(|id| MessageId(Value::Int(id))),
             given: MessageId(Value::Int(given)),

@@ -111,6 +111,10 @@ impl Beliefs {
                 );
             }
             (Call::LoadBefore { oid, .. }, Value::Tuple(parts)) => self.loads(oid, parts),
+            (Call::LoadInVersion { oid, .. }, Value::Tuple(parts)) => {
+                let of = tid(&parts[1]).expect("a tid");
+                assert!(Some(of) <= self.last, "{}: {oid} is at {of}, and it was not told of that", self.name);
+            }
             (Call::LoadMany { oids, .. }, Value::List(found)) => {
                 assert!(found.len() <= oids.len(), "{}: more answers than loads", self.name);
                 for (oid, found) in oids.iter().zip(found) {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use vellum_server::{Config, ConnectionId, Event, Memory};
-use vellum_storage::{Oid, Tid, Version};
+use vellum_storage::{Change, Oid, Tid, Version};
 use vellum_wire::{Call, Codec, Limits, Message, Reach, Value};
 
 use crate::beliefs::{Beliefs, id};
@@ -97,7 +98,8 @@ impl Game {
     }
 
     fn rare(&mut self, place: usize, dice: &mut impl Iterator<Item = u8>) {
-        match place % 6 {
+        match place % 7 {
+            6 => self.versions(place / 7, dice),
             0 => self.call(place / 5, Call::TpcAbort { transaction: TRANSACTION }),
             1 => self.call(place / 5, Call::LastTransaction),
             2 => self.call(place / 5, Call::Vote { transaction: TRANSACTION }),
@@ -113,6 +115,33 @@ impl Game {
                 }
             }
             _ => self.junk(place / 5, dice),
+        }
+    }
+
+    /// A client works in a version.
+    fn versions(&mut self, place: usize, dice: &mut impl Iterator<Item = u8>) {
+        let Some(connection) = self.pick(place) else { return };
+        let die = dice.next().unwrap_or(0);
+        let (oid, draft) = (Oid(u64::from(die / 8) % OBJECTS), Version::named("draft"));
+        let serial = self.site.storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+        let (data, transaction) = (RECORD.into(), TRANSACTION);
+        match die % 8 {
+            0 => self.call_of(connection, Call::Versions),
+            1 => self.call_of(connection, Call::ModifiedInVersion { oid }),
+            2..=4 => self.call_of(connection, Call::LoadInVersion { oid, version: draft }),
+            change => {
+                self.site.begin(connection);
+                let call = match change {
+                    5 => Call::StoreInVersion { oid, serial, data, version: draft, transaction },
+                    6 => Call::CommitVersion { from: draft, to: Version::TRUNK, transaction },
+                    _ => Call::AbortVersion { from: draft, transaction },
+                };
+                self.call_of(connection, call);
+                if let Some(client) = self.clients.get_mut(&connection) {
+                    // The end of a version may change any object.
+                    (0..OBJECTS).for_each(|oid| client.beliefs.stores(Oid(oid)));
+                }
+            }
         }
     }
 
@@ -305,8 +334,8 @@ impl Game {
         for client in self.clients.values() {
             assert_eq!(client.beliefs.last(), Some(last), "a client was not told of everything");
             for (oid, tid) in client.beliefs.current() {
-                let newest = self.site.storage.load(*oid, &Version::TRUNK).expect("it was loaded").tid;
-                assert_eq!(*tid, newest, "a client believes an old revision of {oid} to be current");
+                let newest = self.site.storage.load_before(*oid, NOW).expect("it was loaded").map(|newest| newest.tid);
+                assert_eq!(Some(*tid), newest, "a client believes an old revision of {oid} to be current");
             }
         }
         // Only votes that wait for a transaction that is not finished have no answer.
@@ -322,8 +351,11 @@ impl Game {
         self.site.assert_quiet();
         let mut draft = self.site.storage.begin(Default::default()).expect("it can be written");
         for oid in (0..=OBJECTS).map(Oid) {
-            let serial = self.site.storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
-            draft.store(oid, serial, "cccc.N.".into()).expect("it can be stored");
+            let version = self.site.storage.versions().map(|versions| versions.modified_in_version(oid));
+            let version = version.and_then(Result::ok).unwrap_or_default();
+            let serial = self.site.storage.load(oid, &version).map_or(Tid::ZERO, |loaded| loaded.tid);
+            let data = Bytes::from("cccc.N.").into();
+            draft.push(Change::Store { oid, serial, version, data }).expect("it can be stored");
         }
         let vote = self.site.storage.try_vote(draft).expect("nothing is wrong with it");
         assert!(matches!(vote, vellum_storage::Vote::Voted(_)), "a lock outlived its client: {vote:?}");
