@@ -8,7 +8,7 @@
 //!   vellum.versions()                               ◀─ [version, ...]
 //!   vellum.nextInVersion(iterator)                  ◀─ (oid, tid, data, source, version, base): rule 2.6
 //!
-//!   vellum.storeInVersion(oid, serial, data, version, transaction)                    one-way: the vote has their faults
+//!   vellum.storeInVersion(oid, serial, data, version, transaction)           one-way: the vote has their faults
 //!   vellum.restoreInVersion(oid, data, version, source, base, transaction)
 //!   vellum.commitVersion(from, to, transaction)
 //!   vellum.abortVersion(from, transaction)
