@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use vellum_cache::CacheFile;
+use vellum_disk::RealDisk;
 use vellum_storage::{
     Blob, CurrentRecord, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
     TransactionMeta, TransactionRecord, UndoEntry,
@@ -16,6 +18,7 @@ use vellum_wire::Reach;
 
 use crate::ask::{Answer, Ask, Info, IteratorId};
 use crate::hint_file;
+use crate::keep::Cache;
 use crate::machine::{Config, Machine};
 use crate::options::ClientOptions;
 use crate::promise::{Promise, Resolver};
@@ -53,6 +56,7 @@ struct Life {
     hub: Arc<Hub>,
     /// Where its hints are kept.
     hints: Option<PathBuf>,
+    cache: Option<Arc<CacheFile>>,
 }
 
 impl Drop for Life {
@@ -63,7 +67,33 @@ impl Drop for Life {
             tracing::warn!(path = %path.display(), %error, "the hints are not kept");
         }
         self.hub.end();
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.end()
+        {
+            let path = cache.path().display();
+            tracing::warn!(%path, %error, "the cache file is not durable. The next start may find less in it");
+        }
     }
+}
+
+/// The things that a client has for itself.
+#[derive(Default)]
+struct Own {
+    driver: Option<Arc<Driver>>,
+    hints: Option<PathBuf>,
+    cache: Option<Arc<CacheFile>>,
+}
+
+/// Opens a cache file on this machine.
+fn open_cache(path: &Path, bytes: u64) -> io::Result<Arc<CacheFile>> {
+    let opened = CacheFile::open(&RealDisk, path, &vellum_cache::Options::of_this_machine(bytes));
+    opened.map(Arc::new).map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::WouldBlock => "another process has it. Give each process a file of its own".to_owned(),
+            _ => format!("{error}. Without the option for a cache file the client caches in memory"),
+        };
+        io::Error::new(error.kind(), format!("the cache file {} cannot be opened: {what}", path.display()))
+    })
 }
 
 /// So many oids are asked for at once.
@@ -85,35 +115,44 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The system gives no thread.
+    /// The system gives no thread, or the cache file cannot be opened: [`io::ErrorKind::WouldBlock`] if another process
+    /// has it.
     pub fn open(options: ClientOptions) -> io::Result<Client> {
-        let ClientOptions { addresses, config, tls, message_size_max, hints } = options;
+        let ClientOptions { addresses, config, tls, message_size_max, hints, cache_file } = options;
         let config = Config { addresses: addresses.len(), ..config };
         let dial = Arc::new(Sockets { addresses, tls });
+        let cache = cache_file.map(|(path, bytes)| open_cache(&path, bytes)).transpose()?;
         let (driver, handle) = Driver::start()?;
-        Ok(Client::with(config, dial, message_size_max, &handle, Some((driver, hints))))
+        Ok(Client::with(config, dial, message_size_max, &handle, Own { driver: Some(driver), hints, cache }))
     }
 
     /// Begins to connect by what `dial` makes, on this runtime.
     pub fn on(runtime: &Handle, config: Config, dial: Arc<dyn Dial>, message_size_max: usize) -> Client {
-        Client::with(config, dial, message_size_max, runtime, None)
+        Client::with(config, dial, message_size_max, runtime, Own::default())
     }
 
-    fn with(
+    /// The same with a cache file.
+    pub fn over(
+        runtime: &Handle,
         config: Config,
+        cache: Arc<CacheFile>,
         dial: Arc<dyn Dial>,
         message_size_max: usize,
-        runtime: &Handle,
-        own: Option<(Arc<Driver>, Option<PathBuf>)>,
     ) -> Client {
-        let (driver, hints) = own.unzip();
-        let hints = hints.flatten();
-        let mut machine = Machine::new(config);
+        Client::with(config, dial, message_size_max, runtime, Own { cache: Some(cache), ..Own::default() })
+    }
+
+    fn with(config: Config, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle, own: Own) -> Client {
+        let Own { driver, hints, cache } = own;
+        let mut machine = match &cache {
+            Some(cache) => Machine::over(config, Cache::file(Arc::clone(cache))),
+            None => Machine::new(config),
+        };
         if let Some(kept) = hints.as_deref().and_then(hint_file::read) {
             machine.learn(&kept);
         }
-        let hub = Hub::start(machine, dial, message_size_max, runtime, driver);
-        let life = Arc::new(Life { hub: Arc::clone(&hub), hints });
+        let hub = Hub::start(machine, dial, message_size_max, runtime, driver, cache.clone());
+        let life = Arc::new(Life { hub: Arc::clone(&hub), hints, cache });
         Client { hub, oids: Arc::default(), life }
     }
 
@@ -155,12 +194,18 @@ impl Client {
 
     /// An object as the last known transaction left it; none if it is not there yet. See rule 2.2.
     pub fn load(&self, oid: Oid) -> Promise<Option<LoadedAt>> {
+        if let Some(found) = self.hub.hit(oid, None) {
+            return Promise::of(Ok(Some(found)));
+        }
         self.hub.ask(Ask::Load { oid, before: None }, loaded)
     }
 
     /// An object as it was just before a tid: rule 2.2. If this client does not know so late a tid yet, the object is
     /// as its last known transaction left it.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Promise<Option<LoadedAt>> {
+        if let Some(found) = self.hub.hit(oid, Some(before)) {
+            return Promise::of(Ok(Some(found)));
+        }
         self.hub.ask(Ask::Load { oid, before: Some(before) }, loaded)
     }
 

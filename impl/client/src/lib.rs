@@ -43,6 +43,7 @@ mod error;
 mod event;
 mod hint_file;
 mod hints;
+mod keep;
 mod machine;
 mod options;
 mod promise;
@@ -54,6 +55,7 @@ pub use ask::{Answer, Ask, BlobPart, Conflict, Info, IteratorId, Patience, Trans
 pub use client::{Client, View};
 pub use error::ClientError;
 pub use event::{ConnectionId, Effect, Event, PromiseId, Told};
+pub use keep::Cache;
 pub use machine::{Access, Config, Machine};
 pub use options::ClientOptions;
 pub use promise::Promise;

@@ -84,6 +84,10 @@ impl FileMedium {
         }
     }
 
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.head.file_bytes()
+    }
+
     /// Where a segment begins.
     pub(super) fn start(&self, segment: u32) -> u64 {
         SEGMENTS_START + u64::from(segment) * u64::from(self.head.segment_bytes)

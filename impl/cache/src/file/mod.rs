@@ -21,7 +21,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::Tid;
@@ -82,7 +82,8 @@ fn boot_id() -> Option<[u8; 16]> {
 pub struct CacheFile {
     core: Core<FileMedium>,
     path: PathBuf,
-    _lock: Box<dyn Lock>,
+    /// None when the cache has ended.
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl CacheFile {
@@ -103,12 +104,17 @@ impl CacheFile {
             Err(e) => return Err(e),
         };
         let core = restore(file, head, options)?;
-        Ok(CacheFile { core, path: path.to_owned(), _lock: lock })
+        Ok(CacheFile { core, path: path.to_owned(), lock: Mutex::new(Some(lock)) })
     }
 
     /// The cache itself.
     pub fn core(&self) -> &Core<FileMedium> {
         &self.core
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.core.medium().file_bytes()
     }
 
     /// Where it is.
@@ -122,18 +128,45 @@ impl CacheFile {
     ///
     /// Those of the disk. After an error the file stays at the last durable head, until it is opened again.
     pub fn checkpoint(&self) -> io::Result<()> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the end the file may be another process's.
+        if lock.is_none() { Ok(()) } else { self.make_durable() }
+    }
+
+    fn make_durable(&self) -> io::Result<()> {
         let prepared = self.core.settled(|medium, head| medium.prepare(head));
         self.core.medium().make_durable(prepared)
     }
 
-    /// Ends the cache: nothing is written after that.
+    /// Ends the cache: nothing is read or written after that, and another process can open the file. Handles stay
+    /// good, and find nothing.
     ///
     /// # Errors
     ///
     /// Those of [`CacheFile::checkpoint`]. The cache is ended all the same.
-    pub fn close(self) -> io::Result<()> {
+    pub fn end(&self) -> io::Result<()> {
         self.core.close();
-        self.checkpoint()
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            return Ok(());
+        }
+        let done = self.make_durable();
+        *lock = None;
+        done
+    }
+
+    /// Whether the cache has ended.
+    pub fn has_ended(&self) -> bool {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Ends the cache, as [`CacheFile::end`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CacheFile::checkpoint`].
+    pub fn close(self) -> io::Result<()> {
+        self.end()
     }
 }
 

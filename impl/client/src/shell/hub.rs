@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, Oid, Tid};
+use vellum_cache::CacheFile;
+use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, LoadedAt, Oid, Tid};
 use vellum_sync::Mutex;
 
 use super::dial::Dial;
@@ -22,7 +24,7 @@ use super::link::Link;
 use crate::ask::{Answer, Ask, Info};
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
-use crate::machine::Machine;
+use crate::machine::{Machine, as_asked};
 use crate::promise::Promise;
 
 /// A client with its network.
@@ -38,6 +40,14 @@ pub(crate) struct Hub {
     started: Instant,
     /// The time of the next tick has changed, or the client has ended.
     alarm: Notify,
+    hits: Option<Hits>,
+}
+
+/// A cache file, in which threads look by themselves.
+struct Hits {
+    cache: Arc<CacheFile>,
+    /// Whether it was verified once. Before that, it may be of another database, or too old.
+    is_verified: AtomicBool,
 }
 
 struct Core {
@@ -102,6 +112,25 @@ enum Bring {
 /// The machine is told the time with everything that happens, if so much of it has passed.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The cache file is made durable so often.
+const DURABLE_EVERY: Duration = Duration::from_secs(60);
+
+/// Makes a cache file survive a power cut, now and then.
+async fn keep_durable(cache: Arc<CacheFile>) {
+    loop {
+        tokio::time::sleep(DURABLE_EVERY).await;
+        if cache.has_ended() {
+            return;
+        }
+        let syncs = Arc::clone(&cache);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || syncs.checkpoint()).await {
+            let path = cache.path().display();
+            tracing::warn!(%path, %error, "the cache file is not durable. After a power cut less is found in it");
+            return;
+        }
+    }
+}
+
 impl Hub {
     /// A client that begins to connect.
     pub fn start(
@@ -110,7 +139,11 @@ impl Hub {
         message_size_max: usize,
         runtime: &Handle,
         driver: Option<Arc<Driver>>,
+        cache: Option<Arc<CacheFile>>,
     ) -> Arc<Hub> {
+        // Hints are learned from all loads, so the machine must hear of them.
+        let hits = cache.clone().filter(|_| !machine.learns());
+        let hits = hits.map(|cache| Hits { cache, is_verified: AtomicBool::new(false) });
         let core = Core {
             machine,
             lines: BTreeMap::new(),
@@ -132,7 +165,11 @@ impl Hub {
             driver,
             started: Instant::now(),
             alarm: Notify::new(),
+            hits,
         });
+        if let Some(cache) = cache {
+            runtime.spawn(keep_durable(cache));
+        }
         runtime.spawn(Arc::clone(&hub).keep_time());
         hub.happen(Event::Tick { now: Duration::ZERO });
         hub
@@ -156,6 +193,18 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// A revision that is in the cache file. The machine is not asked, and its lock not taken: the file's core is told of
+    /// a transaction before the machine's last transaction moves, and it looks at its head first.
+    pub fn hit(&self, oid: Oid, asked: Option<Tid>) -> Option<LoadedAt> {
+        let Hits { cache, is_verified } = self.hits.as_ref()?;
+        if !is_verified.load(Ordering::Acquire) {
+            return None;
+        }
+        let core = cache.core();
+        let before = asked.unwrap_or(Tid::MAX).min(core.head().next());
+        core.get(oid, before).map(|found| as_asked(found, asked))
     }
 
     /// Asks something. `take` makes the answer of what the machine answers.
@@ -273,6 +322,12 @@ impl Hub {
                 if let Some(taker) = core.takers.remove(&promise) {
                     self.brings.lock().queue.push_back(Bring::Answer(taker, outcome));
                 }
+            }
+            Effect::Tell(told @ Told::Ready { .. }) => {
+                if let Some(hits) = &self.hits {
+                    hits.is_verified.store(true, Ordering::Release);
+                }
+                self.brings.lock().queue.push_back(Bring::Told(told));
             }
             Effect::Tell(told) => self.brings.lock().queue.push_back(Bring::Told(told)),
             Effect::WakeAt { at } => {
