@@ -62,6 +62,17 @@ pub struct Situation {
     pub lie: Lie,
     /// Different states, as counted once. Another number means that the machines do something else.
     pub states: Option<usize>,
+    /// Whether the clients have the core of `vellum-cache`, in place of the simple cache.
+    pub is_over_core: bool,
+    /// Different states with that core.
+    pub states_over_core: Option<usize>,
+}
+
+impl Situation {
+    /// The same with the core of `vellum-cache`.
+    pub fn over_core(self) -> Situation {
+        Situation { is_over_core: true, states: self.states_over_core, ..self }
+    }
 }
 
 /// An interesting order of events.
@@ -220,6 +231,8 @@ const PLAIN: Situation = Situation {
     sees: &[],
     lie: Lie::NamesTooFew,
     states: None,
+    is_over_core: false,
+    states_over_core: None,
 };
 
 const CROSSING: Situation = Situation {

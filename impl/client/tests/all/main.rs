@@ -3,6 +3,7 @@
 mod addresses;
 mod ahead;
 mod blobs;
+mod cached;
 mod common;
 mod crashes;
 mod driver;
