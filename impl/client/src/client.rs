@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use vellum_cache::CacheFile;
 use vellum_disk::RealDisk;
 use vellum_storage::{
     Blob, CurrentRecord, HistoryEntry, Listener, Listening, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
@@ -25,6 +24,7 @@ use crate::promise::{Promise, Resolver};
 use crate::shell::dial::{Dial, Sockets};
 use crate::shell::driver::Driver;
 use crate::shell::hub::Hub;
+use crate::tiers::TieredCache;
 use crate::transaction::Transaction;
 
 /// A client of a server. Clones are the same client; when the last of them is dropped, the connection ends.
@@ -56,7 +56,7 @@ struct Life {
     hub: Arc<Hub>,
     /// Where its hints are kept.
     hints: Option<PathBuf>,
-    cache: Option<Arc<CacheFile>>,
+    cache: Option<Arc<TieredCache>>,
 }
 
 impl Drop for Life {
@@ -81,18 +81,20 @@ impl Drop for Life {
 struct Own {
     driver: Option<Arc<Driver>>,
     hints: Option<PathBuf>,
-    cache: Option<Arc<CacheFile>>,
+    cache: Option<Arc<TieredCache>>,
 }
 
-/// Opens a cache file on this machine.
-fn open_cache(path: &Path, bytes: u64) -> io::Result<Arc<CacheFile>> {
-    let opened = CacheFile::open(&RealDisk, path, &vellum_cache::Options::of_this_machine(bytes));
+/// Opens a cache file on this machine, with so many bytes of memory in front of it.
+fn open_cache(path: &Path, bytes: u64, memory: u64) -> io::Result<Arc<TieredCache>> {
+    let options = vellum_cache::Options::of_this_machine(bytes);
+    let opened = TieredCache::open(Arc::new(RealDisk), path, options, memory);
     opened.map(Arc::new).map_err(|error| {
-        let what = match error.kind() {
-            io::ErrorKind::WouldBlock => "another process has it. Give each process a file of its own".to_owned(),
-            _ => format!("{error}. Without the option for a cache file the client caches in memory"),
-        };
-        io::Error::new(error.kind(), format!("the cache file {} cannot be opened: {what}", path.display()))
+        let path = path.display();
+        let why = format!(
+            "the cache file {path} cannot be opened: {error}. Nothing was changed. Without the option for a cache file the \
+             client caches in memory"
+        );
+        io::Error::new(error.kind(), why)
     })
 }
 
@@ -115,13 +117,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The system gives no thread, or the cache file cannot be opened: [`io::ErrorKind::WouldBlock`] if another process
-    /// has it.
+    /// The system gives no thread, or the cache file cannot be opened.
     pub fn open(options: ClientOptions) -> io::Result<Client> {
         let ClientOptions { addresses, config, tls, message_size_max, hints, cache_file } = options;
         let config = Config { addresses: addresses.len(), ..config };
         let dial = Arc::new(Sockets { addresses, tls });
-        let cache = cache_file.map(|(path, bytes)| open_cache(&path, bytes)).transpose()?;
+        let cache = cache_file.map(|(path, bytes)| open_cache(&path, bytes, config.cache_bytes)).transpose()?;
         let (driver, handle) = Driver::start()?;
         Ok(Client::with(config, dial, message_size_max, &handle, Own { driver: Some(driver), hints, cache }))
     }
@@ -135,7 +136,7 @@ impl Client {
     pub fn over(
         runtime: &Handle,
         config: Config,
-        cache: Arc<CacheFile>,
+        cache: Arc<TieredCache>,
         dial: Arc<dyn Dial>,
         message_size_max: usize,
     ) -> Client {
@@ -145,7 +146,7 @@ impl Client {
     fn with(config: Config, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle, own: Own) -> Client {
         let Own { driver, hints, cache } = own;
         let mut machine = match &cache {
-            Some(cache) => Machine::over(config, Cache::file(Arc::clone(cache))),
+            Some(cache) => Machine::over(config, Cache::tiered(Arc::clone(cache))),
             None => Machine::new(config),
         };
         if let Some(kept) = hints.as_deref().and_then(hint_file::read) {

@@ -49,6 +49,7 @@ mod options;
 mod promise;
 mod remote;
 mod shell;
+mod tiers;
 mod transaction;
 
 pub use ask::{Answer, Ask, BlobPart, Conflict, Info, IteratorId, Patience, TransactionId, Voted};
@@ -62,5 +63,6 @@ pub use promise::Promise;
 pub use remote::RemoteStorage;
 pub use shell::dial::{Address, Dial, Dialing, Stream};
 pub use shell::tls;
+pub use tiers::TieredCache;
 pub use transaction::Transaction;
 pub use vellum_wire::{Extension, Reach};

@@ -27,9 +27,9 @@
 
 mod exact;
 mod medium;
-mod recent;
+pub(crate) mod recent;
 mod restore;
-mod slot;
+pub(crate) mod slot;
 mod told;
 mod value;
 mod words;

@@ -67,6 +67,12 @@ impl Recent {
         Some(change.after.max(known).next())
     }
 
+    /// The objects that were changed after this transaction; none if that is not known.
+    pub fn since(&self, tid: Tid) -> Option<Vec<Oid>> {
+        let changes = self.changes.iter().filter(|change| change.tid > tid);
+        (self.floor <= tid).then(|| changes.map(|change| change.oid).collect())
+    }
+
     /// Whether the end of such a revision, if it has one, is the tid of the transaction that changed the object.
     pub fn is_exact(&self, oid: Oid, tid: Tid, asked: Tid) -> bool {
         let end = self.end(oid, tid, asked);

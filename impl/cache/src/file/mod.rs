@@ -26,11 +26,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::Tid;
 
+mod guest;
 mod layout;
 mod medium;
 mod report;
 mod scan;
 
+pub use guest::Guest;
 pub use layout::FileHead;
 use layout::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use medium::FileMedium;
@@ -189,6 +191,7 @@ fn restore(file: Arc<dyn DiskFile>, head: FileHead, options: &Options) -> io::Re
         generations: generations(head, &segments),
         sequence: segments.iter().map(|segment| segment.head.sequence).max().unwrap_or(0),
         moment: moments.live.number.max(moments.durable.number),
+        turn: scan::turn(&*file, options.nonce)?,
     };
     // A damaged number could leave no larger one.
     if known.sequence > u64::MAX / 2 || known.moment > u64::MAX / 2 {

@@ -13,7 +13,6 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vellum_cache::CacheFile;
 use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, LoadedAt, Oid, Tid};
 use vellum_sync::Mutex;
 
@@ -26,6 +25,7 @@ use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
 use crate::machine::{Machine, as_asked};
 use crate::promise::Promise;
+use crate::tiers::TieredCache;
 
 /// A client with its network.
 pub(crate) struct Hub {
@@ -45,7 +45,7 @@ pub(crate) struct Hub {
 
 /// A cache file, in which threads look by themselves.
 struct Hits {
-    cache: Arc<CacheFile>,
+    cache: Arc<TieredCache>,
     /// Whether it was verified once. Before that, it may be of another database, or too old.
     is_verified: AtomicBool,
 }
@@ -116,7 +116,7 @@ const TICK: Duration = Duration::from_millis(100);
 const DURABLE_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes a cache file survive a power cut, now and then.
-async fn keep_durable(cache: Arc<CacheFile>) {
+async fn keep_durable(cache: Arc<TieredCache>) {
     loop {
         tokio::time::sleep(DURABLE_EVERY).await;
         if cache.has_ended() {
@@ -139,7 +139,7 @@ impl Hub {
         message_size_max: usize,
         runtime: &Handle,
         driver: Option<Arc<Driver>>,
-        cache: Option<Arc<CacheFile>>,
+        cache: Option<Arc<TieredCache>>,
     ) -> Arc<Hub> {
         // Hints are learned from all loads, so the machine must hear of them.
         let hits = cache.clone().filter(|_| !machine.learns());
@@ -195,16 +195,15 @@ impl Hub {
         }
     }
 
-    /// A revision that is in the cache file. The machine is not asked, and its lock not taken: the file's core is told of
-    /// a transaction before the machine's last transaction moves, and it looks at its head first.
+    /// A revision that is in the cache file. The machine is not asked, and its lock not taken: the cache is told of a
+    /// transaction before the machine's last transaction moves, and it looks at its head first.
     pub fn hit(&self, oid: Oid, asked: Option<Tid>) -> Option<LoadedAt> {
         let Hits { cache, is_verified } = self.hits.as_ref()?;
         if !is_verified.load(Ordering::Acquire) {
             return None;
         }
-        let core = cache.core();
-        let before = asked.unwrap_or(Tid::MAX).min(core.head().next());
-        core.get(oid, before).map(|found| as_asked(found, asked))
+        let before = asked.unwrap_or(Tid::MAX).min(cache.head().next());
+        cache.get(oid, before).map(|found| as_asked(found, asked))
     }
 
     /// Asks something. `take` makes the answer of what the machine answers.

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vellum_cache::CacheFile;
-use vellum_client::{Client, Config, RemoteStorage};
+use vellum_client::{Access, Client, Config, RemoteStorage, TieredCache};
 use vellum_disk::SimDisk;
 use vellum_harness::concurrent::{self, Plan};
 use vellum_harness::coverage::Coverage;
@@ -15,7 +14,6 @@ use vellum_harness::subject::Can;
 use vellum_harness::tick::tick;
 use vellum_server::Codec;
 use vellum_storage::{ManualClock, MemoryStorage, Storage};
-use vellum_client::Access;
 
 use crate::common::{Served, patient, runtime, speaks};
 use crate::proxy::Trouble;
@@ -36,7 +34,7 @@ impl Shelf {
     }
 
     /// The next client's cache. The last client has ended before; or it was killed, or the power went, by chance.
-    pub fn open(&mut self, seed: u64) -> Arc<CacheFile> {
+    pub fn open(&mut self, seed: u64) -> Arc<TieredCache> {
         self.opened += 1;
         self.disk = match seed % 3 {
             0 => self.disk.crash_keeping_everything(),
@@ -48,11 +46,12 @@ impl Shelf {
         };
         let (boot, nonce) = (Some([self.boot; 16]), self.opened);
         let options = vellum_cache::Options { bytes: 64 << 10, boot, nonce, changes: 20 };
-        Arc::new(CacheFile::open(&self.disk, Path::new("client.cache"), &options).unwrap())
+        let disk = Arc::new(self.disk.clone());
+        Arc::new(TieredCache::open(disk, Path::new("client.cache"), options, 16 << 10).unwrap())
     }
 }
 
-fn client(served: &Served, access: Access, cache: Arc<CacheFile>) -> RemoteStorage {
+fn client(served: &Served, access: Access, cache: Arc<TieredCache>) -> RemoteStorage {
     let config = Config { access, patience: patient(), ..Config::default() };
     let client = Client::over(runtime().handle(), config, cache, served.way(Trouble::none()), 64 << 20);
     RemoteStorage::of(client, "a server").unwrap()

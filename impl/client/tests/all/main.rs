@@ -8,6 +8,7 @@ mod common;
 mod crashes;
 mod driver;
 mod games;
+mod processes;
 mod proxy;
 mod rules;
 mod shell;
