@@ -25,6 +25,7 @@ use crate::shell::dial::{Dial, Sockets};
 use crate::shell::driver::Driver;
 use crate::shell::hub::Hub;
 use crate::tiers::TieredCache;
+use crate::trace::Trace;
 use crate::transaction::Transaction;
 
 /// A client of a server. Clones are the same client; when the last of them is dropped, the connection ends.
@@ -57,6 +58,7 @@ struct Life {
     /// Where its hints are kept.
     hints: Option<PathBuf>,
     cache: Option<Arc<TieredCache>>,
+    trace: Option<Arc<Trace>>,
 }
 
 impl Drop for Life {
@@ -67,6 +69,9 @@ impl Drop for Life {
             tracing::warn!(path = %path.display(), %error, "the hints are not kept");
         }
         self.hub.end();
+        if let Some(trace) = &self.trace {
+            trace.flush();
+        }
         if let Some(cache) = &self.cache
             && let Err(error) = cache.end()
         {
@@ -82,6 +87,7 @@ struct Own {
     driver: Option<Arc<Driver>>,
     hints: Option<PathBuf>,
     cache: Option<Arc<TieredCache>>,
+    trace: Option<Arc<Trace>>,
 }
 
 /// Opens a cache file on this machine, with so many bytes of memory in front of it.
@@ -117,14 +123,16 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The system gives no thread, or the cache file cannot be opened.
+    /// The system gives no thread, or the file of the cache or of its trace cannot be opened.
     pub fn open(options: ClientOptions) -> io::Result<Client> {
-        let ClientOptions { addresses, config, tls, message_size_max, hints, cache_file } = options;
+        let ClientOptions { addresses, config, tls, message_size_max, hints, cache_file, trace } = options;
         let config = Config { addresses: addresses.len(), ..config };
         let dial = Arc::new(Sockets { addresses, tls });
         let cache = cache_file.map(|(path, bytes)| open_cache(&path, bytes, config.cache_bytes)).transpose()?;
+        let trace = trace.map(|path| Trace::open(&path).map(Arc::new)).transpose()?;
         let (driver, handle) = Driver::start()?;
-        Ok(Client::with(config, dial, message_size_max, &handle, Own { driver: Some(driver), hints, cache }))
+        let own = Own { driver: Some(driver), hints, cache, trace };
+        Ok(Client::with(config, dial, message_size_max, &handle, own))
     }
 
     /// Begins to connect by what `dial` makes, on this runtime.
@@ -144,16 +152,17 @@ impl Client {
     }
 
     fn with(config: Config, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle, own: Own) -> Client {
-        let Own { driver, hints, cache } = own;
-        let mut machine = match &cache {
-            Some(cache) => Machine::over(config, Cache::tiered(Arc::clone(cache))),
-            None => Machine::new(config),
+        let Own { driver, hints, cache, trace } = own;
+        let of_machine = match &cache {
+            Some(cache) => Cache::tiered(Arc::clone(cache)),
+            None => Cache::simple(config.cache_bytes),
         };
+        let mut machine = Machine::over(config, of_machine.traced(trace.clone()));
         if let Some(kept) = hints.as_deref().and_then(hint_file::read) {
             machine.learn(&kept);
         }
-        let hub = Hub::start(machine, dial, message_size_max, runtime, driver, cache.clone());
-        let life = Arc::new(Life { hub: Arc::clone(&hub), hints, cache });
+        let hub = Hub::start(machine, dial, message_size_max, runtime, driver, cache.clone(), trace.clone());
+        let life = Arc::new(Life { hub: Arc::clone(&hub), hints, cache, trace });
         Client { hub, oids: Arc::default(), life }
     }
 

@@ -17,10 +17,26 @@ use vellum_storage::{LoadedAt, Oid, Tid};
 
 use crate::cache::Cache as Simple;
 use crate::tiers::TieredCache;
+use crate::trace::Trace;
 
 /// The cache of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cache(Kind);
+#[derive(Clone, Debug)]
+pub struct Cache(Kind, Option<Arc<Trace>>);
+
+/// A trace changes no answer.
+impl PartialEq for Cache {
+    fn eq(&self, other: &Cache) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Cache {}
+
+impl Hash for Cache {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Kind {
@@ -59,7 +75,7 @@ const SAMPLES: usize = 4;
 impl Cache {
     /// Maps in memory, of so many bytes.
     pub fn simple(bytes_max: u64) -> Cache {
-        Cache(Kind::Simple(Box::new(Simple::new(bytes_max))))
+        Cache(Kind::Simple(Box::new(Simple::new(bytes_max))), None)
     }
 
     /// An empty core over memory.
@@ -70,12 +86,17 @@ impl Cache {
     pub fn core(shape: Shape) -> Cache {
         let bytes = u64::from(shape.segments) * u64::from(shape.segment_bytes);
         let words = Words::new(shape.segments, shape.segment_bytes);
-        Cache(Kind::Core(Box::new(Core::new(words, shape, Tid::ZERO)), bytes))
+        Cache(Kind::Core(Box::new(Core::new(words, shape, Tid::ZERO)), bytes), None)
     }
 
     /// A cache file, with what is in it.
     pub fn tiered(tiers: Arc<TieredCache>) -> Cache {
-        Cache(Kind::Tiers(Tiers(tiers)))
+        Cache(Kind::Tiers(Tiers(tiers)), None)
+    }
+
+    /// The same, and what happens in it is written to a trace.
+    pub(crate) fn traced(self, trace: Option<Arc<Trace>>) -> Cache {
+        Cache(self.0, trace)
     }
 
     /// The last transaction of which a cache that was kept over a restart was told; none if it was told of none.
@@ -123,6 +144,15 @@ impl Cache {
         }
     }
 
+    /// The same for a load of an application, which a trace has.
+    pub(crate) fn load(&mut self, oid: Oid, before: Tid, asked: Option<Tid>) -> Option<LoadedAt> {
+        let found = self.get(oid, before);
+        if let Some(trace) = &self.1 {
+            trace.load(oid, asked, found.as_ref());
+        }
+        found
+    }
+
     /// Whether a load of this moment would find something here.
     pub(crate) fn has(&self, oid: Oid, before: Tid) -> bool {
         match &self.0 {
@@ -145,6 +175,9 @@ impl Cache {
     /// Keeps an answer, as it came and as the machine judged it: rule 9.4. A core judges it by its own memory of the
     /// changes since the question.
     pub(crate) fn put(&mut self, asked: Asked, oid: Oid, came: &LoadedAt, judged: LoadedAt) {
+        if let Some(trace) = &self.1 {
+            trace.store(oid, &judged);
+        }
         match &mut self.0 {
             Kind::Simple(simple) => simple.put(oid, judged),
             Kind::Core(core, _) => _ = core.store_exact(asked, oid, came),
@@ -155,6 +188,9 @@ impl Cache {
     /// Rule 9.6: keeps a revision that was not asked for by a load, unless it is here.
     pub(crate) fn add(&mut self, asked: Asked, oid: Oid, came: &LoadedAt, judged: LoadedAt) {
         if let Kind::Simple(simple) = &mut self.0 {
+            if let Some(trace) = &self.1 {
+                trace.store(oid, &judged);
+            }
             simple.add(oid, judged);
         } else if !self.has(oid, came.tid.next()) {
             self.put(asked, oid, came, judged);
@@ -163,6 +199,9 @@ impl Cache {
 
     /// A transaction changed these objects: what was current held until then.
     pub(crate) fn invalidate(&mut self, tid: Tid, oids: &[Oid]) {
+        if let Some(trace) = &self.1 {
+            oids.iter().for_each(|oid| trace.change(*oid, Some(tid)));
+        }
         match &mut self.0 {
             Kind::Simple(simple) => oids.iter().for_each(|oid| simple.end(*oid, tid)),
             Kind::Core(core, _) => core.invalidate(tid, oids),
@@ -179,6 +218,9 @@ impl Cache {
     /// After a time without a connection: these objects, or perhaps all, were changed up to `tid`, and nobody knows
     /// when.
     pub(crate) fn verify(&mut self, changed: Changed<'_>, tid: Tid) {
+        if let (Some(trace), Changed::Objects(oids)) = (&self.1, changed) {
+            oids.iter().for_each(|oid| trace.change(*oid, None));
+        }
         match (&mut self.0, changed) {
             (Kind::Simple(simple), Changed::Objects(oids)) => oids.iter().for_each(|oid| simple.drop_current(*oid)),
             (Kind::Simple(simple), Changed::Any) => simple.drop_all_current(),

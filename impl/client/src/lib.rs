@@ -50,6 +50,7 @@ mod promise;
 mod remote;
 mod shell;
 mod tiers;
+mod trace;
 mod transaction;
 
 pub use ask::{Answer, Ask, BlobPart, Conflict, Info, IteratorId, Patience, TransactionId, Voted};

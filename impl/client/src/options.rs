@@ -24,6 +24,8 @@ pub struct ClientOptions {
     pub hints: Option<PathBuf>,
     /// The file of the cache, and its bytes. None: the cache is in memory.
     pub cache_file: Option<(PathBuf, u64)>,
+    /// The file to which a trace of the cache is appended. None: there is no trace.
+    pub trace: Option<PathBuf>,
 }
 
 impl ClientOptions {
@@ -36,6 +38,7 @@ impl ClientOptions {
             message_size_max: 512 << 20,
             hints: None,
             cache_file: None,
+            trace: None,
         }
     }
 
@@ -65,6 +68,12 @@ impl ClientOptions {
     /// loaded: the server says which objects were changed in between. A file of another database is emptied.
     pub fn cache_file(mut self, path: impl Into<PathBuf>, bytes: u64) -> ClientOptions {
         self.cache_file = Some((path.into(), bytes));
+        self
+    }
+
+    /// Has all loads, stores and invalidations of the cache appended to a file, in the format of ZEO's clients.
+    pub fn trace(mut self, file: impl Into<PathBuf>) -> ClientOptions {
+        self.trace = Some(file.into());
         self
     }
 

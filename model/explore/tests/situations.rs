@@ -63,7 +63,8 @@ situations! {
 #[test]
 fn the_cache_that_ships_holds_in_all_orders() {
     for name in ["away-too-long", "restart", "finishes", "another-server", "fetching-ahead"] {
-        let run = explore(&World::new(situation(name).over_core()), 1); eprintln!("CORE {name} {:?} {:?}", run.outcome, run.time);
+        let run = explore(&World::new(situation(name).over_core()), 1);
+        eprintln!("CORE {name} {:?} {:?}", run.outcome, run.time);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vellum_client::{self as client, Answer, Ask, ClientError, PromiseId, Told, TransactionId, Voted};
 use vellum_cache::Shape;
+use vellum_client::{self as client, Answer, Ask, ClientError, PromiseId, Told, TransactionId, Voted};
 use vellum_server::{Event, Outcome};
 use vellum_storage::{Error, LoadedAt, Oid, Order, Tid, TidRange};
 use vellum_wire::{Fault, Reach};

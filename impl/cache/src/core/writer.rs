@@ -79,7 +79,13 @@ impl<M: Medium> Core<M> {
         stored
     }
 
-    pub(super) fn store_one(&self, writer: &mut Writer, asked: Asked, oid: Oid, LoadedAt { data, tid, next }: &LoadedAt) -> bool {
+    pub(super) fn store_one(
+        &self,
+        writer: &mut Writer,
+        asked: Asked,
+        oid: Oid,
+        LoadedAt { data, tid, next }: &LoadedAt,
+    ) -> bool {
         // Under the writer's lock, as invalidations are: the change was noted, or its invalidation finds the entry.
         let end = next.or_else(|| self.end_of(writer, oid, *tid, asked));
         if end.is_some_and(|end| end <= *tid) {

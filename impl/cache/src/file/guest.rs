@@ -29,9 +29,7 @@ use bytes::Bytes;
 use vellum_disk::{Disk, DiskFile, Open};
 use vellum_storage::{LoadedAt, Oid, Tid};
 
-use super::layout::{
-    FileHead, HEADER_BYTES, SEGMENTS_START, SegmentHead, TURN, Turn, parse_header,
-};
+use super::layout::{FileHead, HEADER_BYTES, SEGMENTS_START, SegmentHead, TURN, Turn, parse_header};
 use super::scan::{self, Moments};
 use super::{CacheFile, Options};
 use crate::core::recent::Recent;

@@ -12,8 +12,8 @@ use vellum_disk::DiskFile;
 use vellum_storage::Tid;
 
 use super::layout::{
-    DURABLE_HEADS, END_AT, END_BYTES, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead,
-    TURN, Turn, parse_header, write_header,
+    DURABLE_HEADS, END_AT, END_BYTES, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead, TURN,
+    Turn, parse_header, write_header,
 };
 use crate::core::{Failed, Header, Medium, Place};
 

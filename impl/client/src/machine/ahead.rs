@@ -129,7 +129,7 @@ impl Machine {
         let mut found = BTreeMap::new();
         let mut missing = BTreeSet::new();
         for oid in &oids {
-            match self.cache.get(*oid, before) {
+            match self.cache.load(*oid, before, asked) {
                 Some(revision) => _ = found.insert(*oid, Some(revision)),
                 None => _ = missing.insert(*oid),
             }

@@ -65,7 +65,7 @@ impl Machine {
         let Some(last) = self.last else { return self.wait(waiting) };
         // Nothing is known of what comes later.
         let before = asked.unwrap_or(Tid::MAX).min(last.next());
-        if let Some(found) = self.cache.get(oid, before) {
+        if let Some(found) = self.cache.load(oid, before, asked) {
             return self.resolve(waiting.promise, Ok(Answer::Loaded(Some(as_asked(found, asked)))));
         }
         let Some(session) = self.session.as_ref().filter(|session| session.is_ready()) else {

@@ -357,7 +357,13 @@ impl Machine {
     }
 
     /// The server was asked for a revision that a kept cache has.
-    pub(super) fn proved(&mut self, connection: ConnectionId, oid: Oid, kept: &LoadedAt, outcome: Result<Value, Fault>) {
+    pub(super) fn proved(
+        &mut self,
+        connection: ConnectionId,
+        oid: Oid,
+        kept: &LoadedAt,
+        outcome: Result<Value, Fault>,
+    ) {
         let found = match outcome.map(|value| answers::loaded(value, kept.tid.next())) {
             Ok(Ok(found)) => found,
             Ok(Err(why)) => return self.disbelieve(connection, format!("load: {why}")),
@@ -385,7 +391,9 @@ impl Machine {
         }
         self.cache.clear(last);
         let why = match proof.different {
-            0 => "the server has none of the newest revisions in the cache: the cache is too old, or of another database",
+            0 => {
+                "the server has none of the newest revisions in the cache: the cache is too old, or of another database"
+            }
             _ => "the server has other revisions than the cache: the cache is of another database",
         };
         self.tell(Told::Trouble { why: format!("{why}. Nothing of it was used, and it was emptied") });
@@ -407,9 +415,10 @@ impl Machine {
 
     fn become_ready(&mut self) {
         let Some(session) = &mut self.session else { return };
-        let Some(Verifying { since, last, changed, is_unknown, proof, .. }) = session.verifying.take_if(|verifying| {
-            verifying.is_described && verifying.is_verified && verifying.proof.open == 0
-        }) else {
+        let Some(Verifying { since, last, changed, is_unknown, proof, .. }) = session
+            .verifying
+            .take_if(|verifying| verifying.is_described && verifying.is_verified && verifying.proof.open == 0)
+        else {
             return;
         };
         if session.is_read_only && self.config.access == Access::WriteIfPossible {

@@ -26,6 +26,7 @@ use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
 use crate::machine::{Machine, as_asked};
 use crate::promise::Promise;
 use crate::tiers::TieredCache;
+use crate::trace::Trace;
 
 /// A client with its network.
 pub(crate) struct Hub {
@@ -46,6 +47,7 @@ pub(crate) struct Hub {
 /// A cache file, in which threads look by themselves.
 struct Hits {
     cache: Arc<TieredCache>,
+    trace: Option<Arc<Trace>>,
     /// Whether it was verified once. Before that, it may be of another database, or too old.
     is_verified: AtomicBool,
 }
@@ -140,10 +142,11 @@ impl Hub {
         runtime: &Handle,
         driver: Option<Arc<Driver>>,
         cache: Option<Arc<TieredCache>>,
+        trace: Option<Arc<Trace>>,
     ) -> Arc<Hub> {
         // Hints are learned from all loads, so the machine must hear of them.
         let hits = cache.clone().filter(|_| !machine.learns());
-        let hits = hits.map(|cache| Hits { cache, is_verified: AtomicBool::new(false) });
+        let hits = hits.map(|cache| Hits { cache, trace, is_verified: AtomicBool::new(false) });
         let core = Core {
             machine,
             lines: BTreeMap::new(),
@@ -198,12 +201,17 @@ impl Hub {
     /// A revision that is in the cache file. The machine is not asked, and its lock not taken: the cache is told of a
     /// transaction before the machine's last transaction moves, and it looks at its head first.
     pub fn hit(&self, oid: Oid, asked: Option<Tid>) -> Option<LoadedAt> {
-        let Hits { cache, is_verified } = self.hits.as_ref()?;
+        let Hits { cache, trace, is_verified } = self.hits.as_ref()?;
         if !is_verified.load(Ordering::Acquire) {
             return None;
         }
         let before = asked.unwrap_or(Tid::MAX).min(cache.head().next());
-        cache.get(oid, before).map(|found| as_asked(found, asked))
+        // A miss is traced by the machine, which is asked next.
+        let found = cache.get(oid, before)?;
+        if let Some(trace) = trace {
+            trace.load(oid, asked, Some(&found));
+        }
+        Some(as_asked(found, asked))
     }
 
     /// Asks something. `take` makes the answer of what the machine answers.

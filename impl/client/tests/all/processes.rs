@@ -138,8 +138,7 @@ fn a_process() {
     let folder = Path::new(&folder);
     let options = Options { changes: 50, ..Options::of_this_machine(64 << 10) };
     let cache = TieredCache::open(Arc::new(RealDisk), &folder.join("client.cache"), options, 4 << 10).unwrap();
-    let mut process =
-        Process { cache, now: Now::open(folder), dice: Dice(seed.parse().unwrap()), hits: 0, misses: 0 };
+    let mut process = Process { cache, now: Now::open(folder), dice: Dice(seed.parse().unwrap()), hits: 0, misses: 0 };
     process.come_back();
     let was_owner = process.cache.is_owner();
     loop {
