@@ -269,6 +269,7 @@ const COMING_BACK: Situation = Situation {
     sees: &[Seen::CameBack, Seen::ToldWhileVerifying, Seen::FinishUnknown],
     lie: Lie::OldMessages,
     states: Some(92_825),
+    states_over_core: Some(92_383),
     ..PLAIN
 };
 
@@ -282,6 +283,7 @@ const AWAY_TOO_LONG: Situation = Situation {
     sees: &[Seen::CameBack, Seen::AwayTooLong],
     lie: Lie::NamesTooFew,
     states: Some(14_241),
+    states_over_core: Some(14_313),
     ..PLAIN
 };
 
@@ -308,6 +310,7 @@ const RESTART: Situation = Situation {
     sees: &[Seen::RestartLost, Seen::FinishUnknown, Seen::FinishLost, Seen::CameBack],
     lie: Lie::LosesTheTold,
     states: Some(51_516),
+    states_over_core: Some(51_516),
     ..PLAIN
 };
 
@@ -341,6 +344,7 @@ const FINISHES: Situation = Situation {
     sees: &[Seen::FinishesOverlapped],
     lie: Lie::WrongOrder,
     states: Some(978),
+    states_over_core: Some(978),
     ..CROSSING
 };
 
@@ -352,6 +356,7 @@ const ANOTHER_SERVER: Situation = Situation {
     sees: &[Seen::InvalidationCrossedLoad, Seen::Overtaken],
     lie: Lie::NamesTooFew,
     states: Some(19_574),
+    states_over_core: Some(19_574),
     ..CROSSING
 };
 
@@ -363,6 +368,7 @@ const FETCHING_AHEAD: Situation = Situation {
     sees: &[Seen::CommitCrossedPrefetch, Seen::PrefetchedOld, Seen::InvalidationCrossedLoad],
     lie: Lie::NamesTooFew,
     states: Some(16_903),
+    states_over_core: Some(16_422),
     ..CROSSING
 };
 
@@ -375,6 +381,7 @@ pub const DEEP: &[Situation] = &[
         client_timeouts: 1,
         sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
         states: None,
+        states_over_core: None,
         ..LOCKS
     },
     Situation {
@@ -388,6 +395,7 @@ pub const DEEP: &[Situation] = &[
         objects: 2,
         sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::InvalidationCrossedLoad],
         states: None,
+        states_over_core: None,
         ..CROSSING
     },
     Situation {
@@ -396,6 +404,7 @@ pub const DEEP: &[Situation] = &[
         clients: &[&[&[Write(0), Write(1)], &[Load(1)]], &[&[Write(1)], &[Load(0)]]],
         cuts: 1,
         states: None,
+        states_over_core: None,
         ..RESTART
     },
     Situation {
@@ -409,6 +418,7 @@ pub const DEEP: &[Situation] = &[
         client_timeouts: 1,
         sees: &[Seen::RestartLost, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
         states: None,
+        states_over_core: None,
         ..RESTART
     },
 ];

@@ -62,9 +62,8 @@ situations! {
 /// The others with this core take minutes: `vellum-explore --check --core` goes through all of them, each night.
 #[test]
 fn the_cache_that_ships_holds_in_all_orders() {
-    for name in ["away-too-long", "restart", "finishes", "another-server", "fetching-ahead"] {
-        let run = explore(&World::new(situation(name).over_core()), 1);
-        eprintln!("CORE {name} {:?} {:?}", run.outcome, run.time);
+    for name in ["coming-back", "away-too-long", "restart", "finishes", "another-server", "fetching-ahead"] {
+        holds_in(situation(name).over_core());
     }
 }
 

@@ -369,6 +369,7 @@ mod tests {
             let mut prefetching = Prefetching {
                 only: (depth == 0).then(|| only.iter().map(|oid| Oid(*oid)).collect()),
                 before: Tid(t),
+                asked: Asked::default(),
                 left: Reach { depth, count, bytes },
                 seen: BTreeSet::new(),
                 came: 0,

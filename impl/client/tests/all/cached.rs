@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vellum_client::{Access, Client, Config, RemoteStorage, TieredCache};
+use vellum_client::{Access, Client, Config, Dial, Dialing, RemoteStorage, TieredCache};
 use vellum_disk::SimDisk;
 use vellum_harness::concurrent::{self, Plan};
 use vellum_harness::coverage::Coverage;
@@ -13,7 +13,7 @@ use vellum_harness::shrink::shrink;
 use vellum_harness::subject::Can;
 use vellum_harness::tick::tick;
 use vellum_server::Codec;
-use vellum_storage::{ManualClock, MemoryStorage, Storage};
+use vellum_storage::{ManualClock, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
 
 use crate::common::{Served, patient, runtime, speaks};
 use crate::proxy::Trouble;
@@ -103,4 +103,101 @@ fn what_many_threads_are_told_from_a_cache_file_has_an_explanation() {
         let plan = Plan { seed, threads: 4, transactions: 25, objects: 4, packs: 0 };
         concurrent::run(&remote, CAN, &plan).unwrap_or_else(|failure| panic!("{failure}"));
     }
+}
+
+/// A way that leads nowhere.
+struct Nowhere;
+
+impl Dial for Nowhere {
+    fn dial(&self, _: usize) -> Dialing<'_> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn committed(storage: &dyn Storage, oid: u64, serial: Tid, text: &str) -> Tid {
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    draft.store(Oid(oid), serial, text.to_owned().into()).unwrap();
+    storage.commit(draft).unwrap()
+}
+
+/// Invariant 45.
+#[test]
+fn nothing_of_a_kept_file_is_answered_before_it_is_verified() {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::with("memory", clock.clone(), Arc::new(Merger)));
+    let served = Served::new(Arc::clone(&storage), clock, speaks(Codec::Msgpack));
+    let mut shelf = Shelf::new(1);
+    let first = client(&served, Access::Write, shelf.open(2));
+    let tid = committed(&first, 0, Tid::ZERO, "one");
+    drop(first);
+    // There is no server: the file may be of another database, and too old.
+    let config = Config { patience: patient(), ..Config::default() };
+    let alone = Client::over(runtime().handle(), config, shelf.open(0), Arc::new(Nowhere), 64 << 20);
+    assert!(alone.load(Oid(0)).get().is_none(), "it is answered, and nobody was asked");
+    drop(alone);
+    // With a server it is there at once, from the file.
+    let again = client(&served, Access::Write, shelf.open(0));
+    let found = again.client().load(Oid(0)).get().expect("it is in the file").unwrap().unwrap();
+    assert_eq!((found.data.as_ref(), found.tid), (b"one".as_slice(), tid));
+    // Another one changed it while that client was away.
+    drop(again);
+    let newer = committed(&*storage, 0, tid, "two");
+    let last = client(&served, Access::Write, shelf.open(2));
+    assert!(last.client().load(Oid(0)).get().is_none(), "it is asked for");
+    assert_eq!(last.load(Oid(0), &Version::TRUNK).unwrap().tid, newer);
+}
+
+/// Invariant 46: another database has transactions of the same times and later ones.
+#[test]
+fn a_file_of_another_database_is_emptied() {
+    let serve = |text: &str, count: u64| {
+        let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+        let storage = Arc::new(MemoryStorage::with("memory", clock.clone(), Arc::new(Merger)));
+        let mut serial = Tid::ZERO;
+        for _ in 0..count {
+            serial = committed(&*storage, 0, serial, text);
+        }
+        committed(&*storage, 1, Tid::ZERO, text);
+        Served::new(storage, clock, speaks(Codec::Msgpack))
+    };
+    let (this, other) = (serve("of this one", 3), serve("of the other", 4));
+    let mut shelf = Shelf::new(1);
+    let first = client(&this, Access::Write, shelf.open(2));
+    assert_eq!(first.load(Oid(1), &Version::TRUNK).unwrap().data, "of this one");
+    assert_eq!(first.load(Oid(0), &Version::TRUNK).unwrap().data, "of this one");
+    drop(first);
+    let second = client(&other, Access::Write, shelf.open(2));
+    for oid in [0, 1] {
+        assert_eq!(second.load(Oid(oid), &Version::TRUNK).unwrap().data, "of the other");
+    }
+}
+
+/// Two clients of one machine have one file: what the first one has loaded the second one finds.
+#[test]
+fn a_guest_finds_what_the_owner_has_loaded() {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+    let storage = Arc::new(MemoryStorage::with("memory", clock.clone(), Arc::new(Merger)));
+    let tids = [0, 1].map(|oid| committed(&*storage, oid, Tid::ZERO, "one"));
+    let served = Served::new(Arc::clone(&storage) as Arc<dyn Storage>, clock, speaks(Codec::Msgpack));
+    let mut shelf = Shelf::new(1);
+    let owner = client(&served, Access::Write, shelf.open(2));
+    [0, 1].map(|oid| owner.load(Oid(oid), &Version::TRUNK).unwrap());
+    let guest = client(&served, Access::Write, shelf.open(2));
+    assert!(guest.client().load(Oid(1)).get().is_none(), "nothing was compared yet");
+    guest.load(Oid(0), &Version::TRUNK).unwrap();
+    guest.load(Oid(1), &Version::TRUNK).unwrap();
+    let newer = committed(&*storage, 1, tids[1], "two");
+    [&owner, &guest].map(|client| client.sync().unwrap());
+    for client in [&guest, &owner] {
+        assert_eq!(client.load(Oid(1), &Version::TRUNK).unwrap().tid, newer);
+    }
+    // The guest takes the file over, and both go on.
+    drop(owner);
+    for n in 2..200 {
+        committed(&*storage, n, Tid::ZERO, "another one");
+        guest.sync().unwrap();
+        guest.load(Oid(n), &Version::TRUNK).unwrap();
+    }
+    let third = shelf.open(2);
+    assert!(!third.is_owner(), "the guest has it");
 }
