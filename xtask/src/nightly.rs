@@ -19,6 +19,7 @@ use crate::venv::{workshop, workspace};
 /// The stages: a name, and the arguments of cargo.
 const STAGES: [(&str, &[&str]); 10] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
+    ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
     ("histories", &["run", "--release", "-p", "vellum-prove", "--", "--cases", "200000", "--seed", "1"]),
     ("crashes", &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--cases", "2000"]),

@@ -44,4 +44,4 @@ mod sync {
 }
 
 pub use core::{Asked, Changed, Core, Failed, Header, Medium, Place, Shape, Words};
-pub use file::{CacheFile, FileMedium, Options, Report, Thorough};
+pub use file::{CacheFile, FileMedium, Guest, Options, Report, Thorough};

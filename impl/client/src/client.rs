@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use vellum_disk::RealDisk;
 use vellum_storage::{
     Blob, CurrentRecord, HistoryEntry, Listener, Listening, Loaded, LoadedAt, Oid, Origin, Revision, Tid, TidRange,
     TransactionMeta, TransactionRecord, UndoEntry, Version,
@@ -16,12 +17,15 @@ use vellum_wire::Reach;
 
 use crate::ask::{Answer, Ask, Info, IteratorId};
 use crate::hint_file;
+use crate::keep::Cache;
 use crate::machine::{Config, Machine};
 use crate::options::ClientOptions;
 use crate::promise::{Promise, Resolver};
 use crate::shell::dial::{Dial, Sockets};
 use crate::shell::driver::Driver;
 use crate::shell::hub::Hub;
+use crate::tiers::TieredCache;
+use crate::trace::Trace;
 use crate::transaction::Transaction;
 
 /// A client of a server. Clones are the same client; when the last of them is dropped, the connection ends.
@@ -53,6 +57,8 @@ struct Life {
     hub: Arc<Hub>,
     /// Where its hints are kept.
     hints: Option<PathBuf>,
+    cache: Option<Arc<TieredCache>>,
+    trace: Option<Arc<Trace>>,
 }
 
 impl Drop for Life {
@@ -63,7 +69,39 @@ impl Drop for Life {
             tracing::warn!(path = %path.display(), %error, "the hints are not kept");
         }
         self.hub.end();
+        if let Some(trace) = &self.trace {
+            trace.flush();
+        }
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.end()
+        {
+            let path = cache.path().display();
+            tracing::warn!(%path, %error, "the cache file is not durable. The next start may find less in it");
+        }
     }
+}
+
+/// The things that a client has for itself.
+#[derive(Default)]
+struct Own {
+    driver: Option<Arc<Driver>>,
+    hints: Option<PathBuf>,
+    cache: Option<Arc<TieredCache>>,
+    trace: Option<Arc<Trace>>,
+}
+
+/// Opens a cache file on this machine, with so many bytes of memory in front of it.
+fn open_cache(path: &Path, bytes: u64, memory: u64) -> io::Result<Arc<TieredCache>> {
+    let options = vellum_cache::Options::of_this_machine(bytes);
+    let opened = TieredCache::open(Arc::new(RealDisk), path, options, memory);
+    opened.map(Arc::new).map_err(|error| {
+        let path = path.display();
+        let why = format!(
+            "the cache file {path} cannot be opened: {error}. Nothing was changed. Without the option for a cache file the \
+             client caches in memory"
+        );
+        io::Error::new(error.kind(), why)
+    })
 }
 
 /// So many oids are asked for at once.
@@ -85,35 +123,46 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The system gives no thread.
+    /// The system gives no thread, or the file of the cache or of its trace cannot be opened.
     pub fn open(options: ClientOptions) -> io::Result<Client> {
-        let ClientOptions { addresses, config, tls, message_size_max, hints } = options;
+        let ClientOptions { addresses, config, tls, message_size_max, hints, cache_file, trace } = options;
         let config = Config { addresses: addresses.len(), ..config };
         let dial = Arc::new(Sockets { addresses, tls });
+        let cache = cache_file.map(|(path, bytes)| open_cache(&path, bytes, config.cache_bytes)).transpose()?;
+        let trace = trace.map(|path| Trace::open(&path).map(Arc::new)).transpose()?;
         let (driver, handle) = Driver::start()?;
-        Ok(Client::with(config, dial, message_size_max, &handle, Some((driver, hints))))
+        let own = Own { driver: Some(driver), hints, cache, trace };
+        Ok(Client::with(config, dial, message_size_max, &handle, own))
     }
 
     /// Begins to connect by what `dial` makes, on this runtime.
     pub fn on(runtime: &Handle, config: Config, dial: Arc<dyn Dial>, message_size_max: usize) -> Client {
-        Client::with(config, dial, message_size_max, runtime, None)
+        Client::with(config, dial, message_size_max, runtime, Own::default())
     }
 
-    fn with(
+    /// The same with a cache file.
+    pub fn over(
+        runtime: &Handle,
         config: Config,
+        cache: Arc<TieredCache>,
         dial: Arc<dyn Dial>,
         message_size_max: usize,
-        runtime: &Handle,
-        own: Option<(Arc<Driver>, Option<PathBuf>)>,
     ) -> Client {
-        let (driver, hints) = own.unzip();
-        let hints = hints.flatten();
-        let mut machine = Machine::new(config);
+        Client::with(config, dial, message_size_max, runtime, Own { cache: Some(cache), ..Own::default() })
+    }
+
+    fn with(config: Config, dial: Arc<dyn Dial>, message_size_max: usize, runtime: &Handle, own: Own) -> Client {
+        let Own { driver, hints, cache, trace } = own;
+        let of_machine = match &cache {
+            Some(cache) => Cache::tiered(Arc::clone(cache)),
+            None => Cache::simple(config.cache_bytes),
+        };
+        let mut machine = Machine::over(config, of_machine.traced(trace.clone()));
         if let Some(kept) = hints.as_deref().and_then(hint_file::read) {
             machine.learn(&kept);
         }
-        let hub = Hub::start(machine, dial, message_size_max, runtime, driver);
-        let life = Arc::new(Life { hub: Arc::clone(&hub), hints });
+        let hub = Hub::start(machine, dial, message_size_max, runtime, driver, cache.clone(), trace.clone());
+        let life = Arc::new(Life { hub: Arc::clone(&hub), hints, cache, trace });
         Client { hub, oids: Arc::default(), life }
     }
 
@@ -155,12 +204,18 @@ impl Client {
 
     /// An object as the last known transaction left it; none if it is not there yet. See rule 2.2.
     pub fn load(&self, oid: Oid) -> Promise<Option<LoadedAt>> {
+        if let Some(found) = self.hub.hit(oid, None) {
+            return Promise::of(Ok(Some(found)));
+        }
         self.hub.ask(Ask::Load { oid, before: None }, loaded)
     }
 
     /// An object as it was just before a tid: rule 2.2. If this client does not know so late a tid yet, the object is
     /// as its last known transaction left it.
     pub fn load_before(&self, oid: Oid, before: Tid) -> Promise<Option<LoadedAt>> {
+        if let Some(found) = self.hub.hit(oid, Some(before)) {
+            return Promise::of(Ok(Some(found)));
+        }
         self.hub.ask(Ask::Load { oid, before: Some(before) }, loaded)
     }
 

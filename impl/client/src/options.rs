@@ -22,6 +22,10 @@ pub struct ClientOptions {
     pub message_size_max: usize,
     /// The file in which hints are kept over a restart. None: they are not kept.
     pub hints: Option<PathBuf>,
+    /// The file of the cache, and its bytes. None: the cache is in memory.
+    pub cache_file: Option<(PathBuf, u64)>,
+    /// The file to which a trace of the cache is appended. None: there is no trace.
+    pub trace: Option<PathBuf>,
 }
 
 impl ClientOptions {
@@ -33,6 +37,8 @@ impl ClientOptions {
             tls: None,
             message_size_max: 512 << 20,
             hints: None,
+            cache_file: None,
+            trace: None,
         }
     }
 
@@ -63,6 +69,19 @@ impl ClientOptions {
         if self.config.hint_size == 0 {
             self.config.hint_size = HINT_SIZE;
         }
+        self
+    }
+
+    /// Has the client cache in a file of so many bytes, which it makes. The next start finds there what this one
+    /// loaded: the server says which objects were changed in between. A file of another database is emptied.
+    pub fn cache_file(mut self, path: impl Into<PathBuf>, bytes: u64) -> ClientOptions {
+        self.cache_file = Some((path.into(), bytes));
+        self
+    }
+
+    /// Has all loads, stores and invalidations of the cache appended to a file, in the format of ZEO's clients.
+    pub fn trace(mut self, file: impl Into<PathBuf>) -> ClientOptions {
+        self.trace = Some(file.into());
         self
     }
 

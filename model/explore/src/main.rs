@@ -47,6 +47,9 @@ struct Explore {
     /// The large situations, which take minutes to hours
     #[arg(long)]
     deep: bool,
+    /// Clients with the core of the cache that ships, in place of the simple cache
+    #[arg(long)]
+    core: bool,
     /// Also search the graph of all states for those who wait for ever; this takes more memory
     #[arg(long, requires = "check")]
     waits: bool,
@@ -111,7 +114,8 @@ impl Explore {
     }
 
     fn world(&self, situation: &Situation) -> World {
-        let world = World::new(situation.clone());
+        let situation = situation.clone();
+        let world = World::new(if self.core { situation.over_core() } else { situation });
         let world = if self.lie { world.lying() } else { world };
         match self.steps {
             Some(steps) => world.at_most(steps),

@@ -62,6 +62,17 @@ pub struct Situation {
     pub lie: Lie,
     /// Different states, as counted once. Another number means that the machines do something else.
     pub states: Option<usize>,
+    /// Whether the clients have the core of `vellum-cache`, in place of the simple cache.
+    pub is_over_core: bool,
+    /// Different states with that core.
+    pub states_over_core: Option<usize>,
+}
+
+impl Situation {
+    /// The same with the core of `vellum-cache`.
+    pub fn over_core(self) -> Situation {
+        Situation { is_over_core: true, states: self.states_over_core, ..self }
+    }
 }
 
 /// An interesting order of events.
@@ -220,6 +231,8 @@ const PLAIN: Situation = Situation {
     sees: &[],
     lie: Lie::NamesTooFew,
     states: None,
+    is_over_core: false,
+    states_over_core: None,
 };
 
 const CROSSING: Situation = Situation {
@@ -256,6 +269,7 @@ const COMING_BACK: Situation = Situation {
     sees: &[Seen::CameBack, Seen::ToldWhileVerifying, Seen::FinishUnknown],
     lie: Lie::OldMessages,
     states: Some(92_825),
+    states_over_core: Some(92_383),
     ..PLAIN
 };
 
@@ -269,6 +283,7 @@ const AWAY_TOO_LONG: Situation = Situation {
     sees: &[Seen::CameBack, Seen::AwayTooLong],
     lie: Lie::NamesTooFew,
     states: Some(14_241),
+    states_over_core: Some(14_313),
     ..PLAIN
 };
 
@@ -295,6 +310,7 @@ const RESTART: Situation = Situation {
     sees: &[Seen::RestartLost, Seen::FinishUnknown, Seen::FinishLost, Seen::CameBack],
     lie: Lie::LosesTheTold,
     states: Some(51_516),
+    states_over_core: Some(51_516),
     ..PLAIN
 };
 
@@ -328,6 +344,7 @@ const FINISHES: Situation = Situation {
     sees: &[Seen::FinishesOverlapped],
     lie: Lie::WrongOrder,
     states: Some(978),
+    states_over_core: Some(978),
     ..CROSSING
 };
 
@@ -339,6 +356,7 @@ const ANOTHER_SERVER: Situation = Situation {
     sees: &[Seen::InvalidationCrossedLoad, Seen::Overtaken],
     lie: Lie::NamesTooFew,
     states: Some(19_574),
+    states_over_core: Some(19_574),
     ..CROSSING
 };
 
@@ -350,6 +368,7 @@ const FETCHING_AHEAD: Situation = Situation {
     sees: &[Seen::CommitCrossedPrefetch, Seen::PrefetchedOld, Seen::InvalidationCrossedLoad],
     lie: Lie::NamesTooFew,
     states: Some(16_903),
+    states_over_core: Some(16_422),
     ..CROSSING
 };
 
@@ -362,6 +381,7 @@ pub const DEEP: &[Situation] = &[
         client_timeouts: 1,
         sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
         states: None,
+        states_over_core: None,
         ..LOCKS
     },
     Situation {
@@ -375,6 +395,7 @@ pub const DEEP: &[Situation] = &[
         objects: 2,
         sees: &[Seen::FinishesOverlapped, Seen::VoteWaited, Seen::InvalidationCrossedLoad],
         states: None,
+        states_over_core: None,
         ..CROSSING
     },
     Situation {
@@ -383,6 +404,7 @@ pub const DEEP: &[Situation] = &[
         clients: &[&[&[Write(0), Write(1)], &[Load(1)]], &[&[Write(1)], &[Load(0)]]],
         cuts: 1,
         states: None,
+        states_over_core: None,
         ..RESTART
     },
     Situation {
@@ -396,6 +418,7 @@ pub const DEEP: &[Situation] = &[
         client_timeouts: 1,
         sees: &[Seen::RestartLost, Seen::TwoConnections, Seen::TimedOutBeforeFinish, Seen::ClientGaveUp],
         states: None,
+        states_over_core: None,
         ..RESTART
     },
 ];

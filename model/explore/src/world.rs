@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use stateright::{Model, Property};
+use vellum_cache::Shape;
 use vellum_server::{Config, Description, Memory, Served};
 use vellum_storage::{Invalidation, Oid, Tid};
 
@@ -17,6 +18,9 @@ use crate::{Action, Lie, Seen, Situation, Step};
 
 /// A client waits so long for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A core that holds all records of a situation.
+const SHAPE: Shape = Shape { segments: 3, segment_bytes: 768, shards: 1, changes: 8 };
 
 /// A situation as a model. Clones count together.
 #[derive(Clone)]
@@ -147,8 +151,12 @@ impl World {
         let heartbeat = PATIENCE * 1000;
         let config =
             vellum_client::Config { cache_bytes: 1 << 16, patience, heartbeat, ..vellum_client::Config::default() };
+        let machine = || match self.situation.is_over_core {
+            true => vellum_client::Machine::over(config.clone(), vellum_client::Cache::core(SHAPE)),
+            false => vellum_client::Machine::new(config.clone()),
+        };
         let client = |scripts: &&[&[Step]]| Client {
-            machine: vellum_client::Machine::new(config.clone()),
+            machine: machine(),
             wakes_at: None,
             threads: scripts.iter().map(|_| Thread { at: 0, stage: Stage::Ready, asked: 0 }).collect(),
             open: Default::default(),

@@ -8,7 +8,11 @@ fn situation(name: &str) -> Situation {
 
 /// Goes through all states of a situation.
 fn holds(name: &str) {
-    let world = World::new(situation(name));
+    holds_in(situation(name));
+}
+
+fn holds_in(situation: Situation) {
+    let (name, world) = (situation.name, World::new(situation));
     let run = explore(&world, 1);
     match run.outcome {
         Outcome::Holds { states, unseen } => {
@@ -53,6 +57,14 @@ situations! {
     two_commits_during_a_finish = "finishes",
     another_server_answers_loads_beside_all_else = "another-server",
     objects_come_ahead_of_their_loads = "fetching-ahead",
+}
+
+/// The others with this core take minutes: `vellum-explore --check --core` goes through all of them, each night.
+#[test]
+fn the_cache_that_ships_holds_in_all_orders() {
+    for name in ["coming-back", "away-too-long", "restart", "finishes", "another-server", "fetching-ahead"] {
+        holds_in(situation(name).over_core());
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vellum_cache::Shape;
 use vellum_client::{self as client, Answer, Ask, ClientError, PromiseId, Told, TransactionId, Voted};
 use vellum_server::{Event, Outcome};
 use vellum_storage::{Error, LoadedAt, Oid, Order, Tid, TidRange};
@@ -20,6 +21,19 @@ const OBJECTS: u64 = 2;
 ///
 /// A client is wrong.
 pub fn play_clients(dice: &[u8]) -> String {
+    play(dice, false)
+}
+
+/// The same, over the core of `vellum-cache`. Clients are killed, too, and begin again with the cache that they had.
+///
+/// # Panics
+///
+/// A client is wrong.
+pub fn play_clients_over_core(dice: &[u8]) -> String {
+    play(dice, true)
+}
+
+fn play(dice: &[u8], is_over_core: bool) -> String {
     let queue_size = if dice.first().is_some_and(|first| first % 2 == 1) { 1 } else { 3 };
     let party = Party::new(move |storage, clock| Site::with_queue(config(), storage, clock, queue_size));
     let mut game = Game {
@@ -30,6 +44,7 @@ pub fn play_clients(dice: &[u8]) -> String {
         data_next: 0,
         fates: Vec::new(),
         told: Vec::new(),
+        is_over_core,
     };
     game.party.is_prompt = false;
     game.party.site.hold(|_| true);
@@ -54,6 +69,14 @@ struct Game {
     fates: Vec<(String, Fate)>,
     /// Events that the storage knows, and the machine of the server does not.
     told: Vec<Event>,
+    is_over_core: bool,
+}
+
+/// A core that holds some five records, and remembers few changes.
+const SHAPE: Shape = Shape { segments: 3, segment_bytes: 256, shards: 1, changes: 4 };
+
+fn client_config() -> client::Config {
+    client::Config { cache_bytes: 600, hint_size: 1, ..client::Config::default() }
 }
 
 struct Load {
@@ -93,8 +116,11 @@ impl Game {
         let name = NAMES[place % NAMES.len()];
         let is_here = self.party.names().iter().any(|here| here == name);
         if !is_here {
-            let config = client::Config { cache_bytes: 600, hint_size: 1, ..client::Config::default() };
-            return self.party.client(name, config);
+            let config = client_config();
+            return match self.is_over_core {
+                true => self.party.client_over(name, config, client::Cache::core(SHAPE)),
+                false => self.party.client(name, config),
+            };
         }
         match die % 16 {
             0 => self.rare(name, place / NAMES.len()),
@@ -151,8 +177,17 @@ impl Game {
             }
             3 => self.party.pass(1),
             4 => self.party.pass(11),
+            _ if self.is_over_core => self.kill(name),
             _ => _ = self.party.ask(name, Ask::Sync),
         }
+    }
+
+    /// A client's process is killed. Nobody waits for its answers any more.
+    fn kill(&mut self, name: &'static str) {
+        self.party.kill(name, 1, client_config());
+        self.asked.retain(|(asked, _), _| *asked != name);
+        self.many.retain(|(asked, _), _| *asked != name);
+        self.over(name, Fate::Unknown);
     }
 
     fn tids(&self) -> Vec<Tid> {
@@ -384,7 +419,7 @@ impl Game {
             }
             assert!(self.party.machine(name).is_quiet(), "something that was asked of {name} has no answer");
             self.look_at_told(name);
-            assert!(self.party.machine(name).cached() <= 600);
+            assert!(self.party.machine(name).cached() <= 768);
         }
         assert!(self.asked.is_empty() && self.many.is_empty(), "loads have no answer");
         self.look_at_fates();

@@ -9,7 +9,8 @@
 //! - [`play`] plays a game by dice, with several clients whose beliefs are checked, and messages and storages in any
 //!   order.
 //! - [`Party`] is such a server with the machines of clients that ship, and [`play_clients`] a game of theirs: in every
-//!   order of arrivals and cuts, each answer is a state that the database had.
+//!   order of arrivals and cuts, each answer is a state that the database had. [`play_clients_over_core`] plays it with
+//!   the client cache of `vellum-cache`, and kills clients.
 #![forbid(unsafe_code)]
 
 mod beliefs;
@@ -20,7 +21,7 @@ mod show;
 mod site;
 
 pub use beliefs::Beliefs;
-pub use client_game::play_clients;
+pub use client_game::{play_clients, play_clients_over_core};
 pub use game::play;
 pub use party::Party;
 pub use show::{show, value};

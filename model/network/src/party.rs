@@ -80,6 +80,23 @@ impl Party {
     pub fn client_that_learned(&mut self, name: &str, config: client::Config, hints: &[u8]) {
         let mut machine = Machine::new(config);
         machine.learn(hints);
+        self.come(name, machine);
+    }
+
+    /// A client comes with this cache, and connects.
+    pub fn client_over(&mut self, name: &str, config: client::Config, cache: client::Cache) {
+        self.come(name, Machine::over(config, cache));
+    }
+
+    /// The process of a client is killed, and another one begins with its cache. All that was asked is over.
+    pub fn kill(&mut self, name: &str, still_heard: usize, config: client::Config) {
+        self.cut(name, still_heard);
+        let gone = self.clients.remove(name).expect("there is such a client");
+        writeln!(self.site.transcript, "{name:<4} is killed, and begins again with its cache").unwrap();
+        self.client_over(name, config, gone.machine.cache().clone());
+    }
+
+    fn come(&mut self, name: &str, machine: Machine) {
         let guest = Guest {
             machine,
             line: None,

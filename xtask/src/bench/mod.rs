@@ -151,6 +151,8 @@ enum Row {
     ClientTreeFar,
     /// A record of 64 MiB by our client, and its memory
     ClientLarge,
+    /// A start of our client with a warm cache file, and without, a millisecond away
+    ClientWarm,
     /// Hits of the client cache in memory, beside ZEO's and quick_cache
     CacheHit,
     /// The same on two threads

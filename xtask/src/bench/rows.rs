@@ -128,7 +128,8 @@ impl Rows<'_> {
             | Row::ClientFetch
             | Row::ClientTree
             | Row::ClientTreeFar
-            | Row::ClientLarge => self.of_server(row, storage, &loads.oids)?,
+            | Row::ClientLarge
+            | Row::ClientWarm => self.of_server(row, storage, &loads.oids)?,
         };
         Ok(Some(line))
     }

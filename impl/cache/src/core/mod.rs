@@ -25,11 +25,13 @@
 //! Locks have an order: the writer's, then that of one shard. Nothing here uses `try_lock`, counts references, or
 //! relies on a sequentially consistent order: loom would not show all that these can do.
 
+mod exact;
 mod medium;
-mod recent;
+pub(crate) mod recent;
 mod restore;
-mod slot;
+pub(crate) mod slot;
 mod told;
+mod value;
 mod words;
 mod writer;
 
@@ -72,7 +74,7 @@ impl Shape {
 }
 
 /// The moment of a question to the server: its answer is no older than the head was then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Asked(Tid);
 
 impl Asked {

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use vellum_storage::{Oid, Tid};
 
 /// An object was changed, once or more, by transactions after `after`, up to `tid`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Change {
     oid: Oid,
     after: Tid,
@@ -22,7 +22,7 @@ struct Change {
 }
 
 /// The latest changes, in the order of their tids.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Recent {
     changes: VecDeque<Change>,
     /// All changes after this transaction are here.
@@ -59,10 +59,25 @@ impl Recent {
             return Some(known.next());
         }
         let first = self.changes.partition_point(|change| change.tid <= tid);
-        let change = self.changes.range(first..).find(|change| change.oid == oid)?;
+        // A change of unknown time may be the one that wrote this revision. If it was asked for later, it is.
+        let is_its_own = |change: &Change| change.after < tid && change.tid <= asked;
+        let change = self.changes.range(first..).find(|change| change.oid == oid && !is_its_own(change))?;
         // If it was changed before it was asked for, the server contradicts itself, and the change counts.
         let known = if change.tid > known { known } else { tid };
         Some(change.after.max(known).next())
+    }
+
+    /// The objects that were changed after this transaction; none if that is not known.
+    pub fn since(&self, tid: Tid) -> Option<Vec<Oid>> {
+        let changes = self.changes.iter().filter(|change| change.tid > tid);
+        (self.floor <= tid).then(|| changes.map(|change| change.oid).collect())
+    }
+
+    /// Whether the end of such a revision, if it has one, is the tid of the transaction that changed the object.
+    pub fn is_exact(&self, oid: Oid, tid: Tid, asked: Tid) -> bool {
+        let end = self.end(oid, tid, asked);
+        let is_it = |change: &Change, end| (change.oid, change.tid, change.after.next()) == (oid, end, end);
+        end.is_none_or(|end| self.changes.iter().rev().any(|change| is_it(change, end)))
     }
 }
 
@@ -96,5 +111,7 @@ mod tests {
         assert_eq!(recent.end(Oid(1), Tid(2), Tid(5)), Some(Tid(6)));
         assert_eq!(recent.end(Oid(1), Tid(12), Tid(5)), Some(Tid(13)));
         assert_eq!(recent.end(Oid(1), Tid(20), Tid(5)), None);
+        assert_eq!(recent.end(Oid(1), Tid(12), Tid(20)), None, "it was asked for after the change, which wrote it");
+        assert!(recent.is_exact(Oid(1), Tid(12), Tid(20)) && !recent.is_exact(Oid(1), Tid(2), Tid(5)));
     }
 }

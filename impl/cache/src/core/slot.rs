@@ -86,7 +86,7 @@ impl Slot {
 }
 
 /// A part of the index: the entries of the objects whose hash leads here.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shard {
     slots: HashTable<Slot>,
 }

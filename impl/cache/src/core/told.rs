@@ -85,7 +85,7 @@ impl<M: Medium> Core<M> {
     }
 
     /// Moves the head: what was noted before is seen by all that see the head.
-    fn move_head(&self, writer: &mut Writer, tid: Tid) {
+    pub(super) fn move_head(&self, writer: &mut Writer, tid: Tid) {
         if tid > writer.head {
             self.medium.told(tid);
             self.show_head(writer, tid);
@@ -145,7 +145,7 @@ impl<M: Medium> Core<M> {
     }
 
     /// Drops a revision whose end cannot be written.
-    fn lose(&self, hashed: Hashed, slot: Slot) {
+    pub(super) fn lose(&self, hashed: Hashed, slot: Slot) {
         self.medium.erase(slot.place());
         self.drop_slot(hashed, slot);
     }

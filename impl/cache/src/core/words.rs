@@ -21,6 +21,13 @@ pub struct Words {
     segment_words: u32,
 }
 
+impl Clone for Words {
+    fn clone(&self) -> Words {
+        let words = self.words.iter().map(|word| AtomicU64::new(word.load(Relaxed))).collect();
+        Words { words, segment_words: self.segment_words }
+    }
+}
+
 impl Words {
     /// So many segments of so many bytes, which is a multiple of 8.
     pub fn new(segments: u32, segment_bytes: u32) -> Words {

@@ -26,7 +26,7 @@ use crate::sync::atomic::fence;
 const ALIGN: u32 = 8;
 
 /// The state that the writer's lock guards.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Writer {
     pub(super) is_closed: bool,
     /// The head, as readers see it. The writer keeps it here and only stores the one of the readers: loom does not try
@@ -79,7 +79,13 @@ impl<M: Medium> Core<M> {
         stored
     }
 
-    fn store_one(&self, writer: &mut Writer, asked: Asked, oid: Oid, LoadedAt { data, tid, next }: &LoadedAt) -> bool {
+    pub(super) fn store_one(
+        &self,
+        writer: &mut Writer,
+        asked: Asked,
+        oid: Oid,
+        LoadedAt { data, tid, next }: &LoadedAt,
+    ) -> bool {
         // Under the writer's lock, as invalidations are: the change was noted, or its invalidation finds the entry.
         let end = next.or_else(|| self.end_of(writer, oid, *tid, asked));
         if end.is_some_and(|end| end <= *tid) {

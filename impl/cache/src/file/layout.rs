@@ -5,6 +5,7 @@
 //!   4096     a durable head                  0 number  8 tid  16 boot  32 CRC-32
 //!   4608     another one: they are written in turn
 //!   5120     the head of now, in the same form
+//!   5632     the turn                        0 life  8 count  16 active segment  20 CRC-32
 //!   8192     segments, one behind the other
 //! ```
 //!
@@ -30,6 +31,8 @@ pub const SEGMENTS_START: u64 = 8192;
 pub const DURABLE_HEADS: [u64; 2] = [4096, 4608];
 /// Where the head of now is.
 pub const LIVE_HEAD: u64 = 5120;
+/// Where the turn is.
+pub const TURN: u64 = 5632;
 /// Bytes of a header, and of a segment's head.
 pub const HEADER_BYTES: usize = 64;
 /// Where the end is in a header.
@@ -142,6 +145,39 @@ impl Moment {
     }
 }
 
+/// The news for other processes that read the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Drawn by chance whenever the whole file begins anew.
+    pub life: u64,
+    /// How often another segment was written to, or began anew.
+    pub count: u64,
+    /// The segment that is written to.
+    pub active: u32,
+}
+
+impl Turn {
+    /// Bytes that it takes.
+    pub const BYTES: usize = 24;
+
+    /// The turn with these bytes; none if it is damaged.
+    pub fn parse(bytes: &[u8; Self::BYTES]) -> Option<Turn> {
+        let turn = Turn { life: u64_at(bytes, 0), count: u64_at(bytes, 8), active: u32_at(bytes, 16) };
+        (is_sound(bytes, 20) && turn.life != 0).then_some(turn)
+    }
+
+    /// Its bytes.
+    pub fn write(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.life.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.count.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.active.to_le_bytes());
+        let check = crc32fast::hash(&bytes[..20]);
+        bytes[20..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+}
+
 /// The head of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHead {
@@ -217,6 +253,8 @@ mod tests {
         assert_eq!(FileHead::parse(&head.write()), Some(head));
         let moment = Moment { number: 3, tid: Tid(7), boot: [5; 16] };
         assert_eq!(Moment::parse(&moment.write()), Some(moment));
+        let turn = Turn { life: 3, count: 4, active: 5 };
+        assert_eq!(Turn::parse(&turn.write()), Some(turn));
         let segment = SegmentHead { sequence: 8, generation: 9 };
         assert_eq!(SegmentHead::parse(&segment.write()), Some(segment));
         let header = Header { oid: Oid(1), tid: Tid(2), end: Some(Tid(3)), offset: 8, length: 9, check: 10 };

@@ -12,8 +12,8 @@ use vellum_disk::DiskFile;
 use vellum_storage::Tid;
 
 use super::layout::{
-    DURABLE_HEADS, END_AT, END_BYTES, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead,
-    parse_header, write_header,
+    DURABLE_HEADS, END_AT, END_BYTES, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead, TURN,
+    Turn, parse_header, write_header,
 };
 use crate::core::{Failed, Header, Medium, Place};
 
@@ -32,6 +32,8 @@ pub struct FileMedium {
     moment: AtomicU64,
     /// Held while a durable head is written.
     durable: Mutex<()>,
+    /// The news for other processes. They must know of a segment before it gets its first record.
+    turn: Mutex<Turn>,
     /// How often all segments began anew.
     clears: AtomicU64,
     /// Something that must be in the file is not: the file is never again told of a later head.
@@ -51,6 +53,7 @@ pub(super) struct Known {
     pub generations: Vec<u64>,
     pub sequence: u64,
     pub moment: u64,
+    pub turn: Turn,
 }
 
 /// A head that may be made durable.
@@ -78,10 +81,15 @@ impl FileMedium {
             nonce,
             moment: AtomicU64::new(known.moment),
             durable: Mutex::new(()),
+            turn: Mutex::new(known.turn),
             clears: AtomicU64::new(0),
             is_frozen: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.head.file_bytes()
     }
 
     /// Where a segment begins.
@@ -151,6 +159,18 @@ impl FileMedium {
         DURABLE_HEADS[usize::from(numbers[1] < numbers[0].min(number))]
     }
 
+    /// Tells other processes something. If that fails, they must not read on.
+    fn show(&self, change: impl FnOnce(&mut Turn)) -> io::Result<()> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *turn;
+        change(&mut turn);
+        if *turn == before {
+            return Ok(());
+        }
+        turn.count += 1;
+        self.file.write_at(&turn.write(), TURN)
+    }
+
     fn next_generation(&self, sequence: u64) -> u64 {
         let mut x = self.nonce ^ sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -174,6 +194,7 @@ impl Medium for FileMedium {
         if self.generation(place.segment) == 0 {
             self.begin(place.segment)?;
         }
+        self.show(|turn| turn.active = place.segment).map_err(|_| Failed)?;
         let header = Header { check: crc32fast::hash(data), ..*header };
         let start = self.start(place.segment) + u64::from(header.offset);
         let bytes = write_header(&header, self.generation(place.segment));
@@ -226,14 +247,16 @@ impl Medium for FileMedium {
             return Err(Failed);
         }
         generation.store(head.generation, Release);
-        Ok(())
+        self.show(|turn| turn.count += 1).map_err(|_| Failed)
     }
 
     fn begun_all(&self, head: Tid) {
         // The head may go back. No record may be added before that is certain: it would be taken for one of the time
         // before, whose changes are known up to the old head.
         self.clears.fetch_add(1, Release);
-        let done = self.make_durable(self.prepare(head));
+        let life = self.next_generation(self.sequence.fetch_add(1, Relaxed) + 1);
+        // Other processes have to know before there is a record of the time after.
+        let done = self.show(|turn| turn.life = life).and_then(|()| self.make_durable(self.prepare(head)));
         if done.is_err() || self.is_frozen() {
             self.freeze();
             self.is_dead.store(true, Release);

@@ -21,16 +21,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::Tid;
 
+mod guest;
 mod layout;
 mod medium;
 mod report;
 mod scan;
 
+pub use guest::Guest;
 pub use layout::FileHead;
 use layout::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use medium::FileMedium;
@@ -82,7 +84,8 @@ fn boot_id() -> Option<[u8; 16]> {
 pub struct CacheFile {
     core: Core<FileMedium>,
     path: PathBuf,
-    _lock: Box<dyn Lock>,
+    /// None when the cache has ended.
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl CacheFile {
@@ -103,12 +106,17 @@ impl CacheFile {
             Err(e) => return Err(e),
         };
         let core = restore(file, head, options)?;
-        Ok(CacheFile { core, path: path.to_owned(), _lock: lock })
+        Ok(CacheFile { core, path: path.to_owned(), lock: Mutex::new(Some(lock)) })
     }
 
     /// The cache itself.
     pub fn core(&self) -> &Core<FileMedium> {
         &self.core
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.core.medium().file_bytes()
     }
 
     /// Where it is.
@@ -122,18 +130,45 @@ impl CacheFile {
     ///
     /// Those of the disk. After an error the file stays at the last durable head, until it is opened again.
     pub fn checkpoint(&self) -> io::Result<()> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the end the file may be another process's.
+        if lock.is_none() { Ok(()) } else { self.make_durable() }
+    }
+
+    fn make_durable(&self) -> io::Result<()> {
         let prepared = self.core.settled(|medium, head| medium.prepare(head));
         self.core.medium().make_durable(prepared)
     }
 
-    /// Ends the cache: nothing is written after that.
+    /// Ends the cache: nothing is read or written after that, and another process can open the file. Handles stay
+    /// good, and find nothing.
     ///
     /// # Errors
     ///
     /// Those of [`CacheFile::checkpoint`]. The cache is ended all the same.
-    pub fn close(self) -> io::Result<()> {
+    pub fn end(&self) -> io::Result<()> {
         self.core.close();
-        self.checkpoint()
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            return Ok(());
+        }
+        let done = self.make_durable();
+        *lock = None;
+        done
+    }
+
+    /// Whether the cache has ended.
+    pub fn has_ended(&self) -> bool {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Ends the cache, as [`CacheFile::end`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CacheFile::checkpoint`].
+    pub fn close(self) -> io::Result<()> {
+        self.end()
     }
 }
 
@@ -156,6 +191,7 @@ fn restore(file: Arc<dyn DiskFile>, head: FileHead, options: &Options) -> io::Re
         generations: generations(head, &segments),
         sequence: segments.iter().map(|segment| segment.head.sequence).max().unwrap_or(0),
         moment: moments.live.number.max(moments.durable.number),
+        turn: scan::turn(&*file, options.nonce)?,
     };
     // A damaged number could leave no larger one.
     if known.sequence > u64::MAX / 2 || known.moment > u64::MAX / 2 {

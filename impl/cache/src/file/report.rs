@@ -6,6 +6,7 @@ use std::path::Path;
 use vellum_disk::{Disk, Open};
 use vellum_storage::Tid;
 
+use super::layout::Turn;
 use super::medium::{FileMedium, Known};
 use super::{FileHead, boot_id, generations, moments, scan};
 use crate::core::{Medium, Place};
@@ -55,7 +56,7 @@ impl Report {
         let Some(head @ FileHead { segment_bytes, segments }) = scan::file_head(&*file)? else { return Ok(None) };
         let (now, durable) = moments(&*file, boot_id())?;
         let found = scan::segments(&*file, head);
-        let known = Known { generations: generations(head, &found), sequence: 0, moment: 0 };
+        let known = Known { generations: generations(head, &found), sequence: 0, moment: 0, turn: Turn::default() };
         let medium = FileMedium::new(file, head, None, 0, known);
         let file_bytes = head.file_bytes();
         let mut report = Report { file_bytes, segment_bytes, segments, head: now, durable, ..Report::default() };

@@ -6,7 +6,7 @@ use vellum_disk::DiskFile;
 use vellum_storage::Tid;
 
 use super::layout::{
-    DURABLE_HEADS, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead, parse_header,
+    DURABLE_HEADS, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead, TURN, Turn, parse_header,
 };
 use crate::core::{Found, Header, NUMBERS_MAX};
 
@@ -65,6 +65,24 @@ fn read_some(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Vec<u8>>
     let read = file.read_full_at(&mut bytes, at)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// The turn. A file that has none gets one: it was just made, or an earlier version of this program made it.
+///
+/// # Errors
+///
+/// Those of the disk.
+pub fn turn(file: &dyn DiskFile, nonce: u64) -> io::Result<Turn> {
+    let bytes = read_some(file, TURN, Turn::BYTES)?;
+    let found = bytes.try_into().ok().and_then(|bytes| Turn::parse(&bytes));
+    match found {
+        Some(turn) if turn.count <= u64::MAX / 2 => Ok(turn),
+        _ => {
+            let turn = Turn { life: nonce.max(1), ..Turn::default() };
+            file.write_at(&turn.write(), TURN)?;
+            Ok(turn)
+        }
+    }
 }
 
 /// The file's head; none if it is not a cache file, or not a complete one.

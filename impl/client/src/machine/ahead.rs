@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use vellum_cache::Asked;
 use vellum_storage::{LoadedAt, Oid, Tid};
 use vellum_wire::{Ahead, Call, Extension, Fault, Found, Reach, Value};
 
@@ -44,6 +45,8 @@ pub(super) struct Prefetching {
     only: Option<BTreeSet<Oid>>,
     /// The moment.
     before: Tid,
+    /// When it was asked, as the cache counts.
+    asked: Asked,
     /// The rest of the limits.
     left: Reach,
     /// The objects that came.
@@ -126,7 +129,7 @@ impl Machine {
         let mut found = BTreeMap::new();
         let mut missing = BTreeSet::new();
         for oid in &oids {
-            match self.cache.get(*oid, before) {
+            match self.cache.load(*oid, before, asked) {
                 Some(revision) => _ = found.insert(*oid, Some(revision)),
                 None => _ = missing.insert(*oid),
             }
@@ -139,7 +142,7 @@ impl Machine {
         let Some(session) = self.session.as_ref().filter(|session| session.is_ready()) else {
             return self.wait(waiting);
         };
-        let connection = session.connection;
+        let (connection, asked) = (session.connection, self.cache.ask());
         let number = self.group_next;
         self.group_next += 1;
         self.groups.insert(number, group);
@@ -149,7 +152,7 @@ impl Machine {
             match self.flights.get_mut(&(oid, before)) {
                 Some(flight) => flight.add(waiter),
                 None => {
-                    self.flights.insert((oid, before), Flight::of(waiter));
+                    self.flights.insert((oid, before), Flight::of(waiter, asked));
                     calls.push(oid);
                 }
             }
@@ -290,7 +293,8 @@ impl Machine {
         let reach = Reach { bytes: reach.bytes.min(self.cache.bytes_max() / 2), ..reach };
         let only = (reach.depth == 0).then(|| oids.iter().copied().collect());
         let (seen, changed) = (BTreeSet::new(), BTreeMap::new());
-        let prefetching = Prefetching { only, before, left: reach, seen, came: 0, changed, is_deaf: false };
+        let asked = self.cache.ask();
+        let prefetching = Prefetching { only, before, asked, left: reach, seen, came: 0, changed, is_deaf: false };
         let patience = self.config.patience.slow;
         let call = Call::Prefetch { oids, before, reach };
         let call = self.call(connection, call, Kind::Prefetch { promise }, patience);
@@ -311,8 +315,9 @@ impl Machine {
         }
         for Ahead { oid, revision } in revisions {
             let changed = prefetching.changed.get(&oid).copied();
-            if let Some(revision) = kept(revision, changed).filter(|_| changed.is_none() || !self.config.versions) {
-                self.cache.add(oid, revision);
+            let judged = kept(revision.clone(), changed).filter(|_| changed.is_none() || !self.config.versions);
+            if let Some(judged) = judged {
+                self.cache.add(prefetching.asked, oid, &revision, judged);
             }
         }
     }
@@ -366,6 +371,7 @@ mod tests {
             let mut prefetching = Prefetching {
                 only: (depth == 0).then(|| only.iter().map(|oid| Oid(*oid)).collect()),
                 before: Tid(t),
+                asked: Asked::default(),
                 left: Reach { depth, count, bytes },
                 seen: BTreeSet::new(),
                 came: 0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vellum_storage::{Oid, Tid};
+use vellum_storage::{LoadedAt, Oid, Tid};
 use vellum_wire::{Call, Fault, Message, MessageId, Notice, Value};
 
 use super::blobs::{Coming, Download};
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Describe,
     /// The changes that were made while no server was there.
     Verify,
+    /// A revision of a cache that was kept over a restart: whether the server has it.
+    Prove { oid: Oid, kept: LoadedAt },
     /// A sign of life.
     KeepAlive,
     /// A load; its flight has the rest.
@@ -60,7 +62,7 @@ impl Kind {
             Kind::Describe => "get_info",
             Kind::Verify => "getInvalidations",
             Kind::KeepAlive => "ping",
-            Kind::Load { .. } | Kind::LoadMany { .. } => "load",
+            Kind::Prove { .. } | Kind::Load { .. } | Kind::LoadMany { .. } => "load",
             Kind::Prefetch { .. } => "prefetch",
             Kind::Ask { ask, .. } => ask.name(),
             Kind::Vote { .. } | Kind::GivenUp => "vote",
@@ -233,6 +235,7 @@ impl Machine {
             Kind::Register => self.registered(connection, outcome),
             Kind::Describe => self.described(connection, outcome),
             Kind::Verify => self.verified(connection, outcome),
+            Kind::Prove { oid, kept } => self.proved(connection, oid, &kept, outcome),
             Kind::KeepAlive | Kind::GivenUp => {}
             Kind::Load { oid, before } => self.loaded(connection, oid, before, outcome),
             Kind::LoadMany { oids, before } => self.loaded_many(connection, oids, before, outcome),
@@ -306,7 +309,7 @@ impl Machine {
             }
             Ask::Pack { .. } => {
                 // The cache may have revisions that the server has discarded.
-                self.cache.clear();
+                self.cache.clear(self.last.unwrap_or_default());
                 Answer::Done
             }
             other => unreachable!("{} asks no server", other.name()),
@@ -342,7 +345,8 @@ impl Machine {
                 self.resolve(promise, Err(ClientError::OutcomeUnknown { why: why.clone() }));
             }
             Kind::Abort { promise: Some(promise), .. } => self.resolve(promise, Ok(Answer::Done)),
-            Kind::Register | Kind::Describe | Kind::Verify | Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
+            Kind::Register | Kind::Describe | Kind::Verify | Kind::Prove { .. } => {}
+            Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
         }
         self.give_up_connection(connection, why);
     }
@@ -370,7 +374,8 @@ impl Machine {
             }
             // The server drops what its client has begun.
             Kind::Abort { promise: Some(promise), .. } => self.resolve(promise, Ok(Answer::Done)),
-            Kind::Register | Kind::Describe | Kind::Verify | Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
+            Kind::Register | Kind::Describe | Kind::Verify | Kind::Prove { .. } => {}
+            Kind::KeepAlive | Kind::Abort { .. } | Kind::GivenUp => {}
         }
     }
 }

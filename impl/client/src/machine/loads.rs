@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use vellum_cache::{Asked, Changed};
 use vellum_storage::{LoadedAt, Oid, Tid};
 use vellum_wire::{Call, Fault, Value};
 
@@ -26,6 +27,8 @@ use crate::event::{ConnectionId, PromiseId};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Flight {
     waiters: Vec<Waiter>,
+    /// When it was asked, as the cache counts.
+    asked: Asked,
     /// The first transaction since it began that changed the object.
     changed: Option<Tid>,
 }
@@ -41,8 +44,8 @@ pub(super) enum Waiter {
 
 impl Flight {
     /// A load that begins.
-    pub fn of(waiter: Waiter) -> Flight {
-        Flight { waiters: vec![waiter], changed: None }
+    pub fn of(waiter: Waiter, asked: Asked) -> Flight {
+        Flight { waiters: vec![waiter], asked, changed: None }
     }
 
     /// Another one waits for it.
@@ -53,7 +56,7 @@ impl Flight {
 
 /// A revision as the answer to a load. If the object was changed before the moment that was asked for, but after the
 /// client's last transaction, then the revision is the newest one of the client's moment, and that has no end.
-pub(super) fn as_asked(found: LoadedAt, asked: Option<Tid>) -> LoadedAt {
+pub(crate) fn as_asked(found: LoadedAt, asked: Option<Tid>) -> LoadedAt {
     LoadedAt { next: found.next.filter(|next| asked.is_none_or(|asked| asked <= *next)), ..found }
 }
 
@@ -62,7 +65,7 @@ impl Machine {
         let Some(last) = self.last else { return self.wait(waiting) };
         // Nothing is known of what comes later.
         let before = asked.unwrap_or(Tid::MAX).min(last.next());
-        if let Some(found) = self.cache.get(oid, before) {
+        if let Some(found) = self.cache.load(oid, before, asked) {
             return self.resolve(waiting.promise, Ok(Answer::Loaded(Some(as_asked(found, asked)))));
         }
         let Some(session) = self.session.as_ref().filter(|session| session.is_ready()) else {
@@ -73,18 +76,23 @@ impl Machine {
         if let Some(flight) = self.flights.get_mut(&(oid, before)) {
             return flight.add(waiter);
         }
-        self.flights.insert((oid, before), Flight::of(waiter));
+        let flight = Flight::of(waiter, self.cache.ask());
+        self.flights.insert((oid, before), flight);
         let patience = self.config.patience.reply;
         self.call(connection, Call::LoadBefore { oid, before }, Kind::Load { oid, before }, patience);
     }
 
-    /// A transaction changed an object. The answers that are under way were perhaps read before that.
-    pub(super) fn note_change(&mut self, oid: Oid, tid: Tid) {
+    /// A transaction changed these objects. The answers that are under way were perhaps read before that.
+    pub(super) fn note_changes(&mut self, tid: Tid, oids: &[Oid]) {
         match self.config.versions {
-            // The change may be in a version, and the trunk as it was.
-            true => self.cache.drop_current(oid),
-            false => self.cache.end(oid, tid),
+            // The changes may be in a version, and the trunk as it was.
+            true => self.cache.verify(Changed::Objects(oids), tid),
+            false => self.cache.invalidate(tid, oids),
         }
+        oids.iter().for_each(|oid| self.note_change(*oid, tid));
+    }
+
+    fn note_change(&mut self, oid: Oid, tid: Tid) {
         for (_, flight) in self.flights.range_mut((oid, Tid::ZERO)..=(oid, Tid::MAX)) {
             flight.changed.get_or_insert(tid);
         }
@@ -110,21 +118,21 @@ impl Machine {
 
     /// A load is answered.
     pub(super) fn land(&mut self, oid: Oid, before: Tid, answer: Result<Option<LoadedAt>, ClientError>) {
-        let Some(Flight { waiters, changed }) = self.flights.remove(&(oid, before)) else { return };
-        let answer = answer.map(|found| found.map(|found| self.keep(oid, found, changed)));
+        let Some(Flight { waiters, asked, changed }) = self.flights.remove(&(oid, before)) else { return };
+        let answer = answer.map(|found| found.map(|found| self.keep(asked, oid, found, changed)));
         // Where there are versions, it may be there in one and not yet on the trunk.
         let may_be_new = !self.config.versions || changed.is_some();
         self.resolve_all(waiters, (oid, before), &answer, may_be_new);
     }
 
     /// Keeps what was loaded. A revision that was called current held until the object was changed.
-    fn keep(&mut self, oid: Oid, found: LoadedAt, changed: Option<Tid>) -> LoadedAt {
+    fn keep(&mut self, asked: Asked, oid: Oid, found: LoadedAt, changed: Option<Tid>) -> LoadedAt {
         if changed.is_some() && self.config.versions {
             return found;
         }
         // If the server contradicts itself about what came next, that is left to the next load.
-        if let Some(found) = kept(found.clone(), changed) {
-            self.cache.put(oid, found);
+        if let Some(judged) = kept(found.clone(), changed) {
+            self.cache.put(asked, oid, &found, judged);
         }
         LoadedAt { next: found.next.or(changed), ..found }
     }

@@ -8,6 +8,8 @@ mod session;
 mod told;
 mod transactions;
 
+pub(crate) use self::loads::as_asked;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -22,10 +24,10 @@ use self::loads::Flight;
 use self::session::{Candidate, Round, Session};
 use self::transactions::Transaction;
 use crate::ask::{Answer, Ask, Info, Patience, TransactionId};
-use crate::cache::Cache;
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
 use crate::hints::Hints;
+use crate::keep::Cache;
 
 /// Whether a client writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,6 +97,8 @@ pub struct Machine {
     now: Duration,
     /// The last transaction that it knows; none before it has registered anywhere.
     last: Option<Tid>,
+    /// The last transaction that a cache was told of which was kept over a restart. None as soon as it is verified.
+    kept: Option<Tid>,
     cache: Cache,
     hints: Hints,
     info: Option<Info>,
@@ -162,11 +166,19 @@ impl Hash for Outbox {
 impl Machine {
     /// A client that knows nothing. It begins to connect at its first tick.
     pub fn new(config: Config) -> Machine {
-        let (cache, hints) = (Cache::new(config.cache_bytes), Hints::new(config.hint_size));
+        let cache = Cache::simple(config.cache_bytes);
+        Machine::over(config, cache)
+    }
+
+    /// A client with this cache. If that was kept over a restart, nothing of it is believed before a server has said
+    /// what was changed since, and has shown that it has the same database.
+    pub fn over(config: Config, cache: Cache) -> Machine {
+        let hints = Hints::new(config.hint_size);
         Machine {
             config,
             now: Duration::ZERO,
             last: None,
+            kept: cache.kept(),
             cache,
             hints,
             info: None,
@@ -215,6 +227,11 @@ impl Machine {
         self.hints.take(hints);
     }
 
+    /// Whether it learns hints from loads.
+    pub(crate) fn learns(&self) -> bool {
+        self.config.hint_size > 0
+    }
+
     /// Whether a server is there, and the cache is verified.
     pub fn is_ready(&self) -> bool {
         self.session.as_ref().is_some_and(Session::is_ready)
@@ -223,6 +240,11 @@ impl Machine {
     /// Whether it works with versions: it wants to, and its server has them.
     pub fn has_versions(&self) -> bool {
         self.config.versions && self.is_offered(Extension::Versions)
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// Bytes that the cache takes.

@@ -12,7 +12,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vellum_storage::{Oid, Origin, Tid};
+use vellum_cache::Changed;
+use vellum_storage::{LoadedAt, Oid, Origin, Tid};
 use vellum_wire::{Call, Fault, Greeting, Message, Value};
 
 use super::calls::Kind;
@@ -63,6 +64,20 @@ struct Verifying {
     changed: BTreeSet<Oid>,
     /// Whether more was changed than anybody knows.
     is_unknown: bool,
+    /// Whether the server has the database of a cache that was kept over a restart.
+    proof: Proof,
+}
+
+/// A cache that was kept over a restart may be another database's. The protocol has no name for a database; so the
+/// server is asked for some revisions that the cache has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Proof {
+    /// Those that are not answered.
+    open: usize,
+    /// Those that the server has, too.
+    equal: usize,
+    /// Those in whose place it has something else.
+    different: usize,
 }
 
 /// A round through the addresses.
@@ -242,7 +257,7 @@ impl Machine {
             }
             Err(fault) => return refused(self, fault.to_string()),
         };
-        if let Some(known) = self.last.filter(|known| last < *known) {
+        if let Some(known) = self.last.or(self.kept).filter(|known| last < *known) {
             self.behind = Some((last, known));
             let why = ClientError::ServerBehind { server: last, client: known }.to_string();
             return refused(self, why);
@@ -257,7 +272,8 @@ impl Machine {
 
     fn begin_session(&mut self, candidate: Candidate, last: Tid) {
         let Candidate { connection, address, is_read_only, .. } = candidate;
-        let since = self.last;
+        let since = self.last.or(self.kept);
+        let samples = if self.kept.is_some() { self.cache.samples() } else { Vec::new() };
         let knows_all = since.is_none_or(|since| since == last);
         self.behind = None;
         self.session = Some(Session {
@@ -272,6 +288,7 @@ impl Machine {
                 last,
                 changed: BTreeSet::new(),
                 is_unknown: false,
+                proof: Proof { open: samples.len(), ..Proof::default() },
             }),
             heard_at: self.now,
             beats_at: self.now + self.config.heartbeat,
@@ -283,6 +300,10 @@ impl Machine {
         self.call(connection, Call::GetInfo, Kind::Describe, self.config.patience.reply);
         if let Some(tid) = since.filter(|_| !knows_all) {
             self.call(connection, Call::GetInvalidations { tid }, Kind::Verify, self.config.patience.slow);
+        }
+        for (oid, kept) in samples {
+            let call = Call::LoadBefore { oid, before: kept.tid.next() };
+            self.call(connection, call, Kind::Prove { oid, kept }, self.config.patience.reply);
         }
     }
 
@@ -335,6 +356,49 @@ impl Machine {
         self.become_ready();
     }
 
+    /// The server was asked for a revision that a kept cache has.
+    pub(super) fn proved(
+        &mut self,
+        connection: ConnectionId,
+        oid: Oid,
+        kept: &LoadedAt,
+        outcome: Result<Value, Fault>,
+    ) {
+        let found = match outcome.map(|value| answers::loaded(value, kept.tid.next())) {
+            Ok(Ok(found)) => found,
+            Ok(Err(why)) => return self.disbelieve(connection, format!("load: {why}")),
+            // A pack may have discarded it.
+            Err(_) => None,
+        };
+        let Some(Verifying { proof, .. }) = self.verifying() else { return };
+        proof.open -= 1;
+        match found {
+            Some(LoadedAt { tid, data, .. }) if (tid, &data) == (kept.tid, &kept.data) => proof.equal += 1,
+            Some(_) => {
+                proof.different += 1;
+                tracing::debug!(%oid, tid = %kept.tid, "the server has another revision than the cache");
+            }
+            None => {}
+        }
+        self.become_ready();
+    }
+
+    /// A cache that was kept over a restart is believed if the server has a revision that it has, and no other one in
+    /// place of any. Otherwise it is emptied.
+    fn believe_kept(&mut self, proof: &Proof, last: Tid) {
+        if self.kept.take().is_none() || (proof.equal > 0 && proof.different == 0) {
+            return;
+        }
+        self.cache.clear(last);
+        let why = match proof.different {
+            0 => {
+                "the server has none of the newest revisions in the cache: the cache is too old, or of another database"
+            }
+            _ => "the server has other revisions than the cache: the cache is of another database",
+        };
+        self.tell(Told::Trouble { why: format!("{why}. Nothing of it was used, and it was emptied") });
+    }
+
     /// An invalidation came before the session was ready. The cache gets it when the session is ready.
     pub(super) fn noticed_early(&mut self, connection: ConnectionId, tid: Tid, oids: Vec<Oid>) {
         let Some(verifying) = self.verifying() else { return };
@@ -351,8 +415,9 @@ impl Machine {
 
     fn become_ready(&mut self) {
         let Some(session) = &mut self.session else { return };
-        let Some(Verifying { since, last, changed, is_unknown, .. }) =
-            session.verifying.take_if(|verifying| verifying.is_described && verifying.is_verified)
+        let Some(Verifying { since, last, changed, is_unknown, proof, .. }) = session
+            .verifying
+            .take_if(|verifying| verifying.is_described && verifying.is_verified && verifying.proof.open == 0)
         else {
             return;
         };
@@ -360,21 +425,25 @@ impl Machine {
             session.upgrades_at = Some(self.now + self.config.upgrade_every);
         }
         let ready = Told::Ready { address: session.address, is_read_only: session.is_read_only };
-        self.last = Some(last);
+        self.believe_kept(&proof, last);
+        // Listeners hear of what came after the last transaction that this process knew.
+        let knew = self.last.replace(last);
+        let changed: Vec<Oid> = changed.into_iter().collect();
         match since {
-            Some(since) if is_unknown => {
-                self.cache.drop_all_current();
-                self.tell(Told::Missed { after: since, last });
+            Some(_) if is_unknown => {
+                self.cache.verify(Changed::Any, last);
+                if let Some(after) = knew {
+                    self.tell(Told::Missed { after, last });
+                }
             }
             Some(since) if last > since => {
-                changed.iter().for_each(|oid| self.cache.drop_current(*oid));
-                self.tell(Told::Committed {
-                    tid: last,
-                    oids: changed.into_iter().collect(),
-                    origin: Origin::default(),
-                });
+                self.cache.verify(Changed::Objects(&changed), last);
+                if knew.is_some() {
+                    self.tell(Told::Committed { tid: last, oids: changed, origin: Origin::default() });
+                }
             }
-            _ => {}
+            Some(_) => {}
+            None => self.cache.verify(Changed::Any, last),
         }
         self.tell(ready);
         self.ask_all();
@@ -437,11 +506,14 @@ impl Machine {
 
     /// Drops what is cached, and takes any server.
     pub(super) fn forget(&mut self) {
-        self.cache.clear();
         self.behind = None;
+        self.kept = None;
         if self.session.is_none() {
             self.last = None;
             self.round.begins_at = None;
+        }
+        self.cache.clear(self.last.unwrap_or_default());
+        if self.session.is_none() {
             self.tick_session();
         }
     }

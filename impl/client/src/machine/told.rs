@@ -19,9 +19,7 @@ impl Machine {
                 self.disbelieve(connection, format!("an invalidation of {tid}, which was known"));
             }
             Notice::Invalidate { tid, oids } => {
-                for oid in &oids {
-                    self.note_change(*oid, tid);
-                }
+                self.note_changes(tid, &oids);
                 self.last = Some(tid);
                 self.tell(Told::Committed { tid, oids, origin: Origin::default() });
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use vellum_pickle::Value;
-use vellum_storage::{Change, LoadedAt, Oid, Origin, Tid, TransactionMeta, Version};
+use vellum_storage::{Change, Oid, Origin, Tid, TransactionMeta, Version};
 use vellum_wire::{Begin, Call, Fault, MessageId};
 
 use super::calls::{Kind, refusal};
@@ -298,12 +298,10 @@ impl Machine {
                 return self.give_up_connection(connection, why);
             }
         };
-        for oid in changes.keys() {
-            self.note_change(*oid, tid);
-        }
+        self.note_changes(tid, &oids);
         for (oid, record) in changes {
             if let Some(data) = record {
-                self.cache.put(oid, LoadedAt { data, tid, next: None });
+                self.cache.put_own(oid, data, tid);
             }
         }
         self.last = Some(tid);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, Oid, Tid};
+use vellum_storage::{Blob, BlobWriter, Event as Heard, Listeners, LoadedAt, Oid, Tid};
 use vellum_sync::Mutex;
 
 use super::dial::Dial;
@@ -22,8 +23,10 @@ use super::link::Link;
 use crate::ask::{Answer, Ask, Info};
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
-use crate::machine::Machine;
+use crate::machine::{Machine, as_asked};
 use crate::promise::Promise;
+use crate::tiers::TieredCache;
+use crate::trace::Trace;
 
 /// A client with its network.
 pub(crate) struct Hub {
@@ -38,6 +41,15 @@ pub(crate) struct Hub {
     started: Instant,
     /// The time of the next tick has changed, or the client has ended.
     alarm: Notify,
+    hits: Option<Hits>,
+}
+
+/// A cache file, in which threads look by themselves.
+struct Hits {
+    cache: Arc<TieredCache>,
+    trace: Option<Arc<Trace>>,
+    /// Whether it was verified once. Before that, it may be of another database, or too old.
+    is_verified: AtomicBool,
 }
 
 struct Core {
@@ -102,6 +114,25 @@ enum Bring {
 /// The machine is told the time with everything that happens, if so much of it has passed.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The cache file is made durable so often.
+const DURABLE_EVERY: Duration = Duration::from_secs(60);
+
+/// Makes a cache file survive a power cut, now and then.
+async fn keep_durable(cache: Arc<TieredCache>) {
+    loop {
+        tokio::time::sleep(DURABLE_EVERY).await;
+        if cache.has_ended() {
+            return;
+        }
+        let syncs = Arc::clone(&cache);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || syncs.checkpoint()).await {
+            let path = cache.path().display();
+            tracing::warn!(%path, %error, "the cache file is not durable. After a power cut less is found in it");
+            return;
+        }
+    }
+}
+
 impl Hub {
     /// A client that begins to connect.
     pub fn start(
@@ -110,7 +141,12 @@ impl Hub {
         message_size_max: usize,
         runtime: &Handle,
         driver: Option<Arc<Driver>>,
+        cache: Option<Arc<TieredCache>>,
+        trace: Option<Arc<Trace>>,
     ) -> Arc<Hub> {
+        // Hints are learned from all loads, so the machine must hear of them.
+        let hits = cache.clone().filter(|_| !machine.learns());
+        let hits = hits.map(|cache| Hits { cache, trace, is_verified: AtomicBool::new(false) });
         let core = Core {
             machine,
             lines: BTreeMap::new(),
@@ -132,7 +168,11 @@ impl Hub {
             driver,
             started: Instant::now(),
             alarm: Notify::new(),
+            hits,
         });
+        if let Some(cache) = cache {
+            runtime.spawn(keep_durable(cache));
+        }
         runtime.spawn(Arc::clone(&hub).keep_time());
         hub.happen(Event::Tick { now: Duration::ZERO });
         hub
@@ -156,6 +196,22 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// A revision that is in the cache file. The machine is not asked, and its lock not taken: the cache is told of a
+    /// transaction before the machine's last transaction moves, and it looks at its head first.
+    pub fn hit(&self, oid: Oid, asked: Option<Tid>) -> Option<LoadedAt> {
+        let Hits { cache, trace, is_verified } = self.hits.as_ref()?;
+        if !is_verified.load(Ordering::Acquire) {
+            return None;
+        }
+        let before = asked.unwrap_or(Tid::MAX).min(cache.head().next());
+        // A miss is traced by the machine, which is asked next.
+        let found = cache.get(oid, before)?;
+        if let Some(trace) = trace {
+            trace.load(oid, asked, Some(&found));
+        }
+        Some(as_asked(found, asked))
     }
 
     /// Asks something. `take` makes the answer of what the machine answers.
@@ -273,6 +329,12 @@ impl Hub {
                 if let Some(taker) = core.takers.remove(&promise) {
                     self.brings.lock().queue.push_back(Bring::Answer(taker, outcome));
                 }
+            }
+            Effect::Tell(told @ Told::Ready { .. }) => {
+                if let Some(hits) = &self.hits {
+                    hits.is_verified.store(true, Ordering::Release);
+                }
+                self.brings.lock().queue.push_back(Bring::Told(told));
             }
             Effect::Tell(told) => self.brings.lock().queue.push_back(Bring::Told(told)),
             Effect::WakeAt { at } => {

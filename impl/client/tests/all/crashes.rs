@@ -10,6 +10,7 @@ use vellum_file::{Durability, FileStorage, Options};
 use vellum_server::{Codec, Door};
 use vellum_storage::{Oid, Order, Storage, SystemClock, Tid, TidRange, TransactionMeta};
 
+use crate::cached::Shelf;
 use crate::common::{Served, patient, runtime, speaks};
 
 /// The way to the server of the moment, and the connections on it.
@@ -77,8 +78,9 @@ fn crash(at: u64, seed: u64) -> (usize, bool) {
     let ways = Arc::new(Ways::default());
     ways.lead_to(Some(served.door.clone()));
     let config = Config { patience: patient(), ..Config::default() };
-    let clients: Vec<Client> =
-        (0..3).map(|_| Client::on(runtime().handle(), config.clone(), ways.clone(), 64 << 20)).collect();
+    let mut shelves: Vec<Shelf> = (0..3).map(|n| Shelf::new(seed + n)).collect();
+    let begin = |cache| Client::over(runtime().handle(), config.clone(), cache, ways.clone(), 64 << 20);
+    let clients: Vec<Client> = shelves.iter_mut().map(|shelf| begin(shelf.open(0))).collect();
     clients.iter().for_each(|client| client.connected().wait().unwrap());
     disk.stop_at(disk.operations() + at, Tear::Partly);
     let threads: Vec<_> = clients
@@ -115,7 +117,9 @@ fn crash(at: u64, seed: u64) -> (usize, bool) {
             Err(error) => assert_eq!(there.get(data), None, "{oid} was given up ({error}), and is there"),
         }
     }
-    for client in &clients {
+    // Some of the clients are gone as well, and others begin with what their disks have kept.
+    let others: Vec<Client> = shelves.iter_mut().zip(0..).map(|(shelf, n)| begin(shelf.open((at + n) % 2))).collect();
+    for client in clients.iter().chain(&others) {
         client.sync().wait().unwrap();
         for oid in (1..=3).map(Oid) {
             let found = client.load(oid).wait();

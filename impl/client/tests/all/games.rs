@@ -1,7 +1,7 @@
 //! Games by dice, in which every answer is checked against the database.
 
 use proptest::prelude::*;
-use vellum_network::play_clients;
+use vellum_network::{play_clients, play_clients_over_core};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
@@ -11,5 +11,10 @@ proptest! {
     #[test]
     fn clients_tell_the_truth(dice in proptest::collection::vec(any::<u8>(), 0..400)) {
         play_clients(&dice);
+    }
+    /// The same with the cache that ships, which is kept when a client is killed.
+    #[test]
+    fn clients_over_a_kept_cache_tell_the_truth(dice in proptest::collection::vec(any::<u8>(), 0..400)) {
+        play_clients_over_core(&dice);
     }
 }

@@ -3,10 +3,12 @@
 mod addresses;
 mod ahead;
 mod blobs;
+mod cached;
 mod common;
 mod crashes;
 mod driver;
 mod games;
+mod processes;
 mod proxy;
 mod rules;
 mod shell;

@@ -184,7 +184,7 @@ fn tree(path: &Path) -> Result<(), Trouble> {
 }
 
 /// A port that leads to another one, and delays what goes through, in each direction. It ends with the process.
-fn delayed(address: &str, by: Duration) -> Result<String, Trouble> {
+pub(super) fn delayed(address: &str, by: Duration) -> Result<String, Trouble> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (near, far) = (listener.local_addr()?.to_string(), address.to_owned());
     std::thread::spawn(move || {

@@ -6,6 +6,7 @@
 //! | `process.rs` | the servers |
 //! | `client.rs` | the client, in Rust, which both servers take for one of ZEO's |
 //! | `ahead.rs` | our client, which fetches ahead |
+//! | `warm.rs` | our client, which begins with a cache file |
 //! | `blobs.rs` | blobs: how fast, and in how much memory |
 //! | `remote.rs` | our own client beside ZEO's, on the same server |
 //! | `weight.rs` | memory, and the cost of a pack to loading clients |
@@ -38,6 +39,7 @@ mod blobs;
 mod client;
 mod process;
 mod remote;
+mod warm;
 mod weight;
 
 const MEGA: f64 = (1 << 20) as f64;
@@ -170,6 +172,7 @@ impl Rows<'_> {
             Row::ClientTree => self.client_tree(Duration::ZERO),
             Row::ClientTreeFar => self.client_tree(Duration::from_millis(1)),
             Row::ClientLarge => self.client_large(),
+            Row::ClientWarm => self.client_warm(oids),
             other => Err(format!("{other:?} is no row of the server").into()),
         }
     }
