@@ -75,8 +75,8 @@ fn a_remote_storage_keeps_blobs() {
 #[test]
 fn a_remote_storage_keeps_versions() {
     let can = Can { versions: true, ..CAN };
-    hold(remote(Codec::Msgpack, Trouble::none(), can), can, 3000..3000 + cases());
-    hold(remote(Codec::Pickle, Trouble::by(5, 0), can), can, 3000..3000 + cases() / 4);
+    hold(remote(Codec::Msgpack, Trouble::none(), can), can, 3000..3000 + cases() / 2);
+    hold(remote(Codec::Pickle, Trouble::by(5, 0), can), can, 3000..3000 + cases() / 8);
 }
 
 #[test]
