@@ -280,7 +280,9 @@ def main():
             for workload in workloads:
                 name = workload.__name__
                 client = Client(server.address, args.folder, name, persistent=workload is restart)
-                workload(client, Reader(client, args.seed, known))
+                # Each with searches of its own.
+                seed = args.seed * 100 + len(shown)
+                workload(client, Reader(client, seed, known))
                 client.end()
                 shown[name] = counts(os.path.join(args.folder, name + ".trace"))
                 print(name, shown[name], file=sys.stderr)
@@ -289,7 +291,7 @@ def main():
     server = Server("vellum", args.vellum, path)
     try:
         clients = [Client(server.address, args.folder, f"several-{n}") for n in (1, 2, 3)]
-        several(clients, [Reader(client, args.seed + n, known) for n, client in enumerate(clients)])
+        several(clients, [Reader(client, args.seed * 100 + 10 + n, known) for n, client in enumerate(clients)])
         for client in clients:
             client.end()
             shown[client.name] = counts(os.path.join(args.folder, client.name + ".trace"))

@@ -55,6 +55,11 @@ impl Chain {
         self.bytes
     }
 
+    /// How many objects it has.
+    pub fn len(&self) -> u64 {
+        self.index.len() as u64
+    }
+
     /// Whether it has no object.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()

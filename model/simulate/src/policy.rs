@@ -76,6 +76,8 @@ pub enum Kind {
     Segments,
     /// Three queues: a small one, a main one, and a ghost
     S3fifo,
+    /// The same, with a small queue that adapts
+    S3fifoAdapts,
     /// A queue with a hand that goes on where it stopped
     Sieve,
     /// Adapts between recency and frequency
@@ -90,7 +92,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Fifo,
         Kind::Lru,
         Kind::Clock,
@@ -101,6 +103,7 @@ impl Kind {
         Kind::Hac,
         Kind::Segments,
         Kind::S3fifo,
+        Kind::S3fifoAdapts,
         Kind::Sieve,
         Kind::Arc,
         Kind::Wtinylfu,
@@ -121,6 +124,7 @@ impl Kind {
             Kind::Hac => "HAC",
             Kind::Segments => "segments",
             Kind::S3fifo => "S3-FIFO",
+            Kind::S3fifoAdapts => "S3-FIFO, adapts",
             Kind::Sieve => "SIEVE",
             Kind::Arc => "ARC",
             Kind::Wtinylfu => "W-TinyLFU",
@@ -148,6 +152,7 @@ impl Kind {
             Kind::Hac => Box::new(Hac::new(capacity, header)),
             Kind::Segments => Box::new(Segments::new(capacity)),
             Kind::S3fifo => Box::new(S3Fifo::new(capacity, header)),
+            Kind::S3fifoAdapts => Box::new(S3Fifo::adaptive(capacity, header)),
             Kind::Sieve => Box::new(Sieve::new(capacity, header)),
             Kind::Arc => Box::new(Arc::new(capacity, header)),
             Kind::Wtinylfu => Box::new(TinyLfu::new(capacity, header)),

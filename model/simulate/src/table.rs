@@ -194,7 +194,7 @@ pub fn verdicts(rows: &[Row]) -> Vec<Verdict> {
 /// The verdicts as a table.
 pub fn verdict_table(verdicts: &[Verdict]) -> String {
     let mut out = format!(
-        "points below the best policy, and at least over ZEO's and over LRU\n{:<12}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}  worst at\n{:<12}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}\n",
+        "points below the best policy, and at least over ZEO's and over LRU\n{:<16}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}  worst at\n{:<16}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}\n",
         "",
         "worst",
         "worst",
@@ -219,7 +219,7 @@ pub fn verdict_table(verdicts: &[Verdict]) -> String {
         let place = if worst.0 >= worst_bytes.0 { &worst.1 } else { &worst_bytes.1 };
         let _ = writeln!(
             out,
-            "{:<12}{:>8.1}{:>8.1}{:>8.1}{:>8.1}{:>+8.1}{:>+8.1}{:>+8.1}{:>+8.1}  {place}",
+            "{:<16}{:>8.1}{:>8.1}{:>8.1}{:>8.1}{:>+8.1}{:>+8.1}{:>+8.1}{:>+8.1}  {place}",
             kind.name(),
             worst.0,
             worst_bytes.0,

@@ -127,19 +127,16 @@ fn relstorage_writes_the_root_without_a_byte() {
 fn what_is_no_trace_is_an_error_that_says_where() {
     let good = record(0x20, &[0; 8], 0, 0, 0);
     let fault = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
-    insta::assert_snapshot!(
-        "faults",
-        [
-            fault(b""),
-            fault(&[good.clone(), record(0x38, &[0; 8], 0, 0, 0)].concat()),
-            fault(&[good.clone(), record(0x20, &[0; 5], 0, 0, 0)].concat()),
-            fault(b"VLTRACE1\x0c\x02\x02"),
-            fault(b"VLTRACE1\x02\x02\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
-            fault(b"VLTRACE1\x01\xff\xff\xff\xff\xff\x02\x02"),
-            fault(&[0x1f, 0x8b, 8, 0]),
-        ]
-        .join("\n")
-    );
+    let faults = [
+        fault(b""),
+        fault(&[good.clone(), record(0x38, &[0; 8], 0, 0, 0)].concat()),
+        fault(&[good.clone(), record(0x20, &[0; 5], 0, 0, 0)].concat()),
+        fault(b"VLTRACE1\x0c\x02\x02"),
+        fault(b"VLTRACE1\x02\x02\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+        fault(b"VLTRACE1\x01\xff\xff\xff\xff\xff\x02\x02"),
+        fault(&[0x1f, 0x8b, 8, 0]),
+    ];
+    kept("simulate-faults", &faults.join("\n"));
     // One record without a time, and a client that was killed.
     let trace = read(&[&[0; 8][..], &good, &good[..20]].concat()).unwrap();
     assert_eq!((trace.records.len(), trace.skipped, trace.is_cut), (1, 1, true));
@@ -190,6 +187,13 @@ fn a_miss_has_the_size_of_its_answer() {
     assert_eq!(workload.next(1, 1), 13);
 }
 
+/// Compares with a text among the workspace's snapshots.
+fn kept(name: &str, text: &str) {
+    insta::with_settings!({ snapshot_path => "../../../snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
 #[test]
 fn tables_of_a_small_trace() {
     let (trace, sizes) = (small(), [1 << 10, 2 << 10, 4 << 10]);
@@ -198,7 +202,8 @@ fn tables_of_a_small_trace() {
     let rows = run("small", &workload, &Kind::ALL, &sizes, &prefetches, 0);
     let tables = Column::ALL.map(|column| table(&rows, column)).join("\n");
     let verdicts = verdict_table(&verdicts(&rows));
-    insta::assert_snapshot!("small", format!("{}\n\n{tables}\n{verdicts}", about("small", &trace, &workload)));
+    let about = about("small", &trace, &workload);
+    kept("simulate-small", &format!("{about}\n\n{tables}\n{verdicts}"));
 }
 
 #[test]

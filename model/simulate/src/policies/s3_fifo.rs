@@ -7,6 +7,11 @@
 //!
 //! The details are those of libCacheSim: until the first eviction, the main queue takes objects that the small one has
 //! no room for. An object that is larger than the small queue goes to the main queue; libCacheSim refuses it.
+//!
+//! When a working set moves, a new object is evicted from a small queue before it is used again, and comes a second
+//! time. So there is a variant that adapts, as ARC does. The objects that left the main queue have a ghost queue as
+//! well. A miss of an object that the small queue let go makes the small queue larger, up to nine tenths of the cache;
+//! one that the main queue let go makes it smaller, down to a tenth. One use is enough for the main queue.
 
 use crate::chain::{Chain, Item};
 use crate::policy::{Policy, Request};
@@ -23,6 +28,8 @@ pub struct S3Fifo {
     ghost: Chain,
     small_bytes_max: u64,
     main_bytes_max: u64,
+    /// Objects that went from the main queue, if the sizes of the queues adapt.
+    main_ghost: Option<Chain>,
     ghost_bytes_max: u64,
     has_evicted: bool,
     capacity: u64,
@@ -30,6 +37,11 @@ pub struct S3Fifo {
 }
 
 impl S3Fifo {
+    /// An empty cache, whose small queue adapts.
+    pub fn adaptive(capacity: u64, header: u32) -> S3Fifo {
+        S3Fifo { main_ghost: Some(Chain::default()), ..S3Fifo::new(capacity, header) }
+    }
+
     /// An empty cache.
     pub fn new(capacity: u64, header: u32) -> S3Fifo {
         let small_bytes_max = capacity / 10;
@@ -37,6 +49,7 @@ impl S3Fifo {
             small: Chain::default(),
             main: Chain::default(),
             ghost: Chain::default(),
+            main_ghost: None,
             small_bytes_max,
             main_bytes_max: capacity - small_bytes_max,
             ghost_bytes_max: capacity / 10 * 9,
@@ -48,7 +61,9 @@ impl S3Fifo {
 
     fn evict(&mut self, evicted: &mut Vec<u64>) {
         self.has_evicted = true;
-        if self.main.bytes() > self.main_bytes_max || self.small.is_empty() {
+        let is_small_over = self.main_ghost.is_none() || self.small.bytes() > self.small_bytes_max;
+        let is_main_over = self.main.bytes() > self.main_bytes_max || !(is_small_over || self.main.is_empty());
+        if is_main_over || self.small.is_empty() {
             self.evict_main(evicted);
         } else {
             self.evict_small(evicted);
@@ -57,29 +72,55 @@ impl S3Fifo {
 
     fn evict_small(&mut self, evicted: &mut Vec<u64>) {
         while let Some(item) = self.small.pop() {
-            if item.mark >= USES_FOR_MAIN {
+            if item.mark >= if self.main_ghost.is_some() { 1 } else { USES_FOR_MAIN } {
                 self.main.push(Item { mark: 0, ..item });
                 continue;
             }
             evicted.push(item.oid);
-            if item.size <= self.ghost_bytes_max {
-                while self.ghost.bytes() + item.size > self.ghost_bytes_max {
-                    self.ghost.pop();
-                }
-                self.ghost.push(item);
-            }
+            remember(&mut self.ghost, item, self.ghost_bytes_max);
             return;
         }
+    }
+
+    /// Looks for a miss in the ghosts; whether the object was here lately. Adapts the small queue.
+    fn was_here(&mut self, oid: u64, size: u64) -> bool {
+        let bytes = self.ghost.bytes();
+        let from_small = self.ghost.remove(oid).is_some();
+        let Some(ghost) = &mut self.main_ghost else { return from_small };
+        let main_bytes = ghost.bytes();
+        let from_main = ghost.remove(oid).is_some();
+        let step =
+            |ghost: u64, other: u64| size.max((u128::from(size) * u128::from(other) / u128::from(ghost.max(1))) as u64);
+        if from_small {
+            self.small_bytes_max = (self.small_bytes_max + step(bytes, main_bytes)).min(self.capacity / 10 * 9);
+        } else if from_main {
+            self.small_bytes_max = self.small_bytes_max.saturating_sub(step(main_bytes, bytes)).max(self.capacity / 10);
+        }
+        self.main_bytes_max = self.capacity - self.small_bytes_max;
+        from_small || from_main
     }
 
     fn evict_main(&mut self, evicted: &mut Vec<u64>) {
         while let Some(item) = self.main.pop() {
             if item.mark == 0 {
                 evicted.push(item.oid);
+                if let Some(ghost) = &mut self.main_ghost {
+                    remember(ghost, item, self.ghost_bytes_max);
+                }
                 return;
             }
             self.main.push(Item { mark: item.mark.min(USES_MAX) - 1, ..item });
         }
+    }
+}
+
+/// Adds an object to a ghost queue of so many bytes.
+fn remember(ghost: &mut Chain, item: Item, bytes_max: u64) {
+    if item.size <= bytes_max {
+        while ghost.bytes() + item.size > bytes_max {
+            ghost.pop();
+        }
+        ghost.push(item);
     }
 }
 
@@ -107,7 +148,7 @@ impl Policy for S3Fifo {
         if size > self.capacity || self.has(oid) {
             return;
         }
-        let was_here = self.ghost.remove(oid).is_some();
+        let was_here = self.was_here(oid, size);
         while self.used() + size > self.capacity {
             self.evict(evicted);
         }
@@ -118,7 +159,7 @@ impl Policy for S3Fifo {
     }
 
     fn invalidate(&mut self, oid: u64) {
-        for queue in [&mut self.small, &mut self.main, &mut self.ghost] {
+        for queue in [&mut self.small, &mut self.main, &mut self.ghost].into_iter().chain(&mut self.main_ghost) {
             queue.remove(oid);
         }
     }

@@ -40,8 +40,9 @@ enum Counters {
 
 const ROWS: u64 = 4;
 const COUNT_MAX: u8 = 15;
-/// The counters are halved after so many additions for each column.
+/// The counters are halved after so many additions for each object in the cache, as the paper has it.
 const ADDED_MAX: u64 = 10;
+const OBJECTS_MIN: u64 = 64;
 
 fn cell(oid: u64, row: u64, columns: u64) -> usize {
     let mut x = oid.wrapping_add((row + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -51,7 +52,8 @@ fn cell(oid: u64, row: u64, columns: u64) -> usize {
 }
 
 impl Counters {
-    fn add(&mut self, oid: u64) {
+    /// Counts a use of an object, in a cache of so many.
+    fn add(&mut self, oid: u64, objects: u64) {
         match self {
             Counters::Exact(counts) => *counts.entry(oid).or_default() += 1,
             Counters::Sketch { cells, added } => {
@@ -61,7 +63,7 @@ impl Counters {
                     *count = (*count + 1).min(COUNT_MAX);
                 }
                 *added += 1;
-                if *added >= ADDED_MAX * columns {
+                if *added >= ADDED_MAX * objects.max(OBJECTS_MIN) {
                     cells.iter_mut().for_each(|count| *count /= 2);
                     *added /= 2;
                 }
@@ -133,6 +135,10 @@ impl TinyLfu {
         self.probation.bytes() + self.protected.bytes()
     }
 
+    fn objects(&self) -> u64 {
+        [&self.window, &self.probation, &self.protected].map(Chain::len).iter().sum()
+    }
+
     /// A use of an object in the main part; whether it is there.
     fn promote(&mut self, oid: u64) -> bool {
         if self.protected.renew(oid) {
@@ -200,7 +206,7 @@ impl TinyLfu {
             } else {
                 evicted.push(candidate.oid);
             }
-            self.counters.add(candidate.oid);
+            self.counters.add(candidate.oid, 0);
             if !has_room {
                 return;
             }
@@ -235,7 +241,8 @@ impl Policy for TinyLfu {
     fn get(&mut self, request: Request, _: &mut Vec<u64>) -> bool {
         let is_in_main = self.promote(request.oid);
         if is_in_main || self.definition == Definition::Paper {
-            self.counters.add(request.oid);
+            let objects = self.objects();
+            self.counters.add(request.oid, objects);
         }
         is_in_main || self.window.renew(request.oid)
     }
@@ -255,7 +262,7 @@ impl Policy for TinyLfu {
                 self.evict_as_lib_cache_sim(evicted);
             }
             self.window.push(item);
-            self.counters.add(oid);
+            self.counters.add(oid, 0);
             return;
         }
         if size > self.window_bytes_max {
