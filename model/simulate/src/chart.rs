@@ -15,6 +15,9 @@ const HEIGHT: u32 = 560;
 /// The PNG has this many pixels for each of the SVG.
 const SCALE: f32 = 2.0;
 
+/// Fonts for the text, the first that the system has.
+const FONTS: [&str; 4] = ["DejaVu Sans", "Liberation Sans", "Noto Sans", "Arial"];
+
 /// Why a picture was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -73,13 +76,14 @@ fn draw(title: &str, rows: &[Row], out: &mut String) -> Result<(), Fault> {
         .margin_right(170)
         .x_label_area_size(44)
         .y_label_area_size(56)
-        .build_cartesian_2d((least..most).log_scale(), bottom..top)
+        .build_cartesian_2d(least.log2()..most.log2(), bottom..top)
         .map_err(failed)?;
     chart
         .configure_mesh()
         .x_desc("size of the cache")
         .y_desc("misses, % of loads")
-        .x_label_formatter(&|bytes| size(*bytes as u64))
+        .x_labels((most / least).log2().ceil() as usize + 1)
+        .x_label_formatter(&|bytes| size(bytes.exp2().round() as u64))
         .y_label_formatter(&|misses| format!("{misses:.0}"))
         .light_line_style(WHITE)
         .draw()
@@ -90,7 +94,7 @@ fn draw(title: &str, rows: &[Row], out: &mut String) -> Result<(), Fault> {
     let mut ends = Vec::new();
     for (index, kind) in kinds.into_iter().enumerate() {
         let points: Vec<_> =
-            rows.iter().filter(|row| row.kind == kind).map(|row| (row.bytes as f64, misses(row))).collect();
+            rows.iter().filter(|row| row.kind == kind).map(|row| ((row.bytes as f64).log2(), misses(row))).collect();
         let style = if kind.is_limit() { BLACK.stroke_width(2) } else { color(index).stroke_width(2) };
         if kind.is_limit() {
             let dash = if kind == Kind::Belady { 8 } else { 3 };
@@ -103,8 +107,13 @@ fn draw(title: &str, rows: &[Row], out: &mut String) -> Result<(), Fault> {
     for (line, (kind, style)) in ends.into_iter().enumerate() {
         let y = 60 + 24 * line as i32;
         let x = WIDTH as i32 - 160;
-        area.draw(&PathElement::new([(x, y), (x + 26, y)], style)).map_err(failed)?;
-        area.draw(&Text::new(kind.name(), (x + 34, y - 8), ("sans-serif", 15))).map_err(failed)?;
+        let dash = if kind == Kind::Belady { 8 } else { 3 };
+        if kind.is_limit() {
+            area.draw(&DashedPathElement::new([(x, y), (x + 26, y)], dash, 4, style)).map_err(failed)?;
+        } else {
+            area.draw(&PathElement::new([(x, y), (x + 26, y)], style)).map_err(failed)?;
+        }
+        area.draw(&Text::new(kind.name(), (x + 34, y - 6), ("sans-serif", 15))).map_err(failed)?;
     }
     area.present().map_err(failed)?;
     drop(chart);
@@ -120,7 +129,13 @@ pub fn png(svg: &str) -> Result<Vec<u8>, Fault> {
     use resvg::{tiny_skia, usvg};
     let failed = |what: String| Fault::Draw(what);
     let mut options = usvg::Options::default();
-    options.fontdb_mut().load_system_fonts();
+    let fonts = options.fontdb_mut();
+    fonts.load_system_fonts();
+    let has = |name: &str| fonts.faces().any(|face| face.families.iter().any(|(family, _)| family == name));
+    // The generic name is that of a font which most systems do not have.
+    if let Some(name) = FONTS.into_iter().find(|name| has(name)) {
+        fonts.set_sans_serif_family(name);
+    }
     let tree = usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
     let (width, height) = ((WIDTH as f32 * SCALE) as u32, (HEIGHT as f32 * SCALE) as u32);
     let mut pixels =

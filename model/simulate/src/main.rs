@@ -16,7 +16,7 @@ use vellum_simulate::table::{Column, Row, about, run, table, verdict_table, verd
 use vellum_simulate::trace::{self, Trace};
 use vellum_simulate::workload::Workload;
 use vellum_simulate::{cache_simul, export};
-use vellum_terminal::{Failure, Out, Run, output};
+use vellum_terminal::{Failure, Out, Run, output, say};
 
 /// Play traces of clients' caches through cache policies
 #[derive(Parser)]
@@ -178,6 +178,10 @@ impl Simulate {
             let mut workload = Workload::of(&trace);
             if let Some(references) = &references {
                 workload.references.extend(Workload::of(references).references);
+            }
+            if workload.loads() == 0 && self.export.is_none() {
+                say("vellum-simulate", &format!("{name} has no loads, and is left out"));
+                continue;
             }
             if let Some(export) = &self.export {
                 return self.export(out, &trace, &workload, export);

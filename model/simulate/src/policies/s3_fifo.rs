@@ -11,7 +11,7 @@
 //! When a working set moves, a new object is evicted from a small queue before it is used again, and comes a second
 //! time. So there is a variant that adapts, as ARC does. The objects that left the main queue have a ghost queue as
 //! well. A miss of an object that the small queue let go makes the small queue larger, up to nine tenths of the cache;
-//! one that the main queue let go makes it smaller, down to a tenth. One use is enough for the main queue.
+//! one that the main queue let go makes it smaller, down to a tenth.
 
 use crate::chain::{Chain, Item};
 use crate::policy::{Policy, Request};
@@ -72,7 +72,7 @@ impl S3Fifo {
 
     fn evict_small(&mut self, evicted: &mut Vec<u64>) {
         while let Some(item) = self.small.pop() {
-            if item.mark >= if self.main_ghost.is_some() { 1 } else { USES_FOR_MAIN } {
+            if item.mark >= USES_FOR_MAIN {
                 self.main.push(Item { mark: 0, ..item });
                 continue;
             }

@@ -23,7 +23,8 @@ pub enum Definition {
     /// The paper's: each use counts; the counters are halved after a while.
     Paper,
     /// libCacheSim's: the window grows until the cache is full; a use in the window does not count, and leaving the
-    /// window does; counters are exact as long as its filter is large, and are not halved in short traces.
+    /// window does; counters are exact as long as its filter is large, and are not halved in short traces; and a use may
+    /// evict from probation.
     LibCacheSim,
 }
 
@@ -140,7 +141,7 @@ impl TinyLfu {
     }
 
     /// A use of an object in the main part; whether it is there.
-    fn promote(&mut self, oid: u64) -> bool {
+    fn promote(&mut self, oid: u64, evicted: &mut Vec<u64>) -> bool {
         if self.protected.renew(oid) {
             return true;
         }
@@ -149,6 +150,10 @@ impl TinyLfu {
         while self.protected.bytes() > self.segment_bytes_max[1] {
             let Some(item) = self.protected.pop() else { break };
             self.probation.push(item);
+            // The main part was perhaps filled to its end, so that probation has more than its own.
+            while self.definition == Definition::LibCacheSim && self.probation.bytes() > self.segment_bytes_max[0] {
+                evicted.extend(self.probation.pop().map(|item| item.oid));
+            }
         }
         true
     }
@@ -238,8 +243,8 @@ impl Policy for TinyLfu {
         self.window.has(oid) || self.probation.has(oid) || self.protected.has(oid)
     }
 
-    fn get(&mut self, request: Request, _: &mut Vec<u64>) -> bool {
-        let is_in_main = self.promote(request.oid);
+    fn get(&mut self, request: Request, evicted: &mut Vec<u64>) -> bool {
+        let is_in_main = self.promote(request.oid, evicted);
         if is_in_main || self.definition == Definition::Paper {
             let objects = self.objects();
             self.counters.add(request.oid, objects);
