@@ -77,6 +77,14 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
     let of_vellum = [&[0], &of_vellum[compact::MAGIC.len()..]].concat();
     let gzip = [&[2], &of_zeo[1..]].concat();
     let cut = of_zeo[..of_zeo.len() - 9].to_vec();
-    let named = [("compact", of_vellum), ("zeo", of_zeo), ("gzip", gzip), ("cut", cut)];
-    named.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+    let mut seeds = vec![("gzip".to_owned(), gzip), ("cut".to_owned(), cut)];
+    for (name, bytes, step) in [("compact", of_vellum, 3), ("zeo", of_zeo, 16)] {
+        for at in (1..bytes.len()).step_by(step) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x05;
+            seeds.push((format!("{name}-{at}"), changed));
+        }
+        seeds.push((name.to_owned(), bytes));
+    }
+    seeds
 }

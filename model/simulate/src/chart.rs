@@ -107,11 +107,14 @@ fn draw(title: &str, rows: &[Row], out: &mut String) -> Result<(), Fault> {
     for (line, (kind, style)) in ends.into_iter().enumerate() {
         let y = 60 + 24 * line as i32;
         let x = WIDTH as i32 - 160;
-        let dash = if kind == Kind::Belady { 8 } else { 3 };
-        if kind.is_limit() {
-            area.draw(&DashedPathElement::new([(x, y), (x + 26, y)], dash, 4, style)).map_err(failed)?;
-        } else {
-            area.draw(&PathElement::new([(x, y), (x + 26, y)], style)).map_err(failed)?;
+        // A legend of dashes for the limits.
+        let (dash, step) = match kind {
+            Kind::Belady => (8, 12),
+            Kind::BeladySize => (3, 7),
+            _ => (26, 26),
+        };
+        for from in (x..x + 26).step_by(step) {
+            area.draw(&PathElement::new([(from, y), (from + dash, y)], style)).map_err(failed)?;
         }
         area.draw(&Text::new(kind.name(), (x + 34, y - 6), ("sans-serif", 15))).map_err(failed)?;
     }

@@ -18,6 +18,7 @@
 
 pub mod cache_simul;
 pub mod chain;
+#[cfg(feature = "chart")]
 pub mod chart;
 pub mod export;
 pub mod policies;
