@@ -1,8 +1,8 @@
 //! Any bytes as a trace of a client's cache.
 //!
 //! The first byte chooses: 0 a compact trace without its magic, 1 any format, 2 the same, compressed. No bytes cause a
-//! panic. A trace that was read is the same after it was written in the compact format. Its records can be played through
-//! every policy, which stays within its size.
+//! panic. A trace that was read is the same after it was written in the compact format. Its records can be played
+//! through every policy, which stays within its size.
 
 use std::io::Write;
 

@@ -12,7 +12,7 @@
 //! (docs/traces.md). [`workload`] removes the cache from which a trace was taken. [`simulate`](mod@simulate) counts.
 //! docs/cache.md has the results, and the choice that follows from them.
 //!
-//! What it does not do: it has no clock and no network. A hit is a request that was not sent; the time that it saves
+//! The simulator has no clock and no network. A hit is a request that was not sent; the time that it saves
 //! depends on the network. It simulates current revisions; those of the past are rare in traces, and are left out.
 #![forbid(unsafe_code)]
 

@@ -47,7 +47,7 @@ struct Simulate {
     /// Policies, separated by commas, or `all`
     #[arg(long, value_name = "NAMES", default_value = "all", value_parser = kinds)]
     policy: Kinds,
-    /// What comes along with a miss: none, follow:N, references:N; separated by commas
+    /// Objects that are sent along with a miss: none, follow:N, references:N; separated by commas
     #[arg(long, value_name = "MODES", default_value = "none", value_parser = prefetches)]
     prefetch: Prefetches,
     /// A compact trace with the references of the objects, for --prefetch references:N

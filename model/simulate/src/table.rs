@@ -18,7 +18,7 @@ pub struct Row {
     pub kind: Kind,
     /// Bytes of the cache.
     pub bytes: u64,
-    /// What came along with misses.
+    /// Objects that were sent along with misses.
     pub prefetch: Prefetch,
     /// The counts.
     pub counts: Counts,

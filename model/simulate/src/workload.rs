@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::policy::NEVER;
 use crate::trace::{Event, Trace};
 
-/// What a cache has to do.
+/// A demand on a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The current revision is asked for.

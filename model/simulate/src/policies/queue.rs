@@ -1,12 +1,12 @@
 //! One queue: FIFO, LRU and CLOCK.
 //!
 //! Each evicts the oldest object. FIFO orders the objects by their arrival, LRU by their last use. CLOCK gives an
-//! object that was used since it came to the end of the queue one more round.
+//! object that was used in its last round one more.
 
 use crate::chain::{Chain, Item};
 use crate::policy::{Policy, Request};
 
-/// What a use of an object does.
+/// The effect of a use on the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Nothing,

@@ -1,6 +1,6 @@
 //! S3-FIFO: three queues, all first in, first out.
 //!
-//! Yang and others, "FIFO queues are all you need for cache eviction" (SOSP 2023). A new object comes to the small
+//! Yang and others, "FIFO queues are all you need for cache eviction" (SOSP 2023). A new object enters the small
 //! queue, a tenth of the cache. If it was used twice when it gets to the end, it moves to the main queue. Otherwise it
 //! goes, and its oid stays in the ghost queue for a while: an object that comes again in this time goes straight to the
 //! main queue. There, used objects get another round.

@@ -22,8 +22,8 @@ use crate::policy::{Policy, Request};
 pub enum Definition {
     /// The paper's: each use counts; the counters are halved after a while.
     Paper,
-    /// libCacheSim's: the window grows until the cache is full; a use in the window does not count, and leaving the
-    /// window does; counters are exact as long as its filter is large, and are not halved in short traces; and a use may
+    /// libCacheSim's: the window grows until the cache is full. A use in the window does not count, and leaving the
+    /// window does. Counters are exact as long as its filter is large, and are not halved in short traces. A use may
     /// evict from probation.
     LibCacheSim,
 }

@@ -1,7 +1,7 @@
 //! Traces of clients' caches: what was asked for, what arrived, what changed.
 //!
-//! Three formats are read, and docs/traces.md has their bytes: those of ZEO's clients, RelStorage's, and a compact one of
-//! this crate. Each may be compressed with gzip. All are the same list of [`Record`]s.
+//! Three formats are read, and docs/traces.md has their bytes: those of ZEO's clients, RelStorage's, and a compact one
+//! of this crate. Each may be compressed with gzip. All are the same list of [`Record`]s.
 
 pub mod compact;
 pub mod zeo;
