@@ -14,6 +14,8 @@
 //! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
 //! | `broken trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
+//! | `cache policies` | the policies of `model/simulate` beside libcachesim, and ZEO's file beside `cache_simul` |
+//! | `traces` | traces of ZEO's client on `vellum serve` and `runzeo`: our copy of its cache hits and misses as it does |
 //! | `python 2` | records of Python 2: which ones ZODB loads in Python 3 |
 //! | `compressed` | zc.zlibstorage's layer and ours, in each form: the same histories, each other's files, packs and merges |
 //! | `index` | the `.index` file, good and bad |
@@ -48,6 +50,7 @@ mod blob_tools;
 mod blobs;
 mod btrees;
 mod bytes;
+mod cache_policies;
 mod clients;
 mod compressed;
 mod config;
@@ -70,6 +73,7 @@ mod script;
 mod side;
 mod states;
 mod suite;
+mod traces;
 mod trees;
 mod undo;
 mod zodb;
@@ -80,7 +84,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 27] = [
+const CHECKS: [(&str, Check); 29] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -90,6 +94,8 @@ const CHECKS: [(&str, Check); 27] = [
     ("states", states::check),
     ("btrees", btrees::check),
     ("broken trees", trees::check),
+    ("cache policies", cache_policies::check),
+    ("traces", traces::check),
     ("python 2", python_2::check),
     ("compressed", compressed::check),
     ("index", index::check),
@@ -119,6 +125,8 @@ struct Ground {
     seed: u64,
     /// Also what takes minutes more.
     everything: bool,
+    /// Where recorded traces are kept.
+    traces: Option<PathBuf>,
 }
 
 impl Ground {
@@ -145,6 +153,9 @@ pub struct Peers {
     /// Also run a Plone site, ZEO's long tests, and those that start no server
     #[arg(long)]
     everything: bool,
+    /// A folder for the traces that the check `traces` records
+    #[arg(long, value_name = "FOLDER")]
+    traces: Option<PathBuf>,
     /// Run only the checks with this text in their names
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -153,7 +164,7 @@ pub struct Peers {
 impl Peers {
     /// Runs the checks, and fails if one of them does.
     pub fn run(self) -> Outcome {
-        let Peers { histories, seed, only, everything } = self;
+        let Peers { histories, seed, only, everything, traces } = self;
         let python = venv::python()?;
         let workshop = venv::workshop("peer")?;
         let log = workshop.join("zodb.log");
@@ -163,8 +174,9 @@ impl Peers {
         for (name, check) in
             CHECKS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())))
         {
-            let (python, log) = (python.clone(), log.clone());
-            let ground = Ground { python, folder: TempDir::new_in(&workshop)?, log, histories, seed, everything };
+            let (python, log, traces) = (python.clone(), log.clone(), traces.clone());
+            let folder = TempDir::new_in(&workshop)?;
+            let ground = Ground { python, folder, log, histories, seed, everything, traces };
             let started = Instant::now();
             match check(&ground) {
                 Ok(what) => {

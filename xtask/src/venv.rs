@@ -56,6 +56,11 @@ pub fn python_of_plone() -> Result<PathBuf, Box<dyn std::error::Error>> {
     python_with("venv-plone", "requirements-plone.txt")
 }
 
+/// The Python that has libcachesim, and ZEO.
+pub fn python_of_caches() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    python_with("venv-caches", "requirements-caches.txt")
+}
+
 fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let wanted = std::fs::read_to_string(script(requirements))?;
     let venv = workshop("peer")?.join(name);

@@ -29,6 +29,7 @@
 //! | [`client`](mod@client) | dice, for clients with an honest server, or with one that lies | tell the truth, and answer everything |
 //! | [`zeo_conf`](mod@zeo_conf) | the files of a configuration | be refused with a place, or name what to serve |
 //! | [`cache_file`](mod@cache_file) | a client's cache file, Vellum's or ZEO's | be replaced, or answer what was stored, and end what is invalidated |
+//! | [`trace`](mod@trace) | a trace of a client's cache | be an error, or a trace that every policy can play |
 //! | [`peer_pipe`](mod@peer_pipe) | the answers of a foreign storage to the harness | be a difference, and no more |
 //!
 //! A target fails by panicking: either the engine panics, or the target does because a property does not hold. Every
@@ -58,6 +59,7 @@ pub mod record;
 pub mod seeds;
 pub mod server;
 pub mod site;
+pub mod trace;
 pub mod trial;
 pub mod wire;
 pub mod zeo_conf;
@@ -199,6 +201,15 @@ pub const TARGETS: &[Target] = &[
         seconds_max: 10,
         dictionary: false,
         corpus_bytes_max: 200 << 10,
+    },
+    Target {
+        name: "trace",
+        run: trace::trace,
+        length_max: 4 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 100 << 10,
     },
     Target {
         name: "zeo_conf",

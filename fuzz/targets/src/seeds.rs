@@ -37,6 +37,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "btrees" => Ok(trees()),
         "wire" => Ok(messages()),
         "cache_file" => Ok(cache_file::seeds().into_iter().collect()),
+        "trace" => Ok(crate::trace::seeds().into_iter().collect()),
         "zeo_conf" => Ok(configurations()),
         _ => Ok(BTreeMap::new()),
     }
