@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::heap::{Heap, State};
 use crate::object::{Object, Stored, View};
 use crate::savepoint::Saved;
-use crate::{Connection, Persistent};
+use crate::{Connection, Generic, Persistent};
 
 thread_local! {
     /// The heaps of this thread, by their numbers. A number is not used twice.
@@ -319,6 +319,11 @@ impl RawRef {
 
     pub(crate) fn slot(&self) -> u32 {
         self.slot
+    }
+
+    /// A handle with a type, which sees the object as values.
+    pub fn object(&self) -> Ref<Generic> {
+        Ref::from_raw(self.clone())
     }
 
     /// The class that the references to the object name; none if they name none.

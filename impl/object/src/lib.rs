@@ -66,7 +66,7 @@
 //! | `heap` | the columns of a slot, the table of oids, eviction |
 //! | `handle`, `object` | handles, and the states that they lead to |
 //! | `database`, `connection`, `commit`, `savepoint` | transactions |
-//! | `collect`, `scc`, `census` | the collector; counting objects, and finding leaks |
+//! | `collect`, `search`, `scc`, `census` | the collector; counting objects, and finding leaks |
 //! | `value`, `decode`, `encode`, `key` | records as values |
 //! | `persistent`, `state`, `field`, `generic`, `mapping`, `list` | types of objects |
 #![forbid(unsafe_code)]
@@ -90,6 +90,7 @@ mod object;
 mod persistent;
 mod savepoint;
 mod scc;
+mod search;
 mod state;
 mod value;
 

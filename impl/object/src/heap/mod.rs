@@ -76,6 +76,14 @@ pub(crate) struct Loaded {
 /// Bytes that a loaded object takes beside the state itself: its [`Loaded`], and the two counters of its `Rc`.
 const OVERHEAD: usize = size_of::<Loaded>() + 16;
 
+/// An object that was touched: a handle of it was made or dropped, or it was viewed, pinned, changed or made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub(crate) slot: u32,
+    /// Whether its references may be others.
+    pub(crate) is_changed: bool,
+}
+
 /// The objects of one connection.
 #[derive(Default)]
 pub(crate) struct Heap {
@@ -96,6 +104,8 @@ pub(crate) struct Heap {
     /// The number of the next object that is made.
     made: u64,
     pub(crate) clock: clock::Clock,
+    /// The objects that were touched, while the collector wants to know them.
+    pub(crate) touched: Option<Vec<Touch>>,
 }
 
 impl Heap {
@@ -117,6 +127,7 @@ impl Heap {
     }
 
     pub(crate) fn set_state(&mut self, slot: u32, state: State) {
+        self.touch(slot, false);
         self.states.set(slot, self.states.get(slot) & !STATE | state as u8);
     }
 
@@ -137,7 +148,15 @@ impl Heap {
         self.set_flag(slot, FINALIZED, true);
     }
 
+    /// Notes that an object was touched, for the collector.
+    pub(crate) fn touch(&mut self, slot: u32, is_changed: bool) {
+        if let Some(touched) = &mut self.touched {
+            touched.push(Touch { slot, is_changed });
+        }
+    }
+
     pub(crate) fn pin(&mut self, slot: u32, is: bool) {
+        self.touch(slot, false);
         self.set_flag(slot, PINNED, is);
     }
 
@@ -146,6 +165,7 @@ impl Heap {
     }
 
     pub(crate) fn set_used(&mut self, slot: u32) {
+        self.touch(slot, false);
         self.set_flag(slot, USED, true);
     }
 
@@ -269,11 +289,13 @@ impl Heap {
 
     /// One more reference to an object.
     pub(crate) fn retain(&mut self, slot: u32) {
+        self.touch(slot, false);
         self.set_count(slot, self.count(slot) + 1);
     }
 
     /// One reference less. A ghost without any goes.
     pub(crate) fn release(&mut self, slot: u32) {
+        self.touch(slot, false);
         let count = self.count(slot) - 1;
         self.set_count(slot, count);
         match self.state(slot) {
@@ -325,6 +347,7 @@ impl Heap {
 
     fn attach(&mut self, slot: u32, oid: u64, serial: Tid, object: Rc<dyn Object>) {
         let size = size_of_object(&*object);
+        self.touch(slot, true);
         self.clock.grow(size);
         let at = self.loaded.len() as u64;
         self.loaded.push(Loaded { oid, serial, slot, size, object: Some(object) });
@@ -381,6 +404,7 @@ impl Heap {
     /// drop.
     pub(crate) fn put_back(&mut self, slot: u32, object: Rc<dyn Object>) -> Option<Rc<dyn Object>> {
         let size = size_of_object(&*object);
+        self.touch(slot, true);
         let Some(part) = self.loaded_mut(slot) else { return Some(object) };
         let (before, old) = (std::mem::replace(&mut part.size, size), part.object.replace(object));
         self.clock.shrink(before);
