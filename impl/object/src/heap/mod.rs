@@ -101,6 +101,8 @@ pub(crate) struct Heap {
     loaded: Vec<Loaded>,
     names: Vec<ClassName>,
     names_index: HashMap<ClassName, u32>,
+    /// The class that a reference named last.
+    recent: u32,
     /// The number of the next object that is made.
     made: u64,
     pub(crate) clock: clock::Clock,
@@ -193,11 +195,14 @@ impl Heap {
 
     /// The class that the references to an object name, or that its record has.
     pub(crate) fn class(&self, slot: u32) -> Option<&ClassName> {
-        let class = match self.classes.get(slot) {
+        self.class_number(slot).checked_sub(1).map(|class| &self.names[class as usize])
+    }
+
+    fn class_number(&self, slot: u32) -> u32 {
+        match self.classes.get(slot) {
             OVERFLOW => self.more_classes[&slot],
             class => u32::from(class),
-        };
-        class.checked_sub(1).map(|class| &self.names[class as usize])
+        }
     }
 
     fn set_class(&mut self, slot: u32, class: Option<ClassName>) {
@@ -208,6 +213,10 @@ impl Heap {
                 next
             })
         });
+        self.set_class_number(slot, class);
+    }
+
+    fn set_class_number(&mut self, slot: u32, class: u32) {
         match u8::try_from(class) {
             Ok(class) if class != OVERFLOW => {
                 if self.classes.get(slot) == OVERFLOW {
@@ -233,6 +242,25 @@ impl Heap {
         let slot = self.add_slot(State::Ghost, oid.0, class());
         let Heap { table, next, oids, states, loaded, .. } = self;
         table.insert(oid.0, slot, next, |slot| oid_in(oids, states, loaded, slot));
+        slot
+    }
+
+    /// The same with the name of the class. The one that was named last is found without a hash of its name.
+    pub(crate) fn intern_named(&mut self, oid: Oid, class: Option<(&str, &str)>) -> u32 {
+        if let Some(slot) = self.find(oid) {
+            self.retain(slot);
+            return slot;
+        }
+        let is_recent = |name: &ClassName| class == Some((name.module.as_str(), name.name.as_str()));
+        if let Some(known) = self.names.get(self.recent as usize).filter(|name| is_recent(name)) {
+            debug_assert_eq!(self.names_index[known], self.recent + 1, "a class has the number of its place");
+            let slot = self.intern(oid, || None);
+            self.set_class_number(slot, self.recent + 1);
+            return slot;
+        }
+        let name = class.map(|(module, name)| ClassName { module: module.to_owned(), name: name.to_owned() });
+        let slot = self.intern(oid, || name);
+        self.recent = self.class_number(slot).saturating_sub(1);
         slot
     }
 

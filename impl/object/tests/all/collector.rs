@@ -26,6 +26,8 @@ enum Act {
     Make,
     /// Lets an object that its own refers to refer back to it.
     Link,
+    /// Lets an object that its own refers to refer to nothing.
+    Cut,
     /// Lets go of all objects that the program holds.
     Release,
     /// Keeps a view of its object.
@@ -59,6 +61,7 @@ fn start() -> impl Strategy<Value = Start> {
         Just(Act::Clear),
         Just(Act::Make),
         Just(Act::Link),
+        Just(Act::Cut),
         Just(Act::Release),
         Just(Act::Watch),
         Just(Act::Unwatch),
@@ -112,13 +115,14 @@ fn finalize(this: &Ref<Final>) {
             let made = connection.make(Final::new(number, Vec::new())).cast();
             this.change(|node| node.refers.push(made)).unwrap();
         }
-        Act::Link => {
+        Act::Link | Act::Cut => {
             let other = this.view().unwrap().refers.first().cloned();
+            let back: Ref<Plain> = this.cast();
+            let deed = |refers: &mut Vec<Ref<Plain>>| if act == Act::Link { refers.push(back) } else { refers.clear() };
             if let Some(other) = other {
-                let back = this.cast();
                 match other.view().map(drop) {
-                    Ok(()) => other.change(|node| node.refers.push(back)).unwrap(),
-                    Err(_) => other.cast::<Final>().change(|node| node.refers.push(back)).unwrap(),
+                    Ok(()) => other.change(|node| deed(&mut node.refers)).unwrap(),
+                    Err(_) => other.cast::<Final>().change(|node| deed(&mut node.refers)).unwrap(),
                 }
             }
         }
@@ -172,11 +176,15 @@ fn act(heap: &mut Heap, id: Id, (acts, base): (&BTreeMap<i64, Act>, &Heap), next
             node(heap, id, &|node| node.refers.push(made));
             *next += 1;
         }
-        Some(Act::Link) => {
+        Some(deed @ (Act::Link | Act::Cut)) => {
             let Some(other) = refers.first().copied() else { return };
             load(heap, other, base);
             node(heap, other, &|node| {
-                node.refers.push(id);
+                if *deed == Act::Link {
+                    node.refers.push(id);
+                } else {
+                    node.refers.clear();
+                }
                 if node.memory == Memory::Loaded {
                     node.memory = Memory::Changed;
                 }

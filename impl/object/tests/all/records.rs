@@ -42,6 +42,23 @@ fn an_unchanged_record_is_written_back_as_an_equal_one() {
     }
 }
 
+/// The forms in which Python writes sets and bytearrays at the protocol of records.
+#[test]
+fn sets_and_bytearrays_are_values() {
+    let state = b"}(X\x01\0\0\0scbuiltins\nset\n](K\x01K\x02e\x85RX\x01\0\0\0fcbuiltins\nfrozenset\n]\x85R\
+        X\x01\0\0\0bcbuiltins\nbytearray\nC\x02ab\x85RX\x01\0\0\0ocbuiltins\ncomplex\nK\x01K\x02\x86Ru";
+    let record = [b"\x80\x03cm\nC\n.\x80\x03", &state[..], b"."].concat();
+    let (database, oid) = with_record(&record);
+    let connection = database.connect().unwrap();
+    let object = connection.get::<Generic>(oid);
+    let view = object.view().unwrap();
+    assert_eq!(view.attribute("s"), Some(&Value::Set(vec![Value::from(1), Value::from(2)])));
+    assert_eq!(view.attribute("f"), Some(&Value::FrozenSet(Vec::new())));
+    assert_eq!(view.attribute("b"), Some(&Value::ByteArray(b"ab".as_slice().into())));
+    assert_eq!(view.attribute("o").map(Value::kind), Some("object inside the record"));
+    assert_eq!(as_json(&written_back(&record)), as_json(&record));
+}
+
 #[test]
 fn an_old_record_keeps_its_protocol() {
     let written = written_back(b"\x80\x02cm\nC\n.\x80\x02c__builtin__\nset\n]K\x01a\x85R.");
