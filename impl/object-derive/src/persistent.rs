@@ -55,9 +55,8 @@ pub(crate) fn expand(model: &Model) -> Result<TokenStream> {
                 let mut rest = ::std::vec::Vec::new();
                 for (name, part) in attributes {
                     match name {
-                        // An attribute that is written twice, or of another type, is read as values: the last one
-                        // counts, and the first field of another type is the error.
-                        #(#names if #locals.is_some() => return Self::load(reader.record()?),)*
+                        // Of an attribute that is written twice, the last one counts. If one is of another type, the
+                        // record is read as values, to find out whether it counts.
                         #(#names => match reader.field::<#types>(#names, part) {
                             ::core::result::Result::Ok(value) => #locals = ::core::option::Option::Some(value),
                             ::core::result::Result::Err(_) => return Self::load(reader.record()?),
