@@ -32,8 +32,8 @@ pub(crate) fn read_with<R, E: From<Trouble>>(
     work(&mut Reader { core, read: &read, decoder: Decoder { core, left } })
 }
 
-/// The bytes that the values of a record may take. A pickle can name one value many times, and a value is copied at each
-/// place.
+/// The bytes that the values of a record may take. A pickle can name one value many times, and a value is copied at
+/// each place.
 fn room(length: usize) -> usize {
     length.saturating_mul(SPREAD).saturating_add(FREE)
 }

@@ -1,8 +1,8 @@
 //! The search for garbage among the objects that are not stored: rules 7.9 and 7.10.
 //!
 //! After a finalizer the rules look at the whole heap again. Here the heap notes which objects were touched: those of
-//! which a handle was made or dropped, which were viewed, pinned, changed or made. An object that nobody touched is held
-//! as before, and refers to the same objects. So it is enough to look at the touched ones:
+//! which a handle was made or dropped, which were viewed, pinned, changed or made. An object that nobody touched is
+//! held as before, and refers to the same objects. So it is enough to look at the touched ones:
 //!
 //! - an object that is held now makes everything live that it refers to;
 //! - the references of the finalizer's own cycle may be others, and its objects may be several cycles now.
@@ -18,7 +18,7 @@ use crate::handle::Core;
 use crate::heap::{Heap, State, Touch};
 use crate::scc::{Cycle, Order};
 
-/// What is known of the changed, added and new objects.
+/// The changed, added and new objects, and which of them are garbage.
 pub(crate) struct Search<'c> {
     core: &'c Core,
     /// Objects from this number on were made during the collection.

@@ -4,8 +4,9 @@
 //!     cargo run -p vellum --features client,object --example visits -- 127.0.0.1:8100 100
 //!     python impl/vellum/examples/visits.py 127.0.0.1 8100 100
 //!
-//! Start both at once: no visit is lost, and none is counted twice, although neither waits for the other. The counter is a
-//! `BTrees.Length.Length`. The log beside it is a list, whose conflicts cannot be merged: there the program tries again.
+//! Start both at once: no visit is lost, and none is counted twice, although neither waits for the other. The counter
+//! is a `BTrees.Length.Length`. The log beside it is a list, whose conflicts cannot be merged: there the program tries
+//! again.
 
 use std::sync::Arc;
 

@@ -2,8 +2,8 @@
 //!
 //! The map is the bare limit. It shows bytes where we and ZODB make objects of them: each look copies the record.
 //!
-//! The times are those of the processor, in one thread: nothing here waits, and another program on the machine counts less
-//! in them. Reads from the page cache are part of them.
+//! The times are those of the processor, in one thread: nothing here waits, and another program on the machine counts
+//! less in them. Reads from the page cache are part of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hint::black_box;

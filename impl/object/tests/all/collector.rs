@@ -199,7 +199,7 @@ fn act(heap: &mut Heap, id: Id, (acts, base): (&BTreeMap<i64, Act>, &Heap), next
     }
 }
 
-/// Drops the views of the specification. What was pinned stays so.
+/// Drops the views of the specification. Pinned objects stay pinned.
 fn unwatch(heap: &mut Heap, base: &Heap) {
     for (id, node) in &mut heap.nodes {
         node.watched = base.nodes.get(id).is_some_and(|node| node.watched);

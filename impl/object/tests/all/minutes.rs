@@ -1,4 +1,4 @@
-//! Stories to be read, in `snapshots/object@*.snap`: who did what to objects, and what each then saw.
+//! Stories to be read, in `snapshots/object@*.snap`: the deeds of several programs with objects, and the results.
 
 use std::cell::RefCell;
 use std::fmt::Write;
