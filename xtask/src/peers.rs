@@ -29,6 +29,9 @@
 //! | `clients with blobs` | the same clients with blobs, by transfers and with a shared folder; ZODB's FileStorage takes over, and back |
 //! | `remote` | our client and `runzeo`, in both codecs: histories through `RemoteStorage` give the answers of the rules |
 //! | `side by side` | histories of Python's and our clients of one server, judged for snapshots and lost updates |
+//! | `objects in turns` | objects that Python and our structs change in turns: in one file, and through one server |
+//! | `golden objects` | records read as values and written back: what Python loads of them |
+//! | `visits` | the example of a Python and a Rust program that change one object at once, with conflicts merged |
 //! | `suite` | ZEO 6.2's own tests, with `vellum serve` as their server |
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
@@ -61,6 +64,7 @@ mod external;
 mod findings;
 mod forth;
 mod index;
+mod objects;
 mod pack;
 mod pickles;
 mod plone;
@@ -76,6 +80,7 @@ mod suite;
 mod traces;
 mod trees;
 mod undo;
+mod visits;
 mod zodb;
 
 /// Any reason that keeps a check from succeeding.
@@ -84,7 +89,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 29] = [
+const CHECKS: [(&str, Check); 32] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -109,6 +114,9 @@ const CHECKS: [(&str, Check); 29] = [
     ("clients with blobs", blob_clients::check),
     ("remote", remote::check),
     ("side by side", side::check),
+    ("objects in turns", objects::turns),
+    ("golden objects", objects::golden),
+    ("visits", visits::check),
     ("suite", suite::check),
     ("recorded", recorded::check),
     ("config", config::check),

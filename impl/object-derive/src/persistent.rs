@@ -22,6 +22,10 @@ pub(crate) fn expand(model: &Model) -> Result<TokenStream> {
     let default = defaults.then(|| quote! { let default = <Self as ::core::default::Default>::default(); });
     let loads = fields.iter().map(|field| load(field, &root, *defaults));
     let idents: Vec<_> = fields.iter().map(|field| &field.ident).collect();
+    let locals: Vec<_> = fields.iter().map(local).collect();
+    let names: Vec<_> = fields.iter().map(|field| &field.name).collect();
+    let types: Vec<_> = fields.iter().map(|field| &field.of).collect();
+    let absents: Vec<_> = fields.iter().map(|field| absent(field, &root, *defaults)).collect();
     let saves = fields.iter().map(|field| save(field, &root, *defaults));
     Ok(quote! {
         impl #root::Persistent for #name {
@@ -37,7 +41,39 @@ pub(crate) fn expand(model: &Model) -> Result<TokenStream> {
                 #default
                 #(#loads)*
                 kept.attributes = named.rest();
-                ::core::result::Result::Ok((Self { #(#idents),* }, kept.boxed()))
+                ::core::result::Result::Ok((Self { #(#idents: #locals),* }, kept.boxed()))
+            }
+
+            fn read(
+                reader: &mut #root::Reader<'_>,
+            ) -> ::core::result::Result<(Self, ::core::option::Option<::std::boxed::Box<#root::Kept>>), #root::Trouble>
+            {
+                let ::core::option::Option::Some(attributes) = reader.attributes(Self::CLASS) else {
+                    return Self::load(reader.record()?);
+                };
+                #(let mut #locals: ::core::option::Option<#types> = ::core::option::Option::None;)*
+                let mut rest = ::std::vec::Vec::new();
+                for (name, part) in attributes {
+                    match name {
+                        // Of an attribute that is written twice, the last one counts. If one is of another type, the
+                        // record is read as values, to find out whether it counts.
+                        #(#names => match reader.field::<#types>(#names, part) {
+                            ::core::result::Result::Ok(value) => #locals = ::core::option::Option::Some(value),
+                            ::core::result::Result::Err(_) => return Self::load(reader.record()?),
+                        },)*
+                        other => rest.push((#root::Value::text(other), reader.value(part)?)),
+                    }
+                }
+                #default
+                #(
+                    let #locals = match #locals {
+                        ::core::option::Option::Some(value) => value,
+                        ::core::option::Option::None => #absents,
+                    };
+                )*
+                rest.shrink_to_fit();
+                let kept = #root::Kept { class: ::core::option::Option::None, attributes: rest, protocol: 3 };
+                ::core::result::Result::Ok((Self { #(#idents: #locals),* }, kept.boxed()))
             }
 
             fn save(&self, kept: ::core::option::Option<&#root::Kept>) -> #root::Record {
@@ -58,14 +94,26 @@ pub(crate) fn expand(model: &Model) -> Result<TokenStream> {
     })
 }
 
-fn load(FieldModel { ident, of, name, .. }: &FieldModel, root: &TokenStream, defaults: bool) -> TokenStream {
-    let absent = if defaults {
+/// The variable for a field: none of the other variables begins in this way, whatever the field is named.
+fn local(field: &FieldModel) -> Ident {
+    format_ident!("field_{}", field.ident)
+}
+
+/// The value of a field whose attribute is not there.
+fn absent(FieldModel { ident, of, name, .. }: &FieldModel, root: &TokenStream, defaults: bool) -> TokenStream {
+    if defaults {
         quote! { default.#ident }
     } else {
         quote! { #root::absent::<#of>(#name)? }
-    };
+    }
+}
+
+fn load(field: &FieldModel, root: &TokenStream, defaults: bool) -> TokenStream {
+    let FieldModel { of, name, .. } = field;
+    let local = local(field);
+    let absent = absent(field, root, defaults);
     quote! {
-        let #ident = match named.take(#name) {
+        let #local = match named.take(#name) {
             ::core::option::Option::Some(value) => #root::present::<#of>(#name, value)?,
             ::core::option::Option::None => #absent,
         };

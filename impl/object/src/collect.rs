@@ -6,8 +6,11 @@
 //!
 //! An object as it is stored refers to no object that is not. So the search for garbage looks only at objects that are
 //! changed, added or new, however many are loaded.
+//!
+//! A finalizer may have made objects live, so the search looks again after each. `search.rs` looks only at the objects
+//! that the finalizer touched, as the heap notes them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -16,8 +19,8 @@ use vellum_storage::Oid;
 use crate::error::{Error, Result};
 use crate::handle::{Core, RawRef};
 use crate::heap::{Heap, State};
-use crate::object::Object;
-use crate::scc::groups;
+use crate::scc::Refers;
+use crate::search::Search;
 use crate::{Connection, Generic, Ref};
 
 /// The messages of finalizers that panicked.
@@ -39,54 +42,74 @@ pub struct Collection {
 }
 
 /// The part of the heap that garbage can be in.
+#[derive(Default)]
 pub(crate) struct Graph {
     /// Each object's references.
-    refers: HashMap<u32, Vec<u32>>,
-    roots: Vec<u32>,
+    pub(crate) refers: Refers,
+    /// The references to each object.
+    pub(crate) counts: HashMap<u32, u32>,
 }
 
 impl Graph {
-    /// The objects in these states, and which of them are held from outside of them, or are roots for another reason.
-    pub(crate) fn of(core: &Core, states: &[State], is_root: impl Fn(&Heap, u32) -> bool) -> Result<Graph> {
-        let objects: Vec<(u32, Option<Rc<dyn Object>>)> = core.heap(|heap| {
-            let slots = heap.in_states(states).into_iter();
-            slots.map(|slot| (slot, heap.loaded(slot).and_then(|part| part.object.clone()))).collect()
-        });
-        let (mut refers, mut counts, mut seen) = (HashMap::new(), HashMap::<u32, u32>::new(), Vec::new());
-        for (slot, object) in &objects {
-            let oid = || core.oid(*slot);
-            let object = object.as_ref().ok_or_else(|| Error::InUse { oid: oid() })?;
-            let mut to = Vec::new();
-            object.trace(&mut |raw| {
-                if core.is_own(raw) {
-                    to.push(raw.slot());
-                    *counts.entry(raw.slot()).or_default() += 1;
-                }
-            });
-            refers.insert(*slot, to);
-            // The heap's, and the one here.
-            if Rc::strong_count(object) > 2 {
-                seen.push(*slot);
-            }
+    /// The objects in these states.
+    pub(crate) fn of(core: &Core, states: &[State]) -> Result<Graph> {
+        let mut graph = Graph::default();
+        for slot in core.heap(|heap| heap.in_states(states)) {
+            let to = graph.references(core, slot)?;
+            graph.insert(slot, to);
         }
-        let roots = core.heap(|heap| {
-            let held = |slot: u32| heap.count(slot) > counts.get(&slot).copied().unwrap_or(0) || heap.is_pinned(slot);
-            let roots = refers.keys().copied().filter(|&slot| held(slot) || is_root(heap, slot));
-            roots.chain(seen.iter().copied()).collect()
-        });
-        Ok(Graph { refers, roots })
+        Ok(graph)
     }
 
-    /// Rule 7.9: the objects that are live.
-    pub(crate) fn live(&self) -> BTreeSet<u32> {
-        let (mut found, mut next) = (BTreeSet::new(), self.roots.clone());
+    /// The references of an object, as it is now.
+    pub(crate) fn references(&self, core: &Core, slot: u32) -> Result<Vec<u32>> {
+        let object = core.heap(|heap| heap.loaded(slot).and_then(|part| part.object.clone()));
+        let object = object.ok_or_else(|| Error::InUse { oid: core.oid(slot) })?;
+        let mut to = Vec::new();
+        object.trace(&mut |raw| {
+            if core.is_own(raw) {
+                to.push(raw.slot());
+            }
+        });
+        Ok(to)
+    }
+
+    /// Adds an object with its references.
+    pub(crate) fn insert(&mut self, slot: u32, to: Vec<u32>) {
+        to.iter().for_each(|to| *self.counts.entry(*to).or_default() += 1);
+        self.refers.insert(slot, to);
+    }
+
+    /// Takes an object out, and returns its references.
+    pub(crate) fn remove(&mut self, slot: u32) -> Vec<u32> {
+        let to = self.refers.remove(&slot).unwrap_or_default();
+        for to in &to {
+            if let Some(count) = self.counts.get_mut(to) {
+                *count -= 1;
+            }
+        }
+        to
+    }
+
+    /// Rule 7.9: whether the program holds an object: by a handle that no object has, by a pin, or by a view.
+    pub(crate) fn is_held(&self, heap: &Heap, slot: u32) -> bool {
+        heap.count(slot) > self.counts.get(&slot).copied().unwrap_or(0) || heap.is_pinned(slot) || is_seen(heap, slot)
+    }
+
+    /// Adds these objects to the live ones, and all that they refer to.
+    pub(crate) fn spread(&self, from: Vec<u32>, live: &mut HashSet<u32>) {
+        let mut next = from;
         while let Some(slot) = next.pop() {
-            if let Some(refers) = self.refers.get(&slot).filter(|_| found.insert(slot)) {
+            if let Some(refers) = self.refers.get(&slot).filter(|_| live.insert(slot)) {
                 next.extend(refers);
             }
         }
-        found
     }
+}
+
+/// Whether the program has a view of an object.
+pub(crate) fn is_seen(heap: &Heap, slot: u32) -> bool {
+    heap.loaded(slot).and_then(|part| part.object.as_ref()).is_some_and(|object| Rc::strong_count(object) > 1)
 }
 
 /// Ends the time in which the program may end no transaction.
@@ -95,6 +118,22 @@ struct Finalizing<'c>(&'c Core);
 impl Drop for Finalizing<'_> {
     fn drop(&mut self) {
         self.0.finalizing.set(false);
+    }
+}
+
+/// The heap notes the objects that are touched, as long as this exists.
+struct Watch<'c>(&'c Core);
+
+impl Watch<'_> {
+    fn begin(core: &Core) -> Watch<'_> {
+        core.heap(|heap| heap.touched = Some(Vec::new()));
+        Watch(core)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.heap(|heap| heap.touched = None);
     }
 }
 
@@ -111,43 +150,30 @@ impl Core {
         self.check_end()?;
         self.finalizing.set(true);
         let _end = Finalizing(self);
-        let young = self.heap(|heap| heap.next_made());
+        let _watch = Watch::begin(self);
         let mut done = Collection::default();
-        while self.collect_some(young, &mut done)? {}
+        let mut search = Search::new(self, self.heap(|heap| heap.next_made()))?;
+        loop {
+            // Cycles without a finalizer go together, before the next finalizer runs.
+            let mut gone = Vec::new();
+            let next = loop {
+                let Some(cycle) = search.next() else { break None };
+                let waiting: Vec<u32> =
+                    search.members(cycle).iter().copied().filter(|&slot| self.waits(slot)).collect();
+                if !waiting.is_empty() {
+                    break Some((cycle, waiting));
+                }
+                gone.extend(search.take(cycle));
+            };
+            search.forget(&gone);
+            self.remove_all(gone, &mut done);
+            let Some((cycle, waiting)) = next else { break };
+            let members = search.take(cycle);
+            self.finalize_or_keep(&members, &waiting, &mut done);
+            search.look_again(members)?;
+        }
         done.panics = self.panics.take();
         Ok(done)
-    }
-
-    /// Rule 7.10: deals with cycles until a finalizer ran, or a cycle was kept: then it must be looked again. False if
-    /// there are none any more.
-    fn collect_some(&self, young: u64, done: &mut Collection) -> Result<bool> {
-        let graph = Graph::of(self, &[State::Changed, State::Added, State::New], |heap, slot| {
-            let is_young = heap.loaded(slot).is_some_and(|part| part.serial.0 >= young);
-            heap.state(slot) != State::New || is_young
-        })?;
-        let live = graph.live();
-        let made = |slot: u32| self.heap(|heap| heap.loaded(slot).map_or(0, |part| part.serial.0));
-        let garbage: BTreeMap<u64, u32> =
-            graph.refers.keys().copied().filter(|slot| !live.contains(slot)).map(|slot| (made(slot), slot)).collect();
-        let number: HashMap<u32, usize> = garbage.values().enumerate().map(|(n, slot)| (*slot, n)).collect();
-        let slots: Vec<u32> = garbage.into_values().collect();
-        let edges: Vec<Vec<usize>> = slots
-            .iter()
-            .map(|slot| graph.refers[slot].iter().filter_map(|to| number.get(to).copied()).collect())
-            .collect();
-        let mut gone = Vec::new();
-        for group in groups(&edges) {
-            let members: Vec<u32> = group.into_iter().map(|n| slots[n]).collect();
-            let waiting: Vec<u32> = members.iter().copied().filter(|&slot| self.waits(slot)).collect();
-            if !waiting.is_empty() {
-                self.remove_all(gone, done);
-                self.finalize_or_keep(&members, &waiting, done);
-                return Ok(true);
-            }
-            gone.extend(members);
-        }
-        self.remove_all(gone, done);
-        Ok(false)
     }
 
     /// Whether a finalizer waits for an object.
@@ -194,9 +220,11 @@ impl Core {
 
     /// Rule 7.10: makes ghosts of the loaded objects that are not live.
     fn collect_loaded(&self, done: &mut Collection) -> Result<()> {
-        let all = [State::Clean, State::Changed, State::Added, State::New];
-        let graph = Graph::of(self, &all, |heap, slot| heap.state(slot) != State::Clean)?;
-        let live = graph.live();
+        let graph = Graph::of(self, &[State::Clean, State::Changed, State::Added, State::New])?;
+        let is_root = |heap: &Heap, slot: u32| heap.state(slot) != State::Clean || graph.is_held(heap, slot);
+        let roots = self.heap(|heap| graph.refers.keys().copied().filter(|&slot| is_root(heap, slot)).collect());
+        let mut live = HashSet::new();
+        graph.spread(roots, &mut live);
         let out: Vec<_> = self.heap(|heap| {
             let dead = graph.refers.keys().copied().filter(|slot| !live.contains(slot));
             dead.filter_map(|slot| heap.unload(slot)).collect()

@@ -4,7 +4,8 @@ use vellum_pickle::{Anatomy, ClassName, ClassRef, Part, Parts, Reference as Pick
 use vellum_storage::Oid;
 
 use crate::error::Trouble;
-use crate::handle::Core;
+use crate::field::Field;
+use crate::handle::{Core, RawRef};
 use crate::value::{Inside, Outside, Record, Reference, Value};
 
 /// The values of a record are at most so deep in each other. The code that goes down recurses.
@@ -16,14 +17,99 @@ const SPREAD: usize = 64;
 
 /// Reads a record. References become handles of this connection.
 pub(crate) fn decode(core: &Core, record: &[u8]) -> Result<Record, Trouble> {
-    let record = plain(record)?;
-    let read = vellum_pickle::Record::read(&record)?;
-    // A pickle can name one value many times, and a value is copied at each place.
-    let left = record.len().saturating_mul(SPREAD).saturating_add(FREE);
-    let mut decoder = Decoder { core, left };
-    let class = decoder.value(read.class(), DEPTH_MAX)?;
-    let state = decoder.value(read.state(), DEPTH_MAX)?;
-    Ok(Record { class, state, protocol: read.protocol().min(3) })
+    read_with(core, record, |reader| reader.record())
+}
+
+/// Gives `work` a record to read.
+pub(crate) fn read_with<R, E: From<Trouble>>(
+    core: &Core,
+    record: &[u8],
+    work: impl FnOnce(&mut Reader<'_>) -> Result<R, E>,
+) -> Result<R, E> {
+    let record = plain(record).map_err(Trouble::from)?;
+    let read = vellum_pickle::Record::read(&record).map_err(Trouble::from)?;
+    let left = room(read.length());
+    work(&mut Reader { core, read: &read, decoder: Decoder { core, left } })
+}
+
+/// The bytes that the values of a record may take. A pickle can name one value many times, and a value is copied at
+/// each place.
+fn room(length: usize) -> usize {
+    length.saturating_mul(SPREAD).saturating_add(FREE)
+}
+
+/// A record that is being read: as values, or attribute by attribute.
+pub struct Reader<'r> {
+    core: &'r Core,
+    read: &'r vellum_pickle::Record<'r>,
+    decoder: Decoder<'r>,
+}
+
+impl<'r> Reader<'r> {
+    /// The whole record as values.
+    ///
+    /// # Errors
+    ///
+    /// It has parts that cannot be values.
+    pub fn record(&mut self) -> Result<Record, Trouble> {
+        // Values that were made of its attributes until now are dropped.
+        self.decoder.left = room(self.read.length());
+        let class = self.decoder.value(self.read.class(), DEPTH_MAX)?;
+        let state = self.decoder.value(self.read.state(), DEPTH_MAX)?;
+        Ok(Record { class, state, protocol: self.read.protocol().min(3) })
+    }
+
+    /// Whether the record says no more of the class than this name.
+    pub(crate) fn is_of(&self, class: (&str, &str)) -> bool {
+        let View::Class(found) = self.read.class().view() else { return false };
+        (found.module, found.name) == (class.0.as_bytes(), class.1.as_bytes())
+    }
+
+    /// The attributes, if the record is of the form that ZODB writes for objects of this class: the class without
+    /// arguments, and a dict whose keys are text. None for others, which [`Reader::record`] reads.
+    pub fn attributes(&self, class: (&str, &str)) -> Option<Vec<(&'r str, Part<'r>)>> {
+        if self.read.protocol() != 3 || !self.is_of(class) {
+            return None;
+        }
+        let View::Dict(pairs) = self.read.state().view() else { return None };
+        pairs.into_iter().map(|(key, value)| Some((key.as_str()?, value))).collect()
+    }
+
+    /// A part as a value.
+    ///
+    /// # Errors
+    ///
+    /// It has parts that cannot be values.
+    pub fn value(&mut self, part: Part<'r>) -> Result<Value, Trouble> {
+        self.decoder.value(part, DEPTH_MAX - 1)
+    }
+
+    /// A part as the attribute of this name.
+    ///
+    /// # Errors
+    ///
+    /// It is of another type.
+    pub fn field<F: Field>(&mut self, field: &'static str, part: Part<'r>) -> Result<F, Trouble> {
+        F::from_part(self, part)?.map_err(|value| Trouble::Field { field, expected: F::EXPECTED, found: value.kind() })
+    }
+
+    /// A part as text that is counted.
+    pub(crate) fn text(&mut self, part: Part<'r>) -> Result<Option<String>, Trouble> {
+        let Some(text) = part.as_str() else { return Ok(None) };
+        self.decoder.spend(text.len())?;
+        Ok(Some(text.to_owned()))
+    }
+
+    /// A part as a handle, without its class, if it is a reference to an object of this database.
+    pub(crate) fn handle(&mut self, part: Part<'r>) -> Option<RawRef> {
+        let View::Reference(Pickled::Strong { oid, class }) = part.view() else { return None };
+        // A name that is not text is an error, which `value` finds.
+        let class = match class {
+            Some(class) => Some((std::str::from_utf8(class.module).ok()?, std::str::from_utf8(class.name).ok()?)),
+            None => None,
+        };
+        Some(self.core.reference_named(Oid(oid), class))
+    }
 }
 
 struct Decoder<'c> {
@@ -41,6 +127,10 @@ impl Decoder<'_> {
     fn value(&mut self, part: Part<'_>, depth: usize) -> Result<Value, Trouble> {
         self.spend(size_of::<Value>())?;
         let depth = depth.checked_sub(1).ok_or(Trouble::TooDeep)?;
+        if let Some(text) = part.as_str() {
+            self.spend(text.len())?;
+            return Ok(Value::text(text));
+        }
         Ok(match part.view() {
             View::None => Value::None,
             View::Bool(value) => Value::Bool(value),
@@ -99,6 +189,20 @@ impl Decoder<'_> {
         })
     }
 
+    /// A set, a frozen set or a bytearray, which are written as calls before protocol 4.
+    fn builtin(&mut self, callable: Part<'_>, arguments: Part<'_>, depth: usize) -> Result<Option<Value>, Trouble> {
+        let (View::Class(class), View::Tuple(arguments)) = (callable.view(), arguments.view()) else { return Ok(None) };
+        if !matches!(class.module, b"builtins" | b"__builtin__") || arguments.len() != 1 {
+            return Ok(None);
+        }
+        Ok(match (class.name, arguments.get(0).map(Part::view)) {
+            (b"set", Some(View::List(items))) => Some(Value::Set(self.values(items, depth)?)),
+            (b"frozenset", Some(View::List(items))) => Some(Value::FrozenSet(self.values(items, depth)?)),
+            (b"bytearray", Some(View::Bytes(bytes))) => Some(Value::ByteArray(self.bytes(&bytes)?)),
+            _ => None,
+        })
+    }
+
     /// An object inside the record, or a value to which items were added.
     fn other(&mut self, part: Part<'_>, depth: usize) -> Result<Value, Trouble> {
         let anatomy = part.anatomy().ok_or(Trouble::Unknown)?;
@@ -107,6 +211,12 @@ impl Decoder<'_> {
             Anatomy::Set(items) if added.is_none() => return Ok(Value::Set(self.values(items, depth)?)),
             Anatomy::FrozenSet(items) if added.is_none() => return Ok(Value::FrozenSet(self.values(items, depth)?)),
             Anatomy::ByteArray(bytes) if added.is_none() => return Ok(Value::ByteArray(self.bytes(&bytes)?)),
+            Anatomy::Call { callable, arguments } if added.is_none() => {
+                if let Some(found) = self.builtin(callable, arguments, depth)? {
+                    return Ok(found);
+                }
+                (false, self.value(callable, depth)?, self.value(arguments, depth)?, None)
+            }
             Anatomy::Call { callable, arguments } => {
                 (false, self.value(callable, depth)?, self.value(arguments, depth)?, None)
             }

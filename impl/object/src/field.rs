@@ -1,5 +1,8 @@
 //! The types that fields of structs can have.
 
+use vellum_pickle::{Part, View};
+
+use crate::decode::Reader;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::value::{Outside, Value};
@@ -16,6 +19,16 @@ pub trait Field: Sized {
     ///
     /// The value, if it is of another type.
     fn from_value(value: Value) -> Result<Self, Value>;
+
+    /// Makes the field of the attribute's part of a record: as [`Field::from_value`] does of its value, which need not
+    /// be made for it.
+    ///
+    /// # Errors
+    ///
+    /// The part has parts that cannot be values. The inner error is the value, if it is of another type.
+    fn from_part<'r>(reader: &mut Reader<'r>, part: Part<'r>) -> Result<Result<Self, Value>, Trouble> {
+        Ok(Self::from_value(reader.value(part)?))
+    }
 
     /// The field of an object that has no such attribute, if there may be one.
     fn absent() -> Option<Self> {
@@ -113,6 +126,13 @@ impl Field for f64 {
 impl Field for String {
     const EXPECTED: &'static str = "str";
 
+    fn from_part<'r>(reader: &mut Reader<'r>, part: Part<'r>) -> Result<Result<Self, Value>, Trouble> {
+        match reader.text(part)? {
+            Some(text) => Ok(Ok(text)),
+            None => Ok(Self::from_value(reader.value(part)?)),
+        }
+    }
+
     fn from_value(value: Value) -> Result<Self, Value> {
         match value {
             Value::Text(text) => Ok(text.into_string()),
@@ -153,6 +173,13 @@ impl Field for Box<[u8]> {
 /// `None`, or no attribute, is `None`.
 impl<F: Field> Field for Option<F> {
     const EXPECTED: &'static str = F::EXPECTED;
+
+    fn from_part<'r>(reader: &mut Reader<'r>, part: Part<'r>) -> Result<Result<Self, Value>, Trouble> {
+        match part.view() {
+            View::None => Ok(Ok(None)),
+            _ => Ok(F::from_part(reader, part)?.map(Some)),
+        }
+    }
 
     fn from_value(value: Value) -> Result<Self, Value> {
         match value {
@@ -204,6 +231,13 @@ impl<F: Field> Field for Vec<F> {
 
 impl<T: Persistent> Field for Ref<T> {
     const EXPECTED: &'static str = "reference";
+
+    fn from_part<'r>(reader: &mut Reader<'r>, part: Part<'r>) -> Result<Result<Self, Value>, Trouble> {
+        match reader.handle(part) {
+            Some(to) => Ok(Ok(Ref::from_raw(to))),
+            None => Ok(Self::from_value(reader.value(part)?)),
+        }
+    }
 
     fn from_value(value: Value) -> Result<Self, Value> {
         match value {

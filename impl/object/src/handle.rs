@@ -18,12 +18,12 @@ use vellum_storage::{Bytes, Error as StorageError, Oid, Tid};
 
 use crate::collect::Panics;
 use crate::database::Shared;
-use crate::decode::decode;
-use crate::error::{Error, Result};
+use crate::decode::read_with;
+use crate::error::{Error, Result, Trouble};
 use crate::heap::{Heap, State};
 use crate::object::{Object, Stored, View};
 use crate::savepoint::Saved;
-use crate::{Connection, Persistent};
+use crate::{Connection, Generic, Persistent};
 
 thread_local! {
     /// The heaps of this thread, by their numbers. A number is not used twice.
@@ -136,6 +136,12 @@ impl Core {
         self.counted(slot)
     }
 
+    /// The same with the name of the class, of which no copy is made if the heap knows it.
+    pub(crate) fn reference_named(&self, oid: Oid, class: Option<(&str, &str)>) -> RawRef {
+        let slot = self.heap(|heap| heap.intern_named(oid, class));
+        self.counted(slot)
+    }
+
     pub(crate) fn is_own(&self, raw: &RawRef) -> bool {
         raw.heap == self.number
     }
@@ -152,12 +158,12 @@ impl Core {
 
     /// Rule 7.3: the record of an object at the connection's moment.
     pub(crate) fn record(&self, slot: u32) -> Result<(Bytes, Tid)> {
-        let (oid, class) = self.heap(|heap| (heap.oid(slot), heap.class(slot).cloned()));
-        let oid = oid.ok_or(Error::Collected)?;
+        let oid = self.oid(slot).ok_or(Error::Collected)?;
         let moment = self.moment.get();
         match self.shared()?.storage.load_before(oid, Tid(moment.0.saturating_add(1))) {
             Ok(Some(loaded)) => Ok((loaded.data, loaded.tid)),
             Ok(None) | Err(StorageError::KeyError { .. }) => {
+                let class = self.heap(|heap| heap.class(slot).cloned());
                 Err(Error::Missing { oid, class: class.map(Box::new), moment })
             }
             Err(error) => Err(error.into()),
@@ -166,7 +172,9 @@ impl Core {
 
     /// Rule 7.2: the state of an object, which is loaded if it is a ghost.
     pub(crate) fn view<T: Persistent>(&self, slot: u32) -> Result<View<T>> {
-        self.shared()?;
+        if self.shared.borrow().is_none() {
+            return Err(Error::Closed);
+        }
         let found = self.heap(|heap| {
             if heap.state(slot) != State::Ghost && heap.state(slot) != State::Free {
                 heap.set_used(slot);
@@ -203,9 +211,18 @@ impl Core {
             let class = vellum_pickle::class_of(bytes).ok().or(class).map(Box::new);
             Error::Unreadable { oid, class, trouble }
         };
-        let record = decode(self, bytes).map_err(unreadable)?;
-        self.check_class::<T>(slot, &record.class_name().unwrap_or_default())?;
-        let (value, kept) = T::load(record).map_err(unreadable)?;
+        let read = read_with(self, bytes, |reader| {
+            if !reader.is_of(T::CLASS) {
+                let record = reader.record()?;
+                self.check_class::<T>(slot, &record.class_name().unwrap_or_default())?;
+                return Ok(T::load(record)?);
+            }
+            Ok(T::read(reader)?)
+        });
+        let (value, kept) = read.map_err(|error| match error {
+            Unread::Trouble(trouble) => unreadable(trouble),
+            Unread::Other(error) => error,
+        })?;
         Ok(Stored { value, kept })
     }
 
@@ -289,6 +306,24 @@ impl Core {
     }
 }
 
+/// Why a record was not read: its own fault, or another one.
+enum Unread {
+    Trouble(Trouble),
+    Other(Error),
+}
+
+impl From<Trouble> for Unread {
+    fn from(trouble: Trouble) -> Unread {
+        Unread::Trouble(trouble)
+    }
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Unread {
+        Unread::Other(error)
+    }
+}
+
 /// A state that is being changed. It goes back also if the change panics.
 struct Taken<'c> {
     core: &'c Core,
@@ -319,6 +354,11 @@ impl RawRef {
 
     pub(crate) fn slot(&self) -> u32 {
         self.slot
+    }
+
+    /// A handle with a type, which sees the object as values.
+    pub fn object(&self) -> Ref<Generic> {
+        Ref::from_raw(self.clone())
     }
 
     /// The class that the references to the object name; none if they name none.

@@ -66,7 +66,7 @@
 //! | `heap` | the columns of a slot, the table of oids, eviction |
 //! | `handle`, `object` | handles, and the states that they lead to |
 //! | `database`, `connection`, `commit`, `savepoint` | transactions |
-//! | `collect`, `scc`, `census` | the collector; counting objects, and finding leaks |
+//! | `collect`, `search`, `scc`, `census` | the collector; counting objects, and finding leaks |
 //! | `value`, `decode`, `encode`, `key` | records as values |
 //! | `persistent`, `state`, `field`, `generic`, `mapping`, `list` | types of objects |
 #![forbid(unsafe_code)]
@@ -90,6 +90,7 @@ mod object;
 mod persistent;
 mod savepoint;
 mod scc;
+mod search;
 mod state;
 mod value;
 
@@ -97,7 +98,7 @@ pub use census::{Census, Count, Leak, Leaked, leaks};
 pub use collect::Collection;
 pub use connection::Connection;
 pub use database::{Database, Options};
-pub use decode::DEPTH_MAX;
+pub use decode::{DEPTH_MAX, Reader};
 pub use error::{Error, Result, Trouble};
 pub use field::{Field, absent, present};
 pub use generic::Generic;
@@ -110,3 +111,4 @@ pub use savepoint::Savepoint;
 pub use state::{Attributes, Named, attributes_of, record_of};
 pub use value::{Inside, Outside, Record, Reference, Value};
 pub use vellum_object_derive::{Bunch, Persistent};
+pub use vellum_pickle::{ClassName, Part};

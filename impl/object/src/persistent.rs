@@ -3,6 +3,7 @@
 use vellum_pickle::ClassName;
 
 use crate::Ref;
+use crate::decode::Reader;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::object::Kept;
@@ -35,6 +36,15 @@ pub trait Persistent: Sized + 'static {
     ///
     /// The state, or an attribute of it, is of another type.
     fn load(record: Record) -> Result<(Self, Option<Box<Kept>>), Trouble>;
+
+    /// Makes the struct while its record is read. The derive does so without making values of all attributes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Persistent::load`]; the record has parts that cannot be values.
+    fn read(reader: &mut Reader<'_>) -> Result<(Self, Option<Box<Kept>>), Trouble> {
+        Self::load(reader.record()?)
+    }
 
     /// The record, with the parts that were kept.
     fn save(&self, kept: Option<&Kept>) -> Record;

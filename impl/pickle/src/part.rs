@@ -184,6 +184,17 @@ impl<'r> Part<'r> {
         }
     }
 
+    /// The text, if the part is text in UTF-8 as it stands in the record. None for other parts, and for text that is
+    /// written in another way: [`Part::view`] shows those.
+    pub fn as_str(self) -> Option<&'r str> {
+        match self.tree.node(self.id) {
+            Node::Atom(Atom::Str(Kind::Text, span)) if self.tree.additions(self.id).is_none() => {
+                strings::utf8(self.tree.raw(*span))
+            }
+            _ => None,
+        }
+    }
+
     /// The part for a human reader, as [`render`](crate::render()) shows a state.
     pub fn render(self, options: &RenderOptions) -> String {
         render_value(self.tree, self.id, options)

@@ -138,8 +138,17 @@ pub(crate) fn wide_text(kind: Kind, raw: &[u8], joins: bool) -> Option<Cow<'_, [
     }
 }
 
+/// The text, if the bytes are UTF-8. Long texts are most of many databases, and the time of this is most of the time in
+/// which they are read.
+pub(crate) fn utf8(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
+}
+
 /// Is this text as Python writes it: UTF-8, or single surrogates written in the same manner?
 pub(crate) fn is_text(mut bytes: &[u8]) -> bool {
+    if utf8(bytes).is_some() {
+        return true;
+    }
     while let Err(error) = std::str::from_utf8(bytes) {
         match &bytes[error.valid_up_to()..] {
             [0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..] => bytes = rest,

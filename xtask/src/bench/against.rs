@@ -139,7 +139,7 @@ pub fn compare(ground: &Ground, builds: &Builds, rows: &[Row], rounds: usize) ->
     println!("{:<16}{:>7}{columns}", "row", "rounds");
     let mut slower = Vec::new();
     // The memory of a pack is no time.
-    for row in rows.iter().copied().filter(|row| *row != Row::PackMemory) {
+    for row in rows.iter().copied().filter(|row| !matches!(row, Row::PackMemory | Row::ObjectMemory)) {
         let times = measure(ground, builds, row, rounds)?;
         println!("{}", times.line(row));
         std::io::stdout().flush()?;

@@ -10,6 +10,7 @@
 //! | `table.rs` | the table: printed for people, and read back from another build |
 //! | `serve/` | the rows of the server |
 //! | `cache.rs` | the rows of the client cache |
+//! | `objects.rs` | the rows of persistent objects |
 //! | `against.rs` | this build and another one, taking turns (`--against`) |
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::{Outcome, number, venv};
 mod against;
 mod cache;
 mod journal;
+mod objects;
 mod rows;
 mod serve;
 mod table;
@@ -162,6 +164,16 @@ enum Row {
     CacheHitFile,
     /// Open a full cache file of 1 GB, beside ZEO's
     CacheOpen,
+    /// The memory of ghosts and of loaded messages, counted in a process of its own
+    ObjectMemory,
+    /// A million ghosts
+    ObjectGhosts,
+    /// Random messages made into objects
+    ObjectActivate,
+    /// The same with the records in memory
+    ObjectActivateMemory,
+    /// A walk over all objects of the mail database
+    ObjectWalk,
 }
 
 type Trouble = Box<dyn std::error::Error>;

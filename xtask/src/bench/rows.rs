@@ -77,10 +77,13 @@ impl Rows<'_> {
         if wanted.contains(&Row::PackMemory) {
             println!("{}", self.memory_of_pack()?);
         }
+        if wanted.contains(&Row::ObjectMemory) {
+            println!("{}", self.memory_of_objects()?);
+        }
         Ok(())
     }
 
-    /// One row of the table. The memory of a pack has none.
+    /// One row of the table. The memory of a pack and that of objects have none.
     fn row(&self, row: Row, storage: &FileStorage, loads: &Loads) -> Result<Option<Line>, Box<dyn std::error::Error>> {
         let line = match row {
             Row::Open => self.open()?,
@@ -106,6 +109,10 @@ impl Rows<'_> {
             Row::Version100 => self.commit_version(100)?,
             Row::Version1000 => self.commit_version(1000)?,
             Row::CacheHit | Row::CacheHit2 | Row::CacheHitFile | Row::CacheOpen => self.cache(row)?,
+            Row::ObjectMemory => return Ok(None),
+            Row::ObjectGhosts | Row::ObjectActivate | Row::ObjectActivateMemory | Row::ObjectWalk => {
+                self.objects(row)?
+            }
             Row::ServeLoad
             | Row::ServeLoads8
             | Row::ServeCommit8

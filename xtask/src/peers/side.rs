@@ -73,7 +73,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
 }
 
 /// A server at a free port, which ends when the other half of the pair is dropped.
-fn serve(
+pub(super) fn serve(
     runtime: &tokio::runtime::Runtime,
     storage: Arc<FileStorage>,
 ) -> Result<(String, tokio::sync::oneshot::Sender<()>), Trouble> {

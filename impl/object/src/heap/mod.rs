@@ -76,6 +76,14 @@ pub(crate) struct Loaded {
 /// Bytes that a loaded object takes beside the state itself: its [`Loaded`], and the two counters of its `Rc`.
 const OVERHEAD: usize = size_of::<Loaded>() + 16;
 
+/// An object that was touched: a handle of it was made or dropped, or it was viewed, pinned, changed or made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub(crate) slot: u32,
+    /// Whether its references may be others.
+    pub(crate) is_changed: bool,
+}
+
 /// The objects of one connection.
 #[derive(Default)]
 pub(crate) struct Heap {
@@ -93,9 +101,13 @@ pub(crate) struct Heap {
     loaded: Vec<Loaded>,
     names: Vec<ClassName>,
     names_index: HashMap<ClassName, u32>,
+    /// The class that a reference named last.
+    recent: u32,
     /// The number of the next object that is made.
     made: u64,
     pub(crate) clock: clock::Clock,
+    /// The objects that were touched, while the collector wants to know them.
+    pub(crate) touched: Option<Vec<Touch>>,
 }
 
 impl Heap {
@@ -117,6 +129,7 @@ impl Heap {
     }
 
     pub(crate) fn set_state(&mut self, slot: u32, state: State) {
+        self.touch(slot, false);
         self.states.set(slot, self.states.get(slot) & !STATE | state as u8);
     }
 
@@ -137,7 +150,15 @@ impl Heap {
         self.set_flag(slot, FINALIZED, true);
     }
 
+    /// Notes that an object was touched, for the collector.
+    pub(crate) fn touch(&mut self, slot: u32, is_changed: bool) {
+        if let Some(touched) = &mut self.touched {
+            touched.push(Touch { slot, is_changed });
+        }
+    }
+
     pub(crate) fn pin(&mut self, slot: u32, is: bool) {
+        self.touch(slot, false);
         self.set_flag(slot, PINNED, is);
     }
 
@@ -146,6 +167,7 @@ impl Heap {
     }
 
     pub(crate) fn set_used(&mut self, slot: u32) {
+        self.touch(slot, false);
         self.set_flag(slot, USED, true);
     }
 
@@ -173,11 +195,14 @@ impl Heap {
 
     /// The class that the references to an object name, or that its record has.
     pub(crate) fn class(&self, slot: u32) -> Option<&ClassName> {
-        let class = match self.classes.get(slot) {
+        self.class_number(slot).checked_sub(1).map(|class| &self.names[class as usize])
+    }
+
+    fn class_number(&self, slot: u32) -> u32 {
+        match self.classes.get(slot) {
             OVERFLOW => self.more_classes[&slot],
             class => u32::from(class),
-        };
-        class.checked_sub(1).map(|class| &self.names[class as usize])
+        }
     }
 
     fn set_class(&mut self, slot: u32, class: Option<ClassName>) {
@@ -188,6 +213,10 @@ impl Heap {
                 next
             })
         });
+        self.set_class_number(slot, class);
+    }
+
+    fn set_class_number(&mut self, slot: u32, class: u32) {
         match u8::try_from(class) {
             Ok(class) if class != OVERFLOW => {
                 if self.classes.get(slot) == OVERFLOW {
@@ -213,6 +242,25 @@ impl Heap {
         let slot = self.add_slot(State::Ghost, oid.0, class());
         let Heap { table, next, oids, states, loaded, .. } = self;
         table.insert(oid.0, slot, next, |slot| oid_in(oids, states, loaded, slot));
+        slot
+    }
+
+    /// The same with the name of the class. The one that was named last is found without a hash of its name.
+    pub(crate) fn intern_named(&mut self, oid: Oid, class: Option<(&str, &str)>) -> u32 {
+        if let Some(slot) = self.find(oid) {
+            self.retain(slot);
+            return slot;
+        }
+        let is_recent = |name: &ClassName| class == Some((name.module.as_str(), name.name.as_str()));
+        if let Some(known) = self.names.get(self.recent as usize).filter(|name| is_recent(name)) {
+            debug_assert_eq!(self.names_index[known], self.recent + 1, "a class has the number of its place");
+            let slot = self.intern(oid, || None);
+            self.set_class_number(slot, self.recent + 1);
+            return slot;
+        }
+        let name = class.map(|(module, name)| ClassName { module: module.to_owned(), name: name.to_owned() });
+        let slot = self.intern(oid, || name);
+        self.recent = self.class_number(slot).saturating_sub(1);
         slot
     }
 
@@ -269,11 +317,13 @@ impl Heap {
 
     /// One more reference to an object.
     pub(crate) fn retain(&mut self, slot: u32) {
+        self.touch(slot, false);
         self.set_count(slot, self.count(slot) + 1);
     }
 
     /// One reference less. A ghost without any goes.
     pub(crate) fn release(&mut self, slot: u32) {
+        self.touch(slot, false);
         let count = self.count(slot) - 1;
         self.set_count(slot, count);
         match self.state(slot) {
@@ -325,6 +375,7 @@ impl Heap {
 
     fn attach(&mut self, slot: u32, oid: u64, serial: Tid, object: Rc<dyn Object>) {
         let size = size_of_object(&*object);
+        self.touch(slot, true);
         self.clock.grow(size);
         let at = self.loaded.len() as u64;
         self.loaded.push(Loaded { oid, serial, slot, size, object: Some(object) });
@@ -381,6 +432,7 @@ impl Heap {
     /// drop.
     pub(crate) fn put_back(&mut self, slot: u32, object: Rc<dyn Object>) -> Option<Rc<dyn Object>> {
         let size = size_of_object(&*object);
+        self.touch(slot, true);
         let Some(part) = self.loaded_mut(slot) else { return Some(object) };
         let (before, old) = (std::mem::replace(&mut part.size, size), part.object.replace(object));
         self.clock.shrink(before);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vellum_object::{Connection, Database, Field, Generic, Options, Ref, Savepoint};
+use vellum_object::{Connection, Database, Error, Field, Generic, Options, Ref, Savepoint};
 use vellum_pickle::{Part, Piece, Record, Value as Plainly, View as Show, encode_record};
 use vellum_spec::{Begin, Change, Database as Spec, View};
 use vellum_storage::{Bytes, Contested, MemoryStorage, Oid, Resolver, SystemClock, Tid};
@@ -81,6 +81,12 @@ enum Op {
     Make(usize, i64),
     /// Changes the object as values, without a struct.
     AsValues(usize, i64),
+    /// Makes an object that is stored only since another one refers to it: by a commit, or by a savepoint.
+    Grow(usize, i64, bool),
+    /// Pins an object while memory is short.
+    Pin(usize),
+    /// Keeps a view of an object while memory is short, and tries to change it.
+    Watch(usize),
     Begin,
     Commit,
     Abort,
@@ -101,6 +107,9 @@ fn op() -> impl Strategy<Value = (usize, Op)> {
         2 => object().prop_map(Op::ReadCurrent),
         2 => (object(), 0..50_i64).prop_map(|(object, number)| Op::Make(object, number)),
         1 => (object(), 1..50_i64).prop_map(|(object, by)| Op::AsValues(object, by)),
+        2 => (object(), 0..50_i64, any::<bool>()).prop_map(|(object, number, ends)| Op::Grow(object, number, ends)),
+        1 => object().prop_map(Op::Pin),
+        1 => object().prop_map(Op::Watch),
         2 => Just(Op::Begin),
         6 => Just(Op::Commit),
         2 => Just(Op::Abort),
@@ -181,6 +190,24 @@ impl Game {
         match *op {
             Op::Add(..) | Op::Link(..) | Op::Unlink(..) | Op::Make(..) | Op::AsValues(..) | Op::ReadCurrent(_) => {
                 self.change(side, connection, op)?;
+            }
+            Op::Grow(on, number, ends) => self.grow(side, connection, (on, number, ends))?,
+            Op::Pin(n) | Op::Watch(n) => {
+                let oid = self.oids[n % self.oids.len()];
+                if self.shown(side, oid).is_none() {
+                    return Ok(());
+                }
+                let object: Ref<Plain> = connection.get(Oid(oid));
+                let view = object.view().unwrap();
+                let view = if matches!(op, Op::Watch(_)) { Some(view) } else { None };
+                object.pin(view.is_none()).unwrap();
+                connection.minimize();
+                connection.collect().unwrap();
+                prop_assert!(object.is_loaded(), "{} was pinned, or looked at", oid);
+                if view.is_some() {
+                    prop_assert!(matches!(object.change(|_| ()), Err(Error::InUse { .. })), "a change within a view");
+                }
+                object.pin(false).unwrap();
             }
             Op::Begin | Op::Abort => {
                 if matches!(op, Op::Begin) { connection.begin() } else { connection.abort() }.unwrap();
@@ -265,9 +292,55 @@ impl Game {
         Ok(())
     }
 
+    /// Rules 7.4 and 7.6: a new object gets an oid by a commit or a savepoint, if an object refers to it that is stored
+    /// then.
+    fn grow(&mut self, side: usize, connection: &Connection, op: (usize, i64, bool)) -> Result<(), TestCaseError> {
+        let (on, new, ends) = (self.oids[op.0 % self.oids.len()], op.1, op.2);
+        let Some((number, mut refers)) = self.shown(side, on) else { return Ok(()) };
+        let object: Ref<Plain> = connection.get(Oid(on));
+        let (made, between) =
+            (connection.make(Plain::new(-2, Vec::new())), connection.make(Plain::new(-2, Vec::new())));
+        made.change(|node| node.number = new).unwrap();
+        between.change(|node| node.refers.push(made.clone())).unwrap();
+        object.change(|node| node.refers.push(between.clone())).unwrap();
+        prop_assert_eq!((made.oid(), between.oid()), (None, None));
+        let done = if ends { Ok(connection.commit()) } else { Err(connection.savepoint().unwrap()) };
+        // After a refused commit there are no oids, and no state that both sides could compare.
+        let refused = matches!(done, Ok(Err(_)));
+        let (made, between) = match (made.oid(), between.oid()) {
+            (Some(made), Some(between)) if !refused => (made.0, between.0),
+            (None, None) if refused => (u64::MAX - 2, u64::MAX - 1),
+            other => panic!("the oids are {other:?}, and refused is {refused}"),
+        };
+        refers.push(between);
+        self.set(side, made, (new, Vec::new()));
+        self.set(side, between, (-2, vec![made]));
+        self.set(side, on, (number, refers));
+        if !refused {
+            self.oids.extend([made, between]);
+        }
+        match done {
+            Ok(done) => self.judge(side, done)?,
+            Err(savepoint) => {
+                let view = self.sides[side].view.clone();
+                self.sides[side].savepoints.push((savepoint, view));
+            }
+        }
+        if refused {
+            connection.abort().unwrap();
+            self.sides[side].view = self.sides[side].view.abort(&self.spec);
+            self.sides[side].savepoints.clear();
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, side: usize, connection: &Connection) -> Result<(), TestCaseError> {
+        self.judge(side, connection.commit())
+    }
+
+    /// The rules on the result of a commit.
+    fn judge(&mut self, side: usize, done: Result<Tid, Error>) -> Result<(), TestCaseError> {
         let before = self.spec.last_transaction();
-        let done = connection.commit();
         // The engine chooses the tid; a refused transaction has none.
         let tid = done.as_ref().map_or(before + 1, |tid| tid.0.max(before + 1));
         match (done, self.sides[side].view.commit(&self.spec, tid, &merge)) {

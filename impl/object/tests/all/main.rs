@@ -3,6 +3,7 @@
 mod collector;
 mod connections;
 mod leaks;
+mod minutes;
 mod node;
 mod records;
 mod stories;

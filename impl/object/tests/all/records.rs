@@ -1,6 +1,6 @@
 //! Records as values, and back.
 
-use vellum_object::{Database, Error, Generic, PersistentMapping, Trouble};
+use vellum_object::{Database, Error, Generic, PersistentList, PersistentMapping, Trouble, Value};
 use vellum_storage::{MemoryStorage, Oid, Tid, TransactionMeta};
 
 fn with_record(record: &[u8]) -> (Database, Oid) {
@@ -42,6 +42,23 @@ fn an_unchanged_record_is_written_back_as_an_equal_one() {
     }
 }
 
+/// The forms in which Python writes sets and bytearrays at the protocol of records.
+#[test]
+fn sets_and_bytearrays_are_values() {
+    let state = b"}(X\x01\0\0\0scbuiltins\nset\n](K\x01K\x02e\x85RX\x01\0\0\0fcbuiltins\nfrozenset\n]\x85R\
+        X\x01\0\0\0bcbuiltins\nbytearray\nC\x02ab\x85RX\x01\0\0\0ocbuiltins\ncomplex\nK\x01K\x02\x86Ru";
+    let record = [b"\x80\x03cm\nC\n.\x80\x03", &state[..], b"."].concat();
+    let (database, oid) = with_record(&record);
+    let connection = database.connect().unwrap();
+    let object = connection.get::<Generic>(oid);
+    let view = object.view().unwrap();
+    assert_eq!(view.attribute("s"), Some(&Value::Set(vec![Value::from(1), Value::from(2)])));
+    assert_eq!(view.attribute("f"), Some(&Value::FrozenSet(Vec::new())));
+    assert_eq!(view.attribute("b"), Some(&Value::ByteArray(b"ab".as_slice().into())));
+    assert_eq!(view.attribute("o").map(Value::kind), Some("object inside the record"));
+    assert_eq!(as_json(&written_back(&record)), as_json(&record));
+}
+
 #[test]
 fn an_old_record_keeps_its_protocol() {
     let written = written_back(b"\x80\x02cm\nC\n.\x80\x02c__builtin__\nset\n]K\x01a\x85R.");
@@ -64,6 +81,98 @@ fn a_record_of_any_depth_is_an_error_and_no_overflow() {
         "the record of object 0000000000000007 of the class m.C cannot be read: its values are more than 256 deep in \
          each other"
     );
+}
+
+/// Every way in which a pickle can put one value into another, a million times.
+#[test]
+fn values_of_every_kind_are_refused_when_they_are_too_deep() {
+    const DEPTH: usize = 1_000_000;
+    let nested = |open: &[u8], core: &[u8], close: &[u8]| [&open.repeat(DEPTH), core, &close.repeat(DEPTH)].concat();
+    for (what, state) in [
+        ("tuples", nested(b"", b")", b"\x85")),
+        ("dicts", nested(b"}K\x01", b"N", b"s")),
+        ("keys", nested(b"}", b"N", b"Ns")),
+        ("states of objects", nested(b"cm\nD\n)\x81", b"N", b"b")),
+        ("arguments of calls", nested(b"cm\nD\n", b")", b"R\x85")),
+        ("items of objects", nested(b"cm\nD\n)\x81", b"N", b"a")),
+        ("sets", nested(b"cbuiltins\nset\n]", b"N", b"a\x85R")),
+    ] {
+        let record = [b"\x80\x03cm\nC\n.\x80\x03", &state[..], b"."].concat();
+        let (database, oid) = with_record(&record);
+        let connection = database.connect().unwrap();
+        let error = connection.get::<Generic>(oid).view().unwrap_err();
+        assert!(matches!(error, Error::Unreadable { oid: Some(_), class: Some(_), .. }), "{what}: {error}");
+        let error = connection.get::<PersistentMapping>(oid).view().unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_value_that_is_too_deep_is_not_stored() {
+    let database = Database::open(MemoryStorage::new("memory")).unwrap();
+    let connection = database.connect().unwrap();
+    let mut deep = Value::None;
+    for _ in 0..vellum_object::DEPTH_MAX {
+        deep = Value::Tuple(vec![deep]);
+    }
+    connection.root::<PersistentMapping>().change(|root| root.insert("deep", deep)).unwrap();
+    let last = connection.moment();
+    let error = connection.commit().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "object 0000000000000000 of the class persistent.mapping.PersistentMapping cannot be stored: its values are more \
+         than 256 deep in each other"
+    );
+    assert_eq!(database.storage().last_transaction(), last);
+    // The change is still here, and can be taken back.
+    assert!(connection.is_changed());
+    connection.root::<PersistentMapping>().change(|root| root.remove("deep")).unwrap();
+    connection.commit().unwrap();
+}
+
+/// A reference to nothing: the object that has it can be read, and the error comes at the step that leads nowhere.
+#[test]
+fn a_reference_to_nothing_is_an_error_when_it_is_followed() {
+    let (database, oid) =
+        with_record(b"\x80\x03cm\nC\n.\x80\x03}X\x02\0\0\0toC\x08\0\0\0\0\0\0\0\x63cgone\nThing\n\x86Qs.");
+    let connection = database.connect().unwrap();
+    let object = connection.get::<Generic>(oid);
+    let to = object.view().unwrap().attribute("to").and_then(Value::as_reference).unwrap();
+    let text = to.view().unwrap_err().to_string();
+    let expected = "object 0000000000000063 of the class gone.Thing does not exist at ";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(matches!(to.change(|_| ()), Err(Error::Missing { .. })));
+    assert!(!to.is_loaded() && !connection.is_changed());
+    // Its holder is written back with the reference.
+    object.change(|_| ()).unwrap();
+    connection.commit().unwrap();
+}
+
+/// States of the classes of this crate that Python's classes would not write.
+#[test]
+fn states_of_an_unexpected_shape_are_errors() {
+    let error = |class: &str, state: &[u8]| {
+        let record = [b"\x80\x03c", class.as_bytes(), b"\n.\x80\x03", state, b"."].concat();
+        let (database, oid) = with_record(&record);
+        let connection = database.connect().unwrap();
+        let text = match class.ends_with("List") {
+            true => connection.get::<PersistentList>(oid).view().unwrap_err().to_string(),
+            false => connection.get::<PersistentMapping>(oid).view().unwrap_err().to_string(),
+        };
+        let text = text.strip_prefix("the record of object 0000000000000007 of the class ").unwrap().to_owned();
+        text.split_once(" cannot be read: ").unwrap().1.to_owned()
+    };
+    let (mapping, list) = ("persistent.mapping\nPersistentMapping", "persistent.list\nPersistentList");
+    assert_eq!(error(mapping, b"]"), "its state is of the kind list, and not dict");
+    assert_eq!(error(mapping, b"K\x01K\x02\x86"), "its state is of the kind tuple, and not dict");
+    assert_eq!(error(mapping, b"}X\x04\0\0\0data]s"), "its attribute `data` is of the kind list, and not dict");
+    assert_eq!(error(list, b"}X\x04\0\0\0data}s"), "its attribute `data` is of the kind dict, and not list");
+    assert_eq!(error(list, b"C\x08\0\0\0\0\0\0\0\x63Q"), "its state is of the kind reference, and not dict");
+    // Without a second pickle, or with half of one.
+    let (database, oid) = with_record(b"\x80\x03cm\nC\n.");
+    assert!(matches!(database.connect().unwrap().get::<Generic>(oid).view(), Err(Error::Unreadable { .. })));
+    let (database, oid) = with_record(b"\x80\x03cm\nC\n.\x80\x03X\xff\xff\xff\xffab");
+    assert!(matches!(database.connect().unwrap().get::<Generic>(oid).view(), Err(Error::Unreadable { .. })));
 }
 
 #[test]

@@ -124,6 +124,50 @@ fn references_keep_their_class() {
 }
 
 /// A bunch stores and shows the fields that differ from their defaults.
+/// The names of fields that the derived code uses for itself.
+#[derive(Persistent, Bunch, PartialEq)]
+#[persistent(class = "odd.Names", defaults)]
+struct Odd {
+    name: String,
+    named: i64,
+    kept: Option<Ref<Odd>>,
+    default: bool,
+    reader: Vec<String>,
+    rest: Value2,
+    r#type: i64,
+}
+
+type Value2 = Option<f64>;
+
+#[test]
+fn fields_of_any_name() {
+    let database = Database::open(MemoryStorage::new("memory")).unwrap();
+    let connection = database.connect().unwrap();
+    let one = connection.make(Odd { name: "one".into(), r#type: 7, reader: vec!["a".into()], ..Odd::default() });
+    one.change(|odd| odd.kept = Some(one.clone())).unwrap();
+    connection.add(&one).unwrap();
+    connection.commit().unwrap();
+    connection.minimize();
+    let view = one.view().unwrap();
+    assert_eq!((view.name.as_str(), view.r#type, view.kept.as_ref(), view.reader.len()), ("one", 7, Some(&one), 1));
+    assert_eq!(one.cast::<Generic>().raw(), one.raw());
+}
+
+/// An attribute that is written twice: the last one counts, as it does for Python.
+#[test]
+fn an_attribute_that_is_written_twice() {
+    let state = b"}(X\x07\0\0\0subjectK\x01X\x04\0\0\0sizeK\x01X\x07\0\0\0answers]X\x07\0\0\0subjectX\x01\0\0\0sX\x01\0\0\0aK\x01X\x01\0\0\0aK\x02u";
+    let database = with_state("mail\nMessage", state);
+    let connection = database.connect().unwrap();
+    let message = connection.get::<Message>(Oid(7));
+    assert_eq!(message.view().unwrap().subject, "s");
+    message.change(|message| message.size = 2).unwrap();
+    connection.commit().unwrap();
+    let values = database.connect().unwrap().get::<Generic>(Oid(7)).view().unwrap().state().clone();
+    let Value::Dict(pairs) = values else { panic!("{values:?}") };
+    assert_eq!(pairs.iter().filter(|(key, _)| key.as_text() == Some("subject")).count(), 1);
+}
+
 #[test]
 fn a_bunch_stores_and_shows_what_differs_from_its_defaults() {
     let database = Database::open(MemoryStorage::new("memory")).unwrap();
