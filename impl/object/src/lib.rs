@@ -71,6 +71,7 @@
 //! | `persistent`, `state`, `field`, `generic`, `mapping`, `list` | types of objects |
 #![forbid(unsafe_code)]
 
+pub mod btree;
 mod census;
 mod collect;
 mod commit;
