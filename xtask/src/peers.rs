@@ -14,6 +14,7 @@
 //! | `states` | states as JSON, read back and compared with what CPython loads |
 //! | `btrees` | conflicts in BTrees and lengths: merged to the same, or refused as well |
 //! | `broken trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
+//! | `btree shapes` | B-trees that the BTrees package and our objects change in turn: the same nodes, records and answers |
 //! | `python 2` | records of Python 2: which ones ZODB loads in Python 3 |
 //! | `compressed` | zc.zlibstorage's layer and ours, in each form: the same histories, each other's files, packs and merges |
 //! | `index` | the `.index` file, good and bad |
@@ -67,6 +68,7 @@ mod recorded;
 mod remote;
 mod rules;
 mod script;
+mod shapes;
 mod side;
 mod states;
 mod suite;
@@ -80,7 +82,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 27] = [
+const CHECKS: [(&str, Check); 28] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -90,6 +92,7 @@ const CHECKS: [(&str, Check); 27] = [
     ("states", states::check),
     ("btrees", btrees::check),
     ("broken trees", trees::check),
+    ("btree shapes", shapes::check),
     ("python 2", python_2::check),
     ("compressed", compressed::check),
     ("index", index::check),

@@ -183,7 +183,9 @@ pub enum Trouble {
         found: &'static str,
     },
     /// Keys without an order.
-    #[error("Python has no order for a key of the kind {one} and one of the kind {other}, or runs code of a class for it")]
+    #[error(
+        "Python has no order for a key of the kind {one} and one of the kind {other}, or runs code of a class for it"
+    )]
     Unordered {
         /// The kind of the one key.
         one: &'static str,

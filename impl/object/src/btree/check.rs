@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::cursor::Cursor;
 use super::family::Shape;
 use super::node::Node;
-use super::cursor::Cursor;
 use crate::Ref;
 use crate::error::{Result, Trouble};
 

@@ -48,9 +48,11 @@ impl<S: Shape> Cursor<S> {
 
     /// Goes to the next leaf. False if there is none.
     pub(super) fn next(&mut self) -> Result<bool> {
-        let up = self.way.steps.iter().rposition(|step| {
-            step.children().is_some_and(|children| step.index + 1 < children.links.len())
-        });
+        let up = self
+            .way
+            .steps
+            .iter()
+            .rposition(|step| step.children().is_some_and(|children| step.index + 1 < children.links.len()));
         let Some(up) = up else {
             if self.leaf.next.is_some() {
                 return Err(self.way.damaged_leaf(&self.leaf, "it has a next leaf, though it is the tree's last"));

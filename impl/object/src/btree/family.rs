@@ -32,6 +32,12 @@ pub trait Family: 'static {
     const LEAF_MAX: usize;
     /// A node of more children is split, and a root of twice as many gets a level more.
     const INNER_MAX: usize;
+
+    /// The sizes of leaves and of nodes while the program runs: [`Family::LEAF_MAX`] and [`Family::INNER_MAX`], unless it
+    /// finds others somewhere.
+    fn sizes() -> (usize, usize) {
+        (Self::LEAF_MAX, Self::INNER_MAX)
+    }
 }
 
 /// A mapping or a set of a family. The trees, nodes and leaves are generic in it.
@@ -46,10 +52,8 @@ pub trait Shape: 'static {
     const LEAF: Class;
     /// The class of trees, and of the nodes in them.
     const NODE: Class;
-    /// A leaf of more keys is split.
-    const LEAF_MAX: usize;
-    /// A node of more children is split.
-    const INNER_MAX: usize;
+    /// A leaf of more keys is split, and a node of more children.
+    fn sizes() -> (usize, usize);
 }
 
 /// The shape of a `BTree` and a `Bucket`.
@@ -66,8 +70,10 @@ impl<F: Family> Shape for Mapping<F> {
     const IS_MAPPING: bool = true;
     const LEAF: Class = F::BUCKET;
     const NODE: Class = F::BTREE;
-    const LEAF_MAX: usize = F::LEAF_MAX;
-    const INNER_MAX: usize = F::INNER_MAX;
+
+    fn sizes() -> (usize, usize) {
+        F::sizes()
+    }
 }
 
 impl<F: Family> Shape for Keys<F> {
@@ -76,8 +82,10 @@ impl<F: Family> Shape for Keys<F> {
     const IS_MAPPING: bool = false;
     const LEAF: Class = F::SET;
     const NODE: Class = F::TREE_SET;
-    const LEAF_MAX: usize = F::LEAF_MAX;
-    const INNER_MAX: usize = F::INNER_MAX;
+
+    fn sizes() -> (usize, usize) {
+        F::sizes()
+    }
 }
 
 /// Whether Python finds this class under a name of a record.

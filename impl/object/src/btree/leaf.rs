@@ -134,7 +134,8 @@ impl<S: Shape> Leaf<S> {
     }
 
     pub(super) fn read(state: Value) -> Result<Leaf<S>, Trouble> {
-        let wrong = |found: &Value| Trouble::Shape { expected: "a tuple of keys and perhaps a next leaf", found: found.kind() };
+        let wrong =
+            |found: &Value| Trouble::Shape { expected: "a tuple of keys and perhaps a next leaf", found: found.kind() };
         let mut parts = match state {
             Value::None => return Ok(Leaf::default()),
             Value::Tuple(parts) if matches!(parts.len(), 1 | 2) => parts.into_iter(),

@@ -73,8 +73,8 @@ mod write;
 pub use check::Checked;
 pub use content::{Content, Key};
 pub use family::{
-    Class, Family, IF, II, IO, IU, Keys, LF, LL, LO, LQ, Mapping, OI, OL, OO, OQ, OU, QF, QL, QO, QQ, Shape, UF, UI, UO,
-    UU, fs,
+    Class, Family, IF, II, IO, IU, Keys, LF, LL, LO, LQ, Mapping, OI, OL, OO, OQ, OU, QF, QL, QO, QQ, Shape, UF, UI,
+    UO, UU, fs,
 };
 pub use leaf::Leaf;
 pub use length::Length;
@@ -82,7 +82,8 @@ pub use node::Node;
 pub use number::Number;
 pub use range::Range;
 pub use sets::{
-    Items, Sorted, Weighed, Weighted, difference, intersection, multiunion, union, weighted_intersection, weighted_union,
+    Items, Sorted, Weighed, Weighted, difference, intersection, multiunion, union, weighted_intersection,
+    weighted_union,
 };
 
 /// A mapping, as `OOBTree` and its like.

@@ -199,8 +199,8 @@ impl<S: Shape> Persistent for Node<S> {
             Below::Nothing => 0,
             Below::Inside(leaf) => leaf.part_bytes(),
             Below::Children(children) => {
-                let places = children.links.capacity() * size_of::<Link>()
-                    + children.keys.capacity() * size_of::<S::Key>();
+                let places =
+                    children.links.capacity() * size_of::<Link>() + children.keys.capacity() * size_of::<S::Key>();
                 let links = children.links.iter().map(Link::bytes).sum::<usize>();
                 places + links + children.keys.iter().map(Content::bytes).sum::<usize>() + children.first.bytes()
             }

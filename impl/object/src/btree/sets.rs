@@ -224,11 +224,7 @@ where
 /// # Errors
 ///
 /// As [`union`].
-pub fn weighted_union<F, A, B>(
-    one: &A,
-    other: &B,
-    weights: (F::Value, F::Value),
-) -> Result<(F::Value, Weighted<F>)>
+pub fn weighted_union<F, A, B>(one: &A, other: &B, weights: (F::Value, F::Value)) -> Result<(F::Value, Weighted<F>)>
 where
     F: Family<Value: Number>,
     A: Items<Shape: Shape<Key = F::Key, Value: Weighed<F::Value>>>,

@@ -107,7 +107,7 @@ impl<S: Shape> Ref<Node<S>> {
                 return self.grow_inside(at, key, value);
             }
         };
-        let splits = found.len() >= S::LEAF_MAX;
+        let splits = found.len() >= S::sizes().0;
         drop(found);
         let (core, path) = way.into_path();
         if splits {
@@ -115,7 +115,7 @@ impl<S: Shape> Ref<Node<S>> {
         }
         let new = leaf.change(|leaf| {
             leaf.insert_at(at, key, value);
-            if leaf.len() <= S::LEAF_MAX {
+            if leaf.len() <= S::sizes().0 {
                 return None;
             }
             let right = leaf.split();
@@ -145,7 +145,7 @@ impl<S: Shape> Ref<Node<S>> {
         self.change(|node| {
             let Below::Inside(leaf) = &mut node.below else { return };
             leaf.insert_at(at, key, value);
-            if leaf.len() <= S::LEAF_MAX {
+            if leaf.len() <= S::sizes().0 {
                 return;
             }
             let right = leaf.split();
@@ -158,7 +158,7 @@ impl<S: Shape> Ref<Node<S>> {
             let links = vec![Link::new(left), Link::new(right)];
             node.below = Below::Children(Children { links, keys, first, are_leaves: Some(true) });
         })?;
-        if S::INNER_MAX < 2 {
+        if S::sizes().1 < 2 {
             grow_root(&core, self, true)?;
         }
         Ok(Put::Added)
@@ -185,10 +185,15 @@ impl<S: Shape> Ref<Node<S>> {
             }
         };
         // Nodes whose separator is the key.
-        let raised: Vec<usize> = way.steps.iter().enumerate().filter_map(|(level, step)| {
-            let separator = step.children()?.keys.get(step.index.checked_sub(1)?)?;
-            (compare(separator, key).ok()? == std::cmp::Ordering::Equal).then_some(level)
-        }).collect();
+        let raised: Vec<usize> = way
+            .steps
+            .iter()
+            .enumerate()
+            .filter_map(|(level, step)| {
+                let separator = step.children()?.keys.get(step.index.checked_sub(1)?)?;
+                (compare(separator, key).ok()? == std::cmp::Ordering::Equal).then_some(level)
+            })
+            .collect();
         if found.len() == 1 {
             return way.remove_leaf(found, &leaf, &raised).map(Some);
         }
@@ -232,10 +237,10 @@ fn grow<S: Shape>(core: &Core, path: &[(Ref<Node<S>>, usize)], key: S::Key, righ
             children.insert(*index, key, right, is_leaf);
             children.links.len()
         })?;
-        if count >= 2 * S::INNER_MAX {
+        if count >= 2 * S::sizes().1 {
             return grow_root(core, node, is_leaf);
         }
-        if level == 0 || count <= S::INNER_MAX {
+        if level == 0 || count <= S::sizes().1 {
             return Ok(());
         }
         (key, right) = split(core, node, is_leaf)?;
@@ -300,11 +305,16 @@ impl<S: Shape> Way<S> {
         let before = turn.map(|turn| self.leaf_before(turn)).transpose()?;
         if let Some((before, view)) = &before {
             if view.next.as_ref().map(|next| &next.to) != Some(leaf.raw()) {
-                return Err(self.damaged(before.raw(), S::LEAF, Trouble::Node("its next leaf is another than in the tree")));
+                return Err(self.damaged(
+                    before.raw(),
+                    S::LEAF,
+                    Trouble::Node("its next leaf is another than in the tree"),
+                ));
             }
         }
         let before = before.map(|(before, _)| before);
-        let raised: Vec<usize> = raised.iter().copied().filter(|&level| keeps.is_some_and(|keeps| level < keeps)).collect();
+        let raised: Vec<usize> =
+            raised.iter().copied().filter(|&level| keeps.is_some_and(|keeps| level < keeps)).collect();
         let missing = || self.damaged_leaf(&found, "it has no next leaf, though the tree has one behind it");
         let follows: Vec<usize> = match keeps {
             Some(keeps) => (turn.map_or(0, |turn| turn + 1)..=keeps).collect(),

@@ -77,9 +77,6 @@ fn a_root_gets_a_level_more() {
     let view = tree.cast::<Generic>().view().unwrap();
     let Value::Tuple(parts) = view.state() else { panic!("{view:?}") };
     let Value::Tuple(children) = &parts[0] else { panic!("{parts:?}") };
-    let below: Vec<usize> = children
-        .iter()
-        .filter_map(|child| Some(leaves(&child.as_reference()?).len()))
-        .collect();
+    let below: Vec<usize> = children.iter().filter_map(|child| Some(leaves(&child.as_reference()?).len())).collect();
     assert_eq!(below, [250, 125, 125, 125, 125, 125, 125, 125, 208]);
 }
