@@ -4,6 +4,7 @@
 //! with [`Connection::make`](crate::Connection::make). The operands are walked at once, a leaf at a time.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use super::content::Key;
 use super::family::{Family, Keys, Shape};
@@ -185,12 +186,20 @@ impl<N: Number> Weighed<N> for () {
 }
 
 /// The result of a weighted operation: a mapping, unless both operands are sets.
-#[derive(Debug, Clone)]
 pub enum Weighted<F: Family> {
     /// The keys with the sums of their weighted values.
     Bucket(super::Bucket<F>),
     /// The keys alone.
     Set(Set<F>),
+}
+
+impl<F: Family> fmt::Debug for Weighted<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Weighted::Bucket(bucket) => bucket.fmt(f),
+            Weighted::Set(set) => set.fmt(f),
+        }
+    }
 }
 
 fn weigh<F, A, B>(one: &A, weights: (F::Value, F::Value), other: &B, all: bool) -> Result<Weighted<F>>

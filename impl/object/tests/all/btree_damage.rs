@@ -3,7 +3,7 @@
 use vellum_object::btree::{BTree, OO};
 use vellum_object::{Connection, Database, Error, Generic, PersistentMapping, Ref, Value};
 use vellum_pickle::ClassName;
-use vellum_storage::{MemoryStorage, Oid};
+use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta};
 
 fn class(name: &str) -> ClassName {
     ClassName { module: "BTrees.OOBTree".into(), name: name.into() }
@@ -237,12 +237,23 @@ fn end_of(connection: &Connection, tree: &Ref<BTree<OO>>) -> Ref<Generic> {
 /// A chain of a million nodes.
 #[test]
 fn a_tree_a_million_deep() {
-    let connection = open();
-    let end = leaf(&connection, &[1], None);
-    let mut root = node(&connection, vec![to(&end)], &end);
-    for _ in 0..1_000_000 {
-        root = node(&connection, vec![to(&root)], &end);
+    let storage = MemoryStorage::new("memory");
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    let reference = |oid: u64, class: &str| {
+        [b"C\x08", &oid.to_be_bytes()[..], b"cBTrees.OOBTree\n", class.as_bytes(), b"\n\x86Q"].concat()
+    };
+    let first = reference(2_000_000, "OOBucket");
+    for oid in 1..=1_000_000_u64 {
+        let record = [
+            b"\x80\x03cBTrees.OOBTree\nOOBTree\n.\x80\x03",
+            &reference(oid + 1, "OOBTree")[..],
+            b"\x85",
+            &first,
+            b"\x86.",
+        ];
+        draft.store(Oid(oid), Tid::ZERO, record.concat().into()).unwrap();
     }
-    let tree = stored(&connection, &root);
-    fails(&tree, &["more than 100 levels", "child 0", "80 more"]);
+    Storage::commit(&storage, draft).unwrap();
+    let connection = Database::open(storage).unwrap().connect().unwrap();
+    fails(&connection.get(Oid(1)), &["more than 100 levels", "child 0", "80 more"]);
 }
