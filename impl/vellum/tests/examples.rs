@@ -7,6 +7,10 @@ mod conflicts;
 #[allow(dead_code, reason = "its main is for people")]
 mod first;
 #[cfg(feature = "object")]
+#[path = "../examples/mail_index.rs"]
+#[allow(dead_code, reason = "its main is for people")]
+mod mail_index;
+#[cfg(feature = "object")]
 #[path = "../examples/objects.rs"]
 #[allow(dead_code, reason = "its main is for people")]
 mod objects;
@@ -18,6 +22,15 @@ fn objects() {
     let lines: Vec<&str> = shown.lines().take(2).collect();
     assert_eq!(lines[0], "Message { subject: \"lunch?\", answers: [object 0000000000000002] }");
     assert_eq!(lines[1], "  Message { subject: \"yes\", sender: Some(\"ann\"), priority: 1 }");
+}
+
+#[cfg(feature = "object")]
+#[test]
+fn mail_index() {
+    let wanted = "Some(1000) messages\nrelease tomorrow 999\nrelease tomorrow 998\nrelease tomorrow 997\n\
+                  400 about a release today, the first at Some(1000001)\n1004 words in ";
+    let shown = mail_index::run().unwrap();
+    assert!(shown.starts_with(wanted), "{shown}");
 }
 
 #[test]
