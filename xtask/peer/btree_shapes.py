@@ -102,12 +102,13 @@ def setup(path, programs):
 
 
 def play(path, programs, turn, side):
+    skipped = set(json.loads(sys.stdin.read() or '[]'))
     db = DB(FileStorage(path))
     connection = db.open()
     root = connection.root()
     played = []
     for number, program in enumerate(programs):
-        if turn >= len(program['turns']) or side not in ('all', program['turns'][turn]['side']):
+        if number in skipped or turn >= len(program['turns']) or side not in ('all', program['turns'][turn]['side']):
             continue
         sized(program)
         tree = root[str(number)]

@@ -70,8 +70,9 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let turns = programs.iter().map(|program| program.turns.len()).max().unwrap_or_default();
     for turn in 0..turns {
         let number = turn.to_string();
+        let skipped = serde_json::to_string(&left_out)?;
         let wanted: Vec<Played> =
-            lines_of(&python(ground, &["play", &text(&alone), &text(&path), &number, "all"], "")?)?;
+            lines_of(&python(ground, &["play", &text(&alone), &text(&path), &number, "all"], &skipped)?)?;
         let mut results = vec![None; programs.len()];
         for played in wanted {
             if played.after.is_some() {
@@ -80,7 +81,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
             results[played.program] = Some(played.results);
         }
         let theirs: Vec<Played> =
-            lines_of(&python(ground, &["play", &text(&by_turns), &text(&path), &number, "python"], "")?)?;
+            lines_of(&python(ground, &["play", &text(&by_turns), &text(&path), &number, "python"], &skipped)?)?;
         for played in theirs {
             if left_out.contains(&played.program) {
                 continue;

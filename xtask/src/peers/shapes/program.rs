@@ -71,7 +71,7 @@ pub fn all(histories: u64, seed: u64) -> Vec<Program> {
         for (kind, name) in ["BTree", "TreeSet"].into_iter().enumerate() {
             for number in 0..each {
                 let dice = Dice::new(seed ^ (at as u64) << 40 ^ (kind as u64) << 32 ^ number << 8);
-                let sizes = if number % 4 == 3 { (leaf, inner) } else { (4, 4) };
+                let sizes = if number % 8 == 7 { (leaf, inner) } else { (4, 4) };
                 let oid = programs.len() as u64 + 1;
                 programs.push(Author::new(dice, family, name, sizes).program(oid));
             }
@@ -93,7 +93,7 @@ struct Author {
 impl Author {
     fn new(mut dice: Dice, family: &'static str, kind: &'static str, sizes: (u64, u64)) -> Author {
         let small = [6, 20, 60, 200];
-        let keys = if sizes.1 < 10 { dice.pick(&small) } else { sizes.0 * dice.pick(&[1, 4, 8]) };
+        let keys = if sizes.1 < 10 { dice.pick(&small) } else { sizes.0 * dice.pick(&[1, 2, 4]) };
         let style = dice.below(6);
         Author { dice, family, kind, sizes, keys, style }
     }
@@ -115,7 +115,7 @@ impl Author {
 
     /// A turn: mostly one that grows or shrinks the tree.
     fn ops(&mut self) -> Vec<Vec<Json>> {
-        let count = 1 + self.dice.below(if self.sizes.1 < 10 { 40 } else { 2 * self.sizes.0 });
+        let count = 1 + self.dice.below(if self.sizes.1 < 10 { 40 } else { self.sizes.0 });
         let grows = self.dice.pick(&[90, 70, 50, 30, 5]);
         let mut ops = Vec::new();
         match self.dice.below(12) {
