@@ -16,6 +16,7 @@
 //! | `broken trees` | BTrees that break their rules, beside `BTrees.check` and `_check` |
 //! | `cache policies` | the policies of `model/simulate` beside libcachesim, and ZEO's file beside `cache_simul` |
 //! | `traces` | traces of ZEO's client on `vellum serve` and `runzeo`: our copy of its cache hits and misses as it does |
+//! | `btree shapes` | B-trees that the BTrees package and our objects change in turn: the same nodes, records and answers |
 //! | `python 2` | records of Python 2: which ones ZODB loads in Python 3 |
 //! | `compressed` | zc.zlibstorage's layer and ours, in each form: the same histories, each other's files, packs and merges |
 //! | `index` | the `.index` file, good and bad |
@@ -74,6 +75,7 @@ mod recorded;
 mod remote;
 mod rules;
 mod script;
+mod shapes;
 mod side;
 mod states;
 mod suite;
@@ -89,7 +91,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 32] = [
+const CHECKS: [(&str, Check); 33] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -101,6 +103,7 @@ const CHECKS: [(&str, Check); 32] = [
     ("broken trees", trees::check),
     ("cache policies", cache_policies::check),
     ("traces", traces::check),
+    ("btree shapes", shapes::check),
     ("python 2", python_2::check),
     ("compressed", compressed::check),
     ("index", index::check),

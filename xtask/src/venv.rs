@@ -79,16 +79,30 @@ fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::e
 
 /// Builds the operator's command, as users have it, and returns where it is.
 pub fn vellum() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    build(&["build", "--quiet", "--release", "-p", "vellum-cli"])?;
+    Ok(target()?.join("release/vellum"))
+}
+
+/// Builds an example of a crate, itself without optimisation, and returns where it is.
+pub fn example(package: &str, name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    build(&["rustc", "--quiet", "-p", package, "--example", name, "--", "-C", "opt-level=0", "-C", "debuginfo=0"])?;
+    Ok(target()?.join("debug/examples").join(name))
+}
+
+fn target() -> std::io::Result<PathBuf> {
+    let peer = workshop("peer")?;
+    Ok(peer.parent().unwrap_or(&peer).to_owned())
+}
+
+fn build(arguments: &[&str]) -> Outcome {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "-p", "vellum-cli"]).current_dir(workspace());
+    build.args(arguments).current_dir(workspace());
     // `cargo run` describes xtask by these. Build scripts that read them would run again, and all that depends on them.
     std::env::vars_os().map(|(name, _)| name).filter(|name| is_of_package(name)).for_each(|name| {
         build.env_remove(name);
     });
-    succeed(&mut build)?;
-    let peer = workshop("peer")?;
-    Ok(peer.parent().unwrap_or(&peer).join("release/vellum"))
+    succeed(&mut build)
 }
 
 /// Whether cargo sets this variable for the package that it runs.

@@ -13,7 +13,7 @@ const NODES_MAX: u64 = 64;
 
 /// A node, as the bytes say it.
 #[derive(Debug)]
-enum Node {
+pub(crate) enum Node {
     Nothing,
     Tree {
         children: Vec<u64>,
@@ -67,8 +67,7 @@ pub fn btrees(input: &[u8]) {
     let is_child = nodes.values().any(|node| matches!(node, Node::Tree { children, .. } if children.contains(&1)));
     let is_known = nodes.values().all(|node| !matches!(node, Node::Record(_)));
     if is_known && !is_child && matches!(nodes.get(&1), Some(Node::Tree { .. } | Node::Inside { .. })) {
-        let mut look = Look { nodes: &nodes, seen: BTreeSet::new(), leaves: Vec::new() };
-        let is_whole = look.is_whole(1, 0, i16::MIN, i16::MAX) && look.is_chained();
+        let is_whole = is_whole(&nodes);
         let of_it: Vec<_> = found.iter().filter(|finding| finding.tree == Oid(1)).collect();
         assert_eq!(is_whole, of_it.is_empty(), "{nodes:?}: {of_it:?}");
     }
@@ -93,7 +92,7 @@ impl Bytes<'_> {
     }
 }
 
-fn read(input: &[u8]) -> BTreeMap<u64, Node> {
+pub(crate) fn read(input: &[u8]) -> BTreeMap<u64, Node> {
     let (mut bytes, mut nodes) = (Bytes(input), BTreeMap::new());
     for oid in 1..=NODES_MAX {
         if bytes.0.is_empty() {
@@ -131,7 +130,7 @@ impl Node {
         }
     }
 
-    fn record(&self, nodes: &BTreeMap<u64, Node>) -> Vec<u8> {
+    pub(crate) fn record(&self, nodes: &BTreeMap<u64, Node>) -> Vec<u8> {
         let bucket = |keys: &[i8], next: u64| {
             let next = if next == 0 { Vec::new() } else { to(next, nodes) };
             tuple(&[tuple(&keys.iter().map(|key| int(*key)).collect::<Vec<_>>().concat()), next].concat())
@@ -165,6 +164,12 @@ fn int(key: i8) -> Vec<u8> {
 
 fn tuple(items: &[u8]) -> Vec<u8> {
     [b"(", items, b"t"].concat()
+}
+
+/// Whether the tree of object 1 keeps its rules.
+pub(crate) fn is_whole(nodes: &BTreeMap<u64, Node>) -> bool {
+    let mut look = Look { nodes, seen: BTreeSet::new(), leaves: Vec::new() };
+    look.is_whole(1, 0, i16::MIN, i16::MAX) && look.is_chained()
 }
 
 /// A slow, simple check of a tree.

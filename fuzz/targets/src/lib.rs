@@ -23,6 +23,7 @@
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
 //! | [`object`](mod@object) | a record | be an object that can be written back, or an error that names it |
 //! | [`btrees`](mod@btrees) | the nodes of B-trees | keep their rules or break one, as a slow look at them says |
+//! | [`btree`](mod@btree) | the same, as objects | be read and changed, or be an error that names the node |
 //! | [`wire`](mod@wire) | the messages of the other side of a connection | be an error, or a message that can be sent
 //! again |
 //! | [`server`](mod@server) | dice, for a game of clients with a server | break no promise of the server |
@@ -43,6 +44,7 @@
 //! of this crate name forgotten parts.
 #![forbid(unsafe_code)]
 
+pub mod btree;
 pub mod btrees;
 pub mod cache_file;
 pub mod client;
@@ -151,6 +153,15 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "btrees",
         run: btrees::btrees,
+        length_max: 2 << 10,
+        memory_bytes_max: 16 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 100 << 10,
+    },
+    Target {
+        name: "btree",
+        run: btree::btree,
         length_max: 2 << 10,
         memory_bytes_max: 16 << 20,
         seconds_max: 10,

@@ -34,7 +34,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "server" => Ok(dice("server", 120, 200)),
         "client" => Ok(dice("client", 120, 300)),
         "journal" => Ok(crate::journal::seeds()),
-        "btrees" => Ok(trees()),
+        "btrees" | "btree" => Ok(trees()),
         "wire" => Ok(messages()),
         "cache_file" => Ok(cache_file::seeds().into_iter().collect()),
         "trace" => Ok(crate::trace::seeds().into_iter().collect()),

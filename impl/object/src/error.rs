@@ -49,6 +49,28 @@ pub enum Error {
         trouble: Trouble,
     },
 
+    /// A part of a B-tree that cannot be read, or does not fit the rest of it. It is in the storage as it was.
+    #[error("in the B-tree {}, at {}: {error}", Maybe(.tree), Children(.path))]
+    InTree {
+        /// The tree's root.
+        tree: Option<Oid>,
+        /// The way from there: the number of a child in each node, from 0.
+        path: Vec<usize>,
+        /// The fault, with the part's oid and class.
+        error: Box<Error>,
+    },
+
+    /// A key that cannot be in a B-tree, or cannot be compared with those that are. Nothing was changed.
+    #[error("the key is not for object {} of the class {class}: {trouble}", Maybe(.tree))]
+    Key {
+        /// The tree's root, or the bucket; none if it is not stored.
+        tree: Option<Oid>,
+        /// Its class.
+        class: Box<ClassName>,
+        /// The fault.
+        trouble: Trouble,
+    },
+
     /// An object of another class than that of the handle.
     #[error("object {} is of the class {found}, and the program asks for {expected}", Maybe(.oid))]
     WrongClass {
@@ -152,6 +174,27 @@ pub enum Trouble {
         /// The kind of the value; `nothing` if there is no such attribute.
         found: &'static str,
     },
+    /// A key or a value of a B-tree that is not of its family.
+    #[error("a key or a value in it is of the kind {found}, and not {expected}")]
+    Content {
+        /// The type of the family.
+        expected: &'static str,
+        /// The kind of the value.
+        found: &'static str,
+    },
+    /// Keys without an order.
+    #[error(
+        "Python has no order for a key of the kind {one} and one of the kind {other}, or runs code of a class for it"
+    )]
+    Unordered {
+        /// The kind of the one key.
+        one: &'static str,
+        /// The kind of the other.
+        other: &'static str,
+    },
+    /// A node of a B-tree that breaks a rule of them.
+    #[error("{0}")]
+    Node(&'static str),
     /// A reference to an object of another connection.
     #[error("it refers to an object of another connection")]
     OtherConnection,
@@ -165,6 +208,23 @@ pub enum Trouble {
 
 fn of(class: &Option<Box<ClassName>>) -> String {
     class.as_ref().map(|class| format!(" of the class {class}")).unwrap_or_default()
+}
+
+/// The way to a node of a tree. The middle of a long one is left out.
+struct Children<'a>(&'a [usize]);
+
+impl fmt::Display for Children<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 10;
+        for (level, child) in self.0.iter().enumerate() {
+            if level == SHOWN && self.0.len() > 2 * SHOWN {
+                write!(f, ", {} more", self.0.len() - 2 * SHOWN)?;
+            } else if level < SHOWN || level + SHOWN >= self.0.len() || self.0.len() <= 2 * SHOWN {
+                write!(f, "{}child {child}", if level == 0 { "" } else { ", " })?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// An oid, or a word for none.

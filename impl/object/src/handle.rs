@@ -279,10 +279,27 @@ impl Core {
 
     // Changing.
 
-    pub(crate) fn change<T: Persistent, R>(&self, slot: u32, work: impl FnOnce(&mut T) -> R) -> Result<R> {
-        if self.is_past.get() {
-            return Err(Error::Past { moment: self.moment.get() });
+    /// Refuses changes in a connection to the past.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.is_past.get() {
+            true => Err(Error::Past { moment: self.moment.get() }),
+            false => Ok(()),
         }
+    }
+
+    /// Refuses the change of an object at which the program looks.
+    pub(crate) fn check_unused(&self, slot: u32) -> Result<()> {
+        let object = self.heap(|heap| heap.loaded(slot).map(|part| part.object.clone()));
+        match object {
+            // A ghost is in nobody's use. Else there are the heap's, and the one here.
+            None => Ok(()),
+            Some(Some(object)) if Rc::strong_count(&object) <= 2 => Ok(()),
+            Some(_) => Err(Error::InUse { oid: self.oid(slot) }),
+        }
+    }
+
+    pub(crate) fn change<T: Persistent, R>(&self, slot: u32, work: impl FnOnce(&mut T) -> R) -> Result<R> {
+        self.check_writable()?;
         let view = self.view::<T>(slot)?;
         let in_use = || Error::InUse { oid: self.oid(slot) };
         // The heap's, and the view here.

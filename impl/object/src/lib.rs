@@ -29,7 +29,8 @@
 //!
 //! An object is a [`Generic`], whose state is a [`Value`], or a struct that is [`Persistent`]: its fields are the
 //! attributes of the Python class of that name. [`PersistentMapping`] and [`PersistentList`] are such types. The same
-//! object can be seen as either ([`Ref::cast`]); there is one state, in the form that was asked for last.
+//! object can be seen as either ([`Ref::cast`]); there is one state, in the form that was asked for last. [`btree`] has
+//! the mappings and sets of the BTrees package.
 //!
 //! ```
 //! use vellum_object::{Database, Generic, PersistentMapping, Value};
@@ -58,7 +59,7 @@
 //!
 //! # Not here
 //!
-//! B-trees. Blobs: the record of a blob can be read, and its bytes are the storage's. Threads: a connection, its
+//! Blobs: the record of a blob can be read, and its bytes are the storage's. Threads: a connection, its
 //! handles and its objects belong to one; each thread opens its own.
 //!
 //! | read | for |
@@ -68,9 +69,11 @@
 //! | `database`, `connection`, `commit`, `savepoint` | transactions |
 //! | `collect`, `search`, `scc`, `census` | the collector; counting objects, and finding leaks |
 //! | `value`, `decode`, `encode`, `key` | records as values |
+//! | [`btree`](mod@btree) | B-trees, node by node as Python's BTrees package has them |
 //! | `persistent`, `state`, `field`, `generic`, `mapping`, `list` | types of objects |
 #![forbid(unsafe_code)]
 
+pub mod btree;
 mod census;
 mod collect;
 mod commit;

@@ -112,6 +112,12 @@ impl<T: Persistent> Object for Stored<T> {
 #[derive(Debug)]
 pub struct View<T>(pub(crate) Rc<Stored<T>>);
 
+impl<T> Clone for View<T> {
+    fn clone(&self) -> Self {
+        View(Rc::clone(&self.0))
+    }
+}
+
 impl<T> Deref for View<T> {
     type Target = T;
 

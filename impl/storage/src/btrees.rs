@@ -26,7 +26,7 @@
 //! | `check` | whether trees keep their rules, which merging takes for granted |
 
 use bytes::Bytes;
-use vellum_pickle::{Part, Piece, Record, View, encode_record};
+use vellum_pickle::{ClassName, Part, Piece, Record, View, encode_record};
 
 use crate::{Contested, Resolver};
 
@@ -41,6 +41,13 @@ mod state;
 pub use check::{BTreeFinding, BTreeRule, BTreesChecked, check_btrees};
 use family::Class;
 use order::Comparer;
+pub use order::order_of_scalars;
+
+/// The name that Python gives the class of the BTrees package that it finds under this name in this module. None if
+/// there is no such class.
+pub fn btree_class(module: &str, name: &str) -> Option<ClassName> {
+    Class::named(module.as_bytes(), name.as_bytes()).map(|class| class.true_name())
+}
 
 /// Merges changes to objects of the BTrees package: to `Length`, and to the buckets, sets, and small trees of every
 /// family.

@@ -83,7 +83,7 @@ mod transaction;
 
 pub use as_of::AsOf;
 pub use blob::{Blob, BlobBytes, BlobWriter, Blobs, SharedBlobs, may_have_blob};
-pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, check_btrees};
+pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, btree_class, check_btrees, order_of_scalars};
 pub use buffer::RecordBuffer;
 pub use bytes::Bytes;
 pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};

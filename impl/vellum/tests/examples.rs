@@ -9,6 +9,9 @@ mod first;
 #[path = "../examples/mail.rs"]
 #[allow(dead_code, reason = "its main is for people")]
 mod mail;
+#[path = "../examples/mail_index.rs"]
+#[allow(dead_code, reason = "its main is for people")]
+mod mail_index;
 #[path = "../examples/notebook.rs"]
 #[allow(dead_code, reason = "its main is for people")]
 mod notebook;
@@ -30,6 +33,14 @@ fn objects() {
     let lines: Vec<&str> = shown.lines().take(2).collect();
     assert_eq!(lines[0], "Message { subject: \"lunch?\", answers: [object 0000000000000002] }");
     assert_eq!(lines[1], "  Message { subject: \"yes\", sender: Some(\"ann\"), priority: 1 }");
+}
+
+#[test]
+fn mail_index() {
+    let wanted = "Some(1000) messages\nrelease tomorrow 999\nrelease tomorrow 998\nrelease tomorrow 997\n\
+                  400 about a release today, the first at Some(1000001)\n1004 words in ";
+    let shown = mail_index::run().unwrap();
+    assert!(shown.starts_with(wanted), "{shown}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The objects, against part 7 of the rules and one by one.
 
+mod btree_damage;
+mod btrees;
 mod collector;
 mod connections;
 mod leaks;

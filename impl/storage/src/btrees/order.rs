@@ -163,6 +163,15 @@ enum Scalars {
     Strings(Ordering),
 }
 
+/// The order of two numbers, or of two strings of one type, as Python sees it. None if there is none; a number that is
+/// no number (NaN) has none, but can be compared: `Some(None)`.
+pub fn order_of_scalars(one: &View<'_>, other: &View<'_>) -> Option<Option<Ordering>> {
+    Some(match scalars(one, other)? {
+        Scalars::Numbers(order) => order,
+        Scalars::Strings(order) => Some(order),
+    })
+}
+
 /// The order of two numbers, or of two strings of one type.
 fn scalars(one: &View<'_>, other: &View<'_>) -> Option<Scalars> {
     let order = match (one, other) {
