@@ -56,6 +56,8 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_group_around_an_invalidation", a_group_around_an_invalidation),
     ("a_store_and_a_first_read", a_store_and_a_first_read),
     ("a_rollback_while_readers_go_on", a_rollback_while_readers_go_on),
+    ("a_copy_into_memory_around_an_invalidation", a_copy_into_memory_around_an_invalidation),
+    ("changed_objects_leave_while_readers_go_on", changed_objects_leave_while_readers_go_on),
     ("close_during_everything", close_during_everything),
 ];
 
@@ -306,6 +308,54 @@ fn a_rollback_while_readers_go_on(size: Size) {
     }));
     all(work);
     assert!(!is_current(&cache, ROOT) && !is_current(&cache, THIRD) && is_current(&cache, OTHER));
+}
+
+/// One cache is behind another, as a file is behind memory. A revision is copied while it is invalidated in both.
+fn a_copy_into_memory_around_an_invalidation(size: Size) {
+    let (memory, file) = (roomy(), roomy());
+    store(&file, file.ask(), ROOT, &current(ROOT, 1));
+    let behind = Arc::clone(&file);
+    let mut work = vec![with(&memory, move |memory| {
+        behind.invalidate(Tid(3), &[ROOT]);
+        memory.invalidate(Tid(3), &[ROOT]);
+    })];
+    for _ in 0..size.readers {
+        let behind = Arc::clone(&file);
+        let rounds = size.rounds;
+        work.push(with(&memory, move |memory| {
+            for _ in 0..rounds {
+                let before = memory.head().next();
+                let found = memory.get_through(ROOT, before, || behind.get(ROOT, before));
+                assert!(found.is_some() == (before == Tid(2)), "a lost record, or a lost invalidation");
+            }
+        }));
+    }
+    all(work);
+    assert!(!is_current(&memory, ROOT), "a lost invalidation");
+    is_found(&memory, ROOT, Tid(3));
+}
+
+/// The cache is verified after a reconnection, and changed objects are dropped. No end is shown that nobody knows.
+fn changed_objects_leave_while_readers_go_on(size: Size) {
+    let cache = roomy();
+    for oid in [ROOT, THIRD] {
+        store(&cache, cache.ask(), oid, &current(oid, 1));
+    }
+    let asked = cache.ask();
+    let mut work = vec![with(&cache, |cache| cache.verify_exact(Changed::Objects(&[ROOT, OTHER]), Tid(5)))];
+    work.push(with(&cache, move |cache| {
+        cache.store_exact(asked, OTHER, &current(OTHER, 1));
+    }));
+    work.extend(readers(size, &cache, |cache| {
+        for oid in [ROOT, OTHER] {
+            let found = cache.get(oid, Tid(2));
+            assert!(found.is_none_or(|found| found.next.is_none()), "an end that nobody knows");
+            is_current(cache, oid);
+        }
+        assert!(is_current(cache, THIRD), "a lost record");
+    }));
+    all(work);
+    assert!(!is_current(&cache, ROOT) && !is_current(&cache, OTHER) && is_current(&cache, THIRD));
 }
 
 /// The cache is closed while others load, store and invalidate. After that nothing is written, and nothing is found.

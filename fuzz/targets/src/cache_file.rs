@@ -13,10 +13,10 @@
 //! an invalidated state is not current, also for the next process.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use vellum_cache::{CacheFile, Core, Medium, Options, Report, Shape, Thorough, Words, zec};
+use vellum_cache::{CacheFile, Changed, Core, Guest, Medium, Options, Report, Shape, Thorough, Words, zec};
 use vellum_disk::{Disk, Open, SimDisk};
 use vellum_storage::{LoadedAt, Oid, Tid};
 
@@ -26,7 +26,7 @@ const SEGMENTS_START: usize = 8192;
 const SEGMENT_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 64;
 /// Where the checksums of the file's head and of the three moments are, and from where on they count.
-const SUMS: [(usize, usize); 4] = [(0, 20), (4096, 32), (4608, 32), (5120, 32)];
+const SUMS: [(usize, usize); 5] = [(0, 20), (4096, 32), (4608, 32), (5120, 32), (5632, 20)];
 const OBJECTS: u64 = 8;
 const LAST: Tid = Tid(9);
 
@@ -113,6 +113,7 @@ fn of_vellum(bytes: &[u8], fits: bool) {
     }
     // Such a file is refused: no later number would be left.
     let Ok(cache) = CacheFile::open(&disk, Path::new(PATH), &Options { nonce: 2, ..OPTIONS }) else { return };
+    of_guest(&disk, fits);
     let head = cache.core().head();
     if !fits {
         assert!(head == Tid::ZERO || head == Tid(5) || head == LAST, "a head that never was");
@@ -141,6 +142,21 @@ fn of_vellum(bytes: &[u8], fits: bool) {
     let rolled_back = Tid(tid.0 / 2);
     again.core().clear(rolled_back);
     assert!(again.core().is_empty() && again.core().head() == rolled_back);
+}
+
+/// Another process reads the file, while its owner has it.
+fn of_guest(disk: &SimDisk, fits: bool) {
+    let mut guest = Guest::new(Arc::new(disk.clone()), PATH.into(), Options { nonce: 4, ..OPTIONS });
+    guest.verify(Changed::Any, LAST);
+    guest.compare(Oid(7), &revision(7, 3));
+    for oid in 0..OBJECTS {
+        for before in [Tid(1), Tid(4), LAST, LAST.next(), Tid::MAX] {
+            let Some(found) = guest.get(Oid(oid), before) else { continue };
+            assert!(found.tid < before && before <= LAST.next(), "a state of another moment");
+            assert!(found.next.is_none_or(|next| before <= next && found.tid < next));
+            assert!(fits || found.data == revision(oid, 3).data, "bytes that were never stored");
+        }
+    }
 }
 
 fn ask<M: Medium>(core: &Core<M>) {

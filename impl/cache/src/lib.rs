@@ -32,6 +32,8 @@
 //!
 //! The index takes 8 bytes an entry, in a table that is at least 7/16 full: about 21 bytes at most.
 //!
+//! Several processes can share a file: one writes it, and the others are its [`Guest`]s.
+//!
 //! The crate knows no protocol and no threads of its own.
 #![forbid(unsafe_code)]
 

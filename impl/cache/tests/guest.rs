@@ -103,22 +103,22 @@ fn a_file_of_another_database_is_not_read() {
     assert_eq!(guest.get(Oid(2), Tid(6)), None);
 }
 
-/// The server was rolled back to 3 and goes on. The owner knows that, and the guest does not.
+/// The server was rolled back to 5 and goes on. The owner knows that, and the guest does not.
 #[test]
 fn a_file_that_was_emptied_is_not_read_on() {
     let disk = SimDisk::new(1);
     let (owner, mut guest) = both(&disk);
     guest.invalidate(Tid(20), &[]);
     let core = owner.core();
-    core.clear(Tid(3));
-    core.invalidate(Tid(4), &[Oid(7)]);
-    assert!(core.store(core.ask(), Oid(7), &revision("of another time", 4, None)));
+    core.clear(Tid(5));
+    core.invalidate(Tid(6), &[Oid(7)]);
+    assert!(core.store(core.ask(), Oid(7), &revision("of another time", 6, None)));
     assert_eq!(guest.get(Oid(7), Tid(21)), None);
     assert_eq!(guest.get(Oid(1), Tid(6)), None);
     // The guest's process begins anew, too.
-    guest.clear(Tid(4));
-    guest.compare(Oid(7), &revision("of another time", 4, None));
-    assert_eq!(guest.get(Oid(7), Tid(5)), Some(revision("of another time", 4, None)));
+    guest.clear(Tid(6));
+    guest.compare(Oid(7), &revision("of another time", 6, None));
+    assert_eq!(guest.get(Oid(7), Tid(7)), Some(revision("of another time", 6, None)));
 }
 
 #[test]

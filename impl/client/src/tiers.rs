@@ -104,21 +104,11 @@ impl TieredCache {
 
     /// The object as it was just before a tid; none if the cache does not know.
     pub fn get(&self, oid: Oid, before: Tid) -> Option<LoadedAt> {
-        // Before the file is looked into, as before a question to a server.
-        let asked = self.memory.ask();
-        if before > self.memory.head().next() {
-            return None;
-        }
-        if let Some(found) = self.memory.get(oid, before) {
-            return Some(found);
-        }
-        let found = match &*self.back.read() {
+        self.memory.get_through(oid, before, || match &*self.back.read() {
             Back::Owner(file) => file.core().get(oid, before),
             Back::Guest(guest) => guest.lock().get(oid, before),
             Back::None => None,
-        }?;
-        self.memory.store_exact(asked, oid, &found);
-        Some(found)
+        })
     }
 
     /// Whether a lookup would find something.

@@ -72,8 +72,8 @@ struct Game {
     is_over_core: bool,
 }
 
-/// A core that holds some five records, and remembers few changes.
-const SHAPE: Shape = Shape { segments: 3, segment_bytes: 256, shards: 1, changes: 4 };
+/// A core that holds some five records, and remembers one change.
+const SHAPE: Shape = Shape { segments: 3, segment_bytes: 256, shards: 1, changes: 1 };
 
 fn client_config() -> client::Config {
     client::Config { cache_bytes: 600, hint_size: 1, ..client::Config::default() }

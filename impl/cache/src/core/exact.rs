@@ -10,6 +10,21 @@ use super::slot::{Hashed, Slot};
 use super::{Asked, Candidate, Changed, Core, Medium};
 
 impl<M: Medium> Core<M> {
+    /// A lookup here, and then in a cache behind this one, which was told of at least as many transactions. This cache
+    /// keeps what is found there.
+    pub fn get_through(&self, oid: Oid, before: Tid, behind: impl FnOnce() -> Option<LoadedAt>) -> Option<LoadedAt> {
+        // Before the look behind, as before a question to a server: what is changed later is judged.
+        let asked = self.ask();
+        if before > asked.0.next() {
+            return None;
+        }
+        self.get(oid, before).or_else(|| {
+            let found = behind()?;
+            self.store_exact(asked, oid, &found);
+            Some(found)
+        })
+    }
+
     /// Keeps a revision as [`Core::store`] does, unless the tid of its end is not known; whether it is there now.
     pub fn store_exact(&self, asked: Asked, oid: Oid, found: &LoadedAt) -> bool {
         let mut writer = self.writer.lock();

@@ -17,7 +17,8 @@
 //! Each record has checksums of its own, so a damaged part of the file costs the records in it. A file that is not a
 //! cache, or of another size, is replaced.
 //!
-//! One process has the file at a time; another one gets [`io::ErrorKind::WouldBlock`].
+//! One process writes the file at a time; another one gets [`io::ErrorKind::WouldBlock`], and can read it as a
+//! [`Guest`].
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -84,7 +84,7 @@ fn remote(can: Can) -> Hosted {
 fn a_remote_storage_with_a_cache_file_keeps_the_rules() {
     let mut subject = remote(CAN);
     let mut coverage = Coverage::default();
-    let cases = std::env::var("VELLUM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(30);
+    let cases = std::env::var("VELLUM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(20);
     for case in 5000..5000 + cases {
         if let Err(found) = run::case(&mut subject, 1, case, 30, &mut coverage) {
             panic!("case {case}, shrunk:\n{}", shrink(&mut subject, found, 200));
