@@ -206,7 +206,7 @@ impl Policy for Hac {
             return;
         }
         let open = self.open;
-        if !self.frame(open).is_some_and(|frame| frame.left >= size) {
+        if self.frame(open).is_none_or(|frame| frame.left < size) {
             self.open = None;
             let number = self.begin(self.frame_bytes.max(size), evicted);
             self.open = Some(number);
