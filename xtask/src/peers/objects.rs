@@ -123,7 +123,7 @@ fn on_file(python: &mut Python, path: &Path, seed: u64) -> Result<usize, Trouble
             all.push((history.clone(), steps, after));
         }
         let what = |history: &str| format!("turn {turn}, history {history}");
-        if (turn + first) % 2 == 0 {
+        if (turn + first).is_multiple_of(2) {
             let steps: BTreeMap<&str, Vec<Json>> = all
                 .iter()
                 .map(|(history, steps, _)| (history.as_str(), steps.iter().map(Step::json).collect()))
@@ -246,7 +246,7 @@ impl Table<'_> {
 
     fn round(&mut self, round: u64) -> Result<Met, Trouble> {
         self.begin()?;
-        let is_python = (round + self.dice.below(2)) % 2 == 0;
+        let is_python = (round + self.dice.below(2)).is_multiple_of(2);
         if round == 0 {
             let make = |on: &str, kind| Step::Make { on: on.to_owned(), kind };
             let steps = [make("t0", "counter"), make("t1", "mapping")];
