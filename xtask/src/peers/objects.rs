@@ -283,7 +283,8 @@ impl Table<'_> {
     }
 }
 
-/// The current and old records of the golden databases, and records of chance, read as values and written back.
+/// The current and old records of the golden databases, and records of chance, read as values and written back. Many
+/// records of chance hold themselves, or are deeper than values may be: those are refused.
 pub fn golden(ground: &Ground) -> Result<String, Trouble> {
     let mut records = Vec::new();
     for (_, database) in super::golden() {
@@ -323,7 +324,7 @@ pub fn golden(ground: &Ground) -> Result<String, Trouble> {
     }
     let of = |verdict: &str| times.get(verdict).copied().unwrap_or(0);
     let refused: usize = times.iter().filter(|(said, _)| said.starts_with("refused")).map(|(_, count)| count).sum();
-    ensure(refused < records.len() / 20, || format!("{times:?}"))?;
+    ensure(refused < records.len() / 5, || format!("{times:?}"))?;
     Ok(format!(
         "{of_golden} records of golden databases and {} of chance: {} written back byte for byte, {} load the same in Python, \
          {} that Python does not load, {} that we refuse",
