@@ -1,7 +1,7 @@
 //! Damaged trees as objects: read, listed, checked and changed.
 //!
-//! The bytes are a list of nodes, as for the target [`btrees`](mod@crate::btrees); the tree is object 1. Whatever the
-//! nodes are, every operation ends with an answer or an error. The tree's own check says what a slow look at the nodes
+//! The bytes are a list of nodes, as for the target [`btrees`](mod@crate::btrees); the tree is object 1. With any
+//! nodes, every operation ends with an answer or an error. The tree's own check says what a slow look at the nodes
 //! says. A tree that keeps its rules holds the keys of its leaves, and still keeps the rules after any changes.
 
 use std::collections::BTreeSet;

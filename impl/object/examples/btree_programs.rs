@@ -1,11 +1,11 @@
-//! Plays programs over B-trees, for `cargo xtask peers --only shapes`, which compares the trees with those that Python's
-//! BTrees package makes of the same programs.
+//! Plays programs over B-trees, for `cargo xtask peers --only shapes`. It compares the
+//! trees with those that Python's BTrees package makes of the same programs.
 //!
-//!     btree_programs play FILE PROGRAMS TURN SKIPPED    plays our operations of one turn, a transaction for each program
+//!     btree_programs play FILE PROGRAMS TURN SKIPPED    plays our operations of one turn, a transaction a program
 //!     btree_programs read FILE PROGRAMS SKIPPED         lists the contents of all trees, in both directions
 //!
-//! `FILE` is a database, and a program a line of JSON; `SKIPPED` is a JSON list of the numbers of programs that are left
-//! out. The answers are lines of JSON.
+//! `FILE` is a database, and a program a line of JSON; `SKIPPED` is a JSON list of the numbers of programs that
+//! are left out. The answers are lines of JSON.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

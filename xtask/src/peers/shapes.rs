@@ -1,9 +1,9 @@
 //! B-trees that the BTrees package and our objects change in turn.
 //!
-//! Random programs over trees of every family are played twice: once by turns, on a file that the two sides open one after
-//! the other, and once by the BTrees package alone. Afterwards the transactions of both files must have the same
-//! records, up to the numbers of new objects: the same nodes, separators and garbage. The package's `check` and `_check`
-//! must accept every tree that we wrote, and each operation must have the same answer.
+//! Random programs over trees of every family are played twice: once by turns, on a file that the two sides open one
+//! after the other, and once by the BTrees package alone. Afterwards the transactions of both files must have the same
+//! records, up to the numbers of new objects: the same nodes, separators and garbage. The package's `check` and
+//! `_check` must accept every tree that we wrote, and each operation must have the same answer.
 //!
 //! The package sometimes writes a leaf twice (`docs/findings.md`); `_check` says so when the tree is read again. A
 //! program in which it did is left out from then on.

@@ -1,4 +1,4 @@
-//! What can be a key or a value of a B-tree.
+//! Types of keys and values.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -32,7 +32,7 @@ impl<S: Shape> Cursor<S> {
         choose: &mut dyn FnMut(&Children<S>) -> Result<usize, Trouble>,
     ) -> Result<Option<Cursor<S>>> {
         let mut way = Way::new(root)?;
-        let Some(leaf) = way.from_root(choose)? else { return Ok(None) };
+        let Some(leaf) = way.descend(choose)? else { return Ok(None) };
         let mut cursor = Cursor { way, leaf, passed: HashMap::new() };
         cursor.pass()?;
         Ok(Some(cursor))
@@ -61,7 +61,7 @@ impl<S: Shape> Cursor<S> {
         };
         self.way.steps.truncate(up + 1);
         self.way.steps[up].index += 1;
-        let next = self.way.into_child(&mut first)?;
+        let next = self.way.descend_on(&mut first)?;
         let before = std::mem::replace(&mut self.leaf, next);
         self.check_chain(&before, &self.leaf)?;
         self.pass()?;
@@ -73,7 +73,7 @@ impl<S: Shape> Cursor<S> {
         let Some(up) = self.way.steps.iter().rposition(|step| step.index > 0) else { return Ok(false) };
         self.way.steps.truncate(up + 1);
         self.way.steps[up].index -= 1;
-        let before = self.way.into_child(&mut last)?;
+        let before = self.way.descend_on(&mut last)?;
         let behind = std::mem::replace(&mut self.leaf, before);
         self.check_chain(&self.leaf, &behind)?;
         self.pass()?;

@@ -33,8 +33,8 @@ pub trait Family: 'static {
     /// A node of more children is split, and a root of twice as many gets a level more.
     const INNER_MAX: usize;
 
-    /// The sizes of leaves and of nodes while the program runs: [`Family::LEAF_MAX`] and [`Family::INNER_MAX`], unless it
-    /// finds others somewhere.
+    /// The sizes of leaves and of nodes while the program runs: [`Family::LEAF_MAX`] and [`Family::INNER_MAX`], unless
+    /// it finds others somewhere.
     fn sizes() -> (usize, usize) {
         (Self::LEAF_MAX, Self::INNER_MAX)
     }

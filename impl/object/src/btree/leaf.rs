@@ -125,8 +125,8 @@ impl<S: Shape> Leaf<S> {
         self.values.remove(at)
     }
 
-    /// Splits it as the BTrees package does: the left half keeps half of the keys, rounded down. Returns the right half,
-    /// which leads to the leaf after this one.
+    /// Splits it as the BTrees package does: the left half keeps half of the keys, rounded down. Returns the right
+    /// half, which leads to the leaf after this one.
     pub(super) fn split(&mut self) -> Leaf<S> {
         let half = self.keys.len() / 2;
         let (keys, values) = (self.keys.split_off(half), self.values.split_off(half));

@@ -10,8 +10,8 @@
 //!         ▲─────────────────────────┘
 //! ```
 //!
-//! Each node and each leaf is an object of its own, so a program that looks for one key loads a few objects. The leaf of
-//! a small tree is a part of the root's record.
+//! Each node and each leaf is an object of its own, so a program that looks for one key loads a few objects. The leaf
+//! of a small tree is a part of the root's record.
 //!
 //! A tree is a [`Ref`](crate::Ref) to its root, and has its operations:
 //!

@@ -33,7 +33,7 @@ impl<S: Shape> Range<S> {
     }
 
     /// The cursor at the front, and the place of its next key.
-    fn to_front(&mut self) -> Result<bool> {
+    fn seek_front(&mut self) -> Result<bool> {
         if self.front.is_none() {
             let (cursor, at) = match &self.low {
                 Bound::Unbounded => (Cursor::to_first(&self.tree)?, 0),
@@ -59,7 +59,7 @@ impl<S: Shape> Range<S> {
     }
 
     /// The cursor at the back, and the place behind its next key.
-    fn to_back(&mut self) -> Result<bool> {
+    fn seek_back(&mut self) -> Result<bool> {
         if self.back.is_none() {
             let (cursor, at) = match &self.high {
                 Bound::Unbounded => {
@@ -89,7 +89,7 @@ impl<S: Shape> Range<S> {
     }
 
     fn step(&mut self, forwards: bool) -> Result<Option<(S::Key, S::Value)>> {
-        let is_there = if forwards { self.to_front()? } else { self.to_back()? };
+        let is_there = if forwards { self.seek_front()? } else { self.seek_back()? };
         if !is_there {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! Union, intersection and difference of trees and leaves.
 //!
-//! The results are leaves, which are not stored: [`Set`](super::Set) and [`Bucket`](super::Bucket). Put one into an object
-//! with [`Connection::make`](crate::Connection::make). The operands are walked at once, a leaf at a time.
+//! The results are leaves, which are not stored: [`Set`](super::Set) and [`Bucket`](super::Bucket). Put one into an
+//! object with [`Connection::make`](crate::Connection::make). The operands are walked at once, a leaf at a time.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -227,8 +227,9 @@ where
     })
 }
 
-/// The keys of both operands. The value of a key is the sum of its values, each times the weight of its operand; in a set
-/// it is 1. Whole numbers wrap around, as in the BTrees package. Returns the weight of the result, 1, and the result.
+/// The keys of both operands. The value of a key is the sum of its values, each times the weight of its operand; in a
+/// set it is 1. Whole numbers wrap around, as in the BTrees package. Returns the weight of the result, 1, and the
+/// result.
 ///
 /// # Errors
 ///
@@ -242,8 +243,8 @@ where
     Ok((F::Value::ONE, weigh(one, weights, other, true)?))
 }
 
-/// The keys that both operands have, with values as in [`weighted_union`]. The weight of the result is 1, and the sum of
-/// the weights if both operands are sets.
+/// The keys that both operands have, with values as in [`weighted_union`]. The weight of the result is 1, and the sum
+/// of the weights if both operands are sets.
 ///
 /// # Errors
 ///

@@ -17,8 +17,8 @@ use crate::error::Result;
 /// # Errors
 ///
 /// All of them return [`Error::Key`] for a key that has no order with those in the tree, and [`Error::InTree`] or
-/// [`Error::Unreadable`] if a part of the tree cannot be read or does not fit the others. Changes also return the errors
-/// of [`Ref::change`]. After an error of [`Error::InUse`] or of the records, nothing was changed.
+/// [`Error::Unreadable`] if a part of the tree cannot be read or does not fit the others. Changes also return the
+/// errors of [`Ref::change`]. After an error of [`Error::InUse`] or of the records, nothing was changed.
 ///
 /// [`Error::Key`]: crate::Error::Key
 /// [`Error::InTree`]: crate::Error::InTree
@@ -37,13 +37,13 @@ impl<S: Shape> Ref<Node<S>> {
     pub(super) fn find(&self, key: &S::Key) -> Result<Option<S::Value>> {
         super::content::Key::check(key).map_err(|trouble| key_error(self, trouble))?;
         let mut way = Way::new(self)?;
-        let Some(leaf) = way.from_root(&mut |children| children.place(key))? else { return Ok(None) };
+        let Some(leaf) = way.descend(&mut |children| children.place(key))? else { return Ok(None) };
         let at = leaf.find(key).map_err(|trouble| way.key(trouble))?;
         Ok(at.ok().map(|at| leaf.values()[at].clone()))
     }
 
-    /// Keys and values between two bounds, in the order of the keys or backwards. Only leaves that have some of them are
-    /// loaded, and the nodes above.
+    /// Keys and values between two bounds, in the order of the keys or backwards. Only leaves that have some of them
+    /// are loaded, and the nodes above.
     pub fn range(&self, bounds: impl RangeBounds<S::Key>) -> Range<S> {
         Range::new(self, bounds.start_bound().cloned(), bounds.end_bound().cloned())
     }

@@ -68,7 +68,7 @@ pub(super) struct Way<S: Shape> {
     pub(super) steps: Vec<Step<S>>,
 }
 
-/// What a child is.
+/// A child, loaded.
 enum Child<S: Shape> {
     Leaf(Ref<Leaf<S>>, View<Leaf<S>>),
     Node(Ref<Node<S>>, View<Node<S>>),
@@ -80,7 +80,7 @@ impl<S: Shape> Way<S> {
     }
 
     /// Goes down from the root. `choose` names the child in each node. None if the tree is empty.
-    pub(super) fn from_root(
+    pub(super) fn descend(
         &mut self,
         choose: &mut dyn FnMut(&Children<S>) -> Result<usize, Trouble>,
     ) -> Result<Option<Found<S>>> {
@@ -93,7 +93,7 @@ impl<S: Shape> Way<S> {
     }
 
     /// Goes to the child that the last step names, and further down.
-    pub(super) fn into_child(
+    pub(super) fn descend_on(
         &mut self,
         choose: &mut dyn FnMut(&Children<S>) -> Result<usize, Trouble>,
     ) -> Result<Found<S>> {

@@ -11,6 +11,7 @@ use super::link::Link;
 use super::node::{Below, Children, Node};
 use super::way::{Found, Way, key_error};
 use crate::Ref;
+use crate::View;
 use crate::error::{Error, Result, Trouble};
 use crate::handle::{Core, RawRef};
 use crate::heap::State;
@@ -25,6 +26,9 @@ pub(super) enum Put<V> {
     /// The key is here, and keeps its value.
     Kept(V),
 }
+
+/// A leaf, and its state.
+type Viewed<S> = (Ref<Leaf<S>>, View<Leaf<S>>);
 
 /// The nodes above a leaf, from the root, each with the number of the child.
 type Path<S> = Vec<(Ref<Node<S>>, usize)>;
@@ -69,7 +73,7 @@ impl<S: Shape> Ref<Node<S>> {
         key.check().map_err(|trouble| key_error(self, trouble))?;
         let mut way = Way::new(self)?;
         way.core.check_writable()?;
-        let Some(found) = way.from_root(&mut |children| children.place(&key))? else {
+        let Some(found) = way.descend(&mut |children| children.place(&key))? else {
             self.change(|node| node.below = Below::Inside(Leaf::one(key, value)))?;
             return Ok(Put::Added);
         };
@@ -168,7 +172,7 @@ impl<S: Shape> Ref<Node<S>> {
         key.check().map_err(|trouble| key_error(self, trouble))?;
         let mut way = Way::new(self)?;
         way.core.check_writable()?;
-        let Some(found) = way.from_root(&mut |children| children.place(key))? else { return Ok(None) };
+        let Some(found) = way.descend(&mut |children| children.place(key))? else { return Ok(None) };
         way.read_current()?;
         let Ok(at) = found.find(key).map_err(|trouble| way.key(trouble))? else { return Ok(None) };
         let leaf = match &found {
@@ -296,21 +300,21 @@ fn grow_root<S: Shape>(core: &Core, root: &Ref<Node<S>>, of_leaves: bool) -> Res
 
 impl<S: Shape> Way<S> {
     /// Removes the last key of a leaf, and the leaf with it, and the nodes above that have no other child.
-    fn remove_leaf(mut self, found: Found<S>, leaf: &Ref<Leaf<S>>, raised: &[usize]) -> Result<S::Value> {
+    fn remove_leaf(self, found: Found<S>, leaf: &Ref<Leaf<S>>, raised: &[usize]) -> Result<S::Value> {
         let next = found.next.clone();
         // The lowest node that keeps a child; none if the tree becomes empty.
         let keeps = self.steps.iter().rposition(|step| step.children().is_some_and(|all| all.links.len() > 1));
         // The lowest node in which the leaf is not in the first child. All nodes below have it as their first leaf.
         let turn = self.steps.iter().rposition(|step| step.index > 0);
         let before = turn.map(|turn| self.leaf_before(turn)).transpose()?;
-        if let Some((before, view)) = &before {
-            if view.next.as_ref().map(|next| &next.to) != Some(leaf.raw()) {
-                return Err(self.damaged(
-                    before.raw(),
-                    S::LEAF,
-                    Trouble::Node("its next leaf is another than in the tree"),
-                ));
-            }
+        if let Some((before, view)) = &before
+            && view.next.as_ref().map(|next| &next.to) != Some(leaf.raw())
+        {
+            return Err(self.damaged(
+                before.raw(),
+                S::LEAF,
+                Trouble::Node("its next leaf is another than in the tree"),
+            ));
         }
         let before = before.map(|(before, _)| before);
         let raised: Vec<usize> =
@@ -364,13 +368,13 @@ impl<S: Shape> Way<S> {
     }
 
     /// The last leaf below the child before the one that a step names.
-    fn leaf_before(&mut self, turn: usize) -> Result<(Ref<Leaf<S>>, crate::View<Leaf<S>>)> {
+    fn leaf_before(&self, turn: usize) -> Result<Viewed<S>> {
         let mut other = Way { core: Rc::clone(&self.core), root: self.root.clone(), steps: Vec::new() };
         for (level, step) in self.steps.iter().enumerate().take(turn + 1) {
             let index = step.index - usize::from(level == turn);
             other.steps.push(super::way::Step { node: step.node.clone(), view: step.view.clone(), index });
         }
-        match other.into_child(&mut |children| Ok(children.links.len() - 1))? {
+        match other.descend_on(&mut |children| Ok(children.links.len() - 1))? {
             Found::Own(leaf, view) => Ok((leaf, view)),
             found @ Found::Inside(_) => {
                 Err(other.damaged_leaf(&found, "its leaf is inside it, though another leaf follows"))

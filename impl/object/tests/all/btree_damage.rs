@@ -39,7 +39,7 @@ fn stored(connection: &Connection, root: &Ref<Generic>) -> Ref<BTree<OO>> {
     root.cast()
 }
 
-/// What every walk over the tree says; there must be an error, and it must be this one.
+/// Asserts that the check of the tree fails with these words, and that every walk and change ends.
 #[track_caller]
 fn fails(tree: &Ref<BTree<OO>>, words: &[&str]) {
     let check = tree.check().unwrap_err().to_string();
@@ -49,7 +49,7 @@ fn fails(tree: &Ref<BTree<OO>>, words: &[&str]) {
     let forwards: usize = tree.items().take(1000).filter(Result::is_ok).count();
     let backwards: usize = tree.items().rev().take(1000).filter(Result::is_ok).count();
     assert!(forwards < 1000 && backwards < 1000);
-    // Whatever a change does, it ends.
+    // Changes may do anything but go on for ever.
     for key in 0..70 {
         let _ = tree.set(key, 1);
         let _ = tree.remove(&Value::from(key));
@@ -177,8 +177,8 @@ fn empty_leaves_and_nodes() {
     }
 }
 
-/// As BTrees itself can write it: a leaf inside a node below the root, and once more in the chain of leaves. Lookups find
-/// it; a change would be lost to one of the two.
+/// As BTrees itself can write it: a leaf inside a node below the root, and once more in the chain of leaves. Lookups
+/// find it; a change would be lost to one of the two.
 #[test]
 fn a_leaf_inside_a_node_below_the_root() {
     let connection = open();

@@ -169,11 +169,12 @@ fn a_leaf_is_inside_only_if_it_was_never_stored() {
 #[test]
 fn an_equal_number_is_no_change_and_any_object_is_one() {
     let (_database, connection) = open();
-    let [objects, numbers, floats] =
-        [tree::<OO>(&connection).cast::<Generic>(), tree::<II>(&connection).cast(), tree::<IF>(&connection).cast()];
-    [&objects, &numbers, &floats].iter().for_each(|tree| _ = connection.add(*tree).unwrap());
-    let (objects, numbers, floats): (Ref<BTree<OO>>, Ref<BTree<II>>, Ref<BTree<IF>>) =
-        (objects.cast(), numbers.cast(), floats.cast());
+    let objects = connection.make(BTree::<OO>::default());
+    let numbers = connection.make(BTree::<II>::default());
+    let floats = connection.make(BTree::<IF>::default());
+    connection.add(&objects).unwrap();
+    connection.add(&numbers).unwrap();
+    connection.add(&floats).unwrap();
     objects.set("key", "value").unwrap();
     numbers.set(1, 2).unwrap();
     floats.set(1, 0.0_f32).unwrap();
