@@ -35,7 +35,7 @@ pub struct TieredCache {
 }
 
 enum Back {
-    Owner(CacheFile),
+    Owner(Box<CacheFile>),
     Guest(Box<Mutex<Guest>>),
     /// The cache has ended.
     None,
@@ -55,7 +55,7 @@ impl TieredCache {
         let (back, head) = match CacheFile::open(&*disk, path, &options) {
             Ok(file) => {
                 let head = file.core().head();
-                (Back::Owner(file), head)
+                (Back::Owner(Box::new(file)), head)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 (Back::Guest(Box::new(Mutex::new(Guest::new(disk, path.to_owned(), options)))), Tid::ZERO)
@@ -183,7 +183,7 @@ impl TieredCache {
         match taken {
             Ok(Some(file)) => {
                 tracing::info!(path = %self.path.display(), "this process writes the cache file now");
-                *back = Back::Owner(file);
+                *back = Back::Owner(Box::new(file));
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(path = %self.path.display(), %error, "the cache file cannot be taken over"),

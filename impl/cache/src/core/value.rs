@@ -14,13 +14,16 @@ use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 
+/// A record: its object, its tid, its end, its data.
+type Record = (Oid, Tid, Option<Tid>, Vec<u8>);
+
 /// All that later answers of a core depend on.
 #[derive(PartialEq, Eq, Hash)]
 struct Contents {
     head: Tid,
     is_closed: bool,
     /// Each entry of the index: whether it is open, and its record.
-    entries: BTreeMap<Place, (bool, Option<(Oid, Tid, Option<Tid>, Vec<u8>)>)>,
+    entries: BTreeMap<Place, (bool, Option<Record>)>,
     /// Bits of the records that were used.
     used: Vec<u64>,
     writer: super::writer::Writer,

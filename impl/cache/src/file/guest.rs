@@ -220,9 +220,7 @@ impl View {
         holds: &impl Fn(&View, Tid, Option<Tid>, Tid) -> Option<Option<Tid>>,
     ) -> Option<LoadedAt> {
         let hashed = Hashed::of(oid);
-        if self.index.find(hashed).next().is_none() {
-            return None;
-        }
+        self.index.find(hashed).next()?;
         // Before the headers: their ends may be newer than this, and never older.
         let known = self.known()?;
         // The owner may have emptied the file. Its records are then of another time.
