@@ -361,6 +361,11 @@ impl<S: Shape> Way<S> {
         if let Some(least) = least {
             raise(&path, &raised, &least)?;
         }
+        drop(next);
+        // Only the handle here is left, so it is not stored. A stored one is, as the package does, and names its next.
+        if is_new(&core, leaf.raw()) && core.heap(|heap| heap.count(leaf.raw().slot())) == 1 {
+            leaf.change(|leaf| leaf.next = None)?;
+        }
         if keeps == 0 && path.len() == 1 {
             take_inside(&core, &path[0].0)?;
         }
@@ -383,15 +388,22 @@ impl<S: Shape> Way<S> {
     }
 }
 
-/// A tree of one leaf that was never stored has it inside.
+/// Whether an object was never stored, and will not be unless something refers to it.
+fn is_new(core: &Core, object: &RawRef) -> bool {
+    core.heap(|heap| heap.state(object.slot())) == State::New && core.oid(object.slot()).is_none()
+}
+
+/// A tree of one leaf that was never stored has it inside, unless a leaf that will be stored names it as its next: then
+/// it needs an oid.
 fn take_inside<S: Shape>(core: &Core, root: &Ref<Node<S>>) -> Result<()> {
     let only = root.view()?.children().and_then(|children| match children.links.as_slice() {
         [only] => Some(Ref::<Leaf<S>>::from_raw(only.to.clone())),
         _ => None,
     });
     let Some(only) = only else { return Ok(()) };
-    let slot = only.raw().slot();
-    if core.heap(|heap| heap.state(slot)) != State::New || core.oid(slot).is_some() {
+    // The link to it, the first leaf, and the handle here.
+    let is_named = core.heap(|heap| heap.count(only.raw().slot())) > 3;
+    if is_named || !is_new(core, only.raw()) {
         return Ok(());
     }
     let leaf = Leaf::clone(&*only.view()?);

@@ -166,6 +166,29 @@ fn a_leaf_is_inside_only_if_it_was_never_stored() {
     assert_eq!(tree.check().unwrap().leaves, 1);
 }
 
+/// The emptied leaf is stored, as the package stores it, and names the new one. So that has an oid, and one record.
+#[test]
+fn a_leaf_that_a_stored_one_names_is_not_inside() {
+    let (_database, connection) = open();
+    let tree = tree::<OO>(&connection);
+    (0..40).for_each(|key| assert_eq!(tree.set(key, 1).unwrap(), None));
+    (15..40).for_each(|key| assert!(tree.remove(&key.into()).unwrap().is_some()));
+    (15..20).for_each(|key| assert_eq!(tree.set(key, 1).unwrap(), None));
+    (15..40).for_each(|key| _ = tree.set(key, 1).unwrap());
+    connection.commit().unwrap();
+    (40..80).for_each(|key| assert_eq!(tree.set(key, 1).unwrap(), None));
+    let leaves = tree.check().unwrap().leaves;
+    assert!(leaves > 2, "{leaves}");
+    let mut key = 0;
+    while tree.check().unwrap().leaves > 1 {
+        assert!(tree.remove(&key.into()).unwrap().is_some());
+        key += 1;
+    }
+    connection.commit().unwrap();
+    assert!(!matches!(&children(&tree.cast())[..], [Value::Tuple(_)]), "{:?}", children(&tree.cast()));
+    assert_eq!(tree.check().unwrap().leaves, 1);
+}
+
 #[test]
 fn an_equal_number_is_no_change_and_any_object_is_one() {
     let (_database, connection) = open();
