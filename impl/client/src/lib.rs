@@ -26,8 +26,8 @@
 //!   is never tried again.
 //! - **A server that was rolled back is not believed** until the application says that it is right
 //!   ([`Client::forget`]).
-//! - **A cache file is believed when it was verified** ([`ClientOptions::cache_file`]): the server has shown that it has
-//!   the same database, and has said what was changed since.
+//! - **A cache file is believed when it was verified** ([`ClientOptions::cache_file`]): the server has shown that it
+//!   has the same database, and has said what was changed since.
 //! - **Fetching ahead changes no answer**: [`Client::load_many`] and [`Client::prefetch`] keep part 9 of the rules.
 //! - **Versions** are an extension of Vellum's servers, for clients that ask for it ([`ClientOptions::versions`]).
 //! - **A server that lies is left**: an answer to what nobody asked, of another shape or of another moment closes the

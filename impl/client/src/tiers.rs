@@ -9,8 +9,8 @@
 //! Both tiers are `vellum-cache`'s core, if this process owns the file. If another one does, the file is read as its
 //! [`Guest`], and taken over when the owner is gone.
 //!
-//! **The file is told first, and the memory's head is the head.** A reader takes the head from memory, and asks the file
-//! about no later moment. Before it looks into the file it takes the moment of its question in memory, as a load does.
+//! **The file is told first, and the memory's head is the head.** A reader takes the head from memory, and asks the
+//! file about no later moment. Before it looks into the file it takes the moment of its question in memory, as a load does.
 //! So a revision that it copies is judged by the changes since then.
 
 use std::io;

@@ -55,7 +55,7 @@ impl<W: Write> std::fmt::Debug for Trace<W> {
 }
 
 impl<W: Write> Trace<W> {
-    /// A load was asked of the cache. `before` is none for a load of now.
+    /// A load was asked of the cache. Without `before`, it is a load of now.
     pub fn load(&self, oid: Oid, before: Option<Tid>, found: Option<&LoadedAt>) {
         match (before, found) {
             (None, None) => self.write(0x20, 0, Tid::ZERO, Tid::ZERO, Some(oid)),

@@ -158,8 +158,8 @@ impl Guest {
         self.view = None;
     }
 
-    /// Becomes the owner, if there is none. A file that is not proven is emptied. None if there is an owner, or the file
-    /// knows more than this process.
+    /// Becomes the owner, if there is none. A file that is not proven is emptied. None if there is an owner, or the
+    /// file knows more than this process.
     ///
     /// # Errors
     ///

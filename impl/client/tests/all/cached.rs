@@ -57,8 +57,8 @@ fn client(served: &Served, access: Access, cache: Arc<TieredCache>) -> RemoteSto
     RemoteStorage::of(client, "a server").unwrap()
 }
 
-/// Storages in memory, behind servers, behind clients with a cache file. Opening again is another client, and its file is
-/// as the last one left it.
+/// Storages in memory, behind servers, behind clients with a cache file. Opening again is another client, and its file
+/// is as the last one left it.
 fn remote(can: Can) -> Hosted {
     let mut last: Option<(Served, Shelf)> = None;
     let mut openings = 0;

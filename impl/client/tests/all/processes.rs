@@ -1,5 +1,5 @@
-//! Several processes share a cache file, and are killed at random. Each hears of transactions at its own pace, and holds
-//! every answer of the cache to the truth.
+//! Several processes share a cache file, and are killed at random. Each hears of transactions at its own pace, and
+//! holds every answer of the cache to the truth.
 //!
 //! There is no server: the history is a function of the tid, and the last tid is in a file that all processes count up.
 
