@@ -10,8 +10,8 @@
 //! [`Guest`], and taken over when the owner is gone.
 //!
 //! **The file is told first, and the memory's head is the head.** A reader takes the head from memory, and asks the
-//! file about no later moment. Before it looks into the file it takes the moment of its question in memory, as a load does.
-//! So a revision that it copies is judged by the changes since then.
+//! file about no later moment. Before it looks into the file it takes the moment of its question in memory, as a load
+//! does. So a revision that it copies is judged by the changes since then.
 
 use std::io;
 use std::path::{Path, PathBuf};
