@@ -246,6 +246,8 @@ def compare(path, other_path, programs):
                 seen.add(oid)
                 known = set(comparison.pairs)
                 why = comparison.same(one.states[oid], other.states[counterpart])
+                if why is not None:
+                    break
                 todo.extend((oid, comparison.pairs[oid]) for oid in references(one.states[oid]))
                 todo.extend((oid, comparison.pairs[oid]) for oid in set(comparison.pairs) - known)
             stored = {record.oid for record in left}
