@@ -185,7 +185,7 @@ impl Author {
             (_, 0) => json!(signed),
             (_, 1) => json!(format!("k\u{e9}\u{1f40d}{number}")),
             (_, 2) => json!({ "b": format!("ff{number:06x}") }),
-            (_, 3) if number % 2 == 0 => json!({ "f": number as f64 / 4.0 + 0.125 }),
+            (_, 3) if number.is_multiple_of(2) => json!({ "f": number as f64 / 4.0 + 0.125 }),
             (_, 3) => json!(number),
             (_, 4) => json!({ "t": [number / 10, { "t": [format!("x{}", number % 10)] }] }),
             (_, _) if number == 0 => Json::Null,
