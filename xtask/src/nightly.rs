@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 11] = [
+const STAGES: [(&str, &[&str]); 12] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
     ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
@@ -30,6 +30,7 @@ const STAGES: [(&str, &[&str]); 11] = [
     ("slow-tests", &["test", "--release", "-p", "vellum-file", "-p", "vellum-fuzz", "--", "--ignored"]),
     ("shuttle", &["--config", "env.VELLUM_SCHEDULES=\"100000\"", "test", "--release", "-p", "vellum-shuttle-tests"]),
     ("threads", &["run", "--release", "-p", "vellum-prove", "--", "--threads", "4", "--cases", "2000"]),
+    ("peers", &["xtask", "peers", "--everything"]),
     ("fuzz", &["xtask", "fuzz", "--seconds", "600", "--quiet"]),
     ("teeth", &["xtask", "teeth"]),
 ];
