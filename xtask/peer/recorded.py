@@ -74,7 +74,7 @@ def answers(text):
 TYPE_ERROR = raises("builtins.TypeError")
 OIDS = r"(?:, )?b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x(?:02|04|14)'|[()\[\],]|in any order|'.reply'| "
 
-EXTENSIONS = r", 'vellum': \('loadMany', 'prefetch'\)"
+EXTENSIONS = r", 'vellum': \('loadMany', 'prefetch', 'versions'\)"
 
 DIFFERENT = [
     Different(".*get_info.*", "Vellum's own clients are offered more", apart=EXTENSIONS),
