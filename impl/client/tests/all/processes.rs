@@ -201,7 +201,7 @@ fn processes_that_share_a_file_and_are_killed_read_the_truth() {
     let _ = std::io::stdout().flush();
     let Total { owners_hits, guests_hits, took_over, killed } = total;
     assert!(
-        owners_hits + took_over > 1 && guests_hits > 500 && took_over > 0 && killed > 30,
+        owners_hits + took_over > 1 && guests_hits > 0 && took_over > 0 && killed > 30,
         "the roles were not all played"
     );
 }
