@@ -24,7 +24,8 @@ const GREETING_MAX: usize = 4 << 10;
 const TLS_BEGINS: [u8; 2] = [0x16, 3];
 /// A client whose connection is closed has so long to read its waiting messages.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// A client's task stays awake so long: a client that asks for one thing after the other asks again in that time.
+/// A client's task stays awake for this time after it was busy. A client that asks for one thing after the other asks
+/// again within it.
 const AWAKE: Duration = Duration::from_micros(20);
 
 /// How a conversation ended, as far as the network knows.

@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How often the next waits stay asleep: at most `2^LEAST - 1`.
-const LEAST: u32 = 6;
+/// Misses beyond these count no more: then 63 of 64 waits sleep at once.
+const MISSES_MAX: u32 = 6;
 
-/// One who waits again and again for things of the same kind.
+/// The waits of one place in the code, each for an answer of the same kind.
 #[derive(Debug)]
 pub struct Spin {
-    /// A wait stays awake so long at most.
+    /// The longest time that a wait stays awake.
     patience: Duration,
     /// Waits in a row that stayed awake in vain.
     misses: AtomicU32,
@@ -29,7 +29,7 @@ pub struct Spin {
 }
 
 impl Spin {
-    /// Waits that stay awake so long at most.
+    /// Waits that stay awake for at most `patience`.
     pub const fn new(patience: Duration) -> Spin {
         Spin { patience, misses: AtomicU32::new(0), asleep: AtomicU32::new(0) }
     }
@@ -65,7 +65,7 @@ impl Spin {
     }
 
     fn has_paid(&self, has_paid: bool) {
-        let misses = if has_paid { 0 } else { (self.misses.load(Ordering::Relaxed) + 1).min(LEAST) };
+        let misses = if has_paid { 0 } else { (self.misses.load(Ordering::Relaxed) + 1).min(MISSES_MAX) };
         self.misses.store(misses, Ordering::Relaxed);
         self.asleep.store((1 << misses) - 1, Ordering::Relaxed);
     }

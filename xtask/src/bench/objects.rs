@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use vellum_file::FileStorage;
-use vellum_object::{Connection, Database, Generic, Options, Persistent, Ref, Value};
+use vellum_object::{Connection, Database, Generic, Options, Persistent, Ref};
 use vellum_storage::{CopyOptions, MemoryStorage, Oid, Storage, TidRange, copy};
 
+use super::message::Message;
 use super::rows::Rows;
 use super::table::Line;
 use super::{Row, Trouble};
@@ -28,20 +29,6 @@ const GHOSTS: u64 = 1_000_000;
 const MESSAGES: usize = 10_000;
 /// Bytes of loaded objects during a walk: about the 5,000 objects that ZODB keeps.
 const WALK_BYTES: u64 = 20 << 20;
-
-/// The message of `xtask/peer/mail.py`.
-#[derive(Persistent)]
-#[persistent(class = "mail.Message")]
-#[allow(dead_code, reason = "the fields are there to be loaded")]
-struct Message {
-    id: String,
-    sender: String,
-    date: i64,
-    subject: String,
-    body: String,
-    flags: Value,
-    parent: Option<Ref<Message>>,
-}
 
 impl Rows<'_> {
     /// A row of objects. Their memory has none.

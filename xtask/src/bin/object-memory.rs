@@ -11,25 +11,16 @@ use std::sync::Arc;
 
 use peak_alloc::PeakAlloc;
 use vellum_file::FileStorage;
-use vellum_object::{Database, Generic, Options, Persistent, Ref, Value};
+use vellum_object::{Database, Generic, Options, Ref};
 use vellum_storage::{Oid, Storage, Version};
+
+#[path = "../bench/message.rs"]
+mod message;
+
+use message::Message;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
-
-/// The message of `xtask/peer/mail.py`.
-#[derive(Persistent)]
-#[persistent(class = "mail.Message")]
-#[allow(dead_code, reason = "the fields are there to take memory")]
-struct Message {
-    id: String,
-    sender: String,
-    date: i64,
-    subject: String,
-    body: String,
-    flags: Value,
-    parent: Option<Ref<Message>>,
-}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);

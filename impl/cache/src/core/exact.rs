@@ -34,24 +34,7 @@ impl<M: Medium> Core<M> {
 
     /// Does as [`Core::verify`] does, and drops the open revisions of changed objects.
     pub fn verify_exact(&self, changed: Changed<'_>, tid: Tid) {
-        let mut writer = self.writer.lock();
-        if writer.is_closed {
-            return;
-        }
-        let head = writer.head;
-        match changed {
-            Changed::Objects(oids) => {
-                for oid in oids {
-                    writer.recent.note(*oid, head, tid);
-                    self.drop_open(*oid, tid);
-                }
-            }
-            Changed::Any => {
-                writer.recent.forget(tid);
-                self.drop_all_open();
-            }
-        }
-        self.move_head(&mut writer, tid);
+        self.verify_by(changed, tid, |oid, _| self.drop_open(oid, tid), |_| self.drop_all_open());
     }
 
     fn drop_open(&self, oid: Oid, tid: Tid) {

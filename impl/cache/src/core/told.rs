@@ -35,6 +35,12 @@ impl<M: Medium> Core<M> {
     /// After a time without a connection, the server says what was changed after the head, up to `tid`. Readers go on,
     /// and see the state as of the old head until this returns.
     pub fn verify(&self, changed: Changed<'_>, tid: Tid) {
+        self.verify_by(changed, tid, |oid, head| self.end_open(oid, head, tid), |head| self.end_all_open(head));
+    }
+
+    /// Notes the changes after the old head up to `tid`. `one` sees to the open revisions of an object, `all` to all;
+    /// both get the old head.
+    pub(super) fn verify_by(&self, changed: Changed<'_>, tid: Tid, one: impl Fn(Oid, Tid), all: impl FnOnce(Tid)) {
         let mut writer = self.writer.lock();
         if writer.is_closed {
             return;
@@ -44,12 +50,12 @@ impl<M: Medium> Core<M> {
             Changed::Objects(oids) => {
                 for oid in oids {
                     writer.recent.note(*oid, head, tid);
-                    self.end_open(*oid, head, tid);
+                    one(*oid, head);
                 }
             }
             Changed::Any => {
                 writer.recent.forget(tid);
-                self.end_all_open(head);
+                all(head);
             }
         }
         self.move_head(&mut writer, tid);

@@ -25,7 +25,7 @@ use vellum_sync::{Mutex, RwLock, Spin};
 
 /// The client's thread looks so often whether callers still run the tasks.
 const PAUSE: Duration = Duration::from_millis(2);
-/// A caller stays awake so long, which is longer than a load takes on the same host.
+/// A caller stays awake for this time: a load on the same host takes less.
 const AWAKE: Duration = Duration::from_micros(100);
 
 /// Runs a client's tasks.

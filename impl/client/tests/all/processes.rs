@@ -13,6 +13,7 @@ use std::sync::Arc;
 use vellum_cache::{Changed, Options};
 use vellum_client::TieredCache;
 use vellum_disk::RealDisk;
+use vellum_harness::dice::{Dice, Seed};
 use vellum_storage::{LoadedAt, Oid, Tid};
 
 const OBJECTS: u64 = 40;
@@ -22,27 +23,16 @@ const STEPS: u64 = 100;
 const FOLDER: &str = "VELLUM_TEST_FOLDER";
 const SEED: &str = "VELLUM_TEST_SEED";
 
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % below
-    }
-}
-
 /// The objects that a transaction changed. The first one made all.
 fn changed(tid: u64) -> Vec<Oid> {
     match tid {
         1 => (0..OBJECTS).map(Oid).collect(),
-        _ => vec![Oid(Dice(tid).roll(OBJECTS)), Oid(Dice(tid + (1 << 40)).roll(OBJECTS))],
+        _ => vec![Oid(Seed(tid).roll(OBJECTS)), Oid(Seed(tid + (1 << 40)).roll(OBJECTS))],
     }
 }
 
 fn data(oid: Oid, tid: u64) -> Vec<u8> {
-    let size = Dice(oid.0 << 32 | tid).roll(300) as usize + 8;
+    let size = Seed(oid.0 << 32 | tid).roll(300) as usize + 8;
     format!("{}-{tid}-", oid.0).into_bytes().into_iter().cycle().take(size).collect()
 }
 
@@ -80,7 +70,7 @@ impl Now {
 struct Process {
     cache: TieredCache,
     now: Now,
-    dice: Dice,
+    dice: Seed,
     hits: u64,
     misses: u64,
 }
@@ -138,7 +128,7 @@ fn a_process() {
     let folder = Path::new(&folder);
     let options = Options { changes: 50, ..Options::of_this_machine(64 << 10) };
     let cache = TieredCache::open(Arc::new(RealDisk), &folder.join("client.cache"), options, 4 << 10).unwrap();
-    let mut process = Process { cache, now: Now::open(folder), dice: Dice(seed.parse().unwrap()), hits: 0, misses: 0 };
+    let mut process = Process { cache, now: Now::open(folder), dice: Seed(seed.parse().unwrap()), hits: 0, misses: 0 };
     process.come_back();
     let was_owner = process.cache.is_owner();
     loop {
@@ -171,7 +161,7 @@ struct Total {
 #[test]
 fn processes_that_share_a_file_and_are_killed_read_the_truth() {
     let folder = tempfile::tempdir().unwrap();
-    let mut dice = Dice(1);
+    let mut dice = Seed(1);
     let mut children: Vec<_> = (0..3).map(|seed| begin(folder.path(), seed)).collect();
     let mut total = Total::default();
     let turns = std::env::var("VELLUM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150) * 4;

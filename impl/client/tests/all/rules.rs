@@ -79,6 +79,18 @@ fn a_remote_storage_keeps_versions() {
     hold(remote(Codec::Pickle, Trouble::by(5, 0), can), can, 3000..3000 + cases() / 8);
 }
 
+/// This client's storage has no versions, as it did not ask for them. A server of it says so.
+#[test]
+fn a_server_of_a_storage_without_versions_offers_none() {
+    let clock = Arc::new(vellum_storage::ManualClock::at(vellum_harness::tick::tick(1).time().unwrap()));
+    let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::with("memory", clock.clone(), Arc::new(Merger)));
+    let first = Served::new(memory, clock.clone(), speaks(Codec::Msgpack));
+    let wants = || Config { versions: true, ..Config::default() };
+    assert!(first.storage_with(wants(), Trouble::none()).versions().is_some());
+    let second = Served::new(Arc::new(first.storage(Access::Write, Trouble::none())), clock, speaks(Codec::Msgpack));
+    assert!(second.storage_with(wants(), Trouble::none()).versions().is_none());
+}
+
 #[test]
 fn so_it_does_in_pickles_whose_bytes_come_in_pieces_and_late() {
     hold(remote(Codec::Pickle, Trouble::by(7, 0), CAN), CAN, 1000..1000 + cases() / 4);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vellum_client::{Answer, Ask, ClientError, Config, Voted};
 use vellum_network::{Party, Site, config};
 use vellum_pickle::Value;
-use vellum_server::Work;
+use vellum_server::{Config as ServerConfig, Work};
 use vellum_storage::{Change, MemoryStorage, Oid, Tid, Version};
 use vellum_wire::{Fault, Message, Notice};
 
@@ -375,12 +375,21 @@ fn work_in_a_version_leaves_the_trunk_as_it_was() {
     story!("work-in-a-version", party);
 }
 
+/// A client that did not ask for them, and a server that does not offer them.
 #[test]
 fn versions_cannot_be_said() {
-    let mut party = two();
-    let transaction = party.begin("ann");
-    let version = Version::named("draft");
-    let change = Change::Store { oid: Oid(1), serial: NEW, version, data: bytes::Bytes::from("one").into() };
-    let store = party.ask("ann", Ask::Change { transaction, change });
-    assert!(matches!(party.answer("ann", store), Some(Err(ClientError::Unsayable { what: "versions" }))));
+    let plain = ServerConfig { offers_extensions: false, ..config() };
+    let silent = Party::new(move |storage, clock| Site::of(plain.clone(), storage, clock));
+    for (mut party, versions) in [(party(), false), (silent, true)] {
+        party.client("ann", Config { versions, ..Config::default() });
+        let transaction = party.begin("ann");
+        let version = Version::named("draft");
+        let load = Ask::LoadInVersion { oid: Oid(1), version: version.clone() };
+        let change = Change::Store { oid: Oid(1), serial: NEW, version, data: bytes::Bytes::from("one").into() };
+        for ask in [load, Ask::ModifiedInVersion { oid: Oid(1) }, Ask::Versions, Ask::Change { transaction, change }] {
+            let asked = party.ask("ann", ask);
+            let answer = party.answer("ann", asked);
+            assert!(matches!(answer, Some(Err(ClientError::Unsayable { what: "versions" }))), "{answer:?}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ macro_rules! families {
     ($($family:ident, $name:literal: $key:ty => $value:ty, $leaf:literal, $inner:literal;)*) => {
         $(
             #[doc = concat!("The family `", $name, "`.")]
-            #[allow(non_camel_case_types)]
+            #[allow(non_camel_case_types, reason = "the package calls one family `fs`")]
             #[derive(Debug)]
             pub enum $family {}
 
