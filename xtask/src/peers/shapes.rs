@@ -5,8 +5,8 @@
 //! records, up to the numbers of new objects: the same nodes, separators and garbage. The package's `check` and
 //! `_check` must accept every tree that we wrote, and each operation must have the same answer.
 //!
-//! The package sometimes writes a leaf twice. `_check` says so when the tree is read again, unless only a leaf that left
-//! the tree names the copy: then the records show it. A program in which it did is left out from then on.
+//! The package sometimes writes a leaf twice. `_check` says so when the tree is read again, unless only a leaf that
+//! left the tree names the copy: then the records show it. A program in which it did is left out from then on.
 
 mod program;
 
