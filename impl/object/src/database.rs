@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use vellum_pickle::ClassName;
 use vellum_storage::{Error as StorageError, Event, Listening, Oid, Storage, Tid, TransactionMeta, Version};
@@ -125,9 +125,27 @@ pub struct Database {
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
+/// The closed connections of one thread to one database.
+struct Pool {
+    database: Weak<Shared>,
+    cores: Vec<Rc<Core>>,
+}
+
 thread_local! {
-    /// The closed connections of this thread, by the number of their database.
-    static POOL: RefCell<HashMap<u64, Vec<Rc<Core>>>> = RefCell::default();
+    /// The pools of this thread, by the number of their database.
+    static POOLS: RefCell<HashMap<u64, Pool>> = RefCell::default();
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Their states run code of the program when they are dropped, so that happens after the borrow.
+        let _ended = POOLS.try_with(|pools| pools.try_borrow_mut().ok()?.remove(&self.number));
+    }
+}
+
+/// Takes the pools of databases that ended in other threads.
+fn ended(pools: &mut HashMap<u64, Pool>) -> Vec<Pool> {
+    pools.extract_if(|_, pool| pool.database.strong_count() == 0).map(|(_, pool)| pool).collect()
 }
 
 impl Database {
@@ -176,7 +194,11 @@ impl Database {
     ///
     /// None today; the storage's, once connecting asks it for something.
     pub fn connect(&self) -> Result<Connection> {
-        let pooled = POOL.with_borrow_mut(|pool| pool.get_mut(&self.shared.number).and_then(Vec::pop));
+        let (pooled, _ended) = POOLS.with_borrow_mut(|pools| {
+            let pooled = pools.get_mut(&self.shared.number).and_then(|pool| pool.cores.pop());
+            let ended = if pooled.is_none() { ended(pools) } else { Vec::new() };
+            (pooled, ended)
+        });
         let core = pooled.unwrap_or_else(Core::new);
         core.heap(|heap| {
             heap.clock.bytes_max = self.shared.options.bytes_max;
@@ -234,10 +256,11 @@ pub(crate) fn close(core: &Rc<Core>) {
     if aborted.is_err() || core.is_past.get() || std::thread::panicking() {
         return;
     }
-    // At the end of a thread the pool may be gone.
-    let _ = POOL.try_with(|pool| {
-        if let Ok(mut pool) = pool.try_borrow_mut() {
-            let cores = pool.entry(shared.number).or_default();
+    // At the end of a thread the pools may be gone.
+    let _ = POOLS.try_with(|pools| {
+        if let Ok(mut pools) = pools.try_borrow_mut() {
+            let new = || Pool { database: Arc::downgrade(&shared), cores: Vec::new() };
+            let cores = &mut pools.entry(shared.number).or_insert_with(new).cores;
             if cores.len() < shared.options.pool_max {
                 cores.push(Rc::clone(core));
             }

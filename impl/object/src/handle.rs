@@ -26,8 +26,10 @@ use crate::savepoint::Saved;
 use crate::{Connection, Generic, Persistent};
 
 thread_local! {
-    /// The heaps of this thread, by their numbers. A number is not used twice.
-    static HEAPS: RefCell<Vec<Weak<Core>>> = const { RefCell::new(Vec::new()) };
+    /// The heaps of this thread, by their numbers.
+    static HEAPS: RefCell<BTreeMap<u32, Weak<Core>>> = const { RefCell::new(BTreeMap::new()) };
+    /// The number of the next heap. No number is used twice.
+    static NEXT: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Steps of the CLOCK's hand at each look at an object, so that a heap whose objects are all changed costs no more.
@@ -61,10 +63,17 @@ pub(crate) struct Core {
     pub(crate) census: RefCell<BTreeMap<ClassName, usize>>,
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        let _ = HEAPS.try_with(|heaps| heaps.try_borrow_mut().ok()?.remove(&self.number));
+    }
+}
+
 impl Core {
     pub(crate) fn new() -> Rc<Core> {
+        let number = NEXT.get();
+        NEXT.set(number.checked_add(1).expect("a thread opens at most four billion connections"));
         HEAPS.with_borrow_mut(|heaps| {
-            let number = u32::try_from(heaps.len()).expect("a thread opens at most four billion connections");
             let core = Rc::new(Core {
                 number,
                 heap: RefCell::default(),
@@ -81,14 +90,14 @@ impl Core {
                 oids: RefCell::default(),
                 census: RefCell::default(),
             });
-            heaps.push(Rc::downgrade(&core));
+            heaps.insert(number, Rc::downgrade(&core));
             core
         })
     }
 
     fn by_number(number: u32) -> Option<Rc<Core>> {
         // While the thread ends, the table may be gone before the last handle.
-        HEAPS.try_with(|heaps| heaps.borrow().get(number as usize).and_then(Weak::upgrade)).ok().flatten()
+        HEAPS.try_with(|heaps| heaps.borrow().get(&number).and_then(Weak::upgrade)).ok().flatten()
     }
 
     /// Works on the heap. Nothing that `work` calls may drop a state, since that runs code of the program.

@@ -105,3 +105,31 @@ fn handles_are_small() {
     assert_eq!(PersistentList::CLASS, ("persistent.list", "PersistentList"));
     assert_eq!((PersistentMapping::CLASS.1, Value::from(1).kind()), ("PersistentMapping", "int"));
 }
+
+/// A thread that serves for months opens databases and connections without number.
+#[test]
+fn databases_and_connections_that_end_leave_nothing() {
+    alone(|| {
+        let open = || Database::open(MemoryStorage::new("memory")).unwrap();
+        let settles = |what: &str, work: &dyn Fn()| {
+            (0..100).for_each(|_| work());
+            let before = MEMORY.current_usage();
+            (0..1000).for_each(|_| work());
+            let grown = MEMORY.current_usage().saturating_sub(before);
+            // 8 bytes each would be too much.
+            assert!(grown < 8_000, "{what}: {grown} bytes stay of 1000");
+        };
+        settles("a database", &|| drop(open().connect().unwrap().root::<PersistentMapping>().view().unwrap()));
+        let database = open();
+        let at = database.storage().last_transaction();
+        settles("a connection of the past", &|| drop(database.connect_at(at).unwrap()));
+        settles("connections beside each other", &|| {
+            drop([database.connect().unwrap(), database.connect().unwrap()]);
+        });
+        settles("a database that ends in another thread", &|| {
+            let database = open();
+            drop(database.connect().unwrap());
+            thread::spawn(move || drop(database)).join().unwrap();
+        });
+    });
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vellum_client::{Client, ClientError, Config, Dial, Dialing, Patience, Promise, Stream};
+use vellum_client::{Client, ClientError, ClientOptions, Config, Dial, Dialing, Patience, Promise, Stream};
 use vellum_server::{Codec, ServerOptions};
 use vellum_storage::{MemoryStorage, Oid, Order, Storage, SystemClock, Tid, TidRange, TransactionMeta, Version};
 
@@ -19,6 +19,47 @@ fn served(options: ServerOptions) -> (Arc<dyn Storage>, Served) {
 
 fn config() -> Config {
     Config { patience: patient(), ..Config::default() }
+}
+
+/// The simulator reads what a client writes. Both sides have the same events, in this order.
+#[test]
+fn a_trace_is_read_as_it_was_written() {
+    use vellum_simulate::trace::{Event, read};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.trace");
+    let address = crate::common::serve(speaks(Codec::Msgpack));
+    let commit = |client: &Client, serial: Tid, data: &'static str| {
+        let transaction = client.begin(TransactionMeta::new());
+        transaction.store(Promise::from(Oid(7)), serial, data.into());
+        transaction.commit().wait().unwrap()
+    };
+    let other = Client::open(ClientOptions::at(&address)).unwrap();
+    let first = commit(&other, Tid::ZERO, "one");
+    let client = Client::open(ClientOptions::at(&address).trace(&path)).unwrap();
+    for _ in 0..2 {
+        client.load(Oid(7)).wait().unwrap();
+    }
+    let second = commit(&other, first, "second");
+    client.sync().wait().unwrap();
+    client.load_before(Oid(7), second).wait().unwrap();
+    client.load(Oid(7)).wait().unwrap();
+    drop(client);
+    let trace = read(&std::fs::read(&path).unwrap()).unwrap();
+    assert!(!trace.is_cut && trace.skipped == 0);
+    assert!(trace.records.iter().skip(1).all(|record| record.oid == 7));
+    let events: Vec<Event> = trace.records.into_iter().map(|record| record.event).collect();
+    let wanted = [
+        Event::Open,
+        Event::Load(None),
+        Event::Store { size: 3, tid: first.0, end: None },
+        Event::Load(Some((3, first.0))),
+        Event::Invalidate(second.0),
+        Event::LoadOld { before: second.0, found: Some((3, first.0, second.0)) },
+        Event::Load(None),
+        Event::Store { size: 6, tid: second.0, end: None },
+    ];
+    assert_eq!(events, wanted);
 }
 
 #[test]
