@@ -65,6 +65,8 @@ const CASES: &[Case] = &[
     case("a_rollback_while_readers_go_on", 2, 3, Some(3)),
     case("a_copy_into_memory_around_an_invalidation", 1, 2, None),
     case("a_copy_into_memory_around_an_invalidation", 2, 3, Some(3)),
+    case("a_copy_into_memory_around_a_verification", 1, 2, None),
+    case("a_copy_into_memory_around_a_verification", 2, 3, Some(3)),
     case("changed_objects_leave_while_readers_go_on", 0, 2, None),
     case("changed_objects_leave_while_readers_go_on", 1, 3, Some(3)),
     case("close_during_everything", 0, 3, Some(3)),

@@ -180,7 +180,7 @@ impl Cache {
         }
         match &mut self.0 {
             Kind::Simple(simple) => simple.put(oid, judged),
-            Kind::Core(core, _) => _ = core.store_exact(asked, oid, came),
+            Kind::Core(core, _) => _ = core.store(asked, oid, came),
             Kind::Tiers(Tiers(tiers)) => tiers.store(asked, oid, came),
         }
     }
@@ -224,7 +224,7 @@ impl Cache {
         match (&mut self.0, changed) {
             (Kind::Simple(simple), Changed::Objects(oids)) => oids.iter().for_each(|oid| simple.drop_current(*oid)),
             (Kind::Simple(simple), Changed::Any) => simple.drop_all_current(),
-            (Kind::Core(core, _), changed) => core.verify_exact(changed, tid),
+            (Kind::Core(core, _), changed) => core.verify(changed, tid),
             (Kind::Tiers(Tiers(tiers)), changed) => tiers.verify(changed, tid),
         }
     }

@@ -130,7 +130,7 @@ impl TieredCache {
     pub fn store(&self, asked: Asked, oid: Oid, found: &LoadedAt) {
         let is_due = match &*self.back.read() {
             Back::Owner(file) => {
-                file.core().store_exact(asked, oid, found);
+                file.core().store(asked, oid, found);
                 false
             }
             Back::Guest(guest) => {
@@ -139,7 +139,7 @@ impl TieredCache {
             }
             Back::None => false,
         };
-        self.memory.store_exact(asked, oid, found);
+        self.memory.store(asked, oid, found);
         if is_due {
             self.take_over();
         }
@@ -158,11 +158,11 @@ impl TieredCache {
     /// After a time without a connection: these objects, or perhaps all, were changed up to `tid`.
     pub fn verify(&self, changed: Changed<'_>, tid: Tid) {
         match &*self.back.read() {
-            Back::Owner(file) => file.core().verify_exact(changed, tid),
+            Back::Owner(file) => file.core().verify(changed, tid),
             Back::Guest(guest) => guest.lock().verify(changed, tid),
             Back::None => {}
         }
-        self.memory.verify_exact(changed, tid);
+        self.memory.verify(changed, tid);
     }
 
     /// Drops everything. Nothing of the time before is shown by the file any more, to any process.

@@ -25,7 +25,6 @@
 //! Locks have an order: the writer's, then that of one shard. Nothing here uses `try_lock`, counts references, or
 //! relies on a sequentially consistent order: loom would not show all that these can do.
 
-mod exact;
 mod medium;
 pub(crate) mod recent;
 mod restore;
@@ -181,6 +180,21 @@ impl<M: Medium> Core<M> {
             found = found.or_else(|| self.read(oid, before, candidate));
         }
         found
+    }
+
+    /// A lookup here, and then in a cache behind this one, which was told of at least as many transactions. This cache
+    /// keeps what is found there.
+    pub fn get_through(&self, oid: Oid, before: Tid, behind: impl FnOnce() -> Option<LoadedAt>) -> Option<LoadedAt> {
+        // Before the look behind, as before a question to a server: what is changed later is judged.
+        let asked = self.ask();
+        if before > asked.0.next() {
+            return None;
+        }
+        self.get(oid, before).or_else(|| {
+            let found = behind()?;
+            self.store(asked, oid, &found);
+            Some(found)
+        })
     }
 
     /// The entries that may be the object's.

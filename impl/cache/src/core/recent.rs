@@ -6,8 +6,8 @@
 //!                    ◀────────────────────────  (data, t2, "current")     kept as [t2, t7)
 //! ```
 //!
-//! The memory is bounded. Of changes up to the floor it knows nothing. A revision that was asked for before that was
-//! current at the moment of the question, and is kept until then.
+//! The memory is bounded. Of changes up to the floor it knows nothing. Of a revision that was asked for before that,
+//! nobody knows how long it held.
 
 use std::collections::VecDeque;
 
@@ -19,6 +19,17 @@ struct Change {
     oid: Oid,
     after: Tid,
     tid: Tid,
+}
+
+/// What the latest changes say of a revision that the server called current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It still is.
+    Open,
+    /// This transaction changed the object.
+    Ended(Tid),
+    /// Nobody knows how long it held.
+    Unknown,
 }
 
 /// The latest changes, in the order of their tids.
@@ -51,33 +62,28 @@ impl Recent {
         self.floor = floor;
     }
 
-    /// The end of a revision that the server called current when it was asked as of `asked`; none if it still is.
-    pub fn end(&self, oid: Oid, tid: Tid, asked: Tid) -> Option<Tid> {
+    /// Judges a revision that the server called current when it was asked as of `asked`.
+    pub fn judge(&self, oid: Oid, tid: Tid, asked: Tid) -> Judged {
         // At this moment it was current.
-        let known = asked.max(tid);
-        if known < self.floor {
-            return Some(known.next());
+        if asked.max(tid) < self.floor {
+            return Judged::Unknown;
         }
         let first = self.changes.partition_point(|change| change.tid <= tid);
         // A change of unknown time may be the one that wrote this revision. If it was asked for later, it is.
         let is_its_own = |change: &Change| change.after < tid && change.tid <= asked;
-        let change = self.changes.range(first..).find(|change| change.oid == oid && !is_its_own(change))?;
         // If it was changed before it was asked for, the server contradicts itself, and the change counts.
-        let known = if change.tid > known { known } else { tid };
-        Some(change.after.max(known).next())
+        let change = self.changes.range(first..).find(|change| change.oid == oid && !is_its_own(change));
+        match change {
+            None => Judged::Open,
+            Some(Change { after, tid, .. }) if after.next() == *tid => Judged::Ended(*tid),
+            Some(_) => Judged::Unknown,
+        }
     }
 
     /// The objects that were changed after this transaction; none if that is not known.
     pub fn since(&self, tid: Tid) -> Option<Vec<Oid>> {
         let changes = self.changes.iter().filter(|change| change.tid > tid);
         (self.floor <= tid).then(|| changes.map(|change| change.oid).collect())
-    }
-
-    /// Whether the end of such a revision, if it has one, is the tid of the transaction that changed the object.
-    pub fn is_exact(&self, oid: Oid, tid: Tid, asked: Tid) -> bool {
-        let end = self.end(oid, tid, asked);
-        let is_it = |change: &Change, end| (change.oid, change.tid, change.after.next()) == (oid, end, end);
-        end.is_none_or(|end| self.changes.iter().rev().any(|change| is_it(change, end)))
     }
 }
 
@@ -90,28 +96,27 @@ mod tests {
         let mut recent = Recent::new(3, Tid(5));
         recent.note(Oid(1), Tid(6), Tid(7));
         recent.note(Oid(1), Tid(8), Tid(9));
-        let end = |recent: &Recent, tid, asked| recent.end(Oid(1), Tid(tid), Tid(asked)).map(|tid| tid.0);
-        assert_eq!(end(&recent, 2, 5), Some(7));
-        assert_eq!(end(&recent, 7, 5), Some(9), "it is that change");
-        assert_eq!(end(&recent, 9, 5), None);
-        assert_eq!(end(&recent, 2, 8), Some(7), "the server contradicts itself");
-        assert_eq!(end(&recent, 2, 4), Some(5), "asked before all that is known");
+        let judge = |recent: &Recent, tid, asked| recent.judge(Oid(1), Tid(tid), Tid(asked));
+        assert_eq!(judge(&recent, 2, 5), Judged::Ended(Tid(7)));
+        assert_eq!(judge(&recent, 7, 5), Judged::Ended(Tid(9)), "it is that change");
+        assert_eq!(judge(&recent, 9, 5), Judged::Open);
+        assert_eq!(judge(&recent, 2, 8), Judged::Ended(Tid(7)), "the server contradicts itself");
+        assert_eq!(judge(&recent, 2, 4), Judged::Unknown, "asked before all that is known");
         recent.note(Oid(2), Tid(9), Tid(10));
         recent.note(Oid(2), Tid(10), Tid(11));
-        assert_eq!(end(&recent, 2, 5), Some(6), "the change at 7 is forgotten");
-        assert_eq!(end(&recent, 2, 7), Some(9));
+        assert_eq!(judge(&recent, 2, 5), Judged::Unknown, "the change at 7 is forgotten");
+        assert_eq!(judge(&recent, 2, 7), Judged::Ended(Tid(9)));
         recent.forget(Tid(20));
-        assert_eq!((end(&recent, 2, 19), end(&recent, 2, 20)), (Some(20), None));
+        assert_eq!((judge(&recent, 2, 19), judge(&recent, 2, 20)), (Judged::Unknown, Judged::Open));
     }
 
     #[test]
-    fn a_change_of_unknown_time_ends_a_revision_where_it_was_last_known() {
+    fn a_change_of_unknown_time_is_no_end() {
         let mut recent = Recent::new(3, Tid(5));
         recent.note(Oid(1), Tid(5), Tid(20));
-        assert_eq!(recent.end(Oid(1), Tid(2), Tid(5)), Some(Tid(6)));
-        assert_eq!(recent.end(Oid(1), Tid(12), Tid(5)), Some(Tid(13)));
-        assert_eq!(recent.end(Oid(1), Tid(20), Tid(5)), None);
-        assert_eq!(recent.end(Oid(1), Tid(12), Tid(20)), None, "it was asked for after the change, which wrote it");
-        assert!(recent.is_exact(Oid(1), Tid(12), Tid(20)) && !recent.is_exact(Oid(1), Tid(2), Tid(5)));
+        let judge = |tid, asked| recent.judge(Oid(1), Tid(tid), Tid(asked));
+        assert_eq!((judge(2, 5), judge(12, 5)), (Judged::Unknown, Judged::Unknown));
+        assert_eq!(judge(20, 5), Judged::Open);
+        assert_eq!(judge(12, 20), Judged::Open, "it was asked for after the change, which wrote it");
     }
 }

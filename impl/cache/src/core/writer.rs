@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use vellum_storage::{LoadedAt, Oid, Tid};
 
 use super::medium::Header;
-use super::recent::Recent;
+use super::recent::{Judged, Recent};
 use super::slot::{Hashed, Place, Slot};
 use super::{Asked, Candidate, Core, Medium};
 use crate::sync::atomic::Ordering::{Relaxed, Release};
@@ -61,33 +61,21 @@ impl Writer {
 }
 
 impl<M: Medium> Core<M> {
-    /// Keeps a revision that was asked for; whether it is there now.
-    pub fn store(&self, asked: Asked, oid: Oid, found: &LoadedAt) -> bool {
-        self.store_all(asked, [(oid, found)]) == 1
-    }
-
-    /// Keeps revisions of one answer; how many of them are there now.
-    pub fn store_all<'a>(&self, asked: Asked, found: impl IntoIterator<Item = (Oid, &'a LoadedAt)>) -> usize {
+    /// Keeps a revision that was asked for, unless nobody knows the tid of its end; whether it is there now.
+    pub fn store(&self, asked: Asked, oid: Oid, LoadedAt { data, tid, next }: &LoadedAt) -> bool {
         let mut writer = self.writer.lock();
-        let mut stored = 0;
-        for (oid, found) in found {
-            if writer.is_closed {
-                break;
-            }
-            stored += usize::from(self.store_one(&mut writer, asked, oid, found));
+        if writer.is_closed {
+            return false;
         }
-        stored
-    }
-
-    pub(super) fn store_one(
-        &self,
-        writer: &mut Writer,
-        asked: Asked,
-        oid: Oid,
-        LoadedAt { data, tid, next }: &LoadedAt,
-    ) -> bool {
         // Under the writer's lock, as invalidations are: the change was noted, or its invalidation finds the entry.
-        let end = next.or_else(|| self.end_of(writer, oid, *tid, asked));
+        let end = match next {
+            Some(end) => Some(*end),
+            None => match writer.recent.judge(oid, *tid, asked.0) {
+                Judged::Open => None,
+                Judged::Ended(end) => Some(end),
+                Judged::Unknown => return false,
+            },
+        };
         if end.is_some_and(|end| end <= *tid) {
             return false;
         }
@@ -107,7 +95,7 @@ impl<M: Medium> Core<M> {
             }
             older = Some(slot);
         }
-        let Some(place) = self.append(writer, oid, *tid, end, data) else { return false };
+        let Some(place) = self.append(&mut writer, oid, *tid, end, data) else { return false };
         let slot = Slot::new(hashed, place, end.is_none());
         // Last: a reader that finds the entry finds the record.
         let mut shard = self.shard(hashed).lock();

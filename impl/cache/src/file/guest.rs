@@ -32,7 +32,7 @@ use vellum_storage::{LoadedAt, Oid, Tid};
 use super::layout::{FileHead, HEADER_BYTES, SEGMENTS_START, SegmentHead, TURN, Turn, parse_header};
 use super::scan::{self, Moments};
 use super::{CacheFile, Options};
-use crate::core::recent::Recent;
+use crate::core::recent::{Judged, Recent};
 use crate::core::slot::{Hashed, Shard, Slot};
 use crate::core::{Changed, Header, NUMBERS_MAX, Place};
 
@@ -178,8 +178,8 @@ impl Guest {
             return Ok(None);
         } else {
             match self.recent.since(head) {
-                Some(changed) => core.verify_exact(Changed::Objects(&changed), self.told),
-                None => core.verify_exact(Changed::Any, self.told),
+                Some(changed) => core.verify(Changed::Objects(&changed), self.told),
+                None => core.verify(Changed::Any, self.told),
             }
         }
         Ok(Some(file))
@@ -246,9 +246,10 @@ impl View {
             Some(end) => Some(end),
             None if known >= told => None,
             // Of what came after `known`, this process knows.
-            None => match recent.end(oid, tid, known) {
-                Some(_) if !recent.is_exact(oid, tid, known) => return None,
-                end => end,
+            None => match recent.judge(oid, tid, known) {
+                Judged::Open => None,
+                Judged::Ended(end) => Some(end),
+                Judged::Unknown => return None,
             },
         };
         (tid < before && next.is_none_or(|next| next >= before)).then_some(next)

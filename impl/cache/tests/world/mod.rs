@@ -143,7 +143,9 @@ impl<M: HasCore> World<M> {
                 let group: Vec<_> = self.pending.drain(*n..n + 2).collect();
                 // A group is as old as its oldest question.
                 let asked = if group[0].0 == group[1].0 { group[0].0 } else { Asked::as_of(Tid(1)) };
-                self.cache.core().store_all(asked, group.iter().map(|(_, oid, found)| (*oid, found)));
+                for (_, oid, found) in &group {
+                    self.cache.core().store(asked, *oid, found);
+                }
             }
             Step::Arrive(_) | Step::ArriveTogether(_) => {}
             Step::Verify { of_all } => {
@@ -173,9 +175,10 @@ impl<M: HasCore> World<M> {
                 assert!(before <= head + 1, "an answer about the future");
                 let right = self.load(oid, before).expect("the object exists");
                 assert_eq!((&found.data, found.tid), (&right.data, right.tid), "{oid} before {before}, head {head}");
-                let is_right = found.next.is_none_or(|next| {
-                    next >= Tid(before) && right.next.is_none_or(|right| next <= right || right > Tid(head))
-                });
+                let is_right = match found.next {
+                    None => right.next.is_none_or(|next| next > Tid(head)),
+                    next => next == right.next,
+                };
                 assert!(is_right, "{oid} before {before}, head {head}: {found:?}, and not {right:?}");
             }
         }
