@@ -2,7 +2,7 @@
 
 use vellum_storage::Tid;
 
-use crate::core::{Failed, Header, Medium, Place, Words};
+use crate::core::{Failed, Header, Medium, Place, Region, Words};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 
@@ -47,6 +47,11 @@ impl Medium for Watched {
     fn end(&self, place: Place, header: &Header, end: Tid) -> Result<(), Failed> {
         self.assert_not_over();
         self.words.end(place, header, end)
+    }
+
+    fn assign(&self, segment: u32, region: Region, small_share: u16) -> Result<(), Failed> {
+        self.assert_not_over();
+        self.words.assign(segment, region, small_share)
     }
 
     fn begin(&self, segment: u32) -> Result<(), Failed> {

@@ -26,7 +26,7 @@ const SEGMENTS_START: usize = 8192;
 const SEGMENT_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 64;
 /// Where the checksums of the file's head and of the three moments are, and from where on they count.
-const SUMS: [(usize, usize); 5] = [(0, 20), (4096, 32), (4608, 32), (5120, 32), (5632, 20)];
+const SUMS: [(usize, usize); 5] = [(0, 20), (4096, 32), (4608, 32), (5120, 32), (5632, 24)];
 const OBJECTS: u64 = 8;
 const LAST: Tid = Tid(9);
 
@@ -85,7 +85,7 @@ fn open(disk: &SimDisk, nonce: u64) -> CacheFile {
 fn fit(bytes: &mut [u8]) {
     SUMS.iter().for_each(|(from, length)| sum(bytes, *from, *length));
     for segment in (SEGMENTS_START..good().len()).step_by(SEGMENT_BYTES) {
-        sum(bytes, segment, 24);
+        sum(bytes, segment, 28);
         for header in 1..SEGMENT_BYTES / HEADER_BYTES {
             let header = segment + header * HEADER_BYTES;
             // Only headers of this life: all others would write over data.

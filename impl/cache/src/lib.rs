@@ -45,5 +45,5 @@ mod sync {
     pub use vellum_sync::{Mutex, Rank, atomic};
 }
 
-pub use core::{Asked, Changed, Core, Failed, Header, Medium, Place, Shape, Words};
+pub use core::{Asked, Changed, Core, Failed, Header, Medium, Place, Region, Shape, Words};
 pub use file::{CacheFile, FileMedium, Guest, Options, Report, Thorough};

@@ -72,7 +72,7 @@ pub enum Kind {
     Pages,
     /// Thor's hybrid: hot objects of cold pages are compacted
     Hac,
-    /// The segments of Vellum's cache file, with half of each for its used records
+    /// The segments of Vellum's cache: S3-FIFO over two regions, which adapt
     Segments,
     /// Three queues: a small one, a main one, and a ghost
     S3fifo,

@@ -2,6 +2,7 @@
 
 use vellum_storage::{Oid, Tid};
 
+use super::ghost::Region;
 use super::slot::Place;
 
 /// A record without its data.
@@ -58,6 +59,14 @@ pub trait Medium: Send + Sync {
 
     /// The record at this place is not to be read later, though its header may be damaged.
     fn erase(&self, place: Place);
+
+    /// The segment, which began anew or was never used, gets records of this region from now on. The small region's
+    /// share, in 65,536ths of the cache, is noted with it. Both only help to choose the next victims.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`]: the segment gets no record now.
+    fn assign(&self, segment: u32, region: Region, small_share: u16) -> Result<(), Failed>;
 
     /// The segment begins anew: none of its records may be read later.
     ///

@@ -25,6 +25,8 @@
 //! Locks have an order: the writer's, then that of one shard. Nothing here uses `try_lock`, counts references, or
 //! relies on a sequentially consistent order: loom would not show all that these can do.
 
+mod evict;
+mod ghost;
 mod medium;
 pub(crate) mod recent;
 mod restore;
@@ -38,6 +40,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use vellum_storage::{LoadedAt, Oid, Tid};
 
+pub use ghost::Region;
 pub use medium::{Failed, Header, Medium};
 pub use restore::Found;
 use slot::{Hashed, Shard, Slot};
@@ -53,7 +56,7 @@ use crate::sync::{Mutex, Rank};
 /// The size of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Segments, at least 3: one is written to, and one is empty.
+    /// Segments, at least 3: two are written to, and one is empty.
     pub segments: u32,
     /// Bytes of a segment, a multiple of 8.
     pub segment_bytes: u32,
@@ -64,6 +67,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Bytes of all segments.
+    fn bytes(&self) -> u64 {
+        u64::from(self.segments) * u64::from(self.segment_bytes)
+    }
+
     /// Memory of so many bytes: 64 segments, or fewer if they would be smaller than 64 KiB.
     pub fn of_bytes(bytes: u64) -> Shape {
         let segments = (bytes / (64 << 10)).clamp(4, 64);
@@ -101,8 +109,21 @@ impl Rank for ShardRank {
 struct Segment {
     /// Which life of the segment this is.
     generation: AtomicU64,
-    /// The records that were used since they were written, a bit for each number.
-    used: Box<[AtomicU64]>,
+    /// How often the records were used since they were written, two bits for each number.
+    uses: Box<[AtomicU64]>,
+}
+
+/// Numbers whose uses are in one word.
+const USES_PER_WORD: u32 = u64::BITS / 2;
+/// Uses that are counted.
+const USES_MAX: u8 = 2;
+
+impl Segment {
+    /// The word that counts a record's uses, and the bit of the first one. The bit of the second is above it.
+    fn uses(&self, number: u32) -> Option<(&AtomicU64, u64)> {
+        let word = self.uses.get((number / USES_PER_WORD) as usize)?;
+        Some((word, 1 << (2 * (number % USES_PER_WORD))))
+    }
 }
 
 /// An entry of an object, and the generation of its segment at that moment.
@@ -131,12 +152,12 @@ impl<M: Medium> Core<M> {
     ///
     /// If the shape is impossible.
     pub fn new(medium: M, shape: Shape, head: Tid) -> Core<M> {
-        let Shape { segments, segment_bytes, shards, changes } = shape;
+        let Shape { segments, segment_bytes, shards, .. } = shape;
         assert!((3..=SEGMENTS_MAX).contains(&segments) && shards.is_power_of_two(), "no cache has such a {shape:?}");
         assert!(segment_bytes.is_multiple_of(8) && segment_bytes > M::RESERVED_BYTES + M::HEADER_BYTES, "{shape:?}");
-        let used_words = Self::numbers_max(&shape).div_ceil(64);
+        let words = Self::numbers_max(&shape).div_ceil(USES_PER_WORD);
         let segment =
-            |_| Segment { generation: AtomicU64::new(0), used: (0..used_words).map(|_| AtomicU64::new(0)).collect() };
+            |_| Segment { generation: AtomicU64::new(0), uses: (0..words).map(|_| AtomicU64::new(0)).collect() };
         Core {
             medium,
             shape,
@@ -144,7 +165,7 @@ impl<M: Medium> Core<M> {
             is_closed: AtomicBool::new(false),
             shards: (0..shards).map(|_| Mutex::ranked(Shard::default())).collect(),
             segments: (0..segments).map(segment).collect(),
-            writer: Mutex::ranked(Writer::new(segments, changes, head)),
+            writer: Mutex::ranked(Writer::new(&shape, head)),
         }
     }
 
@@ -236,14 +257,21 @@ impl<M: Medium> Core<M> {
     }
 
     /// A record that is used stays longer. Chance decides if the segment begins anew at this moment: it may mark
-    /// another record.
+    /// another record. Of two uses at the same time one may be lost.
     fn mark_used(&self, Place { segment, number }: Place) {
-        let (word, bit) = (number as usize / 64, 1 << (number % 64));
-        let Some(word) = self.segments[segment as usize].used.get(word) else { return };
-        // Most are marked already, and a store would take the line from all other readers.
-        if word.load(Relaxed) & bit == 0 {
-            word.fetch_or(bit, Relaxed);
+        let Some((word, first)) = self.segments[segment as usize].uses(number) else { return };
+        let (seen, second) = (word.load(Relaxed), first << 1);
+        // Most are marked twice already, and a store would take the line from all other readers.
+        if seen & second == 0 {
+            word.fetch_or(if seen & first == 0 { first } else { second }, Relaxed);
         }
+    }
+
+    /// How often a record was used, as far as that is counted.
+    fn uses_of(&self, Place { segment, number }: Place) -> u8 {
+        let Some((word, first)) = self.segments[segment as usize].uses(number) else { return 0 };
+        let seen = word.load(Relaxed);
+        u8::from(seen & first != 0) + u8::from(seen & first << 1 != 0)
     }
 
     /// Revisions that are held.
@@ -256,9 +284,9 @@ impl<M: Medium> Core<M> {
         self.len() == 0
     }
 
-    /// Bytes of memory that the index takes.
+    /// Bytes of memory that the index takes, with the counters of uses and the memory of evicted objects.
     pub fn index_bytes(&self) -> usize {
-        let used: usize = self.segments.iter().map(|segment| size_of::<Segment>() + segment.used.len() * 8).sum();
-        used + self.shards.iter().map(|shard| shard.lock().bytes()).sum::<usize>()
+        let used: usize = self.segments.iter().map(|segment| size_of::<Segment>() + segment.uses.len() * 8).sum();
+        used + self.writer.lock().ghosts.bytes() + self.shards.iter().map(|shard| shard.lock().bytes()).sum::<usize>()
     }
 }

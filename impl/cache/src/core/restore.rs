@@ -2,6 +2,7 @@
 
 use vellum_storage::{Oid, Tid};
 
+use super::ghost::Region;
 use super::slot::{Hashed, Place, Slot};
 use super::{Core, Medium, Shape};
 
@@ -14,6 +15,10 @@ pub struct Found {
     pub count: u32,
     /// The records: their numbers, objects, and whether they are open.
     pub records: Vec<(u32, Oid, bool)>,
+    /// The region that it belongs to.
+    pub region: Region,
+    /// The small region's share when the segment was first written to, in 65,536ths of the cache.
+    pub small_share: u16,
 }
 
 impl<M: Medium> Core<M> {
@@ -26,23 +31,27 @@ impl<M: Medium> Core<M> {
     pub fn restore(medium: M, shape: Shape, head: Tid, found: Vec<Found>) -> Core<M> {
         let core = Core::new(medium, shape, head);
         let mut writer = core.writer.lock();
-        writer.full.extend(found.iter().map(|found| found.segment));
-        let is_full: Vec<bool> = {
-            let mut is_full = vec![false; shape.segments as usize];
-            found.iter().for_each(|found| is_full[found.segment as usize] = true);
-            is_full
-        };
-        writer.empty = (0..shape.segments).rev().filter(|segment| !is_full[*segment as usize]).collect();
-        for Found { segment, count, records } in found {
+        let mut is_full = vec![false; shape.segments as usize];
+        for Found { segment, count, records, region, small_share } in found {
             assert!(count <= Self::numbers_max(&shape), "segment {segment} cannot have {count} records");
+            is_full[segment as usize] = true;
+            writer.queues[region as usize].full.push_back(segment);
             writer.counts[segment as usize] = count;
+            let capacity = shape.bytes();
+            let small = (u128::from(capacity) * u128::from(small_share)) >> 16;
+            writer.small_bytes_max = (small as u64).clamp(capacity / 10, capacity / 10 * 9);
             for (number, oid, is_open) in records {
                 let hashed = Hashed::of(oid);
                 let slot = Slot::new(hashed, Place { segment, number }, is_open);
                 core.shard(hashed).lock().insert(slot);
             }
         }
-        core.take_active(&mut writer);
+        writer.empty = (0..shape.segments).rev().filter(|segment| !is_full[*segment as usize]).collect();
+        while writer.empty.is_empty() {
+            // Nothing of it was used since the start, so nothing is moved.
+            let Some((region, victim)) = core.victim(&mut writer) else { break };
+            core.evict(&mut writer, region, victim, 0);
+        }
         drop(writer);
         core
     }

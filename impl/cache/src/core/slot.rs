@@ -49,6 +49,11 @@ impl Hashed {
         self.0 as usize & (shards - 1)
     }
 
+    /// All bits.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     fn tag(self) -> u64 {
         self.0 >> (64 - TAG_BITS)
     }

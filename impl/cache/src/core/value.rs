@@ -24,8 +24,8 @@ struct Contents {
     is_closed: bool,
     /// Each entry of the index: whether it is open, and its record.
     entries: BTreeMap<Place, (bool, Option<Record>)>,
-    /// Bits of the records that were used.
-    used: Vec<u64>,
+    /// How often the records were used.
+    uses: Vec<u64>,
     writer: super::writer::Writer,
 }
 
@@ -72,12 +72,12 @@ impl<M: Medium> Core<M> {
                 entries.insert(slot.place(), (slot.is_open(), record));
             }
         }
-        let used = self.segments.iter().flat_map(|segment| segment.used.iter().map(|word| word.load(Relaxed)));
+        let uses = self.segments.iter().flat_map(|segment| segment.uses.iter().map(|word| word.load(Relaxed)));
         Contents {
             head: self.head(),
             is_closed: self.is_closed.load(Acquire),
             entries,
-            used: used.collect(),
+            uses: uses.collect(),
             writer: writer.clone(),
         }
     }
@@ -93,7 +93,7 @@ impl<M: Medium + Clone> Clone for Core<M> {
         let writer = self.writer.lock();
         let segment = |segment: &Segment| Segment {
             generation: copy(&segment.generation),
-            used: segment.used.iter().map(copy).collect(),
+            uses: segment.uses.iter().map(copy).collect(),
         };
         Core {
             medium: self.medium.clone(),

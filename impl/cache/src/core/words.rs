@@ -5,6 +5,7 @@
 
 use vellum_storage::{Oid, Tid};
 
+use super::ghost::Region;
 use super::medium::{Failed, Header, Medium};
 use super::slot::Place;
 use crate::sync::atomic::AtomicU64;
@@ -91,6 +92,10 @@ impl Medium for Words {
     fn end(&self, place: Place, _: &Header, end: Tid) -> Result<(), Failed> {
         let [_, _, word, _] = self.header_words(place).ok_or(Failed)? else { return Err(Failed) };
         word.store(end.0, Relaxed);
+        Ok(())
+    }
+
+    fn assign(&self, _: u32, _: Region, _: u16) -> Result<(), Failed> {
         Ok(())
     }
 

@@ -1,29 +1,62 @@
 //! Stores, and the room for them.
 //!
-//! Records are appended to one segment. When it is full, the empty one takes its place, and the oldest full segment is
-//! emptied: its records that were used since go to the new segment, up to half of it, and the others go.
+//! The segments belong to two regions, and each region is a queue. A new record enters the small region. One that was
+//! used twice, or whose object was evicted lately, is in the main region ([`evict`](super::evict) has the policy).
 //!
 //! ```text
-//!   full, oldest first                       written to     empty
-//!   ┌────────┐ ┌────────┐     ┌────────┐     ┌────────┐     ┌────────┐
-//!   │ victim │ │        │ ... │        │     │▓▓▓     │     │        │
-//!   └────────┘ └────────┘     └────────┘     └────────┘     └────────┘
-//!        └─── used records ─────────────────────▲
+//!            full, oldest first                            written to
+//!   small    ┌────────┐ ┌────────┐                         ┌────────┐
+//!            │ victim │ │        │            new records ▶│▓▓▓     │
+//!            └────────┘ └────────┘                         └────────┘       empty
+//!                 └─── used twice ───────────────────────────────┐        ┌────────┐
+//!   main     ┌────────┐ ┌────────┐ ┌────────┐     ┌────────┐     ▼        │        │
+//!            │ victim │ │        │ │        │ ... │▓▓▓▓▓▓  │ ◀─ and those └────────┘
+//!            └────────┘ └────────┘ └────────┘     └────────┘    that come again soon
+//!                 └─── used since ────────────────────▲
 //! ```
+//!
+//! One segment is always empty between two stores: so a victim's records have a place to go to.
 
 use std::collections::VecDeque;
 
 use vellum_storage::{LoadedAt, Oid, Tid};
 
+use super::ghost::{Ghosts, Region};
 use super::medium::Header;
 use super::recent::{Judged, Recent};
 use super::slot::{Hashed, Place, Slot};
-use super::{Asked, Candidate, Core, Medium};
-use crate::sync::atomic::Ordering::{Relaxed, Release};
-use crate::sync::atomic::fence;
+use super::{Asked, Candidate, Core, Medium, Shape};
 
 /// Data begin at multiples of this.
 const ALIGN: u32 = 8;
+
+/// A segment that is written to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Active {
+    segment: u32,
+    /// Where its data begin: they are written from its end.
+    data_start: u32,
+}
+
+/// The segments of a region.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    active: Option<Active>,
+    /// Full segments, the oldest first.
+    pub(super) full: VecDeque<u32>,
+}
+
+impl Queue {
+    /// How many segments it has.
+    pub(super) fn len(&self) -> u64 {
+        self.full.len() as u64 + u64::from(self.active.is_some())
+    }
+
+    /// The segment that is written to gets nothing more.
+    fn seal(&mut self) {
+        self.full.extend(self.active.take().map(|active| active.segment));
+    }
+}
 
 /// The state that the writer's lock guards.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,29 +66,29 @@ pub(super) struct Writer {
     /// a reader's load against a store if the storing thread has just loaded the same.
     pub(super) head: Tid,
     pub(super) recent: Recent,
-    /// The segment that is written to.
-    active: u32,
+    /// Those of the regions, in the order of [`Region`].
+    pub(super) queues: [Queue; 2],
     /// Empty segments.
     pub(super) empty: Vec<u32>,
-    /// Full segments, the oldest first.
-    pub(super) full: VecDeque<u32>,
     /// For each segment, how many records it has.
     pub(super) counts: Vec<u32>,
-    /// Where the data of the active segment begin: they are written from its end.
-    data_start: u32,
+    /// If the small region has more bytes, its oldest segment is the next victim.
+    pub(super) small_bytes_max: u64,
+    pub(super) ghosts: Ghosts,
 }
 
 impl Writer {
-    pub(super) fn new(segments: u32, changes: usize, head: Tid) -> Writer {
+    pub(super) fn new(shape: &Shape, head: Tid) -> Writer {
+        let bytes = shape.bytes();
         Writer {
             is_closed: false,
             head,
-            recent: Recent::new(changes, head),
-            active: 0,
-            empty: (1..segments).rev().collect(),
-            full: VecDeque::new(),
-            counts: vec![0; segments as usize],
-            data_start: 0,
+            recent: Recent::new(shape.changes, head),
+            queues: Default::default(),
+            empty: (0..shape.segments).rev().collect(),
+            counts: vec![0; shape.segments as usize],
+            small_bytes_max: bytes / 10,
+            ghosts: Ghosts::new(bytes),
         }
     }
 }
@@ -79,174 +112,96 @@ impl<M: Medium> Core<M> {
         if end.is_some_and(|end| end <= *tid) {
             return false;
         }
-        // More than half of a segment would perhaps find no room beside the records that are moved.
-        if data.len().next_multiple_of(ALIGN as usize) + M::HEADER_BYTES as usize > self.room() as usize / 2 {
+        if record_bytes::<M>(data.len()) > u64::from(self.room()) {
             return false;
         }
         let hashed = Hashed::of(oid);
-        let mut older = None;
-        for Candidate { slot, .. } in self.candidates(oid) {
-            let Some(header) = self.medium.header(slot.place()) else { continue };
-            if (header.oid, header.tid) != (oid, *tid) {
-                continue;
-            }
-            if slot.is_open() || end.is_some_and(|end| header.end.is_some_and(|known| known >= end)) {
-                return true;
-            }
-            older = Some(slot);
+        let is_it = |header: Header| (header.oid, header.tid) == (oid, *tid);
+        let mut candidates = self.candidates(oid).into_iter();
+        if candidates.any(|Candidate { slot, .. }| self.medium.header(slot.place()).is_some_and(is_it)) {
+            return true;
         }
-        let Some(place) = self.append(&mut writer, oid, *tid, end, data) else { return false };
+        let region = if end.is_none() { self.welcome(&mut writer, hashed, data.len()) } else { Region::Small };
+        let Some(place) = self.append(&mut writer, region, oid, *tid, end, data) else { return false };
         let slot = Slot::new(hashed, place, end.is_none());
         // Last: a reader that finds the entry finds the record.
-        let mut shard = self.shard(hashed).lock();
-        // It may have moved or gone since, to make room.
-        if !older.is_some_and(|older| shard.replace(older, slot)) {
-            shard.insert(slot);
-        }
+        self.shard(hashed).lock().insert(slot);
         true
     }
 
     /// Bytes of a segment that records can have.
-    fn room(&self) -> u32 {
+    pub(super) fn room(&self) -> u32 {
         self.shape.segment_bytes - M::RESERVED_BYTES
     }
 
-    /// Writes a record to the active segment, or to the next one.
-    fn append(&self, writer: &mut Writer, oid: Oid, tid: Tid, end: Option<Tid>, data: &[u8]) -> Option<Place> {
-        if writer.counts[writer.active as usize] == 0 {
-            writer.data_start = self.shape.segment_bytes;
+    /// Writes a record to the active segment of a region, or to the next one.
+    fn append(
+        &self,
+        writer: &mut Writer,
+        region: Region,
+        oid: Oid,
+        tid: Tid,
+        end: Option<Tid>,
+        data: &[u8],
+    ) -> Option<Place> {
+        let length = data.len() as u32;
+        if !self.fits(writer, region, length) {
+            self.turn(writer, region, length);
         }
-        if !self.fits(writer, data.len() as u32) {
-            self.turn(writer)?;
-        }
-        self.write(writer, oid, tid, end, data)
+        self.write(writer, region, Header { oid, tid, end, offset: 0, length, check: 0 }, data)
     }
 
-    /// Whether the active segment has room for a record with so many bytes of data.
-    fn fits(&self, writer: &Writer, length: u32) -> bool {
-        let count = writer.counts[writer.active as usize];
+    /// Whether the active segment of a region has room for a record with so many bytes of data.
+    pub(super) fn fits(&self, writer: &Writer, region: Region, length: u32) -> bool {
+        let Some(Active { segment, data_start }) = &writer.queues[region as usize].active else { return false };
+        let count = writer.counts[*segment as usize];
         let headers = M::RESERVED_BYTES + (count + 1) * M::HEADER_BYTES;
         let data = length.next_multiple_of(ALIGN);
-        count < Self::numbers_max(&self.shape) && headers.saturating_add(data) <= writer.data_start
+        count < Self::numbers_max(&self.shape) && headers.saturating_add(data) <= *data_start
     }
 
-    fn write(&self, writer: &mut Writer, oid: Oid, tid: Tid, end: Option<Tid>, data: &[u8]) -> Option<Place> {
-        let count = &mut writer.counts[writer.active as usize];
-        let place = Place { segment: writer.active, number: *count };
-        let length = data.len() as u32;
-        let offset = writer.data_start - length.next_multiple_of(ALIGN);
-        let header = Header { oid, tid, end, offset, length, check: 0 };
-        // A place whose write failed is not used again: part of it may be there.
-        *count += 1;
-        writer.data_start = offset;
-        self.medium.put(place, &header, data).ok().map(|()| place)
-    }
-
-    /// Goes on to an empty segment, and empties the oldest full one if there is no other.
-    fn turn(&self, writer: &mut Writer) -> Option<()> {
-        let next = writer.empty.pop()?;
-        writer.full.push_back(writer.active);
-        writer.active = next;
-        writer.counts[next as usize] = 0;
-        writer.data_start = self.shape.segment_bytes;
-        while writer.empty.is_empty() {
-            let victim = writer.full.pop_front()?;
-            self.evict(writer, victim);
-        }
-        Some(())
-    }
-
-    /// Chooses the first segment to write to, beside those that have records; one more stays empty.
-    pub(super) fn take_active(&self, writer: &mut Writer) {
-        while writer.empty.len() < 2 {
-            let Some(oldest) = writer.full.pop_front() else { break };
-            // Nothing of it was used since the start, so nothing is moved.
-            self.evict(writer, oldest);
-        }
-        if let Some(active) = writer.empty.pop() {
-            writer.active = active;
-            writer.counts[active as usize] = 0;
-            writer.data_start = self.shape.segment_bytes;
-        }
-    }
-
-    /// Empties a segment.
-    fn evict(&self, writer: &mut Writer, victim: u32) {
-        let mut bytes_left = self.room() / 2;
-        let mut is_damaged = false;
-        for number in 0..writer.counts[victim as usize] {
-            let place = Place { segment: victim, number };
-            let Some(header) = self.medium.header(place) else {
-                is_damaged = true;
-                continue;
-            };
-            let hashed = Hashed::of(header.oid);
-            let slot = [true, false].map(|is_open| Slot::new(hashed, place, is_open));
-            let Some(slot) = slot.into_iter().find(|slot| self.shard(hashed).lock().has(*slot)) else { continue };
-            let bytes = M::HEADER_BYTES + header.length.next_multiple_of(ALIGN);
-            let moved =
-                if self.is_used(place) && bytes <= bytes_left { self.copy(writer, slot, &header) } else { None };
-            match moved {
-                Some(to) => {
-                    bytes_left -= bytes;
-                    self.shard(hashed).lock().replace(slot, Slot::new(hashed, to, slot.is_open()));
-                }
-                None => self.drop_slot(hashed, slot),
-            }
-        }
-        if is_damaged {
-            // The objects of damaged headers are not known, so all shards are searched for their entries.
-            for shard in &self.shards {
-                shard.lock().retain(|slot| slot.place().segment != victim);
-            }
-        }
-        if self.begin(writer, victim) {
-            writer.empty.push(victim);
-        }
-    }
-
-    /// Copies a record that was used to the active segment. Its entry stays as it is, until that is done.
-    fn copy(&self, writer: &mut Writer, slot: Slot, header: &Header) -> Option<Place> {
-        let mut data = Vec::new();
-        if !self.fits(writer, header.length) || !self.medium.data(slot.place(), header, &mut data) {
+    /// Writes a record to the active segment of a region, which gives it its offset. None if it has no room for it, or
+    /// the medium fails.
+    pub(super) fn write(&self, writer: &mut Writer, region: Region, header: Header, data: &[u8]) -> Option<Place> {
+        if !self.fits(writer, region, header.length) {
             return None;
         }
-        // An open revision has no end, whatever its header says.
-        let end = if slot.is_open() { None } else { Some(header.end?) };
-        self.write(writer, header.oid, header.tid, end, &data)
+        let active = writer.queues[region as usize].active.as_mut()?;
+        let count = &mut writer.counts[active.segment as usize];
+        let place = Place { segment: active.segment, number: *count };
+        let offset = active.data_start - header.length.next_multiple_of(ALIGN);
+        // A place whose write failed is not used again: part of it may be there.
+        *count += 1;
+        active.data_start = offset;
+        self.medium.put(place, &Header { offset, ..header }, data).ok().map(|()| place)
     }
 
-    fn is_used(&self, Place { segment, number }: Place) -> bool {
-        let word = self.segments[segment as usize].used.get(number as usize / 64);
-        word.is_some_and(|word| word.load(Relaxed) & 1 << (number % 64) != 0)
-    }
-
-    /// Begins a new generation of a segment to which no entry leads; whether it can be used.
-    fn begin(&self, writer: &mut Writer, segment: u32) -> bool {
-        let Self { segments, medium, .. } = self;
-        let of_readers = &segments[segment as usize];
-        of_readers.generation.fetch_add(1, Relaxed);
-        // Between the generation and everything that is written from now on: see `is_still`.
-        fence(Release);
-        for word in &of_readers.used {
-            word.store(0, Relaxed);
+    /// Goes on to an empty segment, and evicts until another one is left.
+    fn turn(&self, writer: &mut Writer, region: Region, length: u32) {
+        writer.queues[region as usize].seal();
+        self.make_room(writer);
+        // The victims' records may have gone to a new segment of this region, which has room.
+        if !self.fits(writer, region, length) {
+            self.activate(writer, region);
         }
+    }
+
+    /// Gives an empty segment to a region, if there is one.
+    pub(super) fn activate(&self, writer: &mut Writer, region: Region) {
+        let Some(segment) = writer.empty.pop() else { return };
+        let share = (u128::from(writer.small_bytes_max) << 16) / u128::from(self.shape.bytes());
+        if self.medium.assign(segment, region, share as u16).is_err() {
+            writer.empty.push(segment);
+            return;
+        }
+        let queue = &mut writer.queues[region as usize];
+        queue.seal();
         writer.counts[segment as usize] = 0;
-        medium.begin(segment).is_ok()
+        queue.active = Some(Active { segment, data_start: self.shape.segment_bytes });
     }
+}
 
-    /// All segments begin anew. No entry leads to any.
-    pub(super) fn begin_all(&self, writer: &mut Writer) {
-        writer.full.clear();
-        writer.empty.clear();
-        for segment in (0..self.shape.segments).rev() {
-            if self.begin(writer, segment) {
-                writer.empty.push(segment);
-            }
-        }
-        if let Some(active) = writer.empty.pop() {
-            writer.active = active;
-        }
-        writer.data_start = self.shape.segment_bytes;
-    }
+/// Bytes that a record takes in its segment.
+pub(super) fn record_bytes<M: Medium>(length: usize) -> u64 {
+    u64::from(M::HEADER_BYTES) + length.next_multiple_of(ALIGN as usize) as u64
 }

@@ -289,7 +289,7 @@ impl View {
         }
         let before = self.index.len();
         if turn == self.turn {
-            self.scan(turn.active);
+            turn.active.into_iter().for_each(|segment| self.scan(segment));
             return self.index.len() != before;
         }
         self.turn = turn;

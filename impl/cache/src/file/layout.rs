@@ -5,14 +5,16 @@
 //!   4096     a durable head                  0 number  8 tid  16 boot  32 CRC-32
 //!   4608     another one: they are written in turn
 //!   5120     the head of now, in the same form
-//!   5632     the turn                        0 life  8 count  16 active segment  20 CRC-32
+//!   5632     the turn                        0 life  8 count  16 active small segment  20 active main segment
+//!                                            24 CRC-32
 //!   8192     segments, one behind the other
 //! ```
 //!
 //! ```text
 //!   a segment:  │ its head │ header 0 │ header 1 │ ...  free  ...  │ data 1 │ data 0 │
 //!
-//!   its head, 64 bytes      0 "SEGMENT1"  8 sequence  16 generation  24 CRC-32
+//!   its head, 64 bytes      0 "SEGMENT2"  8 sequence  16 generation  24 region: 0 small, 1 main  25 zero
+//!                           26 share of the small region, in 65,536ths of the cache  28 CRC-32
 //!   a header, 64 bytes      0 generation  8 oid  16 tid  24 offset  28 length  32 CRC-32 of the data
 //!                           36 CRC-32 of bytes 0 to 36  40 end, or 0  48 CRC-32 of bytes 0 to 48
 //! ```
@@ -20,10 +22,16 @@
 //! A header lies in one sector, so a write of an end is done or not, or its checksum is wrong. The generation is drawn
 //! anew whenever a segment begins anew. So a record of an earlier life never counts, even if a power cut loses the
 //! segment's head and keeps the record.
+//!
+//! A segment's head is written twice a life: with a new generation when the segment is emptied, and with its region when
+//! it gets its first record. Region and share tell the next process which segments to evict first. No answer depends on
+//! them. An active segment that there is not has the number 2^32 - 1.
+//!
+//! Version 1 had no regions: its file is replaced by an empty one.
 
 use vellum_storage::{Oid, Tid};
 
-use crate::core::Header;
+use crate::core::{Header, Region};
 
 /// Bytes before the segments.
 pub const SEGMENTS_START: u64 = 8192;
@@ -45,8 +53,8 @@ pub const SEGMENT_BYTES_MIN: u32 = 4 << 10;
 pub const SEGMENT_BYTES_MAX: u32 = 256 << 20;
 
 const FILE_MAGIC: &[u8; 8] = b"VLMCACHE";
-const SEGMENT_MAGIC: &[u8; 8] = b"SEGMENT1";
-const VERSION: u32 = 1;
+const SEGMENT_MAGIC: &[u8; 8] = b"SEGMENT2";
+const VERSION: u32 = 2;
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
@@ -146,24 +154,33 @@ impl Moment {
 }
 
 /// The news for other processes that read the file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// Drawn by chance whenever the whole file begins anew.
     pub life: u64,
     /// How often another segment was written to, or began anew.
     pub count: u64,
-    /// The segment that is written to.
-    pub active: u32,
+    /// The segments that are written to, in the order of the regions; [`Turn::NONE`] for none.
+    pub active: [u32; 2],
+}
+
+impl Default for Turn {
+    fn default() -> Turn {
+        Turn { life: 0, count: 0, active: [Turn::NONE; 2] }
+    }
 }
 
 impl Turn {
     /// Bytes that it takes.
-    pub const BYTES: usize = 24;
+    pub const BYTES: usize = 28;
+    /// No segment.
+    pub const NONE: u32 = u32::MAX;
 
     /// The turn with these bytes; none if it is damaged.
     pub fn parse(bytes: &[u8; Self::BYTES]) -> Option<Turn> {
-        let turn = Turn { life: u64_at(bytes, 0), count: u64_at(bytes, 8), active: u32_at(bytes, 16) };
-        (is_sound(bytes, 20) && turn.life != 0).then_some(turn)
+        let active = [u32_at(bytes, 16), u32_at(bytes, 20)];
+        let turn = Turn { life: u64_at(bytes, 0), count: u64_at(bytes, 8), active };
+        (is_sound(bytes, 24) && turn.life != 0).then_some(turn)
     }
 
     /// Its bytes.
@@ -171,9 +188,10 @@ impl Turn {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.life.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.count.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.active.to_le_bytes());
-        let check = crc32fast::hash(&bytes[..20]);
-        bytes[20..].copy_from_slice(&check.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.active[0].to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.active[1].to_le_bytes());
+        let check = crc32fast::hash(&bytes[..24]);
+        bytes[24..].copy_from_slice(&check.to_le_bytes());
         bytes
     }
 }
@@ -181,22 +199,28 @@ impl Turn {
 /// The head of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHead {
-    /// A segment that began later has a larger one.
+    /// A segment that got its first record later has a larger one.
     pub sequence: u64,
     /// The segment's life, of which its records bear the number.
     pub generation: u64,
+    /// The region that it belongs to, if it has records.
+    pub region: Region,
+    /// The small region's share at its first record, in 65,536ths of the cache.
+    pub small_share: u16,
 }
 
 impl SegmentHead {
     /// Bytes that it takes.
-    pub const BYTES: usize = 28;
+    pub const BYTES: usize = 32;
 
     /// The head with these bytes; none if it is damaged.
     pub fn parse(bytes: &[u8]) -> Option<SegmentHead> {
-        if !bytes.starts_with(SEGMENT_MAGIC) || !is_sound(bytes, 24) {
+        if !bytes.starts_with(SEGMENT_MAGIC) || !is_sound(bytes, 28) {
             return None;
         }
-        Some(SegmentHead { sequence: u64_at(bytes, 8), generation: u64_at(bytes, 16) })
+        let region = if bytes[24] == 1 { Region::Main } else { Region::Small };
+        let small_share = u16::from_le_bytes([bytes[26], bytes[27]]);
+        Some(SegmentHead { sequence: u64_at(bytes, 8), generation: u64_at(bytes, 16), region, small_share })
     }
 
     /// Its bytes.
@@ -205,8 +229,10 @@ impl SegmentHead {
         bytes[..8].copy_from_slice(SEGMENT_MAGIC);
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.generation.to_le_bytes());
-        let check = crc32fast::hash(&bytes[..24]);
-        bytes[24..].copy_from_slice(&check.to_le_bytes());
+        bytes[24] = u8::from(self.region == Region::Main);
+        bytes[26..28].copy_from_slice(&self.small_share.to_le_bytes());
+        let check = crc32fast::hash(&bytes[..28]);
+        bytes[28..].copy_from_slice(&check.to_le_bytes());
         bytes
     }
 }
@@ -253,10 +279,12 @@ mod tests {
         assert_eq!(FileHead::parse(&head.write()), Some(head));
         let moment = Moment { number: 3, tid: Tid(7), boot: [5; 16] };
         assert_eq!(Moment::parse(&moment.write()), Some(moment));
-        let turn = Turn { life: 3, count: 4, active: 5 };
+        let turn = Turn { life: 3, count: 4, active: [5, Turn::NONE] };
         assert_eq!(Turn::parse(&turn.write()), Some(turn));
-        let segment = SegmentHead { sequence: 8, generation: 9 };
-        assert_eq!(SegmentHead::parse(&segment.write()), Some(segment));
+        for region in Region::ALL {
+            let segment = SegmentHead { sequence: 8, generation: 9, region, small_share: 0x1234 };
+            assert_eq!(SegmentHead::parse(&segment.write()), Some(segment));
+        }
         let header = Header { oid: Oid(1), tid: Tid(2), end: Some(Tid(3)), offset: 8, length: 9, check: 10 };
         assert_eq!(parse_header(&write_header(&header, 4), 4, 4096), Some(header));
         assert_eq!(parse_header(&write_header(&header, 4), 5, 4096), None, "of another life");

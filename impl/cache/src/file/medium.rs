@@ -15,7 +15,7 @@ use super::layout::{
     DURABLE_HEADS, END_AT, END_BYTES, FileHead, HEADER_BYTES, LIVE_HEAD, Moment, SEGMENTS_START, SegmentHead, TURN,
     Turn, parse_header, write_header,
 };
-use crate::core::{Failed, Header, Medium, Place};
+use crate::core::{Failed, Header, Medium, Place, Region};
 
 /// Segments in a file.
 pub struct FileMedium {
@@ -24,7 +24,7 @@ pub struct FileMedium {
     boot: Option<[u8; 16]>,
     /// The life of each segment; 0 if it has not begun.
     generations: Box<[AtomicU64]>,
-    /// Of the segment that began last.
+    /// Of the segment that began, or got its first record, last.
     sequence: AtomicU64,
     /// With the sequence, what a generation is drawn from.
     nonce: u64,
@@ -162,13 +162,15 @@ impl FileMedium {
     /// Tells other processes something. If that fails, they must not read on.
     fn show(&self, change: impl FnOnce(&mut Turn)) -> io::Result<()> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *turn;
-        change(&mut turn);
-        if *turn == before {
+        let mut next = *turn;
+        change(&mut next);
+        if next == *turn {
             return Ok(());
         }
-        turn.count += 1;
-        self.file.write_at(&turn.write(), TURN)
+        next.count += 1;
+        self.file.write_at(&next.write(), TURN)?;
+        *turn = next;
+        Ok(())
     }
 
     fn next_generation(&self, sequence: u64) -> u64 {
@@ -176,6 +178,17 @@ impl FileMedium {
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (x ^ (x >> 31)).max(1)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Relaxed) + 1
+    }
+
+    fn write_head(&self, segment: u32, head: SegmentHead) -> io::Result<()> {
+        let generation = self.generations.get(segment as usize).ok_or(io::ErrorKind::InvalidInput)?;
+        self.file.write_at(&head.write(), self.start(segment))?;
+        generation.store(head.generation, Release);
+        Ok(())
     }
 
     fn read(&self, buffer: &mut [u8], at: u64) -> bool {
@@ -191,10 +204,6 @@ impl Medium for FileMedium {
         if self.is_dead.load(Acquire) {
             return Err(Failed);
         }
-        if self.generation(place.segment) == 0 {
-            self.begin(place.segment)?;
-        }
-        self.show(|turn| turn.active = place.segment).map_err(|_| Failed)?;
         let header = Header { check: crc32fast::hash(data), ..*header };
         let start = self.start(place.segment) + u64::from(header.offset);
         let bytes = write_header(&header, self.generation(place.segment));
@@ -237,16 +246,28 @@ impl Medium for FileMedium {
         }
     }
 
+    fn assign(&self, segment: u32, region: Region, small_share: u16) -> Result<(), Failed> {
+        if self.is_dead.load(Acquire) {
+            return Err(Failed);
+        }
+        let sequence = self.next_sequence();
+        let generation = match self.generation(segment) {
+            0 => self.next_generation(sequence),
+            known => known,
+        };
+        self.write_head(segment, SegmentHead { sequence, generation, region, small_share }).map_err(|_| Failed)?;
+        self.show(|turn| turn.active[region as usize] = segment).map_err(|_| Failed)
+    }
+
     fn begin(&self, segment: u32) -> Result<(), Failed> {
-        let sequence = self.sequence.fetch_add(1, Relaxed) + 1;
-        let head = SegmentHead { sequence, generation: self.next_generation(sequence) };
-        let Some(generation) = self.generations.get(segment as usize) else { return Err(Failed) };
-        if self.file.write_at(&head.write(), self.start(segment)).is_err() {
+        let sequence = self.next_sequence();
+        let generation = self.next_generation(sequence);
+        let head = SegmentHead { sequence, generation, region: Region::Small, small_share: 0 };
+        if self.write_head(segment, head).is_err() {
             // Its old records may be read by the next process, and no change to them is noted any more.
             self.freeze();
             return Err(Failed);
         }
-        generation.store(head.generation, Release);
         self.show(|turn| turn.count += 1).map_err(|_| Failed)
     }
 
@@ -254,7 +275,7 @@ impl Medium for FileMedium {
         // The head may go back. No record may be added before that is certain: it would be taken for one of the time
         // before, whose changes are known up to the old head.
         self.clears.fetch_add(1, Release);
-        let life = self.next_generation(self.sequence.fetch_add(1, Relaxed) + 1);
+        let life = self.next_generation(self.next_sequence());
         // Other processes have to know before there is a record of the time after.
         let done = self.show(|turn| turn.life = life).and_then(|()| self.make_durable(self.prepare(head)));
         if done.is_err() || self.is_frozen() {

@@ -64,7 +64,7 @@ impl Options {
         Options { bytes, boot: boot_id(), nonce, changes: 10_000 }
     }
 
-    /// The sizes of the file: about 64 segments, of 64 KiB to 8 MiB, or 16 of a very small file. A record of up to half
+    /// The sizes of the file: about 64 segments, of 64 KiB to 8 MiB, or 16 of a very small file. A record of up to
     /// a segment is kept.
     fn head(&self) -> FileHead {
         let (least, most) = (u64::from(SEGMENT_BYTES_MIN), u64::from(SEGMENT_BYTES_MAX));

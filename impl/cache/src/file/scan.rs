@@ -29,7 +29,8 @@ impl Segment {
     pub fn found(&self) -> Found {
         let count = self.records.last().map_or(0, |(number, _)| number + 1);
         let records = self.records.iter().map(|(number, header)| (*number, header.oid, header.end.is_none())).collect();
-        Found { segment: self.segment, count, records }
+        let SegmentHead { region, small_share, .. } = self.head;
+        Found { segment: self.segment, count, records, region, small_share }
     }
 }
 

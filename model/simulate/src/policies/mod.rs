@@ -5,6 +5,10 @@ mod belady;
 mod buddy;
 mod circular;
 mod flip;
+/// The memory of evicted objects that the cache has.
+#[path = "../../../../impl/cache/src/core/ghost.rs"]
+#[allow(dead_code)]
+mod ghost;
 mod hac;
 mod pages;
 mod queue;
@@ -22,6 +26,6 @@ pub use hac::Hac;
 pub use pages::Pages;
 pub use queue::{Clock, Fifo, Lru};
 pub use s3_fifo::S3Fifo;
-pub use segments::Segments;
+pub use segments::{Segments, Sizes};
 pub use sieve::Sieve;
 pub use tiny_lfu::{Definition, TinyLfu};
