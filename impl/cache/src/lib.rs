@@ -17,7 +17,7 @@
 //!
 //! **An answer says as of when it was asked** ([`Asked`]). The cache remembers the latest changes. A revision that the
 //! server called current, and that was changed since the question, is kept with its end. If the cache no longer knows
-//! what has happened since the question, the revision is kept until the moment of the question, which is true as well.
+//! what has happened since the question, the revision is not kept.
 //!
 //! **Records lie in segments, and are read without a lock.** A lookup takes the lock of one shard for the time of a
 //! search in a hash table. Then the reader copies the record, and looks whether its segment has been given to other
@@ -30,7 +30,8 @@
 //! | [`mod@file`] | its bytes in one file of a set size, which survives the process and a power cut |
 //! | [`zec`] | the cache files of ZEO's own client, to be read |
 //!
-//! The index takes 8 bytes an entry, in a table that is at least 7/16 full: about 21 bytes at most.
+//! The index takes 8 bytes an entry, in a table that is at least 7/16 full: about 21 bytes at most. Uses and evicted
+//! objects take 6 bytes for each KiB of a cache file.
 //!
 //! Several processes can share a file: one writes it, and the others are its [`Guest`]s.
 //!
