@@ -10,19 +10,24 @@ mod world;
 
 use world::{World, step};
 
-const SEGMENTS: u32 = 4;
 const SEGMENT_BYTES: u32 = 256;
 
 proptest! {
     #[test]
     fn each_state_is_that_of_its_moment(
-        steps in prop::collection::vec(step(), 0..120),
+        steps in prop::collection::vec((step(), prop::collection::vec(1_000..1_016_u64, 0..4)), 0..120),
         changes in prop_oneof![Just(2_usize), Just(100)],
+        segments in 3..6_u32,
     ) {
-        let shape = Shape { segments: SEGMENTS, segment_bytes: SEGMENT_BYTES, shards: 2, changes };
-        let mut world = World::new(Core::new(Words::new(SEGMENTS, SEGMENT_BYTES), shape, Tid(1)));
-        for step in &steps {
+        let shape = Shape { segments, segment_bytes: SEGMENT_BYTES, shards: 2, changes };
+        let mut world = World::new(Core::new(Words::new(segments, SEGMENT_BYTES), shape, Tid(1)));
+        for (step, crowd) in &steps {
             world.step(step);
+            // Objects that never change take the room of the others, and come again.
+            for oid in crowd {
+                let found = LoadedAt { data: vec![7; 30].into(), tid: Tid(1), next: None };
+                world.cache.store(world.cache.ask(), Oid(*oid), &found);
+            }
             world.check();
         }
     }

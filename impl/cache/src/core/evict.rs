@@ -1,6 +1,6 @@
 //! Which records go: S3-FIFO over segments, with a small region that adapts.
 //!
-//! Yang and others, "FIFO queues are all you need for cache eviction" (SOSP 2023). A victim is the oldest segment of one
+//! Yang and others, "FIFO queues are all you need for cache eviction" (SOSP 2023). A victim is the oldest segment of a
 //! region, and its records have one of three ways:
 //!
 //! | record of the victim | in the small region | in the main region |
@@ -10,9 +10,9 @@
 //! | not used | goes | goes |
 //! | ended | goes | goes |
 //!
-//! The ghosts remember objects that went. If one comes again, it enters the main region, and the sizes adapt, as in ARC:
-//! an object that the small region let go makes the small region larger by the record's bytes, one of the main region
-//! makes it smaller. It has between a tenth and nine tenths of the cache. `docs/cache.md` has the measurements.
+//! The ghosts remember objects that went. If one comes again, it enters the main region, and the sizes adapt, as in
+//! ARC: an object that the small region let go makes the small region larger by the record's bytes, and one of the main
+//! region makes it smaller. It has between a tenth and nine tenths of the cache. `docs/cache.md` has the measurements.
 //!
 //! A record that stays is copied. Two limits bound the time of a store: of each victim at most three quarters stay,
 //! those with two uses first; and one store copies at most as many bytes as a segment has. Each copy costs its record a

@@ -14,6 +14,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 
+/// The bits of first uses in a word of counters.
+const FIRST_USES: u64 = u64::MAX / 3;
+
 /// A record: its object, when it began, its end, and its bytes.
 type Record = (Oid, Tid, Option<Tid>, Vec<u8>);
 
@@ -24,7 +27,7 @@ struct Contents {
     is_closed: bool,
     /// Each entry of the index: whether it is open, and its record.
     entries: BTreeMap<Place, (bool, Option<Record>)>,
-    /// How often the records were used.
+    /// Which records were used. A second use only changes which record is evicted, and would double the states.
     uses: Vec<u64>,
     writer: super::writer::Writer,
 }
@@ -72,7 +75,8 @@ impl<M: Medium> Core<M> {
                 entries.insert(slot.place(), (slot.is_open(), record));
             }
         }
-        let uses = self.segments.iter().flat_map(|segment| segment.uses.iter().map(|word| word.load(Relaxed)));
+        let uses =
+            self.segments.iter().flat_map(|segment| segment.uses.iter().map(|word| word.load(Relaxed) & FIRST_USES));
         Contents {
             head: self.head(),
             is_closed: self.is_closed.load(Acquire),
