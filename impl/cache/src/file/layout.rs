@@ -24,8 +24,8 @@
 //! segment's head and keeps the record.
 //!
 //! A segment's head is written twice a life: with a new generation when the segment is emptied, and with its region
-//! when it gets its first record. Region and share tell the next process which segments to evict first. No answer depends on
-//! them. An active segment that there is not has the number 2^32 - 1.
+//! when it gets its first record. Region and share tell the next process which segments to evict first. No answer
+//! depends on them. An active segment that there is not has the number 2^32 - 1.
 //!
 //! Version 1 had no regions: its file is replaced by an empty one.
 
