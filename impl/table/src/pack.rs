@@ -30,7 +30,7 @@ use vellum_sync::{MutexGuard, RwLockWriteGuard};
 use crate::row::{Row, decode_newest};
 use crate::storage::{Shared, TableStorage};
 use crate::store::{Snapshot, Turn};
-use crate::tables::{Reading, Tables, Writing};
+use crate::tables::{Reading, Tables, Writing, door};
 use moment::Moment;
 
 /// So often a pack is tried beside commits.
@@ -101,7 +101,7 @@ fn pack(shared: &Shared, to: Tid, how: PackOptions, mut alone: Alone<'_>) -> Res
     let moment = Moment::new(&snapshot, to.min(snapshot.last), &voted);
     let threads = if how.one_thread { 1 } else { shared.options.threads };
     let survivors = collect(&moment, Collecting::new().collect(how.collect).go_on(how.go_on).threads(threads))?;
-    doom(shared, &moment, &survivors, &mut alone)?;
+    door(&shared.store.path, || doom(shared, &moment, &survivors, &mut alone))?;
     if !switch(shared, &moment, &survivors, how, &mut alone)? {
         forget(shared, &mut alone)?;
         return Ok(None);

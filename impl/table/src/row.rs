@@ -175,6 +175,16 @@ pub(crate) fn decode_place(bytes: &[u8]) -> Result<(Oid, Tid), &'static str> {
     Ok(place)
 }
 
+/// The checksum before a record. The store does not check what it reads; and a damaged row could name another object's
+/// record.
+pub(crate) fn checksum(oid: Oid, number: u64, record: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&oid.to_bytes());
+    hasher.update(&number.to_be_bytes());
+    hasher.update(record);
+    hasher.finalize().to_be_bytes()
+}
+
 const SHORT: &str = "it is too short";
 
 struct Reader<'a>(&'a [u8]);

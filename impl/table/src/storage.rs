@@ -239,7 +239,7 @@ impl Storage for TableStorage {
     }
 
     fn object_count(&self) -> u64 {
-        self.shared.store.now().tables.object_count().unwrap_or_default()
+        self.shared.store.now().tables.known_objects().unwrap_or_default()
     }
 
     /// Rule 3.0.
@@ -335,8 +335,14 @@ impl Versions for TableStorage {
     /// Rule 2.11.
     fn versions(&self) -> Result<Vec<Version>> {
         let now = self.shared.store.now();
-        let numbers = now.tables.versions_in_use()?;
-        let mut versions = numbers.into_iter().map(|number| now.tables.version(number)).collect::<Result<Vec<_>>>()?;
+        let mut versions = Vec::new();
+        for number in now.tables.versions_in_use()? {
+            let mut objects = now.tables.objects_in(number)?.into_iter().map(|oid| now.tables.newest(oid));
+            // A pack may hide them.
+            if objects.try_fold(false, |any, newest| newest.map(|newest| any || newest.is_some()))? {
+                versions.push(now.tables.version(number)?);
+            }
+        }
         versions.sort();
         Ok(versions)
     }

@@ -1,11 +1,12 @@
 //! The open store: snapshots for readers, and one writer at a time.
 
 use std::ops::Deref;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
-use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use vellum_disk::{Disk, Lock, Open};
 use vellum_storage::{Error, Oid, Result, Tid};
 use vellum_sync::{Mutex, MutexGuard};
@@ -13,7 +14,7 @@ use vellum_sync::{Mutex, MutexGuard};
 use crate::backend::{Backend, Failure, is_store};
 use crate::facts::FORMAT;
 use crate::options::{OpenError, Options};
-use crate::tables::{Reading, Tables, Writing, trouble};
+use crate::tables::{Reading, Tables, Writing, door, said, trouble};
 
 /// The tables of a moment.
 pub(crate) struct Snapshot {
@@ -77,29 +78,24 @@ impl Store {
             Open::CreateNew if is_there => return Err(OpenError::Exists { path: path.to_owned() }),
             Open::CreateNew => {}
             _ if !is_there => return Err(OpenError::NotFound { path: path.to_owned() }),
-            _ => {
-                if !is_store(&**disk, path).map_err(|e| Error::io(path, "reading its beginning", e))? {
-                    let why = "it does not begin as the store's files do".to_owned();
-                    return Err(OpenError::NotATable { path: path.to_owned(), why });
-                }
+            _ if !is_store(&**disk, path).map_err(|e| Error::io(path, "reading its beginning", e))? => {
+                let why = "it does not begin as the store's files do".to_owned();
+                return Err(OpenError::NotATable { path: path.to_owned(), why });
             }
+            _ => {}
         }
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".lock");
-        let lock = disk.lock(Path::new(&beside)).map_err(|error| match error.kind() {
+        let beside = with_suffix(path, ".lock");
+        let lock = disk.lock(&beside).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
-            _ => OpenError::Storage(Error::io(Path::new(&beside), "taking the lock", error)),
+            _ => OpenError::Storage(Error::io(&beside, "taking the lock", error)),
         })?;
-        let file = disk.open(path, how).map_err(|e| Error::io(path, "opening it", e))?;
-        let failure = Arc::new(Failure::default());
-        let backend = Backend::new(file, Arc::clone(&failure));
-        let made = Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend);
-        let database = made.map_err(|error| refused(path, error))?;
-        let path: Arc<Path> = path.into();
         if how == Open::CreateNew {
-            make(&path, &database)?;
-            disk.sync_directory(&path).map_err(|e| Error::io(&*path, "making its name durable", e))?;
+            make(options, path)?;
         }
+        let failure = Arc::new(Failure::default());
+        let how = if options.read_only { Open::Read } else { Open::ReadWrite };
+        let database = open_database(options, path, how, &failure)?;
+        let path: Arc<Path> = path.into();
         let now = Snapshot::new(&path, &database).map_err(|error| OpenError::NotATable {
             path: path.to_path_buf(),
             why: format!("it has not the tables of one ({error})"),
@@ -151,7 +147,7 @@ impl Store {
         self.usable()?;
         let transaction = self.database.begin_write().map_err(|error| self.broken(error.into()))?;
         let mut number = turn.number;
-        let done = self.within(&transaction, |tables| change(tables, &mut number));
+        let done = door(&self.path, || self.within(&transaction, |tables| change(tables, &mut number)));
         match done {
             Ok(done) => {
                 transaction.commit().map_err(|error| self.broken(error.into()))?;
@@ -227,16 +223,48 @@ fn refused(path: &Path, error: redb::DatabaseError) -> OpenError {
     }
 }
 
-/// The tables of an empty database.
-fn make(path: &Arc<Path>, database: &Database) -> Result<()> {
-    let mut transaction = database.begin_write().map_err(|error| trouble(path, error))?;
-    transaction.set_durability(Durability::Immediate).map_err(|error| trouble(path, error))?;
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn open_database(options: &Options, path: &Path, how: Open, failure: &Arc<Failure>) -> Result<Database, OpenError> {
+    let file = options.disk.open(path, how).map_err(|e| Error::io(path, "opening it", e))?;
+    let backend = match how {
+        Open::Read => Backend::read_only(file, Arc::clone(failure)).map_err(|e| Error::io(path, "opening it", e))?,
+        _ => Backend::new(file, Arc::clone(failure)),
+    };
+    let open = || Builder::new().set_cache_size(options.cache_bytes).create_with_backend(backend);
+    let opened = catch_unwind(AssertUnwindSafe(open));
+    let opened = opened.map_err(|panic| OpenError::Damaged { path: path.to_owned(), why: said(&*panic) })?;
+    opened.map_err(|error| refused(path, error))
+}
+
+/// Makes an empty database, under another name until it is whole.
+fn make(options: &Options, path: &Path) -> Result<(), OpenError> {
+    let half_made = with_suffix(path, ".new");
+    let failure = Arc::new(Failure::default());
+    let database = open_database(options, &half_made, Open::Truncate, &failure)?;
+    let transaction = database.begin_write().map_err(|error| trouble(path, error))?;
     {
-        let mut tables = Tables::writing(path, &transaction)?;
+        let mut tables = Tables::writing(&path.into(), &transaction)?;
         tables.facts.format = FORMAT;
         tables.write_facts()?;
     }
-    transaction.commit().map_err(|error| trouble(path, error))
+    transaction.commit().map_err(|error| trouble(path, error))?;
+    drop(database);
+    if let Some(cause) = failure.get() {
+        return Err(Error::io(&half_made, "making it", std::io::Error::other(cause)).into());
+    }
+    let disk = &options.disk;
+    let named = || {
+        // The store may have written while it was closed.
+        disk.open(&half_made, Open::ReadWrite)?.sync()?;
+        disk.rename(&half_made, path)?;
+        disk.sync_directory(path)
+    };
+    Ok(named().map_err(|e| Error::io(path, "giving the new file its name", e))?)
 }
 
 /// The oids that are free.

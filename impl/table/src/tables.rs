@@ -19,6 +19,8 @@
 //!
 //! The tables of a snapshot and those of a transaction of the store have one type of code, since both can be read.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -143,6 +145,19 @@ pub(crate) fn damaged(path: &Path, what: &str) -> Error {
     Error::io(path, "reading the tables", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
 }
 
+/// Does something with the store. It does not check the pages that it reads, and panics on some damaged ones: that is an
+/// error here.
+pub(crate) fn door<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|panic| Err(damaged(path, &format!("a page of the store is damaged ({})", said(&*panic)))))
+}
+
+/// The message of a panic.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
+}
+
 /// What a row is of, for a message.
 fn of(table: &str, key: impl std::fmt::Display, why: &str) -> String {
     format!("table `{table}`, row {key}: {why}")
@@ -159,23 +174,29 @@ impl<A: Access> Tables<A> {
 
     /// The newest revision of an object, as its row stands.
     pub fn object(&self, oid: Oid) -> Result<Option<(Tid, Row)>> {
-        let Some(found) = self.objects.get(oid.0).map_err(|e| self.trouble(e))? else { return Ok(None) };
-        row::decode_newest(found.value()).map(Some).map_err(|why| self.damaged("objects", oid, why))
+        door(&self.path, || {
+            let Some(found) = self.objects.get(oid.0).map_err(|e| self.trouble(e))? else { return Ok(None) };
+            row::decode_newest(found.value()).map(Some).map_err(|why| self.damaged("objects", oid, why))
+        })
     }
 
     /// An older revision, as its row stands.
     pub fn older(&self, oid: Oid, tid: Tid) -> Result<Option<Row>> {
-        let Some(found) = self.past.get((oid.0, tid.0)).map_err(|e| self.trouble(e))? else { return Ok(None) };
-        self.past_row(oid, tid, found.value()).map(Some)
+        door(&self.path, || {
+            let Some(found) = self.past.get((oid.0, tid.0)).map_err(|e| self.trouble(e))? else { return Ok(None) };
+            self.past_row(oid, tid, found.value()).map(Some)
+        })
     }
 
     /// The older revision of the object that is the newest before a transaction.
     pub fn older_before(&self, oid: Oid, before: Tid) -> Result<Option<(Tid, Row)>> {
-        let mut range = self.past.range((oid.0, 0)..(oid.0, before.0)).map_err(|e| self.trouble(e))?;
-        let Some(found) = range.next_back() else { return Ok(None) };
-        let (key, value) = found.map_err(|e| self.trouble(e))?;
-        let tid = Tid(key.value().1);
-        Ok(Some((tid, self.past_row(oid, tid, value.value())?)))
+        door(&self.path, || {
+            let mut range = self.past.range((oid.0, 0)..(oid.0, before.0)).map_err(|e| self.trouble(e))?;
+            let Some(found) = range.next_back() else { return Ok(None) };
+            let (key, value) = found.map_err(|e| self.trouble(e))?;
+            let tid = Tid(key.value().1);
+            Ok(Some((tid, self.past_row(oid, tid, value.value())?)))
+        })
     }
 
     fn past_row(&self, oid: Oid, tid: Tid, bytes: &[u8]) -> Result<Row> {
@@ -184,39 +205,51 @@ impl<A: Access> Tables<A> {
 
     /// The revision of that transaction, as its row stands.
     pub fn row(&self, oid: Oid, tid: Tid) -> Result<Option<Row>> {
-        match self.object(oid)? {
+        door(&self.path, || match self.object(oid)? {
             Some((newest, row)) if newest == tid => Ok(Some(row)),
             _ => self.older(oid, tid),
-        }
+        })
     }
 
     /// A revision that its own transaction wrote over.
     pub fn overwritten(&self, number: u64) -> Result<Option<Row>> {
-        let Some(found) = self.overwritten.get(number).map_err(|e| self.trouble(e))? else { return Ok(None) };
-        Row::decode(found.value()).map(Some).map_err(|why| self.damaged("overwritten", number, why))
+        door(&self.path, || {
+            let Some(found) = self.overwritten.get(number).map_err(|e| self.trouble(e))? else { return Ok(None) };
+            Row::decode(found.value()).map(Some).map_err(|why| self.damaged("overwritten", number, why))
+        })
     }
 
     /// Where the revision of a number is.
     pub fn place(&self, number: u64) -> Result<Option<(Oid, Tid)>> {
-        let Some(found) = self.places.get(number).map_err(|e| self.trouble(e))? else { return Ok(None) };
-        row::decode_place(found.value()).map(Some).map_err(|why| self.damaged("places", number, why))
+        door(&self.path, || {
+            let Some(found) = self.places.get(number).map_err(|e| self.trouble(e))? else { return Ok(None) };
+            row::decode_place(found.value()).map(Some).map_err(|why| self.damaged("places", number, why))
+        })
     }
 
-    /// The data under a number.
-    pub fn record(&self, number: u64) -> Result<Bytes> {
-        let found = self.data.get(number).map_err(|e| self.trouble(e))?;
-        let found = found.ok_or_else(|| self.damaged("data", number, "it is missing, and a revision names it"))?;
-        Ok(Bytes::copy_from_slice(found.value()))
+    /// The record of an object under a number.
+    pub fn record(&self, oid: Oid, number: u64) -> Result<Bytes> {
+        door(&self.path, || {
+            let found = self.data.get(number).map_err(|e| self.trouble(e))?;
+            let found = found.ok_or_else(|| self.damaged("data", number, "it is missing, and a revision names it"))?;
+            let (sum, record) = found.value().split_first_chunk().unwrap_or((&[0; 4], &[]));
+            if record.is_empty() || *sum != row::checksum(oid, number, record) {
+                return Err(self.damaged("data", number, &format!("it is not what was written for object {oid}")));
+            }
+            Ok(Bytes::copy_from_slice(record))
+        })
     }
 
     /// How many revisions have the data under a number.
     pub fn count(&self, number: u64) -> Result<u64> {
-        Ok(self.counts.get(number).map_err(|e| self.trouble(e))?.map_or(1, |count| count.value()))
+        door(&self.path, || Ok(self.counts.get(number).map_err(|e| self.trouble(e))?.map_or(1, |count| count.value())))
     }
 
     pub fn head(&self, tid: Tid) -> Result<Option<Head>> {
-        let Some(found) = self.transactions.get(tid.0).map_err(|e| self.trouble(e))? else { return Ok(None) };
-        self.head_of(tid, found.value()).map(Some)
+        door(&self.path, || {
+            let Some(found) = self.transactions.get(tid.0).map_err(|e| self.trouble(e))? else { return Ok(None) };
+            self.head_of(tid, found.value()).map(Some)
+        })
     }
 
     fn head_of(&self, tid: Tid, bytes: &[u8]) -> Result<Head> {
@@ -225,84 +258,102 @@ impl<A: Access> Tables<A> {
 
     /// The first transaction of a range, or the last one.
     pub fn head_in(&self, first: Tid, last: Tid, from_end: bool) -> Result<Option<(Tid, Head)>> {
-        if first > last {
-            return Ok(None);
-        }
-        let mut range = self.transactions.range(first.0..=last.0).map_err(|e| self.trouble(e))?;
-        let Some(found) = (if from_end { range.next_back() } else { range.next() }) else { return Ok(None) };
-        let (key, value) = found.map_err(|e| self.trouble(e))?;
-        let tid = Tid(key.value());
-        Ok(Some((tid, self.head_of(tid, value.value())?)))
+        door(&self.path, || {
+            if first > last {
+                return Ok(None);
+            }
+            let mut range = self.transactions.range(first.0..=last.0).map_err(|e| self.trouble(e))?;
+            let Some(found) = (if from_end { range.next_back() } else { range.next() }) else { return Ok(None) };
+            let (key, value) = found.map_err(|e| self.trouble(e))?;
+            let tid = Tid(key.value());
+            Ok(Some((tid, self.head_of(tid, value.value())?)))
+        })
     }
 
     /// The last transaction; [`Tid::ZERO`] if there is none.
     pub fn last(&self) -> Result<Tid> {
-        Ok(self.transactions.last().map_err(|e| self.trouble(e))?.map_or(Tid::ZERO, |(tid, _)| Tid(tid.value())))
+        door(&self.path, || {
+            Ok(self.transactions.last().map_err(|e| self.trouble(e))?.map_or(Tid::ZERO, |(tid, _)| Tid(tid.value())))
+        })
     }
 
     /// The largest number that a revision or its data has.
     pub fn last_number(&self) -> Result<u64> {
-        let place = self.places.last().map_err(|e| self.trouble(e))?.map_or(0, |(number, _)| number.value());
-        let data = self.data.last().map_err(|e| self.trouble(e))?.map_or(0, |(number, _)| number.value());
-        Ok(place.max(data))
+        door(&self.path, || {
+            let place = self.places.last().map_err(|e| self.trouble(e))?.map_or(0, |(number, _)| number.value());
+            let data = self.data.last().map_err(|e| self.trouble(e))?.map_or(0, |(number, _)| number.value());
+            Ok(place.max(data))
+        })
     }
 
     /// The largest oid.
     pub fn last_oid(&self) -> Result<Oid> {
-        Ok(self.objects.last().map_err(|e| self.trouble(e))?.map_or(Oid::ROOT, |(oid, _)| Oid(oid.value())))
+        door(&self.path, || {
+            Ok(self.objects.last().map_err(|e| self.trouble(e))?.map_or(Oid::ROOT, |(oid, _)| Oid(oid.value())))
+        })
     }
 
     /// The first object that is not before this one.
     pub fn object_from(&self, first: Oid) -> Result<Option<Oid>> {
-        let next = self.objects.range(first.0..).map_err(|e| self.trouble(e))?.next();
-        next.map(|found| found.map(|(oid, _)| Oid(oid.value())).map_err(|e| self.trouble(e))).transpose()
+        door(&self.path, || {
+            let next = self.objects.range(first.0..).map_err(|e| self.trouble(e))?.next();
+            next.map(|found| found.map(|(oid, _)| Oid(oid.value())).map_err(|e| self.trouble(e))).transpose()
+        })
     }
 
     pub fn object_count(&self) -> Result<u64> {
-        self.objects.len().map_err(|e| self.trouble(e))
+        door(&self.path, || self.objects.len().map_err(|e| self.trouble(e)))
     }
 
     /// The version of a number.
     pub fn version(&self, number: u32) -> Result<Version> {
-        if number == 0 {
-            return Ok(Version::TRUNK);
-        }
-        let found = self.names.get(number).map_err(|e| self.trouble(e))?;
-        let found = found.ok_or_else(|| self.damaged("names", number, "it is missing, and a revision names it"))?;
-        Ok(Version::named(Bytes::copy_from_slice(found.value())))
+        door(&self.path, || {
+            if number == 0 {
+                return Ok(Version::TRUNK);
+            }
+            let found = self.names.get(number).map_err(|e| self.trouble(e))?;
+            let found = found.ok_or_else(|| self.damaged("names", number, "it is missing, and a revision names it"))?;
+            Ok(Version::named(Bytes::copy_from_slice(found.value())))
+        })
     }
 
     /// The number of a version; none if no revision was ever in it.
     pub fn version_number(&self, version: &Version) -> Result<Option<u32>> {
-        if version.is_trunk() {
-            return Ok(Some(0));
-        }
-        let found = self.versions.get(&version.name()[..]).map_err(|e| self.trouble(e))?;
-        Ok(found.map(|number| number.value()))
+        door(&self.path, || {
+            if version.is_trunk() {
+                return Ok(Some(0));
+            }
+            let found = self.versions.get(&version.name()[..]).map_err(|e| self.trouble(e))?;
+            Ok(found.map(|number| number.value()))
+        })
     }
 
     /// The objects whose newest revision is in the version of a number, in the order of the oids.
     pub fn objects_in(&self, version: u32) -> Result<Vec<Oid>> {
-        let range = self.in_versions.range((version, 0)..=(version, u64::MAX)).map_err(|e| self.trouble(e))?;
-        range.map(|found| found.map(|(key, _)| Oid(key.value().1)).map_err(|e| self.trouble(e))).collect()
+        door(&self.path, || {
+            let range = self.in_versions.range((version, 0)..=(version, u64::MAX)).map_err(|e| self.trouble(e))?;
+            range.map(|found| found.map(|(key, _)| Oid(key.value().1)).map_err(|e| self.trouble(e))).collect()
+        })
     }
 
     /// The numbers of the versions that hold an object.
     pub fn versions_in_use(&self) -> Result<Vec<u32>> {
-        let (mut found, mut from) = (Vec::new(), 0);
-        while let Some(next) = self.in_versions.range((from, 0)..).map_err(|e| self.trouble(e))?.next() {
-            let version = next.map_err(|e| self.trouble(e))?.0.value().0;
-            found.push(version);
-            match version.checked_add(1) {
-                Some(next) => from = next,
-                None => break,
+        door(&self.path, || {
+            let (mut found, mut from) = (Vec::new(), 0);
+            while let Some(next) = self.in_versions.range((from, 0)..).map_err(|e| self.trouble(e))?.next() {
+                let version = next.map_err(|e| self.trouble(e))?.0.value().0;
+                found.push(version);
+                match version.checked_add(1) {
+                    Some(next) => from = next,
+                    None => break,
+                }
             }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// Whether a pack removes the revision of this number.
     pub fn is_doomed(&self, tid: Tid, number: u64) -> Result<bool> {
-        Ok(self.doomed.get((tid.0, number)).map_err(|e| self.trouble(e))?.is_some())
+        door(&self.path, || Ok(self.doomed.get((tid.0, number)).map_err(|e| self.trouble(e))?.is_some()))
     }
 }

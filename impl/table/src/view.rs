@@ -45,6 +45,20 @@ impl<A: Access> Tables<A> {
         self.object(oid)?.map_or(Ok(None), |(tid, row)| self.seen(oid, tid, row))
     }
 
+    /// How many objects there are.
+    pub fn known_objects(&self) -> Result<u64> {
+        let all = self.object_count()?;
+        if !self.facts.is_sweeping {
+            return Ok(all);
+        }
+        let (mut hidden, mut from) = (0, Some(Oid::ROOT));
+        while let Some(oid) = from.map_or(Ok(None), |from| self.object_from(from))? {
+            hidden += u64::from(self.newest(oid)?.is_none());
+            from = oid.0.checked_add(1).map(Oid);
+        }
+        Ok(all - hidden)
+    }
+
     /// The revision of that transaction, even where a pack has cut the object's past off before it.
     pub fn at(&self, oid: Oid, tid: Tid) -> Result<Option<At>> {
         self.row(oid, tid)?.map_or(Ok(None), |row| self.seen(oid, tid, row))
@@ -90,7 +104,7 @@ impl<A: Access> Tables<A> {
     pub fn data_of(&self, at: &At) -> Result<Option<Bytes>> {
         match at.row.data {
             0 => Ok(None),
-            number => self.record(number).map(Some),
+            number => self.record(at.oid, number).map(Some),
         }
     }
 

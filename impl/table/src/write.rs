@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use redb::ReadableTable;
 use vellum_pickle::{Reference, Scanner};
 use vellum_storage::{Content, Oid, Result, Status, Tid, TransactionMeta, Version, Write};
 
-use crate::row::{Head, Row, encode_newest, encode_place};
+use crate::row::{Head, Row, checksum, encode_newest, encode_place};
 use crate::tables::{Tables, Writing};
 
 /// A judged transaction with its tid.
@@ -51,7 +52,7 @@ impl Tables<Writing<'_>> {
         match content {
             Content::Tombstone => Ok(row),
             Content::Data(data) => {
-                self.put_data(number, &data.bytes()?)?;
+                self.put_data(*oid, number, &data.bytes()?)?;
                 Ok(Row { data: number, ..row })
             }
             Content::Shared(source) => {
@@ -66,8 +67,12 @@ impl Tables<Writing<'_>> {
         }
     }
 
-    fn put_data(&mut self, number: u64, record: &[u8]) -> Result<()> {
-        self.data.insert(number, record).map(drop).map_err(|e| crate::tables::trouble(&self.path, e))?;
+    fn put_data(&mut self, oid: Oid, number: u64, record: &[u8]) -> Result<()> {
+        let room = self.data.insert_reserve(number, record.len() + 4);
+        let mut room = room.map_err(|e| crate::tables::trouble(&self.path, e))?;
+        room.as_mut()[..4].copy_from_slice(&checksum(oid, number, record));
+        room.as_mut()[4..].copy_from_slice(record);
+        drop(room);
         let references = references(record);
         if !references.is_empty() {
             let done = self.references.insert(number, &references[..]).map(drop);
@@ -171,8 +176,6 @@ impl Tables<Writing<'_>> {
         facts.write(&self.path, &mut self.stored_facts)
     }
 }
-
-use redb::ReadableTable;
 
 /// The objects that a record refers to strongly, each once, as a row of `references` has them. A record that cannot be
 /// read has none.
