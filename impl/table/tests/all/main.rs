@@ -1,0 +1,6 @@
+//! TableStorage held to the rules.
+
+mod common;
+mod crashes;
+mod histories;
+mod threads;
