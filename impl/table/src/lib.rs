@@ -9,6 +9,7 @@
 //!   view.rs     part 2 of the rules  write.rs             a transaction into the tables
 //!   past.rs     part 3               pack.rs              part 4
 //!   tables.rs, row.rs, facts.rs      what is in the tables
+//!   check.rs                         each table against the others
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
 //! ```
 //!
@@ -26,6 +27,7 @@
 
 mod backend;
 mod bulk;
+mod check;
 mod commit;
 mod facts;
 mod options;
@@ -39,5 +41,6 @@ mod view;
 mod write;
 
 pub use backend::is_store;
+pub use check::Problem;
 pub use options::{OpenError, Options};
 pub use storage::TableStorage;

@@ -179,7 +179,7 @@ impl Tables<Writing<'_>> {
 
 /// The objects that a record refers to strongly, each once, as a row of `references` has them. A record that cannot be
 /// read has none.
-fn references(record: &[u8]) -> Bytes {
+pub(crate) fn references(record: &[u8]) -> Bytes {
     let mut found = Vec::new();
     let _ = Scanner::new().scan_all(record, |reference| {
         if let Reference::Strong { oid, .. } = reference {

@@ -17,7 +17,12 @@ pub fn open_under_harness(options: Options, opening: Opening) -> Result<Box<dyn 
     let options = options.clock(opening.clock).resolver(Arc::new(Merger)).threads(1).cache_bytes(1 << 20);
     let opened = if opening.read_only { options.read_only().open(PATH) } else { options.open_or_create(PATH) };
     match opened {
-        Ok(storage) => Ok(Box::new(storage)),
+        Ok(storage) => {
+            let mut problems = Vec::new();
+            storage.check(&mut |problem| problems.push(problem.to_string()))?;
+            assert_eq!(problems, [""; 0]);
+            Ok(Box::new(storage))
+        }
         Err(OpenError::Storage(error)) => Err(error),
         Err(other) => Err(Error::io(PATH, "opening it", std::io::Error::other(other.to_string()))),
     }
