@@ -41,6 +41,31 @@ const LISTED_A_ROW: usize = 16;
 
 impl Pack for TableStorage {
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.pack_to(to, how)
+    }
+}
+
+impl TableStorage {
+    /// Packs to a time: [`vellum_storage::Pack::pack`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn pack_to(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.pack_with(to, how, false)
+    }
+
+    /// The same, unless a needed object refers into another database: then there are several, and the others may need what
+    /// looks like garbage here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Foreign`] if an object does, and nothing was packed; else as [`TableStorage::pack_to`].
+    pub fn pack_unless_foreign(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.pack_with(to, how, true)
+    }
+
+    fn pack_with(&self, to: Tid, how: PackOptions, stop_at_foreign: bool) -> Result<PackReport> {
         let shared = &self.shared;
         shared.writable()?;
         let packing = shared.packing.try_lock();
@@ -51,7 +76,7 @@ impl Pack for TableStorage {
             if attempt >= ATTEMPTS_BESIDE_COMMITS {
                 alone = Alone(Some((shared.store.turn(), shared.judging.write())));
             }
-            match pack(shared, to, how, alone)? {
+            match pack(shared, to, how, stop_at_foreign, alone)? {
                 Some(report) => return Ok(report),
                 None => attempt += 1,
             }
@@ -84,7 +109,13 @@ pub(crate) fn go_on(shared: &Shared) -> Result<()> {
 }
 
 /// One attempt. None: a concurrent transaction needs what is doomed.
-fn pack(shared: &Shared, to: Tid, how: PackOptions, mut alone: Alone<'_>) -> Result<Option<PackReport>> {
+fn pack(
+    shared: &Shared,
+    to: Tid,
+    how: PackOptions,
+    stop_at_foreign: bool,
+    mut alone: Alone<'_>,
+) -> Result<Option<PackReport>> {
     // The voted first: one that is finished in between is then in both.
     let voted = || shared.voted.lock().values().cloned().collect();
     let voted: Vec<Arc<Vec<Write>>> = match &alone.0 {
@@ -100,7 +131,8 @@ fn pack(shared: &Shared, to: Tid, how: PackOptions, mut alone: Alone<'_>) -> Res
     }
     let moment = Moment::new(&snapshot, to.min(snapshot.last), &voted);
     let threads = if how.one_thread { 1 } else { shared.options.threads };
-    let survivors = collect(&moment, Collecting::new().collect(how.collect).go_on(how.go_on).threads(threads))?;
+    let collecting = Collecting::new().collect(how.collect).go_on(how.go_on).stop_at_foreign(stop_at_foreign);
+    let survivors = collect(&moment, collecting.threads(threads))?;
     door(&shared.store.path, || doom(shared, &moment, &survivors, &mut alone))?;
     if !switch(shared, &moment, &survivors, how, &mut alone)? {
         forget(shared, &mut alone)?;
