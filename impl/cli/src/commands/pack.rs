@@ -52,8 +52,7 @@ removes it; then the discarded revisions are lost.
 
 A database in tables (site.vellum) is packed inside its file, in small steps;
 there is no second file, no preview, and no way back. The file keeps its length,
-and its free pages are used again. `vellum serve --keep-days` packs it beside a
-site.
+and its free pages are used again.
 
 If an object refers into another database, there are several, and the others may
 refer to objects here. Then no garbage is collected, unless --collect is given.
