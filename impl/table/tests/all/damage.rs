@@ -32,7 +32,8 @@ fn made(disk: &SimDisk) -> BTreeMap<Oid, Bytes> {
     let storage = options(disk).create(PATH).unwrap();
     let mut records = BTreeMap::new();
     for oid in (0..300).map(Oid) {
-        let record = Bytes::from(format!("the record of object {oid}, {}", "and more of it. ".repeat(oid.0 as usize % 20)));
+        let record =
+            Bytes::from(format!("the record of object {oid}, {}", "and more of it. ".repeat(oid.0 as usize % 20)));
         let mut draft = storage.begin(TransactionMeta::new()).unwrap();
         draft.store(oid, Tid::ZERO, record.clone()).unwrap();
         storage.commit(draft).unwrap();
@@ -105,7 +106,9 @@ fn a_short_file_is_an_error() {
 
 #[test]
 fn a_foreign_file_is_refused() {
-    for (content, why) in [(&b"FS30 and so on"[..], "does not begin"), (b"", "does not begin"), (b"redb\x1a\x0a\xa9\x0d\x0a", "")] {
+    for (content, why) in
+        [(&b"FS30 and so on"[..], "does not begin"), (b"", "does not begin"), (b"redb\x1a\x0a\xa9\x0d\x0a", "")]
+    {
         let error = options(&with(content)).open(PATH).unwrap_err().to_string();
         assert!(error.contains(why) && error.contains(PATH), "{error}");
     }
