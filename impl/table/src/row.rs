@@ -175,6 +175,9 @@ pub(crate) fn decode_place(bytes: &[u8]) -> Result<(Oid, Tid), &'static str> {
     Ok(place)
 }
 
+/// The references of a record that may hide some (rule 4.10): it cannot be read to its end.
+pub(crate) const UNTOLD: &[u8] = &[0xff];
+
 /// The checksum before a record. The store does not check what it reads; and a damaged row could name another object's
 /// record.
 pub(crate) fn checksum(oid: Oid, number: u64, record: &[u8]) -> [u8; 4] {

@@ -240,6 +240,23 @@ impl<A: Access> Tables<A> {
         })
     }
 
+    /// The objects that the record under a number refers to strongly; none if it cannot be read to its end.
+    pub fn references_of(&self, number: u64) -> Result<Option<Vec<Oid>>> {
+        door(&self.path, || {
+            let Some(found) = self.references.get(number).map_err(|e| self.trouble(e))? else {
+                return Ok(Some(Vec::new()));
+            };
+            if found.value() == row::UNTOLD {
+                return Ok(None);
+            }
+            let (oids, rest) = found.value().as_chunks();
+            if !rest.is_empty() {
+                return Err(self.damaged("references", number, "it ends in the middle of an oid"));
+            }
+            Ok(Some(oids.iter().map(|oid| Oid::from_bytes(*oid)).collect()))
+        })
+    }
+
     /// How many revisions have the data under a number.
     pub fn count(&self, number: u64) -> Result<u64> {
         door(&self.path, || Ok(self.counts.get(number).map_err(|e| self.trouble(e))?.map_or(1, |count| count.value())))

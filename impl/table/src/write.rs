@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use vellum_pickle::{Reference, Scanner};
 use vellum_storage::{Content, Oid, Result, Status, Tid, TransactionMeta, Version, Write};
 
-use crate::row::{Head, Row, checksum, encode_newest, encode_place};
+use crate::row::{Head, Row, UNTOLD, checksum, encode_newest, encode_place};
 use crate::tables::{Tables, Writing};
 
 /// A judged transaction with its tid.
@@ -177,15 +177,17 @@ impl Tables<Writing<'_>> {
     }
 }
 
-/// The objects that a record refers to strongly, each once, as a row of `references` has them. A record that cannot be
-/// read has none.
+/// The objects that a record refers to strongly, each once, as a row of `references` has them.
 pub(crate) fn references(record: &[u8]) -> Bytes {
     let mut found = Vec::new();
-    let _ = Scanner::new().scan_all(record, |reference| {
+    let scanned = Scanner::new().scan_all(record, |reference| {
         if let Reference::Strong { oid, .. } = reference {
             found.push(oid);
         }
     });
+    if scanned.is_err() {
+        return Bytes::from_static(UNTOLD);
+    }
     found.sort_unstable();
     found.dedup();
     found.into_iter().flat_map(u64::to_be_bytes).collect()

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use vellum_pickle::{Reference, Scanner};
-use vellum_storage::{AtPlace, Collected, Content, EachPlace, Later, Oid, Own, Place, Result, Survivors, Tid, Write};
+use vellum_storage::{
+    AtPlace, Collected, Content, EachPlace, Later, Oid, Own, Place, Refers, Result, Survivors, Tid, Write,
+};
 
 use crate::store::Snapshot;
 use crate::tables::{Reading, Tables};
@@ -127,8 +129,16 @@ impl Collected for Moment<'_> {
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         for place in places {
             let at = self.numbered(*place)?;
-            let data = self.tables().data_of(&at)?;
-            each(AtPlace { oid: at.oid, data: data.as_deref(), base: self.place(at.oid, at.row.base)? })?;
+            let base = self.place(at.oid, at.row.base)?;
+            if at.row.data == 0 {
+                each(AtPlace { oid: at.oid, data: None, base })?;
+            } else if let Some(oids) = self.tables().references_of(at.row.data)? {
+                each(AtPlace { oid: at.oid, data: Some(Refers::To(&oids)), base })?;
+            } else {
+                // The collector says what is wrong with it.
+                let record = self.tables().record(at.oid, at.row.data)?;
+                each(AtPlace { oid: at.oid, data: Some(Refers::Record(&record)), base })?;
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use vellum_table::Options;
 use crate::common::{CAN, open_under_harness};
 
 /// On a disk of its own for each history, with steps of so many rows.
-fn subject(step_rows: usize, spill_after: u64) -> Hosted {
+pub fn subject(step_rows: usize, spill_after: u64) -> Hosted {
     let mut disk = SimDisk::new(0);
     Hosted::new("TableStorage", CAN, move |opening: Opening| {
         if opening.fresh {

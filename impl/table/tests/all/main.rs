@@ -2,7 +2,9 @@
 
 mod commits;
 mod common;
+mod copies;
 mod crashes;
 mod damage;
 mod histories;
+mod stories;
 mod threads;
