@@ -3,6 +3,9 @@
 #[macro_use]
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use common::site::{Delete, Site, Store, record};
 use common::{Run, Sandbox, without_time};
 use vellum_file::FileStorage;
@@ -105,6 +108,19 @@ fn shop(sandbox: &Sandbox) {
     site.commit("bob", "gone", vec![Delete(2)]);
     drop(site);
     assert_eq!(sandbox.run(&["copy", "shop.fs", "shop.vellum"]).code, 0);
+}
+
+#[test]
+fn a_copy_is_readable_for_the_same_people() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("mail");
+    let mode = |name: &str| std::fs::metadata(sandbox.path(name)).unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(sandbox.path("mail.fs"), Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(sandbox.run(&["copy", "mail.fs", "mail.vellum"]).code, 0);
+    assert_eq!(sandbox.run(&["copy", "mail.vellum", "back.fs"]).code, 0);
+    for name in ["mail.vellum", "mail.vellum.lock", "back.fs"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
 }
 
 #[test]

@@ -274,7 +274,11 @@ impl Copy {
         let is_new = !self.to.exists();
         let options = tables::options()?;
         let opened = if is_new { options.create(&self.to) } else { options.open(&self.to) };
-        Ok((Database::Tables(tables::told(opened)?), is_new, Vec::new()))
+        let opened = tables::told(opened)?;
+        if is_new {
+            tables::take_after(&self.to, &self.from)?;
+        }
+        Ok((Database::Tables(opened), is_new, Vec::new()))
     }
 
     /// Refuses the folder of another database than that of the copy.

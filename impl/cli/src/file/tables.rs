@@ -3,6 +3,7 @@
 //! Commands about a file's positions read a `Data.fs` only, and refuse tables. Commands that need no more than a storage
 //! take a [`Database`].
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,6 +57,17 @@ pub fn open_to_write(path: &Path) -> Run<TableStorage> {
 /// The options for one that is written to.
 pub fn options() -> Run<Options> {
     Ok(Options::new().clock(args::clock().map_err(Failure::Message)?))
+}
+
+/// Has a new database, and its lock, the permissions of the file that it is made of.
+pub fn take_after(path: &Path, like: &Path) -> Run<()> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    for path in [path, Path::new(&lock)] {
+        let taken = like.metadata().and_then(|like| vellum_disk::take_after(&File::open(path)?, &like));
+        taken.map_err(|error| Failure::Message(format!("{}: giving it its permissions: {error}", path.display())))?;
+    }
+    Ok(())
 }
 
 /// An error of opening, as the failure of a command.

@@ -15,11 +15,18 @@ pub(super) struct Moment<'a> {
     snapshot: &'a Snapshot,
     pub to: Tid,
     voted: &'a [Arc<Vec<Write>>],
+    /// Whether the collector reads every record. The lists do not have references into other databases.
+    reads_records: bool,
 }
 
 impl<'a> Moment<'a> {
-    pub fn new(snapshot: &'a Snapshot, to: Tid, voted: &'a [Arc<Vec<Write>>]) -> Moment<'a> {
-        Moment { snapshot, to, voted }
+    pub fn new(snapshot: &'a Snapshot, to: Tid, voted: &'a [Arc<Vec<Write>>], reads_records: bool) -> Moment<'a> {
+        Moment { snapshot, to, voted, reads_records }
+    }
+
+    /// The list of what a record refers to, if the collector may go by it.
+    fn list(&self, number: u64) -> Result<Option<Vec<Oid>>> {
+        if self.reads_records { Ok(None) } else { self.tables().references_of(number) }
     }
 
     pub fn tables(&self) -> &'a Tables<Reading> {
@@ -132,7 +139,7 @@ impl Collected for Moment<'_> {
             let base = self.place(at.oid, at.row.base)?;
             if at.row.data == 0 {
                 each(AtPlace { oid: at.oid, data: None, base })?;
-            } else if let Some(oids) = self.tables().references_of(at.row.data)? {
+            } else if let Some(oids) = self.list(at.row.data)? {
                 each(AtPlace { oid: at.oid, data: Some(Refers::To(&oids)), base })?;
             } else {
                 // The collector says what is wrong with it.
