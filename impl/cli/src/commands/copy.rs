@@ -41,10 +41,10 @@ A new DST whose name ends with .vellum is a database in tables; any other is a
 Data.fs. SRC may be either. Tables keep no blobs: --without-blobs copies the
 records alone.
 
-A Data.fs is opened for reading only, so a site may use it; a database in tables
-can be open in one process only. The copy has the
-transactions that were finished when it began. DST is locked. Both files have
-the same transactions, with users and times; positions in the file may differ.
+A Data.fs is opened for reading only, so a site may use it. A database in tables
+can be open in one process only. The copy has the transactions that were
+finished when it began. DST is locked. Both files have the same transactions,
+with users and times; positions in the file may differ.
 
 If the copy is stopped, by Ctrl-C or a full disk, the transactions in DST are
 complete. Start it again, and it continues. Transactions of an old file that are
