@@ -3,6 +3,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | `open` | opening a database, for reading and for writing |
+//! | `tables` | databases in tables, and databases of either kind |
 //! | `data_file` | the records at their positions |
 //! | `blobs` | the blob folder: where it is, and whether it is the database's |
 //! | `survey` | the blobs of a database beside the files of its folder |
@@ -15,6 +16,7 @@ pub mod future;
 mod open;
 pub mod paths;
 pub mod survey;
+pub mod tables;
 
 pub use data_file::DataFile;
 pub use open::{open, open_at, open_to_write, open_to_write_with_blobs, open_with, open_with_blobs, options};

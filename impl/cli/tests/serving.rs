@@ -545,3 +545,32 @@ fn the_container_is_the_one_that_plone_runs() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(start(&health[1..]).output().unwrap().status.code(), Some(2));
 }
+
+/// Clients see no difference between a database in tables and one in a file.
+#[test]
+fn a_database_in_tables_is_served() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("mail");
+    assert_eq!(sandbox.run(&["copy", "mail.fs", "mail.vellum"]).code, 0);
+    let served = |name: &str| {
+        let serving = Serving::start(&mut sandbox.command(&["serve", name, "--listen", "127.0.0.1:0"]), 1);
+        let found = newest(serving.address(), "1", 0);
+        assert!(info(serving.address(), "1").contains(name));
+        let packed = sandbox.run(&["zeopack", serving.address()]);
+        assert_eq!(packed.code, 0, "{}", packed.stderr);
+        let (code, said) = serving.end();
+        assert_eq!(code, Some(0), "{said}");
+        found
+    };
+    assert_eq!(served("mail.fs"), served("mail.vellum"));
+    assert_eq!(sandbox.run(&["check", "mail.vellum"]).code, 0);
+    // A new one is of the kind that its name says.
+    let serving = Serving::start(&mut sandbox.command(&["serve", "new.vellum", "--listen", "127.0.0.1:0"]), 1);
+    serving.end();
+    assert!(sandbox.run(&["info", "new.vellum"]).stdout.contains("tables"));
+    for (more, why) in [("--blobs=blobs", "keeps no blobs"), ("--durability=relaxed", "one durability")] {
+        let run = sandbox.run(&["serve", "new.vellum", "--listen", "127.0.0.1:0", more]);
+        assert_eq!(run.code, 2);
+        assert!(run.stderr.contains(why), "{}", run.stderr);
+    }
+}

@@ -121,6 +121,8 @@ enum Own {
     FileRelaxed,
     /// The same with a journal
     FileJournal,
+    /// TableStorage, on a simulated disk
+    Table,
     /// The storage in memory
     Memory,
     /// The specification itself
@@ -221,12 +223,22 @@ impl Prove {
         self.show(out, &name, can, &report)
     }
 
-    /// The name of a storage on a disk, its durability, and what it promises after a crash.
-    fn on_disk(&self) -> Run<(&'static str, Durability, crash::Promise)> {
+    /// The storage on a simulated disk, as a crash tries it.
+    fn on_disk(&self) -> Run<crash::Tried> {
+        let file = |name: &str, durability, promise| {
+            let opener = move |disk: &SimDisk, opening: Opening| open(disk, durability, u64::MAX, opening);
+            crash::Tried { name: name.to_owned(), can: Can::EVERYTHING, promise, opener: Arc::new(opener) }
+        };
         match self.storage {
-            Own::File => Ok(("FileStorage", Durability::Full, crash::Promise::Whole)),
-            Own::FileRelaxed => Ok(("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
-            Own::FileJournal => Ok(("FileStorage, journal", Durability::Journal, crash::Promise::Whole)),
+            Own::File => Ok(file("FileStorage", Durability::Full, crash::Promise::Whole)),
+            Own::FileRelaxed => Ok(file("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
+            Own::FileJournal => Ok(file("FileStorage, journal", Durability::Journal, crash::Promise::Whole)),
+            Own::Table => Ok(crash::Tried {
+                name: "TableStorage".to_owned(),
+                can: TABLE,
+                promise: crash::Promise::Whole,
+                opener: Arc::new(|disk: &SimDisk, opening: Opening| open_table(disk, opening)),
+            }),
             Own::Memory | Own::Rules => {
                 Err(Failure::Message("a storage in memory does not survive a crash".to_owned()))
             }
@@ -234,9 +246,8 @@ impl Prove {
     }
 
     fn crashes(&self, out: &mut Out) -> Run {
-        let (name, durability, promise) = self.on_disk()?;
-        let opener = move |disk: &SimDisk, opening: Opening| open(disk, durability, u64::MAX, opening);
-        let tried = crash::Tried { name: name.to_owned(), can: Can::EVERYTHING, promise, opener: Arc::new(opener) };
+        let tried = self.on_disk()?;
+        let name = &tried.name;
         let (seed, first, cases, steps) = (self.seed, self.first, self.cases, self.steps);
         let plan = crash::Plan { seed, first, cases, steps, cuts_max: CUTS_MAX, go_on: 4 };
         let meter = Meter::new("cutting the power");
@@ -263,7 +274,10 @@ impl Prove {
                     (Box::new(MemoryStorage::with("memory", opening.clock, Arc::new(Merger))), Hosted::memory().can())
                 }
                 Own::Rules => return Err(Failure::Message("the specification has no use for threads".to_owned())),
-                _ => (open(&SimDisk::new(case), self.on_disk()?.1, u64::MAX, opening)?, Can::EVERYTHING),
+                _ => {
+                    let tried = self.on_disk()?;
+                    ((tried.opener)(&SimDisk::new(case), opening)?, tried.can)
+                }
             };
             // Half of the cases have no packs: without packs more answers are checked.
             let packs = self.packs.unwrap_or(case % 2 * 5);
@@ -400,10 +414,41 @@ impl Adapter {
             Own::File => file("FileStorage", Durability::Full, u64::MAX),
             Own::FileRelaxed => file("FileStorage, relaxed", Durability::Relaxed, 1),
             Own::FileJournal => file("FileStorage, journal", Durability::Journal, 200),
+            Own::Table => table(),
             Own::Memory => Hosted::memory(),
             Own::Rules => Hosted::rules(),
         }))
     }
+}
+
+/// What TableStorage can do.
+const TABLE: Can = Can { blobs: false, ..Can::EVERYTHING };
+
+/// TableStorage on a simulated disk. A pack removes few rows in a step.
+fn table() -> Hosted {
+    let mut disk = SimDisk::new(0);
+    Hosted::new("TableStorage", TABLE, move |opening: Opening| {
+        if opening.fresh {
+            disk = SimDisk::new(0);
+        }
+        open_table(&disk, opening)
+    })
+}
+
+/// Opens the database of tables as the harness wants it, and checks each table against the others.
+fn open_table(disk: &SimDisk, opening: Opening) -> Result<Box<dyn Storage>, Error> {
+    let options = vellum_table::Options::new().disk(Arc::new(disk.clone())).clock(opening.clock);
+    let options = options.resolver(Arc::new(Merger)).threads(1).step_rows(2).cache_bytes(1 << 20);
+    let path = "site.vellum";
+    let opened = if opening.read_only { options.read_only().open(path) } else { options.open_or_create(path) };
+    let other = |what: String| Error::io(path, "opening it", std::io::Error::other(what));
+    let storage = opened.map_err(|error| match error {
+        vellum_table::OpenError::Storage(error) => error,
+        refused => other(refused.to_string()),
+    })?;
+    let mut problems = Vec::new();
+    storage.check(&mut |problem| problems.push(problem.to_string()))?;
+    if problems.is_empty() { Ok(Box::new(storage)) } else { Err(other(problems.join("; "))) }
 }
 
 /// FileStorage on a simulated disk. Every other opening finds no saved index.

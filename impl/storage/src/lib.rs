@@ -88,7 +88,7 @@ pub use buffer::RecordBuffer;
 pub use bytes::Bytes;
 pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Survivors, collect};
+pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Refers, Survivors, collect};
 pub use compressed::{Compressed, Compression};
 pub use copy::{CopyOptions, CopyReport, copy};
 pub use error::{Damage, Error, Result};

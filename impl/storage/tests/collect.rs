@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vellum_storage::{
-    AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Result, Survivors, collect,
+    AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Refers, Result, Survivors, collect,
 };
 
 /// Objects 0 to n - 1, each with one revision, whose place is the oid times seven; and the references of each.
@@ -49,7 +49,7 @@ impl<R: Fn(u64) -> Vec<u64> + Sync> Collected for Graph<R> {
         self.steps_back.fetch_add(back, Ordering::Relaxed);
         places.iter().try_for_each(|place| {
             let oid = place / 7 - 1;
-            each(AtPlace { oid: Oid(oid), data: Some(&record(&(self.refers)(oid))), base: 0 })
+            each(AtPlace { oid: Oid(oid), data: Some(Refers::Record(&record(&(self.refers)(oid)))), base: 0 })
         })
     }
 
@@ -164,7 +164,11 @@ impl Collected for Failing {
 
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| match place {
-            1 => each(AtPlace { oid: Oid(0), data: Some(&record(&(1..5000).collect::<Vec<_>>())), base: 0 }),
+            1 => each(AtPlace {
+                oid: Oid(0),
+                data: Some(Refers::Record(&record(&(1..5000).collect::<Vec<_>>()))),
+                base: 0,
+            }),
             4000.. => Err(Error::Exhausted { what: "all patience" }),
             _ => each(AtPlace { oid: Oid(place - 1), data: None, base: 0 }),
         })

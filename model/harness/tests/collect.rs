@@ -10,7 +10,9 @@ use vellum_harness::step::{Outcome, Step};
 use vellum_harness::subject::Can;
 use vellum_harness::world::{Stage, World};
 use vellum_spec::{At, Content, Database, How, Revision};
-use vellum_storage::{AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Result, Tid, collect};
+use vellum_storage::{
+    AtPlace, Collected, Collecting, EachPlace, Error, Later, Oid, Own, Place, Refers, Result, Tid, collect,
+};
 
 /// A database of the specification at a time, as the collector wants to see it.
 struct Moment<'a> {
@@ -60,7 +62,7 @@ impl Collected for Moment<'_> {
         places.iter().map(|place| self.at(*place)).try_for_each(|at| {
             assert!(self.places || at.tid() <= self.to, "nobody was told of this place");
             let under = self.early(at.revision.oid, at.revision.base);
-            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at), base: under })
+            each(AtPlace { oid: Oid(at.revision.oid), data: self.database.data(at).map(Refers::Record), base: under })
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -17,6 +16,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::{self as folders, Belongs, BlobArgs};
 use crate::file::survey::{self, Finding};
+use crate::file::tables::{self, Database};
 use crate::file::{self, DataFile, paths};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
@@ -30,14 +30,21 @@ Examples:
   vellum copy Data.fs backup.fs                     every night: new transactions
   vellum copy Data.fs then.fs --until 2026-11-01    as it was then
   vellum copy Data.fs part.fs --since yesterday     transactions since then
+  vellum copy Data.fs site.vellum                   to a database in tables
+  vellum copy site.vellum Data.fs                   and back
 
 If DST does not exist, it is created. If it does, the copy continues after its
 last transaction. SRC must have the same transaction; otherwise DST is no copy
 of SRC, and is not changed.
 
-SRC is opened for reading only, so a site may use it. The copy has the
-transactions that were finished when it began. DST is locked. Both files have
-the same transactions, with users and times; positions in the file may differ.
+A new DST whose name ends with .vellum is a database in tables; any other is a
+Data.fs. SRC may be either. Tables keep no blobs: --without-blobs copies the
+records alone.
+
+A Data.fs is opened for reading only, so a site may use it. A database in tables
+can be open in one process only. The copy has the transactions that were
+finished when it began. DST is locked. Both files have the same transactions,
+with users and times; positions in the file may differ.
 
 If the copy is stopped, by Ctrl-C or a full disk, the transactions in DST are
 complete. Start it again, and it continues. Transactions of an old file that are
@@ -153,20 +160,21 @@ impl Copy {
             return Err(Failure::Message(format!("{from} and {to} are the same file: name another one for the copy")));
         }
         let start = Instant::now();
-        let from = match self.without_blobs {
-            true => file::open(&self.from)?,
-            false => file::open_with_blobs(&self.from, &self.blobs)?,
+        let from = match (tables::is_one(&self.from), self.without_blobs) {
+            (true, _) => Database::Tables(tables::open(&self.from)?),
+            (false, true) => Database::File(file::open(&self.from)?),
+            (false, false) => Database::File(file::open_with_blobs(&self.from, &self.blobs)?),
         };
-        if self.since.is_some() || self.until.is_some() {
-            from.in_order()?;
+        if let (Some(file), true) = (from.file(), self.since.is_some() || self.until.is_some()) {
+            file.in_order()?;
         }
         let (to, created, warnings) = self.open_or_create(&from)?;
-        let before = to.last_transaction();
+        let before = to.storage().last_transaction();
         let range = TidRange {
             first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
             last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
         };
-        let copied = match self.gap(&from, &to, range)? {
+        let copied = match self.gap(from.storage(), to.storage(), range)? {
             Some(gap) => Err(gap),
             None => match self.copy_with_meter(&from, &to, range) {
                 Ok(report) => Ok(report),
@@ -174,19 +182,22 @@ impl Copy {
                     "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. For a \
                      copy, name a new file"
                 )),
-                Err(other) => return Err(self.stopped(&other, &to, before, created)),
+                Err(other) => return Err(self.stopped(&other, to.storage(), before, created)),
             },
         };
-        let last = to.last_transaction();
-        if let Err(e) = to.save_index() {
+        let last = to.storage().last_transaction();
+        if let Some(Err(e)) = to.file().map(FileStorage::save_index) {
             say(&format!("warning: {e}; the copy is whole, and its index is made again when it is opened"));
         }
         let (report, refused) = match copied {
             Ok(report) => (report, None),
             Err(why) => (CopyReport::default(), Some(why)),
         };
-        let folder = to.blob_folder().map(|folder| folder.path());
-        let missing_blobs = if refused.is_none() && report.blobs > report.blob_files { missing_blobs(&to)? } else { 0 };
+        let folder = to.file().and_then(FileStorage::blob_folder).map(|folder| folder.path());
+        let missing_blobs = match to.file() {
+            Some(to) if refused.is_none() && report.blobs > report.blob_files => missing_blobs(to)?,
+            _ => 0,
+        };
         let seconds = start.elapsed().as_secs_f64();
         let copied = Copied { created, report, last, seconds, refused, warnings, folder, missing_blobs };
         if self.json {
@@ -199,8 +210,8 @@ impl Copy {
     }
 
     /// The blob folder of the copy, which is made if it is not there; none if there are no blobs to copy.
-    fn folder(&self, from: &FileStorage) -> Run<Option<PathBuf>> {
-        let Some(source) = from.blob_folder() else {
+    fn folder(&self, from: &Database) -> Run<Option<PathBuf>> {
+        let Some(source) = from.file().and_then(FileStorage::blob_folder) else {
             return match &self.to_blobs {
                 None => Ok(None),
                 Some(_) => Err(Failure::Message(format!(
@@ -224,7 +235,10 @@ impl Copy {
     }
 
     /// The destination, whether it is new, and what keeps ZODB from reading it, which is said before it is made.
-    fn open_or_create(&self, from: &FileStorage) -> Run<(FileStorage, bool, Vec<String>)> {
+    fn open_or_create(&self, from: &Database) -> Run<(Database, bool, Vec<String>)> {
+        if tables::is_or_becomes_one(&self.to) {
+            return self.open_or_create_tables();
+        }
         let (mut options, folder) = (file::options()?, self.folder(from)?);
         if let Some(folder) = &folder {
             self.check_folder(folder)?;
@@ -232,21 +246,39 @@ impl Copy {
         }
         match file::open_to_write(&self.to, &options) {
             Err(OpenError::NotFound { .. }) => {
-                let file = DataFile::of(from);
+                let file = from.file().map(DataFile::of);
                 let mut warnings = Vec::new();
-                if file.magic()? == "FS21" {
+                if file.as_ref().map(DataFile::magic).transpose()?.is_some_and(|magic| magic == "FS21") {
                     warnings.push(format!(
                         "{} is a file of Python 2 (FS21), and the copy is one of Python 3 (FS30): ZODB opens the copy under \
                          Python 3 only, if at all. For a backup under Python 2 use cp",
                         self.from.display()
                     ));
                 }
-                warnings.extend(self.records_in_versions(from, &file)?);
+                warnings.extend(self.records_in_versions(from.storage(), file.as_ref())?);
                 warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-                Ok((options.like(&self.from).create(&self.to)?, true, warnings))
+                Ok((Database::File(options.like(&self.from).create(&self.to)?), true, warnings))
             }
-            opened => Ok((opened?, false, Vec::new())),
+            opened => Ok((Database::File(opened?), false, Vec::new())),
         }
+    }
+
+    /// The same of a destination in tables, which keep no blobs.
+    fn open_or_create_tables(&self) -> Run<(Database, bool, Vec<String>)> {
+        if self.to_blobs.is_some() {
+            return Err(Failure::Message(format!(
+                "{}: a database in tables keeps no blobs: leave --to-blobs out, or name a Data.fs for the copy",
+                self.to.display()
+            )));
+        }
+        let is_new = !self.to.exists();
+        let options = tables::options()?;
+        let opened = if is_new { options.create(&self.to) } else { options.open(&self.to) };
+        let opened = tables::told(opened)?;
+        if is_new {
+            tables::take_after(&self.to, &self.from)?;
+        }
+        Ok((Database::Tables(opened), is_new, Vec::new()))
     }
 
     /// Refuses the folder of another database than that of the copy.
@@ -267,12 +299,13 @@ impl Copy {
     }
 
     /// The advice about records in versions, if there are any.
-    fn records_in_versions(&self, from: &FileStorage, file: &DataFile) -> Run<Option<String>> {
+    fn records_in_versions(&self, from: &dyn Storage, file: Option<&DataFile>) -> Run<Option<String>> {
         let open = match from.versions() {
             Some(versions) => versions.versions()?,
             None => Vec::new(),
         };
-        if open.is_empty() && !file.has_records_in_versions().map_err(|fault| file.damage(&fault))? {
+        let has_ended = |file: &DataFile| file.has_records_in_versions().map_err(|fault| file.damage(&fault));
+        if open.is_empty() && !file.map(has_ended).transpose()?.unwrap_or(false) {
             return Ok(None);
         }
         let (from, to) = (self.from.display(), self.to.display());
@@ -290,7 +323,7 @@ impl Copy {
     }
 
     /// Returns why the copy would have a gap after its last transaction; none if it would not.
-    fn gap(&self, from: &FileStorage, to: &FileStorage, range: TidRange) -> Run<Option<String>> {
+    fn gap(&self, from: &dyn Storage, to: &dyn Storage, range: TidRange) -> Run<Option<String>> {
         let last = to.last_transaction();
         if last == Tid::ZERO || range.first <= last || range.first == last.next() {
             return Ok(None);
@@ -317,7 +350,7 @@ impl Copy {
     }
 
     /// An error in the middle, and the state of the copy.
-    fn stopped(&self, error: &Error, to: &FileStorage, before: Tid, created: bool) -> Failure {
+    fn stopped(&self, error: &Error, to: &dyn Storage, before: Tid, created: bool) -> Failure {
         let (name, last) = (self.to.display(), to.last_transaction());
         let left = if last > before {
             format!("{name} has every transaction up to {last}, whole: copy again, and it goes on there")
@@ -404,26 +437,19 @@ impl Copy {
 
 impl Copy {
     /// Copies, and shows the progress in bytes: the copy takes about as many as the source.
-    fn copy_with_meter(
-        &self,
-        from: &FileStorage,
-        to: &FileStorage,
-        range: TidRange,
-    ) -> vellum_storage::Result<CopyReport> {
+    fn copy_with_meter(&self, from: &Database, to: &Database, range: TidRange) -> vellum_storage::Result<CopyReport> {
         // Bytes of a transaction and of a record in the file, without their texts and data.
         const TRANSACTION_BYTES: u64 = 23 + 8;
         const RECORD_BYTES: u64 = 42;
         let meter = Meter::new("copying");
-        let all = from.size().saturating_sub(to.size()).max(1);
+        let all = from.storage().size().saturating_sub(to.storage().size()).max(1);
         let mut progress = |done: &CopyReport| {
             meter.update(done.bytes + done.transactions * TRANSACTION_BYTES + done.revisions * RECORD_BYTES, all);
         };
         if !self.compress && !self.decompress {
-            return copy(from, to, range, CopyOptions::default(), &mut progress);
+            return copy(from.storage(), to.storage(), range, CopyOptions::default(), &mut progress);
         }
-        let layer = |storage: &FileStorage, compression| {
-            Compressed::new(Arc::new(storage.clone()) as Arc<dyn Storage>, compression)
-        };
+        let layer = |database: &Database, compression| Compressed::new(database.shared(), compression);
         let written = if self.compress { Compression::On } else { Compression::Off };
         let (from, to) = (layer(from, Compression::Off), layer(to, written));
         copy(&from, &to, range, CopyOptions::default(), &mut progress)

@@ -15,7 +15,7 @@ use vellum_storage::{Error, Status};
 use vellum_terminal::people::{counted, hex, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
-use crate::file::DataFile;
+use crate::file::{DataFile, tables};
 use crate::ui::faults::{self, describe};
 use crate::ui::meta::{self, Metadata, version_name};
 use crate::ui::say;
@@ -108,6 +108,7 @@ impl Dump {
     /// Opens the file and reads its first bytes only: the rest may be damaged.
     fn open(&self) -> Run<DataFile> {
         let path = self.file.as_path();
+        tables::refuse(path)?;
         let io = |doing: &str, e| Failure::from(Error::io(path, doing, e));
         let file = RealDisk.open(path, Open::Read).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => OpenError::NotFound { path: path.to_owned() }.into(),

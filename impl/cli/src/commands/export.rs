@@ -14,6 +14,7 @@ use vellum_terminal::{Failure, Out, Outcome, Run, people};
 use crate::file;
 use crate::file::blobs::BlobArgs;
 use crate::file::paths::NewFile;
+use crate::file::tables::{self, Database};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::classes::{class, class_name};
@@ -111,19 +112,20 @@ impl Export {
                 "the export and the answer cannot both go to standard output: name a file, or leave --json out".into(),
             ));
         }
-        let storage = match self.without_blobs {
-            true => file::open(&self.file)?,
-            false => file::open_with_blobs(&self.file, &self.blobs)?,
+        let database = match (tables::is_one(&self.file), self.without_blobs) {
+            (true, _) => Database::Tables(tables::open(&self.file)?),
+            (false, true) => Database::File(file::open(&self.file)?),
+            (false, false) => Database::File(file::open_with_blobs(&self.file, &self.blobs)?),
         };
-        if self.at.is_some() {
-            storage.in_order()?;
+        if let (Some(file), Some(_)) = (database.file(), self.at) {
+            file.in_order()?;
         }
-        let (storage, as_of): (Box<dyn Storage>, _) = match self.at {
-            None => (Box::new(storage), None),
+        let (storage, as_of): (Arc<dyn Storage>, _) = match self.at {
+            None => (database.shared(), None),
             Some(moment) => {
-                let then = AsOf::new(Arc::new(storage), moment.last)?;
+                let then = AsOf::new(database.shared(), moment.last)?;
                 let tid = then.tid();
-                (Box::new(then), Some(tid))
+                (Arc::new(then), Some(tid))
             }
         };
         let top = storage.load(self.oid, &Version::TRUNK).map_err(|e| self.not_there(e, as_of, now))?;

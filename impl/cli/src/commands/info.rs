@@ -1,6 +1,7 @@
 //! `vellum info`: a summary of a database, and the classes that take most room.
 
 mod members;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::BlobArgs;
 use crate::file::survey::{self, Survey};
+use crate::file::tables as in_tables;
 use crate::file::{self, DataFile};
 use crate::ui::blobs;
 use crate::ui::classes::{self, ClassSummary, Classes};
@@ -32,6 +34,9 @@ Examples:
 Current data is the objects' present state, on the trunk and in versions;
 history is their earlier states. The rest of the file, the overhead, is
 transaction metadata and positions. A pack frees the space of history.
+
+Of a database in tables the command shows the tables, with their rows and the
+bytes of the file that each takes. Free pages are used again.
 
 --class lists the objects that are of this class now, the last changed one
 first. For an object in a version, both its state there and its state on the
@@ -55,6 +60,8 @@ pub struct Info {
     #[arg(long)]
     json: bool,
 }
+
+pub use self::tables::rows;
 
 #[derive(Default, Serialize)]
 struct Summary {
@@ -137,6 +144,11 @@ struct VersionSummary {
 impl Info {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        if in_tables::is_one(&self.file) && self.class.is_none() {
+            let storage = in_tables::open(&self.file)?;
+            tables::show(out, &storage, self.classes, self.json, now)?;
+            return Ok(Outcome::Fine);
+        }
         let storage = file::open(&self.file)?;
         if let Some(name) = &self.class {
             return members::list(out, &self.file, &storage, name, self.json, now);

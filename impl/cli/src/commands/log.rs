@@ -8,12 +8,13 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Order, Revision, Tid, TidRange, TransactionRecord, UndoLog};
+use vellum_storage::{Error, Oid, Order, Revision, Storage, Tid, TidRange, TransactionRecord};
 use vellum_terminal::people::{counted, printable, size};
-use vellum_terminal::{Failure, Out, Outcome, Run, people};
+use vellum_terminal::{Out, Outcome, Run, people};
 
+use crate::file::DataFile;
 use crate::file::blobs::{BlobArgs, Folder};
-use crate::file::{self, DataFile};
+use crate::file::tables::Database;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs::is_blob;
 use crate::ui::meta::{self, JsonMetadata, Metadata, version_name};
@@ -115,7 +116,8 @@ type Transactions<'a> = Box<dyn Iterator<Item = Run<TransactionRecord>> + 'a>;
 impl Log {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = file::open(&self.file)?;
+        let database = Database::open(&self.file)?;
+        let (storage, file) = (database.storage(), database.file());
         let range = TidRange {
             first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
             last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
@@ -123,7 +125,7 @@ impl Log {
         // By time and by tid, transactions are looked for from one end of the file, which takes their order for
         // granted.
         let goes_by_tid = self.since.is_some() || self.until.is_some() || self.undoable;
-        let disorder = if goes_by_tid { storage.disorder() } else { None };
+        let disorder = file.filter(|_| goes_by_tid).and_then(FileStorage::disorder);
         if let Some(fault) = disorder {
             say(&format!(
                 "warning: {}: from position {} on, transactions are not in the order of their times; all that match are \
@@ -132,8 +134,8 @@ impl Log {
                 fault.position
             ));
         }
-        let data_file = DataFile::of(&storage);
-        let blobs = self.blobs.find(&storage)?;
+        let data_file = file.map(DataFile::of);
+        let blobs = file.map(|file| self.blobs.find(file)).transpose()?.flatten();
         let number = match self.number {
             // A program does not see that some are left out.
             None if self.all || self.json => usize::MAX,
@@ -141,10 +143,19 @@ impl Log {
             Some(0) => usize::MAX,
             Some(number) => number,
         };
-        let mut transactions: Transactions<'_> = match self.object {
-            _ if self.undoable => self.undoable(&storage, &data_file, range, number)?,
-            Some(oid) => Box::new(self.page(of_object(&storage, &data_file, oid, range, disorder.is_some())?)),
-            None => Box::new(self.page(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?)))),
+        let mut transactions: Transactions<'_> = match (self.object, file.zip(data_file.as_ref())) {
+            (of_object, file) if self.undoable => {
+                let of_object = of_object.map(|oid| match file {
+                    Some((storage, file)) => tids_of_object(storage, file, oid),
+                    None => Ok(storage.history(oid, usize::MAX)?.into_iter().map(|entry| entry.tid).collect()),
+                });
+                self.undoable(storage, of_object.transpose()?, range, number)?
+            }
+            (Some(oid), Some((storage, file))) => {
+                Box::new(self.page(of_object(storage, file, oid, range, disorder.is_some())?))
+            }
+            (Some(oid), None) => Box::new(self.page(of_object_in_tables(storage, oid, range)?)),
+            (None, _) => Box::new(self.page(storage.transactions(range, Order::NewestFirst)?.map(|t| Ok(t?)))),
         };
         let mut shown = 0;
         for transaction in transactions.by_ref().take(number) {
@@ -194,30 +205,19 @@ impl Log {
     /// The transactions that can be undone: one more than is shown.
     fn undoable<'a>(
         &self,
-        storage: &'a FileStorage,
-        file: &DataFile,
+        storage: &'a dyn Storage,
+        of_object: Option<HashSet<Tid>>,
         range: TidRange,
         number: usize,
     ) -> Run<Transactions<'a>> {
-        let of_object: Option<HashSet<Tid>> = match self.object {
-            None => None,
-            Some(oid) => {
-                let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
-                let tids = file.chain(Some(newest)).map(|record| record.map(|record| record.header.tid));
-                Some(tids.collect::<Result<_, _>>().map_err(|fault| file.damage(&fault))?)
-            }
-        };
+        let Some(log) = storage.undo_log() else { return Ok(Box::new(std::iter::empty())) };
         let last = self.skip.saturating_add(number).saturating_add(1);
-        let entries = storage.undo_log_where(self.skip, last, &mut |entry| {
+        let entries = log.undo_log_where(self.skip, last, &mut |entry| {
             range.contains(entry.tid)
                 && of_object.as_ref().is_none_or(|tids| tids.contains(&entry.tid))
                 && self.matches(&entry.user, &entry.description)
         })?;
-        let transactions = entries.into_iter().filter_map(|entry| {
-            let one = TidRange { first: entry.tid, last: entry.tid };
-            let found = storage.transactions(one, Order::NewestFirst).and_then(|mut found| found.next().transpose());
-            found.map_err(Failure::from).transpose()
-        });
+        let transactions = entries.into_iter().filter_map(|entry| one(storage, entry.tid).transpose());
         Ok(Box::new(transactions))
     }
 
@@ -280,6 +280,26 @@ fn of_object<'a>(
             file.transaction(record.header.transaction).map_err(damage)
         });
     Ok(Box::new(found))
+}
+
+/// All transactions that changed the object.
+fn tids_of_object(storage: &FileStorage, file: &DataFile, oid: Oid) -> Run<HashSet<Tid>> {
+    let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
+    let tids = file.chain(Some(newest)).map(|record| record.map(|record| record.header.tid));
+    tids.collect::<Result<_, _>>().map_err(|fault| file.damage(&fault))
+}
+
+/// The transactions of a range that changed the object, of a database in tables.
+fn of_object_in_tables(storage: &dyn Storage, oid: Oid, range: TidRange) -> Run<Transactions<'_>> {
+    let tids = storage.history(oid, usize::MAX)?.into_iter().map(|entry| entry.tid);
+    let found = tids.filter(move |tid| range.contains(*tid)).filter_map(|tid| one(storage, tid).transpose());
+    Ok(Box::new(found))
+}
+
+/// The transaction of this tid.
+fn one(storage: &dyn Storage, tid: Tid) -> Run<Option<TransactionRecord>> {
+    let range = TidRange { first: tid, last: tid };
+    Ok(storage.transactions(range, Order::NewestFirst)?.next().transpose()?)
 }
 
 fn metadata(transaction: &TransactionRecord) -> Metadata {

@@ -1,6 +1,7 @@
 //! `vellum pack`: gives back the room that the past takes.
 
 mod log;
+mod tables;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,7 +20,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::{Consent, ask};
 use crate::file::blobs::BlobArgs;
-use crate::file::{self, DataFile};
+use crate::file::{self, DataFile, tables as in_tables};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::links::{self, ForeignLink, Link};
@@ -48,6 +49,10 @@ space for both. It takes the old one's name when it is complete and durable. If
 an error occurs before that, nothing is changed. A pack cannot be undone, so the
 old file stays as Data.fs.old, in place of an older one of that name. --no-old
 removes it; then the discarded revisions are lost.
+
+A database in tables (site.vellum) is packed inside its file, in small steps;
+there is no second file, no preview, and no way back. The file keeps its length,
+and its free pages are used again.
 
 If an object refers into another database, there are several, and the others may
 refer to objects here. Then no garbage is collected, unless --collect is given.
@@ -223,6 +228,9 @@ impl Pack {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
         let to = self.time(now)?;
+        if in_tables::is_one(&self.file) {
+            return self.run_tables(out, to, now);
+        }
         let may = self.consent.may(out, self.json);
         let storage = match (may, self.without_blobs) {
             (true, true) => file::open_to_write(&self.file, &file::options()?)?,

@@ -12,7 +12,7 @@ use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::{self as folders, BlobArgs};
-use crate::file::survey;
+use crate::file::{survey, tables};
 use crate::ui::{faults, say};
 
 /// Copy the complete transactions of a damaged file, and report the lost ones
@@ -131,6 +131,14 @@ struct Revision {
 impl Recover {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
+        if tables::is_one(&self.file) {
+            let (file, out) = (self.file.display(), self.out.display());
+            return Err(Failure::Message(format!(
+                "{file}: it is a database in tables, and this command reads only a Data.fs. Nothing was changed. `vellum check \
+                 {file}` says what is wrong, and `vellum copy {file} {out}` copies all transactions up to the first that \
+                 cannot be read"
+            )));
+        }
         let meter = Meter::new("recovering");
         let options = Options::new().progress(meter.progress());
         let salvage = match self.new_tids {

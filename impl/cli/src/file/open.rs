@@ -7,7 +7,7 @@ use vellum_storage::Tid;
 use vellum_terminal::{Failure, Meter, Run};
 
 use super::blobs::{BlobArgs, Folder};
-use super::{future, survey};
+use super::{future, survey, tables};
 use crate::ui::{args, faults, say};
 
 /// Opens a database for reading. Warns if it ends in an unfinished commit.
@@ -22,6 +22,7 @@ pub fn open_at(path: &Path, at: Option<Tid>) -> Run<FileStorage> {
 
 /// Opens a database for reading, as it was at a time, and as these options say.
 pub fn open_with(path: &Path, at: Option<Tid>, options: Options) -> Run<FileStorage> {
+    tables::refuse(path)?;
     let meter = Meter::new("opening");
     let options = options.read_only().progress(meter.progress());
     let options = at.map_or(options.clone(), |at| options.as_of(at));
@@ -95,6 +96,7 @@ pub fn options() -> Run<Options> {
 
 /// Opens a database for writing. Reports an unfinished commit at its end, which is cut off.
 pub fn open_to_write(path: &Path, options: &Options) -> Result<FileStorage, OpenError> {
+    tables::refuse(path)?;
     let meter = Meter::new("opening");
     let storage = options.clone().progress(meter.progress()).open(path)?;
     drop(meter);

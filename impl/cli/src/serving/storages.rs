@@ -9,10 +9,11 @@ use vellum_file::{Durability, FileStorage, OpenError};
 use vellum_server::conf::{BlobLayout, FileStorageConf, StorageConf, Syncs};
 use vellum_server::{Description, Offered, OidMark, Store};
 use vellum_storage::{Compressed, Compression, MemoryStorage, Overlay, PackOptions, Resolver, Resolvers, Storage};
+use vellum_table::TableStorage;
 use vellum_terminal::{Failure, Run};
 
 use super::kinds;
-use crate::file;
+use crate::file::{self, tables};
 use crate::ui::{args, say};
 
 /// A storage that was opened.
@@ -42,6 +43,12 @@ pub fn offer(name: &str, conf: &StorageConf) -> Run<Offered> {
 fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     let packing = PackOptions::default().collect(true).keep_old(true);
     match conf {
+        StorageConf::File(conf) if tables::is_or_becomes_one(&conf.path) => {
+            let storage = Arc::new(open_tables(conf, resolver)?);
+            let description = kinds::file(conf.path.display().to_string(), false, conf.read_only);
+            let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
+            Ok(Opened { storage, description, marked_in, packing: packing.collect(conf.pack_gc).keep_old(false) })
+        }
         StorageConf::File(conf) => {
             let storage = Arc::new(open_file(conf, resolver)?);
             let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
@@ -120,6 +127,33 @@ fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileSto
         return Ok(options.create(path)?);
     }
     Ok(file::open_to_write(path, &options)?)
+}
+
+/// Opens a database in tables, or makes one.
+fn open_tables(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<TableStorage> {
+    let path = &conf.path;
+    let refused = |why: &str| Err(Failure::Message(format!("{}: {why}. Nothing was changed", path.display())));
+    if conf.blob_dir.is_some() {
+        return refused("a database in tables keeps no blobs: leave the blob folder out, or serve a Data.fs");
+    }
+    if conf.durability != Syncs::Full {
+        return refused("a database in tables has one durability, full: leave the other one out");
+    }
+    let options = tables::options()?.resolver(resolver);
+    let options = conf.quota.iter().fold(options, |options, quota| options.quota(*quota));
+    let is_there = path.exists();
+    match (is_there, conf.create) {
+        (true, true) => refused(
+            "create is set, and it takes away only a Data.fs: remove the database yourself, or leave create out",
+        ),
+        (true, false) if conf.read_only => tables::told(options.read_only().open(path)),
+        (true, false) => tables::told(options.open(path)),
+        (false, _) if conf.read_only => refused("there is no such file, and only reading is allowed"),
+        (false, _) => {
+            say(&format!("{} is new", path.display()));
+            tables::told(options.create(path))
+        }
+    }
 }
 
 /// `create` takes the file away. A folder with blobs of it is for a person to take away.

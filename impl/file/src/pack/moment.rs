@@ -16,7 +16,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use vellum_storage::{AtPlace, Collected, Content, EachPlace, Later, Oid, Order, Own, Place, Result, Status, Tid};
+use vellum_storage::{
+    AtPlace, Collected, Content, EachPlace, Later, Oid, Order, Own, Place, Refers, Result, Status, Tid,
+};
 
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::record::Record;
@@ -178,7 +180,7 @@ impl Collected for Moment<'_> {
                 };
                 shared.as_deref()
             };
-            each(AtPlace { oid, data, base: under })?;
+            each(AtPlace { oid, data: data.map(Refers::Record), base: under })?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use vellum_pickle::{Reference, Scanner};
 
 use super::distinct::Distinct;
-use super::{AtPlace, Collected, Collecting, Later, OidSet, Own, Place, Survivors};
+use super::{AtPlace, Collected, Collecting, Later, OidSet, Own, Place, Refers, Survivors};
 use crate::{Error, Oid, Result};
 
 /// Places that a thread takes at a time, and below which no other thread is worth starting.
@@ -116,6 +116,14 @@ impl Marks {
 }
 
 impl Worker {
+    /// Meets one object that a record refers to.
+    fn meet(&mut self, of: &dyn Collected, marks: &Marks, oid: Oid, to: Oid) -> Result<()> {
+        if !marks.meet(of, to, &mut self.found)? {
+            self.dangling.get_or_insert_with(Distinct::new).push((oid, to));
+        }
+        Ok(())
+    }
+
     /// Rule 4.6: meets what a record refers to. Weak references and those into other databases keep nothing.
     /// Rule 4.10: where a record may hide references, there is no collecting.
     fn scan(&mut self, of: &dyn Collected, marks: &Marks, stops: Stops, oid: Oid, record: &[u8]) -> Result<()> {
@@ -263,7 +271,11 @@ impl<'a> Collector<'a> {
                         worker.found.push(base);
                         worker.bases.push(base);
                     }
-                    data.map_or(Ok(()), |record| worker.scan(*of, marks, stops, oid, record))
+                    match data {
+                        None => Ok(()),
+                        Some(Refers::Record(record)) => worker.scan(*of, marks, stops, oid, record),
+                        Some(Refers::To(oids)) => oids.iter().try_for_each(|to| worker.meet(*of, marks, oid, *to)),
+                    }
                 };
                 of.read(run, &mut scan).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 assert_eq!(given, run.len(), "the storage gave other records than those asked for");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{MemoryStorage, State, place};
 use crate::{
     AtPlace, Collected, Collecting, EachPlace, Error, Event, Later, Oid, Own, Pack, PackOptions, PackReport, Place,
-    Result, Revision, Status, Survivors, Tid, TransactionRecord, collect,
+    Refers, Result, Revision, Status, Survivors, Tid, TransactionRecord, collect,
 };
 
 impl Pack for MemoryStorage {
@@ -105,7 +105,7 @@ impl Collected for Moment<'_> {
     fn read(&self, places: &[Place], each: &mut EachPlace<'_>) -> Result<()> {
         places.iter().try_for_each(|place| {
             let Revision { oid, data, base, .. } = self.revision(*place);
-            each(AtPlace { oid: *oid, data: data.as_deref(), base: self.place(*oid, *base) })
+            each(AtPlace { oid: *oid, data: data.as_deref().map(Refers::Record), base: self.place(*oid, *base) })
         })
     }
 

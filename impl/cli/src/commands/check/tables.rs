@@ -1,0 +1,123 @@
+//! Checking a database in tables: each table against the others.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use vellum_storage::Tid;
+use vellum_table::{Problem, TableStorage};
+use vellum_terminal::people::{count, counted, printable, size};
+use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
+
+#[derive(Serialize)]
+struct Line<'a> {
+    kind: &'static str,
+    table: &'a str,
+    row: &'a str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    kind: &'static str,
+    file: String,
+    bytes: u64,
+    transactions: u64,
+    records: u64,
+    objects: u64,
+    last_transaction: Option<String>,
+    last_time: Option<String>,
+    problems: u64,
+    problems_shown: u64,
+    /// Why the rest was not checked.
+    ended: Option<String>,
+}
+
+/// Checks, and shows at most so many problems.
+pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, now: Timestamp) -> Run {
+    let meter = Meter::new("checking");
+    let (mut problems, mut shown, mut failed) = (0, 0, None);
+    let checked = storage.check(&mut |problem| {
+        problems += 1;
+        if shown == at_most || failed.is_some() {
+            return;
+        }
+        match meter.suspend(|| show(out, &problem, json, shown == 0)) {
+            Ok(()) => shown += 1,
+            // No reader would see the rest, and nothing has to be cleaned up.
+            Err(Failure::ReaderGone) => std::process::exit(0),
+            Err(failure) => failed = Some(failure),
+        }
+    });
+    drop(meter);
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    // A page that cannot be read ends the check, and is what was looked for.
+    let ended = checked.err().map(|error| error.to_string());
+    let tables = storage.summary();
+    let rows = |name| tables.as_ref().map_or(0, |tables| super::super::info::rows(tables, name));
+    let last = Some(storage.last_transaction()).filter(|&last| last != Tid::ZERO);
+    let summary = Summary {
+        kind: "summary",
+        file: storage.path().display().to_string(),
+        bytes: storage.size(),
+        transactions: rows("transactions"),
+        records: rows("data"),
+        objects: rows("objects"),
+        last_transaction: last.map(|tid| tid.to_string()),
+        last_time: last.and_then(people::rfc3339),
+        problems,
+        problems_shown: shown,
+        ended,
+    };
+    if json {
+        out.json(&summary)?
+    } else {
+        summary.show(out, last, now)?
+    }
+    Ok(if problems == 0 && summary.ended.is_none() { Outcome::Fine } else { Outcome::Problems })
+}
+
+fn show(out: &mut Out, problem: &Problem, json: bool, is_first: bool) -> Run<()> {
+    let Problem { table, row, what, .. } = problem;
+    if json {
+        out.json(&Line { kind: "table", table, row, message: what })?;
+    } else {
+        if is_first {
+            writeln!(out, "{:<12}  {:<33}  problem", "table", "row")?;
+        }
+        writeln!(out, "{table:<12}  {:<33}  {}", printable(row), printable(what))?;
+    }
+    // A problem is shown at once, not at the end of the check.
+    Ok(out.flush()?)
+}
+
+impl Summary {
+    fn show(&self, out: &mut Out, last: Option<Tid>, now: Timestamp) -> Run<()> {
+        let hidden = self.problems - self.problems_shown;
+        if hidden > 0 {
+            writeln!(out, "and {} more; `--max 0` shows all", count(hidden))?;
+        }
+        if self.problems > 0 {
+            writeln!(out)?;
+        }
+        let found = match self.problems {
+            0 if self.ended.is_some() => "not all of it could be checked".to_owned(),
+            0 => "no problems".to_owned(),
+            problems => counted(problems, "problem"),
+        };
+        writeln!(out, "{}: {found}", printable(&self.file))?;
+        if let Some(why) = &self.ended {
+            out.field("ended", printable(why))?;
+        }
+        let transactions = counted(self.transactions, "transaction");
+        out.field("checked", format!("{}, {transactions}", size(self.bytes)))?;
+        let objects = counted(self.objects, "object");
+        out.field("", format!("{} of {objects}", counted(self.records, "record")))?;
+        if let Some(last) = last {
+            out.field("last", format!("{last}  {}", people::time(last, now)))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! Packing (part 4 of the rules), beside commits and in small steps.
+//!
+//! ```text
+//!   1. collect   the one collector says what survives, of a snapshot            nothing is changed
+//!   2. doom      what does not survive is listed in `doomed`, step by step      no reader sees a difference
+//!   3. switch    one step: the time of the pack, and "sweeping"                 all readers see the packed database
+//!   4. sweep     the listed revisions are removed, step by step                 no reader sees a difference
+//! ```
+//!
+//! A crash before the switch leaves a list, which the next opening throws away. After it, the next opening sweeps on.
+//!
+//! **Data goes by counts.** Many revisions can have one record: an undo and the end of a version share it. A removed
+//! revision lowers the count of its record; the last one takes the record and its list of references along.
+//!
+//! **Concurrent transactions count as later** (rule 4.9), whether committed or voted. The collector did not see them. So
+//! each is checked at the switch; if one needs what is doomed, the pack begins again. The third attempt lets no other
+//! thread commit.
+
+mod moment;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+use vellum_storage::{
+    Collecting, Error, Event, Oid, Pack, PackOptions, PackReport, Result, Survivors, Tid, Write, collect,
+};
+use vellum_sync::{MutexGuard, RwLockWriteGuard};
+
+use crate::row::{Row, decode_newest};
+use crate::storage::{Shared, TableStorage};
+use crate::store::{Snapshot, Turn};
+use crate::tables::{Reading, Tables, Writing, door};
+use moment::Moment;
+
+/// So often a pack is tried beside commits.
+const ATTEMPTS_BESIDE_COMMITS: u32 = 2;
+
+/// Listing a revision is less work than removing it.
+const LISTED_A_ROW: usize = 16;
+
+impl Pack for TableStorage {
+    fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.pack_to(to, how)
+    }
+}
+
+impl TableStorage {
+    /// Packs to a time: [`vellum_storage::Pack::pack`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn pack_to(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.pack_with(to, how, false)
+    }
+
+    /// The same, unless a needed object refers into another database: then there are several, and the others may need what
+    /// looks like garbage here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Foreign`] if an object does, and nothing was packed; else as [`TableStorage::pack_to`].
+    pub fn pack_unless_foreign(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
+        self.pack_with(to, how, true)
+    }
+
+    fn pack_with(&self, to: Tid, how: PackOptions, stop_at_foreign: bool) -> Result<PackReport> {
+        let shared = &self.shared;
+        shared.writable()?;
+        let packing = shared.packing.try_lock();
+        let _packing = packing.ok_or_else(|| Error::Packing { name: shared.name() })?;
+        let mut attempt = 0;
+        loop {
+            let mut alone = Alone::default();
+            if attempt >= ATTEMPTS_BESIDE_COMMITS {
+                alone = Alone(Some((shared.store.turn(), shared.judging.write())));
+            }
+            match pack(shared, to, how, stop_at_foreign, alone)? {
+                Some(report) => return Ok(report),
+                None => attempt += 1,
+            }
+            tracing::info!("{}: a concurrent transaction needs more than was kept", shared.name());
+        }
+    }
+}
+
+/// The turn, if the pack has it from its beginning, so that no other thread commits or judges.
+#[derive(Default)]
+struct Alone<'a>(Option<(MutexGuard<'a, Turn>, RwLockWriteGuard<'a, ()>)>);
+
+impl Alone<'_> {
+    fn change<T>(
+        &mut self,
+        shared: &Shared,
+        change: impl FnOnce(&mut Tables<Writing<'_>>, &mut u64) -> Result<T>,
+    ) -> Result<T> {
+        match &mut self.0 {
+            Some((turn, _)) => shared.store.change(turn, change),
+            None => shared.store.change(&mut shared.store.turn(), change),
+        }
+    }
+}
+
+/// What an earlier process left: a list that it did not come to use, or a sweep that it did not end.
+pub(crate) fn go_on(shared: &Shared) -> Result<()> {
+    let is_sweeping = shared.store.now().tables.facts.is_sweeping;
+    if is_sweeping { sweep(shared) } else { forget(shared, &mut Alone::default()) }
+}
+
+/// One attempt. None: a concurrent transaction needs what is doomed.
+fn pack(
+    shared: &Shared,
+    to: Tid,
+    how: PackOptions,
+    stop_at_foreign: bool,
+    mut alone: Alone<'_>,
+) -> Result<Option<PackReport>> {
+    // The voted first: one that is finished in between is then in both.
+    let voted = || shared.voted.lock().values().cloned().collect();
+    let voted: Vec<Arc<Vec<Write>>> = match &alone.0 {
+        Some(_) => voted(),
+        None => {
+            let _judging = shared.judging.write();
+            voted()
+        }
+    };
+    let snapshot = shared.store.now_full();
+    if to < last_packed(&snapshot.tables)? {
+        return Ok(Some(PackReport::default()));
+    }
+    let moment = Moment::new(&snapshot, to.min(snapshot.last), &voted, stop_at_foreign);
+    let threads = if how.one_thread { 1 } else { shared.options.threads };
+    let collecting = Collecting::new().collect(how.collect).go_on(how.go_on).stop_at_foreign(stop_at_foreign);
+    let survivors = collect(&moment, collecting.threads(threads))?;
+    door(&shared.store.path, || doom(shared, &moment, &survivors, &mut alone))?;
+    if !switch(shared, &moment, &survivors, how, &mut alone)? {
+        forget(shared, &mut alone)?;
+        return Ok(None);
+    }
+    drop(alone);
+    sweep(shared)?;
+    Ok(Some(survivors.dangling().to_vec().into()))
+}
+
+/// Rule 4.7: the last transaction with status `p`.
+fn last_packed(tables: &Tables<Reading>) -> Result<Tid> {
+    if tables.facts.copied_packed > tables.facts.packed_to {
+        return Ok(tables.facts.copied_packed);
+    }
+    let last = tables.next_told(Tid::ZERO, tables.facts.packed_to, true)?;
+    Ok(last.map_or(Tid::ZERO, |last| last.tid))
+}
+
+/// Lists all revisions up to the time that do not survive.
+fn doom(shared: &Shared, moment: &Moment<'_>, survivors: &Survivors, alone: &mut Alone<'_>) -> Result<()> {
+    let mut list = List { shared, alone, waiting: Vec::new() };
+    let tables = moment.tables();
+    let doomed = |list: &mut List<'_, '_>, oid: Oid, tid: Tid, row: Row| -> Result<()> {
+        if tid > moment.to || survivors.keeps(moment, oid, row.number)? {
+            return Ok(());
+        }
+        list.push(tid, row.number, oid)
+    };
+    for found in tables.objects.iter().map_err(|e| tables.trouble(e))? {
+        let (oid, newest) = found.map_err(|e| tables.trouble(e))?;
+        let oid = Oid(oid.value());
+        let (tid, row) = decode_newest(newest.value()).map_err(|why| tables.damaged("objects", oid, why))?;
+        doomed(&mut list, oid, tid, row)?;
+    }
+    for found in tables.past.iter().map_err(|e| tables.trouble(e))? {
+        let (key, row) = found.map_err(|e| tables.trouble(e))?;
+        let (oid, tid) = (Oid(key.value().0), Tid(key.value().1));
+        let row = Row::decode(row.value()).map_err(|why| tables.damaged("past", format_args!("{oid} {tid}"), why))?;
+        doomed(&mut list, oid, tid, row)?;
+    }
+    for found in tables.overwritten.iter().map_err(|e| tables.trouble(e))? {
+        let number = found.map_err(|e| tables.trouble(e))?.0.value();
+        let place = tables.place(number)?;
+        let (oid, tid) = place.ok_or_else(|| tables.damaged("places", number, "it is missing"))?;
+        if tid <= moment.to {
+            list.push(tid, number, oid)?;
+        }
+    }
+    // Rule 4.4: transactions without a revision. Earlier packs left none before their time.
+    let mut from = tables.facts.packed_to;
+    while let Some((tid, head)) = tables.head_in(from, moment.to, false)? {
+        if head.revisions.is_empty() {
+            list.push(tid, ITSELF, Oid::ROOT)?;
+        }
+        from = tid.next();
+        if from == tid {
+            break;
+        }
+    }
+    list.flush()
+}
+
+/// In the place of a revision's number: the transaction has none, and goes.
+const ITSELF: u64 = 0;
+
+/// What is to be listed next.
+struct List<'a, 'h> {
+    shared: &'a Shared,
+    alone: &'a mut Alone<'h>,
+    waiting: Vec<(Tid, u64, Oid)>,
+}
+
+impl List<'_, '_> {
+    fn push(&mut self, tid: Tid, number: u64, oid: Oid) -> Result<()> {
+        self.waiting.push((tid, number, oid));
+        if self.waiting.len() >= self.shared.options.step_rows * LISTED_A_ROW { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.waiting.sort_unstable();
+        let waiting = std::mem::take(&mut self.waiting);
+        self.alone.change(self.shared, |tables, _| {
+            waiting.into_iter().try_for_each(|(tid, number, oid)| {
+                let done = tables.doomed.insert((tid.0, number), oid.0).map(drop);
+                done.map_err(|e| tables.trouble(e))
+            })
+        })
+    }
+}
+
+/// Throws the list away.
+fn forget(shared: &Shared, alone: &mut Alone<'_>) -> Result<()> {
+    let steps = shared.options.step_rows * LISTED_A_ROW;
+    loop {
+        let is_empty = {
+            let now = shared.store.now();
+            now.tables.doomed.first().map_err(|e| now.tables.trouble(e))?.is_none()
+        };
+        if is_empty {
+            return Ok(());
+        }
+        alone.change(shared, |tables, _| {
+            for _ in 0..steps {
+                if tables.doomed.pop_first().map_err(|e| crate::tables::trouble(&shared.store.path, e))?.is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// Makes the pack visible, if no concurrent transaction needs what is doomed; and tells the listeners.
+fn switch(
+    shared: &Shared,
+    moment: &Moment<'_>,
+    survivors: &Survivors,
+    how: PackOptions,
+    alone: &mut Alone<'_>,
+) -> Result<bool> {
+    let (mut turn, judging) = match alone.0.take() {
+        Some(held) => held,
+        None => {
+            let turn = shared.store.turn();
+            (turn, shared.judging.write())
+        }
+    };
+    let is_needed = |now: &Snapshot| -> Result<bool> {
+        let voted: Vec<_> = shared.voted.lock().values().cloned().collect();
+        moment.needs_more(now, &voted, survivors, how.collect)
+    };
+    if is_needed(&shared.store.now())? {
+        return Ok(false);
+    }
+    let to = moment.to;
+    shared.store.change(&mut turn, |tables, _| {
+        tables.facts.packed_to = to;
+        tables.facts.is_sweeping = true;
+        Ok(())
+    })?;
+    drop(judging);
+    let _telling = shared.telling.lock();
+    drop(turn);
+    shared.listeners.tell(|| Event::Packed { to });
+    Ok(true)
+}
+
+/// Removes what is listed.
+fn sweep(shared: &Shared) -> Result<()> {
+    while shared.store.now().tables.facts.is_sweeping {
+        shared.store.change(&mut shared.store.turn(), |tables, _| step(tables, shared.options.step_rows))?;
+    }
+    Ok(())
+}
+
+/// Removes the first rows of the list, all of the transactions that it begins.
+fn step(tables: &mut Tables<Writing<'_>>, rows: usize) -> Result<()> {
+    let mut by_transaction: BTreeMap<Tid, Vec<(u64, Oid)>> = BTreeMap::new();
+    for _ in 0..rows {
+        let first = tables.doomed.pop_first().map_err(|e| crate::tables::trouble(&tables.path, e))?;
+        let Some((key, oid)) = first.map(|(key, oid)| (key.value(), oid.value())) else { break };
+        by_transaction.entry(Tid(key.0)).or_default().push((key.1, Oid(oid)));
+    }
+    let last = tables.last()?;
+    for (tid, doomed) in by_transaction {
+        for (number, oid) in doomed.iter().filter(|(number, _)| *number != ITSELF) {
+            tables.remove(*oid, tid, *number)?;
+        }
+        let missing = || tables.damaged("transactions", tid, "it is missing, and a revision of it is doomed");
+        let mut head = tables.head(tid)?.ok_or_else(missing)?;
+        // Both are in the order of the numbers.
+        head.revisions.retain(|(_, number)| doomed.binary_search_by_key(number, |(number, _)| *number).is_err());
+        // The last transaction stays, so that no tid is given out twice.
+        let done = match head.revisions.is_empty() && tid != last {
+            true => tables.transactions.remove(tid.0).map(drop),
+            false => tables.transactions.insert(tid.0, &head.encode()[..]).map(drop),
+        };
+        done.map_err(|e| tables.trouble(e))?;
+    }
+    if tables.doomed.first().map_err(|e| crate::tables::trouble(&tables.path, e))?.is_none() {
+        tables.facts.is_sweeping = false;
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! The answers of the tables to part 3 of the rules.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use vellum_storage::{Blob, Oid, Past, PastRevision, Result, Status, Tid, Version};
+
+use crate::store::Moment;
+use crate::tables::{Access, Tables, Writing};
+use crate::view::At;
+
+impl<A: Access> Tables<A> {
+    fn past_revision(&self, at: At) -> Result<PastRevision<Tid>> {
+        let version = self.version(at.row.version)?;
+        Ok(PastRevision { oid: at.oid, tid: at.tid, place: at.tid, version, base: self.base(&at)? })
+    }
+}
+
+/// Tables that can be asked.
+pub(crate) struct Asked<T>(pub T);
+
+/// The answers of tables of either kind. (One `impl` for both would have to name a lifetime that the trait does not.)
+macro_rules! answers {
+    ([$($lifetimes:tt)*] $asked:ty) => {
+        impl<$($lifetimes)*> Past for $asked {
+            type Place = Tid;
+
+            fn newest(&self, oid: Oid) -> Result<Option<PastRevision<Tid>>> {
+                self.0.newest(oid)?.map(|at| self.0.past_revision(at)).transpose()
+            }
+
+            fn revisions(&self, oid: Oid) -> Result<impl Iterator<Item = Result<PastRevision<Tid>>>> {
+                Ok(self.0.past(oid).map(|at| self.0.past_revision(at?)))
+            }
+
+            fn find(&self, oid: Oid, tid: Tid) -> Result<Option<PastRevision<Tid>>> {
+                self.0.at(oid, tid)?.map(|at| self.0.past_revision(at)).transpose()
+            }
+
+            fn source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
+                Ok(self.0.at(oid, tid)?.and_then(|at| at.source()))
+            }
+
+            fn data(&self, oid: Oid, tid: Tid) -> Result<Option<Bytes>> {
+                self.0.at(oid, tid)?.map_or(Ok(None), |at| self.0.data_of(&at))
+            }
+
+            fn blob(&self, _: Oid, _: Tid) -> Result<Option<Blob>> {
+                Ok(None)
+            }
+
+            fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {
+                let Some(head) = self.0.head(tid)? else { return Ok(None) };
+                if self.0.status(tid, &head) != Status::Complete {
+                    return Ok(None);
+                }
+                let mut seen = HashSet::new();
+                Ok(Some(head.revisions.into_iter().map(|(oid, _)| oid).filter(|oid| seen.insert(*oid)).collect()))
+            }
+
+            fn in_version(&self, version: &Version) -> Result<Vec<PastRevision<Tid>>> {
+                if version.is_trunk() {
+                    return Ok(Vec::new());
+                }
+                let Some(number) = self.0.version_number(version)? else { return Ok(Vec::new()) };
+                // By their numbers: the later one has the greater.
+                let mut found = BTreeMap::new();
+                for oid in self.0.objects_in(number)? {
+                    if let Some(at) = self.0.newest(oid)? {
+                        found.insert(at.row.number, at);
+                    }
+                }
+                found.into_values().rev().map(|at| self.0.past_revision(at)).collect()
+            }
+        }
+    };
+}
+
+answers!([] Asked<Moment>);
+answers!(['a, 't] Asked<&'a Tables<Writing<'t>>>);

@@ -1,0 +1,131 @@
+//! Damaged, short and foreign files: an error, and never another record than the one that was stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vellum_disk::SimDisk;
+use vellum_storage::{Bytes, Error, Oid, Tid, TransactionMeta, Version};
+use vellum_table::{OpenError, Options, TableStorage};
+
+use crate::common::PATH;
+
+fn options(disk: &SimDisk) -> Options {
+    // So small that pages are read of the file.
+    Options::new().disk(Arc::new(disk.clone())).cache_bytes(0)
+}
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+/// A database of 300 objects, closed.
+fn made(disk: &SimDisk) -> BTreeMap<Oid, Bytes> {
+    let storage = options(disk).create(PATH).unwrap();
+    let mut records = BTreeMap::new();
+    for oid in (0..300).map(Oid) {
+        let record =
+            Bytes::from(format!("the record of object {oid}, {}", "and more of it. ".repeat(oid.0 as usize % 20)));
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(oid, Tid::ZERO, record.clone()).unwrap();
+        storage.commit(draft).unwrap();
+        records.insert(oid, record);
+    }
+    records
+}
+
+/// A disk with this file.
+fn with(bytes: &[u8]) -> SimDisk {
+    let disk = SimDisk::new(0);
+    disk.write_file(PATH, bytes);
+    disk
+}
+
+/// Loads all; each record is the right one, or there is an error. Returns the number of errors.
+fn load_all(storage: &TableStorage, records: &BTreeMap<Oid, Bytes>) -> usize {
+    let wrong = |(oid, record): (&Oid, &Bytes)| match storage.load(*oid, &Version::TRUNK) {
+        Ok(loaded) => {
+            assert_eq!(loaded.data, *record, "another record was read for object {oid}");
+            false
+        }
+        Err(_) => true,
+    };
+    records.iter().filter(|entry| wrong(*entry)).count()
+}
+
+#[test]
+fn damaged_bytes_never_give_another_record() {
+    let records = made(&SimDisk::new(0));
+    let disk = SimDisk::new(0);
+    made(&disk);
+    let sound = disk.read_file(PATH).unwrap();
+    let (mut refused, mut failed, mut told, mut dice) = (0, 0, 0, Dice(7));
+    for _ in 0..120 {
+        let mut damaged = sound.clone();
+        let at = dice.below(damaged.len() as u64 - 16) as usize;
+        damaged[at..at + 16].iter_mut().for_each(|byte| *byte = dice.below(256) as u8);
+        let Ok(storage) = options(&with(&damaged)).open(PATH) else {
+            refused += 1;
+            continue;
+        };
+        let wrong = load_all(&storage, &records);
+        failed += usize::from(wrong > 0);
+        let mut problems = 0;
+        let checked = storage.check(&mut |_| problems += 1);
+        let is_told = checked.is_err() || problems > 0;
+        told += usize::from(is_told);
+        assert!(is_told || wrong == 0, "{wrong} objects are lost, and the check says nothing");
+    }
+    println!("{refused} files refused, {failed} with objects that cannot be read, {told} that the check reports");
+    assert!(failed > 10 && told >= failed, "{refused} {failed} {told}");
+}
+
+#[test]
+fn a_short_file_is_an_error() {
+    let disk = SimDisk::new(0);
+    let records = made(&disk);
+    let sound = disk.read_file(PATH).unwrap();
+    for length in (0..sound.len()).step_by(sound.len() / 40) {
+        match options(&with(&sound[..length])).open(PATH) {
+            Ok(storage) => {
+                load_all(&storage, &records);
+            }
+            Err(OpenError::NotATable { .. } | OpenError::Damaged { .. } | OpenError::Storage(Error::Io { .. })) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_foreign_file_is_refused() {
+    for (content, why) in
+        [(&b"FS30 and so on"[..], "does not begin"), (b"", "does not begin"), (b"redb\x1a\x0a\xa9\x0d\x0a", "")]
+    {
+        let error = options(&with(content)).open(PATH).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains(PATH), "{error}");
+    }
+    let disk = SimDisk::new(0);
+    assert!(matches!(options(&disk).open(PATH), Err(OpenError::NotFound { .. })));
+    made(&disk);
+    assert!(matches!(options(&disk).create(PATH), Err(OpenError::Exists { .. })));
+    let _open = options(&disk).open(PATH).unwrap();
+    assert!(matches!(options(&disk).open(PATH), Err(OpenError::Locked { .. })));
+}
+
+/// A store of another program.
+#[test]
+fn a_store_without_our_tables_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.redb");
+    drop(redb::Database::create(&path).unwrap());
+    let error = TableStorage::open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::NotATable { .. }), "{error}");
+}

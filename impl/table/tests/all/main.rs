@@ -1,0 +1,10 @@
+//! TableStorage held to the rules.
+
+mod commits;
+mod common;
+mod copies;
+mod crashes;
+mod damage;
+mod histories;
+mod stories;
+mod threads;
