@@ -20,6 +20,7 @@
 //! | [`crash`](mod@crash) | dice, for a history and for the state that a crash leaves | give a state that the rules
 //! allow |
 //! | [`journal`](mod@journal) | a `Data.fs.journal` beside a good file | be refused, or leave a sound file that lacks nothing |
+//! | [`table`](mod@table) | dice, for a history on tables, and other values in them | give the answers of the rules; then errors, or records that were stored |
 //! | [`record`](mod@record) | pickles | be read as a slow reader does ([`naive`]) |
 //! | [`object`](mod@object) | a record | be an object that can be written back, or an error that names it |
 //! | [`btrees`](mod@btrees) | the nodes of B-trees | keep their rules or break one, as a slow look at them says |
@@ -61,6 +62,7 @@ pub mod record;
 pub mod seeds;
 pub mod server;
 pub mod site;
+pub mod table;
 pub mod trace;
 pub mod trial;
 pub mod wire;
@@ -127,6 +129,15 @@ pub const TARGETS: &[Target] = &[
         name: "journal",
         run: journal::journal,
         length_max: 40 << 10,
+        memory_bytes_max: 64 << 20,
+        seconds_max: 10,
+        dictionary: false,
+        corpus_bytes_max: 200 << 10,
+    },
+    Target {
+        name: "table",
+        run: table::table,
+        length_max: 1 << 10,
         memory_bytes_max: 64 << 20,
         seconds_max: 10,
         dictionary: false,

@@ -31,6 +31,7 @@ pub fn seeds(target: &str, golden: &Path) -> std::io::Result<BTreeMap<String, Ve
         "damaged_file" => Ok(dice("damage", 120, 200)),
         "history" => Ok(dice("history", 60, 800)),
         "crash" => Ok(dice("crash", 60, 300)),
+        "table" => Ok(dice("table", 60, 400)),
         "server" => Ok(dice("server", 120, 200)),
         "client" => Ok(dice("client", 120, 300)),
         "journal" => Ok(crate::journal::seeds()),

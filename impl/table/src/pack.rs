@@ -321,3 +321,97 @@ fn step(tables: &mut Tables<Writing<'_>>, rows: usize) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use vellum_disk::SimDisk;
+    use vellum_harness::node::Node;
+    use vellum_storage::{Bytes, TransactionMeta, Version};
+
+    use super::*;
+    use crate::Options;
+
+    /// A record that refers to these objects.
+    fn record(to: &[u64]) -> Bytes {
+        Node { strong: to.iter().copied().map(Oid).collect(), ..Node::default() }.encode().into()
+    }
+
+    fn store(storage: &TableStorage, oid: u64, serial: Tid, to: &[u64]) -> Tid {
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid(oid), serial, record(to)).unwrap();
+        storage.commit(draft).unwrap()
+    }
+
+    /// Rule 4.9: what is done after the collector has looked, and whether the pack must begin again.
+    fn must_begin_again(work: impl FnOnce(&TableStorage, [Tid; 4]) -> Option<vellum_storage::Voted>) -> bool {
+        let storage = Options::new().disk(Arc::new(SimDisk::new(0))).create("site.vellum").unwrap();
+        let root = store(&storage, 0, Tid::ZERO, &[1]);
+        let first = store(&storage, 1, Tid::ZERO, &[]);
+        let second = store(&storage, 1, first, &[]);
+        // Garbage.
+        let garbage = store(&storage, 2, Tid::ZERO, &[]);
+        let snapshot = storage.shared.store.now_full();
+        let moment = Moment::new(&snapshot, snapshot.last, &[]);
+        let survivors = collect(&moment, Collecting::new().collect(true)).unwrap();
+        let _voted = work(&storage, [root, first, second, garbage]);
+        let voted: Vec<_> = storage.shared.voted.lock().values().cloned().collect();
+        moment.needs_more(&storage.shared.store.now(), &voted, &survivors, true).unwrap()
+    }
+
+    #[test]
+    fn a_concurrent_transaction_that_needs_nothing_more_does_not_stop_a_pack() {
+        assert!(!must_begin_again(|storage, [root, _, second, _]| {
+            store(storage, 0, root, &[1]);
+            store(storage, 1, second, &[0]);
+            store(storage, 3, Tid::ZERO, &[1]);
+            None
+        }));
+    }
+
+    #[test]
+    fn a_concurrent_change_of_garbage_makes_a_pack_begin_again() {
+        assert!(must_begin_again(|storage, [.., garbage]| {
+            store(storage, 2, garbage, &[]);
+            None
+        }));
+    }
+
+    #[test]
+    fn a_concurrent_reference_to_garbage_makes_a_pack_begin_again() {
+        assert!(must_begin_again(|storage, [root, ..]| {
+            store(storage, 0, root, &[1, 2]);
+            None
+        }));
+    }
+
+    #[test]
+    fn a_vote_that_shares_a_discarded_record_makes_a_pack_begin_again() {
+        assert!(must_begin_again(|storage, [_, _, second, _]| {
+            let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+            draft.undo(second).unwrap();
+            Some(storage.vote(draft).unwrap())
+        }));
+    }
+
+    /// The second pack lists what the first one kept.
+    #[test]
+    fn a_list_hides_nothing_before_the_switch() {
+        let storage = Options::new().disk(Arc::new(SimDisk::new(0))).create("site.vellum").unwrap();
+        let root = store(&storage, 0, Tid::ZERO, &[1]);
+        store(&storage, 1, Tid::ZERO, &[]);
+        let pack = || Pack::pack(&storage, Tid::MAX, PackOptions::default().collect(true)).unwrap();
+        pack();
+        store(&storage, 0, root, &[]);
+        let is_there = || storage.load(Oid(1), &Version::TRUNK).is_ok();
+        let snapshot = storage.shared.store.now_full();
+        let moment = Moment::new(&snapshot, snapshot.last, &[]);
+        let survivors = collect(&moment, Collecting::new().collect(true)).unwrap();
+        doom(&storage.shared, &moment, &survivors, &mut Alone::default()).unwrap();
+        assert!(is_there());
+        // As if the process had ended here.
+        go_on(&storage.shared).unwrap();
+        assert!(is_there());
+        pack();
+        assert!(!is_there());
+    }
+}

@@ -95,6 +95,24 @@ impl TableStorage {
         &self.shared.store.path
     }
 
+    /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`.
+    ///
+    /// # Errors
+    ///
+    /// The tables cannot be read.
+    pub fn undoable(&self, first: usize, last: usize) -> Result<Vec<UndoEntry>> {
+        UndoLog::undo_log(self, first, last)
+    }
+
+    /// Returns the versions that hold an object, by name.
+    ///
+    /// # Errors
+    ///
+    /// The tables cannot be read.
+    pub fn all_versions(&self) -> Result<Vec<Version>> {
+        Versions::versions(self)
+    }
+
     fn new(options: &Options, store: Store) -> Result<TableStorage> {
         let oids = Oids::after(store.now().tables.last_oid()?);
         let storage = TableStorage {

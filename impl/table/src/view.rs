@@ -225,7 +225,7 @@ impl<A: Access> Tables<A> {
             // Rule 4.4: a pack removes what was written over.
             _ if tid <= self.facts.packed_to => Ok(None),
             Some(_) => {
-                let row = self.overwritten(number)?.ok_or_else(missing)?;
+                let row = self.overwritten(number)?.filter(|row| row.number == number).ok_or_else(missing)?;
                 Ok(Some(At { oid, tid, row, is_packed: row.is_packed, is_kept: false }))
             }
             None => Err(missing()),
@@ -270,11 +270,10 @@ impl<A: Access> Tables<A> {
                 return Ok(Some(told));
             }
             match from_end {
+                true if tid == Tid::ZERO => break,
                 true => last = Tid(tid.0 - 1),
+                false if tid == Tid::MAX => break,
                 false => first = tid.next(),
-            }
-            if first > last {
-                break;
             }
         }
         Ok(None)

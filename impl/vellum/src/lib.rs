@@ -117,6 +117,26 @@ pub mod remote {
     };
 }
 
+/// A database in tables that are updated in place: its memory does not grow with the database.
+///
+/// ```
+/// use vellum::table::TableStorage;
+/// use vellum::{Oid, Tid, TransactionMeta, Version};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("site.vellum");
+/// let storage = TableStorage::create(&path)?;
+/// let mut draft = storage.begin(TransactionMeta::new())?;
+/// draft.store(Oid::ROOT, Tid::ZERO, "a record".into())?;
+/// storage.commit(draft)?;
+/// assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK)?.data, "a record");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "table")]
+pub mod table {
+    pub use vellum_table::{OpenError, Options, Problem, TableStorage};
+}
+
 /// Persistent objects: load the root, follow a reference, change a field, commit.
 ///
 /// All of `vellum-object`, for any storage.

@@ -137,6 +137,9 @@ impl Collected for Moment<'_> {
         for place in places {
             let at = self.numbered(*place)?;
             let base = self.place(at.oid, at.row.base)?;
+            if base >= *place {
+                return Err(self.tables().damaged("past", at.oid, "a revision has a later one as its base"));
+            }
             if at.row.data == 0 {
                 each(AtPlace { oid: at.oid, data: None, base })?;
             } else if let Some(oids) = self.list(at.row.data)? {
