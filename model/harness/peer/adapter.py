@@ -14,6 +14,7 @@ place marked `not self.raw`.  --raw switches all of it off.  The words:
     stale      it looks at no serial where there is no object (rule 3.1)
     order      it gives the revisions of a transaction in an order of its own (rule 1.4)
     not_later  it takes a tid that is not later than the last one (rule 1.1)
+    extension  it pickles the extension of a transaction again (rule 1.4)
     packed     it does not mark the transactions that a pack went over, and keeps those without revisions (rule 4.4)
 """
 
@@ -23,7 +24,6 @@ import calendar
 import json
 import logging
 import os
-import pickle
 import shutil
 import struct
 import sys
@@ -41,6 +41,8 @@ from ZODB.serialize import referencesf
 
 NO_OID_OR_TID = bytes(8)
 LAST_TID = b"\x7f" + b"\xff" * 7
+# The extension that histories have: a pickled {"k": 1}.
+EXTENSION = b"\x80\x03}X\x01\0\0\0kK\x01s."
 # More revisions or transactions than a history has: the harness asks for all, and some storages count in C.
 COUNT_MAX = 1 << 30
 
@@ -202,6 +204,8 @@ class Adapter:
     # The questions that it has no answer to.
     cannot = ()
     steps_over = ()
+    # A walk over the records that finds none ends with this.
+    none_left = ValueError
     # Whether it makes its own tids, whatever it is told.
     own_tids = False
     # Whether its records may be other bytes for the same object.
@@ -345,9 +349,9 @@ class Adapter:
                 self.aborted()
                 raise
         except POSException.ReadConflictError as error:
-            raise Refused("read_conflict", **self._serials(error)) from None
+            raise Refused("read_conflict", **self._serials(error, notes)) from None
         except POSException.ConflictError as error:
-            raise Refused("conflict", **self._serials(error)) from None
+            raise Refused("conflict", **self._serials(error, notes)) from None
         except POSException.POSKeyError as error:
             if not isinstance(error.args[0], bytes):
                 raise  # It is about a file of a blob.
@@ -382,9 +386,14 @@ class Adapter:
             self.aborted()
         return {"is": "done"}
 
-    def _serials(self, error):
+    def _serials(self, error, notes):
         committed, serial = error.serials
-        return {"oid": error.oid.hex(), "committed": self.here(committed), "serial": self.here(serial)}
+        oid, serial = error.oid.hex(), self.here(serial)
+        if self.own_tids:
+            # There is no way back from a serial that is no transaction's.
+            told = [change["serial"] for change in notes.changes if change.get("oid") == oid and "serial" in change]
+            serial = told[0] if told else serial
+        return {"oid": oid, "committed": self.here(committed), "serial": serial}
 
     # --- Changes
 
@@ -504,7 +513,9 @@ class Adapter:
         return t.tid in self.packed and t.tid != self.reader().lastTransaction() and not list(t)
 
     def _transaction(self, t):
-        extension = t.extension_bytes if hasattr(t, "extension_bytes") else pickled(t.extension)
+        extension = getattr(t, "extension_bytes", b"")
+        if not isinstance(extension, bytes) or not extension or self.steps("extension"):
+            extension = EXTENSION if t.extension == {"k": 1} else extension or b""
         return {
             "tid": self.here(t.tid),
             "packed": t.status == "p" or t.tid in self.packed,
@@ -556,7 +567,7 @@ class Adapter:
         while oid is not None:
             try:
                 found, tid, data, following = self.reader().record_iternext(oid)
-            except ValueError:
+            except self.none_left:
                 break  # So FileStorage says that there is no object from here on.
             except POSException.POSKeyError as error:
                 # FileStorage's walk stops at an object that is nothing.
@@ -571,11 +582,6 @@ class Adapter:
 
 def text(of):
     return of.decode() if isinstance(of, bytes) else of
-
-
-def pickled(extension):
-    """The bytes of a dict that came as bytes: the one that the harness sends, or nothing."""
-    return pickle.dumps(extension, 3).replace(b"q\0", b"").replace(b"q\1", b"") if extension else b""
 
 
 def failed(error):
