@@ -32,9 +32,6 @@ use crate::question::{Answer, Question};
 use crate::step::{Outcome, Step};
 use crate::subject::{Can, PAST, Subject};
 
-/// The adapter for the real ZODB 6.4: a Python program that speaks this protocol.
-pub const ZODB: &str = include_str!("../peer/zodb.py");
-
 /// How long an answer may take, by default.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the program may take to end when its stdin is closed, before it is killed.
