@@ -320,9 +320,7 @@ class Adapter:
         self.time = bytes.fromhex(clock)
         self.clock.now = Moment(self.time)
         notes = self.begun[transaction]
-        busy = {id(session) for session, _, _ in self.voted.values()}
-        free = [session for session in self.sessions if id(session) not in busy]
-        session, meta = free[self.turn % len(free)], notes.meta()
+        session, meta = self.session_of(transaction), notes.meta()
         try:
             resolved = self._vote(session, meta, notes)
         except Waits:
@@ -333,6 +331,12 @@ class Adapter:
         del self.begun[transaction]
         self.voted[transaction] = session, meta, notes
         return {"is": "voted", "resolved": sorted(oid.hex() for oid in resolved if oid.hex() in notes.stored())}
+
+    def session_of(self, transaction):
+        """The session that a transaction uses: one that has no other between vote and finish."""
+        busy = {id(session) for session, _, _ in self.voted.values()}
+        free = [session for session in self.sessions if id(session) not in busy]
+        return free[self.turn % len(free)]
 
     def _vote(self, session, meta, notes):
         if self.steps("too_long") and max(len(meta.user), len(meta.description)) > 0xffff:

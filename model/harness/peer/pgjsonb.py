@@ -1,8 +1,8 @@
-"""zodb-pgjsonb 1.19, on a PostgreSQL of its own: two instances of one storage, as two connections have them.
+"""zodb-pgjsonb 1.19, on a PostgreSQL of its own: instances of one storage, as connections have them.
 
     python pgjsonb.py [history] [--raw]
 
-With `history` it keeps history; without, only the newest revision of each object is there to be asked about. It keeps
+Each transaction has an instance of its own, and one more is asked. With `history` it keeps history; without, only the newest revision of each object is there to be asked about. It keeps
 states as JSON and makes pickles of them again, so the records are compared after they were read and written once more.
 Its packs always collect, so packing is not declared. The storage makes the tids.
 """
@@ -17,7 +17,7 @@ PATIENCE_MS = 50
 
 
 class Json(Adapter):
-    """One database, and two instances of the storage on it."""
+    """One database, and four instances of the storage on it."""
 
     steps_over = ("too_long", "empty", "stale", "order", "extension")
     own_tids = True
@@ -50,7 +50,7 @@ class Json(Adapter):
     def connect(self, read_only):
         self.main = self.open()
         self.main.registerDB(Records)
-        sessions = [self.main.new_instance() for _ in range(2)]
+        sessions = [self.main.new_instance() for _ in range(4)]
         for session in sessions:
             session.registerDB(Records)
             session._crs_transform_record_data = Records.transform_record_data
@@ -72,9 +72,16 @@ class Json(Adapter):
 
     def answer(self, request):
         if isinstance(request, list):
-            for session in self.sessions:
-                session.poll_invalidations()
+            self.sessions[3].poll_invalidations()
         return super().answer(request)
+
+    def session_of(self, transaction):
+        return self.sessions["abc".index(transaction)]
+
+    def do_begin(self, transaction, **meta):
+        # As a connection does when its transaction begins.
+        self.session_of(transaction).poll_invalidations()
+        return super().do_begin(transaction, **meta)
 
     def _vote(self, session, meta, notes):
         try:
@@ -82,8 +89,15 @@ class Json(Adapter):
         except LockNotAvailable:
             raise Waits from None
 
+    def ask_load_before(self, oid, before):
+        told = super().ask_load_before(oid, before)
+        if not self.raw and told["is"] == "not_yet":
+            # It says that an object was not there yet where it never was.
+            self.reader().load(bytes.fromhex(oid))
+        return told
+
     def reader(self):
-        return Both(super().reader(), self.main)
+        return Both(self.sessions[3], self.main)
 
 
 class Both:

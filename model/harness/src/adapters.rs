@@ -50,6 +50,7 @@ adapters! {
     "temp" "temporary.py" [] "tempstorage 6.0"
     "before" "before.py" [] "zc.beforestorage 1.0 over a FileStorage"
     "relstorage" "rel.py" ["sqlite", "history"] "RelStorage 4.3 on SQLite, with history"
+    "relstorage-undo" "rel.py" ["sqlite", "history", "undo"] "the same with undo, without packs and merging"
     "relstorage-free" "rel.py" ["sqlite"] "RelStorage on SQLite, without history"
     "relstorage-pg" "rel.py" ["postgresql", "history"] "RelStorage on PostgreSQL, with history"
     "relstorage-pg-free" "rel.py" ["postgresql"] "RelStorage on PostgreSQL, without history"
