@@ -34,8 +34,7 @@ class Cluster:
         command = [program("postgres"), "-D", data, "-k", self.folder, *settings]
         self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=self.folder, **self.user)
         self.run("pg_isready", "-h", self.folder, "-U", "vellum", tries=300)
-        self.run("createdb", "-h", self.folder, "-U", "vellum", "vellum")
-        self.dsn = f"dbname=vellum user=vellum host={self.folder}"
+        self.dsn = f"dbname=postgres user=vellum host={self.folder}"
 
     def run(self, name, *arguments, tries=1):
         for _ in range(tries):
