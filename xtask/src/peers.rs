@@ -38,7 +38,7 @@
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
 //! | `plone` | a Plone site with pictures and files, on `runzeo` and on `vellum serve` (with `--everything`) |
-//! | `findings` | the statements of `docs/findings.md` about ZODB still hold |
+//! | `findings` | the statements of `docs/findings/filestorage.md` about ZODB still hold |
 //!
 //! Everything is made from `--seed`, which is printed.
 

@@ -390,7 +390,8 @@ impl Adapter {
         let folder = tempfile::TempDir::new().map_err(failed)?;
         adapters::write_to(folder.path()).map_err(failed)?;
         // The operator's command is beside this one, if both were built.
-        let beside = std::env::current_exe().ok().map(|path| path.with_file_name("vellum")).filter(|path| path.exists());
+        let beside =
+            std::env::current_exe().ok().map(|path| path.with_file_name("vellum")).filter(|path| path.exists());
         let vellum = beside.map_or_else(|| "vellum".to_owned(), |path| path.display().to_string());
         let mut command = vec![prove.python.clone()];
         command.extend(peer.arguments(folder.path(), &vellum, prove.raw));

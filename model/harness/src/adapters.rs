@@ -28,8 +28,8 @@ macro_rules! files {
 }
 
 files! {
-    "adapter.py" "before.py" "blobs.py" "compressed.py" "demo.py" "mapping.py" "pgjsonb.py" "postgres.py" "rel.py"
-    "temporary.py" "zeo_client.py" "zodb.py"
+    "adapter.py" "before.py" "blobs.py" "compressed.py" "demo.py" "example.py" "mapping.py" "pgjsonb.py" "postgres.py"
+    "rel.py" "temporary.py" "zeo_client.py" "zodb.py"
 }
 
 macro_rules! adapters {
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn every_file_beside_the_adapters_is_in_the_binary_and_every_adapter_has_one() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peer");
-        let named = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-        let there = std::fs::read_dir(folder).unwrap().map(named).filter(|name| name.ends_with(".py"));
+        let file_name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let there = std::fs::read_dir(folder).unwrap().map(file_name).filter(|name| name.ends_with(".py"));
         let mut there: Vec<_> = there.collect();
         there.sort();
         assert_eq!(FILES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), there);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_adapter_is_told_where_vellum_is() {
-        let arguments = super::named("zeo-vellum").unwrap().arguments(Path::new("/a"), "/b/vellum", true);
+        let arguments = named("zeo-vellum").unwrap().arguments(Path::new("/a"), "/b/vellum", true);
         assert_eq!(arguments, ["/a/zeo_client.py", "/b/vellum", "serve", "--raw"]);
     }
 }

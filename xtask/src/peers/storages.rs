@@ -56,7 +56,8 @@ fn is_slow(adapter: &Adapter) -> bool {
 /// Plays so many histories on a storage.
 fn hold(adapter: &Adapter, seed: u64, cases: u64) -> Result<String, Trouble> {
     let python = venv::python_of(adapter.name)?.display().to_string();
-    let vellum = if adapter.words.contains(&adapters::VELLUM) { venv::vellum()?.display().to_string() } else { String::new() };
+    let vellum =
+        if adapter.words.contains(&adapters::VELLUM) { venv::vellum()?.display().to_string() } else { String::new() };
     let arguments = adapter.arguments(&venv::workspace().join("model/harness/peer"), &vellum, false);
     let start = || Ok(Box::new(Pipe::start(&python, &arguments)?) as Box<dyn Subject>);
     let campaign = Campaign {
