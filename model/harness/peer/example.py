@@ -42,14 +42,13 @@ class Storage:
     def load_before(self, oid, before):
         revisions = self.past[oid]
         n = sum(tid < before for tid, _ in revisions)
-        if n == 0:
+        if not n:
             return {"is": "not_yet"}
-        following = revisions[n][0] if n < len(revisions) else None
-        return {"is": "shown", "data": revisions[n - 1][1], "tid": revisions[n - 1][0], "next": following}
+        tid, data = revisions[n - 1]
+        return {"is": "shown", "data": data, "tid": tid, "next": revisions[n][0] if n < len(revisions) else None}
 
 
 def step(storage, begun, do, transaction=None, change=None, clock=None, **more):
-    """The answer to a step. `begun` has what is known of the one transaction that is under way."""
     if do == "hello":
         return {"name": "a dict", "can": [], "cannot": ["history", "last_invalidations", "current_records"]}
     if do == "begin":
