@@ -1,6 +1,6 @@
 //! Other storages of ZODB's users, held to the rules: `cargo xtask peers --storage NAME`.
 //!
-//! docs/findings/ judges the differences. Those that an adapter does not step over are listed here.
+//! docs/findings/ judges the differences. Those that an adapter does not step over are listed in its `known.txt`.
 
 use vellum_harness::adapters::{self, Adapter};
 use vellum_harness::campaign::Campaign;
@@ -9,10 +9,6 @@ use vellum_harness::subject::Subject;
 
 use super::{Ground, Trouble, ensure};
 use crate::{Outcome, venv};
-
-/// The kinds of differences that docs/findings/ judges, as `campaign::kind` names them, for storages whose names begin
-/// so. Anything else is new.
-const KNOWN: &[(&str, &[&str])] = &[];
 
 /// Those that need no more than ZODB, and are quick.
 const QUICK: [&str; 2] = ["mapping", "demo"];
@@ -69,9 +65,9 @@ fn hold(adapter: &Adapter, seed: u64, cases: u64) -> Result<String, Trouble> {
         ..Campaign::default()
     };
     let report = campaign.run(&start, &|_| ())?;
-    let known = KNOWN.iter().filter(|(name, _)| adapter.name.starts_with(name)).flat_map(|(_, kinds)| *kinds);
-    let known: Vec<_> = known.collect();
-    let is_known = |kind: &str| known.iter().any(|known| kind.starts_with(**known));
+    let text = std::fs::read_to_string(venv::workspace().join("docs/findings/known.txt"))?;
+    let known = known(&text, adapter.name);
+    let is_known = |kind: &str| known.iter().any(|known| kind.starts_with(known));
     let (old, new): (Vec<_>, Vec<_>) = report.found.iter().partition(|found| is_known(&found.kind));
     if let Some(found) = new.first() {
         return Err(format!("{}, in case {}:\n{}", found.kind, found.case, found.difference).into());
@@ -80,4 +76,42 @@ fn hold(adapter: &Adapter, seed: u64, cases: u64) -> Result<String, Trouble> {
     let times: u64 = old.iter().map(|found| found.times).sum();
     let (name, histories, steps) = (adapter.name, report.coverage.histories, report.coverage.steps);
     Ok(format!("{name}: {histories} histories of {steps} steps, {times} of them with a difference that is known"))
+}
+
+/// The kinds of differences that are judged for a storage, as `campaign::kind` begins them. A line has the names of
+/// storages, or how they begin, and a kind: `zeo zeo-cache: load: key error |`. A line with `#` is a comment.
+fn known<'a>(text: &'a str, storage: &str) -> Vec<&'a str> {
+    let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": "));
+    let of_this = |names: &str| {
+        names.split(' ').any(|name| match name.strip_suffix('*') {
+            Some(start) => storage.starts_with(start),
+            None => storage == name,
+        })
+    };
+    lines.filter(|(names, _)| of_this(names)).map(|(_, kind)| kind.trim()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_for_storages_and_a_kind() {
+        let text = "# why\nrel* temp: vote: voted | refused: so\n\nrelstorage: load: no | yes\n";
+        assert_eq!(known(text, "relstorage-pg"), ["vote: voted | refused: so"]);
+        assert_eq!(known(text, "relstorage"), ["vote: voted | refused: so", "load: no | yes"]);
+        assert_eq!(known(text, "zeo"), [""; 0]);
+    }
+
+    #[test]
+    fn every_line_names_storages_that_there_are() {
+        let text = std::fs::read_to_string(venv::workspace().join("docs/findings/known.txt")).unwrap();
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let names = line.split_once(": ").unwrap().0;
+            for name in names.split(' ') {
+                let start = name.trim_end_matches('*');
+                assert!(adapters::ALL.iter().any(|adapter| adapter.name.starts_with(start)), "{line}");
+            }
+        }
+    }
 }
