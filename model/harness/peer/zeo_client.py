@@ -86,8 +86,9 @@ class Client(Adapter):
 
     cannot = ("last_invalidations",)
     none_left = (ValueError, ServerException)
-    # FileStorage behind the server is stepped over as in zodb.py, as far as that is possible from here.
-    steps_over = ("empty", "stale", "extension")
+    # FileStorage behind ZEO's server is stepped over as in zodb.py, as far as that is possible from here. An extension is
+    # a dict to the client, and each server pickles it in its own words.
+    steps_over = ("extension",)
     own_tids = True
 
     def prepare(self):
@@ -96,6 +97,8 @@ class Client(Adapter):
         self.command = [word for word in [*server, last] if word and word not in words]
         self.msgpack, self.cached, self.packs = ("msgpack" in words, "cache" in words, "pack" in words)
         self.is_runzeo = Path(self.command[0]).name == "runzeo"
+        if self.is_runzeo:
+            self.steps_over = ("empty", "stale", "extension")
         self.name = " ".join((
             "ZEO 6.2 ClientStorage on", "runzeo" if self.is_runzeo else "vellum", *sorted(words)
         ))
@@ -203,7 +206,7 @@ class Client(Adapter):
             session.__dict__.pop("tpc_vote", None)
 
     def _check_current(self, session, meta, oid, serial):
-        if not self.raw:
+        if not self.raw and self.is_runzeo:
             # To FileStorage, an object that is nothing has no serial.
             try:
                 newest = self.here(session.history(bytes.fromhex(oid))[0]["tid"])
