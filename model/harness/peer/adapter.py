@@ -321,6 +321,8 @@ class Adapter:
         self.clock.now = Moment(self.time)
         notes = self.begun[transaction]
         session, meta = self.session_of(transaction), notes.meta()
+        if session is None:
+            return {"is": "busy"}
         try:
             resolved = self._vote(session, meta, notes)
         except Waits:
@@ -336,7 +338,7 @@ class Adapter:
         """The session that a transaction uses: one that has no other between vote and finish."""
         busy = {id(session) for session, _, _ in self.voted.values()}
         free = [session for session in self.sessions if id(session) not in busy]
-        return free[self.turn % len(free)]
+        return free[self.turn % len(free)] if free else None
 
     def _vote(self, session, meta, notes):
         if self.steps("too_long") and max(len(meta.user), len(meta.description)) > 0xffff:
@@ -395,7 +397,9 @@ class Adapter:
         oid, serial = error.oid.hex(), self.here(serial)
         if self.own_tids:
             # There is no way back from a serial that is no transaction's.
-            told = [change["serial"] for change in notes.changes if change.get("oid") == oid and "serial" in change]
+            checks = isinstance(error, POSException.ReadConflictError)
+            told = [change["serial"] for change in notes.changes
+                    if change.get("oid") == oid and checks == (change["change"] == "check_current")]
             serial = told[0] if told else serial
         return {"oid": oid, "committed": self.here(committed), "serial": serial}
 

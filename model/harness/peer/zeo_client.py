@@ -195,6 +195,8 @@ class Client(Adapter):
         except POSException.MultipleUndoErrors as error:
             raise Refused("undo_conflict", oids=sorted(oid.hex() for oid, _ in error._errs)) from None
         except (POSException.UndoError, ServerException) as error:
+            if "is empty" in str(error):
+                raise Refused("empty", oid=re.search(r"object ([0-9a-f]{16})", str(error))[1]) from None
             if "UndoError" not in type(error).__name__ + str(error):
                 raise
             if "MultipleUndoErrors" in str(error) or "onflict" in str(error):
