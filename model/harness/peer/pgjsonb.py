@@ -89,6 +89,9 @@ class Json(Adapter):
         except LockNotAvailable:
             raise Waits from None
 
+    # It calls a transaction by its bytes.
+    undo_id = undo_tid = staticmethod(bytes)
+
     def ask_load_before(self, oid, before):
         told = super().ask_load_before(oid, before)
         if not self.raw and told["is"] == "not_yet":
