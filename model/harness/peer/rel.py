@@ -11,6 +11,7 @@ Not declared: `resolve`. An instance merges what its own view shows, and a histo
 """
 
 import base64
+import sqlite3
 import warnings
 
 from adapter import NO_OID_OR_TID, Adapter, Counter, Records, Refused, Waits, main
@@ -113,6 +114,10 @@ class Relational(Adapter):
             return super()._vote(session, meta, notes)
         except UnableToAcquireLockError:
             if not self.voted:
+                raise
+            raise Waits from None
+        except sqlite3.OperationalError as error:
+            if not self.voted or "locked" not in str(error):
                 raise
             raise Waits from None
         except CacheConsistencyError:
