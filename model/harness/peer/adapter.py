@@ -307,7 +307,7 @@ class Adapter:
         return {"is": "done"}
 
     def do_begin(self, transaction, **meta):
-        # A storage wants to know the time at the begin, and the harness tells it at the vote: until then, we take notes.
+        # A storage wants to know the time at the begin, and the harness tells it at the vote: till then, we take notes.
         self.begun[transaction] = Notes(**meta)
         return {"is": "done"}
 
@@ -373,7 +373,9 @@ class Adapter:
     def tpc_begin(self, session, meta, notes):
         if self.steps("not_later") and notes.tid is not None and notes.tid <= session.lastTransaction():
             raise Refused("not_later")
-        session.tpc_begin(meta, *(() if notes.tid is None else (notes.tid, notes.status)[: 1 + ("restore" in self.can)]))
+        told = () if notes.tid is None else (notes.tid, notes.status)
+        # Not each storage that takes a tid takes a status.
+        session.tpc_begin(meta, *told[: 1 + ("restore" in self.can)])
 
     def aborted(self):
         """After an abort."""

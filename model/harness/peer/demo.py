@@ -37,8 +37,8 @@ class Demo(Adapter):
 
     def tpc_begin(self, session, meta, notes):
         if not self.raw:
-            # The changes' tids begin at the clock, whatever the base's are; and a FileStorage goes on from the tid of an
-            # aborted transaction.
+            # The changes' tids begin at the clock, whatever the base's are; and a FileStorage goes on from the tid of
+            # an aborted transaction.
             last = session.lastTransaction()
             if last != NO_OID_OR_TID:
                 session.changes._ts = TimeStamp(last)

@@ -2,9 +2,10 @@
 
     python pgjsonb.py [history] [--raw]
 
-Each transaction has an instance of its own, and one more is asked. With `history` it keeps history; without, only the newest revision of each object is there to be asked about. It keeps
-states as JSON and makes pickles of them again, so the records are compared after they were read and written once more.
-Its packs always collect, so packing is not declared. The storage makes the tids.
+Each transaction has an instance of its own, and one more is asked. With `history` it keeps history; without, only the
+newest revision of each object is there to be asked about. It keeps states as JSON and makes pickles of them again, so
+the records are compared after they were read and written once more. Its packs always collect, so packing is not
+declared. The storage makes the tids.
 """
 
 from adapter import Adapter, Counter, Records, Waits, main

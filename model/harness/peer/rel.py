@@ -126,8 +126,8 @@ class Relational(Adapter):
                 if change["change"] == "store":
                     newest = self._newest(session, bytes.fromhex(change["oid"]))
                     if newest is not None and newest != self.there(change["serial"]):
-                        committed = self.here(newest)
-                        raise Refused("conflict", oid=change["oid"], committed=committed, serial=change["serial"]) from None
+                        why = {"oid": change["oid"], "committed": self.here(newest), "serial": change["serial"]}
+                        raise Refused("conflict", **why) from None
             raise
         except POSException.ConflictError as error:
             # So it says that another transaction holds a row.

@@ -2,9 +2,9 @@
 
     python temporary.py [--raw]
 
-It remembers old revisions for a minute or two, for the sake of conflicts, and has no transactions and no history. It frees an
-object when the last reference to it goes, the root included, and whether or not an older root would still show it. So
-the records are put in a box in which it sees no references, except with --raw.
+It remembers old revisions for a minute or two, for the sake of conflicts, and has no transactions and no history. It
+frees an object when the last reference to it goes, the root included, and whether or not an older root would still show
+it. So the records are put in a box in which it sees no references, except with --raw.
 """
 
 import io

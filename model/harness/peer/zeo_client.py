@@ -86,8 +86,8 @@ class Client(Adapter):
 
     cannot = ("last_invalidations",)
     none_left = (ValueError, ServerException)
-    # FileStorage behind ZEO's server is stepped over as in zodb.py, as far as that is possible from here. An extension is
-    # a dict to the client, and each server pickles it in its own words.
+    # FileStorage behind ZEO's server is stepped over as in zodb.py, as far as that is possible from here. An extension
+    # is a dict to the client, and each server pickles it in its own words.
     steps_over = ("extension",)
     own_tids = True
 
@@ -113,9 +113,11 @@ class Client(Adapter):
         self.place = self.folder / f"server-{self.servers}"
         self.place.mkdir()
         address = str(self.place / "server")
-        flags = "".join(f"  {flag} true\n" for flag in ["client-conflict-resolution"] * self.packs + ["msgpack"] * self.msgpack)
+        flags = ["client-conflict-resolution"] * self.packs + ["msgpack"] * self.msgpack
+        flags = "".join(f"  {flag} true\n" for flag in flags)
+        collect = "false" if self.packs else "true"
         storages = "".join(
-            f"<filestorage {n}>\n  path {self.place}/{n}.fs\n  pack-gc {'false' if self.packs else 'true'}\n</filestorage>\n"
+            f"<filestorage {n}>\n  path {self.place}/{n}.fs\n  pack-gc {collect}\n</filestorage>\n"
             for n in range(1, STORAGES + 1)
         )
         config = self.place / "zeo.conf"

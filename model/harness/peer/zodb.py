@@ -4,8 +4,8 @@
 
 docs/peers.md tells the protocol, and adapter.py is the base of this.  Needed is ZODB 6.4; nothing else.
 
-What ZODB does otherwise than the rules is known in part (docs/findings/filestorage.md), and a search for differences that met the
-same few in every history would find no others.  So this adapter steps over the known ones where that takes a few lines;
+What ZODB does otherwise than the rules is known in part (docs/findings/filestorage.md), and a search for differences
+that met the same few in every history would find no others.  So this adapter steps over the known ones where that takes a few lines;
 each such place is marked `not self.raw`, says what ZODB does, and --raw switches all of them off.  What it can not step
 over:
 
