@@ -5,9 +5,9 @@
 docs/peers.md tells the protocol, and adapter.py is the base of this.  Needed is ZODB 6.4; nothing else.
 
 What ZODB does otherwise than the rules is known in part (docs/findings/filestorage.md), and a search for differences
-that met the same few in every history would find no others.  So this adapter steps over the known ones where that takes a few lines;
-each such place is marked `not self.raw`, says what ZODB does, and --raw switches all of them off.  What it can not step
-over:
+that met the same few in every history would find no others. So this adapter steps over the known ones where that
+takes a few lines; each such place is marked `not self.raw`, says what ZODB does, and --raw switches all of them off.
+What it can not step over:
 
 - A pack that would free nothing, or after which the packed part would be as long as before, leaves the file as it is:
   its transactions are not marked as packed.  (`_packed` makes up for the mark, `edges` for what is hidden behind it.)
