@@ -19,6 +19,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -97,6 +98,8 @@ class Client(Adapter):
         self.command = [word for word in [*server, last] if word and word not in words]
         self.msgpack, self.cached, self.packs = ("msgpack" in words, "cache" in words, "pack" in words)
         self.is_runzeo = Path(self.command[0]).name == "runzeo"
+        if self.command == ["runzeo"]:
+            self.command = [str(Path(sys.executable).with_name("runzeo"))]
         if self.is_runzeo:
             self.steps_over = ("empty", "stale", "extension")
         self.name = " ".join((
