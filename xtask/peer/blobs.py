@@ -143,7 +143,7 @@ def read(data, blobs):
     db = DB(storage)
     with db.transaction() as connection:
         more = connection.root()['more']
-        # A pack can have taken what an undo brought back: docs/findings.md, 4.
+        # A pack can have taken what an undo brought back: docs/findings/filestorage.md, 4.
         current = [key for key, blob in more.items() if can_read(blob)]
         blob = more['new'] = Blob(b'by ZODB')
     with db.transaction() as connection:

@@ -98,14 +98,14 @@ DIFFERENT = [
     ),
     Different("extensions/.*", "the pickle of an extension has no memo, and so is shorter", apart=r"'size': \d+"),
     Different(
-        "not_there/.*", "rule 3.1: nobody can have read an object that is not there (docs/findings.md)", answers(r"(\[\]|\(\))"),
+        "not_there/.*", "rule 3.1: nobody can have read an object that is not there (docs/findings/filestorage.md)", answers(r"(\[\]|\(\))"),
         raises("ZODB.POSException.ConflictError"),
     ),
     Different("conflicts/of a record without a class vote", "a record that is none has no class", apart=r"'class_name': (None|'.')"),
     Different("deleting/(b ping|a getInvalidations)", "deleted objects are named", apart=OIDS),
     Different("restoring/.*getInvalidations", "restored objects are named", apart=OIDS),
     Different(
-        "deleting/a record_iternext", "objects that are nothing are passed over (docs/findings.md)",
+        "deleting/a record_iternext", "objects that are nothing are passed over (docs/findings/filestorage.md)",
         raises("ZODB.POSException.POSKeyError"), raises("builtins.ValueError", "no key satisfies"),
     ),
     Different("(memory|demo)/.*", "sizes are those of the records; a demo storage counts its base, too", apart=(

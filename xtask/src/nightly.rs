@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 12] = [
+const STAGES: [(&str, &[&str]); 13] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
     ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
@@ -31,6 +31,7 @@ const STAGES: [(&str, &[&str]); 12] = [
     ("shuttle", &["--config", "env.VELLUM_SCHEDULES=\"100000\"", "test", "--release", "-p", "vellum-shuttle-tests"]),
     ("threads", &["run", "--release", "-p", "vellum-prove", "--", "--threads", "4", "--cases", "2000"]),
     ("peers", &["xtask", "peers", "--everything"]),
+    ("storages", &["xtask", "peers", "--storage", "all", "--histories", "2000"]),
     ("fuzz", &["xtask", "fuzz", "--seconds", "600", "--quiet"]),
     ("teeth", &["xtask", "teeth"]),
 ];

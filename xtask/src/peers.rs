@@ -26,6 +26,7 @@
 //! | `blob tools` | blobs checked, exported, copied, undone and packed by our commands and by ZODB, on the same files |
 //! | `crash files` | the file that an interrupted commit leaves |
 //! | `rules` | the harness of `model/harness` on ZODB |
+//! | `storages` | two other storages of ZODB, held to the rules; `--storage` has them all |
 //! | `clients` | Python's clients of ZEO 6.2 and 5.4.1 and `vellum serve`, in both codecs: merging, undo, packs, `kill -9`, caches |
 //! | `clients with blobs` | the same clients with blobs, by transfers and with a shared folder; ZODB's FileStorage takes over, and back |
 //! | `remote` | our client and `runzeo`, in both codecs: histories through `RemoteStorage` give the answers of the rules |
@@ -37,7 +38,7 @@
 //! | `recorded` | the same conversations with `runzeo` and `vellum serve`: the same frames in the same order |
 //! | `config` | `zeo.conf`: what ZConfig with ZEO's schema reads in it, and what we do |
 //! | `plone` | a Plone site with pictures and files, on `runzeo` and on `vellum serve` (with `--everything`) |
-//! | `findings` | the statements of `docs/findings.md` about ZODB still hold |
+//! | `findings` | the statements of `docs/findings/filestorage.md` about ZODB still hold |
 //!
 //! Everything is made from `--seed`, which is printed.
 
@@ -78,6 +79,7 @@ mod script;
 mod shapes;
 mod side;
 mod states;
+mod storages;
 mod suite;
 mod traces;
 mod trees;
@@ -91,7 +93,7 @@ type Trouble = Box<dyn std::error::Error>;
 /// A check answers with what it has looked at.
 type Check = fn(&Ground) -> Result<String, Trouble>;
 
-const CHECKS: [(&str, Check); 33] = [
+const CHECKS: [(&str, Check); 34] = [
     ("bytes", bytes::check),
     ("undo", undo::check),
     ("pack", pack::check),
@@ -113,6 +115,7 @@ const CHECKS: [(&str, Check); 33] = [
     ("blob tools", blob_tools::check),
     ("crash files", crash::check),
     ("rules", rules::check),
+    ("storages", storages::check),
     ("clients", clients::check),
     ("clients with blobs", blob_clients::check),
     ("remote", remote::check),
@@ -167,6 +170,10 @@ pub struct Peers {
     /// A folder for the traces that the check `traces` records
     #[arg(long, value_name = "FOLDER")]
     traces: Option<PathBuf>,
+    /// Hold this storage to the rules instead, or `all`: docs/findings/ has their names. For those that are slow, a tenth
+    /// of the histories are played
+    #[arg(long, value_name = "NAME", conflicts_with = "only")]
+    storage: Option<String>,
     /// Run only the checks with this text in their names
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -175,7 +182,10 @@ pub struct Peers {
 impl Peers {
     /// Runs the checks, and fails if one of them does.
     pub fn run(self) -> Outcome {
-        let Peers { histories, seed, only, everything, traces } = self;
+        let Peers { histories, seed, storage, only, everything, traces } = self;
+        if let Some(storage) = storage {
+            return storages::run(&storage, seed, histories);
+        }
         let python = venv::python()?;
         let workshop = venv::workshop("peer")?;
         let log = workshop.join("zodb.log");

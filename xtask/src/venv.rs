@@ -61,6 +61,18 @@ pub fn python_of_caches() -> Result<PathBuf, Box<dyn std::error::Error>> {
     python_with("venv-caches", "requirements-caches.txt")
 }
 
+/// The Python that has a storage with an adapter, by the adapter's name.
+pub fn python_of(storage: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let apart = ["relstorage", "pgjsonb", "temp", "before"];
+    match apart.into_iter().find(|name| storage.starts_with(name)) {
+        Some("relstorage") => python_with("venv-relstorage", "requirements-relstorage.txt"),
+        // It asks for Python 3.12, and works with 3.11.
+        Some("pgjsonb") => python_with("venv-pgjsonb", "requirements-pgjsonb.txt"),
+        Some(_) => python_with("venv-layers", "requirements-layers.txt"),
+        None => python(),
+    }
+}
+
 fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let wanted = std::fs::read_to_string(script(requirements))?;
     let venv = workshop("peer")?.join(name);
@@ -71,7 +83,10 @@ fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::e
     }
     eprintln!("setting up the real ZODB in {}", venv.display());
     succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    let mut pip = vec!["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    // A file says so in its first line, if its packages work with an older Python than they ask for.
+    pip.extend(wanted.starts_with("# Any Python").then_some("--ignore-requires-python"));
+    pip.push("-r");
     succeed(Command::new(&python).args(pip).arg(script(requirements)))?;
     std::fs::write(&mark, wanted)?;
     Ok(python)

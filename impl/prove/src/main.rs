@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,9 +19,9 @@ use vellum_file::{Durability, OpenError, Options};
 use vellum_harness::campaign::{Campaign, Report};
 use vellum_harness::coverage::{Corner, Coverage};
 use vellum_harness::hosted::{Hosted, Merger, Opening};
-use vellum_harness::pipe::{self, Pipe};
+use vellum_harness::pipe::Pipe;
 use vellum_harness::subject::{Can, Limited, Subject};
-use vellum_harness::{concurrent, crash, run, script};
+use vellum_harness::{adapters, concurrent, crash, run, script};
 use vellum_storage::{Error, ManualClock, MemoryStorage, Storage};
 use vellum_terminal::people::count;
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, output};
@@ -70,18 +71,18 @@ struct Prove {
     #[arg(long, value_enum, default_value_t = Own::File)]
     storage: Own,
     /// A storage that comes with an adapter
-    #[arg(long, value_enum, conflicts_with = "storage")]
-    peer: Option<Known>,
+    #[arg(long, value_name = "NAME", value_parser = known(), conflicts_with = "storage")]
+    peer: Option<String>,
     /// A program that speaks the protocol of docs/peers.md, with its arguments
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["storage", "peer"])]
     peer_command: Option<String>,
     /// A ZEO server, whose storage gets all the histories: host and port, or the path of a Unix socket
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["storage", "peer", "peer_command", "jobs"])]
     connect: Option<String>,
-    /// For `--peer zodb`: the Python that has ZODB 6.4
+    /// For `--peer`: the Python that has the storage
     #[arg(long, value_name = "PYTHON", env = "VELLUM_PEER_PYTHON", hide_env_values = true, default_value = "python3")]
     python: String,
-    /// For `--peer zodb`: do not skip its known differences (docs/findings.md)
+    /// For `--peer`: do not skip its known differences (docs/findings/)
     #[arg(long)]
     raw: bool,
     /// Capabilities of the storage to leave out
@@ -90,6 +91,9 @@ struct Prove {
     /// Continue after a difference, and show one of each kind
     #[arg(long)]
     keep_going: bool,
+    /// Histories that may be played to make a difference short
+    #[arg(long, value_name = "N", default_value_t = SHRINK_BUDGET)]
+    shrink: usize,
     /// The number of storages to drive at the same time (default: the number of cores)
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -129,10 +133,9 @@ enum Own {
     Rules,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Known {
-    /// The FileStorage of ZODB 6.4 (pip install ZODB==6.4)
-    Zodb,
+/// The names of the adapters.
+fn known() -> PossibleValuesParser {
+    adapters::ALL.iter().map(|adapter| PossibleValue::new(adapter.name).help(adapter.about)).into()
 }
 
 /// The number of cases from which on a corner without a hit is a failure.
@@ -212,7 +215,7 @@ impl Prove {
                 (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
             },
             keep_going: self.keep_going,
-            shrink_budget: SHRINK_BUDGET,
+            shrink_budget: self.shrink,
         };
         let meter = Meter::new("playing histories");
         let report = campaign.run(&make, &|done| meter.update(done, self.cases)).map_err(Failure::Message)?;
@@ -379,10 +382,10 @@ fn save(folder: &Path, report: &Report) -> Run<()> {
     Ok(())
 }
 
-/// The program at the other end of a pipe, if there is one, and the file of an adapter of ours.
+/// The program at the other end of a pipe, if there is one, and the folder with our adapters.
 struct Adapter {
     command: Option<Vec<String>>,
-    _file: Option<tempfile::NamedTempFile>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Adapter {
@@ -392,15 +395,21 @@ impl Adapter {
             if words.is_empty() {
                 return Err(Failure::Message("--peer-command names no program".to_owned()));
             }
-            return Ok(Adapter { command: Some(words), _file: None });
+            return Ok(Adapter { command: Some(words), _folder: None });
         }
-        let Some(Known::Zodb) = prove.peer else { return Ok(Adapter { command: None, _file: None }) };
-        let failed = |e: std::io::Error| Failure::Message(format!("writing the adapter to a temporary file: {e}"));
-        let mut file = tempfile::NamedTempFile::with_suffix(".py").map_err(failed)?;
-        file.write_all(pipe::ZODB.as_bytes()).map_err(failed)?;
-        let mut command = vec![prove.python.clone(), file.path().display().to_string()];
-        command.extend(prove.raw.then(|| "--raw".to_owned()));
-        Ok(Adapter { command: Some(command), _file: Some(file) })
+        let Some(peer) = prove.peer.as_deref().and_then(adapters::named) else {
+            return Ok(Adapter { command: None, _folder: None });
+        };
+        let failed = |e: std::io::Error| Failure::Message(format!("writing the adapters to a temporary folder: {e}"));
+        let folder = tempfile::TempDir::new().map_err(failed)?;
+        adapters::write_to(folder.path()).map_err(failed)?;
+        // The operator's command is beside this one, if both were built.
+        let beside =
+            std::env::current_exe().ok().map(|path| path.with_file_name("vellum")).filter(|path| path.exists());
+        let vellum = beside.map_or_else(|| "vellum".to_owned(), |path| path.display().to_string());
+        let mut command = vec![prove.python.clone()];
+        command.extend(peer.arguments(folder.path(), &vellum, prove.raw));
+        Ok(Adapter { command: Some(command), _folder: Some(folder) })
     }
 
     fn subject(&self, prove: &Prove) -> Result<Box<dyn Subject>, String> {

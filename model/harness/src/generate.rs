@@ -107,7 +107,7 @@ impl Names {
         };
         let (drafts, voted) = (open(false), open(true));
         let full = drafts.iter().copied().filter(|name| !world.open[name].changes.is_empty()).collect();
-        let free = match (world.can().concurrent, world.open.is_empty()) {
+        let free = match (world.can().concurrent || world.can().sessions, world.open.is_empty()) {
             (true, _) => NAMES.into_iter().filter(|name| !world.open.contains_key(name)).collect(),
             (false, true) => vec!['a'],
             (false, false) => vec![],
@@ -143,7 +143,7 @@ fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
     [
         Choice { kind: Change, weight: 45, possible: some(&names.drafts) || some(&names.free) },
         Choice { kind: Commit, weight: 30, possible: some(&names.full) },
-        Choice { kind: Vote, weight: if can.concurrent { 10 } else { 4 }, possible: some(&names.full) },
+        Choice { kind: Vote, weight: if can.concurrent || can.sessions { 10 } else { 4 }, possible: some(&names.full) },
         Choice { kind: Finish, weight: 22, possible: some(&names.voted) },
         Choice { kind: Abort, weight: 2, possible: some(&names.voted) || some(&names.drafts) },
         Choice { kind: Begin, weight: 4, possible: some(&names.free) },

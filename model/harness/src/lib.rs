@@ -62,6 +62,7 @@
 //! chooses the order.
 #![forbid(unsafe_code)]
 
+pub mod adapters;
 pub mod campaign;
 pub mod compressed;
 pub mod concurrent;

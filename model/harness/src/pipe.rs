@@ -5,6 +5,7 @@
 //! ```text
 //!   the harness says                                     the program answers
 //!   {"do":"hello"}                                       {"name":"…","can":["undo",…]}    can: words of Can
+//!                                                                   and "cannot":[…]       kinds of Question
 //!   {"do":"reset"}                                       {"is":"done"}                    the database is empty
 //!   {"do":"vote","transaction":"a","clock":"040d…"}      {"is":"voted","resolved":[]}     a Step, an Outcome
 //!   [{"ask":"last_transaction"},{"ask":"load",…}]        [{"is":"tid","tid":"040d…"},…]   Questions, Answers
@@ -29,10 +30,7 @@ use vellum_sync::Mutex;
 
 use crate::question::{Answer, Question};
 use crate::step::{Outcome, Step};
-use crate::subject::{Can, Subject};
-
-/// The adapter for the real ZODB 6.4: a Python program that speaks this protocol.
-pub const ZODB: &str = include_str!("../peer/zodb.py");
+use crate::subject::{Can, PAST, Subject};
 
 /// How long an answer may take, by default.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +51,7 @@ pub struct Pipe {
     limits: Limits,
     name: String,
     can: Can,
+    unasked: Vec<String>,
     /// How it is started, again and again.
     start: Box<Start>,
     running: Option<Box<dyn Talk>>,
@@ -81,6 +80,8 @@ struct Limits {
 struct Hello {
     name: String,
     can: Can,
+    #[serde(default)]
+    cannot: Vec<String>,
 }
 
 impl Pipe {
@@ -111,10 +112,13 @@ impl Pipe {
     }
 
     fn talk((program, arguments): (String, Vec<String>), limits: Limits, start: Box<Start>) -> Result<Pipe, String> {
-        let (name, can, ended) = (program.clone(), Can::default(), String::new());
-        let mut pipe = Pipe { program, arguments, limits, name, can, start, running: None, ended };
+        let (name, can, unasked, ended) = (program.clone(), Can::default(), Vec::new(), String::new());
+        let mut pipe = Pipe { program, arguments, limits, name, can, unasked, start, running: None, ended };
         let hello = pipe.restart()?;
-        (pipe.name, pipe.can) = (hello.name, hello.can);
+        if let Some(word) = hello.cannot.iter().find(|word| **word != PAST && !Question::KINDS.contains(&&***word)) {
+            return Err(format!("{pipe} cannot `{word}`; known questions: {}, {PAST}", Question::KINDS.join(", ")));
+        }
+        (pipe.name, pipe.can, pipe.unasked) = (hello.name, hello.can, hello.cannot);
         Ok(pipe)
     }
 
@@ -159,6 +163,10 @@ impl Subject for Pipe {
 
     fn can(&self) -> Can {
         self.can
+    }
+
+    fn unasked(&self) -> &[String] {
+        &self.unasked
     }
 
     fn reset(&mut self) -> Result<(), String> {

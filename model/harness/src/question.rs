@@ -30,6 +30,43 @@ pub enum Question {
     Versions,
 }
 
+impl Question {
+    /// The names of the kinds, as [`crate::pipe`] uses them.
+    pub const KINDS: &[&str] = &[
+        "load",
+        "load_before",
+        "load_serial",
+        "load_blob",
+        "history",
+        "undo_log",
+        "transactions",
+        "last_transaction",
+        "last_invalidations",
+        "current_records",
+        "modified_in_version",
+        "versions",
+    ];
+
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        let number = match self {
+            Question::Load { .. } => 0,
+            Question::LoadBefore { .. } => 1,
+            Question::LoadSerial { .. } => 2,
+            Question::LoadBlob { .. } => 3,
+            Question::History { .. } => 4,
+            Question::UndoLog { .. } => 5,
+            Question::Transactions { .. } => 6,
+            Question::LastTransaction => 7,
+            Question::LastInvalidations { .. } => 8,
+            Question::CurrentRecords { .. } => 9,
+            Question::ModifiedInVersion { .. } => 10,
+            Question::Versions => 11,
+        };
+        Question::KINDS[number]
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]

@@ -8,7 +8,7 @@ use crate::expected;
 use crate::generate;
 use crate::question::{self, Answer, Question};
 use crate::step::{Outcome, Step};
-use crate::subject::Subject;
+use crate::subject::{PAST, Subject};
 use crate::world::World;
 
 /// Something that a storage did or said and the rules do not, or the other way round.
@@ -121,6 +121,10 @@ impl<'a> Play<'a> {
     fn renew(&mut self) {
         let known = &self.world.known;
         self.questions = question::all(self.world.can(), &known.oids, &known.versions, &known.tids);
+        let unasked = self.subject.unasked();
+        if !unasked.is_empty() {
+            self.questions.retain(|question| !is_unasked(unasked, question, &self.world));
+        }
         self.answers = self.questions.iter().map(|q| expected::answer(&self.world.database, q)).collect();
     }
 
@@ -137,6 +141,16 @@ impl<'a> Play<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a storage has no answer to such a question.
+fn is_unasked(unasked: &[String], question: &Question, world: &World) -> bool {
+    let of_the_past = match question {
+        Question::LoadBefore { before, .. } => *before <= world.last(),
+        Question::LoadSerial { oid, tid } => world.database.newest(oid.0).is_none_or(|at| at.tid() != tid.0),
+        _ => false,
+    };
+    unasked.iter().any(|word| word == question.kind() || (of_the_past && word == PAST))
 }
 
 /// Plays these steps.

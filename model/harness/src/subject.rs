@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::question::{Answer, Question};
 use crate::step::{Outcome, Step};
 
+/// Stands for all questions about a time before the last transaction: for `load_before` of such a time, and for
+/// `load_serial` of a revision that is not the newest.
+pub const PAST: &str = "past";
+
 /// Something that is held to the rules: a storage of ours, the specification itself, or a program at the other end of a
 /// pipe.
 pub trait Subject {
@@ -15,6 +19,11 @@ pub trait Subject {
 
     /// Its capabilities. It gets no step and no question that needs another one.
     fn can(&self) -> Can;
+
+    /// The kinds of questions that it has no answer to ([`Question::kind`], or [`PAST`]). They are not asked.
+    fn unasked(&self) -> &[String] {
+        &[]
+    }
 
     /// Begins again, with an empty database.
     fn reset(&mut self) -> Result<(), String>;
@@ -42,6 +51,10 @@ impl Subject for Limited {
 
     fn can(&self) -> Can {
         self.subject.can().without(self.without)
+    }
+
+    fn unasked(&self) -> &[String] {
+        self.subject.unasked()
     }
 
     fn reset(&mut self) -> Result<(), String> {
@@ -112,6 +125,8 @@ macro_rules! abilities {
 abilities! {
     /// Several transactions under way at the same time, and those that touch different objects between vote and finish.
     concurrent "concurrent"
+    /// Several transactions under way at the same time, of which one at a time is between vote and finish.
+    sessions "sessions"
     /// Storing an object more than once in a transaction, and undoing that.
     repeat "repeat"
     /// Deleting objects.

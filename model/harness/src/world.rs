@@ -124,7 +124,7 @@ impl World {
     fn expect_begin(&self, transaction: Name, meta: &Meta) -> Option<Vec<Outcome>> {
         let given = meta.tid.is_some() || meta.packed;
         if self.open.contains_key(&transaction)
-            || (!self.can.concurrent && !self.open.is_empty())
+            || (!self.can.concurrent && !self.can.sessions && !self.open.is_empty())
             || (given && !self.can.restore)
             || (meta.packed && !self.can.edges)
         {

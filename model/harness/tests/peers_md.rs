@@ -1,8 +1,13 @@
 //! The example in docs/peers.md is what the harness says, and it understands the answers.
 
+use std::process::Command;
+
+use vellum_harness::campaign::Campaign;
 use vellum_harness::node::Node;
+use vellum_harness::pipe::Pipe;
 use vellum_harness::question::{Answer, Entry, Question, Written};
 use vellum_harness::step::{Change, Data, Meta, Outcome, Refusal, Step};
+use vellum_harness::subject::Subject;
 use vellum_storage::{Oid, Tid};
 
 /// The lines, and their answers.
@@ -111,4 +116,19 @@ fn answers_are_lines_and_back() {
     for outcome in outcomes {
         assert_eq!(serde_json::from_str::<Outcome>(&json(&outcome)).unwrap(), outcome);
     }
+}
+
+#[test]
+fn the_example_keeps_the_rules() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/example.py");
+    let lines = include_str!("../peer/example.py").lines().count();
+    assert!(lines < 100, "the page says that it is shorter than {lines} lines");
+    if Command::new("python3").arg("--version").output().is_err() {
+        return; // `cargo test` needs only cargo.
+    }
+    let start = || Ok(Box::new(Pipe::start("python3", &[program.to_owned()])?) as Box<dyn Subject>);
+    let report = Campaign { cases: 100, ..Campaign::default() }.run(&start, &|_| ()).unwrap();
+    let found: Vec<_> = report.found.iter().map(|found| found.difference.to_string()).collect();
+    assert_eq!(found, Vec::<String>::new());
+    assert!(report.coverage.steps > 1000, "{}", report.coverage.steps);
 }

@@ -124,6 +124,7 @@ fn clocks_conflicts_and_deletions() {
     let mut zodb = Zodb::start(&[]);
     let can = Can {
         concurrent: false,
+        sessions: false,
         versions: false,
         repeat: false,
         edges: false,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Ground, Trouble, ensure};
 use crate::venv;
 
-/// The differences of ZODB's FileStorage, as `campaign::kind` names them; docs/findings.md has them. All others are
+/// The differences of ZODB's FileStorage, as `campaign::kind` names them; docs/findings/filestorage.md has them. All others are
 /// new.
 const KNOWN: [&str; 4] = [
     // Any serial will do for an object that is not there.

@@ -10,7 +10,7 @@ use super::{Ground, Trouble, ensure};
 use crate::venv;
 
 /// ZODB's differences that no declaration of its adapter avoids, as `campaign::kind` names them; the last
-/// section of docs/findings.md has them. Anything else is new: the rules, the adapter or ZODB have changed.
+/// section of docs/findings/filestorage.md has them. Anything else is new: the rules, the adapter or ZODB have changed.
 const KNOWN: [&str; 3] = [
     // After a pack, the objects of a transaction with several undos come in another order.
     "last_invalidations: @: | @:",

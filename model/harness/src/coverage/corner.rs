@@ -65,7 +65,7 @@ corners! {
     UnseenDraft "3.0" "an open transaction stays invisible"
     UnseenVoted "3.0" "a transaction between vote and finish stays invisible"
     TwoVoted "3.0" "two transactions between vote and finish" [concurrent]
-    Busy "3.0" "a transaction that has to wait for another" [concurrent]
+    Busy "3.0" "a transaction that has to wait for another" [sessions]
     AbortDraft "3.0" "abort before the vote"
     AbortVoted "3.0" "abort after the vote"
     ReopenUnderWay "3.0" "closed with a transaction under way, and opened again" [reopen]

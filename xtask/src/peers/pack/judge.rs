@@ -10,7 +10,7 @@ use vellum_storage::{Oid, Tid};
 use super::history::{OIDS, WRONG, read, show};
 use crate::peers::zodb::ZodbError;
 
-/// A kind of difference; docs/findings.md says why it is ZODB that does otherwise than the rules.
+/// A kind of difference; docs/findings/filestorage.md says why it is ZODB that does otherwise than the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     LinkedAgain,

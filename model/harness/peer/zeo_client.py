@@ -1,0 +1,289 @@
+"""ZEO 6.2's ClientStorage, on ZEO's own server or another: two clients of one storage.
+
+    python zeo_client.py SERVER [WORD...] [--raw]
+
+SERVER is `runzeo`, or the command that stands in for it, as `/path/to/vellum serve`: it is given `--config zeo.conf`.
+The words: `msgpack` (the protocol, in place of pickles), `cache` (each client has a file for its cache, which outlives
+it), and `pack` (packs without collection, and merging, instead of undos: a pack beside undos is fault 14 of
+FileStorage, and a server that leaves merging to its clients does not merge for an undo).
+
+A server has many storages, so that it need not be started for each history. Transactions and questions use the clients
+in turn; before a client is asked, it hears of everything that the server has told it. When the storage is opened again,
+both clients are, or their connections are cut instead, by turns, and they connect again by themselves.
+
+Nobody can tell the server the time, so it makes its own tids. Merging is left to the client, which knows the classes of
+the records.
+"""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from adapter import Adapter, Records, Refused, Waits, main
+from persistent.TimeStamp import TimeStamp
+from ZEO import ClientStorage
+from ZEO.Exceptions import ClientDisconnected, ServerException
+from ZODB import POSException
+from ZODB.serialize import referencesf
+
+STORAGES = 40
+# How long a vote may take that can not go on before another transaction ends.
+PATIENCE_SECONDS = 0.05
+# How long a server may take to begin, and clients to find it again.
+START_SECONDS = 30
+
+
+class Relay:
+    """A way to the server that can be cut."""
+
+    def __init__(self, here, there):
+        self.there, self.sockets = there, []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(here)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            one = self.listener.accept()[0]
+            other = socket.socket(socket.AF_UNIX)
+            try:
+                other.connect(self.there)
+            except OSError:
+                one.close()
+                continue
+            self.sockets += [one, other]
+            for pair in ((one, other), (other, one)):
+                threading.Thread(target=self.carry, args=pair, daemon=True).start()
+
+    def carry(self, source, target):
+        try:
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        for end in self.sockets:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.sockets = []
+
+
+class Client(Adapter):
+    """Two clients of one of a server's storages."""
+
+    cannot = ("last_invalidations",)
+    none_left = (ValueError, ServerException)
+    # FileStorage behind ZEO's server is stepped over as in zodb.py, as far as that is possible from here. An extension
+    # is a dict to the client, and each server pickles it in its own words.
+    steps_over = ("extension",)
+    own_tids = True
+
+    def prepare(self):
+        *server, last = self.words if self.words[-1] not in ("msgpack", "cache", "pack") else self.words + [""]
+        words = {word for word in server if word in ("msgpack", "cache", "pack")}
+        self.command = [word for word in [*server, last] if word and word not in words]
+        self.msgpack, self.cached, self.packs = ("msgpack" in words, "cache" in words, "pack" in words)
+        self.is_runzeo = Path(self.command[0]).name == "runzeo"
+        if self.command == ["runzeo"]:
+            self.command = [str(Path(sys.executable).with_name("runzeo"))]
+        if self.is_runzeo:
+            self.steps_over = ("empty", "stale", "extension")
+        self.name = " ".join((
+            "ZEO 6.2 ClientStorage on", "runzeo" if self.is_runzeo else "vellum", *sorted(words)
+        ))
+        self.can = ("sessions", "delete", "check_current", "reopen", "read_only",
+                    *(("pack", "resolve") if self.packs else ("undo",)))
+        self.server, self.number, self.servers = None, STORAGES, 0
+
+    def start(self):
+        """A server with empty storages."""
+        self.stop()
+        self.servers += 1
+        self.place = self.folder / f"server-{self.servers}"
+        self.place.mkdir()
+        address = str(self.place / "server")
+        flags = ["client-conflict-resolution"] * self.packs + ["msgpack"] * self.msgpack
+        flags = "".join(f"  {flag} true\n" for flag in flags)
+        collect = "false" if self.packs else "true"
+        storages = "".join(
+            f"<filestorage {n}>\n  path {self.place}/{n}.fs\n  pack-gc {collect}\n</filestorage>\n"
+            for n in range(1, STORAGES + 1)
+        )
+        config = self.place / "zeo.conf"
+        config.write_text(f"<zeo>\n  address {address}\n{flags}  pid-filename {self.place}/pid\n</zeo>\n{storages}")
+        option = "-C" if self.is_runzeo else "--config"
+        log = (self.place / "log").open("w")
+        self.server = subprocess.Popen([*self.command, option, str(config)], stdout=log, stderr=log)
+        self.wait_for(lambda: Path(address).exists() or self.server.poll() is not None)
+        if self.server.poll() is not None:
+            raise RuntimeError("the server ended: " + (self.place / "log").read_text()[-500:])
+        self.relay = Relay(str(self.place / "relay"), address)
+        self.number = 0
+
+    @staticmethod
+    def wait_for(happens):
+        end = time.monotonic() + START_SECONDS
+        while not happens():
+            if time.monotonic() > end:
+                raise RuntimeError("it takes too long")
+            time.sleep(0.01)
+
+    def stop(self):
+        if self.server is not None:
+            self.server.terminate()
+            self.server.wait()
+            self.server = None
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    def end(self):
+        super().end()
+        self.stop()
+
+    def clear(self):
+        if self.number >= STORAGES:
+            self.start()
+        self.number += 1
+        self.openings = 0
+
+    def connect(self, read_only):
+        clients = []
+        for n in range(2):
+            cache = str(self.place / f"cache-{self.number}-{n}") if self.cached else None
+            client = ClientStorage.ClientStorage(
+                str(self.place / "relay"), storage=str(self.number), read_only=read_only, cache=cache
+            )
+            client.registerDB(Records)
+            clients.append(client)
+        return clients
+
+    def do_reopen(self, read_only):
+        self.openings += 1
+        if self.openings % 2 or read_only or self.read_only:
+            return super().do_reopen(read_only)
+        self.relay.cut()
+        for client in self.sessions:
+            self.wait_for(lambda: self.is_back(client))
+        for session, meta, _ in self.voted.values():
+            session.tpc_abort(meta)
+        self.begun, self.voted = {}, {}
+        return {"is": "done"}
+
+    @staticmethod
+    def is_back(client):
+        try:
+            client._call("ping", timeout=1)
+            return True
+        except ClientDisconnected:
+            return False
+
+    def _vote(self, session, meta, notes):
+        if self.voted:
+            session.tpc_vote_now, session.tpc_vote = session.tpc_vote, lambda meta: self.vote_soon(session, meta)
+        try:
+            resolved = super()._vote(session, meta, notes)
+            # Undone objects are reported like merged ones.
+            return resolved if self.packs else ()
+        except POSException.MultipleUndoErrors as error:
+            raise Refused("undo_conflict", oids=sorted(oid.hex() for oid, _ in error._errs)) from None
+        except (POSException.UndoError, ServerException) as error:
+            if "is empty" in str(error):
+                raise Refused("empty", oid=re.search(r"object ([0-9a-f]{16})", str(error))[1]) from None
+            if "UndoError" not in type(error).__name__ + str(error):
+                raise
+            if "MultipleUndoErrors" in str(error) or "onflict" in str(error):
+                raise Refused("undo_conflict", oids=sorted(self.refused_oids(error))) from None
+            undone = [change["tid"] for change in notes.changes if change["change"] == "undo"]
+            done = {entry["tid"] for entry in self.ask_undo_log(0, 1 << 30)["entries"]}
+            raise Refused("not_undoable", tid=([tid for tid in undone if tid not in done] or undone)[0]) from None
+        finally:
+            session.__dict__.pop("tpc_vote", None)
+
+    def _check_current(self, session, meta, oid, serial):
+        if not self.raw and self.is_runzeo:
+            # To FileStorage, an object that is nothing has no serial.
+            try:
+                newest = self.here(session.history(bytes.fromhex(oid))[0]["tid"])
+            except POSException.POSKeyError:
+                raise Refused("key", oid=oid) from None
+            if newest != serial:
+                raise Refused("read_conflict", oid=oid, committed=newest, serial=serial)
+            try:
+                session.load(bytes.fromhex(oid))
+            except POSException.POSKeyError:
+                return
+        super()._check_current(session, meta, oid, serial)
+
+    @staticmethod
+    def vote_soon(session, meta):
+        """Votes, unless it has to wait for another transaction."""
+        answer = session._server.call("vote", id(meta), wait=False)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not answer.done():
+            if time.monotonic() > end:
+                raise Waits
+            time.sleep(0.001)
+        resolved = answer.result() or ()
+        # A conflict that the client is to merge comes as a dict; then it votes again.
+        if any(isinstance(oid, dict) for oid in resolved):
+            return session.tpc_vote_now(meta)
+        for oid in resolved:
+            session._check_trans(meta, "vote").server_resolve(oid)
+        return resolved
+
+    def do_finish(self, transaction):
+        notes = self.voted[transaction][2]
+        told = super().do_finish(transaction)
+        if not self.raw and self.is_runzeo:
+            # The other client is not told of a deletion, and keeps what it has in its cache.
+            for change in notes.changes:
+                if change["change"] == "delete":
+                    for client in self.sessions:
+                        client._cache.invalidate(bytes.fromhex(change["oid"]), None)
+        return told
+
+    @staticmethod
+    def refused_oids(error):
+        """The objects that an error of the server names, which comes as text if its class is not one of a few."""
+        errors = getattr(error, "_errs", None)
+        return [oid.hex() for oid, _ in errors] if errors else re.findall(r"oid: ([0-9a-f]{16})", str(error))
+
+    def _delete(self, session, meta, oid, serial):
+        if self.steps("stale") and not self._is_known(session, bytes.fromhex(oid)):
+            raise Refused("key", oid=oid)
+        super()._delete(session, meta, oid, serial)
+
+    def _is_known(self, session, oid):
+        try:
+            return bool(session.history(oid))
+        except POSException.POSKeyError:
+            return False
+
+    def pack(self, to, collect):
+        # A float is too coarse for a tid; a microsecond later is before the next transaction.
+        to = self.tids.there(to)
+        self.storage.pack(TimeStamp(to).timeTime() + 1e-6, referencesf)
+
+    def answer(self, request):
+        if isinstance(request, list):
+            # What others have done was told before this is answered.
+            for client in self.sessions:
+                client._call("ping")
+        return super().answer(request)
+
+
+if __name__ == "__main__":
+    main(Client)
