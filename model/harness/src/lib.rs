@@ -24,6 +24,7 @@
 //! | [`run`], [`shrink`], [`campaign`] | playing one, making one short, playing thousands |
 //! | [`crash`] | the same histories on a simulated disk, the power cut in every operation |
 //! | [`concurrent`], [`linearize`] | many threads at once, and an explanation of all answers; the check, for any object |
+//! | [`small`] | every history of a small world: two objects, a few transactions |
 //! | [`script`], [`story`] | histories as people write and read them; rules told as stories, with minutes |
 //!
 //! A difference shrinks to a few lines that can be kept and played again (`vellum-prove --script FILE`):
@@ -80,6 +81,7 @@ pub mod run;
 pub mod script;
 mod show;
 pub mod shrink;
+pub mod small;
 pub mod step;
 pub mod story;
 pub mod subject;
