@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 use vellum_harness::coverage::{Corner, Coverage};
-use vellum_harness::small::{Bound, Report, Search, WORLDS};
+use vellum_harness::small::{Bound, CUT_WORLDS, Report, Search, WORLDS};
 use vellum_harness::subject::{Can, Limited, Subject};
 use vellum_terminal::people::count;
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run};
@@ -48,7 +48,8 @@ fn worlds(prove: &Prove) -> Vec<(&'static str, Bound)> {
         (Some(bound), _) => vec![("as given", bound)],
         (None, size) => {
             let n = size.map_or(1, |size| size as usize);
-            WORLDS.iter().map(|world| (world.name, world.bounds[n])).collect()
+            let worlds = if prove.crashes { CUT_WORLDS } else { WORLDS };
+            worlds.iter().map(|world| (world.name, world.bounds[n])).collect()
         }
     }
 }

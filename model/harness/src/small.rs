@@ -45,7 +45,7 @@ use crate::step::{Outcome, Step};
 use crate::subject::Subject;
 use crate::world::World;
 
-pub use moves::{Bound, Small, Spent, WORLDS};
+pub use moves::{Bound, CUT_WORLDS, Small, Spent, WORLDS};
 
 /// Makes a storage to try; each thread has its own.
 pub type Make<'a> = dyn Fn() -> Result<Box<dyn Subject>, String> + Sync + 'a;

@@ -98,33 +98,53 @@ pub const WORLDS: &[Small] = &[
     Small {
         name: "votes",
         bounds: [
-            bound(false, false, 2, 2, [0, 0, 1]),
-            bound(false, true, 3, 2, [0, 0, 1]),
+            bound(false, true, 2, 2, [0, 0, 1]),
+            bound(false, true, 3, 2, [0, 0, 0]),
             bound(false, true, 3, 2, [0, 1, 1]),
         ],
     },
     Small {
         name: "changes",
         bounds: [
-            twice(bound(false, false, 1, 1, [0, 1, 0])),
-            twice(bound(false, true, 2, 1, [0, 1, 0])),
-            twice(bound(false, true, 3, 1, [0, 1, 0])),
+            twice(bound(false, true, 1, 1, [0, 1, 0])),
+            twice(bound(false, true, 2, 1, [0, 0, 0])),
+            twice(bound(false, true, 2, 2, [0, 0, 0])),
         ],
     },
     Small {
         name: "packs",
         bounds: [
             bound(true, false, 2, 1, [1, 1, 0]),
-            bound(true, true, 3, 1, [2, 2, 0]),
-            bound(true, true, 4, 1, [2, 2, 0]),
+            bound(true, false, 3, 1, [1, 1, 0]),
+            bound(true, true, 3, 1, [2, 1, 0]),
         ],
     },
     Small {
         name: "packs during votes",
         bounds: [
             bound(true, false, 2, 2, [1, 0, 0]),
+            bound(true, true, 2, 2, [1, 1, 1]),
             bound(true, true, 3, 2, [1, 0, 0]),
-            bound(true, true, 3, 2, [2, 1, 1]),
+        ],
+    },
+];
+
+/// The small worlds for power cuts: each move of the disk is cut in each of its operations, so they are smaller.
+pub const CUT_WORLDS: &[Small] = &[
+    Small {
+        name: "cut votes",
+        bounds: [
+            bound(false, false, 1, 1, [0, 1, 0]),
+            bound(false, false, 2, 2, [0, 0, 0]),
+            bound(false, true, 2, 2, [0, 1, 1]),
+        ],
+    },
+    Small {
+        name: "cut packs",
+        bounds: [
+            bound(true, false, 1, 1, [1, 0, 0]),
+            bound(true, false, 2, 1, [1, 0, 0]),
+            bound(true, true, 2, 2, [1, 1, 0]),
         ],
     },
 ];
