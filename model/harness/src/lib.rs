@@ -20,7 +20,7 @@
 //! | [`hosted`], [`pipe`], [`rules`] | three of them: anything that is a `Storage`; another process; the specification itself |
 //! | [`compressed`] | a storage whose records are compressed, as if they were not |
 //! | [`generate`], [`dice`] | histories: from a seed, from `proptest`, from a fuzzer's bytes |
-//! | [`coverage`] | which corners of the rules the histories reached |
+//! | [`coverage`], [`blind`] | which corners of the rules the histories reached; which pairs of argument and state |
 //! | [`run`], [`shrink`], [`campaign`] | playing one, making one short, playing thousands |
 //! | [`crash`] | the same histories on a simulated disk, the power cut in every operation |
 //! | [`concurrent`], [`linearize`] | many threads at once, and an explanation of all answers; the check, for any object |
@@ -63,6 +63,7 @@
 //! chooses the order.
 #![forbid(unsafe_code)]
 
+pub mod blind;
 pub mod campaign;
 pub mod compressed;
 pub mod concurrent;

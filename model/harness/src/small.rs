@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use vellum_sync::Mutex;
 
+use crate::blind::Blind;
 use crate::coverage::Coverage;
 use crate::crash::{self, Tried};
 use crate::expected;
@@ -72,6 +73,8 @@ pub struct Report {
     pub crashes: crash::Report,
     /// The corners of the rules that they reached.
     pub coverage: Coverage,
+    /// The pairs of argument and state that they had.
+    pub blind: Blind,
     /// How long it took.
     pub elapsed: Duration,
     /// The first difference, and the number of its test.
@@ -138,6 +141,7 @@ impl Search {
             for block in layer.chunks(BLOCK) {
                 let tried = self.block(make, crash, block, &reached, &seen)?;
                 report.coverage.add(&tried.coverage);
+                report.blind.add(&tried.blind);
                 report.crashes.add(&tried.crashes);
                 for (state, tests) in block.iter().zip(tried.tests) {
                     for test in tests {
@@ -178,21 +182,18 @@ impl Search {
         seen: &HashSet<u64>,
     ) -> Result<Block, String> {
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let work = || -> Result<(Coverage, crash::Report), String> {
+        let work = || -> Result<(Coverage, Blind, crash::Report), String> {
             let mut subject = make()?;
-            let (mut coverage, mut crashes) = (Coverage::default(), crash::Report::default());
+            let (mut coverage, mut blind, mut crashes) = Default::default();
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                let Some(state) = block.get(n) else { return Ok((coverage, crashes)) };
+                let Some(state) = block.get(n) else { return Ok((coverage, blind, crashes)) };
                 let way = way(reached, state.at);
                 let mut tests = Vec::new();
                 for step in moves::moves(&self.bound, &state.world, state.spent) {
                     let mut trial = Trial { bound: &self.bound, subject: &mut *subject, way: &way, state };
-                    let tested = trial.play(&step, &mut coverage).and_then(|tested| {
-                        match crash {
-                            Some(tried) => crashes::cut(tried, &way, &step, &mut crashes)?,
-                            None => {}
-                        }
+                    let tested = trial.play(&step, &mut coverage, &mut blind).and_then(|tested| {
+                        crash.map_or(Ok(()), |tried| crashes::cut(tried, &way, &step, &mut crashes))?;
                         Ok(tested)
                     });
                     let known = |tested: &Tested| seen.contains(&tested.key);
@@ -213,8 +214,9 @@ impl Search {
         });
         let mut total = Block::default();
         for result in results {
-            let (coverage, crashes) = result?;
+            let (coverage, blind, crashes) = result?;
             total.coverage.add(&coverage);
+            total.blind.add(&blind);
             total.crashes.add(&crashes);
         }
         let mut done = done.into_inner();
@@ -229,6 +231,7 @@ impl Search {
 struct Block {
     tests: Vec<Vec<Result<Tested, Difference>>>,
     coverage: Coverage,
+    blind: Blind,
     crashes: crash::Report,
 }
 
@@ -252,12 +255,13 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn play(&mut self, step: &Step, coverage: &mut Coverage) -> Result<Tested, Difference> {
+    fn play(&mut self, step: &Step, coverage: &mut Coverage, blind: &mut Blind) -> Result<Tested, Difference> {
         coverage.histories += 1;
         self.go()?;
         let (mut world, mut outcomes) = (self.state.world.clone(), Vec::new());
         for part in generate::parts(&world, step) {
             let Some(right) = world.expect(&part) else { break };
+            blind.step(&world, &part);
             let outcome = self.subject.perform(&part);
             if !right.contains(&outcome) {
                 let right: Vec<_> = right.iter().map(Outcome::to_string).collect();

@@ -210,7 +210,7 @@ fn all(bound: &Bound, world: &World, spent: Spent) -> Vec<Step> {
     let free = free.filter(|_| spent.begun < bound.transactions);
     // A transaction begins with its first change. One without changes is only tried by itself.
     if let (Some(transaction), true) = (free, world.open.is_empty()) {
-        steps.push(Step::Begin { transaction, meta: Meta::default() });
+        steps.extend(metas(world).into_iter().map(|meta| Step::Begin { transaction, meta }));
     }
     let drafts = world.open.iter().filter(|(_, open)| open.stage == Stage::Drafting);
     let roomy = drafts.clone().filter(|(_, open)| open.changes.len() < usize::from(bound.changes));
@@ -226,16 +226,28 @@ fn all(bound: &Bound, world: &World, spent: Spent) -> Vec<Step> {
         steps.extend(world.open.keys().map(|name| Step::Abort { transaction: *name }));
     }
     if spent.packs < bound.packs {
-        for &to in &world.known.tids {
-            for collect in [false, true].into_iter().take(1 + usize::from(bound.root)) {
-                steps.push(Step::Pack { to, collect, go_on: false });
-            }
+        // Also before all of them.
+        for to in [tick(1)].into_iter().chain(world.known.tids.iter().copied().filter(|tid| *tid != tick(1))) {
+            let ways = [(false, false), (true, false), (true, true)];
+            let ways = &ways[..if bound.root { ways.len() } else { 1 }];
+            steps.extend(ways.iter().map(|&(collect, go_on)| Step::Pack { to, collect, go_on }));
         }
     }
     if spent.reopens < bound.reopens {
         steps.extend([false, true].map(|read_only| Step::Reopen { read_only }));
     }
     steps
+}
+
+/// Nothing; and where nothing may be written, everything else.
+fn metas(world: &World) -> Vec<Meta> {
+    let mut metas = vec![Meta::default()];
+    if world.read_only {
+        metas.push(Meta { user: "x".repeat(usize::from(u16::MAX) + 1), ..Meta::default() });
+        metas.push(Meta { tid: Some(world.last()), ..Meta::default() });
+        metas.push(Meta { tid: Some(tick(moment(world.last()) + 1)), packed: true, ..Meta::default() });
+    }
+    metas
 }
 
 /// The newest serial, the one before it, and the one of a new object.
