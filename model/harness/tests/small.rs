@@ -25,7 +25,7 @@ fn a_bound_has_so_many_states_and_tests() {
         ("transactions=1", 15, 20),
         ("transactions=2 overlapping=2 aborts=1", 248, 738),
         ("transactions=1 changes=2 versions reopens=1", 517, 1119),
-        ("transactions=2 packs=1 reopens=1 root", 1126, 3532),
+        ("transactions=2 packs=1 reopens=1 root", 1538, 5680),
     ] {
         let report = explore(bound, 2, rules);
         assert!(report.found.is_none(), "{bound}");
