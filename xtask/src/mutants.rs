@@ -26,17 +26,33 @@ use crate::{Outcome, number};
 
 type Trouble = Box<dyn std::error::Error>;
 
-/// The packages, and the short checks that are meant to hold each: arguments of `cargo test`.
-const PACKAGES: &[(&str, &[&str])] = &[
-    ("vellum-spec", &["-p", "vellum-spec"]),
-    ("vellum-pickle", &["-p", "vellum-pickle"]),
-    ("vellum-disk", &["-p", "vellum-disk"]),
-    ("vellum-storage", &["-p", "vellum-storage", "-p", "vellum-harness", "--test", "small", "--test", "overlay"]),
-    ("vellum-file", &["-p", "vellum-file", "--test", "all", "rules::"]),
-    ("vellum-wire", &["-p", "vellum-wire"]),
-    ("vellum-server", &["-p", "vellum-server", "--test", "all", "stories::"]),
-    ("vellum-client", &["-p", "vellum-client", "--test", "all", "stories::"]),
-    ("vellum-cache", &["-p", "vellum-cache"]),
+/// A package, and the short checks that are meant to hold it.
+#[derive(Debug)]
+struct Package {
+    name: &'static str,
+    /// The packages whose tests are the check.
+    tests: &'static [&'static str],
+    /// Further arguments of `cargo test`.
+    arguments: &'static [&'static str],
+    /// Whether it builds so soon that a part of its mutants can be tried each day.
+    daily: bool,
+}
+
+const PACKAGES: &[Package] = &[
+    Package { name: "vellum-spec", tests: &["vellum-spec"], arguments: &[], daily: true },
+    Package { name: "vellum-pickle", tests: &["vellum-pickle"], arguments: &[], daily: true },
+    Package { name: "vellum-disk", tests: &["vellum-disk"], arguments: &[], daily: true },
+    Package {
+        name: "vellum-storage",
+        tests: &["vellum-storage", "vellum-harness"],
+        arguments: &["--test", "small", "--test", "overlay", "--test", "pack", "--test", "collect", "--test", "btrees"],
+        daily: false,
+    },
+    Package { name: "vellum-file", tests: &["vellum-file"], arguments: &["--test", "all"], daily: false },
+    Package { name: "vellum-wire", tests: &["vellum-wire"], arguments: &[], daily: true },
+    Package { name: "vellum-server", tests: &["vellum-server"], arguments: &["--test", "all"], daily: false },
+    Package { name: "vellum-client", tests: &["vellum-client"], arguments: &["--test", "all"], daily: false },
+    Package { name: "vellum-cache", tests: &["vellum-cache"], arguments: &[], daily: false },
 ];
 
 const LIST: &str = "model/harness/mutants.toml";
@@ -50,11 +66,11 @@ const CHECK_SECONDS_MAX: &str = "120";
 pub struct Mutants {
     /// The package; all of them if none is given
     #[arg(long, value_name = "NAME", value_parser = package)]
-    package: Option<&'static (&'static str, &'static [&'static str])>,
+    package: Option<&'static Package>,
     /// The part K of N parts; K begins with 1
     #[arg(long, value_name = "K/N", value_parser = shard, default_value = "1/1")]
     shard: (u64, u64),
-    /// About N mutants, of a different package and a different part each day
+    /// About N mutants, of a different small package and a different part each day
     #[arg(long, value_name = "N", value_parser = number, conflicts_with_all = ["package", "shard"])]
     today: Option<u64>,
     /// Only check that the excluded mutants still exist
@@ -107,21 +123,24 @@ impl Mutants {
         }
         if let Some(count) = self.today {
             let day = jiff::Timestamp::now().as_second() as u64 / (24 * 60 * 60);
-            let package = packages[(day % packages.len() as u64) as usize];
-            let parts = (names(package.0)?.len() as u64).div_ceil(count.max(1)).max(1);
-            (packages, shard) = (vec![package], (day / PACKAGES.len() as u64 % parts + 1, parts));
-            println!("on day {day}: cargo xtask mutants --package {} --shard {}/{}", package.0, shard.0, shard.1);
+            packages.retain(|package| package.daily);
+            let turns = packages.len() as u64;
+            let package = packages[(day % turns) as usize];
+            let parts = (names(package.name)?.len() as u64).div_ceil(count.max(1)).max(1);
+            (packages, shard) = (vec![package], (day / turns % parts + 1, parts));
+            println!("on day {day}: cargo xtask mutants --package {} --shard {}/{}", package.name, shard.0, shard.1);
         }
         let mut wrong = 0;
-        for &(package, checks) in packages {
-            let there: BTreeSet<String> = names(package)?.iter().map(|name| without_place(name)).collect();
-            let listed: Vec<&Excluded> = list.excluded.iter().filter(|excluded| excluded.package == package).collect();
+        for package in packages {
+            let there: BTreeSet<String> = names(package.name)?.iter().map(|name| without_place(name)).collect();
+            let listed: Vec<&Excluded> =
+                list.excluded.iter().filter(|excluded| excluded.package == package.name).collect();
             for gone in listed.iter().filter(|excluded| !there.contains(&excluded.mutant)) {
-                println!("{LIST}: there is no mutant `{}` in {package} any more", gone.mutant);
+                println!("{LIST}: there is no mutant `{}` in {} any more", gone.mutant, package.name);
                 wrong += 1;
             }
             if !self.listed {
-                wrong += tried(package, checks, shard, &listed)?;
+                wrong += tried(package, shard, &listed)?;
             }
         }
         if wrong == 0 { Ok(()) } else { Err(format!("{wrong} mutants survived, or are listed without need").into()) }
@@ -129,14 +148,15 @@ impl Mutants {
 }
 
 /// Tries a package's mutants, prints a line of the table of docs/mutants.md and the survivors, and returns their number.
-fn tried(package: &str, checks: &[&str], (k, n): (u64, u64), listed: &[&Excluded]) -> Result<usize, Trouble> {
+fn tried(package: &Package, (k, n): (u64, u64), listed: &[&Excluded]) -> Result<usize, Trouble> {
+    let Package { name: package, tests, arguments, .. } = package;
     let folder = workshop("mutants")?.join(package).join(format!("{k}-of-{n}"));
     fs::create_dir_all(&folder)?;
     let started = Instant::now();
     let mut command = cargo_mutants();
     command.args(["--package", package, "--iterate", "--no-shuffle", "--cap-lints", "true"]);
     command.args(["--timeout", CHECK_SECONDS_MAX, "--shard", &format!("{}/{n}", k - 1), "--output"]).arg(&folder);
-    command.args(["--test-workspace", "true", "--"]).args(checks);
+    command.args(["--test-package", &tests.join(","), "--"]).args(*arguments);
     // Survivors are no failure of cargo-mutants here; everything else is seen in its files.
     let status = command.env("PROPTEST_RNG_SEED", "1").env("INSTA_UPDATE", "no").status()?;
     let results = Results::read(&folder.join("mutants.out"));

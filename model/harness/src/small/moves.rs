@@ -275,6 +275,10 @@ fn changes(bound: &Bound, world: &World) -> Vec<Change> {
             }
             changes.extend([Change::Delete { oid, serial }, Change::CheckCurrent { oid, serial }]);
         }
+        // A serial that is not here.
+        let (serial, node) = (tick(moment(world.last()) + 1), Some(Node { number: 1, ..Node::default() }));
+        changes.push(Change::Store { oid, serial, node, version: String::new() });
+        changes.extend([Change::Delete { oid, serial }, Change::CheckCurrent { oid, serial }]);
     }
     let unknown = tick(moment(world.last()) + 5);
     changes.extend(world.known.tids.iter().copied().chain([unknown]).map(|tid| Change::Undo { tid }));
