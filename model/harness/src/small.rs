@@ -137,7 +137,7 @@ impl Search {
         let mut layer = vec![first];
         report.states = 1;
         while !layer.is_empty() && report.found.is_none() {
-            let mut next = Vec::new();
+            let (mut next, before) = (Vec::new(), report.tests);
             for block in layer.chunks(BLOCK) {
                 let tried = self.block(make, crash, block, &reached, &seen)?;
                 report.coverage.add(&tried.coverage);
@@ -165,7 +165,7 @@ impl Search {
                     break;
                 }
             }
-            report.steps_max += usize::from(!layer.is_empty());
+            report.steps_max += usize::from(report.tests > before);
             layer = next;
         }
         report.elapsed = started.elapsed();

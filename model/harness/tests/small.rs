@@ -22,10 +22,10 @@ fn rules() -> Box<dyn Subject> {
 #[test]
 fn a_bound_has_so_many_states_and_tests() {
     for (bound, states, tests) in [
-        ("transactions=1", 15, 20),
-        ("transactions=2 overlapping=2 aborts=1", 248, 738),
-        ("transactions=1 changes=2 versions reopens=1", 517, 1119),
-        ("transactions=2 packs=1 reopens=1 root", 1538, 5680),
+        ("transactions=1", 18, 29),
+        ("transactions=2 overlapping=2 aborts=1", 350, 1296),
+        ("transactions=1 changes=2 versions reopens=1", 739, 1794),
+        ("transactions=2 packs=1 reopens=1 root", 1808, 7318),
     ] {
         let report = explore(bound, 2, rules);
         assert!(report.found.is_none(), "{bound}");
