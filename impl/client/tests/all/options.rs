@@ -50,7 +50,7 @@ const ENGINES: [Engine; 5] = [
 
 #[derive(Clone, Copy, Debug)]
 enum Cache {
-    Bytes(u64),
+    Bytes(usize),
     File,
 }
 
