@@ -78,12 +78,10 @@ pub struct Mutants {
     listed: bool,
 }
 
-fn package(name: &str) -> Result<&'static (&'static str, &'static [&'static str]), String> {
-    let names = || PACKAGES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    PACKAGES
-        .iter()
-        .find(|(package, _)| *package == name)
-        .ok_or_else(|| format!("no such package; there is {}", names()))
+fn package(name: &str) -> Result<&'static Package, String> {
+    let names = || PACKAGES.iter().map(|package| package.name).collect::<Vec<_>>().join(", ");
+    let found = PACKAGES.iter().find(|package| package.name == name);
+    found.ok_or_else(|| format!("there is no such package; there is {}", names()))
 }
 
 fn shard(text: &str) -> Result<(u64, u64), String> {
