@@ -1,7 +1,7 @@
 //! `cargo xtask mutants`: thousands of small changes of the code, each of which a check must notice.
 //!
-//! The planted bugs are those that somebody thought of. cargo-mutants makes the others: it replaces a function by a
-//! constant, an operator by another one, and so on, and runs the package's checks.
+//! The planted bugs are those that their authors thought of. cargo-mutants makes the others: it replaces a function by
+//! a constant, an operator by another one, and so on, and runs the package's checks.
 //!
 //! ```text
 //!   package ── cargo-mutants, in a copy ──▶ target/mutants/PACKAGE/K-of-N/mutants.out ──┐
@@ -145,7 +145,7 @@ impl Mutants {
     }
 }
 
-/// Tries a package's mutants, prints a line of the table of docs/mutants.md and the survivors, and returns their number.
+/// Tries a package's mutants. Prints a line of the table of docs/mutants.md and the survivors, whose number it returns.
 fn tried(package: &Package, (k, n): (u64, u64), listed: &[&Excluded]) -> Result<usize, Trouble> {
     let Package { name: package, tests, arguments, .. } = package;
     let folder = workshop("mutants")?.join(package).join(format!("{k}-of-{n}"));
@@ -182,7 +182,7 @@ fn tried(package: &Package, (k, n): (u64, u64), listed: &[&Excluded]) -> Result<
     Ok(survivors.len() + needless.len())
 }
 
-/// What became of the mutants: their names.
+/// The results of the mutants: their names.
 struct Results {
     caught: Vec<String>,
     missed: Vec<String>,

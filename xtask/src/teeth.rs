@@ -96,10 +96,10 @@ pub fn tried(only: Option<&str>) -> Result<Vec<Tried>, Trouble> {
     plant(&planted(&venv::workspace().join(PLANTED), only)?)
 }
 
-/// The names of all planted bugs, each with its check and what it stands for, in the order of the rules.
-pub fn names() -> Result<Vec<(String, String, String)>, Trouble> {
+/// The names of all planted bugs, each with its check, in the order of the rules.
+pub fn names() -> Result<Vec<(String, String)>, Trouble> {
     let planted = planted(&venv::workspace().join(PLANTED), None)?;
-    Ok(planted.into_iter().map(|bug| (bug.name, bug.stands_for, bug.check.0)).collect())
+    Ok(planted.into_iter().map(|bug| (bug.name, bug.check.0)).collect())
 }
 
 /// A planted bug that was tried.
@@ -203,7 +203,6 @@ struct Planted {
     name: String,
     path: PathBuf,
     bug: String,
-    stands_for: String,
     check: Check,
 }
 
@@ -215,7 +214,7 @@ impl Planted {
             let line = lines().find_map(|line| line.strip_prefix(word));
             line.map(|line| line.trim().to_owned()).ok_or(format!("{} has no line `{word} ...`", path.display()))
         };
-        let stands_for = head("Stands for:")?;
+        head("Stands for:")?;
         let (bug, check) = (head("Bug:")?, Check(head("Check:")?));
         if folder == INVARIANTS {
             let invariant = head("Invariant:")?;
@@ -229,7 +228,7 @@ impl Planted {
             return Err(format!("{}: the folder names the rule, and not a line `{line}`", path.display()).into());
         }
         let name = format!("{folder}/{}", path.file_stem().unwrap_or_default().display());
-        Ok(Planted { name, path: path.to_owned(), bug, stands_for, check })
+        Ok(Planted { name, path: path.to_owned(), bug, check })
     }
 
     /// Rules in their order, then the invariants.

@@ -33,7 +33,6 @@ pub struct TrackRecord {
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
-    stands_for: String,
     check: String,
     seconds: String,
     commit: String,
@@ -47,11 +46,11 @@ impl TrackRecord {
         let mut lines = parse(table(&page)?.1);
         let mut record = BTreeMap::new();
         let names = teeth::names()?;
-        for (name, stands_for, check) in &names {
+        for (name, check) in &names {
             let known = lines.remove(name);
             let (seconds, commit) =
                 known.map_or(("-".to_owned(), "never".to_owned()), |line| (line.seconds, line.commit));
-            record.insert(name.clone(), Line { stands_for: stands_for.clone(), check: check.clone(), seconds, commit });
+            record.insert(name.clone(), Line { check: check.clone(), seconds, commit });
         }
         let mut lost = Vec::new();
         if self.all || self.only.is_some() {
@@ -65,7 +64,7 @@ impl TrackRecord {
                 }
             }
         }
-        let order: Vec<&str> = names.iter().map(|(name, ..)| name.as_str()).collect();
+        let order: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
         let (before, _, after) = table(&page)?;
         fs::write(&path, format!("{before}{BEGIN}\n{}{END}{after}", write(&order, &record)))?;
         if lost.is_empty() { Ok(()) } else { Err(format!("not found any more: {}", lost.join(", ")).into()) }
@@ -96,20 +95,17 @@ fn parse(table: &str) -> BTreeMap<String, Line> {
             .split(" | ")
             .map(|cell| cell.trim_matches('`').to_owned())
             .collect();
-        let [name, stands_for, check, seconds, commit] = <[String; 5]>::try_from(cells).ok()?;
-        Some((name, Line { stands_for, check, seconds, commit }))
+        let [name, check, seconds, commit] = <[String; 4]>::try_from(cells).ok()?;
+        Some((name, Line { check, seconds, commit }))
     };
     table.lines().filter_map(cells).collect()
 }
 
 fn write(order: &[&str], record: &BTreeMap<String, Line>) -> String {
-    let mut text =
-        "\n| planted bug | stands for | check | seconds | last tried at |\n|---|---|---|---|---|\n".to_owned();
+    let mut text = "\n| planted bug | check | seconds | last tried at |\n|---|---|---|---|\n".to_owned();
     for name in order {
-        let Some(Line { stands_for, check, seconds, commit }) = record.get(*name) else { continue };
-        // A bar would be a new cell.
-        let stands_for = stands_for.replace('|', "/");
-        text += &format!("| `{name}` | {stands_for} | `{check}` | {seconds} | {commit} |\n");
+        let Some(Line { check, seconds, commit }) = record.get(*name) else { continue };
+        text += &format!("| `{name}` | `{check}` | {seconds} | {commit} |\n");
     }
     text + "\n"
 }
@@ -121,7 +117,6 @@ mod tests {
     #[test]
     fn a_table_is_read_as_it_is_written() {
         let line = |commit: &str| Line {
-            stands_for: "a bug".to_owned(),
             check: "prove --cases 3".to_owned(),
             seconds: "0.3".to_owned(),
             commit: commit.to_owned(),

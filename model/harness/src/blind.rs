@@ -1,7 +1,7 @@
-//! What a generator never does: each operation with each kind of argument, in each kind of state.
+//! The blind spots of a generator: each operation with each kind of argument, in each kind of state.
 //!
-//! The corners of [`coverage`](crate::coverage) are those that somebody thought of. Here nobody has to: the kinds of
-//! arguments and the kinds of states of an operation are two short lists, and all pairs of the two are counted. A pair
+//! The corners of [`coverage`](crate::coverage) are those that their author thought of. Here no author has to: the
+//! kinds of arguments and the kinds of states of an operation are two short lists, and all pairs are counted. A pair
 //! that a run never had is a blind spot, unless it is in [`IMPOSSIBLE`], with the rule that says so.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,9 @@ type Kind = &'static str;
 pub struct Pair {
     /// The operation.
     pub operation: Kind,
-    /// What it was given.
+    /// Its argument.
     pub argument: Kind,
-    /// What it met.
+    /// The state that it met.
     pub state: Kind,
 }
 

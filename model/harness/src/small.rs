@@ -1,13 +1,13 @@
 //! Every history of a small world, and not some at random.
 //!
-//! Most bugs of a storage need two objects and a few operations. So within a [`Bound`] all histories are played: at each
-//! state of the specification, each move that the bound allows is done on the storage, and every answer is compared.
+//! Most bugs of a storage need two objects and a few operations. So within a [`Bound`] all histories are played: in
+//! each state of the specification each move that the bound allows is done, and every answer is compared.
 //!
 //! ```text
-//!   state ──┬── store 1 ──▶ state       A state is a World, and how much of the bound is used. Equal states are merged,
-//!           ├── vote a ───▶ state       and so are states that differ only in the names of objects or transactions.
-//!           ├── pack @1 ──▶ state ...   Each arrow is a test: the shortest way to its beginning is played, and the move.
-//!           └── reopen ───▶ state
+//!   state ──┬── store 1 ──▶ state       A state is a World, and how much of the bound is used. Equal states
+//!           ├── vote a ───▶ state       are merged, and those that differ only in the names of objects or
+//!           ├── pack @1 ──▶ state ...   transactions. Each arrow is a test: the shortest way to its beginning
+//!           └── reopen ───▶ state       is played, and the move.
 //! ```
 //!
 //! The search is by layers, so the first difference is one of the shortest. A layer is divided between threads, and put
@@ -120,8 +120,8 @@ struct Tested {
 const BLOCK: usize = 256;
 
 impl Search {
-    /// Plays every history, until the first difference; `progress` is told the number of states and tests. With `crash`,
-    /// the power is cut in every move, too: the storage is then opened by it, and must be the same as that of `make`.
+    /// Plays every history, until the first difference; `progress` is told the numbers of states and tests. With
+    /// `crash`, the power is cut in every move, too: it opens the same storage as `make`.
     pub fn run(
         &self,
         make: &Make<'_>,

@@ -48,8 +48,8 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Reads what `Display` writes. What is not named is left out: no root, no versions, none of it; one change, and one
-/// transaction at a time.
+/// Reads what `Display` writes. A part without a word is left out: no root, no versions; one change, and
+/// one transaction at a time.
 impl FromStr for Bound {
     type Err = String;
 
@@ -159,7 +159,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// What is used up after this step, which begins in this world.
+    /// The use after this step, which begins in this world.
     pub(super) fn and(self, step: &Step, before: &World) -> Spent {
         let mut spent = self;
         match step {
