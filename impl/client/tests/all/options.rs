@@ -132,7 +132,7 @@ fn transcript(subject: Hosted, steps: &[Step]) -> Vec<String> {
 fn hold(cases: std::ops::Range<u64>) {
     let mut combinations = 0;
     for case in cases.clone() {
-        let steps = history(&mut Seed::of(11, case), SHARED, 20);
+        let steps = history(&mut Seed::of(11, case), SHARED, 12);
         let mut first: Option<(String, Vec<String>)> = None;
         for of in ENGINES {
             for (codec, cache) in
@@ -157,12 +157,12 @@ fn hold(cases: std::ops::Range<u64>) {
 
 #[test]
 fn every_combination_of_options_gives_the_same_answers() {
-    hold(0..2);
+    hold(0..1);
 }
 
 /// Takes minutes: `cargo xtask nightly` runs it.
 #[test]
 #[ignore = "slow"]
 fn every_combination_of_options_gives_the_same_answers_in_many_histories() {
-    hold(2..100);
+    hold(1..100);
 }
