@@ -11,6 +11,7 @@ mod bench;
 mod coverage;
 mod findings;
 mod fuzz;
+mod mutants;
 mod nightly;
 mod peers;
 mod prose;
@@ -18,6 +19,7 @@ mod review;
 mod rules;
 mod semantics;
 mod teeth;
+mod track_record;
 mod venv;
 
 /// The result of a task: an error is printed, and the exit code is 1.
@@ -45,6 +47,8 @@ enum Task {
     Corpus(fuzz::Corpus),
     Coverage(coverage::Coverage),
     Nightly(nightly::Nightly),
+    Mutants(mutants::Mutants),
+    TrackRecord(track_record::TrackRecord),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +65,8 @@ fn main() -> ExitCode {
         Some(Task::Corpus(task)) => task.run(),
         Some(Task::Coverage(task)) => task.run(),
         Some(Task::Nightly(task)) => task.run(),
+        Some(Task::Mutants(task)) => task.run(),
+        Some(Task::TrackRecord(task)) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,9 +99,21 @@ mod tests {
 
     #[test]
     fn asking_for_help_starts_no_task() {
-        for task in
-            ["bench", "peers", "teeth", "rules", "review", "findings", "prose", "fuzz", "corpus", "coverage", "nightly"]
-        {
+        for task in [
+            "bench",
+            "peers",
+            "teeth",
+            "rules",
+            "review",
+            "findings",
+            "prose",
+            "fuzz",
+            "corpus",
+            "coverage",
+            "nightly",
+            "mutants",
+            "track-record",
+        ] {
             for help in [format!("{task} --help"), format!("{task} -h"), format!("help {task}")] {
                 assert_eq!(parsed(&help).unwrap_err().kind(), ErrorKind::DisplayHelp, "{help}");
             }
@@ -121,6 +139,11 @@ mod tests {
             "teeth --build",
             "teeth --build --today 20",
             "teeth --today 4",
+            "teeth --today 4 --with prove",
+            "mutants --package vellum-spec --shard 2/5",
+            "mutants --today 6",
+            "mutants --listed",
+            "track-record --only 3.4/",
             "teeth --only undo-by-halves,one-leaves",
             "bench --messages 1000 --rounds 1",
             "bench --messages 100_000 --only pack-wait",
@@ -141,6 +164,9 @@ mod tests {
             "findings --only",
             "teeth --today 4 --only x",
             "nightly sleep",
+            "mutants --shard 3/2",
+            "mutants --package vellum-cake",
+            "mutants --shard 1/2 --today 3",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -17,17 +17,51 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 13] = [
+const STAGES: [(&str, &[&str]); 23] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
     ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
     ("histories", &["run", "--release", "-p", "vellum-prove", "--", "--cases", "200000", "--seed", "1"]),
     ("crashes", &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--cases", "2000"]),
+    ("worlds", &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night"]),
+    ("worlds-cut", &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--crashes"]),
+    (
+        "worlds-memory",
+        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "memory"],
+    ),
+    (
+        "worlds-overlay",
+        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "overlay"],
+    ),
+    (
+        "worlds-compressed",
+        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "compressed"],
+    ),
+    (
+        "worlds-journal",
+        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "file-journal"],
+    ),
+    (
+        "worlds-relaxed",
+        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "file-relaxed"],
+    ),
+    (
+        "worlds-table",
+        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "minutes", "--storage", "table"],
+    ),
+    ("tables", &["run", "--release", "-p", "vellum-prove", "--", "--storage", "table", "--cases", "20000"]),
+    (
+        "tables-cut",
+        &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--storage", "table", "--cases", "1000"],
+    ),
     (
         "journal",
         &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--storage", "file-journal", "--cases", "2000"],
     ),
-    ("slow-tests", &["test", "--release", "-p", "vellum-file", "-p", "vellum-fuzz", "--", "--ignored"]),
+    (
+        "slow-tests",
+        &["test", "--release", "-p", "vellum-file", "-p", "vellum-fuzz", "-p", "vellum-client", "--", "--ignored"],
+    ),
     ("shuttle", &["--config", "env.VELLUM_SCHEDULES=\"100000\"", "test", "--release", "-p", "vellum-shuttle-tests"]),
     ("threads", &["run", "--release", "-p", "vellum-prove", "--", "--threads", "4", "--cases", "2000"]),
     ("peers", &["xtask", "peers", "--everything"]),
@@ -64,7 +98,7 @@ impl Nightly {
     pub fn run(self) -> Outcome {
         let chosen = STAGES.iter().filter(|(name, _)| self.stages.is_empty() || self.stages.contains(name));
         if self.list {
-            chosen.for_each(|(name, arguments)| println!("{name:<13} cargo {}", arguments.join(" ")));
+            chosen.for_each(|(name, arguments)| println!("{name:<16} cargo {}", arguments.join(" ")));
             return Ok(());
         }
         let folder = workshop("nightly")?;
@@ -83,7 +117,7 @@ impl Nightly {
             done.insert((*name).to_owned(), note);
         }
         println!("\n=== summary");
-        done.iter().for_each(|(name, note)| println!("{name:<13} {note}"));
+        done.iter().for_each(|(name, note)| println!("{name:<16} {note}"));
         let failed: Vec<&str> =
             done.iter().filter(|(_, note)| note.starts_with("FAILED")).map(|(name, _)| name.as_str()).collect();
         match failed.is_empty() {

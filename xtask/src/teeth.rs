@@ -55,6 +55,9 @@ pub struct Teeth {
     /// Plant N of them, a different part each day
     #[arg(long, value_name = "N", value_parser = crate::number, conflicts_with = "only")]
     today: Option<u64>,
+    /// Try this check, and not the one that each names: `prove` or `test`, with arguments
+    #[arg(long, value_name = "CHECK", conflicts_with = "build")]
+    with: Option<String>,
     /// Only find out whether each still applies, and those that would be planted still build
     #[arg(long)]
     build: bool,
@@ -77,48 +80,77 @@ impl Teeth {
             println!("on day {day}: cargo xtask teeth --only {}", names.join(","));
         }
         let started = Instant::now();
-        let ground = Ground::new()?;
-        ground.copy()?;
-        let mut limits = BTreeMap::new();
-        for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
-            match ground.check(check, PATIENCE_SECONDS) {
-                Ok(Verdict::Passed { seconds }) => {
-                    println!("passes as it is: {} ({seconds} s)", check.0);
-                    limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
-                }
-                Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
-                Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
-            }
+        if let Some(check) = self.with {
+            planted.iter_mut().for_each(|bug| bug.check = Check(check.clone()));
         }
-        println!("\n{:<NAME_WIDTH$} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
-        let (mut caught, mut wrong) = (0, Vec::new());
-        for bug in &planted {
-            let started = Instant::now();
-            let found = match limits.get(&bug.check) {
-                None => Err("not tried: its check fails as it is".into()),
-                Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
-            };
-            let (histories, steps, by) = match found {
-                Ok(Verdict::Caught(catch)) => {
-                    caught += 1;
-                    (catch.histories, catch.steps, catch.by)
-                }
-                Ok(Verdict::Passed { .. }) => {
-                    wrong.push(bug.name.as_str());
-                    (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug))
-                }
-                Err(why) => {
-                    wrong.push(bug.name.as_str());
-                    (None, None, format!("WRONG: {why}"))
-                }
-            };
-            let text = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-            let seconds = started.elapsed().as_secs_f64();
-            println!("{:<NAME_WIDTH$} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
-        }
+        let tried = plant(&planted)?;
+        let wrong: Vec<&str> = tried.iter().filter(|tried| !tried.caught).map(|tried| tried.name.as_str()).collect();
+        let caught = tried.len() - wrong.len();
         println!("\n{caught} of {} caught, in {:.0} s", planted.len(), started.elapsed().as_secs_f64());
         if wrong.is_empty() { Ok(()) } else { Err(format!("not caught: {}", wrong.join(", ")).into()) }
     }
+}
+
+/// The planted bugs with one of these texts in their names, each tried.
+pub fn tried(only: Option<&str>) -> Result<Vec<Tried>, Trouble> {
+    plant(&planted(&venv::workspace().join(PLANTED), only)?)
+}
+
+/// The names of all planted bugs, each with its check, in the order of the rules.
+pub fn names() -> Result<Vec<(String, String)>, Trouble> {
+    let planted = planted(&venv::workspace().join(PLANTED), None)?;
+    Ok(planted.into_iter().map(|bug| (bug.name, bug.check.0)).collect())
+}
+
+/// A planted bug that was tried.
+pub struct Tried {
+    /// Its name.
+    pub name: String,
+    /// Whether its check failed.
+    pub caught: bool,
+    /// How long the check took, without the build.
+    pub seconds: f64,
+}
+
+/// Plants the bugs, one after the other, and prints a line for each.
+fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
+    let ground = Ground::new()?;
+    ground.copy()?;
+    let mut limits = BTreeMap::new();
+    for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
+        match ground.check(check, PATIENCE_SECONDS) {
+            Ok(Verdict::Passed { seconds }) => {
+                println!("passes as it is: {} ({seconds} s)", check.0);
+                limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
+            }
+            Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
+            Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
+        }
+    }
+    println!("\n{:<NAME_WIDTH$} {:>9} {:>5} {:>5}  caught by", "planted", "histories", "steps", "s");
+    let mut tried = Vec::new();
+    for bug in planted {
+        let started = Instant::now();
+        let found = match limits.get(&bug.check) {
+            None => Err("not tried: its check fails as it is".into()),
+            Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
+        };
+        let caught = matches!(found, Ok(Verdict::Caught(_)));
+        let mut alone = 0.0;
+        let (histories, steps, by) = match found {
+            Ok(Verdict::Caught(catch)) => {
+                alone = catch.seconds;
+                (catch.histories, catch.steps, catch.by)
+            }
+            Ok(Verdict::Passed { .. }) => (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug)),
+            Err(why) => (None, None, format!("WRONG: {why}")),
+        };
+        let text = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{:<NAME_WIDTH$} {:>9} {:>5} {seconds:>5.1}  {by}", bug.name, text(histories), text(steps));
+        tried.push(Tried { name: bug.name.clone(), caught, seconds: alone });
+    }
+    Ok(tried)
 }
 
 /// Whether each can still be put in, and these can be built: soon known, where the checks take a while.
@@ -265,6 +297,8 @@ struct Catch {
     /// How many histories it took, and how many steps the shortest one has.
     histories: Option<u64>,
     steps: Option<u64>,
+    /// How long the check took.
+    seconds: f64,
 }
 
 /// The output of `vellum-prove --json`, as far as it matters here.
@@ -293,6 +327,7 @@ struct Ended {
     out: String,
     err: String,
     seconds: u64,
+    exactly: f64,
 }
 
 impl Ground {
@@ -356,7 +391,7 @@ impl Ground {
         self.build(&["build", "--package", "vellum-prove"])?;
         let mut command = Command::new(self.target.join("debug/vellum-prove"));
         command.arg("--json").args(words);
-        let Ended { status, out, err, seconds } = self.end(&mut command, seconds_max)?;
+        let Ended { status, out, err, seconds, exactly } = self.end(&mut command, seconds_max)?;
         let Some(status) = status else { return Ok(hangs(seconds_max)) };
         match status.code() {
             Some(0) => return Ok(Verdict::Passed { seconds }),
@@ -371,12 +406,13 @@ impl Ground {
             by: short(&parts.join(" | ")),
             histories: Some(found.case + 1),
             steps: Some(steps.lines().count() as u64),
+            seconds: exactly,
         }))
     }
 
     fn test(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
         self.build(&[&["test", "--no-run"], words].concat())?;
-        let Ended { status, out, err, seconds } = self.end(self.cargo("test").args(words), seconds_max)?;
+        let Ended { status, out, err, seconds, exactly } = self.end(self.cargo("test").args(words), seconds_max)?;
         let Some(status) = status else { return Ok(hangs(seconds_max)) };
         if status.success() {
             let passed = out.lines().any(|line| line.starts_with("test ") && line.ends_with("... ok"));
@@ -389,10 +425,11 @@ impl Ground {
             Some(by) => {
                 let (steps, difference) = shrunk(&out).unzip();
                 let by = difference.map_or(by.clone(), |difference| format!("{difference} ({by})"));
-                Ok(Verdict::Caught(Catch { by: short(&by), steps, histories: None }))
+                Ok(Verdict::Caught(Catch { by: short(&by), steps, histories: None, seconds: exactly }))
             }
             None if err.contains("(signal: ") => {
-                Ok(Verdict::Caught(Catch { by: short(last_line(&err)), ..Catch::default() }))
+                let by = short(last_line(&err));
+                Ok(Verdict::Caught(Catch { by, seconds: exactly, ..Catch::default() }))
             }
             None => Err(format!("cargo test: {status}: {}", last_line(&err)).into()),
         }
@@ -443,7 +480,13 @@ impl Ground {
             }
         };
         let text = |path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Ended { status, out: text(&out)?, err: text(&err)?, seconds: started.elapsed().as_secs() })
+        Ok(Ended {
+            status,
+            out: text(&out)?,
+            err: text(&err)?,
+            seconds: started.elapsed().as_secs(),
+            exactly: started.elapsed().as_secs_f64(),
+        })
     }
 }
 
@@ -461,7 +504,8 @@ fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> std::io::Result<(
 }
 
 fn hangs(seconds: u64) -> Verdict {
-    Verdict::Caught(Catch { by: format!("it does not end within {seconds} s"), ..Catch::default() })
+    let by = format!("it does not end within {seconds} s");
+    Verdict::Caught(Catch { by, seconds: seconds as f64, ..Catch::default() })
 }
 
 /// The steps of the first history that a failing test shows, if it shows one, and where it differs.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod connect;
+mod small;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,14 @@ use serde::Serialize;
 use vellum_disk::{Disk, SimDisk};
 use vellum_file::{Durability, OpenError, Options};
 use vellum_harness::campaign::{Campaign, Report};
+use vellum_harness::compressed::Plainly;
 use vellum_harness::coverage::{Corner, Coverage};
 use vellum_harness::hosted::{Hosted, Merger, Opening};
 use vellum_harness::pipe::Pipe;
+use vellum_harness::small::Bound;
 use vellum_harness::subject::{Can, Limited, Subject};
 use vellum_harness::{adapters, concurrent, crash, run, script};
-use vellum_storage::{Error, ManualClock, MemoryStorage, Storage};
+use vellum_storage::{Compression, Error, ManualClock, MemoryStorage, Overlay, Resolver, Storage};
 use vellum_terminal::people::count;
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, output};
 
@@ -38,6 +41,7 @@ Examples:
   vellum-prove --script found.script
   vellum-prove --crashes --cases 100
   vellum-prove --threads 4 --cases 100
+  vellum-prove --exhaustive minutes --storage memory
 
 Each case is a history of random steps: transactions side by side, conflicts,
 undos, versions, packs, reopenings, as far as the storage says that it can do
@@ -49,6 +53,11 @@ a storage in another language is driven.
 With --connect the histories go to a server of ZEO's protocol, after all that
 is there, with tids of the future and oids that nobody has: give it a server
 that can be thrown away afterwards.
+
+With --exhaustive there is no chance: two objects, a few transactions, and
+every history of them is played. A line for each small world says how many
+histories, how many different states, and how long it took. Together with
+--crashes, the power is cut in every operation of the disk of each step.
 
 At the end there is a table of how often each rule was exercised. In a run of
 3,000 cases or more, a rule that never was is a failure too.
@@ -100,6 +109,13 @@ struct Prove {
     /// Cut the power in every operation of the disk, and check the state after it
     #[arg(long, conflicts_with_all = ["peer", "peer_command", "connect", "script", "keep_going"])]
     crashes: bool,
+    /// Play every history of small worlds: some seconds, some minutes, or a night
+    #[arg(long, value_enum, value_name = "SIZE", num_args = 0..=1, default_missing_value = "minutes")]
+    #[arg(conflicts_with_all = ["script", "threads", "keep_going", "connect"])]
+    exhaustive: Option<small::Size>,
+    /// With --exhaustive: this bound, as `transactions=2 changes=1 versions`, and not the worlds of that size
+    #[arg(long, value_name = "WORDS", requires = "exhaustive")]
+    bound: Option<Bound>,
     /// The number of threads that run at once, in an order that the machine decides
     #[arg(long, value_name = "N", conflicts_with_all = ["peer", "peer_command", "connect", "script", "keep_going", "crashes"])]
     threads: Option<u64>,
@@ -129,6 +145,10 @@ enum Own {
     Table,
     /// The storage in memory
     Memory,
+    /// A storage in memory above FileStorage
+    Overlay,
+    /// FileStorage, with compressed records
+    Compressed,
     /// The specification itself
     Rules,
 }
@@ -185,6 +205,9 @@ fn main() -> ExitCode {
 
 impl Prove {
     fn run(self, out: &mut Out) -> Run {
+        if self.exhaustive.is_some() {
+            return small::run(&self, out);
+        }
         if self.crashes {
             return self.crashes(out);
         }
@@ -242,7 +265,7 @@ impl Prove {
                 promise: crash::Promise::Whole,
                 opener: Arc::new(|disk: &SimDisk, opening: Opening| open_table(disk, opening)),
             }),
-            Own::Memory | Own::Rules => {
+            Own::Memory | Own::Overlay | Own::Compressed | Own::Rules => {
                 Err(Failure::Message("a storage in memory does not survive a crash".to_owned()))
             }
         }
@@ -420,6 +443,8 @@ impl Adapter {
             return Ok(Box::new(Pipe::start(&command[0], &command[1..])?));
         }
         Ok(Box::new(match prove.storage {
+            Own::Compressed => return Ok(Box::new(compressed())),
+            Own::Overlay => overlay(),
             Own::File => file("FileStorage", Durability::Full, u64::MAX),
             Own::FileRelaxed => file("FileStorage, relaxed", Durability::Relaxed, 1),
             Own::FileJournal => file("FileStorage, journal", Durability::Journal, 200),
@@ -476,11 +501,61 @@ fn file(name: &str, durability: Durability, spill_after: u64) -> Hosted {
     })
 }
 
+/// An overlay on FileStorage. Whenever it is opened again, there is one more above the former one, with its own storage
+/// in memory for the changes; every third time the same parts are put together.
+fn overlay() -> Hosted {
+    type Parts = (Arc<dyn Storage>, Arc<dyn Storage>);
+    let (mut parts, mut openings): (Option<Parts>, u64) = (None, 0);
+    let can = Can::EVERYTHING.without(Can {
+        read_only: true,
+        pack: true,
+        collect: true,
+        dangling: true,
+        untold: true,
+        ..Can::default()
+    });
+    Hosted::new("an overlay on FileStorage", can, move |opening: Opening| {
+        let clock = Arc::clone(&opening.clock);
+        let over = |base, changes| Overlay::with(base, changes, clock.clone(), Arc::new(Merger));
+        let memory = || Arc::new(MemoryStorage::with("changes", clock.clone(), Arc::new(Merger))) as Arc<dyn Storage>;
+        openings = if opening.fresh { 0 } else { openings + 1 };
+        let (base, changes) = match parts.take() {
+            Some(parts) if !opening.fresh && openings % 3 == 0 => parts,
+            Some((base, changes)) if !opening.fresh => (Arc::new(over(base, changes)?) as Arc<dyn Storage>, memory()),
+            _ => (open(&SimDisk::new(0), Durability::Full, u64::MAX, opening.clone())?.into(), memory()),
+        };
+        parts = Some((Arc::clone(&base), Arc::clone(&changes)));
+        Ok(Box::new(over(base, changes)?))
+    })
+}
+
+/// FileStorage under the layer that compresses records.
+fn compressed() -> Plainly {
+    let mut disk = SimDisk::new(0);
+    Plainly::new("FileStorage, compressed", Can::EVERYTHING, Compression::On, move |opening, resolver| {
+        if opening.fresh {
+            disk = SimDisk::new(0);
+        }
+        Ok(open_with(&disk, Durability::Full, u64::MAX, opening, resolver)?.into())
+    })
+}
+
 const DATA: &str = "Data.fs";
 
 /// Opens with one thread, so that the operations of the disk come in the same order each time.
 fn open(disk: &SimDisk, durability: Durability, spill: u64, opening: Opening) -> Result<Box<dyn Storage>, Error> {
-    let options = Options::new().disk(Arc::new(disk.clone())).clock(opening.clock).resolver(Arc::new(Merger));
+    open_with(disk, durability, spill, opening, Arc::new(Merger))
+}
+
+/// The same with another resolver.
+fn open_with(
+    disk: &SimDisk,
+    durability: Durability,
+    spill: u64,
+    opening: Opening,
+    resolver: Arc<dyn Resolver>,
+) -> Result<Box<dyn Storage>, Error> {
+    let options = Options::new().disk(Arc::new(disk.clone())).clock(opening.clock).resolver(resolver);
     let options = options.blobs("blobs");
     let options = options.durability(durability).spill_after(spill).threads(1);
     // So small that a history goes round in it.

@@ -48,14 +48,19 @@ fn json(sandbox: &Sandbox, arguments: &[&str]) -> (i32, Value) {
     (run.code, serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", run.stdout, run.stderr)))
 }
 
-#[test]
-fn help() {
+/// All snapshots of the workspace are in one folder.
+fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
+    settings
+}
+
+#[test]
+fn help() {
     let help = Sandbox::new().run(&["-h"]).stdout;
-    settings.bind(|| insta::assert_snapshot!("prove-help", format!("$ vellum-prove -h\n{help}")));
+    settings().bind(|| insta::assert_snapshot!("prove-help", format!("$ vellum-prove -h\n{help}")));
 }
 
 #[test]
@@ -146,4 +151,26 @@ fn wrong_use_ends_with_2() {
         assert!(run.stderr.contains(said), "{arguments:?}: {}", run.stderr);
         assert_eq!(run.stdout, "", "{arguments:?}");
     }
+}
+
+/// The numbers of states and tests are a snapshot: a change of the rules or of the moves shows there.
+#[test]
+fn every_history_of_the_small_worlds() {
+    let sandbox = Sandbox::new();
+    let mut table = String::new();
+    let mut explore = |arguments: &[&str]| {
+        let (code, said) = json(&sandbox, &[&["--exhaustive", "seconds", "--json"], arguments].concat());
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        table += &format!("{}\n", said["storage"].as_str().unwrap());
+        for world in said["worlds"].as_array().unwrap() {
+            let [states, tests, crashes] = ["states", "tests", "crashes"].map(|name| world[name].as_u64().unwrap());
+            table += &format!("    {states:>6} states {tests:>6} tests {crashes:>6} crashes: {}\n", world["bound"]);
+        }
+    };
+    explore(&["--storage", "file"]);
+    explore(&["--storage", "file", "--crashes"]);
+    for storage in ["file-relaxed", "file-journal", "memory", "overlay", "compressed", "rules"] {
+        explore(&["--storage", storage, "--bound", "transactions=2 overlapping=2 aborts=1 versions"]);
+    }
+    settings().bind(|| insta::assert_snapshot!("prove-small-worlds", table));
 }

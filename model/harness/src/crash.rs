@@ -125,6 +125,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what another run counted.
+    pub fn add(&mut self, other: &Report) {
+        self.histories += other.histories;
+        self.operations += other.operations;
+        self.cuts += other.cuts;
+        self.crashes += other.crashes;
+        self.there += other.there;
+        self.not_there += other.not_there;
+        self.torn += other.torn;
+        self.holes += other.holes;
+        self.packs.iter_mut().zip(other.packs).for_each(|(mine, theirs)| *mine += theirs);
+        self.opening_cut += other.opening_cut;
+        self.read_only += other.read_only;
+        self.went_on += other.went_on;
+    }
+
     /// The events that should happen in every long run, and never did in this one.
     pub fn never(&self, tried: &Tried) -> Vec<&'static str> {
         let can = tried.can;
@@ -240,7 +256,21 @@ impl Plan {
         dice: &mut Seed,
         report: &mut Report,
     ) -> Result<(), Box<Failure>> {
-        for operation in draw(dice, whole.operations + 1, self.cuts_max) {
+        let drawn = draw(dice, whole.operations + 1, self.cuts_max);
+        self.cut_in(tried, whole, case, drawn, dice, report)
+    }
+
+    /// Cuts the power in each of these operations.
+    fn cut_in(
+        &self,
+        tried: &Tried,
+        whole: &Whole,
+        case: u64,
+        operations: impl IntoIterator<Item = u64>,
+        dice: &mut Seed,
+        report: &mut Report,
+    ) -> Result<(), Box<Failure>> {
+        for operation in operations {
             for tear in [Tear::NotAtAll, Tear::Partly, Tear::Wholly] {
                 if operation == whole.operations && tear != Tear::NotAtAll {
                     continue;
@@ -298,42 +328,91 @@ struct Part {
 
 impl Whole {
     fn play(tried: &Tried, dice: &mut dyn Dice, steps: usize, seed: u64) -> Result<Whole, Difference> {
-        let disk = SimDisk::new(seed);
-        let mut subject = host(tried, &disk);
-        let mut done = Vec::new();
-        subject.reset().map_err(|e| difference(tried, &done, "an empty database", "it is there", e))?;
-        let mut world = World::new(tried.can);
-        let (mut parts, created) = (Vec::new(), disk.operations());
+        let mut playing = Playing::begin(tried, seed)?;
         for n in 0..=steps {
             // A history ends with a close, so that the writes of a close are cut too.
             let over = n == steps || !dice.more();
             let close = over && tried.can.reopen;
-            let step = if close { Step::Reopen { read_only: false } } else { generate::next(dice, &world) };
-            for step in generate::parts(&world, &step).into_iter().map(|step| swell(dice, step)) {
-                let Some(right) = world.expect(&step) else { break };
-                let start = disk.operations();
-                let outcome = subject.perform(&step);
-                done.push(step.clone());
-                if !right.contains(&outcome) {
-                    let right: Vec<_> = right.iter().map(Outcome::to_string).collect();
-                    return Err(difference(tried, &done, &step, right.join(", or "), outcome));
-                }
-                let before = world.clone();
-                world.follow(&step, &outcome);
-                let stop = matches!(outcome, Outcome::Refused { .. } | Outcome::Busy);
-                let files = matches!(outcome, Outcome::Finished { .. }).then(|| files(&disk));
-                parts.push(Part { step, outcome, before, operations: start..disk.operations(), files });
-                if stop {
-                    break;
-                }
-            }
+            let step = if close { Step::Reopen { read_only: false } } else { generate::next(dice, &playing.world) };
+            playing.step(&step, &mut |step| swell(dice, step))?;
             if over {
                 break;
             }
         }
-        let operations = disk.operations();
-        Ok(Whole { parts, created, operations, last: world })
+        Ok(playing.end())
     }
+}
+
+/// A history that is played on a disk which does not fail.
+struct Playing<'a> {
+    tried: &'a Tried,
+    disk: SimDisk,
+    subject: Hosted,
+    world: World,
+    parts: Vec<Part>,
+    created: u64,
+}
+
+impl<'a> Playing<'a> {
+    fn begin(tried: &'a Tried, seed: u64) -> Result<Playing<'a>, Difference> {
+        let disk = SimDisk::new(seed);
+        let mut subject = host(tried, &disk);
+        subject.reset().map_err(|e| difference(tried, &[], "an empty database", "it is there", e))?;
+        let created = disk.operations();
+        Ok(Playing { tried, disk, subject, world: World::new(tried.can), parts: Vec::new(), created })
+    }
+
+    /// Plays the parts of a step, each as `change` leaves it.
+    fn step(&mut self, step: &Step, change: &mut dyn FnMut(Step) -> Step) -> Result<(), Difference> {
+        for step in generate::parts(&self.world, step).into_iter().map(change) {
+            let Some(right) = self.world.expect(&step) else { break };
+            let start = self.disk.operations();
+            let outcome = self.subject.perform(&step);
+            if !right.contains(&outcome) {
+                let done: Vec<Step> = self.parts.iter().map(|part| &part.step).chain([&step]).cloned().collect();
+                let right: Vec<_> = right.iter().map(Outcome::to_string).collect();
+                return Err(difference(self.tried, &done, &step, right.join(", or "), outcome));
+            }
+            let before = self.world.clone();
+            self.world.follow(&step, &outcome);
+            let stop = matches!(outcome, Outcome::Refused { .. } | Outcome::Busy);
+            let files = matches!(outcome, Outcome::Finished { .. }).then(|| files(&self.disk));
+            let operations = start..self.disk.operations();
+            self.parts.push(Part { step, outcome, before, operations, files });
+            if stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Whole {
+        let operations = self.disk.operations();
+        Whole { parts: self.parts, created: self.created, operations, last: self.world }
+    }
+}
+
+/// Plays these steps, and cuts the power in every operation of the disk that the last one takes.
+pub fn cut_last(tried: &Tried, steps: &[Step], report: &mut Report) -> Result<(), Box<Failure>> {
+    let plan = Plan { seed: 1, first: 0, cases: 1, steps: steps.len(), cuts_max: usize::MAX, go_on: 0 };
+    let (last, earlier) =
+        steps.split_last().map_or((&[][..], &[][..]), |(last, earlier)| (std::slice::from_ref(last), earlier));
+    let play = || {
+        let mut playing = Playing::begin(tried, plan.first)?;
+        for step in earlier {
+            playing.step(step, &mut |step| step)?;
+        }
+        let start = playing.disk.operations();
+        for step in last {
+            playing.step(step, &mut |step| step)?;
+        }
+        Ok((start, playing.end()))
+    };
+    let before = "before any crash".to_owned();
+    let (start, whole) = play().map_err(|d| plan.failure(plan.first, Vec::new(), before, d, Vec::new()))?;
+    report.histories += 1;
+    report.operations += whole.operations - start;
+    plan.cut_in(tried, &whole, plan.first, start..whole.operations, &mut Seed::of(plan.seed, plan.first), report)
 }
 
 /// How often, in percent, a step is made larger than a sector of the disk, of which a crash can take one and leave

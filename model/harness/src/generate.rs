@@ -170,7 +170,7 @@ pub fn next(dice: &mut dyn Dice, world: &World) -> Step {
         StepKind::Vote => Step::Vote { transaction: one(full), clock },
         StepKind::Finish => Step::Finish { transaction: one(voted) },
         StepKind::Commit => Step::Commit { transaction: one(if full.is_empty() { drafts } else { full }), clock },
-        StepKind::Abort => Step::Abort { transaction: one(if voted.is_empty() { drafts } else { voted }) },
+        StepKind::Abort => Step::Abort { transaction: one(&[&voted[..], drafts].concat()) },
         StepKind::Reopen => Step::Reopen { read_only: can.read_only && dice.chance(15) },
         StepKind::Pack => pack(dice, world),
         StepKind::Change => {
@@ -285,7 +285,8 @@ fn version_to_end(dice: &mut dyn Dice, world: &World) -> String {
         return String::new();
     }
     let versions: Vec<&str> = world.database.versions().into_iter().collect();
-    let any = dice.pick(&VERSIONS).copied().unwrap_or_default();
+    // One of them never holds anything.
+    let any = dice.pick(&[VERSIONS[0], VERSIONS[1], "empty"]).copied().unwrap_or_default();
     if dice.chance(85) { dice.pick(&versions).copied().unwrap_or(any).to_owned() } else { any.to_owned() }
 }
 
@@ -339,7 +340,12 @@ fn restore(dice: &mut dyn Dice, world: &World) -> Change {
     let blob = dice.pick(&blobs).copied().filter(|_| world.can().blobs && dice.chance(40));
     let oid = blob.unwrap_or_else(|| object(dice, world));
     let past = world.database.past(oid.0);
-    let source = if dice.chance(60) { dice.pick(&past).copied() } else { None };
+    let shares = dice.chance(60);
+    // The last one is no revision of the object: a source in a transaction that did not change it here.
+    let sources: Vec<_> = past.iter().copied().map(Some).chain([None]).collect();
+    let source = if shares { dice.pick(&sources).copied() } else { None };
+    let elsewhere = Some(world.last()).filter(|_| source == Some(None));
+    let source = source.flatten();
     let same = source.and_then(|at| held(world, at)).filter(|_| dice.chance(80));
     let same = same.map(|node| match node.beside {
         Beside::Blob(_) if dice.chance(50) => Node { beside: Beside::Blob(dice.roll(4) as u8), ..node },
@@ -352,10 +358,10 @@ fn restore(dice: &mut dyn Dice, world: &World) -> Change {
     let base = match dice.roll(10) {
         _ if version.is_empty() => None,
         0..5 => newest.and_then(|at| at.revision.base).map(Tid),
-        5..9 => dice.pick(&past).map(|at| Tid(at.tid())),
+        5..8 => dice.pick(&past).map(|at| Tid(at.tid())),
         _ => Some(tick(moment(world.last()) + 1)),
     };
-    Change::Restore { oid, node, version, source: source.map(|at| Tid(at.tid())), base }
+    Change::Restore { oid, node, version, source: source.map(|at| Tid(at.tid())).or(elsewhere), base }
 }
 
 fn undoable(dice: &mut dyn Dice, world: &World) -> Tid {

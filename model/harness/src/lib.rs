@@ -20,10 +20,11 @@
 //! | [`hosted`], [`pipe`], [`rules`] | three of them: anything that is a `Storage`; another process; the specification itself |
 //! | [`compressed`] | a storage whose records are compressed, as if they were not |
 //! | [`generate`], [`dice`] | histories: from a seed, from `proptest`, from a fuzzer's bytes |
-//! | [`coverage`] | which corners of the rules the histories reached |
+//! | [`coverage`], [`blind`] | which corners of the rules the histories reached; which pairs of argument and state |
 //! | [`run`], [`shrink`], [`campaign`] | playing one, making one short, playing thousands |
 //! | [`crash`] | the same histories on a simulated disk, the power cut in every operation |
 //! | [`concurrent`], [`linearize`] | many threads at once, and an explanation of all answers; the check, for any object |
+//! | [`small`] | every history of a small world: two objects, a few transactions |
 //! | [`script`], [`story`] | histories as people write and read them; rules told as stories, with minutes |
 //!
 //! A difference shrinks to a few lines that can be kept and played again (`vellum-prove --script FILE`):
@@ -63,6 +64,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adapters;
+pub mod blind;
 pub mod campaign;
 pub mod compressed;
 pub mod concurrent;
@@ -81,6 +83,7 @@ pub mod run;
 pub mod script;
 mod show;
 pub mod shrink;
+pub mod small;
 pub mod step;
 pub mod story;
 pub mod subject;

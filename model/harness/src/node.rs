@@ -9,7 +9,7 @@ use bytes::Bytes;
 use vellum_storage::Oid;
 
 /// The contents of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Whether changes made at the same time can be merged: see [`merge`].
     pub counter: bool,
@@ -28,7 +28,7 @@ pub struct Node {
 }
 
 /// The blob beside a record (part 8 of the rules).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Beside {
     /// Nothing: it is no record of a blob.
     #[default]

@@ -73,7 +73,7 @@ pub enum Step {
 }
 
 /// The metadata of a transaction when it begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Meta {
     /// The user.
     pub user: String,
@@ -108,7 +108,7 @@ fn extension<S: Serializer>(has: &bool, to: S) -> Result<S::Ok, S::Error> {
 }
 
 /// One change of a transaction: rules 3.1 to 3.7, in this order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the rules say what they mean")]
 pub enum Change {

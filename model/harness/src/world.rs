@@ -21,7 +21,7 @@ use crate::step::{Change, Meta, Name, Outcome, Refusal, Step};
 use crate::subject::Can;
 
 /// The database as the rules have it, and the unfinished transactions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct World {
     /// The finished transactions.
     pub database: Database,
@@ -37,7 +37,7 @@ pub struct World {
 }
 
 /// The objects and versions that a history has named.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
     /// Objects.
     pub oids: BTreeSet<Oid>,
@@ -48,7 +48,7 @@ pub struct Known {
 }
 
 /// A transaction under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Open {
     /// Its metadata.
     pub meta: Meta,
@@ -59,7 +59,7 @@ pub struct Open {
 }
 
 /// How far a transaction is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Changes are put together.
     Drafting,
@@ -423,14 +423,16 @@ impl World {
 }
 
 /// The locks of a transaction between vote and finish.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Wants {
-    change: BTreeSet<u64>,
-    keep: BTreeSet<u64>,
+    /// Objects that it changes.
+    pub change: BTreeSet<u64>,
+    /// Objects that must stay as they are.
+    pub keep: BTreeSet<u64>,
     /// Versions that it ends.
-    end: BTreeSet<String>,
+    pub end: BTreeSet<String>,
     /// Versions that it works in.
-    work: BTreeSet<String>,
+    pub work: BTreeSet<String>,
 }
 
 fn refused(refusals: Vec<Refusal>) -> Vec<Outcome> {

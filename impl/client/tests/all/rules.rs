@@ -27,7 +27,7 @@ pub const CAN: Can = Can {
 };
 
 /// Storages in memory, behind servers, behind clients. Opening again is another client.
-fn remote(codec: Codec, trouble: Trouble, can: Can) -> Hosted {
+pub fn remote(codec: Codec, trouble: Trouble, can: Can) -> Hosted {
     let mut last: Option<Served> = None;
     let hosted = Hosted::new("a server", can, move |opening| {
         let served = match last.take() {
