@@ -129,7 +129,7 @@ fn pack(
     if to < last_packed(&snapshot.tables)? {
         return Ok(Some(PackReport::default()));
     }
-    let moment = Moment::new(&snapshot, to.min(snapshot.last), &voted, stop_at_foreign);
+    let moment = Moment::new(&snapshot, to.min(snapshot.last), &voted).reads_records(stop_at_foreign);
     let threads = if how.one_thread { 1 } else { shared.options.threads };
     let collecting = Collecting::new().collect(how.collect).go_on(how.go_on).stop_at_foreign(stop_at_foreign);
     let survivors = collect(&moment, collecting.threads(threads))?;

@@ -20,8 +20,13 @@ pub(super) struct Moment<'a> {
 }
 
 impl<'a> Moment<'a> {
-    pub fn new(snapshot: &'a Snapshot, to: Tid, voted: &'a [Arc<Vec<Write>>], reads_records: bool) -> Moment<'a> {
-        Moment { snapshot, to, voted, reads_records }
+    pub fn new(snapshot: &'a Snapshot, to: Tid, voted: &'a [Arc<Vec<Write>>]) -> Moment<'a> {
+        Moment { snapshot, to, voted, reads_records: false }
+    }
+
+    /// Sets whether the collector reads every record.
+    pub fn reads_records(self, reads_records: bool) -> Moment<'a> {
+        Moment { reads_records, ..self }
     }
 
     /// The list of what a record refers to, if the collector may go by it.
