@@ -333,7 +333,7 @@ mod tests {
 
     /// A record that refers to these objects.
     fn record(to: &[u64]) -> Bytes {
-        Node { strong: to.iter().copied().map(Oid).collect(), ..Node::default() }.encode().into()
+        Node { strong: to.iter().copied().map(Oid).collect(), ..Node::default() }.encode()
     }
 
     fn store(storage: &TableStorage, oid: u64, serial: Tid, to: &[u64]) -> Tid {
@@ -351,7 +351,7 @@ mod tests {
         // Garbage.
         let garbage = store(&storage, 2, Tid::ZERO, &[]);
         let snapshot = storage.shared.store.now_full();
-        let moment = Moment::new(&snapshot, snapshot.last, &[]);
+        let moment = Moment::new(&snapshot, snapshot.last, &[], false);
         let survivors = collect(&moment, Collecting::new().collect(true)).unwrap();
         let _voted = work(&storage, [root, first, second, garbage]);
         let voted: Vec<_> = storage.shared.voted.lock().values().cloned().collect();
@@ -404,7 +404,7 @@ mod tests {
         store(&storage, 0, root, &[]);
         let is_there = || storage.load(Oid(1), &Version::TRUNK).is_ok();
         let snapshot = storage.shared.store.now_full();
-        let moment = Moment::new(&snapshot, snapshot.last, &[]);
+        let moment = Moment::new(&snapshot, snapshot.last, &[], false);
         let survivors = collect(&moment, Collecting::new().collect(true)).unwrap();
         doom(&storage.shared, &moment, &survivors, &mut Alone::default()).unwrap();
         assert!(is_there());

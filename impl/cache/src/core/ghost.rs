@@ -105,7 +105,7 @@ impl Ghosts {
 
     fn bucket(&mut self, hash: u64) -> &mut [u16] {
         let buckets = (self.words.len() / BUCKET) as u64;
-        let bucket = ((hash & 0xffff_ffff) * buckets >> 32) as usize;
+        let bucket = (((hash & 0xffff_ffff) * buckets) >> 32) as usize;
         &mut self.words[bucket * BUCKET..(bucket + 1) * BUCKET]
     }
 
