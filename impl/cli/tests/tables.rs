@@ -20,7 +20,7 @@ fn sessions() {
     let sandbox = Sandbox::new();
     sandbox.golden("mail");
     let commands: &[&[&str]] = &[
-        &["copy", "mail.fs", "mail.vellum", "--until", LAST],
+        &["copy", "mail.fs", "mail.vellum", "--until", "040d2ed75f56a699"],
         &["copy", "mail.fs", "mail.vellum"],
         &["copy", "mail.fs", "mail.vellum", "--json"],
         &["log", "mail.vellum", "-n", "2"],

@@ -158,7 +158,7 @@ impl Pack {
         let freed = before.bytes.saturating_sub(after.bytes);
         writeln!(out, "{:>16}  {:>16}  {:>16}  in the tables", size(before.bytes), size(after.bytes), size(freed))?;
         writeln!(out)?;
-        out.field("file", format!("{}: it keeps its length, and free pages are used again", size(storage.size())))?;
+        out.field("file", format!("{}: its free pages are used again", size(storage.size())))?;
         if !report.dangling.is_empty() {
             out.field("missing", counted(report.dangling.len() as u64, "reference") + " to missing objects")?;
             show_dangling(out, &report.dangling)?;
