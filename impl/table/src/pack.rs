@@ -351,7 +351,7 @@ mod tests {
         // Garbage.
         let garbage = store(&storage, 2, Tid::ZERO, &[]);
         let snapshot = storage.shared.store.now_full();
-        let moment = Moment::new(&snapshot, snapshot.last, &[], false);
+        let moment = Moment::new(&snapshot, snapshot.last, &[]);
         let survivors = collect(&moment, Collecting::new().collect(true)).unwrap();
         let _voted = work(&storage, [root, first, second, garbage]);
         let voted: Vec<_> = storage.shared.voted.lock().values().cloned().collect();
@@ -404,7 +404,7 @@ mod tests {
         store(&storage, 0, root, &[]);
         let is_there = || storage.load(Oid(1), &Version::TRUNK).is_ok();
         let snapshot = storage.shared.store.now_full();
-        let moment = Moment::new(&snapshot, snapshot.last, &[], false);
+        let moment = Moment::new(&snapshot, snapshot.last, &[]);
         let survivors = collect(&moment, Collecting::new().collect(true)).unwrap();
         doom(&storage.shared, &moment, &survivors, &mut Alone::default()).unwrap();
         assert!(is_there());
