@@ -1,10 +1,11 @@
 //! A database of tables: the harness's histories on it, and then other values in its tables.
 //!
-//! The first byte says how many rows a pack changes in a step, the second how long the history is. The history takes the
-//! next bytes as its dice. What is left says which rows get which bytes. The database must then be refused, or answer each
-//! question with an answer or an error, and the check must come to its end; no record may be another one than it was.
+//! The first byte says how many rows a pack changes in a step, the second how long the history is. The history takes
+//! the next bytes as its dice. The rest says which rows get which bytes. The database must then be refused, or answer
+//! each question with an answer or an error, and the check must end; no record may be another one than it was.
 //!
-//! Damaged pages are not made here: the store panics on some of them, and libFuzzer ends at a panic that is caught, too.
+//! Damaged pages are not made here: the store panics on some of them, and libFuzzer ends at a panic that is caught,
+//! too.
 //! `damage.rs` in the tests of vellum-table makes them.
 
 use std::collections::BTreeMap;

@@ -53,7 +53,7 @@ fn other_commands_say_that_they_read_a_file_only() {
     assert!(sandbox.files() == before, "a refused command changed a file");
 }
 
-/// What went through tables comes back with the bytes that a copy without them has.
+/// A database that went through tables comes back with the bytes that a copy without them has.
 #[test]
 fn a_copy_through_tables_has_the_same_bytes() {
     let sandbox = Sandbox::new();

@@ -455,7 +455,7 @@ impl Adapter {
     }
 }
 
-/// What TableStorage can do.
+/// The capabilities of TableStorage.
 const TABLE: Can = Can { blobs: false, ..Can::EVERYTHING };
 
 /// TableStorage on a simulated disk. A pack removes few rows in a step.

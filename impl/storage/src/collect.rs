@@ -80,19 +80,19 @@ pub enum Own<'a> {
 pub struct AtPlace<'a> {
     /// The object.
     pub oid: Oid,
-    /// What its data says of other objects; none for a tombstone.
+    /// The references in its data; none for a tombstone.
     pub data: Option<Refers<'a>>,
     /// If it is in a version: the place of the trunk's under it, which is less than its own; 0 if there is none.
     pub base: Place,
 }
 
-/// What a record says of other objects.
+/// The references of a record.
 #[derive(Clone, Copy, Debug)]
 pub enum Refers<'a> {
     /// All of it: the collector looks for the references.
     Record(&'a [u8]),
-    /// The objects that it refers to strongly, for a storage that keeps them by themselves. Such a record was read to its
-    /// end, and the storage cannot tell of references into other databases.
+    /// The objects that it refers to strongly, for a storage that keeps them by themselves. Such a record was read to
+    /// its end, and the storage cannot tell of references into other databases.
     To(&'a [Oid]),
 }
 

@@ -16,8 +16,8 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Backend {
     file: Arc<dyn DiskFile>,
-    /// What redb writes where the file must not be written. Even to read, redb notes in the file that it is open, and
-    /// repairs it after a crash.
+    /// The writes of redb, where the file must not be written. Even to read, redb notes in the file that it is open,
+    /// and repairs it after a crash.
     beside: Option<Mutex<Beside>>,
     /// The first error that the disk gave: redb tells later callers only that there was one.
     failed: Arc<Failure>,

@@ -78,7 +78,7 @@ impl Check<'_> {
         }
     }
 
-    /// What holds for a row in whatever table.
+    /// The rules for a row in whatever table.
     fn row(&mut self, table: &'static str, oid: Oid, tid: Tid, row: &Row) -> Result<()> {
         let key = format!("{oid} {tid}");
         if row.data != 0 && row.data != row.number {

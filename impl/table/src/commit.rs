@@ -1,8 +1,8 @@
 //! The second phase: transactions that are finished together share a step of the store, and so its sync.
 //!
-//! A thread that finishes a transaction puts it into the queue. If no thread leads, it leads: it takes all that is there,
-//! gives out the tids, writes them in one step, and tells the listeners. The others sleep until their outcome is there.
-//! A transaction that cannot be written alone fails alone: the step is tried again without it.
+//! A thread that finishes a transaction puts it into the queue. If no thread leads, it leads: it takes all that is
+//! there, gives out the tids, writes them in one step, and tells the listeners. The others sleep until their outcome is
+//! there. A transaction that cannot be written alone fails alone: the step is tried again without it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

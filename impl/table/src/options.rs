@@ -84,7 +84,8 @@ impl Options {
         self
     }
 
-    /// Sets how many rows a pack changes in one step. Commits wait for a step, and not for the pack. The default is 256.
+    /// Sets how many rows a pack changes in one step. Commits wait for a step, and not for the pack. The default is
+    /// 256.
     pub fn step_rows(mut self, rows: usize) -> Options {
         self.step_rows = rows.max(1);
         self

@@ -12,9 +12,9 @@
 //! **Data goes by counts.** Many revisions can have one record: an undo and the end of a version share it. A removed
 //! revision lowers the count of its record; the last one takes the record and its list of references along.
 //!
-//! **Concurrent transactions count as later** (rule 4.9), whether committed or voted. The collector did not see them. So
-//! each is checked at the switch; if one needs what is doomed, the pack begins again. The third attempt lets no other
-//! thread commit.
+//! **Concurrent transactions count as later** (rule 4.9), whether committed or voted. The collector did not see them.
+//! So each is checked at the switch; if one needs what is doomed, the pack begins again. The third attempt lets no
+//! other thread commit.
 
 mod moment;
 
@@ -55,8 +55,8 @@ impl TableStorage {
         self.pack_with(to, how, false)
     }
 
-    /// The same, unless a needed object refers into another database: then there are several, and the others may need what
-    /// looks like garbage here.
+    /// The same, unless a needed object refers into another database: then there are several, and the others may need
+    /// what looks like garbage here.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Alone<'_> {
     }
 }
 
-/// What an earlier process left: a list that it did not come to use, or a sweep that it did not end.
+/// Ends the work of an earlier process: a list that it did not use, or a sweep that it did not end.
 pub(crate) fn go_on(shared: &Shared) -> Result<()> {
     let is_sweeping = shared.store.now().tables.facts.is_sweeping;
     if is_sweeping { sweep(shared) } else { forget(shared, &mut Alone::default()) }
@@ -199,7 +199,7 @@ fn doom(shared: &Shared, moment: &Moment<'_>, survivors: &Survivors, alone: &mut
 /// In the place of a revision's number: the transaction has none, and goes.
 const ITSELF: u64 = 0;
 
-/// What is to be listed next.
+/// The revisions that are to be listed next.
 struct List<'a, 'h> {
     shared: &'a Shared,
     alone: &'a mut Alone<'h>,

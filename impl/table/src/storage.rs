@@ -30,8 +30,8 @@ pub struct TableStorage {
 
 vellum_storage::inherent!(TableStorage);
 
-/// The locks are taken in this order: `packing`, the turn of the store, `judging`, `voted`, `telling`. A thread that tells
-/// holds `telling` alone, since a listener may judge; so nobody takes `telling` while it holds `judging`.
+/// The locks are taken in this order: `packing`, the turn of the store, `judging`, `voted`, `telling`. A thread that
+/// tells holds `telling` alone, since a listener may judge; so nobody takes `telling` while it holds `judging`.
 pub(crate) struct Shared {
     pub options: Options,
     pub store: Store,

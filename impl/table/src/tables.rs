@@ -1,5 +1,5 @@
-//! The tables: which there are, and how they are read and changed. [docs/table.md](../../../docs/table.md) has them byte by
-//! byte.
+//! The tables: which there are, and how they are read and changed. [docs/table.md](../../../docs/table.md) has them
+//! byte by byte.
 //!
 //! ```text
 //!   objects       oid            ▶ tid, row         the newest revision of each object
@@ -141,12 +141,12 @@ pub(crate) fn trouble(path: &Path, error: impl Into<redb::Error>) -> Error {
 /// Tables that contradict the format, or each other.
 pub(crate) fn damaged(path: &Path, what: &str) -> Error {
     let what =
-        format!("{what}. What else is wrong, `vellum check` says; a copy by `vellum copy` shows what can be read");
+        format!("{what}. `vellum check` finds all that is wrong; `vellum copy` copies the transactions before it");
     Error::io(path, "reading the tables", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
 }
 
-/// Does something with the store. It does not check the pages that it reads, and panics on some damaged ones: that is an
-/// error here.
+/// Does something with the store. It does not check the pages that it reads, and panics on some damaged ones: that is
+/// an error here.
 pub(crate) fn door<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.unwrap_or_else(|panic| Err(damaged(path, &format!("a page of the store is damaged ({})", said(&*panic)))))
@@ -158,7 +158,7 @@ pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
-/// What a row is of, for a message.
+/// The name of a row, for a message.
 fn of(table: &str, key: impl std::fmt::Display, why: &str) -> String {
     format!("table `{table}`, row {key}: {why}")
 }

@@ -1,7 +1,7 @@
 //! Reading: the answers of part 2 of the rules.
 //!
-//! A pack takes effect at once, and removes its rows later. Until then they are *hidden*: this file looks past them, and
-//! no code reads revisions in another way.
+//! A pack takes effect at once, and removes its rows later. Until then they are *hidden*: this file looks past them,
+//! and no code reads revisions in another way.
 
 use bytes::Bytes;
 use vellum_storage::{
@@ -90,7 +90,7 @@ impl<A: Access> Tables<A> {
         }
     }
 
-    /// The base revision that is told of it: one that a pack removed is none.
+    /// The base revision that is told of it: one that a pack removed does not count.
     pub fn base(&self, at: &At) -> Result<Option<Tid>> {
         let Some(base) = at.row.base else { return Ok(None) };
         // Only a pack removes one.

@@ -2,9 +2,9 @@
 //!
 //! Random histories of objects that refer to each other, written by both; then packed, with collection and without, at
 //! a transaction, between two, now. Our result must always be that of the rules (`vellum_spec`). ZODB's result must be
-//! the same bytes, and the same index; or the difference is one that docs/findings/filestorage.md judges, and then it must be that
-//! one (`judge.rs`): ZODB packs again, this time with the further objects that the rules need. Then the bytes are the
-//! same, except for tombstones and the other cases in the last section of the page.
+//! the same bytes, and the same index; or the difference is one that docs/findings/filestorage.md judges, and then it
+//! must be that one (`judge.rs`): ZODB packs again, this time with the further objects that the rules need. Then the
+//! bytes are the same, except for tombstones and the other cases in the last section of the page.
 //!
 //! Then both go on with what one of them packed: they open it by the index that lies beside it, read everything, commit
 //! and undo, and pack again.

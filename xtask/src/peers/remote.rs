@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::{Ground, Trouble, ensure};
 use crate::venv;
 
-/// The differences of ZODB's FileStorage, as `campaign::kind` names them; docs/findings/filestorage.md has them. All others are
-/// new.
+/// The differences of ZODB's FileStorage, as `campaign::kind` names them; docs/findings/filestorage.md has them. All
+/// others are new.
 const KNOWN: [&str; 4] = [
     // Any serial will do for an object that is not there.
     "vote: refused: conflict on , which is at @, not @ | voted",

@@ -21,7 +21,7 @@ struct Change {
     tid: Tid,
 }
 
-/// What the latest changes say of a revision that the server called current.
+/// The news of the latest changes about a revision that the server called current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judged {
     /// It still is.

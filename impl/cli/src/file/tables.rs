@@ -1,7 +1,7 @@
 //! Databases in tables, which are told apart from a `Data.fs` by their first bytes.
 //!
-//! Commands about a file's positions read a `Data.fs` only, and refuse tables. Commands that need no more than a storage
-//! take a [`Database`].
+//! Commands about a file's positions read a `Data.fs` only, and refuse tables. Commands that need no more than a
+//! storage take a [`Database`].
 
 use std::fs::File;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::ui::args;
 /// The ending of a name that makes a new database one in tables.
 const ENDING: &str = "vellum";
 
-/// Whether there is a database in tables at `path`. What cannot be read is none: opening it says why.
+/// Whether there is a database in tables at `path`. A file that cannot be read does not count: opening it says why.
 pub fn is_one(path: &Path) -> bool {
     is_store(&RealDisk, path).unwrap_or(false)
 }
@@ -92,7 +92,7 @@ impl Database {
         }
     }
 
-    /// What both kinds are.
+    /// Both kinds, as a storage.
     pub fn storage(&self) -> &dyn Storage {
         match self {
             Database::File(file) => file,

@@ -35,7 +35,8 @@ fn golden_databases_come_back_as_a_copy_of_the_file_would() {
         copy(&table, &back, TidRange::ALL, CopyOptions::new(), &mut |_| ()).unwrap();
         assert_eq!(told(&file), told(&back), "{name}");
         drop(back);
-        // What a copy of a file to a file does not keep either: backpointers to backpointers, and the sources of tombstones.
+        // A copy of a file to a file does not keep these either: backpointers to backpointers, and the sources of
+        // tombstones.
         let straight = options.create("straight.fs").unwrap();
         copy(&file, &straight, TidRange::ALL, CopyOptions::new(), &mut |_| ()).unwrap();
         drop(straight);

@@ -18,7 +18,7 @@ use crate::file::tables;
 use crate::ui::links::{self, ForeignLink, Link};
 use crate::ui::meta::moment;
 
-/// What the tables have, before the pack and after it.
+/// The contents of the tables, before the pack and after it.
 #[derive(Clone, Copy, Serialize)]
 struct Size {
     transactions: u64,
