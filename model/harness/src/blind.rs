@@ -2,7 +2,7 @@
 //!
 //! The corners of [`coverage`](crate::coverage) are those that their author thought of. Here no author has to: the
 //! kinds of arguments and the kinds of states of an operation are two short lists, and all pairs are counted. A pair
-//! that a run never had is a blind spot, unless it is in [`IMPOSSIBLE`], with the rule that says so.
+//! that a run never had is a blind spot, unless it is in `IMPOSSIBLE`, with the rule that says so.
 
 use std::collections::BTreeMap;
 use std::fmt;
