@@ -611,7 +611,7 @@ def failed(error):
 def main(adapter):
     """Answers the lines of stdin."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    # A conflict that can not be merged is no news; nor is an index of an empty database, or a clock that steps back.
+    # A conflict that cannot be merged is no news; nor is an index of an empty database, or a clock that steps back.
     logging.getLogger("ZODB").setLevel(logging.CRITICAL + 1)
     # Answers alone go to stdout, whatever ZODB prints.
     answers, sys.stdout = sys.stdout, sys.stderr

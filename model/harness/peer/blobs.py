@@ -2,8 +2,8 @@
 
     python blobs.py [--raw]
 
-What is known of FileStorage without blobs is stepped over as in zodb.py. Not declared: `resolve`, since a blob's class
-in ZODB merges nothing, and the harness's does.
+The adapter steps over the known differences of FileStorage without blobs, as zodb.py does. It does not declare
+`resolve`, since a blob's class in ZODB merges nothing, and the harness's does.
 """
 
 from adapter import Counter, main

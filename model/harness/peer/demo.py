@@ -31,7 +31,7 @@ class Demo(Adapter):
         file_storage.fsync = None
         self.in_files = self.words == ["file"]
         self.name = f"ZODB 6.4 DemoStorage, changes in a {'FileStorage' if self.in_files else 'MappingStorage'}"
-        # What the changes' storage refuses at the begin, as a user name that is too long, is never refused again: the
+        # The changes' storage refuses some things at the begin, a user name that is too long, and never again: the
         # demo storage waits for its own lock from then on.
         self.steps_over = ("stale", "empty", "too_long")
 
@@ -62,7 +62,7 @@ class Demo(Adapter):
         return super().do_reset()
 
     def do_reopen(self, read_only):
-        # What is under way goes with the layer's last state; the layer itself is the next one's base.
+        # A transaction under way goes with the layer's last state; the layer itself is the next one's base.
         for session, meta, _ in self.voted.values():
             session.tpc_abort(meta)
         self._open()

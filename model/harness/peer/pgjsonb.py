@@ -13,7 +13,7 @@ from postgres import Cluster
 from psycopg.errors import LockNotAvailable
 from zodb_pgjsonb.storage import PGJsonbStorage
 
-# How long a transaction may wait for another one, which can not go on.
+# How long a transaction may wait for another one, which cannot go on.
 PATIENCE_MS = 50
 
 

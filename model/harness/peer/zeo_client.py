@@ -32,7 +32,7 @@ from ZODB import POSException
 from ZODB.serialize import referencesf
 
 STORAGES = 40
-# How long a vote may take that can not go on before another transaction ends.
+# The time that a vote may take which waits for the end of another transaction.
 PATIENCE_SECONDS = 0.05
 # How long a server may take to begin, and clients to find it again.
 START_SECONDS = 30
@@ -279,7 +279,7 @@ class Client(Adapter):
 
     def answer(self, request):
         if isinstance(request, list):
-            # What others have done was told before this is answered.
+            # The server tells of all changes of others before it answers this.
             for client in self.sessions:
                 client._call("ping")
         return super().answer(request)

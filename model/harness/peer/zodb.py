@@ -7,7 +7,7 @@ docs/peers.md tells the protocol, and adapter.py is the base of this.  Needed is
 What ZODB does otherwise than the rules is known in part (docs/findings/filestorage.md), and a search for differences
 that met the same few in every history would find no others. So this adapter steps over the known ones where that
 takes a few lines; each such place is marked `not self.raw`, says what ZODB does, and --raw switches all of them off.
-What it can not step over:
+It cannot step over these:
 
 - A pack that would free nothing, or after which the packed part would be as long as before, leaves the file as it is:
   its transactions are not marked as packed.  (`_packed` makes up for the mark, `edges` for what is hidden behind it.)
@@ -16,7 +16,7 @@ What it can not step over:
 - A transaction that is copied with the status `p` hides nothing: rule 4.5 holds for what ZODB itself packed.
 - Undo of a transaction with several records of one object tries each of them, in its own order, and may write several:
   so `repeat` is declared with --raw only.
-- An empty first transaction is in no undo log, and can not be undone.
+- An empty first transaction is in no undo log, and cannot be undone.
 - A pack with collection fails if there is no root at its time, but something else; nothing is not kept where an older
   revision is kept for a later undo, or somebody refers to it, and is kept as if it were data where it is reached by a
   backpointer; and the last transaction goes if nothing is left of it.  So `edges` is declared with --raw only.
@@ -41,7 +41,7 @@ class Peer(Adapter):
     """One database of FileStorage, in its folder."""
 
     name = "ZODB 6.4 FileStorage"
-    # It writes an empty record that can not be read, looks at no serial where there is no object, and takes any tid.
+    # It writes an empty record that cannot be read, looks at no serial where there is no object, and takes any tid.
     steps_over = ("empty", "stale", "not_later")
 
     def prepare(self):
