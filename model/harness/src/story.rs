@@ -41,11 +41,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use vellum_storage::{Oid, Tid};
 
 use crate::coverage::Coverage;
 use crate::generate;
+use crate::hosted::Hosted;
 use crate::question::{Answer, Question, Written};
 use crate::run::{Difference, Play};
 use crate::script::{self, ParseError};
@@ -115,6 +117,35 @@ struct Line<'a> {
     number: usize,
     text: &'a str,
     said: Said,
+}
+
+/// Tells a new subject each story of a folder that its capabilities allow. Returns how many these are.
+///
+/// # Panics
+///
+/// If the subject differs from the rules: with the command that plays it again, for a `vellum-prove` with these arguments.
+/// If a story cannot be read.
+pub fn tell_folder(folder: &Path, arguments: &str, mut subject: impl FnMut() -> Hosted) -> usize {
+    let mut told = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder of stories") {
+        let path = entry.expect("a story").path();
+        let name = path.display();
+        let text = std::fs::read_to_string(&path).expect("a story");
+        let right = tell(&mut Hosted::rules(), &text, &mut Coverage::default());
+        let right = right.unwrap_or_else(|trouble| panic!("{name}: {trouble}"));
+        let mut subject = subject();
+        if !subject.can().covers(right.needs) {
+            continue;
+        }
+        match tell(&mut subject, &text, &mut Coverage::default()) {
+            Ok(_) => told += 1,
+            Err(Trouble::Differs { line, difference }) => {
+                panic!("{name}, line {line}; to play it again:\n\n{}", difference.command(arguments))
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+    }
+    told
 }
 
 /// Tells a story of a storage. After each step, everything that can be seen of the storage is compared with the rules.

@@ -14,7 +14,7 @@ use vellum_harness::generate::history;
 use vellum_harness::hosted::{Hosted, Opening};
 use vellum_harness::run;
 use vellum_harness::shrink::shrink;
-use vellum_harness::story::{self, Trouble};
+use vellum_harness::story;
 use vellum_harness::subject::Subject;
 use vellum_storage::Oid;
 
@@ -99,26 +99,7 @@ proptest! {
 #[test]
 fn the_stories_that_it_can_tell() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../model/harness/scenarios");
-    let mut told = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let right = story::tell(&mut Hosted::rules(), &text, &mut Coverage::default()).unwrap();
-        if CAN.covers(right.needs) {
-            let ours = story::tell(&mut subject(Durability::Full, u64::MAX), &text, &mut Coverage::default());
-            ours.unwrap_or_else(|trouble| {
-                let name = path.file_name().unwrap_or_default().display();
-                match trouble {
-                    Trouble::Differs { line, difference } => panic!(
-                        "{name}, line {line}; to play it again:\n\n{}",
-                        difference.command(named(Durability::Full))
-                    ),
-                    other => panic!("{name}: {other}"),
-                }
-            });
-            told += 1;
-        }
-    }
+    let told = story::tell_folder(&folder, named(Durability::Full), || subject(Durability::Full, u64::MAX));
     assert!(told >= 20, "{told}");
 }
 
