@@ -123,8 +123,8 @@ struct Line<'a> {
 ///
 /// # Panics
 ///
-/// If the subject differs from the rules: with the command that plays it again, for a `vellum-prove` with these arguments.
-/// If a story cannot be read.
+/// If the subject differs from the rules: with the command that plays it again, for a `vellum-prove` with these
+/// arguments. If a story cannot be read.
 pub fn tell_folder(folder: &Path, arguments: &str, mut subject: impl FnMut() -> Hosted) -> usize {
     let mut told = 0;
     for entry in std::fs::read_dir(folder).expect("the folder of stories") {
