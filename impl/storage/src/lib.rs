@@ -71,6 +71,7 @@ mod external;
 mod id;
 mod inherent;
 mod memory;
+mod needed;
 mod overlay;
 mod record;
 mod referrers;
@@ -100,6 +101,7 @@ pub use external::{
 };
 pub use id::{Oid, ParseIdError, Tid};
 pub use memory::{MemoryStorage, scratch_blob};
+pub use needed::needed;
 pub use overlay::Overlay;
 pub use record::{
     CurrentRecord, HistoryEntry, Invalidation, Loaded, LoadedAt, Order, Revision, Status, TidRange, TransactionMeta,
