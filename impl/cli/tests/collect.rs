@@ -103,7 +103,7 @@ fn sessions() {
         // Objects that were changed lately are kept, here those of the undo.
         &of(&SITE, &["--dry-run"]),
     ];
-    assert_session!("cli-collect", sandbox.session(commands));
+    assert_story!("cli-collect", sandbox, commands);
     for oid in [0, 1, 3] {
         assert!(is_there(&sandbox, "main.fs", oid), "{oid}");
     }
@@ -111,7 +111,7 @@ fn sessions() {
     site(&sandbox);
     let commands: &[&[&str]] =
         &[&of(&SITE, &["--yes", "--json", "--description", "tidy"]), &["log", "users.fs", "-n", "1"]];
-    assert_session!("cli-collect-json", sandbox.session(commands));
+    assert_story!("cli-collect-json", sandbox, commands);
     assert!(!is_there(&sandbox, "users.fs", 9) && is_there(&sandbox, "users.fs", 8));
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use vellum_pickle::Reference;
 use vellum_storage::{
     CopyOptions, MemoryStorage, Oid, PackOptions, Status, Storage, Tid, TidRange, TransactionMeta, Version, copy,
+    needed,
 };
 
 fn lines(run: &Run) -> Vec<Value> {
@@ -76,7 +77,7 @@ fn sessions() {
         &["refs", "undo.fs", "19", "--json"],
         &["refs", "mail.fs", "ffff"],
     ];
-    assert_session!("cli-refs", sandbox.session(commands));
+    assert_story!("cli-refs", sandbox, commands);
     let commands: &[&[&str]] = &[
         &["garbage", "shop.fs"],
         &["garbage", "shop.fs", "--classes", "1"],
@@ -86,7 +87,7 @@ fn sessions() {
         &["garbage", "mail.fs"],
         &["garbage", "mail.fs", "--list", "--json"],
     ];
-    assert_session!("cli-garbage", sandbox.session(commands));
+    assert_story!("cli-garbage", sandbox, commands);
 }
 
 /// A shelf from which products were taken and not crossed out.
@@ -117,7 +118,7 @@ fn lost_objects() {
         &["check", "undo.fs", "--references"],
         &["check", "mail.fs", "--references"],
     ];
-    assert_session!("cli-check-references", sandbox.session(commands));
+    assert_story!("cli-check-references", sandbox, commands);
     let run = sandbox.run(&["check", "shop.fs", "--references", "--json"]);
     let lost: Vec<_> = lines(&run).into_iter().filter(|line| line["kind"] == "lost_object").collect();
     let [three, six, missing] = &lost[..] else { panic!("{lost:?}") };
@@ -263,6 +264,7 @@ fn what_can_not_be_told() {
     let mut site = Site::new(&sandbox, "missing.fs");
     site.commit("ann", "", vec![Store(0, record("Root", &[1, 2], &[], 10))]);
     drop(site);
+    let tables = common::story::in_tables(&sandbox);
     for (arguments, code, said) in [
         (&["garbage", "rootless.fs"][..], 1, "there is no root"),
         (&["garbage", "rootless.fs", "--json"], 1, "\"rootless\":true,\"missing_objects\":0"),
@@ -287,6 +289,10 @@ fn what_can_not_be_told() {
         assert_eq!(run.code, code, "{arguments:?}: {}{}", run.stdout, run.stderr);
         let heard = if code == 2 { &run.stderr } else { &run.stdout };
         assert!(heard.contains(said), "{arguments:?}: {}{}", run.stdout, run.stderr);
+        if arguments[0] != "check" {
+            let theirs = tables.run(arguments);
+            assert_eq!((theirs.code, theirs.stdout, theirs.stderr), (code, run.stdout, run.stderr), "{arguments:?}");
+        }
     }
     let before = std::fs::read(golden("mail.fs")).unwrap();
     assert_eq!(std::fs::read(sandbox.path("mail.fs")).unwrap(), before);
@@ -416,6 +422,12 @@ proptest! {
         };
         let (all, kept) = (oids(&site.storage), oids(&memory));
         prop_assert_eq!(&all - &kept, expected.clone());
+        // Any storage says the same without a pack.
+        let whole = MemoryStorage::new("whole");
+        copy(&site.storage, &whole, TidRange::ALL, CopyOptions::default(), &mut |_| ()).unwrap();
+        let survivors = needed(&whole, &|_| ()).unwrap();
+        prop_assert_eq!(all.iter().copied().filter(|oid| !survivors.needs(*oid)).collect::<BTreeSet<_>>(), expected.clone());
+        prop_assert_eq!(survivors.dangling(), &packed.dangling[..]);
         let run = sandbox.run(&["garbage", "any.fs", "--list", "--json"]);
         let found = lines(&run).into_iter().filter(|line| line["kind"] == "object");
         let found: BTreeSet<Oid> = found.map(|line| line["oid"].as_str().unwrap().parse().unwrap()).collect();

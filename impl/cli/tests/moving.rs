@@ -45,7 +45,7 @@ fn sessions() {
         &["export", "broken.fs", "0", "broken.zexp", "--go-on"],
         &["export", "broken.fs", "0", "again.zexp", "--go-on", "--json"],
     ];
-    assert_session!("cli-export", sandbox.session(commands));
+    assert_story!("cli-export", sandbox, commands);
     let commands: &[&[&str]] = &[
         &["import", "packed.fs", "all.zexp", "--dry-run", "--objects", "2"],
         &["import", "packed.fs", "message.zexp"],
@@ -59,7 +59,7 @@ fn sessions() {
         &["import", "packed.fs", "broken.zexp", "--yes", "--go-on"],
         &["check", "packed.fs"],
     ];
-    assert_session!("cli-import", sandbox.session(commands));
+    assert_story!("cli-import", sandbox, commands);
 }
 
 /// The command writes what the library does, now and then, to a file and to standard output.

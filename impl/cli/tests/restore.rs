@@ -67,7 +67,7 @@ fn sessions() {
         &["undo", "shop.fs", "last", "--yes"],
         &["restore", "shop.fs", "--from", "backup.fs", "--lost", "--yes", "--json"],
     ];
-    assert_session!("cli-restore", sandbox.session(commands));
+    assert_story!("cli-restore", sandbox, commands);
 }
 
 /// The record that the trunk shows of each object.

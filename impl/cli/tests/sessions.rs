@@ -60,7 +60,7 @@ fn log() {
         &["log", "mail.fs", "--since", "1 day ago"],
         &["log", "mail.fs", "-n", "1", "--objects", "1", "--json", "--until", "040d2ed75f56a699"],
     ];
-    assert_session!("cli-log-mail", sandbox.session(commands));
+    assert_story!("cli-log-mail", sandbox, commands);
     assert_session!(
         "cli-log-undo",
         sandbox.session(&[&["log", "undo.fs", "--object", "10"], &["log", "undo.fs", "-n", "1"]])
@@ -87,7 +87,7 @@ fn log_of_what_can_be_undone() {
         &["log", "mail.fs", "--undoable", "--user", "nobody"],
         &["log", "mail.fs", "--undoable", "--object", "ffff"],
     ];
-    assert_session!("cli-log-undoable", sandbox.session(commands));
+    assert_story!("cli-log-undoable", sandbox, commands);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn show() {
         &["show", "mail.fs", "5", "--at", "2 years ago"],
         &["show", "mail.fs", "ffffff"],
     ];
-    assert_session!("cli-show-mail", sandbox.session(commands));
+    assert_story!("cli-show-mail", sandbox, commands);
     let commands: &[&[&str]] = &[
         &["show", "undo.fs", "10", "--history"],
         &["show", "undo.fs", "10"],
@@ -110,7 +110,7 @@ fn show() {
         &["show", "undo.fs", "47", "--at", "040d2ed760501c11"],
         &["show", "undo.fs", "47", "--history", "--json"],
     ];
-    assert_session!("cli-show-undo", sandbox.session(commands));
+    assert_story!("cli-show-undo", sandbox, commands);
     let commands: &[&[&str]] = &[
         &["show", "versions.fs", "3"],
         &["show", "versions.fs", "3", "--version", "b"],
@@ -118,15 +118,15 @@ fn show() {
         &["show", "versions.fs", "4"],
         &["show", "versions.fs", "1", "--history"],
     ];
-    assert_session!("cli-show-versions", sandbox.session(commands));
+    assert_story!("cli-show-versions", sandbox, commands);
 }
 
 #[test]
 fn dump() {
     let sandbox = Sandbox::new();
     sandbox.golden("versions").golden("undo");
-    assert_session!("cli-dump-versions", sandbox.session(&[&["dump", "versions.fs"]]));
-    assert_session!("cli-dump-undo", sandbox.session(&[&["dump", "undo.fs"]]));
+    assert_story!("cli-dump-versions", sandbox, &[&["dump", "versions.fs"]]);
+    assert_story!("cli-dump-undo", sandbox, &[&["dump", "undo.fs"]]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn states_as_text_and_as_json() {
         &["dump", "kinds.fs", "--state"],
         &["show", "kinds.fs", "0", "--local"],
     ];
-    let mut session = sandbox.session(&commands[..7]);
+    let mut session = common::story::play(&sandbox, &commands[..7]);
     let mut local = sandbox.command(commands[7]);
     let local = String::from_utf8(local.env("TZ", "Asia/Tokyo").output().unwrap().stdout).unwrap();
     session.push_str(&format!("\n$ TZ=Asia/Tokyo vellum {}\n", commands[7].join(" ")));

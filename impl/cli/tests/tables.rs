@@ -13,7 +13,6 @@ use vellum_storage::{Oid, Order, Tid, TidRange, TransactionMeta, Version};
 use vellum_table::TableStorage;
 
 const GOLDEN: [&str; 5] = ["mail", "undo", "unpacked", "packed", "versions"];
-const LAST: &str = "040d2ed75fd29fbb";
 
 #[test]
 fn sessions() {
@@ -42,12 +41,12 @@ fn other_commands_say_that_they_read_a_file_only() {
     assert_eq!(sandbox.run(&["copy", "undo.fs", "undo.vellum"]).code, 0);
     let before = sandbox.files();
     let commands: &[&[&str]] = &[
-        &["show", "undo.vellum", "0"],
-        &["dump", "undo.vellum"],
-        &["undo", "undo.vellum", LAST, "--yes"],
         &["recover", "undo.vellum", "new.fs"],
         &["check", "undo.vellum", "--references"],
         &["info", "undo.vellum", "--class", "mail"],
+        &["undo", "undo.vellum", "last", "--yes", "--blobs", "blobs"],
+        &["journal", "show", "undo.vellum"],
+        &["blobs", "orphans", "undo.vellum"],
     ];
     assert_session!("cli-tables-refused", sandbox.session(commands));
     assert!(sandbox.files() == before, "a refused command changed a file");
@@ -175,12 +174,31 @@ fn a_file_that_cannot_be_opened_is_an_error_and_stays() {
     let whole = std::fs::read(sandbox.path("shop.vellum")).unwrap();
     let mut other = whole[..64].to_vec();
     other.resize(whole.len(), 0);
+    assert_eq!(sandbox.run(&["export", "shop.fs", "0", "all.zexp"]).code, 0);
     sandbox.file("short.vellum", &whole[..whole.len() / 2]).file("foreign.vellum", &other).file("empty.vellum", b"");
     let before = sandbox.files();
     for name in ["short.vellum", "foreign.vellum", "empty.vellum"] {
-        for command in
-            [&["info", name][..], &["check", name], &["log", name], &["copy", name, "new.fs"], &["pack", name, "--yes"]]
-        {
+        for command in [
+            &["info", name][..],
+            &["check", name],
+            &["log", name],
+            &["copy", name, "new.fs"],
+            &["pack", name, "--yes"],
+            &["show", name, "0"],
+            &["dump", name],
+            &["refs", name, "0"],
+            &["refs", name, "0", "--at", "now"],
+            &["garbage", name],
+            &["versions", name],
+            &["undo", name, "last", "--yes"],
+            &["undo", name, "last", "--dry-run"],
+            &["commit-version", name, "a", "--yes"],
+            &["abort-version", name, "a", "--dry-run"],
+            &["import", name, "all.zexp", "--yes"],
+            &["restore", name, "--from", "shop.fs", "1", "--yes"],
+            &["restore", "shop.fs", "--from", name, "1", "--yes"],
+            &["collect", &format!("main={name}"), "--yes"],
+        ] {
             let Run { code, stderr, .. } = sandbox.run(command);
             assert_eq!(code, 2, "{command:?}: {stderr}");
             assert!(stderr.contains(name), "{command:?}: {stderr}");

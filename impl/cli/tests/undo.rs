@@ -34,7 +34,7 @@ fn sessions() {
         &["log", "undo.fs", "-n", "1", "--json"],
         &["check", "undo.fs"],
     ];
-    assert_session!("cli-undo", sandbox.session(commands));
+    assert_story!("cli-undo", sandbox, commands);
 }
 
 /// An undo that would take back more than that, one that was done already, and one behind a pack.
@@ -51,7 +51,7 @@ fn refusals() {
         &["undo", "packed.fs", "040d2ed76082aeaa", "last", "--yes", "--json"],
         &["undo", "versions.fs", "0349b00020000000", "--yes"],
     ];
-    assert_session!("cli-undo-refused", sandbox.session(commands));
+    assert_story!("cli-undo-refused", sandbox, commands);
     for name in ["undo.fs", "packed.fs", "versions.fs"] {
         assert_eq!(std::fs::read(sandbox.path(name)).unwrap(), std::fs::read(golden(name)).unwrap(), "{name}");
     }
@@ -79,7 +79,7 @@ fn what_was_undone_already() {
         &["undo", "made.fs", "2026-11-24T12:00:00Z", "--yes"],
         &["show", "made.fs", "0", "--history"],
     ];
-    assert_session!("cli-undo-already", sandbox.session(commands));
+    assert_story!("cli-undo-already", sandbox, commands);
 }
 
 /// The command asks, and does nothing after a no.

@@ -51,7 +51,7 @@ fn sessions() {
         &["log", "work.fs", "-n", "2", "--objects", "0"],
         &["check", "work.fs"],
     ];
-    assert_session!("cli-end-version", sandbox.session(commands));
+    assert_story!("cli-end-version", sandbox, commands);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //!   view.rs     part 2 of the rules  write.rs             a transaction into the tables
 //!   past.rs     part 3               pack.rs              part 4
 //!   tables.rs, row.rs, facts.rs      what is in the tables
+//!   look.rs                          what only some commands ask
 //!   check.rs                         each table against the others
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
 //! ```
@@ -30,6 +31,7 @@ mod bulk;
 mod check;
 mod commit;
 mod facts;
+mod look;
 mod options;
 mod pack;
 mod past;

@@ -135,7 +135,7 @@ impl TableStorage {
         Ok(storage)
     }
 
-    fn draft(&self, meta: TransactionMeta) -> Result<Draft> {
+    pub(crate) fn draft(&self, meta: TransactionMeta) -> Result<Draft> {
         self.shared.store.usable()?;
         meta.check(self.last_transaction())?;
         Ok(Draft::within(meta, Arc::clone(&self.shared) as Arc<dyn Limits>, 0))

@@ -10,15 +10,15 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use jiff::{Span, Timestamp};
 use serde::Serialize;
-use vellum_file::FileStorage;
 use vellum_storage::{
     CurrentRecord, DeleteGarbage, DeletedGarbage, FindGarbage, FoundGarbage, Garbage, GarbageError, LostReference,
-    LostReferences, Missing, Oid, Storage, Tid, find_garbage,
+    LostReferences, Missing, Oid, Tid, find_garbage,
 };
 use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::ChangeArgs;
+use crate::file::Database;
 use crate::file::blobs::BlobArgs;
 use crate::file::paths;
 use crate::ui::classes::{class, class_name};
@@ -181,7 +181,7 @@ impl Collect {
         let since = span.and_then(|span| now.checked_sub(span).ok()).map_or(Tid::ZERO, Tid::at);
         // The bar ends with the search, while `found` still borrows the closure.
         let meter = Cell::new(Some(Meter::new("looking")));
-        let all = opened.iter().map(|storage| storage.object_count()).sum();
+        let all = opened.iter().map(|database| database.storage().object_count()).sum();
         let progress = |done| {
             let bar = meter.take();
             bar.iter().for_each(|bar| bar.update(done, all));
@@ -221,7 +221,7 @@ impl Collect {
     }
 
     /// Opens a database with its blobs: what comes back by an undo needs its file.
-    fn open(&self, named: &Named, out: &Out) -> Run<FileStorage> {
+    fn open(&self, named: &Named, out: &Out) -> Run<Database> {
         let folder = self.blobs.iter().find(|folder| folder.name == named.name);
         let blobs = BlobArgs { blobs: folder.map(|folder| folder.file.clone()) };
         self.how.open(&named.file, out, Some(&blobs))
@@ -247,10 +247,9 @@ impl Collect {
         Ok(())
     }
 
-    fn find<'a>(&self, opened: &'a [FileStorage], how: FindGarbage<'a>) -> Result<Garbage<'a>, GarbageError> {
-        let pair = |(named, storage): (&'_ Named, &'a FileStorage)| (named.name.clone(), storage as &dyn Storage);
-        let named: Vec<_> = self.databases.iter().zip(opened).map(pair).collect();
-        find_garbage(&named.iter().map(|(name, storage)| (name.as_str(), *storage)).collect::<Vec<_>>(), how)
+    fn find<'a>(&'a self, opened: &'a [Database], how: FindGarbage<'a>) -> Result<Garbage<'a>, GarbageError> {
+        let pair = |(named, database): (&'a Named, &'a Database)| (named.name.as_str(), database.storage());
+        find_garbage(&self.databases.iter().zip(opened).map(pair).collect::<Vec<_>>(), how)
     }
 
     fn look_at(&self, garbage: &Garbage<'_>, n: usize) -> Run<Shown> {

@@ -14,12 +14,11 @@ use std::path::Path;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
 use vellum_storage::{Draft, Tid, TransactionMeta, Voted};
 use vellum_terminal::people::printable;
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
-use crate::file;
+use crate::file::Database;
 use crate::file::blobs::BlobArgs;
 use crate::ui::meta::moment;
 use crate::ui::say;
@@ -87,19 +86,18 @@ impl ChangeArgs {
     }
 
     /// Opens the database: for writing if the change may be made. `blobs`: with its blobs, if their folder is known.
-    pub fn open(&self, path: &Path, out: &Out, blobs: Option<&BlobArgs>) -> Run<FileStorage> {
+    pub fn open(&self, path: &Path, out: &Out, blobs: Option<&BlobArgs>) -> Run<Database> {
         match (self.may(out), blobs) {
-            (false, None) => file::open(path),
-            (false, Some(blobs)) => file::open_with_blobs(path, blobs),
-            (true, None) => Ok(file::open_to_write(path, &file::options()?)?),
-            (true, Some(blobs)) => file::open_to_write_with_blobs(path, blobs),
+            (false, None) => Database::open(path),
+            (false, Some(blobs)) => Database::open_with_blobs(path, blobs),
+            (true, blobs) => Database::open_to_write(path, blobs),
         }
     }
 
     /// Begins the transaction, or a rehearsal of it.
-    pub fn begin(&self, storage: &FileStorage, out: &Out, description: Vec<u8>) -> Run<Draft> {
+    pub fn begin(&self, database: &Database, out: &Out, description: Vec<u8>) -> Run<Draft> {
         let meta = self.meta(description);
-        Ok(if self.may(out) { storage.begin(meta)? } else { storage.rehearse(meta)? })
+        Ok(if self.may(out) { database.storage().begin(meta)? } else { database.rehearse(meta)? })
     }
 
     /// The metadata of a transaction. `description` is the default.

@@ -14,9 +14,10 @@ use vellum_storage::{
 use vellum_terminal::people::{counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::Database;
 use crate::file::blobs::{self as folders, Belongs, BlobArgs};
 use crate::file::survey::{self, Finding};
-use crate::file::tables::{self, Database};
+use crate::file::tables;
 use crate::file::{self, DataFile, paths};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;

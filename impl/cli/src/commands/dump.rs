@@ -1,4 +1,7 @@
-//! `vellum dump`: the whole file, in the order in which it was written.
+//! `vellum dump`: the whole database, in the order in which it was written.
+//!
+//! A `Data.fs` is walked by its positions, so that a damaged one is shown up to the damage. Tables have no positions:
+//! there the transactions come from the storage.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,9 +12,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use vellum_disk::{Disk, Open, RealDisk};
-use vellum_file::format::{START, TransactionHeader, UNFINISHED};
-use vellum_file::{Fault, OpenError, Options, Record, Recovery, Scanner};
-use vellum_storage::{Error, Status};
+use vellum_file::format::{START, UNFINISHED};
+use vellum_file::{OpenError, Options, Record, Recovery, Scanner};
+use vellum_storage::{Bytes, Error, Oid, Order, Status, Storage, Tid, TidRange, TransactionRecord, Version};
 use vellum_terminal::people::{counted, hex, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
@@ -20,7 +23,7 @@ use crate::ui::faults::{self, describe};
 use crate::ui::meta::{self, Metadata, version_name};
 use crate::ui::say;
 
-/// Show everything in the file, oldest first, with positions
+/// Show everything in the database, oldest first
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +40,10 @@ record has oid, position, previous, data_length, backpointer, data_txn (the
 transaction that the backpointer leads to), data_sha256 (of its own or shared
 data; null if there is none), and version, if it is in one. With --state it also
 has class and state, null if there is no data; the state is JSON that loses
-nothing (docs/state-json.md). If a record cannot be read, state_error says why.")]
+nothing (docs/state-json.md). If a record cannot be read, state_error says why.
+
+A database in tables has no positions: position, previous and backpointer are
+left out, and data_txn is the transaction that holds the data.")]
 pub struct Dump {
     /// The database, usually called Data.fs
     file: PathBuf,
@@ -63,17 +69,21 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     description_hex: Option<String>,
     extension_bytes: String,
-    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
     records: Vec<RecordLine>,
 }
 
 #[derive(Serialize)]
 struct RecordLine {
     oid: String,
-    position: u64,
-    previous: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
     data_length: u64,
-    backpointer: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backpointer: Option<u64>,
     data_txn: Option<String>,
     data_sha256: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -93,22 +103,56 @@ struct Contents {
     state_error: Option<String>,
 }
 
+/// A transaction of either kind.
+struct Transaction {
+    tid: Tid,
+    status: u8,
+    meta: Metadata,
+    /// In a `Data.fs`: where it is, and how long.
+    place: Option<(u64, u64)>,
+    revisions: Vec<Dumped>,
+}
+
+/// A revision of either kind.
+struct Dumped {
+    oid: Oid,
+    version: Version,
+    /// In a `Data.fs`.
+    record: Option<Record>,
+    /// Bytes of data that it holds itself.
+    own_bytes: u64,
+    /// Where its data is shared: the transaction, and in a `Data.fs` the position.
+    shared: Option<(Tid, Option<u64>)>,
+    data: Data,
+}
+
+/// The data of a revision, own or shared.
+enum Data {
+    Nothing,
+    At(Record),
+    Read(Bytes),
+}
+
 impl Dump {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let file = self.open()?;
         // On a terminal, the output itself shows the progress.
         let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("dumping") };
-        let mut dumping =
-            Dumping { what: &self, file: &file, side: file.scanner(), now, meter, outcome: Outcome::Fine };
-        dumping.walk(out)?;
+        if tables::is_one(&self.file) {
+            let storage = tables::open(&self.file)?;
+            let mut dumping = Dumping { what: &self, file: None, now, meter, outcome: Outcome::Fine, shown: 0 };
+            dumping.transactions(out, &storage)?;
+            return Ok(dumping.outcome);
+        }
+        let file = self.open()?;
+        let mut dumping = Dumping { what: &self, file: Some(&file), now, meter, outcome: Outcome::Fine, shown: 0 };
+        dumping.walk(out, &file)?;
         Ok(dumping.outcome)
     }
 
     /// Opens the file and reads its first bytes only: the rest may be damaged.
     fn open(&self) -> Run<DataFile> {
         let path = self.file.as_path();
-        tables::refuse(path)?;
         let io = |doing: &str, e| Failure::from(Error::io(path, doing, e));
         let file = RealDisk.open(path, Open::Read).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => OpenError::NotFound { path: path.to_owned() }.into(),
@@ -136,21 +180,58 @@ impl Dump {
 
 struct Dumping<'a> {
     what: &'a Dump,
-    file: &'a DataFile,
-    /// For reading records away from the walk.
-    side: Scanner<'a>,
+    /// The `Data.fs`, if it is one.
+    file: Option<&'a DataFile>,
     now: Timestamp,
     meter: Meter,
     outcome: Outcome,
+    /// Transactions so far.
+    shown: u64,
 }
 
 impl Dumping<'_> {
-    fn walk(&mut self, out: &mut Out) -> Run<()> {
+    /// Shows the transactions of a storage.
+    fn transactions(&mut self, out: &mut Out, storage: &dyn Storage) -> Run<()> {
+        for transaction in storage.transactions(TidRange::ALL, Order::OldestFirst)? {
+            let TransactionRecord { tid, status, user, description, extension, revisions } = match transaction {
+                Ok(transaction) => transaction,
+                Err(error) => {
+                    let rest = match self.shown {
+                        0 => "nothing is shown".to_owned(),
+                        shown => format!(
+                            "what is later than the last of these {} is not shown",
+                            counted(shown, "transaction")
+                        ),
+                    };
+                    return self.damaged(out, &error.to_string(), &rest);
+                }
+            };
+            let meta = Metadata { user, description, extension };
+            let revisions = revisions.into_iter().map(|revision| Dumped {
+                oid: revision.oid,
+                version: revision.version,
+                record: None,
+                own_bytes: revision
+                    .data
+                    .as_ref()
+                    .filter(|_| revision.source.is_none())
+                    .map_or(0, |data| data.len() as u64),
+                shared: revision.source.map(|source| (source, None)),
+                data: revision.data.map_or(Data::Nothing, Data::Read),
+            });
+            let revisions = revisions.collect();
+            self.one(out, &Transaction { tid, status: status.byte(), meta, place: None, revisions })?;
+        }
+        Ok(())
+    }
+
+    /// Shows the transactions of a `Data.fs`, by their positions.
+    fn walk(&mut self, out: &mut Out, file: &DataFile) -> Run<()> {
         let path = self.what.file.as_path();
-        let mut scanner = self.file.scanner();
-        let (mut position, mut done, mut finished_end) = (START, 0_u64, None);
+        let (mut scanner, mut side) = (file.scanner(), file.scanner());
+        let (mut position, mut finished_end) = (START, None);
         let mut records = Vec::new();
-        while position < self.file.end() {
+        while position < file.end() {
             records.clear();
             let walked = scanner.transaction(position, |_, record| {
                 records.push(record);
@@ -168,103 +249,104 @@ impl Dumping<'_> {
             let header = match walked {
                 Ok(header) => header,
                 Err(fault) => {
-                    let left = self.file.end() - position;
+                    let left = file.end() - position;
                     let rest = format!("the last {left} bytes, from position {position} on, are not shown");
-                    return self.damaged(out, &fault, &rest);
+                    return self.damaged(out, &describe(path, &fault), &rest);
                 }
             };
-            let meta = self.file.metadata(position, &header);
-            let meta = meta.map_err(|fault| self.file.damage(&fault))?;
-            if self.what.json {
-                self.line(out, position, &header, &meta, &records)?;
-            } else {
-                self.show(out, position, &header, &meta, &records)?;
-            }
+            let meta = file.metadata(position, &header);
+            let meta = meta.map_err(|fault| file.damage(&fault))?;
+            let records = records.drain(..).map(|record| self.follow(out, file, &mut side, record));
+            let revisions = records.collect::<Run<_>>()?;
+            let place = Some((position, header.length + 8));
+            self.one(out, &Transaction { tid: header.tid, status: header.status, meta, place, revisions })?;
             position += header.length + 8;
-            done += 1;
-            if done.is_multiple_of(256) {
-                self.meter.update(position, self.file.end());
+            if self.shown.is_multiple_of(256) {
+                self.meter.update(position, file.end());
             }
         }
+        Ok(())
+    }
+
+    fn one(&mut self, out: &mut Out, transaction: &Transaction) -> Run<()> {
+        match self.what.json {
+            true => self.line(out, transaction)?,
+            false => self.show(out, transaction)?,
+        }
+        self.shown += 1;
         Ok(())
     }
 
     /// Reports damage, after the lines that are written already.
-    fn damaged(&mut self, out: &mut Out, fault: &Fault, rest: &str) -> Run<()> {
+    fn damaged(&mut self, out: &mut Out, fault: &str, rest: &str) -> Run<()> {
         self.outcome = Outcome::Problems;
         out.flush()?;
-        let message = format!(
-            "{}; {rest}. `vellum check` shows all that is wrong, `vellum recover` copies what is whole",
-            describe(&self.what.file, fault)
-        );
+        let message =
+            format!("{fault}; {rest}. `vellum check` shows all that is wrong, `vellum recover` copies what is whole");
         self.meter.suspend(|| say(&message));
         Ok(())
     }
 
-    /// The record that the backpointer names, and the one that holds the data. Reports a backpointer that leads
-    /// nowhere.
-    fn follow(&mut self, out: &mut Out, record: &Record) -> Run<(Option<Record>, Option<Record>)> {
-        let shared = self.file.shared(&mut self.side, record);
-        let holder = self.file.holder(&mut self.side, record);
-        match (shared, holder) {
-            (Ok(shared), Ok(holder)) => Ok((shared, holder)),
+    /// The revision of a record, with the record that holds its data. Reports a backpointer that leads nowhere.
+    fn follow(&mut self, out: &mut Out, file: &DataFile, side: &mut Scanner<'_>, record: Record) -> Run<Dumped> {
+        let shared = file.shared(side, &record);
+        let (shared, holder) = match (shared, file.holder(side, &record)) {
+            (Ok(shared), Ok(holder)) => (shared, holder),
             (shared, Err(fault)) => {
-                self.damaged(out, &fault, "the record's data cannot be found")?;
-                Ok((shared.ok().flatten(), None))
+                self.damaged(out, &describe(&self.what.file, &fault), "the record's data cannot be found")?;
+                (shared.ok().flatten(), None)
             }
-            (Err(_), Ok(holder)) => Ok((None, holder)),
-        }
+            (Err(_), Ok(holder)) => (None, holder),
+        };
+        Ok(Dumped {
+            oid: record.header.oid,
+            version: record.version(),
+            own_bytes: record.header.data_length,
+            shared: shared.map(|shared| (shared.header.tid, Some(shared.position))),
+            data: holder.map_or(Data::Nothing, Data::At),
+            record: Some(record),
+        })
     }
 
-    fn line(
-        &mut self,
-        out: &mut Out,
-        position: u64,
-        header: &TransactionHeader,
-        meta: &Metadata,
-        records: &[Record],
-    ) -> Run<()> {
-        let mut lines = Vec::with_capacity(records.len());
-        for record in records {
-            let (shared, holder) = self.follow(out, record)?;
-            let data_sha256 = match &holder {
-                Some(holder) => Some(self.sha256(holder)?),
-                None => None,
-            };
-            let contents = if self.what.state { Some(self.contents(holder.as_ref())?) } else { None };
-            let (version, version_hex) = meta::version(&record.version());
+    fn line(&mut self, out: &mut Out, transaction: &Transaction) -> Run<()> {
+        let mut lines = Vec::with_capacity(transaction.revisions.len());
+        for revision in &transaction.revisions {
+            let data_sha256 = self.sha256(&revision.data)?;
+            let contents = if self.what.state { Some(self.contents(&revision.data)?) } else { None };
+            let (version, version_hex) = meta::version(&revision.version);
+            let record = revision.record.as_ref();
             lines.push(RecordLine {
-                oid: record.header.oid.to_string(),
-                position: record.position,
-                previous: record.header.previous,
-                data_length: record.header.data_length,
-                backpointer: record.backpointer,
-                data_txn: shared.map(|shared| shared.header.tid.to_string()),
+                oid: revision.oid.to_string(),
+                position: record.map(|record| record.position),
+                previous: record.map(|record| record.header.previous),
+                data_length: revision.own_bytes,
+                backpointer: record.map(|record| record.backpointer),
+                data_txn: revision.shared.map(|(tid, _)| tid.to_string()),
                 data_sha256,
                 version,
                 version_hex,
                 contents,
             });
         }
+        let Transaction { tid, status, meta, place, .. } = transaction;
         let (user, user_hex) = meta::text(&meta.user);
         let (description, description_hex) = meta::text(&meta.description);
         out.json(&Line {
-            tid: header.tid.to_string(),
-            status: char::from(header.status).to_string(),
+            tid: tid.to_string(),
+            status: char::from(*status).to_string(),
             user,
             user_hex,
             description,
             description_hex,
             extension_bytes: hex(&meta.extension),
-            position,
+            position: place.map(|(position, _)| position),
             records: lines,
         })
     }
 
-    /// The class and the state that a record's data holds.
-    fn contents(&mut self, holder: Option<&Record>) -> Run<Contents> {
-        let Some(holder) = holder else { return Ok(Contents::default()) };
-        let data = self.file.data_start(holder, u64::MAX).map_err(|fault| self.file.damage(&fault))?;
+    /// The class and the state that a revision's data holds.
+    fn contents(&mut self, data: &Data) -> Run<Contents> {
+        let Some(data) = self.start(data, u64::MAX)? else { return Ok(Contents::default()) };
         let class = vellum_pickle::class_of(&data);
         let plain = vellum_pickle::plain(&data);
         let read = plain.as_deref().map_err(Clone::clone).and_then(vellum_pickle::Record::read);
@@ -279,75 +361,91 @@ impl Dumping<'_> {
         })
     }
 
-    fn sha256(&self, holder: &Record) -> Run<String> {
-        let mut sum = Sha256::new();
-        let read = self.file.data(holder, |piece| sum.update(piece));
-        read.map_err(|fault| self.file.damage(&fault))?;
-        Ok(hex(&sum.finalize()))
+    /// The first bytes of the data; none of a tombstone.
+    fn start(&self, data: &Data, at_most: u64) -> Run<Option<Bytes>> {
+        match (data, self.file) {
+            (Data::Read(data), _) => Ok(Some(data.clone())),
+            (Data::At(holder), Some(file)) => {
+                let start = file.data_start(holder, at_most).map_err(|fault| file.damage(&fault))?;
+                Ok(Some(start.into()))
+            }
+            (Data::At(_), None) | (Data::Nothing, _) => Ok(None),
+        }
     }
 
-    fn show(
-        &mut self,
-        out: &mut Out,
-        position: u64,
-        header: &TransactionHeader,
-        meta: &Metadata,
-        records: &[Record],
-    ) -> Run<()> {
-        if position > START {
+    fn sha256(&self, data: &Data) -> Run<Option<String>> {
+        let mut sum = Sha256::new();
+        match (data, self.file) {
+            (Data::Read(data), _) => sum.update(data),
+            (Data::At(holder), Some(file)) => {
+                file.data(holder, |piece| sum.update(piece)).map_err(|fault| file.damage(&fault))?;
+            }
+            (Data::At(_), None) | (Data::Nothing, _) => return Ok(None),
+        }
+        Ok(Some(hex(&sum.finalize())))
+    }
+
+    fn show(&mut self, out: &mut Out, transaction: &Transaction) -> Run<()> {
+        let Transaction { tid, status, meta, place, revisions } = transaction;
+        if self.shown > 0 {
             writeln!(out)?;
         }
-        writeln!(out, "{}  {}", header.tid, people::time(header.tid, self.now))?;
+        writeln!(out, "{tid}  {}", people::time(*tid, self.now))?;
         meta.show(out)?;
-        if let Some(status) = Status::from_byte(header.status).and_then(meta::status) {
+        if let Some(status) = Status::from_byte(*status).and_then(meta::status) {
             out.field("status", status)?;
         }
-        let length = header.length + 8;
-        out.field("position", format!("{position}, {}", counted(length, "byte")))?;
-        let mut rows = Vec::with_capacity(records.len());
-        for record in records {
-            let (shared, holder) = self.follow(out, record)?;
-            rows.push((record, self.class(holder.as_ref())?, what(record, shared.as_ref(), holder.as_ref())));
+        if let Some((position, length)) = place {
+            out.field("position", format!("{position}, {}", counted(*length, "byte")))?;
         }
+        let rows = revisions.iter().map(|revision| Ok((revision, self.class(&revision.data)?, what(revision))));
+        let rows = rows.collect::<Run<Vec<_>>>()?;
         if rows.is_empty() {
             return Ok(());
         }
         let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0).max(5);
-        writeln!(out, "    {:>12}  {:<16}  {:>12}  {:<width$}  data", "position", "oid", "previous", "class")?;
-        for (record, class, what) in rows {
+        match place {
+            Some(_) => {
+                writeln!(out, "    {:>12}  {:<16}  {:>12}  {:<width$}  data", "position", "oid", "previous", "class")?
+            }
+            None => writeln!(out, "    {:<16}  {:<width$}  data", "oid", "class")?,
+        }
+        for (Dumped { oid, record, .. }, class, what) in rows {
+            let Some(record) = record else {
+                writeln!(out, "    {oid}  {class:<width$}  {what}")?;
+                continue;
+            };
             let previous = match record.header.previous {
                 0 => "-".to_owned(),
                 previous => previous.to_string(),
             };
-            let (at, oid) = (record.position, record.header.oid);
-            writeln!(out, "    {at:>12}  {oid}  {previous:>12}  {class:<width$}  {what}")?;
+            writeln!(out, "    {:>12}  {oid}  {previous:>12}  {class:<width$}  {what}", record.position)?;
         }
         Ok(())
     }
 
-    fn class(&self, holder: Option<&Record>) -> Run<String> {
+    fn class(&self, data: &Data) -> Run<String> {
         // The class comes first, and is short.
         const START_MAX: u64 = 64 << 10;
-        let Some(holder) = holder else {
-            return Ok("-".to_owned());
-        };
-        let data = self.file.data_start(holder, START_MAX);
-        let data = data.map_err(|fault| self.file.damage(&fault))?;
+        let Some(data) = self.start(data, START_MAX)? else { return Ok("-".to_owned()) };
         let class = vellum_pickle::class_of(&data);
         Ok(class.map_or_else(|_| "(cannot be read)".to_owned(), |class| printable(&class.to_string())))
     }
 }
 
-/// Describes what the record holds.
-fn what(record: &Record, shared: Option<&Record>, holder: Option<&Record>) -> String {
-    let mut what = match (shared, holder) {
-        (None, Some(holder)) => size(holder.header.data_length),
-        (Some(shared), _) => format!("as in {} at {}", shared.header.tid, shared.position),
-        (None, None) if record.backpointer == 0 => "deleted or undone".to_owned(),
-        (None, None) => format!("as at {}, where it is not", record.backpointer),
+/// Describes what the revision holds.
+fn what(revision: &Dumped) -> String {
+    let astray = revision.record.as_ref().map_or(0, |record| record.backpointer);
+    let mut what = match (&revision.shared, &revision.data) {
+        (Some((tid, Some(position))), _) => format!("as in {tid} at {position}"),
+        (Some((tid, None)), _) => format!("as in {tid}"),
+        (None, Data::At(holder)) => size(holder.header.data_length),
+        (None, Data::Read(data)) => size(data.len() as u64),
+        (None, Data::Nothing) if astray == 0 => "deleted or undone".to_owned(),
+        (None, Data::Nothing) => format!("as at {astray}, where it is not"),
     };
-    if let Some(version) = &record.in_version {
-        what = format!("{what}, in version {}", version_name(&version.version));
+    if !revision.version.is_trunk() {
+        what = format!("{what}, in version {}", version_name(&revision.version));
     }
     what
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
 use vellum_storage::Version;
 use vellum_terminal::people::printable;
 use vellum_terminal::{Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::commands::{preview, versions};
+use crate::file::Database;
 use crate::file::blobs::BlobArgs;
 use crate::ui::changes::{self, Change, JsonChange};
 use crate::ui::meta::{self, version_name};
@@ -138,16 +138,16 @@ fn carry_out(
     now: Timestamp,
 ) -> Run {
     let version = named(version);
-    let storage = how.open(path, out, Some(blobs))?;
-    let mut draft = how.begin(&storage, out, end.description(&version))?;
+    let database = how.open(path, out, Some(blobs))?;
+    let mut draft = how.begin(&database, out, end.description(&version))?;
     match &end {
         End::CommitTo(to) => draft.commit_version(&version, to)?,
         End::Abort => draft.abort_version(&version)?,
     }
-    let voted = storage.vote(draft)?;
-    let changes = preview::changes(&storage, &voted)?;
+    let voted = database.storage().vote(draft)?;
+    let changes = preview::changes(&database, &voted)?;
     if changes.is_empty() {
-        return nothing_there(out, path, &storage, &version, &end, how);
+        return nothing_there(out, path, &database, &version, &end, how);
     }
     if how.json {
         return how.conclude_json(out, voted, |done| end.answer(path, &version, &changes, done));
@@ -171,12 +171,12 @@ fn carry_out(
 fn nothing_there(
     out: &mut Out,
     path: &Path,
-    storage: &FileStorage,
+    database: &Database,
     version: &Version,
     end: &End,
     how: &ChangeArgs,
 ) -> Run {
-    let found = versions::all(storage)?;
+    let found = versions::all(database)?;
     if how.json {
         let names = found.iter().map(|found| meta::version(&found.version).0).collect();
         let answer = end.answer(path, version, &[], Done::in_transaction(None));

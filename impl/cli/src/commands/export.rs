@@ -12,9 +12,10 @@ use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
 use crate::file;
+use crate::file::Database;
 use crate::file::blobs::BlobArgs;
 use crate::file::paths::NewFile;
-use crate::file::tables::{self, Database};
+use crate::file::tables;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::classes::{class, class_name};

@@ -7,12 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
-use vellum_storage::{Error, NewestRevision, Oid};
+use vellum_storage::{Error, NewestRevision, Oid, Storage};
 use vellum_terminal::people::{counted, exact_size, percent, printable, size};
 use vellum_terminal::{Meter, Out, Outcome, Run, people};
 
-use crate::file;
+use crate::file::Database;
 use crate::ui::classes::{self, ClassSummary, Classes, class, class_name};
 use crate::ui::meta::moment;
 use crate::ui::objects::each_object;
@@ -102,13 +101,14 @@ fn bytes(object: &NewestRevision) -> u64 {
 impl Garbage {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = file::open(&self.file)?;
+        let database = Database::open(&self.file)?;
+        let storage = database.storage();
         let meter = Meter::new("marking");
-        let survivors = storage.needed(&mut |done, of| meter.update(done, of));
+        let survivors = database.needed(&|done, of| meter.update(done, of));
         drop(meter);
         let survivors = match survivors {
             Ok(survivors) => survivors,
-            Err(Error::Unreadable { .. }) => return self.untold(out, &storage),
+            Err(Error::Unreadable { .. }) => return self.untold(out, storage),
             Err(other) => return Err(other.into()),
         };
         let mut summary =
@@ -133,7 +133,7 @@ impl Garbage {
             classes.add(data, bytes);
             if self.list { self.object(out, object, class(data), bytes, now) } else { Ok(()) }
         };
-        each_object(&storage, meter, storage.object_count(), &mut each)?;
+        each_object(storage, meter, storage.object_count(), &mut each)?;
         summary.rootless &= seen > 0;
         if seen > 0 && !summary.rootless {
             let missing: BTreeSet<Oid> = survivors.dangling().iter().map(|(_, to)| *to).collect();
@@ -149,7 +149,7 @@ impl Garbage {
     }
 
     /// Prints that the garbage is not known: a needed record may refer to anything.
-    fn untold(&self, out: &mut Out, storage: &FileStorage) -> Run {
+    fn untold(&self, out: &mut Out, storage: &dyn Storage) -> Run {
         let records = untold::find(storage)?;
         if self.json {
             let summary = Unknown {

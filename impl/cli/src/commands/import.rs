@@ -2,12 +2,10 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
 use vellum_storage::{
     Change, Compressed, Compression, Draft, Error, ExportError, ExportOptions, ImportReport, Oid, Storage, import,
 };
@@ -135,21 +133,22 @@ impl Import {
 
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
         let mut from = Source::open(&self.from)?;
-        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
+        let database = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
         let name = self.from.file_name().filter(|name| *name != "-").unwrap_or_default();
         let description = match name.as_encoded_bytes() {
             b"" => b"import".to_vec(),
             name => [b"import of ", name].concat(),
         };
-        let draft = self.how.begin(&storage, out, description)?;
+        let draft = self.how.begin(&database, out, description)?;
+        let storage = database.storage();
         // A rehearsal writes no file: blobs are counted.
-        let keeps = Storage::blobs(&storage);
+        let keeps = storage.blobs();
         let is_counted = keeps.is_some() && !self.how.may(out);
         let options = ExportOptions::new().go_on(self.go_on).without_blobs(self.without_blobs || is_counted);
         let mut rehearsed = REHEARSED;
         let mut new_oid = || match self.how.may(out) {
             true => storage.new_oid(),
-            false => rehearse_oid(&storage, &mut rehearsed),
+            false => rehearse_oid(storage, &mut rehearsed),
         };
         let imported = import(draft, &mut new_oid, keeps, &mut from, options);
         drop(from);
@@ -166,7 +165,7 @@ impl Import {
         let ImportReport { dangling, blobs, blob_bytes, .. } = report;
         let incoming = Incoming { objects, dangling, blobs, blob_bytes };
         let voted = match self.compress {
-            true => Compressed::new(Arc::new(storage.clone()), Compression::On).vote(draft)?,
+            true => Compressed::new(database.shared(), Compression::On).vote(draft)?,
             false => storage.vote(draft)?,
         };
         if self.how.json {
@@ -261,12 +260,14 @@ impl Incoming {
 }
 
 /// A new oid for a rehearsal. It means nothing: the next one of the database may be given to another program.
-fn rehearse_oid(storage: &FileStorage, next: &mut u64) -> vellum_storage::Result<Oid> {
+fn rehearse_oid(storage: &dyn Storage, next: &mut u64) -> vellum_storage::Result<Oid> {
     loop {
         let oid = Oid(*next);
         *next = next.checked_add(1).ok_or(Error::Exhausted { what: "oids" })?;
-        if storage.newest_record(oid)?.is_none() {
-            return Ok(oid);
+        match storage.history(oid, 1) {
+            Ok(_) => {}
+            Err(Error::KeyError { .. }) => return Ok(oid),
+            Err(other) => return Err(other),
         }
     }
 }

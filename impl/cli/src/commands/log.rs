@@ -12,9 +12,8 @@ use vellum_storage::{Error, Oid, Order, Revision, Storage, Tid, TidRange, Transa
 use vellum_terminal::people::{counted, printable, size};
 use vellum_terminal::{Out, Outcome, Run, people};
 
-use crate::file::DataFile;
 use crate::file::blobs::{BlobArgs, Folder};
-use crate::file::tables::Database;
+use crate::file::{DataFile, Database};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs::is_blob;
 use crate::ui::meta::{self, JsonMetadata, Metadata, version_name};

@@ -7,12 +7,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value as Json;
-use vellum_file::FileStorage;
-use vellum_storage::{Error, Oid, Reached, Referrer, Tid, Version, referrers, refers_in, shortest_path};
+use vellum_storage::{Error, Oid, Reached, Referrer, Storage, Tid, Version, referrers, refers_in, shortest_path};
 use vellum_terminal::people::{count, counted, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
-use crate::file::{self, DataFile};
+use crate::file::Database;
 use crate::ui::args::{self, Moment};
 use crate::ui::changes::State;
 use crate::ui::classes::{class, class_name};
@@ -124,21 +123,18 @@ struct Summary {
 impl Refs {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = file::open_at(&self.file, self.at.map(|at| at.last))?;
-        let file = DataFile::of(&storage);
-        let state = match storage.newest_record(self.oid)? {
-            Some(record) => Some(file.state(&mut file.scanner(), &record)?),
-            None => None,
-        };
-        let path = self.path(&storage)?;
+        let database = Database::open_at(&self.file, self.at.map(|at| at.last))?;
+        let (storage, revisions) = (database.storage(), database.revisions());
+        let state = revisions.newest(self.oid)?.map(|entry| revisions.state(&entry)).transpose()?;
+        let path = self.path(storage)?;
         if self.json {
-            out.json(&self.subject(&storage, state.as_ref(), &path)?)?;
+            out.json(&self.subject(storage, state.as_ref(), &path)?)?;
         } else {
-            self.show(out, &storage, state.as_ref(), now)?;
-            self.show_path(out, &storage, &path, state.is_some())?;
+            self.show(out, storage, state.as_ref(), now)?;
+            self.show_path(out, storage, &path, state.is_some())?;
             writeln!(out, "\nreferred to by")?;
         }
-        let summary = self.referrers(out, &storage, now)?;
+        let summary = self.referrers(out, storage, now)?;
         match self.json {
             true => out.json(&summary)?,
             false => summary.show(out)?,
@@ -147,7 +143,7 @@ impl Refs {
         Ok(if dangles || summary.untold > 0 { Outcome::Problems } else { Outcome::Fine })
     }
 
-    fn path(&self, storage: &FileStorage) -> Run<Reached> {
+    fn path(&self, storage: &dyn Storage) -> Run<Reached> {
         let meter = Meter::new("searching");
         let all = storage.object_count();
         let path = shortest_path(storage, Oid::ROOT, self.oid, &mut |read| meter.update(read, all))?;
@@ -163,7 +159,7 @@ impl Refs {
         }
     }
 
-    fn subject(&self, storage: &FileStorage, state: Option<&State>, path: &Reached) -> Run<Subject> {
+    fn subject(&self, storage: &dyn Storage, state: Option<&State>, path: &Reached) -> Run<Subject> {
         let steps = path.path();
         let mut shown = Vec::new();
         for (n, oid) in steps.iter().enumerate() {
@@ -200,7 +196,7 @@ impl Refs {
         })
     }
 
-    fn show(&self, out: &mut Out, storage: &FileStorage, state: Option<&State>, now: Timestamp) -> Run<()> {
+    fn show(&self, out: &mut Out, storage: &dyn Storage, state: Option<&State>, now: Timestamp) -> Run<()> {
         writeln!(out, "object {}", self.oid)?;
         if self.at.is_some() {
             let then = match storage.last_transaction() {
@@ -225,7 +221,7 @@ impl Refs {
         Ok(())
     }
 
-    fn show_path(&self, out: &mut Out, storage: &FileStorage, path: &Reached, is_known: bool) -> Run<()> {
+    fn show_path(&self, out: &mut Out, storage: &dyn Storage, path: &Reached, is_known: bool) -> Run<()> {
         let path = match path {
             Reached::By(path) => &path[..],
             Reached::No if is_known => {
@@ -266,7 +262,7 @@ impl Refs {
         Ok(())
     }
 
-    fn referrers(&self, out: &mut Out, storage: &FileStorage, now: Timestamp) -> Run<Summary> {
+    fn referrers(&self, out: &mut Out, storage: &dyn Storage, now: Timestamp) -> Run<Summary> {
         let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("looking") };
         let at_most = self.at_most();
         let mut summary = Summary { kind: "summary", ..Summary::default() };
@@ -370,8 +366,8 @@ impl Summary {
 }
 
 /// The object's class, on the trunk or otherwise in a version; none if it cannot be read.
-fn class_now(storage: &FileStorage, oid: Oid) -> Run<Option<String>> {
-    let version = vellum_storage::Versions::modified_in_version(storage, oid)?;
+fn class_now(storage: &dyn Storage, oid: Oid) -> Run<Option<String>> {
+    let version = storage.versions().map_or(Ok(Version::TRUNK), |versions| versions.modified_in_version(oid))?;
     for version in [Version::TRUNK, version] {
         match storage.load(oid, &version) {
             Ok(loaded) => return Ok(class(&loaded.data)),

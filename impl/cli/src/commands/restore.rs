@@ -7,14 +7,14 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{FileStorage, Options};
+use vellum_file::Options;
 use vellum_storage::{AsOf, ExportError, Oid, Restoration, Restored, Storage, restore};
 use vellum_terminal::people::{count, counted, exact_size, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::commands::confirm::{ChangeArgs, Done};
-use crate::file;
 use crate::file::blobs::BlobArgs;
+use crate::file::{Database, lost, paths, tables};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::classes::class_name;
@@ -165,13 +165,24 @@ impl Restore {
             let from = self.from.display();
             return told(format!("the backup: {from}: there is no such file; name the file to restore from"));
         }
-        let backup = self.backup()?;
-        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
-        let wanted = self.wanted()?;
+        let blobs = Some(&self.blobs).filter(|_| !self.without_blobs);
+        // Tables are open once: their own past is in the open ones.
+        let (database, backup) = match tables::is_one(&self.file) && paths::same(&self.file, &self.from) {
+            true => {
+                let database = self.how.open(&self.file, out, blobs)?;
+                (database.clone(), database)
+            }
+            false => {
+                let backup = self.open_backup()?;
+                (self.how.open(&self.file, out, blobs)?, backup)
+            }
+        };
+        let backup = self.at_time(&backup)?;
+        let wanted = self.wanted(&database)?;
         let from = self.from.file_name().unwrap_or_default();
         let description = [b"restore from ", from.as_encoded_bytes()].concat();
-        let draft = self.how.begin(&storage, out, description)?;
-        let (draft, found) = match restore(draft, &storage, &*backup, &wanted.oids) {
+        let draft = self.how.begin(&database, out, description)?;
+        let (draft, found) = match restore(draft, database.storage(), &*backup, &wanted.oids) {
             Ok(restored) => restored,
             Err(ExportError::Storage(error)) => return Err(error.into()),
             Err(other) => {
@@ -186,7 +197,7 @@ impl Restore {
         if found.objects.is_empty() {
             return self.nothing_to_do(out, &found, &wanted, now);
         }
-        let voted = storage.vote(draft)?;
+        let voted = database.storage().vote(draft)?;
         if self.how.json {
             return self.how.conclude_json(out, voted, |done| self.answer(&found, &wanted, None, done));
         }
@@ -194,32 +205,40 @@ impl Restore {
         self.how.conclude(out, &self.file, voted, "Restore this?", now)
     }
 
-    fn backup(&self) -> Run<Box<dyn Storage>> {
+    fn open_backup(&self) -> Run<Database> {
         let told = |failure| match failure {
             Failure::Message(why) => Failure::Message(format!("the backup: {why}")),
             other => other,
         };
         let blobs = BlobArgs { blobs: self.from_blobs.clone() };
         let opened = match self.without_blobs {
-            true => file::open(&self.from),
-            false => file::open_with_blobs(&self.from, &blobs),
+            true => Database::open(&self.from),
+            false => Database::open_with_blobs(&self.from, &blobs),
         };
-        let backup: FileStorage = opened.map_err(told)?;
+        opened.map_err(told)
+    }
+
+    /// The backup, as of the time if one is named.
+    fn at_time(&self, backup: &Database) -> Run<Arc<dyn Storage>> {
         Ok(match self.at {
-            None => Box::new(backup),
+            None => backup.shared(),
             Some(moment) => {
                 backup.in_order()?;
-                Box::new(AsOf::new(Arc::new(backup), moment.last)?)
+                Arc::new(AsOf::new(backup.shared(), moment.last)?)
             }
         })
     }
 
     /// The objects that were named, or all that are lost.
-    fn wanted(&self) -> Run<Wanted> {
+    fn wanted(&self, database: &Database) -> Run<Wanted> {
         if !self.lost {
             return Ok(Wanted { oids: self.oids.clone(), untold: 0, damaged: 0 });
         }
         let meter = Meter::new("looking for what is lost");
+        if database.file().is_none() {
+            let lost::Lost { oids, untold } = lost::find(database.storage(), meter)?;
+            return Ok(Wanted { oids, untold, damaged: 0 });
+        }
         let options = Options::new().progress(meter.progress());
         let (_, dangling) = vellum_file::check_references(&options, &self.file, u64::MAX, &mut |_| {})?;
         let oids = dangling.objects.iter().map(|object| object.oid).collect();

@@ -9,15 +9,15 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use vellum_file::{Fault, FileStorage, Record};
 use vellum_pickle::{Reference, RenderOptions, is_compressed};
-use vellum_storage::{Bytes, Error, Oid, Tid, Version};
+use vellum_storage::{Bytes, Error, Oid, Storage, Tid, Version};
 use vellum_terminal::people::{count, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
+use crate::file::Database;
 use crate::file::blobs::{BlobArgs, Folder};
 use crate::file::paths::NewFile;
-use crate::file::{self, DataFile};
+use crate::file::revisions::{Entry, Revisions};
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs::{self, is_blob};
 use crate::ui::meta::{self, JsonMetadata, version_name};
@@ -83,11 +83,9 @@ struct Found {
     data: Bytes,
     /// The tid of the object's newest revision, now or at the time.
     tid: Tid,
-    /// The record that was asked for.
-    record: Record,
-    /// The record that holds its data.
-    holder: Record,
-    /// The version of the newest record, if an older record is shown.
+    /// The revision that was asked for.
+    entry: Entry,
+    /// The version of the newest revision, if an older one is shown.
     other: Option<Version>,
 }
 
@@ -104,7 +102,9 @@ struct Shown {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
-    position: u64,
+    /// In a `Data.fs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
     revision: String,
     shares: Option<String>,
     #[serde(flatten)]
@@ -146,30 +146,28 @@ struct Named {
 impl Show {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = file::open(&self.file)?;
-        let file = DataFile::of(&storage);
-        let newest = storage.newest_record(self.oid)?;
-        let newest = newest.ok_or(Error::KeyError { oid: self.oid, tid: None })?;
+        let database = Database::open(&self.file)?;
+        let revisions = database.revisions();
+        let newest = revisions.known(self.oid)?;
         if self.history {
-            let blobs = self.blobs.find(&storage)?;
-            return history::show(out, &file, newest, self.at, blobs.as_ref(), self.json, now);
+            let blobs = database.find_blobs(&self.blobs)?;
+            return history::show(out, &revisions, self.oid, self.at, blobs.as_ref(), self.json, now);
         }
-        let found = self.find(&storage, &file, newest, now)?;
+        let found = self.find(database.storage(), &revisions, newest, now)?;
         if self.raw {
             out.write_all(&found.data)?;
             return Ok(Outcome::Fine);
         }
-        let mut scanner = file.scanner();
-        let meta = file.metadata_of(&mut scanner, &found.record).map_err(|fault| file.damage(&fault))?;
+        let meta = revisions.metadata(&found.entry)?;
         let plain = vellum_pickle::plain(&found.data);
         let read = plain.as_deref().map_err(Clone::clone).and_then(vellum_pickle::Record::read);
         let class = vellum_pickle::class_of(&found.data);
         let outcome = if read.is_ok() && class.is_ok() { Outcome::Fine } else { Outcome::Problems };
-        let shares = (found.holder.position != found.record.position).then_some(found.holder.header.tid);
+        let shares = revisions.shares(&found.entry)?;
         let references: Option<Vec<Named>> =
             read.as_ref().ok().map(|read| read.references().iter().map(named).collect());
         let blob = match is_blob(class.as_ref().ok().map(|class| class.to_string()).as_deref()) {
-            true => Some(self.blob(&storage, &found.record)?),
+            true => Some(self.blob(&database, &found.entry)?),
             false if self.save_blob.is_some() => {
                 return Err(Failure::Message(format!("object {} is no blob: it has no bytes to save", self.oid)));
             }
@@ -182,7 +180,7 @@ impl Show {
         let plain_bytes = plain.as_ref().ok().map(|plain| plain.len() as u64);
         let plain_bytes = plain_bytes.filter(|_| is_compressed(&found.data));
         if self.json {
-            let (version, version_hex) = meta::version(&found.record.version());
+            let (version, version_hex) = meta::version(&found.entry.version);
             out.json(&Shown {
                 oid: self.oid.to_string(),
                 class: class.as_ref().ok().map(|class| class.to_string()),
@@ -192,8 +190,8 @@ impl Show {
                 plain_bytes,
                 version,
                 version_hex,
-                position: found.record.position,
-                revision: found.record.header.tid.to_string(),
+                position: found.entry.position(),
+                revision: found.entry.tid.to_string(),
                 shares: shares.map(|tid| tid.to_string()),
                 meta: meta.json(),
                 blob,
@@ -206,11 +204,11 @@ impl Show {
         writeln!(out, "object {}", self.oid)?;
         let class = class.map_or_else(|e| format!("cannot be read: {e}"), |class| class.to_string());
         out.field("class", printable(&class))?;
-        let revision = found.record.header.tid;
+        let revision = found.entry.tid;
         out.field("tid", format!("{revision}  {}", people::time(revision, now)))?;
         meta.show(out)?;
-        if let Some(version) = &found.record.in_version {
-            out.field("version", version_name(&version.version))?;
+        if !found.entry.version.is_trunk() {
+            out.field("version", version_name(&found.entry.version))?;
         }
         if let Some(other) = &found.other {
             let other = version_name(other);
@@ -258,15 +256,15 @@ impl Show {
     }
 
     /// The blob of a revision, saved if it is asked for.
-    fn blob(&self, storage: &FileStorage, record: &Record) -> Run<JsonBlob> {
+    fn blob(&self, database: &Database, entry: &Entry) -> Run<JsonBlob> {
         let none = JsonBlob { path: None, bytes: None, saved: None, error: None };
-        let Some(Folder { folder, .. }) = self.blobs.find(storage)? else {
+        let Some(Folder { folder, .. }) = database.find_blobs(&self.blobs)? else {
             return match self.save_blob {
                 None => Ok(none),
                 Some(_) => Err(Failure::Message(format!("{}: {}", self.file.display(), blobs::NO_FOLDER))),
             };
         };
-        let (oid, tid) = (record.header.oid, record.header.tid);
+        let (oid, tid) = (entry.oid, entry.tid);
         let path = Some(folder.path_of(oid, tid).display().to_string());
         let bytes = match folder.length(oid, tid) {
             Ok(bytes) => bytes,
@@ -296,11 +294,9 @@ impl Show {
         Ok(JsonBlob { path, bytes: Some(at), saved: Some(to.display().to_string()), error: None })
     }
 
-    fn find(&self, storage: &FileStorage, file: &DataFile, newest: Record, now: Timestamp) -> Run<Found> {
+    fn find(&self, storage: &dyn Storage, revisions: &Revisions<'_>, newest: Entry, now: Timestamp) -> Run<Found> {
         let oid = self.oid;
-        let damage = |fault: Fault| file.damage(&fault);
-        let mut scanner = file.scanner();
-        let (data, tid, record, other) = if let Some(moment) = self.at {
+        if let Some(moment) = self.at {
             let at = moment.last;
             let loaded = match storage.load_before(oid, at.next()) {
                 Ok(Some(loaded)) => loaded,
@@ -311,48 +307,43 @@ impl Show {
                         people::time(at, now)
                     )));
                 }
-                Err(Error::KeyError { .. }) => return Err(self.nothing(file, newest, Some(at), now)),
+                Err(Error::KeyError { .. }) => return Err(self.nothing(revisions, &newest, Some(at), now)),
                 Err(other) => return Err(other.into()),
             };
-            let is_it = |r: &Record| r.header.tid == loaded.tid && r.in_version.is_none();
-            let record = file.chain(Some(newest)).find(|r| r.as_ref().map_or(true, is_it));
-            let record = record.ok_or(Error::KeyError { oid, tid: Some(loaded.tid) })?;
-            (loaded.data, loaded.tid, record.map_err(damage)?, None)
-        } else {
-            let version = self.version.as_ref().map_or(Version::TRUNK, |name| Version::named(name.clone()));
-            let loaded = match storage.load(oid, &version) {
-                Ok(loaded) => loaded,
-                Err(Error::KeyError { .. }) => return Err(self.nothing(file, newest, None, now)),
-                Err(other) => return Err(other.into()),
-            };
-            if newest.in_version.is_some() && newest.version() != version {
-                let trunk = file.trunk(&mut scanner, &newest).map_err(damage)?;
-                let trunk = trunk.ok_or(Error::KeyError { oid, tid: None })?;
-                (loaded.data, loaded.tid, trunk, Some(newest.version()))
-            } else {
-                (loaded.data, loaded.tid, newest, None)
+            let is_it = |entry: &Entry| entry.tid == loaded.tid && entry.version.is_trunk();
+            let entry = revisions.chain(oid)?.find(|entry| entry.as_ref().map_or(true, is_it));
+            let entry = entry.ok_or(Error::KeyError { oid, tid: Some(loaded.tid) })??;
+            return Ok(Found { data: loaded.data, tid: loaded.tid, entry, other: None });
+        }
+        let version = self.version.as_ref().map_or(Version::TRUNK, |name| Version::named(name.clone()));
+        let loaded = match storage.load(oid, &version) {
+            Ok(loaded) => loaded,
+            Err(Error::KeyError { .. }) => return Err(self.nothing(revisions, &newest, None, now)),
+            Err(other) => return Err(other.into()),
+        };
+        let (entry, other) = match newest.version.is_trunk() || newest.version == version {
+            true => (newest, None),
+            false => {
+                let trunk = revisions.trunk(&newest)?.ok_or(Error::KeyError { oid, tid: None })?;
+                (trunk, Some(newest.version))
             }
         };
-        let holder = file.holder(&mut scanner, &record).map_err(damage)?;
-        Ok(Found { data, tid, holder: holder.unwrap_or_else(|| record.clone()), record, other })
+        Ok(Found { data: loaded.data, tid: loaded.tid, entry, other })
     }
 
     /// Explains why a known object has no data.
-    fn nothing(&self, file: &DataFile, newest: Record, at: Option<Tid>, now: Timestamp) -> Failure {
+    fn nothing(&self, revisions: &Revisions<'_>, newest: &Entry, at: Option<Tid>, now: Timestamp) -> Failure {
         let oid = self.oid;
-        if at.is_none()
-            && let Some(version) = &newest.in_version
-        {
-            let name = version_name(&version.version);
+        if at.is_none() && !newest.version.is_trunk() {
+            let name = version_name(&newest.version);
             return Failure::Message(format!("object {oid} is there in the version {name} only: `--version` shows it"));
         }
-        let then = file.chain(Some(newest)).find(|record| match record {
-            Ok(record) => record.in_version.is_none() && at.is_none_or(|at| record.header.tid <= at),
-            Err(_) => true,
-        });
+        let is_it = |entry: &Entry| entry.version.is_trunk() && at.is_none_or(|at| entry.tid <= at);
+        let then = revisions
+            .chain(oid)
+            .and_then(|mut chain| chain.find(|entry| entry.as_ref().map_or(true, is_it)).transpose());
         match then {
-            Some(Ok(record)) => {
-                let tid = record.header.tid;
+            Ok(Some(Entry { tid, .. })) => {
                 let was = if at.is_some() { "was" } else { "is" };
                 Failure::Message(format!(
                     "object {oid} {was} nothing: transaction {tid}, {}, deleted it or undid its creation; `--history` \
@@ -360,8 +351,8 @@ impl Show {
                     people::time(tid, now)
                 ))
             }
-            Some(Err(fault)) => file.damage(&fault),
-            None => Error::KeyError { oid, tid: at }.into(),
+            Err(failure) => failure,
+            Ok(None) => Error::KeyError { oid, tid: at }.into(),
         }
     }
 

@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
-use vellum_storage::{Error, Order, Refusal, Tid, TidRange, TransactionRecord, Voted};
+use vellum_storage::{Error, Order, Refusal, Storage, Tid, TidRange, TransactionRecord, Voted};
 use vellum_terminal::people::{counted, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run};
 
 use crate::commands::confirm::{ChangeArgs, Done};
 use crate::commands::preview;
-use crate::file::DataFile;
+use crate::file::Database;
 use crate::file::blobs::BlobArgs;
 use crate::ui::args::{self, Named};
 use crate::ui::blobs;
@@ -97,24 +96,24 @@ impl Undo {
     }
 
     fn carry_out(&self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
-        let wanted = self.wanted(&storage)?;
+        let database = self.how.open(&self.file, out, Some(&self.blobs).filter(|_| !self.without_blobs))?;
+        let wanted = self.wanted(database.storage())?;
         let tids: Vec<_> = wanted.iter().map(|wanted| wanted.tid).collect();
         if !self.how.json {
             self.show_wanted(out, &wanted, now)?;
         }
-        let draft = self.how.begin(&storage, out, description(&wanted))?;
-        match vote(&storage, draft, &tids) {
-            Ok(voted) => self.go_on(out, &storage, &wanted, voted, now),
+        let draft = self.how.begin(&database, out, description(&wanted))?;
+        match vote(database.storage(), draft, &tids) {
+            Ok(voted) => self.go_on(out, &database, &wanted, voted, now),
             Err(Error::Refused(Refusal::UndoConflict { .. } | Refusal::NotUndoable { .. })) => {
-                self.refuse(out, &storage, &wanted, &tids, now)
+                self.refuse(out, &database, &wanted, &tids, now)
             }
             Err(other) => Err(other.into()),
         }
     }
 
     /// The transactions to undo, newest first: a change is undone before the older one that it builds on.
-    fn wanted(&self, storage: &FileStorage) -> Run<Vec<Wanted>> {
+    fn wanted(&self, storage: &dyn Storage) -> Run<Vec<Wanted>> {
         let mut wanted = Vec::new();
         for named in &self.transactions {
             let found = self.find(storage, named)?;
@@ -126,7 +125,7 @@ impl Undo {
         Ok(wanted)
     }
 
-    fn find(&self, storage: &FileStorage, named: &Named) -> Run<Wanted> {
+    fn find(&self, storage: &dyn Storage, named: &Named) -> Run<Wanted> {
         let (range, text) = match named {
             Named::Last => (TidRange::from(storage.last_transaction()), "last"),
             Named::At(moment, text) => (TidRange { first: moment.first, last: moment.last }, text.as_str()),
@@ -165,12 +164,12 @@ impl Undo {
     }
 
     /// Shows the changes, and makes them if that is wanted.
-    fn go_on(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], voted: Voted, now: Timestamp) -> Run {
-        let changes = preview::changes(storage, &voted)?;
+    fn go_on(&self, out: &mut Out, database: &Database, wanted: &[Wanted], voted: Voted, now: Timestamp) -> Run {
+        let changes = preview::changes(database, &voted)?;
         let blobs = concerned(&changes);
         let is_lost = |change: &&Change| change.becomes.blob == Some(BlobFile::Lost);
         let lost = changes.iter().filter(is_lost).count() as u64;
-        let refusal = match storage.blob_folder() {
+        let refusal = match database.blob_folder() {
             _ if self.without_blobs => None,
             None if blobs > 0 => Some(blobs::refusal(blobs, "blob", "a blob that is undone has no file, and no bytes")),
             Some(folder) if lost > 0 => Some(format!(
@@ -205,9 +204,8 @@ impl Undo {
     }
 
     /// Shows why the transactions cannot be undone.
-    fn refuse(&self, out: &mut Out, storage: &FileStorage, wanted: &[Wanted], tids: &[Tid], now: Timestamp) -> Run {
-        let file = DataFile::of(storage);
-        let refused = RefusedUndo::find(storage, &file, tids)?;
+    fn refuse(&self, out: &mut Out, database: &Database, wanted: &[Wanted], tids: &[Tid], now: Timestamp) -> Run {
+        let refused = RefusedUndo::find(database, tids)?;
         if self.how.json {
             out.json(&self.answer(wanted, &[], Some(refused.json()), Done::in_transaction(None)))?;
         } else {

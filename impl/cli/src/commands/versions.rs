@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{FileStorage, Record};
 use vellum_storage::Version;
 use vellum_terminal::people::{count, counted, printable_start, size};
 use vellum_terminal::{Out, Outcome, Run, people};
 
-use crate::file::{self, DataFile};
+use crate::file::Database;
+use crate::file::revisions::{Entry, Revisions};
 use crate::ui::changes::State;
 use crate::ui::classes::class_name;
 use crate::ui::meta::{self, JsonTransaction, Metadata, moment, version_name};
@@ -40,12 +40,12 @@ pub struct Versions {
     json: bool,
 }
 
-/// A version, and the newest records of the objects in it, newest first.
+/// A version, and the newest revisions of the objects in it, newest first.
 pub struct Found {
     /// The version.
     pub version: Version,
     /// There is at least one.
-    pub records: Vec<Record>,
+    pub entries: Vec<Entry>,
 }
 
 #[derive(Serialize)]
@@ -73,20 +73,20 @@ struct JsonObject {
 impl Versions {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        let storage = file::open(&self.file)?;
-        let file = DataFile::of(&storage);
-        let found = all(&storage)?;
+        let database = Database::open(&self.file)?;
+        let revisions = database.revisions();
+        let found = all(&database)?;
         if found.is_empty() && !self.json {
             writeln!(out, "no versions: everything is on the trunk")?;
         }
         for (n, version) in found.iter().enumerate() {
             if self.json {
-                out.json(&version.line(&file)?)?;
+                out.json(&version.line(&revisions)?)?;
             } else {
                 if n > 0 {
                     writeln!(out)?;
                 }
-                version.show(out, &file, self.objects, now)?;
+                version.show(out, &revisions, self.objects, now)?;
             }
         }
         Ok(Outcome::Fine)
@@ -94,48 +94,43 @@ impl Versions {
 }
 
 /// Returns every version that holds an object, by name.
-pub fn all(storage: &FileStorage) -> Run<Vec<Found>> {
-    let versions = storage.all_versions()?;
-    versions.into_iter().map(|version| Found::new(storage, version)).collect()
+pub fn all(database: &Database) -> Run<Vec<Found>> {
+    let versions = database.all_versions()?;
+    versions.into_iter().map(|version| Found::new(database, version)).collect()
 }
 
 impl Found {
-    fn new(storage: &FileStorage, version: Version) -> Run<Found> {
-        let mut records = Vec::new();
-        for oid in storage.objects_in(&version)? {
-            records.extend(storage.newest_record(oid)?);
-        }
-        records.sort_by_key(|record| std::cmp::Reverse(record.position));
-        Ok(Found { version, records })
+    fn new(database: &Database, version: Version) -> Run<Found> {
+        let revisions = database.revisions();
+        let objects = database.objects_in(&version)?;
+        let entries = objects.into_iter().map(|oid| revisions.known(oid)).collect::<Run<_>>()?;
+        Ok(Found { version, entries })
     }
 
     /// One line for a list.
     pub fn summary(&self) -> String {
-        format!("{}  {}", version_name(&self.version), counted(self.records.len() as u64, "object"))
+        format!("{}  {}", version_name(&self.version), counted(self.entries.len() as u64, "object"))
     }
 
-    fn states(&self, file: &DataFile) -> Run<Vec<State>> {
-        let mut scanner = file.scanner();
-        self.records.iter().map(|record| file.state(&mut scanner, record)).collect()
+    fn states(&self, revisions: &Revisions<'_>) -> Run<Vec<State>> {
+        self.entries.iter().map(|entry| revisions.state(entry)).collect()
     }
 
     /// The metadata of its last transaction.
-    fn last_change(&self, file: &DataFile) -> Run<Option<Metadata>> {
-        let mut scanner = file.scanner();
-        let meta = self.records.first().map(|record| file.metadata_of(&mut scanner, record));
-        meta.transpose().map_err(|fault| file.damage(&fault))
+    fn last_change(&self, revisions: &Revisions<'_>) -> Run<Option<Metadata>> {
+        self.entries.first().map(|entry| revisions.metadata(entry)).transpose()
     }
 
-    fn show(&self, out: &mut Out, file: &DataFile, objects: bool, now: Timestamp) -> Run<()> {
-        let states = self.states(file)?;
+    fn show(&self, out: &mut Out, revisions: &Revisions<'_>, objects: bool, now: Timestamp) -> Run<()> {
+        let states = self.states(revisions)?;
         let bytes: u64 = states.iter().filter_map(|state| state.bytes).sum();
         writeln!(out, "version {}", version_name(&self.version))?;
-        out.field("objects", format!("{}, {}", count(self.records.len() as u64), size(bytes)))?;
-        if let (Some(last), Some(first)) = (self.records.first(), self.records.last()) {
-            out.field("since", moment(first.header.tid, now))?;
-            out.field("last change", moment(last.header.tid, now))?;
+        out.field("objects", format!("{}, {}", count(self.entries.len() as u64), size(bytes)))?;
+        if let (Some(last), Some(first)) = (self.entries.first(), self.entries.last()) {
+            out.field("since", moment(first.tid, now))?;
+            out.field("last change", moment(last.tid, now))?;
         }
-        if let Some(meta) = self.last_change(file)? {
+        if let Some(meta) = self.last_change(revisions)? {
             out.field("user", printable_start(&meta.user))?;
             out.field("description", printable_start(&meta.description))?;
         }
@@ -143,12 +138,12 @@ impl Found {
             return Ok(());
         }
         let rows: Vec<_> = self
-            .records
+            .entries
             .iter()
             .zip(&states)
-            .map(|(record, state)| {
+            .map(|(entry, state)| {
                 let what = state.bytes.map_or_else(|| "nothing".to_owned(), size);
-                (record.header.oid, class_name(state.class.as_deref()), what)
+                (entry.oid, class_name(state.class.as_deref()), what)
             })
             .collect();
         let width = rows.iter().map(|(_, class, _)| class.chars().count()).max().unwrap_or(0);
@@ -158,7 +153,7 @@ impl Found {
         Ok(())
     }
 
-    fn line(&self, file: &DataFile) -> Run<Line> {
+    fn line(&self, revisions: &Revisions<'_>) -> Run<Line> {
         let (version, version_hex) = meta::version(&self.version);
         let mut line = Line {
             version,
@@ -169,13 +164,13 @@ impl Found {
             last_change: None,
             objects: Vec::new(),
         };
-        for (record, state) in self.records.iter().zip(self.states(file)?) {
-            let tid = record.header.tid;
+        for (entry, state) in self.entries.iter().zip(self.states(revisions)?) {
+            let tid = entry.tid;
             let bytes = state.bytes.unwrap_or(0);
             line.bytes += bytes;
             (line.since, line.since_time) = (Some(tid.to_string()), people::rfc3339(tid));
             line.objects.push(JsonObject {
-                oid: record.header.oid.to_string(),
+                oid: entry.oid.to_string(),
                 class: state.class.as_deref().map(str::to_owned),
                 tid: tid.to_string(),
                 time: people::rfc3339(tid),
@@ -183,8 +178,8 @@ impl Found {
                 nothing: state.bytes.is_none(),
             });
         }
-        if let (Some(record), Some(meta)) = (self.records.first(), self.last_change(file)?) {
-            line.last_change = Some(JsonTransaction::new(record.header.tid, &meta));
+        if let (Some(entry), Some(meta)) = (self.entries.first(), self.last_change(revisions)?) {
+            line.last_change = Some(JsonTransaction::new(entry.tid, &meta));
         }
         Ok(line)
     }

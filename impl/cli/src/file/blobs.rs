@@ -100,6 +100,17 @@ impl BlobArgs {
         Ok(None)
     }
 
+    /// Refuses a folder that is named for a database in tables.
+    pub fn refuse_tables(&self, path: &Path) -> Run<()> {
+        match self.blobs {
+            None => Ok(()),
+            Some(_) => Err(Failure::Message(format!(
+                "{}: a database in tables keeps no blobs: leave --blobs out. Nothing was changed",
+                path.display()
+            ))),
+        }
+    }
+
     /// The same for a database that is about to be written to. A folder of another database is an error.
     ///
     /// # Errors

@@ -1,15 +1,13 @@
 //! Databases in tables, which are told apart from a `Data.fs` by their first bytes.
 //!
 //! Commands about a file's positions read a `Data.fs` only, and refuse tables. Commands that need no more than a
-//! storage take a [`Database`].
+//! storage take a [`Database`](super::Database).
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
 use vellum_disk::RealDisk;
-use vellum_file::FileStorage;
-use vellum_storage::{Error, Storage};
+use vellum_storage::Error;
 use vellum_table::{OpenError, Options, TableStorage, is_store};
 use vellum_terminal::{Failure, Run};
 
@@ -73,46 +71,4 @@ pub fn take_after(path: &Path, like: &Path) -> Run<()> {
 /// An error of opening, as the failure of a command.
 pub fn told<T>(opened: Result<T, OpenError>) -> Run<T> {
     opened.map_err(|error| Failure::Message(error.to_string()))
-}
-
-/// A database of either kind.
-pub enum Database {
-    /// In a `Data.fs`.
-    File(FileStorage),
-    /// In tables.
-    Tables(TableStorage),
-}
-
-impl Database {
-    /// Opens either kind for reading.
-    pub fn open(path: &Path) -> Run<Database> {
-        match is_one(path) {
-            true => Ok(Database::Tables(open(path)?)),
-            false => Ok(Database::File(super::open(path)?)),
-        }
-    }
-
-    /// Both kinds, as a storage.
-    pub fn storage(&self) -> &dyn Storage {
-        match self {
-            Database::File(file) => file,
-            Database::Tables(tables) => tables,
-        }
-    }
-
-    /// The same, to keep.
-    pub fn shared(&self) -> Arc<dyn Storage> {
-        match self {
-            Database::File(file) => Arc::new(file.clone()),
-            Database::Tables(tables) => Arc::new(tables.clone()),
-        }
-    }
-
-    /// The `Data.fs`, if it is one.
-    pub fn file(&self) -> Option<&FileStorage> {
-        match self {
-            Database::File(file) => Some(file),
-            Database::Tables(_) => None,
-        }
-    }
 }

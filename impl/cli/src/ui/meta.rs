@@ -9,6 +9,7 @@ use vellum_terminal::people::{hex, printable, printable_lines};
 use vellum_terminal::{Out, Run, people};
 
 /// The metadata of a transaction.
+#[derive(Default)]
 pub struct Metadata {
     /// Its author.
     pub user: Bytes,

@@ -12,6 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 pub mod photos;
 pub mod site;
+pub mod story;
 
 /// Compares with the snapshot of this name.
 macro_rules! assert_session {
@@ -23,6 +24,13 @@ macro_rules! assert_session {
         let session = $session;
         settings.bind(|| insta::assert_snapshot!($name, session));
     }};
+}
+
+/// Plays a story on both engines, and compares what is seen with the snapshot of this name.
+macro_rules! assert_story {
+    ($name:expr, $sandbox:expr, $commands:expr) => {
+        assert_session!($name, common::story::play(&$sandbox, $commands))
+    };
 }
 
 /// The file of this name among the golden databases.

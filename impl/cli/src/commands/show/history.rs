@@ -4,16 +4,14 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{Fault, Record};
-use vellum_storage::Tid;
+use vellum_storage::{Oid, Tid};
 use vellum_terminal::people::{printable_start, size};
 use vellum_terminal::{Out, Outcome, Run, people};
 
-use crate::file::DataFile;
 use crate::file::blobs::Folder;
+use crate::file::revisions::Revisions;
 use crate::ui::args::Moment;
 use crate::ui::blobs::is_blob;
-use crate::ui::classes::class;
 use crate::ui::meta::{self, JsonMetadata, version_name};
 
 #[derive(Serialize)]
@@ -24,7 +22,9 @@ struct OldRevision {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_hex: Option<String>,
-    position: u64,
+    /// In a `Data.fs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
     shares: Option<String>,
     nothing: bool,
     #[serde(flatten)]
@@ -37,47 +37,37 @@ struct OldRevision {
 /// Shows every revision of the object up to a moment.
 pub fn show(
     out: &mut Out,
-    file: &DataFile,
-    newest: Record,
+    revisions: &Revisions<'_>,
+    oid: Oid,
     at: Option<Moment>,
     blobs: Option<&Folder>,
     json: bool,
     now: Timestamp,
 ) -> Run {
-    let oid = newest.header.oid;
-    let damage = |fault: Fault| file.damage(&fault);
-    let mut scanner = file.scanner();
     let last = at.map_or(Tid::MAX, |at| at.last);
     let mut shown = 0_u64;
-    for record in file.chain(Some(newest)) {
-        let record = record.map_err(damage)?;
-        let tid = record.header.tid;
+    for entry in revisions.chain(oid)? {
+        let entry = entry?;
+        let (tid, own) = (entry.tid, entry.own_bytes());
         if tid > last {
             continue;
         }
-        let holder = file.holder(&mut scanner, &record).map_err(damage)?;
-        let meta = file.metadata_of(&mut scanner, &record).map_err(damage)?;
-        let blob = match (&holder, blobs) {
-            (Some(holder), Some(blobs))
-                if is_blob(class(&file.data_start(holder, 512).map_err(damage)?).as_deref()) =>
-            {
-                Some(blobs.folder.length(oid, tid))
-            }
-            _ => None,
-        };
-        let own = record.header.data_length;
-        let shares = holder.as_ref().filter(|_| own == 0).map(|holder| holder.header.tid);
+        let meta = revisions.metadata(&entry)?;
+        let state = revisions.state(&entry)?;
+        let is_nothing = state.bytes.is_none();
+        let blob = blobs.filter(|_| is_blob(state.class.as_deref())).map(|blobs| blobs.folder.length(oid, tid));
+        let shares = if own == 0 { revisions.shares(&entry)? } else { None };
         if json {
-            let (version, version_hex) = meta::version(&record.version());
+            let (version, version_hex) = meta::version(&entry.version);
             out.json(&OldRevision {
                 tid: tid.to_string(),
                 time: people::rfc3339(tid),
                 bytes: own,
                 version,
                 version_hex,
-                position: record.position,
+                position: entry.position(),
                 shares: shares.map(|tid| tid.to_string()),
-                nothing: holder.is_none(),
+                nothing: is_nothing,
                 blob_bytes: blob.and_then(Result::ok),
                 meta: meta.json(),
             })?;
@@ -87,9 +77,9 @@ pub fn show(
         if shown == 0 {
             writeln!(out, "object {oid}, newest revision first")?;
         }
-        let mut what = match (&holder, shares) {
-            (None, _) => "deleted or undone".to_owned(),
-            (_, Some(shares)) => format!("as in {shares}"),
+        let mut what = match shares {
+            _ if is_nothing => "deleted or undone".to_owned(),
+            Some(shares) => format!("as in {shares}"),
             _ => size(own),
         };
         match blob {
@@ -97,8 +87,8 @@ pub fn show(
             Some(Err(_)) => what = format!("{what}, its blob is missing or cannot be read"),
             None => {}
         }
-        if let Some(version) = &record.in_version {
-            what = format!("{what}, in version {}", version_name(&version.version));
+        if !entry.version.is_trunk() {
+            what = format!("{what}, in version {}", version_name(&entry.version));
         }
         writeln!(out, "  {tid}  {}", people::time(tid, now))?;
         let who = [&meta.user, &meta.description].map(|text| printable_start(text));

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::{Fault, FileStorage, Record};
-use vellum_storage::{Draft, Error, NotUndone, Oid, Refusal, Tid, TransactionMeta, Voted, WhyNot};
+use vellum_storage::{Draft, Error, NotUndone, Oid, Refusal, Storage, Tid, TransactionMeta, Voted, WhyNot};
 use vellum_terminal::people::{count, counted, printable, printable_start};
 use vellum_terminal::{Failure, Out, Run};
 
-use crate::file::DataFile;
+use crate::file::Database;
+use crate::file::revisions::{Entry, Revisions};
 use crate::ui::changes::{JsonState, State};
 use crate::ui::classes::class_name;
 use crate::ui::meta::{JsonTransaction, Metadata, moment};
@@ -60,27 +60,27 @@ struct JsonInTheWay {
 
 impl RefusedUndo {
     /// Finds out why these, newest first, cannot be undone.
-    pub fn find(storage: &FileStorage, file: &DataFile, tids: &[Tid]) -> Run<RefusedUndo> {
+    pub fn find(database: &Database, tids: &[Tid]) -> Run<RefusedUndo> {
         let changed = || Failure::Message("another process is changing the database: try again".to_owned());
-        let (tid, why) = refused(storage, tids)?.ok_or_else(changed)?;
-        let mut scanner = file.scanner();
+        let (tid, why) = refused(database, tids)?.ok_or_else(changed)?;
+        let revisions = database.revisions();
         let asked: BTreeSet<Tid> = tids.iter().copied().collect();
         let mut objects = Vec::new();
         for &NotUndone { oid, why } in in_the_way(&why) {
-            let newest = storage.newest_record(oid)?.ok_or(Error::KeyError { oid, tid: None })?;
-            let mut later = later(storage, file, oid, tid)?;
+            let newest = revisions.known(oid)?;
+            let mut later = later(&revisions, oid, tid)?;
             later.retain(|(tid, _)| !asked.contains(tid));
             objects.push(InTheWay {
                 oid,
                 why,
-                now: file.state(&mut scanner, &newest)?,
-                undone_already: is_undone_already(file, &newest, tid).map_err(|fault| file.damage(&fault))?,
+                now: revisions.state(&newest)?,
+                undone_already: is_undone_already(&revisions, &newest, tid)?,
                 later,
             });
         }
         let mut refusal = RefusedUndo { tid, why, objects, together: None };
         if !refusal.undone_already() {
-            refusal.together = together(storage, file, asked)?;
+            refusal.together = together(database, &revisions, asked)?;
         }
         Ok(refusal)
     }
@@ -172,18 +172,17 @@ impl InTheWay {
 }
 
 /// The transactions that changed the object after that one, newest first.
-fn later(storage: &FileStorage, file: &DataFile, oid: Oid, after: Tid) -> Run<Vec<(Tid, Metadata)>> {
-    let mut scanner = file.scanner();
+fn later(revisions: &Revisions<'_>, oid: Oid, after: Tid) -> Run<Vec<(Tid, Metadata)>> {
     let mut found: Vec<(Tid, Metadata)> = Vec::new();
-    for record in file.chain(storage.newest_record(oid)?) {
-        let record = record.map_err(|fault| file.damage(&fault))?;
-        let tid = record.header.tid;
+    for entry in revisions.chain(oid)? {
+        let entry = entry?;
+        let tid = entry.tid;
         if tid <= after {
             break;
         }
         // A transaction may hold the object twice.
         if found.last().is_none_or(|(last, _)| *last != tid) {
-            found.push((tid, file.metadata_of(&mut scanner, &record).map_err(|fault| file.damage(&fault))?));
+            found.push((tid, revisions.metadata(&entry)?));
         }
     }
     Ok(found)
@@ -191,14 +190,14 @@ fn later(storage: &FileStorage, file: &DataFile, oid: Oid, after: Tid) -> Run<Ve
 
 /// These, and the later ones that must be undone with them, newest first. None if that does not help, or takes too
 /// many.
-fn together(storage: &FileStorage, file: &DataFile, asked: BTreeSet<Tid>) -> Run<Option<Vec<Tid>>> {
+fn together(database: &Database, revisions: &Revisions<'_>, asked: BTreeSet<Tid>) -> Run<Option<Vec<Tid>>> {
     let mut all = asked;
     while all.len() <= TOGETHER_MAX {
         let tids = newest_first(&all);
-        let Some((tid, why)) = refused(storage, &tids)? else { return Ok(Some(tids)) };
+        let Some((tid, why)) = refused(database, &tids)? else { return Ok(Some(tids)) };
         let before = all.len();
         for object in in_the_way(&why) {
-            all.extend(later(storage, file, object.oid, tid)?.into_iter().map(|(tid, _)| tid));
+            all.extend(later(revisions, object.oid, tid)?.into_iter().map(|(tid, _)| tid));
         }
         if all.len() == before {
             break;
@@ -208,22 +207,21 @@ fn together(storage: &FileStorage, file: &DataFile, asked: BTreeSet<Tid>) -> Run
 }
 
 /// Whether the object is now what it was before that transaction.
-fn is_undone_already(file: &DataFile, newest: &Record, tid: Tid) -> Result<bool, Fault> {
-    let mut scanner = file.scanner();
-    let is_later = |record: &Result<Record, Fault>| record.as_ref().is_ok_and(|record| record.header.tid > tid);
-    let mut past = file.chain(Some(newest.clone())).skip_while(is_later);
-    if past.next().transpose()?.is_none_or(|record| record.header.tid != tid) {
+fn is_undone_already(revisions: &Revisions<'_>, newest: &Entry, tid: Tid) -> Run<bool> {
+    let is_later = |entry: &Run<Entry>| entry.as_ref().is_ok_and(|entry| entry.tid > tid);
+    let mut past = revisions.chain(newest.oid)?.skip_while(is_later);
+    if past.next().transpose()?.is_none_or(|entry| entry.tid != tid) {
         return Ok(false);
     }
-    let now = file.contents(&mut scanner, newest)?;
+    let now = revisions.data(newest)?;
     Ok(match past.next().transpose()? {
-        Some(before) => now == file.contents(&mut scanner, &before)? && newest.version() == before.version(),
+        Some(before) => now == revisions.data(&before)? && newest.version == before.version,
         None => now.is_none(),
     })
 }
 
 /// Votes on undoing these transactions, in this order.
-pub fn vote(storage: &FileStorage, mut draft: Draft, tids: &[Tid]) -> vellum_storage::Result<Voted> {
+pub fn vote(storage: &dyn Storage, mut draft: Draft, tids: &[Tid]) -> vellum_storage::Result<Voted> {
     for &tid in tids {
         draft.undo(tid)?;
     }
@@ -231,14 +229,14 @@ pub fn vote(storage: &FileStorage, mut draft: Draft, tids: &[Tid]) -> vellum_sto
 }
 
 /// Why these cannot be undone in this order: the first transaction that fails, and its refusal. None if they can be.
-fn refused(storage: &FileStorage, tids: &[Tid]) -> Run<Option<(Tid, Refusal)>> {
+fn refused(database: &Database, tids: &[Tid]) -> Run<Option<(Tid, Refusal)>> {
     let mut why = None;
     // The refusal of a vote does not say which of the transactions fails.
     let (mut good, mut bad) = (0, tids.len() + 1);
     while good + 1 < bad {
         // All of them at first, since usually all can be undone.
         let tried = if bad > tids.len() { tids.len() } else { good.midpoint(bad) };
-        match vote(storage, storage.rehearse(TransactionMeta::new())?, &tids[..tried]) {
+        match vote(database.storage(), database.rehearse(TransactionMeta::new())?, &tids[..tried]) {
             Ok(_) => good = tried,
             Err(Error::Refused(e @ (Refusal::UndoConflict { .. } | Refusal::NotUndoable { .. }))) => {
                 (bad, why) = (tried, Some(e));

@@ -1,0 +1,163 @@
+//! `Database`: a database of either kind, as the commands open it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vellum_blob::BlobFolder;
+use vellum_file::FileStorage;
+use vellum_storage::{AsOf, Draft, Oid, Storage, Survivors, Tid, TransactionMeta, Version, Versions};
+use vellum_table::TableStorage;
+use vellum_terminal::{Failure, Run};
+
+use super::blobs::{BlobArgs, Folder};
+use super::revisions::Revisions;
+use super::{open as file, tables};
+
+/// A database of either kind.
+#[derive(Clone)]
+pub enum Database {
+    /// In a `Data.fs`.
+    File(FileStorage),
+    /// In tables.
+    Tables(TableStorage),
+    /// In tables, as of a time. A `Data.fs` is opened so.
+    Then(AsOf),
+}
+
+impl Database {
+    /// Opens either kind for reading.
+    pub fn open(path: &Path) -> Run<Database> {
+        Database::open_at(path, None)
+    }
+
+    /// Opens either kind for reading, as it was at a time.
+    pub fn open_at(path: &Path, at: Option<Tid>) -> Run<Database> {
+        if !tables::is_one(path) {
+            return Ok(Database::File(file::open_at(path, at)?));
+        }
+        let tables = tables::open(path)?;
+        Ok(match at {
+            None => Database::Tables(tables),
+            Some(at) => Database::Then(AsOf::new(Arc::new(tables), at)?),
+        })
+    }
+
+    /// Opens either kind for reading, with its blobs if their folder is known.
+    pub fn open_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<Database> {
+        if !tables::is_one(path) {
+            return Ok(Database::File(file::open_with_blobs(path, blobs)?));
+        }
+        blobs.refuse_tables(path)?;
+        Database::open(path)
+    }
+
+    /// Opens either kind for writing; with its blobs, if they are asked for and their folder is known.
+    pub fn open_to_write(path: &Path, blobs: Option<&BlobArgs>) -> Run<Database> {
+        if !tables::is_one(path) {
+            return Ok(Database::File(match blobs {
+                None => file::open_to_write(path, &file::options()?)?,
+                Some(blobs) => file::open_to_write_with_blobs(path, blobs)?,
+            }));
+        }
+        blobs.map_or(Ok(()), |blobs| blobs.refuse_tables(path))?;
+        Ok(Database::Tables(tables::open_to_write(path)?))
+    }
+
+    /// Any kind, as a storage.
+    pub fn storage(&self) -> &dyn Storage {
+        match self {
+            Database::File(file) => file,
+            Database::Tables(tables) => tables,
+            Database::Then(then) => then,
+        }
+    }
+
+    /// The same, to keep.
+    pub fn shared(&self) -> Arc<dyn Storage> {
+        match self {
+            Database::File(file) => Arc::new(file.clone()),
+            Database::Tables(tables) => Arc::new(tables.clone()),
+            Database::Then(then) => Arc::new(then.clone()),
+        }
+    }
+
+    /// The `Data.fs`, if it is one.
+    pub fn file(&self) -> Option<&FileStorage> {
+        match self {
+            Database::File(file) => Some(file),
+            Database::Tables(_) | Database::Then(_) => None,
+        }
+    }
+
+    /// The revisions of its objects.
+    pub fn revisions(&self) -> Revisions<'_> {
+        match self {
+            Database::File(file) => Revisions::of_file(file),
+            Database::Tables(_) | Database::Then(_) => Revisions::of(self.storage()),
+        }
+    }
+
+    /// The versions that hold an object, by name.
+    pub fn all_versions(&self) -> vellum_storage::Result<Vec<Version>> {
+        self.storage().versions().map_or(Ok(Vec::new()), Versions::versions)
+    }
+
+    /// The objects whose newest revision is in the version, the last changed one first.
+    pub fn objects_in(&self, version: &Version) -> Run<Vec<Oid>> {
+        match self {
+            Database::File(file) => {
+                let mut found = Vec::new();
+                for oid in file.objects_in(version)? {
+                    found.extend(file.newest_record(oid)?.map(|record| (record.position, oid)));
+                }
+                found.sort_unstable_by(|a, b| b.cmp(a));
+                Ok(found.into_iter().map(|(_, oid)| oid).collect())
+            }
+            Database::Tables(tables) => Ok(tables.objects_in(version)?),
+            Database::Then(_) => Err(Failure::Message("the objects of a version are not known of the past".into())),
+        }
+    }
+
+    /// The objects that a pack to now keeps. `progress` is called with how much was read, and of how much.
+    pub fn needed(&self, progress: &dyn Fn(u64, u64)) -> vellum_storage::Result<Survivors> {
+        let all = self.storage().object_count();
+        match self {
+            Database::File(file) => file.needed(&mut |done, of| progress(done, of)),
+            _ => vellum_storage::needed(self.storage(), &|done| progress(done, all)),
+        }
+    }
+
+    /// Begins a transaction that is never finished, on a database that is open for reading.
+    pub fn rehearse(&self, meta: TransactionMeta) -> vellum_storage::Result<Draft> {
+        match self {
+            Database::File(file) => file.rehearse(meta),
+            Database::Tables(tables) => tables.rehearse(meta),
+            Database::Then(then) => then.begin(meta),
+        }
+    }
+
+    /// The open blob folder; none if there is none, or it is not known.
+    pub fn blob_folder(&self) -> Option<&BlobFolder> {
+        self.file().and_then(FileStorage::blob_folder)
+    }
+
+    /// The blob folder that belongs to it; none if there is none. Tables keep no blobs.
+    pub fn find_blobs(&self, blobs: &BlobArgs) -> Run<Option<Folder>> {
+        match self.file() {
+            Some(file) => blobs.find(file),
+            None => {
+                blobs.refuse_tables(Path::new(&self.storage().name()))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The transactions in the order of their times. A `Data.fs` may have others.
+    ///
+    /// # Errors
+    ///
+    /// They are not.
+    pub fn in_order(&self) -> vellum_storage::Result<()> {
+        self.file().map_or(Ok(()), FileStorage::in_order)
+    }
+}
