@@ -2,7 +2,8 @@
 //!
 //! The first byte says how many rows a pack changes in a step, the second how long the history is. The history takes
 //! the next bytes as its dice. The rest says which rows get which bytes. The database must then be refused, or answer
-//! each question with an answer or an error, and the check must end; no record may be another one than it was.
+//! each question with an answer or an error, and the check must end; no record may be another one than it was. What a
+//! recovery saves is sound, and has no other records, either.
 //!
 //! Damaged pages are not made here: the store panics on some of them, and libFuzzer ends at a panic that is caught,
 //! too.
@@ -75,6 +76,7 @@ pub fn table(input: &[u8]) {
     let damaged = damage(sound, &mut dice);
     let disk = SimDisk::new(0);
     disk.write_file(PATH, &damaged);
+    salvage(&options(&disk), options(&SimDisk::new(0)), &records);
     if let Ok(storage) = options(&disk).open(PATH) {
         ask(&storage, &records);
     }
@@ -124,6 +126,21 @@ fn ask(storage: &TableStorage, records: &BTreeMap<Oid, Vec<Bytes>>) {
     let _ = storage.last_invalidations(20);
     let _ = (storage.all_versions(), storage.undoable(0, 20), storage.object_count());
     let _ = storage.pack(Tid::MAX, PackOptions::default().collect(true));
+}
+
+/// Saves what can be read. A record that is saved is one that the object had, and the new tables are sound.
+fn salvage(damaged: &Options, new: Options, records: &BTreeMap<Oid, Vec<Bytes>>) {
+    let Ok(wreck) = damaged.open_wreck(PATH) else { return };
+    let to = new.create(PATH).expect("the disk is empty");
+    wreck.copy_to(&to, &mut |_| ()).expect("the new database takes it");
+    to.check(&mut |problem| panic!("{problem}")).expect("the new database can be read");
+    for transaction in to.transactions(TidRange::ALL, Order::OldestFirst).expect("it can be read") {
+        for revision in transaction.expect("it can be read").revisions {
+            let had = |data| records.get(&revision.oid).is_some_and(|records| records.contains(data));
+            let wrong = revision.data.iter().find(|data| !had(data));
+            assert!(wrong.is_none(), "object {} never had this record: {wrong:?}", revision.oid);
+        }
+    }
 }
 
 /// Puts other values into the tables, as the bytes say.

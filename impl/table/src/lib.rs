@@ -11,6 +11,7 @@
 //!   tables.rs, row.rs, facts.rs      what is in the tables
 //!   look.rs                          what only some commands ask
 //!   check.rs                         each table against the others
+//!   salvage.rs                       what can be read of damaged ones
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
 //! ```
 //!
@@ -36,6 +37,7 @@ mod options;
 mod pack;
 mod past;
 mod row;
+mod salvage;
 mod storage;
 mod store;
 mod summary;
@@ -46,5 +48,6 @@ mod write;
 pub use backend::is_store;
 pub use check::Problem;
 pub use options::{OpenError, Options};
+pub use salvage::{Gap, Salvage, Wreck};
 pub use storage::TableStorage;
 pub use summary::TableSummary;

@@ -151,7 +151,7 @@ pub enum OpenError {
     },
 
     /// The store cannot be opened.
-    #[error("{}: the store cannot be opened: {why}. Restore the file from a backup", .path.display())]
+    #[error("{}: the store cannot be opened: {why}. `vellum recover` saves what can be read, if there is no backup", .path.display())]
     Damaged {
         /// The path.
         path: PathBuf,

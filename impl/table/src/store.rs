@@ -223,13 +223,18 @@ fn refused(path: &Path, error: redb::DatabaseError) -> OpenError {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-fn open_database(options: &Options, path: &Path, how: Open, failure: &Arc<Failure>) -> Result<Database, OpenError> {
+pub(crate) fn open_database(
+    options: &Options,
+    path: &Path,
+    how: Open,
+    failure: &Arc<Failure>,
+) -> Result<Database, OpenError> {
     let file = options.disk.open(path, how).map_err(|e| Error::io(path, "opening it", e))?;
     let backend = match how {
         Open::Read => Backend::read_only(file, Arc::clone(failure)).map_err(|e| Error::io(path, "opening it", e))?,

@@ -111,14 +111,17 @@ macro_rules! open {
                 stored_facts: transaction.open_table(FACTS)?,
             })
         };
-        let mut tables = opened().map_err(|error| trouble(path, error))?;
-        tables.facts = Facts::read(path, &tables.stored_facts)?;
-        Ok(tables)
+        opened().map_err(|error| trouble(path, error))
     }};
 }
 
 impl Tables<Reading> {
     pub fn reading(path: &Arc<Path>, transaction: &ReadTransaction) -> Result<Tables<Reading>> {
+        Tables::without_facts(path, transaction)?.with_facts()
+    }
+
+    /// The same, for tables of which any can be damaged.
+    pub fn without_facts(path: &Arc<Path>, transaction: &ReadTransaction) -> Result<Tables<Reading>> {
         open!(path, transaction)
     }
 }
@@ -126,7 +129,8 @@ impl Tables<Reading> {
 impl<'t> Tables<Writing<'t>> {
     /// Makes the tables that are not there.
     pub fn writing(path: &Arc<Path>, transaction: &'t WriteTransaction) -> Result<Tables<Writing<'t>>> {
-        open!(path, transaction)
+        let opened: Result<Tables<Writing<'t>>> = open!(path, transaction);
+        opened?.with_facts()
     }
 }
 
@@ -140,8 +144,7 @@ pub(crate) fn trouble(path: &Path, error: impl Into<redb::Error>) -> Error {
 
 /// Tables that contradict the format, or each other.
 pub(crate) fn damaged(path: &Path, what: &str) -> Error {
-    let what =
-        format!("{what}. `vellum check` finds all that is wrong; `vellum copy` copies the transactions before it");
+    let what = format!("{what}. `vellum check` finds all that is wrong; `vellum recover` saves what can be read");
     Error::io(path, "reading the tables", std::io::Error::new(std::io::ErrorKind::InvalidData, what))
 }
 
@@ -164,6 +167,10 @@ fn of(table: &str, key: impl std::fmt::Display, why: &str) -> String {
 }
 
 impl<A: Access> Tables<A> {
+    fn with_facts(self) -> Result<Tables<A>> {
+        Ok(Tables { facts: Facts::read(&self.path, &self.stored_facts)?, ..self })
+    }
+
     pub fn trouble(&self, error: impl Into<redb::Error>) -> Error {
         trouble(&self.path, error)
     }

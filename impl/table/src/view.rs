@@ -246,7 +246,7 @@ impl<A: Access> Tables<A> {
     }
 
     /// The transaction of the revision that holds the data of one that shares it.
-    fn holder(&self, at: &At) -> Result<Option<Tid>> {
+    pub fn holder(&self, at: &At) -> Result<Option<Tid>> {
         let Some(mut holder) = at.source() else { return Ok(None) };
         let mut before = at.tid;
         loop {

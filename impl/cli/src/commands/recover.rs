@@ -1,5 +1,7 @@
 //! `vellum recover`: copies the complete transactions of a damaged file.
 
+mod tables;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::{self as folders, BlobArgs};
-use crate::file::{survey, tables};
+use crate::file::{survey, tables as in_tables};
 use crate::ui::{faults, say};
 
 /// Copy the complete transactions of a damaged file, and report the lost ones
@@ -34,6 +36,11 @@ The command leaves the files of blobs where they are: use the same blob folder
 with Recovered.fs. It counts the files that are missing there. The files of lost
 revisions become orphans in the folder: keep them until nothing is missed. With
 --new-tids, some of the files need new names; the command lists both names.
+
+Of a database in tables the command saves every revision whose record has its
+checksum, also if one of the tables that name it is damaged. A transaction whose
+user and description are lost is copied without them, and named. OUT is in
+tables if its name ends with .vellum, and otherwise a Data.fs.
 
 With --json: one object.")]
 pub struct Recover {
@@ -131,13 +138,8 @@ struct Revision {
 impl Recover {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        if tables::is_one(&self.file) {
-            let (file, out) = (self.file.display(), self.out.display());
-            return Err(Failure::Message(format!(
-                "{file}: it is a database in tables, and this command reads only a Data.fs. Nothing was changed. `vellum check \
-                 {file}` says what is wrong, and `vellum copy {file} {out}` copies all transactions up to the first that \
-                 cannot be read"
-            )));
+        if in_tables::is_one(&self.file) {
+            return tables::recover(&self, out, now);
         }
         let meter = Meter::new("recovering");
         let options = Options::new().progress(meter.progress());
@@ -184,7 +186,6 @@ impl Recover {
             before: lost.before.map(|tid| tid.to_string()),
             transactions: lost.transactions.iter().map(Tid::to_string).collect(),
         };
-        let revision = |&(oid, tid): &(Oid, Tid)| Revision { oid: oid.to_string(), tid: tid.to_string() };
         Report {
             file: self.file.display().to_string(),
             out: self.out.display().to_string(),
@@ -356,6 +357,10 @@ impl Recover {
         }
         Ok(())
     }
+}
+
+fn revision(&(oid, tid): &(Oid, Tid)) -> Revision {
+    Revision { oid: oid.to_string(), tid: tid.to_string() }
 }
 
 fn lost_bytes(salvage: &Salvage) -> u64 {

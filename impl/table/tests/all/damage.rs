@@ -15,10 +15,10 @@ fn options(disk: &SimDisk) -> Options {
 }
 
 /// SplitMix64.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -43,7 +43,7 @@ fn made(disk: &SimDisk) -> BTreeMap<Oid, Bytes> {
 }
 
 /// A disk with this file.
-fn with(bytes: &[u8]) -> SimDisk {
+pub fn with(bytes: &[u8]) -> SimDisk {
     let disk = SimDisk::new(0);
     disk.write_file(PATH, bytes);
     disk

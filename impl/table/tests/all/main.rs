@@ -6,5 +6,6 @@ mod copies;
 mod crashes;
 mod damage;
 mod histories;
+mod salvage;
 mod stories;
 mod threads;
