@@ -23,6 +23,7 @@ mod backend;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::iter::Peekable;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -30,13 +31,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
-    Database, Key, Range, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
+    Key, Range, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
     StorageError, Value,
 };
 use vellum_disk::{Lock, Open};
 use vellum_storage::{Error, Oid, Result, Revision, Status, Storage, Tid, TransactionMeta, TransactionRecord, Version};
 
-use crate::backend::{Failure, is_store};
+use crate::backend::is_store;
 use crate::check::Problem;
 use crate::facts::{FORMAT, Facts};
 use crate::options::{OpenError, Options};
@@ -55,17 +56,9 @@ pub struct Wreck {
     salvage: Salvage,
     /// The tables are part of both.
     transaction: ReadTransaction,
-    opened: Opened,
+    database: ReadOnlyDatabase,
     options: Options,
     _lock: Box<dyn Lock>,
-}
-
-/// How the store was opened.
-enum Opened {
-    /// As usual: the store has repaired what a crash had left, and compared its checksums.
-    Repaired(#[allow(dead_code, reason = "the tables are part of it")] Database),
-    /// As it is.
-    AsItIs(#[allow(dead_code, reason = "the tables are part of it")] ReadOnlyDatabase),
 }
 
 /// What was saved, and what was lost.
@@ -151,22 +144,12 @@ impl Options {
         })?;
         let file = disk.open(path, Open::Read).map_err(|e| Error::io(path, "opening it", e))?;
         let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
-        let usual = || open_database(self, path, Open::Read, &Arc::new(Failure::default()));
-        let opened = match Some(()).filter(|()| backend::is_unclean(&*file)).and_then(|()| usual().ok()) {
-            Some(database) => Opened::Repaired(database),
-            None => {
-                let open = || backend::open(&file, self.cache_bytes);
-                let opened = catch_unwind(AssertUnwindSafe(open)).map_err(|panic| damaged(said(&*panic)))?;
-                Opened::AsItIs(opened.map_err(|error| damaged(error.to_string()))?)
-            }
-        };
+        let open = || backend::open(&file, self.cache_bytes);
+        let database = catch_unwind(AssertUnwindSafe(open)).map_err(|panic| damaged(said(&*panic)))?;
+        let database = database.map_err(|error| damaged(error.to_string()))?;
         let shared: Arc<Path> = path.into();
         let begun = door(path, || {
-            let transaction = match &opened {
-                Opened::Repaired(database) => database.begin_read(),
-                Opened::AsItIs(database) => database.begin_read(),
-            };
-            let transaction = transaction.map_err(|error| trouble(path, error))?;
+            let transaction = database.begin_read().map_err(|error| trouble(path, error))?;
             let tables = Tables::without_facts(&shared, &transaction)?;
             Ok((transaction, tables))
         });
@@ -180,7 +163,7 @@ impl Options {
             Ok(facts) => tables.facts = facts,
             Err(error) => salvage.facts = Some(error.to_string()),
         }
-        Ok(Wreck { tables, salvage, transaction, opened, options: self.clone(), _lock: lock })
+        Ok(Wreck { tables, salvage, transaction, database, options: self.clone(), _lock: lock })
     }
 }
 
@@ -269,8 +252,8 @@ impl Wreck {
         let has_versions = salvage.gaps.iter().any(|gap| gap.table == "names")
             || door(&path, || Ok(!tables.names.is_empty().map_err(|e| tables.trouble(e))?)).unwrap_or(true);
         let last = tables.last().ok();
-        let mut heads = walk(&path, &tables.transactions, |value| Head::decode(value)).peekable();
-        let mut places = walk(&path, &tables.places, |value| decode_place(value)).peekable();
+        let mut heads = walk(&path, &tables.transactions, Head::decode).peekable();
+        let mut places = walk(&path, &tables.places, decode_place).peekable();
         let (mut batch, mut bytes, mut written) = (Vec::new(), 0, None);
         loop {
             let head = next_head(&mut heads, salvage);
@@ -352,18 +335,34 @@ impl Wreck {
         Ok(())
     }
 
-    /// Looks at the checksums that the store has of its pages.
+    /// Looks at the checksums that the store has of its pages. After a crash, the store silently goes back to the commit
+    /// before the last one if that does not fit: then it has other transactions.
     fn compare_sums(self) -> Salvage {
-        let Wreck { tables, mut salvage, transaction, opened, options, _lock } = self;
-        let path = Arc::clone(&tables.path);
-        drop((tables, transaction));
-        if let Opened::AsItIs(_) = opened {
-            let checked =
-                || open_database(&options, &path, Open::Read, &Arc::default()).map(|mut it| it.check_integrity());
-            salvage.has_wrong_sums = !matches!(catch_unwind(AssertUnwindSafe(checked)), Ok(Ok(Ok(true))));
-        }
+        let Wreck { tables, mut salvage, transaction, database, options, _lock } = self;
+        let (path, own) = (Arc::clone(&tables.path), sum_of_heads(&tables));
+        drop((tables, transaction, database));
+        let checked = || -> Result<bool, redb::Error> {
+            let opened = open_database(&options, &path, Open::Read, &Arc::default());
+            let Ok(mut database) = opened else { return Ok(false) };
+            let theirs = Tables::without_facts(&path, &database.begin_read()?).map(|tables| sum_of_heads(&tables));
+            Ok(theirs.is_ok_and(|theirs| theirs == own) && database.check_integrity()?)
+        };
+        salvage.has_wrong_sums = !matches!(catch_unwind(AssertUnwindSafe(checked)), Ok(Ok(true)));
         salvage
     }
+}
+
+/// A number that two tables of transactions share only if they are the same.
+fn sum_of_heads(tables: &Tables<Reading>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for met in walk(&tables.path, &tables.transactions, crc32fast::hash) {
+        match met {
+            Met::Row(tid, sum) => (tid, sum).hash(&mut hasher),
+            Met::Gap { after, .. } => after.hash(&mut hasher),
+            Met::Astray(key) => key.hash(&mut hasher),
+        }
+    }
+    hasher.finish()
 }
 
 impl Salvage {

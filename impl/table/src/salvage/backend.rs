@@ -25,12 +25,6 @@ pub(super) struct Wrecked {
     flipped: u8,
 }
 
-/// Whether the file was not closed by its last process.
-pub(super) fn is_unclean(file: &dyn DiskFile) -> bool {
-    let mut bits = [0];
-    matches!(file.read_full_at(&mut bits, BITS), Ok(1)) && bits[0] & UNCLEAN != 0
-}
-
 /// Opens the tables as the last commit left them, or else as the one before it did.
 pub(super) fn open(file: &Arc<dyn DiskFile>, cache_bytes: usize) -> Result<ReadOnlyDatabase, DatabaseError> {
     let open = |flipped| {

@@ -1,7 +1,7 @@
 //! Salvaging damaged tables: all that can be read comes along, no wrong record does, and what is lost is told.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use vellum_disk::SimDisk;
 use vellum_storage::{
@@ -47,6 +47,19 @@ fn made(with_version: bool) -> (Vec<u8>, Vec<TransactionRecord>) {
     (disk.read_file(PATH).unwrap(), all)
 }
 
+/// The store panics at damaged pages. Those panics are caught, and say nothing here.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if panic.location().is_some_and(|place| place.file().contains("tests")) {
+                loud(panic);
+            }
+        }));
+    });
+}
+
 fn transactions(storage: &dyn Storage) -> Vec<TransactionRecord> {
     storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(Result::unwrap).collect()
 }
@@ -83,9 +96,10 @@ fn compare(salvage: &Salvage, saved: &[TransactionRecord], all: &[TransactionRec
         assert_eq!(before.get(key), Some(data), "damage at {at}: a wrong revision {key:?}: {salvage:?}");
     }
     let missing: Vec<_> = before.keys().filter(|key| !after.contains_key(key)).collect();
+    let has_gap = |table: &str| salvage.gaps.iter().any(|gap| gap.table == table);
+    let is_unknown = (has_gap("transactions") && has_gap("places")) || !salvage.rows.is_empty();
     for (tid, oid) in &missing {
-        let is_told =
-            salvage.revisions_lost.contains(&(*oid, *tid)) || !salvage.gaps.is_empty() || !salvage.rows.is_empty();
+        let is_told = is_unknown || salvage.revisions_lost.contains(&(*oid, *tid));
         assert!(is_told, "damage at {at}: object {oid} of {tid} is lost silently: {salvage:?}");
     }
     let texts: BTreeMap<_, _> = all.iter().map(|t| (t.tid, (&t.user, &t.description, t.status))).collect();
@@ -102,7 +116,7 @@ fn compare(salvage: &Salvage, saved: &[TransactionRecord], all: &[TransactionRec
 
 #[test]
 fn a_damaged_page_costs_little_and_nothing_is_lost_silently() {
-    std::panic::set_hook(Box::new(|_| ()));
+    hush();
     for with_version in [false, true] {
         let (bytes, all) = made(with_version);
         let revisions: usize = all.iter().map(|t| t.revisions.len()).sum();
@@ -135,7 +149,7 @@ fn a_damaged_page_costs_little_and_nothing_is_lost_silently() {
 /// A machine stopped, and a page was damaged, too: the store would refuse to repair that.
 #[test]
 fn a_file_that_was_not_closed_is_salvaged() {
-    std::panic::set_hook(Box::new(|_| ()));
+    hush();
     let disk = SimDisk::new(0);
     let storage = options(&disk).create(PATH).unwrap();
     for oid in 0..200 {
@@ -173,7 +187,7 @@ fn a_file_that_was_not_closed_is_salvaged() {
 
 #[test]
 fn a_few_damaged_bytes_give_no_other_record() {
-    std::panic::set_hook(Box::new(|_| ()));
+    hush();
     let (bytes, all) = made(true);
     let (mut refused, mut reported, mut dice) = (0, 0, Dice(11));
     for _ in 0..300 {
