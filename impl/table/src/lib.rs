@@ -11,6 +11,7 @@
 //!   tables.rs, row.rs, facts.rs      what is in the tables
 //!   check.rs                         each table against the others
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
+//!   compact.rs                       giving back freed space
 //! ```
 //!
 //! ```no_run
@@ -29,6 +30,7 @@ mod backend;
 mod bulk;
 mod check;
 mod commit;
+mod compact;
 mod facts;
 mod options;
 mod pack;
@@ -43,6 +45,7 @@ mod write;
 
 pub use backend::is_store;
 pub use check::Problem;
+pub use compact::Compacted;
 pub use options::{OpenError, Options};
 pub use storage::TableStorage;
 pub use summary::TableSummary;
