@@ -109,7 +109,7 @@ def change(storage, oids):
 
 def bytes_of(folder):
     return sum(
-        os.path.getsize(os.path.join(place, name))
+        os.stat(os.path.join(place, name)).st_blocks * 512
         for place, _, names in os.walk(folder)
         for name in names
         if not name.endswith((".lock", ".old", ".tmp"))

@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 23] = [
+const STAGES: [(&str, &[&str]); 25] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
     ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -251,7 +252,10 @@ const TABLES: Engine = Engine {
     create: |path| Ok(Box::new(TableStorage::create(path)?)),
     open: |path| Ok(Box::new(TableStorage::open(path)?)),
     pack,
-    cut: Some(|path| Ok(drop(vellum_table::Options::new().compact(path)?))),
+    cut: Some(|path| {
+        vellum_table::Options::new().compact(path)?;
+        Ok(())
+    }),
 };
 
 const FILES: Engine = Engine {
@@ -464,13 +468,13 @@ fn shuffle(oids: &mut [Oid]) {
     }
 }
 
-/// Bytes of the files that the database needs.
+/// Bytes that the files of the database take on the disk: what was never written of a file takes none.
 fn bytes_of(folder: &Path) -> Result<f64, Trouble> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let needed = entry.path().extension().is_none_or(|end| !["lock", "old", "tmp"].iter().any(|name| end == *name));
-        bytes += if needed { entry.metadata()?.len() } else { 0 };
+        bytes += if needed { entry.metadata()?.blocks() * 512 } else { 0 };
     }
     Ok(bytes as f64)
 }
