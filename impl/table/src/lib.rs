@@ -13,6 +13,7 @@
 //!   check.rs                         each table against the others
 //!   salvage.rs                       what can be read of damaged ones
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
+//!   compact.rs                       giving back freed space
 //! ```
 //!
 //! ```no_run
@@ -31,6 +32,7 @@ mod backend;
 mod bulk;
 mod check;
 mod commit;
+mod compact;
 mod facts;
 mod look;
 mod options;
@@ -47,6 +49,7 @@ mod write;
 
 pub use backend::is_store;
 pub use check::Problem;
+pub use compact::Compacted;
 pub use options::{OpenError, Options};
 pub use salvage::{Gap, Salvage, Wreck};
 pub use storage::TableStorage;

@@ -51,8 +51,8 @@ old file stays as Data.fs.old, in place of an older one of that name. --no-old
 removes it; then the discarded revisions are lost.
 
 A database in tables (site.vellum) is packed inside its file, in small steps;
-there is no second file, no preview, and no way back. The file becomes hardly
-shorter: its free pages are used again.
+there is no second file, no preview, and no way back. In the end the tables move
+to the beginning of the file, and the file is cut behind them.
 
 If an object refers into another database, there are several, and the others may
 refer to objects here. Then no garbage is collected, unless --collect is given.

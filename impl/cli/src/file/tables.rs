@@ -8,7 +8,7 @@ use std::path::Path;
 
 use vellum_disk::RealDisk;
 use vellum_storage::Error;
-use vellum_table::{OpenError, Options, TableStorage, is_store};
+use vellum_table::{Compacted, OpenError, Options, TableStorage, is_store};
 use vellum_terminal::{Failure, Run};
 
 use crate::ui::args;
@@ -50,6 +50,11 @@ pub fn open(path: &Path) -> Run<TableStorage> {
 /// Opens one for writing.
 pub fn open_to_write(path: &Path) -> Run<TableStorage> {
     told(options()?.open(path))
+}
+
+/// Gives back to the system what is free in a closed one.
+pub fn compact(path: &Path) -> Run<Compacted> {
+    told(Options::new().compact(path))
 }
 
 /// The options for one that is written to.
