@@ -42,7 +42,6 @@ fn other_commands_say_that_they_read_a_file_only() {
     let before = sandbox.files();
     let commands: &[&[&str]] = &[
         &["check", "undo.vellum", "--references"],
-        &["info", "undo.vellum", "--class", "mail"],
         &["undo", "undo.vellum", "last", "--yes", "--blobs", "blobs"],
         &["journal", "show", "undo.vellum"],
         &["blobs", "orphans", "undo.vellum"],

@@ -18,7 +18,7 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 use crate::file::blobs::BlobArgs;
 use crate::file::survey::{self, Survey};
 use crate::file::tables as in_tables;
-use crate::file::{self, DataFile};
+use crate::file::{self, DataFile, Database};
 use crate::ui::blobs;
 use crate::ui::classes::{self, ClassSummary, Classes};
 use crate::ui::meta::{self, version_name};
@@ -144,15 +144,16 @@ struct VersionSummary {
 impl Info {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        if in_tables::is_one(&self.file) && self.class.is_none() {
+        if let Some(name) = &self.class {
+            let database = Database::open(&self.file)?;
+            return members::list(out, &self.file, database.storage(), name, self.json, now);
+        }
+        if in_tables::is_one(&self.file) {
             let storage = in_tables::open(&self.file)?;
             tables::show(out, &storage, self.classes, self.json, now)?;
             return Ok(Outcome::Fine);
         }
         let storage = file::open(&self.file)?;
-        if let Some(name) = &self.class {
-            return members::list(out, &self.file, &storage, name, self.json, now);
-        }
         let mut summary = Summary {
             file: self.file.display().to_string(),
             bytes: storage.size(),

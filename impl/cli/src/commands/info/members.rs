@@ -5,8 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_file::FileStorage;
-use vellum_storage::NewestRevision;
+use vellum_storage::{NewestRevision, Storage};
 use vellum_terminal::people::{counted, exact_size, printable, size};
 use vellum_terminal::{Meter, Out, Outcome, Run, people};
 
@@ -39,7 +38,7 @@ struct Summary {
 }
 
 /// Lists the objects of the class `name`, or of a package of this name: the one that was changed last first.
-pub fn list(out: &mut Out, path: &Path, storage: &FileStorage, name: &str, json: bool, now: Timestamp) -> Run {
+pub fn list(out: &mut Out, path: &Path, storage: &dyn Storage, name: &str, json: bool, now: Timestamp) -> Run {
     let package = format!("{name}.");
     let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("reading") };
     let file = path.display().to_string();
