@@ -32,15 +32,18 @@ fn sessions() {
     );
     site.commit("bob", "a shelf of another kind", vec![StoreIn("spring", 1, record("Table", &[], &[], 5))]);
     sandbox.golden("mail");
-    let session = sandbox.session(&[
-        &["info", "shop.fs", "--class", "shop.Shelf"],
-        &["info", "shop.fs", "--class", "shop"],
-        &["info", "shop.fs", "--class", "shop.Table", "--json"],
-        &["info", "shop.fs", "--class", "shop.Chair"],
-        &["info", "mail.fs", "--class", "mail.Mailbox"],
-    ]);
+    let session = common::story::play(
+        &sandbox,
+        &[
+            &["info", "shop.fs", "--class", "shop.Shelf"],
+            &["info", "shop.fs", "--class", "shop"],
+            &["info", "shop.fs", "--class", "shop.Table", "--json"],
+            &["info", "shop.fs", "--class", "shop.Chair"],
+            &["info", "mail.fs", "--class", "mail.Mailbox"],
+        ],
+    );
     site.commit("eve", "no pickle", vec![Store(2, "no pickle".into())]);
-    let unreadable = sandbox.session(&[&["info", "shop.fs", "--class", "shop.Shelf"]]);
+    let unreadable = common::story::play(&sandbox, &[&["info", "shop.fs", "--class", "shop.Shelf"]]);
     assert_session!("cli-info-class", [session, unreadable].join("\n"));
 }
 
