@@ -2,8 +2,8 @@
 //!
 //! The first byte says how many rows a pack changes in a step, the second how long the history is. The history takes
 //! the next bytes as its dice. The rest says which rows get which bytes. The database must then be refused, or answer
-//! each question with an answer or an error, and the check must end; no record may be another one than it was. What a
-//! recovery saves is sound, and has no other records, either.
+//! each question with an answer or an error, and the check must end; no record may be another one than it was. A
+//! recovery saves sound tables, and no other records, either.
 //!
 //! Damaged pages are not made here: the store panics on some of them, and libFuzzer ends at a panic that is caught,
 //! too.

@@ -1,4 +1,4 @@
-//! What the operator's commands ask beyond the trait.
+//! The questions of the operator's commands that the trait does not have.
 
 use vellum_storage::{Draft, Oid, Result, TransactionMeta, Version};
 

@@ -1,23 +1,24 @@
-//! Salvaging: what can be read of damaged tables, in another storage.
+//! Salvaging: the readable part of damaged tables, in another storage.
 //!
 //! A transaction is told of in several tables, which a damaged page rarely has together:
 //!
 //! ```text
-//!   transactions   t: user, description, the numbers of its revisions    lost: it is made of `places`, without a user
-//!   places         number: object, transaction                           lost: the head has them, too
-//!   objects, past  object, transaction: the revision's row               lost: made of its record, if there are no versions
-//!   data           number: checksum, record                              lost: the revision is lost
+//!   transactions   t: user, description, numbers of revisions     lost: it is made of `places`, without a user
+//!   places         number: object, transaction                    lost: the head has them, too
+//!   objects, past  object, transaction: the revision's row        lost: made of its record, if there are no versions
+//!   data           number: checksum, record                       lost: the revision is lost
 //! ```
 //!
 //! The walk goes over `transactions` and `places` side by side, the earlier transaction first. If both have gaps, it
-//! also looks through `objects` and `past` for revisions of which neither tells. No row is believed by itself: a revision
-//! counts if its row has the number that the other table has, and if its record has its checksum.
+//! also looks through `objects` and `past` for revisions of which neither tells. No row is believed by itself: a
+//! revision counts if its row has the number that the other table has, and if its record has its checksum.
 //!
-//! **Nothing is lost silently.** Whatever a table does not have and another one names is listed. Of a gap, the table and
-//! the keys around it are listed. The texts of a transaction have no checksum of ours, so the store's own checksums
+//! **Nothing is lost silently.** If one table names a row that another one lacks, that is listed. Of a gap, the table
+//! and the keys around it are listed. The texts of a transaction have no checksum of ours, so the store's own checksums
 //! are compared at the end, and the report says if they do not fit.
 //!
-//! Memory: one transaction; 8 bytes for each lost revision and a little more; what is found in `objects` and `past` alone.
+//! Memory: one transaction; 8 bytes for each lost revision and a little more; and the revisions that are in `objects`
+//! and `past` alone.
 
 mod backend;
 mod merge;
@@ -55,7 +56,7 @@ pub struct Wreck {
     _lock: Box<dyn Lock>,
 }
 
-/// What was saved, and what was lost.
+/// The result of a recovery: the saved part, and the lost one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvage {
@@ -224,8 +225,8 @@ impl Wreck {
         found
     }
 
-    /// Looks at the checksums that the store has of its pages. After a crash, the store silently goes back to the commit
-    /// before the last one if that does not fit: then it has other transactions.
+    /// Looks at the checksums that the store has of its pages. After a crash, the store silently goes back to the
+    /// commit before the last one if that does not fit: then it has other transactions.
     fn compare_sums(self) -> Salvage {
         let Wreck { tables, mut salvage, transaction, database, options, _lock } = self;
         let (path, own) = (Arc::clone(&tables.path), sum_of_heads(&tables));

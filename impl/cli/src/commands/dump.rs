@@ -198,10 +198,7 @@ impl Dumping<'_> {
                 Err(error) => {
                     let rest = match self.shown {
                         0 => "nothing is shown".to_owned(),
-                        shown => format!(
-                            "what is later than the last of these {} is not shown",
-                            counted(shown, "transaction")
-                        ),
+                        shown => format!("later ones than these {} are not shown", counted(shown, "transaction")),
                     };
                     return self.damaged(out, &error.to_string(), &rest);
                 }

@@ -206,7 +206,7 @@ impl Any<'_> {
         }
     }
 
-    /// What the history does not say of a revision is in its transaction.
+    /// The revision as its transaction has it: the history does not name its source and its base.
     fn whole(&self, entry: &Entry) -> Run<Option<Revision>> {
         let read = self.last_read.borrow().clone().filter(|(tid, _)| *tid == entry.tid);
         let revisions = match read {

@@ -1,9 +1,9 @@
-//! A damaged file as the store wants one: what cannot be read is zeros, and the store asks for no repair.
+//! A damaged file for the store: an unreadable part is zeros, and the store asks for no repair.
 //!
-//! The store reads nothing more after an error of the disk, and refuses a file that needs a repair which fails. So a bad
-//! sector, or the missing end of a short file, is a page of zeros here: damaged, and the only one that is. Two bits of the
-//! tenth byte ask for a repair; they are not shown. With one more bit the store goes by its commit before the last, if the
-//! last one cannot be found.
+//! The store reads nothing more after an error of the disk, and refuses a file that needs a repair which fails. So a
+//! bad sector, or the missing end of a short file, is a page of zeros here: damaged, and the only one that is. Two bits
+//! of the tenth byte ask for a repair; they are not shown. With one more bit the store goes by its commit before the
+//! last, if the last one cannot be found.
 
 use std::io;
 use std::ops::Bound;

@@ -18,7 +18,7 @@ use crate::view::At;
 /// About so many bytes of records are written at once.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// What becomes of a revision.
+/// The outcome for a revision.
 enum Fate {
     Whole(Revision),
     /// Its row is lost, and its record is not.
@@ -180,7 +180,7 @@ fn fate(tables: &Tables<Reading>, oid: Oid, tid: Tid, number: u64, has_versions:
         _ => Fate::Lost,
     };
     match tables.numbered(oid, tid, number) {
-        // A tombstone has no record. This one was none.
+        // A tombstone has no record, so the row is wrong.
         Ok(Some(at)) if at.row.data == 0 && tables.record(oid, number).is_ok() => of_record(),
         Ok(Some(at)) => revision(tables, &at).map_or_else(|_| Fate::Lost, Fate::Whole),
         Ok(None) => match tables.place(number) {
@@ -192,7 +192,7 @@ fn fate(tables: &Tables<Reading>, oid: Oid, tid: Tid, number: u64, has_versions:
     }
 }
 
-/// The revision as it is told of. What it shares, and what is under it, may be lost.
+/// The revision as it is told of. Its source and its base may be lost.
 fn revision(tables: &Tables<Reading>, at: &At) -> Result<Revision> {
     let data = tables.data_of(at)?;
     let source = if data.is_some() { tables.holder(at).unwrap_or(None) } else { None };

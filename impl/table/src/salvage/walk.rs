@@ -23,7 +23,7 @@ use crate::tables::door;
 /// Rows from a key on, by the store.
 pub(super) type Rows<'a, T> = Box<dyn Iterator<Item = Result<(u128, T)>> + 'a>;
 
-/// What the walk meets.
+/// A place of the walk.
 #[derive(Debug)]
 pub(super) enum Met<T> {
     Row(u128, T),

@@ -208,7 +208,7 @@ fn a_few_damaged_bytes_give_no_other_record() {
     assert!(reported > 20, "{refused} {reported}");
 }
 
-/// Two tables name each transaction. What one of them has lost, the other has.
+/// The other storage need not take many transactions at once.
 #[test]
 fn a_storage_of_any_kind_takes_it() {
     let (bytes, all) = made(true);
