@@ -1,7 +1,7 @@
 //! `cargo xtask tables`: the table storage beside FileStorage, ZODB's FileStorage and RelStorage on SQLite.
 //!
-//! All four get the same mail database and the same work, one after the other, in each round. The best round counts. Each
-//! commit is on the disk before it returns: SQLite runs with `synchronous=full`.
+//! All four get the same mail database and the same work, one after the other, in each round. The best round counts.
+//! Each commit is on the disk before it returns: SQLite runs with `synchronous=full`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -143,7 +143,7 @@ impl Tables {
     }
 }
 
-/// What all rows use.
+/// The peer, the databases and the objects of all rows.
 struct Ground {
     python: PathBuf,
     mail: PathBuf,
@@ -436,7 +436,7 @@ fn make(path: &Path, objects: u64) -> Outcome {
     Ok(())
 }
 
-/// What `table_bench.py` prints.
+/// The line that `table_bench.py` prints.
 fn peer(
     python: &Path,
     kind: Kind,

@@ -8,7 +8,7 @@ use vellum_storage::Error;
 use crate::options::{OpenError, Options};
 use crate::store::Store;
 
-/// What was given back to the system.
+/// The length of the file before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compacted {
     /// Bytes of the file before.
