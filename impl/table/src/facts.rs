@@ -8,7 +8,10 @@ use vellum_storage::{Error, Result, Tid};
 use crate::tables::{damaged, trouble};
 
 /// The form of the tables.
-pub(crate) const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 2;
+
+/// The form before it: without the tables that count references.
+pub(crate) const WITHOUT_COUNTS: u64 = 1;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -20,12 +23,18 @@ pub(crate) struct Facts {
     pub copied_packed: Tid,
     /// Whether the revisions in `doomed` are removed: no reader sees them. If not, a pack is only preparing that.
     pub is_sweeping: bool,
+    /// The references of the records up to this number are counted in `holders`.
+    pub counted: u64,
+    /// How many of those records may hide references (rule 4.10).
+    pub untold: u64,
 }
 
 const FORMAT_NAME: &str = "format";
 const PACKED_TO: &str = "packed to";
 const COPIED_PACKED: &str = "last copied as packed";
 const SWEEPING: &str = "sweeping";
+const COUNTED: &str = "counted to";
+const UNTOLD: &str = "may hide references";
 
 impl Facts {
     pub fn read(path: &Path, table: &impl ReadableTable<&'static str, u64>) -> Result<Facts> {
@@ -42,6 +51,8 @@ impl Facts {
             packed_to: Tid(get(PACKED_TO)?),
             copied_packed: Tid(get(COPIED_PACKED)?),
             is_sweeping,
+            counted: get(COUNTED)?,
+            untold: get(UNTOLD)?,
         })
     }
 
@@ -51,6 +62,8 @@ impl Facts {
             (PACKED_TO, self.packed_to.0),
             (COPIED_PACKED, self.copied_packed.0),
             (SWEEPING, u64::from(self.is_sweeping)),
+            (COUNTED, self.counted),
+            (UNTOLD, self.untold),
         ] {
             table.insert(name, value).map_err(|error| trouble(path, error))?;
         }

@@ -125,11 +125,12 @@ impl Tables<Writing<'_>> {
         Ok(number)
     }
 
-    /// Takes a revision away; its data goes with the last one that has it.
-    pub fn remove(&mut self, oid: Oid, tid: Tid, number: u64) -> Result<()> {
+    /// Takes a revision away; its data goes with the last one that has it. The objects to which then no counted record
+    /// refers go to `fell`.
+    pub fn remove(&mut self, oid: Oid, tid: Tid, number: u64, fell: &mut Vec<Oid>) -> Result<()> {
         let row = match self.object(oid)? {
             Some((newest, row)) if newest == tid && row.number == number => {
-                let done = self.objects.remove(oid.0).map(drop);
+                let done = self.objects.remove(oid.0).map(drop).and_then(|()| self.unheld.remove(oid.0).map(drop));
                 done.map_err(|e| self.trouble(e))?;
                 if row.version != 0 {
                     let done = self.in_versions.remove((row.version, oid.0)).map(drop);
@@ -155,16 +156,22 @@ impl Tables<Writing<'_>> {
         let done = self.places.remove(number).map(drop);
         done.map_err(|e| self.trouble(e))?;
         if row.data != 0 {
-            self.release(row.data)?;
+            self.release(row.data, fell)?;
         }
         Ok(())
     }
 
     /// One revision less has this data.
-    fn release(&mut self, number: u64) -> Result<()> {
+    fn release(&mut self, number: u64, fell: &mut Vec<Oid>) -> Result<()> {
         let count = self.count(number)?;
         if count > 1 {
             return self.set_count(number, count - 1);
+        }
+        if number <= self.facts.counted {
+            match self.references_of(number)? {
+                Some(oids) => oids.into_iter().try_for_each(|oid| self.lower(oid, fell))?,
+                None => self.facts.untold = self.facts.untold.saturating_sub(1),
+            }
         }
         let done = self.data.remove(number).map(drop).and_then(|()| self.references.remove(number).map(drop));
         done.map_err(|e| self.trouble(e))

@@ -217,6 +217,9 @@ fn pack(dice: &mut dyn Dice, world: &World) -> Step {
         5..8 => last.saturating_sub(dice.roll(4)),
         _ => last + dice.roll(3),
     };
+    if world.can().counts && dice.chance(35) {
+        return Step::PackByCounts { to: tick(to.max(1)) };
+    }
     Step::Pack { to: tick(to.max(1)), collect: world.can().collect && dice.chance(60), go_on: dice.chance(25) }
 }
 
