@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     pub counted: u64,
     /// How many of those records may hide references (rule 4.10).
     pub untold: u64,
+    /// How many objects there were after the last pack with collection.
+    pub collected_objects: u64,
 }
 
 const FORMAT_NAME: &str = "format";
@@ -35,6 +37,7 @@ const COPIED_PACKED: &str = "last copied as packed";
 const SWEEPING: &str = "sweeping";
 const COUNTED: &str = "counted to";
 const UNTOLD: &str = "may hide references";
+const COLLECTED: &str = "objects after the last collection";
 
 impl Facts {
     pub fn read(path: &Path, table: &impl ReadableTable<&'static str, u64>) -> Result<Facts> {
@@ -53,6 +56,7 @@ impl Facts {
             is_sweeping,
             counted: get(COUNTED)?,
             untold: get(UNTOLD)?,
+            collected_objects: get(COLLECTED)?,
         })
     }
 
@@ -64,6 +68,7 @@ impl Facts {
             (SWEEPING, u64::from(self.is_sweeping)),
             (COUNTED, self.counted),
             (UNTOLD, self.untold),
+            (COLLECTED, self.collected_objects),
         ] {
             table.insert(name, value).map_err(|error| trouble(path, error))?;
         }

@@ -9,6 +9,7 @@
 //!   view.rs     part 2 of the rules  write.rs             a transaction into the tables
 //!   past.rs     part 3               pack.rs              part 4
 //!   tables.rs, row.rs, facts.rs      what is in the tables
+//!   autopack.rs                      packing in the background
 //!   check.rs                         each table against the others
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
 //! ```
@@ -25,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod autopack;
 mod backend;
 mod bulk;
 mod check;
@@ -41,6 +43,7 @@ mod tables;
 mod view;
 mod write;
 
+pub use autopack::{Autopack, Autopacking, Step};
 pub use backend::is_store;
 pub use check::Problem;
 pub use options::{OpenError, Options};

@@ -20,6 +20,8 @@ mod counts;
 mod free;
 mod moment;
 
+pub(crate) use free::ByCounts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -145,6 +147,13 @@ fn pack(
     }
     drop(alone);
     sweep(shared)?;
+    if how.collect {
+        // From here on autopack measures growth.
+        shared.store.change(&mut shared.store.turn(), |tables, _| {
+            tables.facts.collected_objects = tables.object_count()?;
+            Ok(())
+        })?;
+    }
     Ok(Some(survivors.dangling().to_vec().into()))
 }
 

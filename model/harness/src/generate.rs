@@ -129,7 +129,7 @@ enum StepKind {
 }
 
 /// Which steps are possible, and how often each is chosen.
-fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
+fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 10] {
     use StepKind::*;
     let can = world.can();
     let begun = world.known.tids.len() > 1;
@@ -149,6 +149,8 @@ fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
         Choice { kind: Begin, weight: 4, possible: some(&names.free) },
         Choice { kind: Pack, weight: if version_is_back { 40 } else { 7 }, possible: can.pack && begun },
         Choice { kind: Reopen, weight: 2, possible: can.reopen && begun },
+        // Also of an empty database.
+        Choice { kind: Pack, weight: 1, possible: can.counts && !begun },
         // Also a transaction without changes.
         Choice { kind: Commit, weight: 1, possible: some(&names.drafts) },
     ]

@@ -3,6 +3,7 @@
 mod commits;
 mod common;
 mod copies;
+mod counts;
 mod crashes;
 mod damage;
 mod histories;
