@@ -24,7 +24,10 @@ use vellum_sync::thread::{self, JoinHandle};
 use crate::pack::ByCounts;
 use crate::storage::TableStorage;
 
-/// So much is collected without a look at the growth.
+/// The usual share of the time that packing in the background takes.
+pub const SHARE: f64 = 0.1;
+
+/// A database of so many objects is too small for a collection in the background.
 const OBJECTS_MIN: u64 = 1000;
 
 /// The longest rest, and the rest where there is nothing to do.

@@ -43,7 +43,7 @@ mod tables;
 mod view;
 mod write;
 
-pub use autopack::{Autopack, Autopacking, Step};
+pub use autopack::{Autopack, Autopacking, SHARE, Step};
 pub use backend::is_store;
 pub use check::Problem;
 pub use options::{OpenError, Options};
