@@ -139,6 +139,8 @@ fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 10] {
         .transactions
         .last()
         .is_some_and(|t| t.revisions.iter().any(|r| r.base.is_some() && matches!(r.content, Content::Source(_))));
+    // Those by counts come in addition.
+    let packs = if can.counts { 10 } else { 7 };
     let some = |names: &[Name]| !names.is_empty();
     [
         Choice { kind: Change, weight: 45, possible: some(&names.drafts) || some(&names.free) },
@@ -147,7 +149,7 @@ fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 10] {
         Choice { kind: Finish, weight: 22, possible: some(&names.voted) },
         Choice { kind: Abort, weight: 2, possible: some(&names.voted) || some(&names.drafts) },
         Choice { kind: Begin, weight: 4, possible: some(&names.free) },
-        Choice { kind: Pack, weight: if version_is_back { 40 } else { 7 }, possible: can.pack && begun },
+        Choice { kind: Pack, weight: if version_is_back { 40 } else { packs }, possible: can.pack && begun },
         Choice { kind: Reopen, weight: 2, possible: can.reopen && begun },
         // Also of an empty database.
         Choice { kind: Pack, weight: 1, possible: can.counts && !begun },
