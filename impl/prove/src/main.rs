@@ -253,7 +253,12 @@ impl Prove {
     fn on_disk(&self) -> Run<crash::Tried> {
         let file = |name: &str, durability, promise| {
             let opener = move |disk: &SimDisk, opening: Opening| open(disk, durability, u64::MAX, opening);
-            crash::Tried { name: name.to_owned(), can: Can { counts: false, ..Can::EVERYTHING }, promise, opener: Arc::new(opener) }
+            crash::Tried {
+                name: name.to_owned(),
+                can: Can { counts: false, ..Can::EVERYTHING },
+                promise,
+                opener: Arc::new(opener),
+            }
         };
         match self.storage {
             Own::File => Ok(file("FileStorage", Durability::Full, crash::Promise::Whole)),

@@ -9,6 +9,9 @@
 //! step at the most. Garbage that refers to itself in a circle stays then, so now and then there is a pack with
 //! collection instead: when there are half as many objects again as after the last one.
 //!
+//! If a record may refer into another database, there are several, and the others may need what looks like garbage here:
+//! then only old revisions go.
+//!
 //! [`Autopack`] has no thread and no clock of its own. [`Autopacking`] is the thread that asks it for its steps, and
 //! rests.
 
@@ -107,7 +110,7 @@ impl Autopack {
                 Err(other) => return Err(other),
             }
         }
-        self.under_way = Some(ByCounts::new(to));
+        self.under_way = Some(ByCounts::new(to).stops_at_foreign());
         Ok(Step::Packed)
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct Facts {
     pub untold: u64,
     /// How many objects there were after the last pack with collection.
     pub collected_objects: u64,
+    /// Whether a record may refer into another database. Then there are several, and the others may need what looks like
+    /// garbage here.
+    pub is_one_of_several: bool,
 }
 
 const FORMAT_NAME: &str = "format";
@@ -38,6 +41,7 @@ const SWEEPING: &str = "sweeping";
 const COUNTED: &str = "counted to";
 const UNTOLD: &str = "may hide references";
 const COLLECTED: &str = "objects after the last collection";
+const SEVERAL: &str = "may refer into other databases";
 
 impl Facts {
     pub fn read(path: &Path, table: &impl ReadableTable<&'static str, u64>) -> Result<Facts> {
@@ -49,6 +53,7 @@ impl Facts {
             1 => true,
             _ => return Err(damaged(path, "table `facts`, row `sweeping`: it is neither 0 nor 1")),
         };
+        let is_one_of_several = get(SEVERAL)? != 0;
         Ok(Facts {
             format: get(FORMAT_NAME)?,
             packed_to: Tid(get(PACKED_TO)?),
@@ -57,6 +62,7 @@ impl Facts {
             counted: get(COUNTED)?,
             untold: get(UNTOLD)?,
             collected_objects: get(COLLECTED)?,
+            is_one_of_several,
         })
     }
 
@@ -69,6 +75,7 @@ impl Facts {
             (COUNTED, self.counted),
             (UNTOLD, self.untold),
             (COLLECTED, self.collected_objects),
+            (SEVERAL, u64::from(self.is_one_of_several)),
         ] {
             table.insert(name, value).map_err(|error| trouble(path, error))?;
         }

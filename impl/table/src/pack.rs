@@ -148,9 +148,13 @@ fn pack(
     drop(alone);
     sweep(shared)?;
     if how.collect {
-        // From here on autopack measures growth.
         shared.store.change(&mut shared.store.turn(), |tables, _| {
+            // From here on autopack measures growth.
             tables.facts.collected_objects = tables.object_count()?;
+            // All records were read, and none refers into another database; of later ones that is not known.
+            if stop_at_foreign && tables.last()? == snapshot.last {
+                tables.facts.is_one_of_several = false;
+            }
             Ok(())
         })?;
     }
@@ -286,7 +290,8 @@ fn switch(
         return Ok(false);
     }
     let to = moment.to;
-    let named: Vec<Oid> = shared.voted.lock().values().flat_map(|writes| free::names(writes)).map(|(oid, _)| oid).collect();
+    let named: Vec<Oid> =
+        shared.voted.lock().values().flat_map(|writes| free::names(writes)).map(|(oid, _)| oid).collect();
     shared.store.change(&mut turn, |tables, _| {
         tables.facts.packed_to = to;
         tables.facts.is_sweeping = true;

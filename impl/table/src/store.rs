@@ -256,6 +256,8 @@ fn upgrade(path: &Arc<Path>, database: &Database) -> Result<()> {
     {
         let mut tables = Tables::writing(path, &transaction)?;
         tables.facts.format = FORMAT;
+        // Nobody has looked.
+        tables.facts.is_one_of_several = true;
         tables.write_facts()?;
     }
     transaction.commit().map_err(|error| trouble(path, error))

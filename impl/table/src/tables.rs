@@ -313,9 +313,7 @@ impl<A: Access> Tables<A> {
 
     /// How many counted records refer to an object.
     pub fn holders_of(&self, oid: Oid) -> Result<u64> {
-        door(&self.path, || {
-            Ok(self.holders.get(oid.0).map_err(|e| self.trouble(e))?.map_or(0, |count| count.value()))
-        })
+        door(&self.path, || Ok(self.holders.get(oid.0).map_err(|e| self.trouble(e))?.map_or(0, |count| count.value())))
     }
 
     /// The largest number that a revision or its data has.

@@ -73,7 +73,8 @@ impl Tables<Writing<'_>> {
         room.as_mut()[..4].copy_from_slice(&checksum(oid, number, record));
         room.as_mut()[4..].copy_from_slice(record);
         drop(room);
-        let references = references(record);
+        let (references, is_abroad) = references_and_abroad(record);
+        self.facts.is_one_of_several |= is_abroad;
         if !references.is_empty() {
             let done = self.references.insert(number, &references[..]).map(drop);
             done.map_err(|e| self.trouble(e))?;
@@ -186,16 +187,21 @@ impl Tables<Writing<'_>> {
 
 /// The objects that a record refers to strongly, each once, as a row of `references` has them.
 pub(crate) fn references(record: &[u8]) -> Bytes {
-    let mut found = Vec::new();
-    let scanned = Scanner::new().scan_all(record, |reference| {
-        if let Reference::Strong { oid, .. } = reference {
-            found.push(oid);
-        }
+    references_and_abroad(record).0
+}
+
+/// The same, and whether the record refers into another database.
+fn references_and_abroad(record: &[u8]) -> (Bytes, bool) {
+    let (mut found, mut is_abroad) = (Vec::new(), false);
+    let scanned = Scanner::new().scan_all(record, |reference| match reference {
+        Reference::Strong { oid, .. } => found.push(oid),
+        Reference::Foreign { .. } => is_abroad = true,
+        _ => {}
     });
     if scanned.is_err() {
-        return Bytes::from_static(UNTOLD);
+        return (Bytes::from_static(UNTOLD), is_abroad);
     }
     found.sort_unstable();
     found.dedup();
-    found.into_iter().flat_map(u64::to_be_bytes).collect()
+    (found.into_iter().flat_map(u64::to_be_bytes).collect(), is_abroad)
 }

@@ -53,7 +53,8 @@ use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Data, Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote, Voted,
+    Data, Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote,
+    Voted,
 };
 use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};

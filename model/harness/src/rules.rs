@@ -389,8 +389,7 @@ impl Counts for Rules {
         let _turn = self.shared.turn.lock();
         let mut state = self.state();
         let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
-        let packed =
-            state.database.pack_by_counts(to.0, &under_way, Some(Node::is_untold), &self.shared.references);
+        let packed = state.database.pack_by_counts(to.0, &under_way, Some(Node::is_untold), &self.shared.references);
         state.database = packed.map_err(refused_pack)?;
         let to = to.min(Tid(state.database.last_transaction()));
         drop(state);

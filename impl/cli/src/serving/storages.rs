@@ -61,7 +61,13 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let storage = Arc::new(storage);
             let description = kinds::file(conf.path.display().to_string(), false, conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
-            Ok(Opened { storage, description, marked_in, packing: packing.collect(conf.pack_gc).keep_old(false), tables })
+            Ok(Opened {
+                storage,
+                description,
+                marked_in,
+                packing: packing.collect(conf.pack_gc).keep_old(false),
+                tables,
+            })
         }
         StorageConf::File(conf) => {
             let storage = Arc::new(open_file(conf, resolver)?);

@@ -49,7 +49,11 @@ impl Check<'_> {
         let mut missing: Vec<_> = counts.into_iter().collect();
         missing.sort_unstable();
         for (oid, count) in missing {
-            self.problem("holders", Oid(oid), format!("it is missing, and {count} counted records refer to the object"));
+            self.problem(
+                "holders",
+                Oid(oid),
+                format!("it is missing, and {count} counted records refer to the object"),
+            );
         }
         if first == 0 && untold != tables.facts.untold {
             let what = format!("it says {}, and {untold} counted records may", tables.facts.untold);

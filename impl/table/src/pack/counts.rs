@@ -109,7 +109,6 @@ impl Tables<Writing<'_>> {
         let done = self.spared.insert(oid.0, ()).map(drop);
         done.map_err(|e| self.trouble(e))
     }
-
 }
 
 impl<A: Access> Tables<A> {

@@ -59,6 +59,8 @@ impl TableStorage {
 /// A pack by counts, step by step.
 pub(crate) struct ByCounts {
     to: Tid,
+    /// Whether objects stay if a record may refer into another database.
+    stops_at_foreign: bool,
     stage: Stage,
     voted: VotedNeeds,
 }
@@ -144,7 +146,12 @@ impl VotedNeeds {
 
 impl ByCounts {
     pub fn new(to: Tid) -> ByCounts {
-        ByCounts { to, stage: Stage::Begin, voted: VotedNeeds::default() }
+        ByCounts { to, stops_at_foreign: false, stage: Stage::Begin, voted: VotedNeeds::default() }
+    }
+
+    /// Frees no object if a record may refer into another database: only old revisions go then.
+    pub fn stops_at_foreign(self) -> ByCounts {
+        ByCounts { stops_at_foreign: true, ..self }
     }
 
     /// Does one step; the caller holds the right to pack. False: there is nothing left to do.
@@ -189,9 +196,7 @@ impl ByCounts {
         let mut turn = shared.store.turn();
         let last = turn.number;
         let is_all = shared.store.now().tables.facts.counted >= last
-            || shared.store.change(&mut turn, |tables, _| {
-                tables.count_on(last, shared.options.step_rows)
-            })?;
+            || shared.store.change(&mut turn, |tables, _| tables.count_on(last, shared.options.step_rows))?;
         if !is_all {
             return Ok(Stage::Count);
         }
@@ -292,6 +297,9 @@ impl ByCounts {
     fn free(&mut self, shared: &Shared, from: u64) -> Result<Stage> {
         let mut turn = shared.store.turn();
         let judging = shared.judging.write();
+        if self.stops_at_foreign && shared.store.now().tables.facts.is_one_of_several {
+            return Ok(Stage::Done);
+        }
         self.voted.look(shared)?;
         let (voted, to, rows) = (&self.voted, self.to, shared.options.step_rows);
         if shared.store.now().tables.facts.counted >= turn.number && !is_any_unheld(shared, from)? {
@@ -406,7 +414,13 @@ fn remove(tables: &mut Tables<Writing<'_>>, mut doomed: Doomed) -> Result<()> {
 }
 
 /// Removes objects of `unheld`, from one on; those that fall come first.
-fn free_from(tables: &mut Tables<Writing<'_>>, from: u64, to: Tid, voted: &VotedNeeds, rows_max: usize) -> Result<Stage> {
+fn free_from(
+    tables: &mut Tables<Writing<'_>>,
+    from: u64,
+    to: Tid,
+    voted: &VotedNeeds,
+    rows_max: usize,
+) -> Result<Stage> {
     let (mut next, mut fell, mut doomed, mut work) = (Some(from), Vec::new(), Doomed::new(), 0);
     while work < rows_max {
         let oid = match (fell.pop(), next) {

@@ -119,7 +119,8 @@ fn a_cascade_ends_at_what_is_later() {
 #[test]
 fn a_crash_at_any_write_loses_nothing() {
     let made = |disk: &SimDisk| {
-        let storage = Options::new().disk(Arc::new(disk.clone())).step_rows(2).cache_bytes(1 << 20).create(PATH).unwrap();
+        let storage =
+            Options::new().disk(Arc::new(disk.clone())).step_rows(2).cache_bytes(1 << 20).create(PATH).unwrap();
         store(&storage, [(0, vec![1, 10]), (10, vec![11]), (11, vec![])]);
         store(&storage, (1..8).map(|oid| (oid, vec![oid + 1])).chain([(8, vec![10])]));
         store(&storage, [(11, vec![10])]);
@@ -183,6 +184,29 @@ fn autopack_keeps_what_it_is_told_to_keep() {
     day();
     assert!(idle().contains(&Step::Collected) && !is_there(&storage, 2));
     checked(&storage);
+}
+
+/// Other databases may need what looks like garbage here.
+#[test]
+fn autopack_frees_nothing_of_one_of_several_databases() {
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let options = Options::new().disk(Arc::new(SimDisk::new(0))).clock(Arc::clone(&clock) as Arc<_>);
+    for is_one_of_several in [true, false] {
+        let path = format!("{is_one_of_several}.vellum");
+        let storage = options.create(path).unwrap();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        let foreign = if is_one_of_several { vec![Oid(7)] } else { vec![] };
+        draft.store(Oid(0), Tid::ZERO, Node { foreign, ..Node::default() }.encode()).unwrap();
+        storage.commit(draft).unwrap();
+        store(&storage, [(1, vec![])]);
+        store(&storage, [(1, vec![])]);
+        clock.advance(SignedDuration::from_hours(1));
+        let mut autopack = Autopack::new(storage.clone(), Duration::ZERO);
+        while autopack.step().unwrap() != Step::Idle {}
+        assert_eq!(is_there(&storage, 1), is_one_of_several);
+        assert_eq!(rows(&storage, "past"), 0);
+        checked(&storage);
+    }
 }
 
 /// A thread that packs beside commits takes nothing that is needed, and ends when it is told to.

@@ -198,10 +198,12 @@ fn packed_to(log: &Log, span: Span) -> Vec<Option<Tid>> {
     let packs = &log.packs;
     let certain = packs.iter().filter(|pack| pack.span.end < span.start).map(|pack| pack.to).max();
     let meanwhile = packs.iter().filter(|pack| pack.span.end > span.start && pack.span.start < span.end);
-    let finished = || log.transactions.iter().filter_map(|done| match done.finished {
-        Some(Outcome::Finished { tid }) => Some(tid),
-        _ => None,
-    });
+    let finished = || {
+        log.transactions.iter().filter_map(|done| match done.finished {
+            Some(Outcome::Finished { tid }) => Some(tid),
+            _ => None,
+        })
+    };
     // Rule 4.11: it moves on from one transaction to the next.
     let on_the_way = |pack: &Pack| {
         let (to, by_counts) = (pack.to, pack.by_counts);
