@@ -96,7 +96,12 @@ impl Store {
         let how = if options.read_only { Open::Read } else { Open::ReadWrite };
         let database = open_database(options, path, how, &failure)?;
         let path: Arc<Path> = path.into();
-        if how == Open::ReadWrite {
+        let is_older = is_without_counts(&path, &database)?;
+        if is_older && how == Open::Read {
+            let why = format!("its tables have form {WITHOUT_COUNTS}: open it once for writing, which adds the others");
+            return Err(OpenError::NotATable { path: path.to_path_buf(), why });
+        }
+        if is_older {
             upgrade(&path, &database)?;
         }
         let now = Snapshot::new(&path, &database).map_err(|error| OpenError::NotATable {
@@ -245,13 +250,14 @@ fn open_database(options: &Options, path: &Path, how: Open, failure: &Arc<Failur
     opened.map_err(|error| refused(path, error))
 }
 
+/// Whether it has the form before the tables that count references.
+fn is_without_counts(path: &Path, database: &Database) -> Result<bool> {
+    let transaction = database.begin_read().map_err(|error| trouble(path, error))?;
+    Ok(facts(path, &transaction).is_ok_and(|facts| facts.format == WITHOUT_COUNTS))
+}
+
 /// Gives a database of the form before the tables that it lacks. Nothing is counted in it.
 fn upgrade(path: &Arc<Path>, database: &Database) -> Result<()> {
-    let transaction = database.begin_read().map_err(|error| trouble(path, error))?;
-    if !facts(path, &transaction).is_ok_and(|facts| facts.format == WITHOUT_COUNTS) {
-        return Ok(());
-    }
-    drop(transaction);
     let transaction = database.begin_write().map_err(|error| trouble(path, error))?;
     {
         let mut tables = Tables::writing(path, &transaction)?;
