@@ -20,9 +20,7 @@ import sys
 import time
 
 import mail
-import recorder
 import transaction
-from ZEO.ClientStorage import ClientStorage
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from ZODB.serialize import get_refs
@@ -73,6 +71,10 @@ class Client:
         self.open()
 
     def open(self):
+        # rel_trace.py uses this file where there is no ZEO.
+        import recorder
+        from ZEO.ClientStorage import ClientStorage
+
         recorder.install(self.path, CACHE_BYTES, self.file)
         storage = ClientStorage(self.address, wait_timeout=20)
         self.db = DB(storage, cache_size=CONNECTION_OBJECTS)
@@ -246,6 +248,8 @@ def references(path, out):
 
 def counts(path):
     """Loads and hits of current revisions in a trace."""
+    import recorder
+
     loads = hits = 0
     with open(path, "rb") as file:
         while head := file.read(recorder.RECORD.size):

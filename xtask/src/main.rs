@@ -18,6 +18,7 @@ mod prose;
 mod review;
 mod rules;
 mod semantics;
+mod tables;
 mod teeth;
 mod track_record;
 mod venv;
@@ -38,6 +39,7 @@ struct Arguments {
 enum Task {
     Peers(peers::Peers),
     Bench(bench::Bench),
+    Tables(tables::Tables),
     Teeth(teeth::Teeth),
     Rules(rules::Rules),
     Review(review::Review),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         None => Arguments::command().print_long_help().map_err(Into::into),
         Some(Task::Peers(task)) => task.run(),
         Some(Task::Bench(task)) => task.run(),
+        Some(Task::Tables(task)) => task.run(),
         Some(Task::Teeth(task)) => task.run(),
         Some(Task::Rules(task)) => task.run(),
         Some(Task::Review(task)) => task.run(),
@@ -101,6 +104,7 @@ mod tests {
     fn asking_for_help_starts_no_task() {
         for task in [
             "bench",
+            "tables",
             "peers",
             "teeth",
             "rules",

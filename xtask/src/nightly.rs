@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 23] = [
+const STAGES: [(&str, &[&str]); 25] = [
     ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
     ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
     ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
@@ -50,6 +50,8 @@ const STAGES: [(&str, &[&str]); 23] = [
         &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "minutes", "--storage", "table"],
     ),
     ("tables", &["run", "--release", "-p", "vellum-prove", "--", "--storage", "table", "--cases", "20000"]),
+    ("tables-beside", &["xtask", "tables", "--messages", "10000"]),
+    ("tables-memory", &["xtask", "tables", "--objects", "1000000"]),
     (
         "tables-cut",
         &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--storage", "table", "--cases", "1000"],

@@ -5,6 +5,9 @@ use std::process::Command;
 
 use crate::Outcome;
 
+/// Between two tries to install packages.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// The workspace's folder.
 pub fn workspace() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -87,7 +90,13 @@ fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::e
     // A file says so in its first line, if its packages work with an older Python than they ask for.
     pip.extend(wanted.starts_with("# Any Python").then_some("--ignore-requires-python"));
     pip.push("-r");
-    succeed(Command::new(&python).args(pip).arg(script(requirements)))?;
+    let install = || succeed(Command::new(&python).args(&pip).arg(script(requirements)));
+    // A registry that did not answer may do so a moment later.
+    install().or_else(|error| {
+        eprintln!("{error}; once more");
+        std::thread::sleep(PAUSE);
+        install()
+    })?;
     std::fs::write(&mark, wanted)?;
     Ok(python)
 }

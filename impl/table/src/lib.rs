@@ -12,6 +12,7 @@
 //!   autopack.rs                      packing in the background
 //!   check.rs                         each table against the others
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
+//!   compact.rs                       giving back freed space
 //! ```
 //!
 //! ```no_run
@@ -31,6 +32,7 @@ mod backend;
 mod bulk;
 mod check;
 mod commit;
+mod compact;
 mod facts;
 mod options;
 mod pack;
@@ -46,6 +48,7 @@ mod write;
 pub use autopack::{Autopack, Autopacking, SHARE, Step};
 pub use backend::is_store;
 pub use check::Problem;
+pub use compact::Compacted;
 pub use options::{OpenError, Options};
 pub use storage::TableStorage;
 pub use summary::TableSummary;

@@ -179,6 +179,19 @@ impl Store {
         }
     }
 
+    /// Moves pages to the beginning of the file, cuts it behind them, and closes it. The snapshots of readers must be
+    /// gone, which nobody has of a store that was just opened.
+    pub fn compact(self) -> Result<()> {
+        let Store { path, mut database, now, failure, _lock, .. } = self;
+        drop(now);
+        let compacted = door(&path, || database.compact().map(drop).map_err(|error| trouble(&path, error)));
+        drop(database);
+        match failure.get() {
+            Some(cause) => Err(Error::io(&*path, "compacting it", std::io::Error::other(cause))),
+            None => compacted,
+        }
+    }
+
     fn within<'t, T>(
         &self,
         transaction: &'t WriteTransaction,

@@ -190,7 +190,7 @@ impl Row {
 impl Bench {
     /// Measures, and prints the table.
     pub fn run(self) -> Outcome {
-        let (python, path) = self.database()?;
+        let (python, path) = mail(self.messages)?;
         let rounds = self.rounds.max(1) as usize;
         let wanted: Vec<Row> = Row::value_variants().iter().copied().filter(|row| self.wants(*row)).collect();
         if let Some(before) = &self.against {
@@ -206,22 +206,21 @@ impl Bench {
     fn wants(&self, row: Row) -> bool {
         self.only.is_none_or(|only| only == row)
     }
+}
 
-    /// The Python that has ZODB, and the mail database that it made.
-    fn database(&self) -> Result<(PathBuf, PathBuf), Box<dyn std::error::Error>> {
-        let python = venv::python()?;
-        let folder = venv::workshop("bench")?;
-        let path = folder.join(format!("mail-{}.fs", self.messages));
-        if !path.exists() {
-            eprintln!("making {} with ZODB; this takes a minute or two", path.display());
-            let new = folder.join("new.fs");
-            let messages = self.messages.to_string();
-            venv::succeed(
-                Command::new(&python).arg(venv::script("mail.py")).arg(&new).args(["--messages", &messages]),
-            )?;
-            let _ = std::fs::remove_file(folder.join("new.fs.index"));
-            std::fs::rename(&new, &path)?;
-        }
-        Ok((python, path))
+/// The Python that has ZODB, and the mail database that it made.
+pub fn mail(messages: u64) -> Result<(PathBuf, PathBuf), Box<dyn std::error::Error>> {
+    let python = venv::python()?;
+    let folder = venv::workshop("bench")?;
+    let path = folder.join(format!("mail-{messages}.fs"));
+    if !path.exists() {
+        eprintln!("making {} with ZODB; this takes a minute or two", path.display());
+        let new = folder.join("new.fs");
+        venv::succeed(
+            Command::new(&python).arg(venv::script("mail.py")).arg(&new).arg("--messages").arg(messages.to_string()),
+        )?;
+        let _ = std::fs::remove_file(folder.join("new.fs.index"));
+        std::fs::rename(&new, &path)?;
     }
+    Ok((python, path))
 }

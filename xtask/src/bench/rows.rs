@@ -62,7 +62,8 @@ impl Rows<'_> {
         );
         let mut lines = Vec::new();
         for row in wanted {
-            lines.extend(self.row(*row, &storage, &loads)?.map(|line| (*row, line)));
+            let line = self.row(*row, &storage, &loads).map_err(|error| format!("row {}: {error}", row.name()))?;
+            lines.extend(line.map(|line| (*row, line)));
         }
         let time = |wanted: Row| lines.iter().find(|(row, _)| *row == wanted).map(|(_, line)| line.ours.as_secs_f64());
         let two_threads = time(Row::Load).zip(time(Row::Load2));

@@ -52,8 +52,8 @@ old file stays as Data.fs.old, in place of an older one of that name. --no-old
 removes it; then the discarded revisions are lost.
 
 A database in tables (site.vellum) is packed inside its file, in small steps;
-there is no second file, no preview, and no way back. The file becomes hardly
-shorter: its free pages are used again.
+there is no second file, no preview, and no way back. In the end the tables move
+to the beginning of the file, and the file is cut behind them.
 
 With --auto --keep 30d such a database is packed in the background, to the time
 of 30 days ago, until SIGTERM or ^C. That takes a tenth of the time, in steps of

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use vellum_disk::RealDisk;
 use vellum_file::FileStorage;
 use vellum_storage::{Error, Storage};
-use vellum_table::{OpenError, Options, TableStorage, is_store};
+use vellum_table::{Compacted, OpenError, Options, TableStorage, is_store};
 use vellum_terminal::{Failure, Run};
 
 use crate::ui::args;
@@ -52,6 +52,11 @@ pub fn open(path: &Path) -> Run<TableStorage> {
 /// Opens one for writing.
 pub fn open_to_write(path: &Path) -> Run<TableStorage> {
     told(options()?.open(path))
+}
+
+/// Gives back to the system what is free in a closed one.
+pub fn compact(path: &Path) -> Run<Compacted> {
+    told(Options::new().compact(path))
 }
 
 /// The options for one that is written to.

@@ -2,6 +2,7 @@
 
 mod commits;
 mod common;
+mod compact;
 mod copies;
 mod counts;
 mod crashes;

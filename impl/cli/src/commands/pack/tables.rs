@@ -1,4 +1,4 @@
-//! Packing a database in tables: in small steps, inside the file.
+//! Packing a database in tables: in small steps, inside the file, which is cut in the end.
 
 use std::io::Write;
 use std::path::Path;
@@ -90,12 +90,12 @@ impl Pack {
                 return Ok(Outcome::Problems);
             }
         }
-        self.pack_tables(out, &storage, to, now)
+        self.pack_tables(out, storage, to, now)
     }
 
-    fn pack_tables(&self, out: &mut Out, storage: &TableStorage, to: Tid, now: Timestamp) -> Run {
+    fn pack_tables(&self, out: &mut Out, storage: TableStorage, to: Tid, now: Timestamp) -> Run {
         let start = Instant::now();
-        let before = Size::of(storage)?;
+        let before = Size::of(&storage)?;
         let how = PackOptions::default().collect(!self.no_collect).go_on(self.go_on);
         // Told to collect, it does.
         let is_told = self.collect || self.no_collect;
@@ -112,8 +112,10 @@ impl Pack {
             Err(error @ Error::Unreadable { .. }) => return self.refuse_untold(out, &error),
             Err(other) => return Err(other.into()),
         };
-        let after = Size::of(storage)?;
+        let after = Size::of(&storage)?;
         let last = Some(to.min(storage.last_transaction())).filter(|&last| last != Tid::ZERO);
+        drop(storage);
+        let compacted = tables::compact(&self.file)?;
         let seconds = start.elapsed().as_secs_f64();
         if self.json {
             out.json(&Answer {
@@ -128,7 +130,7 @@ impl Pack {
                 after,
                 freed_bytes: before.bytes.saturating_sub(after.bytes),
                 dangling: links::links(&report.dangling),
-                file_bytes: storage.size(),
+                file_bytes: compacted.after,
                 seconds: (seconds * 1000.0).round() / 1000.0,
             })?;
             return Ok(Outcome::Fine);
@@ -158,7 +160,7 @@ impl Pack {
         let freed = before.bytes.saturating_sub(after.bytes);
         writeln!(out, "{:>16}  {:>16}  {:>16}  in the tables", size(before.bytes), size(after.bytes), size(freed))?;
         writeln!(out)?;
-        out.field("file", format!("{}: its free pages are used again", size(storage.size())))?;
+        out.field("file", format!("{}, of {} before", size(compacted.after), size(compacted.before)))?;
         if !report.dangling.is_empty() {
             out.field("missing", counted(report.dangling.len() as u64, "reference") + " to missing objects")?;
             show_dangling(out, &report.dangling)?;
