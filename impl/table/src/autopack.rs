@@ -9,8 +9,8 @@
 //! step at the most. Garbage that refers to itself in a circle stays then, so now and then there is a pack with
 //! collection instead: when there are half as many objects again as after the last one.
 //!
-//! If a record may refer into another database, there are several, and the others may need what looks like garbage here:
-//! then only old revisions go.
+//! If a record may refer into another database, there are several, and the others may need what looks like garbage
+//! here: then only old revisions go.
 //!
 //! [`Autopack`] has no thread and no clock of its own. [`Autopacking`] is the thread that asks it for its steps, and
 //! rests.
@@ -36,7 +36,7 @@ const OBJECTS_MIN: u64 = 1000;
 /// The longest rest, and the rest where there is nothing to do.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// What a step of [`Autopack`] did.
+/// The work of one step of [`Autopack`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
@@ -105,7 +105,7 @@ impl Autopack {
                     tracing::warn!("{}: garbage in circles stays: {error}", shared.name());
                     self.refused = Some(error);
                 }
-                // Somebody packs it.
+                // Another thread packs it.
                 Err(Error::Packing { .. }) => return Ok(Step::Idle),
                 Err(other) => return Err(other),
             }
@@ -129,8 +129,8 @@ struct State {
 }
 
 impl TableStorage {
-    /// Packs in the background from now on (rule 4.11), and keeps the history of this time. `share` is the part of the time that
-    /// this may take: 0.1 is a tenth.
+    /// Packs in the background from now on (rule 4.11), and keeps the history of this time. `share` is the part of the
+    /// time that this may take: 0.1 is a tenth.
     ///
     /// # Errors
     ///

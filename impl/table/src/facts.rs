@@ -29,8 +29,8 @@ pub(crate) struct Facts {
     pub untold: u64,
     /// How many objects there were after the last pack with collection.
     pub collected_objects: u64,
-    /// Whether a record may refer into another database. Then there are several, and the others may need what looks like
-    /// garbage here.
+    /// Whether a record may refer into another database. Then there are several, and the others may need what looks
+    /// like garbage here.
     pub is_one_of_several: bool,
 }
 

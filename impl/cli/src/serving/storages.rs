@@ -44,7 +44,7 @@ pub fn offer(name: &str, conf: &StorageConf, keep: Option<Duration>) -> Run<(Off
         (None, _) => None,
         (Some(keep), Some(tables)) => Some(tables.autopack(keep, SHARE)?),
         (Some(_), None) => {
-            let why = "--keep packs a database in tables, and this is none. Nothing was changed. Leave --keep out";
+            let why = "--keep packs only databases in tables. Nothing was changed. Leave --keep out";
             return Err(Failure::Message(format!("{}: {why}", store.storage.name())));
         }
     };

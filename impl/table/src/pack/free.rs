@@ -5,7 +5,7 @@
 //!   count    bring the counts up to date                          nothing else is changed
 //!   tidy     the objects that a voted transaction spared          at the time of the last pack
 //!   forget   some transactions after the time of the last pack    that time moves on: the database is packed to it
-//!   free     objects in `unheld` go, with all revisions           that lowers counts, and more objects come to `unheld`
+//!   free     objects in `unheld` go, with all revisions           that lowers counts, and more come to `unheld`
 //! ```
 //!
 //! Each stage is a row of steps. A step is one transaction of the store, and what it leaves is a database by the rules:
@@ -16,8 +16,9 @@
 //! of the records, which it counts to the last, and those of the voted transactions (rule 4.9). An object that is
 //! written or referred to by a voted transaction stays in `unheld`, for the next pack.
 //!
-//! **The list of work is the table `unheld`.** A step keeps in memory only what fell during it. So a chain of any length
-//! goes in steps of bounded size. A step of the stage *forget* takes at least one transaction, however large that is.
+//! **The list of work is the table `unheld`.** A step keeps in memory only what fell during it. So a chain of any
+//! length goes in steps of bounded size. A step of the stage *forget* takes at least one transaction, however large
+//! that is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

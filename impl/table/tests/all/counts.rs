@@ -42,8 +42,8 @@ fn store(storage: &TableStorage, records: impl IntoIterator<Item = (u64, Vec<u64
     storage.commit(draft).unwrap()
 }
 
-/// Each object refers to the one before it, so the last step of the cascade comes to the first oid. What fell and was
-/// not looked at in a step is found in the next one.
+/// Each object refers to the one before it, so the cascade goes to smaller oids. The next step finds the objects that
+/// fell and were not looked at.
 #[test]
 fn a_chain_of_any_length_goes() {
     const LENGTH: u64 = 100_000;
@@ -251,7 +251,7 @@ fn autopack_beside_commits() {
     checked(&storage);
 }
 
-/// What a pack by counts leaves beside a collector: the same as the collector alone, where there are no circles.
+/// Without circles, both packs leave the same objects.
 #[test]
 fn without_circles_it_is_a_collection() {
     let packed = |by_counts: bool| {

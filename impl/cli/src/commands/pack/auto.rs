@@ -22,7 +22,7 @@ impl Pack {
         let name = path.display().to_string();
         if !tables::is_one(path) {
             return Err(Failure::Message(format!(
-                "{name}: --auto packs a database in tables, and this is none. Nothing was changed. `vellum copy {name} \
+                "{name}: --auto packs only a database in tables. Nothing was changed. `vellum copy {name} \
                  site.vellum` makes one of it"
             )));
         }
