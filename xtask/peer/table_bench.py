@@ -8,7 +8,7 @@ FILE is copied into a fresh storage in DIR, with copyTransactionsFrom.  OIDS and
 16 hex digits: those are loaded, these are written again before the pack.
 
 It prints one line, an object: seconds by row, and bytes on the disk.  With --memory: resident memory of a process that has
-opened a copy and has loaded OIDS, and what the process had before.
+opened a copy and has loaded OIDS, and what it had before.
 """
 
 import argparse
@@ -21,6 +21,9 @@ import sys
 import threading
 import time
 
+from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
+from relstorage.options import Options
+from relstorage.storage import RelStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
@@ -47,10 +50,6 @@ class Relational:
         self.path = os.path.join(folder, "data")
 
     def open(self):
-        from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
-        from relstorage.options import Options
-        from relstorage.storage import RelStorage
-
         options = Options(keep_history=True)
         return RelStorage(Sqlite3Adapter(self.path, {"synchronous": "full"}, options=options), options=options)
 
@@ -157,13 +156,12 @@ def memory(kind, args):
     """In a process of its own: what the copying took does not count."""
     if args.memory == "filled":
         loads = oids_of(args.oids)
-        kind.open().close()
         before = resident()
         storage = kind.open()
         reader = kind.of_thread(storage)
         for oid in loads:
             reader.load(oid)
-        return {"memory": resident() - before, "before": before}
+        return {"memory": resident(), "before": before}
     fill(kind, args.file)
     again = [sys.executable, *sys.argv[:-1], "--memory=filled"]
     return json.loads(subprocess.run(again, check=True, stdout=subprocess.PIPE).stdout)
