@@ -95,7 +95,7 @@ pub fn of_history(seed: u64) -> Vec<u8> {
     let disk = SimDisk::new(0);
     let there = disk.clone();
     let opener = move |opening| site::open(&there, Durability::Full, u64::MAX, opening);
-    let can = Can::EVERYTHING.without(Can { untold: true, blobs: true, ..Can::default() });
+    let can = Can::EVERYTHING.without(Can { untold: true, blobs: true, counts: true, ..Can::default() });
     let mut subject = Hosted::new("FileStorage", can, opener);
     if let Err(difference) = run::play_random(&mut subject, &mut Seed(seed), STEPS, &mut Coverage::default()) {
         panic!("{difference}");

@@ -36,7 +36,7 @@ pub fn remove_index(disk: &SimDisk) {
 pub fn hosted(durability: Durability, spill_after: u64) -> Hosted {
     let mut disk = SimDisk::new(0);
     let mut openings = 0;
-    Hosted::new("FileStorage", Can::EVERYTHING, move |opening: Opening| {
+    Hosted::new("FileStorage", Can { counts: false, ..Can::EVERYTHING }, move |opening: Opening| {
         if opening.fresh {
             (disk, openings) = (SimDisk::new(0), 0);
         }

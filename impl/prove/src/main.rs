@@ -253,7 +253,12 @@ impl Prove {
     fn on_disk(&self) -> Run<crash::Tried> {
         let file = |name: &str, durability, promise| {
             let opener = move |disk: &SimDisk, opening: Opening| open(disk, durability, u64::MAX, opening);
-            crash::Tried { name: name.to_owned(), can: Can::EVERYTHING, promise, opener: Arc::new(opener) }
+            crash::Tried {
+                name: name.to_owned(),
+                can: Can { counts: false, ..Can::EVERYTHING },
+                promise,
+                opener: Arc::new(opener),
+            }
         };
         match self.storage {
             Own::File => Ok(file("FileStorage", Durability::Full, crash::Promise::Whole)),
@@ -489,7 +494,7 @@ fn open_table(disk: &SimDisk, opening: Opening) -> Result<Box<dyn Storage>, Erro
 fn file(name: &str, durability: Durability, spill_after: u64) -> Hosted {
     let mut disk = SimDisk::new(0);
     let mut openings = 0;
-    Hosted::new(name, Can::EVERYTHING, move |opening: Opening| {
+    Hosted::new(name, Can { counts: false, ..Can::EVERYTHING }, move |opening: Opening| {
         if opening.fresh {
             (disk, openings) = (SimDisk::new(0), 0);
         }
@@ -510,6 +515,7 @@ fn overlay() -> Hosted {
         read_only: true,
         pack: true,
         collect: true,
+        counts: true,
         dangling: true,
         untold: true,
         ..Can::default()

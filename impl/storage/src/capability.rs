@@ -113,6 +113,19 @@ pub trait Pack: Send + Sync {
     ///
     /// Errors: read-only; a pack that is running; dangling references, unless told to go on.
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport>;
+
+    /// Packing by counts of references, if it keeps them.
+    fn counts(&self) -> Option<&dyn Counts> {
+        None
+    }
+}
+
+/// Giving back space without a walk over the database.
+pub trait Counts: Send + Sync {
+    /// Forgets the past before `to`, and discards the objects to which no record refers (rule 4.11).
+    ///
+    /// Errors: read-only; a pack that is running; a record that may hide references; a missing root.
+    fn pack_by_counts(&self, to: Tid) -> Result<()>;
 }
 
 /// How to pack: by default without collecting, and not past a broken reference.

@@ -87,7 +87,7 @@ pub use blob::{Blob, BlobBytes, BlobWriter, Blobs, SharedBlobs, may_have_blob};
 pub use btrees::{BTreeFinding, BTreeRule, BTrees, BTreesChecked, btree_class, check_btrees, order_of_scalars};
 pub use buffer::RecordBuffer;
 pub use bytes::Bytes;
-pub use capability::{Bulk, Capabilities, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
+pub use capability::{Bulk, Capabilities, Counts, Pack, PackOptions, PackReport, UndoEntry, UndoLog, Versions};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use collect::{AtPlace, Collected, Collecting, EachPlace, Later, OidSet, Own, Place, Refers, Survivors, collect};
 pub use compressed::{Compressed, Compression};

@@ -1,7 +1,9 @@
 //! Checking each table against the others: what [docs/table.md](../../../docs/table.md) says must hold.
 //!
 //! It reads one snapshot from beginning to end, beside commits. Memory: 16 bytes for each record that several revisions
-//! have, and one transaction.
+//! have, one transaction, and the counts of a million objects.
+
+mod holders;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -67,6 +69,8 @@ impl Check<'_> {
         self.data()?;
         self.counts()?;
         self.references()?;
+        self.holders()?;
+        self.unheld()?;
         self.versions()?;
         self.doomed()
     }

@@ -8,7 +8,10 @@ use vellum_storage::{Error, Result, Tid};
 use crate::tables::{damaged, trouble};
 
 /// The form of the tables.
-pub(crate) const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 2;
+
+/// The form before it: without the tables that count references.
+pub(crate) const WITHOUT_COUNTS: u64 = 1;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -20,12 +23,25 @@ pub(crate) struct Facts {
     pub copied_packed: Tid,
     /// Whether the revisions in `doomed` are removed: no reader sees them. If not, a pack is only preparing that.
     pub is_sweeping: bool,
+    /// The references of the records up to this number are counted in `holders`.
+    pub counted: u64,
+    /// How many of those records may hide references (rule 4.10).
+    pub untold: u64,
+    /// How many objects there were after the last pack with collection.
+    pub collected_objects: u64,
+    /// Whether a record may refer into another database. Then there are several, and the others may need what looks
+    /// like garbage here.
+    pub is_one_of_several: bool,
 }
 
 const FORMAT_NAME: &str = "format";
 const PACKED_TO: &str = "packed to";
 const COPIED_PACKED: &str = "last copied as packed";
 const SWEEPING: &str = "sweeping";
+const COUNTED: &str = "counted to";
+const UNTOLD: &str = "may hide references";
+const COLLECTED: &str = "objects after the last collection";
+const SEVERAL: &str = "may refer into other databases";
 
 impl Facts {
     pub fn read(path: &Path, table: &impl ReadableTable<&'static str, u64>) -> Result<Facts> {
@@ -37,11 +53,16 @@ impl Facts {
             1 => true,
             _ => return Err(damaged(path, "table `facts`, row `sweeping`: it is neither 0 nor 1")),
         };
+        let is_one_of_several = get(SEVERAL)? != 0;
         Ok(Facts {
             format: get(FORMAT_NAME)?,
             packed_to: Tid(get(PACKED_TO)?),
             copied_packed: Tid(get(COPIED_PACKED)?),
             is_sweeping,
+            counted: get(COUNTED)?,
+            untold: get(UNTOLD)?,
+            collected_objects: get(COLLECTED)?,
+            is_one_of_several,
         })
     }
 
@@ -51,6 +72,10 @@ impl Facts {
             (PACKED_TO, self.packed_to.0),
             (COPIED_PACKED, self.copied_packed.0),
             (SWEEPING, u64::from(self.is_sweeping)),
+            (COUNTED, self.counted),
+            (UNTOLD, self.untold),
+            (COLLECTED, self.collected_objects),
+            (SEVERAL, u64::from(self.is_one_of_several)),
         ] {
             table.insert(name, value).map_err(|error| trouble(path, error))?;
         }

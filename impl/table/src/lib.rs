@@ -10,6 +10,7 @@
 //!   past.rs     part 3               pack.rs              part 4
 //!   tables.rs, row.rs, facts.rs      what is in the tables
 //!   look.rs                          what only some commands ask
+//!   autopack.rs                      packing in the background
 //!   check.rs                         each table against the others
 //!   salvage.rs                       what can be read of damaged ones
 //!   store.rs, backend.rs             redb on our disk: snapshots, and one writer
@@ -28,6 +29,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod autopack;
 mod backend;
 mod bulk;
 mod check;
@@ -47,6 +49,7 @@ mod tables;
 mod view;
 mod write;
 
+pub use autopack::{Autopack, Autopacking, SHARE, Step};
 pub use backend::is_store;
 pub use check::Problem;
 pub use compact::Compacted;

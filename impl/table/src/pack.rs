@@ -16,14 +16,18 @@
 //! So each is checked at the switch; if one needs what is doomed, the pack begins again. The third attempt lets no
 //! other thread commit.
 
+mod counts;
+mod free;
 mod moment;
+
+pub(crate) use free::ByCounts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::ReadableTable;
 use vellum_storage::{
-    Collecting, Error, Event, Oid, Pack, PackOptions, PackReport, Result, Survivors, Tid, Write, collect,
+    Collecting, Counts, Event, Oid, Pack, PackOptions, PackReport, Result, Survivors, Tid, Write, collect,
 };
 use vellum_sync::{MutexGuard, RwLockWriteGuard};
 
@@ -42,6 +46,10 @@ const LISTED_A_ROW: usize = 16;
 impl Pack for TableStorage {
     fn pack(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         self.pack_to(to, how)
+    }
+
+    fn counts(&self) -> Option<&dyn Counts> {
+        Some(self)
     }
 }
 
@@ -68,8 +76,7 @@ impl TableStorage {
     fn pack_with(&self, to: Tid, how: PackOptions, stop_at_foreign: bool) -> Result<PackReport> {
         let shared = &self.shared;
         shared.writable()?;
-        let packing = shared.packing.try_lock();
-        let _packing = packing.ok_or_else(|| Error::Packing { name: shared.name() })?;
+        let _packing = shared.begin_packing()?;
         let mut attempt = 0;
         loop {
             let mut alone = Alone::default();
@@ -140,6 +147,17 @@ fn pack(
     }
     drop(alone);
     sweep(shared)?;
+    if how.collect {
+        shared.store.change(&mut shared.store.turn(), |tables, _| {
+            // From here on autopack measures growth.
+            tables.facts.collected_objects = tables.object_count()?;
+            // All records were read, and none refers into another database; of later ones that is not known.
+            if stop_at_foreign && tables.last()? == snapshot.last {
+                tables.facts.is_one_of_several = false;
+            }
+            Ok(())
+        })?;
+    }
     Ok(Some(survivors.dangling().to_vec().into()))
 }
 
@@ -272,10 +290,12 @@ fn switch(
         return Ok(false);
     }
     let to = moment.to;
+    let named: Vec<Oid> =
+        shared.voted.lock().values().flat_map(|writes| free::names(writes)).map(|(oid, _)| oid).collect();
     shared.store.change(&mut turn, |tables, _| {
         tables.facts.packed_to = to;
         tables.facts.is_sweeping = true;
-        Ok(())
+        tables.spare_only(&named)
     })?;
     drop(judging);
     let _telling = shared.telling.lock();
@@ -300,24 +320,32 @@ fn step(tables: &mut Tables<Writing<'_>>, rows: usize) -> Result<()> {
         let Some((key, oid)) = first.map(|(key, oid)| (key.value(), oid.value())) else { break };
         by_transaction.entry(Tid(key.0)).or_default().push((key.1, Oid(oid)));
     }
-    let last = tables.last()?;
-    for (tid, doomed) in by_transaction {
+    for (tid, doomed) in &by_transaction {
         for (number, oid) in doomed.iter().filter(|(number, _)| *number != ITSELF) {
-            tables.remove(*oid, tid, *number)?;
+            tables.remove(*oid, *tid, *number, &mut Vec::new())?;
         }
+    }
+    unname(tables, by_transaction)?;
+    if tables.doomed.first().map_err(|e| crate::tables::trouble(&tables.path, e))?.is_none() {
+        tables.facts.is_sweeping = false;
+    }
+    Ok(())
+}
+
+/// Takes removed revisions, which are in the order of their numbers, out of their transactions. A transaction without
+/// revisions goes.
+fn unname(tables: &mut Tables<Writing<'_>>, by_transaction: BTreeMap<Tid, Vec<(u64, Oid)>>) -> Result<()> {
+    let last = tables.last()?;
+    for (tid, removed) in by_transaction {
         let missing = || tables.damaged("transactions", tid, "it is missing, and a revision of it is doomed");
         let mut head = tables.head(tid)?.ok_or_else(missing)?;
-        // Both are in the order of the numbers.
-        head.revisions.retain(|(_, number)| doomed.binary_search_by_key(number, |(number, _)| *number).is_err());
+        head.revisions.retain(|(_, number)| removed.binary_search_by_key(number, |(number, _)| *number).is_err());
         // The last transaction stays, so that no tid is given out twice.
         let done = match head.revisions.is_empty() && tid != last {
             true => tables.transactions.remove(tid.0).map(drop),
             false => tables.transactions.insert(tid.0, &head.encode()[..]).map(drop),
         };
         done.map_err(|e| tables.trouble(e))?;
-    }
-    if tables.doomed.first().map_err(|e| crate::tables::trouble(&tables.path, e))?.is_none() {
-        tables.facts.is_sweeping = false;
     }
     Ok(())
 }

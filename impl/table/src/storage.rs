@@ -12,7 +12,8 @@ use vellum_storage::{
     Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Versions,
     Vote, Voted, Waiting, Write, lock_and_judge,
 };
-use vellum_sync::{Mutex, RwLock};
+use vellum_sync::atomic::{AtomicBool, Ordering};
+use vellum_sync::{Mutex, MutexGuard, RwLock};
 
 use crate::commit::{Commits, Job};
 use crate::options::{OpenError, Options};
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub listeners: Listeners,
     /// Held by a pack.
     pub packing: Mutex<()>,
+    /// Whether the pack that holds it does one small step of many, and gives it back then.
+    pub is_stepping: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -62,6 +65,20 @@ impl Shared {
 
     pub fn writable(&self) -> Result<()> {
         if self.options.read_only { Err(Error::ReadOnly { name: self.name() }) } else { Ok(()) }
+    }
+
+    /// The right to pack.
+    pub fn begin_packing(&self) -> Result<MutexGuard<'_, ()>> {
+        // It may have been in its last step.
+        for _ in 0..2 {
+            if let Some(packing) = self.packing.try_lock() {
+                return Ok(packing);
+            }
+            if self.is_stepping.load(Ordering::SeqCst) {
+                return Ok(self.packing.lock());
+            }
+        }
+        Err(Error::Packing { name: self.name() })
     }
 
     pub fn within_quota(&self, more: u64) -> Result<()> {
@@ -127,6 +144,7 @@ impl TableStorage {
                 voted: Mutex::default(),
                 listeners: Listeners::default(),
                 packing: Mutex::default(),
+                is_stepping: AtomicBool::new(false),
             }),
         };
         if !options.read_only {

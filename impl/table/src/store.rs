@@ -12,9 +12,9 @@ use vellum_storage::{Error, Oid, Result, Tid};
 use vellum_sync::{Mutex, MutexGuard};
 
 use crate::backend::{Backend, Failure, is_store};
-use crate::facts::FORMAT;
+use crate::facts::{FORMAT, WITHOUT_COUNTS};
 use crate::options::{OpenError, Options};
-use crate::tables::{Reading, Tables, Writing, door, said, trouble};
+use crate::tables::{Reading, Tables, Writing, door, facts, said, trouble};
 
 /// The tables of a moment.
 pub(crate) struct Snapshot {
@@ -96,6 +96,14 @@ impl Store {
         let how = if options.read_only { Open::Read } else { Open::ReadWrite };
         let database = open_database(options, path, how, &failure)?;
         let path: Arc<Path> = path.into();
+        let is_older = is_without_counts(&path, &database)?;
+        if is_older && how == Open::Read {
+            let why = format!("its tables have form {WITHOUT_COUNTS}: open it once for writing, which adds the others");
+            return Err(OpenError::NotATable { path: path.to_path_buf(), why });
+        }
+        if is_older {
+            upgrade(&path, &database)?;
+        }
         let now = Snapshot::new(&path, &database).map_err(|error| OpenError::NotATable {
             path: path.to_path_buf(),
             why: format!("it has not the tables of one ({error})"),
@@ -104,7 +112,8 @@ impl Store {
             let why = format!("its tables have form {}, and this program knows form {FORMAT}", now.tables.facts.format);
             return Err(OpenError::NotATable { path: path.to_path_buf(), why });
         }
-        let number = now.tables.last_number()?;
+        // A record whose number is counted must not come again: its references would not be counted.
+        let number = now.tables.last_number()?.max(now.tables.facts.counted);
         Ok(Store {
             path,
             database,
@@ -257,6 +266,25 @@ pub(crate) fn open_database(
     let opened = catch_unwind(AssertUnwindSafe(open));
     let opened = opened.map_err(|panic| OpenError::Damaged { path: path.to_owned(), why: said(&*panic) })?;
     opened.map_err(|error| refused(path, error))
+}
+
+/// Whether it has the form before the tables that count references.
+fn is_without_counts(path: &Path, database: &Database) -> Result<bool> {
+    let transaction = database.begin_read().map_err(|error| trouble(path, error))?;
+    Ok(facts(path, &transaction).is_ok_and(|facts| facts.format == WITHOUT_COUNTS))
+}
+
+/// Gives a database of the form before the tables that it lacks. Nothing is counted in it.
+fn upgrade(path: &Arc<Path>, database: &Database) -> Result<()> {
+    let transaction = database.begin_write().map_err(|error| trouble(path, error))?;
+    {
+        let mut tables = Tables::writing(path, &transaction)?;
+        tables.facts.format = FORMAT;
+        // Nobody has looked.
+        tables.facts.is_one_of_several = true;
+        tables.write_facts()?;
+    }
+    transaction.commit().map_err(|error| trouble(path, error))
 }
 
 /// Makes an empty database, under another name until it is whole.

@@ -9,6 +9,9 @@
 //!   data          number         ▶ record           under the number of the revision that brought it
 //!   counts        number         ▶ count            how many revisions have that data, if more than one
 //!   references    number         ▶ oids             the objects that the record refers to, if any
+//!   holders       oid            ▶ count            how many counted records refer to the object, if any
+//!   unheld        oid            ▶                  the objects to which none refers
+//!   spared        oid            ▶                  objects of which a pack kept more for a voted transaction
 //!   transactions  tid            ▶ head             metadata, and the list of revisions
 //!   names         version        ▶ name             the names of versions
 //!   versions      name           ▶ version          the same, the other way round
@@ -43,6 +46,9 @@ const PLACES: TableDefinition<u64, Rows> = TableDefinition::new("places");
 const DATA: TableDefinition<u64, Rows> = TableDefinition::new("data");
 const COUNTS: TableDefinition<u64, u64> = TableDefinition::new("counts");
 const REFERENCES: TableDefinition<u64, Rows> = TableDefinition::new("references");
+const HOLDERS: TableDefinition<u64, u64> = TableDefinition::new("holders");
+const UNHELD: TableDefinition<u64, ()> = TableDefinition::new("unheld");
+const SPARED: TableDefinition<u64, ()> = TableDefinition::new("spared");
 const TRANSACTIONS: TableDefinition<u64, Rows> = TableDefinition::new("transactions");
 const NAMES: TableDefinition<u32, Rows> = TableDefinition::new("names");
 const VERSIONS: TableDefinition<Rows, u32> = TableDefinition::new("versions");
@@ -80,6 +86,9 @@ pub(crate) struct Tables<A: Access> {
     pub data: A::Table<u64, Rows>,
     pub counts: A::Table<u64, u64>,
     pub references: A::Table<u64, Rows>,
+    pub holders: A::Table<u64, u64>,
+    pub unheld: A::Table<u64, ()>,
+    pub spared: A::Table<u64, ()>,
     pub transactions: A::Table<u64, Rows>,
     pub names: A::Table<u32, Rows>,
     pub versions: A::Table<Rows, u32>,
@@ -103,6 +112,9 @@ macro_rules! open {
                 data: transaction.open_table(DATA)?,
                 counts: transaction.open_table(COUNTS)?,
                 references: transaction.open_table(REFERENCES)?,
+                holders: transaction.open_table(HOLDERS)?,
+                unheld: transaction.open_table(UNHELD)?,
+                spared: transaction.open_table(SPARED)?,
                 transactions: transaction.open_table(TRANSACTIONS)?,
                 names: transaction.open_table(NAMES)?,
                 versions: transaction.open_table(VERSIONS)?,
@@ -132,6 +144,11 @@ impl<'t> Tables<Writing<'t>> {
         let opened: Result<Tables<Writing<'t>>> = open!(path, transaction);
         opened?.with_facts()
     }
+}
+
+/// The facts of a moment. They are read before the tables, since an older form has fewer tables.
+pub(crate) fn facts(path: &Path, transaction: &ReadTransaction) -> Result<Facts> {
+    Facts::read(path, &transaction.open_table(FACTS).map_err(|error| trouble(path, error))?)
 }
 
 /// An error of the store.
@@ -299,6 +316,11 @@ impl<A: Access> Tables<A> {
         door(&self.path, || {
             Ok(self.transactions.last().map_err(|e| self.trouble(e))?.map_or(Tid::ZERO, |(tid, _)| Tid(tid.value())))
         })
+    }
+
+    /// How many counted records refer to an object.
+    pub fn holders_of(&self, oid: Oid) -> Result<u64> {
+        door(&self.path, || Ok(self.holders.get(oid.0).map_err(|e| self.trouble(e))?.map_or(0, |count| count.value())))
     }
 
     /// The largest number that a revision or its data has.

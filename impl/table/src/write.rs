@@ -73,7 +73,8 @@ impl Tables<Writing<'_>> {
         room.as_mut()[..4].copy_from_slice(&checksum(oid, number, record));
         room.as_mut()[4..].copy_from_slice(record);
         drop(room);
-        let references = references(record);
+        let (references, is_abroad) = references_and_abroad(record);
+        self.facts.is_one_of_several |= is_abroad;
         if !references.is_empty() {
             let done = self.references.insert(number, &references[..]).map(drop);
             done.map_err(|e| self.trouble(e))?;
@@ -125,11 +126,12 @@ impl Tables<Writing<'_>> {
         Ok(number)
     }
 
-    /// Takes a revision away; its data goes with the last one that has it.
-    pub fn remove(&mut self, oid: Oid, tid: Tid, number: u64) -> Result<()> {
+    /// Takes a revision away; its data goes with the last one that has it. The objects to which then no counted record
+    /// refers go to `fell`.
+    pub fn remove(&mut self, oid: Oid, tid: Tid, number: u64, fell: &mut Vec<Oid>) -> Result<()> {
         let row = match self.object(oid)? {
             Some((newest, row)) if newest == tid && row.number == number => {
-                let done = self.objects.remove(oid.0).map(drop);
+                let done = self.objects.remove(oid.0).map(drop).and_then(|()| self.unheld.remove(oid.0).map(drop));
                 done.map_err(|e| self.trouble(e))?;
                 if row.version != 0 {
                     let done = self.in_versions.remove((row.version, oid.0)).map(drop);
@@ -155,16 +157,22 @@ impl Tables<Writing<'_>> {
         let done = self.places.remove(number).map(drop);
         done.map_err(|e| self.trouble(e))?;
         if row.data != 0 {
-            self.release(row.data)?;
+            self.release(row.data, fell)?;
         }
         Ok(())
     }
 
     /// One revision less has this data.
-    fn release(&mut self, number: u64) -> Result<()> {
+    fn release(&mut self, number: u64, fell: &mut Vec<Oid>) -> Result<()> {
         let count = self.count(number)?;
         if count > 1 {
             return self.set_count(number, count - 1);
+        }
+        if number <= self.facts.counted {
+            match self.references_of(number)? {
+                Some(oids) => oids.into_iter().try_for_each(|oid| self.lower(oid, fell))?,
+                None => self.facts.untold = self.facts.untold.saturating_sub(1),
+            }
         }
         let done = self.data.remove(number).map(drop).and_then(|()| self.references.remove(number).map(drop));
         done.map_err(|e| self.trouble(e))
@@ -179,16 +187,21 @@ impl Tables<Writing<'_>> {
 
 /// The objects that a record refers to strongly, each once, as a row of `references` has them.
 pub(crate) fn references(record: &[u8]) -> Bytes {
-    let mut found = Vec::new();
-    let scanned = Scanner::new().scan_all(record, |reference| {
-        if let Reference::Strong { oid, .. } = reference {
-            found.push(oid);
-        }
+    references_and_abroad(record).0
+}
+
+/// The same, and whether the record refers into another database.
+fn references_and_abroad(record: &[u8]) -> (Bytes, bool) {
+    let (mut found, mut is_abroad) = (Vec::new(), false);
+    let scanned = Scanner::new().scan_all(record, |reference| match reference {
+        Reference::Strong { oid, .. } => found.push(oid),
+        Reference::Foreign { .. } => is_abroad = true,
+        _ => {}
     });
     if scanned.is_err() {
-        return Bytes::from_static(UNTOLD);
+        return (Bytes::from_static(UNTOLD), is_abroad);
     }
     found.sort_unstable();
     found.dedup();
-    found.into_iter().flat_map(u64::to_be_bytes).collect()
+    (found.into_iter().flat_map(u64::to_be_bytes).collect(), is_abroad)
 }

@@ -104,7 +104,7 @@ const TABLE: &[(Kind, &[Kind], &[Kind])] = &[
     ),
     (
         "pack",
-        &["collecting", "not collecting", "going on"],
+        &["collecting", "not collecting", "going on", "by counts"],
         &[
             "empty",
             "never packed",
@@ -259,6 +259,12 @@ fn kinds(world: &World, step: &Step) -> Option<(Kind, Vec<Kind>, Vec<Kind>)> {
             ("abort", vec![if draft { "a draft" } else { "a vote" }], beside(world, *transaction))
         }
         Step::Pack { to, collect, go_on } => ("pack", pack(world, *to, *collect, *go_on), database(world)),
+        Step::PackByCounts { to } => {
+            let mut arguments = pack(world, *to, false, false);
+            arguments.retain(|argument| *argument != "not collecting");
+            arguments.push("by counts");
+            ("pack", arguments, database(world))
+        }
         Step::Reopen { read_only } => {
             let mut states = database(world);
             states.retain(|state| !["never packed", "without a root"].contains(state));

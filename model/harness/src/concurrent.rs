@@ -37,7 +37,8 @@
 //! ```
 //!
 //! So each database has others beside it, packed to the times of the packs that may have happened by then; after a pack
-//! has returned, there is no choice. These databases are what the rules say of a pack that came last. The comparison
+//! has returned, there is no choice. A pack by counts moves on from commit to commit (rule 4.11), so during it the time
+//! may be that of any commit. These databases are what the rules say of a pack that came last. The comparison
 //! leaves out what depends on the place of the pack: which transactions up to the pack's time are still there, with
 //! their revisions; and private objects that cannot be reached from the root. In the end, every object that can be
 //! reached from the root at any moment since the last pack must be what the commits alone make of it.
@@ -52,7 +53,8 @@ use std::sync::Arc;
 use std::thread;
 
 use vellum_storage::{
-    Data, Draft, Error, Event, Oid, Origin, PackOptions, Storage, Tid, TransactionMeta, Version, Vote, Voted,
+    Data, Draft, Error, Event, Oid, Origin, PackOptions, PackReport, Storage, Tid, TransactionMeta, Version, Vote,
+    Voted,
 };
 use vellum_sync::Mutex;
 use vellum_sync::atomic::{AtomicU64, Ordering};
@@ -384,14 +386,18 @@ impl Thread<'_> {
             let known = known();
             let recent = &known[known.len().saturating_sub(20)..];
             let Some(&to) = self.dice().pick(recent) else { continue };
-            let collect = self.can.collect && self.dice().chance(70);
+            let counts = pack.counts().filter(|_| self.can.counts && self.dice().chance(60));
+            let collect = counts.is_none() && self.can.collect && self.dice().chance(70);
             let how = PackOptions::default().collect(collect);
-            let (packed, span) = self.call(|| pack.pack(to, how));
+            let (packed, span) = self.call(|| match counts {
+                Some(counts) => counts.pack_by_counts(to).map(|()| PackReport::default()),
+                None => pack.pack(to, how),
+            });
             let failed = match packed {
                 Ok(report) if report.dangling.is_empty() => None,
                 other => Some(format!("{other:?}")),
             };
-            self.log.packs.push(Pack { to, collect, failed, span });
+            self.log.packs.push(Pack { to, collect, by_counts: counts.is_some(), failed, span });
         }
     }
 

@@ -86,6 +86,9 @@ impl Coverage {
         if let (Step::Pack { to, collect, .. }, Outcome::Packed { .. }) = (step, outcome) {
             self.reach(packs::corners(before, step, *to, *collect, &after.database));
         }
+        if let (Step::PackByCounts { to }, Outcome::Packed { .. }) = (step, outcome) {
+            self.reach(packs::corners_of_counts(&before.database, *to, &after.database));
+        }
     }
 
     /// Counts the corners that questions and their answers reached.

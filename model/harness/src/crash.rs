@@ -452,7 +452,7 @@ fn difference(
     }
 }
 
-/// The allowed databases: one, or one of two.
+/// The allowed databases: one, one of two, or one of those that a stopped pack by counts may leave.
 struct Allowed {
     /// The one before first.
     worlds: Vec<World>,
@@ -608,6 +608,11 @@ impl Cut<'_> {
                     {
                         vec![after]
                     }
+                    Outcome::Packed { .. } if let Step::PackByCounts { to } = part.step => {
+                        let mut worlds = part.before.stopped_by_counts(to);
+                        worlds.push(after);
+                        worlds
+                    }
                     Outcome::Finished { .. } | Outcome::Packed { .. } => vec![part.before.clone(), after],
                     _ => vec![part.before.clone()],
                 }
@@ -640,6 +645,9 @@ impl Cut<'_> {
 
     fn count(&self, found: Found, allowed: &Allowed, left: &Files, stopped: &Stopped, report: &mut Report) {
         let Some((_, part)) = self.part().filter(|_| allowed.worlds.len() == 2) else { return };
+        if let Step::PackByCounts { .. } = part.step {
+            return;
+        }
         if let Step::Pack { .. } = part.step {
             report.packs[usize::from(found == Found::World(0))] += 1;
             return;

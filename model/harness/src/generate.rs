@@ -129,7 +129,7 @@ enum StepKind {
 }
 
 /// Which steps are possible, and how often each is chosen.
-fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
+fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 10] {
     use StepKind::*;
     let can = world.can();
     let begun = world.known.tids.len() > 1;
@@ -139,6 +139,8 @@ fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
         .transactions
         .last()
         .is_some_and(|t| t.revisions.iter().any(|r| r.base.is_some() && matches!(r.content, Content::Source(_))));
+    // Those by counts come in addition.
+    let packs = if can.counts { 10 } else { 7 };
     let some = |names: &[Name]| !names.is_empty();
     [
         Choice { kind: Change, weight: 45, possible: some(&names.drafts) || some(&names.free) },
@@ -147,8 +149,10 @@ fn step_choices(world: &World, names: &Names) -> [Choice<StepKind>; 9] {
         Choice { kind: Finish, weight: 22, possible: some(&names.voted) },
         Choice { kind: Abort, weight: 2, possible: some(&names.voted) || some(&names.drafts) },
         Choice { kind: Begin, weight: 4, possible: some(&names.free) },
-        Choice { kind: Pack, weight: if version_is_back { 40 } else { 7 }, possible: can.pack && begun },
+        Choice { kind: Pack, weight: if version_is_back { 40 } else { packs }, possible: can.pack && begun },
         Choice { kind: Reopen, weight: 2, possible: can.reopen && begun },
+        // Also of an empty database.
+        Choice { kind: Pack, weight: 1, possible: can.counts && !begun },
         // Also a transaction without changes.
         Choice { kind: Commit, weight: 1, possible: some(&names.drafts) },
     ]
@@ -217,6 +221,9 @@ fn pack(dice: &mut dyn Dice, world: &World) -> Step {
         5..8 => last.saturating_sub(dice.roll(4)),
         _ => last + dice.roll(3),
     };
+    if world.can().counts && dice.chance(35) {
+        return Step::PackByCounts { to: tick(to.max(1)) };
+    }
     Step::Pack { to: tick(to.max(1)), collect: world.can().collect && dice.chance(60), go_on: dice.chance(25) }
 }
 

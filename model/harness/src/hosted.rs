@@ -95,7 +95,7 @@ impl Hosted {
 
     /// The storage in memory.
     pub fn memory() -> Hosted {
-        let can = Can::EVERYTHING.without(Can { reopen: true, read_only: true, ..Can::default() });
+        let can = Can::EVERYTHING.without(Can { reopen: true, read_only: true, counts: true, ..Can::default() });
         Hosted::new("MemoryStorage", can, |Opening { clock, .. }| {
             Ok(Box::new(MemoryStorage::with("memory", clock, Arc::new(Merger))))
         })
@@ -205,6 +205,11 @@ impl Hosted {
                 let pack = self.storage()?.pack().ok_or(Trouble::Missing("packing"))?;
                 let report = pack.pack(*to, PackOptions::default().collect(*collect).go_on(*go_on))?;
                 Ok(Outcome::Packed { dangling: self.can.dangling.then_some(report.dangling) })
+            }
+            Step::PackByCounts { to } => {
+                let pack = self.storage()?.pack().and_then(|pack| pack.counts());
+                pack.ok_or(Trouble::Missing("packing by counts"))?.pack_by_counts(*to)?;
+                Ok(Outcome::Packed { dangling: self.can.dangling.then(Vec::new) })
             }
             Step::Reopen { read_only } => {
                 self.open(false, *read_only)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vellum_spec::{self as spec, Begin, Content, Database, Status};
 use vellum_storage::{
-    Blob, BlobWriter, Blobs, Bulk, Change, Clock, CurrentRecord, Data, Draft, Error, Event, Held, HistoryEntry,
+    Blob, BlobWriter, Blobs, Bulk, Change, Clock, Counts, CurrentRecord, Data, Draft, Error, Event, Held, HistoryEntry,
     Invalidation, Limits, Listener, Listeners, Listening, Loaded, LoadedAt, NotUndone, ObjectLocks, Oid, Order, Origin,
     Pack, PackOptions, PackReport, Prepared, Refusal, Resolver, Result, Revision, Scratch, Storage, Tid, TidRange,
     TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Want,
@@ -368,25 +368,49 @@ impl Pack for Rules {
         let _turn = self.shared.turn.lock();
         let mut state = self.state();
         let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
-        let pairs = |dangling: spec::Dangling| dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
         let (collect, go_on) = (how.collect, how.go_on);
         let how = spec::How { collect, go_on, under_way: &under_way, untold: Some(Node::is_untold) };
-        let packed =
-            state.database.pack(to.0, how, &self.shared.references).map_err(|spec::Refused { untold, dangling }| {
-                match untold.first() {
-                    Some(&oid) => {
-                        let why = "it has an odd reference".to_owned();
-                        Error::Unreadable { oid: Oid(oid), why, is_encrypted: false }
-                    }
-                    None => Error::Dangling { references: pairs(dangling) },
-                }
-            })?;
+        let packed = state.database.pack(to.0, how, &self.shared.references).map_err(refused_pack)?;
         state.database = packed.database;
         let to = to.min(Tid(state.database.last_transaction()));
         drop(state);
         self.shared.listeners.tell(|| Event::Packed { to });
         Ok(pairs(packed.dangling).into())
     }
+
+    fn counts(&self) -> Option<&dyn Counts> {
+        Some(self)
+    }
+}
+
+impl Counts for Rules {
+    fn pack_by_counts(&self, to: Tid) -> Result<()> {
+        self.writable()?;
+        let _turn = self.shared.turn.lock();
+        let mut state = self.state();
+        let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
+        let packed = state.database.pack_by_counts(to.0, &under_way, Some(Node::is_untold), &self.shared.references);
+        state.database = packed.map_err(refused_pack)?;
+        let to = to.min(Tid(state.database.last_transaction()));
+        drop(state);
+        self.shared.listeners.tell(|| Event::Packed { to });
+        Ok(())
+    }
+}
+
+/// The error of a pack that was refused.
+fn refused_pack(spec::Refused { untold, dangling }: spec::Refused) -> Error {
+    match untold.first() {
+        Some(&oid) => {
+            let why = "it has an odd reference".to_owned();
+            Error::Unreadable { oid: Oid(oid), why, is_encrypted: false }
+        }
+        None => Error::Dangling { references: pairs(dangling) },
+    }
+}
+
+fn pairs(dangling: spec::Dangling) -> Vec<(Oid, Oid)> {
+    dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect()
 }
 
 impl Limits for Shared {

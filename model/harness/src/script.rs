@@ -16,6 +16,7 @@
 //! commit a @4                          vote and finish
 //! abort a
 //! pack @3 collect go-on
+//! pack @3 by-counts
 //! reopen read-only
 //! ```
 //!
@@ -43,6 +44,7 @@ impl fmt::Display for Step {
             Step::Pack { to, collect, go_on } => {
                 write!(f, "pack {}{}{}", Tick(*to), word(*collect, " collect"), word(*go_on, " go-on"))
             }
+            Step::PackByCounts { to } => write!(f, "pack {} by-counts", Tick(*to)),
             Step::Reopen { read_only } => write!(f, "reopen{}", word(*read_only, " read-only")),
         }
     }
@@ -221,6 +223,9 @@ pub(crate) fn step(line: &str) -> Parsed<Step> {
     let step = match verb {
         "pack" => {
             let to = words.tid()?;
+            if words.skip("by-counts") {
+                return words.end(Step::PackByCounts { to });
+            }
             Step::Pack { to, collect: words.skip("collect"), go_on: words.skip("go-on") }
         }
         "reopen" => Step::Reopen { read_only: words.skip("read-only") },
@@ -428,6 +433,7 @@ finish a
 commit a @4
 abort a
 pack @3 collect go-on
+pack @3 by-counts
 pack @3
 reopen read-only
 reopen

@@ -102,6 +102,7 @@ fn plainer(step: &Step) -> Vec<Step> {
             found.push(Step::Pack { to: *to, collect: false, go_on: *go_on });
             found.push(Step::Pack { to: *to, collect: *collect, go_on: false });
         }
+        Step::PackByCounts { to } => found.push(Step::Pack { to: *to, collect: false, go_on: false }),
         Step::Vote { .. } | Step::Finish { .. } | Step::Commit { .. } | Step::Abort { .. } | Step::Reopen { .. } => {}
     }
     found.retain(|plain| plain != step);

@@ -65,6 +65,11 @@ pub enum Step {
         /// Whether to go on where a needed object refers to one that is nowhere.
         go_on: bool,
     },
+    /// Forgets the past before a moment, and discards the objects to which nothing refers.
+    PackByCounts {
+        /// The moment.
+        to: Tid,
+    },
     /// Closes the storage, whatever is under way, and opens it again.
     Reopen {
         /// For reading only.

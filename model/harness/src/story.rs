@@ -274,7 +274,7 @@ impl Teller<'_> {
             Step::Vote { transaction, .. } | Step::Commit { transaction, .. } | Step::Abort { transaction } => {
                 self.over.remove(transaction)
             }
-            Step::Finish { .. } | Step::Pack { .. } | Step::Reopen { .. } => false,
+            Step::Finish { .. } | Step::Pack { .. } | Step::PackByCounts { .. } | Step::Reopen { .. } => false,
         }
     }
 }

@@ -149,6 +149,8 @@ abilities! {
     pack "pack"
     /// Collecting garbage when packing.
     collect "collect"
+    /// Packing by counts of references.
+    counts "counts"
     /// Packing at the edges: where there is no root at its time, where nothing can be taken away, or nothing was
     /// written since the last pack; where a tombstone must be kept, and where nothing is left of the last transaction.
     /// And transactions that are copied as packed.

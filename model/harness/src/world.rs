@@ -115,6 +115,7 @@ impl World {
             Step::Commit { .. } => None,
             Step::Abort { transaction } => self.open.contains_key(transaction).then(|| vec![Outcome::Done]),
             Step::Pack { to, collect, go_on } => self.expect_pack(*to, *collect, *go_on),
+            Step::PackByCounts { to } => self.expect_pack_by_counts(*to),
             Step::Reopen { read_only } => {
                 (self.can.reopen && (self.can.read_only || !read_only)).then(|| vec![Outcome::Done])
             }
@@ -235,6 +236,31 @@ impl World {
         Some(right)
     }
 
+    fn expect_pack_by_counts(&self, to: Tid) -> Option<Vec<Outcome>> {
+        if !self.can.pack || !self.can.counts {
+            return None;
+        }
+        if self.read_only {
+            return Some(refused(vec![Refusal::ReadOnly]));
+        }
+        let mut right = match self.packed_by_counts(to) {
+            Ok(_) => vec![Outcome::Packed { dangling: Some(Vec::new()) }, Outcome::Packed { dangling: None }],
+            Err(spec::Refused { untold, dangling }) if untold.is_empty() => {
+                let references = dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect();
+                refused(vec![Refusal::Dangling { references }])
+            }
+            Err(spec::Refused { untold, dangling }) => {
+                let no_root = dangling.iter().map(|&(from, to)| (Oid(from), Oid(to))).collect::<Vec<_>>();
+                let no_root = (!no_root.is_empty()).then_some(Refusal::Dangling { references: no_root });
+                refused(untold.into_iter().map(|oid| Refusal::Untold { oid: Oid(oid) }).chain(no_root).collect())
+            }
+        };
+        if self.open.values().any(|open| open.stage != Stage::Drafting) {
+            right.push(Outcome::Busy);
+        }
+        Some(right)
+    }
+
     /// Whether a pack is one of those of [`Can::edges`].
     fn is_at_an_edge(&self, to: Tid, collect: bool) -> bool {
         let root = self.database.load_before(0, to.0.saturating_add(1)).is_ok_and(|shown| shown.is_some());
@@ -247,13 +273,29 @@ impl World {
         !root || frees_nothing || all_packed || tombstone || early().any(|t| t.revisions.is_empty())
     }
 
-    /// The database after a pack (rule 4.9: with the transactions between vote and finish).
-    fn packed(&self, to: Tid, collect: bool, go_on: bool) -> Result<spec::Packed, spec::Refused> {
+    /// Rule 4.9: the revisions of the transactions between vote and finish.
+    fn under_way(&self) -> Vec<spec::Revision> {
         let voted = self.open.values().filter_map(|open| match &open.stage {
             Stage::Voted(revisions, _) => Some(revisions.iter().cloned()),
             Stage::Drafting => None,
         });
-        let under_way: Vec<_> = voted.flatten().collect();
+        voted.flatten().collect()
+    }
+
+    /// The database after a pack by counts.
+    fn packed_by_counts(&self, to: Tid) -> Result<Database, spec::Refused> {
+        self.database.pack_by_counts(to.0, &self.under_way(), Some(Node::is_untold), &Node::references)
+    }
+
+    /// Rule 4.11: the worlds that a pack by counts may leave if it is stopped.
+    pub fn stopped_by_counts(&self, to: Tid) -> Vec<World> {
+        let stopped = self.database.stopped_by_counts(to.0, &self.under_way(), &Node::references);
+        stopped.into_iter().map(|database| World { database, ..self.clone() }).collect()
+    }
+
+    /// The database after a pack (rule 4.9: with the transactions between vote and finish).
+    fn packed(&self, to: Tid, collect: bool, go_on: bool) -> Result<spec::Packed, spec::Refused> {
+        let under_way = self.under_way();
         self.database.pack(
             to.0,
             spec::How { collect, go_on, under_way: &under_way, untold: Some(Node::is_untold) },
@@ -388,6 +430,11 @@ impl World {
             (Step::Pack { to, collect, go_on }, Outcome::Packed { .. }) => {
                 if let Ok(packed) = self.packed(*to, *collect, *go_on) {
                     self.database = packed.database;
+                }
+            }
+            (Step::PackByCounts { to }, Outcome::Packed { .. }) => {
+                if let Ok(packed) = self.packed_by_counts(*to) {
+                    self.database = packed;
                 }
             }
             (Step::Reopen { read_only }, Outcome::Done) => {

@@ -35,7 +35,7 @@ fn counted(seed: u64, cases: u64) -> Blind {
 }
 
 /// A standard run: so many histories, and the small worlds that take seconds.
-const CASES: u64 = 10_000;
+const CASES: u64 = 12_000;
 
 #[test]
 fn the_generator_has_no_blind_spot() {

@@ -15,7 +15,7 @@ use vellum_storage::{
 };
 
 fn subject(compression: Compression) -> Plainly {
-    let can = Can::EVERYTHING.without(Can { reopen: true, read_only: true, ..Can::default() });
+    let can = Can::EVERYTHING.without(Can { reopen: true, read_only: true, counts: true, ..Can::default() });
     Plainly::new(format!("{compression:?}"), can, compression, |Opening { clock, .. }, resolver| {
         Ok(Arc::new(MemoryStorage::with("below", clock, resolver)))
     })

@@ -21,7 +21,7 @@ use vellum_storage::{
     TransactionMeta, TransactionRecord, Version,
 };
 
-const CAN: Can = Can { pack: false, collect: false, dangling: false, untold: false, ..Can::EVERYTHING };
+const CAN: Can = Can { pack: false, collect: false, counts: false, dangling: false, untold: false, ..Can::EVERYTHING };
 
 type Make = fn(&Opening) -> Arc<dyn Storage>;
 

@@ -131,6 +131,7 @@ fn clocks_conflicts_and_deletions() {
         dangling: false,
         untold: false,
         blobs: false,
+        counts: false,
         ..Can::EVERYTHING
     };
     assert_eq!(zodb.0.can(), can);

@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod counts;
 mod heap;
 mod later;
 mod pack;

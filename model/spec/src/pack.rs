@@ -89,16 +89,16 @@ impl Database {
     }
 }
 
-struct Pack<'a> {
-    before: &'a Database,
-    t: Tid,
-    under_way: &'a [Revision],
-    references: &'a dyn Fn(&[u8]) -> Vec<Oid>,
+pub(crate) struct Pack<'a> {
+    pub before: &'a Database,
+    pub t: Tid,
+    pub under_way: &'a [Revision],
+    pub references: &'a dyn Fn(&[u8]) -> Vec<Oid>,
 }
 
 impl<'a> Pack<'a> {
     /// Rule 4.2: of each object, the revisions that were newest at the time: in a version, and on the trunk.
-    fn newest(&self) -> BTreeMap<Oid, Vec<At<'a>>> {
+    pub fn newest(&self) -> BTreeMap<Oid, Vec<At<'a>>> {
         let mut newest = BTreeMap::new();
         for oid in self.before.oids() {
             let Some(at) = self.before.past(oid).into_iter().find(|at| at.tid() <= self.t) else { continue };
@@ -109,13 +109,13 @@ impl<'a> Pack<'a> {
     }
 
     /// Every revision after the time, and those that transactions between vote and finish will write (rule 4.9).
-    fn later(&self) -> impl Iterator<Item = &'a Revision> {
+    pub fn later(&self) -> impl Iterator<Item = &'a Revision> {
         let later = self.before.transactions.iter().filter(|transaction| transaction.tid > self.t);
         later.flat_map(|transaction| &transaction.revisions).chain(self.under_way)
     }
 
     /// Rule 4.3: the revisions that later ones name as the source of their data, or as their base.
-    fn sources(&self) -> BTreeSet<(Oid, Tid)> {
+    pub fn sources(&self) -> BTreeSet<(Oid, Tid)> {
         let mut sources = BTreeSet::new();
         for revision in self.later() {
             let source = if let Content::Source(tid) = revision.content { Some(tid) } else { None };
@@ -126,11 +126,11 @@ impl<'a> Pack<'a> {
     }
 
     /// The objects that a later revision refers to. Shared data counts for its source.
-    fn later_refers(&self, revision: &Revision) -> Vec<Oid> {
+    pub fn later_refers(&self, revision: &Revision) -> Vec<Oid> {
         if let Content::Data(data) = &revision.content { (self.references)(data) } else { Vec::new() }
     }
 
-    fn refers(&self, at: At<'a>) -> Vec<Oid> {
+    pub fn refers(&self, at: At<'a>) -> Vec<Oid> {
         self.before.data(at).map(|data| (self.references)(data)).unwrap_or_default()
     }
 
@@ -185,7 +185,7 @@ impl<'a> Pack<'a> {
 
     /// Rules 4.1 and 4.4: a later transaction as it is; an earlier one with the revisions that are kept. They hold
     /// their own data, and name a base only if that is kept.
-    fn forget(&self, transaction: &'a Transaction, kept: &BTreeSet<(Oid, Tid)>) -> Option<Transaction> {
+    pub fn forget(&self, transaction: &'a Transaction, kept: &BTreeSet<(Oid, Tid)>) -> Option<Transaction> {
         if transaction.tid > self.t {
             return Some(transaction.clone());
         }

@@ -250,6 +250,41 @@ proptest! {
         }
     }
 
+    /// A pack by counts discards no object that collection keeps, and changes nothing that can be reached.
+    /// Rules 4.11 and 4.2.
+    #[test]
+    fn a_pack_by_counts_discards_a_part_of_the_garbage(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        let t = back(&db, n);
+        if let Ok(packed) = db.pack_by_counts(t, &[], None, &references) {
+            let collect = |collect| How { collect, go_on: true, ..How::default() };
+            let kept = |how| db.pack(t, how, &references).unwrap().database.oids();
+            prop_assert!(kept(collect(true)).is_subset(&packed.oids()));
+            prop_assert!(packed.oids().is_subset(&kept(collect(false))));
+            prop_assert!(dangling(&packed).is_subset(&dangling(&db)));
+            let moments = db.transactions.iter().map(|t| t.tid).filter(|&tid| tid >= t).chain([t, db.last_transaction() + 5]);
+            for moment in moments {
+                prop_assert_eq!(db.reachable(moment, &references), packed.reachable(moment, &references), "at {}", moment);
+            }
+        }
+    }
+
+    /// A pack by counts that was stopped goes on where it was, and collection finds the rest.
+    /// Rule 4.11.
+    #[test]
+    fn a_stopped_pack_by_counts_has_lost_nothing(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        let t = back(&db, n);
+        if let Ok(packed) = db.pack_by_counts(t, &[], None, &references) {
+            let all = How { collect: true, go_on: true, ..How::default() };
+            let collected = db.pack(t, all, &references).unwrap().database;
+            for stopped in db.stopped_by_counts(t, &[], &references) {
+                prop_assert_eq!(&stopped.pack_by_counts(t, &[], None, &references).unwrap(), &packed);
+                prop_assert_eq!(&stopped.pack(t, all, &references).unwrap().database, &collected);
+            }
+        }
+    }
+
     /// Rule 3.4.
     #[test]
     fn undo_takes_back_and_undo_of_that_does_it_again(steps in history()) {

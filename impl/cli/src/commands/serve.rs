@@ -88,6 +88,10 @@ pub struct Serve {
     /// Log events below warnings, too, as text or as JSON
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
+    /// Pack databases in tables in the background, and keep the history of this time
+    /// (30d, 12h)
+    #[arg(long, value_name = "TIME", value_parser = crate::ui::args::keep, conflicts_with = "read_only")]
+    keep: Option<Duration>,
     /// The syncs that a commit waits for [default: full]
     #[arg(long, value_enum)]
     durability: Option<Durability>,
@@ -131,7 +135,7 @@ impl Serve {
             serving::make_folders(&plan)?;
         }
         let logs_json = self.log_format == Some(LogFormat::Json);
-        serving::run(&plan, out, now, Manner { is_trial: false, monitor: self.monitor, logs_json })
+        serving::run(&plan, out, now, Manner { is_trial: false, monitor: self.monitor, logs_json, keep: self.keep })
     }
 
     /// The plan of the configuration and the options.

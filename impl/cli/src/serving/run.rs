@@ -31,7 +31,9 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
     for (name, storage) in &plan.storages {
         tracing::info!("opening storage {name}: {}", describe(storage));
     }
-    let offered: Vec<_> = plan.storages.iter().map(|(name, conf)| storages::offer(name, conf)).collect::<Run<_>>()?;
+    let offer = |(name, conf): &(String, _)| storages::offer(name, conf, manner.keep);
+    let (offered, packing): (Vec<_>, Vec<_>) =
+        plan.storages.iter().map(offer).collect::<Run<Vec<_>>>()?.into_iter().unzip();
     let kept: Vec<_> = offered.iter().map(|offered| Arc::clone(&offered.store.storage)).collect();
     let addresses = addresses::expand(&plan.addresses)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -84,6 +86,7 @@ pub fn run(plan: &Plan, out: &mut Out, now: Timestamp, manner: Manner) -> Run {
     })?;
     // Work on other threads ends first, so that the databases are closed here.
     runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(packing);
     drop(kept);
     drop(pid_file);
     Ok(Outcome::Fine)
@@ -96,6 +99,8 @@ pub struct Manner {
     pub is_trial: bool,
     /// Where probes, metrics and `vellum status` are answered.
     pub monitor: Option<String>,
+    /// How much history to keep, if databases in tables are packed in the background.
+    pub keep: Option<Duration>,
     /// Whether logs are JSON, one object a line.
     pub logs_json: bool,
 }

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vellum_blob::Layout;
 use vellum_file::{Durability, FileStorage, OpenError};
 use vellum_server::conf::{BlobLayout, FileStorageConf, StorageConf, Syncs};
 use vellum_server::{Description, Offered, OidMark, Store};
 use vellum_storage::{Compressed, Compression, MemoryStorage, Overlay, PackOptions, Resolver, Resolvers, Storage};
-use vellum_table::TableStorage;
+use vellum_table::{Autopacking, SHARE, TableStorage};
 use vellum_terminal::{Failure, Run};
 
 use super::kinds;
@@ -23,11 +24,14 @@ struct Opened {
     /// Where its new oids are marked.
     marked_in: Option<PathBuf>,
     packing: PackOptions,
+    /// The same storage, if it can be packed in the background.
+    tables: Option<TableStorage>,
 }
 
-/// Opens a storage, and all that it consists of.
-pub fn offer(name: &str, conf: &StorageConf) -> Run<Offered> {
-    let Opened { storage, description, marked_in, packing } = open(conf, Arc::new(Resolvers::built_in()))?;
+/// Opens a storage, and all that it consists of. With `keep` it is packed in the background, until the second value is
+/// dropped.
+pub fn offer(name: &str, conf: &StorageConf, keep: Option<Duration>) -> Run<(Offered, Option<Autopacking>)> {
+    let Opened { storage, description, marked_in, packing, tables } = open(conf, Arc::new(Resolvers::built_in()))?;
     let oids = match marked_in {
         Some(path) => {
             let mark = OidMark::open(&path, &*storage);
@@ -36,7 +40,15 @@ pub fn offer(name: &str, conf: &StorageConf) -> Run<Offered> {
         None => None,
     };
     let store = Store { oids, packing, ..Store::new(storage) };
-    Ok(Offered { name: name.to_owned(), description, store })
+    let autopacking = match (keep, tables) {
+        (None, _) => None,
+        (Some(keep), Some(tables)) => Some(tables.autopack(keep, SHARE)?),
+        (Some(_), None) => {
+            let why = "--keep packs only databases in tables. Nothing was changed. Leave --keep out";
+            return Err(Failure::Message(format!("{}: {why}", store.storage.name())));
+        }
+    };
+    Ok((Offered { name: name.to_owned(), description, store }, autopacking))
 }
 
 /// Opens a storage. Changes that were made to the same object are merged by `resolver`.
@@ -44,17 +56,25 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     let packing = PackOptions::default().collect(true).keep_old(true);
     match conf {
         StorageConf::File(conf) if tables::is_or_becomes_one(&conf.path) => {
-            let storage = Arc::new(open_tables(conf, resolver)?);
+            let storage = open_tables(conf, resolver)?;
+            let tables = (!conf.read_only).then(|| storage.clone());
+            let storage = Arc::new(storage);
             let description = kinds::file(conf.path.display().to_string(), false, conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
-            Ok(Opened { storage, description, marked_in, packing: packing.collect(conf.pack_gc).keep_old(false) })
+            Ok(Opened {
+                storage,
+                description,
+                marked_in,
+                packing: packing.collect(conf.pack_gc).keep_old(false),
+                tables,
+            })
         }
         StorageConf::File(conf) => {
             let storage = Arc::new(open_file(conf, resolver)?);
             let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             let packing = packing.collect(conf.pack_gc).keep_old(conf.pack_keep_old);
-            Ok(Opened { storage, description, marked_in, packing })
+            Ok(Opened { storage, description, marked_in, packing, tables: None })
         }
         StorageConf::Mapping { title } => Ok(in_memory(title, resolver)?),
         StorageConf::Demo { title, base, changes: changes_conf } => {
@@ -69,7 +89,7 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let is_temporary = changes_conf.is_none();
             let description = kinds::demo(title.clone(), &base.description, &changes.description, is_temporary);
             let storage = Arc::new(overlay);
-            Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing })
+            Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing, tables: None })
         }
         StorageConf::Compressed { compress, for_clients, base, .. } => {
             let compression = match (for_clients, compress) {
@@ -79,7 +99,7 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             };
             let base = open(base, compression.resolver(resolver))?;
             let storage = Arc::new(Compressed::new(base.storage, compression));
-            Ok(Opened { storage, description: kinds::compressed(base.description), ..base })
+            Ok(Opened { storage, description: kinds::compressed(base.description), tables: None, ..base })
         }
     }
 }
@@ -91,6 +111,7 @@ fn in_memory(title: &str, resolver: Arc<dyn Resolver>) -> Run<Opened> {
         description: kinds::mapping(title.to_owned()),
         marked_in: None,
         packing: PackOptions::default().collect(true),
+        tables: None,
     })
 }
 

@@ -53,6 +53,14 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     moment_at(text, now()?)
 }
 
+/// A length of time: 30d, 12h. A day has 24 hours.
+pub fn keep(text: &str) -> Result<std::time::Duration, String> {
+    let why = || "a length of time is 30d, 12h or 90m, for example".to_owned();
+    let span: jiff::Span = text.trim().parse().map_err(|_| why())?;
+    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| why())?;
+    length.try_into().map_err(|_| "a length of time is not negative".to_owned())
+}
+
 /// A transaction as people name it: by its tid, by a time at which there is only one, or as the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {

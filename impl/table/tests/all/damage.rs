@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vellum_disk::SimDisk;
+use vellum_harness::node::Node;
 use vellum_storage::{Bytes, Error, Oid, Tid, TransactionMeta, Version};
 use vellum_table::{OpenError, Options, TableStorage};
 
@@ -128,4 +129,98 @@ fn a_store_without_our_tables_is_refused() {
     drop(redb::Database::create(&path).unwrap());
     let error = TableStorage::open(&path).unwrap_err();
     assert!(matches!(error, OpenError::NotATable { .. }), "{error}");
+}
+
+const HOLDERS: redb::TableDefinition<'static, u64, u64> = redb::TableDefinition::new("holders");
+const UNHELD: redb::TableDefinition<'static, u64, ()> = redb::TableDefinition::new("unheld");
+const SPARED: redb::TableDefinition<'static, u64, ()> = redb::TableDefinition::new("spared");
+const FACTS: redb::TableDefinition<'static, &str, u64> = redb::TableDefinition::new("facts");
+
+/// A database whose root refers to 1; nothing refers to 2. All is counted.
+fn counted(path: &std::path::Path) {
+    let storage = TableStorage::create(path).unwrap();
+    for (oid, strong) in [(0, vec![Oid(1)]), (1, vec![]), (2, vec![])] {
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid(oid), Tid::ZERO, Node { strong, ..Node::default() }.encode()).unwrap();
+        storage.commit(draft).unwrap();
+    }
+    storage.pack_by_counts(storage.last_transaction()).unwrap();
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    draft.store(Oid(2), Tid::ZERO, Node::default().encode()).unwrap();
+    storage.commit(draft).unwrap();
+    // To a time before it: it is counted, and stays.
+    storage.pack_by_counts(Tid(storage.last_transaction().0 - 1)).unwrap();
+}
+
+/// Changes the file as another program would.
+fn change(path: &std::path::Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = redb::Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_wrong_count_is_named() {
+    type Change = fn(&redb::WriteTransaction);
+    let changes: [(Change, &str); 5] = [
+        (
+            |file| drop(file.open_table(HOLDERS).unwrap().insert(1, 7).unwrap()),
+            "table `holders`, row 0000000000000001: it says 7, and 1 counted records refer to it",
+        ),
+        (
+            |file| drop(file.open_table(HOLDERS).unwrap().remove(1).unwrap()),
+            "table `holders`, row 0000000000000001: it is missing, and 1 counted records refer to the object",
+        ),
+        (
+            |file| drop(file.open_table(UNHELD).unwrap().remove(2).unwrap()),
+            "table `unheld`, row 0000000000000002: it is missing, and no counted record refers to the object",
+        ),
+        (
+            |file| drop(file.open_table(UNHELD).unwrap().insert(1, ()).unwrap()),
+            "table `unheld`, row 0000000000000001: counted records refer to the object",
+        ),
+        (
+            |file| drop(file.open_table(FACTS).unwrap().insert("may hide references", 3).unwrap()),
+            "table `facts`, row may hide references: it says 3, and 0 counted records may",
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (n, (wrong, named)) in changes.into_iter().enumerate() {
+        let path = folder.path().join(format!("{n}.vellum"));
+        counted(&path);
+        let problems = || {
+            let mut problems = Vec::new();
+            let storage = TableStorage::open(&path).unwrap();
+            storage.check(&mut |problem| problems.push(problem.to_string())).unwrap();
+            problems
+        };
+        assert_eq!(problems(), [""; 0]);
+        change(&path, wrong);
+        assert!(problems().iter().any(|problem| problem == named), "{named}, and not {:?}", problems());
+    }
+}
+
+/// A file of the form before the counts.
+#[test]
+fn a_file_without_counts_gets_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.vellum");
+    counted(&path);
+    change(&path, |file| {
+        file.delete_table(HOLDERS).unwrap();
+        file.delete_table(UNHELD).unwrap();
+        file.delete_table(SPARED).unwrap();
+        let mut facts = file.open_table(FACTS).unwrap();
+        facts.insert("format", 1).unwrap();
+        facts.remove("counted to").unwrap();
+    });
+    let error = Options::new().read_only().open(&path).unwrap_err().to_string();
+    assert!(error.contains("form 1: open it once for writing"), "{error}");
+    let storage = TableStorage::open(&path).unwrap();
+    storage.pack_by_counts(Tid::MAX).unwrap();
+    storage.check(&mut |problem| panic!("{problem}")).unwrap();
+    assert!(storage.load(Oid(1), &Version::TRUNK).is_ok() && storage.load(Oid(2), &Version::TRUNK).is_err());
+    drop(storage);
+    assert!(Options::new().read_only().open(&path).is_ok());
 }

@@ -4,6 +4,7 @@ mod commits;
 mod common;
 mod compact;
 mod copies;
+mod counts;
 mod crashes;
 mod damage;
 mod histories;

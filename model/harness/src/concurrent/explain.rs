@@ -178,7 +178,7 @@ enum Kind<'a> {
 
 /// All answers that need an explanation.
 fn calls(log: &Log) -> Vec<Recorded<Said<'_>>> {
-    let said = |span, kind| Recorded { span, call: Said { kind, packed_to: packed_to(&log.packs, span) } };
+    let said = |span, kind| Recorded { span, call: Said { kind, packed_to: packed_to(log, span) } };
     let mut calls: Vec<_> = log.reads.iter().map(|read| said(read.span, Kind::Read(read))).collect();
     for done in &log.transactions {
         if let Some((outcome, span)) = &done.refused {
@@ -194,10 +194,22 @@ fn calls(log: &Log) -> Vec<Recorded<Said<'_>>> {
 }
 
 /// The times to which a storage may be packed during a call: see [`Said::packed_to`].
-fn packed_to(packs: &[Pack], span: Span) -> Vec<Option<Tid>> {
+fn packed_to(log: &Log, span: Span) -> Vec<Option<Tid>> {
+    let packs = &log.packs;
     let certain = packs.iter().filter(|pack| pack.span.end < span.start).map(|pack| pack.to).max();
     let meanwhile = packs.iter().filter(|pack| pack.span.end > span.start && pack.span.start < span.end);
-    let may = meanwhile.map(|pack| Some(pack.to)).filter(|to| *to > certain);
+    let finished = || {
+        log.transactions.iter().filter_map(|done| match done.finished {
+            Some(Outcome::Finished { tid }) => Some(tid),
+            _ => None,
+        })
+    };
+    // Rule 4.11: it moves on from one transaction to the next.
+    let on_the_way = |pack: &Pack| {
+        let (to, by_counts) = (pack.to, pack.by_counts);
+        finished().filter(move |tid| by_counts && *tid < to).chain([to]).map(Some).collect::<Vec<_>>()
+    };
+    let may = meanwhile.flat_map(on_the_way).filter(|to| *to > certain);
     [certain].into_iter().chain(may).collect()
 }
 

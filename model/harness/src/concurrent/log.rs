@@ -33,6 +33,7 @@ pub(super) struct Read {
 pub(super) struct Pack {
     pub to: Tid,
     pub collect: bool,
+    pub by_counts: bool,
     /// The error, or the references that it reported: neither should be.
     pub failed: Option<String>,
     pub span: Span,
@@ -131,8 +132,12 @@ impl Log {
         for read in &self.reads {
             add(read.thread, &read.span, format!("{}: {}", read.question, read.answer));
         }
-        for Pack { to, collect, span, .. } in &self.packs {
-            add(0, span, format!("pack to {}{}", Tick(*to), if *collect { ", collecting" } else { "" }));
+        for Pack { to, collect, by_counts, span, .. } in &self.packs {
+            add(0, span, {
+                let how = if *collect { ", collecting" } else { "" };
+                let how = if *by_counts { ", by counts" } else { how };
+                format!("pack to {}{how}", Tick(*to))
+            });
         }
         for done in &self.transactions {
             if let Some((outcome, span)) = &done.refused {

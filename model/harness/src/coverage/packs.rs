@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vellum_spec::{Content, Database, Transaction};
+use vellum_spec::{Content, Database, How, Transaction};
 use vellum_storage::Tid;
 
 use super::{Conditions, Corner::*};
@@ -46,6 +46,23 @@ fn packed(before: &Database, to: u64, collect: bool, dangling: bool, after: &Dat
     }
     conditions.extend(kept(before, to, collect, after));
     conditions
+}
+
+/// A pack by counts to the time `to` made `after` of `before`.
+pub(super) fn corners_of_counts(before: &Database, to: Tid, after: &Database) -> Conditions {
+    let gone: Vec<u64> = before.oids().difference(&after.oids()).copied().collect();
+    let references =
+        |oid: &u64| before.newest(*oid).and_then(|at| before.data(at)).map(Node::references).unwrap_or_default();
+    let collected = after.pack(to.0, How { collect: true, go_on: true, ..How::default() }, &Node::references);
+    let is_less = collected.is_ok_and(|collected| collected.database.oids().len() < after.oids().len());
+    let revisions = |oid: u64| after.transactions.iter().filter(|t| t.revisions.iter().any(|r| r.oid == oid)).count();
+    let had = |oid: u64| before.transactions.iter().filter(|t| t.revisions.iter().any(|r| r.oid == oid)).count();
+    vec![
+        (!gone.is_empty(), CountsObject),
+        (gone.iter().any(|oid| references(oid).iter().any(|to| gone.contains(to))), CountsCascade),
+        (is_less, CountsCycle),
+        (after.oids().into_iter().any(|oid| revisions(oid) < had(oid)), CountsForgets),
+    ]
 }
 
 /// The objects that a collecting pack discarded.

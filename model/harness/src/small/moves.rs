@@ -165,7 +165,7 @@ impl Spent {
         match step {
             Step::Begin { .. } => spent.begun += 1,
             Step::Change { transaction, .. } if !before.open.contains_key(transaction) => spent.begun += 1,
-            Step::Pack { .. } => spent.packs += 1,
+            Step::Pack { .. } | Step::PackByCounts { .. } => spent.packs += 1,
             Step::Reopen { .. } => spent.reopens += 1,
             Step::Abort { .. } => spent.aborts += 1,
             _ => {}

@@ -109,7 +109,7 @@ impl Renaming {
             Step::Change { transaction, change } => {
                 (*transaction, *change) = (self.name(*transaction), self.change(change));
             }
-            Step::Pack { .. } | Step::Reopen { .. } => {}
+            Step::Pack { .. } | Step::PackByCounts { .. } | Step::Reopen { .. } => {}
         }
         step
     }

@@ -1,0 +1,461 @@
+//! Packing by counts (rule 4.11): it looks at what was written since the last pack, and at the objects to which no
+//! record refers. So its cost does not depend on the size of the database.
+//!
+//! ```text
+//!   count    bring the counts up to date                          nothing else is changed
+//!   tidy     the objects that a voted transaction spared          at the time of the last pack
+//!   forget   some transactions after the time of the last pack    that time moves on: the database is packed to it
+//!   free     objects in `unheld` go, with all revisions           that lowers counts, and more come to `unheld`
+//! ```
+//!
+//! Each stage is a row of steps. A step is one transaction of the store, and what it leaves is a database by the rules:
+//! packed to an earlier time, or with a part of the garbage. So nothing needs to be listed before, there is nothing to
+//! hide from readers, and a crash or a stop between two steps loses nothing: the next pack goes on.
+//!
+//! A step holds the right to write, and no transaction votes during it. So it sees all references that there are: those
+//! of the records, which it counts to the last, and those of the voted transactions (rule 4.9). An object that is
+//! written or referred to by a voted transaction stays in `unheld`, for the next pack.
+//!
+//! **The list of work is the table `unheld`.** A step keeps in memory only what fell during it. So a chain of any
+//! length goes in steps of bounded size. A step of the stage *forget* takes at least one transaction, however large
+//! that is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use redb::ReadableTable;
+use vellum_pickle::{Reference, Scanner};
+use vellum_storage::{Content, Counts, Error, Event, Oid, Result, Tid, Write};
+use vellum_sync::atomic::Ordering;
+
+use super::{go_on, last_packed, unname};
+use crate::row::Row;
+use crate::storage::{Shared, TableStorage};
+use crate::tables::{Tables, Writing, door, trouble};
+
+impl Counts for TableStorage {
+    fn pack_by_counts(&self, to: Tid) -> Result<()> {
+        TableStorage::pack_by_counts(self, to)
+    }
+}
+
+impl TableStorage {
+    /// Packs to a time by counts (rule 4.11): old revisions go, and objects to which no record refers. Garbage that
+    /// refers to itself in a circle stays until a pack with collection.
+    ///
+    /// # Errors
+    ///
+    /// Read-only; a pack that is running; a record that may hide references ([`Error::Unreadable`]); a database without
+    /// a root ([`Error::Dangling`]). The last two are found before anything is changed, unless a concurrent transaction
+    /// brings them.
+    pub fn pack_by_counts(&self, to: Tid) -> Result<()> {
+        self.shared.writable()?;
+        let _packing = self.shared.begin_packing()?;
+        let mut pack = ByCounts::new(to);
+        while pack.step(&self.shared)? {}
+        Ok(())
+    }
+}
+
+/// A pack by counts, step by step.
+pub(crate) struct ByCounts {
+    to: Tid,
+    /// Whether objects stay if a record may refer into another database.
+    stops_at_foreign: bool,
+    stage: Stage,
+    voted: VotedNeeds,
+}
+
+enum Stage {
+    Begin,
+    Count,
+    /// From this object on.
+    Tidy(u64),
+    Forget,
+    /// From this object on.
+    Free(u64),
+    Done,
+}
+
+/// The needs of the voted transactions, each with its writes, by which it is known again.
+#[derive(Default)]
+struct VotedNeeds(Vec<(Arc<Vec<Write>>, Needs)>);
+
+struct Needs {
+    /// The objects that it writes, and those that its records refer to.
+    oids: BTreeSet<Oid>,
+    /// The revisions that it names as a source or as a base.
+    names: Vec<(Oid, Tid)>,
+}
+
+/// The revisions that a transaction names as a source or as a base.
+pub(super) fn names(writes: &[Write]) -> impl Iterator<Item = (Oid, Tid)> {
+    writes.iter().flat_map(|Write { oid, base, content, .. }| {
+        let source = if let Content::Shared(source) = content { Some(*source) } else { None };
+        [source, *base].into_iter().flatten().map(|tid| (*oid, tid))
+    })
+}
+
+impl Needs {
+    fn of(writes: &[Write]) -> Result<Needs> {
+        let mut oids: BTreeSet<Oid> = writes.iter().map(|write| write.oid).collect();
+        let mut scanner = Scanner::new();
+        for Write { oid, content, .. } in writes {
+            let Content::Data(data) = content else { continue };
+            let scanned = scanner.scan_all(&data.bytes()?, |reference| {
+                if let Reference::Strong { oid, .. } = reference {
+                    oids.insert(Oid(oid));
+                }
+            });
+            // Rule 4.10.
+            scanned.map_err(|why| Error::Unreadable {
+                oid: *oid,
+                why: why.to_string(),
+                is_encrypted: why.is_encrypted(),
+            })?;
+        }
+        Ok(Needs { oids, names: names(writes).collect() })
+    }
+}
+
+impl VotedNeeds {
+    /// Looks at the voted transactions; no other votes now.
+    fn look(&mut self, shared: &Shared) -> Result<()> {
+        let voted: Vec<_> = shared.voted.lock().values().cloned().collect();
+        self.0.retain(|(known, _)| voted.iter().any(|writes| Arc::ptr_eq(known, writes)));
+        for writes in voted {
+            if !self.0.iter().any(|(known, _)| Arc::ptr_eq(known, &writes)) {
+                let needs = Needs::of(&writes)?;
+                self.0.push((writes, needs));
+            }
+        }
+        Ok(())
+    }
+
+    fn needs(&self, oid: Oid) -> bool {
+        self.0.iter().any(|(_, needs)| needs.oids.contains(&oid))
+    }
+
+    fn names(&self) -> HashMap<Oid, Vec<Tid>> {
+        let mut names: HashMap<Oid, Vec<Tid>> = HashMap::new();
+        for (oid, tid) in self.0.iter().flat_map(|(_, needs)| &needs.names) {
+            names.entry(*oid).or_default().push(*tid);
+        }
+        names
+    }
+}
+
+impl ByCounts {
+    pub fn new(to: Tid) -> ByCounts {
+        ByCounts { to, stops_at_foreign: false, stage: Stage::Begin, voted: VotedNeeds::default() }
+    }
+
+    /// Frees no object if a record may refer into another database: only old revisions go then.
+    pub fn stops_at_foreign(self) -> ByCounts {
+        ByCounts { stops_at_foreign: true, ..self }
+    }
+
+    /// Does one step; the caller holds the right to pack. False: there is nothing left to do.
+    pub fn step(&mut self, shared: &Shared) -> Result<bool> {
+        self.stage = match self.stage {
+            Stage::Begin => self.begin(shared)?,
+            Stage::Count => self.count(shared)?,
+            Stage::Tidy(from) => self.tidy(shared, from)?,
+            Stage::Forget => self.forget(shared)?,
+            Stage::Free(from) => self.free(shared, from)?,
+            Stage::Done => Stage::Done,
+        };
+        Ok(!matches!(self.stage, Stage::Done))
+    }
+
+    /// The same for a caller that does not hold the right to pack: another pack may come between two steps.
+    pub fn step_beside(&mut self, shared: &Shared) -> Result<bool> {
+        shared.is_stepping.store(true, Ordering::SeqCst);
+        let done = {
+            let _packing = shared.packing.lock();
+            self.step(shared)
+        };
+        shared.is_stepping.store(false, Ordering::SeqCst);
+        done
+    }
+
+    fn begin(&mut self, shared: &Shared) -> Result<Stage> {
+        go_on(shared)?;
+        let now = shared.store.now_full();
+        if self.to < last_packed(&now.tables)? {
+            return Ok(Stage::Done);
+        }
+        self.to = self.to.min(now.last).max(now.tables.facts.packed_to);
+        // Rule 4.8.
+        if now.tables.object_from(Oid::ROOT)?.is_some_and(|first| first != Oid::ROOT) {
+            return Err(Error::Dangling { references: vec![(Oid::ROOT, Oid::ROOT)] });
+        }
+        Ok(Stage::Count)
+    }
+
+    fn count(&mut self, shared: &Shared) -> Result<Stage> {
+        let mut turn = shared.store.turn();
+        let last = turn.number;
+        let is_all = shared.store.now().tables.facts.counted >= last
+            || shared.store.change(&mut turn, |tables, _| tables.count_on(last, shared.options.step_rows))?;
+        if !is_all {
+            return Ok(Stage::Count);
+        }
+        let _judging = shared.judging.write();
+        self.voted.look(shared)?;
+        let untold = shared.store.now().tables.facts.untold;
+        if untold > 0 {
+            let now = shared.store.now();
+            return door(&shared.store.path, || Err(now.tables.untold_error()));
+        }
+        Ok(Stage::Tidy(0))
+    }
+
+    /// Looks again at the objects of which a pack kept more than the rules say.
+    fn tidy(&mut self, shared: &Shared, from: u64) -> Result<Stage> {
+        let mut turn = shared.store.turn();
+        let _judging = shared.judging.write();
+        let spared: Vec<Oid> = door(&shared.store.path, || {
+            let now = shared.store.now();
+            let range = now.tables.spared.range(from..).map_err(|e| now.tables.trouble(e))?;
+            let some = range.take(shared.options.step_rows);
+            some.map(|found| Ok(Oid(found.map_err(|e| now.tables.trouble(e))?.0.value()))).collect()
+        })?;
+        let Some(last) = spared.last() else { return Ok(Stage::Forget) };
+        self.voted.look(shared)?;
+        let names = self.voted.names();
+        shared.store.change(&mut turn, |tables, _| {
+            let to = tables.facts.packed_to;
+            let mut doomed = Doomed::new();
+            for oid in &spared {
+                let done = tables.spared.remove(oid.0).map(drop);
+                done.map_err(|e| tables.trouble(e))?;
+                doom(tables, *oid, to, &names, &mut doomed)?;
+            }
+            remove(tables, doomed)
+        })?;
+        Ok(last.0.checked_add(1).map_or(Stage::Forget, Stage::Tidy))
+    }
+
+    /// Rule 4.4: forgets what some transactions have made old.
+    fn forget(&mut self, shared: &Shared) -> Result<Stage> {
+        let mut turn = shared.store.turn();
+        let judging = shared.judging.write();
+        let (before, is_left_empty) = {
+            let now = shared.store.now();
+            let before = now.tables.facts.packed_to;
+            // A pack left the last transaction without revisions; it may not be the last any more.
+            let head = now.tables.head(before)?.filter(|_| before != now.last);
+            (before, head.is_some_and(|head| head.revisions.is_empty()))
+        };
+        if before >= self.to && !is_left_empty {
+            return Ok(Stage::Free(0));
+        }
+        self.voted.look(shared)?;
+        let (names, to) = (self.voted.names(), self.to);
+        let packed_to = shared.store.change(&mut turn, |tables, _| {
+            let mut doomed = Doomed::new();
+            if is_left_empty {
+                doomed.insert(before, Vec::new());
+            }
+            let (mut from, mut packed_to, mut touched) = (before.next(), to, BTreeSet::new());
+            while let Some((tid, head)) = tables.head_in(from, to, false)? {
+                if touched.len() >= shared.options.step_rows {
+                    break;
+                }
+                // Without a revision it goes, too.
+                let old = doomed.entry(tid).or_default();
+                for (oid, number) in head.revisions {
+                    touched.insert(oid);
+                    if tables.row(oid, tid)?.is_none_or(|row| row.number != number) {
+                        old.push((number, oid));
+                    }
+                }
+                packed_to = tid;
+                match tid < to {
+                    true => from = tid.next(),
+                    false => break,
+                }
+            }
+            if tables.head_in(packed_to.next(), to, false)?.is_none() {
+                packed_to = to;
+            }
+            for oid in touched {
+                doom(tables, oid, packed_to, &names, &mut doomed)?;
+            }
+            tables.facts.packed_to = packed_to;
+            remove(tables, doomed)?;
+            Ok(packed_to)
+        })?;
+        drop(judging);
+        let _telling = shared.telling.lock();
+        drop(turn);
+        shared.listeners.tell(|| Event::Packed { to: packed_to });
+        Ok(Stage::Forget)
+    }
+
+    /// Removes some objects to which nothing refers.
+    fn free(&mut self, shared: &Shared, from: u64) -> Result<Stage> {
+        let mut turn = shared.store.turn();
+        let judging = shared.judging.write();
+        if self.stops_at_foreign && shared.store.now().tables.facts.is_one_of_several {
+            return Ok(Stage::Done);
+        }
+        self.voted.look(shared)?;
+        let (voted, to, rows) = (&self.voted, self.to, shared.options.step_rows);
+        if shared.store.now().tables.facts.counted >= turn.number && !is_any_unheld(shared, from)? {
+            return Ok(Stage::Done);
+        }
+        let next = shared.store.change(&mut turn, |tables, last| {
+            let is_all = tables.count_on(*last, rows)?;
+            if tables.facts.untold > 0 {
+                return Err(tables.untold_error());
+            }
+            if is_all { free_from(tables, from, to, voted, rows) } else { Ok(Stage::Free(from)) }
+        })?;
+        drop(judging);
+        let _telling = shared.telling.lock();
+        drop(turn);
+        shared.listeners.tell(|| Event::Packed { to });
+        Ok(next)
+    }
+}
+
+fn is_any_unheld(shared: &Shared, from: u64) -> Result<bool> {
+    door(&shared.store.path, || {
+        let now = shared.store.now();
+        Ok(now.tables.unheld.range(from..).map_err(|e| now.tables.trouble(e))?.next().is_some())
+    })
+}
+
+/// Revisions that go, by their transactions.
+type Doomed = BTreeMap<Tid, Vec<(u64, Oid)>>;
+
+/// Rules 4.2 to 4.4: all revisions of an object up to the time, but the newest one, its base, and what later ones name.
+fn doom(
+    tables: &mut Tables<Writing<'_>>,
+    oid: Oid,
+    to: Tid,
+    voted: &HashMap<Oid, Vec<Tid>>,
+    doomed: &mut Doomed,
+) -> Result<()> {
+    let mut kept = BTreeSet::new();
+    let mut newest = None;
+    for at in tables.past(oid) {
+        let at = at?;
+        if at.tid <= to {
+            newest = Some(at);
+            break;
+        }
+    }
+    if let Some(at) = newest {
+        kept.insert(at.tid);
+        kept.extend(at.row.base);
+    }
+    for found in rows(tables, oid, to.next(), Tid::MAX)? {
+        let (tid, row) = found?;
+        if tid <= to {
+            continue;
+        }
+        kept.extend([row.source, row.base].into_iter().flatten());
+        for row in written_over(tables, oid, tid, row.number)? {
+            kept.extend([row.source, row.base].into_iter().flatten());
+        }
+    }
+    if let Some(names) = voted.get(&oid) {
+        kept.extend(names);
+        tables.spare(oid)?;
+    }
+    for found in rows(tables, oid, Tid::ZERO, to)? {
+        let (tid, row) = found?;
+        if !kept.contains(&tid) {
+            doomed.entry(tid).or_default().push((row.number, oid));
+        }
+    }
+    Ok(())
+}
+
+/// The rows of an object in a range of transactions.
+fn rows<'a>(
+    tables: &'a Tables<Writing<'_>>,
+    oid: Oid,
+    first: Tid,
+    last: Tid,
+) -> Result<impl Iterator<Item = Result<(Tid, Row)>> + 'a> {
+    let newest = tables.object(oid)?.filter(|(tid, _)| *tid >= first && *tid <= last);
+    let past = tables.past.range((oid.0, first.0)..=(oid.0, last.0)).map_err(|e| tables.trouble(e))?;
+    let past = past.map(move |found| {
+        let (key, row) = found.map_err(|e| tables.trouble(e))?;
+        let tid = Tid(key.value().1);
+        let row = Row::decode(row.value());
+        Ok((tid, row.map_err(|why| tables.damaged("past", format_args!("{oid} {tid}"), why))?))
+    });
+    Ok(past.chain(newest.map(Ok)))
+}
+
+/// The revisions of an object that this transaction wrote over.
+fn written_over(tables: &Tables<Writing<'_>>, oid: Oid, tid: Tid, last: u64) -> Result<Vec<Row>> {
+    if tables.overwritten.first().map_err(|e| trouble(&tables.path, e))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let Some(head) = tables.head(tid)? else { return Ok(Vec::new()) };
+    let numbers = head.revisions.into_iter().filter(|(of, number)| *of == oid && *number != last);
+    numbers.filter_map(|(_, number)| tables.overwritten(number).transpose()).collect()
+}
+
+/// Removes revisions, and takes them out of their transactions.
+fn remove(tables: &mut Tables<Writing<'_>>, mut doomed: Doomed) -> Result<()> {
+    for (tid, revisions) in &mut doomed {
+        revisions.sort_unstable();
+        for (number, oid) in revisions {
+            tables.remove(*oid, *tid, *number, &mut Vec::new())?;
+        }
+    }
+    unname(tables, doomed)
+}
+
+/// Removes objects of `unheld`, from one on; those that fall come first.
+fn free_from(
+    tables: &mut Tables<Writing<'_>>,
+    from: u64,
+    to: Tid,
+    voted: &VotedNeeds,
+    rows_max: usize,
+) -> Result<Stage> {
+    let (mut next, mut fell, mut doomed, mut work) = (Some(from), Vec::new(), Doomed::new(), 0);
+    while work < rows_max {
+        let oid = match (fell.pop(), next) {
+            (Some(oid), _) => oid,
+            (None, None) => break,
+            (None, Some(from)) => {
+                let found = tables.unheld.range(from..).map_err(|e| tables.trouble(e))?.next().transpose();
+                let found = found.map_err(|e| tables.trouble(e))?.map(|(oid, _)| oid.value());
+                next = found.and_then(|oid| oid.checked_add(1));
+                let Some(oid) = found else { break };
+                Oid(oid)
+            }
+        };
+        if tables.holders_of(oid)? > 0 {
+            return Err(tables.damaged("unheld", oid, "records refer to the object"));
+        }
+        let newest = tables.object(oid)?;
+        if newest.is_none_or(|(newest, _)| newest > to) || voted.needs(oid) {
+            work += 1;
+            continue;
+        }
+        let already = fell.len();
+        let all = rows(tables, oid, Tid::ZERO, to)?.collect::<Result<Vec<_>>>()?;
+        for (tid, row) in all {
+            tables.remove(oid, tid, row.number, &mut fell)?;
+            doomed.entry(tid).or_default().push((row.number, oid));
+            work += 1;
+        }
+        // Less work than a row.
+        work += fell.len().saturating_sub(already) / 4;
+    }
+    doomed.values_mut().for_each(|revisions| revisions.sort_unstable());
+    unname(tables, doomed)?;
+    // Those that fell, and were not looked at, may be before this place.
+    let first = fell.into_iter().map(|oid| oid.0).chain(next).min();
+    Ok(first.map_or(Stage::Done, Stage::Free))
+}
