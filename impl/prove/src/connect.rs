@@ -34,6 +34,7 @@ const CAN: Can = Can {
     dangling: false,
     untold: false,
     blobs: false,
+    counts: false,
     ..Can::EVERYTHING
 };
 

@@ -538,12 +538,17 @@ fn overlay() -> Hosted {
 /// FileStorage under the layer that compresses records.
 fn compressed() -> Plainly {
     let mut disk = SimDisk::new(0);
-    Plainly::new("FileStorage, compressed", Can::EVERYTHING, Compression::On, move |opening, resolver| {
-        if opening.fresh {
-            disk = SimDisk::new(0);
-        }
-        Ok(open_with(&disk, Durability::Full, u64::MAX, opening, resolver)?.into())
-    })
+    Plainly::new(
+        "FileStorage, compressed",
+        Can { counts: false, ..Can::EVERYTHING },
+        Compression::On,
+        move |opening, resolver| {
+            if opening.fresh {
+                disk = SimDisk::new(0);
+            }
+            Ok(open_with(&disk, Durability::Full, u64::MAX, opening, resolver)?.into())
+        },
+    )
 }
 
 const DATA: &str = "Data.fs";

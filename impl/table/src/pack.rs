@@ -68,7 +68,7 @@ impl TableStorage {
     ///
     /// # Errors
     ///
-    /// [`Error::Foreign`] if an object does, and nothing was packed; else as [`TableStorage::pack_to`].
+    /// [`vellum_storage::Error::Foreign`] if an object does, and nothing was packed; else as [`TableStorage::pack_to`].
     pub fn pack_unless_foreign(&self, to: Tid, how: PackOptions) -> Result<PackReport> {
         self.pack_with(to, how, true)
     }

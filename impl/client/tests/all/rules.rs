@@ -23,6 +23,7 @@ pub const CAN: Can = Can {
     dangling: false,
     untold: false,
     blobs: false,
+    counts: false,
     ..Can::EVERYTHING
 };
 
