@@ -15,34 +15,13 @@ import shutil
 import struct
 
 import traces
-import transaction
 from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
 from relstorage.options import Options
 from relstorage.storage import RelStorage
-from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 
 RECORD = struct.Struct(">iiH8s8s")
 MISS, HIT = 0x20, 0x22
-
-
-class Client:
-    """A database of one connection, as traces.py has for ZEO."""
-
-    def __init__(self, storage):
-        self.db = DB(storage, cache_size=traces.CONNECTION_OBJECTS)
-        self.manager = transaction.TransactionManager()
-        self.connection = self.db.open(self.manager)
-        self.mailbox = self.connection.root()["mail"]
-
-    def begin(self):
-        self.manager.begin()
-        self.connection.cacheGC()
-
-    def end(self):
-        self.manager.abort()
-        self.connection.close()
-        self.db.close()
 
 
 def storage(folder, cache):
@@ -62,10 +41,10 @@ def main():
     target.close()
     os.environ["ZEO_CACHE_TRACE"] = "single"
     cache = os.path.join(args.folder, "relstorage-cache")
-    client = Client(storage(args.folder, cache))
+    client = traces.Connected(storage(args.folder, cache))
     reader = traces.Reader(client, args.seed * 100 + 20, traces.facts(mail))
     traces.several([client], [reader])
-    client.end()
+    client.close()
     [name] = [name for name in os.listdir(cache) if name.endswith(".trace")]
     out = os.path.join(args.folder, "relstorage.trace")
     shutil.move(os.path.join(cache, name), out)

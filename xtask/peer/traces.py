@@ -61,22 +61,13 @@ class Server:
             self.process.wait()
 
 
-class Client:
-    """A database of one connection, with a recorded cache."""
+class Connected:
+    """A database of one connection, which keeps few objects."""
 
-    def __init__(self, address, folder, name, persistent=False):
-        self.address, self.name = address, name
-        self.file = open(os.path.join(folder, name + ".trace"), "ab")
-        self.path = os.path.join(folder, name + ".zec") if persistent else None
-        self.open()
+    def __init__(self, storage):
+        self.connect(storage)
 
-    def open(self):
-        # rel_trace.py uses this file where there is no ZEO.
-        import recorder
-        from ZEO.ClientStorage import ClientStorage
-
-        recorder.install(self.path, CACHE_BYTES, self.file)
-        storage = ClientStorage(self.address, wait_timeout=20)
+    def connect(self, storage):
         self.db = DB(storage, cache_size=CONNECTION_OBJECTS)
         self.manager = transaction.TransactionManager()
         self.connection = self.db.open(self.manager)
@@ -91,6 +82,27 @@ class Client:
         self.manager.abort()
         self.connection.close()
         self.db.close()
+
+
+class Client(Connected):
+    """A client of ZEO, with a recorded cache."""
+
+    def __init__(self, address, folder, name, persistent=False):
+        self.address, self.name = address, name
+        self.file = open(os.path.join(folder, name + ".trace"), "ab")
+        self.path = os.path.join(folder, name + ".zec") if persistent else None
+        self.open()
+
+    def open(self):
+        # rel_trace.py uses this file where there is no ZEO.
+        import recorder
+        from ZEO.ClientStorage import ClientStorage
+
+        recorder.install(self.path, CACHE_BYTES, self.file)
+        self.connect(ClientStorage(self.address, wait_timeout=20))
+
+    def close(self):
+        super().close()
         self.file.flush()
 
     def end(self):

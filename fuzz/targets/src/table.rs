@@ -24,6 +24,16 @@ use vellum_storage::{Bytes, Error, Oid, Order, Pack, PackOptions, Tid, TidRange,
 use vellum_table::{OpenError, Options, TableStorage};
 
 const PATH: &str = "site.vellum";
+const FACT_NAMES: [&str; 8] = [
+    "format",
+    "packed to",
+    "last copied as packed",
+    "sweeping",
+    "counted to",
+    "may hide references",
+    "objects after the last collection",
+    "may refer into other databases",
+];
 const CAN: Can = Can { blobs: false, ..Can::EVERYTHING };
 
 /// Steps of a history.
@@ -201,7 +211,7 @@ fn change(database: &Database, dice: &mut Unstructured<'_>) -> Result<(), Box<dy
             transaction.open_table(COUNTS)?.insert(key, value)?;
         }
         9 => {
-            let name = *dice.choose(&["format", "packed to", "last copied as packed", "sweeping"])?;
+            let name = *dice.choose(&FACT_NAMES)?;
             let value = if dice.arbitrary()? { dice.arbitrary()? } else { small(dice)? };
             transaction.open_table(FACTS)?.insert(name, value)?;
         }

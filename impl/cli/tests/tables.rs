@@ -4,10 +4,13 @@
 mod common;
 
 use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Stdio};
 
 use common::site::{Delete, Site, Store, record};
 use common::{Run, Sandbox, without_time};
+use rustix::process::{Pid, Signal, kill_process};
 use vellum_file::FileStorage;
 use vellum_storage::{Oid, Order, Tid, TidRange, TransactionMeta, Version};
 use vellum_table::TableStorage;
@@ -286,4 +289,43 @@ fn a_database_in_use_is_refused() {
         assert_eq!(run.code, 2, "{command:?}");
         assert!(run.stderr.contains("another process has it open"), "{command:?}: {}", run.stderr);
     }
+}
+
+/// A process that is ended whatever happens.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The command that packs until it is told to end.
+#[test]
+fn packing_in_the_background() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("undo");
+    assert_eq!(sandbox.run(&["copy", "undo.fs", "undo.vellum"]).code, 0);
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut command = sandbox.command(&["pack", "undo.vellum", "--auto", "--keep", "12h"]);
+        let mut packing = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+        let mut said = BufReader::new(packing.0.stdout.take().unwrap());
+        let mut first = String::new();
+        said.read_line(&mut first).unwrap();
+        assert_eq!(first, "undo.vellum: packing in the background; it ends with SIGTERM or ^C\n");
+        let other = sandbox.run(&["info", "undo.vellum"]);
+        assert!(other.code != 0 && other.stderr.contains("another process has it open"), "{}", other.stderr);
+        kill_process(Pid::from_child(&packing.0), signal).unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert_eq!((packing.0.wait().unwrap().code(), rest.as_str()), (Some(0), "ended; the next run goes on\n"));
+        assert_eq!(sandbox.run(&["check", "undo.vellum"]).code, 0);
+    }
+    let refused = sandbox.run(&["pack", "undo.fs", "--auto", "--keep", "12h"]);
+    assert!(
+        refused.code != 0 && refused.stderr.contains("--auto packs only a database in tables"),
+        "{}",
+        refused.stderr
+    );
 }

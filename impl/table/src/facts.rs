@@ -8,10 +8,7 @@ use vellum_storage::{Error, Result, Tid};
 use crate::tables::{damaged, trouble};
 
 /// The form of the tables.
-pub(crate) const FORMAT: u64 = 2;
-
-/// The form before it: without the tables that count references.
-pub(crate) const WITHOUT_COUNTS: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {

@@ -35,12 +35,11 @@ use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use vellum_disk::{Lock, Open};
 use vellum_storage::{Error, Oid, Result, Storage, Tid};
 
-use crate::backend::is_store;
 use crate::check::Problem;
 use crate::facts::{FORMAT, Facts};
 use crate::options::{OpenError, Options};
 use crate::row::{Row, decode_newest};
-use crate::store::{open_database, with_suffix};
+use crate::store::{lock_store, open_database};
 use crate::tables::{Reading, Tables, door, said, trouble};
 use number::{low, nothing, oid_of, pair_of, tid_of, walk};
 use walk::{Met, Walk};
@@ -125,18 +124,7 @@ impl Options {
     pub fn open_wreck(&self, path: impl AsRef<Path>) -> Result<Wreck, OpenError> {
         let path = path.as_ref();
         let disk = &self.disk;
-        if !disk.exists(path).map_err(|e| Error::io(path, "looking for it", e))? {
-            return Err(OpenError::NotFound { path: path.to_owned() });
-        }
-        if !is_store(&**disk, path).map_err(|e| Error::io(path, "reading its beginning", e))? {
-            let why = "it does not begin as the store's files do".to_owned();
-            return Err(OpenError::NotATable { path: path.to_owned(), why });
-        }
-        let beside = with_suffix(path, ".lock");
-        let lock = disk.lock(&beside).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
-            _ => OpenError::Storage(Error::io(&beside, "taking the lock", error)),
-        })?;
+        let lock = lock_store(&**disk, path)?;
         let file = disk.open(path, Open::Read).map_err(|e| Error::io(path, "opening it", e))?;
         let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
         let open = || backend::open(&file, self.cache_bytes);

@@ -12,9 +12,9 @@ use vellum_storage::{Error, Oid, Result, Tid};
 use vellum_sync::{Mutex, MutexGuard};
 
 use crate::backend::{Backend, Failure, is_store};
-use crate::facts::{FORMAT, WITHOUT_COUNTS};
+use crate::facts::FORMAT;
 use crate::options::{OpenError, Options};
-use crate::tables::{Reading, Tables, Writing, door, facts, said, trouble};
+use crate::tables::{Reading, Tables, Writing, door, said, trouble};
 
 /// The tables of a moment.
 pub(crate) struct Snapshot {
@@ -73,22 +73,11 @@ impl Store {
     /// Opens the file, or makes an empty database in a new one.
     pub fn open(options: &Options, path: &Path, how: Open) -> Result<Store, OpenError> {
         let disk = &options.disk;
-        let is_there = disk.exists(path).map_err(|e| Error::io(path, "looking for it", e))?;
-        match how {
-            Open::CreateNew if is_there => return Err(OpenError::Exists { path: path.to_owned() }),
-            Open::CreateNew => {}
-            _ if !is_there => return Err(OpenError::NotFound { path: path.to_owned() }),
-            _ if !is_store(&**disk, path).map_err(|e| Error::io(path, "reading its beginning", e))? => {
-                let why = "it does not begin as the store's files do".to_owned();
-                return Err(OpenError::NotATable { path: path.to_owned(), why });
-            }
-            _ => {}
-        }
-        let beside = with_suffix(path, ".lock");
-        let lock = disk.lock(&beside).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
-            _ => OpenError::Storage(Error::io(&beside, "taking the lock", error)),
-        })?;
+        let lock = match how {
+            Open::CreateNew if exists(&**disk, path)? => return Err(OpenError::Exists { path: path.to_owned() }),
+            Open::CreateNew => lock(&**disk, path)?,
+            _ => lock_store(&**disk, path)?,
+        };
         if how == Open::CreateNew {
             make(options, path)?;
         }
@@ -96,14 +85,6 @@ impl Store {
         let how = if options.read_only { Open::Read } else { Open::ReadWrite };
         let database = open_database(options, path, how, &failure)?;
         let path: Arc<Path> = path.into();
-        let is_older = is_without_counts(&path, &database)?;
-        if is_older && how == Open::Read {
-            let why = format!("its tables have form {WITHOUT_COUNTS}: open it once for writing, which adds the others");
-            return Err(OpenError::NotATable { path: path.to_path_buf(), why });
-        }
-        if is_older {
-            upgrade(&path, &database)?;
-        }
         let now = Snapshot::new(&path, &database).map_err(|error| OpenError::NotATable {
             path: path.to_path_buf(),
             why: format!("it has not the tables of one ({error})"),
@@ -227,6 +208,30 @@ impl Store {
     }
 }
 
+fn exists(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    disk.exists(path).map_err(|e| Error::io(path, "looking for it", e))
+}
+
+/// Locks a file that must be there, and must begin as the store's files do.
+pub(crate) fn lock_store(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    if !exists(disk, path)? {
+        return Err(OpenError::NotFound { path: path.to_owned() });
+    }
+    if !is_store(disk, path).map_err(|e| Error::io(path, "reading its beginning", e))? {
+        let why = "it does not begin as the store's files do".to_owned();
+        return Err(OpenError::NotATable { path: path.to_owned(), why });
+    }
+    lock(disk, path)
+}
+
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    let beside = with_suffix(path, ".lock");
+    disk.lock(&beside).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
+        _ => OpenError::Storage(Error::io(&beside, "taking the lock", error)),
+    })
+}
+
 fn io(error: redb::Error, cause: String) -> std::io::Error {
     match error {
         redb::Error::Io(error) => error,
@@ -266,25 +271,6 @@ pub(crate) fn open_database(
     let opened = catch_unwind(AssertUnwindSafe(open));
     let opened = opened.map_err(|panic| OpenError::Damaged { path: path.to_owned(), why: said(&*panic) })?;
     opened.map_err(|error| refused(path, error))
-}
-
-/// Whether it has the form before the tables that count references.
-fn is_without_counts(path: &Path, database: &Database) -> Result<bool> {
-    let transaction = database.begin_read().map_err(|error| trouble(path, error))?;
-    Ok(facts(path, &transaction).is_ok_and(|facts| facts.format == WITHOUT_COUNTS))
-}
-
-/// Gives a database of the form before the tables that it lacks. Nothing is counted in it.
-fn upgrade(path: &Arc<Path>, database: &Database) -> Result<()> {
-    let transaction = database.begin_write().map_err(|error| trouble(path, error))?;
-    {
-        let mut tables = Tables::writing(path, &transaction)?;
-        tables.facts.format = FORMAT;
-        // Nobody has looked.
-        tables.facts.is_one_of_several = true;
-        tables.write_facts()?;
-    }
-    transaction.commit().map_err(|error| trouble(path, error))
 }
 
 /// Makes an empty database, under another name until it is whole.

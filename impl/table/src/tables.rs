@@ -146,11 +146,6 @@ impl<'t> Tables<Writing<'t>> {
     }
 }
 
-/// The facts of a moment. They are read before the tables, since an older form has fewer tables.
-pub(crate) fn facts(path: &Path, transaction: &ReadTransaction) -> Result<Facts> {
-    Facts::read(path, &transaction.open_table(FACTS).map_err(|error| trouble(path, error))?)
-}
-
 /// An error of the store.
 pub(crate) fn trouble(path: &Path, error: impl Into<redb::Error>) -> Error {
     match error.into() {

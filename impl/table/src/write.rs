@@ -24,7 +24,8 @@ impl Tables<Writing<'_>> {
         let is_packed = meta.status == Status::Packed;
         let mut revisions = Vec::with_capacity(writes.len());
         for (n, write) in writes.iter().enumerate() {
-            *number += 1;
+            let next = number.checked_add(1);
+            *number = next.ok_or(vellum_storage::Error::Exhausted { what: "numbers of records" })?;
             let row = self.row_of(write, *number, is_packed)?;
             if last[&write.oid] == n {
                 self.put(write.oid, tid, row)?;

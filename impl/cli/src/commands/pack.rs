@@ -240,8 +240,8 @@ const AGES: [(&str, i64); 7] = [
 impl Pack {
     /// Carries it out.
     pub fn run(self, out: &mut Out, now: Timestamp) -> Run {
-        if self.auto {
-            return self.run_auto(out, now);
+        if let (true, Some(keep)) = (self.auto, self.keep) {
+            return self.run_auto(out, keep);
         }
         let to = self.time(now)?;
         if in_tables::is_one(&self.file) {

@@ -60,7 +60,8 @@ impl Tables<Writing<'_>> {
             let done = self.holders.insert(oid.0, count).map(drop).and_then(|()| self.unheld.remove(oid.0).map(drop));
             done.map_err(|e| self.trouble(e))?;
         }
-        self.facts.untold += untold.iter().filter(|number| **number <= to).count() as u64;
+        let more = untold.iter().filter(|number| **number <= to).count() as u64;
+        self.facts.untold = self.facts.untold.saturating_add(more);
         for oid in seen {
             if self.holders_of(oid)? == 0 {
                 self.note_unheld(oid)?;

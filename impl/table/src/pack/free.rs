@@ -5,7 +5,7 @@
 //!   count    bring the counts up to date                          nothing else is changed
 //!   tidy     the objects that a voted transaction spared          at the time of the last pack
 //!   forget   some transactions after the time of the last pack    that time moves on: the database is packed to it
-//!   free     objects in `unheld` go, with all revisions           that lowers counts, and more come to `unheld`
+//!   free     objects in `unheld` go, with all revisions           that lowers counts, and adds more to `unheld`
 //! ```
 //!
 //! Each stage is a row of steps. A step is one transaction of the store, and what it leaves is a database by the rules:

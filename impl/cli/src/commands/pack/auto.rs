@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use vellum_table::{Autopacking, SHARE};
 use vellum_terminal::people::printable;
@@ -17,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 impl Pack {
     /// Packs until a signal.
-    pub fn run_auto(self, out: &mut Out, _now: Timestamp) -> Run {
+    pub fn run_auto(self, out: &mut Out, keep: Duration) -> Run {
         let path = &self.file;
         let name = path.display().to_string();
         if !tables::is_one(path) {
@@ -26,7 +25,6 @@ impl Pack {
                  site.vellum` makes one of it"
             )));
         }
-        let keep = self.keep.unwrap_or_default();
         let storage = tables::open_to_write(path)?;
         let autopacking = storage.autopack(keep, SHARE)?;
         writeln!(out, "{}: packing in the background; it ends with SIGTERM or ^C", printable(&name))?;
