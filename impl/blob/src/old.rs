@@ -72,8 +72,10 @@ impl<'a> Old<'a> {
         let mut stack = vec![(self.top.clone(), self.list(&self.top)?)];
         while let Some((folder, listing)) = stack.last_mut() {
             let Some(name) = listing.next() else {
-                // The marker goes last: without it this would be no folder of a pack.
+                // The marker goes last: without it this would be no folder of a pack. After a crash too, so the removal
+                // of the rest is made durable first.
                 if *folder == self.top {
+                    Touched { folders: BTreeSet::from([self.top.clone()]) }.sync(inner)?;
                     match inner.tree.remove(&self.top.join(MARKER)) {
                         Err(error) if error.kind() != io::ErrorKind::NotFound => {
                             return Err(inner.failed(&self.top, doing, error));

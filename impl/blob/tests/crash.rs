@@ -225,6 +225,18 @@ fn after_a_power_cut_in_a_pack_what_it_keeps_is_complete() {
     }
 }
 
+/// A crash can keep the removal of the marker, and forget that of a folder that went before.
+#[test]
+fn after_a_power_cut_in_a_wipe_the_folder_is_still_one_of_a_pack() {
+    let steps = [
+        Step::Commit(vec![(0, 701), (1, 1401), (2, 1)]),
+        Step::Pack(vec![1, 2], true),
+        Step::Undo(0),
+        Step::Pack(vec![0, 1], true),
+    ];
+    cut_everywhere(&steps, 12_007_835_718_062_754_455);
+}
+
 fn cases() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) }
 }
