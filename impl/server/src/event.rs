@@ -298,7 +298,16 @@ pub enum Question {
 impl Question {
     /// Whether it asks how things are now, whatever the client was told.
     pub(crate) fn is_of_now(&self) -> bool {
-        matches!(self, Question::LoadInVersion { .. } | Question::ModifiedInVersion { .. } | Question::Versions)
+        matches!(
+            self,
+            Question::NewestTid { .. }
+                | Question::History { .. }
+                | Question::NextRecord { .. }
+                | Question::UndoLog { .. }
+                | Question::LoadInVersion { .. }
+                | Question::ModifiedInVersion { .. }
+                | Question::Versions
+        )
     }
 
     /// Whether it is answered by reading a little.

@@ -56,19 +56,22 @@ impl RemoteStorage {
             matches!(change, Change::Undo { .. } | Change::CommitVersion { .. } | Change::AbortVersion { .. })
         };
         let is_unknown = draft.changes().iter().any(is_unknown);
-        let mut serials: BTreeMap<Oid, Tid> = BTreeMap::new();
+        // An object may be stored more than once, and is merged if one of its serials was old.
+        let mut stores: BTreeMap<Oid, Vec<(Tid, &Version)>> = BTreeMap::new();
         for change in draft.changes() {
-            if let Change::Store { oid, serial, .. } = change {
-                serials.insert(*oid, *serial);
+            if let Change::Store { oid, serial, version, .. } = change {
+                stores.entry(*oid).or_default().push((*serial, version));
             }
         }
+        // The objects of an undo, or of the end of a version, are among the written ones, and their records are not
+        // merged.
+        let is_old = |oid: Oid, serial: Tid, version: &Version| {
+            !is_unknown || matches!(self.load(oid, version), Ok(newest) if newest.tid != serial)
+        };
         let mut merged = Vec::new();
         for oid in written {
-            let Some(serial) = serials.remove(oid) else { continue };
-            // The objects of an undo, or of the end of a version, are among them, and their records are not merged.
-            let is_merged =
-                !is_unknown || matches!(self.load(*oid, &Version::TRUNK), Ok(newest) if newest.tid != serial);
-            if is_merged {
+            let Some(stores) = stores.remove(oid) else { continue };
+            if stores.into_iter().any(|(serial, version)| is_old(*oid, serial, version)) {
                 merged.push(*oid);
             }
         }

@@ -1,14 +1,15 @@
 //! A server's storage keeps the rules as any storage does.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use vellum_client::{Access, Config};
 use vellum_harness::coverage::Coverage;
 use vellum_harness::hosted::{Hosted, Merger};
-use vellum_harness::run;
 use vellum_harness::shrink::shrink;
 use vellum_harness::subject::Can;
+use vellum_harness::{run, story};
 use vellum_server::Codec;
 use vellum_storage::{MemoryStorage, Storage};
 
@@ -82,6 +83,16 @@ fn a_remote_storage_keeps_versions() {
     let can = Can { versions: true, ..CAN };
     hold(remote(Codec::Msgpack, Trouble::none(), can), can, 3000..3000 + cases() / 2);
     hold(remote(Codec::Pickle, Trouble::by(5, 0), can), can, 3000..3000 + cases() / 8);
+}
+
+/// The stories of the rules (`model/harness/scenarios`), as far as they can be told over a wire.
+#[test]
+fn the_stories_that_it_can_tell() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../model/harness/scenarios");
+    let can = Can { versions: true, ..CAN };
+    let told = story::tell_folder(&folder, "a server", || remote(Codec::Msgpack, Trouble::none(), can));
+    println!("{told} stories");
+    assert!(told >= 20, "{told}");
 }
 
 /// This client's storage has no versions, as it did not ask for them. A server of it says so.

@@ -193,6 +193,42 @@ fn a_load_in_a_version_waits_for_its_invalidation() {
     story!("a-load-in-a-version-waits-for-its-invalidation", site);
 }
 
+/// A client that walks through the records would pass over an object that was deleted since, and show others as they
+/// were before.
+#[test]
+fn every_answer_about_now_waits_for_its_invalidation() {
+    let calls = [
+        Call::GetTid { oid: Oid(1) },
+        Call::History { oid: Oid(1), size: 10 },
+        Call::RecordIterNext { next: Some(Oid(2)) },
+        Call::UndoLog { first: 0, last: -20 },
+        Call::UndoInfo { first: 0, last: -20, specification: Value::None },
+        Call::LoadInVersion { oid: Oid(1), version: Version::named("draft") },
+        Call::ModifiedInVersion { oid: Oid(1) },
+        Call::Versions,
+    ];
+    for call in calls {
+        let name = format!("{call:?}");
+        let mut site = Site::new(config());
+        let (ann, bob) = (site.client("ann"), site.client("bob"));
+        site.commit(ann, 1, NEW, "old");
+        site.hold(|work| matches!(work, Work::Ask(_) | Work::Finish));
+        site.begin(ann);
+        site.store(ann, 1, site.storage.last_transaction(), "new");
+        site.vote(ann);
+        site.finish(ann);
+        site.call(bob, call);
+        let finished = site.work(0);
+        let read = site.work(0);
+        let told = site.take_told();
+        site.happen(read);
+        told.into_iter().for_each(|event| site.happen(event));
+        site.happen(finished);
+        let last: Vec<_> = site.inbox[&bob].iter().rev().take(2).map(|message| message.name.clone()).collect();
+        assert_eq!(last, [".reply", "invalidateTransaction"].map(|name| Value::Text(name.to_owned())), "{name}");
+    }
+}
+
 /// Both are finished by one sync. A client that heard of the later one first would refuse the tid of its own.
 #[test]
 fn a_client_hears_of_its_own_finish_before_later_ones() {
