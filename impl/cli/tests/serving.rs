@@ -138,6 +138,11 @@ fn several_storages_are_served_by_one_zeo_conf() {
     path zeo.log
     format %(levelname)s %(message)s
   </logfile>
+  <logfile>
+    path short.log
+    max-size 150
+    old-files 2
+  </logfile>
 </eventlog>
 ",
     );
@@ -157,6 +162,8 @@ fn several_storages_are_served_by_one_zeo_conf() {
     let (code, said) = serving.end();
     assert_eq!(code, Some(0), "{said}");
     assert!(!sandbox.path("zeo.pid").exists());
+    let short = ["short.log", "short.log.1", "short.log.2", "short.log.3"].map(|name| sandbox.path(name).exists());
+    assert_eq!(short, [true, true, true, false]);
 }
 
 /// Whether somewhere in these bytes there are those.

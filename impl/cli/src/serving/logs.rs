@@ -13,6 +13,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use vellum_server::conf::{EventLog, Field, LogFile, LogFormat, LogTarget, Piece};
 use vellum_terminal::{Failure, Run};
 
+use super::rotation::Rotating;
+
 /// The logs of this process. Cloning gives another handle.
 #[derive(Clone)]
 pub struct Logs {
@@ -25,7 +27,13 @@ pub struct Logs {
 struct Outlet {
     file: LogFile,
     /// The file that is open; of a stream none.
-    open: Mutex<Option<File>>,
+    open: Mutex<Option<Open>>,
+}
+
+/// An open log file.
+struct Open {
+    file: File,
+    rotating: Option<Rotating>,
 }
 
 impl Logs {
@@ -39,7 +47,7 @@ impl Logs {
         for file in &log.files {
             let level = file.level.max(log.level);
             let file = LogFile { level, ..file.clone() };
-            let open = Mutex::new(open(&file.to)?);
+            let open = Mutex::new(open(&file)?);
             outlets.push(Outlet { file, open });
         }
         let logs = Logs { outlets: Arc::new(outlets), is_json };
@@ -51,7 +59,7 @@ impl Logs {
     /// Opens the files anew, after they were moved away. A file that cannot be opened stays as it is.
     pub fn reopen(&self) {
         for outlet in self.outlets.iter() {
-            match open(&outlet.file.to) {
+            match open(&outlet.file) {
                 Ok(file) => *outlet.open() = file,
                 Err(Failure::Message(why)) => tracing::error!("{why}; the log goes on where it was"),
                 Err(Failure::ReaderGone) => {}
@@ -64,28 +72,52 @@ impl Logs {
 /// A log to standard error, from this level on, as ZEO's server has it without a section `eventlog`.
 pub fn to_stderr(level: u64) -> EventLog {
     let format = LogFormat::parse(LogFormat::ZEO, LogFormat::DATES).expect("it is ZEO's own");
-    EventLog { level, files: vec![LogFile { to: LogTarget::Stderr, level: 0, format }] }
+    EventLog { level, files: vec![LogFile { to: LogTarget::Stderr, level: 0, format, rotation: None }] }
 }
 
-fn open(target: &LogTarget) -> Run<Option<File>> {
-    let LogTarget::File(path) = target else { return Ok(None) };
-    let append = |path: &Path| File::options().append(true).create(true).open(path);
+fn open(log: &LogFile) -> Run<Option<Open>> {
+    let LogTarget::File(path) = &log.to else { return Ok(None) };
     let file = append(path).map_err(|error| Failure::Message(format!("the log {}: {error}", path.display())))?;
-    Ok(Some(file))
+    let rotating = log.rotation.as_ref().map(|rotation| Rotating::new(path, rotation, &file, &Zoned::now()));
+    Ok(Some(Open { file, rotating }))
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path)
+}
+
+impl Open {
+    /// Puts the file aside if it is time, and begins a new one. A file that cannot be put aside goes on.
+    fn turn(&mut self, path: &Path, line: usize, now: &Zoned) {
+        let Some(rotating) = self.rotating.as_mut().filter(|rotating| rotating.is_due(&self.file, line, now)) else {
+            return;
+        };
+        match rotating.turn(now).and_then(|()| append(path)) {
+            Ok(file) => self.file = file,
+            // The log cannot be told, as it is being written to.
+            Err(error) => {
+                let path = path.display();
+                _ = write_now(&mut io::stderr(), &format!("the log {path} was not put aside: {error}. It goes on\n"));
+            }
+        }
+    }
 }
 
 impl Outlet {
-    fn open(&self) -> MutexGuard<'_, Option<File>> {
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a line. If that fails there is nowhere to say so.
-    fn write(&self, line: &str) {
-        let mut file = self.open();
-        let _ = match (&self.file.to, &mut *file) {
-            (_, Some(file)) => file.write_all(line.as_bytes()),
+    fn write(&self, line: &str, now: &Zoned) {
+        let mut open = self.open();
+        let _ = match (&self.file.to, &mut *open) {
+            (LogTarget::File(path), Some(open)) => {
+                open.turn(path, line.len(), now);
+                open.file.write_all(line.as_bytes())
+            }
             (LogTarget::Stdout, None) => write_now(&mut io::stdout(), line),
-            (_, None) => write_now(&mut io::stderr(), line),
+            (_, _) => write_now(&mut io::stderr(), line),
         };
     }
 }
@@ -102,10 +134,11 @@ impl<S: Subscriber> Layer<S> for Logs {
         let mut told: Option<(Message, Zoned)> = None;
         for outlet in wanted {
             let (message, now) = told.get_or_insert_with(|| (Message::of(event), Zoned::now()));
-            outlet.write(&match self.is_json {
+            let line = match self.is_json {
                 true => message.json(event, now),
                 false => line(&outlet.file.format, event, message, now),
-            });
+            };
+            outlet.write(&line, now);
         }
     }
 }

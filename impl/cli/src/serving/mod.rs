@@ -6,6 +6,7 @@
 //! | `kinds` | the description of each kind of storage for clients, as in ZEO's server |
 //! | `addresses` | all addresses of a host |
 //! | `logs` | where logs go |
+//! | `rotation` | log files that are put aside |
 //! | `process` | the file with the process's number; telling the service manager |
 //! | `run` | all of it, until the end |
 
@@ -13,6 +14,7 @@ mod addresses;
 mod kinds;
 mod logs;
 mod process;
+mod rotation;
 mod run;
 mod storages;
 

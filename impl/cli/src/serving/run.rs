@@ -185,7 +185,8 @@ pub fn check(plan: &Plan, out: &mut Out) -> Run {
             LogTarget::Stderr => "standard error".to_owned(),
             LogTarget::File(path) => path.display().to_string(),
         };
-        out.field("log", to)?;
+        let rotation = file.rotation.as_ref().map(|rotation| format!(", {rotation}"));
+        out.field("log", to + &rotation.unwrap_or_default())?;
     }
     tell_ignored(plan);
     let refused = match certificates(plan) {

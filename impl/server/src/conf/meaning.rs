@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::plan::INVALIDATION_QUEUE_SIZE;
 use super::{
-    ConfError, EventLog, FileStorageConf, Key, LogFile, LogFormat, LogTarget, Plan, Section, Source, StorageConf,
-    Syncs, Tls, zconfig,
+    ConfError, EventLog, FileStorageConf, Key, LogFile, LogFormat, LogTarget, Plan, Rotation, Section, Source,
+    StorageConf, Syncs, Tls, zconfig,
 };
 
 /// Packages whose words are known.
@@ -231,8 +231,7 @@ fn runner(section: &Section) -> Result<()> {
 }
 
 /// Keys of `logfile` that do nothing here.
-const LOGFILE: [&str; 9] =
-    ["max-size", "old-files", "when", "interval", "delay", "encoding", "style", "formatter", "arbitrary-fields"];
+const LOGFILE: [&str; 5] = ["delay", "encoding", "style", "formatter", "arbitrary-fields"];
 
 fn read_event_log(section: &Section, ignored: &mut Vec<String>) -> Result<EventLog> {
     let mut words = Words::new(section);
@@ -253,11 +252,16 @@ fn read_event_log(section: &Section, ignored: &mut Vec<String>) -> Result<EventL
         let format = format.map_err(|why| file.error(why))?;
         for key in LOGFILE {
             if words.key(key)?.is_some() {
-                ignored.push(format!("{key} of <logfile> is not done: have logrotate move the file, and send SIGUSR2"));
+                ignored.push(format!("{key} of <logfile> is not done"));
             }
         }
+        let size = words.key("max-size")?.map_or(Ok(0), Key::bytes)?;
+        let old_files = words.key("old-files")?.map_or(Ok(0), Key::integer)?;
+        let when = words.key("when")?.map(|key| key.value.as_str()).filter(|when| !when.is_empty());
+        let interval = words.key("interval")?.map(Key::integer).transpose()?.filter(|interval| *interval > 0);
+        let rotation = Rotation::of(&to, size, old_files, when, interval).map_err(|why| file.error(why))?;
         words.end()?;
-        files.push(LogFile { to, level, format });
+        files.push(LogFile { to, level, format, rotation });
     }
     words.end()?;
     Ok(EventLog { level, files })

@@ -13,6 +13,7 @@ mod format;
 mod language;
 mod meaning;
 mod plan;
+mod rotation;
 mod substitute;
 mod toml;
 mod values;
@@ -20,6 +21,7 @@ mod values;
 pub use format::{Field, LogFormat, Piece};
 pub use language::{Key, Place, Section, Source, SystemSource, zconfig};
 pub use plan::{BlobLayout, EventLog, FileStorageConf, LogFile, LogTarget, Plan, StorageConf, Syncs, Tls};
+pub use rotation::{Period, Rotation, Turn};
 
 /// An error in a configuration, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

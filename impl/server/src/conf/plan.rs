@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{LogFormat, Place};
+use super::{LogFormat, Place, Rotation};
 use crate::Address;
 
 /// The storages and addresses of a server: read from ZEO's `zeo.conf`, from a TOML file, or from the options of a
@@ -211,6 +211,8 @@ pub struct LogFile {
     pub level: u64,
     /// How a line is written.
     pub format: LogFormat,
+    /// When the file is put aside, and a new one begun.
+    pub rotation: Option<Rotation>,
 }
 
 /// Where lines of a log go.

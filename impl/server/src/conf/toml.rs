@@ -12,8 +12,8 @@ use super::meaning::level_named;
 use super::plan::INVALIDATION_QUEUE_SIZE;
 use super::values::{ADDRESS, seconds};
 use super::{
-    BlobLayout, ConfError, EventLog, FileStorageConf, LogFile, LogFormat, LogTarget, Place, Plan, Source, StorageConf,
-    Syncs, Tls,
+    BlobLayout, ConfError, EventLog, FileStorageConf, LogFile, LogFormat, LogTarget, Place, Plan, Rotation, Source,
+    StorageConf, Syncs, Tls,
 };
 use crate::Address;
 
@@ -128,12 +128,18 @@ enum Level {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct LogTo {
-    path: String,
+    path: Spanned<String>,
     level: Option<Spanned<Level>>,
     format: Option<Spanned<String>>,
     dateformat: Option<String>,
+    #[serde(default)]
+    max_size: u64,
+    #[serde(default)]
+    old_files: u64,
+    when: Option<String>,
+    interval: Option<u64>,
 }
 
 impl Plan {
@@ -287,8 +293,11 @@ impl Lines<'_> {
             let at = file.format.as_ref().map_or(0, |format| format.span().start);
             let format = file.format.as_ref().map_or(LogFormat::ZEO, |format| format.get_ref());
             let format = LogFormat::parse(format, file.dateformat.as_deref().unwrap_or(LogFormat::DATES));
+            let to = LogTarget::of(file.path.get_ref());
+            let rotation = Rotation::of(&to, file.max_size, file.old_files, file.when.as_deref(), file.interval);
             Ok(LogFile {
-                to: LogTarget::of(&file.path),
+                to,
+                rotation: rotation.map_err(|why| self.error(file.path.span().start, why))?,
                 level: self.level(file.level, 0)?,
                 format: format.map_err(|why| self.error(at, why))?,
             })

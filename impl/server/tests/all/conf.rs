@@ -321,6 +321,17 @@ fn toml_and_zeo_conf_say_the_same() {
     format %(message)s
     dateformat %H
   </logfile>
+  <logfile>
+    path large.log
+    max-size 5MB
+    old-files 3
+  </logfile>
+  <logfile>
+    path weekly.log
+    when w6
+    interval 2
+    old-files 4
+  </logfile>
 </eventlog>
 ",
     )
@@ -357,7 +368,11 @@ create = true
 
 [eventlog]
 level = "warning"
-logfile = [{ path = "STDOUT", level = 40, format = "%(message)s", dateformat = "%H" }]
+logfile = [
+    { path = "STDOUT", level = 40, format = "%(message)s", dateformat = "%H" },
+    { path = "large.log", max-size = 5242880, old-files = 3 },
+    { path = "weekly.log", when = "W6", interval = 2, old-files = 4 },
+]
 "#,
     )
     .unwrap();
@@ -443,6 +458,30 @@ fn what_is_wrong_in_toml_is_said_with_its_line() {
     for (text, wanted) in storages {
         let error = toml(&format!("{listen}{text}")).unwrap_err();
         assert!(error.contains(wanted), "{text:?}: {error}");
+    }
+}
+
+/// As ZConfig refuses them.
+#[test]
+fn a_rotation_that_contradicts_itself_is_refused() {
+    for (path, keys, wanted) in [
+        ("zeo.log", "max-size 5MB", "a log that is rotated needs old-files"),
+        ("zeo.log", "when midnight", "a log that is rotated needs old-files"),
+        ("zeo.log", "old-files 3", "a log that is rotated needs max-size or when"),
+        ("zeo.log", "interval 3\nold-files 3", "a log that is rotated needs max-size or when"),
+        ("zeo.log", "max-size 5MB\nwhen midnight\nold-files 3", "a log has max-size or when, and not both"),
+        ("zeo.log", "when W7\nold-files 3", "when is S, M, H, D, midnight, or W0 (Monday) to W6"),
+        ("zeo.log", "when S\ninterval 1000000000000\nold-files 3", "interval is at most 1000000"),
+        ("STDERR", "max-size 5MB\nold-files 3", "a stream cannot be rotated"),
+    ] {
+        let log = format!("<eventlog>\n<logfile>\npath {path}\n{keys}\n</logfile>\n</eventlog>\n");
+        let error = conf(&format!("<zeo>\naddress 8100\n</zeo>\n<mappingstorage/>\n{log}")).unwrap_err();
+        assert!(error.contains(wanted), "{keys}: {error}");
+        let keys = keys.replace(' ', " = ").replace("5MB", "5").replace('\n', ", ");
+        let keys = keys.replace("midnight", "\"midnight\"").replace("W7", "\"W7\"").replace("= S", "= \"S\"");
+        let log = format!("[eventlog]\nlogfile = [{{ path = \"{path}\", {keys} }}]\n[storages.1.mappingstorage]\n");
+        let error = toml(&format!("listen = [\"8100\"]\n{log}")).unwrap_err();
+        assert!(error.contains(wanted) && error.contains("line 3"), "{keys}: {error}");
     }
 }
 
