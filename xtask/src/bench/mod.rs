@@ -111,6 +111,8 @@ enum Row {
     ServeCommit8,
     /// Small commits over the network by eight clients, with two syncs
     ServeCommit8Full,
+    /// Small commits over the network by eight clients, in a journal
+    ServeCommit8Journal,
     /// The prefetch of 50 objects by ZEO's own client
     #[value(name = "serve-prefetch50")]
     ServePrefetch50,

@@ -118,6 +118,7 @@ impl Rows<'_> {
             | Row::ServeLoads8
             | Row::ServeCommit8
             | Row::ServeCommit8Full
+            | Row::ServeCommit8Journal
             | Row::ServePrefetch50
             | Row::ServePrefetch1000
             | Row::ServeLarge

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use vellum_storage::{
-    Blob, CurrentRecord, Error, Event, Invalidation, Listening, LoadedAt, Oid, Order, Result, Revision, Tid, TidRange,
-    TransactionRecord, may_have_blob,
+    Blob, CurrentRecord, Error, Event, Invalidation, Listening, LoadedAt, Oid, Order, Result, Revision, Storage, Tid,
+    TidRange, TransactionRecord, may_have_blob,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Fault;
@@ -236,10 +236,28 @@ impl Records {
         match self.found.take_if(|record| record.oid == oid) {
             Some(record) if record.tid <= self.at => Ok(Some(record)),
             _ => match self.storage.client.load_before(oid, self.at.next()).wait() {
-                Ok(then) => Ok(then.map(|LoadedAt { data, tid, .. }| CurrentRecord { oid, tid, data })),
+                Ok(None) => Ok(None),
+                Ok(Some(LoadedAt { data, tid, .. })) => {
+                    let tid = if self.storage.has_versions { self.newest(oid)?.unwrap_or(tid) } else { tid };
+                    Ok(Some(CurrentRecord { oid, tid, data }))
+                }
                 Err(ClientError::Refused(Fault::NoObject { .. })) => Ok(None),
                 Err(error) => Err(self.storage.trouble(error)),
             },
+        }
+    }
+}
+
+impl Records {
+    /// The tid of an object's newest revision then, in whatever version that was: rule 2.1.
+    fn newest(&self, oid: Oid) -> Result<Option<Tid>> {
+        let mut size = 8;
+        loop {
+            let entries = self.storage.history(oid, size)?;
+            match entries.iter().find(|entry| entry.tid <= self.at) {
+                None if entries.len() == size => size = size.saturating_mul(4),
+                found => return Ok(found.map(|entry| entry.tid)),
+            }
         }
     }
 }

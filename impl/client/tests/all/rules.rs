@@ -11,7 +11,7 @@ use vellum_harness::shrink::shrink;
 use vellum_harness::subject::Can;
 use vellum_harness::{run, story};
 use vellum_server::Codec;
-use vellum_storage::{MemoryStorage, Storage};
+use vellum_storage::{MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
 
 use crate::common::{Served, speaks};
 use crate::proxy::Trouble;
@@ -93,6 +93,40 @@ fn the_stories_that_it_can_tell() {
     let told = story::tell_folder(&folder, "a server", || remote(Codec::Msgpack, Trouble::none(), can));
     println!("{told} stories");
     assert!(told >= 20, "{told}");
+}
+
+/// Rules 2.1 and 2.9: in a version too, an object has the tid that it had when the walk began.
+#[test]
+fn a_walk_through_the_records_is_of_one_moment() {
+    let clock = Arc::new(vellum_storage::ManualClock::at(vellum_harness::tick::tick(1).time().unwrap()));
+    let memory = Arc::new(MemoryStorage::with("memory", clock.clone(), Arc::new(Merger)));
+    let served = Served::new(memory.clone(), clock, speaks(Codec::Msgpack));
+    let remote = served.storage_with(Config { versions: true, ..Config::default() }, Trouble::none());
+    let mut serials = [Tid::ZERO; 5];
+    let mut commit = |changes: &[(u64, Version)]| {
+        let mut draft = memory.begin(TransactionMeta::default()).unwrap();
+        for (oid, version) in changes {
+            let data = vellum_storage::Data::from(vellum_harness::node::Node::default().encode());
+            let (oid, serial) = (Oid(*oid), serials[*oid as usize]);
+            draft.push(vellum_storage::Change::Store { oid, serial, version: version.clone(), data }).unwrap();
+        }
+        let tid = memory.vote(draft).unwrap().finish().unwrap();
+        changes.iter().for_each(|(oid, _)| serials[*oid as usize] = tid);
+        tid
+    };
+    let (trunk, draft) = (Version::TRUNK, Version::named("draft"));
+    commit(&[(1, trunk.clone()), (2, trunk.clone()), (3, trunk.clone()), (4, trunk.clone())]);
+    let last = commit(&[(3, draft.clone()), (4, draft.clone())]);
+    // The client has heard of it.
+    while remote.last_transaction() < last {
+        std::thread::yield_now();
+    }
+    let (right, walk) = (memory.current_records(Oid::ROOT), remote.current_records(Oid::ROOT));
+    for _ in 0..20 {
+        commit(&[(2, trunk.clone()), (4, draft.clone())]);
+    }
+    let right: Vec<_> = right.map(Result::unwrap).collect();
+    assert_eq!(walk.map(Result::unwrap).collect::<Vec<_>>(), right);
 }
 
 /// This client's storage has no versions, as it did not ask for them. A server of it says so.

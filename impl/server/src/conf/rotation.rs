@@ -7,13 +7,13 @@ use super::plan::LogTarget;
 /// `max-size`, `when`, `interval` and `old-files` of the section `logfile`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// What ends a file.
+    /// The limit at which a file is put aside.
     pub turn: Turn,
     /// How many old files are kept, at least one.
     pub old_files: u64,
 }
 
-/// What ends a log file.
+/// The limit at which a log file is put aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It would have this many bytes, or more.

@@ -86,7 +86,7 @@ fn copied(rows: &Rows<'_>, name: &str) -> Result<PathBuf, Trouble> {
 
 /// A path of this name, with nothing there or beside it that another run left.
 fn fresh(folder: &Path, name: &str) -> PathBuf {
-    for beside in ["", ".index", ".lock", ".oids", ".old", ".tmp"] {
+    for beside in ["", ".index", ".lock", ".oids", ".old", ".tmp", ".journal"] {
         let _ = std::fs::remove_file(folder.join(format!("{name}{beside}")));
     }
     folder.join(name)
@@ -153,6 +153,7 @@ impl Rows<'_> {
             Row::ServeLoads8 => self.loads(storage, oids, CLIENTS, WINDOW),
             Row::ServeCommit8 => self.commits(Syncs::One),
             Row::ServeCommit8Full => self.commits(Syncs::Two),
+            Row::ServeCommit8Journal => self.commits(Syncs::Journal),
             Row::ServePrefetch50 => self.prefetch(50),
             Row::ServePrefetch1000 => self.prefetch(1000),
             Row::ServeLarge => self.large_record(),
@@ -213,6 +214,7 @@ impl Rows<'_> {
         let what = match syncs {
             Syncs::One => format!("{COMMITS} small commits by each of {CLIENTS} clients, one sync, as ZODB's"),
             Syncs::Two => format!("{COMMITS} small commits by each of {CLIENTS} clients, two syncs"),
+            Syncs::Journal => format!("{COMMITS} small commits by each of {CLIENTS} clients, one sync in a journal"),
         };
         let before = [pair.ours.processor()?, pair.zeo.processor()?];
         let bare = || appends(&fresh(self.folder, "serve-bare"), syncs);

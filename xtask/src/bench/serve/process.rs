@@ -27,6 +27,8 @@ pub struct Server {
 pub enum Syncs {
     One,
     Two,
+    /// Once, in a journal: commits that come together share the sync.
+    Journal,
 }
 
 impl Server {
@@ -44,6 +46,7 @@ impl Server {
         let durability = match syncs {
             Syncs::One => "relaxed",
             Syncs::Two => "full",
+            Syncs::Journal => "journal",
         };
         let mut command = Command::new(venv::vellum()?);
         command.arg("serve").arg(file).args(["--listen", "127.0.0.1:0", "--durability", durability]).args(more);
