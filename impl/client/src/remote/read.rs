@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use vellum_storage::{
-    Blob, CurrentRecord, Error, Event, Invalidation, Listening, LoadedAt, Oid, Order, Result, Revision, Storage, Tid,
-    TidRange, TransactionRecord, may_have_blob,
+    Blob, CurrentRecord, Error, Event, Invalidation, Listening, LoadedAt, Oid, Order, Result, Revision, Tid, TidRange,
+    TransactionRecord, may_have_blob,
 };
 use vellum_sync::Mutex;
 use vellum_wire::Fault;
