@@ -20,6 +20,7 @@ import doctest
 import fnmatch
 import importlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -241,7 +242,23 @@ def tests():
 # ---- A worker, which runs one test after the other
 
 
+def record(make=logging.LogRecord):
+    """`client-config.test` looks at the `message` of log records, which they have once some handler has formatted them. If the
+    server answers so soon that there are records, it fails without this."""
+
+    def made(*args, **kwargs):
+        record = make(*args, **kwargs)
+        try:
+            record.message = record.getMessage()
+        except Exception:  # Of wrong arguments a handler says so later.
+            record.message = str(record.msg)
+        return record
+
+    return made
+
+
 def work(vellum):
+    logging.setLogRecordFactory(record())
     started = Started(os.path.abspath(vellum))
     import ZEO.tests.forker  # noqa: F401
 
