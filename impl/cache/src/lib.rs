@@ -43,7 +43,7 @@ pub mod file;
 pub mod zec;
 /// The shim. The crates of `loom-tests` put loom's and shuttle's types here, and include `core` as it is.
 mod sync {
-    pub use vellum_sync::{Mutex, Rank, atomic};
+    pub use vellum_sync::{Mutex, Rank, atomic, begin_load};
 }
 
 pub use core::{Asked, Changed, Core, Failed, Header, Medium, Place, Region, Shape, Words};

@@ -50,6 +50,16 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::TryLockError;
 
+/// Has the processor begin to load a word, and does not wait for it: a word that is far away is nearer when it is
+/// needed. A checker sees nothing of it.
+#[inline]
+pub fn begin_load(word: &atomic::AtomicU64) {
+    #[cfg(not(any(vellum_loom, vellum_shuttle)))]
+    std::hint::black_box(word.load(atomic::Ordering::Relaxed));
+    #[cfg(any(vellum_loom, vellum_shuttle))]
+    let _ = word;
+}
+
 /// A lock for one thread at a time. `R` is its place in the order of locks.
 #[derive(Debug)]
 pub struct Mutex<T, R = Unranked> {

@@ -23,9 +23,14 @@ use super::medium::{Failed, Header, Medium};
 use super::slot::Place;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::begin_load;
 
 const WORD: u32 = 8;
 const HEADER_WORDS: u32 = 4;
+/// Words that come from memory at once.
+const LINE_WORDS: usize = 8;
+/// So many lines are asked for before they are read.
+const LINES_AHEAD: usize = 16;
 /// Those that stand before the data.
 const BESIDE_WORDS: u32 = 3;
 /// The end of a record that has none.
@@ -75,7 +80,11 @@ impl Words {
     }
 
     fn data_words(&self, place: Place, header: &Header) -> Option<&[AtomicU64]> {
-        self.at(place.segment, Words::start(place, header.offset)?, header.length.div_ceil(WORD))
+        self.words_at(place, header.offset, header.length)
+    }
+
+    fn words_at(&self, place: Place, offset: u32, length: u32) -> Option<&[AtomicU64]> {
+        self.at(place.segment, Words::start(place, offset)?, length.div_ceil(WORD))
     }
 }
 
@@ -102,6 +111,11 @@ impl Medium for Words {
         let span = self.span(place)?.load(Relaxed);
         let (offset, length) = ((span >> 32) as u32, span as u32);
         let [oid, tid, end] = self.beside(place, offset)?;
+        // The data of most headers are read next, and their lines can come at the same time. Of longer records the
+        // processor itself sees that they are read one after the other.
+        if let Some(words) = self.words_at(place, offset, length) {
+            words.iter().step_by(LINE_WORDS).take(LINES_AHEAD).for_each(begin_load);
+        }
         let (oid, tid, end) = (Oid(oid.load(Relaxed)), Tid(tid.load(Relaxed)), end.load(Relaxed));
         Some(Header { oid, tid, end: (end != OPEN).then_some(Tid(end)), offset, length, check: 0 })
     }
