@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use vellum_network::{Site, TRANSACTION, config};
 use vellum_pickle::{compressed, is_compressed, to_json};
-use vellum_server::{Config, Event, Work};
+use vellum_server::{Config, ConnectionId, Event, Work};
 use vellum_storage::{Compressed, Compression, ManualClock, MemoryStorage, Oid, Resolvers, Tid, Version};
 use vellum_wire::{Call, Message, Value};
 
@@ -174,6 +174,12 @@ fn a_load_that_is_ahead_of_its_invalidation_waits_for_it() {
 /// The answer is about now, and the client is told of now first.
 #[test]
 fn a_load_in_a_version_waits_for_its_invalidation() {
+    let (site, _) = asked_during_a_finish(Call::LoadInVersion { oid: Oid(1), version: Version::named("draft") });
+    story!("a-load-in-a-version-waits-for-its-invalidation", site);
+}
+
+/// Bob asks after the storage has finished a transaction of ann's, and is answered before the storage tells of it.
+fn asked_during_a_finish(call: Call) -> (Site, ConnectionId) {
     let mut site = Site::new(config());
     let (ann, bob) = (site.client("ann"), site.client("bob"));
     site.commit(ann, 1, NEW, "old");
@@ -182,7 +188,7 @@ fn a_load_in_a_version_waits_for_its_invalidation() {
     site.store(ann, 1, site.storage.last_transaction(), "new");
     site.vote(ann);
     site.finish(ann);
-    site.call(bob, Call::LoadInVersion { oid: Oid(1), version: Version::named("draft") });
+    site.call(bob, call);
     let finished = site.work(0);
     let read = site.work(0);
     let told = site.take_told();
@@ -190,7 +196,7 @@ fn a_load_in_a_version_waits_for_its_invalidation() {
     site.note("the storage tells of the commit now");
     told.into_iter().for_each(|event| site.happen(event));
     site.happen(finished);
-    story!("a-load-in-a-version-waits-for-its-invalidation", site);
+    (site, bob)
 }
 
 /// A client that walks through the records would pass over an object that was deleted since, and show others as they
@@ -209,21 +215,7 @@ fn every_answer_about_now_waits_for_its_invalidation() {
     ];
     for call in calls {
         let name = format!("{call:?}");
-        let mut site = Site::new(config());
-        let (ann, bob) = (site.client("ann"), site.client("bob"));
-        site.commit(ann, 1, NEW, "old");
-        site.hold(|work| matches!(work, Work::Ask(_) | Work::Finish));
-        site.begin(ann);
-        site.store(ann, 1, site.storage.last_transaction(), "new");
-        site.vote(ann);
-        site.finish(ann);
-        site.call(bob, call);
-        let finished = site.work(0);
-        let read = site.work(0);
-        let told = site.take_told();
-        site.happen(read);
-        told.into_iter().for_each(|event| site.happen(event));
-        site.happen(finished);
+        let (site, bob) = asked_during_a_finish(call);
         let last: Vec<_> = site.inbox[&bob].iter().rev().take(2).map(|message| message.name.clone()).collect();
         assert_eq!(last, [".reply", "invalidateTransaction"].map(|name| Value::Text(name.to_owned())), "{name}");
     }
