@@ -11,6 +11,7 @@
 //! | `serve/` | the rows of the server |
 //! | `cache.rs` | the rows of the client cache |
 //! | `objects.rs` | the rows of persistent objects |
+//! | `object_mail.rs`, `object_trees.rs` | the rows of the mail benchmark, and of B-trees |
 //! | `against.rs` | this build and another one, taking turns (`--against`) |
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ mod against;
 mod cache;
 mod journal;
 mod message;
+mod object_mail;
+mod object_trees;
 mod objects;
 mod pack;
 mod rows;
@@ -178,6 +181,16 @@ enum Row {
     ObjectActivateMemory,
     /// A walk over all objects of the mail database
     ObjectWalk,
+    /// Messages made and put into B-trees, a commit every ten, with one sync
+    ObjectMail,
+    /// The same with two syncs
+    ObjectMailFull,
+    /// Keys put into a B-tree
+    ObjectTreeInsert,
+    /// Keys looked up in a B-tree
+    ObjectTreeLookup,
+    /// Ranges of a B-tree
+    ObjectTreeRange,
 }
 
 type Trouble = Box<dyn std::error::Error>;

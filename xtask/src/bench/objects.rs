@@ -42,8 +42,14 @@ impl Rows<'_> {
 
     /// The peer's answer.
     fn of_python(&self, what: &str, more: &[&str]) -> Result<Json, Trouble> {
+        let path = self.path.display().to_string();
+        self.of_script("objects_bench.py", &[&[what, &path], more].concat())
+    }
+
+    /// The answer of a script.
+    pub(super) fn of_script(&self, name: &str, arguments: &[&str]) -> Result<Json, Trouble> {
         let mut command = Command::new(self.python);
-        let output = command.arg(venv::script("objects_bench.py")).arg(what).arg(self.path).args(more).output()?;
+        let output = command.arg(venv::script(name)).args(arguments).output()?;
         if !output.status.success() {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
@@ -54,8 +60,13 @@ impl Rows<'_> {
         Ok(Duration::from_secs_f64(self.of_python(what, more)?["seconds"].as_f64().ok_or("no seconds")?))
     }
 
+    /// The seconds that a script measured.
+    pub(super) fn seconds_of_script(&self, name: &str, arguments: &[&str]) -> Result<Duration, Trouble> {
+        Ok(Duration::from_secs_f64(self.of_script(name, arguments)?["seconds"].as_f64().ok_or("no seconds")?))
+    }
+
     /// The best of several rounds, in which the three take turns.
-    fn rounds(
+    pub(super) fn rounds(
         &self,
         mut ours: impl FnMut() -> Result<Duration, Trouble>,
         mut peer: impl FnMut() -> Result<Duration, Trouble>,
@@ -220,6 +231,35 @@ impl Rows<'_> {
     }
 }
 
+/// The best times of a row that does something so many times: ours, ZODB's, and a `HashMap`'s; and a `BTreeMap`'s.
+pub(super) struct Times {
+    pub(super) count: usize,
+    pub(super) best: [Duration; 3],
+    pub(super) of_btree: Duration,
+}
+
+impl Times {
+    /// The figures of a second as a sentence.
+    pub(super) fn sentence(&self, things: &str, aim: u32) -> String {
+        let second = |took: Duration| self.count as f64 / took.as_secs_f64() / 1e3;
+        let [ours, peer, limit] = self.best;
+        format!(
+            "{:.1} thousand {things} a second, {:.1} times as many as ZODB ({:.1} thousand; aim: {aim} times); a HashMap {:.0} \
+             thousand, a BTreeMap {:.0} thousand",
+            second(ours),
+            peer.as_secs_f64() / ours.as_secs_f64(),
+            second(peer),
+            second(limit),
+            second(self.of_btree)
+        )
+    }
+
+    pub(super) fn line(&self, what: String, doing: &'static str, note: String) -> Line {
+        let [ours, peer, limit] = self.best;
+        Line { what, ours, peer: Some(peer), limit: Some((limit, doing)), notes: vec![note] }
+    }
+}
+
 /// The current records by oid: the bare limit.
 type Maps = (HashMap<u64, Vec<u8>>, BTreeMap<u64, Vec<u8>>);
 
@@ -233,14 +273,14 @@ fn maps(storage: &FileStorage) -> Result<Maps, Trouble> {
     Ok((hashed, sorted))
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
+pub(super) fn timed(work: impl FnOnce()) -> Duration {
     let started = processor();
     work();
     processor() - started
 }
 
 /// The time that this thread has had of the processor.
-fn processor() -> Duration {
+pub(super) fn processor() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -114,6 +114,8 @@ impl Rows<'_> {
             Row::ObjectGhosts | Row::ObjectActivate | Row::ObjectActivateMemory | Row::ObjectWalk => {
                 self.objects(row)?
             }
+            Row::ObjectMail | Row::ObjectMailFull => self.object_mail(row)?,
+            Row::ObjectTreeInsert | Row::ObjectTreeLookup | Row::ObjectTreeRange => self.object_tree(row)?,
             Row::ServeLoad
             | Row::ServeLoads8
             | Row::ServeCommit8
