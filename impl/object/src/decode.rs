@@ -27,9 +27,14 @@ pub(crate) fn read_with<R, E: From<Trouble>>(
     work: impl FnOnce(&mut Reader<'_>) -> Result<R, E>,
 ) -> Result<R, E> {
     let record = plain(record).map_err(Trouble::from)?;
-    let read = vellum_pickle::Record::read(&record).map_err(Trouble::from)?;
+    // Taken, since `work` may read another record.
+    let mut scratch = core.scratch.take();
+    let read = vellum_pickle::Record::read_in(&record, &mut scratch).map_err(Trouble::from)?;
     let left = room(read.length());
-    work(&mut Reader { core, read: &read, decoder: Decoder { core, left } })
+    let done = work(&mut Reader { core, read: &read, decoder: Decoder { core, left } });
+    read.leave(&mut scratch);
+    core.scratch.replace(scratch);
+    done
 }
 
 /// The bytes that the values of a record may take. A pickle can name one value many times, and a value is copied at
@@ -71,8 +76,7 @@ impl<'r> Reader<'r> {
         if self.read.protocol() != 3 || !self.is_of(class) {
             return None;
         }
-        let View::Dict(pairs) = self.read.state().view() else { return None };
-        pairs.into_iter().map(|(key, value)| Some((key.as_str()?, value))).collect()
+        self.read.state().pairs()?.map(|(key, value)| Some((key.as_str()?, value))).collect()
     }
 
     /// A part as a value.

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use vellum_pickle::ClassName;
+use vellum_pickle::{ClassName, Scratch};
 use vellum_storage::{Bytes, Error as StorageError, Oid, Tid};
 
 use crate::collect::Panics;
@@ -61,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) oids: RefCell<Vec<Oid>>,
     /// The numbers of the last census.
     pub(crate) census: RefCell<BTreeMap<ClassName, usize>>,
+    /// The memory in which the last record was read.
+    pub(crate) scratch: RefCell<Scratch>,
 }
 
 impl Drop for Core {
@@ -89,6 +91,7 @@ impl Core {
                 savepoint_next: Cell::new(0),
                 oids: RefCell::default(),
                 census: RefCell::default(),
+                scratch: RefCell::default(),
             });
             heaps.insert(number, Rc::downgrade(&core));
             core

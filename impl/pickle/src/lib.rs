@@ -116,4 +116,5 @@ pub use reference::{ClassRef, Reference};
 pub use references::{Scanner, references};
 pub use render::{RenderOptions, render};
 pub use rewrite::rewrite_references;
+pub use tree::Scratch;
 pub use value::{Class, Object, Value};

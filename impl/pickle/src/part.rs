@@ -17,7 +17,7 @@ use crate::machine::Atom;
 use crate::reference::{ClassRef, Reference, classify, classify_line};
 use crate::render::{RenderOptions, render_value};
 use crate::strings::{self, Kind};
-use crate::tree::{Id, Node, Tree};
+use crate::tree::{Id, Node, Scratch, Tree};
 use crate::value::Value;
 
 /// A record that has been read: what class its object is of, and its state.
@@ -47,12 +47,26 @@ impl<'a> Record<'a> {
     ///
     /// When one of the pickles cannot be read, or is missing.
     pub fn read(record: &'a [u8]) -> Result<Self, PickleError> {
-        let (tree, class, state, length) = Tree::of_record(record)?;
+        Record::read_in(record, &mut Scratch::default())
+    }
+
+    /// The same in the memory of an earlier record, which [`Record::leave`] gives back for the next one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::read`].
+    pub fn read_in(record: &'a [u8], scratch: &mut Scratch) -> Result<Self, PickleError> {
+        let (tree, class, state, length) = Tree::of_record_in(record, scratch)?;
         let protocol = match record {
             [crate::opcode::PROTO, protocol, ..] => *protocol,
             _ => 1,
         };
         Ok(Record { tree, class, state, protocol, length })
+    }
+
+    /// Gives its memory back, for the next record. That of a long record is freed.
+    pub fn leave(self, scratch: &mut Scratch) {
+        self.tree.leave(scratch);
     }
 
     /// The names of all classes and functions that the record needs: of the object itself, of the values in its state,
@@ -181,6 +195,17 @@ impl<'r> Part<'r> {
             Node::Set(_) | Node::FrozenSet(_) | Node::Call { .. } | Node::New { .. } | Node::Instance { .. } => {
                 View::Other
             }
+        }
+    }
+
+    /// The keys and values of a dict, in the order in which they were written. None for other parts.
+    pub fn pairs(self) -> Option<impl ExactSizeIterator<Item = (Part<'r>, Part<'r>)>> {
+        let tree = self.tree;
+        match tree.node(self.id) {
+            Node::Dict(pairs) if tree.additions(self.id).is_none() => {
+                Some(pairs.iter().map(move |&(key, value)| (Part { tree, id: key }, Part { tree, id: value })))
+            }
+            _ => None,
         }
     }
 

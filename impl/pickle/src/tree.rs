@@ -125,6 +125,17 @@ pub(crate) struct Tree<'a> {
     nested_bytes: usize,
 }
 
+/// The memory of a tree and of the machine that builds it, to be used again for the next record.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    nodes: Vec<Node>,
+    items: Vec<Id>,
+    registers: Option<Registers<Id>>,
+}
+
+/// The memory of a record that is longer than this is not kept.
+const KEPT_BYTES_MAX: usize = 1 << 16;
+
 /// The bytes that the names of nested classes may have in a short record.
 const NESTED_FREE: usize = 1 << 16;
 
@@ -150,22 +161,46 @@ impl<'a> Tree<'a> {
 
     /// Reads both pickles of a record: the tree, the roots of both, and where the second ends.
     pub(crate) fn of_record(record: &'a [u8]) -> Result<(Self, Id, Id, usize), PickleError> {
+        Tree::of_record_in(record, &mut Scratch::default())
+    }
+
+    /// The same in memory of an earlier record. [`Tree::leave`] gives it back.
+    pub(crate) fn of_record_in(record: &'a [u8], scratch: &mut Scratch) -> Result<(Self, Id, Id, usize), PickleError> {
         check_length(record)?;
-        let mut registers = Registers::new();
-        let mut machine = Machine::new(record, &mut registers, Tree::new(record));
+        let Scratch { mut nodes, mut items, registers } = std::mem::take(scratch);
+        let mut registers = registers.unwrap_or_else(Registers::new);
+        nodes.clear();
+        items.clear();
+        nodes.reserve(values_in(record));
+        let mut machine = Machine::new(record, &mut registers, Tree { nodes, items, ..Tree::empty(record) });
         let class = machine.load()?;
         check_second(record, machine.position())?;
         let state = machine.load()?;
-        let end = machine.position();
-        Ok((machine.builder, class, state, end))
+        let (end, tree) = (machine.position(), machine.builder);
+        scratch.registers = (record.len() <= KEPT_BYTES_MAX).then_some(registers);
+        Ok((tree, class, state, end))
+    }
+
+    /// Gives its memory back.
+    pub(crate) fn leave(self, scratch: &mut Scratch) {
+        let Tree { input, mut nodes, mut items, .. } = self;
+        if input.len() <= KEPT_BYTES_MAX {
+            // The values go now, since some of them have memory of their own.
+            nodes.clear();
+            items.clear();
+            (scratch.nodes, scratch.items) = (nodes, items);
+        }
     }
 
     fn new(input: &'a [u8]) -> Self {
+        Tree { nodes: Vec::with_capacity(values_in(input)), ..Tree::empty(input) }
+    }
+
+    fn empty(input: &'a [u8]) -> Self {
         let nested_bytes = input.len().saturating_add(NESTED_FREE);
         Tree {
             input,
-            // A mail's record has an opcode that makes a value for each 16 bytes or more.
-            nodes: Vec::with_capacity(input.len().min(4096) / 16),
+            nodes: Vec::new(),
             items: Vec::new(),
             additions: HashMap::default(),
             nodes_max: usize::MAX,
@@ -387,6 +422,11 @@ impl<'a> Tree<'a> {
         };
         (kind.is_text() && self.class(callable)?.is_encode(self.raw(encoding))).then_some(text)
     }
+}
+
+/// About how many values a record has. A mail's record has an opcode that makes one for each 16 bytes or more.
+fn values_in(input: &[u8]) -> usize {
+    input.len().min(4096) / 16
 }
 
 fn pairs(items: &[Id]) -> impl Iterator<Item = (Id, Id)> {
