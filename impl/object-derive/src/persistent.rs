@@ -27,6 +27,7 @@ pub(crate) fn expand(model: &Model) -> Result<TokenStream> {
     let types: Vec<_> = fields.iter().map(|field| &field.of).collect();
     let absents: Vec<_> = fields.iter().map(|field| absent(field, &root, *defaults)).collect();
     let saves = fields.iter().map(|field| save(field, &root, *defaults));
+    let writes = fields.iter().map(|field| write(field, *defaults));
     Ok(quote! {
         impl #root::Persistent for #name {
             const CLASS: (&'static str, &'static str) = (#module, #class);
@@ -83,6 +84,18 @@ pub(crate) fn expand(model: &Model) -> Result<TokenStream> {
                 #root::record_of(Self::CLASS, attributes, kept)
             }
 
+            fn write(
+                &self,
+                kept: ::core::option::Option<&#root::Kept>,
+                writer: &mut #root::Writer<'_>,
+            ) -> ::core::result::Result<(), #root::Trouble> {
+                #default
+                writer.attributes(Self::CLASS, kept, |writer| {
+                    #(#writes)*
+                    ::core::result::Result::Ok(())
+                })
+            }
+
             fn trace(&self, visit: &mut dyn ::core::ops::FnMut(&#root::RawRef)) {
                 #(#root::Field::trace(&self.#idents, &mut *visit);)*
             }
@@ -126,6 +139,15 @@ fn save(FieldModel { ident, name, .. }: &FieldModel, root: &TokenStream, default
         quote! { if self.#ident != default.#ident { #push } }
     } else {
         push
+    }
+}
+
+fn write(FieldModel { ident, name, .. }: &FieldModel, defaults: bool) -> TokenStream {
+    let write = quote! { writer.attribute(#name, &self.#ident)?; };
+    if defaults {
+        quote! { if self.#ident != default.#ident { #write } }
+    } else {
+        write
     }
 }
 

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use vellum_pickle::ClassName;
-use vellum_storage::{Oid, Tid, TransactionMeta};
+use vellum_storage::{Bytes, Oid, Tid, TransactionMeta};
 
-use crate::encode::encode;
+use crate::encode::encode_into;
 use crate::error::{Error, Result, Trouble};
 use crate::handle::{Core, RawRef};
 use crate::heap::State;
@@ -18,7 +18,7 @@ const OIDS: u32 = 16;
 #[derive(Default)]
 pub(crate) struct Written {
     /// Each with its slot, in the order in which they are stored.
-    pub(crate) records: Vec<(RawRef, Vec<u8>)>,
+    pub(crate) records: Vec<(RawRef, Bytes)>,
     /// The objects that got an oid for it.
     pub(crate) given: Vec<u32>,
 }
@@ -58,8 +58,10 @@ impl Core {
     }
 
     fn write_into(&self, written: &mut Written) -> Result<()> {
-        let mut next = self.heap(|heap| heap.in_states(&[State::Changed, State::Added]));
+        let mut next = self.heap(|heap| heap.unsaved(&[State::Changed, State::Added]));
         next.reverse();
+        // Its memory is used again for each record.
+        let mut bytes = Vec::new();
         while let Some(slot) = next.pop() {
             let (oid, object) =
                 self.heap(|heap| (heap.oid(slot), heap.loaded(slot).and_then(|part| part.object.clone())));
@@ -78,13 +80,14 @@ impl Core {
                     Ok,
                 )
             };
-            let bytes = encode(&object.save(), &mut oid_of).map_err(|trouble| match trouble {
+            bytes.clear();
+            encode_into(&mut bytes, &mut oid_of, |writer| object.write(writer)).map_err(|trouble| match trouble {
                 Trouble::OtherConnection => Error::OtherConnection,
                 trouble => Error::Unwritable { oid, class: class_of(&*object).map(Box::new), trouble },
             })?;
             // New objects follow behind the one that refers to them, in the order in which it does.
             next[new_from..].reverse();
-            written.records.push((self.handle(slot), bytes));
+            written.records.push((self.handle(slot), Bytes::copy_from_slice(&bytes)));
         }
         Ok(())
     }
@@ -109,7 +112,7 @@ impl Core {
     pub(crate) fn commit(&self, meta: TransactionMeta) -> Result<Tid> {
         self.check_end()?;
         let written = match self.is_past.get() {
-            true if self.heap(|heap| heap.in_states(&[State::Added])).is_empty() => return Ok(self.moment.get()),
+            true if self.heap(|heap| heap.unsaved(&[State::Added])).is_empty() => return Ok(self.moment.get()),
             true => return Err(Error::Past { moment: self.moment.get() }),
             false => self.write_all()?,
         };
@@ -145,7 +148,7 @@ impl Core {
             });
             let (oid, serial) = found.ok_or(Error::Collected)?;
             stored.insert(oid);
-            draft.store(oid, serial, bytes.clone().into())?;
+            draft.store(oid, serial, bytes.clone())?;
         }
         for (&oid, &serial) in current.iter().filter(|(oid, _)| !stored.contains(oid)) {
             draft.check_current(oid, serial)?;
@@ -163,12 +166,12 @@ impl Core {
         self.check_end()?;
         let mut out = Vec::new();
         self.heap(|heap| {
-            for slot in heap.in_states(&[State::Changed]) {
+            for slot in heap.unsaved(&[State::Changed]) {
                 out.extend(heap.unload(slot));
             }
         });
         drop(out);
-        let added = self.heap(|heap| heap.in_states(&[State::Added]));
+        let added = self.heap(|heap| heap.unsaved(&[State::Added]));
         self.take_back(&added);
         self.heap(|heap| added.iter().for_each(|&slot| heap.set_state(slot, State::New)));
         self.end(None)

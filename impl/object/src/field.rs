@@ -3,6 +3,7 @@
 use vellum_pickle::{Part, View};
 
 use crate::decode::Reader;
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::value::{Outside, Value};
@@ -38,6 +39,15 @@ pub trait Field: Sized {
     /// The attribute's value.
     fn to_value(&self) -> Value;
 
+    /// Writes the attribute's value, which need not be made for it.
+    ///
+    /// # Errors
+    ///
+    /// It has values that cannot be written.
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.part(&self.to_value())
+    }
+
     /// Gives `visit` each reference to an object.
     fn trace(&self, _visit: &mut dyn FnMut(&RawRef)) {}
 
@@ -56,6 +66,10 @@ impl Field for Value {
 
     fn to_value(&self) -> Value {
         self.clone()
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.part(self)
     }
 
     fn trace(&self, visit: &mut dyn FnMut(&RawRef)) {
@@ -80,6 +94,11 @@ impl Field for bool {
     fn to_value(&self) -> Value {
         Value::Bool(*self)
     }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.bool(*self);
+        Ok(())
+    }
 }
 
 macro_rules! whole {
@@ -96,6 +115,11 @@ macro_rules! whole {
 
             fn to_value(&self) -> Value {
                 Value::Int(i64::from(*self))
+            }
+
+            fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+                writer.int(i64::from(*self));
+                Ok(())
             }
         }
 
@@ -121,6 +145,11 @@ impl Field for f64 {
     fn to_value(&self) -> Value {
         Value::Float(*self)
     }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.float(*self);
+        Ok(())
+    }
 }
 
 impl Field for String {
@@ -145,6 +174,10 @@ impl Field for String {
         Value::text(self.as_str())
     }
 
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.text(self.as_bytes())
+    }
+
     fn bytes(&self) -> usize {
         self.capacity()
     }
@@ -163,6 +196,10 @@ impl Field for Box<[u8]> {
 
     fn to_value(&self) -> Value {
         Value::Bytes(self.clone())
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.bytes(self)
     }
 
     fn bytes(&self) -> usize {
@@ -194,6 +231,16 @@ impl<F: Field> Field for Option<F> {
 
     fn to_value(&self) -> Value {
         self.as_ref().map_or(Value::None, F::to_value)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        match self {
+            Some(field) => field.write(writer),
+            None => {
+                writer.none();
+                Ok(())
+            }
+        }
     }
 
     fn trace(&self, visit: &mut dyn FnMut(&RawRef)) {

@@ -3,6 +3,7 @@
 use vellum_pickle::ClassName;
 
 use crate::Persistent;
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::object::Kept;
@@ -67,6 +68,10 @@ impl Persistent for Generic {
 
     fn save(&self, _: Option<&Kept>) -> Record {
         self.record.clone()
+    }
+
+    fn write(&self, _: Option<&Kept>, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.record(&self.record)
     }
 
     fn trace(&self, visit: &mut dyn FnMut(&RawRef)) {

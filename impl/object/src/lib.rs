@@ -64,7 +64,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `heap` | the columns of a slot, the table of oids, eviction |
+//! | `heap` | the parts of a slot, the table of oids, eviction |
 //! | `handle`, `object` | handles, and the states that they lead to |
 //! | `database`, `connection`, `commit`, `savepoint` | transactions |
 //! | `collect`, `search`, `scc`, `census` | the collector; counting objects, and finding leaks |
@@ -102,6 +102,7 @@ pub use collect::Collection;
 pub use connection::Connection;
 pub use database::{Database, Options};
 pub use decode::{DEPTH_MAX, Reader};
+pub use encode::Writer;
 pub use error::{Error, Result, Trouble};
 pub use field::{Field, absent, present};
 pub use generic::Generic;

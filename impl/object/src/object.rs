@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use vellum_pickle::ClassName;
 
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::value::{Record, Value};
@@ -34,6 +35,8 @@ pub(crate) trait Object: Any {
     fn class(&self) -> ClassName;
     /// The record, as values.
     fn save(&self) -> Record;
+    /// Writes the record.
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble>;
     /// The state of this type that another record describes.
     fn reload(&self, record: Record) -> Result<Rc<dyn Object>, Trouble>;
     fn trace(&self, visit: &mut dyn FnMut(&RawRef));
@@ -60,6 +63,10 @@ impl<T: Persistent> Object for Stored<T> {
 
     fn save(&self) -> Record {
         self.value.save(self.kept.as_deref())
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        self.value.write(self.kept.as_deref(), writer)
     }
 
     fn reload(&self, record: Record) -> Result<Rc<dyn Object>, Trouble> {

@@ -4,6 +4,7 @@ use vellum_pickle::ClassName;
 
 use crate::Ref;
 use crate::decode::Reader;
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::object::Kept;
@@ -48,6 +49,15 @@ pub trait Persistent: Sized + 'static {
 
     /// The record, with the parts that were kept.
     fn save(&self, kept: Option<&Kept>) -> Record;
+
+    /// Writes the record that [`Persistent::save`] gives. The derive does so without making values.
+    ///
+    /// # Errors
+    ///
+    /// It has values that cannot be written.
+    fn write(&self, kept: Option<&Kept>, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.record(&self.save(kept))
+    }
 
     /// Gives `visit` each reference to an object.
     fn trace(&self, visit: &mut dyn FnMut(&RawRef));

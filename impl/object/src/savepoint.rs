@@ -1,6 +1,6 @@
 //! Savepoints: going back by a part of a transaction.
 
-use vellum_storage::Oid;
+use vellum_storage::{Bytes, Oid};
 
 use crate::decode::decode;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub struct Savepoint {
 #[derive(Debug)]
 pub(crate) struct Saved {
     number: u64,
-    records: Vec<(RawRef, Vec<u8>)>,
+    records: Vec<(RawRef, Bytes)>,
     /// The oids of objects that are not stored.
     added: Vec<(u32, Oid)>,
 }
@@ -33,7 +33,7 @@ impl Core {
         let written = self.write_all()?;
         let added = self.heap(|heap| {
             written.given.iter().for_each(|&slot| heap.set_state(slot, State::Added));
-            let added = heap.in_states(&[State::Added]);
+            let added = heap.unsaved(&[State::Added]);
             added.into_iter().filter_map(|slot| Some((slot, heap.oid(slot)?))).collect()
         });
         let number = self.savepoint_next.get();
@@ -71,10 +71,10 @@ impl Core {
         let was_saved = |slot: u32| saved.records.iter().any(|(object, _)| object.slot() == slot);
         let mut out = Vec::new();
         let since = self.heap(|heap| {
-            for slot in heap.in_states(&[State::Changed]).into_iter().filter(|&slot| !was_saved(slot)) {
+            for slot in heap.unsaved(&[State::Changed]).into_iter().filter(|&slot| !was_saved(slot)) {
                 out.extend(heap.unload(slot));
             }
-            let added = heap.in_states(&[State::Added]).into_iter();
+            let added = heap.unsaved(&[State::Added]).into_iter();
             added.filter(|slot| !saved.added.iter().any(|(old, _)| old == slot)).collect::<Vec<_>>()
         });
         self.take_back(&since);

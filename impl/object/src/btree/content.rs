@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use super::order::{check, order};
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::value::Value;
@@ -19,6 +20,15 @@ pub trait Content: Clone + fmt::Debug + 'static {
 
     /// The value in a state.
     fn write(&self) -> Value;
+
+    /// Writes the value, which need not be made for it.
+    ///
+    /// # Errors
+    ///
+    /// It has values that cannot be written.
+    fn write_to(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.part(&self.write())
+    }
 
     /// Whether giving a key the value `new` in place of this one is no change. The BTrees package compares numbers, and
     /// takes any object for a change, even the same one.
@@ -76,6 +86,16 @@ macro_rules! whole_numbers {
                     Ok(number) => Value::Int(number),
                     // With a last byte for the sign.
                     Err(_) => Value::BigInt(i128::from(*self).to_le_bytes()[..9].into()),
+                }
+            }
+
+            fn write_to(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+                match i64::try_from(*self) {
+                    Ok(number) => {
+                        writer.int(number);
+                        Ok(())
+                    }
+                    Err(_) => writer.part(&self.write()),
                 }
             }
 
@@ -146,6 +166,10 @@ impl Content for Value {
 
     fn write(&self) -> Value {
         self.clone()
+    }
+
+    fn write_to(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.part(self)
     }
 
     fn is_kept_for(&self, _: &Self) -> bool {

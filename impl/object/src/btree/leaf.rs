@@ -14,6 +14,7 @@ use super::content::{Content, Key};
 use super::family::{Shape, class_name, is_class};
 use super::link::Link;
 use crate::Persistent;
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::object::Kept;
@@ -165,13 +166,30 @@ impl<S: Shape> Leaf<S> {
         Ok(Leaf { keys, values, next, is_unordered })
     }
 
-    pub(super) fn write(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         let items = match S::IS_MAPPING {
             true => self.iter().flat_map(|(key, value)| [key.write(), value.write()]).collect(),
             false => self.keys.iter().map(Content::write).collect(),
         };
-        let next = self.next.iter().map(|next| next.write(Some(S::LEAF)));
+        let next = self.next.iter().map(|next| next.to_value(Some(S::LEAF)));
         Value::Tuple(std::iter::once(Value::Tuple(items)).chain(next).collect())
+    }
+
+    /// Writes the state, as [`Leaf::to_value`] gives it.
+    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.tuple_of(1 + usize::from(self.next.is_some()), |writer| {
+            let count = self.len() * if S::IS_MAPPING { 2 } else { 1 };
+            writer.tuple_of(count, |writer| {
+                for (key, value) in self.iter() {
+                    key.write_to(writer)?;
+                    if S::IS_MAPPING {
+                        value.write_to(writer)?;
+                    }
+                }
+                Ok(())
+            })?;
+            self.next.iter().try_for_each(|next| next.write(Some(S::LEAF), writer))
+        })
     }
 
     pub(super) fn is_unordered(&self) -> bool {
@@ -244,7 +262,11 @@ impl<S: Shape> Persistent for Leaf<S> {
     }
 
     fn save(&self, kept: Option<&Kept>) -> Record {
-        record(self.write(), kept, S::LEAF)
+        record(self.to_value(), kept, S::LEAF)
+    }
+
+    fn write(&self, kept: Option<&Kept>, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.record_of(S::LEAF, kept, |writer| Leaf::write(self, writer))
     }
 
     fn trace(&self, visit: &mut dyn FnMut(&RawRef)) {

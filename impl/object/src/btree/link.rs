@@ -3,6 +3,8 @@
 use vellum_pickle::ClassName;
 
 use super::family::{Class, class_name};
+use crate::encode::Writer;
+use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::value::{Reference, Value};
 
@@ -46,13 +48,22 @@ impl Link {
         Some(Link { to, named })
     }
 
-    pub(super) fn write(&self, usual: Option<Class>) -> Value {
-        let class = match &self.named {
-            Named::Usual => usual.map(class_name).map(Box::new),
+    /// The class that it is written with.
+    fn class(&self, usual: Option<Class>) -> Option<(&str, &str)> {
+        match &self.named {
+            Named::Usual => usual,
             Named::Bare => None,
-            Named::Other(class) => Some(class.clone()),
-        };
-        Value::Reference(Reference { to: self.to.clone(), class })
+            Named::Other(class) => Some((&class.module, &class.name)),
+        }
+    }
+
+    pub(super) fn to_value(&self, usual: Option<Class>) -> Value {
+        let class = self.class(usual).map(|(module, name)| ClassName { module: module.into(), name: name.into() });
+        Value::Reference(Reference { to: self.to.clone(), class: class.map(Box::new) })
+    }
+
+    pub(super) fn write(&self, usual: Option<Class>, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.reference(&self.to, self.class(usual))
     }
 
     /// Bytes beside its own size.

@@ -16,6 +16,7 @@ use super::family::{Class, Shape, class_name, is_class};
 use super::leaf::{Leaf, are_sorted, compare, kept, record};
 use super::link::Link;
 use crate::Persistent;
+use crate::encode::Writer;
 use crate::error::Trouble;
 use crate::handle::RawRef;
 use crate::object::Kept;
@@ -114,14 +115,29 @@ impl<S: Shape> Children<S> {
         Ok(Children { links, keys, first, are_leaves })
     }
 
-    fn write(&self) -> Value {
+    fn to_value(&self) -> Value {
         let mut items = Vec::with_capacity(self.links.len() + self.keys.len());
         let mut keys = self.keys.iter();
         for link in &self.links {
-            items.push(link.write(self.usual()));
+            items.push(link.to_value(self.usual()));
             items.extend(keys.next().map(Content::write));
         }
-        Value::Tuple(vec![Value::Tuple(items), self.first.write(Some(S::LEAF))])
+        Value::Tuple(vec![Value::Tuple(items), self.first.to_value(Some(S::LEAF))])
+    }
+
+    /// Writes the state, as [`Children::to_value`] gives it.
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.tuple_of(2, |writer| {
+            writer.tuple_of(self.links.len() + self.keys.len(), |writer| {
+                let mut keys = self.keys.iter();
+                for link in &self.links {
+                    link.write(self.usual(), writer)?;
+                    keys.next().map_or(Ok(()), |key| key.write_to(writer))?;
+                }
+                Ok(())
+            })?;
+            self.first.write(Some(S::LEAF), writer)
+        })
     }
 }
 
@@ -176,10 +192,21 @@ impl<S: Shape> Persistent for Node<S> {
     fn save(&self, kept: Option<&Kept>) -> Record {
         let state = match &self.below {
             Below::Nothing => Value::None,
-            Below::Inside(leaf) => Value::Tuple(vec![Value::Tuple(vec![leaf.write()])]),
-            Below::Children(children) => children.write(),
+            Below::Inside(leaf) => Value::Tuple(vec![Value::Tuple(vec![leaf.to_value()])]),
+            Below::Children(children) => children.to_value(),
         };
         record(state, kept, S::NODE)
+    }
+
+    fn write(&self, kept: Option<&Kept>, writer: &mut Writer<'_>) -> Result<(), Trouble> {
+        writer.record_of(S::NODE, kept, |writer| match &self.below {
+            Below::Nothing => {
+                writer.none();
+                Ok(())
+            }
+            Below::Inside(leaf) => writer.tuple_of(1, |writer| writer.tuple_of(1, |writer| leaf.write(writer))),
+            Below::Children(children) => children.write(writer),
+        })
     }
 
     fn trace(&self, visit: &mut dyn FnMut(&RawRef)) {

@@ -1,6 +1,6 @@
 //! The heap of a connection: its objects by slot, and what each of them costs.
 //!
-//! An object is a *slot*: a number, and one entry in each of five columns.
+//! An object is a *slot*: 15 bytes that its number finds.
 //!
 //! ```text
 //!   bytes  8                        4      1      1      1      0.67
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A ghost has nothing else. A loaded object has a [`Loaded`] with its oid, its serial and its state; the slot then
-//! names that one in place of the oid. Two columns of one byte overflow into maps, which few slots need: more than 254
+//! names that one in place of the oid. Two parts of one byte overflow into maps, which few slots need: more than 254
 //! references to an object, and the 255th class and those after it.
 //!
 //! Nothing here calls code of the program: an object that leaves the heap is returned, and its references are given
@@ -16,6 +16,7 @@
 
 mod clock;
 mod pages;
+mod slots;
 mod table;
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use vellum_pickle::ClassName;
 use vellum_storage::{Oid, Tid};
 
 use crate::object::Object;
-use pages::Pages;
+use slots::Slots;
 use table::{NONE, Table};
 
 /// The state of a slot: the three low bits of its byte.
@@ -87,16 +88,14 @@ pub(crate) struct Touch {
 /// The objects of one connection.
 #[derive(Default)]
 pub(crate) struct Heap {
-    oids: Pages<u64>,
-    next: Pages<u32>,
-    states: Pages<u8>,
-    counts: Pages<u8>,
-    classes: Pages<u8>,
+    slots: Slots,
     more_counts: HashMap<u32, u32>,
     more_classes: HashMap<u32, u32>,
     table: Table,
     /// The first free slot; the others follow in `next`.
     free: Option<u32>,
+    /// Objects that became changed or added since the transaction began, and perhaps others.
+    unsaved: Vec<u32>,
     /// Without gaps, so that the CLOCK's hand meets an object at each step.
     loaded: Vec<Loaded>,
     names: Vec<ClassName>,
@@ -111,14 +110,14 @@ pub(crate) struct Heap {
 }
 
 impl Heap {
-    // The columns.
+    // The parts of a slot.
 
     pub(crate) fn slots(&self) -> std::ops::Range<u32> {
-        0..self.states.len()
+        0..self.slots.len()
     }
 
     pub(crate) fn state(&self, slot: u32) -> State {
-        match self.states.get(slot) & STATE {
+        match self.slots.state(slot) & STATE {
             0 => State::Free,
             1 => State::Ghost,
             2 => State::Clean,
@@ -130,16 +129,19 @@ impl Heap {
 
     pub(crate) fn set_state(&mut self, slot: u32, state: State) {
         self.touch(slot, false);
-        self.states.set(slot, self.states.get(slot) & !STATE | state as u8);
+        if matches!(state, State::Changed | State::Added) {
+            self.unsaved.push(slot);
+        }
+        self.slots.set_state(slot, self.slots.state(slot) & !STATE | state as u8);
     }
 
     fn flag(&self, slot: u32, flag: u8) -> bool {
-        self.states.get(slot) & flag != 0
+        self.slots.state(slot) & flag != 0
     }
 
     fn set_flag(&mut self, slot: u32, flag: u8, is: bool) {
-        let rest = self.states.get(slot) & !flag;
-        self.states.set(slot, if is { rest | flag } else { rest });
+        let rest = self.slots.state(slot) & !flag;
+        self.slots.set_state(slot, if is { rest | flag } else { rest });
     }
 
     pub(crate) fn is_finalized(&self, slot: u32) -> bool {
@@ -172,7 +174,7 @@ impl Heap {
     }
 
     pub(crate) fn count(&self, slot: u32) -> u32 {
-        match self.counts.get(slot) {
+        match self.slots.count(slot) {
             OVERFLOW => self.more_counts[&slot],
             count => u32::from(count),
         }
@@ -181,14 +183,14 @@ impl Heap {
     fn set_count(&mut self, slot: u32, count: u32) {
         match u8::try_from(count) {
             Ok(count) if count != OVERFLOW => {
-                if self.counts.get(slot) == OVERFLOW {
+                if self.slots.count(slot) == OVERFLOW {
                     self.more_counts.remove(&slot);
                 }
-                self.counts.set(slot, count);
+                self.slots.set_count(slot, count);
             }
             _ => {
                 self.more_counts.insert(slot, count);
-                self.counts.set(slot, OVERFLOW);
+                self.slots.set_count(slot, OVERFLOW);
             }
         }
     }
@@ -199,7 +201,7 @@ impl Heap {
     }
 
     fn class_number(&self, slot: u32) -> u32 {
-        match self.classes.get(slot) {
+        match self.slots.class(slot) {
             OVERFLOW => self.more_classes[&slot],
             class => u32::from(class),
         }
@@ -219,14 +221,14 @@ impl Heap {
     fn set_class_number(&mut self, slot: u32, class: u32) {
         match u8::try_from(class) {
             Ok(class) if class != OVERFLOW => {
-                if self.classes.get(slot) == OVERFLOW {
+                if self.slots.class(slot) == OVERFLOW {
                     self.more_classes.remove(&slot);
                 }
-                self.classes.set(slot, class);
+                self.slots.set_class(slot, class);
             }
             _ => {
                 self.more_classes.insert(slot, class);
-                self.classes.set(slot, OVERFLOW);
+                self.slots.set_class(slot, OVERFLOW);
             }
         }
     }
@@ -239,9 +241,13 @@ impl Heap {
             self.retain(slot);
             return slot;
         }
-        let slot = self.add_slot(State::Ghost, oid.0, class());
-        let Heap { table, next, oids, states, loaded, .. } = self;
-        table.insert(oid.0, slot, next, |slot| oid_in(oids, states, loaded, slot));
+        self.add_ghost(oid, class())
+    }
+
+    fn add_ghost(&mut self, oid: Oid, class: Option<ClassName>) -> u32 {
+        let slot = self.add_slot(State::Ghost, oid.0, class);
+        let Heap { table, slots, loaded, .. } = self;
+        table.insert(oid.0, slot, slots, |slots, slot| oid_in(slots, loaded, slot));
         slot
     }
 
@@ -254,19 +260,19 @@ impl Heap {
         let is_recent = |name: &ClassName| class == Some((name.module.as_str(), name.name.as_str()));
         if let Some(known) = self.names.get(self.recent as usize).filter(|name| is_recent(name)) {
             debug_assert_eq!(self.names_index[known], self.recent + 1, "a class has the number of its place");
-            let slot = self.intern(oid, || None);
+            let slot = self.add_ghost(oid, None);
             self.set_class_number(slot, self.recent + 1);
             return slot;
         }
         let name = class.map(|(module, name)| ClassName { module: module.to_owned(), name: name.to_owned() });
-        let slot = self.intern(oid, || name);
+        let slot = self.add_ghost(oid, name);
         self.recent = self.class_number(slot).saturating_sub(1);
         slot
     }
 
     /// The slot of an oid.
     pub(crate) fn find(&self, oid: Oid) -> Option<u32> {
-        self.table.find(oid.0, &self.next, |slot| oid_in(&self.oids, &self.states, &self.loaded, slot))
+        self.table.find(oid.0, &self.slots, |slots, slot| oid_in(slots, &self.loaded, slot))
     }
 
     /// A slot for an object that was made now, with one reference to it.
@@ -286,22 +292,16 @@ impl Heap {
     fn add_slot(&mut self, state: State, oid: u64, class: Option<ClassName>) -> u32 {
         let slot = match self.free {
             Some(slot) => {
-                self.free = Some(self.next.get(slot)).filter(|&next| next != NONE);
+                self.free = Some(self.slots.next(slot)).filter(|&next| next != NONE);
                 slot
             }
             None => {
-                let slot = self.states.len();
-                assert!(slot < NONE, "a heap holds at most four billion objects");
-                self.oids.push(0);
-                self.next.push(NONE);
-                self.states.push(0);
-                self.counts.push(0);
-                self.classes.push(0);
-                slot
+                assert!(self.slots.len() < NONE, "a heap holds at most four billion objects");
+                self.slots.push()
             }
         };
-        self.oids.set(slot, oid);
-        self.states.set(slot, state as u8);
+        self.slots.set_number(slot, oid);
+        self.slots.set_state(slot, state as u8);
         self.set_count(slot, 1);
         self.set_class(slot, class);
         slot
@@ -310,8 +310,8 @@ impl Heap {
     fn free_slot(&mut self, slot: u32) {
         self.set_count(slot, 0);
         self.set_class(slot, None);
-        self.states.set(slot, State::Free as u8);
-        self.next.set(slot, self.free.unwrap_or(NONE));
+        self.slots.set_state(slot, State::Free as u8);
+        self.slots.set_next(slot, self.free.unwrap_or(NONE));
         self.free = Some(slot);
     }
 
@@ -335,28 +335,28 @@ impl Heap {
 
     /// Removes a ghost that nothing refers to.
     fn forget(&mut self, slot: u32) {
-        self.table.remove(self.oids.get(slot), slot, &mut self.next);
+        self.table.remove(self.slots.number(slot), slot, &mut self.slots);
         self.free_slot(slot);
     }
 
     // The loaded part.
 
     pub(crate) fn oid(&self, slot: u32) -> Option<Oid> {
-        let oid = oid_in(&self.oids, &self.states, &self.loaded, slot);
+        let oid = oid_in(&self.slots, &self.loaded, slot);
         (oid != NO_OID).then_some(Oid(oid))
     }
 
     pub(crate) fn loaded(&self, slot: u32) -> Option<&Loaded> {
         match self.state(slot) {
             State::Free | State::Ghost => None,
-            _ => self.loaded.get(self.oids.get(slot) as usize),
+            _ => self.loaded.get(self.slots.number(slot) as usize),
         }
     }
 
     fn loaded_mut(&mut self, slot: u32) -> Option<&mut Loaded> {
         match self.state(slot) {
             State::Free | State::Ghost => None,
-            _ => self.loaded.get_mut(self.oids.get(slot) as usize),
+            _ => self.loaded.get_mut(self.slots.number(slot) as usize),
         }
     }
 
@@ -367,7 +367,7 @@ impl Heap {
 
     /// Gives a ghost its state.
     pub(crate) fn load(&mut self, slot: u32, serial: Tid, object: Rc<dyn Object>) {
-        let oid = self.oids.get(slot);
+        let oid = self.slots.number(slot);
         self.set_state(slot, State::Clean);
         self.set_used(slot);
         self.attach(slot, oid, serial, object);
@@ -379,21 +379,21 @@ impl Heap {
         self.clock.grow(size);
         let at = self.loaded.len() as u64;
         self.loaded.push(Loaded { oid, serial, slot, size, object: Some(object) });
-        self.oids.set(slot, at);
+        self.slots.set_number(slot, at);
     }
 
-    /// Takes the loaded part away. The slot's column has the oid again.
+    /// Takes the loaded part away. The slot has the oid again.
     fn detach(&mut self, slot: u32) -> Option<Loaded> {
-        let at = self.oids.get(slot) as usize;
+        let at = self.slots.number(slot) as usize;
         if at >= self.loaded.len() {
             return None;
         }
         let part = self.loaded.swap_remove(at);
         // The last part took its place.
         if let Some(moved) = self.loaded.get(at) {
-            self.oids.set(moved.slot, at as u64);
+            self.slots.set_number(moved.slot, at as u64);
         }
-        self.oids.set(slot, part.oid);
+        self.slots.set_number(slot, part.oid);
         self.clock.shrink(part.size);
         Some(part)
     }
@@ -452,14 +452,14 @@ impl Heap {
         if let Some(part) = self.loaded_mut(slot) {
             part.oid = oid.0;
         }
-        let Heap { table, next, oids, states, loaded, .. } = self;
-        table.insert(oid.0, slot, next, |slot| oid_in(oids, states, loaded, slot));
+        let Heap { table, slots, loaded, .. } = self;
+        table.insert(oid.0, slot, slots, |slots, slot| oid_in(slots, loaded, slot));
     }
 
     /// Takes the oid of an object that is not stored away.
     pub(crate) fn take_oid(&mut self, slot: u32) {
         if let Some(oid) = self.oid(slot) {
-            self.table.remove(oid.0, slot, &mut self.next);
+            self.table.remove(oid.0, slot, &mut self.slots);
         }
         if let Some(part) = self.loaded_mut(slot) {
             part.oid = NO_OID;
@@ -474,6 +474,18 @@ impl Heap {
         self.set_state(slot, State::Clean);
     }
 
+    /// The changed or added objects that are in one of these states, in the order of their loaded parts. The time is in
+    /// proportion to them, and not to all loaded objects.
+    pub(crate) fn unsaved(&mut self, states: &[State]) -> Vec<u32> {
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        unsaved.retain(|&slot| matches!(self.state(slot), State::Changed | State::Added));
+        unsaved.sort_unstable_by_key(|&slot| self.slots.number(slot));
+        unsaved.dedup();
+        let wanted = unsaved.iter().copied().filter(|&slot| states.contains(&self.state(slot))).collect();
+        self.unsaved = unsaved;
+        wanted
+    }
+
     /// The loaded objects in this state.
     pub(crate) fn in_states(&self, states: &[State]) -> Vec<u32> {
         let slots = self.all_loaded().map(|part| part.slot);
@@ -481,9 +493,9 @@ impl Heap {
     }
 }
 
-fn oid_in(oids: &Pages<u64>, states: &Pages<u8>, loaded: &[Loaded], slot: u32) -> u64 {
-    let number = oids.get(slot);
-    match states.get(slot) & STATE {
+fn oid_in(slots: &Slots, loaded: &[Loaded], slot: u32) -> u64 {
+    let number = slots.number(slot);
+    match slots.state(slot) & STATE {
         0 | 1 => number,
         _ => loaded[number as usize].oid,
     }

@@ -1,6 +1,6 @@
-//! A column of numbers that grows without being moved.
+//! A list that grows without being moved.
 
-/// Numbers in a page.
+/// Entries in a page.
 const PAGE: usize = 1 << 12;
 
 /// A vector that grows a page at a time, so that no more than a page of it is unused. A `Vec` that doubles would leave
@@ -25,11 +25,11 @@ impl<T: Copy + Default> Pages<T> {
         self.pages[at / PAGE][at % PAGE] = value;
     }
 
-    pub(crate) fn get(&self, at: u32) -> T {
-        self.pages[at as usize / PAGE][at as usize % PAGE]
+    pub(crate) fn at(&self, at: u32) -> &T {
+        &self.pages[at as usize / PAGE][at as usize % PAGE]
     }
 
-    pub(crate) fn set(&mut self, at: u32, value: T) {
-        self.pages[at as usize / PAGE][at as usize % PAGE] = value;
+    pub(crate) fn at_mut(&mut self, at: u32) -> &mut T {
+        &mut self.pages[at as usize / PAGE][at as usize % PAGE]
     }
 }

@@ -4,6 +4,7 @@
 //! their average length. A bucket is the first slot of its chain; the next one stands beside each slot.
 
 use super::pages::Pages;
+use super::slots::Slots;
 
 /// The end of a chain.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -28,60 +29,60 @@ impl Table {
     }
 
     /// The slot with this oid.
-    pub(crate) fn find(&self, oid: u64, next: &Pages<u32>, oid_of: impl Fn(u32) -> u64) -> Option<u32> {
+    pub(crate) fn find(&self, oid: u64, slots: &Slots, oid_of: impl Fn(&Slots, u32) -> u64) -> Option<u32> {
         if self.heads.len() == 0 {
             return None;
         }
-        let mut slot = self.heads.get(Table::bucket(oid, self.heads.len()));
-        while slot != NONE && oid_of(slot) != oid {
-            slot = next.get(slot);
+        let mut slot = *self.heads.at(Table::bucket(oid, self.heads.len()));
+        while slot != NONE && oid_of(slots, slot) != oid {
+            slot = slots.next(slot);
         }
         (slot != NONE).then_some(slot)
     }
 
     /// Puts a slot into the chain of its oid, which must not be there yet.
-    pub(crate) fn insert(&mut self, oid: u64, slot: u32, next: &mut Pages<u32>, oid_of: impl Fn(u32) -> u64) {
+    pub(crate) fn insert(&mut self, oid: u64, slot: u32, slots: &mut Slots, oid_of: impl Fn(&Slots, u32) -> u64) {
         if self.slots >= self.heads.len().saturating_mul(CHAIN) {
-            self.grow(next, oid_of);
+            self.grow(slots, oid_of);
         }
         let bucket = Table::bucket(oid, self.heads.len());
-        next.set(slot, self.heads.get(bucket));
-        self.heads.set(bucket, slot);
+        slots.set_next(slot, *self.heads.at(bucket));
+        *self.heads.at_mut(bucket) = slot;
         self.slots += 1;
     }
 
     /// Takes a slot out of the chain of its oid.
-    pub(crate) fn remove(&mut self, oid: u64, slot: u32, next: &mut Pages<u32>) {
+    pub(crate) fn remove(&mut self, oid: u64, slot: u32, slots: &mut Slots) {
         let bucket = Table::bucket(oid, self.heads.len());
-        let mut at = self.heads.get(bucket);
+        let mut at = *self.heads.at(bucket);
         if at == slot {
-            self.heads.set(bucket, next.get(slot));
+            *self.heads.at_mut(bucket) = slots.next(slot);
         } else {
-            while next.get(at) != slot {
-                at = next.get(at);
+            while slots.next(at) != slot {
+                at = slots.next(at);
             }
-            next.set(at, next.get(slot));
+            slots.set_next(at, slots.next(slot));
         }
         self.slots -= 1;
     }
 
     /// Adds a bucket, and moves the slots there that belong to it.
-    fn grow(&mut self, next: &mut Pages<u32>, oid_of: impl Fn(u32) -> u64) {
+    fn grow(&mut self, slots: &mut Slots, oid_of: impl Fn(&Slots, u32) -> u64) {
         let new = self.heads.len();
         self.heads.push(NONE);
         if new == 0 {
             return;
         }
         let old = new & ((new + 1).next_power_of_two() / 2 - 1);
-        let (mut slot, mut chains) = (self.heads.get(old), [NONE, NONE]);
+        let (mut slot, mut chains) = (*self.heads.at(old), [NONE, NONE]);
         while slot != NONE {
-            let after = next.get(slot);
-            let chain = &mut chains[usize::from(Table::bucket(oid_of(slot), new + 1) == new)];
-            next.set(slot, *chain);
+            let after = slots.next(slot);
+            let chain = &mut chains[usize::from(Table::bucket(oid_of(slots, slot), new + 1) == new)];
+            slots.set_next(slot, *chain);
             *chain = slot;
             slot = after;
         }
-        self.heads.set(old, chains[0]);
-        self.heads.set(new, chains[1]);
+        *self.heads.at_mut(old) = chains[0];
+        *self.heads.at_mut(new) = chains[1];
     }
 }

@@ -10,3 +10,4 @@ mod node;
 mod records;
 mod stories;
 mod structs;
+mod writing;
