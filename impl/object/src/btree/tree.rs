@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::family::{Family, Shape};
 use super::node::Node;
 use super::range::Range;
-use super::way::{Way, key_error};
+use super::way::{Way, glance, key_error};
 use super::write::Put;
 use super::{BTree, TreeSet};
 use crate::Ref;
@@ -36,6 +36,9 @@ impl<S: Shape> Ref<Node<S>> {
 
     pub(super) fn find(&self, key: &S::Key) -> Result<Option<S::Value>> {
         super::content::Key::check(key).map_err(|trouble| key_error(self, trouble))?;
+        if let Some(found) = glance(self, key) {
+            return Ok(found);
+        }
         let mut way = Way::new(self)?;
         let Some(leaf) = way.descend(&mut |children| children.place(key))? else { return Ok(None) };
         let at = leaf.find(key).map_err(|trouble| way.key(trouble))?;

@@ -68,6 +68,55 @@ pub(super) struct Way<S: Shape> {
     pub(super) steps: Vec<Step<S>>,
 }
 
+/// Levels at which [`glance`] finds a key. A tree of a billion keys has fewer.
+const LEVELS: usize = 8;
+
+/// Looks a key up without the handles with which a [`Way`] tells of errors and changes nodes. None if something is
+/// wrong or unusual, which the caller then finds out by a [`Way`].
+pub(super) fn glance<S: Shape>(root: &Ref<Node<S>>, key: &S::Key) -> Option<Option<S::Value>> {
+    let core = root.raw().core().ok()?;
+    let mut passed: [Option<(u32, View<Node<S>>, usize)>; LEVELS] = [const { None }; LEVELS];
+    let mut slot = root.raw().slot();
+    for level in 0..LEVELS {
+        let view = core.view::<Node<S>>(slot).ok()?;
+        let children = match &view.below {
+            Below::Nothing if level == 0 => return Some(None),
+            Below::Children(children) => children,
+            Below::Nothing | Below::Inside(_) => return None,
+        };
+        let index = children.place(key).ok()?;
+        let to = &children.links[index].to;
+        if !core.is_own(to) || to.slot() == slot || passed.iter().flatten().any(|step| step.0 == to.slot()) {
+            return None;
+        }
+        let (are_leaves, next) = (children.are_leaves?, to.slot());
+        passed[level] = Some((slot, view, index));
+        if are_leaves {
+            let leaf = core.view::<Leaf<S>>(next).ok()?;
+            let mut steps = passed.iter().flatten().filter_map(|(_, view, index)| Some((view.children()?, *index)));
+            if !steps.all(|(children, index)| fault_between(&leaf, children, index).is_none()) || leaf.is_empty() {
+                return None;
+            }
+            return Some(leaf.find(key).ok()?.ok().map(|at| leaf.values()[at].clone()));
+        }
+        slot = next;
+    }
+    None
+}
+
+/// Whether a leaf has keys that are not between the separators beside a child.
+fn fault_between<S: Shape>(leaf: &Leaf<S>, children: &Children<S>, index: usize) -> Option<&'static str> {
+    let (least, most) = (leaf.keys().first()?, leaf.keys().last()?);
+    let low = index.checked_sub(1).and_then(|at| children.keys.get(at));
+    if low.is_some_and(|low| is_less(least, low) == Some(true)) {
+        return Some("it has keys that are less than the separator before it");
+    }
+    if children.keys.get(index).is_some_and(|high| is_less(most, high) == Some(false)) {
+        return Some("it has keys that are not less than the separator behind it");
+    }
+    None
+}
+
 /// A child, loaded.
 enum Child<S: Shape> {
     Leaf(Ref<Leaf<S>>, View<Leaf<S>>),
@@ -166,16 +215,12 @@ impl<S: Shape> Way<S> {
                 self.damaged(node.raw(), S::NODE, Trouble::Node(trouble))
             }
         };
-        let (Some(least), Some(most)) = (found.keys().first(), found.keys().last()) else {
+        if found.is_empty() {
             return Err(fault("it is an empty leaf in a tree"));
-        };
+        }
         for (children, index) in self.steps.iter().filter_map(|step| Some((step.children()?, step.index))) {
-            let low = index.checked_sub(1).and_then(|at| children.keys.get(at));
-            if low.is_some_and(|low| is_less(least, low) == Some(true)) {
-                return Err(fault("it has keys that are less than the separator before it"));
-            }
-            if children.keys.get(index).is_some_and(|high| is_less(most, high) == Some(false)) {
-                return Err(fault("it has keys that are not less than the separator behind it"));
+            if let Some(trouble) = fault_between(&*found, children, index) {
+                return Err(fault(trouble));
             }
         }
         Ok(found)

@@ -99,6 +99,10 @@ fn leaves_beyond_their_separators() {
     let left = leaf(&connection, &[1, 25], Some(&right));
     let root = node(&connection, vec![to(&left), Value::from(20), to(&right)], &left);
     let tree = stored(&connection, &root);
+    assert!(
+        tree.get(&1.into()).is_err() && tree.get(&25.into()).is_ok(),
+        "only the left leaf is beyond its separators"
+    );
     fails(&tree, &["not less than the separator behind it", "at child 0"]);
     let right = leaf(&connection, &[10, 30], None);
     let left = leaf(&connection, &[1, 5], Some(&right));
