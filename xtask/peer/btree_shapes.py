@@ -3,7 +3,8 @@
     btree_shapes.py setup FILE PROGRAMS             an empty tree for each program, in the root
     btree_shapes.py play FILE PROGRAMS TURN SIDE    plays the operations of one turn, those of a side or of both (`all`)
     btree_shapes.py read FILE PROGRAMS              the contents of all trees, which must pass `check` and `_check`
-    btree_shapes.py compare FILE FILE PROGRAMS      the same records in the transactions of the same names
+    btree_shapes.py compare FILE FILE PROGRAMS      the same records in the transactions of the same names, which depend on
+                                                    the same objects
 
 A program is a line of JSON. Its turns are in transactions that are called `program turn`. Answers are lines of JSON.
 """
@@ -114,15 +115,18 @@ def play(path, programs, turn, side):
         tree = root[str(number)]
         before = None if side == 'all' else fault(tree)
         results = [apply(tree, op, program) for op in program['turns'][turn]['ops']]
+        # Those that are stored are compared by their serials anyway.
+        needed = [int.from_bytes(oid, 'big') for oid in connection._readCurrent]
         transaction.get().note('%d %d' % (number, turn))
         transaction.commit()
-        played.append((number, results, before))
+        played.append((number, results, before, needed))
         connection.cacheMinimize()
     # As another program reads them.
     other = db.open(transaction_manager=transaction.TransactionManager())
-    for number, results, before in played:
+    for number, results, before, needed in played:
         after = fault(other.root()[str(number)])
-        print(json.dumps({'program': number, 'results': results, 'before': before, 'after': after}))
+        said = {'program': number, 'results': results, 'before': before, 'after': after, 'needed': needed}
+        print(json.dumps(said))
     db.close()
 
 
@@ -235,13 +239,16 @@ def is_written_twice(state, others):
 
 def compare(path, other_path, programs):
     ours, theirs = transactions(path), transactions(other_path)
-    skipped = set(json.loads(sys.stdin.read() or '[]'))
+    # The programs that are left out; and for each turn of ours the objects on which the commits depended, ours and the
+    # package's.
+    skipped, needed = json.loads(sys.stdin.read())
+    skipped = set(skipped)
     one, other = Database(), Database()
     for record in ours['setup']:
         one.add(record)
     for record in theirs['setup']:
         other.add(record)
-    compared = records = twice = 0
+    compared = records = twice = needs = 0
     for number, program in enumerate(programs):
         if number in skipped:
             continue
@@ -291,13 +298,20 @@ def compare(path, other_path, programs):
                 why = 'stored are other objects: %r, and %r' % (
                     [one.states[oid] for oid in stored if comparison.pairs.get(oid) not in wanted],
                     [other.states[oid] for oid in wanted - paired])
+            if why is None and name in needed:
+                # The records that a commit stores need no check of their own.
+                left_needs, right_needs = ({oid.to_bytes(8, 'big') for oid in oids} for oids in needed[name])
+                left_needs = {comparison.pairs.get(oid) for oid in left_needs - stored}
+                if left_needs != right_needs - wanted:
+                    why = 'it depends on %r, and the package on %r' % (left_needs, right_needs - wanted)
+                needs += len(left_needs)
             if why is not None:
                 print(json.dumps({'differs': '%s %s, program %d, turn %d of side %s: %s' % (
                     program['family'], program['kind'], number, turn, program['turns'][turn]['side'], why[:1500])}))
                 return
             compared += 1
             records += len(left)
-    print(json.dumps({'compared': compared, 'records': records, 'twice': twice}))
+    print(json.dumps({'compared': compared, 'records': records, 'twice': twice, 'needs': needs}))
 
 
 def references(state):

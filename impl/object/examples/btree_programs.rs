@@ -5,7 +5,7 @@
 //!     btree_programs read FILE PROGRAMS SKIPPED         lists the contents of all trees, in both directions
 //!
 //! `FILE` is a database, and a program a line of JSON; `SKIPPED` is a JSON list of the numbers of programs that
-//! are left out. The answers are lines of JSON.
+//! are left out. The answers are lines of JSON. `needed` are the oids of the objects on which a commit depends.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -99,9 +99,10 @@ fn turn(path: &Path, programs: &[Program], turn: usize, skipped: &BTreeSet<usize
         SIZES.set(program.sizes);
         let at = |why: Trouble| format!("program {number}, {}{}, turn {turn}: {why}", program.family, program.kind);
         let results = with_family!(program, play, &connection, program, ops).map_err(at)?;
+        let needed: Vec<u64> = connection.needed().into_iter().map(|oid| oid.0).collect();
         connection.commit_with(TransactionMeta::new().description(format!("{number} {turn}")))?;
         with_family!(program, check, &connection, program).map_err(at)?;
-        println!("{}", json!({ "program": number, "results": results }));
+        println!("{}", json!({ "program": number, "results": results, "needed": needed }));
         connection.minimize();
     }
     Ok(())

@@ -72,7 +72,7 @@ impl Connection {
 
     /// Whether there is something that a commit would store.
     pub fn is_changed(&self) -> bool {
-        !self.core.heap(|heap| heap.in_states(&[State::Changed, State::Added])).is_empty()
+        !self.core.heap(|heap| heap.unsaved(&[State::Changed, State::Added])).is_empty()
     }
 
     /// Rule 7.3: begins a transaction: gives up the changes, and shows the last transaction.
@@ -126,6 +126,12 @@ impl Connection {
         }
         object.view()?;
         self.core.read_current(object.raw().slot())
+    }
+
+    /// Rule 7.7: the objects on which the next commit depends, in the order of their oids. Changes of a B-tree add the
+    /// nodes that they passed.
+    pub fn needed(&self) -> Vec<Oid> {
+        self.core.current.borrow().keys().copied().collect()
     }
 
     /// Remembers the changes so far.

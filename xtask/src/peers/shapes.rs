@@ -3,7 +3,8 @@
 //! Random programs over trees of every family are played twice: once by turns, on a file that the two sides open one
 //! after the other, and once by the BTrees package alone. Afterwards the transactions of both files must have the same
 //! records, up to the numbers of new objects: the same nodes, separators and garbage. The package's `check` and
-//! `_check` must accept every tree that we wrote, and each operation must have the same answer.
+//! `_check` must accept every tree that we wrote, and each operation must have the same answer. A commit must depend on
+//! the same nodes as the package's, for which that calls `readCurrent`.
 //!
 //! The package sometimes writes a leaf twice. `_check` says so when the tree is read again, unless only a leaf that
 //! left the tree names the copy: then the records show it. A program in which it did is left out from then on.
@@ -31,6 +32,8 @@ struct Played {
     before: Option<String>,
     /// A fault after the commit.
     after: Option<String>,
+    /// The objects on which the commit depended.
+    needed: Vec<u64>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +54,9 @@ struct Compared {
     /// Programs in which the package wrote a leaf twice, as only the records show.
     #[serde(default)]
     twice: usize,
+    /// Objects on which commits depended, and which they did not store.
+    #[serde(default)]
+    needs: u64,
 }
 
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
@@ -70,6 +76,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     }
     let mut left_out = BTreeSet::new();
     let mut answers = 0;
+    let mut needed = BTreeMap::new();
     let turns = programs.iter().map(|program| program.turns.len()).max().unwrap_or_default();
     for turn in 0..turns {
         let number = turn.to_string();
@@ -81,7 +88,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
             if played.after.is_some() {
                 left_out.insert(played.program);
             }
-            results[played.program] = Some(played.results);
+            results[played.program] = Some((played.results, played.needed));
         }
         let theirs: Vec<Played> =
             lines_of(&python(ground, &["play", &text(&by_turns), &text(&path), &number, "python"], &skipped)?)?;
@@ -99,15 +106,16 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
                 left_out.insert(played.program);
                 continue;
             }
-            ensure(results[played.program].as_ref() == Some(&played.results), || {
+            ensure(results[played.program].as_ref().map(|(results, _)| results) == Some(&played.results), || {
                 format!("{}, turn {turn}: the package answers otherwise", program.name(played.program))
             })?;
         }
         let skipped = serde_json::to_string(&left_out)?;
         let played: Vec<Played> =
             lines_of(&run(Command::new(&ours).args(["play", &text(&by_turns), &text(&path), &number, &skipped]), "")?)?;
-        for Played { program: at, results: ours, .. } in played {
-            let wanted = results[at].as_ref().ok_or("a turn that was not played")?;
+        for Played { program: at, results: ours, needed: ours_needed, .. } in played {
+            let (wanted, wanted_needed) = results[at].as_ref().ok_or("a turn that was not played")?;
+            needed.insert(format!("{at} {turn}"), (ours_needed, wanted_needed.clone()));
             for ((ours, theirs), op) in ours.iter().zip(wanted).zip(&programs[at].turns[turn].ops) {
                 ensure(ours == theirs, || {
                     format!("{}, turn {turn}, {op:?}: we say {ours}, the package {theirs}", programs[at].name(at))
@@ -128,20 +136,21 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         }
         ensure(ours.get(&program) == Some(&items), || format!("{name}: we read other contents"))?;
     }
-    let said = python(ground, &["compare", &text(&by_turns), &text(&alone), &text(&path)], &skipped)?;
-    let Compared { differs, compared, records, twice } = serde_json::from_str(&said)?;
+    let told = serde_json::to_string(&(&left_out, &needed))?;
+    let said = python(ground, &["compare", &text(&by_turns), &text(&alone), &text(&path)], &told)?;
+    let Compared { differs, compared, records, twice, needs } = serde_json::from_str(&said)?;
     if let Some(differs) = differs {
         return Err(differs.into());
     }
     let left_out = left_out.len() + twice;
     ensure(left_out * 20 < programs.len(), || format!("{left_out} programs were left out"))?;
-    ensure(compared > 0 && answers > 0, || "nothing was compared".to_owned())?;
+    ensure(compared > 0 && answers > 0 && needs > 0, || "nothing was compared".to_owned())?;
     let families = programs.iter().map(|program| program.family).collect::<BTreeSet<_>>().len();
     let turns_of_ours =
         programs.iter().flat_map(|program| &program.turns).filter(|turn| turn.side == Side::Ours).count();
     Ok(format!(
         "{} programs over trees of {families} families, {turns_of_ours} turns of ours; {compared} transactions with the same \
-         {records} records; {answers} answers the same; {left_out} left out, in which the package wrote a leaf twice",
+         {records} records, which depend on the same {needs} others; {answers} answers the same; {left_out} left out, in which the package wrote a leaf twice",
         programs.len()
     ))
 }
