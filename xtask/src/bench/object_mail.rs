@@ -129,7 +129,7 @@ impl Rows<'_> {
         let mut note = format!(
             "mail, a commit every {BATCH} messages, {}; ZODB with the one sync that it makes: {}",
             if is_full { "two syncs" } else { "one sync" },
-            times.sentence("messages", 30)
+            times.sentence("messages", Some(30))
         );
         let second = |took: Duration| plans.len() as f64 / took.as_secs_f64();
         write!(

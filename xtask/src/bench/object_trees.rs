@@ -31,7 +31,7 @@ const LOOKUPS: usize = 200_000;
 const RANGES: usize = 1_000;
 const RANGE: usize = 500;
 
-/// What is done, in files for the peer too.
+/// Keys, lookups and ranges; in files for the peer too.
 struct Ground {
     keys: Vec<i64>,
     lookups: Vec<i64>,
@@ -154,7 +154,7 @@ impl Rows<'_> {
         let note = format!(
             "LOBTree, keys in an order of chance, a commit every {BATCH}, one sync on both sides: {}\n  without commits: {:.0} \
              thousand a second, ZODB {:.0} thousand",
-            times.sentence("insertions", 30),
+            times.sentence("insertions", None),
             KEYS as f64 / alone.as_secs_f64() / 1e3,
             KEYS as f64 / alone_of_peer.as_secs_f64() / 1e3
         );
@@ -190,7 +190,7 @@ impl Rows<'_> {
         drop((connection, tree));
         remove(&path);
         let times = Times { count: LOOKUPS, best, of_btree };
-        let note = format!("LOBTree of {KEYS} keys in memory: {}", times.sentence("lookups", 30));
+        let note = format!("LOBTree of {KEYS} keys in memory: {}", times.sentence("lookups", None));
         Ok(times.line(format!("look up {LOOKUPS} keys of a B-tree"), "look them up in a HashMap", note))
     }
 
@@ -246,7 +246,7 @@ impl Rows<'_> {
         let times = Times { count: RANGES * RANGE, best, of_btree };
         let note = format!(
             "LOBTree of {KEYS} keys in memory, {RANGES} ranges of {RANGE} keys with their values: {}",
-            times.sentence("items", 30)
+            times.sentence("items", None)
         );
         Ok(times.line(
             format!("{RANGES} ranges of {RANGE} keys of a B-tree"),

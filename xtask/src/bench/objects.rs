@@ -240,11 +240,12 @@ pub(super) struct Times {
 
 impl Times {
     /// The figures of a second as a sentence.
-    pub(super) fn sentence(&self, things: &str, aim: u32) -> String {
+    pub(super) fn sentence(&self, things: &str, aim: Option<u32>) -> String {
+        let aim = aim.map_or_else(String::new, |aim| format!("; aim: {aim} times"));
         let second = |took: Duration| self.count as f64 / took.as_secs_f64() / 1e3;
         let [ours, peer, limit] = self.best;
         format!(
-            "{:.1} thousand {things} a second, {:.1} times as many as ZODB ({:.1} thousand; aim: {aim} times); a HashMap {:.0} \
+            "{:.1} thousand {things} a second, {:.1} times as many as ZODB ({:.1} thousand{aim}); a HashMap {:.0} \
              thousand, a BTreeMap {:.0} thousand",
             second(ours),
             peer.as_secs_f64() / ours.as_secs_f64(),
