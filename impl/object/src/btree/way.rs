@@ -71,11 +71,14 @@ pub(super) struct Way<S: Shape> {
 /// Levels at which [`glance`] finds a key. A tree of a billion keys has fewer.
 const LEVELS: usize = 8;
 
+/// A node that [`glance`] passed: its slot, its state, and the number of the child.
+type Passed<S> = (u32, View<Node<S>>, usize);
+
 /// Looks a key up without the handles with which a [`Way`] tells of errors and changes nodes. None if something is
 /// wrong or unusual, which the caller then finds out by a [`Way`].
 pub(super) fn glance<S: Shape>(root: &Ref<Node<S>>, key: &S::Key) -> Option<Option<S::Value>> {
     let core = root.raw().core().ok()?;
-    let mut passed: [Option<(u32, View<Node<S>>, usize)>; LEVELS] = [const { None }; LEVELS];
+    let mut passed: [Option<Passed<S>>; LEVELS] = [const { None }; LEVELS];
     let mut slot = root.raw().slot();
     for level in 0..LEVELS {
         let view = core.view::<Node<S>>(slot).ok()?;
