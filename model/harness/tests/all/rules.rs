@@ -54,7 +54,7 @@ fn a_difference_is_a_command_that_plays_it_again() {
     let difference = run::Difference { name, steps: steps.clone(), at, rules, storage };
     let command = difference.command("--storage memory");
     let lines: Vec<&str> = command.lines().collect();
-    let first = "cargo run --release -p vellum-prove -- --storage memory --script /dev/stdin <<'END'";
+    let first = "cargo run --release --bin vellum-prove -- --storage memory --script /dev/stdin <<'END'";
     assert_eq!((lines[0], lines[lines.len() - 1]), (first, "END"));
     assert_eq!(vellum_harness::script::parse(&lines[1..lines.len() - 1].join("\n")).unwrap(), steps);
 }
