@@ -106,14 +106,15 @@ pub fn vellum() -> Result<PathBuf, Box<dyn std::error::Error>> {
     program("vellum")
 }
 
-/// Builds a program of the workspace with optimisation, and returns where it is. `--workspace` gives all programs the same
-/// features of the crates that they share, so that these are built once. `.ci/run` builds xtask so, too.
+/// Builds a program of the workspace with optimisation, and returns where it is. `--workspace` gives all programs the
+/// same features of the crates that they share, so that these are built once. `.ci/run` builds xtask so, too.
 pub fn program(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
     build(&["build", "--quiet", "--release", "--workspace", "--bin", name])?;
     Ok(target()?.join("release").join(name))
 }
 
-/// Builds an example of any crate, and returns where it is. `cargo test --workspace` has built it, with the same features.
+/// Builds an example of any crate, and returns where it is. `cargo test --workspace` has built it with the same
+/// features.
 pub fn example(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
     build(&["build", "--quiet", "--workspace", "--example", name])?;
     Ok(target()?.join("debug/examples").join(name))

@@ -1,4 +1,4 @@
-//! The tests of the harness, and of the storages that it ships with, in one binary, because each binary links all of its crates.
+//! The tests of the harness, in one binary, because each binary links all of its crates.
 
 mod past;
 
