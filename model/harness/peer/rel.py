@@ -27,11 +27,15 @@ from ZODB.serialize import referencesf
 warnings.filterwarnings("ignore", message="There is no defined value")
 
 
+# How long a transaction may wait for another one, which cannot go on.
+PATIENCE_SECONDS = 0.05
+
+
 class Relational(Adapter):
     """One database, and four instances of the storage on it."""
 
     steps_over = ("too_long", "empty", "stale", "order", "extension")
-    own_tids = True
+    own_tids = remembers = True
     none_left = (StopIteration, RuntimeError)
 
     def prepare(self):
@@ -54,14 +58,14 @@ class Relational(Adapter):
             self.cluster = Cluster()
 
     def options(self):
-        return Options(keep_history=self.keeps, commit_lock_timeout=1, cache_local_mb=1)
+        return Options(keep_history=self.keeps, commit_lock_timeout=PATIENCE_SECONDS, cache_local_mb=1)
 
     def clear(self):
         if self.is_sqlite:
             super().clear()
         else:
             storage = self.open()
-            storage.zap_all()
+            storage.zap_all(slow=True)  # To delete few rows is quicker than to truncate tables.
             storage.close()
 
     def open(self):
@@ -95,14 +99,14 @@ class Relational(Adapter):
             self.main = None
 
     def end(self):
-        super().end()
-        if self.cluster is not None:
+        if self.cluster is None:
+            super().end()
+        else:
+            # The harness waits a second, and the instances need not be closed.
             self.cluster.stop()
 
-    def answer(self, request):
-        if isinstance(request, list):
-            self.poll(self.reader())
-        return super().answer(request)
+    def before_questions(self):
+        self.poll(self.reader())
 
     @staticmethod
     def poll(session):
