@@ -125,6 +125,9 @@ class Relational(Adapter):
                 raise
             raise Waits from None
         except CacheConsistencyError:
+            if not self.raw:
+                # It forgets which revisions are the newest ones, and keeps older states that it shows from then on.
+                self.main._cache.clear(load_persistent=False)
             # So it says that a serial is none of a revision, as zero where there is an object.
             for change in notes.changes if not self.raw else ():
                 if change["change"] == "store":
@@ -138,6 +141,11 @@ class Relational(Adapter):
             if not self.voted or error.serials is not None:
                 raise
             raise Waits from None
+
+    def aborted(self):
+        if self.is_sqlite and not self.raw:
+            # The changes of a transaction that failed at a check are written by the next one on the same connection.
+            self.main._store_connection_pool.drop_all()
 
     def _serials(self, error, notes):
         if error.serials is None and self.voted:
