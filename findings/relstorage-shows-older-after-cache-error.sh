@@ -3,8 +3,7 @@
 # a store whose serial is not that of the revision in the connection's view, as zero where another client has made the object since.
 #
 # `StorageCache._reset` forgets which revision of an object is the newest, and keeps the cache of states. Those that were marked there as
-# unchanged for long are taken for the present from then on. A change of such an object ends with a
-# ConflictError, and so does each retry.
+# unchanged for long are taken for the present from then on. A change of such an object ends with ConflictError, and so does each retry.
 #
 # Seen: CacheConsistencyError / this process shows: first / ConflictError, three times / another one shows: second
 . "$(dirname "$0")/common.inc"
