@@ -386,6 +386,8 @@ class Adapter:
             raise Refused("key", oid=error.args[0].hex()) from None
         except POSException.ReadOnlyError:
             raise Refused("read_only") from None
+        except POSException.MultipleUndoErrors:
+            raise  # Over ZEO with msgpack, it has no text.
         except POSException.POSError as error:
             if str(error) in ("user name too long", "description too long", "too much extension data"):
                 raise Refused("too_long") from None

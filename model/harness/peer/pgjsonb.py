@@ -44,8 +44,8 @@ class Json(Adapter):
         with storage._conn.cursor() as cursor:
             cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
             tables = [row["tablename"] for row in cursor.fetchall()]
-            # To delete few rows is quicker than to truncate tables. Their order is to be of no account.
-            cursor.execute("SET LOCAL session_replication_role = replica")
+            # To delete few rows is quicker than to truncate tables. So their order is of no account.
+            cursor.execute("SET session_replication_role = replica")
             for table in tables:
                 cursor.execute(f"DELETE FROM {table}")
         storage._conn.commit()

@@ -114,6 +114,11 @@ class Relational(Adapter):
         session.poll_invalidations()
 
     def _vote(self, session, meta, notes):
+        others = {oid for _, _, other in self.voted.values() for oid in other.stored()}
+        if not (self.raw or self.is_sqlite) and any(
+            self._newest(session, bytes.fromhex(oid)) is None for oid in others & notes.stored()
+        ):
+            raise Waits  # Where both make the same object, PostgreSQL has no row to lock.
         try:
             return super()._vote(session, meta, notes)
         except UnableToAcquireLockError:
