@@ -8,9 +8,10 @@ the records are compared after they were read and written once more. Its packs a
 declared. The storage makes the tids.
 """
 
-from adapter import Adapter, Counter, Records, Waits, main
+from adapter import NO_OID_OR_TID, Adapter, Counter, Records, Refused, Waits, main
 from postgres import Cluster
 from psycopg.errors import LockNotAvailable
+from ZODB import POSException
 from zodb_pgjsonb.storage import PGJsonbStorage
 
 # How long a transaction may wait for another one, which cannot go on.
@@ -90,6 +91,26 @@ class Json(Adapter):
             return super()._vote(session, meta, notes)
         except LockNotAvailable:
             raise Waits from None
+
+    def _store(self, session, meta, oid, serial, data, version, blob=None):
+        if not self.raw and serial == NO_OID_OR_TID.hex():
+            # It looks at no serial that is zero.
+            newest = self._newest(oid)
+            if newest is not None:
+                raise Refused("conflict", oid=oid, committed=self.here(newest), serial=serial)
+        super()._store(session, meta, oid, serial, data, version, blob)
+
+    def _check_current(self, session, meta, oid, serial):
+        if not self.raw and self._newest(oid) is None:
+            raise Refused("key", oid=oid)  # It takes any serial of an object that is not there.
+        super()._check_current(session, meta, oid, serial)
+
+    def _newest(self, oid):
+        self.sessions[3].poll_invalidations()
+        try:
+            return self.sessions[3].load(bytes.fromhex(oid))[1]
+        except POSException.POSKeyError:
+            return None
 
     # It calls a transaction by its bytes.
     undo_id = undo_tid = staticmethod(bytes)

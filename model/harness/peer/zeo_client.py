@@ -61,6 +61,9 @@ class Client(Adapter):
             self.command = [str(Path(sys.executable).with_name("runzeo"))]
         if self.is_runzeo:
             self.steps_over = ("empty", "stale", "extension")
+        if self.packs:
+            # A record that a client has merged is sent again, and comes last.
+            self.steps_over += ("order",)
         self.name = " ".join((
             "ZEO 6.2 ClientStorage on", "runzeo" if self.is_runzeo else "vellum", *sorted(words)
         ))
@@ -256,6 +259,9 @@ class Client(Adapter):
         # A float is too coarse for a tid; a microsecond later is before the next transaction.
         to = self.tids.there(to)
         self.storage.pack(TimeStamp(to).timeTime() + 1e-6, referencesf)
+        for client in self.sessions if not self.raw else ():
+            # No one tells a client that a pack has removed what is in its cache.
+            client._cache.clear()
 
     def before_questions(self):
         # The server tells of all changes of others before it answers this.
