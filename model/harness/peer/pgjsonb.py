@@ -93,7 +93,7 @@ class Json(Adapter):
             raise Waits from None
 
     def _store(self, session, meta, oid, serial, data, version, blob=None):
-        if not self.raw and serial == NO_OID_OR_TID.hex():
+        if not self.raw and data and serial == NO_OID_OR_TID.hex():
             # It looks at no serial that is zero.
             newest = self._newest(oid)
             if newest is not None:

@@ -241,7 +241,8 @@ class Client(Adapter):
         # As in zodb.py: FileStorage follows one backpointer, even if there is another behind it, or nothing.
         if record.data is None:
             return None
-        behind = [r for transaction in self.reader().iterator(source, source) for r in transaction if r.oid == record.oid]
+        records = [r for transaction in self.reader().iterator(source, source) for r in transaction]
+        behind = [r for r in records if r.oid == record.oid]
         return behind and self._source(behind[-1]) or self.here(source)
 
     def _delete(self, session, meta, oid, serial):
