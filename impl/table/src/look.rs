@@ -1,6 +1,6 @@
 //! The questions of the operator's commands that the trait does not have.
 
-use vellum_storage::{Draft, Oid, Result, TransactionMeta, Version};
+use vellum_storage::{Draft, Oid, Result, Tid, TransactionMeta, Version};
 
 use crate::storage::TableStorage;
 
@@ -13,6 +13,19 @@ impl TableStorage {
     /// Metadata too long; a tid asked for that is not later than the last.
     pub fn rehearse(&self, meta: TransactionMeta) -> Result<Draft> {
         self.draft(meta)
+    }
+
+    /// Whether the object has a revision of this transaction, and that may have a blob.
+    ///
+    /// # Errors
+    ///
+    /// The tables cannot be read.
+    pub fn is_revision_of_blob(&self, oid: Oid, tid: Tid) -> Result<bool> {
+        let now = self.shared.store.now();
+        match now.tables.at(oid, tid)? {
+            Some(at) if at.row.data != 0 => now.tables.may_have_blob(at.row.data),
+            _ => Ok(false),
+        }
     }
 
     /// Returns the objects whose newest revision is in the version, the last changed one first.

@@ -203,7 +203,8 @@ impl Check {
             if looks_further {
                 in_tables::refuse(&self.file)?;
             }
-            return tables::check(out, &in_tables::open(&self.file)?, self.json, at_most, now);
+            let storage = in_tables::open(&self.file)?;
+            return tables::check(out, &storage, &self, at_most, now);
         }
         let meter = Meter::new("checking");
         let options = Options::new().progress(meter.progress());

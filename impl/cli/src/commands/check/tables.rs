@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use super::Check;
+use super::blobs::{self, Checked, JsonBlobs};
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_storage::Tid;
@@ -31,10 +33,13 @@ struct Summary {
     problems_shown: u64,
     /// Why the rest was not checked.
     ended: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<JsonBlobs>,
 }
 
 /// Checks, and shows at most so many problems.
-pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, now: Timestamp) -> Run {
+pub fn check(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, now: Timestamp) -> Run {
+    let json = what.json;
     let meter = Meter::new("checking");
     let (mut problems, mut shown, mut failed) = (0, 0, None);
     let checked = storage.check(&mut |problem| {
@@ -55,6 +60,10 @@ pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, no
     }
     // A page that cannot be read ends the check, and is what was looked for.
     let ended = checked.err().map(|error| error.to_string());
+    let blobs = match ended {
+        None => blobs::list_of(out, storage, &what.blob_folder, what.read_blobs, json, at_most)?,
+        Some(_) => None,
+    };
     let tables = storage.summary();
     let rows = |name| tables.as_ref().map_or(0, |tables| super::super::info::rows(tables, name));
     let last = Some(storage.last_transaction()).filter(|&last| last != Tid::ZERO);
@@ -70,13 +79,18 @@ pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, no
         problems,
         problems_shown: shown,
         ended,
+        blobs: blobs.as_ref().map(Checked::json),
     };
     if json {
         out.json(&summary)?
     } else {
-        summary.show(out, last, now)?
+        summary.show(out, last, now)?;
+        if let Some(blobs) = &blobs {
+            blobs.show(out)?;
+        }
     }
-    Ok(if problems == 0 && summary.ended.is_none() { Outcome::Fine } else { Outcome::Problems })
+    let is_fine = problems == 0 && blobs.is_none_or(|blobs| blobs.is_fine());
+    Ok(if is_fine && summary.ended.is_none() { Outcome::Fine } else { Outcome::Problems })
 }
 
 fn show(out: &mut Out, problem: &Problem, json: bool, is_first: bool) -> Run<()> {
