@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use vellum_harness::node::{Beside, Node};
-use vellum_storage::{Blob, Bytes, Oid, Order, Storage, Tid, TidRange, TransactionMeta, Version};
+use vellum_storage::{Blob, Bytes, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 use vellum_table::{Options, TableStorage};
 
 use crate::common::check_blobs;
@@ -30,6 +30,10 @@ fn blob(oid: Oid, serial: Tid) -> Bytes {
     format!("{oid} {serial} ").repeat(1 + serial.0 as usize % 300).into()
 }
 
+fn all() -> Vec<Oid> {
+    (0..THREADS * OBJECTS).map(Oid).collect()
+}
+
 /// Commits until it is killed. Only for a process that was started for it.
 #[test]
 #[ignore = "runs in a process that is killed"]
@@ -38,6 +42,12 @@ fn commits_until_it_is_killed() {
     let path = Path::new(&path);
     let storage = options(path).open_or_create(path).unwrap();
     let first = storage.last_transaction().0;
+    // A pack needs a root.
+    if storage.load(Oid::ROOT, &Version::TRUNK).is_err() {
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid::ROOT, Tid::ZERO, Node { strong: all(), ..Node::default() }.encode()).unwrap();
+        storage.commit(draft).unwrap();
+    }
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let storage = &storage;
@@ -48,8 +58,8 @@ fn commits_until_it_is_killed() {
                     let oid = Oid(thread * OBJECTS + dice.below(OBJECTS));
                     let serial = storage.load(oid, &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
                     let mut draft = storage.begin(TransactionMeta::new()).unwrap();
-                    // All refer to the root's neighbours, so that nothing is garbage.
-                    let mut node = Node { strong: (0..THREADS * OBJECTS).map(Oid).collect(), ..Node::default() };
+                    // All refer to all, so that nothing is garbage.
+                    let mut node = Node { strong: all(), ..Node::default() };
                     if dice.below(3) == 0 {
                         node.beside = Beside::Blob(0);
                         draft.store_blob(oid, serial, node.encode(), Blob::from(blob(oid, serial))).unwrap();
