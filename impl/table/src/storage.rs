@@ -159,6 +159,14 @@ impl TableStorage {
             blobs::remove_unowned(&storage.shared)?;
             pack::go_on(&storage.shared)?;
         }
+        if let (Some(folder), Some((oid, tid))) = (storage.blob_folder(), storage.foreign_blob()) {
+            tracing::warn!(
+                "{}: the blobs in this folder, such as object {oid}'s of {tid}, are of no transaction of {}. Is it another \
+                 database's folder?",
+                folder.path().display(),
+                storage.path().display()
+            );
+        }
         Ok(storage)
     }
 
