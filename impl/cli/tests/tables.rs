@@ -50,7 +50,7 @@ fn other_commands_say_that_they_read_a_file_only() {
     assert!(sandbox.files() == before, "a refused command changed a file");
 }
 
-/// What `vellum check` looks for beyond the tables, as in a `Data.fs`.
+/// The options of `vellum check` beyond the tables find the same as in a `Data.fs`.
 #[test]
 fn a_further_look_finds_the_same_as_in_a_file() {
     let sandbox = Sandbox::new();

@@ -103,8 +103,8 @@ impl Options {
         self
     }
 
-    /// Keeps blobs in the folder at `path`, which is laid out as ZODB's. If the database is opened for writing, a missing
-    /// folder is made. Without this, the storage has no blobs.
+    /// Keeps blobs in the folder at `path`, which is laid out as ZODB's. If the database is opened for writing, a
+    /// missing folder is made. Without this, the storage has no blobs.
     pub fn blobs(mut self, path: impl Into<PathBuf>) -> Options {
         self.blobs = Some(path.into());
         self

@@ -133,7 +133,7 @@ fn an_undo_brings_the_file_of_then_back_and_a_pack_leaves_it() {
     checked(&storage);
 }
 
-/// What a process left that was killed after it gave a file its name.
+/// A process that was killed after it gave a file its name left this.
 #[test]
 fn opening_removes_the_files_that_are_noted() {
     let folder = tempfile::tempdir().unwrap();

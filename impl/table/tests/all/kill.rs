@@ -122,7 +122,7 @@ fn killed_after(path: &Path, count: u64) -> Vec<Acknowledged> {
     acknowledged
 }
 
-/// What is found after a kill.
+/// Looks at the tables and the files after a kill.
 fn look(path: &Path, acknowledged: &[Acknowledged], kill: u64) -> (TableStorage, usize) {
     let storage = options(path).open(path).unwrap_or_else(|error| panic!("kill {kill}: {error}"));
     storage.check(&mut |problem| panic!("kill {kill}: {problem}")).unwrap();
