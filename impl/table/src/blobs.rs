@@ -119,8 +119,10 @@ pub(crate) fn remove_unowned(shared: &Shared) -> Result<()> {
             let _turn = shared.store.turn();
             shared.store.now().tables.unowned_some(FILES_A_STEP)?
         };
+        // They were those of a commit under way. The next one may have come: without an end here, a pack would wait for a
+        // moment without commits.
         if some.is_empty() {
-            continue;
+            return Ok(());
         }
         files.folder().remove(&some)?;
         shared.store.change(&mut shared.store.turn(), |tables, _| tables.own(&some))?;
