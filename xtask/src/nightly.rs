@@ -17,59 +17,32 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &[&str]); 25] = [
-    ("explore", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--waits"]),
-    ("explore-core", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--core"]),
-    ("explore-deep", &["run", "--release", "-p", "vellum-explore", "--", "--check", "--deep"]),
-    ("histories", &["run", "--release", "-p", "vellum-prove", "--", "--cases", "200000", "--seed", "1"]),
-    ("crashes", &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--cases", "2000"]),
-    ("worlds", &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night"]),
-    ("worlds-cut", &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--crashes"]),
-    (
-        "worlds-memory",
-        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "memory"],
-    ),
-    (
-        "worlds-overlay",
-        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "overlay"],
-    ),
-    (
-        "worlds-compressed",
-        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "compressed"],
-    ),
-    (
-        "worlds-journal",
-        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "file-journal"],
-    ),
-    (
-        "worlds-relaxed",
-        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "night", "--storage", "file-relaxed"],
-    ),
-    (
-        "worlds-table",
-        &["run", "--release", "-p", "vellum-prove", "--", "--exhaustive", "minutes", "--storage", "table"],
-    ),
-    ("tables", &["run", "--release", "-p", "vellum-prove", "--", "--storage", "table", "--cases", "20000"]),
-    ("tables-beside", &["xtask", "tables", "--messages", "10000"]),
-    ("tables-memory", &["xtask", "tables", "--objects", "1000000"]),
-    (
-        "tables-cut",
-        &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--storage", "table", "--cases", "1000"],
-    ),
-    (
-        "journal",
-        &["run", "--release", "-p", "vellum-prove", "--", "--crashes", "--storage", "file-journal", "--cases", "2000"],
-    ),
-    (
-        "slow-tests",
-        &["test", "--release", "-p", "vellum-file", "-p", "vellum-fuzz", "-p", "vellum-client", "--", "--ignored"],
-    ),
-    ("shuttle", &["--config", "env.VELLUM_SCHEDULES=\"100000\"", "test", "--release", "-p", "vellum-shuttle-tests"]),
-    ("threads", &["run", "--release", "-p", "vellum-prove", "--", "--threads", "4", "--cases", "2000"]),
-    ("peers", &["xtask", "peers", "--everything"]),
-    ("storages", &["xtask", "peers", "--storage", "all", "--histories", "2000"]),
-    ("fuzz", &["xtask", "fuzz", "--seconds", "600", "--quiet"]),
-    ("teeth", &["xtask", "teeth"]),
+const STAGES: [(&str, &str); 25] = [
+    ("explore", "run --release --bin vellum-explore -- --check --waits"),
+    ("explore-core", "run --release --bin vellum-explore -- --check --core"),
+    ("explore-deep", "run --release --bin vellum-explore -- --check --deep"),
+    ("histories", "run --release --bin vellum-prove -- --cases 200000 --seed 1"),
+    ("crashes", "run --release --bin vellum-prove -- --crashes --cases 2000"),
+    ("worlds", "run --release --bin vellum-prove -- --exhaustive night"),
+    ("worlds-cut", "run --release --bin vellum-prove -- --exhaustive night --crashes"),
+    ("worlds-memory", "run --release --bin vellum-prove -- --exhaustive night --storage memory"),
+    ("worlds-overlay", "run --release --bin vellum-prove -- --exhaustive night --storage overlay"),
+    ("worlds-compressed", "run --release --bin vellum-prove -- --exhaustive night --storage compressed"),
+    ("worlds-journal", "run --release --bin vellum-prove -- --exhaustive night --storage file-journal"),
+    ("worlds-relaxed", "run --release --bin vellum-prove -- --exhaustive night --storage file-relaxed"),
+    ("worlds-table", "run --release --bin vellum-prove -- --exhaustive minutes --storage table"),
+    ("tables", "run --release --bin vellum-prove -- --storage table --cases 20000"),
+    ("tables-beside", "xtask tables --messages 10000"),
+    ("tables-memory", "xtask tables --objects 1000000"),
+    ("tables-cut", "run --release --bin vellum-prove -- --crashes --storage table --cases 1000"),
+    ("journal", "run --release --bin vellum-prove -- --crashes --storage file-journal --cases 2000"),
+    ("slow-tests", "test --release -p vellum-file -p vellum-fuzz -p vellum-client -- --ignored"),
+    ("shuttle", r#"--config env.VELLUM_SCHEDULES="100000" test --release -p vellum-shuttle-tests"#),
+    ("threads", "run --release --bin vellum-prove -- --threads 4 --cases 2000"),
+    ("peers", "xtask peers --everything"),
+    ("storages", "xtask peers --storage all --histories 2000"),
+    ("fuzz", "xtask fuzz --seconds 600 --quiet"),
+    ("teeth", "xtask teeth"),
 ];
 
 /// Runs the checks that take hours, and continues where an earlier run stopped
@@ -100,7 +73,7 @@ impl Nightly {
     pub fn run(self) -> Outcome {
         let chosen = STAGES.iter().filter(|(name, _)| self.stages.is_empty() || self.stages.contains(name));
         if self.list {
-            chosen.for_each(|(name, arguments)| println!("{name:<16} cargo {}", arguments.join(" ")));
+            chosen.for_each(|(name, arguments)| println!("{name:<16} cargo {arguments}"));
             return Ok(());
         }
         let folder = workshop("nightly")?;
@@ -136,13 +109,13 @@ fn read(notes: &str) -> BTreeMap<String, String> {
 }
 
 /// Runs a stage to its end.
-fn stage(folder: &Path, name: &str, arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
-    println!("{name}: cargo {}", arguments.join(" "));
+fn stage(folder: &Path, name: &str, arguments: &str) -> Result<String, Box<dyn std::error::Error>> {
+    println!("{name}: cargo {arguments}");
     let output = File::create(folder.join(format!("{name}.txt")))?;
     let begun = Instant::now();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(arguments).current_dir(workspace()).stdin(Stdio::null());
+    command.args(arguments.split_whitespace()).current_dir(workspace()).stdin(Stdio::null());
     let status = command.stdout(output.try_clone()?).stderr(output).status()?;
     let outcome = if status.success() { "ok" } else { "FAILED" };
     Ok(format!("{outcome} {} s", begun.elapsed().as_secs()))
@@ -162,7 +135,7 @@ mod tests {
     #[test]
     fn a_stage_that_fails_says_so() {
         let folder = std::env::temp_dir();
-        let note = stage(&folder, "vellum-nightly-test", &["there-is-no-such-command"]).unwrap();
+        let note = stage(&folder, "vellum-nightly-test", "there-is-no-such-command").unwrap();
         assert!(note.starts_with("FAILED"), "{note}");
         fs::remove_file(folder.join("vellum-nightly-test.txt")).unwrap();
     }

@@ -448,6 +448,8 @@ impl Ground {
     fn cargo(&self, what: &str) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         command.arg(what).env("CARGO_TARGET_DIR", &self.target).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        // A bug changes little, so the next build has little to do.
+        command.env("CARGO_INCREMENTAL", "1");
         command
     }
 

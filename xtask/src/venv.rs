@@ -101,15 +101,22 @@ fn python_with(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn std::e
     Ok(python)
 }
 
-/// Builds the operator's command, as users have it, and returns where it is.
+/// Builds the operator's command, and returns where it is.
 pub fn vellum() -> Result<PathBuf, Box<dyn std::error::Error>> {
-    build(&["build", "--quiet", "--release", "-p", "vellum-cli"])?;
-    Ok(target()?.join("release/vellum"))
+    program("vellum")
 }
 
-/// Builds an example of a crate, itself without optimisation, and returns where it is.
-pub fn example(package: &str, name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    build(&["rustc", "--quiet", "-p", package, "--example", name, "--", "-C", "opt-level=0", "-C", "debuginfo=0"])?;
+/// Builds a program of the workspace with optimisation, and returns where it is. `--workspace` gives all programs the
+/// same features of the crates that they share, so that these are built once. `.ci/run` builds xtask so, too.
+pub fn program(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    build(&["build", "--quiet", "--release", "--workspace", "--bin", name])?;
+    Ok(target()?.join("release").join(name))
+}
+
+/// Builds an example of any crate, and returns where it is. `cargo test --workspace` has built it with the same
+/// features.
+pub fn example(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    build(&["build", "--quiet", "--workspace", "--example", name])?;
     Ok(target()?.join("debug/examples").join(name))
 }
 

@@ -196,7 +196,7 @@ impl Difference {
     /// The difference as a command that plays it again in the workspace; what of it is no script is passed over there.
     /// `storage` is what names the storage to `vellum-prove`.
     pub fn command(&self, storage: &str) -> String {
-        format!("cargo run --release -p vellum-prove -- {storage} --script /dev/stdin <<'END'\n{self}\nEND\n")
+        format!("cargo run --release --bin vellum-prove -- {storage} --script /dev/stdin <<'END'\n{self}\nEND\n")
     }
 }
 

@@ -195,9 +195,8 @@ impl Rows<'_> {
     pub fn memory_of_objects(&self) -> Result<String, Trouble> {
         let (_, list) = self.messages(&FileStorage::open_read_only(self.path)?)?;
         let ghosts = GHOSTS.to_string();
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--quiet", "--release", "--package", "xtask", "--bin", "object-memory", "--"]);
-        let output = command.arg(self.path).arg(&ghosts).arg(&list).current_dir(venv::workspace()).output()?;
+        let mut command = Command::new(venv::program("object-memory")?);
+        let output = command.arg(self.path).arg(&ghosts).arg(&list).output()?;
         if !output.status.success() {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
         }

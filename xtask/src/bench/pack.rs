@@ -146,9 +146,9 @@ impl Rows<'_> {
     /// In a process of its own: there every allocation is counted.
     pub fn memory_of_pack(&self) -> Result<String, Box<dyn std::error::Error>> {
         let path = self.fresh("pack.fs")?;
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--quiet", "--release", "--package", "xtask", "--bin", "pack-memory", "--"]).arg(&path);
-        let output = command.current_dir(venv::workspace()).output()?;
+        let mut command = Command::new(venv::program("pack-memory")?);
+        command.arg(&path);
+        let output = command.output()?;
         remove(&path);
         if !output.status.success() {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());

@@ -45,8 +45,8 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let mut shown = Vec::new();
     for codec in ["pickle", "msgpack"] {
         let server = Server::start(ground, codec)?;
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--quiet", "--release", "-p", "vellum-prove", "--", "--connect", &server.address]);
+        let mut command = Command::new(venv::program("vellum-prove")?);
+        command.args(["--connect", &server.address]);
         command.args([
             "--steps",
             "12",
@@ -57,7 +57,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
             "--keep-going",
             "--json",
         ]);
-        let output = command.current_dir(venv::workspace()).output()?;
+        let output = command.output()?;
         let said = || String::from_utf8_lossy(&output.stderr).into_owned();
         let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}: {}", said()))?;
         let is_known = |kind: &str| KNOWN.iter().any(|known| kind.starts_with(known));

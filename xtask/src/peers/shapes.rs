@@ -62,7 +62,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         lines.write_all(b"\n")?;
     }
     lines.flush()?;
-    let ours = venv::example("vellum-object", "btree_programs")?;
+    let ours = venv::example("btree_programs")?;
     let (by_turns, alone) = (ground.path("turns.fs"), ground.path("alone.fs"));
     for file in [&by_turns, &alone] {
         clear(file);

@@ -15,13 +15,13 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (address, _server) = super::side::serve(&runtime, storage)?;
     let (host, port) = address.rsplit_once(':').ok_or("an address has a port")?;
+    let program = venv::example("visits")?;
     let rust = |visits: &str| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--quiet", "-p", "vellum", "--features", "client,object", "--example", "visits", "--"]);
-        command.args([address.as_str(), visits]).current_dir(venv::workspace());
+        let mut command = Command::new(&program);
+        command.args([address.as_str(), visits]);
         command
     };
-    // It is built, and the objects are there, before both begin.
+    // The objects are there before both begin.
     said(rust("0").output()?)?;
     let mut python = Command::new(&ground.python);
     python.arg(venv::workspace().join("impl/vellum/examples/visits.py")).args([host, port, VISITS]);

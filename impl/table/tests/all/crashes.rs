@@ -20,7 +20,7 @@ fn what_is_found_after_a_crash_is_what_the_rules_allow() {
     let report = plan.run(&tried, &mut |_| ()).unwrap_or_else(|failure| {
         let (seed, case, steps) = (failure.seed, failure.case, plan.steps);
         panic!(
-            "{failure}\nTo see it again:\n\ncargo run --release -p vellum-prove -- --crashes --storage table \
+            "{failure}\nTo see it again:\n\ncargo run --release --bin vellum-prove -- --crashes --storage table \
              --seed {seed} --first {case} --cases 1 --steps {steps}\n"
         )
     });

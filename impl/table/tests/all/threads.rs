@@ -23,7 +23,7 @@ fn hold(seeds: std::ops::Range<u64>, packs: u64) {
         total.add(&report.unwrap_or_else(|failure| {
             panic!(
                 "{failure}\n\nTo try it again, more than once if need be:\n\n\
-                 cargo run --release -p vellum-prove -- --threads 4 --storage table --seed {seed} --packs {packs} \
+                 cargo run --release --bin vellum-prove -- --threads 4 --storage table --seed {seed} --packs {packs} \
                  --cases 1\n"
             )
         }));

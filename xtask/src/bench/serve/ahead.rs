@@ -68,9 +68,8 @@ impl Rows<'_> {
         };
         let (mut stored, mut loaded) = (f64::MAX, f64::MAX);
         for _ in 0..self.rounds {
-            let mut command = Command::new(env!("CARGO"));
-            command.args(["run", "--quiet", "--release", "--package", "xtask", "--bin", "record-memory", "--"]);
-            command.args([server.address.as_str(), &LARGE.to_string()]).current_dir(venv::workspace());
+            let mut command = Command::new(venv::program("record-memory")?);
+            command.args([server.address.as_str(), &LARGE.to_string()]);
             let output = command.output()?;
             if !output.status.success() {
                 return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());

@@ -1,13 +1,16 @@
 //! A copy that is cut or fails: the copy shows the beginning of the history, and can be continued from there.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use crate::common::told::{Before, told};
-use crate::common::{Dice, PATH, SharedClock, all_transactions, options, transaction};
+use crate::common::{BLOBS, Dice, PATH, SharedClock, all_transactions, check_blobs, options, transaction};
+use bytes::Bytes;
 use vellum_disk::{SimDisk, Tear};
-use vellum_storage::{Bulk, Error, Status, Storage, Tid};
+use vellum_storage::{Blob, Bulk, Error, Revision, Status, Storage, Tid, TransactionRecord};
+
+const A_LITTLE: Duration = Duration::from_micros(200);
 
 /// As the crashes of `rules/copying.rs`, but with the sync of a part before the next one is appended, so that the marks
 /// of the one meet a part that is torn.
@@ -25,22 +28,22 @@ fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
             })
             .collect();
         let copy = |disk: &SimDisk| {
-            let synced = Arc::new(AtomicU64::new(0));
+            let synced = Arc::new((Mutex::new(0_u64), Condvar::new()));
             // An append of many bytes waits a little for a sync that may be under way.
-            let before: Before = Arc::new(move |what, _, length| match what {
-                "synced" => {
-                    synced.fetch_add(1, Ordering::SeqCst);
-                }
-                "write" if length > 1 => {
-                    let had = synced.load(Ordering::SeqCst);
-                    for _ in 0..1000 {
-                        if synced.load(Ordering::SeqCst) != had {
-                            break;
-                        }
-                        std::thread::yield_now();
+            let before: Before = Arc::new(move |what, _, length| {
+                let (count, changed) = &*synced;
+                let mut count = count.lock().unwrap();
+                match what {
+                    "synced" => {
+                        *count += 1;
+                        changed.notify_all();
                     }
+                    "write" if length > 1 => {
+                        let had = *count;
+                        drop(changed.wait_timeout_while(count, A_LITTLE, |now| *now == had).unwrap());
+                    }
+                    _ => {}
                 }
-                _ => {}
             });
             let Ok(storage) = told(disk, &clock, before).threads(2).copy_part(1500).create(PATH) else { return 0 };
             let mut done = 0;
@@ -86,6 +89,80 @@ fn marks_may_reach_the_disk_while_the_next_part_is_torn() {
     }
     println!("{crashes} crashes, {more} with more than was acknowledged");
     assert!(crashes > 500 && more > 0, "{crashes}, {more}");
+}
+
+/// Parts of a copy overlap: while one is synced and its blobs are named, the next one is appended. Wherever the power
+/// goes, each revision that the copy shows has its blob, and a blob of another revision is not there.
+///
+/// Rules 3.7 and 8.6.
+#[test]
+fn a_copy_with_blobs_that_is_cut_has_the_blobs_of_what_it_shows_and_no_others() {
+    const BLOB: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
+    let (mut crashes, mut more, mut shown) = (0, 0, 0);
+    for (seed, threads) in [(1, 2), (2, 2), (3, 1), (4, 2)] {
+        let clock = SharedClock::new();
+        let mut dice = Dice(seed);
+        let transactions: Vec<_> = (0..12)
+            .map(|n| {
+                let data = vec![n as u8; 1 + dice.roll(700) as usize];
+                let mut transaction =
+                    transaction(1000 + n, Status::Complete, &[(dice.roll(3), &data), (3 + dice.roll(3), &data)]);
+                let uploaded = &mut transaction.revisions[1];
+                uploaded.data = Some(BLOB.into());
+                uploaded.blob = Some(Blob::from(Bytes::from(vec![n as u8; dice.roll(900) as usize])));
+                transaction
+            })
+            .collect();
+        let contents = |transactions: &[TransactionRecord]| -> Vec<_> {
+            let revisions = |transaction: &TransactionRecord| {
+                let revision = |revision: &Revision| {
+                    let blob = revision.blob.as_ref().map(|blob| blob.bytes().unwrap());
+                    (revision.oid, revision.data.clone(), blob)
+                };
+                (transaction.tid, transaction.revisions.iter().map(revision).collect::<Vec<_>>())
+            };
+            transactions.iter().map(revisions).collect()
+        };
+        let wanted = contents(&transactions);
+        let options = |disk: &SimDisk| options(disk, &clock).threads(threads).copy_part(900).blobs(BLOBS);
+        let copy = |disk: &SimDisk| {
+            let Ok(storage) = options(disk).create(PATH) else { return 0 };
+            let copied = transactions.chunks(6).take_while(|batch| storage.copy_in(batch.to_vec()).is_ok());
+            copied.map(<[_]>::len).sum()
+        };
+        let whole = SimDisk::new(seed);
+        assert_eq!(copy(&whole), transactions.len());
+        for operation in 0..whole.operations() {
+            for tear in [Tear::NotAtAll, Tear::Partly, Tear::Wholly] {
+                let disk = SimDisk::new(seed);
+                disk.stop_at(operation, tear);
+                let acknowledged = copy(&disk);
+                for n in 0..2 {
+                    let disk = disk.crash(seed ^ operation << 8 ^ n << 32);
+                    crashes += 1;
+                    let case = format!("seed {seed}, operation {operation}, {tear:?}, crash {n}");
+                    let storage = match options(&disk).open_or_create(PATH) {
+                        Ok(storage) => storage,
+                        Err(error) => {
+                            assert_eq!(acknowledged, 0, "{case}: {error}");
+                            continue;
+                        }
+                    };
+                    let found = all_transactions(&storage);
+                    assert!(found.len() >= acknowledged, "{case}");
+                    assert!(contents(&found) == wanted[..found.len()], "{case}");
+                    check_blobs(&storage).unwrap_or_else(|error| panic!("{case}: {error}"));
+                    more += u64::from(found.len() > acknowledged);
+                    shown += u64::from(!found.is_empty());
+                    storage.copy_in(transactions[found.len()..].to_vec()).unwrap();
+                    assert!(contents(&all_transactions(&storage)) == wanted, "{case}");
+                    check_blobs(&storage).unwrap_or_else(|error| panic!("{case}, continued: {error}"));
+                }
+            }
+        }
+    }
+    println!("{crashes} crashes, {shown} with transactions, {more} with more than was acknowledged");
+    assert!(crashes > 500 && shown > 100 && more > 0, "{crashes}, {shown}, {more}");
 }
 
 /// Every operation of a copy fails, once: the copy shows the beginning of the history and survives a crash; it is

@@ -33,7 +33,7 @@ fn hold(tried: &Tried, plan: &Plan) -> Report {
             _ => "file-relaxed",
         };
         panic!(
-            "{failure}\nTo see it again:\n\ncargo run --release -p vellum-prove -- --crashes --storage {storage} \
+            "{failure}\nTo see it again:\n\ncargo run --release --bin vellum-prove -- --crashes --storage {storage} \
              --seed {seed} --first {case} --cases 1 --steps {steps}\n"
         )
     });

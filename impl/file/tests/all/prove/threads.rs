@@ -19,7 +19,7 @@ fn again(durability: Durability, seed: u64, packs: u64) -> String {
     };
     format!(
         "To try it again, more than once if need be:\n\n\
-         cargo run --release -p vellum-prove -- --threads 4 --storage {storage} \
+         cargo run --release --bin vellum-prove -- --threads 4 --storage {storage} \
          --seed {seed} --packs {packs} --cases 1\n"
     )
 }
