@@ -119,8 +119,7 @@ pub(crate) fn remove_unowned(shared: &Shared) -> Result<()> {
             let _turn = shared.store.turn();
             shared.store.now().tables.unowned_some(FILES_A_STEP)?
         };
-        // They were those of a commit under way. The next one may have come: without an end here, a pack would wait for a
-        // moment without commits.
+        // They were those of a commit under way. Without an end here, a pack would wait for a moment without commits.
         if some.is_empty() {
             return Ok(());
         }
