@@ -171,7 +171,7 @@ pub struct Peers {
     #[arg(long, value_name = "FOLDER")]
     traces: Option<PathBuf>,
     /// Hold this storage to the rules instead, or `all`: docs/findings/ has their names. For those that are slow, a
-    /// tenth of the histories are played
+    /// quarter of the histories is played
     #[arg(long, value_name = "NAME", conflicts_with = "only")]
     storage: Option<String>,
     /// Run only the checks with this text in their names

@@ -34,7 +34,7 @@ const FACT_NAMES: [&str; 8] = [
     "objects after the last collection",
     "may refer into other databases",
 ];
-const CAN: Can = Can { blobs: false, ..Can::EVERYTHING };
+const CAN: Can = Can::EVERYTHING;
 
 /// Steps of a history.
 const STEPS_MAX: u8 = 40;
@@ -52,7 +52,7 @@ pub fn table(input: &[u8]) {
     let disk = Arc::new(Mutex::new(SimDisk::new(0)));
     let options = move |disk: &SimDisk| {
         let options = Options::new().disk(Arc::new(disk.clone())).resolver(Arc::new(Merger));
-        options.threads(1).cache_bytes(1 << 20).step_rows(usize::from(step_rows % 8) + 1)
+        options.threads(1).cache_bytes(1 << 20).blobs("blobs").step_rows(usize::from(step_rows % 8) + 1)
     };
     let mut subject = {
         let disk = Arc::clone(&disk);

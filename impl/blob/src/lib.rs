@@ -56,6 +56,7 @@
 
 mod directories;
 mod error;
+mod files;
 mod folder;
 mod layout;
 mod names;
@@ -65,6 +66,7 @@ mod temporary;
 mod walk;
 
 pub use error::{Error, Result};
+pub use files::{BlobFiles, Claimed, NotPlaced, Placing};
 pub use folder::{BlobFolder, Opening};
 pub use names::{Layout, file_name, parse_file_name};
 pub use removal::{Removal, RemovalList, Removed};

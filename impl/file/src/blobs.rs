@@ -1,137 +1,53 @@
-//! Blobs as files: handles to them, and what a commit does with them.
+//! Blobs in the second phase, and what a crash in it leaves.
 //!
 //! ```text
-//!   new_blob, adopt     Fresh, in tmp/         the vote claims it
-//!   another storage's   anything               the vote copies it: Fresh
-//!   an undo, an end     Committed              the vote gives it a second name: Fresh
-//!   the second phase    Fresh ── place ──▶ the file of (oid, tid)
-//!   load, iterators     Committed
+//!   append · sync           the file names the revisions, durably, with status c
+//!   place · sync folders    their blobs have their names
+//!   mark · sync             from here on they are there
 //! ```
 //!
-//! Whether a revision has a blob is told by the folder: there is a file of its oid and its tid.
+//! A name may become durable as soon as it is given, and later than that only by a sync. So it is given when the file
+//! names the revision: then the next opening, which cuts the transaction off, finds the blobs and removes them. And the
+//! mark is written when the names are durable, so that a marked transaction has its blobs.
 
-mod handle;
-mod place;
+use vellum_blob::{BlobFiles, Opening};
+use vellum_disk::DiskFile;
+use vellum_storage::Result;
 
-use std::io;
-use std::sync::Arc;
-
-use vellum_blob::{BlobFolder, Opening, Ready};
-use vellum_disk::Disk;
-use vellum_storage::{Blob, BlobWriter, Error, Oid, Result, Tid};
-
+use crate::format::UNFINISHED;
+use crate::format::scan::Scanner;
 use crate::options::Options;
-pub(crate) use handle::Claimed;
-use handle::{Committed, Fresh, Writer};
-pub(crate) use place::{NotPlaced, Placing, place, remove_unfinished};
 
-/// The blob folder of an open file.
-#[derive(Clone, Debug)]
-pub(crate) struct BlobFiles {
-    folder: BlobFolder,
-    disk: Arc<dyn Disk>,
+/// Opens the blob folder, if there is to be one.
+pub(crate) fn open(options: &Options, data_is_new: bool) -> Result<Option<BlobFiles>> {
+    let Some(path) = &options.blobs else { return Ok(None) };
+    let opening = Opening { layout: options.blob_layout, read_only: options.read_only, data_is_new };
+    BlobFiles::open(&options.disk, path, opening).map(Some)
 }
 
-impl BlobFiles {
-    /// Opens the folder, if there is to be one.
-    pub fn open(options: &Options, data_is_new: bool) -> Result<Option<BlobFiles>> {
-        let Some(path) = &options.blobs else { return Ok(None) };
-        let opening = Opening { layout: options.blob_layout, read_only: options.read_only, data_is_new };
-        // A mistake in looking is one in opening, which says it better.
-        let is_new =
-            options.disk.resolve(path).is_ok_and(|path| !options.disk.exists(&path.join(MARKER)).unwrap_or(true));
-        let folder = BlobFolder::open(options.disk.clone(), path, opening).map_err(trouble)?;
-        if is_new && !data_is_new && folder.walk().next().is_none() {
-            tracing::warn!(
-                "{}: the blob folder is new, and the data file is not. If the database has blobs, their files are elsewhere",
-                folder.path().display()
-            );
-        }
-        Ok(Some(BlobFiles { folder, disk: options.disk.clone() }))
-    }
-
-    pub fn folder(&self) -> &BlobFolder {
-        &self.folder
-    }
-
-    /// The blob of a revision, if it has one. No file is open until it is read.
-    pub fn find(&self, oid: Oid, tid: Tid) -> Result<Option<Blob>> {
-        match self.folder.length(oid, tid) {
-            Ok(_) => Ok(Some(Blob::new(Committed::closed(&self.folder, oid, tid)))),
-            Err(vellum_blob::Error::Missing { .. }) => Ok(None),
-            Err(other) => Err(trouble(other)),
+/// Removes the blobs of the unfinished transactions that begin at `end`, before these are cut off.
+pub(crate) fn remove_unfinished(files: &BlobFiles, file: &dyn DiskFile, end: u64, size: u64) -> Result<()> {
+    let mut scanner = Scanner::new(file, size);
+    let mut position = end;
+    let mut places = Vec::new();
+    // Blobs are placed only when all of the transaction is on the disk.
+    while position < size {
+        let mut written = Vec::new();
+        let walked = scanner.transaction(position, |_, record| {
+            written.push(record.header.oid);
+            Ok(())
+        });
+        match walked {
+            Ok(header) if header.status == UNFINISHED => {
+                places.extend(written.into_iter().map(|oid| (oid, header.tid)));
+                position = header.end(position);
+            }
+            _ => break,
         }
     }
-
-    /// The same with its file open: it stays good when a pack removes the file.
-    pub fn load(&self, oid: Oid, tid: Tid) -> Result<Blob> {
-        Ok(Blob::new(Committed::open(&self.folder, oid, tid)?))
+    let count = files.folder().remove(&places)?;
+    if count > 0 {
+        tracing::warn!("{}: {count} blobs of an unfinished commit removed", files.folder().path().display());
     }
-
-    /// A blob that is being written.
-    pub fn writer(&self) -> Result<Box<dyn BlobWriter>> {
-        Ok(Box::new(Writer::new(&self.folder, self.folder.temporary().map_err(trouble)?)))
-    }
-
-    /// A file that a client put into the folder.
-    pub fn adopt(&self, oid: Oid, name: &str) -> Result<Blob> {
-        Ok(Blob::new(Fresh::new(&self.folder, self.folder.adopt(oid, name).map_err(trouble)?)))
-    }
-
-    /// A file for a transaction that was voted on, with the bytes of this blob.
-    pub fn claim(&self, blob: &Blob, oid: Oid) -> Result<Claimed> {
-        match Claimed::try_from(blob, &self.folder) {
-            Some(claimed) => Ok(claimed),
-            None => Ok(Claimed::try_from(&self.fresh(blob, oid)?, &self.folder).expect("it was just made")),
-        }
-    }
-
-    /// A blob with the same bytes that is on its way in this folder: the blob itself, if it is.
-    pub fn own(&self, blob: &Blob, oid: Oid) -> Result<Blob> {
-        if Claimed::try_from(blob, &self.folder).is_some() { Ok(blob.clone()) } else { self.fresh(blob, oid) }
-    }
-
-    /// Returns a new blob with the same bytes: a second name of its file, if that belongs to a revision in this folder
-    /// or another one on the same device; otherwise a copy.
-    fn fresh(&self, blob: &Blob, oid: Oid) -> Result<Blob> {
-        let committed = blob.downcast_ref::<Committed>();
-        let here = committed.and_then(|committed| committed.revision_in(&self.folder));
-        let ready = match (here, committed) {
-            (Some((other, tid)), _) if other == oid => self.folder.duplicate(oid, tid).map_err(trouble)?,
-            (None, Some(committed)) => match committed.take_to(&self.folder, &*self.disk) {
-                // A pack has removed its file; its bytes can be read as long as it is open.
-                Err(Error::NoBlob { .. }) => self.copy(blob)?,
-                taken => taken?,
-            },
-            _ => self.copy(blob)?,
-        };
-        Ok(Blob::new(Fresh::new(&self.folder, ready)))
-    }
-
-    fn copy(&self, blob: &Blob) -> Result<Ready> {
-        let mut copy = self.folder.temporary().map_err(trouble)?;
-        blob.pieces(COPY_PIECE, &mut |piece| copy.append(piece).map_err(trouble))?;
-        copy.sync().map_err(trouble)
-    }
-}
-
-/// The file that every blob folder has.
-const MARKER: &str = ".layout";
-
-/// A blob of another storage is copied in pieces of this size.
-const COPY_PIECE: usize = 1 << 20;
-
-/// The folder's error as the storage's.
-pub(crate) fn trouble(error: vellum_blob::Error) -> Error {
-    match error {
-        vellum_blob::Error::ReadOnly { path } => Error::ReadOnly { name: path.display().to_string() },
-        vellum_blob::Error::Missing { path, oid, tid } => Error::NoBlob { oid, tid, path: Some(path) },
-        other => Error::Blob(Box::new(other)),
-    }
-}
-
-/// The folder's error as the system's.
-fn as_io(error: vellum_blob::Error) -> io::Error {
-    let kind = if let vellum_blob::Error::Io { source, .. } = &error { source.kind() } else { io::ErrorKind::Other };
-    io::Error::new(kind, error)
+    Ok(())
 }

@@ -42,10 +42,11 @@ mod walk;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vellum_blob::BlobFiles;
 use vellum_disk::{DiskFile, Lock, Open};
 use vellum_storage::{Error, Status, Tid};
 
-use crate::blobs::{BlobFiles, remove_unfinished};
+use crate::blobs::{self, remove_unfinished};
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::pending::PendingStatus;
 use crate::format::record::Record;
@@ -139,7 +140,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Opened, OpenError> 
     if let Some(settling) = settling {
         journal = Some(settling.finish(disk, path, &*file)?);
     }
-    let blobs = BlobFiles::open(options, false)?;
+    let blobs = blobs::open(options, false)?;
     if let (Some(blobs), false, Tail::Unfinished { .. }) = (&blobs, options.read_only, &tail) {
         remove_unfinished(blobs, &*file, end, size)?;
     }

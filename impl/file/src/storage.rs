@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::Guard;
 use bytes::Bytes;
-use vellum_blob::{BlobFolder, Found};
+use vellum_blob::{BlobFiles, BlobFolder, Found};
 use vellum_disk::DiskFile;
 use vellum_storage::{
     Blob, BlobWriter, Blobs, Bulk, CurrentRecord, Draft, Error, HistoryEntry, Invalidation, Limits, Listener,
@@ -16,7 +16,6 @@ use vellum_storage::{
     TransactionRecord, UndoEntry, UndoLog, Version, Versions, Vote, Waiting,
 };
 
-use crate::blobs::{BlobFiles, trouble};
 use crate::format::beside::beside;
 use crate::format::fault::Fault;
 use crate::format::record::Record;
@@ -115,7 +114,7 @@ impl FileStorage {
     fn settle_blobs(&self) -> Result<()> {
         let (database, now) = (self.database(), self.now());
         let Some(files) = database.blobs.as_ref().filter(|_| !database.options.read_only) else { return Ok(()) };
-        files.folder().sweep().map_err(trouble)?;
+        files.folder().sweep()?;
         // Whether the pack kept the old data file tells whether it kept the blobs.
         let disk = &*database.options.disk;
         let there = |name| disk.exists(&beside(&database.path, name)).unwrap_or(true);

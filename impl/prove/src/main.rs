@@ -461,7 +461,7 @@ impl Adapter {
 }
 
 /// The capabilities of TableStorage.
-const TABLE: Can = Can { blobs: false, ..Can::EVERYTHING };
+const TABLE: Can = Can::EVERYTHING;
 
 /// TableStorage on a simulated disk. A pack removes few rows in a step.
 fn table() -> Hosted {
@@ -477,7 +477,8 @@ fn table() -> Hosted {
 /// Opens the database of tables as the harness wants it, and checks each table against the others.
 fn open_table(disk: &SimDisk, opening: Opening) -> Result<Box<dyn Storage>, Error> {
     let options = vellum_table::Options::new().disk(Arc::new(disk.clone())).clock(opening.clock);
-    let options = options.resolver(Arc::new(Merger)).threads(1).step_rows(2).cache_bytes(1 << 20);
+    let options =
+        options.resolver(Arc::new(Merger)).threads(1).step_rows(2).cache_bytes(1 << 20).blobs("site.vellum.blobs");
     let path = "site.vellum";
     let opened = if opening.read_only { options.read_only().open(path) } else { options.open_or_create(path) };
     let other = |what: String| Error::io(path, "opening it", std::io::Error::other(what));

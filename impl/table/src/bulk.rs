@@ -2,12 +2,16 @@
 //!
 //! Each is judged by the tables as the ones before it left them: a transaction of the store reads what it wrote.
 
+use std::collections::HashSet;
+
 use vellum_storage::{
-    Bulk, Change, Error, Event, NoResolver, Result, Tid, TransactionMeta, TransactionRecord, Wants, judge,
+    Blob, Bulk, Change, Error, Event, NoResolver, Oid, Result, Tid, TransactionMeta, TransactionRecord, Wants, judge,
 };
 
+use crate::blobs::{self, Names};
 use crate::past::Asked;
-use crate::storage::{Shared, TableStorage, no_blobs};
+use crate::storage::{Shared, TableStorage};
+use crate::tables::{Tables, Writing};
 use crate::write::Ready;
 
 /// About so many bytes of records share a step.
@@ -27,17 +31,40 @@ struct Copied {
     bytes: u64,
 }
 
+impl Copied {
+    /// The revisions that may have a blob: those that bring one, and those that share the data of another one.
+    fn names(&self) -> impl Iterator<Item = (Oid, Tid)> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Restore { oid, data: Some(data), source, .. } if data.blob().is_some() || source.is_some() => {
+                Some((*oid, self.tid))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Moves the blobs of a transaction to the folder here, before the locks: copying the bytes may take long.
+fn own_blobs(shared: &Shared, transaction: &mut TransactionRecord) -> Result<()> {
+    let mut seen = HashSet::new();
+    for revision in transaction.revisions.iter_mut().rev() {
+        // Rule 8.1: what is written over has no blob.
+        let is_last = seen.insert(revision.oid);
+        let blob = revision.blob.take().filter(|_| is_last);
+        revision.blob = blob.map(|blob| shared.blobs()?.own(&blob, revision.oid)).transpose()?;
+    }
+    Ok(())
+}
+
 fn copy_in(shared: &Shared, transactions: Vec<TransactionRecord>) -> Result<()> {
     shared.writable()?;
     let mut copied = Vec::with_capacity(transactions.len());
-    for TransactionRecord { tid, status, user, description, extension, revisions } in transactions {
+    for mut transaction in transactions {
+        own_blobs(shared, &mut transaction)?;
+        let TransactionRecord { tid, status, user, description, extension, revisions } = transaction;
         let meta = TransactionMeta { user, description, extension, tid: Some(tid), status };
         meta.check(Tid::ZERO)?;
         let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
         changes.iter().try_for_each(Change::check)?;
-        if changes.iter().any(|change| change.blob().is_some()) {
-            return Err(no_blobs(shared));
-        }
         let bytes = changes.iter().filter_map(Change::data).map(|data| data.len()).sum();
         copied.push(Copied { tid, meta, changes, bytes });
     }
@@ -67,12 +94,27 @@ fn copy_in(shared: &Shared, transactions: Vec<TransactionRecord>) -> Result<()> 
         let count = rest.iter().take_while(fits).count().max(1);
         let (step, after) = rest.split_at(count);
         rest = after;
-        done = shared.store.change(&mut turn, |tables, number| {
+        let names: Vec<_> = step.iter().flat_map(Copied::names).collect();
+        let files = shared.store.blobs.as_ref().filter(|_| !names.is_empty());
+        let write = |tables: &mut Tables<Writing<'_>>, number: &mut u64, mut names: Option<&mut Names<'_>>| {
             step.iter().try_for_each(|Copied { tid, meta, changes, .. }| {
-                let verdict = judge(&Asked(&*tables), changes, &NoResolver)?;
+                // The files of the transactions before it have their names.
+                let past = Asked { tables: &*tables, blobs: files };
+                let verdict = judge(&past, changes, &NoResolver)?;
+                let blobs = blobs::of_writes(files, &past, &verdict.writes)?;
+                if let (Some(files), Some(names)) = (files, &mut names) {
+                    let claim = |(oid, blob): (Oid, Blob)| Ok((oid, files.claim(&blob, oid)?));
+                    names.give(&blobs.into_iter().map(claim).collect::<Result<Vec<_>>>()?, *tid)?;
+                }
                 tables.write(Ready { tid: *tid, meta, writes: &verdict.writes }, number)
             })
-        });
+        };
+        done = match files {
+            None => shared.store.change(&mut turn, |tables, number| write(tables, number, None)),
+            Some(_) => blobs::change_with(shared, &mut turn, &names, |tables, number, names| {
+                write(tables, number, Some(names))
+            }),
+        };
     }
     let last = shared.store.now().last;
     let _telling = shared.telling.lock();

@@ -72,6 +72,7 @@ impl Check<'_> {
         self.holders()?;
         self.unheld()?;
         self.versions()?;
+        self.unowned()?;
         self.doomed()
     }
 
@@ -313,6 +314,20 @@ impl Check<'_> {
                     format_args!("{version} {}", Oid(oid)),
                     "the object is not in this version",
                 );
+            }
+        }
+        Ok(())
+    }
+
+    /// The next opening removes the files that are named there.
+    fn unowned(&mut self) -> Result<()> {
+        let tables = self.tables;
+        let Some(unowned) = &tables.unowned else { return Ok(()) };
+        for found in unowned.iter().map_err(|e| tables.trouble(e))? {
+            let (oid, tid) = found.map_err(|e| tables.trouble(e))?.0.value();
+            let (oid, tid) = (Oid(oid), Tid(tid));
+            if tables.row(oid, tid)?.is_some() {
+                self.problem("unowned", format_args!("{oid} {tid}"), "there is a revision of this name");
             }
         }
         Ok(())

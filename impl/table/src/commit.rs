@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use vellum_storage::{Error, Event, Held, Origin, Result, Tid, TransactionMeta, Write, touched};
+use vellum_blob::Claimed;
+use vellum_storage::{Error, Event, Held, Oid, Origin, Result, Tid, TransactionMeta, Write, touched};
 use vellum_sync::{Condvar, Mutex, thread};
 
+use crate::blobs;
 use crate::storage::Shared;
 use crate::store::Turn;
 use crate::write::Ready;
@@ -26,6 +28,8 @@ pub(crate) struct Job {
     pub held: Held,
     /// Its number among the voted.
     pub number: u64,
+    /// The blobs of its objects. A transaction with blobs is written alone.
+    pub blobs: Vec<(Oid, Claimed)>,
     /// Whether records of it wait in a scratch file: then it is written alone.
     pub is_spilled: bool,
 }
@@ -87,7 +91,7 @@ impl Commits {
                 queue = self.changed.wait(queue);
                 continue;
             }
-            let alone = |waiting: &Waiting| waiting.job.is_spilled;
+            let alone = |waiting: &Waiting| waiting.job.is_spilled || !waiting.job.blobs.is_empty();
             let together = queue.waiting.iter().take(BATCH_MAX).take_while(|waiting| !alone(waiting)).count();
             let count = together.max(1).min(queue.waiting.len());
             let batch: Vec<_> = queue.waiting.drain(..count).collect();
@@ -144,6 +148,11 @@ fn write(shared: &Shared, mut batch: Vec<Waiting>) {
 
 /// One step of the store with all of them. An error names the one that is to blame, if one is.
 fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>, (Option<usize>, Error)> {
+    if let [Waiting { job, .. }] = batch
+        && !job.blobs.is_empty()
+    {
+        return step_with_blobs(shared, turn, job).map(|tid| vec![tid]).map_err(|error| (None, error));
+    }
     let mut blamed = None;
     let done = shared.store.change(turn, |tables, number| {
         let mut last = tables.last()?;
@@ -159,4 +168,15 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
         Ok(tids)
     });
     done.map_err(|error| (if shared.store.is_failed() { None } else { blamed }, error))
+}
+
+/// Rule 8.6: the same with a transaction that has blobs.
+fn step_with_blobs(shared: &Shared, turn: &mut Turn, job: &Job) -> Result<Tid> {
+    let tid = job.meta.tid_after(shared.store.now().last, &*shared.options.clock)?;
+    let names: Vec<_> = job.blobs.iter().map(|(oid, _)| (*oid, tid)).collect();
+    blobs::change_with(shared, turn, &names, |tables, number, names| {
+        names.give(&job.blobs, tid)?;
+        tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)
+    })?;
+    Ok(tid)
 }

@@ -10,6 +10,7 @@
 //!   past.rs     part 3               pack.rs              part 4
 //!   tables.rs, row.rs, facts.rs      what is in the tables
 //!   look.rs                          what only some commands ask
+//!   blobs.rs                         files beside the tables, and the order of both
 //!   autopack.rs                      packing in the background
 //!   check.rs                         each table against the others
 //!   salvage.rs                       what can be read of damaged ones
@@ -31,6 +32,7 @@
 
 mod autopack;
 mod backend;
+mod blobs;
 mod bulk;
 mod check;
 mod commit;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use vellum_blob::Layout;
 use vellum_disk::{Disk, RealDisk};
 use vellum_storage::{Clock, Error, Resolver, Resolvers, SystemClock};
 
@@ -22,6 +23,8 @@ pub struct Options {
     pub(crate) cache_bytes: usize,
     pub(crate) step_rows: usize,
     pub(crate) threads: usize,
+    pub(crate) blobs: Option<PathBuf>,
+    pub(crate) blob_layout: Option<Layout>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resolver: Arc<dyn Resolver>,
@@ -33,6 +36,7 @@ impl fmt::Debug for Options {
             .field("read_only", &self.read_only)
             .field("quota", &self.quota)
             .field("cache_bytes", &self.cache_bytes)
+            .field("blobs", &self.blobs)
             .finish_non_exhaustive()
     }
 }
@@ -46,6 +50,8 @@ impl Default for Options {
             cache_bytes: 32 << 20,
             step_rows: 256,
             threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+            blobs: None,
+            blob_layout: None,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             resolver: Arc::new(Resolvers::built_in()),
@@ -94,6 +100,20 @@ impl Options {
     /// Sets how many threads a pack uses. The default is one for each processor.
     pub fn threads(mut self, threads: usize) -> Options {
         self.threads = threads.max(1);
+        self
+    }
+
+    /// Keeps blobs in the folder at `path`, which is laid out as ZODB's. If the database is opened for writing, a
+    /// missing folder is made. Without this, the storage has no blobs.
+    pub fn blobs(mut self, path: impl Into<PathBuf>) -> Options {
+        self.blobs = Some(path.into());
+        self
+    }
+
+    /// Sets the layout that the blob folder must have, or gets if it is new. Without this it keeps its layout, and a
+    /// new one is bushy.
+    pub fn blob_layout(mut self, layout: Layout) -> Options {
+        self.blob_layout = Some(layout);
         self
     }
 

@@ -31,6 +31,7 @@ use vellum_storage::{
 };
 use vellum_sync::{MutexGuard, RwLockWriteGuard};
 
+use crate::blobs::remove_unowned;
 use crate::row::{Row, decode_newest};
 use crate::storage::{Shared, TableStorage};
 use crate::store::{Snapshot, Turn};
@@ -308,6 +309,7 @@ fn switch(
 fn sweep(shared: &Shared) -> Result<()> {
     while shared.store.now().tables.facts.is_sweeping {
         shared.store.change(&mut shared.store.turn(), |tables, _| step(tables, shared.options.step_rows))?;
+        remove_unowned(shared)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
+use vellum_blob::BlobFiles;
 use vellum_storage::{Blob, Oid, Past, PastRevision, Result, Status, Tid, Version};
 
 use crate::store::Moment;
@@ -16,8 +17,11 @@ impl<A: Access> Tables<A> {
     }
 }
 
-/// Tables that can be asked.
-pub(crate) struct Asked<T>(pub T);
+/// Tables that can be asked, with their blobs.
+pub(crate) struct Asked<'b, T> {
+    pub tables: T,
+    pub blobs: Option<&'b BlobFiles>,
+}
 
 /// The answers of tables of either kind. (One `impl` for both would have to name a lifetime that the trait does not.)
 macro_rules! answers {
@@ -26,32 +30,32 @@ macro_rules! answers {
             type Place = Tid;
 
             fn newest(&self, oid: Oid) -> Result<Option<PastRevision<Tid>>> {
-                self.0.newest(oid)?.map(|at| self.0.past_revision(at)).transpose()
+                self.tables.newest(oid)?.map(|at| self.tables.past_revision(at)).transpose()
             }
 
             fn revisions(&self, oid: Oid) -> Result<impl Iterator<Item = Result<PastRevision<Tid>>>> {
-                Ok(self.0.past(oid).map(|at| self.0.past_revision(at?)))
+                Ok(self.tables.past(oid).map(|at| self.tables.past_revision(at?)))
             }
 
             fn find(&self, oid: Oid, tid: Tid) -> Result<Option<PastRevision<Tid>>> {
-                self.0.at(oid, tid)?.map(|at| self.0.past_revision(at)).transpose()
+                self.tables.at(oid, tid)?.map(|at| self.tables.past_revision(at)).transpose()
             }
 
             fn source(&self, oid: Oid, tid: Tid) -> Result<Option<Tid>> {
-                Ok(self.0.at(oid, tid)?.and_then(|at| at.source()))
+                Ok(self.tables.at(oid, tid)?.and_then(|at| at.source()))
             }
 
             fn data(&self, oid: Oid, tid: Tid) -> Result<Option<Bytes>> {
-                self.0.at(oid, tid)?.map_or(Ok(None), |at| self.0.data_of(&at))
+                self.tables.at(oid, tid)?.map_or(Ok(None), |at| self.tables.data_of(&at))
             }
 
-            fn blob(&self, _: Oid, _: Tid) -> Result<Option<Blob>> {
-                Ok(None)
+            fn blob(&self, oid: Oid, tid: Tid) -> Result<Option<Blob>> {
+                self.blobs.map_or(Ok(None), |blobs| blobs.find(oid, tid))
             }
 
             fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {
-                let Some(head) = self.0.head(tid)? else { return Ok(None) };
-                if self.0.status(tid, &head) != Status::Complete {
+                let Some(head) = self.tables.head(tid)? else { return Ok(None) };
+                if self.tables.status(tid, &head) != Status::Complete {
                     return Ok(None);
                 }
                 let mut seen = HashSet::new();
@@ -62,19 +66,19 @@ macro_rules! answers {
                 if version.is_trunk() {
                     return Ok(Vec::new());
                 }
-                let Some(number) = self.0.version_number(version)? else { return Ok(Vec::new()) };
+                let Some(number) = self.tables.version_number(version)? else { return Ok(Vec::new()) };
                 // By their numbers: the later one has the greater.
                 let mut found = BTreeMap::new();
-                for oid in self.0.objects_in(number)? {
-                    if let Some(at) = self.0.newest(oid)? {
+                for oid in self.tables.objects_in(number)? {
+                    if let Some(at) = self.tables.newest(oid)? {
                         found.insert(at.row.number, at);
                     }
                 }
-                found.into_values().rev().map(|at| self.0.past_revision(at)).collect()
+                found.into_values().rev().map(|at| self.tables.past_revision(at)).collect()
             }
         }
     };
 }
 
-answers!([] Asked<Moment>);
-answers!(['a, 't] Asked<&'a Tables<Writing<'t>>>);
+answers!(['b] Asked<'b, Moment>);
+answers!(['a, 'b, 't] Asked<'b, &'a Tables<Writing<'t>>>);

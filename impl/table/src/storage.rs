@@ -1,20 +1,22 @@
 //! The storage that the tables are.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use vellum_blob::{BlobFiles, BlobFolder};
 use vellum_disk::{DiskFile, Open};
 use vellum_storage::{
-    Bulk, Change, CurrentRecord, Draft, Error, Finishing, HistoryEntry, Invalidation, Judged, Limits, Listener,
-    Listeners, Listening, Loaded, LoadedAt, ObjectLocks, Oid, Order, Pack, Prepared, Result, Scratch, ScratchFile,
-    Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Versions,
-    Vote, Voted, Waiting, Write, lock_and_judge,
+    Blob, BlobWriter, Blobs, Bulk, Change, Content, CurrentRecord, Draft, Error, Finishing, HistoryEntry, Invalidation,
+    Judged, Limits, Listener, Listeners, Listening, Loaded, LoadedAt, ObjectLocks, Oid, Order, Pack, Prepared, Result,
+    Scratch, ScratchFile, SharedBlobs, Status, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry,
+    UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Write, lock_and_judge,
 };
 use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::{Mutex, MutexGuard, RwLock};
 
+use crate::blobs;
 use crate::commit::{Commits, Job};
 use crate::options::{OpenError, Options};
 use crate::pack;
@@ -112,6 +114,11 @@ impl TableStorage {
         &self.shared.store.path
     }
 
+    /// Returns the blob folder; none if the storage was opened without one.
+    pub fn blob_folder(&self) -> Option<&BlobFolder> {
+        self.shared.store.blobs.as_ref().map(BlobFiles::folder)
+    }
+
     /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`.
     ///
     /// # Errors
@@ -148,7 +155,17 @@ impl TableStorage {
             }),
         };
         if !options.read_only {
+            storage.shared.store.blobs.as_ref().map_or(Ok(0), |files| files.folder().sweep())?;
+            blobs::remove_unowned(&storage.shared)?;
             pack::go_on(&storage.shared)?;
+        }
+        if let (Some(folder), Some((oid, tid))) = (storage.blob_folder(), storage.foreign_blob()) {
+            tracing::warn!(
+                "{}: the blobs in this folder, such as object {oid}'s of {tid}, are of no transaction of {}. Is it another \
+                 database's folder?",
+                folder.path().display(),
+                storage.path().display()
+            );
         }
         Ok(storage)
     }
@@ -223,7 +240,12 @@ impl Storage for TableStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
-        Ok(Box::new(Transactions { now: self.shared.store.now_full(), range: Some(range), order }))
+        Ok(Box::new(Transactions {
+            now: self.shared.store.now_full(),
+            blobs: self.shared.store.blobs.clone(),
+            range: Some(range),
+            order,
+        }))
     }
 
     /// Rule 2.7.
@@ -307,11 +329,16 @@ impl Storage for TableStorage {
     fn bulk(&self) -> Option<&dyn Bulk> {
         Some(self)
     }
+
+    fn blobs(&self) -> Option<&dyn Blobs> {
+        self.shared.store.blobs.as_ref().map(|_| self as &dyn Blobs)
+    }
 }
 
 /// The transactions of a range, as they were when it was made.
 struct Transactions {
     now: Arc<Snapshot>,
+    blobs: Option<BlobFiles>,
     range: Option<TidRange>,
     order: Order,
 }
@@ -329,7 +356,49 @@ impl Iterator for Transactions {
                 false => tid.0.checked_add(1).map(|after| TidRange { first: Tid(after), last }),
             };
         }
-        Some(found)
+        Some(found.and_then(|mut found| {
+            self.blobs.as_ref().map_or(Ok(()), |blobs| blobs.find_all(&mut found))?;
+            Ok(found)
+        }))
+    }
+}
+
+impl Blobs for TableStorage {
+    fn new_blob(&self) -> Result<Box<dyn BlobWriter>> {
+        self.shared.writable()?;
+        self.shared.blobs()?.writer()
+    }
+
+    /// Rule 8.2.
+    fn load_blob(&self, oid: Oid, tid: Tid) -> Result<Blob> {
+        let blobs = self.shared.blobs()?;
+        let missing = || Error::KeyError { oid, tid: Some(tid) };
+        let there = || {
+            let at = self.shared.store.now().tables.in_past(oid, tid)?.ok_or_else(missing)?;
+            if at.row.data == 0 { Err(missing()) } else { Ok(()) }
+        };
+        there()?;
+        // A pack may have come between.
+        blobs.load(oid, tid).or_else(|error| there().and(Err(error)))
+    }
+
+    fn shared(&self) -> Option<&dyn SharedBlobs> {
+        self.shared.store.blobs.as_ref().map(|_| self as &dyn SharedBlobs)
+    }
+}
+
+impl SharedBlobs for TableStorage {
+    fn folder(&self) -> PathBuf {
+        self.blob_folder().map(BlobFolder::path).unwrap_or_default()
+    }
+
+    fn path_of(&self, oid: Oid, tid: Tid) -> PathBuf {
+        self.blob_folder().map(|folder| folder.path_of(oid, tid)).unwrap_or_default()
+    }
+
+    fn adopt(&self, oid: Oid, name: &str) -> Result<Blob> {
+        self.shared.writable()?;
+        self.shared.blobs()?.adopt(oid, name)
     }
 }
 
@@ -393,43 +462,43 @@ impl Versions for TableStorage {
 /// Votes on a draft, if nothing that it needs is held.
 fn vote(shared: &Arc<Shared>, waiting: Waiting) -> Result<Vote> {
     let judging = shared.judging.read();
-    let now = || Asked(Moment(shared.store.now_full()));
+    let files = shared.store.blobs.as_ref();
+    let now = || Asked { tables: Moment(shared.store.now_full()), blobs: files };
     let judged = match lock_and_judge(&shared.locks, now, &*shared.options.resolver, waiting)? {
         Ok(judged) => judged,
         Err(waiting) => return Ok(Vote::Busy(waiting)),
     };
-    let Judged { draft, held, verdict, .. } = judged;
+    let Judged { draft, held, past, verdict } = judged;
     let (meta, origin, _) = draft.into_parts();
     let bytes = |write: &Write| match &write.content {
-        vellum_storage::Content::Data(data) => data.len(),
+        Content::Data(data) => data.len(),
         _ => 0,
     };
     shared.within_quota(verdict.writes.iter().map(bytes).sum())?;
-    if verdict
-        .writes
-        .iter()
-        .any(|write| matches!(&write.content, vellum_storage::Content::Data(data) if data.blob().is_some()))
-    {
-        return Err(no_blobs(shared));
+    let brings = |write: &Write| matches!(&write.content, Content::Data(data) if data.blob().is_some());
+    if verdict.writes.iter().any(brings) {
+        shared.blobs()?;
     }
+    let blobs = blobs::of_writes(files, &past, &verdict.writes)?;
     verdict.writes.iter().for_each(|write| shared.oids.saw(write.oid));
-    let is_spilled = verdict
-        .writes
-        .iter()
-        .any(|write| matches!(&write.content, vellum_storage::Content::Data(data) if data.in_memory().is_none()));
+    let waits = |write: &Write| matches!(&write.content, Content::Data(data) if data.in_memory().is_none());
+    let is_spilled = verdict.writes.iter().any(waits);
     let writes = Arc::new(verdict.writes.clone());
     let mut voted = shared.voted.lock();
     let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);
     voted.insert(number, Arc::clone(&writes));
-    drop((voted, judging));
+    // From now on a pack keeps the shared revisions, and their blobs.
+    drop((voted, past, judging));
     let (touched, merged) = (verdict.touched(), verdict.merged.clone());
-    let job = Job { meta, origin, writes, held, number, is_spilled };
-    let prepared = Finish { shared: Arc::clone(shared), verdict, job: Some(job), number };
+    let job = Job { meta, origin, writes, held, number, blobs: Vec::new(), is_spilled };
+    let mut prepared = Finish { shared: Arc::clone(shared), verdict, job: Some(job), number };
+    // A rehearsal has no files: it is never finished.
+    if let (Some(files), Some(job), false) = (files, &mut prepared.job, shared.options.read_only) {
+        for (oid, blob) in blobs {
+            job.blobs.push((oid, files.claim(&blob, oid)?));
+        }
+    }
     Ok(Vote::Voted(Voted::new(touched, merged, prepared)))
-}
-
-pub(crate) fn no_blobs(shared: &Shared) -> Error {
-    Error::Unfit { name: shared.name(), why: "a database of tables keeps no blobs".to_owned() }
 }
 
 /// A transaction after its vote.
@@ -472,7 +541,7 @@ impl Limits for Shared {
     /// Refuses a store over the quota at once, and keeps its oid from being given out.
     fn admit(&self, length: u64, change: &Change) -> Result<u64> {
         if change.blob().is_some() {
-            return Err(no_blobs(self));
+            self.blobs()?;
         }
         if let Change::Store { oid, .. } | Change::Restore { oid, .. } = change {
             self.oids.saw(*oid);

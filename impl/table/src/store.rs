@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use vellum_blob::{BlobFiles, Opening};
 use vellum_disk::{Disk, Lock, Open};
 use vellum_storage::{Error, Oid, Result, Tid};
 use vellum_sync::{Mutex, MutexGuard};
@@ -54,6 +55,8 @@ pub(crate) struct Store {
     pub path: Arc<Path>,
     database: Database,
     disk: Arc<dyn Disk>,
+    /// The blob folder, if it has one.
+    pub blobs: Option<BlobFiles>,
     now: ArcSwap<Snapshot>,
     turn: Mutex<Turn>,
     failure: Arc<Failure>,
@@ -78,6 +81,9 @@ impl Store {
             Open::CreateNew => lock(&**disk, path)?,
             _ => lock_store(&**disk, path)?,
         };
+        let opening =
+            Opening { layout: options.blob_layout, read_only: options.read_only, data_is_new: how == Open::CreateNew };
+        let blobs = options.blobs.as_ref().map(|folder| BlobFiles::open(disk, folder, opening)).transpose()?;
         if how == Open::CreateNew {
             make(options, path)?;
         }
@@ -99,6 +105,7 @@ impl Store {
             path,
             database,
             disk: Arc::clone(disk),
+            blobs,
             now: ArcSwap::from_pointee(now),
             turn: Mutex::new(Turn { number }),
             failure,
@@ -191,6 +198,11 @@ impl Store {
         let cause = self.failure.get().unwrap_or_else(|| error.to_string());
         self.failed.get_or_init(|| cause.clone());
         Error::io(&*self.path, "writing a transaction, of which it is not known whether it is there", io(error, cause))
+    }
+
+    /// Writes nothing more: the state of the disk is unknown.
+    pub fn fail(&self, cause: String) {
+        self.failed.get_or_init(|| cause);
     }
 
     /// An error if an earlier write left the state of the disk unknown.

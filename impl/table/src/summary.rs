@@ -28,7 +28,7 @@ impl TableStorage {
         let now = self.shared.store.now_full();
         door(self.path(), || {
             let tables = &now.tables;
-            Ok(vec![
+            let mut all = vec![
                 of(tables, "objects", &tables.objects)?,
                 of(tables, "past", &tables.past)?,
                 of(tables, "overwritten", &tables.overwritten)?,
@@ -45,7 +45,11 @@ impl TableStorage {
                 of(tables, "in_versions", &tables.in_versions)?,
                 of(tables, "doomed", &tables.doomed)?,
                 of(tables, "facts", &tables.stored_facts)?,
-            ])
+            ];
+            if let Some(unowned) = &tables.unowned {
+                all.push(of(tables, "unowned", unowned)?);
+            }
+            Ok(all)
         })
     }
 }

@@ -32,7 +32,7 @@ use redb::{
     Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, Value,
     WriteTransaction,
 };
-use vellum_storage::{Error, Oid, Result, Tid, Version};
+use vellum_storage::{Error, Oid, Result, Tid, Version, may_have_blob};
 
 use crate::facts::Facts;
 use crate::row::{self, Head, Row};
@@ -53,6 +53,7 @@ const TRANSACTIONS: TableDefinition<u64, Rows> = TableDefinition::new("transacti
 const NAMES: TableDefinition<u32, Rows> = TableDefinition::new("names");
 const VERSIONS: TableDefinition<Rows, u32> = TableDefinition::new("versions");
 const IN_VERSIONS: TableDefinition<(u32, u64), ()> = TableDefinition::new("in_versions");
+const UNOWNED: TableDefinition<(u64, u64), ()> = TableDefinition::new("unowned");
 const DOOMED: TableDefinition<(u64, u64), u64> = TableDefinition::new("doomed");
 const FACTS: TableDefinition<&'static str, u64> = TableDefinition::new("facts");
 
@@ -93,6 +94,8 @@ pub(crate) struct Tables<A: Access> {
     pub names: A::Table<u32, Rows>,
     pub versions: A::Table<Rows, u32>,
     pub in_versions: A::Table<(u32, u64), ()>,
+    /// None if the tables were made before there were blobs, and were not written to since.
+    pub unowned: Option<A::Table<(u64, u64), ()>>,
     pub doomed: A::Table<(u64, u64), u64>,
     pub stored_facts: A::Table<&'static str, u64>,
 }
@@ -119,6 +122,10 @@ macro_rules! open {
                 names: transaction.open_table(NAMES)?,
                 versions: transaction.open_table(VERSIONS)?,
                 in_versions: transaction.open_table(IN_VERSIONS)?,
+                unowned: match transaction.open_table(UNOWNED) {
+                    Err(redb::TableError::TableDoesNotExist(_)) => None,
+                    opened => Some(opened?),
+                },
                 doomed: transaction.open_table(DOOMED)?,
                 stored_facts: transaction.open_table(FACTS)?,
             })
@@ -390,6 +397,24 @@ impl<A: Access> Tables<A> {
                 }
             }
             Ok(found)
+        })
+    }
+
+    /// Some of the files that belong to no revision: the first ones, at most so many.
+    pub fn unowned_some(&self, count: usize) -> Result<Vec<(Oid, Tid)>> {
+        door(&self.path, || {
+            let Some(unowned) = &self.unowned else { return Ok(Vec::new()) };
+            let first = unowned.iter().map_err(|e| self.trouble(e))?.take(count);
+            let name = |(oid, tid): (u64, u64)| (Oid(oid), Tid(tid));
+            first.map(|found| found.map(|(key, _)| name(key.value())).map_err(|e| self.trouble(e))).collect()
+        })
+    }
+
+    /// Whether the record under a number can have a blob beside it.
+    pub fn may_have_blob(&self, number: u64) -> Result<bool> {
+        door(&self.path, || {
+            let found = self.data.get(number).map_err(|e| self.trouble(e))?;
+            Ok(found.is_some_and(|found| found.value().get(4..).is_some_and(may_have_blob)))
         })
     }
 

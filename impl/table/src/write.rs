@@ -132,6 +132,7 @@ impl Tables<Writing<'_>> {
     pub fn remove(&mut self, oid: Oid, tid: Tid, number: u64, fell: &mut Vec<Oid>) -> Result<()> {
         let row = match self.object(oid)? {
             Some((newest, row)) if newest == tid && row.number == number => {
+                self.disown_blob(oid, tid, row)?;
                 let done = self.objects.remove(oid.0).map(drop).and_then(|()| self.unheld.remove(oid.0).map(drop));
                 done.map_err(|e| self.trouble(e))?;
                 if row.version != 0 {
@@ -142,10 +143,12 @@ impl Tables<Writing<'_>> {
             }
             _ => match self.older(oid, tid)?.filter(|row| row.number == number) {
                 Some(row) => {
+                    self.disown_blob(oid, tid, row)?;
                     let done = self.past.remove((oid.0, tid.0)).map(drop);
                     done.map_err(|e| self.trouble(e))?;
                     row
                 }
+                // Rule 8.1: it has no blob. A file of this name is of the revision that came after it.
                 None => {
                     let missing = || self.damaged("doomed", number, "it names a revision that is missing");
                     let row = self.overwritten(number)?.ok_or_else(missing)?;
@@ -161,6 +164,25 @@ impl Tables<Writing<'_>> {
             self.release(row.data, fell)?;
         }
         Ok(())
+    }
+
+    /// Rule 8.4: the file of a revision that is removed goes.
+    fn disown_blob(&mut self, oid: Oid, tid: Tid, row: Row) -> Result<()> {
+        if row.data != 0 && self.may_have_blob(row.data)? { self.disown(&[(oid, tid)]) } else { Ok(()) }
+    }
+
+    /// Notes that files of these names belong to no revision.
+    pub fn disown(&mut self, names: &[(Oid, Tid)]) -> Result<()> {
+        let Some(unowned) = &mut self.unowned else { return Ok(()) };
+        let done = names.iter().try_for_each(|(oid, tid)| unowned.insert((oid.0, tid.0), ()).map(drop));
+        done.map_err(|e| self.trouble(e))
+    }
+
+    /// Forgets that: there is no such file, or a revision has it.
+    pub fn own(&mut self, names: &[(Oid, Tid)]) -> Result<()> {
+        let Some(unowned) = &mut self.unowned else { return Ok(()) };
+        let done = names.iter().try_for_each(|(oid, tid)| unowned.remove((oid.0, tid.0)).map(drop));
+        done.map_err(|e| self.trouble(e))
     }
 
     /// One revision less has this data.

@@ -211,12 +211,15 @@ class Adapter:
     own_tids = False
     # Whether its records may be other bytes for the same object.
     other_bytes = False
+    # Whether a question takes so long that its answer is kept until the next step that reaches the storage: a
+    # transaction is a note until its vote.
+    remembers = False
 
     def __init__(self, folder, raw=False, words=()):
         self.folder, self.raw, self.words = folder, raw, words
         self.clock = Clock()
         # Several sessions of one storage, if it has them: transactions and questions use them in turn.
-        self.sessions = []
+        self.sessions, self.remembered = [], None
         self.prepare()
         self.do_reset()
 
@@ -263,15 +266,33 @@ class Adapter:
     def answer(self, request):
         """What to say to one line."""
         if isinstance(request, list):
-            self.walks = {}
-            self.turn += 1
-            return [self._ask(question) for question in request]
+            return self._answers(request)
+        if request["do"] not in ("begin", "change"):
+            self.remembered = None
         try:
             return getattr(self, "do_" + request.pop("do"))(**request)
         except Refused as refused:
             return refused.answer
         except Exception as error:
             return failed(error)
+
+    def _answers(self, questions):
+        if not self.remembers or self.remembered is None:
+            self.remembered, self.walks = {}, {}
+            self.turn += 1
+            self.before_questions()
+        if not self.remembers:
+            return self.ask_all(questions)
+        words = [json.dumps(question) for question in questions]
+        new = {word: question for word, question in zip(words, questions) if word not in self.remembered}
+        self.remembered.update(zip(new, self.ask_all(list(new.values()))))
+        return [self.remembered[word] for word in words]
+
+    def before_questions(self):
+        """Before the first question after a step."""
+
+    def ask_all(self, questions):
+        return [self._ask(question) for question in questions]
 
     def there(self, tid):
         """The tid, in the storage."""
@@ -365,6 +386,8 @@ class Adapter:
             raise Refused("key", oid=error.args[0].hex()) from None
         except POSException.ReadOnlyError:
             raise Refused("read_only") from None
+        except POSException.MultipleUndoErrors:
+            raise  # Over ZEO with msgpack, it has no text.
         except POSException.POSError as error:
             if str(error) in ("user name too long", "description too long", "too much extension data"):
                 raise Refused("too_long") from None

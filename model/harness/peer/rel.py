@@ -27,11 +27,15 @@ from ZODB.serialize import referencesf
 warnings.filterwarnings("ignore", message="There is no defined value")
 
 
+# How long a transaction may wait for another one, which cannot go on.
+PATIENCE_SECONDS = 0.05
+
+
 class Relational(Adapter):
     """One database, and four instances of the storage on it."""
 
     steps_over = ("too_long", "empty", "stale", "order", "extension")
-    own_tids = True
+    own_tids = remembers = True
     none_left = (StopIteration, RuntimeError)
 
     def prepare(self):
@@ -54,14 +58,14 @@ class Relational(Adapter):
             self.cluster = Cluster()
 
     def options(self):
-        return Options(keep_history=self.keeps, commit_lock_timeout=1, cache_local_mb=1)
+        return Options(keep_history=self.keeps, commit_lock_timeout=PATIENCE_SECONDS, cache_local_mb=1)
 
     def clear(self):
         if self.is_sqlite:
             super().clear()
         else:
             storage = self.open()
-            storage.zap_all()
+            storage.zap_all(slow=True)  # To delete few rows is quicker than to truncate tables.
             storage.close()
 
     def open(self):
@@ -95,14 +99,14 @@ class Relational(Adapter):
             self.main = None
 
     def end(self):
-        super().end()
-        if self.cluster is not None:
+        if self.cluster is None:
+            super().end()
+        else:
+            # The harness waits a second, and the instances need not be closed.
             self.cluster.stop()
 
-    def answer(self, request):
-        if isinstance(request, list):
-            self.poll(self.reader())
-        return super().answer(request)
+    def before_questions(self):
+        self.poll(self.reader())
 
     @staticmethod
     def poll(session):
@@ -110,6 +114,11 @@ class Relational(Adapter):
         session.poll_invalidations()
 
     def _vote(self, session, meta, notes):
+        others = {oid for _, _, other in self.voted.values() for oid in other.stored()}
+        if not (self.raw or self.is_sqlite) and any(
+            self._newest(session, bytes.fromhex(oid)) is None for oid in others & notes.stored()
+        ):
+            raise Waits  # Where both make the same object, PostgreSQL has no row to lock.
         try:
             return super()._vote(session, meta, notes)
         except UnableToAcquireLockError:
@@ -121,6 +130,9 @@ class Relational(Adapter):
                 raise
             raise Waits from None
         except CacheConsistencyError:
+            if not self.raw:
+                # It forgets which revisions are the newest ones, and keeps older states that it shows from then on.
+                self.main._cache.clear(load_persistent=False)
             # So it says that a serial is none of a revision, as zero where there is an object.
             for change in notes.changes if not self.raw else ():
                 if change["change"] == "store":
@@ -134,6 +146,11 @@ class Relational(Adapter):
             if not self.voted or error.serials is not None:
                 raise
             raise Waits from None
+
+    def aborted(self):
+        if self.is_sqlite and not self.raw:
+            # The changes of a transaction that failed at a check are written by the next one on the same connection.
+            self.main._store_connection_pool.drop_all()
 
     def _serials(self, error, notes):
         if error.serials is None and self.voted:

@@ -15,13 +15,14 @@ Nobody can tell the server the time, so it makes its own tids. Merging is left t
 the records.
 """
 
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adapter import Adapter, Records, Refused, Waits, main
@@ -32,54 +33,12 @@ from ZODB import POSException
 from ZODB.serialize import referencesf
 
 STORAGES = 40
+# An answer is under way for long, compared with the time that anyone works on it.
+QUESTIONS_AT_ONCE = 8
 # The time that a vote may take which waits for the end of another transaction.
 PATIENCE_SECONDS = 0.05
 # How long a server may take to begin, and clients to find it again.
 START_SECONDS = 30
-
-
-class Relay:
-    """A way to the server that can be cut."""
-
-    def __init__(self, here, there):
-        self.there, self.sockets = there, []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(here)
-        self.listener.listen()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            one = self.listener.accept()[0]
-            other = socket.socket(socket.AF_UNIX)
-            try:
-                other.connect(self.there)
-            except OSError:
-                one.close()
-                continue
-            self.sockets += [one, other]
-            for pair in ((one, other), (other, one)):
-                threading.Thread(target=self.carry, args=pair, daemon=True).start()
-
-    def carry(self, source, target):
-        try:
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        for end in self.sockets:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.sockets = []
 
 
 class Client(Adapter):
@@ -90,7 +49,7 @@ class Client(Adapter):
     # FileStorage behind ZEO's server is stepped over as in zodb.py, as far as that is possible from here. An extension
     # is a dict to the client, and each server pickles it in its own words.
     steps_over = ("extension",)
-    own_tids = True
+    own_tids = remembers = True
 
     def prepare(self):
         *server, last = self.words if self.words[-1] not in ("msgpack", "cache", "pack") else self.words + [""]
@@ -102,12 +61,16 @@ class Client(Adapter):
             self.command = [str(Path(sys.executable).with_name("runzeo"))]
         if self.is_runzeo:
             self.steps_over = ("empty", "stale", "extension")
+        if self.packs:
+            # A record that a client has merged is sent again, and comes last.
+            self.steps_over += ("order",)
         self.name = " ".join((
             "ZEO 6.2 ClientStorage on", "runzeo" if self.is_runzeo else "vellum", *sorted(words)
         ))
         self.can = ("sessions", "delete", "check_current", "reopen", "read_only",
                     *(("pack", "resolve") if self.packs else ("undo",)))
         self.server, self.number, self.servers = None, STORAGES, 0
+        self.pool = ThreadPoolExecutor(QUESTIONS_AT_ONCE)
 
     def start(self):
         """A server with empty storages."""
@@ -131,8 +94,7 @@ class Client(Adapter):
         self.wait_for(lambda: Path(address).exists() or self.server.poll() is not None)
         if self.server.poll() is not None:
             raise RuntimeError("the server ended: " + (self.place / "log").read_text()[-500:])
-        self.relay = Relay(str(self.place / "relay"), address)
-        self.number = 0
+        self.address, self.number = address, 0
 
     @staticmethod
     def wait_for(happens):
@@ -144,13 +106,14 @@ class Client(Adapter):
 
     def stop(self):
         if self.server is not None:
-            self.server.terminate()
+            # Nothing is to be kept.
+            self.server.kill()
             self.server.wait()
             self.server = None
             shutil.rmtree(self.place, ignore_errors=True)
 
     def end(self):
-        super().end()
+        # The harness waits a second, and the clients need not be closed.
         self.stop()
 
     def clear(self):
@@ -164,7 +127,7 @@ class Client(Adapter):
         for n in range(2):
             cache = str(self.place / f"cache-{self.number}-{n}") if self.cached else None
             client = ClientStorage.ClientStorage(
-                str(self.place / "relay"), storage=str(self.number), read_only=read_only, cache=cache
+                self.address, storage=str(self.number), read_only=read_only, cache=cache
             )
             client.registerDB(Records)
             clients.append(client)
@@ -174,13 +137,21 @@ class Client(Adapter):
         self.openings += 1
         if self.openings % 2 or read_only or self.read_only:
             return super().do_reopen(read_only)
-        self.relay.cut()
+        for client in self.sessions:
+            self.cut(client)
         for client in self.sessions:
             self.wait_for(lambda: self.is_back(client))
         for session, meta, _ in self.voted.values():
             session.tpc_abort(meta)
         self.begun, self.voted = {}, {}
         return {"is": "done"}
+
+    @staticmethod
+    def cut(client):
+        """Ends the connection under both ends."""
+        transport = client._server.client.protocol.sm_protocol.transport
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
     def is_back(client):
@@ -202,6 +173,8 @@ class Client(Adapter):
         except (POSException.UndoError, ServerException) as error:
             if "is empty" in str(error):
                 raise Refused("empty", oid=re.search(r"object ([0-9a-f]{16})", str(error))[1]) from None
+            if re.search("name too long|description too long|at most 65535 fit", str(error)):
+                raise Refused("too_long") from None
             if "UndoError" not in type(error).__name__ + str(error):
                 raise
             if "MultipleUndoErrors" in str(error) or "onflict" in str(error):
@@ -261,6 +234,17 @@ class Client(Adapter):
         errors = getattr(error, "_errs", None)
         return [oid.hex() for oid, _ in errors] if errors else re.findall(r"oid: ([0-9a-f]{16})", str(error))
 
+    def _source(self, record):
+        source = record.data_txn
+        if source is None or self.raw or not self.is_runzeo:
+            return super()._source(record)
+        # As in zodb.py: FileStorage follows one backpointer, even if there is another behind it, or nothing.
+        if record.data is None:
+            return None
+        records = [r for transaction in self.reader().iterator(source, source) for r in transaction]
+        behind = [r for r in records if r.oid == record.oid]
+        return behind and self._source(behind[-1]) or self.here(source)
+
     def _delete(self, session, meta, oid, serial):
         if self.steps("stale") and not self._is_known(session, bytes.fromhex(oid)):
             raise Refused("key", oid=oid)
@@ -276,13 +260,22 @@ class Client(Adapter):
         # A float is too coarse for a tid; a microsecond later is before the next transaction.
         to = self.tids.there(to)
         self.storage.pack(TimeStamp(to).timeTime() + 1e-6, referencesf)
+        for client in self.sessions if not self.raw else ():
+            # No one tells a client that a pack has removed what is in its cache.
+            client._cache.clear()
 
-    def answer(self, request):
-        if isinstance(request, list):
-            # The server tells of all changes of others before it answers this.
-            for client in self.sessions:
-                client._call("ping")
-        return super().answer(request)
+    def before_questions(self):
+        # The server tells of all changes of others before it answers this.
+        for client in self.sessions:
+            client._call("ping")
+
+    def ask_all(self, questions):
+        # A walk in the other order is made of the first one.
+        again = [question for question in questions if question.get("newest_first")]
+        first = [question for question in questions if not question.get("newest_first")]
+        answers = dict(zip(map(id, first), self.pool.map(self._ask, first)))
+        answers |= {id(question): self._ask(question) for question in again}
+        return [answers[id(question)] for question in questions]
 
 
 if __name__ == "__main__":

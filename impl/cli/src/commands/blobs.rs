@@ -12,9 +12,9 @@ use vellum_terminal::people::{counted, printable, size};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
 use crate::commands::confirm::ask;
-use crate::file;
 use crate::file::blobs::{Belongs, BlobArgs, Folder};
 use crate::file::survey::{self, Finding, Survey};
+use crate::file::{self, Database};
 use crate::ui::blobs;
 
 /// The blob folder: find and remove files that belong to nothing
@@ -146,27 +146,28 @@ impl Orphans {
         let may =
             self.remove && (self.yes || (out.is_terminal() && std::io::IsTerminal::is_terminal(&std::io::stdin())));
         // The lock is held until the end, so that no file is one of a commit under way.
-        let storage = match may {
-            true => file::open_to_write(&self.file, &file::options()?)?,
-            false => file::open(&self.file)?,
+        let database = match may {
+            true => Database::open_to_write(&self.file, None)?,
+            false => Database::open(&self.file)?,
         };
-        let Some(Folder { folder, belongs, .. }) = self.blobs.find(&storage)? else {
+        let Some(Folder { folder, belongs, .. }) = database.find_blobs(&self.blobs)? else {
             return Err(Failure::Message(format!(
                 "{}: no blob folder is known; name it with --blobs FOLDER",
                 self.file.display()
             )));
         };
-        let revisions = survey::revisions(&storage)?;
+        let revisions = database.revisions_of_blobs()?;
         let (mut orphans, mut strangers) = (Vec::new(), Vec::new());
-        let survey = survey::survey(&folder, &revisions, storage.last_transaction(), false, &mut |finding| {
-            match finding {
-                Finding::Orphan { oid, tid, bytes } => orphans.push(Orphan { oid, tid, bytes }),
-                Finding::Stranger { path, kind } => strangers.push((path, kind)),
-                Finding::Folder(why) => crate::ui::say(&format!("warning: {why}")),
-                Finding::Missing(_) | Finding::Unreadable(..) | Finding::Writable { .. } => {}
-            }
-            Ok(())
-        })?;
+        let survey =
+            survey::survey(&folder, &revisions, database.storage().last_transaction(), false, &mut |finding| {
+                match finding {
+                    Finding::Orphan { oid, tid, bytes } => orphans.push(Orphan { oid, tid, bytes }),
+                    Finding::Stranger { path, kind } => strangers.push((path, kind)),
+                    Finding::Folder(why) => crate::ui::say(&format!("warning: {why}")),
+                    Finding::Missing(_) | Finding::Unreadable(..) | Finding::Writable { .. } => {}
+                }
+                Ok(())
+            })?;
         orphans.sort_unstable_by_key(|orphan| (orphan.oid, orphan.tid));
         strangers.sort_by(|one, other| one.0.cmp(&other.0));
         let is_another = survey.is_of_another() || matches!(belongs, Belongs::No(_));

@@ -4,6 +4,7 @@ mod blobs;
 mod btrees;
 mod gone;
 mod lost;
+mod lost_in_tables;
 mod python_2;
 mod tables;
 
@@ -19,7 +20,7 @@ use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::blobs::BlobArgs;
-use crate::file::{future, tables as in_tables};
+use crate::file::{Database, future, tables as in_tables};
 use crate::ui::{faults, say};
 
 /// Check the whole file: every rule, every record, every reference
@@ -39,8 +40,7 @@ unfinished. The exit code is 0 if there are no problems, and 1 if there are
 some.
 
 Of a database in tables the command compares each table with the others, and
-each record with its checksum. The options for more than that read a Data.fs
-only.
+each record with its checksum.
 
 A blob's bytes are in a file of the blob folder. The command checks that folder,
 too, if it is known (see `vellum help blobs`): a revision without a file, and a
@@ -198,12 +198,9 @@ impl Check {
             None if self.json => u64::MAX,
             None => 1000,
         };
-        let looks_further = self.references || self.gone.is_asked() || self.btrees || self.python2;
         if in_tables::is_one(&self.file) {
-            if looks_further {
-                in_tables::refuse(&self.file)?;
-            }
-            return tables::check(out, &in_tables::open(&self.file)?, self.json, at_most, now);
+            let storage = in_tables::open(&self.file)?;
+            return tables::check(out, &storage, &self, at_most, now);
         }
         let meter = Meter::new("checking");
         let options = Options::new().progress(meter.progress());
@@ -251,15 +248,15 @@ impl Check {
             lost::show(out, &self.file, &dangling, self.json, now)?;
         }
         let gone = match self.gone.is_asked() {
-            true => Some(self.gone.list(out, &self.file, self.json, at_most)?),
+            true => Some(self.gone.list(out, &Database::open(&self.file)?, self.json, at_most)?),
             false => None,
         };
         let btrees = match self.btrees {
-            true => Some(BTrees::of(&btrees::list(out, &self.file, self.json, at_most)?)),
+            true => Some(BTrees::of(&btrees::list(out, &Database::open(&self.file)?, self.json, at_most)?)),
             false => None,
         };
         let python_2 = match self.python2 {
-            true => Some(python_2::list(out, &self.file, self.json, at_most)?),
+            true => Some(python_2::list(out, &Database::open(&self.file)?, self.json, at_most)?),
             false => None,
         };
         let are_btrees_fine = btrees.as_ref().is_none_or(BTrees::is_fine);

@@ -16,7 +16,6 @@ use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
 use crate::file::Database;
 use crate::file::blobs::{self as folders, Belongs, BlobArgs};
-use crate::file::survey::{self, Finding};
 use crate::file::tables;
 use crate::file::{self, DataFile, paths};
 use crate::ui::args::{self, Moment};
@@ -39,8 +38,7 @@ last transaction. SRC must have the same transaction; otherwise DST is no copy
 of SRC, and is not changed.
 
 A new DST whose name ends with .vellum is a database in tables; any other is a
-Data.fs. SRC may be either. Tables keep no blobs: --without-blobs copies the
-records alone.
+Data.fs. SRC may be either.
 
 A Data.fs is opened for reading only, so a site may use it. A database in tables
 can be open in one process only. The copy has the transactions that were
@@ -161,10 +159,9 @@ impl Copy {
             return Err(Failure::Message(format!("{from} and {to} are the same file: name another one for the copy")));
         }
         let start = Instant::now();
-        let from = match (tables::is_one(&self.from), self.without_blobs) {
-            (true, _) => Database::Tables(tables::open(&self.from)?),
-            (false, true) => Database::File(file::open(&self.from)?),
-            (false, false) => Database::File(file::open_with_blobs(&self.from, &self.blobs)?),
+        let from = match self.without_blobs {
+            true => Database::open(&self.from)?,
+            false => Database::open_with_blobs(&self.from, &self.blobs)?,
         };
         if let (Some(file), true) = (from.file(), self.since.is_some() || self.until.is_some()) {
             file.in_order()?;
@@ -194,10 +191,10 @@ impl Copy {
             Ok(report) => (report, None),
             Err(why) => (CopyReport::default(), Some(why)),
         };
-        let folder = to.file().and_then(FileStorage::blob_folder).map(|folder| folder.path());
-        let missing_blobs = match to.file() {
-            Some(to) if refused.is_none() && report.blobs > report.blob_files => missing_blobs(to)?,
-            _ => 0,
+        let folder = to.blob_folder().map(|folder| folder.path());
+        let missing_blobs = match refused.is_none() && report.blobs > report.blob_files {
+            true => to.missing_blobs()?,
+            false => 0,
         };
         let seconds = start.elapsed().as_secs_f64();
         let copied = Copied { created, report, last, seconds, refused, warnings, folder, missing_blobs };
@@ -212,7 +209,7 @@ impl Copy {
 
     /// The blob folder of the copy, which is made if it is not there; none if there are no blobs to copy.
     fn folder(&self, from: &Database) -> Run<Option<PathBuf>> {
-        let Some(source) = from.file().and_then(FileStorage::blob_folder) else {
+        let Some(source) = from.blob_folder() else {
             return match &self.to_blobs {
                 None => Ok(None),
                 Some(_) => Err(Failure::Message(format!(
@@ -238,7 +235,7 @@ impl Copy {
     /// The destination, whether it is new, and what keeps ZODB from reading it, which is said before it is made.
     fn open_or_create(&self, from: &Database) -> Run<(Database, bool, Vec<String>)> {
         if tables::is_or_becomes_one(&self.to) {
-            return self.open_or_create_tables();
+            return self.open_or_create_tables(from);
         }
         let (mut options, folder) = (file::options()?, self.folder(from)?);
         if let Some(folder) = &folder {
@@ -264,16 +261,16 @@ impl Copy {
         }
     }
 
-    /// The same of a destination in tables, which keep no blobs.
-    fn open_or_create_tables(&self) -> Run<(Database, bool, Vec<String>)> {
-        if self.to_blobs.is_some() {
-            return Err(Failure::Message(format!(
-                "{}: a database in tables keeps no blobs: leave --to-blobs out, or name a Data.fs for the copy",
-                self.to.display()
-            )));
-        }
+    /// The same of a destination in tables.
+    fn open_or_create_tables(&self, from: &Database) -> Run<(Database, bool, Vec<String>)> {
         let is_new = !self.to.exists();
-        let options = tables::options()?;
+        let (mut options, folder) = (tables::options()?, self.folder(from)?);
+        if let Some(folder) = &folder {
+            if !is_new {
+                self.fits(folder, &tables::open(&self.to)?)?;
+            }
+            options = options.blobs(folder);
+        }
         let opened = if is_new { options.create(&self.to) } else { options.open(&self.to) };
         let opened = tables::told(opened)?;
         if is_new {
@@ -285,10 +282,14 @@ impl Copy {
     /// Refuses the folder of another database than that of the copy.
     fn check_folder(&self, folder: &std::path::Path) -> Run<()> {
         let Ok(to) = vellum_file::Options::new().read_only().open(&self.to) else { return Ok(()) };
+        self.fits(folder, &to)
+    }
+
+    fn fits(&self, folder: &std::path::Path, to: &impl folders::Keeper) -> Run<()> {
         if !folder.exists() {
             return Ok(());
         }
-        match folders::relation(folder, &to)? {
+        match folders::relation(folder, to)? {
             Belongs::Yes | Belongs::Empty => Ok(()),
             Belongs::No(_) => Err(Failure::Message(format!(
                 "{}: this seems to be the blob folder of another database than {}: name another one for the copy \
@@ -455,16 +456,4 @@ impl Copy {
         let (from, to) = (layer(from, Compression::Off), layer(to, written));
         copy(&from, &to, range, CopyOptions::default(), &mut progress)
     }
-}
-
-/// The number of revisions of blobs that have no file.
-fn missing_blobs(to: &FileStorage) -> Run<u64> {
-    let Some(folder) = to.blob_folder() else { return Ok(0) };
-    let revisions = survey::revisions(to)?;
-    let mut missing = 0;
-    survey::survey(folder, &revisions, to.last_transaction(), false, &mut |finding| {
-        missing += u64::from(matches!(finding, Finding::Missing(_)));
-        Ok(())
-    })?;
-    Ok(missing)
 }

@@ -11,11 +11,9 @@ use vellum_storage::{AsOf, Error, ExportError, ExportOptions, ExportReport, Oid,
 use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Out, Outcome, Run, people};
 
-use crate::file;
 use crate::file::Database;
 use crate::file::blobs::BlobArgs;
 use crate::file::paths::NewFile;
-use crate::file::tables;
 use crate::ui::args::{self, Moment};
 use crate::ui::blobs;
 use crate::ui::classes::{class, class_name};
@@ -113,10 +111,9 @@ impl Export {
                 "the export and the answer cannot both go to standard output: name a file, or leave --json out".into(),
             ));
         }
-        let database = match (tables::is_one(&self.file), self.without_blobs) {
-            (true, _) => Database::Tables(tables::open(&self.file)?),
-            (false, true) => Database::File(file::open(&self.file)?),
-            (false, false) => Database::File(file::open_with_blobs(&self.file, &self.blobs)?),
+        let database = match self.without_blobs {
+            true => Database::open(&self.file)?,
+            false => Database::open_with_blobs(&self.file, &self.blobs)?,
         };
         if let (Some(file), Some(_)) = (database.file(), self.at) {
             file.in_order()?;

@@ -15,7 +15,7 @@ use vellum_storage::{Oid, Status, Tid, Version};
 use vellum_terminal::people::{count, counted, exact_size, percent, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
-use crate::file::blobs::BlobArgs;
+use crate::file::blobs::{BlobArgs, Keeper};
 use crate::file::survey::{self, Survey};
 use crate::file::tables as in_tables;
 use crate::file::{self, DataFile, Database};
@@ -150,7 +150,8 @@ impl Info {
         }
         if in_tables::is_one(&self.file) {
             let storage = in_tables::open(&self.file)?;
-            tables::show(out, &storage, self.classes, self.json, now)?;
+            let blobs = blobs(&storage, &self.blobs)?;
+            tables::show(out, &storage, blobs, self.classes, self.json, now)?;
             return Ok(Outcome::Fine);
         }
         let storage = file::open(&self.file)?;
@@ -186,8 +187,8 @@ impl Info {
 }
 
 /// Counts the blobs, and the files that belong to them. None if there is no blob and no folder.
-fn blobs(storage: &FileStorage, args: &BlobArgs) -> Run<Option<Blobs>> {
-    let revisions = survey::revisions(storage)?;
+fn blobs(storage: &impl Keeper, args: &BlobArgs) -> Run<Option<Blobs>> {
+    let revisions = storage.revisions_of_blobs()?;
     let known = args.find(storage)?;
     if revisions.is_empty() && known.is_none() {
         return Ok(None);

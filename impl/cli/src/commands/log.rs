@@ -134,7 +134,7 @@ impl Log {
             ));
         }
         let data_file = file.map(DataFile::of);
-        let blobs = file.map(|file| self.blobs.find(file)).transpose()?.flatten();
+        let blobs = database.find_blobs(&self.blobs)?;
         let number = match self.number {
             // A program does not see that some are left out.
             None if self.all || self.json => usize::MAX,

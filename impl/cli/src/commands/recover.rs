@@ -13,6 +13,7 @@ use vellum_storage::{Oid, Tid};
 use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use crate::file::Database;
 use crate::file::blobs::{self as folders, BlobArgs};
 use crate::file::{survey, tables as in_tables};
 use crate::ui::{faults, say};
@@ -90,7 +91,7 @@ struct Report {
 
 /// The blobs of the recovered file.
 #[derive(Serialize)]
-struct Blobs {
+pub struct Blobs {
     revisions: u64,
     /// None if the folder is not known.
     folder: Option<String>,
@@ -163,7 +164,7 @@ impl Recover {
         if let Some(left) = &salvage.journal {
             say(&format!("warning: {left}. The new file does not have them; see `vellum help journal`"));
         }
-        let blobs = self.look_at_blobs(&salvage)?;
+        let blobs = self.look_at_blobs(&salvage.new_tids)?;
         if self.json {
             out.json(&Report { blobs, ..self.report(&salvage, nothing_lost) })?;
         } else {
@@ -217,9 +218,8 @@ impl Recover {
     }
 
     /// The blobs of the new file beside the folder of the damaged one; none if there are none.
-    fn look_at_blobs(&self, salvage: &Salvage) -> Run<Option<Blobs>> {
-        let storage = Options::new().read_only().open(&self.out)?;
-        let revisions = survey::revisions(&storage)?;
+    fn look_at_blobs(&self, new_tids: &[(Tid, Tid)]) -> Run<Option<Blobs>> {
+        let revisions = Database::open(&self.out)?.revisions_of_blobs()?;
         if revisions.is_empty() {
             return Ok(None);
         }
@@ -234,7 +234,7 @@ impl Recover {
             if folder.read(revision.oid, revision.tid).is_ok() {
                 continue;
             }
-            let from = salvage.new_tids.iter().find(|(_, to)| *to == revision.tid).map(|(from, _)| *from);
+            let from = new_tids.iter().find(|(_, to)| *to == revision.tid).map(|(from, _)| *from);
             match from.filter(|from| folder.read(revision.oid, *from).is_ok()) {
                 Some(from) => renamed.push(RenamedBlob {
                     from: folder.path_of(revision.oid, from).display().to_string(),

@@ -24,10 +24,12 @@ use clap::Args;
 use vellum_blob::{BlobFolder, Found, Opening};
 use vellum_disk::RealDisk;
 use vellum_file::FileStorage;
-use vellum_storage::{Oid, Tid, may_have_blob};
+use vellum_storage::{Oid, Storage, Tid, may_have_blob};
+use vellum_table::TableStorage;
 use vellum_terminal::{Failure, Run};
 
 use super::DataFile;
+use super::survey::{self, Revision};
 use crate::ui::say;
 
 /// So many files of a folder are looked at to find out whether it belongs to a database.
@@ -55,6 +57,59 @@ pub enum Belongs {
     No(usize),
 }
 
+/// A storage whose blobs may be in a folder.
+pub trait Keeper: Storage {
+    /// The path of the file.
+    fn place(&self) -> &Path;
+
+    /// Whether it has this revision, and that may have a blob.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged.
+    fn has(&self, oid: Oid, tid: Tid) -> Run<bool>;
+
+    /// Every revision of a blob, in the order of the oids and tids.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged.
+    fn revisions_of_blobs(&self) -> Run<Vec<Revision>>;
+}
+
+impl Keeper for FileStorage {
+    fn place(&self) -> &Path {
+        self.path()
+    }
+
+    fn has(&self, oid: Oid, tid: Tid) -> Run<bool> {
+        let file = DataFile::of(self);
+        let damage = |fault| file.damage(&fault);
+        let Some(newest) = self.newest_record(oid)? else { return Ok(false) };
+        let Some(record) = file.revision(&newest, tid).map_err(damage)? else { return Ok(false) };
+        let Some(holder) = file.holder(&mut file.scanner(), &record).map_err(damage)? else { return Ok(false) };
+        Ok(may_have_blob(&file.data_start(&holder, RECORD_BYTES).map_err(damage)?))
+    }
+
+    fn revisions_of_blobs(&self) -> Run<Vec<Revision>> {
+        survey::revisions(self)
+    }
+}
+
+impl Keeper for TableStorage {
+    fn place(&self) -> &Path {
+        self.path()
+    }
+
+    fn has(&self, oid: Oid, tid: Tid) -> Run<bool> {
+        Ok(self.is_revision_of_blob(oid, tid)?)
+    }
+
+    fn revisions_of_blobs(&self) -> Run<Vec<Revision>> {
+        survey::revisions_told(self)
+    }
+}
+
 /// A blob folder that is open for reading, and its place.
 #[derive(Clone, Debug)]
 pub struct Folder {
@@ -71,17 +126,16 @@ impl BlobArgs {
     /// # Errors
     ///
     /// The named folder is no blob folder, or cannot be read.
-    pub fn find(&self, storage: &FileStorage) -> Run<Option<Folder>> {
-        let file = DataFile::of(storage);
+    pub fn find(&self, storage: &impl Keeper) -> Run<Option<Folder>> {
         if let Some(path) = &self.blobs {
             let folder = open(path).map_err(|error| Failure::Message(error.to_string()))?;
-            let belongs = belongs(&folder, storage, &file)?;
+            let belongs = belongs(&folder, storage)?;
             if let Belongs::No(looked_at) = belongs {
-                say(&format!("warning: {}", not_of(&folder, storage.path(), looked_at)));
+                say(&format!("warning: {}", not_of(&folder, storage.place(), looked_at)));
             }
             return Ok(Some(Folder { folder, belongs }));
         }
-        for path in evident(storage.path()) {
+        for path in evident(storage.place()) {
             let folder = match open(&path) {
                 Ok(folder) => folder,
                 Err(error) => {
@@ -89,9 +143,9 @@ impl BlobArgs {
                     continue;
                 }
             };
-            match belongs(&folder, storage, &file)? {
+            match belongs(&folder, storage)? {
                 Belongs::No(looked_at) => {
-                    let why = not_of(&folder, storage.path(), looked_at);
+                    let why = not_of(&folder, storage.place(), looked_at);
                     say(&format!("note: {why}. It is passed over; --blobs names the blob folder"));
                 }
                 belongs => return Ok(Some(Folder { folder, belongs })),
@@ -100,31 +154,41 @@ impl BlobArgs {
         Ok(None)
     }
 
-    /// Refuses a folder that is named for a database in tables.
-    pub fn refuse_tables(&self, path: &Path) -> Run<()> {
-        match self.blobs {
-            None => Ok(()),
-            Some(_) => Err(Failure::Message(format!(
-                "{}: a database in tables keeps no blobs: leave --blobs out. Nothing was changed",
-                path.display()
-            ))),
-        }
-    }
-
     /// The same for a database that is about to be written to. A folder of another database is an error.
     ///
     /// # Errors
     ///
     /// As [`BlobArgs::find`]; the named folder belongs to another database.
-    pub fn find_to_write(&self, storage: &FileStorage) -> Run<Option<Folder>> {
+    pub fn find_to_write(&self, storage: &impl Keeper) -> Run<Option<Folder>> {
         let found = self.find(storage)?;
         match &found {
             Some(Folder { folder, belongs: Belongs::No(_), .. }) => Err(Failure::Message(format!(
                 "{}: nothing was changed, since this seems to be the blob folder of another database than {}",
                 folder.path().display(),
-                storage.path().display()
+                storage.place().display()
             ))),
             _ => Ok(found),
+        }
+    }
+
+    /// The folder of a database that will be opened for writing. A named folder that does not exist is made, unless the
+    /// database has blobs already.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobArgs::find_to_write`]; the database has blobs, and the named folder is not there.
+    pub fn folder_to_write(&self, looked_at: &impl Keeper) -> Run<Option<PathBuf>> {
+        match &self.blobs {
+            Some(named) if !named.exists() => {
+                if !looked_at.revisions_of_blobs()?.is_empty() {
+                    return Err(Failure::Message(format!(
+                        "{}: there is no such blob folder, and the database has blobs: nothing was changed. Is the path right?",
+                        named.display()
+                    )));
+                }
+                Ok(Some(named.clone()))
+            }
+            _ => Ok(self.find_to_write(looked_at)?.map(|found| found.folder.path())),
         }
     }
 }
@@ -209,17 +273,17 @@ fn places(file: &Path) -> Vec<PathBuf> {
 /// # Errors
 ///
 /// There is no blob folder.
-pub fn relation(path: &Path, storage: &FileStorage) -> Run<Belongs> {
+pub fn relation(path: &Path, storage: &impl Keeper) -> Run<Belongs> {
     let folder = open(path).map_err(|error| Failure::Message(error.to_string()))?;
-    belongs(&folder, storage, &DataFile::of(storage))
+    belongs(&folder, storage)
 }
 
 /// Whether the folder is the database's, by its first files.
-fn belongs(folder: &BlobFolder, storage: &FileStorage, file: &DataFile) -> Run<Belongs> {
+fn belongs(folder: &BlobFolder, storage: &impl Keeper) -> Run<Belongs> {
     let mut looked_at = 0;
     for found in folder.walk() {
         let Ok(Found::Blob { oid, tid, .. }) = found else { continue };
-        if is_revision(storage, file, oid, tid)? {
+        if storage.has(oid, tid)? {
             return Ok(Belongs::Yes);
         }
         looked_at += 1;
@@ -228,15 +292,6 @@ fn belongs(folder: &BlobFolder, storage: &FileStorage, file: &DataFile) -> Run<B
         }
     }
     Ok(if looked_at == 0 { Belongs::Empty } else { Belongs::No(looked_at) })
-}
-
-/// Whether the database has this revision, and it may have a blob.
-fn is_revision(storage: &FileStorage, file: &DataFile, oid: Oid, tid: Tid) -> Run<bool> {
-    let damage = |fault| file.damage(&fault);
-    let Some(newest) = storage.newest_record(oid)? else { return Ok(false) };
-    let Some(record) = file.revision(&newest, tid).map_err(damage)? else { return Ok(false) };
-    let Some(holder) = file.holder(&mut file.scanner(), &record).map_err(damage)? else { return Ok(false) };
-    Ok(may_have_blob(&file.data_start(&holder, RECORD_BYTES).map_err(damage)?))
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use vellum_storage::{AsOf, Draft, Oid, Storage, Survivors, Tid, TransactionMeta,
 use vellum_table::TableStorage;
 use vellum_terminal::{Failure, Run};
 
-use super::blobs::{BlobArgs, Folder};
+use super::blobs::{BlobArgs, Folder, Keeper};
 use super::revisions::Revisions;
+use super::survey::{self, Finding, Revision};
 use super::{open as file, tables};
 
 /// A database of either kind.
@@ -21,7 +22,12 @@ pub enum Database {
     /// In tables.
     Tables(TableStorage),
     /// In tables, as of a time. A `Data.fs` is opened so.
-    Then(AsOf),
+    Then {
+        /// As of the time.
+        then: AsOf,
+        /// The tables.
+        tables: TableStorage,
+    },
 }
 
 impl Database {
@@ -38,7 +44,7 @@ impl Database {
         let tables = tables::open(path)?;
         Ok(match at {
             None => Database::Tables(tables),
-            Some(at) => Database::Then(AsOf::new(Arc::new(tables), at)?),
+            Some(at) => Database::Then { then: AsOf::new(Arc::new(tables.clone()), at)?, tables },
         })
     }
 
@@ -47,8 +53,7 @@ impl Database {
         if !tables::is_one(path) {
             return Ok(Database::File(file::open_with_blobs(path, blobs)?));
         }
-        blobs.refuse_tables(path)?;
-        Database::open(path)
+        Ok(Database::Tables(tables::open_with_blobs(path, blobs)?))
     }
 
     /// Opens either kind for writing; with its blobs, if they are asked for and their folder is known.
@@ -59,8 +64,10 @@ impl Database {
                 Some(blobs) => file::open_to_write_with_blobs(path, blobs)?,
             }));
         }
-        blobs.map_or(Ok(()), |blobs| blobs.refuse_tables(path))?;
-        Ok(Database::Tables(tables::open_to_write(path)?))
+        Ok(Database::Tables(match blobs {
+            None => tables::open_to_write(path)?,
+            Some(blobs) => tables::open_to_write_with_blobs(path, blobs)?,
+        }))
     }
 
     /// Any kind, as a storage.
@@ -68,7 +75,7 @@ impl Database {
         match self {
             Database::File(file) => file,
             Database::Tables(tables) => tables,
-            Database::Then(then) => then,
+            Database::Then { then, .. } => then,
         }
     }
 
@@ -77,7 +84,7 @@ impl Database {
         match self {
             Database::File(file) => Arc::new(file.clone()),
             Database::Tables(tables) => Arc::new(tables.clone()),
-            Database::Then(then) => Arc::new(then.clone()),
+            Database::Then { then, .. } => Arc::new(then.clone()),
         }
     }
 
@@ -85,7 +92,7 @@ impl Database {
     pub fn file(&self) -> Option<&FileStorage> {
         match self {
             Database::File(file) => Some(file),
-            Database::Tables(_) | Database::Then(_) => None,
+            Database::Tables(_) | Database::Then { .. } => None,
         }
     }
 
@@ -93,7 +100,7 @@ impl Database {
     pub fn revisions(&self) -> Revisions<'_> {
         match self {
             Database::File(file) => Revisions::of_file(file),
-            Database::Tables(_) | Database::Then(_) => Revisions::of(self.storage()),
+            Database::Tables(_) | Database::Then { .. } => Revisions::of(self.storage()),
         }
     }
 
@@ -114,7 +121,7 @@ impl Database {
                 Ok(found.into_iter().map(|(_, oid)| oid).collect())
             }
             Database::Tables(tables) => Ok(tables.objects_in(version)?),
-            Database::Then(_) => Err(Failure::Message("the objects of a version are not known of the past".into())),
+            Database::Then { .. } => Err(Failure::Message("the objects of a version are not known of the past".into())),
         }
     }
 
@@ -132,24 +139,46 @@ impl Database {
         match self {
             Database::File(file) => file.rehearse(meta),
             Database::Tables(tables) => tables.rehearse(meta),
-            Database::Then(then) => then.begin(meta),
+            Database::Then { then, .. } => then.begin(meta),
         }
     }
 
     /// The open blob folder; none if there is none, or it is not known.
     pub fn blob_folder(&self) -> Option<&BlobFolder> {
-        self.file().and_then(FileStorage::blob_folder)
+        match self {
+            Database::File(file) => file.blob_folder(),
+            Database::Tables(tables) => tables.blob_folder(),
+            Database::Then { .. } => None,
+        }
     }
 
-    /// The blob folder that belongs to it; none if there is none. Tables keep no blobs.
+    /// The blob folder that belongs to it; none if there is none.
     pub fn find_blobs(&self, blobs: &BlobArgs) -> Run<Option<Folder>> {
-        match self.file() {
-            Some(file) => blobs.find(file),
-            None => {
-                blobs.refuse_tables(Path::new(&self.storage().name()))?;
-                Ok(None)
-            }
+        match self {
+            Database::File(file) => blobs.find(file),
+            Database::Tables(tables) => blobs.find(tables),
+            Database::Then { tables, .. } => blobs.find(tables),
         }
+    }
+
+    /// Every revision of a blob, in the order of the oids and tids.
+    pub fn revisions_of_blobs(&self) -> Run<Vec<Revision>> {
+        match self {
+            Database::File(file) => file.revisions_of_blobs(),
+            _ => survey::revisions_told(self.storage()),
+        }
+    }
+
+    /// The number of revisions of blobs that have no file; zero if the folder is not known.
+    pub fn missing_blobs(&self) -> Run<u64> {
+        let Some(folder) = self.blob_folder() else { return Ok(0) };
+        let revisions = self.revisions_of_blobs()?;
+        let mut missing = 0;
+        survey::survey(folder, &revisions, self.storage().last_transaction(), false, &mut |finding| {
+            missing += u64::from(matches!(finding, Finding::Missing(_)));
+            Ok(())
+        })?;
+        Ok(missing)
     }
 
     /// The transactions in the order of their times. A `Data.fs` may have others.

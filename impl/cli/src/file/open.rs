@@ -7,7 +7,7 @@ use vellum_storage::Tid;
 use vellum_terminal::{Failure, Meter, Run};
 
 use super::blobs::{BlobArgs, Folder};
-use super::{future, survey, tables};
+use super::{future, tables};
 use crate::ui::{args, faults, say};
 
 /// Opens a database for reading. Warns if it ends in an unfinished commit.
@@ -72,18 +72,7 @@ pub fn open_to_write_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<FileStorag
     let Ok(looked_at) = Options::new().read_only().open(path) else {
         return Ok(open_to_write(path, &options)?);
     };
-    let folder = match &blobs.blobs {
-        Some(named) if !named.exists() => {
-            if !survey::revisions(&looked_at)?.is_empty() {
-                return Err(Failure::Message(format!(
-                    "{}: there is no such blob folder, and the database has blobs: nothing was changed. Is the path right?",
-                    named.display()
-                )));
-            }
-            Some(named.clone())
-        }
-        _ => blobs.find_to_write(&looked_at)?.map(|found| found.folder.path()),
-    };
+    let folder = blobs.folder_to_write(&looked_at)?;
     drop(looked_at);
     let options = folder.map_or(options.clone(), |folder| options.blobs(folder));
     Ok(open_to_write(path, &options)?)

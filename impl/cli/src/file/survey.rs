@@ -3,14 +3,14 @@
 //! The records are read once from the beginning to the end, and every revision of a blob is noted, 17 bytes each. Then
 //! the folder is walked, and each file is looked up among the revisions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use vellum_blob::{BlobFolder, Error, Found};
 use vellum_disk::{DiskFile, Kind};
 use vellum_file::FileStorage;
 use vellum_file::format::START;
-use vellum_storage::{Oid, Status, Tid, may_have_blob};
+use vellum_storage::{Oid, Order, Status, Storage, Tid, TidRange, may_have_blob};
 use vellum_terminal::{Meter, Run};
 
 use super::DataFile;
@@ -157,6 +157,31 @@ pub fn revisions(storage: &FileStorage) -> Run<Vec<Revision>> {
                 let is_untold = vellum_pickle::class_of(&data).is_err();
                 found.push(Revision { oid, tid: header.tid, is_current, is_untold });
             }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The same of any storage, which tells its transactions in order.
+///
+/// # Errors
+///
+/// The storage cannot be read.
+pub fn revisions_told(storage: &dyn Storage) -> Run<Vec<Revision>> {
+    let (mut found, meter) = (Vec::new(), Meter::new("blobs"));
+    for (n, transaction) in (0_u64..).zip(storage.transactions(TidRange::ALL, Order::OldestFirst)?) {
+        let transaction = transaction?;
+        if n % 1024 == 1023 {
+            meter.update(n, n);
+        }
+        let mut seen = HashSet::new();
+        // If an object occurs twice, the last one counts.
+        for revision in transaction.revisions.iter().rev().filter(|revision| seen.insert(revision.oid)) {
+            let Some(data) = revision.data.as_deref().filter(|data| may_have_blob(data)) else { continue };
+            let (oid, tid) = (revision.oid, transaction.tid);
+            let is_current = storage.history(oid, 1)?.first().is_some_and(|newest| newest.tid == tid);
+            found.push(Revision { oid, tid, is_current, is_untold: vellum_pickle::class_of(data).is_err() });
         }
     }
     found.sort_unstable();

@@ -11,6 +11,7 @@ use vellum_storage::Error;
 use vellum_table::{Compacted, OpenError, Options, TableStorage, is_store};
 use vellum_terminal::{Failure, Run};
 
+use super::blobs::{BlobArgs, Folder};
 use crate::ui::args;
 
 /// The ending of a name that makes a new database one in tables.
@@ -50,6 +51,24 @@ pub fn open(path: &Path) -> Run<TableStorage> {
 /// Opens one for writing.
 pub fn open_to_write(path: &Path) -> Run<TableStorage> {
     told(options()?.open(path))
+}
+
+/// Opens one for reading, with its blobs if their folder is known.
+pub fn open_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<TableStorage> {
+    let storage = open(path)?;
+    let Some(Folder { folder, .. }) = blobs.find(&storage)? else { return Ok(storage) };
+    // It has the lock.
+    drop(storage);
+    told(Options::new().read_only().blobs(folder.path()).open(path))
+}
+
+/// Opens one for writing, with its blobs if their folder is known. A named folder that does not exist is made, unless
+/// the database has blobs already.
+pub fn open_to_write_with_blobs(path: &Path, blobs: &BlobArgs) -> Run<TableStorage> {
+    // A look first: opened for writing, the folder of another database would be changed.
+    let folder = blobs.folder_to_write(&open(path)?)?;
+    let options = options()?;
+    told(folder.map_or(options.clone(), |folder| options.blobs(folder)).open(path))
 }
 
 /// Gives back to the system what is free in a closed one.

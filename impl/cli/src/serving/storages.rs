@@ -59,7 +59,7 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let storage = open_tables(conf, resolver)?;
             let tables = (!conf.read_only).then(|| storage.clone());
             let storage = Arc::new(storage);
-            let description = kinds::file(conf.path.display().to_string(), false, conf.read_only);
+            let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             Ok(Opened {
                 storage,
@@ -115,17 +115,19 @@ fn in_memory(title: &str, resolver: Arc<dyn Resolver>) -> Run<Opened> {
     })
 }
 
+fn layout_of(layout: &BlobLayout) -> Layout {
+    match layout {
+        BlobLayout::Bushy => Layout::Bushy,
+        BlobLayout::Lawn => Layout::Lawn,
+    }
+}
+
 /// Opens a database, or makes one.
 fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileStorage> {
     let path = &conf.path;
     let with_blobs = |mut options: vellum_file::Options| {
         options = conf.blob_dir.iter().fold(options, |options, folder| options.blobs(folder));
-        conf.blob_layout.iter().fold(options, |options, layout| {
-            options.blob_layout(match layout {
-                BlobLayout::Bushy => Layout::Bushy,
-                BlobLayout::Lawn => Layout::Lawn,
-            })
-        })
+        conf.blob_layout.iter().fold(options, |options, layout| options.blob_layout(layout_of(layout)))
     };
     if conf.read_only {
         return file::open_with(path, None, with_blobs(vellum_file::Options::new()));
@@ -154,14 +156,13 @@ fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileSto
 fn open_tables(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<TableStorage> {
     let path = &conf.path;
     let refused = |why: &str| Err(Failure::Message(format!("{}: {why}. Nothing was changed", path.display())));
-    if conf.blob_dir.is_some() {
-        return refused("a database in tables keeps no blobs: leave the blob folder out, or serve a Data.fs");
-    }
     if conf.durability != Syncs::Full {
         return refused("a database in tables has one durability, full: leave the other one out");
     }
     let options = tables::options()?.resolver(resolver);
     let options = conf.quota.iter().fold(options, |options, quota| options.quota(*quota));
+    let options = conf.blob_dir.iter().fold(options, |options, folder| options.blobs(folder));
+    let options = conf.blob_layout.iter().fold(options, |options, layout| options.blob_layout(layout_of(layout)));
     let is_there = path.exists();
     match (is_there, conf.create) {
         (true, true) => refused(

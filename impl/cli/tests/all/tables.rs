@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
+use crate::common::photos::{DATA, FOLDER, Photos, folder, photos};
 use crate::common::site::{Delete, Site, Store, record};
 use crate::common::{Run, Sandbox, without_time};
 use rustix::process::{Pid, Signal, kill_process};
+use vellum_blob::{Found, Layout};
 use vellum_file::FileStorage;
 use vellum_storage::{Oid, Order, Tid, TidRange, TransactionMeta, Version};
 use vellum_table::TableStorage;
@@ -40,14 +42,104 @@ fn other_commands_say_that_they_read_a_file_only() {
     sandbox.golden("undo");
     assert_eq!(sandbox.run(&["copy", "undo.fs", "undo.vellum"]).code, 0);
     let before = sandbox.files();
-    let commands: &[&[&str]] = &[
-        &["check", "undo.vellum", "--references"],
-        &["undo", "undo.vellum", "last", "--yes", "--blobs", "blobs"],
-        &["journal", "show", "undo.vellum"],
-        &["blobs", "orphans", "undo.vellum"],
-    ];
+    let commands: &[&[&str]] = &[&["journal", "show", "undo.vellum"]];
     assert_session!("cli-tables-refused", sandbox.session(commands));
     assert!(sandbox.files() == before, "a refused command changed a file");
+}
+
+/// The options of `vellum check` beyond the tables find the same as in a `Data.fs`.
+#[test]
+fn a_further_look_finds_the_same_as_in_a_file() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("undo");
+    assert_eq!(sandbox.run(&["copy", "undo.fs", "undo.vellum"]).code, 0);
+    let commands: &[&[&str]] = &[
+        &["check", "undo.vellum", "--references"],
+        &["check", "undo.vellum", "--references", "--json"],
+        &["check", "undo.vellum", "--classes", "mail.Message", "--max", "2"],
+        &["check", "undo.vellum", "--btrees", "--python2"],
+    ];
+    assert_session!("cli-tables-check", sandbox.session(commands));
+    let counts = |file: &str| {
+        let told =
+            sandbox.run(&["check", file, "--json", "--references", "--classes", "mail", "--btrees", "--python2"]);
+        let summary: serde_json::Value = serde_json::from_str(told.stdout.lines().last().unwrap()).unwrap();
+        let names = ["dangling_references", "untold_records", "gone_class_objects", "btrees", "python_2_objects"];
+        (told.code, names.map(|name| summary[name].clone()))
+    };
+    for name in ["mail", "undo", "packed", "versions"] {
+        let (file, tables) = (format!("{name}.fs"), format!("{name}.vellum"));
+        if !sandbox.path(&file).exists() {
+            sandbox.golden(name);
+        }
+        if !sandbox.path(&tables).exists() {
+            assert_eq!(sandbox.run(&["copy", &file, &tables]).code, 0);
+        }
+        assert_eq!(counts(&file).1, counts(&tables).1, "{name}");
+    }
+}
+
+/// The files of blobs go with the records, as they do beside a `Data.fs`.
+#[test]
+fn blobs_beside_tables() {
+    let sandbox = Sandbox::new();
+    let Photos { second, .. } = photos(&sandbox);
+    let second = second.to_string();
+    let commands: &[&[&str]] = &[
+        &["copy", DATA, "site.vellum"],
+        &["copy", DATA, "site.vellum"],
+        &["info", "site.vellum", "--json"],
+        &["check", "site.vellum"],
+        &["log", "site.vellum", "-n", "2"],
+        &["show", "site.vellum", "2", "--history"],
+        &["show", "site.vellum", "2", "--save-blob", "photo.jpg"],
+        &["undo", "site.vellum", &second, "--dry-run"],
+        &["undo", "site.vellum", &second, "--yes"],
+        &["check", "site.vellum", "--json"],
+        &["copy", "site.vellum", "back.fs"],
+        &["check", "back.fs"],
+        &["export", "site.vellum", "0", "all.zexp"],
+        &["import", "site.vellum", "all.zexp", "--yes"],
+        &["pack", "site.vellum", "--yes"],
+        &["check", "site.vellum"],
+        &["blobs", "orphans", "site.vellum"],
+        &["restore", "site.vellum", "3", "--from", "back.fs", "--at", "2026-11-24 09:01", "--yes"],
+        &["recover", "site.vellum", "saved.vellum"],
+        &["check", "saved.vellum", "--blobs", "site.vellum.blobs"],
+        &["check", "site.vellum", "--blobs", FOLDER],
+        &["undo", "site.vellum", "last", "--yes", "--blobs", "elsewhere"],
+    ];
+    let told = without_time(sandbox.session(commands));
+    let told = told.replace(&format!("{}/", sandbox.path("").canonicalize().unwrap().display()), "");
+    assert_session!("cli-tables-blobs", told);
+    let there = |folder: &str| {
+        let folder = folder_of(&sandbox, folder);
+        folder.walk().filter(|found| matches!(found, Ok(Found::Blob { .. }))).count()
+    };
+    assert_eq!((there(FOLDER), there("back.fs.blobs")), (3, 4));
+    assert!(!sandbox.path("elsewhere").exists());
+    assert_eq!(std::fs::read(sandbox.path("photo.jpg")).unwrap(), [b'x'; 3000]);
+}
+
+fn folder_of(sandbox: &Sandbox, name: &str) -> vellum_blob::BlobFolder {
+    folder(&sandbox.path(name), Layout::Bushy)
+}
+
+/// A pack that would leave the files of forgotten revisions is refused.
+#[test]
+fn a_pack_of_tables_without_the_folder_is_refused() {
+    let sandbox = Sandbox::new();
+    photos(&sandbox);
+    assert_eq!(sandbox.run(&["copy", DATA, "site.vellum"]).code, 0);
+    std::fs::rename(sandbox.path("site.vellum.blobs"), sandbox.path("elsewhere")).unwrap();
+    for command in [&["pack", "site.vellum", "--yes"][..], &["pack", "site.vellum", "--auto", "--keep", "1d"]] {
+        let run = sandbox.run(command);
+        assert!(run.code == 2 && run.stderr.contains("no blob folder is known"), "{}{}", run.stdout, run.stderr);
+    }
+    let packed = sandbox.run(&["pack", "site.vellum", "--yes", "--blobs", "elsewhere"]);
+    assert_eq!(packed.code, 0, "{}", packed.stderr);
+    let folder = folder_of(&sandbox, "elsewhere");
+    assert_eq!(folder.walk().count(), 1);
 }
 
 /// A database that went through tables comes back with the bytes that a copy without them has.

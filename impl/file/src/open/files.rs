@@ -8,7 +8,7 @@ use vellum_disk::{Disk, DiskFile, Lock, Open};
 use vellum_storage::{Error, Tid};
 
 use super::{OnDisk, Opened};
-use crate::blobs::BlobFiles;
+use crate::blobs;
 use crate::format::beside::beside;
 use crate::format::{MAGIC, MAGIC_PYTHON_2, POSITION_MAX, START};
 use crate::journal::LeftJournal;
@@ -35,7 +35,7 @@ pub(crate) fn create(options: &Options, path: &Path) -> Result<Opened, OpenError
     let lock = take_lock(disk, path, like.unwrap_or(path))?;
     absent(disk)?;
     journal::remove_stray(disk, path)?;
-    let blobs = BlobFiles::open(options, true)?;
+    let blobs = blobs::open(options, true)?;
     // Written under another name first: there is no moment at which the database is there but empty.
     let new = beside(path, ".new");
     let made = match like {

@@ -13,11 +13,10 @@
 
 use std::cell::OnceCell;
 
-use vellum_blob::{Found, Removal};
-use vellum_storage::{Oid, Result, Status, Survivors, Tid};
+use vellum_blob::{BlobFiles, Found, Removal};
+use vellum_storage::{Error, Oid, Result, Status, Survivors, Tid};
 
 use super::moment::Moment;
-use crate::blobs::{BlobFiles, trouble};
 use crate::format::START;
 use crate::format::scan::Scanner;
 use crate::read::generation::Generation;
@@ -36,20 +35,20 @@ impl Forgotten {
     ) -> Result<Option<Forgotten>> {
         // Files that an earlier pack could not remove.
         finish_left(files, moment.now, keep_old)?;
-        let mut list = files.folder().list_removal().map_err(trouble)?;
+        let mut list = files.folder().list_removal()?;
         let (mut is_empty, revisions) = (true, Revisions::new(moment.now));
         for found in files.folder().walk() {
-            let Found::Blob { oid, tid, .. } = found.map_err(trouble)? else { continue };
+            let Found::Blob { oid, tid, .. } = found? else { continue };
             let Some(at) = revisions.position(oid, tid)? else { continue };
             if at < moment.boundary && !survivors.keeps(moment, oid, at)? {
-                list.revision(oid, tid).map_err(trouble)?;
+                list.revision(oid, tid)?;
                 is_empty = false;
             }
         }
         if is_empty && !keep_old {
             return Ok(None);
         }
-        Ok(Some(Forgotten(Some(list.finish().map_err(trouble)?))))
+        Ok(Some(Forgotten(Some(list.finish()?))))
     }
 
     /// Leaves the list for the next opening, when it is not known which data file that finds.
@@ -62,7 +61,7 @@ impl Forgotten {
         let Some(removal) = self.0.take() else { return Ok(()) };
         // It was made of what this pack keeps.
         removal.carry_out(keep_old, |_, _| Ok(false)).map_err(|error| {
-            let error = trouble(error);
+            let error = Error::from(error);
             tracing::warn!("the pack is done, but the blobs that it forgets are not all removed: {error}");
             error
         })?;
@@ -80,10 +79,10 @@ impl Drop for Forgotten {
 
 /// Does the rest of a removal that was cut short.
 pub(crate) fn finish_left(files: &BlobFiles, now: &Generation, keep_old: bool) -> Result<()> {
-    let Some(left) = files.folder().left_removal().map_err(trouble)? else { return Ok(()) };
+    let Some(left) = files.folder().left_removal()? else { return Ok(()) };
     let revisions = Revisions::new(now);
     let is_needed = |oid, tid| Ok(revisions.position(oid, tid)?.is_some());
-    let removed = left.carry_out(keep_old, is_needed).map_err(trouble)?;
+    let removed = left.carry_out(keep_old, is_needed)?;
     tracing::info!(
         "{}: {} blobs that an earlier pack forgot are removed",
         files.folder().path().display(),

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use vellum_blob::BlobFiles;
 use vellum_storage::{Blob, Error, Listeners, Oid, Result, Tid};
 use vellum_sync::atomic::{AtomicBool, Ordering};
 use vellum_sync::{Mutex, MutexGuard};
 
-use crate::blobs::BlobFiles;
 use crate::options::Options;
 use crate::order;
 use crate::read::generation::Generation;

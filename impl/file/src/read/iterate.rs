@@ -1,14 +1,13 @@
 //! The walk over transactions, in both directions, with their data.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use vellum_blob::BlobFiles;
 use vellum_storage::{
-    Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version, may_have_blob,
+    Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
 };
 
-use crate::blobs::BlobFiles;
 use crate::format::fault::{Fault, FaultKind};
 use crate::format::pending::PendingStatus;
 use crate::format::record::{InVersion, Record};
@@ -198,13 +197,7 @@ impl Transactions {
             at += length;
         }
         if let Some(blobs) = &self.blobs {
-            let mut seen = HashSet::new();
-            // Rule 8.1: what is written over has no blob.
-            for revision in record.revisions.iter_mut().rev().filter(|revision| seen.insert(revision.oid)) {
-                if revision.data.as_deref().is_some_and(may_have_blob) {
-                    revision.blob = blobs.find(revision.oid, header.tid)?;
-                }
-            }
+            blobs.find_all(&mut record)?;
         }
         Ok(record)
     }

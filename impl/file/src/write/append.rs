@@ -3,7 +3,7 @@
 //! ```text
 //!   append          all of it, with status c
 //!   sync            from here on a crash may leave all of it, and never a part that looks whole
-//!   place blobs     their files get their names, durably (`blobs/place.rs`)
+//!   place blobs     their files get their names, durably (`blobs.rs`)
 //!   mark            one byte a transaction
 //!   sync            from here on it is there
 //! ```
@@ -13,10 +13,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
+use vellum_blob::{NotPlaced, Placing};
 use vellum_disk::DiskFile;
 use vellum_storage::{Content, Oid, Result, Status, Version};
 
-use crate::blobs::{NotPlaced, Placing, place};
 use crate::format::{RecordHeader, TransactionHeader, UNFINISHED};
 use crate::options::Durability;
 use crate::read::database::Database;
@@ -99,7 +99,7 @@ pub(crate) fn place_blobs(now: &Generation, database: &Database, placed: &[Place
     let (Some(files), Some(first)) = (&database.blobs, placed.first().filter(|_| !blobs.is_empty())) else {
         return Ok(());
     };
-    place(files, &blobs).map_err(|NotPlaced { source, is_left }| {
+    files.place(&blobs).map_err(|NotPlaced { source, is_left }| {
         let doing = "giving a commit's blobs their names";
         // A transaction that cannot be taken back has status `c`: the next opening cuts it off, and removes its blobs.
         let take_back = || now.log.file.set_len(first.position).and_then(|()| now.log.file.sync());

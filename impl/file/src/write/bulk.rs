@@ -13,13 +13,13 @@ use std::collections::{HashMap, HashSet};
 use std::panic::resume_unwind;
 
 use bytes::Bytes;
+use vellum_blob::Claimed;
 use vellum_storage::{
     Blob, Change, Content, Data, Error, Event, NoResolver, Oid, Past, PastRevision, Result, Revision, Tid,
     TransactionMeta, TransactionRecord, Verdict, Version, Wants, judge,
 };
 use vellum_sync::thread;
 
-use crate::blobs::Claimed;
 use crate::format::{POSITION_MAX, TransactionHeader};
 use crate::read::database::Database;
 use crate::read::generation::Generation;

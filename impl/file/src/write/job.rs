@@ -9,10 +9,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use vellum_blob::Claimed;
 use vellum_storage::{Error, Held, Oid, Origin, Result, Tid, TransactionMeta};
 use vellum_sync::{Mutex, thread};
 
-use crate::blobs::Claimed;
 use crate::order;
 use crate::write::pledge::Pledge;
 use crate::write::record::{NewRecord, length, records_at};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use bytes::Bytes;
+use vellum_blob::BlobFiles;
 use vellum_storage::{Blob, Oid, Past, PastRevision, Result, Tid, Version};
 use vellum_sync::RwLockReadGuard;
 
-use crate::blobs::BlobFiles;
 use crate::format::record::Record;
 use crate::read::generation::Generation;
 use crate::read::log;

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use vellum_blob::Claimed;
 use vellum_storage::{
     Blob, Content, Finishing, Held, Judged, Oid, Origin, Past, Prepared, Result, Tid, TransactionMeta, Verdict, Vote,
     Voted, Waiting, lock_and_judge,
 };
 
-use crate::blobs::Claimed;
 use crate::write::job::{Claim, Job, Ticket};
 use crate::write::past::Now;
 use crate::write::pledge::Pledge;

@@ -29,6 +29,7 @@ use vellum_storage::{Content, Counts, Error, Event, Oid, Result, Tid, Write};
 use vellum_sync::atomic::Ordering;
 
 use super::{go_on, last_packed, unname};
+use crate::blobs::remove_unowned;
 use crate::row::Row;
 use crate::storage::{Shared, TableStorage};
 use crate::tables::{Tables, Writing, door, trouble};
@@ -165,6 +166,7 @@ impl ByCounts {
             Stage::Free(from) => self.free(shared, from)?,
             Stage::Done => Stage::Done,
         };
+        remove_unowned(shared)?;
         Ok(!matches!(self.stage, Stage::Done))
     }
 

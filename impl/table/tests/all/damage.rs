@@ -197,6 +197,13 @@ fn a_wrong_count_is_named() {
         assert_eq!(problems(), [""; 0]);
         change(&path, wrong);
         assert!(problems().iter().any(|problem| problem == named), "{named}, and not {:?}", problems());
+        // A recovery makes all counts anew.
+        let mended = TableStorage::create(folder.path().join(format!("{n}.mended"))).unwrap();
+        let salvage = Options::new().open_wreck(&path).unwrap().copy_to(&mended, &mut |_| ()).unwrap();
+        assert!(salvage.is_whole(), "{named}: {salvage:?}");
+        mended.check(&mut |problem| panic!("{named}: {problem}")).unwrap();
+        mended.pack_by_counts(Tid::ZERO).unwrap();
+        mended.check(&mut |problem| panic!("{named}: {problem}")).unwrap();
     }
 }
 

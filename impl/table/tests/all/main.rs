@@ -1,5 +1,6 @@
 //! TableStorage held to the rules.
 
+mod blobs;
 mod commits;
 mod common;
 mod compact;
@@ -8,6 +9,7 @@ mod counts;
 mod crashes;
 mod damage;
 mod histories;
+mod kill;
 mod salvage;
 mod stories;
 mod threads;

@@ -9,16 +9,17 @@ use vellum_harness::tick::tick;
 use vellum_storage::ManualClock;
 use vellum_table::Options;
 
-use crate::common::{CAN, PATH};
+use crate::common::{BLOBS, CAN, PATH, check_blobs};
 
 fn hold(seeds: std::ops::Range<u64>, packs: u64) {
     let mut total = Report::default();
     for seed in seeds {
         let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
         let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
-        let storage = options.step_rows(1).create(PATH).unwrap();
+        let storage = options.step_rows(1).blobs(BLOBS).create(PATH).unwrap();
         let plan = Plan { seed, threads: 4, transactions: 40, objects: 4, packs };
         let report = run(&storage, CAN, &plan);
+        check_blobs(&storage).unwrap();
         total.add(&report.unwrap_or_else(|failure| {
             panic!(
                 "{failure}\n\nTo try it again, more than once if need be:\n\n\

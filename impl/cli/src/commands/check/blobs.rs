@@ -10,7 +10,7 @@ use vellum_storage::{Oid, Tid};
 use vellum_terminal::people::{counted, printable, size};
 use vellum_terminal::{Out, Run};
 
-use crate::file::blobs::BlobArgs;
+use crate::file::blobs::{BlobArgs, Keeper};
 use crate::file::survey::{self, Finding, Survey};
 use crate::ui::{blobs, say};
 
@@ -135,8 +135,24 @@ pub fn list(
     let Ok(storage) = opened else {
         return Ok(None);
     };
-    let found = args.find(&storage)?;
-    let revisions = match survey::revisions(&storage) {
+    list_of(out, &storage, args, read_all, json, at_most)
+}
+
+/// The same of an open database of any kind.
+///
+/// # Errors
+///
+/// As [`list`].
+pub fn list_of(
+    out: &mut Out,
+    storage: &impl Keeper,
+    args: &BlobArgs,
+    read_all: bool,
+    json: bool,
+    at_most: u64,
+) -> Run<Option<Checked>> {
+    let found = args.find(storage)?;
+    let revisions = match storage.revisions_of_blobs() {
         Ok(revisions) => revisions,
         Err(_) => {
             if found.is_some() {

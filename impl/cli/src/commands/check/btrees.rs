@@ -11,14 +11,13 @@
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::Path;
 
 use serde::Serialize;
 use vellum_storage::{BTreeFinding, BTreesChecked, Oid, Version, check_btrees};
 use vellum_terminal::people::{count, counted, printable};
 use vellum_terminal::{Meter, Out, Run};
 
-use crate::file;
+use crate::file::Database;
 use crate::ui::classes::class_name;
 use crate::ui::meta::{self, in_version};
 use crate::ui::objects::{List, ended, ended_by};
@@ -46,10 +45,9 @@ struct Line {
 /// # Errors
 ///
 /// The database cannot be read.
-pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<BTreesChecked> {
-    let storage = file::open(path)?;
+pub fn list(out: &mut Out, database: &Database, json: bool, at_most: u64) -> Run<BTreesChecked> {
     let mut listing = Listing { list: List::new(at_most), known: HashSet::new(), tree: None, cures: Vec::new() };
-    let versions = storage.all_versions()?;
+    let versions = database.all_versions()?;
     let has_versions = !versions.is_empty();
     let mut all = BTreesChecked::default();
     for version in [Version::TRUNK].into_iter().chain(versions) {
@@ -64,7 +62,7 @@ pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<BTreesC
             *counter += 1;
             listing.show(out, &finding, &version, json).map_err(|failure| ended_by(&mut failed, failure))
         };
-        let checked = check_btrees(&storage, &version, &mut |done, of| meter.update(done, of), &mut each);
+        let checked = check_btrees(database.storage(), &version, &mut |done, of| meter.update(done, of), &mut each);
         drop(meter);
         let checked = ended(checked, failed)?;
         all = BTreesChecked {

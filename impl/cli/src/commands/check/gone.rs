@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
@@ -22,7 +22,7 @@ use vellum_storage::NewestRevision;
 use vellum_terminal::people::{counted, printable};
 use vellum_terminal::{Failure, Meter, Out, Run};
 
-use crate::file;
+use crate::file::Database;
 use crate::ui::classes::{class, class_name};
 use crate::ui::meta::{self, in_version};
 use crate::ui::objects::{List, each_object};
@@ -76,12 +76,12 @@ impl Gone {
     /// # Errors
     ///
     /// The list of known classes or the database cannot be read.
-    pub fn list(&self, out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<Found> {
+    pub fn list(&self, out: &mut Out, database: &Database, json: bool, at_most: u64) -> Run<Found> {
         let names = self.names()?;
-        let storage = file::open(path)?;
+        let storage = database.storage();
         let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("classes") };
         let (mut list, mut found) = (List::new(at_most), Found::default());
-        each_object(&storage, meter, storage.object_count(), &mut |object| {
+        each_object(storage, meter, storage.object_count(), &mut |object| {
             object_names(out, &names, object, json, &mut list, &mut found)
         })?;
         if !json {

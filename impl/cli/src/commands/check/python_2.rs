@@ -8,7 +8,6 @@
 //! ```
 
 use std::io::Write;
-use std::path::Path;
 
 use serde::Serialize;
 use vellum_pickle::{NativeText, python_2_text};
@@ -17,7 +16,7 @@ use vellum_terminal::people::{count, counted, printable};
 use vellum_terminal::{Meter, Out, Run};
 
 use super::gone::Found;
-use crate::file::{self, DataFile};
+use crate::file::{DataFile, Database};
 use crate::ui::classes::{class, class_name};
 use crate::ui::meta::{self, in_version};
 use crate::ui::objects::{List, each_object};
@@ -55,12 +54,13 @@ struct JsonText {
 /// # Errors
 ///
 /// The database cannot be read.
-pub fn list(out: &mut Out, path: &Path, json: bool, at_most: u64) -> Run<Found> {
-    let storage = file::open(path)?;
-    let is_python_2 = DataFile::of(&storage).magic()? == "FS21";
+pub fn list(out: &mut Out, database: &Database, json: bool, at_most: u64) -> Run<Found> {
+    let storage = database.storage();
+    let magic = database.file().map(|file| DataFile::of(file).magic()).transpose()?;
+    let is_python_2 = magic.is_some_and(|magic| magic == "FS21");
     let meter = if out.is_terminal() { Meter::hidden() } else { Meter::new("Python 2") };
     let (mut list, mut found) = (List::new(at_most), Found::default());
-    each_object(&storage, meter, storage.object_count(), &mut |object| show(out, object, json, &mut list, &mut found))?;
+    each_object(storage, meter, storage.object_count(), &mut |object| show(out, object, json, &mut list, &mut found))?;
     if json {
         return Ok(found);
     }

@@ -2,9 +2,12 @@
 
 use std::io::Write;
 
+use super::blobs::{self, Checked, JsonBlobs};
+use super::{BTrees, Check, btrees, gone, lost_in_tables, python_2};
+use crate::file::Database;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_storage::Tid;
+use vellum_storage::{BTreesChecked, Tid};
 use vellum_table::{Problem, TableStorage};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
@@ -31,10 +34,28 @@ struct Summary {
     problems_shown: u64,
     /// Why the rest was not checked.
     ended: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dangling_references: Option<u64>,
+    /// Records that count now of which it cannot be told what they refer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold_records: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_class_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_class_unreadable: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    btrees: Option<BTrees>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    python_2_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    python_2_unreadable: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<JsonBlobs>,
 }
 
 /// Checks, and shows at most so many problems.
-pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, now: Timestamp) -> Run {
+pub fn check(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, now: Timestamp) -> Run {
+    let json = what.json;
     let meter = Meter::new("checking");
     let (mut problems, mut shown, mut failed) = (0, 0, None);
     let checked = storage.check(&mut |problem| {
@@ -55,6 +76,14 @@ pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, no
     }
     // A page that cannot be read ends the check, and is what was looked for.
     let ended = checked.err().map(|error| error.to_string());
+    let blobs = match ended {
+        None => blobs::list_of(out, storage, &what.blob_folder, what.read_blobs, json, at_most)?,
+        Some(_) => None,
+    };
+    let further = match ended {
+        None => Further::look(out, storage, what, at_most, now)?,
+        Some(_) => Further::default(),
+    };
     let tables = storage.summary();
     let rows = |name| tables.as_ref().map_or(0, |tables| super::super::info::rows(tables, name));
     let last = Some(storage.last_transaction()).filter(|&last| last != Tid::ZERO);
@@ -70,13 +99,61 @@ pub fn check(out: &mut Out, storage: &TableStorage, json: bool, at_most: u64, no
         problems,
         problems_shown: shown,
         ended,
+        dangling_references: further.lost.map(|found| found.references),
+        untold_records: further.lost.map(|found| found.untold),
+        gone_class_objects: further.gone.as_ref().map(|gone| gone.objects),
+        gone_class_unreadable: further.gone.as_ref().map(|gone| gone.unreadable),
+        btrees: further.btrees.as_ref().map(BTrees::of),
+        python_2_objects: further.python_2.as_ref().map(|found| found.objects),
+        python_2_unreadable: further.python_2.as_ref().map(|found| found.unreadable),
+        blobs: blobs.as_ref().map(Checked::json),
     };
     if json {
         out.json(&summary)?
     } else {
-        summary.show(out, last, now)?
+        summary.show(out, last, now)?;
+        if let Some(blobs) = &blobs {
+            blobs.show(out)?;
+        }
     }
-    Ok(if problems == 0 && summary.ended.is_none() { Outcome::Fine } else { Outcome::Problems })
+    let is_fine = problems == 0 && further.is_fine() && blobs.is_none_or(|blobs| blobs.is_fine());
+    Ok(if is_fine && summary.ended.is_none() { Outcome::Fine } else { Outcome::Problems })
+}
+
+/// The results of the options that look further than at the tables.
+#[derive(Default)]
+struct Further {
+    lost: Option<lost_in_tables::Found>,
+    gone: Option<gone::Found>,
+    btrees: Option<BTreesChecked>,
+    python_2: Option<gone::Found>,
+}
+
+impl Further {
+    fn look(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, now: Timestamp) -> Run<Further> {
+        let (database, json, mut further) = (Database::Tables(storage.clone()), what.json, Further::default());
+        if what.references {
+            further.lost = Some(lost_in_tables::list(out, &what.file, storage, json, at_most, now)?);
+        }
+        if what.gone.is_asked() {
+            further.gone = Some(what.gone.list(out, &database, json, at_most)?);
+        }
+        if what.btrees {
+            further.btrees = Some(btrees::list(out, &database, json, at_most)?);
+        }
+        if what.python2 {
+            further.python_2 = Some(python_2::list(out, &database, json, at_most)?);
+        }
+        Ok(further)
+    }
+
+    fn is_fine(&self) -> bool {
+        let are_none = |found: &gone::Found| found.objects == 0 && found.unreadable == 0;
+        self.lost.is_none_or(|lost| lost.references == 0 && lost.untold == 0)
+            && self.gone.as_ref().is_none_or(are_none)
+            && self.btrees.as_ref().is_none_or(|checked| BTrees::of(checked).is_fine())
+            && self.python_2.as_ref().is_none_or(are_none)
+    }
 }
 
 fn show(out: &mut Out, problem: &Problem, json: bool, is_first: bool) -> Run<()> {

@@ -9,6 +9,7 @@ use vellum_table::{TableStorage, TableSummary};
 use vellum_terminal::people::{count, exact_size, percent, printable, size};
 use vellum_terminal::{Meter, Out, Run, people};
 
+use super::Blobs;
 use crate::ui::classes::{self, ClassSummary, Classes};
 use crate::ui::meta::{self, version_name};
 
@@ -30,6 +31,8 @@ struct Summary {
     /// Bytes of the file that no table has: they are used again.
     free_bytes: u64,
     tables: Vec<Table>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<Blobs>,
     classes_in_all: usize,
     classes: Vec<ClassSummary>,
     #[serde(skip)]
@@ -61,8 +64,15 @@ pub fn rows(tables: &[TableSummary], name: &str) -> u64 {
 }
 
 /// Shows it, with so many classes.
-pub fn show(out: &mut Out, storage: &TableStorage, at_most: usize, json: bool, now: Timestamp) -> Run<()> {
-    let summary = summary(storage, at_most)?;
+pub fn show(
+    out: &mut Out,
+    storage: &TableStorage,
+    blobs: Option<Blobs>,
+    at_most: usize,
+    json: bool,
+    now: Timestamp,
+) -> Run<()> {
+    let summary = Summary { blobs, ..summary(storage, at_most)? };
     if json { out.json(&summary) } else { summary.show(out, now) }
 }
 
@@ -109,6 +119,7 @@ fn summary(storage: &TableStorage, at_most: usize) -> Run<Summary> {
         current_bytes,
         free_bytes: bytes.saturating_sub(tables.iter().map(|table| table.bytes).sum()),
         tables: tables.iter().map(|table| Table { name: table.name, rows: table.rows, bytes: table.bytes }).collect(),
+        blobs: None,
         classes_in_all: classes.len(),
         classes: classes.biggest(at_most),
         first,
@@ -137,6 +148,9 @@ impl Summary {
         }
         for (name, bytes) in [("current data", self.current_bytes), ("free", self.free_bytes)] {
             out.field(name, format!("{:>12}  {:>8}", size(bytes), percent(bytes, self.bytes)))?;
+        }
+        if let Some(blobs) = &self.blobs {
+            blobs.show(out)?;
         }
         if !self.versions.is_empty() {
             writeln!(out, "\nversions")?;

@@ -25,7 +25,11 @@ impl Pack {
                  site.vellum` makes one of it"
             )));
         }
-        let storage = tables::open_to_write(path)?;
+        let storage = match self.without_blobs {
+            true => tables::open_to_write(path)?,
+            false => tables::open_to_write_with_blobs(path, &self.blobs)?,
+        };
+        self.refuse_tables_with_blobs(&storage)?;
         let autopacking = storage.autopack(keep, SHARE)?;
         writeln!(out, "{}: packing in the background; it ends with SIGTERM or ^C", printable(&name))?;
         out.flush()?;

@@ -14,7 +14,8 @@ use vellum_terminal::{Failure, Out, Outcome, Run, people};
 use super::{Pack, show_dangling};
 use crate::commands::confirm::ask;
 use crate::commands::info::rows;
-use crate::file::tables;
+use crate::file::{survey, tables};
+use crate::ui::blobs;
 use crate::ui::links::{self, ForeignLink, Link};
 use crate::ui::meta::moment;
 
@@ -71,13 +72,14 @@ impl Pack {
         if self.keep_log.is_some() {
             return unfit("--keep-log", "a pack of tables keeps no log");
         }
-        if self.blobs.blobs.is_some() {
-            return unfit("--blobs", "tables keep no blobs");
-        }
         if !self.consent.may(out, self.json) {
             return self.consent.not_done();
         }
-        let storage = tables::open_to_write(path)?;
+        let storage = match self.without_blobs {
+            true => tables::open_to_write(path)?,
+            false => tables::open_to_write_with_blobs(path, &self.blobs)?,
+        };
+        self.refuse_tables_with_blobs(&storage)?;
         if !self.consent.yes {
             let to = match to {
                 Tid::MAX => "now".to_owned(),
@@ -91,6 +93,21 @@ impl Pack {
             }
         }
         self.pack_tables(out, storage, to, now)
+    }
+
+    /// Refuses to pack tables that have blobs in a folder that is not known: the files would stay.
+    pub(super) fn refuse_tables_with_blobs(&self, storage: &TableStorage) -> Run<()> {
+        if self.without_blobs || storage.blob_folder().is_some() {
+            return Ok(());
+        }
+        match survey::revisions_told(storage)?.len() as u64 {
+            0 => Ok(()),
+            revisions => Err(Failure::Message(format!(
+                "{}: {}",
+                self.file.display(),
+                blobs::refusal(revisions, "revision of a blob", "the files of those that the pack forgets stay")
+            ))),
+        }
     }
 
     fn pack_tables(&self, out: &mut Out, storage: TableStorage, to: Tid, now: Timestamp) -> Run {

@@ -11,7 +11,7 @@ use vellum_table::{Gap, Salvage, Wreck};
 use vellum_terminal::people::{count, counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
-use super::{Recover, Revision, revision};
+use super::{Blobs, Recover, Revision, revision};
 use crate::file::Database;
 use crate::file::{options, tables};
 
@@ -36,6 +36,8 @@ struct Report {
     facts_lost: Option<String>,
     /// Whether the store's own checksums of its pages fit.
     checksums_fit: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blobs: Option<Blobs>,
 }
 
 #[derive(Serialize)]
@@ -57,9 +59,6 @@ struct JsonRow {
 pub fn recover(what: &Recover, out: &mut Out, now: Timestamp) -> Run {
     let is_refused = match what {
         Recover { new_tids: true, .. } => Some("--new-tids is for a Data.fs: the transactions of tables are in order"),
-        Recover { blobs, .. } if blobs.blobs.is_some() => {
-            Some("a database in tables keeps no blobs: leave --blobs out")
-        }
         _ => None,
     };
     if let Some(why) = is_refused {
@@ -77,9 +76,15 @@ pub fn recover(what: &Recover, out: &mut Out, now: Timestamp) -> Run {
     let salvaged = salvage(what);
     panic::set_hook(loud);
     let salvage = salvaged?;
-    match what.json {
-        true => out.json(&report(what, &salvage))?,
-        false => show(what, out, &salvage, now)?,
+    let blobs = what.look_at_blobs(&[])?;
+    if what.json {
+        out.json(&Report { blobs, ..report(what, &salvage) })?;
+    } else {
+        show(what, out, &salvage, now)?;
+        if let Some(blobs) = blobs {
+            writeln!(out)?;
+            what.show_blobs(out, &blobs)?;
+        }
     }
     Ok(if salvage.is_whole() { Outcome::Fine } else { Outcome::Problems })
 }
@@ -144,6 +149,7 @@ fn report(what: &Recover, salvage: &Salvage) -> Report {
         objects_gone: salvage.objects_gone.iter().map(Oid::to_string).collect(),
         facts_lost: salvage.facts.clone(),
         checksums_fit: !salvage.has_wrong_sums,
+        blobs: None,
     }
 }
 

@@ -4,12 +4,11 @@ use std::fmt;
 use std::mem;
 use std::sync::{Arc, OnceLock};
 
-use vellum_blob::{BlobFolder, Ready, Temporary};
 use vellum_disk::{Disk, DiskFile};
 use vellum_storage::{Blob, BlobBytes, BlobWriter, Error, Oid, Result, Tid};
 use vellum_sync::Mutex;
 
-use super::trouble;
+use crate::{BlobFolder, Ready, Temporary};
 
 /// A revision's blob.
 pub(super) struct Committed {
@@ -28,7 +27,7 @@ impl Committed {
 
     /// With its file open.
     pub fn open(folder: &BlobFolder, oid: Oid, tid: Tid) -> Result<Committed> {
-        let file = folder.read(oid, tid).map_err(trouble)?;
+        let file = folder.read(oid, tid)?;
         Ok(Committed { file: Some(file), ..Committed::closed(folder, oid, tid) })
     }
 
@@ -39,11 +38,11 @@ impl Committed {
 
     /// The same bytes on their way in another folder.
     pub fn take_to(&self, folder: &BlobFolder, disk: &dyn Disk) -> Result<Ready> {
-        folder.take_from(disk, &self.folder, self.oid, self.tid).map_err(trouble)
+        Ok(folder.take_from(disk, &self.folder, self.oid, self.tid)?)
     }
 
     fn file(&self) -> Result<Arc<dyn DiskFile>> {
-        self.file.clone().map_or_else(|| self.folder.read(self.oid, self.tid).map_err(trouble), Ok)
+        self.file.clone().map_or_else(|| Ok(self.folder.read(self.oid, self.tid)?), Ok)
     }
 }
 
@@ -108,7 +107,7 @@ impl Fresh {
             Place::Temporary(ready) => ready.read(),
             Place::Final(oid, tid) => self.folder.read(*oid, *tid),
         };
-        let file = file.map_err(trouble)?;
+        let file = file?;
         Ok(self.file.get_or_init(|| file))
     }
 }
@@ -133,11 +132,11 @@ impl BlobBytes for Fresh {
 /// A blob of the folder that a voted transaction has. If it is dropped before it is placed, it is free again; and if
 /// there is no other handle, its file is removed.
 #[derive(Debug)]
-pub(crate) struct Claimed(Blob);
+pub struct Claimed(Blob);
 
 impl Claimed {
     /// Claims the blob, if it is one on its way in this folder, and no other transaction has it.
-    pub fn try_from(blob: &Blob, folder: &BlobFolder) -> Option<Claimed> {
+    pub(super) fn try_from(blob: &Blob, folder: &BlobFolder) -> Option<Claimed> {
         let fresh = blob.downcast_ref::<Fresh>().filter(|fresh| fresh.folder.is_same(folder))?;
         let mut state = fresh.state.lock();
         if state.is_claimed || matches!(state.place, Place::Final(..)) {
@@ -152,7 +151,7 @@ impl Claimed {
     }
 
     /// Gives the file its final name.
-    pub fn place(&self, oid: Oid, tid: Tid) -> vellum_blob::Result<()> {
+    pub(super) fn place(&self, oid: Oid, tid: Tid) -> crate::Result<()> {
         let mut state = self.fresh().state.lock();
         match mem::replace(&mut state.place, Place::Final(oid, tid)) {
             Place::Temporary(ready) => self.fresh().folder.place(ready, oid, tid),
@@ -181,7 +180,7 @@ impl Writer {
 
 impl BlobWriter for Writer {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.temporary.append(bytes).map_err(trouble)
+        Ok(self.temporary.append(bytes)?)
     }
 
     fn length(&self) -> u64 {
@@ -189,6 +188,6 @@ impl BlobWriter for Writer {
     }
 
     fn finish(self: Box<Self>) -> Result<Blob> {
-        Ok(Blob::new(Fresh::new(&self.folder, self.temporary.sync().map_err(trouble)?)))
+        Ok(Blob::new(Fresh::new(&self.folder, self.temporary.sync()?)))
     }
 }
