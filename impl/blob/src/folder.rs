@@ -401,14 +401,15 @@ impl BlobFolder {
     pub(crate) fn remove_file(&self, oid: Oid, tid: Tid, touched: &mut Touched) -> Result<bool> {
         let (inner, path, folder) = (&self.inner, self.file(oid, tid), self.folder(oid));
         let mut directories = inner.directories.lock();
-        match inner.tree.remove(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        let was_there = match inner.tree.remove(&path) {
+            Ok(()) => true,
+            // It may have gone a moment ago, by a removal that was interrupted before its syncs.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(inner.failed(&path, "removing a blob", error)),
-        }
+        };
         touched.folders.insert(folder.clone());
         directories.prune(inner, &folder, &inner.top, touched);
-        Ok(true)
+        Ok(was_there)
     }
 
     /// Removes all files of an object, durably, with the folders that this empties. Other names in its folder stay.

@@ -23,6 +23,19 @@ pub(crate) struct Written {
     pub(crate) given: Vec<u32>,
 }
 
+/// What is written so far. It takes the oids back after an error, also if an object panics while it writes itself: a new
+/// object with an oid would be taken for a stored one.
+struct Writing<'a> {
+    core: &'a Core,
+    written: Written,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.core.take_back(&self.written.given);
+    }
+}
+
 impl Core {
     /// Refuses what a finalizer must not do, and what a closed connection cannot.
     pub(crate) fn check_end(&self) -> Result<()> {
@@ -46,15 +59,11 @@ impl Core {
     }
 
     /// Rule 7.4: writes every changed and every added object, and every object without an oid that one of these refers
-    /// to. Those get oids. After an error nobody got one.
+    /// to. Those get oids. After an error none got one.
     pub(crate) fn write_all(&self) -> Result<Written> {
-        let mut written = Written::default();
-        let done = self.write_into(&mut written);
-        if let Err(error) = done {
-            self.take_back(&written.given);
-            return Err(error);
-        }
-        Ok(written)
+        let mut writing = Writing { core: self, written: Written::default() };
+        self.write_into(&mut writing.written)?;
+        Ok(std::mem::take(&mut writing.written))
     }
 
     fn write_into(&self, written: &mut Written) -> Result<()> {

@@ -78,6 +78,7 @@ impl TableStorage {
         let shared = &self.shared;
         shared.writable()?;
         let _packing = shared.begin_packing()?;
+        go_on(shared)?;
         let mut attempt = 0;
         loop {
             let mut alone = Alone::default();
@@ -110,7 +111,8 @@ impl Alone<'_> {
     }
 }
 
-/// Ends the work of an earlier process: a list that it did not use, or a sweep that it did not end.
+/// Ends the work of an earlier pack that failed, or whose process ended: a list that it did not use, or a sweep that it
+/// did not end.
 pub(crate) fn go_on(shared: &Shared) -> Result<()> {
     let is_sweeping = shared.store.now().tables.facts.is_sweeping;
     if is_sweeping { sweep(shared) } else { forget(shared, &mut Alone::default()) }
@@ -305,13 +307,12 @@ fn switch(
     Ok(true)
 }
 
-/// Removes what is listed.
+/// Removes what is listed, and then the blobs of it: a file that cannot be removed leaves no row behind.
 fn sweep(shared: &Shared) -> Result<()> {
     while shared.store.now().tables.facts.is_sweeping {
         shared.store.change(&mut shared.store.turn(), |tables, _| step(tables, shared.options.step_rows))?;
-        remove_unowned(shared)?;
     }
-    Ok(())
+    remove_unowned(shared)
 }
 
 /// Removes the first rows of the list, all of the transactions that it begins.

@@ -1,7 +1,9 @@
 //! Objects write themselves as their values would be written.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use vellum_object::btree::{BTree, IF, LO, OO, QQ, TreeSet};
-use vellum_object::{DEPTH_MAX, Database, Error, Generic, Persistent, Ref, Trouble, Value};
+use vellum_object::{Connection, DEPTH_MAX, Database, Error, Field, Generic, Persistent, Ref, Trouble, Value};
 use vellum_storage::{MemoryStorage, Oid, Tid, TransactionMeta, Version};
 
 #[derive(Persistent)]
@@ -185,4 +187,51 @@ fn a_value_that_could_not_be_read_again_is_not_written() {
             Err(error) => assert!(!is_written && matches!(error, Error::Unwritable { trouble: Trouble::TooDeep, .. })),
         }
     }
+}
+
+/// A number that cannot be written if it is odd.
+struct Even(i64);
+
+impl Field for Even {
+    const EXPECTED: &'static str = "int";
+
+    fn from_value(value: Value) -> Result<Even, Value> {
+        i64::from_value(value).map(Even)
+    }
+
+    fn to_value(&self) -> Value {
+        assert!(self.0 % 2 == 0, "{} is odd", self.0);
+        self.0.to_value()
+    }
+}
+
+#[derive(Persistent)]
+#[persistent(class = "mail.Folder")]
+struct Folder {
+    first: Option<Ref<Message>>,
+    count: Even,
+}
+
+/// Rule 7.4: an object that panics while it is written leaves no new object that seems to be stored.
+#[test]
+fn a_new_object_is_stored_after_a_commit_that_panicked() {
+    let database = Database::open(MemoryStorage::new("it")).unwrap();
+    let connection = database.connect().unwrap();
+    let folder = connection.make(Folder { first: None, count: Even(0) });
+    connection.add(&folder).unwrap();
+    connection.commit().unwrap();
+    let first = connection.make(message(1, Value::None));
+    for odd in [1, 3] {
+        folder.change(|folder| (folder.first, folder.count) = (Some(first.clone()), Even(odd))).unwrap();
+        let ends: [fn(&Connection); 2] = [|it| drop(it.commit()), |it| drop(it.savepoint())];
+        for end in ends {
+            catch_unwind(AssertUnwindSafe(|| end(&connection))).unwrap_err();
+            assert_eq!(first.oid(), None);
+        }
+    }
+    folder.change(|folder| folder.count = Even(2)).unwrap();
+    connection.commit().unwrap();
+    let other = database.connect().unwrap();
+    let found: Ref<Folder> = other.get(folder.oid().unwrap());
+    assert_eq!(found.view().unwrap().first.as_ref().unwrap().view().unwrap().whole, 1);
 }

@@ -158,6 +158,7 @@ impl ByCounts {
 
     /// Does one step; the caller holds the right to pack. False: there is nothing left to do.
     pub fn step(&mut self, shared: &Shared) -> Result<bool> {
+        go_on(shared)?;
         self.stage = match self.stage {
             Stage::Begin => self.begin(shared)?,
             Stage::Count => self.count(shared)?,
@@ -182,7 +183,6 @@ impl ByCounts {
     }
 
     fn begin(&mut self, shared: &Shared) -> Result<Stage> {
-        go_on(shared)?;
         let now = shared.store.now_full();
         if self.to < last_packed(&now.tables)? {
             return Ok(Stage::Done);

@@ -116,6 +116,30 @@ fn a_pack_removes_files_and_open_ones_can_be_read_on() {
     checked(&storage);
 }
 
+/// Rule 8.4: a file that cannot be removed ends the pack with an error, after all rows are gone. The next pack goes on.
+#[test]
+fn a_file_that_cannot_be_removed_leaves_no_half_of_a_pack() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = options(folder.path()).step_rows(1).create(folder.path().join("site.vellum")).unwrap();
+    root(&storage, &[1]);
+    let old = store(&storage, 1, "old").unwrap();
+    store(&storage, 1, "also old").unwrap();
+    let new = store(&storage, 1, "new").unwrap();
+    let path = storage.blobs().unwrap().shared().unwrap().path_of(Oid(1), old);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let collecting = PackOptions::default().collect(true);
+    let error = storage.pack_to(Tid::MAX, collecting).unwrap_err();
+    assert!(error.to_string().contains(&path.file_name().unwrap().display().to_string()), "{error}");
+    let doomed = storage.summary().unwrap().into_iter().find(|table| table.name == "doomed").unwrap();
+    assert_eq!(doomed.rows, 0);
+    storage.pack_by_counts(Tid::MAX).unwrap_err();
+    std::fs::remove_dir(&path).unwrap();
+    storage.pack_to(Tid::MAX, collecting).unwrap();
+    assert_eq!(files(&storage), [(Oid(1), new)].into());
+    checked(&storage);
+}
+
 /// An undo gives a file a second name, so neither depends on the other.
 #[test]
 fn an_undo_brings_the_file_of_then_back_and_a_pack_leaves_it() {
