@@ -45,7 +45,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "vellum-storage",
         tests: &["vellum-storage", "vellum-harness"],
-        arguments: &["--test", "small", "--test", "overlay", "--test", "pack", "--test", "collect", "--test", "btrees"],
+        arguments: &["--test", "all", "--", "small::", "overlay::", "pack::", "collect::", "btrees::"],
         daily: false,
     },
     Package { name: "vellum-file", tests: &["vellum-file"], arguments: &["--test", "all"], daily: false },

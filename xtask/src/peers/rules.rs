@@ -26,9 +26,10 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let start = || Ok(Box::new(Pipe::start(&python, std::slice::from_ref(&adapter))?) as Box<dyn Subject>);
     // First what the adapter says of itself.
     let mut test = Command::new(env!("CARGO"));
-    test.args(["test", "--quiet", "-p", "vellum-harness", "--test", "zodb", "--", "--ignored"]);
+    test.args(["test", "--quiet", "--workspace", "--test", "all", "--", "--ignored", "zodb::"]);
     let tested = test.current_dir(venv::workspace()).env("VELLUM_PEER_PYTHON", &ground.python).output()?;
-    ensure(tested.status.success(), || String::from_utf8_lossy(&tested.stdout).into_owned())?;
+    let said = || [tested.stdout.as_slice(), &tested.stderr].map(String::from_utf8_lossy).concat();
+    ensure(tested.status.success(), said)?;
     let campaign = Campaign {
         seed: ground.seed,
         cases: ground.histories * 2,
