@@ -23,7 +23,7 @@ pub(crate) struct Written {
     pub(crate) given: Vec<u32>,
 }
 
-/// What is written so far. It takes the oids back after an error, also if an object panics while it writes itself: a new
+/// The records so far. It takes the oids back after an error, also if an object panics while it writes itself: a new
 /// object with an oid would be taken for a stored one.
 struct Writing<'a> {
     core: &'a Core,
