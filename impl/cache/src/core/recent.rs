@@ -15,8 +15,8 @@ use vellum_storage::{Oid, Tid};
 
 /// An object was changed, once or more, by transactions after `after`, up to `tid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Change {
-    oid: Oid,
+pub(super) struct Change {
+    pub(super) oid: Oid,
     after: Tid,
     tid: Tid,
 }
@@ -49,7 +49,11 @@ impl Recent {
 
     /// An object was changed by transactions after `after`, up to `tid`.
     pub fn note(&mut self, oid: Oid, after: Tid, tid: Tid) {
-        self.changes.push_back(Change { oid, after, tid });
+        self.add(Change { oid, after, tid });
+    }
+
+    pub(super) fn add(&mut self, change: Change) {
+        self.changes.push_back(change);
         while self.changes.len() > self.changes_max {
             let Some(gone) = self.changes.pop_front() else { return };
             self.floor = self.floor.max(gone.tid);
@@ -80,10 +84,9 @@ impl Recent {
         }
     }
 
-    /// The objects that were changed after this transaction; none if that is not known.
-    pub fn since(&self, tid: Tid) -> Option<Vec<Oid>> {
-        let changes = self.changes.iter().filter(|change| change.tid > tid);
-        (self.floor <= tid).then(|| changes.map(|change| change.oid).collect())
+    /// The changes that may be of later transactions than this one; none if that is not known.
+    pub(super) fn since(&self, tid: Tid) -> Option<impl Iterator<Item = Change>> {
+        (self.floor <= tid).then(|| self.changes.iter().copied().filter(move |change| change.tid > tid))
     }
 }
 

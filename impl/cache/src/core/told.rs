@@ -2,6 +2,7 @@
 
 use vellum_storage::{Oid, Tid};
 
+use super::recent::Recent;
 use super::slot::{Hashed, Slot};
 use super::writer::Writer;
 use super::{Candidate, Core, Failed, Header, Medium};
@@ -49,6 +50,28 @@ impl<M: Medium> Core<M> {
                 }
             }
             Changed::Any => {
+                writer.recent.forget(tid);
+                self.drop_all_open();
+            }
+        }
+        self.move_head(&mut writer, tid);
+    }
+
+    /// Another process was told of all changes up to `tid`, and remembers the latest. As [`Core::verify`], but a change
+    /// keeps its time: one of which only a span is known may be from before the head.
+    pub fn learn(&self, remembered: &Recent, tid: Tid) {
+        let mut writer = self.writer.lock();
+        if writer.is_closed {
+            return;
+        }
+        match remembered.since(writer.head) {
+            Some(changes) => {
+                for change in changes {
+                    writer.recent.add(change);
+                    self.each_open(change.oid, tid, |slot, _| self.lose(Hashed::of(change.oid), slot));
+                }
+            }
+            None => {
                 writer.recent.forget(tid);
                 self.drop_all_open();
             }

@@ -146,6 +146,22 @@ fn a_guest_takes_over_what_it_has_compared() {
     }
 }
 
+/// The guest was away, and knows of a change only that it was made in that time. The file has noted it already.
+#[test]
+fn a_change_of_unknown_time_is_no_end_after_a_takeover() {
+    let disk = SimDisk::new(1);
+    let (owner, mut guest) = both(&disk);
+    owner.core().invalidate(Tid(6), &[Oid(2)]);
+    owner.core().invalidate(Tid(7), &[]);
+    guest.verify(Changed::Objects(&[Oid(2)]), Tid(8));
+    drop(owner);
+    let file = guest.take_over().unwrap().expect("it is free");
+    let current = revision("two again", 6, None);
+    assert!(file.core().store(file.core().ask(), Oid(2), &current));
+    assert_eq!(file.core().get(Oid(2), Tid(8)), Some(current.clone()));
+    assert_eq!(file.core().get(Oid(2), Tid(9)), Some(current));
+}
+
 #[test]
 fn a_guest_that_is_behind_the_file_does_not_take_it_over() {
     let disk = SimDisk::new(1);
