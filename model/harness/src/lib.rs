@@ -24,6 +24,7 @@
 //! | [`run`], [`shrink`], [`campaign`] | playing one, making one short, playing thousands |
 //! | [`crash`] | the same histories on a simulated disk, the power cut in every operation |
 //! | [`concurrent`], [`linearize`] | many threads at once, and an explanation of all answers; the check, for any object |
+//! | [`kill`] | a process that commits until it is killed, for tests on a real disk |
 //! | [`small`] | every history of a small world: two objects, a few transactions |
 //! | [`script`], [`story`] | histories as people write and read them; rules told as stories, with minutes |
 //!
@@ -59,8 +60,8 @@
 //! # Ok::<(), String>(())
 //! ```
 //!
-//! Not here: timing, and anything that a test could not repeat from a seed; except in [`concurrent`], where the machine
-//! chooses the order.
+//! Not here: timing, and anything that a test could not repeat from a seed; except in [`concurrent`] and [`kill`], where
+//! the machine chooses the order.
 #![forbid(unsafe_code)]
 
 pub mod adapters;
@@ -74,6 +75,7 @@ pub mod dice;
 pub mod expected;
 pub mod generate;
 pub mod hosted;
+pub mod kill;
 pub mod linearize;
 pub mod node;
 pub mod pipe;

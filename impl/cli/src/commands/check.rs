@@ -2,6 +2,7 @@
 
 mod blobs;
 mod btrees;
+mod further;
 mod gone;
 mod lost;
 mod lost_in_tables;
@@ -15,10 +16,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{Dangling, Options, Problem, ProblemKind};
-use vellum_storage::{BTreesChecked, Order, Tid, TidRange};
+use vellum_storage::{Order, Tid, TidRange};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
+use self::further::Further;
 use crate::file::blobs::BlobArgs;
 use crate::file::{Database, future, tables as in_tables};
 use crate::ui::{faults, say};
@@ -131,62 +133,10 @@ struct Summary {
     encrypted_records: Option<u64>,
     problems: u64,
     problems_shown: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dangling_references: Option<u64>,
-    /// Records that count now of which it cannot be told what they refer to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    untold_records: Option<u64>,
-    /// Objects that name a removed class.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gone_class_objects: Option<u64>,
-    /// Objects of which it cannot be told what they name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gone_class_unreadable: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    btrees: Option<BTrees>,
-    /// Objects with text of Python 2 that Python 3 cannot load.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    python_2_objects: Option<u64>,
-    /// Objects of which it cannot be told whether they have such text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    python_2_unreadable: Option<u64>,
+    #[serde(flatten)]
+    further: Further,
     #[serde(skip_serializing_if = "Option::is_none")]
     blobs: Option<blobs::JsonBlobs>,
-}
-
-/// The counts of the look at BTrees.
-#[derive(Serialize)]
-struct BTrees {
-    trees: u64,
-    nodes: u64,
-    /// Buckets in no tree.
-    buckets_alone: u64,
-    faults: u64,
-    /// Nodes that cannot be read.
-    untold_nodes: u64,
-    /// Nodes with keys whose order only their class knows.
-    unordered_nodes: u64,
-    /// Objects of which it cannot be told whether they are BTrees.
-    unreadable_objects: u64,
-}
-
-impl BTrees {
-    fn of(checked: &BTreesChecked) -> BTrees {
-        let BTreesChecked { trees, nodes, alone, faults, untold, unordered, unreadable } = *checked;
-        BTrees {
-            trees,
-            nodes,
-            buckets_alone: alone,
-            faults,
-            untold_nodes: untold,
-            unordered_nodes: unordered,
-            unreadable_objects: unreadable,
-        }
-    }
-
-    fn is_fine(&self) -> bool {
-        self.faults == 0 && self.untold_nodes == 0 && self.unreadable_objects == 0
-    }
 }
 
 impl Check {
@@ -247,21 +197,9 @@ impl Check {
         if self.references {
             lost::show(out, &self.file, &dangling, self.json, now)?;
         }
-        let gone = match self.gone.is_asked() {
-            true => Some(self.gone.list(out, &Database::open(&self.file)?, self.json, at_most)?),
-            false => None,
-        };
-        let btrees = match self.btrees {
-            true => Some(BTrees::of(&btrees::list(out, &Database::open(&self.file)?, self.json, at_most)?)),
-            false => None,
-        };
-        let python_2 = match self.python2 {
-            true => Some(python_2::list(out, &Database::open(&self.file)?, self.json, at_most)?),
-            false => None,
-        };
-        let are_btrees_fine = btrees.as_ref().is_none_or(BTrees::is_fine);
-        let are_none = |found: &gone::Found| found.objects == 0 && found.unreadable == 0;
-        let is_nothing_found = gone.as_ref().is_none_or(are_none) && python_2.as_ref().is_none_or(are_none);
+        let lost = self.references.then_some((dangling.references, dangling.untold_records));
+        let further = Further::look(out, || Database::open(&self.file), &self, lost, at_most)?;
+        let is_fine = checked.problems == 0 && further.is_fine() && blobs.as_ref().is_none_or(|blobs| blobs.is_fine());
         if self.json {
             let last = (checked.last != Tid::ZERO).then_some(checked.last);
             out.json(&Summary {
@@ -279,21 +217,12 @@ impl Check {
                 encrypted_records: Some(checked.encrypted).filter(|records| *records > 0),
                 problems: checked.problems,
                 problems_shown: shown,
-                dangling_references: self.references.then_some(dangling.references),
-                untold_records: self.references.then_some(dangling.untold_records),
-                gone_class_objects: gone.as_ref().map(|gone| gone.objects),
-                gone_class_unreadable: gone.as_ref().map(|gone| gone.unreadable),
-                btrees,
+                further,
                 blobs: blobs.as_ref().map(blobs::Checked::json),
-                python_2_objects: python_2.as_ref().map(|found| found.objects),
-                python_2_unreadable: python_2.as_ref().map(|found| found.unreadable),
             })?;
         } else {
             self.summary(out, &checked, blobs.as_ref(), now)?;
         }
-        let nothing_lost = dangling.references == 0 && dangling.untold_records == 0;
-        let is_fine = checked.problems == 0 && nothing_lost && is_nothing_found && are_btrees_fine;
-        let is_fine = is_fine && blobs.is_none_or(|blobs| blobs.is_fine());
         Ok(if is_fine { Outcome::Fine } else { Outcome::Problems })
     }
 

@@ -1,15 +1,11 @@
 //! A process with committing threads and packs is killed, again and again. The tables must have every acknowledged
 //! transaction, whole, with its blob.
-//!
-//! The process is this test program, run once more: it does nothing but commit and pack, and writes a line for each
-//! acknowledgement.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc;
 
+use vellum_harness::kill as process;
 use vellum_harness::node::{Beside, Node};
 use vellum_storage::{Blob, Bytes, Oid, Order, Tid, TidRange, TransactionMeta, Version};
 use vellum_table::{Options, TableStorage};
@@ -19,7 +15,7 @@ use crate::damage::Dice;
 
 const THREADS: u64 = 4;
 const OBJECTS: u64 = 10;
-const PATH: &str = "VELLUM_KILL_PATH";
+const COMMITS_A_PACK: usize = 10;
 
 fn options(path: &Path) -> Options {
     Options::new().blobs(path.with_extension("blobs")).step_rows(3)
@@ -38,7 +34,7 @@ fn all() -> Vec<Oid> {
 #[test]
 #[ignore = "runs in a process that is killed"]
 fn commits_until_it_is_killed() {
-    let Some(path) = std::env::var_os(PATH) else { return };
+    let Some(path) = process::path() else { return };
     let path = Path::new(&path);
     let storage = options(path).open_or_create(path).unwrap();
     let first = storage.last_transaction().0;
@@ -48,9 +44,10 @@ fn commits_until_it_is_killed() {
         draft.store(Oid::ROOT, Tid::ZERO, Node { strong: all(), ..Node::default() }.encode()).unwrap();
         storage.commit(draft).unwrap();
     }
+    let (committed, commits) = mpsc::channel();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let storage = &storage;
+            let (storage, committed) = (&storage, committed.clone());
             scope.spawn(move || {
                 let mut dice = Dice(first + thread);
                 // Bounded, in case that nobody kills it.
@@ -67,22 +64,22 @@ fn commits_until_it_is_killed() {
                         draft.store(oid, serial, node.encode()).unwrap();
                     }
                     let tid = storage.commit(draft).unwrap();
-                    // In one write, so that lines stay whole. The reader may be gone.
-                    let line = format!("acknowledged {} {} {}\n", tid.0, oid.0, serial.0);
-                    let _ = std::io::stdout().lock().write_all(line.as_bytes());
+                    process::acknowledge(format_args!("{} {}", tid.0, oid.0));
+                    let _ = committed.send(());
                 }
             });
         }
+        drop(committed);
+        let storage = &storage;
         // Packs the oldest part away, in small steps.
-        scope.spawn(|| {
+        scope.spawn(move || {
             let mut dice = Dice(first);
-            for _ in 0..2000 {
+            while commits.iter().take(COMMITS_A_PACK).count() == COMMITS_A_PACK {
                 let tids = storage.transactions(TidRange::ALL, Order::NewestFirst).unwrap();
                 let to = tids.map(|transaction| transaction.unwrap().tid).nth(40 + dice.below(40) as usize);
                 if let Some(to) = to {
                     storage.pack_by_counts(to).unwrap();
                 }
-                std::thread::sleep(Duration::from_millis(5));
             }
         });
     });
@@ -97,29 +94,10 @@ struct Acknowledged {
 
 /// Starts the process, kills it after so many acknowledgements, and returns all that it gave.
 fn killed_after(path: &Path, count: u64) -> Vec<Acknowledged> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::commits_until_it_is_killed", "--ignored", "--nocapture"])
-        .env(PATH, path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let mut acknowledged = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if let Some(words) = line.strip_prefix("acknowledged ") {
-            let numbers: Vec<u64> = words.split(' ').map_while(|word| word.parse().ok()).collect();
-            if let [tid, oid, _] = numbers[..] {
-                acknowledged.push(Acknowledged { tid: Tid(tid), oid: Oid(oid) });
-            }
-        }
-        if acknowledged.len() as u64 == count {
-            child.kill().unwrap();
-        }
-    }
-    child.wait().unwrap();
-    assert!(acknowledged.len() as u64 >= count, "it ended by itself");
-    acknowledged
+    let lines = process::killed_after("kill::commits_until_it_is_killed", path, count as usize).unwrap();
+    assert!(lines.len() as u64 >= count, "it ended by itself");
+    let numbers = lines.iter().map(|line| line.split_once(' ').unwrap());
+    numbers.map(|(tid, oid)| Acknowledged { tid: Tid(tid.parse().unwrap()), oid: Oid(oid.parse().unwrap()) }).collect()
 }
 
 /// Looks at the tables and the files after a kill.

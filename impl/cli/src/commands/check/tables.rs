@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use super::blobs::{self, Checked, JsonBlobs};
-use super::{BTrees, Check, btrees, gone, lost_in_tables, python_2};
+use super::further::Further;
+use super::{Check, lost_in_tables};
 use crate::file::Database;
 use jiff::Timestamp;
 use serde::Serialize;
-use vellum_storage::{BTreesChecked, Tid};
+use vellum_storage::Tid;
 use vellum_table::{Problem, TableStorage};
 use vellum_terminal::people::{count, counted, printable, size};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
@@ -34,21 +35,8 @@ struct Summary {
     problems_shown: u64,
     /// Why the rest was not checked.
     ended: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dangling_references: Option<u64>,
-    /// Records that count now of which it cannot be told what they refer to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    untold_records: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gone_class_objects: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gone_class_unreadable: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    btrees: Option<BTrees>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    python_2_objects: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    python_2_unreadable: Option<u64>,
+    #[serde(flatten)]
+    further: Further,
     #[serde(skip_serializing_if = "Option::is_none")]
     blobs: Option<JsonBlobs>,
 }
@@ -81,9 +69,17 @@ pub fn check(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, 
         Some(_) => None,
     };
     let further = match ended {
-        None => Further::look(out, storage, what, at_most, now)?,
+        None => {
+            let lost = match what.references {
+                true => Some(lost_in_tables::list(out, &what.file, storage, json, at_most, now)?),
+                false => None,
+            };
+            let lost = lost.map(|found| (found.references, found.untold));
+            Further::look(out, || Ok(Database::Tables(storage.clone())), what, lost, at_most)?
+        }
         Some(_) => Further::default(),
     };
+    let is_fine = problems == 0 && further.is_fine() && blobs.as_ref().is_none_or(|blobs| blobs.is_fine());
     let tables = storage.summary();
     let rows = |name| tables.as_ref().map_or(0, |tables| super::super::info::rows(tables, name));
     let last = Some(storage.last_transaction()).filter(|&last| last != Tid::ZERO);
@@ -99,13 +95,7 @@ pub fn check(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, 
         problems,
         problems_shown: shown,
         ended,
-        dangling_references: further.lost.map(|found| found.references),
-        untold_records: further.lost.map(|found| found.untold),
-        gone_class_objects: further.gone.as_ref().map(|gone| gone.objects),
-        gone_class_unreadable: further.gone.as_ref().map(|gone| gone.unreadable),
-        btrees: further.btrees.as_ref().map(BTrees::of),
-        python_2_objects: further.python_2.as_ref().map(|found| found.objects),
-        python_2_unreadable: further.python_2.as_ref().map(|found| found.unreadable),
+        further,
         blobs: blobs.as_ref().map(Checked::json),
     };
     if json {
@@ -116,44 +106,7 @@ pub fn check(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, 
             blobs.show(out)?;
         }
     }
-    let is_fine = problems == 0 && further.is_fine() && blobs.is_none_or(|blobs| blobs.is_fine());
     Ok(if is_fine && summary.ended.is_none() { Outcome::Fine } else { Outcome::Problems })
-}
-
-/// The results of the options that look further than at the tables.
-#[derive(Default)]
-struct Further {
-    lost: Option<lost_in_tables::Found>,
-    gone: Option<gone::Found>,
-    btrees: Option<BTreesChecked>,
-    python_2: Option<gone::Found>,
-}
-
-impl Further {
-    fn look(out: &mut Out, storage: &TableStorage, what: &Check, at_most: u64, now: Timestamp) -> Run<Further> {
-        let (database, json, mut further) = (Database::Tables(storage.clone()), what.json, Further::default());
-        if what.references {
-            further.lost = Some(lost_in_tables::list(out, &what.file, storage, json, at_most, now)?);
-        }
-        if what.gone.is_asked() {
-            further.gone = Some(what.gone.list(out, &database, json, at_most)?);
-        }
-        if what.btrees {
-            further.btrees = Some(btrees::list(out, &database, json, at_most)?);
-        }
-        if what.python2 {
-            further.python_2 = Some(python_2::list(out, &database, json, at_most)?);
-        }
-        Ok(further)
-    }
-
-    fn is_fine(&self) -> bool {
-        let are_none = |found: &gone::Found| found.objects == 0 && found.unreadable == 0;
-        self.lost.is_none_or(|lost| lost.references == 0 && lost.untold == 0)
-            && self.gone.as_ref().is_none_or(are_none)
-            && self.btrees.as_ref().is_none_or(|checked| BTrees::of(checked).is_fine())
-            && self.python_2.as_ref().is_none_or(are_none)
-    }
 }
 
 fn show(out: &mut Out, problem: &Problem, json: bool, is_first: bool) -> Run<()> {

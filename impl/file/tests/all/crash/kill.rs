@@ -1,19 +1,14 @@
 //! A process with eight committing threads is killed, again and again. The file alone must have every acknowledged
 //! transaction, whole; and so must the file with its journal.
-//!
-//! The process is this test program, run once more: it does nothing but commit, and writes a line for each
-//! acknowledgement.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use crate::common::{Dice, all_transactions, record};
 use vellum_file::{Durability, Options};
+use vellum_harness::kill as process;
 use vellum_storage::{Oid, Tid, TransactionMeta};
 
 const THREADS: u64 = 8;
-const PATH: &str = "VELLUM_KILL_PATH";
 
 fn options() -> Options {
     Options::new().durability(Durability::Journal).journal_bytes(300 << 10)
@@ -23,7 +18,7 @@ fn options() -> Options {
 #[test]
 #[ignore = "runs in a process that is killed"]
 fn commits_until_it_is_killed() {
-    let Some(path) = std::env::var_os(PATH) else { return };
+    let Some(path) = process::path() else { return };
     let storage = options().open_or_create(path).unwrap();
     let first = storage.last_transaction().0;
     std::thread::scope(|scope| {
@@ -40,8 +35,7 @@ fn commits_until_it_is_killed() {
                     let mut change = storage.begin(TransactionMeta::new()).unwrap();
                     change.store(oid, serial, record(&vec![thread as u8; length])).unwrap();
                     let tid = storage.vote(change).unwrap().finish().unwrap();
-                    // In one write, so that lines stay whole. The reader may be gone.
-                    let _ = std::io::stdout().lock().write_all(format!("acknowledged {}\n", tid.0).as_bytes());
+                    process::acknowledge(tid.0);
                 }
             });
         }
@@ -50,27 +44,9 @@ fn commits_until_it_is_killed() {
 
 /// Starts the process, kills it after so many acknowledgements, and returns all that it gave.
 fn killed_after(path: &Path, count: u64) -> Vec<Tid> {
-    let test = "crash::kill::commits_until_it_is_killed";
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env(PATH, path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let mut acknowledged = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if let Some(tid) = line.strip_prefix("acknowledged ").and_then(|tid| tid.parse().ok()) {
-            acknowledged.push(Tid(tid));
-        }
-        if acknowledged.len() as u64 == count {
-            child.kill().unwrap();
-        }
-    }
-    child.wait().unwrap();
-    assert!(acknowledged.len() as u64 >= count, "it ended by itself");
-    acknowledged
+    let lines = process::killed_after("crash::kill::commits_until_it_is_killed", path, count as usize).unwrap();
+    assert!(lines.len() as u64 >= count, "it ended by itself");
+    lines.iter().map(|tid| Tid(tid.parse().unwrap())).collect()
 }
 
 fn kill(times: u64) {
