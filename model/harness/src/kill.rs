@@ -1,7 +1,7 @@
 //! A process that commits until it is killed.
 //!
-//! The process is the test program itself, run once more for one of its tests, which is ignored otherwise. It gets a path
-//! in [`PATH`], and calls [`acknowledge`] for each commit. The test that watches it has what was acknowledged.
+//! The process is the test program itself, run once more for one of its tests, which is ignored otherwise. It gets a
+//! [`path`], and calls [`acknowledge`] for each commit. The test that watches it has what was acknowledged.
 
 use std::ffi::OsString;
 use std::fmt::Display;

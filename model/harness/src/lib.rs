@@ -60,8 +60,8 @@
 //! # Ok::<(), String>(())
 //! ```
 //!
-//! Not here: timing, and anything that a test could not repeat from a seed; except in [`concurrent`] and [`kill`], where
-//! the machine chooses the order.
+//! Not here: timing, and anything that a test could not repeat from a seed; except in [`concurrent`] and [`kill`],
+//! where the machine chooses the order.
 #![forbid(unsafe_code)]
 
 pub mod adapters;
