@@ -92,17 +92,26 @@ impl BlobFiles {
         }
     }
 
-    /// Adds the blobs of a transaction's revisions.
+    /// Adds the blobs of a transaction's revisions. `is_gone`: whether a pack has removed the revision since the
+    /// transaction was read, and so, perhaps, its file.
     ///
     /// # Errors
     ///
-    /// Errors of the disk.
-    pub fn find_all(&self, transaction: &mut TransactionRecord) -> Result<()> {
+    /// [`Error::BlobPacked`]; errors of the disk.
+    pub fn find_all(
+        &self,
+        transaction: &mut TransactionRecord,
+        mut is_gone: impl FnMut(Oid, Tid) -> Result<bool>,
+    ) -> Result<()> {
+        let tid = transaction.tid;
         let mut seen = HashSet::new();
         // Rule 8.1: what is written over has no blob.
         for revision in transaction.revisions.iter_mut().rev().filter(|revision| seen.insert(revision.oid)) {
             if revision.data.as_deref().is_some_and(may_have_blob) {
-                revision.blob = self.find(revision.oid, transaction.tid)?;
+                revision.blob = self.find(revision.oid, tid)?;
+                if revision.blob.is_none() && is_gone(revision.oid, tid)? {
+                    return Err(Error::BlobPacked { oid: revision.oid, tid });
+                }
             }
         }
         Ok(())

@@ -139,6 +139,12 @@ pub trait DiskFile: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether the file at `path` is still this one. A file that cannot tell says so.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(true)
+    }
+
     /// Frees the space of a file that has no name any more, step by step, so that no other sync waits for all of it
     /// when the handle is dropped. It may do nothing: the last handle frees the rest. The contents of the file are
     /// lost.

@@ -199,6 +199,15 @@ impl DiskFile for RealFile {
         early::begin_sync(&self.0)
     }
 
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.0.metadata()?;
+        match path.metadata() {
+            Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn give_back(&mut self) {
         // If this fails, the system frees all of it at once.
         let _ = room::give_back(&self.0);

@@ -358,6 +358,10 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         self.disk.world().sync(self.file, &self.path)
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.world().find(plain(path))? == Some(self.file))
+    }
 }
 
 impl Drop for SimFile {

@@ -83,6 +83,7 @@ mod pack;
 mod read;
 mod repair;
 mod storage;
+mod walk;
 mod write;
 
 pub use format::fault::{Fault, FaultKind};

@@ -31,6 +31,7 @@ use crate::read::iterate::{self, Transactions};
 use crate::read::log::Log;
 use crate::read::undo;
 use crate::read::versions::VersionTable;
+use crate::walk::Walk;
 use crate::write::bulk;
 use crate::write::record::bare_length;
 use crate::write::vote::vote;
@@ -308,13 +309,13 @@ impl Storage for FileStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
-        let now = self.now();
+        let now = self.database().now_full();
         // If the order is not known, it is taken for right: to look would cost a walk over all headers.
         let found = match self.disorder.get() {
             Some(Some(_)) => Transactions::scattered(now.log.clone(), now.horizon.end(), range, order),
             _ => Transactions::new(now.log.clone(), now.horizon.get(), range, order)?,
         };
-        Ok(Box::new(found.with_blobs(self.database().blobs.clone())))
+        Ok(Box::new(Walk::new(found, &self.writer, now)))
     }
 
     /// Rule 2.7.

@@ -138,6 +138,18 @@ pub enum Error {
         path: Option<PathBuf>,
     },
 
+    /// A walk over transactions sees a revision that a pack has removed since, and the revision's blob may be gone.
+    #[error(
+        "a pack removed the revision of object {oid} at {tid} while a walk over the transactions was there, and its blob \
+         may be gone. The database has lost nothing that was to be kept. Begin the walk again: a copy goes on where it is"
+    )]
+    BlobPacked {
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        tid: Tid,
+    },
+
     /// Trouble with the place where blobs are kept.
     #[error(transparent)]
     Blob(#[from] Box<dyn std::error::Error + Send + Sync>),

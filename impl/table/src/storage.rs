@@ -242,7 +242,7 @@ impl Storage for TableStorage {
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
         Ok(Box::new(Transactions {
             now: self.shared.store.now_full(),
-            blobs: self.shared.store.blobs.clone(),
+            shared: Arc::clone(&self.shared),
             range: Some(range),
             order,
         }))
@@ -338,7 +338,7 @@ impl Storage for TableStorage {
 /// The transactions of a range, as they were when it was made.
 struct Transactions {
     now: Arc<Snapshot>,
-    blobs: Option<BlobFiles>,
+    shared: Arc<Shared>,
     range: Option<TidRange>,
     order: Order,
 }
@@ -357,7 +357,10 @@ impl Iterator for Transactions {
             };
         }
         Some(found.and_then(|mut found| {
-            self.blobs.as_ref().map_or(Ok(()), |blobs| blobs.find_all(&mut found))?;
+            let store = &self.shared.store;
+            if let Some(blobs) = &store.blobs {
+                blobs.find_all(&mut found, |oid, tid| Ok(store.now().tables.in_past(oid, tid)?.is_none()))?;
+            }
             Ok(found)
         }))
     }

@@ -1,6 +1,7 @@
 //! The data file as it is once a journal is applied, for a reader that may not write.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use vellum_disk::DiskFile;
@@ -65,5 +66,9 @@ impl DiskFile for Overlaid {
 
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
     }
 }

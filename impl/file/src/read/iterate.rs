@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vellum_blob::BlobFiles;
 use vellum_storage::{
     Error, Invalidation, Oid, Order, Result, Revision, Status, Tid, TidRange, TransactionRecord, Version,
 };
@@ -33,7 +32,6 @@ pub(crate) struct Transactions {
     holders: Holders,
     pending: PendingStatus,
     done: bool,
-    blobs: Option<BlobFiles>,
 }
 
 impl Transactions {
@@ -54,20 +52,7 @@ impl Transactions {
         };
         let (holders, pending) = Default::default();
         let (scattered, done) = (false, false);
-        Ok(Transactions {
-            log,
-            end,
-            limit,
-            range,
-            order,
-            scattered,
-            position,
-            pieces,
-            holders,
-            pending,
-            done,
-            blobs: None,
-        })
+        Ok(Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done })
     }
 
     /// All transactions of the range, wherever they are in the file: for one in which they are not in order.
@@ -79,12 +64,7 @@ impl Transactions {
         };
         let (holders, pending) = Default::default();
         let (limit, scattered, done) = (end, true, false);
-        Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done, blobs: None }
-    }
-
-    /// The same, with the blobs that are in these files.
-    pub fn with_blobs(self, blobs: Option<BlobFiles>) -> Transactions {
-        Transactions { blobs, ..self }
+        Transactions { log, end, limit, range, order, scattered, position, pieces, holders, pending, done }
     }
 
     /// `length` bytes at `position`; the caller made sure that they are before the end.
@@ -195,9 +175,6 @@ impl Transactions {
             let (revision, length) = self.revision(start, &header, &all, at)?;
             record.revisions.push(revision);
             at += length;
-        }
-        if let Some(blobs) = &self.blobs {
-            blobs.find_all(&mut record)?;
         }
         Ok(record)
     }

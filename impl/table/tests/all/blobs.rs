@@ -267,3 +267,23 @@ fn a_new_database_takes_no_folder_with_blobs() {
     assert!(error.to_string().contains("blobs"), "{error}");
     assert!(!folder.path().join("other.vellum").exists());
 }
+
+/// Rule 8.4. A revision without its blob is something else, and a copy would not know.
+#[test]
+fn a_walk_ends_where_a_pack_removed_a_blob_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = create(folder.path());
+    let first = root(&storage, &[1, 2]);
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    draft.store(Oid(2), Tid::ZERO, blob_record()).unwrap();
+    let bare = storage.commit(draft).unwrap();
+    let old = store(&storage, 1, "old").unwrap();
+    store(&storage, 1, "new").unwrap();
+    let walk = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
+    storage.pack_to(Tid::MAX, PackOptions::default()).unwrap();
+    let told: Vec<_> = walk.take(3).collect();
+    assert_eq!(told[0].as_ref().unwrap().tid, first);
+    // A record of the class that never had one.
+    assert_eq!(told[1].as_ref().unwrap().tid, bare);
+    assert!(matches!(told[2], Err(Error::BlobPacked { oid: Oid(1), tid }) if tid == old), "{:?}", told[2]);
+}

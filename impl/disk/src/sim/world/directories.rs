@@ -135,8 +135,13 @@ impl World {
     }
 
     pub(in crate::sim) fn exists(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.find(path)?.is_some())
+    }
+
+    /// The file of this name.
+    pub(in crate::sim) fn find(&self, path: &Path) -> io::Result<Option<FileId>> {
         self.faults.check_power()?;
-        Ok(self.names.get(path).is_some())
+        Ok(self.names.get(path))
     }
 
     pub(in crate::sim) fn scratch(&mut self) -> io::Result<FileId> {

@@ -523,3 +523,34 @@ fn a_link_in_the_folder_is_not_followed() {
     drop(storage);
     assert!(matches!(options().blob_layout(Layout::Bushy).open(&path), Err(OpenError::Storage(Error::Blob(_)))));
 }
+
+/// Rule 8.4. A revision without its blob is something else, and a copy would not know.
+#[test]
+fn a_walk_ends_where_a_pack_removed_a_blob_of_it() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = with_blobs(&disk, &clock).create(PATH).unwrap();
+    clock.tick();
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    draft.store(Oid(2), Tid::ZERO, BLOB.into()).unwrap();
+    let bare = storage.commit(draft).unwrap();
+    let old = store(&storage, &clock, 1, b"old");
+    let new = store(&storage, &clock, 1, b"new");
+    let reader = with_blobs(&disk, &clock).read_only(true).open(PATH).unwrap();
+    let walks = [&storage, &reader].map(|one| one.transactions(TidRange::ALL, Order::OldestFirst).unwrap());
+    storage.pack(new).unwrap();
+    for walk in walks {
+        let told: Vec<_> = walk.take(2).collect();
+        // A record of the class that never had one. The reader cannot tell: the pack may have removed it.
+        match &told[0] {
+            Ok(transaction) => assert_eq!(transaction.tid, bare),
+            Err(error) => assert!(matches!(error, Error::BlobPacked { oid: Oid(2), .. }), "{error}"),
+        }
+        assert!(matches!(told[1], Err(Error::BlobPacked { oid: Oid(1), tid }) if tid == old), "{:?}", told[1]);
+    }
+    // From the beginning, both tell what is there now.
+    for one in [storage, with_blobs(&disk, &clock).read_only(true).open(PATH).unwrap()] {
+        let told = one.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
+        let told: Vec<_> = told.map(|transaction| transaction.unwrap().tid).collect();
+        assert_eq!(told, [bare, new]);
+    }
+}

@@ -1,0 +1,56 @@
+//! The walk over transactions, with their blobs.
+//!
+//! The records are those of the moment at which the walk began, and the blob folder is that of now. A pack may have
+//! removed a revision in between, and its blob: then the walk ends with an error, since a revision without a blob is
+//! something else.
+
+use std::sync::Arc;
+
+use vellum_storage::{Error, Oid, Result, Tid, TransactionRecord};
+
+use crate::read::generation::Generation;
+use crate::read::iterate::Transactions;
+use crate::write::writer::Writer;
+
+pub(crate) struct Walk {
+    transactions: Transactions,
+    writer: Arc<Writer>,
+    began: Arc<Generation>,
+}
+
+impl Walk {
+    /// `began`: where `transactions` are read.
+    pub fn new(transactions: Transactions, writer: &Arc<Writer>, began: Arc<Generation>) -> Walk {
+        Walk { transactions, writer: Arc::clone(writer), began }
+    }
+
+    /// Whether a pack has removed the revision.
+    fn is_gone(&self, oid: Oid, tid: Tid) -> Result<bool> {
+        let database = &self.writer.database;
+        let now = database.now();
+        if !Arc::ptr_eq(&now, &self.began) {
+            return Ok(now.record_at(oid, tid)?.is_none());
+        }
+        // A pack by another process is told by its file.
+        let is_packed = || now.log.file.is_at(&database.path).map(|is_there| !is_there);
+        if database.options.read_only {
+            is_packed().map_err(|e| Error::io(&database.path, "looking whether a pack replaced it", e))
+        } else {
+            Ok(false)
+        }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<TransactionRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut found = self.transactions.next()?;
+        if let (Ok(transaction), Some(blobs)) = (&mut found, &self.writer.database.blobs)
+            && let Err(error) = blobs.find_all(transaction, |oid, tid| self.is_gone(oid, tid))
+        {
+            return Some(Err(error));
+        }
+        Some(found)
+    }
+}
