@@ -23,7 +23,7 @@ use clap::Args;
 use vellum_fuzz::{TARGETS, Target, seeds, target};
 
 use crate::venv::{self, workshop, workspace};
-use crate::{Outcome, number};
+use crate::{Outcome, day, number};
 
 /// Memory besides that of the input: the corpus, and libFuzzer's notes.
 const MEMORY_BESIDES_MB: usize = 768;
@@ -40,6 +40,9 @@ pub struct Fuzz {
     /// How long each target runs
     #[arg(long, value_name = "N", default_value = "60", value_parser = number)]
     seconds: u64,
+    /// Run N of them, a different part each day
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with = "targets")]
+    today: Option<u64>,
     /// Print failures and totals only
     #[arg(long)]
     quiet: bool,
@@ -60,7 +63,8 @@ impl Fuzz {
     /// Runs the targets, and fails if one of them does.
     pub fn run(self) -> Outcome {
         let seconds = self.seconds;
-        let targets = or_all(self.targets);
+        let all = or_all(self.targets);
+        let targets = if let Some(count) = self.today { day::part(all, count) } else { all };
         prepared()?;
         build(&targets)?;
         let mut failed = Vec::new();

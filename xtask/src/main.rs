@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
 mod coverage;
+mod day;
 mod findings;
 mod fuzz;
 mod mutants;
@@ -137,6 +138,8 @@ mod tests {
             "prose --root ../other --counts",
             "fuzz --seconds 10 --quiet",
             "fuzz record peer_pipe",
+            "fuzz --today 6",
+            "bench --today 14",
             "corpus",
             "coverage scan.rs open.rs",
             "nightly explore-deep --again",
@@ -167,6 +170,8 @@ mod tests {
             "bench --only dancing",
             "findings --only",
             "teeth --today 4 --only x",
+            "bench --today 4 --only load",
+            "fuzz record --today 4",
             "nightly sleep",
             "mutants --shard 3/2",
             "mutants --package vellum-cake",

@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::venv::{workshop, workspace};
 
 /// The stages: a name, and the arguments of cargo.
-const STAGES: [(&str, &str); 25] = [
+const STAGES: [(&str, &str); 26] = [
     ("explore", "run --release --bin vellum-explore -- --check --waits"),
     ("explore-core", "run --release --bin vellum-explore -- --check --core"),
     ("explore-deep", "run --release --bin vellum-explore -- --check --deep"),
@@ -39,6 +39,7 @@ const STAGES: [(&str, &str); 25] = [
     ("slow-tests", "test --release -p vellum-file -p vellum-fuzz -p vellum-client -- --ignored"),
     ("shuttle", r#"--config env.VELLUM_SCHEDULES="100000" test --release -p vellum-shuttle-tests"#),
     ("threads", "run --release --bin vellum-prove -- --threads 4 --cases 2000"),
+    ("trees", "test --release -p vellum-object --features every-family --test btree_model"),
     ("peers", "xtask peers --everything"),
     ("storages", "xtask peers --storage all --histories 2000"),
     ("fuzz", "xtask fuzz --seconds 600 --quiet"),

@@ -24,7 +24,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::semantics::{self, Number};
-use crate::{Outcome, venv};
+use crate::{Outcome, day, venv};
 
 type Trouble = Box<dyn std::error::Error>;
 
@@ -67,8 +67,8 @@ impl Teeth {
     /// Plants the bugs, and fails if one is not caught.
     pub fn run(self) -> Outcome {
         let mut planted = planted(&venv::workspace().join(PLANTED), self.only.as_deref())?;
-        let day = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
-        let today = |count: u64| of_day(planted.len(), count as usize, day as usize);
+        let day = day::today();
+        let today = |count: u64| day::of_day(planted.len(), count as usize, day);
         let today: Option<BTreeSet<usize>> = self.today.map(|count| today(count).collect());
         if self.build {
             return all_build(&planted, |n| today.as_ref().is_none_or(|today| today.contains(&n)));
@@ -272,13 +272,6 @@ fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
     found.retain(|bug| only.is_none_or(|only| only.split(',').any(|part| bug.name.contains(part))));
     found.sort_by(|a, b| a.order().cmp(&b.order()));
     if found.is_empty() { Err("there is no such planted bug".into()) } else { Ok(found) }
-}
-
-/// So many of them, evenly from first to last, since neighbours are alike: the next ones on the next day, so that all
-/// have their turn.
-fn of_day(all: usize, count: usize, day: usize) -> impl Iterator<Item = usize> {
-    let turns = all.div_ceil(count.max(1));
-    (0..all).filter(move |n| n % turns == day % turns)
 }
 
 /// The result of a check.
@@ -537,19 +530,6 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_day_has_a_few_and_all_days_have_all() {
-        for (all, count) in [(86, 6), (7, 3), (3, 5), (1, 1)] {
-            let turns = all_turns(all, count);
-            assert!(turns.iter().all(|turn| !turn.is_empty() && turn.len() <= count), "{turns:?}");
-            let mut seen = turns.concat();
-            seen.sort_unstable();
-            assert_eq!(seen, (0..all).collect::<Vec<_>>());
-        }
-        assert!(of_day(7, 3, 4).eq([1, 4]));
-    }
-
     #[test]
     fn a_patch_belongs_to_a_rule_that_exists_or_names_its_invariant() {
         let parse = |folder: &str, line: &str| {
@@ -570,9 +550,5 @@ mod tests {
         assert!(wrong("3.4", "Rule: 3.4\n").ends_with("the folder names the rule, and not a line `Rule: 3.4`"));
         assert!(wrong("invariants", "").ends_with("has no line `Invariant: ...`"));
         assert!(wrong("invariants", "Invariant: It moves.\n").ends_with("has no `**It moves.**`"));
-    }
-
-    fn all_turns(all: usize, count: usize) -> Vec<Vec<usize>> {
-        (0..all.div_ceil(count)).map(|day| of_day(all, count, 20_000 + day).collect()).collect()
     }
 }

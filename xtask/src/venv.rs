@@ -106,17 +106,20 @@ pub fn vellum() -> Result<PathBuf, Box<dyn std::error::Error>> {
     program("vellum")
 }
 
-/// Builds a program of the workspace with optimisation, and returns where it is. `--workspace` gives all programs the
-/// same features of the crates that they share, so that these are built once. `.ci/run` builds xtask so, too.
+/// Builds a program of the workspace as xtask itself was built, and returns where it is: `cargo xtask` has all
+/// optimisation, and `.ci/run` that of the tests. `--workspace` gives all programs the same features of the crates that
+/// they share, so that these are built once.
 pub fn program(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    build(&["build", "--quiet", "--release", "--workspace", "--bin", name])?;
-    Ok(target()?.join("release").join(name))
+    let (folder, release) = if cfg!(debug_assertions) { ("debug", None) } else { ("release", Some("--release")) };
+    build(["build", "--quiet", "--workspace", "--bin", name].into_iter().chain(release))?;
+    Ok(target()?.join(folder).join(name))
 }
 
 /// Builds an example of any crate, and returns where it is. `cargo test --workspace` has built it with the same
-/// features.
-pub fn example(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    build(&["build", "--quiet", "--workspace", "--example", name])?;
+/// features, if `more` is none.
+pub fn example(name: &str, more: Option<&str>) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let more = more.map(|feature| ["--features", feature]);
+    build(["build", "--quiet", "--workspace", "--example", name].into_iter().chain(more.into_iter().flatten()))?;
     Ok(target()?.join("debug/examples").join(name))
 }
 
@@ -125,7 +128,7 @@ fn target() -> std::io::Result<PathBuf> {
     Ok(peer.parent().unwrap_or(&peer).to_owned())
 }
 
-fn build(arguments: &[&str]) -> Outcome {
+fn build<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(arguments).current_dir(workspace());

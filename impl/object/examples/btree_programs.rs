@@ -16,10 +16,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use vellum_file::FileStorage;
-use vellum_object::btree::{
-    BTree, Class, Content, Family, IF, II, IO, IU, LF, LL, LO, LQ, OI, OL, OO, OQ, OU, QF, QL, QO, QQ, TreeSet, UF, UI,
-    UO, UU, fs,
-};
+use vellum_object::btree::{BTree, Class, Content, Family, IF, II, LL, OO, QQ, TreeSet, UU, fs};
+#[cfg(feature = "every-family")]
+use vellum_object::btree::{IO, IU, LF, LO, LQ, OI, OL, OQ, OU, QF, QL, QO, UF, UI, UO};
 use vellum_object::{Connection, Database, Ref, Value};
 use vellum_storage::{Oid, TransactionMeta};
 
@@ -79,11 +78,16 @@ fn main() -> Result<(), Trouble> {
 /// Calls a generic function with the program's family.
 macro_rules! with_family {
     ($program:expr, $function:ident, $($argument:expr),*) => {
-        with_family!(@ $program, $function, ($($argument),*), OO OI OU OL OQ IO LO UO QO II IF IU LL LF LQ UU UI UF QQ QL QF fs)
+        with_family!(@ $program, $function, ($($argument),*), OO II IF LL UU QQ fs,
+            OI OU OL OQ IO LO UO QO IU LF LQ UI UF QL QF)
     };
-    (@ $program:expr, $function:ident, $arguments:tt, $($family:ident)*) => {
+    (@ $program:expr, $function:ident, $arguments:tt, $($family:ident)*, $($more:ident)*) => {
         match $program.family.as_str() {
             $(stringify!($family) => with_family!(% $function, $family, $arguments),)*
+            $(
+                #[cfg(feature = "every-family")]
+                stringify!($more) => with_family!(% $function, $more, $arguments),
+            )*
             _ => Err("an unknown family".into()),
         }
     };

@@ -19,7 +19,7 @@ use std::process::Command;
 
 use clap::{Args, ValueEnum};
 
-use crate::{Outcome, number, venv};
+use crate::{Outcome, day, number, venv};
 
 mod against;
 mod cache;
@@ -47,6 +47,9 @@ pub struct Bench {
     /// Measure only this row
     #[arg(long, value_name = "ROW")]
     only: Option<Row>,
+    /// Measure N rows, a different part each day
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with = "only")]
+    today: Option<u64>,
     /// Compare this build with another one
     ///
     /// PROGRAM is the xtask binary of the other build. Both builds measure each row in turn, on the same database. The
@@ -207,7 +210,8 @@ impl Bench {
     pub fn run(self) -> Outcome {
         let (python, path) = mail(self.messages)?;
         let rounds = self.rounds.max(1) as usize;
-        let wanted: Vec<Row> = Row::value_variants().iter().copied().filter(|row| self.wants(*row)).collect();
+        let all: Vec<Row> = self.only.map_or_else(|| Row::value_variants().to_vec(), |row| vec![row]);
+        let wanted = if let Some(count) = self.today { day::part(all, count) } else { all };
         if let Some(before) = &self.against {
             let ground = against::Ground::new(&venv::workshop("bench/against")?, &path, self.messages)?;
             let builds = against::Builds { before: before.clone(), after: std::env::current_exe()? };
@@ -216,10 +220,6 @@ impl Bench {
         let folder = venv::workshop("bench")?;
         let rows = rows::Rows { python: &python, path: &path, folder: &folder, rounds, exact: self.exact };
         rows.measure(&wanted)
-    }
-
-    fn wants(&self, row: Row) -> bool {
-        self.only.is_none_or(|only| only == row)
     }
 }
 

@@ -60,7 +60,7 @@ struct Compared {
 }
 
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
-    let programs = program::all(ground.histories, ground.seed);
+    let programs = program::all(ground.histories, ground.seed, ground.everything);
     let path = ground.path("programs.jsonl");
     let mut lines = std::fs::File::create(&path)?;
     for program in &programs {
@@ -68,7 +68,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
         lines.write_all(b"\n")?;
     }
     lines.flush()?;
-    let ours = venv::example("btree_programs")?;
+    let ours = venv::example("btree_programs", ground.everything.then_some("vellum-object/every-family"))?;
     let (by_turns, alone) = (ground.path("turns.fs"), ground.path("alone.fs"));
     for file in [&by_turns, &alone] {
         clear(file);

@@ -15,7 +15,7 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (address, _server) = super::side::serve(&runtime, storage)?;
     let (host, port) = address.rsplit_once(':').ok_or("an address has a port")?;
-    let program = venv::example("visits")?;
+    let program = venv::example("visits", None)?;
     let rust = |visits: &str| {
         let mut command = Command::new(&program);
         command.args([address.as_str(), visits]);

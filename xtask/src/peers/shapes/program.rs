@@ -5,9 +5,19 @@ use serde_json::{Value as Json, json};
 
 use crate::peers::dice::Dice;
 
-/// The families, each with the sizes at which its leaves and nodes are split.
-const FAMILIES: [(&str, u64, u64); 22] = [
+/// The families, each with the sizes at which its leaves and nodes are split: one of each kind of keys, and of values.
+const FAMILIES: [(&str, u64, u64); 7] = [
     ("OO", 30, 250),
+    ("II", 120, 500),
+    ("IF", 120, 500),
+    ("LL", 120, 500),
+    ("UU", 120, 500),
+    ("QQ", 120, 500),
+    ("fs", 500, 500),
+];
+
+/// The others, for the feature `every-family` of the player.
+const MORE: [(&str, u64, u64); 15] = [
     ("OI", 60, 250),
     ("OU", 60, 250),
     ("OL", 60, 250),
@@ -16,19 +26,13 @@ const FAMILIES: [(&str, u64, u64); 22] = [
     ("LO", 60, 500),
     ("UO", 60, 500),
     ("QO", 60, 500),
-    ("II", 120, 500),
-    ("IF", 120, 500),
     ("IU", 120, 500),
-    ("LL", 120, 500),
     ("LF", 120, 500),
     ("LQ", 120, 500),
-    ("UU", 120, 500),
     ("UI", 120, 500),
     ("UF", 120, 500),
-    ("QQ", 120, 500),
     ("QL", 120, 500),
     ("QF", 120, 500),
-    ("fs", 500, 500),
 ];
 
 const TURNS: u64 = 5;
@@ -63,11 +67,13 @@ impl Program {
     }
 }
 
-/// At least 2,000 programs, and more for more histories: the same number for each family and kind.
-pub fn all(histories: u64, seed: u64) -> Vec<Program> {
-    let each = (histories * 10 / 44).max(1) + 1;
+/// Ten programs for each history: the same number for each family and kind.
+pub fn all(histories: u64, seed: u64, every_family: bool) -> Vec<Program> {
+    let more = if every_family { &MORE[..] } else { &[] };
+    let families = FAMILIES.iter().chain(more).copied();
+    let each = (histories * 10 / (2 * families.clone().count() as u64)).max(1) + 1;
     let mut programs = Vec::new();
-    for (at, (family, leaf, inner)) in FAMILIES.into_iter().enumerate() {
+    for (at, (family, leaf, inner)) in families.enumerate() {
         for (kind, name) in ["BTree", "TreeSet"].into_iter().enumerate() {
             for number in 0..each {
                 let dice = Dice::new(seed ^ (at as u64) << 40 ^ (kind as u64) << 32 ^ number << 8);
