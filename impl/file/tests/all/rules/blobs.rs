@@ -535,9 +535,9 @@ fn a_walk_ends_where_a_pack_removed_a_blob_of_it() {
     let bare = storage.commit(draft).unwrap();
     let old = store(&storage, &clock, 1, b"old");
     let new = store(&storage, &clock, 1, b"new");
-    let reader = with_blobs(&disk, &clock).read_only(true).open(PATH).unwrap();
+    let reader = with_blobs(&disk, &clock).read_only().open(PATH).unwrap();
     let walks = [&storage, &reader].map(|one| one.transactions(TidRange::ALL, Order::OldestFirst).unwrap());
-    storage.pack(new).unwrap();
+    storage.pack_with(new, Packing::new(), &mut Unwatched).unwrap();
     for walk in walks {
         let told: Vec<_> = walk.take(2).collect();
         // A record of the class that never had one. The reader cannot tell: the pack may have removed it.
@@ -548,7 +548,7 @@ fn a_walk_ends_where_a_pack_removed_a_blob_of_it() {
         assert!(matches!(told[1], Err(Error::BlobPacked { oid: Oid(1), tid }) if tid == old), "{:?}", told[1]);
     }
     // From the beginning, both tell what is there now.
-    for one in [storage, with_blobs(&disk, &clock).read_only(true).open(PATH).unwrap()] {
+    for one in [storage, with_blobs(&disk, &clock).read_only().open(PATH).unwrap()] {
         let told = one.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
         let told: Vec<_> = told.map(|transaction| transaction.unwrap().tid).collect();
         assert_eq!(told, [bare, new]);
