@@ -194,6 +194,15 @@ impl BlobFiles {
     ///
     /// A name cannot be given: then none is left, if [`NotPlaced::is_left`] says so.
     pub fn place(&self, blobs: &[Placing<'_>]) -> Result<(), NotPlaced> {
+        self.sync(&self.name(blobs)?)
+    }
+
+    /// The same, not yet durably; the places.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobFiles::place`].
+    pub fn name(&self, blobs: &[Placing<'_>]) -> Result<Vec<(Oid, Tid)>, NotPlaced> {
         let places: Vec<(Oid, Tid)> = blobs.iter().map(|placing| (placing.oid, placing.tid)).collect();
         for (n, Placing { blob, oid, tid }) in blobs.iter().enumerate() {
             if let Err(error) = blob.place(*oid, *tid) {
@@ -203,8 +212,16 @@ impl BlobFiles {
                 return Err(NotPlaced { source: as_io(error), is_left });
             }
         }
-        // A failed sync may have forgotten what it failed on, so that taking back would be no better.
-        self.folder.sync(&places).map_err(|error| NotPlaced { source: as_io(error), is_left: true })
+        Ok(places)
+    }
+
+    /// Makes names durable that were given.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. A failed sync may have forgotten what it failed on, so that taking the names back would be no better.
+    pub fn sync(&self, places: &[(Oid, Tid)]) -> Result<(), NotPlaced> {
+        self.folder.sync(places).map_err(|error| NotPlaced { source: as_io(error), is_left: true })
     }
 }
 

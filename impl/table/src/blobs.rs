@@ -63,15 +63,22 @@ pub(crate) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Gives the files of a transaction their names, durably.
+    /// Gives the files of a transaction their names.
     pub fn give(&mut self, blobs: &[(Oid, Claimed)], tid: Tid) -> Result<()> {
         let placing: Vec<_> = blobs.iter().map(|(oid, blob)| Placing { blob, oid: *oid, tid }).collect();
-        self.files.place(&placing).map_err(|NotPlaced { source, is_left }| {
-            self.is_left |= is_left;
-            Error::io(self.files.folder().path(), "giving a commit's blobs their names", source)
-        })?;
-        self.given.extend(blobs.iter().map(|(oid, _)| (*oid, tid)));
+        let places = self.files.name(&placing).map_err(|error| self.failed(error))?;
+        self.given.extend(places);
         Ok(())
+    }
+
+    /// Makes all names durable.
+    fn sync(&mut self) -> Result<()> {
+        self.files.sync(&self.given).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&mut self, NotPlaced { source, is_left }: NotPlaced) -> Error {
+        self.is_left |= is_left;
+        Error::io(self.files.folder().path(), "giving a commit's blobs their names", source)
     }
 }
 
@@ -89,6 +96,7 @@ pub(crate) fn change_with<T>(
     let mut given = Names { files, given: Vec::new(), is_left: false };
     let done = store.change(turn, |tables, number| {
         let done = change(tables, number, &mut given)?;
+        given.sync()?;
         tables.own(names)?;
         Ok(done)
     });
