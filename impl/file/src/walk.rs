@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use vellum_storage::{Error, Oid, Result, Tid, TransactionRecord};
+use vellum_storage::{Error, Oid, Order, Result, Tid, TidRange, TransactionRecord};
 
 use crate::read::generation::Generation;
 use crate::read::iterate::Transactions;
@@ -29,7 +29,8 @@ impl Walk {
         let database = &self.writer.database;
         let now = database.now();
         if !Arc::ptr_eq(&now, &self.began) {
-            return Ok(now.record_at(oid, tid)?.is_none());
+            // A revision need not be in the object's past to be told: one that was undone is not, after a pack.
+            return Ok(now.record_at(oid, tid)?.is_none() && !is_told(&now, oid, tid)?);
         }
         // A pack by another process is told by its file.
         let is_packed = || now.log.file.is_at(&database.path).map(|is_there| !is_there);
@@ -39,6 +40,17 @@ impl Walk {
             Ok(false)
         }
     }
+}
+
+/// Whether the transaction has a revision of the object. It looks for the transaction from the beginning.
+fn is_told(now: &Generation, oid: Oid, tid: Tid) -> Result<bool> {
+    let only = TidRange { first: tid, last: tid };
+    for transaction in Transactions::scattered(now.log.clone(), now.horizon.end(), only, Order::OldestFirst) {
+        if transaction?.revisions.iter().any(|revision| revision.oid == oid) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Iterator for Walk {

@@ -343,6 +343,18 @@ struct Transactions {
     order: Order,
 }
 
+impl Transactions {
+    /// Whether a pack has removed the revision.
+    fn is_gone(&self, oid: Oid, tid: Tid) -> Result<bool> {
+        let now = self.shared.store.now_full();
+        if Arc::ptr_eq(&now, &self.now) {
+            return Ok(false);
+        }
+        let told = now.tables.next_told(tid, tid, false)?;
+        Ok(told.is_none_or(|told| told.revisions.iter().all(|revision| revision.oid != oid)))
+    }
+}
+
 impl Iterator for Transactions {
     type Item = Result<TransactionRecord>;
 
@@ -357,9 +369,8 @@ impl Iterator for Transactions {
             };
         }
         Some(found.and_then(|mut found| {
-            let store = &self.shared.store;
-            if let Some(blobs) = &store.blobs {
-                blobs.find_all(&mut found, |oid, tid| Ok(store.now().tables.in_past(oid, tid)?.is_none()))?;
+            if let Some(blobs) = &self.shared.store.blobs {
+                blobs.find_all(&mut found, |oid, tid| self.is_gone(oid, tid))?;
             }
             Ok(found)
         }))
