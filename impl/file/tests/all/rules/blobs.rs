@@ -11,7 +11,8 @@ use vellum_blob::{BlobFolder, Found, Layout, Opening};
 use vellum_disk::{Disk, SimDisk, Tear};
 use vellum_file::{Durability, FileStorage, OpenError, Options, Packing, Unwatched};
 use vellum_storage::{
-    Blob, Blobs, Bulk, CopyOptions, Error, MemoryStorage, Oid, Order, Storage, Tid, TidRange, TransactionMeta, copy,
+    Blob, Blobs, Bulk, CopyOptions, Draft, Error, MemoryStorage, Oid, Order, Storage, Tid, TidRange, TransactionMeta,
+    Version, copy,
 };
 
 const BLOB: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
@@ -553,4 +554,29 @@ fn a_walk_ends_where_a_pack_removed_a_blob_of_it() {
         let told: Vec<_> = told.map(|transaction| transaction.unwrap().tid).collect();
         assert_eq!(told, [bare, new]);
     }
+}
+
+/// A pack keeps the revision whose data a later undo shares, outside of the object's past.
+#[test]
+fn a_walk_beside_a_pack_tells_what_it_keeps() {
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = with_blobs(&disk, &clock).create(PATH).unwrap();
+    let other = Version::named("other");
+    let commit = |change: &dyn Fn(&mut Draft)| {
+        clock.tick();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        change(&mut draft);
+        storage.commit(draft).unwrap()
+    };
+    let first = commit(&|draft| draft.store_in(&other, Oid(0), Tid::ZERO, BLOB.into()).unwrap());
+    let aborted = commit(&|draft| draft.abort_version(&other).unwrap());
+    commit(&|draft| draft.undo(aborted).unwrap());
+    let told = |walk: Box<dyn Iterator<Item = vellum_storage::Result<_>> + Send>| {
+        walk.map(|told: vellum_storage::Result<vellum_storage::TransactionRecord>| told.unwrap().tid)
+            .collect::<Vec<_>>()
+    };
+    let walk = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
+    storage.pack_with(aborted, Packing::new(), &mut Unwatched).unwrap();
+    assert!(told(storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap()).contains(&first));
+    assert_eq!(told(walk).len(), 3);
 }
