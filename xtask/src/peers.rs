@@ -48,7 +48,7 @@ use std::time::Instant;
 use clap::Args;
 use tempfile::TempDir;
 
-use crate::{Outcome, number, venv};
+use crate::{Outcome, day, number, venv};
 
 mod blob_clients;
 mod blob_tools;
@@ -150,6 +150,12 @@ impl Ground {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The codecs of the wire that have their turn today; with `--everything` both.
+    fn codecs(&self) -> &'static [&'static str] {
+        const CODECS: [&str; 2] = ["pickle", "msgpack"];
+        if self.everything { &CODECS } else { &CODECS[day::today() % 2..][..1] }
     }
 }
 

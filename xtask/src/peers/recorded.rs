@@ -2,10 +2,10 @@
 
 use super::{Ground, Trouble, python_says};
 
-/// Plays them in both codecs.
+/// Plays them in the codecs of the day.
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let mut shown = Vec::new();
-    for codec in ["pickle", "msgpack"] {
+    for codec in ground.codecs() {
         shown.push(python_says(ground, "recorded.py", &ground.path(codec), &[codec])?);
     }
     Ok(shown.join(". "))

@@ -2,10 +2,10 @@
 
 use super::{Ground, Trouble, python_says};
 
-/// Runs the tests that a server outside Python can pass, in both codecs.
+/// Runs the tests that a server outside Python can pass, in the codecs of the day.
 pub fn check(ground: &Ground) -> Result<String, Trouble> {
     let mut shown = Vec::new();
-    for codec in ["pickle", "msgpack"] {
+    for codec in ground.codecs() {
         let mut args = vec!["--codec", codec];
         args.extend(ground.everything.then_some("--everything"));
         shown.push(python_says(ground, "zeo_suite.py", &ground.path(codec), &args)?);
