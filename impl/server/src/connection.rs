@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
+use vellum_pickle::Value;
 use vellum_storage::{Blob, Oid, Tid};
 use vellum_wire::{Call, Codec, Message, MessageId};
 
@@ -104,17 +106,32 @@ pub(crate) struct Queued {
     pub call: Call,
 }
 
+/// About the bytes that a value takes besides its own.
+fn size(value: &Value) -> usize {
+    const OWN: usize = size_of::<Value>();
+    match value {
+        Value::Bytes(bytes) => bytes.len(),
+        Value::BigInt(bytes) => bytes.len(),
+        Value::Text(text) => text.len(),
+        Value::Tuple(items) | Value::List(items) => items.iter().map(|item| OWN + size(item)).sum(),
+        Value::Dict(items) => items.iter().map(|(key, value)| 2 * OWN + size(key) + size(value)).sum(),
+        _ => 0,
+    }
+}
+
 impl Queued {
-    /// Bytes of records in it.
+    /// Bytes in it that may be many, without those of chunks of a blob, which count elsewhere.
     pub fn bytes(&self) -> u64 {
-        match &self.call {
-            Call::Store { data, .. } => data.len() as u64,
-            Call::StoreInVersion { data, .. } => data.len() as u64,
-            Call::Restore { data, .. } | Call::RestoreInVersion { data, .. } => {
-                data.as_ref().map_or(0, |data| data.len() as u64)
-            }
+        let bytes = match &self.call {
+            Call::Store { data, .. }
+            | Call::StoreInVersion { data, .. }
+            | Call::StoreBlobEnd { data, .. }
+            | Call::StoreBlobShared { data, .. } => data.len(),
+            Call::Restore { data, .. } | Call::RestoreInVersion { data, .. } => data.as_ref().map_or(0, Bytes::len),
+            Call::TpcBegin(begin) => begin.user.len() + begin.description.len() + size(&begin.extension),
             _ => 0,
-        }
+        };
+        bytes as u64
     }
 }
 

@@ -11,36 +11,42 @@
 //!                                 └ the next one   └ a restarted server continues here
 //! ```
 //!
-//! The mark is on the disk before an oid below it is given out, and it is moved in large steps.
+//! The mark is on the disk before an oid below it is given out, and it is moved in large steps. A storage gives out oids
+//! that are greater than all in it. As long as these are not beyond the mark that a server began with, the ones after
+//! the mark are given out in their place: they are beyond all in the storage as well.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use vellum_storage::{Oid, Storage};
+use vellum_storage::{Error, Oid, Result, Storage};
 use vellum_sync::Mutex;
 
 /// So many oids are marked at once.
 const STEP: u64 = 10_000;
-/// So many are passed over at once.
-const SKIPPED_MAX: u64 = 1 << 20;
 
 /// The mark of a storage's oids.
 #[derive(Debug)]
 pub struct OidMark {
     path: PathBuf,
+    given: Mutex<Given>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Given {
     /// The greatest oid that may be given out before the mark is moved.
-    marked: Mutex<Oid>,
+    marked: Oid,
+    /// Those up to here were given out before the storage's own got there.
+    ahead: Oid,
 }
 
 impl OidMark {
-    /// Reads the mark of a storage, and has the storage go on after it. There is none before the first oid is given
-    /// out.
+    /// Reads the mark of a storage. There is none before the first oid is given out.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or holds no oid; the storage gives out no oids.
-    pub fn open(path: impl Into<PathBuf>, storage: &dyn Storage) -> io::Result<OidMark> {
+    /// The file cannot be read, or holds no oid.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<OidMark> {
         let path = path.into();
         let marked = match fs::read_to_string(&path) {
             Ok(text) => parse(&text).ok_or_else(|| {
@@ -50,38 +56,36 @@ impl OidMark {
                 );
                 io::Error::new(io::ErrorKind::InvalidData, why)
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(OidMark { path, marked: Mutex::default() });
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Oid::default(),
             Err(error) => return Err(error),
         };
-        let next = |count| storage.new_oids(count).map_err(io::Error::other);
-        let mut last = next(1)?[0];
-        while last < marked {
-            let count = (marked.0 - last.0).min(SKIPPED_MAX) as u32;
-            last = next(count)?.last().copied().unwrap_or(marked);
-        }
-        Ok(OidMark { path, marked: Mutex::new(marked) })
+        Ok(OidMark { path, given: Mutex::new(Given { marked, ahead: marked }) })
     }
 
     /// Gives out oids.
     ///
     /// # Errors
     ///
-    /// The storage gives out no oids; the mark cannot be moved. Then none is given out.
-    pub(crate) fn new_oids(&self, storage: &dyn Storage, count: u32) -> vellum_storage::Result<Vec<Oid>> {
-        let oids = storage.new_oids(count)?;
-        let last = oids.last().copied().unwrap_or_default();
-        let mut marked = self.marked.lock();
-        if last > *marked {
-            let next = Oid(last.0.saturating_add(STEP));
-            write(&self.path, next).map_err(|source| vellum_storage::Error::Io {
+    /// The storage gives out no oids; there are no more; the mark cannot be moved. Then none is given out.
+    pub(crate) fn new_oids(&self, storage: &dyn Storage, count: u32) -> Result<Vec<Oid>> {
+        let mut given = self.given.lock();
+        let mut next = *given;
+        let mut oids = storage.new_oids(count)?;
+        if oids.first().is_some_and(|first| *first <= next.ahead) {
+            let end = next.ahead.0.checked_add(u64::from(count)).filter(|end| *end < Oid::MAX.0);
+            let end = end.ok_or(Error::Exhausted { what: "oids" })?;
+            oids = (next.ahead.0 + 1..=end).map(Oid).collect();
+            next.ahead = Oid(end);
+        }
+        if let Some(last) = oids.last().filter(|last| **last > next.marked) {
+            next.marked = Oid(last.0.saturating_add(STEP));
+            write(&self.path, next.marked).map_err(|source| Error::Io {
                 path: self.path.clone(),
                 doing: "marking oids as given out; none was".to_owned(),
                 source,
             })?;
-            *marked = next;
         }
+        *given = next;
         Ok(oids)
     }
 }
@@ -109,7 +113,7 @@ fn write(path: &Path, mark: Oid) -> io::Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use vellum_storage::MemoryStorage;
+    use vellum_storage::{MemoryStorage, Tid, TransactionMeta};
 
     use super::*;
 
@@ -121,7 +125,7 @@ mod tests {
         for restart in 0..5 {
             // No given oid was used: the storage knows none of them.
             let storage = MemoryStorage::new("memory");
-            let mark = OidMark::open(&path, &storage).unwrap();
+            let mark = OidMark::open(&path).unwrap();
             for count in [1, 100, 100, STEP as u32 / (restart + 1), 1] {
                 for oid in mark.new_oids(&storage, count).unwrap() {
                     assert!(seen.insert(oid), "{oid} was given out before");
@@ -130,13 +134,37 @@ mod tests {
         }
     }
 
+    /// A client may have used an oid far away, or none of those that were given out.
+    #[test]
+    fn a_mark_far_away_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Data.fs.oids");
+        let far = 1 << 62;
+        fs::write(&path, format!("{far:016x}")).unwrap();
+        let storage = MemoryStorage::new("memory");
+        let mark = OidMark::open(&path).unwrap();
+        assert_eq!(mark.new_oids(&storage, 2).unwrap(), [Oid(far + 1), Oid(far + 2)]);
+        assert_eq!(mark.new_oids(&storage, 1).unwrap(), [Oid(far + 3)]);
+        assert_eq!(fs::read_to_string(&path).unwrap().trim_end(), Oid(far + 1 + STEP + 1).to_string());
+        // One that is in use, further away, is passed over.
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid(far + 100), Tid::ZERO, "far".into()).unwrap();
+        storage.commit(draft).unwrap();
+        assert_eq!(mark.new_oids(&storage, 1).unwrap(), [Oid(far + 101)]);
+        // At the end there is none, and it says so.
+        fs::write(&path, "ffffffffffffff00").unwrap();
+        let mark = OidMark::open(&path).unwrap();
+        let error = mark.new_oids(&storage, 1000).unwrap_err();
+        assert!(matches!(error, Error::Exhausted { .. }), "{error}");
+    }
+
     #[test]
     fn a_mark_that_is_none_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("Data.fs.oids");
         for text in ["", "17", "0000000000000011 and more", "000000000000001g", "+00000000000001f"] {
             fs::write(&path, text).unwrap();
-            let error = OidMark::open(&path, &MemoryStorage::new("memory")).unwrap_err().to_string();
+            let error = OidMark::open(&path).unwrap_err().to_string();
             assert!(error.contains("holds no oid"), "{text}: {error}");
         }
     }

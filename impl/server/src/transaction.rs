@@ -93,7 +93,7 @@ impl Transaction {
         self.draft.set_origin(origin);
         let mut kept = Vec::new();
         for (n, change) in changes.into_iter().enumerate().rev() {
-            if matches!(&change, Change::Store { oid, .. } if *oid == merged) {
+            if matches!(&change, Change::Store { oid, data, .. } if *oid == merged && data.blob().is_none()) {
                 self.blobs.iter_mut().filter(|(before, _)| *before > n).for_each(|(before, _)| *before -= 1);
             } else {
                 kept.push(change);

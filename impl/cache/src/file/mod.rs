@@ -41,7 +41,7 @@ use medium::Known;
 pub use report::{Report, Thorough};
 use scan::{Moments, Segment};
 
-use crate::core::{Core, Shape};
+use crate::core::{Core, Found, Header, Medium, Place, Shape};
 
 /// How a cache file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,12 +199,29 @@ fn restore(file: Arc<dyn DiskFile>, head: FileHead, options: &Options) -> io::Re
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the cache file has impossible numbers"));
     }
     let tid = moments.head(options.boot);
-    let found = segments.iter().map(Segment::found).filter(|found| found.count > 0).collect();
     let medium = FileMedium::new(file, head, options.boot, options.nonce, known);
+    let found = segments.iter().map(|segment| known_until(tid, segment, &medium)).filter(|found| found.count > 0);
+    let found = found.collect();
     let shape =
         Shape { segments: head.segments, segment_bytes: head.segment_bytes, shards: 64, changes: options.changes };
     let core = Core::restore(medium, shape, tid, found);
     Ok(core)
+}
+
+/// The records of a segment that are of the time up to `last`. The others go: after a power cut, nobody knows whether the
+/// server still has their transactions.
+fn known_until(last: Tid, segment: &Segment, medium: &FileMedium) -> Found {
+    let mut found = segment.found();
+    let is_known = |header: &Header| header.tid <= last && header.end.is_none_or(|end| end <= last);
+    let mut headers = segment.records.iter();
+    found.records.retain(|(number, _, _)| {
+        let known = headers.next().is_some_and(|(_, header)| is_known(header));
+        if !known {
+            medium.erase(Place { segment: segment.segment, number: *number });
+        }
+        known
+    });
+    found
 }
 
 fn generations(head: FileHead, segments: &[Segment]) -> Vec<u64> {

@@ -208,6 +208,43 @@ fn a_kill_loses_nothing_and_a_power_cut_what_was_not_synced() {
     assert!(cut.core().get(Oid(1), Tid(7)).is_none());
 }
 
+/// The power went, and the server came back without its last transaction. So what is of later than the head is not
+/// believed, also when the head gets there.
+#[test]
+fn after_a_power_cut_what_is_newer_than_the_head_is_gone() {
+    let disk = SimDisk::new(1);
+    let cache = open(&disk, 1, 1);
+    let core = cache.core();
+    core.verify(vellum_cache::Changed::Any, Tid(5));
+    assert!(core.store(core.ask(), Oid(1), &revision(100, 2, None)));
+    assert!(core.store(core.ask(), Oid(2), &revision(100, 3, None)));
+    cache.checkpoint().unwrap();
+    core.invalidate(Tid(7), &[Oid(1)]);
+    assert!(core.store(core.ask(), Oid(1), &revision(100, 7, None)));
+    let disk = disk.crash_keeping_everything();
+    for (boot, lost) in [(2, 9), (3, 11)] {
+        let cut = open(&disk, boot, u64::from(boot));
+        let core = cut.core();
+        core.verify(vellum_cache::Changed::Objects(&[]), Tid(lost - 3));
+        core.invalidate(Tid(lost - 1), &[Oid(9)]);
+        assert_eq!(core.get(Oid(1), Tid(lost)), None, "boot {boot}");
+        assert_eq!(core.get(Oid(2), Tid(lost)), Some(revision(100, 3, None)), "boot {boot}");
+        cut.close().unwrap();
+    }
+}
+
+/// A file whose head was never durable may be of any database.
+#[test]
+fn after_a_power_cut_a_file_without_a_head_is_empty() {
+    let disk = SimDisk::new(1);
+    let cache = open(&disk, 1, 1);
+    let core = cache.core();
+    core.verify(vellum_cache::Changed::Any, Tid(5));
+    assert!(core.store(core.ask(), Oid(1), &revision(100, 2, Some(4))));
+    let cut = open(&disk.crash_keeping_everything(), 2, 2);
+    assert_eq!((cut.core().head(), cut.core().len()), (Tid::ZERO, 0));
+}
+
 /// The server was rolled back from 20 to 8, and some operation of dropping everything fails. The server reaches 20
 /// again, with other transactions, and then nothing shows that the file is of another time.
 #[test]

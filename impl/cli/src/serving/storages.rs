@@ -34,7 +34,7 @@ pub fn offer(name: &str, conf: &StorageConf, keep: Option<Duration>) -> Run<(Off
     let Opened { storage, description, marked_in, packing, tables } = open(conf, Arc::new(Resolvers::built_in()))?;
     let oids = match marked_in {
         Some(path) => {
-            let mark = OidMark::open(&path, &*storage);
+            let mark = OidMark::open(&path);
             Some(Arc::new(mark.map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?))
         }
         None => None,
@@ -89,7 +89,8 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let is_temporary = changes_conf.is_none();
             let description = kinds::demo(title.clone(), &base.description, &changes.description, is_temporary);
             let storage = Arc::new(overlay);
-            Ok(Opened { storage, description, marked_in: changes.marked_in, packing: changes.packing, tables: None })
+            // Its oids are somewhere at random after each start.
+            Ok(Opened { storage, description, marked_in: None, packing: changes.packing, tables: None })
         }
         StorageConf::Compressed { compress, for_clients, base, .. } => {
             let compression = match (for_clients, compress) {

@@ -87,6 +87,9 @@ impl Machine {
         let client = self.connections.get_mut(&connection).expect("it has a transaction");
         let transaction = client.transaction.as_mut().expect("it is the largest");
         self.being_spilled += transaction.in_memory;
+        if let Err(error) = transaction.place_blobs() {
+            transaction.wrong.get_or_insert(Wrong(crate::faults::fault(error)));
+        }
         let draft = transaction.take_draft();
         let job = self.run(connection, None, Kind::Transaction, Work::Spill { draft });
         self.set_stage(connection, Stage::Spilling { job });

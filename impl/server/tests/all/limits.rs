@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use vellum_network::{Site, config};
+use vellum_pickle::Value;
 use vellum_server::{Config, Event, Memory, Outcome, Work};
 use vellum_storage::{Oid, Tid, Version};
-use vellum_wire::{Call, Fault};
+use vellum_wire::{Begin, Call, Fault};
 
 const NEW: Tid = Tid::ZERO;
 
@@ -121,6 +122,65 @@ fn stores_that_wait_are_not_read_for_ever() {
     assert!(site.transcript.ends_with("ann  is not read from\n"), "{}", site.transcript);
     site.release(0);
     assert!(site.transcript.contains("ann  is read from again"), "{}", site.transcript);
+}
+
+/// The records of blobs, too.
+#[test]
+fn a_transaction_of_blobs_goes_to_a_scratch_file() {
+    let mut site = with(Memory { transactions: 50, ..Memory::default() });
+    let ann = site.client("ann");
+    site.begin(ann);
+    for oid in 1..8 {
+        site.start_blob(ann);
+        site.chunk(ann, oid.to_string());
+        site.end_blob(ann, oid, NEW);
+    }
+    assert!(site.transcript.contains("ann's transaction with 3 changes goes to a scratch file"), "{}", site.transcript);
+    assert!(site.transcript.contains("ann's transaction with 6 changes goes to a scratch file"), "{}", site.transcript);
+    site.vote(ann);
+    site.finish(ann);
+    let tid = site.storage.last_transaction();
+    for oid in 1..8 {
+        let blob = site.storage.blobs().unwrap().load_blob(Oid(oid), tid).unwrap();
+        assert_eq!(blob.bytes().unwrap(), oid.to_string());
+    }
+    assert_eq!(site.transactions_in_memory(), 0);
+}
+
+#[test]
+fn records_of_blobs_that_wait_are_not_read_for_ever() {
+    let mut site = with(Memory { queued: 50, ..Memory::default() });
+    let ann = site.client("ann");
+    site.begin(ann);
+    site.hold(|work| matches!(work, Work::EndBlob));
+    for oid in 1..5 {
+        site.start_blob(ann);
+        site.end_blob(ann, oid, NEW);
+    }
+    assert!(site.transcript.ends_with("ann  is not read from\n"), "{}", site.transcript);
+}
+
+#[test]
+fn transactions_that_wait_are_not_read_for_ever() {
+    let mut site = with(Memory { queued: 500, ..Memory::default() });
+    let ann = site.client("ann");
+    site.hold(|work| matches!(work, Work::Vote { .. }));
+    site.begin(ann);
+    site.vote(ann);
+    site.call(ann, Call::TpcFinish { transaction: vellum_network::TRANSACTION });
+    let text = "a".repeat(200);
+    site.one_way(
+        ann,
+        Call::TpcBegin(Box::new(Begin {
+            transaction: vellum_network::TRANSACTION,
+            user: text.clone().into(),
+            description: text.clone().into(),
+            extension: Value::Dict(vec![(Value::Text("a".into()), Value::List(vec![Value::Text(text)]))]),
+            tid: None,
+            status: Value::Text(" ".into()),
+        })),
+    );
+    assert!(site.transcript.ends_with("ann  is not read from\n"), "{}", site.transcript);
 }
 
 #[test]

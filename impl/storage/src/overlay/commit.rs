@@ -8,8 +8,8 @@ use super::past::Now;
 use super::seam::{Across, SEAM, encode};
 use super::{Overlay, Shared};
 use crate::{
-    Change, Draft, Event, Held, Judged, Limits, Oid, Origin, Prepared, Result, Scratch, Tid, TransactionMeta, Verdict,
-    Version, Vote, Voted, Waiting, lock_and_judge,
+    Change, Draft, Error, Event, Held, Judged, Limits, Oid, Origin, Prepared, Result, Scratch, Tid, TransactionMeta,
+    Verdict, Version, Vote, Voted, Waiting, lock_and_judge,
 };
 
 impl Overlay {
@@ -24,6 +24,10 @@ impl Overlay {
         Ok(match lock_and_judge(&shared.locks, now, &*shared.resolver, waiting)? {
             Err(waiting) => Vote::Busy(waiting),
             Ok(Judged { draft, held, past, verdict }) => {
+                // A draft need not have been begun here.
+                if verdict.writes.iter().any(|write| write.oid == SEAM) {
+                    return Err(shared.reserved());
+                }
                 let (restores, entries) = past.above(&verdict.writes)?;
                 let (meta, origin, _) = draft.into_parts();
                 let shared = Arc::clone(&self.shared);
@@ -38,10 +42,16 @@ impl Overlay {
 /// Large transactions wait on the disk.
 const SPILL_AFTER: u64 = 32 << 20;
 
+impl Shared {
+    fn reserved(&self) -> Error {
+        self.unfit(format!("the object {SEAM} is the overlay's own"))
+    }
+}
+
 impl Limits for Shared {
     fn admit(&self, length: u64, change: &Change) -> Result<u64> {
         match change.target() {
-            Some((SEAM, _)) => Err(self.unfit(format!("the object {SEAM} is the overlay's own"))),
+            Some((SEAM, _)) => Err(self.reserved()),
             _ => Ok(length),
         }
     }

@@ -185,6 +185,26 @@ fn a_verdict_says_what_is_written_merged_and_held() {
     assert_eq!(wants.versions, [(version, Want::Keep)].into());
 }
 
+/// A draft that another storage began, or none, does not get at what an overlay keeps in its changes.
+#[test]
+fn the_object_of_an_overlay_is_its_own() {
+    let (base, changes) = (Arc::new(MemoryStorage::new("base")), Arc::new(MemoryStorage::new("changes")));
+    let overlay = Overlay::new(base.clone(), changes.clone()).unwrap();
+    let seam = Oid(1 << 62);
+    let mut draft = Draft::new(TransactionMeta::new());
+    draft.store(Oid(1), Tid::ZERO, "one".into()).unwrap();
+    draft.store(seam, Tid::ZERO, "not such as an overlay writes".into()).unwrap();
+    let error = overlay.commit(draft).unwrap_err();
+    assert!(matches!(error, Error::Unfit { .. }), "{error}");
+    // Nothing is held, and nothing was written.
+    let mut draft = Draft::new(TransactionMeta::new());
+    draft.store(Oid(1), Tid::ZERO, "one".into()).unwrap();
+    overlay.commit(draft).unwrap();
+    drop(overlay);
+    let overlay = Overlay::new(base, changes).unwrap();
+    assert_eq!(load(&overlay, 1), "one");
+}
+
 /// Rule 2.8.
 #[test]
 fn listeners_hear_all_events_in_one_order() {
