@@ -58,6 +58,8 @@ struct View {
     turn: Turn,
     segments: Vec<Scanned>,
     index: Shard,
+    /// The last transaction that the file knew when this process opened it.
+    began: Tid,
     trust: Trust,
 }
 
@@ -93,7 +95,12 @@ impl Guest {
         let Some(turn) = read(&*file, TURN).and_then(|bytes| Turn::parse(&bytes)) else { return };
         let segments = vec![Scanned::default(); head.segments as usize];
         let boot = self.options.boot;
-        let mut view = View { file, head, boot, turn, segments, index: Shard::default(), trust: Trust::Unproven };
+        let (index, began) = (Shard::default(), Tid::ZERO);
+        let mut view = View { file, head, boot, turn, segments, index, began, trust: Trust::Unproven };
+        view.began = view.known().unwrap_or(Tid::MAX);
+        if self.told > Tid::ZERO {
+            view.meet(self.told);
+        }
         view.scan_all();
         self.view = Some(view);
     }
@@ -148,6 +155,9 @@ impl Guest {
             Changed::Any => self.recent.forget(tid),
         }
         self.told = self.told.max(tid);
+        if let Some(view) = &mut self.view {
+            view.meet(tid);
+        }
     }
 
     /// This process begins anew: what it knew is not true any more.
@@ -184,6 +194,14 @@ impl Guest {
 }
 
 impl View {
+    /// The server's last transaction is `last`. A file that knew a later one before is of a time that the server has
+    /// left: it was rolled back, and the owner of the file was not told yet.
+    fn meet(&mut self, last: Tid) {
+        if self.began > last {
+            self.trust = Trust::Foreign;
+        }
+    }
+
     fn is_trusted(&self) -> bool {
         self.trust == Trust::Proven && self.turn_now().is_some_and(|turn| turn.life == self.turn.life)
     }

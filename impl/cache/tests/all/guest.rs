@@ -104,6 +104,34 @@ fn a_file_of_another_database_is_not_read() {
 }
 
 /// The server was rolled back to 5 and goes on. The owner knows that, and the guest does not.
+/// The server was rolled back from 20 to 5, and goes on with other transactions. The owner of the file has not heard.
+#[test]
+fn a_file_of_a_time_that_the_server_has_left_is_not_read() {
+    let disk = SimDisk::new(1);
+    let owner = owner(&disk, 1);
+    let core = owner.core();
+    core.verify(Changed::Any, Tid(20));
+    assert!(core.store(core.ask(), Oid(1), &revision("one", 2, None)));
+    assert!(core.store(core.ask(), Oid(2), &revision("of a time that is gone", 10, None)));
+    let mut guest = guest(&disk, 5);
+    // It is of before that time.
+    guest.compare(Oid(1), &revision("one", 2, None));
+    guest.invalidate(Tid(30), &[Oid(9)]);
+    assert_eq!(guest.get(Oid(2), Tid(31)), None);
+    drop(owner);
+    let file = guest.take_over().unwrap().unwrap();
+    assert_eq!(file.core().get(Oid(2), Tid(31)), None);
+    // So with a file that was opened later.
+    let disk = SimDisk::new(1);
+    let mut guest = self::guest(&disk, 5);
+    let owner = self::owner(&disk, 1);
+    owner.core().verify(Changed::Any, Tid(20));
+    assert!(owner.core().store(owner.core().ask(), Oid(1), &revision("one", 2, None)));
+    guest.compare(Oid(1), &revision("one", 2, None));
+    guest.invalidate(Tid(30), &[Oid(9)]);
+    assert_eq!(guest.get(Oid(1), Tid(31)), None);
+}
+
 #[test]
 fn a_file_that_was_emptied_is_not_read_on() {
     let disk = SimDisk::new(1);
