@@ -161,6 +161,11 @@ impl SimDisk {
         self.world().habits.capacity = bytes;
     }
 
+    /// Lets one read fail after so many others, and all later ones succeed.
+    pub fn fail_read(&self, after: u64) {
+        self.world().faults.fail_read(after);
+    }
+
     /// Whether reads return fewer bytes than asked for, by chance, though always one if there is one.
     pub fn short_reads(&self, yes: bool) {
         self.world().habits.short_reads = yes;

@@ -106,7 +106,10 @@ impl CacheFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => create(disk, path, head, Open::CreateNew)?,
             Err(e) => return Err(e),
         };
-        let core = restore(file, head, options)?;
+        // A record that cannot be read today is told of no change, and would be taken for current when it can be read
+        // again. So the file is begun anew.
+        let anew = |_| restore(create(disk, path, head, Open::Truncate)?, head, options);
+        let core = restore(file, head, options).or_else(anew)?;
         Ok(CacheFile { core, path: path.to_owned(), lock: Mutex::new(Some(lock)) })
     }
 
@@ -187,7 +190,7 @@ fn create(disk: &dyn Disk, path: &Path, head: FileHead, how: Open) -> io::Result
 
 fn restore(file: Arc<dyn DiskFile>, head: FileHead, options: &Options) -> io::Result<Core<FileMedium>> {
     let moments = Moments::read(&*file)?;
-    let segments = scan::segments(&*file, head);
+    let segments = scan::segments(&*file, head)?;
     let known = Known {
         generations: generations(head, &segments),
         sequence: segments.iter().map(|segment| segment.head.sequence).max().unwrap_or(0),

@@ -55,7 +55,7 @@ impl Report {
         let file = disk.open(path, Open::Read)?;
         let Some(head @ FileHead { segment_bytes, segments }) = scan::file_head(&*file)? else { return Ok(None) };
         let (now, durable) = moments(&*file, boot_id())?;
-        let found = scan::segments(&*file, head);
+        let found = scan::segments(&*file, head)?;
         let known = Known { generations: generations(head, &found), sequence: 0, moment: 0, turn: Turn::default() };
         let medium = FileMedium::new(file, head, None, 0, known);
         let file_bytes = head.file_bytes();

@@ -98,7 +98,11 @@ pub fn file_head(file: &dyn DiskFile) -> io::Result<Option<FileHead>> {
 }
 
 /// Reads the headers of a segment; none if it never began, or its head is damaged. Damaged headers are left out.
-pub fn segment(file: &dyn DiskFile, head: FileHead, segment: u32) -> Option<Segment> {
+///
+/// # Errors
+///
+/// Those of the disk.
+pub fn segment(file: &dyn DiskFile, head: FileHead, segment: u32) -> io::Result<Option<Segment>> {
     let start = SEGMENTS_START + u64::from(segment) * u64::from(head.segment_bytes);
     let header_bytes = HEADER_BYTES as u32;
     let mut found: Option<Segment> = None;
@@ -106,12 +110,10 @@ pub fn segment(file: &dyn DiskFile, head: FileHead, segment: u32) -> Option<Segm
     let (mut headers_end, mut next) = (head.segment_bytes, 0);
     while (next + 1) * header_bytes <= headers_end && next <= NUMBERS_MAX {
         let count = CHUNK.min(headers_end / header_bytes - next);
-        // A part that cannot be read is as one that is damaged.
-        let bytes = read_some(file, start + u64::from(next * header_bytes), (count * header_bytes) as usize);
-        let bytes = bytes.unwrap_or_default();
+        let bytes = read_some(file, start + u64::from(next * header_bytes), (count * header_bytes) as usize)?;
         for (n, bytes) in (next..).zip(bytes.chunks_exact(HEADER_BYTES)) {
             let Some(found) = &mut found else {
-                let head = SegmentHead::parse(bytes)?;
+                let Some(head) = SegmentHead::parse(bytes) else { return Ok(None) };
                 found = Some(Segment { segment, head, records: Vec::new() });
                 continue;
             };
@@ -123,15 +125,22 @@ pub fn segment(file: &dyn DiskFile, head: FileHead, segment: u32) -> Option<Segm
                 }
             }
         }
-        found.as_ref()?;
+        if found.is_none() {
+            break;
+        }
         next += count;
     }
-    found
+    Ok(found)
 }
 
 /// Reads the headers of all segments, in the order in which they were filled.
-pub fn segments(file: &dyn DiskFile, head: FileHead) -> Vec<Segment> {
-    let mut found: Vec<Segment> = (0..head.segments).filter_map(|n| segment(file, head, n)).collect();
+///
+/// # Errors
+///
+/// Those of the disk.
+pub fn segments(file: &dyn DiskFile, head: FileHead) -> io::Result<Vec<Segment>> {
+    let all = (0..head.segments).map(|n| segment(file, head, n));
+    let mut found: Vec<Segment> = all.filter_map(Result::transpose).collect::<io::Result<_>>()?;
     found.sort_by_key(|segment| segment.head.sequence);
-    found
+    Ok(found)
 }

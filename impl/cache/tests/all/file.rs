@@ -233,6 +233,29 @@ fn after_a_power_cut_what_is_newer_than_the_head_is_gone() {
     }
 }
 
+/// A read that fails once, at the opening: what it would have found is not told of the changes after that.
+#[test]
+fn what_could_not_be_read_is_not_believed_later() {
+    let mut emptied = 0;
+    for read in 0..20 {
+        let disk = SimDisk::new(1);
+        let cache = open(&disk, 1, 1);
+        cache.core().verify(vellum_cache::Changed::Any, Tid(5));
+        assert!(cache.core().store(cache.core().ask(), Oid(1), &revision(100, 2, None)));
+        assert!(cache.core().store(cache.core().ask(), Oid(2), &revision(100, 3, None)));
+        cache.close().unwrap();
+        disk.fail_read(read);
+        let Ok(cache) = CacheFile::open(&disk, Path::new(PATH), &options(1, 2)) else { continue };
+        emptied += u64::from(cache.core().is_empty());
+        cache.core().verify(vellum_cache::Changed::Objects(&[]), Tid(6));
+        cache.core().invalidate(Tid(7), &[Oid(1)]);
+        cache.close().unwrap();
+        let cache = open(&disk, 1, 3);
+        assert_eq!(cache.core().get(Oid(1), Tid(8)), None, "read {read}");
+    }
+    assert!(emptied >= 3, "{emptied} openings emptied the file");
+}
+
 /// A file whose head was never durable may be of any database.
 #[test]
 fn after_a_power_cut_a_file_without_a_head_is_empty() {

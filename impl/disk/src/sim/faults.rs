@@ -62,6 +62,8 @@ pub(super) struct Faults {
     power_is_off: bool,
     stop: Option<(u64, Tear)>,
     failures: BTreeMap<u64, (io::ErrorKind, bool)>,
+    reads: u64,
+    failing_read: Option<u64>,
 }
 
 /// An operation that will not end well.
@@ -97,6 +99,16 @@ impl Faults {
 
     pub(super) fn fail_at(&mut self, operation: u64, kind: io::ErrorKind, partial: bool) {
         self.failures.insert(operation, (kind, partial));
+    }
+
+    pub(super) fn fail_read(&mut self, after: u64) {
+        self.failing_read = Some(self.reads + after);
+    }
+
+    /// Whether the read that is about to be done fails.
+    pub(super) fn read_fails(&mut self) -> bool {
+        self.reads += 1;
+        self.failing_read.take_if(|number| *number < self.reads).is_some()
     }
 
     /// How many operations there were. This is also the number of the next one.

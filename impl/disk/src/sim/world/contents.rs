@@ -91,6 +91,9 @@ impl World {
         offset: u64,
     ) -> io::Result<usize> {
         self.faults.check_power()?;
+        if self.faults.read_fails() {
+            return Err(error(io::ErrorKind::Other, path, "cannot be read this time: a fault of the simulated disk"));
+        }
         let inode = &self.files[&file];
         let bytes = inode.image.bytes();
         let rest = usize::try_from(offset).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
