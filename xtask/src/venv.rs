@@ -115,8 +115,8 @@ pub fn program(name: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
     Ok(target()?.join(folder).join(name))
 }
 
-/// Builds an example of any crate, and returns where it is. `cargo test --workspace` has built it with the same
-/// features, if `more` is none.
+/// Builds an example of any crate, and returns where it is. Without more features, `cargo test --workspace` has
+/// built it.
 pub fn example(name: &str, more: Option<&str>) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let more = more.map(|feature| ["--features", feature]);
     build(["build", "--quiet", "--workspace", "--example", name].into_iter().chain(more.into_iter().flatten()))?;

@@ -219,7 +219,8 @@ impl BlobFiles {
     ///
     /// # Errors
     ///
-    /// The disk's. A failed sync may have forgotten what it failed on, so that taking the names back would be no better.
+    /// The disk's. A failed sync may have forgotten what it failed on, so that taking the names back would be no
+    /// better.
     pub fn sync(&self, places: &[(Oid, Tid)]) -> Result<(), NotPlaced> {
         self.folder.sync(places).map_err(|error| NotPlaced { source: as_io(error), is_left: true })
     }

@@ -11,9 +11,9 @@
 //!                                 └ the next one   └ a restarted server continues here
 //! ```
 //!
-//! The mark is on the disk before an oid below it is given out, and it is moved in large steps. A storage gives out oids
-//! that are greater than all in it. As long as these are not beyond the mark that a server began with, the ones after
-//! the mark are given out in their place: they are beyond all in the storage as well.
+//! The mark is on the disk before an oid below it is given out, and it is moved in large steps. A storage gives out
+//! oids that are greater than all in it. As long as these are not beyond the mark that a server began with, the ones
+//! after the mark are given out in their place: they are beyond all in the storage as well.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

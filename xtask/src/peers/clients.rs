@@ -11,9 +11,9 @@ pub fn check(ground: &Ground) -> Result<String, Trouble> {
     of_each_kind(ground, "clients.py", &certificates)
 }
 
-/// Runs a script with `vellum serve`, under the clients of ZEO 6.2 and of the last version before it. Each has one of the
-/// two codecs today, and the other one tomorrow; with `--everything` both have both. Each run has a folder of its own,
-/// which is prepared before.
+/// Runs a script with `vellum serve`, under the clients of ZEO 6.2 and of the last version before it. Each has one of
+/// the two codecs today, and the other one tomorrow; with `--everything` both have both. Each run has a folder of its
+/// own, which is prepared before.
 pub(super) fn of_each_kind(
     ground: &Ground,
     script: &str,

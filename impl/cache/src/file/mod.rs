@@ -211,8 +211,8 @@ fn restore(file: Arc<dyn DiskFile>, head: FileHead, options: &Options) -> io::Re
     Ok(core)
 }
 
-/// The records of a segment that are of the time up to `last`. The others go: after a power cut, nobody knows whether the
-/// server still has their transactions.
+/// The records of a segment that are of the time up to `last`. The others go: after a power cut, nobody knows whether
+/// the server still has their transactions.
 fn known_until(last: Tid, segment: &Segment, medium: &FileMedium) -> Found {
     let mut found = segment.found();
     let is_known = |header: &Header| header.tid <= last && header.end.is_none_or(|end| end <= last);
