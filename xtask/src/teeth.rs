@@ -114,7 +114,7 @@ pub struct Tried {
 
 /// Plants the bugs, one after the other, and prints a line for each.
 fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
-    let ground = Ground::new()?;
+    let ground = Ground::new("teeth")?;
     ground.copy()?;
     let mut limits = BTreeMap::new();
     for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
@@ -124,6 +124,7 @@ fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
                 limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
             }
             Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
+            Ok(Verdict::Hangs) => println!("HANGS AS IT IS: {}", check.0),
             Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
         }
     }
@@ -135,12 +136,16 @@ fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
             None => Err("not tried: its check fails as it is".into()),
             Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
         };
-        let caught = matches!(found, Ok(Verdict::Caught(_)));
+        let caught = matches!(found, Ok(Verdict::Caught(_) | Verdict::Hangs));
         let mut alone = 0.0;
         let (histories, steps, by) = match found {
             Ok(Verdict::Caught(catch)) => {
                 alone = catch.seconds;
                 (catch.histories, catch.steps, catch.by)
+            }
+            Ok(Verdict::Hangs) => {
+                alone = limits[&bug.check] as f64;
+                (None, None, format!("it does not end within {alone} s"))
             }
             Ok(Verdict::Passed { .. }) => (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug)),
             Err(why) => (None, None, format!("WRONG: {why}")),
@@ -155,7 +160,7 @@ fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
 
 /// Whether each can still be put in, and these can be built: soon known, where the checks take a while.
 fn all_build(planted: &[Planted], is_built: impl Fn(usize) -> bool) -> Outcome {
-    let ground = Ground::new()?;
+    let ground = Ground::new("teeth")?;
     ground.copy()?;
     let (mut wrong, mut built) = (0, 0);
     for (n, bug) in planted.iter().enumerate() {
@@ -282,18 +287,23 @@ fn of_day(all: usize, count: usize, day: usize) -> impl Iterator<Item = usize> {
 }
 
 /// The result of a check.
-enum Verdict {
+pub enum Verdict {
+    /// It passed.
     Passed {
         /// How long it took.
         seconds: u64,
     },
+    /// It failed.
     Caught(Catch),
+    /// It did not end in time.
+    Hangs,
 }
 
 /// How a bug was caught.
 #[derive(Default)]
-struct Catch {
-    by: String,
+pub struct Catch {
+    /// The test that failed, and where.
+    pub by: String,
     /// How many histories it took, and how many steps the shortest one has.
     histories: Option<u64>,
     steps: Option<u64>,
@@ -314,10 +324,12 @@ struct Found {
 }
 
 /// The copy of the workspace, and where it is built.
-struct Ground {
+pub struct Ground {
     tree: PathBuf,
     target: PathBuf,
     workshop: PathBuf,
+    /// So much memory a test may have.
+    memory_kib_max: Option<u64>,
 }
 
 /// A command that ended, or was ended.
@@ -331,16 +343,27 @@ struct Ended {
 }
 
 impl Ground {
-    fn new() -> Result<Ground, Trouble> {
-        let workshop = venv::workshop("teeth")?.canonicalize()?;
+    /// The copy of the task with this name.
+    pub fn new(task: &str) -> Result<Ground, Trouble> {
+        let workshop = venv::workshop(task)?.canonicalize()?;
         let (tree, target) = (workshop.join("tree"), workshop.join("target"));
         fs::create_dir_all(&tree)?;
-        Ok(Ground { tree, target, workshop })
+        Ok(Ground { tree, target, workshop, memory_kib_max: None })
+    }
+
+    /// Tests may have no more memory than this, in KiB.
+    pub fn with_memory(self, kib_max: u64) -> Ground {
+        Ground { memory_kib_max: Some(kib_max), ..self }
+    }
+
+    /// The folder of the copy.
+    pub fn tree(&self) -> &Path {
+        &self.tree
     }
 
     /// Makes the copy the same as the workspace, uncommitted changes included. Files that are the same are not touched,
     /// so that they are not built again.
-    fn copy(&self) -> Outcome {
+    pub fn copy(&self) -> Outcome {
         let workspace = venv::workspace();
         let mut wanted = BTreeSet::new();
         for name in venv::tree()? {
@@ -392,7 +415,7 @@ impl Ground {
         let mut command = Command::new(self.target.join("debug/vellum-prove"));
         command.arg("--json").args(words);
         let Ended { status, out, err, seconds, exactly } = self.end(&mut command, seconds_max)?;
-        let Some(status) = status else { return Ok(hangs(seconds_max)) };
+        let Some(status) = status else { return Ok(Verdict::Hangs) };
         match status.code() {
             Some(0) => return Ok(Verdict::Passed { seconds }),
             Some(1) => {}
@@ -412,8 +435,20 @@ impl Ground {
 
     fn test(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
         self.build(&[&["test", "--no-run"], words].concat())?;
-        let Ended { status, out, err, seconds, exactly } = self.end(self.cargo("test").args(words), seconds_max)?;
-        let Some(status) = status else { return Ok(hangs(seconds_max)) };
+        self.tested(words, seconds_max)
+    }
+
+    /// Runs `cargo test`, after a build.
+    pub fn tested(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
+        let mut command = self.cargo("test");
+        if let Some(kib) = self.memory_kib_max {
+            let cargo = command.get_program().to_owned();
+            let mut limited = Command::new("sh");
+            limited.args(["-c", &format!("ulimit -v {kib}; exec \"$@\""), "sh"]).arg(cargo).arg("test");
+            command = self.built_here(limited);
+        }
+        let Ended { status, out, err, seconds, exactly } = self.end(command.args(words), seconds_max)?;
+        let Some(status) = status else { return Ok(Verdict::Hangs) };
         if status.success() {
             let passed = out.lines().any(|line| line.starts_with("test ") && line.ends_with("... ok"));
             return if passed { Ok(Verdict::Passed { seconds }) } else { Err("no test has such a name".into()) };
@@ -435,7 +470,8 @@ impl Ground {
         }
     }
 
-    fn build(&self, words: &[&str]) -> Outcome {
+    /// Runs a command of cargo to its end.
+    pub fn build(&self, words: &[&str]) -> Outcome {
         let (first, rest) = words.split_first().ok_or("nothing to build")?;
         let Ended { status, err, .. } = self.end(self.cargo(first).args(rest), PATIENCE_SECONDS)?;
         if status.is_some_and(|status| status.success()) {
@@ -447,7 +483,12 @@ impl Ground {
 
     fn cargo(&self, what: &str) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        command.arg(what).env("CARGO_TARGET_DIR", &self.target).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        command.arg(what);
+        self.built_here(command)
+    }
+
+    fn built_here(&self, mut command: Command) -> Command {
+        command.env("CARGO_TARGET_DIR", &self.target).env("CARGO_PROFILE_DEV_DEBUG", "0");
         // A bug changes little, so the next build has little to do.
         command.env("CARGO_INCREMENTAL", "1");
         command
@@ -503,11 +544,6 @@ fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> std::io::Result<(
         }
     }
     Ok(())
-}
-
-fn hangs(seconds: u64) -> Verdict {
-    let by = format!("it does not end within {seconds} s");
-    Verdict::Caught(Catch { by, seconds: seconds as f64, ..Catch::default() })
 }
 
 /// The steps of the first history that a failing test shows, if it shows one, and where it differs.
