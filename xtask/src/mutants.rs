@@ -5,9 +5,9 @@
 //! other, as [`teeth`](crate::teeth) does with patches, and runs the checks of the package, the cheapest first:
 //!
 //! ```text
-//!   cargo mutants --list ── a part of it ── each: put in ─ build ─ first check ─ second check ─ take out
-//!                                                          │            │            │
-//!                                                      not built      caught       caught, or it survives
+//!   cargo mutants --list ── a part of it ── for each check: for each mutant that is left: put in ─ build ─ check ─ take out
+//!                                                                                                   │       │
+//!                                                                                               not built  caught
 //! ```
 //!
 //! cargo-mutants could run the checks itself, but it builds all of them before it runs the first; after an interruption
@@ -17,7 +17,7 @@
 //! caught there, as long as their file is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -262,14 +262,29 @@ impl Run<'_> {
             let before = known.get(&mutant.name).filter(|before| before.source == mutant.source);
             self.only.is_some() || before.is_none_or(|before| before.found == Found::Survived)
         };
-        let left: Vec<&Mutant> = part.iter().filter(is_left).collect();
+        let mut left: Vec<Mutant> = part.iter().filter(is_left).cloned().collect();
         println!("{}: {} mutants, of which {} are to be tried", self.package.name, part.len(), left.len());
         if !left.is_empty() {
-            let mut bench = Bench::new(self.package)?;
+            let bench = Bench::new()?;
+            for check in self.package.checks {
+                let (tries, others): (Vec<_>, Vec<_>) =
+                    left.into_iter().partition(|mutant| mutant.file.contains(check.file));
+                let mut survivors = Vec::new();
+                let seconds_max = if tries.is_empty() { 0 } else { bench.limit(check.test)? };
+                for mutant in tries {
+                    match bench.tries(&mutant, check.test, seconds_max)? {
+                        Tried { found: Found::Survived, .. } => survivors.push(mutant),
+                        tried => {
+                            tried.note(&mut file)?;
+                            known.insert(tried.name.clone(), tried);
+                        }
+                    }
+                }
+                left = survivors.into_iter().chain(others).collect();
+            }
             for mutant in left {
-                let tried = bench.tries(mutant)?;
-                println!("{:<9} {:>5.1} s  {}  {}", tried.found.word(), tried.seconds, tried.name, tried.by);
-                writeln!(file, "{}", serde_json::to_string(&tried)?)?;
+                let tried = mutant.tried(&bench.commit, Found::Survived, String::new(), 0.0);
+                tried.note(&mut file)?;
                 known.insert(tried.name.clone(), tried);
             }
         }
@@ -308,65 +323,59 @@ impl Run<'_> {
     }
 }
 
-/// The copy of the workspace where a package's mutants are tried.
+/// The copy of the workspace where mutants are tried.
 struct Bench {
-    package: &'static Package,
     ground: Ground,
     commit: String,
-    /// The most seconds of each check, as far as one was needed. It has passed without a mutant.
-    limits: BTreeMap<&'static str, u64>,
 }
 
 impl Bench {
-    fn new(package: &'static Package) -> Result<Bench, Trouble> {
-        let ground = Ground::new("mutants")?.with_memory(MEMORY_KIB_MAX);
+    fn new() -> Result<Bench, Trouble> {
+        let ground = Ground::new("mutants")?.hurried(MEMORY_KIB_MAX);
         ground.copy()?;
-        Ok(Bench { package, ground, commit: commit()?, limits: BTreeMap::new() })
-    }
-
-    fn tries(&mut self, mutant: &Mutant) -> Result<Tried, Trouble> {
-        let started = Instant::now();
-        let path = self.ground.tree().join(&mutant.file);
-        let source = fs::read_to_string(&path)?;
-        let (mut found, mut by) = (Found::Survived, String::new());
-        for Check { test: check, .. } in self.package.checks.iter().filter(|check| mutant.file.contains(check.file)) {
-            // Before the mutant is put in.
-            let seconds_max = self.limit(check)?;
-            fs::write(&path, mutant.put_into(&source))?;
-            let words: Vec<&str> = check.split_whitespace().collect();
-            let result = self.ground.build(&[&["test", "--no-run"], &words[..]].concat());
-            let verdict = result.map(|()| self.ground.tested(&words, seconds_max));
-            fs::write(&path, &source)?;
-            (found, by) = match verdict {
-                Err(why) => (Found::NotBuilt, why.to_string()),
-                Ok(Ok(Verdict::Passed { .. })) => continue,
-                Ok(Ok(Verdict::Hangs)) => (Found::TimedOut, format!("in {check}")),
-                Ok(Ok(Verdict::Caught(catch))) => (Found::Caught, catch.by),
-                Ok(Err(why)) => (Found::Caught, why.to_string()),
-            };
-            break;
-        }
-        let (name, source, commit) = (mutant.name.clone(), mutant.source.clone(), self.commit.clone());
-        Ok(Tried { name, source, commit, found, by, seconds: started.elapsed().as_secs_f64() })
+        Ok(Bench { ground, commit: commit()? })
     }
 
     /// How long a check may take, from how long it takes as it is. It must pass.
-    fn limit(&mut self, check: &'static str) -> Result<u64, Trouble> {
-        if let Some(seconds) = self.limits.get(check) {
-            return Ok(*seconds);
-        }
+    fn limit(&self, check: &str) -> Result<u64, Trouble> {
         let words: Vec<&str> = check.split_whitespace().collect();
         self.ground.build(&[&["test", "--no-run"], &words[..]].concat())?;
         match self.ground.tested(&words, PATIENCE_SECONDS)? {
             Verdict::Passed { seconds } => {
                 println!("passes as it is: {check} ({seconds} s)");
-                let limit = CHECK_SECONDS_MIN.max(seconds * SLOWER_MAX);
-                self.limits.insert(check, limit);
-                Ok(limit)
+                Ok(CHECK_SECONDS_MIN.max(seconds * SLOWER_MAX))
             }
             Verdict::Caught(catch) => Err(format!("{check} fails as it is: {}", catch.by).into()),
             Verdict::Hangs => Err(format!("{check} does not end within {PATIENCE_SECONDS} s as it is").into()),
         }
+    }
+
+    /// Puts a mutant in, runs a check, and takes it out.
+    fn tries(&self, mutant: &Mutant, check: &str, seconds_max: u64) -> Result<Tried, Trouble> {
+        let started = Instant::now();
+        let path = self.ground.tree().join(&mutant.file);
+        let source = fs::read_to_string(&path)?;
+        fs::write(&path, mutant.put_into(&source))?;
+        let words: Vec<&str> = check.split_whitespace().collect();
+        let built = self.ground.build(&[&["test", "--no-run"], &words[..]].concat());
+        let verdict = built.map(|()| self.ground.tested(&words, seconds_max));
+        fs::write(&path, &source)?;
+        let (found, by) = match verdict {
+            Err(why) => (Found::NotBuilt, why.to_string()),
+            Ok(Ok(Verdict::Passed { .. })) => (Found::Survived, format!("passes {check}")),
+            Ok(Ok(Verdict::Hangs)) => (Found::TimedOut, format!("{seconds_max} s of {check}")),
+            Ok(Ok(Verdict::Caught(catch))) => (Found::Caught, catch.by),
+            Ok(Err(why)) => (Found::Caught, why.to_string()),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{:<9} {seconds:>5.1} s  {}  {by}", found.word(), mutant.name);
+        Ok(mutant.tried(&self.commit, found, by, seconds))
+    }
+}
+
+impl Tried {
+    fn note(&self, file: &mut File) -> Outcome {
+        Ok(writeln!(file, "{}", serde_json::to_string(self)?)?)
     }
 }
 
@@ -376,7 +385,7 @@ impl Found {
             Found::Caught => "caught",
             Found::TimedOut => "timed out",
             Found::NotBuilt => "not built",
-            Found::Survived => "SURVIVED",
+            Found::Survived => "survives",
         }
     }
 }
@@ -390,6 +399,11 @@ impl Mutant {
 
     fn is(&self, excluded: &Excluded) -> bool {
         excluded.line == self.line && excluded.mutant == self.change()
+    }
+
+    fn tried(&self, commit: &str, found: Found, by: String, seconds: f64) -> Tried {
+        let (name, source, commit) = (self.name.clone(), self.source.clone(), commit.to_owned());
+        Tried { name, source, commit, found, by, seconds }
     }
 
     /// The source with the change in it.

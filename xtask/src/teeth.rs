@@ -328,9 +328,13 @@ pub struct Ground {
     tree: PathBuf,
     target: PathBuf,
     workshop: PathBuf,
-    /// So much memory a test may have.
-    memory_kib_max: Option<u64>,
+    /// Whether only the verdict counts: a check ends at its first failure, and no failing input is made shorter. Then a
+    /// test may have so much memory.
+    hurried: Option<MemoryKib>,
 }
+
+/// An amount of memory.
+type MemoryKib = u64;
 
 /// A command that ended, or was ended.
 struct Ended {
@@ -348,12 +352,12 @@ impl Ground {
         let workshop = venv::workshop(task)?.canonicalize()?;
         let (tree, target) = (workshop.join("tree"), workshop.join("target"));
         fs::create_dir_all(&tree)?;
-        Ok(Ground { tree, target, workshop, memory_kib_max: None })
+        Ok(Ground { tree, target, workshop, hurried: None })
     }
 
-    /// Tests may have no more memory than this, in KiB.
-    pub fn with_memory(self, kib_max: u64) -> Ground {
-        Ground { memory_kib_max: Some(kib_max), ..self }
+    /// Only the verdicts of checks count, and a test may have so much memory.
+    pub fn hurried(self, memory_max: MemoryKib) -> Ground {
+        Ground { hurried: Some(memory_max), ..self }
     }
 
     /// The folder of the copy.
@@ -441,19 +445,22 @@ impl Ground {
     /// Runs `cargo test`, after a build.
     pub fn tested(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
         let mut command = self.cargo("test");
-        if let Some(kib) = self.memory_kib_max {
+        if let Some(kib) = self.hurried {
             let cargo = command.get_program().to_owned();
             let mut limited = Command::new("sh");
             limited.args(["-c", &format!("ulimit -v {kib}; exec \"$@\""), "sh"]).arg(cargo).arg("test");
             command = self.built_here(limited);
+            command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
         }
         let Ended { status, out, err, seconds, exactly } = self.end(command.args(words), seconds_max)?;
-        let Some(status) = status else { return Ok(Verdict::Hangs) };
-        if status.success() {
+        if status.is_none() && !out.contains(FAILED) {
+            return Ok(Verdict::Hangs);
+        }
+        if status.is_some_and(|status| status.success()) {
             let passed = out.lines().any(|line| line.starts_with("test ") && line.ends_with("... ok"));
             return if passed { Ok(Verdict::Passed { seconds }) } else { Err("no test has such a name".into()) };
         }
-        let mut failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+        let mut failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(FAILED.trim_end()));
         // A test that takes the whole process down has no line of its own.
         let by = failed.next().map(|name| name.split(" - ").next().unwrap_or(name).to_owned());
         match by {
@@ -466,7 +473,7 @@ impl Ground {
                 let by = short(last_line(&err));
                 Ok(Verdict::Caught(Catch { by, seconds: exactly, ..Catch::default() }))
             }
-            None => Err(format!("cargo test: {status}: {}", last_line(&err)).into()),
+            None => Err(format!("cargo test: {status:?}: {}", last_line(&err)).into()),
         }
     }
 
@@ -485,6 +492,11 @@ impl Ground {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         command.arg(what);
         self.built_here(command)
+    }
+
+    /// Whether that is all that has to be known of a check with this output so far.
+    fn has_failed(&self, out: &Path) -> bool {
+        self.hurried.is_some() && fs::read_to_string(out).is_ok_and(|text| text.contains(FAILED))
     }
 
     fn built_here(&self, mut command: Command) -> Command {
@@ -514,7 +526,9 @@ impl Ground {
         let status = loop {
             match child.try_wait()? {
                 Some(status) => break Some(status),
-                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+                None if Instant::now() < until && !self.has_failed(&out) => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 None => {
                     Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
                     child.wait()?;
@@ -532,6 +546,9 @@ impl Ground {
         })
     }
 }
+
+/// The end of the line of a test that failed.
+const FAILED: &str = " ... FAILED\n";
 
 /// Removes every file that is not wanted.
 fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> std::io::Result<()> {
