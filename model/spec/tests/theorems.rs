@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid};
+use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid, later};
 
 const OIDS: u64 = 6;
 const VERSIONS: [&str; 3] = ["", "draft", "other"];
@@ -506,4 +506,32 @@ fn a_packed_revision_in_a_version_still_has_its_base() {
     assert_eq!(tids, [30, 20]);
     assert_eq!((packed.load(1, "").unwrap().0, packed.load_serial(1, 20)), (&b"trunk"[..], Ok(&b"trunk"[..])));
     assert!(packed.load_serial(1, 10).is_err());
+}
+
+/// The tids of a day, by a calendar that is counted day by day: the tid after its last one begins the next day.
+/// Rule 1.1.
+#[test]
+fn the_tid_after_a_day_begins_the_next_day_of_the_calendar() {
+    let days = |year: u64, month: u64| match month {
+        2 if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let dates = (1900..).flat_map(|year| (1..=12).map(move |month| (year, month)));
+    let dates = dates.flat_map(|(year, month)| (1..=days(year, month)).map(move |day| (year, month, day)));
+    let begin = |(year, month, day): (u64, u64, u64)| (((year - 1900) * 12 + month - 1) * 31 + day - 1) * 24 * 60;
+    let mut begins = dates.map(begin).take_while(|minute| *minute <= u64::from(u32::MAX)).peekable();
+    assert_eq!(begins.clone().nth(58 + 1), Some(2 * 31 * 24 * 60), "1900 had no 29 February");
+    while let Some(day) = begins.next() {
+        let last = (day + 24 * 60 - 1) << 32 | 0xffff_ffff;
+        for tid in [day << 32, last - 1, last - (1 << 32) - 1] {
+            assert_eq!(later(tid), Some(tid + 1));
+        }
+        assert_eq!(later(last - (1 << 32)), Some((day + 24 * 60 - 1) << 32));
+        if let Some(next) = begins.peek() {
+            assert_eq!(later(last), Some(next << 32), "{last}");
+        }
+    }
+    assert_eq!(later(Tid::MAX), None);
 }
