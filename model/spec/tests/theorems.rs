@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid, later};
+use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid, Transaction, later};
 
 const OIDS: u64 = 6;
 const VERSIONS: [&str; 3] = ["", "draft", "other"];
@@ -278,9 +278,20 @@ proptest! {
         if let Ok(packed) = db.pack_by_counts(t, &[], None, &references) {
             let all = How { collect: true, go_on: true, ..How::default() };
             let collected = db.pack(t, all, &references).unwrap().database;
-            for stopped in db.stopped_by_counts(t, &[], &references) {
+            let stopped = db.stopped_by_counts(t, &[], &references);
+            for stopped in &stopped {
                 prop_assert_eq!(&stopped.pack_by_counts(t, &[], None, &references).unwrap(), &packed);
                 prop_assert_eq!(&stopped.pack(t, all, &references).unwrap().database, &collected);
+            }
+            // It may be stopped at its end, and after it has packed to any earlier time.
+            prop_assert!(stopped.contains(&packed));
+            for earlier in db.transactions.iter().map(|x| x.tid).filter(|tid| (db.packed_to()..=t).contains(tid)) {
+                let (is_packed, later) = (|x: &&Transaction| x.tid <= earlier, |x: &&Transaction| x.tid > earlier);
+                let is_it = |stopped: &Database| {
+                    stopped.transactions.iter().filter(is_packed).all(|x| x.status == Status::Packed)
+                        && stopped.transactions.iter().filter(later).eq(db.transactions.iter().filter(later))
+                };
+                prop_assert!(stopped.iter().any(is_it), "packed to {}", earlier);
             }
         }
     }
