@@ -297,6 +297,7 @@ impl Run<'_> {
                 tried.note(&mut file)?;
                 known.insert(tried.name.clone(), tried);
             }
+            bench.ends()?;
         }
         Ok(self.report(&part, &known))
     }
@@ -337,13 +338,26 @@ impl Run<'_> {
 struct Bench {
     ground: Ground,
     commit: String,
+    /// A file that is there during a run.
+    under_way: PathBuf,
 }
 
 impl Bench {
     fn new() -> Result<Bench, Trouble> {
         let ground = Ground::new("mutants")?.hurried(MEMORY_KIB_MAX);
+        let under_way = workshop("mutants")?.join("under-way");
+        if under_way.exists() {
+            // A compiler that was ended may leave a part of a build that the next one takes for its own.
+            ground.forget_parts_of_builds()?;
+        }
         ground.copy()?;
-        Ok(Bench { ground, commit: commit()? })
+        fs::write(&under_way, "")?;
+        Ok(Bench { ground, commit: commit()?, under_way })
+    }
+
+    /// The run was not interrupted.
+    fn ends(self) -> Outcome {
+        Ok(fs::remove_file(self.under_way)?)
     }
 
     /// How long a check may take, from how long it takes as it is. It must pass.

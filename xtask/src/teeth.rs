@@ -360,6 +360,12 @@ impl Ground {
         Ground { hurried: Some(memory_max), ..self }
     }
 
+    /// Removes what compilers keep of a crate for its next build.
+    pub fn forget_parts_of_builds(&self) -> std::io::Result<()> {
+        let parts = self.target.join("debug/incremental");
+        if parts.exists() { fs::remove_dir_all(parts) } else { Ok(()) }
+    }
+
     /// The folder of the copy.
     pub fn tree(&self) -> &Path {
         &self.tree
