@@ -370,6 +370,16 @@ proptest! {
         }
     }
 
+    /// Rules 2.10 and 2.11.
+    #[test]
+    fn a_version_is_there_as_long_as_it_holds_an_object(steps in history()) {
+        let db = play(&steps);
+        let held = VERSIONS.into_iter().filter(|version| {
+            !version.is_empty() && (0..OIDS).any(|oid| db.newest(oid).is_some_and(|at| at.revision.version == *version))
+        });
+        prop_assert_eq!(db.versions(), held.collect());
+    }
+
     /// A revision that was shown at a moment was shown from its tid until just before the next.
     /// Rules 1.6 and 2.2.
     #[test]
@@ -495,6 +505,16 @@ fn stores(records: &[&[u8]]) -> Database {
         let serial = db.newest(1).map_or(0, |at| at.tid());
         one(&db, Change::store(1, serial, record)).unwrap()
     })
+}
+
+/// Rules 3.1 and 3.4: the resolver is asked about records without blobs.
+#[test]
+fn records_without_blobs_are_merged() {
+    let all = |c: Contested<'_>| Some([c.ancestor, c.committed, c.new].concat());
+    let merged = stores(&[b"a", b"b"]).commit(Begin::at(30), &[Change::store(1, 10, b"c")], &all).unwrap().0;
+    assert_eq!(merged.load(1, ""), Ok((&b"abc"[..], 30)));
+    let undone = stores(&[b"a", b"b", b"c"]).commit(Begin::at(40), &[Change::Undo { tid: 20 }], &all).unwrap().0;
+    assert_eq!(undone.load(1, ""), Ok((&b"bca"[..], 40)));
 }
 
 /// One transaction changed it, and another changed it back: then the first change is still current.
