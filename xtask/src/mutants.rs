@@ -5,9 +5,10 @@
 //! other, as [`teeth`](crate::teeth) does with patches, and runs the checks of the package, the cheapest first:
 //!
 //! ```text
-//!   cargo mutants --list ── a part of it ── for each check: for each mutant that is left: put in ─ build ─ check ─ take out
-//!                                                                                                   │       │
-//!                                                                                               not built  caught
+//!   cargo mutants --list ── a part of it ── for each check, each mutant that is left:
+//!                                               put in ─ build ─ check ─ take out
+//!                                                          │       │
+//!                                                     not built  caught
 //! ```
 //!
 //! cargo-mutants could run the checks itself, but it builds all of them before it runs the first; after an interruption
