@@ -114,7 +114,7 @@ pub struct Tried {
 
 /// Plants the bugs, one after the other, and prints a line for each.
 fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
-    let ground = Ground::new()?;
+    let ground = Ground::new("teeth")?;
     ground.copy()?;
     let mut limits = BTreeMap::new();
     for check in planted.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
@@ -124,6 +124,7 @@ fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
                 limits.insert(check, CHECK_SECONDS_MAX.max(seconds * SLOWER_MAX));
             }
             Ok(Verdict::Caught(Catch { by, .. })) => println!("FAILS AS IT IS: {}: {by}", check.0),
+            Ok(Verdict::Hangs) => println!("HANGS AS IT IS: {}", check.0),
             Err(why) => println!("FAILS AS IT IS: {}: {why}", check.0),
         }
     }
@@ -135,12 +136,16 @@ fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
             None => Err("not tried: its check fails as it is".into()),
             Some(&seconds_max) => ground.with(bug, |ground| ground.check(&bug.check, seconds_max)),
         };
-        let caught = matches!(found, Ok(Verdict::Caught(_)));
+        let caught = matches!(found, Ok(Verdict::Caught(_) | Verdict::Hangs));
         let mut alone = 0.0;
         let (histories, steps, by) = match found {
             Ok(Verdict::Caught(catch)) => {
                 alone = catch.seconds;
                 (catch.histories, catch.steps, catch.by)
+            }
+            Ok(Verdict::Hangs) => {
+                alone = limits[&bug.check] as f64;
+                (None, None, format!("it does not end within {alone} s"))
             }
             Ok(Verdict::Passed { .. }) => (None, None, format!("SURVIVED {}: {}", bug.check.0, bug.bug)),
             Err(why) => (None, None, format!("WRONG: {why}")),
@@ -155,7 +160,7 @@ fn plant(planted: &[Planted]) -> Result<Vec<Tried>, Trouble> {
 
 /// Whether each can still be put in, and these can be built: soon known, where the checks take a while.
 fn all_build(planted: &[Planted], is_built: impl Fn(usize) -> bool) -> Outcome {
-    let ground = Ground::new()?;
+    let ground = Ground::new("teeth")?;
     ground.copy()?;
     let (mut wrong, mut built) = (0, 0);
     for (n, bug) in planted.iter().enumerate() {
@@ -275,18 +280,23 @@ fn planted(folder: &Path, only: Option<&str>) -> Result<Vec<Planted>, Trouble> {
 }
 
 /// The result of a check.
-enum Verdict {
+pub enum Verdict {
+    /// It passed.
     Passed {
         /// How long it took.
         seconds: u64,
     },
+    /// It failed.
     Caught(Catch),
+    /// It did not end in time.
+    Hangs,
 }
 
 /// How a bug was caught.
 #[derive(Default)]
-struct Catch {
-    by: String,
+pub struct Catch {
+    /// The test that failed, and where.
+    pub by: String,
     /// How many histories it took, and how many steps the shortest one has.
     histories: Option<u64>,
     steps: Option<u64>,
@@ -307,11 +317,17 @@ struct Found {
 }
 
 /// The copy of the workspace, and where it is built.
-struct Ground {
+pub struct Ground {
     tree: PathBuf,
     target: PathBuf,
     workshop: PathBuf,
+    /// Whether only the verdict counts: a check ends at its first failure, and no failing input is made shorter. Then a
+    /// test may have so much memory.
+    hurried: Option<MemoryKib>,
 }
+
+/// An amount of memory.
+type MemoryKib = u64;
 
 /// A command that ended, or was ended.
 struct Ended {
@@ -324,16 +340,33 @@ struct Ended {
 }
 
 impl Ground {
-    fn new() -> Result<Ground, Trouble> {
-        let workshop = venv::workshop("teeth")?.canonicalize()?;
+    /// The copy of the task with this name.
+    pub fn new(task: &str) -> Result<Ground, Trouble> {
+        let workshop = venv::workshop(task)?.canonicalize()?;
         let (tree, target) = (workshop.join("tree"), workshop.join("target"));
         fs::create_dir_all(&tree)?;
-        Ok(Ground { tree, target, workshop })
+        Ok(Ground { tree, target, workshop, hurried: None })
+    }
+
+    /// Only the verdicts of checks count, and a test may have so much memory.
+    pub fn hurried(self, memory_max: MemoryKib) -> Ground {
+        Ground { hurried: Some(memory_max), ..self }
+    }
+
+    /// Removes what compilers keep of a crate for its next build.
+    pub fn forget_parts_of_builds(&self) -> std::io::Result<()> {
+        let parts = self.target.join("debug/incremental");
+        if parts.exists() { fs::remove_dir_all(parts) } else { Ok(()) }
+    }
+
+    /// The folder of the copy.
+    pub fn tree(&self) -> &Path {
+        &self.tree
     }
 
     /// Makes the copy the same as the workspace, uncommitted changes included. Files that are the same are not touched,
     /// so that they are not built again.
-    fn copy(&self) -> Outcome {
+    pub fn copy(&self) -> Outcome {
         let workspace = venv::workspace();
         let mut wanted = BTreeSet::new();
         for name in venv::tree()? {
@@ -385,7 +418,7 @@ impl Ground {
         let mut command = Command::new(self.target.join("debug/vellum-prove"));
         command.arg("--json").args(words);
         let Ended { status, out, err, seconds, exactly } = self.end(&mut command, seconds_max)?;
-        let Some(status) = status else { return Ok(hangs(seconds_max)) };
+        let Some(status) = status else { return Ok(Verdict::Hangs) };
         match status.code() {
             Some(0) => return Ok(Verdict::Passed { seconds }),
             Some(1) => {}
@@ -405,13 +438,28 @@ impl Ground {
 
     fn test(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
         self.build(&[&["test", "--no-run"], words].concat())?;
-        let Ended { status, out, err, seconds, exactly } = self.end(self.cargo("test").args(words), seconds_max)?;
-        let Some(status) = status else { return Ok(hangs(seconds_max)) };
-        if status.success() {
+        self.tested(words, seconds_max)
+    }
+
+    /// Runs `cargo test`, after a build.
+    pub fn tested(&self, words: &[&str], seconds_max: u64) -> Result<Verdict, Trouble> {
+        let mut command = self.cargo("test");
+        if let Some(kib) = self.hurried {
+            let cargo = command.get_program().to_owned();
+            let mut limited = Command::new("sh");
+            limited.args(["-c", &format!("ulimit -v {kib}; exec \"$@\""), "sh"]).arg(cargo).arg("test");
+            command = self.built_here(limited);
+            command.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+        }
+        let Ended { status, out, err, seconds, exactly } = self.end(command.args(words), seconds_max)?;
+        if status.is_none() && !out.contains(FAILED) {
+            return Ok(Verdict::Hangs);
+        }
+        if status.is_some_and(|status| status.success()) {
             let passed = out.lines().any(|line| line.starts_with("test ") && line.ends_with("... ok"));
             return if passed { Ok(Verdict::Passed { seconds }) } else { Err("no test has such a name".into()) };
         }
-        let mut failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+        let mut failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(FAILED.trim_end()));
         // A test that takes the whole process down has no line of its own.
         let by = failed.next().map(|name| name.split(" - ").next().unwrap_or(name).to_owned());
         match by {
@@ -424,11 +472,12 @@ impl Ground {
                 let by = short(last_line(&err));
                 Ok(Verdict::Caught(Catch { by, seconds: exactly, ..Catch::default() }))
             }
-            None => Err(format!("cargo test: {status}: {}", last_line(&err)).into()),
+            None => Err(format!("cargo test: {status:?}: {}", last_line(&err)).into()),
         }
     }
 
-    fn build(&self, words: &[&str]) -> Outcome {
+    /// Runs a command of cargo to its end.
+    pub fn build(&self, words: &[&str]) -> Outcome {
         let (first, rest) = words.split_first().ok_or("nothing to build")?;
         let Ended { status, err, .. } = self.end(self.cargo(first).args(rest), PATIENCE_SECONDS)?;
         if status.is_some_and(|status| status.success()) {
@@ -440,7 +489,17 @@ impl Ground {
 
     fn cargo(&self, what: &str) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        command.arg(what).env("CARGO_TARGET_DIR", &self.target).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        command.arg(what);
+        self.built_here(command)
+    }
+
+    /// Whether that is all that has to be known of a check with this output so far.
+    fn has_failed(&self, out: &Path) -> bool {
+        self.hurried.is_some() && fs::read_to_string(out).is_ok_and(|text| text.contains(FAILED))
+    }
+
+    fn built_here(&self, mut command: Command) -> Command {
+        command.env("CARGO_TARGET_DIR", &self.target).env("CARGO_PROFILE_DEV_DEBUG", "0");
         // A bug changes little, so the next build has little to do.
         command.env("CARGO_INCREMENTAL", "1");
         command
@@ -466,7 +525,9 @@ impl Ground {
         let status = loop {
             match child.try_wait()? {
                 Some(status) => break Some(status),
-                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+                None if Instant::now() < until && !self.has_failed(&out) => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 None => {
                     Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
                     child.wait()?;
@@ -485,6 +546,9 @@ impl Ground {
     }
 }
 
+/// The end of the line of a test that failed.
+const FAILED: &str = " ... FAILED\n";
+
 /// Removes every file that is not wanted.
 fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -496,11 +560,6 @@ fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> std::io::Result<(
         }
     }
     Ok(())
-}
-
-fn hangs(seconds: u64) -> Verdict {
-    let by = format!("it does not end within {seconds} s");
-    Verdict::Caught(Catch { by, seconds: seconds as f64, ..Catch::default() })
 }
 
 /// The steps of the first history that a failing test shows, if it shows one, and where it differs.

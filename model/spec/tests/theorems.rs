@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid};
+use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid, Transaction, later};
 
 const OIDS: u64 = 6;
 const VERSIONS: [&str; 3] = ["", "draft", "other"];
@@ -278,9 +278,20 @@ proptest! {
         if let Ok(packed) = db.pack_by_counts(t, &[], None, &references) {
             let all = How { collect: true, go_on: true, ..How::default() };
             let collected = db.pack(t, all, &references).unwrap().database;
-            for stopped in db.stopped_by_counts(t, &[], &references) {
+            let stopped = db.stopped_by_counts(t, &[], &references);
+            for stopped in &stopped {
                 prop_assert_eq!(&stopped.pack_by_counts(t, &[], None, &references).unwrap(), &packed);
                 prop_assert_eq!(&stopped.pack(t, all, &references).unwrap().database, &collected);
+            }
+            // It may be stopped at its end, and after it has packed to any earlier time.
+            prop_assert!(stopped.contains(&packed));
+            for earlier in db.transactions.iter().map(|x| x.tid).filter(|tid| (db.packed_to()..=t).contains(tid)) {
+                let (is_packed, later) = (|x: &&Transaction| x.tid <= earlier, |x: &&Transaction| x.tid > earlier);
+                let is_it = |stopped: &Database| {
+                    stopped.transactions.iter().filter(is_packed).all(|x| x.status == Status::Packed)
+                        && stopped.transactions.iter().filter(later).eq(db.transactions.iter().filter(later))
+                };
+                prop_assert!(stopped.iter().any(is_it), "packed to {}", earlier);
             }
         }
     }
@@ -357,6 +368,16 @@ proptest! {
                 prop_assert_eq!(history[0].transaction.tid, newest.tid());
             }
         }
+    }
+
+    /// Rules 2.10 and 2.11.
+    #[test]
+    fn a_version_is_there_as_long_as_it_holds_an_object(steps in history()) {
+        let db = play(&steps);
+        let held = VERSIONS.into_iter().filter(|version| {
+            !version.is_empty() && (0..OIDS).any(|oid| db.newest(oid).is_some_and(|at| at.revision.version == *version))
+        });
+        prop_assert_eq!(db.versions(), held.collect());
     }
 
     /// A revision that was shown at a moment was shown from its tid until just before the next.
@@ -486,6 +507,16 @@ fn stores(records: &[&[u8]]) -> Database {
     })
 }
 
+/// Rules 3.1 and 3.4: the resolver is asked about records without blobs.
+#[test]
+fn records_without_blobs_are_merged() {
+    let all = |c: Contested<'_>| Some([c.ancestor, c.committed, c.new].concat());
+    let merged = stores(&[b"a", b"b"]).commit(Begin::at(30), &[Change::store(1, 10, b"c")], &all).unwrap().0;
+    assert_eq!(merged.load(1, ""), Ok((&b"abc"[..], 30)));
+    let undone = stores(&[b"a", b"b", b"c"]).commit(Begin::at(40), &[Change::Undo { tid: 20 }], &all).unwrap().0;
+    assert_eq!(undone.load(1, ""), Ok((&b"bca"[..], 40)));
+}
+
 /// One transaction changed it, and another changed it back: then the first change is still current.
 /// Rules 1.3 and 3.4.
 #[test]
@@ -506,4 +537,32 @@ fn a_packed_revision_in_a_version_still_has_its_base() {
     assert_eq!(tids, [30, 20]);
     assert_eq!((packed.load(1, "").unwrap().0, packed.load_serial(1, 20)), (&b"trunk"[..], Ok(&b"trunk"[..])));
     assert!(packed.load_serial(1, 10).is_err());
+}
+
+/// The tids of a day, by a calendar that is counted day by day: the tid after its last one begins the next day.
+/// Rule 1.1.
+#[test]
+fn the_tid_after_a_day_begins_the_next_day_of_the_calendar() {
+    let days = |year: u64, month: u64| match month {
+        2 if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let dates = (1900..).flat_map(|year| (1..=12).map(move |month| (year, month)));
+    let dates = dates.flat_map(|(year, month)| (1..=days(year, month)).map(move |day| (year, month, day)));
+    let begin = |(year, month, day): (u64, u64, u64)| (((year - 1900) * 12 + month - 1) * 31 + day - 1) * 24 * 60;
+    let mut begins = dates.map(begin).take_while(|minute| *minute <= u64::from(u32::MAX)).peekable();
+    assert_eq!(begins.clone().nth(58 + 1), Some(2 * 31 * 24 * 60), "1900 had no 29 February");
+    while let Some(day) = begins.next() {
+        let last = (day + 24 * 60 - 1) << 32 | 0xffff_ffff;
+        for tid in [day << 32, last - 1, last - (1 << 32) - 1] {
+            assert_eq!(later(tid), Some(tid + 1));
+        }
+        assert_eq!(later(last - (1 << 32)), Some((day + 24 * 60 - 1) << 32));
+        if let Some(next) = begins.peek() {
+            assert_eq!(later(last), Some(next << 32), "{last}");
+        }
+    }
+    assert_eq!(later(Tid::MAX), None);
 }
