@@ -544,7 +544,7 @@ fn a_packed_revision_in_a_version_still_has_its_base() {
 #[test]
 fn the_tid_after_a_day_begins_the_next_day_of_the_calendar() {
     let days = |year: u64, month: u64| match month {
-        2 if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 => 29,
+        2 if if year.is_multiple_of(100) { year.is_multiple_of(400) } else { year.is_multiple_of(4) } => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
@@ -565,4 +565,19 @@ fn the_tid_after_a_day_begins_the_next_day_of_the_calendar() {
         }
     }
     assert_eq!(later(Tid::MAX), None);
+}
+
+/// Rule 4.11: a pack by counts stops if there is no root, and if any record may hide references. One reason is enough.
+#[test]
+fn a_pack_by_counts_stops_for_either_reason() {
+    let store = |oid| one(&Database::default(), Change::store(oid, 0, b"record")).unwrap();
+    let reasons = |db: &Database, may_hide: fn(&[u8]) -> bool| {
+        let refused = db.pack_by_counts(10, &[], Some(may_hide), &|_| vec![]).err();
+        refused.map(|refused| (refused.untold.into_iter().collect::<Vec<_>>(), refused.dangling.len()))
+    };
+    assert_eq!(reasons(&store(0), |_| false), None);
+    assert_eq!(reasons(&store(0), |_| true), Some((vec![0], 0)));
+    assert_eq!(reasons(&store(1), |_| false), Some((vec![], 1)));
+    assert_eq!(reasons(&store(1), |_| true), Some((vec![1], 1)));
+    assert_eq!(reasons(&Database::default(), |_| true), None);
 }
