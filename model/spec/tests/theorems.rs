@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid};
+use vellum_spec::{Begin, Change, Contested, Database, FORGOTTEN_AT_ONCE, How, Oid, Status, Tid};
 
 const OIDS: u64 = 6;
 const VERSIONS: [&str; 3] = ["", "draft", "other"];
@@ -281,6 +281,36 @@ proptest! {
             for stopped in db.stopped_by_counts(t, &[], &references) {
                 prop_assert_eq!(&stopped.pack_by_counts(t, &[], None, &references).unwrap(), &packed);
                 prop_assert_eq!(&stopped.pack(t, all, &references).unwrap().database, &collected);
+            }
+        }
+    }
+
+    /// Forgetting changes no moment at or after its time, and leaves each object one revision at that time, and its base.
+    /// Rule 4.12.
+    #[test]
+    fn forgetting_changes_nothing_from_its_time_on(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        let then = back(&db, n);
+        let mut left = db.clone();
+        for _ in 0..db.transactions.len() {
+            let before = left.packed_to();
+            left = left.forget(then);
+            let newly = db.transactions.iter().filter(|t| t.tid > before && t.tid <= left.packed_to()).count();
+            prop_assert!(newly <= FORGOTTEN_AT_ONCE);
+        }
+        prop_assert_eq!(&left.forget(then), &left);
+        prop_assert_eq!(view(&left), view(&db));
+        for moment in db.transactions.iter().map(|t| t.tid).filter(|&tid| tid >= then) {
+            for oid in 0..OIDS {
+                let shown = |db: &Database| db.load_before(oid, moment + 1).map(|s| s.map(|s| s.data.to_vec()));
+                prop_assert_eq!(shown(&left), shown(&db), "{} at {}", oid, moment);
+            }
+        }
+        if n == 0 {
+            for oid in db.oids() {
+                let (past, base) = (left.past(oid), left.newest(oid).and_then(|newest| newest.revision.base));
+                prop_assert_eq!(past.len(), 1 + base.iter().len());
+                prop_assert!(past.iter().all(|at| left.lasts(oid, at.tid())));
             }
         }
     }
