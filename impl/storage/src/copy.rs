@@ -267,7 +267,10 @@ fn check_same(from: &dyn Storage, to: &dyn Storage, last: Tid) -> Result<()> {
     let one = TidRange { first: last, last };
     let read = |storage: &dyn Storage| storage.transactions(one, Order::OldestFirst)?.next().transpose();
     let why = match (read(from)?, read(to)?) {
-        (Some(there), Some(here)) => difference(&there, &here),
+        (Some(there), Some(here)) => {
+            let keep_history = from.undo_log().is_some() && to.undo_log().is_some();
+            difference(&there, &here, keep_history)
+        }
         (None, _) => Some("the source does not have it".to_owned()),
         (_, None) => Some("it cannot be read back".to_owned()),
     };
@@ -279,15 +282,16 @@ fn check_same(from: &dyn Storage, to: &dyn Storage, last: Tid) -> Result<()> {
 
 /// In what two transactions differ. Two things are left out: where their data is kept, since that depends on where a
 /// copy began; and the order of different objects, which no rule gives a meaning, and which some storages do not keep.
-fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<String> {
+fn difference(there: &TransactionRecord, here: &TransactionRecord, keep_history: bool) -> Option<String> {
     let metadata = |t: &TransactionRecord| (t.user.clone(), t.description.clone(), t.extension.clone());
-    if there.status != here.status {
+    // Rule 4.12: a history-free storage packs by itself.
+    if there.status != here.status && keep_history {
         return Some("one of the two was packed since".to_owned());
     }
     if metadata(there) != metadata(here) {
         return Some("it has another user, description or extension there".to_owned());
     }
-    let (there, here) = (by_object(there), by_object(here));
+    let (there, here) = (by_object(there, keep_history), by_object(here, keep_history));
     let mut pairs = there.iter().zip(&here);
     let pair =
         pairs.find(|(there, here)| there.oid != here.oid || there.version != here.version || there.data != here.data);
@@ -315,9 +319,13 @@ fn difference(there: &TransactionRecord, here: &TransactionRecord) -> Option<Str
     }
 }
 
-/// The revisions, by object. If there are several of one, the last counts (rule 1.4), so they keep their order.
-fn by_object(transaction: &TransactionRecord) -> Vec<&Revision> {
-    let mut revisions: Vec<_> = transaction.revisions.iter().collect();
+/// The revisions, by object. If there are several of one, the last counts (rule 1.4), so they keep their order; of a
+/// storage that packs by itself, only the last one is compared.
+fn by_object(transaction: &TransactionRecord, all: bool) -> Vec<&Revision> {
+    let mut revisions: Vec<_> = transaction.revisions.iter().rev().collect();
     revisions.sort_by_key(|revision| revision.oid);
+    if !all {
+        revisions.dedup_by_key(|revision| revision.oid);
+    }
     revisions
 }

@@ -3,6 +3,7 @@
 use std::array::TryFromSliceError;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -92,6 +93,25 @@ impl Tid {
     /// and returns itself. A new transaction gets [`Tid::later`].
     pub fn next(self) -> Tid {
         Tid(self.0.saturating_add(1))
+    }
+
+    /// Returns the tid of the moment that was so long before. [`Tid::ZERO`] if there is none, or if this tid names no
+    /// day of the calendar.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vellum_storage::Tid;
+    /// let tid = Tid::at("2026-03-01T00:00:30Z".parse().unwrap());
+    /// let before = tid.earlier_by(Duration::from_secs(60));
+    /// assert_eq!(before.time().unwrap().to_string(), "2026-02-28T23:59:30Z");
+    /// assert_eq!(tid.earlier_by(Duration::ZERO), tid);
+    /// ```
+    pub fn earlier_by(self, time: Duration) -> Tid {
+        if time.is_zero() {
+            return self;
+        }
+        let then = self.time().and_then(|now| now.checked_sub(time).ok());
+        then.map_or(Tid::ZERO, Tid::at)
     }
 
     /// Returns the earliest tid of a new transaction after this one (rule 1.1): plus one within a minute, and after its

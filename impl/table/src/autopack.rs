@@ -12,6 +12,8 @@
 //! If a record may refer into another database, there are several, and the others may need what looks like garbage
 //! here: then only old revisions go.
 //!
+//! A history-free database (rule 4.12) has no old revisions to speak of: only garbage goes.
+//!
 //! [`Autopack`] has no thread and no clock of its own. [`Autopacking`] is the thread that asks it for its steps, and
 //! rests.
 
@@ -55,6 +57,8 @@ pub struct Autopack {
     under_way: Option<ByCounts>,
     /// Whether the first pack is still to come: an earlier process may have stopped in the middle of one.
     is_first: bool,
+    /// Of a history-free database: the last transaction that was looked at.
+    looked_at: Tid,
     /// Why garbage is not collected any more: a collection was refused.
     refused: Option<Error>,
 }
@@ -69,7 +73,7 @@ impl Autopack {
     /// Packs this storage, and keeps the history of this time.
     pub fn new(storage: TableStorage, keep: Duration) -> Autopack {
         let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
-        Autopack { storage, keep, under_way: None, is_first: true, refused: None }
+        Autopack { storage, keep, under_way: None, is_first: true, looked_at: Tid::ZERO, refused: None }
     }
 
     /// Does one step.
@@ -92,7 +96,11 @@ impl Autopack {
         let (is_old, objects, at_last) = {
             let now = shared.store.now();
             let facts = now.tables.facts;
-            let is_old = now.tables.head_in(facts.packed_to.next(), to, false)?.is_some();
+            // Rule 4.12: commits forget what is old, but not garbage.
+            let is_old = match facts.is_history_free {
+                true => now.last > std::mem::replace(&mut self.looked_at, now.last),
+                false => now.tables.head_in(facts.packed_to.next(), to, false)?.is_some(),
+            };
             (is_old, now.tables.object_count()?, facts.collected_objects)
         };
         if !std::mem::take(&mut self.is_first) && !is_old {

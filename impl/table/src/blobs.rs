@@ -115,6 +115,17 @@ pub(crate) fn change_with<T>(
     done
 }
 
+/// Rule 4.12: removes the files of revisions that a commit forgot. If this fails, the commit is there all the same, and
+/// the next pack or opening removes them.
+pub(crate) fn remove_forgotten(shared: &Shared) {
+    if !shared.store.now().tables.facts.is_history_free {
+        return;
+    }
+    if let Err(error) = remove_unowned(shared) {
+        tracing::warn!("{}: files of forgotten blobs are left: {error}", shared.name());
+    }
+}
+
 /// So many files are removed before their names are taken out of the table.
 const FILES_A_STEP: usize = 256;
 

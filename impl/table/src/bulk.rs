@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 
 use vellum_storage::{
-    Blob, Bulk, Change, Error, Event, NoResolver, Oid, Result, Tid, TransactionMeta, TransactionRecord, Wants, judge,
+    Blob, Bulk, Change, Event, NoResolver, Oid, Result, Tid, TransactionMeta, TransactionRecord, Wants, judge,
 };
 
 use crate::blobs::{self, Names};
+use crate::pack::forget_with;
 use crate::past::Asked;
 use crate::storage::{Shared, TableStorage};
 use crate::tables::{Tables, Writing};
@@ -96,6 +97,7 @@ fn copy_in(shared: &Shared, transactions: Vec<TransactionRecord>) -> Result<()> 
         rest = after;
         let names: Vec<_> = step.iter().flat_map(Copied::names).collect();
         let files = shared.store.blobs.as_ref().filter(|_| !names.is_empty());
+        let forgets = !turn.is_packing;
         let write = |tables: &mut Tables<Writing<'_>>, number: &mut u64, mut names: Option<&mut Names<'_>>| {
             step.iter().try_for_each(|Copied { tid, meta, changes, .. }| {
                 // The files of the transactions before it have their names.
@@ -106,7 +108,8 @@ fn copy_in(shared: &Shared, transactions: Vec<TransactionRecord>) -> Result<()> 
                     let claim = |(oid, blob): (Oid, Blob)| Ok((oid, files.claim(&blob, oid)?));
                     names.give(&blobs.into_iter().map(claim).collect::<Result<Vec<_>>>()?, *tid)?;
                 }
-                tables.write(Ready { tid: *tid, meta, writes: &verdict.writes }, number)
+                tables.write(Ready { tid: *tid, meta, writes: &verdict.writes }, number)?;
+                if forgets { forget_with(tables, *tid, shared.options.grace) } else { Ok(()) }
             })
         };
         done = match files {
@@ -122,5 +125,7 @@ fn copy_in(shared: &Shared, transactions: Vec<TransactionRecord>) -> Result<()> 
     if let Some(first) = first.filter(|_| last > before) {
         shared.listeners.tell(|| Event::Copied { first, last });
     }
-    done.map_err(|error: Error| error)
+    done?;
+    blobs::remove_forgotten(shared);
+    Ok(())
 }

@@ -13,6 +13,7 @@ use vellum_storage::{Error, Event, Held, Oid, Origin, Result, Tid, TransactionMe
 use vellum_sync::{Condvar, Mutex, thread};
 
 use crate::blobs;
+use crate::pack::forget_with;
 use crate::storage::Shared;
 use crate::store::Turn;
 use crate::write::Ready;
@@ -144,6 +145,7 @@ fn write(shared: &Shared, mut batch: Vec<Waiting>) {
             waiting.end(shared, outcome);
         }
     }
+    blobs::remove_forgotten(shared);
 }
 
 /// One step of the store with all of them. An error names the one that is to blame, if one is.
@@ -154,6 +156,7 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
         return step_with_blobs(shared, turn, job).map(|tid| vec![tid]).map_err(|error| (None, error));
     }
     let mut blamed = None;
+    let forgets = !turn.is_packing;
     let done = shared.store.change(turn, |tables, number| {
         let mut last = tables.last()?;
         let mut tids = Vec::with_capacity(batch.len());
@@ -161,6 +164,9 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
             blamed = Some(n);
             let tid = job.meta.tid_after(last, &*shared.options.clock)?;
             tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)?;
+            if forgets {
+                forget_with(tables, tid, shared.options.grace)?;
+            }
             tids.push(tid);
             last = tid;
         }
@@ -174,9 +180,11 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
 fn step_with_blobs(shared: &Shared, turn: &mut Turn, job: &Job) -> Result<Tid> {
     let tid = job.meta.tid_after(shared.store.now().last, &*shared.options.clock)?;
     let names: Vec<_> = job.blobs.iter().map(|(oid, _)| (*oid, tid)).collect();
+    let forgets = !turn.is_packing;
     blobs::change_with(shared, turn, &names, |tables, number, names| {
         names.give(&job.blobs, tid)?;
-        tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)
+        tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)?;
+        if forgets { forget_with(tables, tid, shared.options.grace) } else { Ok(()) }
     })?;
     Ok(tid)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     /// Whether a record may refer into another database. Then there are several, and the others may need what looks
     /// like garbage here.
     pub is_one_of_several: bool,
+    /// Whether each commit forgets what is old (rule 4.12).
+    pub is_history_free: bool,
 }
 
 const FORMAT_NAME: &str = "format";
@@ -39,6 +41,7 @@ const COUNTED: &str = "counted to";
 const UNTOLD: &str = "may hide references";
 const COLLECTED: &str = "objects after the last collection";
 const SEVERAL: &str = "may refer into other databases";
+const HISTORY_FREE: &str = "history-free";
 
 impl Facts {
     pub fn read(path: &Path, table: &impl ReadableTable<&'static str, u64>) -> Result<Facts> {
@@ -51,6 +54,7 @@ impl Facts {
             _ => return Err(damaged(path, "table `facts`, row `sweeping`: it is neither 0 nor 1")),
         };
         let is_one_of_several = get(SEVERAL)? != 0;
+        let is_history_free = get(HISTORY_FREE)? != 0;
         Ok(Facts {
             format: get(FORMAT_NAME)?,
             packed_to: Tid(get(PACKED_TO)?),
@@ -60,6 +64,7 @@ impl Facts {
             untold: get(UNTOLD)?,
             collected_objects: get(COLLECTED)?,
             is_one_of_several,
+            is_history_free,
         })
     }
 
@@ -73,6 +78,7 @@ impl Facts {
             (UNTOLD, self.untold),
             (COLLECTED, self.collected_objects),
             (SEVERAL, u64::from(self.is_one_of_several)),
+            (HISTORY_FREE, u64::from(self.is_history_free)),
         ] {
             table.insert(name, value).map_err(|error| trouble(path, error))?;
         }

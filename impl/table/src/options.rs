@@ -3,10 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vellum_blob::Layout;
 use vellum_disk::{Disk, RealDisk};
 use vellum_storage::{Clock, Error, Resolver, Resolvers, SystemClock};
+
+/// The usual time for which a history-free database keeps what is old.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// How to open a database.
 ///
@@ -23,6 +27,8 @@ pub struct Options {
     pub(crate) cache_bytes: usize,
     pub(crate) step_rows: usize,
     pub(crate) threads: usize,
+    pub(crate) history_free: bool,
+    pub(crate) grace: Duration,
     pub(crate) blobs: Option<PathBuf>,
     pub(crate) blob_layout: Option<Layout>,
     pub(crate) disk: Arc<dyn Disk>,
@@ -50,6 +56,8 @@ impl Default for Options {
             cache_bytes: 32 << 20,
             step_rows: 256,
             threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+            history_free: false,
+            grace: GRACE,
             blobs: None,
             blob_layout: None,
             disk: Arc::new(RealDisk),
@@ -100,6 +108,22 @@ impl Options {
     /// Sets how many threads a pack uses. The default is one for each processor.
     pub fn threads(mut self, threads: usize) -> Options {
         self.threads = threads.max(1);
+        self
+    }
+
+    /// Makes a new database history-free (rule 4.12): it forgets older revisions, and has no undo. A database that is
+    /// there must be history-free then. Without this, a new database keeps its history, and one that is there may be
+    /// of either kind.
+    pub fn history_free(mut self, history_free: bool) -> Options {
+        self.history_free = history_free;
+        self
+    }
+
+    /// Sets for how long a history-free database keeps a revision after a newer one was committed: for readers that are
+    /// open, and to merge changes. Each commit forgets what is older. The default is a minute. A database that keeps
+    /// its history ignores this.
+    pub fn grace(mut self, grace: Duration) -> Options {
+        self.grace = grace;
         self
     }
 
@@ -168,6 +192,17 @@ pub enum OpenError {
         path: PathBuf,
         /// The difference.
         why: String,
+    },
+
+    /// It keeps its history, and a history-free database was asked for.
+    #[error(
+        "{}: this database keeps its history, and a history-free one was asked for. Open it as it is, or copy it into a \
+         new history-free one",
+        .path.display()
+    )]
+    KeepsHistory {
+        /// The path.
+        path: PathBuf,
     },
 
     /// The store cannot be opened.

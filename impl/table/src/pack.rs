@@ -20,7 +20,7 @@ mod counts;
 mod free;
 mod moment;
 
-pub(crate) use free::ByCounts;
+pub(crate) use free::{ByCounts, forget_with};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ impl TableStorage {
         let shared = &self.shared;
         shared.writable()?;
         let _packing = shared.begin_packing()?;
+        let _listing = Listing::begin(shared);
         go_on(shared)?;
         let mut attempt = 0;
         loop {
@@ -91,6 +92,22 @@ impl TableStorage {
             }
             tracing::info!("{}: a concurrent transaction needs more than was kept", shared.name());
         }
+    }
+}
+
+/// As long as a pack goes by its list, no commit forgets anything: what is listed must stay until it is removed.
+struct Listing<'a>(&'a Shared);
+
+impl<'a> Listing<'a> {
+    fn begin(shared: &'a Shared) -> Listing<'a> {
+        shared.store.turn().is_packing = true;
+        Listing(shared)
+    }
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        self.0.store.turn().is_packing = false;
     }
 }
 
@@ -136,6 +153,9 @@ fn pack(
         }
     };
     let snapshot = shared.store.now_full();
+    // Rule 4.12: what is forgotten has no past.
+    let facts = &snapshot.tables.facts;
+    let to = if facts.is_history_free { to.max(facts.packed_to) } else { to };
     if to < last_packed(&snapshot.tables)? {
         return Ok(Some(PackReport::default()));
     }

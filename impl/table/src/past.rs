@@ -11,6 +11,15 @@ use crate::tables::{Access, Tables, Writing};
 use crate::view::At;
 
 impl<A: Access> Tables<A> {
+    /// Rule 4.12: whether a transaction that holds the object may name this revision. A history-free database may
+    /// forget the others before the transaction is finished.
+    fn lasts(&self, oid: Oid, tid: Tid) -> Result<bool> {
+        if !self.facts.is_history_free {
+            return Ok(true);
+        }
+        Ok(self.newest(oid)?.is_some_and(|newest| newest.tid == tid || newest.row.base == Some(tid)))
+    }
+
     fn past_revision(&self, at: At) -> Result<PastRevision<Tid>> {
         let version = self.version(at.row.version)?;
         Ok(PastRevision { oid: at.oid, tid: at.tid, place: at.tid, version, base: self.base(&at)? })
@@ -38,6 +47,9 @@ macro_rules! answers {
             }
 
             fn find(&self, oid: Oid, tid: Tid) -> Result<Option<PastRevision<Tid>>> {
+                if !self.tables.lasts(oid, tid)? {
+                    return Ok(None);
+                }
                 self.tables.at(oid, tid)?.map(|at| self.tables.past_revision(at)).transpose()
             }
 
@@ -55,6 +67,10 @@ macro_rules! answers {
 
             fn undoable(&self, tid: Tid) -> Result<Option<Vec<Oid>>> {
                 let Some(head) = self.tables.head(tid)? else { return Ok(None) };
+                // Rule 4.12.
+                if self.tables.facts.is_history_free {
+                    return Ok(None);
+                }
                 if self.tables.status(tid, &head) != Status::Complete {
                     return Ok(None);
                 }

@@ -151,6 +151,11 @@ impl Options {
 }
 
 impl Wreck {
+    /// Whether it was history-free (rule 4.12). If its facts cannot be read, it counts as one that keeps its history.
+    pub fn is_history_free(&self) -> bool {
+        self.tables.facts.is_history_free
+    }
+
     /// Writes all that can be read into an empty storage. `progress` is called with the number of transactions.
     ///
     /// # Errors

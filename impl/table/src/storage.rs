@@ -119,7 +119,8 @@ impl TableStorage {
         self.shared.store.blobs.as_ref().map(BlobFiles::folder)
     }
 
-    /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`.
+    /// Returns the transactions that can be undone, newest first, from number `first` up to but not including `last`. A
+    /// history-free database has none.
     ///
     /// # Errors
     ///
@@ -135,6 +136,11 @@ impl TableStorage {
     /// The tables cannot be read.
     pub fn all_versions(&self) -> Result<Vec<Version>> {
         Versions::versions(self)
+    }
+
+    /// Whether it is history-free (rule 4.12): it forgets older revisions with each commit, and has no undo.
+    pub fn is_history_free(&self) -> bool {
+        self.shared.store.now().tables.facts.is_history_free
     }
 
     fn new(options: &Options, store: Store) -> Result<TableStorage> {
@@ -314,8 +320,9 @@ impl Storage for TableStorage {
         self.shared.listeners.add(listener)
     }
 
+    /// Rule 4.12: a history-free database has no undo.
     fn undo_log(&self) -> Option<&dyn UndoLog> {
-        Some(self)
+        if self.is_history_free() { None } else { Some(self) }
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
@@ -425,6 +432,9 @@ impl UndoLog for TableStorage {
         filter: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Vec<UndoEntry>> {
         let now = self.shared.store.now_full();
+        if now.tables.facts.is_history_free {
+            return Ok(Vec::new());
+        }
         let (mut entries, mut to) = (Vec::new(), Tid::MAX);
         while entries.len() < last {
             let Some((tid, head)) = now.tables.head_in(Tid::ZERO, to, true)? else { break };
@@ -556,6 +566,10 @@ impl Limits for Shared {
     fn admit(&self, length: u64, change: &Change) -> Result<u64> {
         if change.blob().is_some() {
             self.blobs()?;
+        }
+        if matches!(change, Change::Undo { .. }) && self.store.now().tables.facts.is_history_free {
+            let why = "it is history-free: it forgets older revisions, so nothing can be undone".to_owned();
+            return Err(Error::Unfit { name: self.name(), why });
         }
         if let Change::Store { oid, .. } | Change::Restore { oid, .. } = change {
             self.oids.saw(*oid);

@@ -49,6 +49,8 @@ impl Deref for Moment {
 pub(crate) struct Turn {
     /// The last number that a revision has.
     pub number: u64,
+    /// Whether a pack goes by a list of revisions that it made before: no commit removes any then (rule 4.12).
+    pub is_packing: bool,
 }
 
 pub(crate) struct Store {
@@ -99,6 +101,9 @@ impl Store {
             let why = format!("its tables have form {}, and this program knows form {FORMAT}", now.tables.facts.format);
             return Err(OpenError::NotATable { path: path.to_path_buf(), why });
         }
+        if options.history_free && !now.tables.facts.is_history_free {
+            return Err(OpenError::KeepsHistory { path: path.to_path_buf() });
+        }
         // A record whose number is counted must not come again: its references would not be counted.
         let number = now.tables.last_number()?.max(now.tables.facts.counted);
         Ok(Store {
@@ -107,7 +112,7 @@ impl Store {
             disk: Arc::clone(disk),
             blobs,
             now: ArcSwap::from_pointee(now),
-            turn: Mutex::new(Turn { number }),
+            turn: Mutex::new(Turn { number, is_packing: false }),
             failure,
             failed: OnceLock::new(),
             _lock: lock,
@@ -294,6 +299,7 @@ fn make(options: &Options, path: &Path) -> Result<(), OpenError> {
     {
         let mut tables = Tables::writing(&path.into(), &transaction)?;
         tables.facts.format = FORMAT;
+        tables.facts.is_history_free = options.history_free;
         tables.write_facts()?;
     }
     transaction.commit().map_err(|error| trouble(path, error))?;

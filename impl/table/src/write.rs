@@ -21,7 +21,8 @@ impl Tables<Writing<'_>> {
     /// Writes it; `number` is the last one that a revision has.
     pub fn write(&mut self, Ready { tid, meta, writes }: Ready<'_>, number: &mut u64) -> Result<()> {
         let last: HashMap<Oid, usize> = writes.iter().enumerate().map(|(n, write)| (write.oid, n)).collect();
-        let is_packed = meta.status == Status::Packed;
+        // Rule 4.12: a history-free database packs by itself.
+        let is_packed = meta.status == Status::Packed && !self.facts.is_history_free;
         let mut revisions = Vec::with_capacity(writes.len());
         for (n, write) in writes.iter().enumerate() {
             let next = number.checked_add(1);
@@ -37,7 +38,8 @@ impl Tables<Writing<'_>> {
             done.map_err(|e| self.trouble(e))?;
             revisions.push((write.oid, row.number));
         }
-        let TransactionMeta { status, user, description, extension, .. } = meta.clone();
+        let TransactionMeta { user, description, extension, .. } = meta.clone();
+        let status = if is_packed { Status::Packed } else { Status::Complete };
         let head = Head { status, user, description, extension, revisions };
         let done = self.transactions.insert(tid.0, &head.encode()[..]).map(drop);
         done.map_err(|e| self.trouble(e))?;

@@ -22,6 +22,7 @@ use crate::world::World;
 mod answers;
 mod blobs;
 mod corner;
+mod forgets;
 mod packs;
 mod steps;
 
@@ -56,7 +57,7 @@ impl Coverage {
 
     /// The corners that were never reached, of those that such a storage can reach.
     pub fn missing(&self, can: Can) -> Vec<Corner> {
-        Corner::ALL.iter().copied().filter(|c| can.covers(c.needs()) && self.count(*c) == 0).collect()
+        Corner::ALL.iter().copied().filter(|c| is_within_reach(can, *c) && self.count(*c) == 0).collect()
     }
 
     /// Adds what another run reached.
@@ -83,11 +84,14 @@ impl Coverage {
         self.steps += 1;
         self.reach(steps::corners(before, step, outcome, after));
         self.reach(blobs::corners(before, step, outcome, after));
+        self.reach(forgets::corners(before, step, outcome, after));
         if let (Step::Pack { to, collect, .. }, Outcome::Packed { .. }) = (step, outcome) {
-            self.reach(packs::corners(before, step, *to, *collect, &after.database));
+            let to = before.pack_time(*to);
+            self.reach(packs::corners(before, step, to, *collect, &after.database));
         }
         if let (Step::PackByCounts { to }, Outcome::Packed { .. }) = (step, outcome) {
-            self.reach(packs::corners_of_counts(&before.database, *to, &after.database));
+            let to = before.pack_time(*to);
+            self.reach(packs::corners_of_counts(&before.database, to, &after.database));
         }
     }
 
@@ -98,6 +102,20 @@ impl Coverage {
             self.reach(answers::corners(&world.database, question, answer));
         }
     }
+}
+
+/// Whether such a storage can reach the corner.
+fn is_within_reach(can: Can, corner: Corner) -> bool {
+    use Corner::*;
+    let never: &[Corner] = match can.forgets {
+        None => &[],
+        // They need an older revision, or a transaction that is later than a pack.
+        Some(0) => {
+            &[BeforeNext, HistoryLong, PackKeepsLater, PackBase, PackDanglingLater, CountsForgets, EndOfVersionBlob]
+        }
+        Some(_) => &[PackBase, ForgetsAtOnce, ForgetsBase],
+    };
+    can.covers(corner.needs()) && !never.contains(&corner)
 }
 
 /// The table of corners.
@@ -111,7 +129,7 @@ impl fmt::Display for Table<'_> {
         writeln!(f, "rule       times  what")?;
         for &corner in Corner::ALL {
             let count = match self.coverage.count(corner) {
-                0 if !self.can.covers(corner.needs()) => "-".to_owned(),
+                0 if !is_within_reach(self.can, corner) => "-".to_owned(),
                 0 => "NEVER".to_owned(),
                 count => count.to_string(),
             };

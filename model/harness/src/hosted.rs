@@ -70,7 +70,8 @@ impl Hosted {
             storage: None,
             drafts: HashMap::new(),
             voted: HashMap::new(),
-            has_verdicts: true,
+            // Rule 4.12: a commit may forget a part of what it writes.
+            has_verdicts: can.forgets.is_none(),
         }
     }
 

@@ -70,33 +70,41 @@ impl Subject for Limited {
     }
 }
 
+/// The second time, if both are there and the first one is not shorter.
+fn longer(has: Option<u64>, needed: Option<u64>) -> Option<u64> {
+    needed.filter(|needed| has.is_some_and(|has| has >= *needed))
+}
+
 macro_rules! abilities {
     ($($(#[doc = $doc:literal])+ $name:ident $word:literal)+) => {
         /// The capabilities of a storage beyond begin, store, vote, finish, abort, and reading.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         pub struct Can {
             $($(#[doc = $doc])+ pub $name: bool,)+
+            /// Whether each commit forgets what is old (rule 4.12): what was made old so many seconds before it. It is
+            /// no capability, and has no name.
+            pub forgets: Option<u64>,
         }
 
         impl Can {
             /// All of it.
-            pub const EVERYTHING: Can = Can { $($name: true),+ };
+            pub const EVERYTHING: Can = Can { $($name: true,)+ forgets: None };
             /// The names of all capabilities, as [`crate::pipe`] uses them.
             pub const WORDS: &[&str] = &[$($word),+];
 
             /// The capabilities that both have.
             pub fn and(self, other: Can) -> Can {
-                Can { $($name: self.$name && other.$name),+ }
+                Can { $($name: self.$name && other.$name,)+ forgets: longer(self.forgets, other.forgets) }
             }
 
             /// The capabilities that one of the two has.
             pub fn or(self, other: Can) -> Can {
-                Can { $($name: self.$name || other.$name),+ }
+                Can { $($name: self.$name || other.$name,)+ forgets: self.forgets.or(other.forgets) }
             }
 
             /// The capabilities of the one that the other lacks.
             pub fn without(self, other: Can) -> Can {
-                Can { $($name: self.$name && !other.$name),+ }
+                Can { $($name: self.$name && !other.$name,)+ forgets: self.forgets }
             }
 
             /// Whether there is all of this in it.

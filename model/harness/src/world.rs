@@ -12,6 +12,7 @@
 //! continues from there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use vellum_spec::{self as spec, Begin, Database, Status};
 use vellum_storage::{Oid, Tid};
@@ -282,14 +283,46 @@ impl World {
         voted.flatten().collect()
     }
 
+    /// A finished transaction.
+    fn transaction(&self, tid: Tid, meta: &Meta, revisions: Vec<spec::Revision>) -> spec::Transaction {
+        // Rule 4.12: a history-free database packs by itself.
+        let is_packed = meta.packed && self.can.forgets.is_none();
+        spec::Transaction {
+            tid: tid.0,
+            status: if is_packed { Status::Packed } else { Status::Complete },
+            user: meta.user.clone().into_bytes(),
+            description: meta.description.clone().into_bytes(),
+            extension: meta.extension().to_vec(),
+            revisions,
+        }
+    }
+
+    /// Rule 4.12: the time of a pack. In a history-free database, a forgotten time counts as the last packed one.
+    pub fn pack_time(&self, to: Tid) -> Tid {
+        if self.can.forgets.is_some() { to.max(Tid(self.database.packed_to())) } else { to }
+    }
+
+    /// Rule 4.12: of a copy, a history-free database forgets which revisions it named, unless they last.
+    fn lasting(&self, change: spec::Change) -> spec::Change {
+        match change {
+            spec::Change::Restore { oid, data, blob, version, source, base } if self.can.forgets.is_some() => {
+                let source = source.filter(|tid| self.database.lasts(oid, *tid));
+                // No revision has this tid, so the base is what the trunk shows.
+                let base = base.map(|tid| if self.database.lasts(oid, tid) { tid } else { 0 });
+                spec::Change::Restore { oid, data, blob, version, source, base }
+            }
+            other => other,
+        }
+    }
+
     /// The database after a pack by counts.
     fn packed_by_counts(&self, to: Tid) -> Result<Database, spec::Refused> {
-        self.database.pack_by_counts(to.0, &self.under_way(), Some(Node::is_untold), &Node::references)
+        self.database.pack_by_counts(self.pack_time(to).0, &self.under_way(), Some(Node::is_untold), &Node::references)
     }
 
     /// Rule 4.11: the worlds that a pack by counts may leave if it is stopped.
     pub fn stopped_by_counts(&self, to: Tid) -> Vec<World> {
-        let stopped = self.database.stopped_by_counts(to.0, &self.under_way(), &Node::references);
+        let stopped = self.database.stopped_by_counts(self.pack_time(to).0, &self.under_way(), &Node::references);
         stopped.into_iter().map(|database| World { database, ..self.clone() }).collect()
     }
 
@@ -297,7 +330,7 @@ impl World {
     fn packed(&self, to: Tid, collect: bool, go_on: bool) -> Result<spec::Packed, spec::Refused> {
         let under_way = self.under_way();
         self.database.pack(
-            to.0,
+            self.pack_time(to).0,
             spec::How { collect, go_on, under_way: &under_way, untold: Some(Node::is_untold) },
             &Node::references,
         )
@@ -316,7 +349,7 @@ impl World {
             refusals.push(Refusal::TooLong);
         }
         for change in &open.changes {
-            good.push(of_spec(change));
+            good.push(self.lasting(of_spec(change)));
             match self.database.commit(Begin::at(UNDER_WAY), &good, &resolver) {
                 Ok((mut done, _)) => revisions = done.transactions.pop().map(|t| t.revisions).unwrap_or_default(),
                 Err(refusal) => {
@@ -423,8 +456,11 @@ impl World {
             }
             (Step::Finish { transaction: name }, Outcome::Finished { tid }) => {
                 if let Some(Open { meta, stage: Stage::Voted(revisions, _), .. }) = self.open.remove(name) {
-                    self.database.transactions.push(transaction(*tid, &meta, revisions));
+                    self.database.transactions.push(self.transaction(*tid, &meta, revisions));
                     self.known.tids.insert(*tid);
+                    if let Some(seconds) = self.can.forgets {
+                        self.database = self.database.forget(tid.earlier_by(Duration::from_secs(seconds)).0);
+                    }
                 }
             }
             (Step::Pack { to, collect, go_on }, Outcome::Packed { .. }) => {
@@ -484,17 +520,6 @@ pub struct Wants {
 
 fn refused(refusals: Vec<Refusal>) -> Vec<Outcome> {
     refusals.into_iter().map(|why| Outcome::Refused { why }).collect()
-}
-
-fn transaction(tid: Tid, meta: &Meta, revisions: Vec<spec::Revision>) -> spec::Transaction {
-    spec::Transaction {
-        tid: tid.0,
-        status: if meta.packed { Status::Packed } else { Status::Complete },
-        user: meta.user.clone().into_bytes(),
-        description: meta.description.clone().into_bytes(),
-        extension: meta.extension().to_vec(),
-        revisions,
-    }
 }
 
 /// The object of which it writes a record.

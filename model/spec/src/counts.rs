@@ -98,7 +98,7 @@ impl<'a> Pack<'a> {
     }
 
     /// The database without these objects, packed to the time.
-    fn without(&self, newest: &Newest<'a>, gone: &BTreeSet<Oid>) -> Database {
+    pub fn without(&self, newest: &Newest<'a>, gone: &BTreeSet<Oid>) -> Database {
         let mut kept = self.sources();
         for (oid, revisions) in newest.iter().filter(|(oid, _)| !gone.contains(oid)) {
             kept.extend(revisions.iter().map(|at| (*oid, at.tid())));

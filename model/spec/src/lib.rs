@@ -27,6 +27,7 @@
 
 mod ahead;
 mod counts;
+mod free;
 mod heap;
 mod later;
 mod pack;
@@ -34,6 +35,7 @@ mod read;
 mod write;
 
 pub use ahead::{Kept, Limits, asked_for, hints, in_addition, kept, moment};
+pub use free::FORGOTTEN_AT_ONCE;
 pub use heap::{Heap, Id, Memory, Node, View};
 pub use later::later;
 pub use pack::{Dangling, How, Packed, Refused};

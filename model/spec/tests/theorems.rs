@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use vellum_spec::{Begin, Change, Contested, Database, How, Oid, Status, Tid, Transaction, later};
+use vellum_spec::{Begin, Change, Contested, Database, FORGOTTEN_AT_ONCE, How, Oid, Status, Tid, Transaction, later};
 
 const OIDS: u64 = 6;
 const VERSIONS: [&str; 3] = ["", "draft", "other"];
@@ -292,6 +292,36 @@ proptest! {
                         && stopped.transactions.iter().filter(later).eq(db.transactions.iter().filter(later))
                 };
                 prop_assert!(stopped.iter().any(is_it), "packed to {}", earlier);
+            }
+        }
+    }
+
+    /// Forgetting changes no moment at or after its time, and leaves each object one revision at that time, and its base.
+    /// Rule 4.12.
+    #[test]
+    fn forgetting_changes_nothing_from_its_time_on(steps in history(), n in 0..8_usize) {
+        let db = play(&steps);
+        let then = back(&db, n);
+        let complete = |db: &Database| db.transactions.iter().filter(|t| t.status == Status::Complete).count();
+        let mut left = db.clone();
+        for _ in 0..db.transactions.len() {
+            let next = left.forget(then);
+            prop_assert!(complete(&left) - complete(&next) <= FORGOTTEN_AT_ONCE);
+            left = next;
+        }
+        prop_assert_eq!(&left.forget(then), &left);
+        prop_assert_eq!(view(&left), view(&db));
+        for moment in db.transactions.iter().map(|t| t.tid).filter(|&tid| tid >= then) {
+            for oid in 0..OIDS {
+                let shown = |db: &Database| db.load_before(oid, moment + 1).map(|s| s.map(|s| s.data.to_vec()));
+                prop_assert_eq!(shown(&left), shown(&db), "{} at {}", oid, moment);
+            }
+        }
+        if n == 0 {
+            for oid in db.oids() {
+                let (past, base) = (left.past(oid), left.newest(oid).and_then(|newest| newest.revision.base));
+                prop_assert_eq!(past.len(), 1 + base.iter().len());
+                prop_assert!(past.iter().all(|at| left.lasts(oid, at.tid())));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -32,6 +32,7 @@ Examples:
   vellum copy Data.fs part.fs --since yesterday     transactions since then
   vellum copy Data.fs site.vellum                   to a database in tables
   vellum copy site.vellum Data.fs                   and back
+  vellum copy Data.fs site.vellum --history-free    the newest revisions alone
 
 If DST does not exist, it is created. If it does, the copy continues after its
 last transaction. SRC must have the same transaction; otherwise DST is no copy
@@ -44,6 +45,11 @@ A Data.fs is opened for reading only, so a site may use it. A database in tables
 can be open in one process only. The copy has the transactions that were
 finished when it began. DST is locked. Both files have the same transactions,
 with users and times; positions in the file may differ.
+
+With --history-free a new DST is a history-free database in tables: it has the
+newest revision of each object, forgets older ones with each commit, and has no
+undo. A history-free SRC can be copied only into a new DST: it forgets how the
+older copy was.
 
 If the copy is stopped, by Ctrl-C or a full disk, the transactions in DST are
 complete. Start it again, and it continues. Transactions of an old file that are
@@ -89,6 +95,9 @@ pub struct Copy {
     /// Only transactions up to this time
     #[arg(long, value_name = "TIME", value_parser = args::moment)]
     until: Option<Moment>,
+    /// Make a history-free database in tables: without older revisions, and without undo
+    #[arg(long)]
+    history_free: bool,
     /// Write records compressed, as zc.zlibstorage does
     #[arg(long, conflicts_with = "decompress")]
     compress: bool,
@@ -234,6 +243,13 @@ impl Copy {
 
     /// The destination, whether it is new, and what keeps ZODB from reading it, which is said before it is made.
     fn open_or_create(&self, from: &Database) -> Run<(Database, bool, Vec<String>)> {
+        if self.history_free && !tables::is_or_becomes_one(&self.to) {
+            return Err(Failure::Message(format!(
+                "{}: only a database in tables is history-free. Nothing was copied. End the name of a new one with \
+                 .vellum",
+                self.to.display()
+            )));
+        }
         if tables::is_or_becomes_one(&self.to) {
             return self.open_or_create_tables(from);
         }
@@ -264,7 +280,9 @@ impl Copy {
     /// The same of a destination in tables.
     fn open_or_create_tables(&self, from: &Database) -> Run<(Database, bool, Vec<String>)> {
         let is_new = !self.to.exists();
-        let (mut options, folder) = (tables::options()?, self.folder(from)?);
+        // Nobody reads a copy that is being made.
+        let options = tables::options()?.history_free(self.history_free).grace(Duration::ZERO);
+        let (mut options, folder) = (options, self.folder(from)?);
         if let Some(folder) = &folder {
             if !is_new {
                 self.fits(folder, &tables::open(&self.to)?)?;

@@ -92,6 +92,13 @@ pub struct Serve {
     /// (30d, 12h)
     #[arg(long, value_name = "TIME", value_parser = crate::ui::args::keep, conflicts_with = "read_only")]
     keep: Option<Duration>,
+    /// Serve a history-free database in tables; a new one is made so. It has no undo
+    #[arg(long, conflicts_with = "read_only")]
+    history_free: bool,
+    /// Have a history-free database keep what was overwritten so many seconds ago, for
+    /// open readers and to merge changes [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "read_only")]
+    grace: Option<Duration>,
     /// The syncs that a commit waits for [default: full]
     #[arg(long, value_enum)]
     durability: Option<Durability>,
@@ -171,7 +178,13 @@ impl Serve {
                 Durability::Relaxed => Syncs::Relaxed,
                 Durability::Journal => Syncs::Journal,
             };
-            plan.storages.iter_mut().for_each(|(_, storage)| set_durability(storage, syncs));
+            plan.storages.iter_mut().for_each(|(_, storage)| each_file(storage, &|file| file.durability = syncs));
+        }
+        for (_, storage) in &mut plan.storages {
+            each_file(storage, &|file| {
+                file.history_free |= self.history_free;
+                file.grace = self.grace.or(file.grace);
+            });
         }
         if let (Some(certificate), Some(authenticate)) = (&self.tls_certificate, &self.tls_authenticate) {
             plan.tls = Some(Tls {
@@ -216,13 +229,14 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     time.filter(|time| time.as_secs() <= 1_000_000_000).ok_or_else(|| "not a number of seconds".to_owned())
 }
 
-fn set_durability(storage: &mut StorageConf, syncs: Syncs) {
+/// Changes what is asked of each file that a storage consists of.
+fn each_file(storage: &mut StorageConf, change: &dyn Fn(&mut FileStorageConf)) {
     match storage {
-        StorageConf::File(file) => file.durability = syncs,
+        StorageConf::File(file) => change(file),
         StorageConf::Mapping { .. } => {}
         StorageConf::Demo { base, changes, .. } => {
-            base.iter_mut().chain(changes).for_each(|storage| set_durability(storage, syncs));
+            base.iter_mut().chain(changes).for_each(|storage| each_file(storage, change));
         }
-        StorageConf::Compressed { base, .. } => set_durability(base, syncs),
+        StorageConf::Compressed { base, .. } => each_file(base, change),
     }
 }

@@ -265,6 +265,7 @@ fn describe(storage: &StorageConf) -> String {
             text.push_str(if file.read_only { ", only read" } else { "" });
             text.push_str(if file.create { ", made anew at each start" } else { "" });
             packs.iter().filter(|(is_on, _)| !is_on).for_each(|(_, what)| text.push_str(what));
+            text.push_str(if file.history_free { ", history-free" } else { "" });
             if let Some(quota) = file.quota {
                 text.push_str(&format!(", at most {quota} bytes"));
             }

@@ -126,6 +126,10 @@ fn layout_of(layout: &BlobLayout) -> Layout {
 /// Opens a database, or makes one.
 fn open_file(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<FileStorage> {
     let path = &conf.path;
+    if conf.history_free || conf.grace.is_some() {
+        let why = "only a database in tables is history-free, such as site.vellum. Nothing was changed";
+        return Err(Failure::Message(format!("{}: {why}", path.display())));
+    }
     let with_blobs = |mut options: vellum_file::Options| {
         options = conf.blob_dir.iter().fold(options, |options, folder| options.blobs(folder));
         conf.blob_layout.iter().fold(options, |options, layout| options.blob_layout(layout_of(layout)))
@@ -160,7 +164,8 @@ fn open_tables(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<Table
     if conf.durability != Syncs::Full {
         return refused("a database in tables has one durability, full: leave the other one out");
     }
-    let options = tables::options()?.resolver(resolver);
+    let options = tables::options()?.resolver(resolver).history_free(conf.history_free);
+    let options = conf.grace.iter().fold(options, |options, grace| options.grace(*grace));
     let options = conf.quota.iter().fold(options, |options, quota| options.quota(*quota));
     let options = conf.blob_dir.iter().fold(options, |options, folder| options.blobs(folder));
     let options = conf.blob_layout.iter().fold(options, |options, layout| options.blob_layout(layout_of(layout)));

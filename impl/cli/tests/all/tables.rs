@@ -36,6 +36,49 @@ fn sessions() {
     assert_session!("cli-tables", without_time(sandbox.session(commands)));
 }
 
+/// Rule 4.12.
+#[test]
+fn a_history_free_database() {
+    let sandbox = Sandbox::new();
+    sandbox.golden("mail");
+    let commands: &[&[&str]] = &[
+        &["copy", "mail.fs", "free.vellum", "--history-free", "--until", "040d2ed75f56a699"],
+        &["copy", "mail.fs", "free.vellum", "--history-free"],
+        &["copy", "mail.fs", "free.vellum"],
+        &["info", "free.vellum"],
+        &["check", "free.vellum"],
+        &["log", "free.vellum", "-n", "2"],
+        &["show", "free.vellum", "1", "--history"],
+        &["undo", "free.vellum", "last", "--dry-run"],
+        &["undo", "free.vellum", "last", "--yes"],
+        &["pack", "free.vellum", "--days", "7", "--yes"],
+        &["copy", "free.vellum", "back.fs"],
+        &["check", "back.fs"],
+        &["recover", "free.vellum", "saved.vellum"],
+        &["info", "saved.vellum", "--json"],
+        &["serve", "free.vellum", "--history-free", "--grace", "300", "--check-config"],
+        &["serve", "back.fs", "--history-free", "--listen", "127.0.0.1:0"],
+        &["copy", "mail.fs", "other.fs", "--history-free"],
+        &["copy", "mail.fs", "keeping.vellum"],
+        &["copy", "mail.fs", "keeping.vellum", "--history-free"],
+    ];
+    assert_session!("cli-tables-history-free", without_time(sandbox.session(commands)));
+    let all = |name: &str| {
+        let storage = TableStorage::open(sandbox.path(name)).unwrap();
+        let transactions = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
+        let oids = transactions.flat_map(|transaction| transaction.unwrap().revisions).map(|revision| revision.oid);
+        let mut oids: Vec<_> = oids.collect();
+        let count = oids.len();
+        oids.sort();
+        oids.dedup();
+        (storage.is_history_free(), oids, count)
+    };
+    let (is_history_free, oids, count) = all("free.vellum");
+    assert!(is_history_free);
+    assert_eq!(oids.len(), count, "each object once");
+    assert_eq!(all("saved.vellum"), (true, oids, count));
+}
+
 #[test]
 fn other_commands_say_that_they_read_a_file_only() {
     let sandbox = Sandbox::new();

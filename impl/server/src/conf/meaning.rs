@@ -159,6 +159,8 @@ impl StorageConf {
                     pack_gc: words.flag("pack-gc", true)?,
                     pack_keep_old: words.flag("pack-keep-old", true)?,
                     durability: Syncs::Full,
+                    history_free: false,
+                    grace: None,
                 };
                 if conf.create && conf.read_only {
                     return Err(section.error("create makes the file anew, and read-only forbids that: leave out one"));

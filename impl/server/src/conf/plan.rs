@@ -131,6 +131,10 @@ pub struct FileStorageConf {
     pub pack_keep_old: bool,
     /// The syncs that a commit waits for.
     pub durability: Syncs,
+    /// Whether a new database in tables is made history-free, and one that is there must be.
+    pub history_free: bool,
+    /// For how long a history-free database keeps what is old; as long as it would by itself, if nobody says.
+    pub grace: Option<Duration>,
 }
 
 impl FileStorageConf {
@@ -146,6 +150,8 @@ impl FileStorageConf {
             pack_gc: true,
             pack_keep_old: true,
             durability: Syncs::Full,
+            history_free: false,
+            grace: None,
         }
     }
 }

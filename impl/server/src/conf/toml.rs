@@ -73,6 +73,10 @@ struct FileStorage {
     pack_keep_old: Option<bool>,
     #[serde(default)]
     durability: Durability,
+    #[serde(default)]
+    history_free: bool,
+    /// In seconds.
+    grace: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -255,6 +259,8 @@ impl Lines<'_> {
                         Durability::Relaxed => Syncs::Relaxed,
                         Durability::Journal => Syncs::Journal,
                     },
+                    history_free: file.history_free,
+                    grace: file.grace.map(|seconds| Duration::from_secs(seconds.into())),
                 })
             }
             Storage::Mapping(Mapping { name }) => {

@@ -22,6 +22,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::ReadableTable;
 use vellum_pickle::{Reference, Scanner};
@@ -32,7 +33,7 @@ use super::{go_on, last_packed, unname};
 use crate::blobs::remove_unowned;
 use crate::row::Row;
 use crate::storage::{Shared, TableStorage};
-use crate::tables::{Tables, Writing, door, trouble};
+use crate::tables::{Access, Tables, Writing, door, trouble};
 
 impl Counts for TableStorage {
     fn pack_by_counts(&self, to: Tid) -> Result<()> {
@@ -184,7 +185,8 @@ impl ByCounts {
 
     fn begin(&mut self, shared: &Shared) -> Result<Stage> {
         let now = shared.store.now_full();
-        if self.to < last_packed(&now.tables)? {
+        // Rule 4.12.
+        if !now.tables.facts.is_history_free && self.to < last_packed(&now.tables)? {
             return Ok(Stage::Done);
         }
         self.to = self.to.min(now.last).max(now.tables.facts.packed_to);
@@ -245,50 +247,17 @@ impl ByCounts {
         let judging = shared.judging.write();
         let (before, is_left_empty) = {
             let now = shared.store.now();
-            let before = now.tables.facts.packed_to;
-            // A pack left the last transaction without revisions; it may not be the last any more.
-            let head = now.tables.head(before)?.filter(|_| before != now.last);
-            (before, head.is_some_and(|head| head.revisions.is_empty()))
+            (now.tables.facts.packed_to, now.tables.is_left_empty()?)
         };
         if before >= self.to && !is_left_empty {
             return Ok(Stage::Free(0));
         }
         self.voted.look(shared)?;
         let (names, to) = (self.voted.names(), self.to);
-        let packed_to = shared.store.change(&mut turn, |tables, _| {
-            let mut doomed = Doomed::new();
-            if is_left_empty {
-                doomed.insert(before, Vec::new());
-            }
-            let (mut from, mut packed_to, mut touched) = (before.next(), to, BTreeSet::new());
-            while let Some((tid, head)) = tables.head_in(from, to, false)? {
-                if touched.len() >= shared.options.step_rows {
-                    break;
-                }
-                // Without a revision it goes, too.
-                let old = doomed.entry(tid).or_default();
-                for (oid, number) in head.revisions {
-                    touched.insert(oid);
-                    if tables.row(oid, tid)?.is_none_or(|row| row.number != number) {
-                        old.push((number, oid));
-                    }
-                }
-                packed_to = tid;
-                match tid < to {
-                    true => from = tid.next(),
-                    false => break,
-                }
-            }
-            if tables.head_in(packed_to.next(), to, false)?.is_none() {
-                packed_to = to;
-            }
-            for oid in touched {
-                doom(tables, oid, packed_to, &names, &mut doomed)?;
-            }
-            tables.facts.packed_to = packed_to;
-            remove(tables, doomed)?;
-            Ok(packed_to)
-        })?;
+        let rows_max = shared.options.step_rows;
+        let packed_to = shared
+            .store
+            .change(&mut turn, |tables, _| forget_to(tables, to, &names, |_, objects| objects < rows_max))?;
         drop(judging);
         let _telling = shared.telling.lock();
         drop(turn);
@@ -403,6 +372,79 @@ fn written_over(tables: &Tables<Writing<'_>>, oid: Oid, tid: Tid, last: u64) -> 
     let Some(head) = tables.head(tid)? else { return Ok(Vec::new()) };
     let numbers = head.revisions.into_iter().filter(|(of, number)| *of == oid && *number != last);
     numbers.filter_map(|(_, number)| tables.overwritten(number).transpose()).collect()
+}
+
+impl<A: Access> Tables<A> {
+    /// Whether a pack left the last transaction without revisions, and it is not the last any more.
+    fn is_left_empty(&self) -> Result<bool> {
+        let before = self.facts.packed_to;
+        let head = self.head(before)?.filter(|head| head.revisions.is_empty());
+        Ok(head.is_some() && before != self.last()?)
+    }
+}
+
+/// Rule 4.4: forgets what some transactions have made old, the first ones after the time of the last pack, and not
+/// later than `to`. It goes on while there is `more` to do, which is asked with the number of transactions and of
+/// objects so far. Returns the time to which the database is packed then.
+fn forget_to(
+    tables: &mut Tables<Writing<'_>>,
+    to: Tid,
+    voted: &HashMap<Oid, Vec<Tid>>,
+    more: impl Fn(usize, usize) -> bool,
+) -> Result<Tid> {
+    let before = tables.facts.packed_to;
+    let mut doomed = Doomed::new();
+    if tables.is_left_empty()? {
+        doomed.insert(before, Vec::new());
+    }
+    let (mut from, mut packed_to, mut touched, mut transactions) = (before.next(), to, BTreeSet::new(), 0);
+    while let Some((tid, head)) = tables.head_in(from, to, false)? {
+        if !more(transactions, touched.len()) {
+            break;
+        }
+        transactions += 1;
+        // Without a revision it goes, too.
+        let old = doomed.entry(tid).or_default();
+        for (oid, number) in head.revisions {
+            touched.insert(oid);
+            if tables.row(oid, tid)?.is_none_or(|row| row.number != number) {
+                old.push((number, oid));
+            }
+        }
+        packed_to = tid;
+        match tid < to {
+            true => from = tid.next(),
+            false => break,
+        }
+    }
+    if tables.head_in(packed_to.next(), to, false)?.is_none() {
+        packed_to = to;
+    }
+    for oid in touched {
+        doom(tables, oid, packed_to, voted, &mut doomed)?;
+    }
+    tables.facts.packed_to = packed_to;
+    remove(tables, doomed)?;
+    Ok(packed_to)
+}
+
+/// Rule 4.12: one commit forgets at most so many transactions, so that none has to do the work of many.
+const FORGOTTEN_AT_ONCE: usize = 4;
+
+/// Rule 4.12: in a history-free database, forgets what was old so long before the transaction that was just written.
+///
+/// It needs no look at voted transactions. They hold their objects, and name only the newest revisions of these and
+/// the bases of those (`Past::find`), which are kept as long as no other transaction changes the objects.
+pub(crate) fn forget_with(tables: &mut Tables<Writing<'_>>, tid: Tid, grace: Duration) -> Result<()> {
+    // A sweep that failed goes on with the next pack.
+    if !tables.facts.is_history_free || tables.facts.is_sweeping {
+        return Ok(());
+    }
+    let to = tid.earlier_by(grace);
+    if tables.head_in(tables.facts.packed_to.next(), to, false)?.is_some() {
+        forget_to(tables, to, &HashMap::new(), |transactions, _| transactions < FORGOTTEN_AT_ONCE)?;
+    }
+    Ok(())
 }
 
 /// Removes revisions, and takes them out of their transactions.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vellum_blob::Found;
 use vellum_harness::hosted::{Merger, Opening};
@@ -14,6 +15,16 @@ pub const BLOBS: &str = "site.vellum.blobs";
 
 /// The capabilities that TableStorage declares to the harness.
 pub const CAN: Can = Can::EVERYTHING;
+
+/// Those of a history-free one, which keeps what is old for so many seconds.
+pub const fn can_forget(seconds: u64) -> Can {
+    Can { undo: false, forgets: Some(seconds), ..CAN }
+}
+
+/// Opens a history-free database as the harness wants it.
+pub fn open_history_free(options: Options, seconds: u64, opening: Opening) -> Result<Box<dyn Storage>> {
+    open_under_harness(options.history_free(true).grace(Duration::from_secs(seconds)), opening)
+}
 
 /// Opens a database as the harness wants it: a new one if there is none.
 pub fn open_under_harness(options: Options, opening: Opening) -> Result<Box<dyn Storage>> {

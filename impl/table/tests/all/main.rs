@@ -9,6 +9,7 @@ mod counts;
 mod crashes;
 mod damage;
 mod histories;
+mod history_free;
 mod kill;
 mod salvage;
 mod stories;

@@ -7,7 +7,7 @@
 use crate::subject::Can;
 
 macro_rules! corners {
-    ($($name:ident $rule:literal $what:literal $([$($can:ident),+])?)+) => {
+    ($($name:ident $rule:literal $what:literal $([$($can:ident),+])? $({forgets: $seconds:literal})?)+) => {
         /// A rule, or a corner of one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[allow(missing_docs, reason = "the table says it")]
@@ -29,7 +29,7 @@ macro_rules! corners {
 
             /// The capabilities that a storage needs to reach it.
             pub fn needs(self) -> Can {
-                match self { $(Corner::$name => Can { $($($can: true,)+)? ..Can::default() }),+ }
+                match self { $(Corner::$name => Can { $($($can: true,)+)? $(forgets: Some($seconds),)? ..Can::default() }),+ }
             }
         }
     };
@@ -142,6 +142,14 @@ corners! {
     CountsCascade "4.11" "pack by counts: an object goes, since another one went" [counts]
     CountsCycle "4.11" "pack by counts: objects stay that only refer to each other" [counts]
     CountsForgets "4.11" "pack by counts: an old revision of a needed object goes" [counts]
+    ForgetsAtOnce "4.12" "a commit forgets what it made old itself" {forgets: 0}
+    ForgetsLater "4.12" "a commit forgets what an earlier one made old" {forgets: 60}
+    ForgetsSome "4.12" "a commit forgets a part of what is due" {forgets: 60}
+    ForgetsForReaders "4.12" "a commit keeps an older revision for readers" {forgets: 60}
+    ForgetsBase "4.12" "a commit keeps the base revision of an object that it changed" [versions] {forgets: 0}
+    ForgetsTransaction "4.12" "a commit leaves nothing of an earlier transaction" {forgets: 0}
+    ForgetsCopied "4.12" "a copied revision may not name its source" [restore] {forgets: 60}
+    ForgetsPackedEarlier "4.12" "a pack to a time before the forgotten one collects" [collect] {forgets: 0}
     PackUntold "4.10" "pack: refused, since a record may hide references" [pack, collect, untold]
     StoreBlob "8.1" "store: a blob" [blobs]
     StoreBlobAfterRecord "8.1" "store: the record, and then the record with its blob" [blobs, repeat]

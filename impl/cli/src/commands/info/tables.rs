@@ -17,6 +17,8 @@ use crate::ui::meta::{self, version_name};
 struct Summary {
     file: String,
     format: &'static str,
+    /// Whether it forgets older revisions with each commit.
+    history_free: bool,
     bytes: u64,
     transactions: u64,
     revisions: u64,
@@ -100,6 +102,7 @@ fn summary(storage: &TableStorage, at_most: usize) -> Run<Summary> {
     Ok(Summary {
         file: storage.path().display().to_string(),
         format: "tables",
+        history_free: storage.is_history_free(),
         bytes,
         transactions: rows("transactions"),
         revisions: rows("objects") + rows("past") + rows("overwritten"),
@@ -130,7 +133,7 @@ fn summary(storage: &TableStorage, at_most: usize) -> Run<Summary> {
 impl Summary {
     fn show(&self, out: &mut Out, now: Timestamp) -> Run<()> {
         writeln!(out, "{}", printable(&self.file))?;
-        out.field("format", "tables")?;
+        out.field("format", if self.history_free { "tables, history-free" } else { "tables" })?;
         out.field("size", exact_size(self.bytes))?;
         out.field("transactions", count(self.transactions))?;
         let nothing = match self.nothing {

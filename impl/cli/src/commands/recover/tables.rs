@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -91,7 +92,7 @@ pub fn recover(what: &Recover, out: &mut Out, now: Timestamp) -> Run {
 
 fn salvage(what: &Recover) -> Run<Salvage> {
     let wreck = tables::told(vellum_table::Options::new().open_wreck(&what.file))?;
-    let to = create(&what.out, &what.file)?;
+    let to = create(&what.out, &what.file, wreck.is_history_free())?;
     let salvaged = copy(wreck, to.storage());
     drop(to);
     if salvaged.is_err() {
@@ -110,12 +111,14 @@ fn copy(wreck: Wreck, to: &dyn Storage) -> Run<Salvage> {
     Ok(wreck.copy_to(to, &mut |done| meter.update(done, 0))?)
 }
 
-/// Makes the new database, of the kind that its name says, with the permissions of the old one.
-fn create(path: &Path, like: &Path) -> Run<Database> {
+/// Makes the new database, of the kind that its name says, with the permissions of the old one. In tables, it is
+/// history-free if the old one was.
+fn create(path: &Path, like: &Path, history_free: bool) -> Run<Database> {
     if !tables::is_or_becomes_one(path) {
         return Ok(Database::File(options()?.like(like).create(path)?));
     }
-    let made = tables::told(tables::options()?.create(path))?;
+    let options = tables::options()?.history_free(history_free).grace(Duration::ZERO);
+    let made = tables::told(options.create(path))?;
     tables::take_after(path, like)?;
     Ok(Database::Tables(made))
 }

@@ -1,0 +1,259 @@
+//! A history-free database (rule 4.12): the same histories, crashes and threads, against the same rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vellum_disk::SimDisk;
+use vellum_harness::campaign::Campaign;
+use vellum_harness::concurrent;
+use vellum_harness::coverage::Coverage;
+use vellum_harness::crash::{Plan, Promise, Tried};
+use vellum_harness::hosted::{Hosted, Merger, Opening};
+use vellum_harness::node::Node;
+use vellum_harness::subject::Subject;
+use vellum_harness::tick::tick;
+use vellum_storage::{
+    Bytes, Error, ManualClock, Oid, Order, PackOptions, Refusal, Storage, Tid, TidRange, TransactionMeta, Version,
+};
+use vellum_table::{Autopack, OpenError, Options, Step, TableStorage};
+
+use crate::common::{BLOBS, PATH, can_forget, check_blobs, open_history_free};
+
+/// As `histories::subject`, and what was made old so many seconds ago is forgotten.
+fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
+    let mut disk = SimDisk::new(0);
+    Hosted::new("a history-free TableStorage", can_forget(seconds), move |opening: Opening| {
+        if opening.fresh {
+            disk = SimDisk::new(0);
+        }
+        let options = Options::new().disk(Arc::new(disk.clone())).step_rows(step_rows).spill_after(spill_after);
+        open_history_free(options, seconds, opening)
+    })
+}
+
+/// The option of `vellum-prove` that names it.
+fn storage_name(seconds: u64) -> &'static str {
+    if seconds == 0 { "--storage history-free-at-once" } else { "--storage history-free" }
+}
+
+fn hold(seconds: u64, step_rows: usize, spill_after: u64, seed: u64, cases: u64) -> Coverage {
+    let make = || Ok(Box::new(subject(seconds, step_rows, spill_after)) as Box<dyn Subject>);
+    let campaign = Campaign { seed, first: 0, cases, steps: 40, jobs: 1, keep_going: false, shrink_budget: 3000 };
+    let report = campaign.run(&make, &|_| ()).unwrap();
+    if let Some(found) = report.found.first() {
+        let command = found.difference.command(storage_name(seconds));
+        panic!("case {}, made short; to play it again:\n\n{command}", found.case);
+    }
+    println!("{:.0} histories a minute", report.rate);
+    report.coverage
+}
+
+fn assert_complete(coverage: &Coverage, seconds: u64) {
+    println!("{}", coverage.table(can_forget(seconds)));
+    assert_eq!(coverage.missing(can_forget(seconds)), []);
+}
+
+#[test]
+fn each_commit_forgets_at_once() {
+    assert_complete(&hold(0, 256, u64::MAX, 1, 600), 0);
+}
+
+/// The harness's clock goes in minutes.
+#[test]
+fn each_commit_forgets_what_was_old_two_minutes_before() {
+    assert_complete(&hold(120, 256, u64::MAX, 2, 1000), 120);
+}
+
+#[test]
+fn in_small_steps_and_with_records_that_wait_on_disk() {
+    hold(120, 1, 1, 3, 200);
+}
+
+/// Rule 3.0.
+#[test]
+fn what_is_found_after_a_crash_is_what_the_rules_allow() {
+    for seconds in [0, 120] {
+        let opener = move |disk: &SimDisk, opening: Opening| {
+            open_history_free(Options::new().disk(Arc::new(disk.clone())).step_rows(2), seconds, opening)
+        };
+        let (name, can) = ("a history-free TableStorage".into(), can_forget(seconds));
+        let tried = Tried { name, can, promise: Promise::Whole, opener: Arc::new(opener) };
+        let plan = Plan { seed: 1, first: 0, cases: 5, steps: 20, cuts_max: 40, go_on: 4 };
+        let report = plan.run(&tried, &mut |_| ()).unwrap_or_else(|failure| {
+            let (seed, case, steps) = (failure.seed, failure.case, plan.steps);
+            panic!(
+                "{failure}\nTo see it again:\n\ncargo run --release --bin vellum-prove -- --crashes {} --seed {seed} \
+                 --first {case} --cases 1 --steps {steps}\n",
+                storage_name(seconds)
+            )
+        });
+        println!("{report}");
+        assert_eq!(report.never(&tried), [""; 0], "{report}");
+    }
+}
+
+/// Rule 3.0.
+#[test]
+fn what_many_threads_are_told_has_an_explanation() {
+    let mut total = concurrent::Report::default();
+    for seed in 0..12 {
+        let storage = history_free(seed, 0).blobs(BLOBS).create(PATH).unwrap();
+        let plan = concurrent::Plan { seed, threads: 4, transactions: 40, objects: 4, packs: 0 };
+        let report = concurrent::run(&storage, can_forget(0), &plan);
+        check_blobs(&storage).unwrap();
+        total.add(&report.unwrap_or_else(|failure| panic!("{failure}")));
+    }
+    println!("{total}");
+}
+
+/// While a pack goes by its list, commits forget nothing; the ones after it do.
+#[test]
+fn commits_beside_packs_leave_tables_that_agree() {
+    let storage = history_free(1, 0).step_rows(1).threads(1).create(PATH).unwrap();
+    let mut serials = vec![Tid::ZERO; 8];
+    let mut change = |object: u64| {
+        let serial = &mut serials[object as usize];
+        *serial = store(&storage, Oid(object), *serial, &[]);
+    };
+    (0..8).for_each(&mut change);
+    std::thread::scope(|scope| {
+        let packs = scope.spawn(|| {
+            (0..30).for_each(|_| drop(storage.pack_to(Tid::MAX, PackOptions::default().go_on(true)).unwrap()));
+        });
+        let mut n = 0;
+        while !packs.is_finished() || n < 100 {
+            change(n % 8);
+            n += 1;
+        }
+        packs.join().unwrap();
+    });
+    for _ in 0..100 {
+        change(0);
+    }
+    assert_eq!(revisions(&storage), 8);
+    assert_sound(&storage);
+}
+
+/// The next commits forget the transactions that are due, four each (rule 4.12).
+#[test]
+fn a_commit_forgets_a_part_of_what_is_due() {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+    let storage = history_free(0, 60).clock(clock.clone()).create(PATH).unwrap();
+    let mut serial = Tid::ZERO;
+    for _ in 0..20 {
+        serial = store(&storage, Oid::ROOT, serial, &[]);
+    }
+    assert_eq!(revisions(&storage), 20);
+    clock.set(tick(10).time().unwrap());
+    let left = (0..8).map(|_| {
+        serial = store(&storage, Oid::ROOT, serial, &[]);
+        revisions(&storage)
+    });
+    // Of the revisions up to the time that it packs to, each commit keeps the newest one.
+    assert_eq!(left.collect::<Vec<_>>(), [18, 15, 12, 9, 6, 7, 8, 9]);
+    assert_sound(&storage);
+}
+
+/// A reader with an older moment gets the revision of that moment, or none: never a newer one.
+#[test]
+fn a_reader_gets_the_right_revision_or_none() {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+    let storage = history_free(0, 60).clock(clock.clone()).create(PATH).unwrap();
+    let first = store(&storage, Oid::ROOT, Tid::ZERO, &[1]);
+    clock.set((tick(1).time().unwrap()) + Duration::from_secs(50));
+    let second = store(&storage, Oid::ROOT, first, &[2]);
+    let seen = || storage.load_before(Oid::ROOT, second).unwrap().map(|found| (found.tid, found.next));
+    assert_eq!(seen(), Some((first, Some(second))));
+    clock.set((tick(1).time().unwrap()) + Duration::from_secs(109));
+    store(&storage, Oid(1), Tid::ZERO, &[]);
+    assert_eq!(seen(), Some((first, Some(second))), "the second one is not a minute old");
+    clock.set((tick(1).time().unwrap()) + Duration::from_secs(111));
+    store(&storage, Oid(2), Tid::ZERO, &[]);
+    assert_eq!(seen(), None);
+    assert!(matches!(storage.load_serial(Oid::ROOT, first), Err(Error::KeyError { .. })));
+}
+
+/// The merge of two changes needs the revision that both began with.
+#[test]
+fn changes_are_merged_as_long_as_the_older_revision_is_kept() {
+    let storage = history_free(0, 60).create(PATH).unwrap();
+    let record = |number| Node { counter: true, number, ..Node::default() }.encode();
+    let write = |serial, number| self::write(&storage, Oid::ROOT, serial, record(number));
+    let first = write(Tid::ZERO, 1).unwrap();
+    write(first, 3).unwrap();
+    write(first, 5).unwrap();
+    assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK).unwrap().data, record(7));
+    let storage = history_free(0, 0).create(PATH).unwrap();
+    let write = |serial, number| self::write(&storage, Oid::ROOT, serial, record(number));
+    let first = write(Tid::ZERO, 1).unwrap();
+    write(first, 3).unwrap();
+    assert!(matches!(write(first, 5), Err(Error::Refused(Refusal::Conflict { .. }))));
+}
+
+#[test]
+fn the_kind_is_chosen_when_the_database_is_made() {
+    let disk = Arc::new(SimDisk::new(0));
+    let options = || Options::new().disk(disk.clone());
+    options().history_free(true).create("free").unwrap();
+    let free = options().open("free").unwrap();
+    assert!(free.is_history_free());
+    assert!(!free.capabilities().undo);
+    let tid = store(&free, Oid::ROOT, Tid::ZERO, &[]);
+    let mut draft = free.begin(TransactionMeta::new()).unwrap();
+    let refused = draft.undo(tid).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "free cannot be used for this: it is history-free: it forgets older revisions, so nothing can be undone"
+    );
+    assert_eq!(free.undoable(0, 10).unwrap(), []);
+    options().create("keeping").unwrap();
+    assert!(!options().open("keeping").unwrap().is_history_free());
+    let refused = options().history_free(true).open("keeping");
+    assert!(matches!(refused, Err(OpenError::KeepsHistory { .. })), "{refused:?}");
+}
+
+/// Old revisions go by themselves, and garbage by autopack.
+#[test]
+fn autopack_frees_garbage() {
+    let storage = history_free(0, 0).create(PATH).unwrap();
+    let root = store(&storage, Oid::ROOT, Tid::ZERO, &[1]);
+    store(&storage, Oid(1), Tid::ZERO, &[]);
+    store(&storage, Oid::ROOT, root, &[]);
+    let mut autopack = Autopack::new(storage.clone(), Duration::from_secs(7 * 86400));
+    let mut work = || (0..100).take_while(|_| autopack.step().unwrap() != Step::Idle).count();
+    assert!(work() > 0);
+    assert!(matches!(storage.load(Oid(1), &Version::TRUNK), Err(Error::KeyError { .. })));
+    assert_eq!(work(), 0);
+    store(&storage, Oid(2), Tid::ZERO, &[]);
+    assert!(work() > 0);
+    assert!(matches!(storage.load(Oid(2), &Version::TRUNK), Err(Error::KeyError { .. })));
+    assert_sound(&storage);
+}
+
+fn history_free(seed: u64, seconds: u64) -> Options {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
+    let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
+    options.history_free(true).grace(Duration::from_secs(seconds))
+}
+
+fn store(storage: &TableStorage, oid: Oid, serial: Tid, to: &[u64]) -> Tid {
+    let record = Node { strong: to.iter().copied().map(Oid).collect(), ..Node::default() }.encode();
+    write(storage, oid, serial, record).unwrap()
+}
+
+fn write(storage: &TableStorage, oid: Oid, serial: Tid, record: Bytes) -> vellum_storage::Result<Tid> {
+    let mut draft = storage.begin(TransactionMeta::new())?;
+    draft.store(oid, serial, record)?;
+    storage.commit(draft)
+}
+
+fn revisions(storage: &TableStorage) -> usize {
+    let all = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
+    all.map(|transaction| transaction.unwrap().revisions.len()).sum()
+}
+
+fn assert_sound(storage: &TableStorage) {
+    let mut problems = Vec::new();
+    storage.check(&mut |problem| problems.push(problem.to_string())).unwrap();
+    assert_eq!(problems, [""; 0]);
+}
