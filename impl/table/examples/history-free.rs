@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vellum_storage::{Bytes, Oid, Storage, Tid, TransactionMeta};
+use vellum_storage::{Bytes, Oid, Tid, TransactionMeta};
 use vellum_table::Options;
 
 const OBJECTS: usize = 1000;
