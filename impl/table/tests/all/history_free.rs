@@ -110,7 +110,7 @@ fn what_many_threads_are_told_has_an_explanation() {
 #[test]
 fn commits_beside_packs_leave_tables_that_agree() {
     let storage = history_free(1, 0).step_rows(1).threads(1).create(PATH).unwrap();
-    let mut serials = vec![Tid::ZERO; 8];
+    let mut serials = [Tid::ZERO; 8];
     let mut change = |object: u64| {
         let serial = &mut serials[object as usize];
         *serial = store(&storage, Oid(object), *serial, &[]);
