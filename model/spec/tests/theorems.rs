@@ -296,8 +296,8 @@ proptest! {
         }
     }
 
-    /// Forgetting changes no moment at or after its time, and leaves each object one revision at that time, and its base.
-    /// Rule 4.12.
+    /// Forgetting changes no moment at or after its time, and leaves each object one revision at that time, and its
+    /// base. Rule 4.12.
     #[test]
     fn forgetting_changes_nothing_from_its_time_on(steps in history(), n in 0..8_usize) {
         let db = play(&steps);
