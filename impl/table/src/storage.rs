@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use vellum_blob::{BlobFiles, BlobFolder};
@@ -248,7 +248,8 @@ impl Storage for TableStorage {
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
         Ok(Box::new(Transactions {
             now: self.shared.store.now_full(),
-            shared: Arc::clone(&self.shared),
+            blobs: self.shared.store.blobs.clone(),
+            shared: Arc::downgrade(&self.shared),
             range: Some(range),
             order,
         }))
@@ -345,7 +346,9 @@ impl Storage for TableStorage {
 /// The transactions of a range, as they were when it was made.
 struct Transactions {
     now: Arc<Snapshot>,
-    shared: Arc<Shared>,
+    blobs: Option<BlobFiles>,
+    /// A walk does not keep the database open.
+    shared: Weak<Shared>,
     range: Option<TidRange>,
     order: Order,
 }
@@ -353,7 +356,9 @@ struct Transactions {
 impl Transactions {
     /// Whether a pack has removed the revision.
     fn is_gone(&self, oid: Oid, tid: Tid) -> Result<bool> {
-        let now = self.shared.store.now_full();
+        // Of a database that was closed, nobody knows.
+        let Some(shared) = self.shared.upgrade() else { return Ok(true) };
+        let now = shared.store.now_full();
         if Arc::ptr_eq(&now, &self.now) {
             return Ok(false);
         }
@@ -376,7 +381,7 @@ impl Iterator for Transactions {
             };
         }
         Some(found.and_then(|mut found| {
-            if let Some(blobs) = &self.shared.store.blobs {
+            if let Some(blobs) = &self.blobs {
                 blobs.find_all(&mut found, |oid, tid| self.is_gone(oid, tid))?;
             }
             Ok(found)
