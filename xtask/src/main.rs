@@ -12,6 +12,7 @@ mod coverage;
 mod day;
 mod findings;
 mod fuzz;
+mod ground;
 mod mutants;
 mod nightly;
 mod peers;

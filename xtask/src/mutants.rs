@@ -28,7 +28,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::teeth::{Ground, Verdict};
+use crate::ground::{Ground, Verdict};
 use crate::venv::{workshop, workspace};
 use crate::{Outcome, number};
 

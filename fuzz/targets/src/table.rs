@@ -1,9 +1,9 @@
 //! A database of tables: the harness's histories on it, and then other values in its tables.
 //!
-//! The first byte says how many rows a pack changes in a step, the second how long the history is. The history takes
-//! the next bytes as its dice. The rest says which rows get which bytes. The database must then be refused, or answer
-//! each question with an answer or an error, and the check must end; no record may be another one than it was. A
-//! recovery saves sound tables, and no other records, either.
+//! The first byte says how many rows a pack changes in a step, and whether the database is history-free; the second
+//! says how long the history is. The history takes the next bytes as its dice. The rest says which rows get which
+//! bytes. The database must then be refused, or answer each question with an answer or an error, and the check must
+//! end; no record may be another one than it was. A recovery saves sound tables, and no other records, either.
 //!
 //! Damaged pages are not made here: the store panics on some of them, and libFuzzer ends at a panic that is caught,
 //! too.
@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arbitrary::Unstructured;
 use redb::{Builder, Database, ReadableTable, StorageBackend, TableDefinition};
@@ -24,7 +25,7 @@ use vellum_storage::{Bytes, Error, Oid, Order, Pack, PackOptions, Tid, TidRange,
 use vellum_table::{OpenError, Options, TableStorage};
 
 const PATH: &str = "site.vellum";
-const FACT_NAMES: [&str; 8] = [
+const FACT_NAMES: [&str; 9] = [
     "format",
     "packed to",
     "last copied as packed",
@@ -33,6 +34,7 @@ const FACT_NAMES: [&str; 8] = [
     "may hide references",
     "objects after the last collection",
     "may refer into other databases",
+    "history-free",
 ];
 const CAN: Can = Can::EVERYTHING;
 
@@ -50,18 +52,22 @@ const SHRINK_BUDGET: usize = 300;
 pub fn table(input: &[u8]) {
     let &[step_rows, steps, ref rest @ ..] = input else { return };
     let disk = Arc::new(Mutex::new(SimDisk::new(0)));
+    // Rule 4.12.
+    let forgets = [None, Some(0), Some(120), None][usize::from(step_rows >> 3 & 3)];
+    let can = if forgets.is_some() { Can { undo: false, forgets, ..CAN } } else { CAN };
     let options = move |disk: &SimDisk| {
         let options = Options::new().disk(Arc::new(disk.clone())).resolver(Arc::new(Merger));
         options.threads(1).cache_bytes(1 << 20).blobs("blobs").step_rows(usize::from(step_rows % 8) + 1)
     };
     let mut subject = {
         let disk = Arc::clone(&disk);
-        Hosted::new("TableStorage", CAN, move |Opening { fresh, read_only, clock }| {
+        Hosted::new("TableStorage", can, move |Opening { fresh, read_only, clock }| {
             let mut disk = disk.lock().unwrap_or_else(|e| e.into_inner());
             if fresh {
                 *disk = SimDisk::new(0);
             }
-            let options = options(&disk).clock(clock);
+            let options = options(&disk).clock(clock).history_free(forgets.is_some());
+            let options = options.grace(Duration::from_secs(forgets.unwrap_or_default()));
             let opened = if read_only { options.read_only().open(PATH) } else { options.open_or_create(PATH) };
             match opened {
                 Ok(storage) => {

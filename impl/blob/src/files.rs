@@ -92,8 +92,8 @@ impl BlobFiles {
         }
     }
 
-    /// Adds the blobs of a transaction's revisions. `is_gone`: whether a pack has removed the revision since the
-    /// transaction was read, and so, perhaps, its file.
+    /// Adds the blobs of a transaction's revisions. `is_gone`: whether a pack may have removed the revision since
+    /// the transaction was read, and so its file.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Parser, ValueEnum};
@@ -143,6 +144,10 @@ enum Own {
     FileJournal,
     /// TableStorage, on a simulated disk
     Table,
+    /// The same, history-free, with a grace of two minutes
+    HistoryFree,
+    /// The same without a grace
+    HistoryFreeAtOnce,
     /// The storage in memory
     Memory,
     /// A storage in memory above FileStorage
@@ -264,12 +269,9 @@ impl Prove {
             Own::File => Ok(file("FileStorage", Durability::Full, crash::Promise::Whole)),
             Own::FileRelaxed => Ok(file("FileStorage, relaxed", Durability::Relaxed, crash::Promise::Holes)),
             Own::FileJournal => Ok(file("FileStorage, journal", Durability::Journal, crash::Promise::Whole)),
-            Own::Table => Ok(crash::Tried {
-                name: "TableStorage".to_owned(),
-                can: TABLE,
-                promise: crash::Promise::Whole,
-                opener: Arc::new(|disk: &SimDisk, opening: Opening| open_table(disk, opening)),
-            }),
+            Own::Table => Ok(in_tables(TABLE)),
+            Own::HistoryFree => Ok(in_tables(forgetting(120))),
+            Own::HistoryFreeAtOnce => Ok(in_tables(forgetting(0))),
             Own::Memory | Own::Overlay | Own::Compressed | Own::Rules => {
                 Err(Failure::Message("a storage in memory does not survive a crash".to_owned()))
             }
@@ -312,6 +314,8 @@ impl Prove {
             };
             // Half of the cases have no packs: without packs more answers are checked.
             let packs = self.packs.unwrap_or(case % 2 * 5);
+            // Beside a pack, commits forget nothing: the explanation does not know that.
+            let packs = if can.forgets.is_some() { 0 } else { packs };
             let seed = self.seed.wrapping_add(case);
             let plan = concurrent::Plan { seed, threads, transactions: 40, objects: 4, packs };
             match concurrent::run(&*storage, can, &plan) {
@@ -453,7 +457,9 @@ impl Adapter {
             Own::File => file("FileStorage", Durability::Full, u64::MAX),
             Own::FileRelaxed => file("FileStorage, relaxed", Durability::Relaxed, 1),
             Own::FileJournal => file("FileStorage, journal", Durability::Journal, 200),
-            Own::Table => table(),
+            Own::Table => table(TABLE),
+            Own::HistoryFree => table(forgetting(120)),
+            Own::HistoryFreeAtOnce => table(forgetting(0)),
             Own::Memory => Hosted::memory(),
             Own::Rules => Hosted::rules(),
         }))
@@ -463,22 +469,38 @@ impl Adapter {
 /// The capabilities of TableStorage.
 const TABLE: Can = Can::EVERYTHING;
 
+/// Those of a history-free one.
+fn forgetting(seconds: u64) -> Can {
+    Can { undo: false, forgets: Some(seconds), ..TABLE }
+}
+
+/// TableStorage on the disk that a crash tries.
+fn in_tables(can: Can) -> crash::Tried {
+    let opener = move |disk: &SimDisk, opening: Opening| open_table(disk, can, opening);
+    let (name, promise) = ("TableStorage".to_owned(), crash::Promise::Whole);
+    crash::Tried { name, can, promise, opener: Arc::new(opener) }
+}
+
 /// TableStorage on a simulated disk. A pack removes few rows in a step.
-fn table() -> Hosted {
+fn table(can: Can) -> Hosted {
     let mut disk = SimDisk::new(0);
-    Hosted::new("TableStorage", TABLE, move |opening: Opening| {
+    Hosted::new("TableStorage", can, move |opening: Opening| {
         if opening.fresh {
             disk = SimDisk::new(0);
         }
-        open_table(&disk, opening)
+        open_table(&disk, can, opening)
     })
 }
 
 /// Opens the database of tables as the harness wants it, and checks each table against the others.
-fn open_table(disk: &SimDisk, opening: Opening) -> Result<Box<dyn Storage>, Error> {
+fn open_table(disk: &SimDisk, can: Can, opening: Opening) -> Result<Box<dyn Storage>, Error> {
     let options = vellum_table::Options::new().disk(Arc::new(disk.clone())).clock(opening.clock);
     let options =
         options.resolver(Arc::new(Merger)).threads(1).step_rows(2).cache_bytes(1 << 20).blobs("site.vellum.blobs");
+    let options = match can.forgets {
+        Some(seconds) => options.history_free(true).grace(Duration::from_secs(seconds)),
+        None => options,
+    };
     let path = "site.vellum";
     let opened = if opening.read_only { options.read_only().open(path) } else { options.open_or_create(path) };
     let other = |what: String| Error::io(path, "opening it", std::io::Error::other(what));

@@ -138,10 +138,10 @@ pub enum Error {
         path: Option<PathBuf>,
     },
 
-    /// A walk over transactions sees a revision that a pack has removed since, and the revision's blob may be gone.
+    /// A walk over transactions sees a revision without a blob, and a pack may have removed both since.
     #[error(
-        "a pack removed the revision of object {oid} at {tid} while a walk over the transactions was there, and its blob \
-         may be gone. The database has lost nothing that was to be kept. Begin the walk again: a copy goes on where it is"
+        "a pack may have removed the revision of object {oid} at {tid} and its blob since this walk over the transactions \
+         began. The database has lost nothing that was to be kept. Begin the walk again: a copy goes on where it is"
     )]
     BlobPacked {
         /// The object.

@@ -49,6 +49,7 @@ mod store;
 mod summary;
 mod tables;
 mod view;
+mod walk;
 mod write;
 
 pub use autopack::{Autopack, Autopacking, SHARE, Step};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use vellum_blob::{BlobFiles, BlobFolder};
@@ -22,7 +22,8 @@ use crate::options::{OpenError, Options};
 use crate::pack;
 use crate::past::Asked;
 use crate::row::Head;
-use crate::store::{Moment, Oids, Snapshot, Store};
+use crate::store::{Moment, Oids, Store};
+use crate::walk::Transactions;
 
 /// An object database in tables. Cloning gives another handle to the same open file; when the last one is dropped, the
 /// lock is given back.
@@ -246,13 +247,7 @@ impl Storage for TableStorage {
         range: TidRange,
         order: Order,
     ) -> Result<Box<dyn Iterator<Item = Result<TransactionRecord>> + Send>> {
-        Ok(Box::new(Transactions {
-            now: self.shared.store.now_full(),
-            blobs: self.shared.store.blobs.clone(),
-            shared: Arc::downgrade(&self.shared),
-            range: Some(range),
-            order,
-        }))
+        Ok(Box::new(Transactions::new(&self.shared, range, order)))
     }
 
     /// Rule 2.7.
@@ -340,52 +335,6 @@ impl Storage for TableStorage {
 
     fn blobs(&self) -> Option<&dyn Blobs> {
         self.shared.store.blobs.as_ref().map(|_| self as &dyn Blobs)
-    }
-}
-
-/// The transactions of a range, as they were when it was made.
-struct Transactions {
-    now: Arc<Snapshot>,
-    blobs: Option<BlobFiles>,
-    /// A walk does not keep the database open.
-    shared: Weak<Shared>,
-    range: Option<TidRange>,
-    order: Order,
-}
-
-impl Transactions {
-    /// Whether a pack has removed the revision.
-    fn is_gone(&self, oid: Oid, tid: Tid) -> Result<bool> {
-        // Of a database that was closed, nobody knows.
-        let Some(shared) = self.shared.upgrade() else { return Ok(true) };
-        let now = shared.store.now_full();
-        if Arc::ptr_eq(&now, &self.now) {
-            return Ok(false);
-        }
-        let told = now.tables.next_told(tid, tid, false)?;
-        Ok(told.is_none_or(|told| told.revisions.iter().all(|revision| revision.oid != oid)))
-    }
-}
-
-impl Iterator for Transactions {
-    type Item = Result<TransactionRecord>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let TidRange { first, last } = self.range.take()?;
-        let from_end = self.order == Order::NewestFirst;
-        let found = self.now.tables.next_told(first, last, from_end).transpose()?;
-        if let Ok(TransactionRecord { tid, .. }) = &found {
-            self.range = match from_end {
-                true => tid.0.checked_sub(1).map(|before| TidRange { first, last: Tid(before) }),
-                false => tid.0.checked_add(1).map(|after| TidRange { first: Tid(after), last }),
-            };
-        }
-        Some(found.and_then(|mut found| {
-            if let Some(blobs) = &self.blobs {
-                blobs.find_all(&mut found, |oid, tid| self.is_gone(oid, tid))?;
-            }
-            Ok(found)
-        }))
     }
 }
 
