@@ -190,7 +190,8 @@ impl Store {
         transaction: &'t WriteTransaction,
         change: impl FnOnce(&mut Tables<Writing<'t>>) -> Result<T>,
     ) -> Result<T> {
-        let mut tables = Tables::writing(&self.path, transaction)?;
+        let unowned = self.blobs.is_some() || self.now().tables.unowned.is_some();
+        let mut tables = Tables::writing(&self.path, transaction, unowned)?;
         let before = tables.facts;
         let done = change(&mut tables)?;
         if tables.facts != before {
@@ -297,7 +298,7 @@ fn make(options: &Options, path: &Path) -> Result<(), OpenError> {
     let database = open_database(options, &half_made, Open::Truncate, &failure)?;
     let transaction = database.begin_write().map_err(|error| trouble(path, error))?;
     {
-        let mut tables = Tables::writing(&path.into(), &transaction)?;
+        let mut tables = Tables::writing(&path.into(), &transaction, false)?;
         tables.facts.format = FORMAT;
         tables.facts.is_history_free = options.history_free;
         tables.write_facts()?;

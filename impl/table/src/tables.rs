@@ -94,15 +94,15 @@ pub(crate) struct Tables<A: Access> {
     pub names: A::Table<u32, Rows>,
     pub versions: A::Table<Rows, u32>,
     pub in_versions: A::Table<(u32, u64), ()>,
-    /// None if the tables were made before there were blobs, and were not written to since.
+    /// None if the database was never opened for writing with a blob folder: no file can be of one of its revisions.
     pub unowned: Option<A::Table<(u64, u64), ()>>,
     pub doomed: A::Table<(u64, u64), u64>,
     pub stored_facts: A::Table<&'static str, u64>,
 }
 
-/// Opens all tables, by the method of one kind of transaction.
+/// Opens all tables, by the method of one kind of transaction; `unowned` if it is asked for, and can be had.
 macro_rules! open {
-    ($path:expr, $transaction:expr) => {{
+    ($path:expr, $transaction:expr, $unowned:expr) => {{
         let (path, transaction): (&Arc<Path>, _) = ($path, $transaction);
         let opened = || -> Result<_, redb::TableError> {
             Ok(Tables {
@@ -122,9 +122,9 @@ macro_rules! open {
                 names: transaction.open_table(NAMES)?,
                 versions: transaction.open_table(VERSIONS)?,
                 in_versions: transaction.open_table(IN_VERSIONS)?,
-                unowned: match transaction.open_table(UNOWNED) {
-                    Err(redb::TableError::TableDoesNotExist(_)) => None,
-                    opened => Some(opened?),
+                unowned: match $unowned.then(|| transaction.open_table(UNOWNED)) {
+                    None | Some(Err(redb::TableError::TableDoesNotExist(_))) => None,
+                    Some(opened) => Some(opened?),
                 },
                 doomed: transaction.open_table(DOOMED)?,
                 stored_facts: transaction.open_table(FACTS)?,
@@ -141,14 +141,14 @@ impl Tables<Reading> {
 
     /// The same, for tables of which any can be damaged.
     pub fn without_facts(path: &Arc<Path>, transaction: &ReadTransaction) -> Result<Tables<Reading>> {
-        open!(path, transaction)
+        open!(path, transaction, true)
     }
 }
 
 impl<'t> Tables<Writing<'t>> {
-    /// Makes the tables that are not there.
-    pub fn writing(path: &Arc<Path>, transaction: &'t WriteTransaction) -> Result<Tables<Writing<'t>>> {
-        let opened: Result<Tables<Writing<'t>>> = open!(path, transaction);
+    /// Makes the tables that are not there. `unowned` is used, and made, if it is asked for.
+    pub fn writing(path: &Arc<Path>, transaction: &'t WriteTransaction, unowned: bool) -> Result<Tables<Writing<'t>>> {
+        let opened: Result<Tables<Writing<'t>>> = open!(path, transaction, unowned);
         opened?.with_facts()
     }
 }

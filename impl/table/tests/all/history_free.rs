@@ -154,6 +154,26 @@ fn a_commit_forgets_a_part_of_what_is_due() {
     assert_sound(&storage);
 }
 
+/// The file does not grow with the number of commits: here its objects take 40 KB. A record whose class cannot be read
+/// may have a blob, for all that is known; but without a folder there is none.
+#[test]
+fn the_file_stays_as_large_as_its_objects() {
+    for folder in [false, true] {
+        let options = history_free(0, 0);
+        let storage = if folder { options.blobs(BLOBS) } else { options }.create(PATH).unwrap();
+        let mut serials = [Tid::ZERO; 20];
+        for n in 0..8000 {
+            let (oid, record) = (n % 20, vec![b'x'; 2000].into());
+            serials[oid] = write(&storage, Oid(oid as u64), serials[oid], record).unwrap();
+        }
+        let rows: u64 = storage.summary().unwrap().iter().map(|table| table.rows).sum();
+        assert!(rows <= 120, "{rows} rows, with a folder: {folder}");
+        assert!(storage.size() <= 400_000, "{} bytes, with a folder: {folder}", storage.size());
+        assert_eq!(revisions(&storage), 20);
+        assert_sound(&storage);
+    }
+}
+
 /// A reader with an older moment gets the revision of that moment, or none: never a newer one.
 #[test]
 fn a_reader_gets_the_right_revision_or_none() {
