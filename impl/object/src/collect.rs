@@ -178,11 +178,7 @@ impl Core {
 
     /// Whether a finalizer waits for an object.
     fn waits(&self, slot: u32) -> bool {
-        self.heap(|heap| {
-            let has =
-                heap.loaded(slot).and_then(|part| part.object.as_ref()).is_some_and(|object| object.has_finalizer());
-            has && !heap.is_finalized(slot)
-        })
+        self.heap(|heap| !heap.is_finalized(slot) && heap.finalizer(slot).is_some())
     }
 
     /// Rules 7.11 and 7.12: runs the one finalizer that waits in a cycle, or keeps the cycle.
@@ -193,16 +189,13 @@ impl Core {
             self.stuck.borrow_mut().extend(handles);
             return;
         };
-        let object = self.heap(|heap| {
+        let finalize = self.heap(|heap| {
             heap.set_finalized(*only);
-            heap.loaded(*only).and_then(|part| part.object.clone())
+            heap.finalizer(*only)
         });
-        let Some(object) = object else { return };
+        let Some(finalize) = finalize else { return };
         done.finalized += 1;
         let this = self.handle(*only);
-        // The state is not held, so that the finalizer can change it.
-        let finalize = object.finalizer();
-        drop(object);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| finalize(this))) {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

@@ -46,16 +46,24 @@ impl Core {
     }
 
     /// An oid for this connection. It is never given out again, even if the transaction is aborted: the program may
-    /// have kept a weak reference, and a commit of unknown outcome may have stored the object.
+    /// have kept a weak reference, and a commit of unknown outcome may have stored the object. An oid that a record here
+    /// names already, of an object that was lost, is passed over: it would be two objects.
     pub(crate) fn new_oid(&self) -> Result<Oid> {
-        if let Some(oid) = self.oids.borrow_mut().pop() {
-            return Ok(oid);
+        loop {
+            let oid = self.oids.borrow_mut().pop();
+            let Some(oid) = oid else {
+                let mut new = self.shared()?.storage.new_oids(OIDS)?;
+                new.reverse();
+                *self.oids.borrow_mut() = new;
+                if self.oids.borrow().is_empty() {
+                    return Err(Error::Storage(vellum_storage::Error::Exhausted { what: "oids" }));
+                }
+                continue;
+            };
+            if self.heap(|heap| heap.find(oid).is_none()) {
+                return Ok(oid);
+            }
         }
-        let mut new = self.shared()?.storage.new_oids(OIDS)?;
-        new.reverse();
-        let mut oids = self.oids.borrow_mut();
-        *oids = new;
-        oids.pop().ok_or(Error::Storage(vellum_storage::Error::Exhausted { what: "oids" }))
     }
 
     /// Rule 7.4: writes every changed and every added object, and every object without an oid that one of these refers
@@ -75,6 +83,9 @@ impl Core {
             let (oid, object) =
                 self.heap(|heap| (heap.oid(slot), heap.loaded(slot).and_then(|part| part.object.clone())));
             let object = object.ok_or(Error::InUse { oid })?;
+            if is_blob(&*object) {
+                return Err(Error::Unwritable { oid, class: class_of(&*object).map(Box::new), trouble: Trouble::Blob });
+            }
             let new_from = next.len();
             let mut oid_of = |raw: &RawRef| {
                 let oid = self.oid_to_write(raw)?;
@@ -234,6 +245,12 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Rule 8.1: whether the object may have a blob, which a new revision loses if it is stored without.
+fn is_blob(object: &dyn Object) -> bool {
+    let class = object.class();
+    class.module == "ZODB.blob" && class.name == "Blob"
 }
 
 pub(crate) fn class_of(object: &dyn Object) -> Option<ClassName> {

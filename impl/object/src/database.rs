@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use vellum_pickle::ClassName;
 use vellum_storage::{Error as StorageError, Event, Listening, Oid, Storage, Tid, TransactionMeta, Version};
@@ -13,11 +14,16 @@ use crate::Connection;
 use crate::encode::encode;
 use crate::error::{Error, Result, Trouble};
 use crate::handle::Core;
+use crate::heap::State;
 use crate::value::{Record, Value};
 
 /// Transactions that the database remembers for connections that are behind. A connection that is further behind
 /// makes ghosts of all its objects.
 const REMEMBERED: usize = 1000;
+
+/// How long a new try waits to hear of the last transaction at most, and how often it looks.
+const HEARING_MAX: Duration = Duration::from_secs(1);
+const HEARING_PAUSE: Duration = Duration::from_micros(100);
 
 /// How a database treats its connections.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +98,16 @@ pub(crate) struct Shared {
 impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the database has heard of the storage's last transaction. A storage gives an object free before it
+    /// tells of the commit that changed it, so a transaction that begins right after a conflict may meet the same one.
+    fn hear_of_last(&self) {
+        let last = self.storage.last_transaction();
+        let begun = Instant::now();
+        while self.log().last < last && begun.elapsed() < HEARING_MAX {
+            std::thread::sleep(HEARING_PAUSE);
+        }
     }
 
     /// The last transaction, and the objects that were changed after `tid`.
@@ -200,11 +216,7 @@ impl Database {
             (pooled, ended)
         });
         let core = pooled.unwrap_or_else(Core::new);
-        core.heap(|heap| {
-            heap.clock.bytes_max = self.shared.options.bytes_max;
-            heap.clock.objects_max = self.shared.options.objects_max;
-        });
-        *core.shared.borrow_mut() = Some(Arc::clone(&self.shared));
+        self.give(&core);
         core.advance()?;
         Ok(Connection { core })
     }
@@ -221,10 +233,16 @@ impl Database {
             return Err(Error::Future { at, last });
         }
         let core = Core::new();
-        *core.shared.borrow_mut() = Some(Arc::clone(&self.shared));
+        self.give(&core);
         core.moment.set(at);
         core.is_past.set(true);
         Ok(Connection { core })
+    }
+
+    /// Gives a connection the storage, and its budget.
+    fn give(&self, core: &Core) {
+        core.heap(|heap| heap.clock.keep_to(self.shared.options.bytes_max, self.shared.options.objects_max));
+        *core.shared.borrow_mut() = Some(Arc::clone(&self.shared));
     }
 
     /// Does `work` in a transaction, and commits it. After a conflict it begins again, at most as often as
@@ -240,7 +258,10 @@ impl Database {
             tries -= 1;
             let done = work(&connection).and_then(|result| connection.commit().map(|_| result));
             match done {
-                Err(error) if error.is_conflict() && tries > 0 => connection.abort()?,
+                Err(error) if error.is_conflict() && tries > 0 => {
+                    self.shared.hear_of_last();
+                    connection.abort()?;
+                }
                 done => return done,
             }
         }
@@ -250,10 +271,15 @@ impl Database {
 /// Ends the use of a connection, which aborts, and puts it into the pool of this thread.
 pub(crate) fn close(core: &Rc<Core>) {
     let Some(shared) = core.shared.borrow().clone() else { return };
-    // New objects could never be reached again. Its loaded objects stay, for the next use of the connection.
-    let aborted = core.abort().and_then(|()| core.collect_new());
+    // New objects could never be reached again. Its loaded objects stay, for the next use of the connection. Finalizers
+    // may have changed some; a connection with new objects that stay is of no use to another.
+    let aborted = core.abort().and_then(|()| core.collect_new()).and_then(|_| core.abort());
     *core.shared.borrow_mut() = None;
-    if aborted.is_err() || core.is_past.get() || std::thread::panicking() {
+    let has_new = core.heap(|heap| {
+        heap.unpin_all();
+        !heap.in_states(&[State::New]).is_empty()
+    });
+    if aborted.is_err() || has_new || core.is_past.get() || std::thread::panicking() {
         return;
     }
     // At the end of a thread the pools may be gone.

@@ -201,6 +201,9 @@ pub enum Trouble {
     /// A reference to an object that the collector took away.
     #[error("it refers to an object that was collected")]
     Collected,
+    /// The record of a blob.
+    #[error("it is a blob: store it with its bytes through the storage, since a new revision without them has none")]
+    Blob,
     /// No oid for an object that it refers to.
     #[error("an object that it refers to gets no oid: {0}")]
     NoOid(String),

@@ -55,8 +55,6 @@ pub(crate) struct Core {
     /// Objects that must be current at the commit, with their serials.
     pub(crate) current: RefCell<BTreeMap<Oid, Tid>>,
     pub(crate) savepoints: RefCell<Vec<Saved>>,
-    /// Counts savepoints, so that each has its own number.
-    pub(crate) savepoint_next: Cell<u64>,
     /// Oids that were given to this connection and not used yet.
     pub(crate) oids: RefCell<Vec<Oid>>,
     /// The numbers of the last census.
@@ -88,7 +86,6 @@ impl Core {
                 panics: RefCell::default(),
                 current: RefCell::default(),
                 savepoints: RefCell::default(),
-                savepoint_next: Cell::new(0),
                 oids: RefCell::default(),
                 census: RefCell::default(),
                 scratch: RefCell::default(),
@@ -264,7 +261,10 @@ impl Core {
         drop(object);
         let stored = Rc::new(Stored { value, kept });
         let new: Rc<dyn Object> = stored.clone();
-        let old = self.heap(|heap| heap.put_back(slot, new));
+        let old = self.heap(|heap| {
+            heap.keep_finalizer(slot);
+            heap.put_back(slot, new)
+        });
         drop(old);
         Ok(View(stored))
     }

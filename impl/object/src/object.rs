@@ -42,9 +42,8 @@ pub(crate) trait Object: Any {
     fn trace(&self, visit: &mut dyn FnMut(&RawRef));
     /// Bytes that it takes.
     fn bytes(&self) -> usize;
-    fn has_finalizer(&self) -> bool;
-    /// Runs the finalizer of its class. It does not borrow the state, which the finalizer may change.
-    fn finalizer(&self) -> fn(RawRef);
+    /// The finalizer of its class. It does not borrow the state, which it may change.
+    fn finalizer(&self) -> Option<fn(RawRef)>;
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
@@ -94,16 +93,13 @@ impl<T: Persistent> Object for Stored<T> {
         size_of::<Self>() + self.value.bytes() + kept
     }
 
-    fn has_finalizer(&self) -> bool {
-        T::FINALIZER.is_some()
-    }
-
-    fn finalizer(&self) -> fn(RawRef) {
-        |this| {
+    fn finalizer(&self) -> Option<fn(RawRef)> {
+        T::FINALIZER?;
+        Some(|this| {
             if let Some(finalizer) = T::FINALIZER {
                 finalizer(&Ref::from_raw(this));
             }
-        }
+        })
     }
 
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {

@@ -1,11 +1,17 @@
 //! Savepoints: going back by a part of a transaction.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use vellum_storage::{Bytes, Oid};
 
 use crate::decode::decode;
 use crate::error::{Error, Result};
 use crate::handle::{Core, RawRef};
 use crate::heap::State;
+
+/// The number of the next savepoint of any connection: one of another connection is not taken for one of this.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A point within a transaction, to which a connection can go back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +42,24 @@ impl Core {
             let added = heap.unsaved(&[State::Added]);
             added.into_iter().filter_map(|slot| Some((slot, heap.oid(slot)?))).collect()
         });
-        let number = self.savepoint_next.get();
-        self.savepoint_next.set(number + 1);
-        self.savepoints.borrow_mut().push(Saved { number, records: written.records, added });
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let records = self.shared_with_last(written.records);
+        self.savepoints.borrow_mut().push(Saved { number, records, added });
         Ok(Savepoint { number })
+    }
+
+    /// Takes the memory of the last savepoint's records for those that are the same, so that a transaction with many
+    /// savepoints takes the memory of its changes, and not that of each savepoint's.
+    fn shared_with_last(&self, mut records: Vec<(RawRef, Bytes)>) -> Vec<(RawRef, Bytes)> {
+        let savepoints = self.savepoints.borrow();
+        let last = savepoints.last().map(|saved| saved.records.as_slice()).unwrap_or_default();
+        let last: HashMap<u32, &Bytes> = last.iter().map(|(object, bytes)| (object.slot(), bytes)).collect();
+        for (object, bytes) in &mut records {
+            if let Some(same) = last.get(&object.slot()).filter(|&old| *old == bytes) {
+                *bytes = Bytes::clone(same);
+            }
+        }
+        records
     }
 
     /// Rule 7.6: gives every object the state that it had at the savepoint. Objects that were added later are not added
@@ -68,14 +88,15 @@ impl Core {
             let state = decode(self, bytes).and_then(|record| loaded.reload(record)).map_err(unreadable)?;
             states.push((slot, state));
         }
-        let was_saved = |slot: u32| saved.records.iter().any(|(object, _)| object.slot() == slot);
+        let was_saved: HashSet<u32> = saved.records.iter().map(|(object, _)| object.slot()).collect();
+        let was_added: HashSet<u32> = saved.added.iter().map(|(slot, _)| *slot).collect();
         let mut out = Vec::new();
         let since = self.heap(|heap| {
-            for slot in heap.unsaved(&[State::Changed]).into_iter().filter(|&slot| !was_saved(slot)) {
+            for slot in heap.unsaved(&[State::Changed]).into_iter().filter(|slot| !was_saved.contains(slot)) {
                 out.extend(heap.unload(slot));
             }
             let added = heap.unsaved(&[State::Added]).into_iter();
-            added.filter(|slot| !saved.added.iter().any(|(old, _)| old == slot)).collect::<Vec<_>>()
+            added.filter(|slot| !was_added.contains(slot)).collect::<Vec<_>>()
         });
         self.take_back(&since);
         self.heap(|heap| {

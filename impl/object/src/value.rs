@@ -175,7 +175,7 @@ impl Value {
 
     /// Gives `visit` each value that this one is made of. All functions that go down recurse: values are at most
     /// [`DEPTH_MAX`](crate::DEPTH_MAX) deep when they come from a record.
-    fn parts(&self, visit: &mut dyn FnMut(&Value)) {
+    pub(crate) fn parts(&self, visit: &mut dyn FnMut(&Value)) {
         match self {
             Value::Tuple(items) | Value::List(items) | Value::Set(items) | Value::FrozenSet(items) => {
                 items.iter().for_each(visit);

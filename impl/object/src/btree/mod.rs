@@ -63,7 +63,7 @@ mod length;
 mod link;
 mod node;
 mod number;
-mod order;
+pub(crate) mod order;
 mod range;
 mod sets;
 mod tree;

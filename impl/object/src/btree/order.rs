@@ -16,7 +16,7 @@ use crate::value::Value;
 const DEPTH_MAX: usize = 64;
 
 /// The order of two keys. None if there is none.
-pub(super) fn order(one: &Value, other: &Value) -> Option<Ordering> {
+pub(crate) fn order(one: &Value, other: &Value) -> Option<Ordering> {
     match (one, other) {
         (Value::Text(one), Value::Text(other)) => Some(one.cmp(other)),
         (Value::Int(one), Value::Int(other)) => Some(one.cmp(other)),

@@ -13,8 +13,8 @@ use crate::object::Object;
 pub(crate) struct Clock {
     pub(crate) bytes: u64,
     pub(crate) objects: u64,
-    pub(crate) bytes_max: u64,
-    pub(crate) objects_max: u64,
+    bytes_max: u64,
+    objects_max: u64,
     hand: usize,
 }
 
@@ -25,6 +25,11 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// Sets the budget.
+    pub(crate) fn keep_to(&mut self, bytes_max: u64, objects_max: u64) {
+        (self.bytes_max, self.objects_max) = (bytes_max, objects_max);
+    }
+
     pub(super) fn grow(&mut self, size: u32) {
         self.bytes += u64::from(size);
         self.objects += 1;

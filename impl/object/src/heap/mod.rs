@@ -25,6 +25,7 @@ use std::rc::Rc;
 use vellum_pickle::ClassName;
 use vellum_storage::{Oid, Tid};
 
+use crate::handle::RawRef;
 use crate::object::Object;
 use slots::Slots;
 use table::{NONE, Table};
@@ -58,7 +59,8 @@ const OVERFLOW: u8 = u8::MAX;
 /// The class of a slot that nothing is known about.
 const NO_CLASS: u32 = 0;
 
-/// The oid of an object that has none. No storage gives it out: it is the last one.
+/// The oid of a loaded object that has none. A record may name it all the same, so it says so only of an object that
+/// is not stored.
 const NO_OID: u64 = u64::MAX;
 
 /// The part of an object that a ghost does not have.
@@ -102,6 +104,8 @@ pub(crate) struct Heap {
     names_index: HashMap<ClassName, u32>,
     /// The class that a reference named last.
     recent: u32,
+    /// The finalizers of objects that are shown as another type than their own.
+    finalizers: HashMap<u32, fn(RawRef)>,
     /// The number of the next object that is made.
     made: u64,
     pub(crate) clock: clock::Clock,
@@ -148,6 +152,19 @@ impl Heap {
         self.flag(slot, FINALIZED)
     }
 
+    /// Rule 7.11: the finalizer of the object's class, whatever type shows it now.
+    pub(crate) fn finalizer(&self, slot: u32) -> Option<fn(RawRef)> {
+        let own = self.loaded(slot)?.object.as_ref().and_then(|object| object.finalizer());
+        own.or_else(|| self.finalizers.get(&slot).copied())
+    }
+
+    /// Notes the finalizer of an object that is shown as another type from now on.
+    pub(crate) fn keep_finalizer(&mut self, slot: u32) {
+        if let Some(finalizer) = self.finalizer(slot) {
+            self.finalizers.insert(slot, finalizer);
+        }
+    }
+
     pub(crate) fn set_finalized(&mut self, slot: u32) {
         self.set_flag(slot, FINALIZED, true);
     }
@@ -162,6 +179,13 @@ impl Heap {
     pub(crate) fn pin(&mut self, slot: u32, is: bool) {
         self.touch(slot, false);
         self.set_flag(slot, PINNED, is);
+    }
+
+    /// Gives all pins up.
+    pub(crate) fn unpin_all(&mut self) {
+        for at in 0..self.loaded.len() {
+            self.set_flag(self.loaded[at].slot, PINNED, false);
+        }
     }
 
     pub(crate) fn is_pinned(&self, slot: u32) -> bool {
@@ -237,11 +261,17 @@ impl Heap {
 
     /// Rule 7.1: the slot of an oid, with one more reference to it. There is at most one.
     pub(crate) fn intern(&mut self, oid: Oid, class: impl FnOnce() -> Option<ClassName>) -> u32 {
-        if let Some(slot) = self.find(oid) {
-            self.retain(slot);
-            return slot;
+        let Some(slot) = self.find(oid) else { return self.add_ghost(oid, class()) };
+        self.retain(slot);
+        self.learn_class(slot, class);
+        slot
+    }
+
+    /// Notes the class of an object whose class is not known yet.
+    pub(crate) fn learn_class(&mut self, slot: u32, class: impl FnOnce() -> Option<ClassName>) {
+        if self.slots.class(slot) == NO_CLASS as u8 {
+            self.set_class(slot, class());
         }
-        self.add_ghost(oid, class())
     }
 
     fn add_ghost(&mut self, oid: Oid, class: Option<ClassName>) -> u32 {
@@ -253,8 +283,10 @@ impl Heap {
 
     /// The same with the name of the class. The one that was named last is found without a hash of its name.
     pub(crate) fn intern_named(&mut self, oid: Oid, class: Option<(&str, &str)>) -> u32 {
+        let named = |(module, name): (&str, &str)| ClassName { module: module.to_owned(), name: name.to_owned() };
         if let Some(slot) = self.find(oid) {
             self.retain(slot);
+            self.learn_class(slot, || class.map(named));
             return slot;
         }
         let is_recent = |name: &ClassName| class == Some((name.module.as_str(), name.name.as_str()));
@@ -264,8 +296,7 @@ impl Heap {
             self.set_class_number(slot, self.recent + 1);
             return slot;
         }
-        let name = class.map(|(module, name)| ClassName { module: module.to_owned(), name: name.to_owned() });
-        let slot = self.add_ghost(oid, name);
+        let slot = self.add_ghost(oid, class.map(named));
         self.recent = self.class_number(slot).saturating_sub(1);
         slot
     }
@@ -343,7 +374,12 @@ impl Heap {
 
     pub(crate) fn oid(&self, slot: u32) -> Option<Oid> {
         let oid = oid_in(&self.slots, &self.loaded, slot);
-        (oid != NO_OID).then_some(Oid(oid))
+        let has_one = match self.state(slot) {
+            State::Free => false,
+            State::Ghost | State::Clean | State::Changed => true,
+            State::New | State::Added => oid != NO_OID,
+        };
+        has_one.then_some(Oid(oid))
     }
 
     pub(crate) fn loaded(&self, slot: u32) -> Option<&Loaded> {
@@ -368,6 +404,7 @@ impl Heap {
     /// Gives a ghost its state.
     pub(crate) fn load(&mut self, slot: u32, serial: Tid, object: Rc<dyn Object>) {
         let oid = self.slots.number(slot);
+        self.learn_class(slot, || Some(object.class()).filter(|class| !class.name.is_empty()));
         self.set_state(slot, State::Clean);
         self.set_used(slot);
         self.attach(slot, oid, serial, object);
@@ -389,6 +426,7 @@ impl Heap {
             return None;
         }
         let part = self.loaded.swap_remove(at);
+        self.finalizers.remove(&slot);
         // The last part took its place.
         if let Some(moved) = self.loaded.get(at) {
             self.slots.set_number(moved.slot, at as u64);
