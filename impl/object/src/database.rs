@@ -245,12 +245,13 @@ impl Database {
         *core.shared.borrow_mut() = Some(Arc::clone(&self.shared));
     }
 
-    /// Does `work` in a transaction, and commits it. After a conflict it begins again, at most as often as
-    /// [`Options::tries_max`] says; after another error it gives the changes up.
+    /// Does `work` in a transaction, and commits it. It begins again after a conflict, and after a look at an object that
+    /// is not there any more as the transaction sees it, since a pack removed that revision; at most as often as
+    /// [`Options::tries_max`] says. After another error it gives the changes up.
     ///
     /// # Errors
     ///
-    /// Those of `work` and of the commit; after the last try, the conflict.
+    /// Those of `work` and of the commit; after the last try, that of the try.
     pub fn transact<R>(&self, mut work: impl FnMut(&Connection) -> Result<R>) -> Result<R> {
         let connection = self.connect()?;
         let mut tries = self.shared.options.tries_max.max(1);
@@ -258,13 +259,21 @@ impl Database {
             tries -= 1;
             let done = work(&connection).and_then(|result| connection.commit().map(|_| result));
             match done {
-                Err(error) if error.is_conflict() && tries > 0 => {
+                Err(error) if tries > 0 && self.is_outrun(&error) => {
                     self.shared.hear_of_last();
                     connection.abort()?;
                 }
                 done => return done,
             }
         }
+    }
+}
+
+impl Database {
+    /// Whether an error may be that of a view that others have left behind.
+    fn is_outrun(&self, error: &Error) -> bool {
+        let last = || self.shared.storage.last_transaction();
+        error.is_conflict() || error.missing_at().is_some_and(|moment| moment < last())
     }
 }
 

@@ -132,6 +132,15 @@ impl Error {
         use vellum_storage::{Error as Storage, Refusal};
         matches!(self, Error::Storage(Storage::Refused(Refusal::Conflict { .. } | Refusal::ReadConflict { .. })))
     }
+
+    /// The moment at which an object was not there, if that is the error.
+    pub(crate) fn missing_at(&self) -> Option<Tid> {
+        match self {
+            Error::Missing { moment, .. } => Some(*moment),
+            Error::InTree { error, .. } => error.missing_at(),
+            _ => None,
+        }
+    }
 }
 
 /// The fault of a record.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vellum_object::{Database, Error, Generic, Options, PersistentMapping, Ref, Value};
-use vellum_storage::{Event, MemoryStorage, Oid, Storage, Tid, TransactionMeta, Version};
+use vellum_storage::{Event, MemoryStorage, Oid, PackOptions, Storage, Tid, TransactionMeta, Version};
 
 use crate::node::{FINALIZE, Final, Plain};
 
@@ -160,4 +160,34 @@ fn a_new_try_after_a_conflict_sees_the_commit_that_it_met() {
     done.unwrap_or_else(|error| panic!("after {tries} tries: {error}"));
     thread.join().unwrap();
     drop(slow);
+}
+
+/// A pack removes revisions that a transaction still sees. A new try sees the ones that took their place.
+#[test]
+fn a_new_try_sees_what_a_pack_left() {
+    let storage = Arc::new(MemoryStorage::new("memory"));
+    let database = Database::with(Arc::clone(&storage) as Arc<dyn Storage>, Options::default()).unwrap();
+    let mut tries = 0;
+    let found = database.transact(|connection| {
+        tries += 1;
+        if tries == 1 {
+            let root = storage.load(Oid::ROOT, &Version::TRUNK).unwrap();
+            let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+            draft.store(Oid::ROOT, root.tid, root.data).unwrap();
+            let tid = storage.commit(draft).unwrap();
+            storage.pack().unwrap().pack(tid, PackOptions::default()).unwrap();
+        }
+        connection.root::<PersistentMapping>().view().map(|_| ())
+    });
+    found.unwrap();
+    assert_eq!(tries, 2);
+
+    // Nothing brings back what is not there at all.
+    let mut tries = 0;
+    let missing = database.transact(|connection| {
+        tries += 1;
+        connection.get::<Plain>(Oid(77)).view().map(|_| ())
+    });
+    assert!(matches!(missing, Err(Error::Missing { .. })));
+    assert_eq!(tries, 1);
 }
