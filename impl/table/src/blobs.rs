@@ -95,9 +95,10 @@ pub(crate) fn change_with<T>(
     store.change(turn, |tables, _| tables.disown(names))?;
     let mut given = Names { files, given: Vec::new(), is_left: false };
     let done = store.change(turn, |tables, number| {
+        // Not after the change: it may forget some of these revisions (rule 4.12), and their names are noted again.
+        tables.own(names)?;
         let done = change(tables, number, &mut given)?;
         given.sync()?;
-        tables.own(names)?;
         Ok(done)
     });
     if done.is_err() && !store.is_failed() {

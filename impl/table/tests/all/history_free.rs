@@ -9,15 +9,16 @@ use vellum_harness::concurrent;
 use vellum_harness::coverage::Coverage;
 use vellum_harness::crash::{Plan, Promise, Tried};
 use vellum_harness::hosted::{Hosted, Merger, Opening};
-use vellum_harness::node::Node;
+use vellum_harness::node::{Beside, Node};
 use vellum_harness::subject::Subject;
 use vellum_harness::tick::tick;
 use vellum_storage::{
-    Bytes, Error, ManualClock, Oid, Order, PackOptions, Refusal, Storage, Tid, TidRange, TransactionMeta, Version,
+    Bytes, CopyOptions, Error, ManualClock, MemoryStorage, Oid, Order, PackOptions, Refusal, Storage, Tid, TidRange,
+    TransactionMeta, Version, copy,
 };
 use vellum_table::{Autopack, OpenError, Options, Step, TableStorage};
 
-use crate::common::{BLOBS, PATH, can_forget, check_blobs, open_history_free};
+use crate::common::{BLOBS, PATH, can_forget, check_blobs, files, open_history_free};
 
 /// As `histories::subject`, and what was made old so many seconds ago is forgotten.
 fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
@@ -250,18 +251,47 @@ fn autopack_frees_garbage() {
     assert_sound(&storage);
 }
 
+/// Rule 8.4: what is copied in one step forgets blobs that came in the same step.
+#[test]
+fn a_copy_leaves_no_file_of_what_it_forgets() {
+    let source = MemoryStorage::new("source");
+    store_blob(&source, Oid(1), Tid::ZERO);
+    let root = store(&source, Oid::ROOT, Tid::ZERO, &[1]);
+    let last = store_blob(&source, Oid(1), source.load(Oid(1), &Version::TRUNK).unwrap().tid);
+    store(&source, Oid::ROOT, root, &[1]);
+    let storage = history_free(0, 0).blobs(BLOBS).create(PATH).unwrap();
+    copy(&source, &storage, TidRange::ALL, CopyOptions::new(), &mut |_| ()).unwrap();
+    assert_eq!(files(&storage), [(Oid(1), last)].into());
+    check_blobs(&storage).unwrap();
+    assert_eq!(rows(&storage, "unowned"), 0);
+    assert_sound(&storage);
+}
+
 fn history_free(seed: u64, seconds: u64) -> Options {
     let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
     let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
     options.history_free(true).grace(Duration::from_secs(seconds))
 }
 
-fn store(storage: &TableStorage, oid: Oid, serial: Tid, to: &[u64]) -> Tid {
+fn store_blob(storage: &dyn Storage, oid: Oid, serial: Tid) -> Tid {
+    let mut writer = storage.blobs().unwrap().new_blob().unwrap();
+    writer.append(b"some bytes").unwrap();
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    let record = Node { beside: Beside::Blob(1), ..Node::default() }.encode();
+    draft.store_blob(oid, serial, record, writer.finish().unwrap()).unwrap();
+    storage.commit(draft).unwrap()
+}
+
+fn rows(storage: &TableStorage, name: &str) -> u64 {
+    storage.summary().unwrap().iter().find(|table| table.name == name).unwrap().rows
+}
+
+fn store(storage: &dyn Storage, oid: Oid, serial: Tid, to: &[u64]) -> Tid {
     let record = Node { strong: to.iter().copied().map(Oid).collect(), ..Node::default() }.encode();
     write(storage, oid, serial, record).unwrap()
 }
 
-fn write(storage: &TableStorage, oid: Oid, serial: Tid, record: Bytes) -> vellum_storage::Result<Tid> {
+fn write(storage: &dyn Storage, oid: Oid, serial: Tid, record: Bytes) -> vellum_storage::Result<Tid> {
     let mut draft = storage.begin(TransactionMeta::new())?;
     draft.store(oid, serial, record)?;
     storage.commit(draft)
