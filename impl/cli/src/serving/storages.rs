@@ -78,6 +78,11 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
         }
         StorageConf::Mapping { title } => Ok(in_memory(title, resolver)?),
         StorageConf::Demo { title, base, changes: changes_conf } => {
+            if let Some(path) = changes_conf.as_ref().and_then(|conf| history_free(conf)) {
+                let why =
+                    "the changes of a demo must keep their history, and it is to be history-free. Nothing was changed";
+                return Err(Failure::Message(format!("{}: {why}", path.display())));
+            }
             let part = |conf: &Option<Box<StorageConf>>| match conf {
                 Some(conf) => open(conf, Arc::new(Resolvers::built_in())),
                 // ZODB's word for one that has no name.
@@ -102,6 +107,15 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let storage = Arc::new(Compressed::new(base.storage, compression));
             Ok(Opened { storage, description: kinds::compressed(base.description), tables: None, ..base })
         }
+    }
+}
+
+/// The file that is to be history-free.
+fn history_free(conf: &StorageConf) -> Option<&Path> {
+    match conf {
+        StorageConf::File(conf) => conf.history_free.then_some(&conf.path),
+        StorageConf::Compressed { base, .. } => history_free(base),
+        StorageConf::Mapping { .. } | StorageConf::Demo { .. } => None,
     }
 }
 

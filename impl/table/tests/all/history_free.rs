@@ -13,8 +13,8 @@ use vellum_harness::node::{Beside, Node};
 use vellum_harness::subject::Subject;
 use vellum_harness::tick::tick;
 use vellum_storage::{
-    Bytes, CopyOptions, Error, ManualClock, MemoryStorage, Oid, Order, PackOptions, Refusal, Storage, Tid, TidRange,
-    TransactionMeta, Version, copy,
+    Bytes, CopyOptions, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, PackOptions, Refusal, Storage, Tid,
+    TidRange, TransactionMeta, Version, copy,
 };
 use vellum_table::{Autopack, OpenError, Options, Step, TableStorage};
 
@@ -265,6 +265,16 @@ fn a_copy_leaves_no_file_of_what_it_forgets() {
     check_blobs(&storage).unwrap();
     assert_eq!(rows(&storage, "unowned"), 0);
     assert_sound(&storage);
+}
+
+/// Changes above another storage must be there as long as the overlay: what it finds no more, it takes for unchanged.
+#[test]
+fn an_overlay_takes_no_changes_that_forget() {
+    let above = |changes| Overlay::new(Arc::new(MemoryStorage::new("base")), Arc::new(changes));
+    let refused = above(history_free(0, 60).create(PATH).unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("forgets older revisions"), "{refused}");
+    let changes = Options::new().disk(Arc::new(SimDisk::new(0))).create(PATH).unwrap();
+    above(changes).unwrap();
 }
 
 fn history_free(seed: u64, seconds: u64) -> Options {
