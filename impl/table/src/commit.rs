@@ -13,7 +13,7 @@ use vellum_storage::{Error, Event, Held, Oid, Origin, Result, Tid, TransactionMe
 use vellum_sync::{Condvar, Mutex, thread};
 
 use crate::blobs;
-use crate::pack::forget_with;
+use crate::pack::change_and_forget;
 use crate::storage::Shared;
 use crate::store::Turn;
 use crate::write::Ready;
@@ -156,17 +156,14 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
         return step_with_blobs(shared, turn, job).map(|tid| vec![tid]).map_err(|error| (None, error));
     }
     let mut blamed = None;
-    let forgets = !turn.is_packing;
-    let done = shared.store.change(turn, |tables, number| {
+    let done = change_and_forget(shared, turn, |tables, number, forgetting| {
         let mut last = tables.last()?;
         let mut tids = Vec::with_capacity(batch.len());
         for (n, Waiting { job, .. }) in batch.iter().enumerate() {
             blamed = Some(n);
             let tid = job.meta.tid_after(last, &*shared.options.clock)?;
             tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)?;
-            if forgets {
-                forget_with(tables, tid, shared.options.grace)?;
-            }
+            forgetting.after(tables, tid)?;
             tids.push(tid);
             last = tid;
         }
@@ -180,11 +177,12 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
 fn step_with_blobs(shared: &Shared, turn: &mut Turn, job: &Job) -> Result<Tid> {
     let tid = job.meta.tid_after(shared.store.now().last, &*shared.options.clock)?;
     let names: Vec<_> = job.blobs.iter().map(|(oid, _)| (*oid, tid)).collect();
-    let forgets = !turn.is_packing;
-    blobs::change_with(shared, turn, &names, |tables, number, names| {
-        names.give(&job.blobs, tid)?;
+    blobs::change_with(shared, turn, &names, |tables, number, names, forgetting| {
+        if !names.are_given(tid) {
+            names.give(&job.blobs, tid)?;
+        }
         tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)?;
-        if forgets { forget_with(tables, tid, shared.options.grace) } else { Ok(()) }
+        forgetting.after(tables, tid)
     })?;
     Ok(tid)
 }

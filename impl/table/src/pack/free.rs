@@ -33,6 +33,7 @@ use super::{go_on, last_packed, unname};
 use crate::blobs::remove_unowned;
 use crate::row::Row;
 use crate::storage::{Shared, TableStorage};
+use crate::store::Turn;
 use crate::tables::{Access, Tables, Writing, door, trouble};
 
 impl Counts for TableStorage {
@@ -431,11 +432,53 @@ fn forget_to(
 /// Rule 4.12: one commit forgets at most so many transactions, so that none has to do the work of many.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
+/// Changes the tables in one step, as [`Store::change`](crate::store::Store::change), and forgets in it. An old row that
+/// is damaged is no reason to refuse what is new: then the step is done again, and nothing is forgotten, nor later.
+pub(crate) fn change_and_forget<T>(
+    shared: &Shared,
+    turn: &mut Turn,
+    mut change: impl FnMut(&mut Tables<Writing<'_>>, &mut u64, &mut Forgetting) -> Result<T>,
+) -> Result<T> {
+    loop {
+        let is_on = !turn.is_packing && !turn.forgets_nothing;
+        let mut forgetting = Forgetting { grace: shared.options.grace, is_on, is_under_way: false };
+        let done = shared.store.change(turn, |tables, number| change(tables, number, &mut forgetting));
+        let Err(error) = &done else { return done };
+        if !forgetting.is_under_way || shared.store.is_failed() {
+            return done;
+        }
+        turn.forgets_nothing = true;
+        let name = shared.name();
+        tracing::warn!("{name}: what is old stays until the next opening, since it cannot be removed: {error}");
+    }
+}
+
+/// Forgetting with the transactions of one step (rule 4.12).
+pub(crate) struct Forgetting {
+    grace: Duration,
+    is_on: bool,
+    /// Whether it goes on, or failed.
+    is_under_way: bool,
+}
+
+impl Forgetting {
+    /// Forgets what was old so long before the transaction that was just written.
+    pub fn after(&mut self, tables: &mut Tables<Writing<'_>>, tid: Tid) -> Result<()> {
+        if !self.is_on {
+            return Ok(());
+        }
+        self.is_under_way = true;
+        forget_with(tables, tid, self.grace)?;
+        self.is_under_way = false;
+        Ok(())
+    }
+}
+
 /// Rule 4.12: in a history-free database, forgets what was old so long before the transaction that was just written.
 ///
 /// It needs no look at voted transactions. They hold their objects, and name only the newest revisions of these and
 /// the bases of those (`Past::find`), which are kept as long as no other transaction changes the objects.
-pub(crate) fn forget_with(tables: &mut Tables<Writing<'_>>, tid: Tid, grace: Duration) -> Result<()> {
+fn forget_with(tables: &mut Tables<Writing<'_>>, tid: Tid, grace: Duration) -> Result<()> {
     // A sweep that failed goes on with the next pack.
     if !tables.facts.is_history_free || tables.facts.is_sweeping {
         return Ok(());

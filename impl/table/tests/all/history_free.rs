@@ -1,8 +1,10 @@
 //! A history-free database (rule 4.12): the same histories, crashes and threads, against the same rules.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redb::{Database, TableDefinition};
 use vellum_disk::SimDisk;
 use vellum_harness::campaign::Campaign;
 use vellum_harness::concurrent;
@@ -19,6 +21,8 @@ use vellum_storage::{
 use vellum_table::{Autopack, OpenError, Options, Step, TableStorage};
 
 use crate::common::{BLOBS, PATH, can_forget, check_blobs, files, open_history_free};
+
+const PAST: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("past");
 
 /// As `histories::subject`, and what was made old so many seconds ago is forgotten.
 fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
@@ -277,10 +281,64 @@ fn an_overlay_takes_no_changes_that_forget() {
     above(changes).unwrap();
 }
 
+/// An old row that cannot be read is no reason to refuse what is new: with blobs or without, copied or not.
+#[test]
+fn damage_of_an_old_row_refuses_no_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let last = with_damage(folder.path(), [0, 50, 55], 0);
+    for n in 1..5 {
+        let (storage, _) = open_at(folder.path(), 600 * n);
+        // The opening does not know of it yet.
+        match n {
+            1 => drop(store(&storage, Oid(1), Tid::ZERO, &[])),
+            2 => drop(store_blob(&storage, Oid(2), Tid::ZERO)),
+            _ => {
+                let source = MemoryStorage::new("source");
+                let tid = match n {
+                    3 => store_blob(&source, Oid(n), Tid::ZERO),
+                    _ => store(&source, Oid(n), Tid::ZERO, &[]),
+                };
+                let all = source.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(Result::unwrap);
+                storage.bulk().unwrap().copy_in(all.collect()).unwrap();
+                assert_eq!(storage.load(Oid(n), &Version::TRUNK).unwrap().tid, tid);
+            }
+        }
+        store(&storage, Oid(10 + n), Tid::ZERO, &[]);
+        assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK).unwrap().tid, last);
+        assert_eq!(rows(&storage, "past"), 2, "nothing is forgotten by halves");
+        assert_eq!(files(&storage).len(), [0, 1, 2, 2][n as usize - 1]);
+    }
+}
+
 fn history_free(seed: u64, seconds: u64) -> Options {
     let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
     let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
     options.history_free(true).grace(Duration::from_secs(seconds))
+}
+
+/// A history-free database in a folder, with a grace of a minute, so many seconds after the first commit.
+fn open_at(folder: &Path, seconds: u64) -> (TableStorage, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap() + Duration::from_secs(seconds)));
+    let options = Options::new().clock(clock.clone()).blobs(folder.join("blobs"));
+    let options = options.history_free(true).grace(Duration::from_secs(60));
+    (options.open_or_create(folder.join(PATH)).unwrap(), clock)
+}
+
+/// A root that was changed at these seconds. The row of one of its older revisions is damaged. The last
+/// tid.
+fn with_damage<const N: usize>(folder: &Path, seconds: [u64; N], damaged: usize) -> Tid {
+    let (storage, clock) = open_at(folder, 0);
+    let mut tids = vec![Tid::ZERO];
+    for at in seconds {
+        clock.set(tick(1).time().unwrap() + Duration::from_secs(at));
+        tids.push(store(&storage, Oid::ROOT, tids[tids.len() - 1], &[]));
+    }
+    drop(storage);
+    let file = Database::open(folder.join(PATH)).unwrap();
+    let transaction = file.begin_write().unwrap();
+    transaction.open_table(PAST).unwrap().insert((0, tids[damaged + 1].0), &b"?"[..]).unwrap();
+    transaction.commit().unwrap();
+    tids[N]
 }
 
 fn store_blob(storage: &dyn Storage, oid: Oid, serial: Tid) -> Tid {
