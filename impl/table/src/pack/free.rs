@@ -453,6 +453,22 @@ pub(crate) fn change_and_forget<T>(
     }
 }
 
+/// Rule 4.12: so many transactions whose tids follow each other without a gap show that the clock is behind them.
+const WITHOUT_CLOCK: u64 = 4096;
+
+impl Tables<Writing<'_>> {
+    /// Rule 4.12: the time up to which a transaction forgets in any case: zero, unless the clock is behind.
+    fn counted_on(&self, tid: Tid) -> Result<Tid> {
+        let Some(first) = tid.0.checked_sub(WITHOUT_CLOCK) else { return Ok(Tid::ZERO) };
+        // As a rule there is none there.
+        if self.transactions.get(first).map_err(|e| self.trouble(e))?.is_none() {
+            return Ok(Tid::ZERO);
+        }
+        let found = self.transactions.range(first..=tid.0).map_err(|e| self.trouble(e))?.count() as u64;
+        Ok(if found > WITHOUT_CLOCK { Tid(first) } else { Tid::ZERO })
+    }
+}
+
 /// Forgetting with the transactions of one step (rule 4.12).
 pub(crate) struct Forgetting {
     grace: Duration,
@@ -483,7 +499,7 @@ fn forget_with(tables: &mut Tables<Writing<'_>>, tid: Tid, grace: Duration) -> R
     if !tables.facts.is_history_free || tables.facts.is_sweeping {
         return Ok(());
     }
-    let to = tid.earlier_by(grace);
+    let to = tid.earlier_by(grace).max(tables.counted_on(tid)?);
     if tables.head_in(tables.facts.packed_to.next(), to, false)?.is_some() {
         forget_to(tables, to, &HashMap::new(), |transactions, _| transactions < FORGOTTEN_AT_ONCE)?;
     }

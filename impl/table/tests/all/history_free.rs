@@ -14,6 +14,7 @@ use vellum_harness::hosted::{Hosted, Merger, Opening};
 use vellum_harness::node::{Beside, Node};
 use vellum_harness::subject::Subject;
 use vellum_harness::tick::tick;
+use vellum_spec::WITHOUT_CLOCK;
 use vellum_storage::{
     Bytes, CopyOptions, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, PackOptions, Refusal, Storage, Tid,
     TidRange, TransactionMeta, Version, copy,
@@ -308,6 +309,21 @@ fn damage_of_an_old_row_refuses_no_commit() {
         assert_eq!(rows(&storage, "past"), 2, "nothing is forgotten by halves");
         assert_eq!(files(&storage).len(), [0, 1, 2, 2][n as usize - 1]);
     }
+}
+
+/// Rule 4.12: where the clock is behind the tids, they do not tell how old a revision is; the number of later
+/// transactions does.
+#[test]
+fn a_clock_that_is_behind_does_not_keep_everything() {
+    let storage = history_free(0, 60).create(PATH).unwrap();
+    let mut serial = Tid::ZERO;
+    for n in 1..=WITHOUT_CLOCK + 20 {
+        serial = store(&storage, Oid::ROOT, serial, &[]);
+        if n > WITHOUT_CLOCK - 20 {
+            assert_eq!(revisions(&storage) as u64, n.min(WITHOUT_CLOCK + 1));
+        }
+    }
+    assert_sound(&storage);
 }
 
 fn history_free(seed: u64, seconds: u64) -> Options {
