@@ -312,15 +312,33 @@ fn doom(
     doomed: &mut Doomed,
 ) -> Result<()> {
     let mut kept = BTreeSet::new();
-    let mut newest = None;
-    for at in tables.past(oid) {
-        let at = at?;
-        if at.tid <= to {
-            newest = Some(at);
-            break;
+    if tables.facts.is_history_free {
+        // Rule 4.12: later ones name nothing else. So no commit reads all that the grace keeps.
+        let newest = tables.object(oid)?.filter(|(tid, _)| *tid <= to);
+        if let Some((tid, row)) = newest.map_or_else(|| tables.older_before(oid, to.next()), |at| Ok(Some(at)))? {
+            kept.insert(tid);
+            kept.extend(row.base);
+        }
+    } else {
+        keep_named(tables, oid, to, &mut kept)?;
+    }
+    if let Some(names) = voted.get(&oid) {
+        kept.extend(names);
+        tables.spare(oid)?;
+    }
+    for found in rows(tables, oid, Tid::ZERO, to)? {
+        let (tid, row) = found?;
+        if !kept.contains(&tid) {
+            doomed.entry(tid).or_default().push((row.number, oid));
         }
     }
-    if let Some(at) = newest {
+    Ok(())
+}
+
+/// Rules 4.2 and 4.3, where any older revision can be named.
+fn keep_named(tables: &Tables<Writing<'_>>, oid: Oid, to: Tid, kept: &mut BTreeSet<Tid>) -> Result<()> {
+    let mut past = tables.past(oid);
+    if let Some(at) = past.find(|at| at.as_ref().map_or(true, |at| at.tid <= to)).transpose()? {
         kept.insert(at.tid);
         kept.extend(at.row.base);
     }
@@ -332,16 +350,6 @@ fn doom(
         kept.extend([row.source, row.base].into_iter().flatten());
         for row in written_over(tables, oid, tid, row.number)? {
             kept.extend([row.source, row.base].into_iter().flatten());
-        }
-    }
-    if let Some(names) = voted.get(&oid) {
-        kept.extend(names);
-        tables.spare(oid)?;
-    }
-    for found in rows(tables, oid, Tid::ZERO, to)? {
-        let (tid, row) = found?;
-        if !kept.contains(&tid) {
-            doomed.entry(tid).or_default().push((row.number, oid));
         }
     }
     Ok(())

@@ -311,6 +311,18 @@ fn damage_of_an_old_row_refuses_no_commit() {
     }
 }
 
+/// What the grace keeps is not read: forgetting a revision of an object that changes all the time would cost more and
+/// more.
+#[test]
+fn a_commit_does_not_read_what_it_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    with_damage(folder.path(), [0, 50, 53, 55], 2);
+    let (storage, _) = open_at(folder.path(), 111);
+    assert_eq!(rows(&storage, "past"), 3);
+    store(&storage, Oid(1), Tid::ZERO, &[]);
+    assert_eq!(rows(&storage, "past"), 2, "what was made old 61 seconds ago is gone");
+}
+
 /// Rule 4.12: where the clock is behind the tids, they do not tell how old a revision is; the number of later
 /// transactions does.
 #[test]
