@@ -101,6 +101,8 @@ impl Commits {
             let lead = Lead(self);
             write(shared, batch);
             drop(lead);
+            // The others do not wait for that.
+            blobs::remove_forgotten(shared);
             queue = self.queue.lock();
         }
     }
@@ -119,33 +121,30 @@ impl Drop for Lead<'_> {
 /// Writes a batch; each outcome is handed over.
 fn write(shared: &Shared, mut batch: Vec<Waiting>) {
     let mut told = Vec::new();
-    {
-        // Nothing is told within the turn: a listener may read and vote.
-        let mut turn = shared.store.turn();
-        while !batch.is_empty() {
-            match step(shared, &mut turn, &batch) {
-                Ok(tids) => {
-                    told.extend(batch.drain(..).zip(tids.into_iter().map(Ok)));
-                }
-                // Only this one is to blame.
-                Err((Some(at), error)) => told.push((batch.remove(at), Err(error))),
-                Err((None, error)) => {
-                    let cause = error.to_string();
-                    let mut error = Some(error);
-                    for waiting in batch.drain(..) {
-                        let error = error.take().unwrap_or_else(|| shared.store.error(&cause));
-                        told.push((waiting, Err(error)));
-                    }
+    // Nothing is told within the turn: a listener may read and vote.
+    let mut turn = shared.store.turn();
+    while !batch.is_empty() {
+        match step(shared, &mut turn, &batch) {
+            Ok(tids) => {
+                told.extend(batch.drain(..).zip(tids.into_iter().map(Ok)));
+            }
+            // Only this one is to blame.
+            Err((Some(at), error)) => told.push((batch.remove(at), Err(error))),
+            Err((None, error)) => {
+                let cause = error.to_string();
+                let mut error = Some(error);
+                for waiting in batch.drain(..) {
+                    let error = error.take().unwrap_or_else(|| shared.store.error(&cause));
+                    told.push((waiting, Err(error)));
                 }
             }
         }
-        let _telling = shared.telling.lock();
-        drop(turn);
-        for (waiting, outcome) in told {
-            waiting.end(shared, outcome);
-        }
     }
-    blobs::remove_forgotten(shared);
+    let _telling = shared.telling.lock();
+    drop(turn);
+    for (waiting, outcome) in told {
+        waiting.end(shared, outcome);
+    }
 }
 
 /// One step of the store with all of them. An error names the one that is to blame, if one is.
