@@ -89,8 +89,8 @@ impl Names<'_> {
     }
 }
 
-/// Rule 8.6: changes the tables in one step, as [`change_and_forget`], and gives files their names in it. `names` has all that may be given. If this fails, none is left, or the store is failed, and the next
-/// opening removes them.
+/// Rule 8.6: changes the tables in one step, as [`change_and_forget`], and gives files their names in it. `names` has
+/// all that may be given. If this fails, none is left, or the store is failed, and the next opening removes them.
 pub(crate) fn change_with<T>(
     shared: &Shared,
     turn: &mut Turn,

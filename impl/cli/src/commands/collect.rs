@@ -206,7 +206,7 @@ impl Collect {
             return Ok(Outcome::Fine);
         }
         let question = match opened.iter().any(Database::is_history_free) {
-            true => "Delete this garbage? What goes from a history-free database cannot be taken back.",
+            true => "Delete this garbage? A history-free database does not bring it back.",
             false => "Delete this garbage?",
         };
         if !self.how.wanted(out, question)? {

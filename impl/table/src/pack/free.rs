@@ -440,8 +440,9 @@ fn forget_to(
 /// Rule 4.12: one commit forgets at most so many transactions, so that none has to do the work of many.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
-/// Changes the tables in one step, as [`Store::change`](crate::store::Store::change), and forgets in it. An old row that
-/// is damaged is no reason to refuse what is new: then the step is done again, and nothing is forgotten, nor later.
+/// Changes the tables in one step, as [`Store::change`](crate::store::Store::change), and forgets in it. An old row
+/// that is damaged is no reason to refuse a new transaction: then the step is done again, and nothing is forgotten, nor
+/// later.
 pub(crate) fn change_and_forget<T>(
     shared: &Shared,
     turn: &mut Turn,

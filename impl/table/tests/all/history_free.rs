@@ -311,7 +311,7 @@ fn damage_of_an_old_row_refuses_no_commit() {
     }
 }
 
-/// What the grace keeps is not read: forgetting a revision of an object that changes all the time would cost more and
+/// Later revisions are not read: forgetting a revision of an object that changes all the time would cost more and
 /// more.
 #[test]
 fn a_commit_does_not_read_what_it_keeps() {
@@ -320,7 +320,7 @@ fn a_commit_does_not_read_what_it_keeps() {
     let (storage, _) = open_at(folder.path(), 111);
     assert_eq!(rows(&storage, "past"), 3);
     store(&storage, Oid(1), Tid::ZERO, &[]);
-    assert_eq!(rows(&storage, "past"), 2, "what was made old 61 seconds ago is gone");
+    assert_eq!(rows(&storage, "past"), 2, "the revision that was made old 61 seconds ago is gone");
 }
 
 /// Rule 4.12: where the clock is behind the tids, they do not tell how old a revision is; the number of later
