@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use vellum_blob::{BlobFiles, Claimed, NotPlaced, Placing};
 use vellum_storage::{Blob, Content, Error, Oid, Past, Result, Tid, Write};
 
+use crate::pack::{Forgetting, change_and_forget};
 use crate::storage::Shared;
 use crate::store::Turn;
 use crate::tables::{Tables, Writing};
@@ -63,6 +64,12 @@ pub(crate) struct Names<'a> {
 }
 
 impl Names<'_> {
+    /// Whether the files of a transaction have their names, since the step is done again. Its transactions are in the
+    /// order of their tids.
+    pub fn are_given(&self, tid: Tid) -> bool {
+        self.given.last().is_some_and(|(_, last)| tid <= *last)
+    }
+
     /// Gives the files of a transaction their names.
     pub fn give(&mut self, blobs: &[(Oid, Claimed)], tid: Tid) -> Result<()> {
         let placing: Vec<_> = blobs.iter().map(|(oid, blob)| Placing { blob, oid: *oid, tid }).collect();
@@ -82,22 +89,22 @@ impl Names<'_> {
     }
 }
 
-/// Rule 8.6: changes the tables in one step, as [`Store::change`](crate::store::Store::change), and gives files their
-/// names in it. `names` has all that may be given. If this fails, none is left, or the store is failed, and the next
-/// opening removes them.
+/// Rule 8.6: changes the tables in one step, as [`change_and_forget`], and gives files their names in it. `names` has
+/// all that may be given. If this fails, none is left, or the store is failed, and the next opening removes them.
 pub(crate) fn change_with<T>(
     shared: &Shared,
     turn: &mut Turn,
     names: &[(Oid, Tid)],
-    change: impl FnOnce(&mut Tables<Writing<'_>>, &mut u64, &mut Names<'_>) -> Result<T>,
+    mut change: impl FnMut(&mut Tables<Writing<'_>>, &mut u64, &mut Names<'_>, &mut Forgetting) -> Result<T>,
 ) -> Result<T> {
     let (store, files) = (&shared.store, shared.blobs()?);
     store.change(turn, |tables, _| tables.disown(names))?;
     let mut given = Names { files, given: Vec::new(), is_left: false };
-    let done = store.change(turn, |tables, number| {
-        let done = change(tables, number, &mut given)?;
-        given.sync()?;
+    let done = change_and_forget(shared, turn, |tables, number, forgetting| {
+        // Not after the change: it may forget some of these revisions (rule 4.12), and their names are noted again.
         tables.own(names)?;
+        let done = change(tables, number, &mut given, forgetting)?;
+        given.sync()?;
         Ok(done)
     });
     if done.is_err() && !store.is_failed() {

@@ -9,7 +9,7 @@ use vellum_storage::{
 };
 
 use crate::blobs::{self, Names};
-use crate::pack::forget_with;
+use crate::pack::{Forgetting, change_and_forget};
 use crate::past::Asked;
 use crate::storage::{Shared, TableStorage};
 use crate::tables::{Tables, Writing};
@@ -97,25 +97,29 @@ fn copy_in(shared: &Shared, transactions: Vec<TransactionRecord>) -> Result<()> 
         rest = after;
         let names: Vec<_> = step.iter().flat_map(Copied::names).collect();
         let files = shared.store.blobs.as_ref().filter(|_| !names.is_empty());
-        let forgets = !turn.is_packing;
-        let write = |tables: &mut Tables<Writing<'_>>, number: &mut u64, mut names: Option<&mut Names<'_>>| {
+        let write = |tables: &mut Tables<Writing<'_>>,
+                     number: &mut u64,
+                     mut names: Option<&mut Names<'_>>,
+                     forgetting: &mut Forgetting| {
             step.iter().try_for_each(|Copied { tid, meta, changes, .. }| {
                 // The files of the transactions before it have their names.
                 let past = Asked { tables: &*tables, blobs: files };
                 let verdict = judge(&past, changes, &NoResolver)?;
                 let blobs = blobs::of_writes(files, &past, &verdict.writes)?;
-                if let (Some(files), Some(names)) = (files, &mut names) {
+                if let (Some(files), Some(names)) = (files, names.as_mut().filter(|names| !names.are_given(*tid))) {
                     let claim = |(oid, blob): (Oid, Blob)| Ok((oid, files.claim(&blob, oid)?));
                     names.give(&blobs.into_iter().map(claim).collect::<Result<Vec<_>>>()?, *tid)?;
                 }
                 tables.write(Ready { tid: *tid, meta, writes: &verdict.writes }, number)?;
-                if forgets { forget_with(tables, *tid, shared.options.grace) } else { Ok(()) }
+                forgetting.after(tables, *tid)
             })
         };
         done = match files {
-            None => shared.store.change(&mut turn, |tables, number| write(tables, number, None)),
-            Some(_) => blobs::change_with(shared, &mut turn, &names, |tables, number, names| {
-                write(tables, number, Some(names))
+            None => change_and_forget(shared, &mut turn, |tables, number, forgetting| {
+                write(tables, number, None, forgetting)
+            }),
+            Some(_) => blobs::change_with(shared, &mut turn, &names, |tables, number, names, forgetting| {
+                write(tables, number, Some(names), forgetting)
             }),
         };
     }

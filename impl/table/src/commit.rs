@@ -13,7 +13,7 @@ use vellum_storage::{Error, Event, Held, Oid, Origin, Result, Tid, TransactionMe
 use vellum_sync::{Condvar, Mutex, thread};
 
 use crate::blobs;
-use crate::pack::forget_with;
+use crate::pack::change_and_forget;
 use crate::storage::Shared;
 use crate::store::Turn;
 use crate::write::Ready;
@@ -101,6 +101,8 @@ impl Commits {
             let lead = Lead(self);
             write(shared, batch);
             drop(lead);
+            // The others do not wait for that.
+            blobs::remove_forgotten(shared);
             queue = self.queue.lock();
         }
     }
@@ -119,33 +121,30 @@ impl Drop for Lead<'_> {
 /// Writes a batch; each outcome is handed over.
 fn write(shared: &Shared, mut batch: Vec<Waiting>) {
     let mut told = Vec::new();
-    {
-        // Nothing is told within the turn: a listener may read and vote.
-        let mut turn = shared.store.turn();
-        while !batch.is_empty() {
-            match step(shared, &mut turn, &batch) {
-                Ok(tids) => {
-                    told.extend(batch.drain(..).zip(tids.into_iter().map(Ok)));
-                }
-                // Only this one is to blame.
-                Err((Some(at), error)) => told.push((batch.remove(at), Err(error))),
-                Err((None, error)) => {
-                    let cause = error.to_string();
-                    let mut error = Some(error);
-                    for waiting in batch.drain(..) {
-                        let error = error.take().unwrap_or_else(|| shared.store.error(&cause));
-                        told.push((waiting, Err(error)));
-                    }
+    // Nothing is told within the turn: a listener may read and vote.
+    let mut turn = shared.store.turn();
+    while !batch.is_empty() {
+        match step(shared, &mut turn, &batch) {
+            Ok(tids) => {
+                told.extend(batch.drain(..).zip(tids.into_iter().map(Ok)));
+            }
+            // Only this one is to blame.
+            Err((Some(at), error)) => told.push((batch.remove(at), Err(error))),
+            Err((None, error)) => {
+                let cause = error.to_string();
+                let mut error = Some(error);
+                for waiting in batch.drain(..) {
+                    let error = error.take().unwrap_or_else(|| shared.store.error(&cause));
+                    told.push((waiting, Err(error)));
                 }
             }
         }
-        let _telling = shared.telling.lock();
-        drop(turn);
-        for (waiting, outcome) in told {
-            waiting.end(shared, outcome);
-        }
     }
-    blobs::remove_forgotten(shared);
+    let _telling = shared.telling.lock();
+    drop(turn);
+    for (waiting, outcome) in told {
+        waiting.end(shared, outcome);
+    }
 }
 
 /// One step of the store with all of them. An error names the one that is to blame, if one is.
@@ -156,17 +155,14 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
         return step_with_blobs(shared, turn, job).map(|tid| vec![tid]).map_err(|error| (None, error));
     }
     let mut blamed = None;
-    let forgets = !turn.is_packing;
-    let done = shared.store.change(turn, |tables, number| {
+    let done = change_and_forget(shared, turn, |tables, number, forgetting| {
         let mut last = tables.last()?;
         let mut tids = Vec::with_capacity(batch.len());
         for (n, Waiting { job, .. }) in batch.iter().enumerate() {
             blamed = Some(n);
             let tid = job.meta.tid_after(last, &*shared.options.clock)?;
             tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)?;
-            if forgets {
-                forget_with(tables, tid, shared.options.grace)?;
-            }
+            forgetting.after(tables, tid)?;
             tids.push(tid);
             last = tid;
         }
@@ -180,11 +176,12 @@ fn step(shared: &Shared, turn: &mut Turn, batch: &[Waiting]) -> Result<Vec<Tid>,
 fn step_with_blobs(shared: &Shared, turn: &mut Turn, job: &Job) -> Result<Tid> {
     let tid = job.meta.tid_after(shared.store.now().last, &*shared.options.clock)?;
     let names: Vec<_> = job.blobs.iter().map(|(oid, _)| (*oid, tid)).collect();
-    let forgets = !turn.is_packing;
-    blobs::change_with(shared, turn, &names, |tables, number, names| {
-        names.give(&job.blobs, tid)?;
+    blobs::change_with(shared, turn, &names, |tables, number, names, forgetting| {
+        if !names.are_given(tid) {
+            names.give(&job.blobs, tid)?;
+        }
         tables.write(Ready { tid, meta: &job.meta, writes: &job.writes }, number)?;
-        if forgets { forget_with(tables, tid, shared.options.grace) } else { Ok(()) }
+        forgetting.after(tables, tid)
     })?;
     Ok(tid)
 }

@@ -20,7 +20,7 @@ mod counts;
 mod free;
 mod moment;
 
-pub(crate) use free::{ByCounts, forget_with};
+pub(crate) use free::{ByCounts, Forgetting, change_and_forget};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

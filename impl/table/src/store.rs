@@ -51,6 +51,8 @@ pub(crate) struct Turn {
     pub number: u64,
     /// Whether a pack goes by a list of revisions that it made before: no commit removes any then (rule 4.12).
     pub is_packing: bool,
+    /// Whether commits keep what is old, since an old row is damaged.
+    pub forgets_nothing: bool,
 }
 
 pub(crate) struct Store {
@@ -112,7 +114,7 @@ impl Store {
             disk: Arc::clone(disk),
             blobs,
             now: ArcSwap::from_pointee(now),
-            turn: Mutex::new(Turn { number, is_packing: false }),
+            turn: Mutex::new(Turn { number, is_packing: false, forgets_nothing: false }),
             failure,
             failed: OnceLock::new(),
             _lock: lock,

@@ -35,7 +35,7 @@ mod read;
 mod write;
 
 pub use ahead::{Kept, Limits, asked_for, hints, in_addition, kept, moment};
-pub use free::FORGOTTEN_AT_ONCE;
+pub use free::{FORGOTTEN_AT_ONCE, WITHOUT_CLOCK};
 pub use heap::{Heap, Id, Memory, Node, View};
 pub use later::later;
 pub use pack::{Dangling, How, Packed, Refused};

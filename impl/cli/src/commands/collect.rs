@@ -47,9 +47,9 @@ such objects refer to, or referred to in these days, are kept, too: so
 transactions of these days can still be undone. Weak references keep nothing.
 
 The garbage is deleted in transactions of at most 1,000 objects, each of which
-can be undone. This frees no space. A later pack does, but use --no-collect
-there: a pack that collects knows only one database, and removes objects that
-only the others refer to.
+can be undone, but not in a history-free database. This frees no space. A later
+pack does, but use --no-collect there: a pack that collects knows only one
+database, and removes objects that only the others refer to.
 
 If a reference leads into a database that you did not name, or to a missing
 object, nothing is deleted, and the command lists each. --go-on collects all the
@@ -205,13 +205,17 @@ impl Collect {
             }
             return Ok(Outcome::Fine);
         }
-        if !self.how.wanted(out, "Delete this garbage?")? {
+        let question = match opened.iter().any(Database::is_history_free) {
+            true => "Delete this garbage? A history-free database does not bring it back.",
+            false => "Delete this garbage?",
+        };
+        if !self.how.wanted(out, question)? {
             return self.not_done(out, &shown, &lost, since);
         }
         let deletions = self.delete(found)?;
         let told = match self.how.json {
             true => out.json(&self.answer(&shown, &lost, since, Some(&deletions))),
-            false => self.show_deletions(out, &deletions, now),
+            false => self.show_deletions(out, &opened, &deletions, now),
         };
         // The deletion is done; a failing output does not undo it.
         if let Err(Failure::Message(e)) = told.and_then(|()| Ok(out.flush()?)) {
@@ -375,7 +379,13 @@ impl Collect {
         Ok(())
     }
 
-    fn show_deletions(&self, out: &mut Out, deletions: &[DeletedGarbage], now: Timestamp) -> Run<()> {
+    fn show_deletions(
+        &self,
+        out: &mut Out,
+        opened: &[Database],
+        deletions: &[DeletedGarbage],
+        now: Timestamp,
+    ) -> Run<()> {
         writeln!(out)?;
         for (named, here) in self.databases.iter().zip(deletions).filter(|(_, here)| !here.transactions.is_empty()) {
             let file = printable(&named.file.display().to_string());
@@ -398,10 +408,13 @@ impl Collect {
                 }
             }
         }
-        writeln!(
-            out,
-            "`vellum undo` takes them back, as long as no pack has come: all of them, or references lead nowhere."
-        )?;
+        // All of them, or none.
+        if !opened.iter().any(Database::is_history_free) {
+            writeln!(
+                out,
+                "`vellum undo` takes them back, as long as no pack has come: all of them, or references lead nowhere."
+            )?;
+        }
         writeln!(out, "A pack gives the room back. It must not collect garbage: it would know one database only.")?;
         Ok(())
     }

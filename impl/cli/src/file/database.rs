@@ -70,6 +70,14 @@ impl Database {
         }))
     }
 
+    /// Whether it forgets what is old (rule 4.12), so that nothing can be undone.
+    pub fn is_history_free(&self) -> bool {
+        match self {
+            Database::File(_) => false,
+            Database::Tables(tables) | Database::Then { tables, .. } => tables.is_history_free(),
+        }
+    }
+
     /// Any kind, as a storage.
     pub fn storage(&self) -> &dyn Storage {
         match self {

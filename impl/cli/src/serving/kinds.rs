@@ -2,6 +2,7 @@
 //! supported calls.
 
 use vellum_server::Description;
+use vellum_storage::Capabilities;
 
 use crate::python::repr;
 
@@ -31,11 +32,14 @@ fn owned(interfaces: &[(&str, &str)]) -> Vec<(String, String)> {
     interfaces.iter().map(|(module, name)| ((*module).to_owned(), (*name).to_owned())).collect()
 }
 
-/// A file, with a blob folder beside it or without.
-pub fn file(location: String, keeps_blobs: bool, is_read_only: bool) -> Description {
+/// A file, with a blob folder beside it or without. It undoes unless it is history-free.
+pub fn file(location: String, can: Capabilities, is_read_only: bool) -> Description {
+    let Capabilities { undo: undoes, blobs: keeps_blobs, .. } = can;
     let blobs: Interfaces = if keeps_blobs { BLOBS } else { &[] };
-    let interfaces = owned(&[blobs, FILE].concat());
-    Description { location, undoes: true, iterates_records: true, keeps_blobs, is_read_only, interfaces }
+    let mut interfaces = [blobs, FILE].concat();
+    interfaces.retain(|interface| undoes || *interface != UNDOABLE);
+    let interfaces = owned(&interfaces);
+    Description { location, undoes, iterates_records: true, keeps_blobs, is_read_only, interfaces }
 }
 
 /// A storage in memory.
@@ -78,6 +82,9 @@ pub fn compressed(base: Description) -> Description {
 mod tests {
     use super::*;
 
+    const UNDOES: Capabilities =
+        Capabilities { undo: true, versions: true, restore: true, pack: true, bulk: true, blobs: false };
+
     /// `get_info` of ZEO 6.2 says the same.
     #[test]
     fn demos_are_called_after_what_they_are_made_of() {
@@ -87,7 +94,7 @@ mod tests {
         let two = demo(&demo(&plain(), &plain()), &mapping("Mapping Storage".to_owned()));
         let wanted = r#"DemoStorage("DemoStorage('MappingStorage', 'MappingStorage')", 'Mapping Storage')"#;
         assert_eq!(two.location, wanted);
-        let over_file = demo(&plain(), &file("C.fs".to_owned(), false, false));
+        let over_file = demo(&plain(), &file("C.fs".to_owned(), UNDOES, false));
         let names: Vec<&str> = over_file.interfaces.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["IStorageUndoable", "IStorage", "IStorageIteration", "Interface"]);
         assert!(over_file.undoes && !over_file.iterates_records);
@@ -100,7 +107,7 @@ mod tests {
         let over_memory = compressed(mapping("m".to_owned()));
         assert_eq!(names(&over_memory), ["IStorage", "IStorageIteration", "IStorageWrapper", "Interface"]);
         assert!(over_memory.iterates_records && !over_memory.undoes && over_memory.location == "m");
-        let over_file = compressed(file("C.fs".to_owned(), false, false));
+        let over_file = compressed(file("C.fs".to_owned(), UNDOES, false));
         assert_eq!(names(&over_file)[4..], ["IExternalGC", "IStorage", "IStorageWrapper", "Interface"]);
         assert_eq!(names(&compressed(over_file.clone())), names(&over_file), "twice is as once");
         let over_demo = compressed(demo(None, &mapping("a".to_owned()), &mapping("b".to_owned()), false));

@@ -59,7 +59,7 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let storage = open_tables(conf, resolver)?;
             let tables = (!conf.read_only).then(|| storage.clone());
             let storage = Arc::new(storage);
-            let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
+            let description = kinds::file(conf.path.display().to_string(), storage.capabilities(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             Ok(Opened {
                 storage,
@@ -71,13 +71,18 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
         }
         StorageConf::File(conf) => {
             let storage = Arc::new(open_file(conf, resolver)?);
-            let description = kinds::file(conf.path.display().to_string(), storage.blobs().is_some(), conf.read_only);
+            let description = kinds::file(conf.path.display().to_string(), storage.capabilities(), conf.read_only);
             let marked_in = (!conf.read_only).then(|| beside(&conf.path, ".oids"));
             let packing = packing.collect(conf.pack_gc).keep_old(conf.pack_keep_old);
             Ok(Opened { storage, description, marked_in, packing, tables: None })
         }
         StorageConf::Mapping { title } => Ok(in_memory(title, resolver)?),
         StorageConf::Demo { title, base, changes: changes_conf } => {
+            if let Some(path) = changes_conf.as_ref().and_then(|conf| history_free(conf)) {
+                let why =
+                    "the changes of a demo must keep their history, and it is to be history-free. Nothing was changed";
+                return Err(Failure::Message(format!("{}: {why}", path.display())));
+            }
             let part = |conf: &Option<Box<StorageConf>>| match conf {
                 Some(conf) => open(conf, Arc::new(Resolvers::built_in())),
                 // ZODB's word for one that has no name.
@@ -102,6 +107,15 @@ fn open(conf: &StorageConf, resolver: Arc<dyn Resolver>) -> Run<Opened> {
             let storage = Arc::new(Compressed::new(base.storage, compression));
             Ok(Opened { storage, description: kinds::compressed(base.description), tables: None, ..base })
         }
+    }
+}
+
+/// The file that is to be history-free.
+fn history_free(conf: &StorageConf) -> Option<&Path> {
+    match conf {
+        StorageConf::File(conf) => conf.history_free.then_some(&conf.path),
+        StorageConf::Compressed { base, .. } => history_free(base),
+        StorageConf::Mapping { .. } | StorageConf::Demo { .. } => None,
     }
 }
 
@@ -170,7 +184,12 @@ fn open_tables(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<Table
     let options = conf.blob_dir.iter().fold(options, |options, folder| options.blobs(folder));
     let options = conf.blob_layout.iter().fold(options, |options, layout| options.blob_layout(layout_of(layout)));
     let is_there = path.exists();
-    match (is_there, conf.create) {
+    let keeps = "grace is for history-free databases, and this one keeps its history: leave grace out, or set history-free \
+                 for a new one";
+    if conf.grace.is_some() && !conf.history_free && !is_there {
+        return refused(keeps);
+    }
+    let opened = match (is_there, conf.create) {
         (true, true) => refused(
             "create is set, and it takes away only a Data.fs: remove the database yourself, or leave create out",
         ),
@@ -181,7 +200,8 @@ fn open_tables(conf: &FileStorageConf, resolver: Arc<dyn Resolver>) -> Run<Table
             say(&format!("{} is new", path.display()));
             tables::told(options.create(path))
         }
-    }
+    }?;
+    if conf.grace.is_some() && !opened.is_history_free() { refused(keeps) } else { Ok(opened) }
 }
 
 /// `create` takes the file away. A folder with blobs of it is for a person to take away.

@@ -256,3 +256,21 @@ fn golden_databases_keep_what_can_be_reached() {
         assert_eq!(before.stdout, after.stdout, "{name}");
     }
 }
+
+/// Rule 4.12: no undo is promised where there is none.
+#[test]
+fn what_goes_from_a_history_free_database_cannot_be_taken_back() {
+    let sandbox = Sandbox::new();
+    site(&sandbox);
+    let collect = |main: &str, users: &str| {
+        sandbox.run(&["collect", &format!("main={main}"), &format!("users={users}"), "--yes"]).stdout
+    };
+    for name in ["main", "users"] {
+        let (from, to) = (format!("{name}.fs"), format!("{name}.vellum"));
+        assert_eq!(sandbox.run(&["copy", &from, &to, "--history-free"]).code, 0);
+    }
+    let said = collect("main.vellum", "users.vellum");
+    assert!(said.contains("deleted, in") && !said.contains("vellum undo"), "{said}");
+    let said = collect("main.fs", "users.fs");
+    assert!(said.contains("deleted, in") && said.contains("vellum undo"), "{said}");
+}

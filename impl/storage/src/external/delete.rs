@@ -66,7 +66,7 @@ pub struct DeletedGarbage {
     pub database: String,
     /// Objects deleted.
     pub objects: u64,
-    /// In which transactions, in their order. Each can be undone.
+    /// In which transactions, in their order. Each can be undone, unless the database is history-free.
     pub transactions: Vec<Tid>,
     /// Objects that were needed after the look, and so were left.
     pub saved: u64,
@@ -83,7 +83,7 @@ pub struct DeletedGarbage {
 #[error("{why}. {}", so_far(.deletions))]
 #[non_exhaustive]
 pub struct DeleteStopped {
-    /// The deletions before that. They stay, in complete transactions, each of which can be undone.
+    /// The deletions before that. They stay, in complete transactions.
     pub deletions: Vec<DeletedGarbage>,
     /// Why it stopped.
     #[source]
@@ -93,7 +93,7 @@ pub struct DeleteStopped {
 fn so_far(deletions: &[DeletedGarbage]) -> String {
     match deletions.iter().map(|here| here.objects).sum() {
         0 => "Nothing was deleted".to_owned(),
-        objects => format!("{objects} objects were deleted before that, in whole transactions, which can be undone"),
+        objects => format!("{objects} objects were deleted before that, in whole transactions"),
     }
 }
 

@@ -146,7 +146,8 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// Changes that cannot copy, or that were not made over this base; what either says when it is read.
+    /// Changes that cannot copy, that cannot undo since they forget what is old (rule 4.12), or that were not made over
+    /// this base; what either says when it is read.
     pub fn with(
         base: Arc<dyn Storage>,
         changes: Arc<dyn Storage>,
@@ -154,6 +155,11 @@ impl Overlay {
         resolver: Arc<dyn Resolver>,
     ) -> Result<Overlay> {
         check_copies(&*changes)?;
+        if !changes.capabilities().undo {
+            let why = "it forgets older revisions, and would then show older ones of the storage below. Use changes that \
+                       keep their history";
+            return Err(Error::Unfit { name: changes.name(), why: why.into() });
+        }
         let seam = base.last_transaction();
         let shared = Shared {
             base,

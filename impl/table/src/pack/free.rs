@@ -33,6 +33,7 @@ use super::{go_on, last_packed, unname};
 use crate::blobs::remove_unowned;
 use crate::row::Row;
 use crate::storage::{Shared, TableStorage};
+use crate::store::Turn;
 use crate::tables::{Access, Tables, Writing, door, trouble};
 
 impl Counts for TableStorage {
@@ -311,15 +312,33 @@ fn doom(
     doomed: &mut Doomed,
 ) -> Result<()> {
     let mut kept = BTreeSet::new();
-    let mut newest = None;
-    for at in tables.past(oid) {
-        let at = at?;
-        if at.tid <= to {
-            newest = Some(at);
-            break;
+    if tables.facts.is_history_free {
+        // Rule 4.12: later ones name nothing else. So no commit reads all that the grace keeps.
+        let newest = tables.object(oid)?.filter(|(tid, _)| *tid <= to);
+        if let Some((tid, row)) = newest.map_or_else(|| tables.older_before(oid, to.next()), |at| Ok(Some(at)))? {
+            kept.insert(tid);
+            kept.extend(row.base);
+        }
+    } else {
+        keep_named(tables, oid, to, &mut kept)?;
+    }
+    if let Some(names) = voted.get(&oid) {
+        kept.extend(names);
+        tables.spare(oid)?;
+    }
+    for found in rows(tables, oid, Tid::ZERO, to)? {
+        let (tid, row) = found?;
+        if !kept.contains(&tid) {
+            doomed.entry(tid).or_default().push((row.number, oid));
         }
     }
-    if let Some(at) = newest {
+    Ok(())
+}
+
+/// Rules 4.2 and 4.3, where any older revision can be named.
+fn keep_named(tables: &Tables<Writing<'_>>, oid: Oid, to: Tid, kept: &mut BTreeSet<Tid>) -> Result<()> {
+    let mut past = tables.past(oid);
+    if let Some(at) = past.find(|at| at.as_ref().map_or(true, |at| at.tid <= to)).transpose()? {
         kept.insert(at.tid);
         kept.extend(at.row.base);
     }
@@ -331,16 +350,6 @@ fn doom(
         kept.extend([row.source, row.base].into_iter().flatten());
         for row in written_over(tables, oid, tid, row.number)? {
             kept.extend([row.source, row.base].into_iter().flatten());
-        }
-    }
-    if let Some(names) = voted.get(&oid) {
-        kept.extend(names);
-        tables.spare(oid)?;
-    }
-    for found in rows(tables, oid, Tid::ZERO, to)? {
-        let (tid, row) = found?;
-        if !kept.contains(&tid) {
-            doomed.entry(tid).or_default().push((row.number, oid));
         }
     }
     Ok(())
@@ -431,16 +440,75 @@ fn forget_to(
 /// Rule 4.12: one commit forgets at most so many transactions, so that none has to do the work of many.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
+/// Changes the tables in one step, as [`Store::change`](crate::store::Store::change), and forgets in it. An old row
+/// that is damaged is no reason to refuse a new transaction: then the step is done again, and nothing is forgotten, nor
+/// later.
+pub(crate) fn change_and_forget<T>(
+    shared: &Shared,
+    turn: &mut Turn,
+    mut change: impl FnMut(&mut Tables<Writing<'_>>, &mut u64, &mut Forgetting) -> Result<T>,
+) -> Result<T> {
+    loop {
+        let is_on = !turn.is_packing && !turn.forgets_nothing;
+        let mut forgetting = Forgetting { grace: shared.options.grace, is_on, is_under_way: false };
+        let done = shared.store.change(turn, |tables, number| change(tables, number, &mut forgetting));
+        let Err(error) = &done else { return done };
+        if !forgetting.is_under_way || shared.store.is_failed() {
+            return done;
+        }
+        turn.forgets_nothing = true;
+        let name = shared.name();
+        tracing::warn!("{name}: what is old stays until the next opening, since it cannot be removed: {error}");
+    }
+}
+
+/// Rule 4.12: so many transactions whose tids follow each other without a gap show that the clock is behind them.
+const WITHOUT_CLOCK: u64 = 4096;
+
+impl Tables<Writing<'_>> {
+    /// Rule 4.12: the time up to which a transaction forgets in any case: zero, unless the clock is behind.
+    fn counted_on(&self, tid: Tid) -> Result<Tid> {
+        let Some(first) = tid.0.checked_sub(WITHOUT_CLOCK) else { return Ok(Tid::ZERO) };
+        // As a rule there is none there.
+        if self.transactions.get(first).map_err(|e| self.trouble(e))?.is_none() {
+            return Ok(Tid::ZERO);
+        }
+        let found = self.transactions.range(first..=tid.0).map_err(|e| self.trouble(e))?.count() as u64;
+        Ok(if found > WITHOUT_CLOCK { Tid(first) } else { Tid::ZERO })
+    }
+}
+
+/// Forgetting with the transactions of one step (rule 4.12).
+pub(crate) struct Forgetting {
+    grace: Duration,
+    is_on: bool,
+    /// Whether it goes on, or failed.
+    is_under_way: bool,
+}
+
+impl Forgetting {
+    /// Forgets what was old so long before the transaction that was just written.
+    pub fn after(&mut self, tables: &mut Tables<Writing<'_>>, tid: Tid) -> Result<()> {
+        if !self.is_on {
+            return Ok(());
+        }
+        self.is_under_way = true;
+        forget_with(tables, tid, self.grace)?;
+        self.is_under_way = false;
+        Ok(())
+    }
+}
+
 /// Rule 4.12: in a history-free database, forgets what was old so long before the transaction that was just written.
 ///
 /// It needs no look at voted transactions. They hold their objects, and name only the newest revisions of these and
 /// the bases of those (`Past::find`), which are kept as long as no other transaction changes the objects.
-pub(crate) fn forget_with(tables: &mut Tables<Writing<'_>>, tid: Tid, grace: Duration) -> Result<()> {
+fn forget_with(tables: &mut Tables<Writing<'_>>, tid: Tid, grace: Duration) -> Result<()> {
     // A sweep that failed goes on with the next pack.
     if !tables.facts.is_history_free || tables.facts.is_sweeping {
         return Ok(());
     }
-    let to = tid.earlier_by(grace);
+    let to = tid.earlier_by(grace).max(tables.counted_on(tid)?);
     if tables.head_in(tables.facts.packed_to.next(), to, false)?.is_some() {
         forget_to(tables, to, &HashMap::new(), |transactions, _| transactions < FORGOTTEN_AT_ONCE)?;
     }

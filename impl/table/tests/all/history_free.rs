@@ -1,23 +1,29 @@
 //! A history-free database (rule 4.12): the same histories, crashes and threads, against the same rules.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redb::{Database, TableDefinition};
 use vellum_disk::SimDisk;
 use vellum_harness::campaign::Campaign;
 use vellum_harness::concurrent;
 use vellum_harness::coverage::Coverage;
 use vellum_harness::crash::{Plan, Promise, Tried};
 use vellum_harness::hosted::{Hosted, Merger, Opening};
-use vellum_harness::node::Node;
+use vellum_harness::node::{Beside, Node};
 use vellum_harness::subject::Subject;
 use vellum_harness::tick::tick;
+use vellum_spec::WITHOUT_CLOCK;
 use vellum_storage::{
-    Bytes, Error, ManualClock, Oid, Order, PackOptions, Refusal, Storage, Tid, TidRange, TransactionMeta, Version,
+    Bytes, CopyOptions, Error, ManualClock, MemoryStorage, Oid, Order, Overlay, PackOptions, Refusal, Storage, Tid,
+    TidRange, TransactionMeta, Version, copy,
 };
 use vellum_table::{Autopack, OpenError, Options, Step, TableStorage};
 
-use crate::common::{BLOBS, PATH, can_forget, check_blobs, open_history_free};
+use crate::common::{BLOBS, PATH, can_forget, check_blobs, files, open_history_free};
+
+const PAST: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("past");
 
 /// As `histories::subject`, and what was made old so many seconds ago is forgotten.
 fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
@@ -250,18 +256,138 @@ fn autopack_frees_garbage() {
     assert_sound(&storage);
 }
 
+/// Rule 8.4: what is copied in one step forgets blobs that came in the same step.
+#[test]
+fn a_copy_leaves_no_file_of_what_it_forgets() {
+    let source = MemoryStorage::new("source");
+    store_blob(&source, Oid(1), Tid::ZERO);
+    let root = store(&source, Oid::ROOT, Tid::ZERO, &[1]);
+    let last = store_blob(&source, Oid(1), source.load(Oid(1), &Version::TRUNK).unwrap().tid);
+    store(&source, Oid::ROOT, root, &[1]);
+    let storage = history_free(0, 0).blobs(BLOBS).create(PATH).unwrap();
+    copy(&source, &storage, TidRange::ALL, CopyOptions::new(), &mut |_| ()).unwrap();
+    assert_eq!(files(&storage), [(Oid(1), last)].into());
+    check_blobs(&storage).unwrap();
+    assert_eq!(rows(&storage, "unowned"), 0);
+    assert_sound(&storage);
+}
+
+/// Changes above another storage must be there as long as the overlay: what it finds no more, it takes for unchanged.
+#[test]
+fn an_overlay_takes_no_changes_that_forget() {
+    let above = |changes| Overlay::new(Arc::new(MemoryStorage::new("base")), Arc::new(changes));
+    let refused = above(history_free(0, 60).create(PATH).unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("forgets older revisions"), "{refused}");
+    let changes = Options::new().disk(Arc::new(SimDisk::new(0))).create(PATH).unwrap();
+    above(changes).unwrap();
+}
+
+/// An old row that cannot be read is no reason to refuse what is new: with blobs or without, copied or not.
+#[test]
+fn damage_of_an_old_row_refuses_no_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let last = with_damage(folder.path(), [0, 50, 55], 0);
+    for n in 1..5 {
+        let (storage, _) = open_at(folder.path(), 600 * n);
+        // The opening does not know of it yet.
+        match n {
+            1 => drop(store(&storage, Oid(1), Tid::ZERO, &[])),
+            2 => drop(store_blob(&storage, Oid(2), Tid::ZERO)),
+            _ => {
+                let source = MemoryStorage::new("source");
+                let tid = match n {
+                    3 => store_blob(&source, Oid(n), Tid::ZERO),
+                    _ => store(&source, Oid(n), Tid::ZERO, &[]),
+                };
+                let all = source.transactions(TidRange::ALL, Order::OldestFirst).unwrap().map(Result::unwrap);
+                storage.bulk().unwrap().copy_in(all.collect()).unwrap();
+                assert_eq!(storage.load(Oid(n), &Version::TRUNK).unwrap().tid, tid);
+            }
+        }
+        store(&storage, Oid(10 + n), Tid::ZERO, &[]);
+        assert_eq!(storage.load(Oid::ROOT, &Version::TRUNK).unwrap().tid, last);
+        assert_eq!(rows(&storage, "past"), 2, "nothing is forgotten by halves");
+        assert_eq!(files(&storage).len(), [0, 1, 2, 2][n as usize - 1]);
+    }
+}
+
+/// Later revisions are not read: forgetting a revision of an object that changes all the time would cost more and
+/// more.
+#[test]
+fn a_commit_does_not_read_what_it_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    with_damage(folder.path(), [0, 50, 53, 55], 2);
+    let (storage, _) = open_at(folder.path(), 111);
+    assert_eq!(rows(&storage, "past"), 3);
+    store(&storage, Oid(1), Tid::ZERO, &[]);
+    assert_eq!(rows(&storage, "past"), 2, "the revision that was made old 61 seconds ago is gone");
+}
+
+/// Rule 4.12: where the clock is behind the tids, they do not tell how old a revision is; the number of later
+/// transactions does.
+#[test]
+fn a_clock_that_is_behind_does_not_keep_everything() {
+    let storage = history_free(0, 60).create(PATH).unwrap();
+    let mut serial = Tid::ZERO;
+    for n in 1..=WITHOUT_CLOCK + 20 {
+        serial = store(&storage, Oid::ROOT, serial, &[]);
+        if n > WITHOUT_CLOCK - 20 {
+            assert_eq!(revisions(&storage) as u64, n.min(WITHOUT_CLOCK + 1));
+        }
+    }
+    assert_sound(&storage);
+}
+
 fn history_free(seed: u64, seconds: u64) -> Options {
     let clock = Arc::new(ManualClock::at(tick(1).time().unwrap()));
     let options = Options::new().disk(Arc::new(SimDisk::new(seed))).clock(clock).resolver(Arc::new(Merger));
     options.history_free(true).grace(Duration::from_secs(seconds))
 }
 
-fn store(storage: &TableStorage, oid: Oid, serial: Tid, to: &[u64]) -> Tid {
+/// A history-free database in a folder, with a grace of a minute, so many seconds after the first commit.
+fn open_at(folder: &Path, seconds: u64) -> (TableStorage, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(tick(1).time().unwrap() + Duration::from_secs(seconds)));
+    let options = Options::new().clock(clock.clone()).blobs(folder.join("blobs"));
+    let options = options.history_free(true).grace(Duration::from_secs(60));
+    (options.open_or_create(folder.join(PATH)).unwrap(), clock)
+}
+
+/// A root that was changed at these seconds. The row of one of its older revisions is damaged. The last
+/// tid.
+fn with_damage<const N: usize>(folder: &Path, seconds: [u64; N], damaged: usize) -> Tid {
+    let (storage, clock) = open_at(folder, 0);
+    let mut tids = vec![Tid::ZERO];
+    for at in seconds {
+        clock.set(tick(1).time().unwrap() + Duration::from_secs(at));
+        tids.push(store(&storage, Oid::ROOT, tids[tids.len() - 1], &[]));
+    }
+    drop(storage);
+    let file = Database::open(folder.join(PATH)).unwrap();
+    let transaction = file.begin_write().unwrap();
+    transaction.open_table(PAST).unwrap().insert((0, tids[damaged + 1].0), &b"?"[..]).unwrap();
+    transaction.commit().unwrap();
+    tids[N]
+}
+
+fn store_blob(storage: &dyn Storage, oid: Oid, serial: Tid) -> Tid {
+    let mut writer = storage.blobs().unwrap().new_blob().unwrap();
+    writer.append(b"some bytes").unwrap();
+    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+    let record = Node { beside: Beside::Blob(1), ..Node::default() }.encode();
+    draft.store_blob(oid, serial, record, writer.finish().unwrap()).unwrap();
+    storage.commit(draft).unwrap()
+}
+
+fn rows(storage: &TableStorage, name: &str) -> u64 {
+    storage.summary().unwrap().iter().find(|table| table.name == name).unwrap().rows
+}
+
+fn store(storage: &dyn Storage, oid: Oid, serial: Tid, to: &[u64]) -> Tid {
     let record = Node { strong: to.iter().copied().map(Oid).collect(), ..Node::default() }.encode();
     write(storage, oid, serial, record).unwrap()
 }
 
-fn write(storage: &TableStorage, oid: Oid, serial: Tid, record: Bytes) -> vellum_storage::Result<Tid> {
+fn write(storage: &dyn Storage, oid: Oid, serial: Tid, record: Bytes) -> vellum_storage::Result<Tid> {
     let mut draft = storage.begin(TransactionMeta::new())?;
     draft.store(oid, serial, record)?;
     storage.commit(draft)
