@@ -46,8 +46,8 @@ impl Core {
     }
 
     /// An oid for this connection. It is never given out again, even if the transaction is aborted: the program may
-    /// have kept a weak reference, and a commit of unknown outcome may have stored the object. An oid that a record here
-    /// names already, of an object that was lost, is passed over: it would be two objects.
+    /// have kept a weak reference, and a commit of unknown outcome may have stored the object. An oid that a record
+    /// here names already, of an object that was lost, is passed over: it would be two objects.
     pub(crate) fn new_oid(&self) -> Result<Oid> {
         loop {
             let oid = self.oids.borrow_mut().pop();

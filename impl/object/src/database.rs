@@ -245,8 +245,8 @@ impl Database {
         *core.shared.borrow_mut() = Some(Arc::clone(&self.shared));
     }
 
-    /// Does `work` in a transaction, and commits it. It begins again after a conflict, and after a look at an object that
-    /// is not there any more as the transaction sees it, since a pack removed that revision; at most as often as
+    /// Does `work` in a transaction, and commits it. It begins again after a conflict, and after a look at an object
+    /// that is not there any more as the transaction sees it, since a pack removed that revision; at most as often as
     /// [`Options::tries_max`] says. After another error it gives the changes up.
     ///
     /// # Errors

@@ -59,8 +59,8 @@
 //!
 //! # Not here
 //!
-//! Blobs: the record of a blob can be read, and its bytes are the storage's; a commit refuses a changed one. Threads: a connection, its
-//! handles and its objects belong to one; each thread opens its own.
+//! Blobs: the record of a blob can be read, and its bytes are the storage's; a commit refuses a changed one. Threads: a
+//! connection, its handles and its objects belong to one; each thread opens its own.
 //!
 //! | read | for |
 //! |---|---|
