@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use vellum_pickle::ClassName;
-use vellum_storage::{Bytes, Oid, Tid, TransactionMeta};
+use vellum_storage::{Bytes, Oid, Tid, TransactionMeta, is_blob};
 
 use crate::encode::encode_into;
 use crate::error::{Error, Result, Trouble};
@@ -83,9 +83,6 @@ impl Core {
             let (oid, object) =
                 self.heap(|heap| (heap.oid(slot), heap.loaded(slot).and_then(|part| part.object.clone())));
             let object = object.ok_or(Error::InUse { oid })?;
-            if is_blob(&*object) {
-                return Err(Error::Unwritable { oid, class: class_of(&*object).map(Box::new), trouble: Trouble::Blob });
-            }
             let new_from = next.len();
             let mut oid_of = |raw: &RawRef| {
                 let oid = self.oid_to_write(raw)?;
@@ -105,6 +102,10 @@ impl Core {
                 Trouble::OtherConnection => Error::OtherConnection,
                 trouble => Error::Unwritable { oid, class: class_of(&*object).map(Box::new), trouble },
             })?;
+            // Rule 8.1: a new revision that is stored without its bytes has none.
+            if is_blob(&bytes) {
+                return Err(Error::Unwritable { oid, class: class_of(&*object).map(Box::new), trouble: Trouble::Blob });
+            }
             // New objects follow behind the one that refers to them, in the order in which it does.
             next[new_from..].reverse();
             written.records.push((self.handle(slot), Bytes::copy_from_slice(&bytes)));
@@ -245,12 +246,6 @@ impl Core {
         }
         Ok(())
     }
-}
-
-/// Rule 8.1: whether the object may have a blob, which a new revision loses if it is stored without.
-fn is_blob(object: &dyn Object) -> bool {
-    let class = object.class();
-    class.module == "ZODB.blob" && class.name == "Blob"
 }
 
 pub(crate) fn class_of(object: &dyn Object) -> Option<ClassName> {

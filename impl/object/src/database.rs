@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use vellum_pickle::ClassName;
 use vellum_storage::{Error as StorageError, Event, Listening, Oid, Storage, Tid, TransactionMeta, Version};
@@ -21,9 +21,8 @@ use crate::value::{Record, Value};
 /// makes ghosts of all its objects.
 const REMEMBERED: usize = 1000;
 
-/// How long a new try waits to hear of the last transaction at most, and how often it looks.
+/// How long a new try waits to hear of the last transaction at most.
 const HEARING_MAX: Duration = Duration::from_secs(1);
-const HEARING_PAUSE: Duration = Duration::from_micros(100);
 
 /// How a database treats its connections.
 #[derive(Clone, Copy, Debug)]
@@ -85,34 +84,46 @@ impl Log {
     }
 }
 
+/// The log of a database, and its listener's word that there is more.
+#[derive(Debug, Default)]
+struct Hearing {
+    log: Mutex<Log>,
+    heard: Condvar,
+}
+
+impl Hearing {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, event: &Event) {
+        self.log().hear(event);
+        self.heard.notify_all();
+    }
+}
+
 /// The part of a database that its connections share.
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
-    log: Arc<Mutex<Log>>,
+    hearing: Arc<Hearing>,
     _listening: Listening,
     /// Its number in the pools of the threads.
     number: u64,
 }
 
 impl Shared {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits until the database has heard of the storage's last transaction. A storage gives an object free before it
     /// tells of the commit that changed it, so a transaction that begins right after a conflict may meet the same one.
     fn hear_of_last(&self) {
         let last = self.storage.last_transaction();
-        let begun = Instant::now();
-        while self.log().last < last && begun.elapsed() < HEARING_MAX {
-            std::thread::sleep(HEARING_PAUSE);
-        }
+        let heard = self.hearing.heard.wait_timeout_while(self.hearing.log(), HEARING_MAX, |log| log.last < last);
+        drop(heard.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The last transaction, and the objects that were changed after `tid`.
     pub(crate) fn news(&self, tid: Tid) -> (Tid, Option<Vec<(Tid, Oid)>>) {
-        let log = self.log();
+        let log = self.hearing.log();
         (log.last, log.after(tid))
     }
 }
@@ -180,23 +191,22 @@ impl Database {
     ///
     /// The storage fails.
     pub fn with(storage: Arc<dyn Storage>, options: Options) -> Result<Database> {
-        let log = Arc::new(Mutex::new(Log::default()));
-        let ear = Arc::clone(&log);
-        let hear = move |event: &Event| ear.lock().unwrap_or_else(PoisonError::into_inner).hear(event);
-        let listening = storage.listen(Arc::new(hear));
+        let hearing = Arc::new(Hearing::default());
+        let ear = Arc::clone(&hearing);
+        let listening = storage.listen(Arc::new(move |event: &Event| ear.hear(event)));
         if let Err(StorageError::KeyError { .. }) = storage.load(Oid::ROOT, &Version::TRUNK) {
             create_root(&*storage)?;
         }
         {
             let last = storage.last_transaction();
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut log = hearing.log();
             // The listener may have heard of later ones already.
             log.last = log.last.max(last);
             log.since = log.last;
             log.entries.clear();
         }
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Ok(Database { shared: Arc::new(Shared { storage, options, log, _listening: listening, number }) })
+        Ok(Database { shared: Arc::new(Shared { storage, options, hearing, _listening: listening, number }) })
     }
 
     /// The storage.
@@ -267,9 +277,7 @@ impl Database {
             }
         }
     }
-}
 
-impl Database {
     /// Whether an error may be that of a view that others have left behind.
     fn is_outrun(&self, error: &Error) -> bool {
         let last = || self.shared.storage.last_transaction();

@@ -107,3 +107,28 @@ impl Core {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vellum_storage::MemoryStorage;
+
+    use crate::{Database, PersistentMapping};
+
+    /// Many savepoints take the memory of the changes, and not that of each savepoint.
+    #[test]
+    fn savepoints_share_the_records_that_are_the_same() {
+        let database = Database::open(MemoryStorage::new("memory")).unwrap();
+        let connection = database.connect().unwrap();
+        let made = [(); 2].map(|()| connection.make(PersistentMapping::default()));
+        for object in &made {
+            connection.add(object).unwrap();
+        }
+        connection.savepoint().unwrap();
+        made[1].change(|mapping| mapping.insert("value", 3)).unwrap();
+        connection.savepoint().unwrap();
+        let savepoints = connection.core.savepoints.borrow();
+        let memory = |at: usize| savepoints[at].records.iter().map(|(_, bytes)| bytes.as_ptr()).collect::<Vec<_>>();
+        let is_shared: Vec<bool> = memory(0).iter().zip(memory(1)).map(|(one, two)| *one == two).collect();
+        assert_eq!(is_shared, [true, false]);
+    }
+}

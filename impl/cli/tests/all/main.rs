@@ -24,6 +24,7 @@ mod pack;
 mod python_2;
 mod restore;
 mod serving;
+mod serving_tables;
 mod sessions;
 mod several;
 mod states;

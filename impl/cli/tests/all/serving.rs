@@ -1,144 +1,14 @@
 //! Serving what a configuration says: files as they are found in the field, and the commands beside the server.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::Sandbox;
+use crate::common::server::{Serving, are_there, free_port, info, newest};
 use vellum_storage::{ManualClock, Oid, Tid, TransactionMeta};
-
-/// A server that runs, and is ended whatever happens.
-struct Serving {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    addresses: Vec<String>,
-}
-
-impl Serving {
-    /// Starts the command, and waits until it listens at so many addresses.
-    fn start(command: &mut Command, addresses: usize) -> Serving {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut found = Vec::new();
-        for _ in 0..addresses {
-            let mut line = String::new();
-            out.read_line(&mut line).unwrap();
-            let Some(address) = line.trim_end().strip_prefix("listening on ") else {
-                let mut why = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
-                panic!("{line:?}: {why}");
-            };
-            found.push(address.to_owned());
-        }
-        Serving { child, out, addresses: found }
-    }
-
-    fn address(&self) -> &str {
-        &self.addresses[0]
-    }
-
-    /// Asks it to end; returns its exit code and what it said.
-    fn end(mut self) -> (Option<i32>, String) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM)
-            .unwrap();
-        let code = self.child.wait().unwrap().code();
-        let mut said = String::new();
-        self.out.read_to_string(&mut said).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (code, said)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A server's description of a storage, for a client that has registered for it.
-fn info(address: &str, storage: &str) -> String {
-    let get_info = [&[0xa8][..], b"get_info", &[0x90]].concat();
-    String::from_utf8_lossy(&ask(address, storage, &get_info)).into_owned()
-}
-
-/// An object's newest record, in the frame that brings it.
-fn newest(address: &str, storage: &str, oid: u8) -> Vec<u8> {
-    let bytes = |bytes: [u8; 8]| [&[0xc4, 8][..], &bytes].concat();
-    let arguments = [bytes([0, 0, 0, 0, 0, 0, 0, oid]), bytes([0x7f; 8])].concat();
-    ask(address, storage, &[&[0xaa][..], b"loadBefore", &[0x92], &arguments].concat())
-}
-
-/// The answer to a call: its name and its arguments, in msgpack.
-fn ask(address: &str, storage: &str, call: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut frame = || {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).unwrap();
-        let mut bytes = vec![0; u32::from_be_bytes(length) as usize];
-        stream.read_exact(&mut bytes).unwrap();
-        (bytes, stream.try_clone().unwrap())
-    };
-    let send = |stream: &mut TcpStream, bytes: &[u8]| {
-        stream.write_all(&(bytes.len() as u32).to_be_bytes()).unwrap();
-        stream.write_all(bytes).unwrap();
-    };
-    let (_, mut to) = frame();
-    send(&mut to, b"M5");
-    // msgpack: [1, false, "register", [storage, false]] and [2, false, name, arguments].
-    let text = |text: &str| [&[0xa0 | text.len() as u8], text.as_bytes()].concat();
-    send(&mut to, &[vec![0x94, 1, 0xc2], text("register"), vec![0x92], text(storage), vec![0xc2]].concat());
-    frame();
-    send(&mut to, &[&[0x94, 2, 0xc2][..], call].concat());
-    frame().0
-}
-
-fn are_there(sandbox: &Sandbox, files: &[&str]) -> Vec<bool> {
-    files.iter().map(|file| sandbox.path(file).exists()).collect()
-}
-
-/// Rule 4.12: clients are told that there is no undo, and it cannot be the changes of a demo.
-#[test]
-fn a_history_free_database_is_served_as_what_it_is() {
-    let sandbox = Sandbox::new();
-    let changes = |name: &str, history_free: &str| {
-        let base = "[storages.try.demostorage.base.filestorage]\npath = \"base.fs\"";
-        let changes = "[storages.try.demostorage.changes.filestorage]\npath";
-        format!("listen = [\"127.0.0.1:0\"]\n{base}\n{changes} = \"{name}\"\n{history_free}\n").into_bytes()
-    };
-    sandbox.file("demo.toml", &changes("changes.vellum", "history-free = true"));
-    sandbox.file("plain.toml", &changes("changes.vellum", ""));
-    let refused = |args: &[&str], why: &str| {
-        let run = sandbox.run(&[&["serve"], args].concat());
-        assert!(run.code == 2 && run.stderr.contains(why), "{args:?}: {} {}", run.code, run.stderr);
-        assert_eq!(are_there(&sandbox, &["changes.vellum", "new.vellum", "base.fs"]), [false; 3], "{args:?}");
-    };
-    refused(&["--config", "demo.toml"], "changes of a demo must keep their history");
-    refused(&["--config", "plain.toml", "--history-free"], "changes of a demo must keep their history");
-    refused(&["new.vellum", "--grace", "300", "--listen", "127.0.0.1:0"], "grace is for history-free databases");
-    let serve = ["serve", "changes.vellum", "--listen", "127.0.0.1:0", "--history-free", "--grace", "300"];
-    let serving = Serving::start(&mut sandbox.command(&serve), 1);
-    let said = info(serving.address(), "1");
-    assert!(!said.contains("IStorageUndoable") && said.contains("IExternalGC"), "{said}");
-    serving.end();
-    let run = sandbox.run(&["serve", "--config", "plain.toml"]);
-    assert!(run.code == 2 && run.stderr.contains("forgets older revisions"), "{} {}", run.code, run.stderr);
-    sandbox.golden("mail");
-    assert_eq!(sandbox.run(&["copy", "mail.fs", "keeping.vellum"]).code, 0);
-    let run = sandbox.run(&["serve", "keeping.vellum", "--grace", "300", "--listen", "127.0.0.1:0"]);
-    assert!(run.code == 2 && run.stderr.contains("grace is for history-free databases"), "{} {}", run.code, run.stderr);
-}
 
 #[test]
 fn several_storages_are_served_by_one_zeo_conf() {
@@ -177,7 +47,7 @@ fn several_storages_are_served_by_one_zeo_conf() {
     );
     let serving = Serving::start(&mut sandbox.command(&["serve", "--config", "zeo.conf"]), 1);
     let pid = std::fs::read_to_string(sandbox.path("zeo.pid")).unwrap();
-    assert_eq!(pid, format!("{}\n", serving.child.id()));
+    assert_eq!(pid, format!("{}\n", serving.id()));
     let main = info(serving.address(), "main");
     assert!(main.contains("mail.fs") && main.contains("IStorageUndoable") && main.contains("IExternalGC"), "{main}");
     let scratch = info(serving.address(), "scratch");
@@ -580,35 +450,4 @@ fn the_container_is_the_one_that_plone_runs() {
     let (code, said) = serving.end();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(start(&health[1..]).output().unwrap().status.code(), Some(2));
-}
-
-/// Clients see no difference between a database in tables and one in a file.
-#[test]
-fn a_database_in_tables_is_served() {
-    let sandbox = Sandbox::new();
-    sandbox.golden("mail");
-    assert_eq!(sandbox.run(&["copy", "mail.fs", "mail.vellum"]).code, 0);
-    let served = |name: &str| {
-        let serving = Serving::start(&mut sandbox.command(&["serve", name, "--listen", "127.0.0.1:0"]), 1);
-        let found = newest(serving.address(), "1", 0);
-        assert!(info(serving.address(), "1").contains(name));
-        let packed = sandbox.run(&["zeopack", serving.address()]);
-        assert_eq!(packed.code, 0, "{}", packed.stderr);
-        let (code, said) = serving.end();
-        assert_eq!(code, Some(0), "{said}");
-        found
-    };
-    assert_eq!(served("mail.fs"), served("mail.vellum"));
-    assert_eq!(sandbox.run(&["check", "mail.vellum"]).code, 0);
-    // A new one is of the kind that its name says.
-    let serving = Serving::start(&mut sandbox.command(&["serve", "new.vellum", "--listen", "127.0.0.1:0"]), 1);
-    serving.end();
-    assert!(sandbox.run(&["info", "new.vellum"]).stdout.contains("tables"));
-    let run = sandbox.run(&["serve", "new.vellum", "--listen", "127.0.0.1:0", "--durability=relaxed"]);
-    assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("one durability"), "{}", run.stderr);
-    // With blobs: the folder is made.
-    let command = ["serve", "photos.vellum", "--listen", "127.0.0.1:0", "--blobs", "photos"];
-    Serving::start(&mut sandbox.command(&command), 1).end();
-    assert!(sandbox.path("photos/.layout").exists());
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 pub mod photos;
+pub mod server;
 pub mod site;
 pub mod story;
 
