@@ -4,11 +4,12 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use vellum_storage::{
-    Blob, Content, Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused,
+    Blob, Clock, Content, Contested, Draft, Error, ManualClock, MemoryStorage, Order, PackOptions, Refusal as Refused,
     Resolver, Revision, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, Verdict, Version, Vote, Voted,
     Write,
 };
@@ -83,15 +84,16 @@ impl Hosted {
 
     /// The specification, driven as any storage of ours is.
     pub fn rules() -> Hosted {
-        let mut last: Option<Rules> = None;
-        Hosted::new("the specification", Can::EVERYTHING, move |Opening { fresh, read_only, clock }| {
-            let rules = match last.take() {
-                Some(rules) if !fresh => rules.reopened(read_only, clock, Arc::new(Merger)),
-                _ => Rules::new(Default::default(), clock, Arc::new(Merger), node::Node::references),
-            };
-            last = Some(rules.clone());
-            Ok(Box::new(rules))
+        Hosted::rules_of(Can::EVERYTHING, |clock| {
+            Rules::new(Default::default(), clock, Arc::new(Merger), node::Node::references)
         })
+    }
+
+    /// The specification of a history-free database (rule 4.12) that keeps what is old for so many seconds.
+    pub fn history_free_rules(seconds: u64) -> Hosted {
+        let can = Can { undo: false, forgets: Some(seconds), ..Can::EVERYTHING };
+        let grace = Duration::from_secs(seconds);
+        Hosted::rules_of(can, move |clock| Rules::history_free(grace, clock, Arc::new(Merger), node::Node::references))
     }
 
     /// The storage in memory.
@@ -99,6 +101,18 @@ impl Hosted {
         let can = Can::EVERYTHING.without(Can { reopen: true, read_only: true, counts: true, ..Can::default() });
         Hosted::new("MemoryStorage", can, |Opening { clock, .. }| {
             Ok(Box::new(MemoryStorage::with("memory", clock, Arc::new(Merger))))
+        })
+    }
+
+    fn rules_of(can: Can, empty: impl Fn(Arc<dyn Clock>) -> Rules + Send + 'static) -> Hosted {
+        let mut last: Option<Rules> = None;
+        Hosted::new("the specification", can, move |Opening { fresh, read_only, clock }| {
+            let rules = match last.take() {
+                Some(rules) if !fresh => rules.reopened(read_only, clock, Arc::new(Merger)),
+                _ => empty(clock),
+            };
+            last = Some(rules.clone());
+            Ok(Box::new(rules))
         })
     }
 

@@ -5,19 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_spec::{self as spec, Begin, Content, Database, Status};
 use vellum_storage::{
-    Blob, BlobWriter, Blobs, Bulk, Change, Clock, Counts, CurrentRecord, Data, Draft, Error, Event, Held, HistoryEntry,
-    Invalidation, Limits, Listener, Listeners, Listening, Loaded, LoadedAt, NotUndone, ObjectLocks, Oid, Order, Origin,
-    Pack, PackOptions, PackReport, Prepared, Refusal, Resolver, Result, Revision, Scratch, Storage, Tid, TidRange,
-    TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Want,
-    Wants, WhyNot, Write,
+    Blob, BlobWriter, Blobs, Bulk, Change, Clock, Counts, CurrentRecord, Draft, Error, Event, Held, HistoryEntry,
+    Invalidation, Limits, Listener, Listeners, Listening, Loaded, LoadedAt, ObjectLocks, Oid, Order, Origin, Pack,
+    PackOptions, PackReport, Prepared, Resolver, Result, Scratch, Storage, Tid, TidRange, TransactionMeta,
+    TransactionRecord, UndoEntry, UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Want, Wants,
 };
 use vellum_sync::{Mutex, MutexGuard};
 
+use self::words::{begin, bytes, change, key, name, pairs, record, refused, refused_pack, version, write};
 use crate::node::Node;
+
+mod words;
 
 /// Which objects a record refers to, weak references and those into other databases left out.
 pub type References = fn(&[u8]) -> Vec<u64>;
@@ -38,6 +41,8 @@ struct Shared {
     state: Mutex<State>,
     listeners: Listeners,
     read_only: bool,
+    /// Rule 4.12: of a history-free database.
+    grace: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -61,6 +66,34 @@ impl Rules {
         resolver: Arc<dyn Resolver>,
         references: References,
     ) -> Rules {
+        Rules::with(database, None, false, clock, resolver, references)
+    }
+
+    /// An empty storage that is history-free (rule 4.12): each commit forgets what was made old so long before it, and
+    /// nothing can be undone.
+    pub fn history_free(
+        grace: Duration,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolver>,
+        references: References,
+    ) -> Rules {
+        Rules::with(Database::default(), Some(grace), false, clock, resolver, references)
+    }
+
+    /// The same database, for reading only or not; without the unfinished transactions.
+    pub fn reopened(&self, read_only: bool, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>) -> Rules {
+        let database = self.state().database.clone();
+        Rules::with(database, self.shared.grace, read_only, clock, resolver, self.shared.references)
+    }
+
+    fn with(
+        database: Database,
+        grace: Option<Duration>,
+        read_only: bool,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolver>,
+        references: References,
+    ) -> Rules {
         let last_oid = database.oids().last().copied().unwrap_or(0);
         let state = Mutex::new(State { database, voted: BTreeMap::new(), votes: 0, last_oid });
         Rules {
@@ -72,17 +105,37 @@ impl Rules {
                 turn: Mutex::default(),
                 state,
                 listeners: Listeners::default(),
-                read_only: false,
+                read_only,
+                grace,
             }),
         }
     }
 
-    /// The same database, for reading only; without the unfinished transactions.
-    pub fn reopened(&self, read_only: bool, clock: Arc<dyn Clock>, resolver: Arc<dyn Resolver>) -> Rules {
-        let database = self.state().database.clone();
-        let Rules { shared } = Rules::new(database, clock, resolver, self.shared.references);
-        let shared = Arc::into_inner(shared).map(|shared| Arc::new(Shared { read_only, ..shared }));
-        shared.map_or_else(|| self.clone(), |shared| Rules { shared })
+    /// Changes in the specification's words.
+    fn changes(&self, database: &Database, changes: &[Change]) -> Result<Vec<spec::Change>> {
+        let all = changes.iter().map(change).collect::<Result<Vec<_>>>()?;
+        let is_history_free = self.shared.grace.is_some();
+        Ok(all.into_iter().map(|one| if is_history_free { database.lasting(one) } else { one }).collect())
+    }
+
+    /// The status that a transaction of such metadata has.
+    fn status(&self, meta: &TransactionMeta) -> Status {
+        let is_packed = meta.status == vellum_storage::Status::Packed && self.shared.grace.is_none();
+        if is_packed { Status::Packed } else { Status::Complete }
+    }
+
+    /// The database after its last transaction finished.
+    fn finished(&self, database: Database) -> Database {
+        let last = Tid(database.last_transaction());
+        match self.shared.grace {
+            Some(grace) => database.forget(last.earlier_by(grace).0),
+            None => database,
+        }
+    }
+
+    /// The time of a pack: in a history-free database, a forgotten time counts as the last packed one.
+    fn pack_time(&self, database: &Database, to: Tid) -> u64 {
+        if self.shared.grace.is_some() { to.0.max(database.packed_to()) } else { to.0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,22 +145,6 @@ impl Rules {
     fn writable(&self) -> Result<()> {
         if self.shared.read_only { Err(Error::ReadOnly { name: self.name() }) } else { Ok(()) }
     }
-}
-
-fn key(oid: Oid) -> impl Fn(spec::KeyError) -> Error {
-    move |spec::KeyError| Error::key(oid)
-}
-
-fn bytes(data: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(data)
-}
-
-fn version(name: &str) -> Version {
-    Version::named(name.to_owned())
-}
-
-fn name(version: &Version) -> String {
-    version.to_string()
 }
 
 impl Storage for Rules {
@@ -207,7 +244,7 @@ impl Storage for Rules {
     fn attempt(&self, waiting: Waiting) -> Result<Vote> {
         let mut state = self.state();
         let draft = waiting.draft();
-        let changes = draft.changes().iter().map(change).collect::<Result<Vec<_>>>()?;
+        let changes = self.changes(&state.database, draft.changes())?;
         let revisions = self.judge(&state, &changes)?;
         let wants = wants(&state.database, &changes, &revisions);
         Ok(match waiting.take(&self.shared.locks, wants) {
@@ -221,7 +258,7 @@ impl Storage for Rules {
     }
 
     fn undo_log(&self) -> Option<&dyn UndoLog> {
-        Some(self)
+        self.shared.grace.is_none().then_some(self as &dyn UndoLog)
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
@@ -267,35 +304,6 @@ impl BlobWriter for Collected {
 
     fn finish(self: Box<Self>) -> Result<Blob> {
         Ok(Bytes::from(self.0).into())
-    }
-}
-
-fn record(database: &Database, transaction: &spec::Transaction) -> TransactionRecord {
-    let revision = |revision| {
-        let at = spec::At { transaction, revision };
-        let source = match revision.content {
-            Content::Source(_) => database.holder(at).map(Tid),
-            _ => None,
-        };
-        Revision {
-            oid: Oid(revision.oid),
-            version: version(&revision.version),
-            data: database.data(at).map(bytes),
-            blob: database.blob(at).map(|blob| bytes(blob).into()),
-            source,
-            base: revision.base.map(Tid),
-        }
-    };
-    TransactionRecord {
-        tid: Tid(transaction.tid),
-        status: match transaction.status {
-            Status::Complete => vellum_storage::Status::Complete,
-            Status::Packed => vellum_storage::Status::Packed,
-        },
-        user: bytes(&transaction.user),
-        description: bytes(&transaction.description),
-        extension: bytes(&transaction.extension),
-        revisions: transaction.revisions.iter().map(revision).collect(),
     }
 }
 
@@ -348,9 +356,9 @@ impl Bulk for Rules {
             state.last_oid = revisions.iter().map(|revision| revision.oid.0).fold(state.last_oid, u64::max);
             let changes: Vec<_> = revisions.into_iter().map(Change::from).collect();
             changes.iter().try_for_each(Change::check)?;
-            let changes = changes.iter().map(change).collect::<Result<Vec<_>>>()?;
-            let written = database.commit(begin(&meta, tid), &changes, &|_| None);
-            (database, _) = written.map_err(refused)?;
+            let changes = self.changes(&database, &changes)?;
+            let written = database.commit(begin(&meta, tid, self.status(&meta)), &changes, &|_| None);
+            database = self.finished(written.map_err(refused)?.0);
             tids.push(tid);
         }
         state.database = database;
@@ -370,7 +378,8 @@ impl Pack for Rules {
         let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
         let (collect, go_on) = (how.collect, how.go_on);
         let how = spec::How { collect, go_on, under_way: &under_way, untold: Some(Node::is_untold) };
-        let packed = state.database.pack(to.0, how, &self.shared.references).map_err(refused_pack)?;
+        let time = self.pack_time(&state.database, to);
+        let packed = state.database.pack(time, how, &self.shared.references).map_err(refused_pack)?;
         state.database = packed.database;
         let to = to.min(Tid(state.database.last_transaction()));
         drop(state);
@@ -389,28 +398,14 @@ impl Counts for Rules {
         let _turn = self.shared.turn.lock();
         let mut state = self.state();
         let under_way: Vec<_> = state.voted.values().flat_map(|t| t.revisions.iter().cloned()).collect();
-        let packed = state.database.pack_by_counts(to.0, &under_way, Some(Node::is_untold), &self.shared.references);
+        let time = self.pack_time(&state.database, to);
+        let packed = state.database.pack_by_counts(time, &under_way, Some(Node::is_untold), &self.shared.references);
         state.database = packed.map_err(refused_pack)?;
         let to = to.min(Tid(state.database.last_transaction()));
         drop(state);
         self.shared.listeners.tell(|| Event::Packed { to });
         Ok(())
     }
-}
-
-/// The error of a pack that was refused.
-fn refused_pack(spec::Refused { untold, dangling }: spec::Refused) -> Error {
-    match untold.first() {
-        Some(&oid) => {
-            let why = "it has an odd reference".to_owned();
-            Error::Unreadable { oid: Oid(oid), why, is_encrypted: false }
-        }
-        None => Error::Dangling { references: pairs(dangling) },
-    }
-}
-
-fn pairs(dangling: spec::Dangling) -> Vec<(Oid, Oid)> {
-    dangling.into_iter().map(|(from, to)| (Oid(from), Oid(to))).collect()
 }
 
 impl Limits for Shared {
@@ -430,67 +425,6 @@ impl Limits for Shared {
     fn scratch(&self) -> Result<Scratch> {
         Scratch::temporary()
     }
-}
-
-/// The blob that comes with a record.
-fn blob(data: Option<&Data>) -> Result<Option<Vec<u8>>> {
-    data.and_then(Data::blob).map(|blob| blob.bytes().map(Vec::from)).transpose()
-}
-
-/// A change in the specification's words.
-fn change(change: &Change) -> Result<spec::Change> {
-    Ok(match change {
-        Change::Store { oid, serial, version, data } => {
-            let (data, blob) = (data.bytes()?.to_vec(), blob(Some(data))?);
-            spec::Change::Store { oid: oid.0, serial: serial.0, data, blob, version: name(version) }
-        }
-        Change::Delete { oid, serial } => spec::Change::Delete { oid: oid.0, serial: serial.0 },
-        Change::CheckCurrent { oid, serial } => spec::Change::CheckCurrent { oid: oid.0, serial: serial.0 },
-        Change::Undo { tid } => spec::Change::Undo { tid: tid.0 },
-        Change::CommitVersion { from, to } => spec::Change::CommitVersion { from: name(from), to: name(to) },
-        Change::AbortVersion { from } => spec::Change::AbortVersion { from: name(from) },
-        Change::Restore { oid, version, data, source, base } => spec::Change::Restore {
-            oid: oid.0,
-            data: data.as_ref().map(|data| data.bytes().map(|data| data.to_vec())).transpose()?,
-            blob: blob(data.as_ref())?,
-            version: name(version),
-            source: source.map(|tid| tid.0),
-            base: base.map(|tid| tid.0),
-        },
-    })
-}
-
-/// Metadata in the specification's words.
-fn begin(meta: &TransactionMeta, tid: Tid) -> Begin {
-    Begin {
-        tid: tid.0,
-        status: if meta.status == vellum_storage::Status::Packed { Status::Packed } else { Status::Complete },
-        user: meta.user.to_vec(),
-        description: meta.description.to_vec(),
-        extension: meta.extension.to_vec(),
-    }
-}
-
-fn refused(refusal: spec::Refusal) -> Error {
-    use spec::Refusal as R;
-    Error::Refused(match refusal {
-        R::Key(oid) => Refusal::UnknownObject { oid: Oid(oid) },
-        R::Conflict { oid, committed, serial } => {
-            Refusal::Conflict { oid: Oid(oid), committed: Tid(committed), serial: Tid(serial) }
-        }
-        R::ReadConflict { oid, committed, serial } => {
-            Refusal::ReadConflict { oid: Oid(oid), committed: Tid(committed), serial: Tid(serial) }
-        }
-        R::VersionLock(oid) => Refusal::VersionLock { oid: Oid(oid), version: Version::TRUNK },
-        R::Version => Refusal::VersionEnd { version: Version::TRUNK },
-        R::NotUndoable(tid) => Refusal::NotUndoable { tid: Tid(tid) },
-        R::Undo(oids) => Refusal::UndoConflict {
-            objects: oids.into_iter().map(|oid| NotUndone { oid: Oid(oid), why: WhyNot::NotMerged }).collect(),
-        },
-        R::Empty(oid) => Refusal::EmptyRecord { oid: Oid(oid) },
-        R::TooLong => Refusal::MetadataTooLong { field: "user, description or extension", length: 0 },
-        R::NotLater => Refusal::TidNotLater { tid: Tid::ZERO, last: Tid::ZERO },
-    })
 }
 
 /// The locks that a transaction must hold, by the specification alone: this checks `vellum_storage::wants`.
@@ -557,29 +491,13 @@ impl Rules {
         let merged = changes.iter().filter_map(old).collect();
         let writes = revisions.iter().map(write).collect();
         let (meta, origin, _) = draft.into_parts();
-        let Begin { tid, status, user, description, extension } = begin(&meta, Tid(UNDER_WAY + number));
+        let Begin { tid, status, user, description, extension } =
+            begin(&meta, Tid(UNDER_WAY + number), self.status(&meta));
         state.voted.insert(number, spec::Transaction { tid, status, user, description, extension, revisions });
         let verdict = Verdict { writes, merged, wants: held.wants().clone() };
         let (touched, merged) = (verdict.touched(), verdict.merged.clone());
         let ready = Ready { rules: self.clone(), meta, origin, number, verdict, held: Some(held) };
         Voted::new(touched, merged, ready)
-    }
-}
-
-/// A revision of the specification as a verdict has it.
-fn write(revision: &spec::Revision) -> Write {
-    Write {
-        oid: Oid(revision.oid),
-        version: version(&revision.version),
-        base: revision.base.map(Tid),
-        content: match &revision.content {
-            Content::Data(data) => {
-                let blob = revision.blob.as_deref().map(|blob| Blob::from(bytes(blob)));
-                vellum_storage::Content::Data(Data::from(bytes(data)).with_blob(blob))
-            }
-            Content::Source(tid) => vellum_storage::Content::Shared(Tid(*tid)),
-            Content::Tombstone => vellum_storage::Content::Tombstone,
-        },
     }
 }
 
@@ -616,6 +534,7 @@ impl Prepared for Ready {
         };
         if let Some(transaction) = state.voted.remove(&self.number) {
             state.database.transactions.push(spec::Transaction { tid: tid.0, ..transaction });
+            state.database = self.rules.finished(std::mem::take(&mut state.database));
         }
         drop(state);
         drop(self.held.take());

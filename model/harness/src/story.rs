@@ -36,6 +36,9 @@
 //!   after @2: key error
 //! ```
 //!
+//! A story of a history-free database (rule 4.12) says in a remark what its grace is: `# The grace is 120 seconds.` It is
+//! told only of storages with the same grace.
+//!
 //! Where a storage refuses a change at once and not at the vote, the rest of that transaction is passed over, up to its
 //! vote: so a story can be told of either kind.
 
@@ -68,6 +71,13 @@ pub struct Told {
     pub afterwards: String,
     /// The capabilities that this story needs.
     pub needs: Can,
+}
+
+impl Told {
+    /// Whether the story can be told of a storage that can do this much.
+    pub fn suits(&self, can: Can) -> bool {
+        can.covers(self.needs) && can.forgets == self.needs.forgets
+    }
 }
 
 /// The minutes.
@@ -131,10 +141,10 @@ pub fn tell_folder(folder: &Path, arguments: &str, mut subject: impl FnMut() -> 
         let path = entry.expect("a story").path();
         let name = path.display();
         let text = std::fs::read_to_string(&path).expect("a story");
-        let right = tell(&mut Hosted::rules(), &text, &mut Coverage::default());
+        let right = tell(&mut rules(&text), &text, &mut Coverage::default());
         let right = right.unwrap_or_else(|trouble| panic!("{name}: {trouble}"));
         let mut subject = subject();
-        if !subject.can().covers(right.needs) {
+        if !right.suits(subject.can()) {
             continue;
         }
         match tell(&mut subject, &text, &mut Coverage::default()) {
@@ -148,12 +158,19 @@ pub fn tell_folder(folder: &Path, arguments: &str, mut subject: impl FnMut() -> 
     told
 }
 
+/// The specification as the story needs it: history-free if it names a grace.
+pub fn rules(story: &str) -> Hosted {
+    let grace = |line: &str| line.strip_prefix("# The grace is ")?.strip_suffix(" seconds.")?.parse().ok();
+    story.lines().find_map(grace).map_or_else(Hosted::rules, Hosted::history_free_rules)
+}
+
 /// Tells a story of a storage. After each step, everything that can be seen of the storage is compared with the rules.
 pub fn tell(subject: &mut dyn Subject, story: &str, coverage: &mut Coverage) -> Result<Told, Trouble> {
     let blocks = parse(story)?;
     let name = subject.name();
+    let needs = Can { forgets: subject.can().forgets, ..Can::default() };
     let play = Play::begin(subject).map_err(differs(0))?;
-    let mut teller = Teller { name, play, over: BTreeSet::new(), coverage, needs: Can::default() };
+    let mut teller = Teller { name, play, over: BTreeSet::new(), coverage, needs };
     teller.coverage.histories += 1;
     let mut told = String::new();
     for block in &blocks {
@@ -286,9 +303,10 @@ fn said_line(to: &mut String, line: &str) {
 
 /// The capabilities that this step needs: without one of them the rules would expect another outcome.
 fn needs(world: &World, step: &Step) -> Can {
-    let usual = expected(world.under(Can::EVERYTHING), step);
+    let all = Can { forgets: world.can().forgets, ..Can::EVERYTHING };
+    let usual = expected(world.under(all), step);
     let one = |word: &&str| Can::default().with(word).unwrap_or_default();
-    let needed = |can: &Can| expected(world.under(Can::EVERYTHING.without(*can)), step) != usual;
+    let needed = |can: &Can| expected(world.under(all.without(*can)), step) != usual;
     Can::WORDS.iter().map(one).filter(needed).fold(Can::default(), Can::or)
 }
 

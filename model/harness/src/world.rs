@@ -302,19 +302,6 @@ impl World {
         if self.can.forgets.is_some() { to.max(Tid(self.database.packed_to())) } else { to }
     }
 
-    /// Rule 4.12: of a copy, a history-free database forgets which revisions it named, unless they last.
-    fn lasting(&self, change: spec::Change) -> spec::Change {
-        match change {
-            spec::Change::Restore { oid, data, blob, version, source, base } if self.can.forgets.is_some() => {
-                let source = source.filter(|tid| self.database.lasts(oid, *tid));
-                // No revision has this tid, so the base is what the trunk shows.
-                let base = base.map(|tid| if self.database.lasts(oid, tid) { tid } else { 0 });
-                spec::Change::Restore { oid, data, blob, version, source, base }
-            }
-            other => other,
-        }
-    }
-
     /// The database after a pack by counts.
     fn packed_by_counts(&self, to: Tid) -> Result<Database, spec::Refused> {
         self.database.pack_by_counts(self.pack_time(to).0, &self.under_way(), Some(Node::is_untold), &Node::references)
@@ -349,7 +336,8 @@ impl World {
             refusals.push(Refusal::TooLong);
         }
         for change in &open.changes {
-            good.push(self.lasting(of_spec(change)));
+            let change = of_spec(change);
+            good.push(if self.can.forgets.is_some() { self.database.lasting(change) } else { change });
             match self.database.commit(Begin::at(UNDER_WAY), &good, &resolver) {
                 Ok((mut done, _)) => revisions = done.transactions.pop().map(|t| t.revisions).unwrap_or_default(),
                 Err(refusal) => {

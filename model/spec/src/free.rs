@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::pack::Pack;
-use crate::{Database, Oid, Status, Tid};
+use crate::{Change, Database, Oid, Status, Tid};
 
 /// One commit forgets at most so many transactions (rule 4.12), so that none has to do the work of many.
 pub const FORGOTTEN_AT_ONCE: usize = 4;
@@ -27,6 +27,19 @@ impl Database {
         let first = self.last_transaction().checked_sub(WITHOUT_CLOCK)?;
         let counted = self.transactions.iter().rev().take_while(|transaction| transaction.tid >= first).count() as u64;
         (counted > WITHOUT_CLOCK).then_some(first)
+    }
+
+    /// Rule 4.12: a change of a history-free database. Of a copy, it forgets which revisions it named, unless they last.
+    pub fn lasting(&self, change: Change) -> Change {
+        match change {
+            Change::Restore { oid, data, blob, version, source, base } => {
+                let source = source.filter(|tid| self.lasts(oid, *tid));
+                // No revision has this tid, so the base is what the trunk shows.
+                let base = base.map(|tid| if self.lasts(oid, tid) { tid } else { 0 });
+                Change::Restore { oid, data, blob, version, source, base }
+            }
+            other => other,
+        }
     }
 
     /// Rule 4.12: whether a copied revision may name this one as its source or as its base in a history-free database.

@@ -26,7 +26,7 @@ use crate::common::{BLOBS, PATH, can_forget, check_blobs, files, open_history_fr
 const PAST: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("past");
 
 /// As `histories::subject`, and what was made old so many seconds ago is forgotten.
-fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
+pub fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
     let mut disk = SimDisk::new(0);
     Hosted::new("a history-free TableStorage", can_forget(seconds), move |opening: Opening| {
         if opening.fresh {
@@ -38,7 +38,7 @@ fn subject(seconds: u64, step_rows: usize, spill_after: u64) -> Hosted {
 }
 
 /// The option of `vellum-prove` that names it.
-fn storage_name(seconds: u64) -> &'static str {
+pub fn storage_name(seconds: u64) -> &'static str {
     if seconds == 0 { "--storage history-free-at-once" } else { "--storage history-free" }
 }
 

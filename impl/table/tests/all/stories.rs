@@ -4,11 +4,21 @@ use std::path::Path;
 
 use vellum_harness::story;
 
-use crate::histories::subject;
+use crate::{histories, history_free};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../model/harness/scenarios");
 
 #[test]
 fn the_stories_that_it_can_tell() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../model/harness/scenarios");
-    let told = story::tell_folder(&folder, "--storage table", || subject(1, u64::MAX));
+    let told = story::tell_folder(Path::new(FOLDER), "--storage table", || histories::subject(1, u64::MAX));
     assert!(told >= 20, "{told}");
+}
+
+#[test]
+fn the_stories_of_a_history_free_database() {
+    for (seconds, count) in [(0, 4), (120, 4)] {
+        let subject = || history_free::subject(seconds, 1, u64::MAX);
+        let told = story::tell_folder(Path::new(FOLDER), history_free::storage_name(seconds), subject);
+        assert_eq!(told, count, "a grace of {seconds} s");
+    }
 }
