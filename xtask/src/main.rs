@@ -156,6 +156,7 @@ mod tests {
             "bench --messages 1000 --rounds 1",
             "bench --messages 100_000 --only pack-wait",
             "peers --histories 1,000 --seed 7 --only back",
+            "peers --histories 40 --today 3",
         ] {
             assert!(parsed(line).is_ok(), "{line}: {}", parsed(line).unwrap_err());
         }
@@ -173,6 +174,8 @@ mod tests {
             "teeth --today 4 --only x",
             "bench --today 4 --only load",
             "fuzz record --today 4",
+            "peers --today 3 --only back",
+            "peers --today 3 --everything",
             "nightly sleep",
             "mutants --shard 3/2",
             "mutants --package vellum-cake",

@@ -130,6 +130,9 @@ const CHECKS: [(&str, Check); 34] = [
     ("findings", findings::check),
 ];
 
+/// The checks that take long whatever the number of histories: with `--today` they have their turns.
+const SLOW: [&str; 7] = ["cache policies", "btree shapes", "clients", "remote", "visits", "suite", "recorded"];
+
 /// Where a check works, and with what.
 struct Ground {
     python: PathBuf,
@@ -183,12 +186,15 @@ pub struct Peers {
     /// Run only the checks with this text in their names
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Run N of the slow checks, others each day, beside all of the quick ones
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with_all = ["only", "storage", "everything"])]
+    today: Option<u64>,
 }
 
 impl Peers {
     /// Runs the checks, and fails if one of them does.
     pub fn run(self) -> Outcome {
-        let Peers { histories, seed, storage, only, everything, traces } = self;
+        let Peers { histories, seed, storage, only, everything, traces, today } = self;
         if let Some(storage) = storage {
             return storages::run(&storage, seed, histories);
         }
@@ -197,10 +203,13 @@ impl Peers {
         let log = workshop.join("zodb.log");
         let _ = std::fs::remove_file(&log);
         println!("seed {seed}; what ZODB warns of is in {}", log.display());
+        let later = later(today);
+        if !later.is_empty() {
+            println!("other days: {}", later.join(", "));
+        }
+        let is_wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(only.as_str()));
         let (mut passed, mut failed) = (0, 0);
-        for (name, check) in
-            CHECKS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())))
-        {
+        for (name, check) in CHECKS.into_iter().filter(|(name, _)| is_wanted(name) && !later.contains(name)) {
             let (python, log, traces) = (python.clone(), log.clone(), traces.clone());
             let folder = TempDir::new_in(&workshop)?;
             let ground = Ground { python, folder, log, histories, seed, everything, traces };
@@ -219,6 +228,13 @@ impl Peers {
         println!("{passed} passed, {failed} failed");
         if failed == 0 { Ok(()) } else { Err("the engine and ZODB differ".into()) }
     }
+}
+
+/// The slow checks that have their turn on another day.
+fn later(today: Option<u64>) -> Vec<&'static str> {
+    let Some(count) = today else { return Vec::new() };
+    let now = day::part(SLOW.to_vec(), count);
+    SLOW.into_iter().filter(|name| !now.contains(name)).collect()
 }
 
 /// Runs one of our scripts with `vellum serve` and a folder for it. It must succeed; the last line that it prints is
@@ -279,4 +295,17 @@ fn same_files(what: impl std::fmt::Display, ours: &Path, theirs: &Path) -> Outco
 /// An error of these words unless it holds.
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise().into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHECKS, SLOW, later};
+
+    #[test]
+    fn slow_checks_are_checks_and_have_their_turns() {
+        assert!(SLOW.iter().all(|name| CHECKS.iter().any(|(check, _)| check == name)));
+        assert!(later(None).is_empty());
+        assert_eq!(later(Some(SLOW.len() as u64)).len(), 0);
+        assert!((4..=5).contains(&later(Some(3)).len()));
+    }
 }
