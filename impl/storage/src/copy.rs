@@ -134,6 +134,7 @@ impl fmt::Display for CopyReport {
 /// # Errors
 ///
 /// - The destination cannot copy, or holds another history than the source.
+/// - There is a transaction between the destination's last one and the range.
 /// - Either storage fails.
 ///
 /// Transactions that were copied before an error stay, and are complete. Another copy continues after it.
@@ -153,14 +154,16 @@ pub fn copy(
         if last == Tid::MAX {
             return Ok(report);
         }
+        if let Some(left_out) = first_between(from, last, range.first)? {
+            return Err(Error::Gap { to: to.name(), last, left_out });
+        }
         range.first = range.first.max(last.next());
     }
     let bulk = to.bulk();
     if bulk.is_none() {
         check_copies(to)?;
     }
-    let counted = |transaction: &Result<TransactionRecord>| !matches!(transaction, Ok(t) if t.status == Status::Undone);
-    let transactions = from.transactions(range, Order::OldestFirst)?.filter(counted);
+    let transactions = from.transactions(range, Order::OldestFirst)?.filter(is_counted);
     match bulk {
         Some(bulk) => in_batches(transactions, options.batch_bytes, |batch| {
             let mut done = report;
@@ -181,6 +184,21 @@ pub fn copy(
     }
     progress(&report);
     Ok(report)
+}
+
+/// Whether a transaction is copied: an error counts as one.
+fn is_counted(transaction: &Result<TransactionRecord>) -> bool {
+    !matches!(transaction, Ok(t) if t.status == Status::Undone)
+}
+
+/// The first transaction after `last` and before `first`.
+fn first_between(from: &dyn Storage, last: Tid, first: Tid) -> Result<Option<Tid>> {
+    if first <= last.next() {
+        return Ok(None);
+    }
+    let between = TidRange { first: last.next(), last: Tid(first.0 - 1) };
+    let next = from.transactions(between, Order::OldestFirst)?.find(is_counted).transpose()?;
+    Ok(next.map(|transaction| transaction.tid))
 }
 
 /// Reads batches in a thread of its own, so that the next one is read while one is written and synced.

@@ -170,6 +170,20 @@ pub enum Error {
         why: String,
     },
 
+    /// A copy that would go on, but not where it ended.
+    #[error(
+        "{to} ends with transaction {last}, and this range leaves out what came next, from {left_out} on: nothing was \
+         copied"
+    )]
+    Gap {
+        /// The destination's name.
+        to: String,
+        /// The destination's last transaction.
+        last: Tid,
+        /// The first transaction between it and the range.
+        left_out: Tid,
+    },
+
     /// A number that only grows has reached its end: oids, tids, or file positions.
     #[error("{what} are used up")]
     Exhausted {

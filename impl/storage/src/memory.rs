@@ -314,6 +314,8 @@ impl Storage for MemoryStorage {
                 let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);
                 voted.insert(number, Arc::clone(&revisions));
                 drop((voted, past));
+                // A draft of somebody else, such as a server's, knows nothing of this storage's limits.
+                self.shared.used(verdict.writes.iter().map(|write| write.oid).max());
                 let (meta, origin, _) = draft.into_parts();
                 let storage = self.clone();
                 let (touched, merged) = (verdict.touched(), verdict.merged.clone());
@@ -347,12 +349,20 @@ impl Storage for MemoryStorage {
 /// Large transactions wait on the disk even here: hundreds may be under way that are never finished.
 const SPILL_AFTER: u64 = 32 << 20;
 
-impl Limits for Shared {
+impl Shared {
     /// No oid is given out that a transaction used.
+    fn used(&self, oid: Option<Oid>) {
+        if let Some(oid) = oid {
+            let mut state = self.state.write();
+            state.last_oid = state.last_oid.max(oid);
+        }
+    }
+}
+
+impl Limits for Shared {
     fn admit(&self, length: u64, change: &Change) -> Result<u64> {
         if let Change::Store { oid, .. } | Change::Restore { oid, .. } = change {
-            let mut state = self.state.write();
-            state.last_oid = state.last_oid.max(*oid);
+            self.used(Some(*oid));
         }
         Ok(length)
     }

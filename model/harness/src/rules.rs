@@ -490,6 +490,7 @@ impl Rules {
         };
         let merged = changes.iter().filter_map(old).collect();
         let writes = revisions.iter().map(write).collect();
+        state.last_oid = revisions.iter().map(|revision| revision.oid).fold(state.last_oid, u64::max);
         let (meta, origin, _) = draft.into_parts();
         let Begin { tid, status, user, description, extension } =
             begin(&meta, Tid(UNDER_WAY + number), self.status(&meta));

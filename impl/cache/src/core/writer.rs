@@ -100,6 +100,10 @@ impl<M: Medium> Core<M> {
         if writer.is_closed {
             return false;
         }
+        // The server was rolled back since: nothing of that history is kept.
+        if asked.0 > writer.head {
+            return false;
+        }
         // Under the writer's lock, as invalidations are: the change was noted, or its invalidation finds the entry.
         let end = match next {
             Some(end) => Some(*end),

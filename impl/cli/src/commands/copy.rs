@@ -8,9 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use vellum_file::{FileStorage, OpenError};
-use vellum_storage::{
-    Compressed, Compression, CopyOptions, CopyReport, Error, Order, Status, Storage, Tid, TidRange, copy,
-};
+use vellum_storage::{Compressed, Compression, CopyOptions, CopyReport, Error, Storage, Tid, TidRange, copy};
 use vellum_terminal::people::{counted, exact_size, printable};
 use vellum_terminal::{Failure, Meter, Out, Outcome, Run, people};
 
@@ -181,16 +179,18 @@ impl Copy {
             first: self.since.map_or(TidRange::ALL.first, |moment| moment.first),
             last: self.until.map_or(TidRange::ALL.last, |moment| moment.last),
         };
-        let copied = match self.gap(from.storage(), to.storage(), range)? {
-            Some(gap) => Err(gap),
-            None => match self.copy_with_meter(&from, &to, range) {
-                Ok(report) => Ok(report),
-                Err(Error::NotACopy { from, to, tid, why }) => Err(format!(
-                    "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. For a \
-                     copy, name a new file"
-                )),
-                Err(other) => return Err(self.stopped(&other, to.storage(), before, created)),
-            },
+        let copied = match self.copy_with_meter(&from, &to, range) {
+            Ok(report) => Ok(report),
+            Err(Error::NotACopy { from, to, tid, why }) => Err(format!(
+                "{to} is no copy of {from}, and nothing was copied: its last transaction is {tid}, and {why}. For a \
+                 copy, name a new file"
+            )),
+            Err(Error::Gap { last, left_out, .. }) => Err(format!(
+                "{} ends with transaction {last}, and --since would leave out what came next, from {left_out} on: \
+                 nothing was copied. Without --since the copy goes on where it ended",
+                self.to.display(),
+            )),
+            Err(other) => return Err(self.stopped(&other, to.storage(), before, created)),
         };
         let last = to.storage().last_transaction();
         if let Some(Err(e)) = to.file().map(FileStorage::save_index) {
@@ -338,33 +338,6 @@ impl Copy {
                 "{what}. Open in it: {}. End each in the copy, with `vellum commit-version {to} NAME` or `vellum \
                  abort-version {to} NAME`; once `vellum pack {to}` has forgotten the rest, ZODB reads it",
                 names.join(", ")
-            )
-        }))
-    }
-
-    /// Returns why the copy would have a gap after its last transaction; none if it would not.
-    fn gap(&self, from: &dyn Storage, to: &dyn Storage, range: TidRange) -> Run<Option<String>> {
-        let last = to.last_transaction();
-        if last == Tid::ZERO || range.first <= last || range.first == last.next() {
-            return Ok(None);
-        }
-        let first = |range| {
-            let counted = |t: &vellum_storage::Result<_>| {
-                !matches!(t, Ok(vellum_storage::TransactionRecord { status: Status::Undone, .. }))
-            };
-            from.transactions(range, Order::OldestFirst)?.find(counted).transpose()
-        };
-        // A destination with another history is the more important message.
-        if first(TidRange { first: last, last })?.is_none() {
-            return Ok(None);
-        }
-        let left_out = first(TidRange { first: last.next(), last: Tid(range.first.0 - 1) })?;
-        Ok(left_out.map(|left_out| {
-            format!(
-                "{} ends with transaction {last}, and --since would leave out what came next, from {} on: nothing was \
-                 copied. Without --since the copy goes on where it ended",
-                self.to.display(),
-                left_out.tid
             )
         }))
     }

@@ -49,12 +49,13 @@ pub fn mapping(title: String) -> Description {
     Description { location: title, undoes, iterates_records, keeps_blobs, is_read_only, interfaces }
 }
 
-/// Changes over a base. It undoes if the changes do, and keeps blobs if they do or are made for it alone.
+/// Changes over a base. It undoes if the changes do. It has blobs if one of them has, or if the changes are made for it
+/// alone; those of the base can be read even if the changes keep none.
 pub fn demo(title: Option<String>, base: &Description, changes: &Description, is_temporary: bool) -> Description {
     let names = [base, changes].map(|of| repr(&of.location));
     let location = title.unwrap_or_else(|| format!("DemoStorage({}, {})", names[0], names[1]));
     let undoable: Interfaces = if changes.undoes { &[UNDOABLE] } else { &[] };
-    let keeps_blobs = changes.keeps_blobs || is_temporary;
+    let keeps_blobs = base.keeps_blobs || changes.keeps_blobs || is_temporary;
     let blobs: Interfaces = if keeps_blobs { &BLOBS[1..] } else { &[] };
     Description {
         location,
@@ -98,6 +99,21 @@ mod tests {
         let names: Vec<&str> = over_file.interfaces.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["IStorageUndoable", "IStorage", "IStorageIteration", "Interface"]);
         assert!(over_file.undoes && !over_file.iterates_records);
+    }
+
+    /// The changes of a demo may have no folder, and the base one: its pictures are there.
+    #[test]
+    fn a_demo_has_the_blobs_of_its_base() {
+        let can = |blobs| Capabilities { blobs, ..UNDOES };
+        let demo = |base, changes: Description| {
+            let demo = super::demo(None, &file("B.fs".to_owned(), can(base), true), &changes, false);
+            let names = demo.interfaces.iter().any(|(_, name)| name == "IBlobStorage");
+            assert_eq!(names, demo.keeps_blobs);
+            names
+        };
+        assert!(demo(true, mapping("m".to_owned())));
+        assert!(demo(true, file("C.fs".to_owned(), can(false), false)));
+        assert!(!demo(false, mapping("m".to_owned())));
     }
 
     /// The same of zc.zlibstorage, over each kind.

@@ -436,13 +436,13 @@ impl Machine {
                     self.tell(Told::Missed { after, last });
                 }
             }
-            Some(since) if last > since => {
+            Some(since) => {
+                // Even if nothing was changed: the cache may be empty by now, and have been told of nothing.
                 self.cache.verify(Changed::Objects(&changed), last);
-                if knew.is_some() {
+                if last > since && knew.is_some() {
                     self.tell(Told::Committed { tid: last, oids: changed, origin: Origin::default() });
                 }
             }
-            Some(_) => {}
             None => self.cache.verify(Changed::Any, last),
         }
         self.tell(ready);

@@ -4,6 +4,7 @@ mod blobs;
 mod btrees;
 mod check_btrees;
 mod collect;
+mod copy;
 mod export_blobs;
 mod external;
 mod pack;

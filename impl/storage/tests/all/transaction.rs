@@ -232,3 +232,13 @@ fn listeners_hear_all_events_in_one_order() {
         assert_eq!(*heard.lock().unwrap(), expected);
     }
 }
+
+/// A server makes its drafts itself, and they know nothing of the storage's oids.
+#[test]
+fn an_oid_that_a_transaction_used_is_not_given_out() {
+    let storage = MemoryStorage::new("memory");
+    let mut draft = Draft::new(TransactionMeta::new());
+    draft.store(Oid(1), Tid::ZERO, "one".into()).unwrap();
+    storage.commit(draft).unwrap();
+    assert_eq!(storage.new_oids(2).unwrap(), [Oid(2), Oid(3)]);
+}
