@@ -24,12 +24,14 @@ pub struct Range<S: Shape> {
     front: Option<(Cursor<S>, usize)>,
     /// The place behind the next key from the back.
     back: Option<(Cursor<S>, usize)>,
+    /// The keys of the leaf at the front are within the bounds up to this place.
+    within: usize,
     is_over: bool,
 }
 
 impl<S: Shape> Range<S> {
     pub(super) fn new(tree: &Ref<Node<S>>, low: Bound<S::Key>, high: Bound<S::Key>) -> Range<S> {
-        Range { tree: tree.clone(), low, high, front: None, back: None, is_over: false }
+        Range { tree: tree.clone(), low, high, front: None, back: None, within: 0, is_over: false }
     }
 
     /// The cursor at the front, and the place of its next key.
@@ -99,6 +101,7 @@ impl<S: Shape> Range<S> {
         {
             return Ok(None);
         }
+        let is_alone = forwards && self.back.is_none();
         let (cursor, at) = match if forwards { &mut self.front } else { &mut self.back } {
             Some((cursor, at)) if forwards => {
                 *at += 1;
@@ -120,7 +123,16 @@ impl<S: Shape> Range<S> {
             (Bound::Excluded(low), false) => compare(key, low).map(Ordering::is_gt),
         };
         let is_within = is_within.map_err(|trouble| key_error(&self.tree, trouble))?;
-        Ok(is_within.then(|| (key.clone(), cursor.leaf.values()[at].clone())))
+        let item = is_within.then(|| (key.clone(), cursor.leaf.values()[at].clone()));
+        if is_alone {
+            self.within = match &self.high {
+                _ if cursor.leaf.is_unordered() => 0,
+                Bound::Unbounded => cursor.leaf.len(),
+                Bound::Included(high) => place(&cursor.leaf, high, true).unwrap_or(0),
+                Bound::Excluded(high) => place(&cursor.leaf, high, false).unwrap_or(0),
+            };
+        }
+        Ok(item)
     }
 
     fn end(&mut self, done: Result<Option<(S::Key, S::Value)>>) -> Option<Result<(S::Key, S::Value)>> {
@@ -147,6 +159,13 @@ impl<S: Shape> Iterator for Range<S> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_over {
             return None;
+        }
+        if let (Some((cursor, at)), None) = (&mut self.front, &self.back)
+            && *at < self.within
+        {
+            let leaf = &*cursor.leaf;
+            *at += 1;
+            return Some(Ok((leaf.keys()[*at - 1].clone(), leaf.values()[*at - 1].clone())));
         }
         let done = self.step(true);
         self.end(done)
