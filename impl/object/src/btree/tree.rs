@@ -76,8 +76,7 @@ impl<S: Shape> Ref<Node<S>> {
     /// As all operations.
     pub fn min_key(&self, not_below: Option<&S::Key>) -> Result<Option<S::Key>> {
         let low = not_below.map_or(Bound::Unbounded, Bound::Included);
-        let least = self.range((low, Bound::Unbounded)).next().transpose()?;
-        Ok(least.map(|(key, _)| key))
+        self.range((low, Bound::Unbounded)).next_with(|key, _| key.clone()).transpose()
     }
 
     /// The greatest key that is not greater than a bound. None if there is none.
