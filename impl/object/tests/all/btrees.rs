@@ -364,11 +364,13 @@ fn values_are_seen_in_place() {
         seen.sort_unstable();
         assert_eq!(seen, (130..=190).map(|key| (key, -key)).collect::<Vec<_>>());
     }
-    let (mut forwards, mut count) = (tree.range(130..=190), 0);
-    while forwards.next_with(|key, _| assert_eq!(*key, 130 + count)).is_some() {
-        count += 1;
+    for range in [tree.range(130..=190), tree.range(130..191)] {
+        let (mut range, mut count) = (range, 0);
+        while range.next_with(|key, _| assert_eq!(*key, 130 + count)).is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 61);
     }
-    assert_eq!(count, 61);
 }
 
 /// The memory of a leaf is that of its keys and values, after changes of all kinds.
