@@ -236,7 +236,7 @@ impl Core {
     }
 
     /// Rule 7.7: notes that the commit depends on the revision that is loaded.
-    pub(crate) fn read_current(&self, slot: u32) -> Result<()> {
+    pub(crate) fn read_current(&self, slot: u32) {
         let found = self.heap(|heap| match heap.state(slot) {
             State::Clean | State::Changed => Some((heap.oid(slot)?, heap.loaded(slot)?.serial)),
             _ => None,
@@ -244,7 +244,6 @@ impl Core {
         if let Some((oid, serial)) = found {
             self.current.borrow_mut().insert(oid, serial);
         }
-        Ok(())
     }
 }
 

@@ -125,7 +125,8 @@ impl Connection {
             return Err(Error::OtherConnection);
         }
         object.view()?;
-        self.core.read_current(object.raw().slot())
+        self.core.read_current(object.raw().slot());
+        Ok(())
     }
 
     /// Rule 7.7: the objects on which the next commit depends, in the order of their oids. Changes of a B-tree add the

@@ -184,6 +184,11 @@ impl Core {
         if self.shared.borrow().is_none() {
             return Err(Error::Closed);
         }
+        if let Some(object) = self.heap(|heap| heap.look(slot))
+            && let Ok(stored) = object.into_any().downcast::<Stored<T>>()
+        {
+            return Ok(View(stored));
+        }
         let found = self.heap(|heap| {
             if heap.state(slot) != State::Ghost && heap.state(slot) != State::Free {
                 heap.set_used(slot);

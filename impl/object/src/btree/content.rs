@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use super::leaf::compare;
 use super::order::{check, order};
 use crate::encode::Writer;
 use crate::error::Trouble;
@@ -56,6 +57,24 @@ pub trait Key: Content {
     fn check(&self) -> Result<(), Trouble> {
         Ok(())
     }
+
+    /// The place of a key among sorted keys, or the place where it would be.
+    ///
+    /// # Errors
+    ///
+    /// The key has no order with one of them.
+    fn search(keys: &[Self], key: &Self) -> Result<Result<usize, usize>, Trouble> {
+        let (mut low, mut high) = (0, keys.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match compare(&keys[middle], key)? {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(Ok(middle)),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Ok(Err(low))
+    }
 }
 
 /// A whole number of any type that a B-tree can hold, `True` included.
@@ -107,6 +126,11 @@ macro_rules! whole_numbers {
         impl Key for $type {
             fn order(&self, other: &Self) -> Option<Ordering> {
                 Some(self.cmp(other))
+            }
+
+            fn search(keys: &[Self], key: &Self) -> Result<Result<usize, usize>, Trouble> {
+                // Without branches that the processor would have to guess.
+                Ok(keys.binary_search(key))
             }
         }
     )* };

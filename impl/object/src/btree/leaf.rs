@@ -27,6 +27,8 @@ pub struct Leaf<S: Shape> {
     pub(super) next: Option<Link>,
     /// Whether two neighbours have no order. Then keys can be listed, and not found.
     is_unordered: bool,
+    /// Bytes of the keys and values beside their places, so that no change has to count all of them.
+    content: usize,
 }
 
 impl<S: Shape> Leaf<S> {
@@ -91,47 +93,45 @@ impl<S: Shape> Leaf<S> {
 
     /// The place of a key, or the place where it would be.
     pub(super) fn find(&self, key: &S::Key) -> Result<Result<usize, usize>, Trouble> {
-        let (mut low, mut high) = (0, self.keys.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match compare(&self.keys[middle], key)? {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(Ok(middle)),
-                Ordering::Greater => high = middle,
-            }
-        }
-        Ok(Err(low))
+        S::Key::search(&self.keys, key)
     }
 
     pub(super) fn one(key: S::Key, value: S::Value) -> Leaf<S> {
-        Leaf { keys: vec![key], values: vec![value], ..Leaf::default() }
+        Leaf::sorted(vec![key], vec![value])
     }
 
     /// Keys and values that are sorted.
     pub(super) fn sorted(keys: Vec<S::Key>, values: Vec<S::Value>) -> Leaf<S> {
-        Leaf { keys, values, ..Leaf::default() }
+        let content = content(&keys, &values);
+        Leaf { keys, values, content, ..Leaf::default() }
     }
 
     pub(super) fn replace_at(&mut self, at: usize, value: S::Value) -> S::Value {
-        std::mem::replace(&mut self.values[at], value)
+        self.content += value.bytes();
+        let old = std::mem::replace(&mut self.values[at], value);
+        self.content -= old.bytes();
+        old
     }
 
     pub(super) fn insert_at(&mut self, at: usize, key: S::Key, value: S::Value) {
+        self.content += key.bytes() + value.bytes();
         self.keys.insert(at, key);
         self.values.insert(at, value);
     }
 
     pub(super) fn remove_at(&mut self, at: usize) -> S::Value {
-        self.keys.remove(at);
-        self.values.remove(at)
+        let (key, value) = (self.keys.remove(at), self.values.remove(at));
+        self.content -= key.bytes() + value.bytes();
+        value
     }
 
     /// Splits it as the BTrees package does: the left half keeps half of the keys, rounded down. Returns the right
     /// half, which leads to the leaf after this one.
     pub(super) fn split(&mut self) -> Leaf<S> {
         let half = self.keys.len() / 2;
-        let (keys, values) = (self.keys.split_off(half), self.values.split_off(half));
-        Leaf { keys, values, next: self.next.take(), is_unordered: self.is_unordered }
+        let right = Leaf::sorted(self.keys.split_off(half), self.values.split_off(half));
+        self.content -= right.content;
+        Leaf { next: self.next.take(), is_unordered: self.is_unordered, ..right }
     }
 
     pub(super) fn read(state: Value) -> Result<Leaf<S>, Trouble> {
@@ -163,7 +163,7 @@ impl<S: Shape> Leaf<S> {
             values.push(S::Value::read(if S::IS_MAPPING { items.next().unwrap_or(Value::None) } else { Value::None })?);
         }
         let is_unordered = !are_sorted(&keys)?;
-        Ok(Leaf { keys, values, next, is_unordered })
+        Ok(Leaf { next, is_unordered, ..Leaf::sorted(keys, values) })
     }
 
     pub(super) fn to_value(&self) -> Value {
@@ -204,10 +204,13 @@ impl<S: Shape> Leaf<S> {
 
     pub(super) fn part_bytes(&self) -> usize {
         let places = self.keys.capacity() * size_of::<S::Key>() + self.values.capacity() * size_of::<S::Value>();
-        let keys = self.keys.iter().map(Content::bytes).sum::<usize>();
-        let values = self.values.iter().map(Content::bytes).sum::<usize>();
-        places + keys + values + self.next.as_ref().map_or(0, Link::bytes)
+        places + self.content + self.next.as_ref().map_or(0, Link::bytes)
     }
+}
+
+/// Bytes of keys and values beside their places.
+fn content<K: Content, V: Content>(keys: &[K], values: &[V]) -> usize {
+    keys.iter().map(Content::bytes).sum::<usize>() + values.iter().map(Content::bytes).sum::<usize>()
 }
 
 /// The order of two keys.
@@ -280,14 +283,19 @@ impl<S: Shape> Persistent for Leaf<S> {
 
 impl<S: Shape> Default for Leaf<S> {
     fn default() -> Self {
-        Leaf { keys: Vec::new(), values: Vec::new(), next: None, is_unordered: false }
+        Leaf { keys: Vec::new(), values: Vec::new(), next: None, is_unordered: false, content: 0 }
     }
 }
 
 impl<S: Shape> Clone for Leaf<S> {
     fn clone(&self) -> Self {
-        let Leaf { keys, values, next, is_unordered } = self;
-        Leaf { keys: keys.clone(), values: values.clone(), next: next.clone(), is_unordered: *is_unordered }
+        Leaf {
+            keys: self.keys.clone(),
+            values: self.values.clone(),
+            next: self.next.clone(),
+            is_unordered: self.is_unordered,
+            content: self.content,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use vellum_pickle::ClassName;
 
 use super::content::{Content, Key};
 use super::family::{Class, Shape, class_name, is_class};
-use super::leaf::{Leaf, are_sorted, compare, kept, record};
+use super::leaf::{Leaf, are_sorted, kept, record};
 use super::link::Link;
 use crate::Persistent;
 use crate::encode::Writer;
@@ -48,15 +48,10 @@ pub(super) struct Children<S: Shape> {
 impl<S: Shape> Children<S> {
     /// The child where a key belongs. A key that equals a separator belongs to its right.
     pub(super) fn place(&self, key: &S::Key) -> Result<usize, Trouble> {
-        let (mut low, mut high) = (0, self.keys.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match compare(&self.keys[middle], key)? {
-                Ordering::Greater => high = middle,
-                Ordering::Less | Ordering::Equal => low = middle + 1,
-            }
-        }
-        Ok(low)
+        Ok(match S::Key::search(&self.keys, key)? {
+            Ok(at) => at + 1,
+            Err(at) => at,
+        })
     }
 
     /// Puts a new child behind another one.

@@ -24,12 +24,14 @@ pub struct Range<S: Shape> {
     front: Option<(Cursor<S>, usize)>,
     /// The place behind the next key from the back.
     back: Option<(Cursor<S>, usize)>,
+    /// The keys of the leaf at the front are within the bounds up to this place.
+    within: usize,
     is_over: bool,
 }
 
 impl<S: Shape> Range<S> {
     pub(super) fn new(tree: &Ref<Node<S>>, low: Bound<S::Key>, high: Bound<S::Key>) -> Range<S> {
-        Range { tree: tree.clone(), low, high, front: None, back: None, is_over: false }
+        Range { tree: tree.clone(), low, high, front: None, back: None, within: 0, is_over: false }
     }
 
     /// The cursor at the front, and the place of its next key.
@@ -88,7 +90,7 @@ impl<S: Shape> Range<S> {
         Ok(true)
     }
 
-    fn step(&mut self, forwards: bool) -> Result<Option<(S::Key, S::Value)>> {
+    fn step<R>(&mut self, forwards: bool, work: impl FnOnce(&S::Key, &S::Value) -> R) -> Result<Option<R>> {
         let is_there = if forwards { self.seek_front()? } else { self.seek_back()? };
         if !is_there {
             return Ok(None);
@@ -99,6 +101,7 @@ impl<S: Shape> Range<S> {
         {
             return Ok(None);
         }
+        let is_alone = forwards && self.back.is_none();
         let (cursor, at) = match if forwards { &mut self.front } else { &mut self.back } {
             Some((cursor, at)) if forwards => {
                 *at += 1;
@@ -120,10 +123,37 @@ impl<S: Shape> Range<S> {
             (Bound::Excluded(low), false) => compare(key, low).map(Ordering::is_gt),
         };
         let is_within = is_within.map_err(|trouble| key_error(&self.tree, trouble))?;
-        Ok(is_within.then(|| (key.clone(), cursor.leaf.values()[at].clone())))
+        if !is_within {
+            return Ok(None);
+        }
+        if is_alone {
+            self.within = match &self.high {
+                _ if cursor.leaf.is_unordered() => 0,
+                Bound::Unbounded => cursor.leaf.len(),
+                Bound::Included(high) => place(&cursor.leaf, high, true).unwrap_or(0),
+                Bound::Excluded(high) => place(&cursor.leaf, high, false).unwrap_or(0),
+            };
+        }
+        Ok(Some(work(key, &cursor.leaf.values()[at])))
     }
 
-    fn end(&mut self, done: Result<Option<(S::Key, S::Value)>>) -> Option<Result<(S::Key, S::Value)>> {
+    /// The next key and value as `work` sees them, without copies.
+    pub fn next_with<R>(&mut self, work: impl FnOnce(&S::Key, &S::Value) -> R) -> Option<Result<R>> {
+        if let (Some((cursor, at)), None) = (&mut self.front, &self.back)
+            && *at < self.within
+        {
+            let (leaf, here) = (&*cursor.leaf, *at);
+            *at += 1;
+            return Some(Ok(work(&leaf.keys()[here], &leaf.values()[here])));
+        }
+        self.advance(true, work)
+    }
+
+    fn advance<R>(&mut self, forwards: bool, work: impl FnOnce(&S::Key, &S::Value) -> R) -> Option<Result<R>> {
+        if self.is_over {
+            return None;
+        }
+        let done = self.step(forwards, work);
         if !matches!(done, Ok(Some(_))) {
             self.is_over = true;
             (self.front, self.back) = (None, None);
@@ -140,25 +170,21 @@ fn place<S: Shape>(leaf: &Leaf<S>, key: &S::Key, after: bool) -> Result<usize, T
     })
 }
 
+fn copies<K: Clone, V: Clone>(key: &K, value: &V) -> (K, V) {
+    (key.clone(), value.clone())
+}
+
 /// An error ends it.
 impl<S: Shape> Iterator for Range<S> {
     type Item = Result<(S::Key, S::Value)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        let done = self.step(true);
-        self.end(done)
+        self.next_with(copies)
     }
 }
 
 impl<S: Shape> DoubleEndedIterator for Range<S> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        let done = self.step(false);
-        self.end(done)
+        self.advance(false, copies)
     }
 }

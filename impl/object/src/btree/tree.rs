@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::family::{Family, Shape};
 use super::node::Node;
 use super::range::Range;
-use super::way::{Way, glance, key_error};
+use super::way::{Seen, Way, glance, key_error};
 use super::write::Put;
 use super::{BTree, TreeSet};
 use crate::Ref;
@@ -31,18 +31,26 @@ impl<S: Shape> Ref<Node<S>> {
     ///
     /// As all operations.
     pub fn contains(&self, key: &S::Key) -> Result<bool> {
-        Ok(self.find(key)?.is_some())
+        Ok(self.find_with(key, |_| ())?.is_some())
     }
 
-    pub(super) fn find(&self, key: &S::Key) -> Result<Option<S::Value>> {
+    /// Looks a key up, and gives its value to `work`.
+    fn find_with<R>(&self, key: &S::Key, work: impl FnOnce(&S::Value) -> R) -> Result<Option<R>> {
         super::content::Key::check(key).map_err(|trouble| key_error(self, trouble))?;
-        if let Some(found) = glance(self, key) {
-            return Ok(found);
+        let core = self.raw().core()?;
+        match glance(&core, self, key, |_| ()) {
+            Some(Seen::Empty) => return Ok(None),
+            Some(Seen::Leaf(_, leaf)) => {
+                if let Ok(at) = leaf.find(key) {
+                    return Ok(at.ok().map(|at| work(&leaf.values()[at])));
+                }
+            }
+            None => {}
         }
         let mut way = Way::new(self)?;
         let Some(leaf) = way.descend(&mut |children| children.place(key))? else { return Ok(None) };
         let at = leaf.find(key).map_err(|trouble| way.key(trouble))?;
-        Ok(at.ok().map(|at| leaf.values()[at].clone()))
+        Ok(at.ok().map(|at| work(&leaf.values()[at])))
     }
 
     /// Keys and values between two bounds, in the order of the keys or backwards. Only leaves that have some of them
@@ -68,8 +76,7 @@ impl<S: Shape> Ref<Node<S>> {
     /// As all operations.
     pub fn min_key(&self, not_below: Option<&S::Key>) -> Result<Option<S::Key>> {
         let low = not_below.map_or(Bound::Unbounded, Bound::Included);
-        let least = self.range((low, Bound::Unbounded)).next().transpose()?;
-        Ok(least.map(|(key, _)| key))
+        self.range((low, Bound::Unbounded)).next_with(|key, _| key.clone()).transpose()
     }
 
     /// The greatest key that is not greater than a bound. None if there is none.
@@ -126,7 +133,19 @@ impl<F: Family> Ref<BTree<F>> {
     ///
     /// As all operations.
     pub fn get(&self, key: &F::Key) -> Result<Option<F::Value>> {
-        self.find(key)
+        self.find_with(key, F::Value::clone)
+    }
+
+    /// The value of a key as `work` sees it, without a copy: none if the key is not here. `work` cannot change the leaf
+    /// ([`Error::InUse`]).
+    ///
+    /// # Errors
+    ///
+    /// As all operations.
+    ///
+    /// [`Error::InUse`]: crate::Error::InUse
+    pub fn get_with<R>(&self, key: &F::Key, work: impl FnOnce(&F::Value) -> R) -> Result<Option<R>> {
+        self.find_with(key, work)
     }
 
     /// Gives a key a value, and returns the old one: `tree[key] = value`. An equal key that is here stays as it is.

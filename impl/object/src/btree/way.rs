@@ -71,40 +71,70 @@ pub(super) struct Way<S: Shape> {
 /// Levels at which [`glance`] finds a key. A tree of a billion keys has fewer.
 const LEVELS: usize = 8;
 
-/// A node that [`glance`] passed: its slot, its state, and the number of the child.
-type Passed<S> = (u32, View<Node<S>>, usize);
+/// A node that [`glance`] passed, the child that it took, and the nodes above.
+struct Passed<'a, S: Shape> {
+    slot: u32,
+    children: &'a Children<S>,
+    index: usize,
+    above: Option<&'a Passed<'a, S>>,
+}
 
-/// Looks a key up without the handles with which a [`Way`] tells of errors and changes nodes. None if something is
-/// wrong or unusual, which the caller then finds out by a [`Way`].
-pub(super) fn glance<S: Shape>(root: &Ref<Node<S>>, key: &S::Key) -> Option<Option<S::Value>> {
-    let core = root.raw().core().ok()?;
-    let mut passed: [Option<Passed<S>>; LEVELS] = [const { None }; LEVELS];
-    let mut slot = root.raw().slot();
-    for level in 0..LEVELS {
-        let view = core.view::<Node<S>>(slot).ok()?;
-        let children = match &view.below {
-            Below::Nothing if level == 0 => return Some(None),
-            Below::Children(children) => children,
-            Below::Nothing | Below::Inside(_) => return None,
-        };
-        let index = children.place(key).ok()?;
-        let to = &children.links[index].to;
-        if !core.is_own(to) || to.slot() == slot || passed.iter().flatten().any(|step| step.0 == to.slot()) {
-            return None;
-        }
-        let (are_leaves, next) = (children.are_leaves?, to.slot());
-        passed[level] = Some((slot, view, index));
-        if are_leaves {
-            let leaf = core.view::<Leaf<S>>(next).ok()?;
-            let mut steps = passed.iter().flatten().filter_map(|(_, view, index)| Some((view.children()?, *index)));
-            if !steps.all(|(children, index)| fault_between(&leaf, children, index).is_none()) || leaf.is_empty() {
-                return None;
-            }
-            return Some(leaf.find(key).ok()?.ok().map(|at| leaf.values()[at].clone()));
-        }
-        slot = next;
+impl<'a, S: Shape> Passed<'a, S> {
+    /// This node and those above.
+    fn all(&'a self) -> impl Iterator<Item = &'a Passed<'a, S>> {
+        std::iter::successors(Some(self), |passed| passed.above)
     }
-    None
+}
+
+/// Where [`glance`] leads.
+pub(super) enum Seen<S: Shape> {
+    /// An empty tree.
+    Empty,
+    /// A leaf of its own, with its slot.
+    Leaf(u32, View<Leaf<S>>),
+}
+
+/// Goes to the leaf of a key without the handles with which a [`Way`] tells of errors and changes nodes, and gives
+/// `each` the nodes above it. None if something is wrong or unusual, which the caller then finds out by a [`Way`].
+pub(super) fn glance<S: Shape>(
+    core: &Core,
+    root: &Ref<Node<S>>,
+    key: &S::Key,
+    each: impl FnMut(u32),
+) -> Option<Seen<S>> {
+    glance_below(core, root.raw().slot(), key, None, LEVELS, each)
+}
+
+fn glance_below<S: Shape>(
+    core: &Core,
+    slot: u32,
+    key: &S::Key,
+    above: Option<&Passed<'_, S>>,
+    levels: usize,
+    mut each: impl FnMut(u32),
+) -> Option<Seen<S>> {
+    let view = core.view::<Node<S>>(slot).ok()?;
+    let children = match &view.below {
+        Below::Nothing if above.is_none() => return Some(Seen::Empty),
+        Below::Children(children) => children,
+        Below::Nothing | Below::Inside(_) => return None,
+    };
+    let index = children.place(key).ok()?;
+    let passed = Passed { slot, children, index, above };
+    let to = &children.links[index].to;
+    if !core.is_own(to) || passed.all().any(|node| node.slot == to.slot()) {
+        return None;
+    }
+    if !children.are_leaves? {
+        return glance_below(core, to.slot(), key, Some(&passed), levels.checked_sub(1)?, each);
+    }
+    let leaf = core.view::<Leaf<S>>(to.slot()).ok()?;
+    let is_between = passed.all().all(|node| fault_between(&leaf, node.children, node.index).is_none());
+    if leaf.is_empty() || !is_between {
+        return None;
+    }
+    passed.all().for_each(|node| each(node.slot));
+    Some(Seen::Leaf(to.slot(), leaf))
 }
 
 /// Whether a leaf has keys that are not between the separators beside a child.

@@ -9,7 +9,7 @@ use super::family::Shape;
 use super::leaf::{Leaf, compare};
 use super::link::Link;
 use super::node::{Below, Children, Node};
-use super::way::{Found, Way, key_error};
+use super::way::{Found, Seen, Way, glance, key_error};
 use crate::Ref;
 use crate::View;
 use crate::error::{Error, Result, Trouble};
@@ -45,10 +45,8 @@ impl<S: Shape> Way<S> {
         (self.core, self.steps.into_iter().map(|step| (step.node, step.index)).collect())
     }
 
-    /// The BTrees package makes the commit depend on every node above the leaf, so that no other transaction takes the
-    /// leaf out of the tree.
-    fn read_current(&self) -> Result<()> {
-        self.steps.iter().try_for_each(|step| self.core.read_current(step.node.raw().slot()))
+    fn read_current(&self) {
+        self.steps.iter().for_each(|step| read_current(&self.core, step.node.raw().slot()));
     }
 
     /// A change within a node below the root, of which the parent would not know.
@@ -63,6 +61,12 @@ impl<S: Shape> Way<S> {
     }
 }
 
+/// The BTrees package makes the commit depend on every node above the leaf, so that no other transaction takes the leaf
+/// out of the tree.
+fn read_current(core: &Core, node: u32) {
+    core.read_current(node);
+}
+
 /// Refuses to begin a change of these objects if the program looks at one of them.
 fn check_unused<S: Shape>(core: &Core, path: &[(Ref<Node<S>>, usize)], leaf: &RawRef) -> Result<()> {
     path.iter().map(|(node, _)| node.raw()).chain([leaf]).try_for_each(|object| core.check_unused(object.slot()))
@@ -71,13 +75,18 @@ fn check_unused<S: Shape>(core: &Core, path: &[(Ref<Node<S>>, usize)], leaf: &Ra
 impl<S: Shape> Ref<Node<S>> {
     pub(super) fn put(&self, key: S::Key, value: S::Value, replace: bool) -> Result<Put<S::Value>> {
         key.check().map_err(|trouble| key_error(self, trouble))?;
+        let core = self.raw().core()?;
+        core.check_writable()?;
+        if let Some((leaf, at)) = self.room(&core, &key) {
+            core.change::<Leaf<S>, _>(leaf, |leaf| leaf.insert_at(at, key, value))?;
+            return Ok(Put::Added);
+        }
         let mut way = Way::new(self)?;
-        way.core.check_writable()?;
         let Some(found) = way.descend(&mut |children| children.place(&key))? else {
             self.change(|node| node.below = Below::Inside(Leaf::one(key, value)))?;
             return Ok(Put::Added);
         };
-        way.read_current()?;
+        way.read_current();
         let at = match found.find(&key).map_err(|trouble| way.key(trouble))? {
             Ok(at) => {
                 let old = &found.values()[at];
@@ -134,6 +143,14 @@ impl<S: Shape> Ref<Node<S>> {
         Ok(Put::Added)
     }
 
+    /// The slot of the leaf where a new key belongs, and the key's place. None if the leaf has to be split, or the key
+    /// is here, or something is unusual.
+    fn room(&self, core: &Core, key: &S::Key) -> Option<(u32, usize)> {
+        let Seen::Leaf(slot, leaf) = glance(core, self, key, |node| read_current(core, node))? else { return None };
+        let at = leaf.find(key).ok()?.err()?;
+        (leaf.len() < S::sizes().0).then_some((slot, at))
+    }
+
     /// Changes the leaf inside the root.
     fn change_inside<R>(&self, work: impl FnOnce(&mut Leaf<S>) -> R) -> Result<R> {
         let done = self.change(|node| match &mut node.below {
@@ -173,7 +190,7 @@ impl<S: Shape> Ref<Node<S>> {
         let mut way = Way::new(self)?;
         way.core.check_writable()?;
         let Some(found) = way.descend(&mut |children| children.place(key))? else { return Ok(None) };
-        way.read_current()?;
+        way.read_current();
         let Ok(at) = found.find(key).map_err(|trouble| way.key(trouble))? else { return Ok(None) };
         let leaf = match &found {
             Found::Own(leaf, _) => leaf.clone(),

@@ -40,7 +40,7 @@ impl Clock {
         self.objects -= 1;
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.bytes > self.bytes_max || self.objects > self.objects_max
     }
 }

@@ -389,6 +389,18 @@ impl Heap {
         }
     }
 
+    /// The state of a loaded object, which is used now. None if there is more to do: to load it, or to evict others.
+    pub(crate) fn look(&mut self, slot: u32) -> Option<Rc<dyn Object>> {
+        let object = self.loaded(slot)?.object.clone()?;
+        if self.clock.is_over() {
+            return None;
+        }
+        if self.touched.is_some() || !self.flag(slot, USED) {
+            self.set_used(slot);
+        }
+        Some(object)
+    }
+
     fn loaded_mut(&mut self, slot: u32) -> Option<&mut Loaded> {
         match self.state(slot) {
             State::Free | State::Ghost => None,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use vellum_object::btree::{BTree, Family, IF, II, Length, OO};
-use vellum_object::{Connection, Database, Error, Generic, PersistentMapping, Ref, Trouble, Value};
+use vellum_object::btree::{BTree, Bucket, Family, IF, II, Length, OO};
+use vellum_object::{Connection, Database, Error, Generic, Persistent, PersistentMapping, Ref, Trouble, Value};
 use vellum_pickle::ClassName;
 use vellum_storage::{MemoryStorage, Oid, Resolvers, SystemClock, Tid, Version};
 
@@ -337,6 +337,60 @@ fn a_range_loads_its_leaves() {
         assert_eq!(count, 61);
         let loaded: Vec<usize> = (0..all).filter(|&at| leaves[at].is_loaded()).collect();
         assert_eq!(loaded, [2, 3], "backwards: {backwards}");
+    }
+}
+
+/// Values are seen without copies, from either end of a range, while their leaf cannot be changed.
+#[test]
+fn values_are_seen_in_place() {
+    let (_database, connection) = open();
+    let tree = tree::<II>(&connection);
+    (0..600).for_each(|key| assert_eq!(tree.set(key, -key).unwrap(), None));
+    assert_eq!(tree.get_with(&130, |value| *value).unwrap(), Some(-130));
+    assert_eq!(tree.get_with(&600, |value| *value).unwrap(), None);
+    let changed = tree.get_with(&130, |_| tree.set(130, 1)).unwrap().unwrap();
+    assert!(matches!(changed, Err(Error::InUse { .. })), "{changed:?}");
+
+    for range in [tree.range(130..=190), tree.range(130..191)] {
+        let mut range = range;
+        let mut seen = Vec::new();
+        while let Some(item) = range.next_with(|key, value| (*key, *value)) {
+            seen.push(item.unwrap());
+            if seen.len() % 2 == 0 {
+                seen.extend(range.next_back().map(Result::unwrap));
+            }
+        }
+        assert!(range.next_with(|_, _| ()).is_none());
+        seen.sort_unstable();
+        assert_eq!(seen, (130..=190).map(|key| (key, -key)).collect::<Vec<_>>());
+    }
+    for range in [tree.range(130..=190), tree.range(130..191)] {
+        let (mut range, mut count) = (range, 0);
+        while range.next_with(|key, _| assert_eq!(*key, 130 + count)).is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 61);
+    }
+}
+
+/// The memory of a leaf is that of its keys and values, after changes of all kinds.
+#[test]
+fn a_leaf_knows_its_size() {
+    let (_database, connection) = open();
+    let tree = tree::<OO>(&connection);
+    let large = |factor: usize| Value::Bytes(vec![0; 10_000 * factor].into());
+    (0..100_usize).for_each(|key| drop(tree.set(key as i64, large(1 + key % 3)).unwrap()));
+    (0..100_usize).step_by(4).for_each(|key| drop(tree.set(key as i64, large(key % 5)).unwrap()));
+    (0..100).step_by(7).for_each(|key| drop(tree.remove(&key.into()).unwrap()));
+    connection.commit().unwrap();
+    for at in 0..tree.check().unwrap().leaves {
+        let leaf: Ref<Bucket<OO>> = connection.get(child(&tree.cast(), at));
+        let of_values = |leaf: &Bucket<OO>| leaf.values().iter().map(Value::bytes).sum::<usize>();
+        let (bytes, values) = {
+            let view = leaf.view().unwrap();
+            (view.bytes(), of_values(&view))
+        };
+        assert!((values..values + 5000).contains(&bytes), "{bytes} bytes with values of {values}");
     }
 }
 
