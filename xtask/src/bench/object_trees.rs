@@ -108,6 +108,11 @@ impl Ground {
     }
 }
 
+/// Looks at a value in its place, as Python does: it takes no memory.
+fn touch(value: &Value) -> bool {
+    black_box(matches!(value, Value::None))
+}
+
 impl Rows<'_> {
     /// A row of B-trees.
     pub fn object_tree(&self, row: Row) -> Result<Line, Trouble> {
@@ -172,7 +177,7 @@ impl Rows<'_> {
         let ours = || {
             let started = processor();
             for key in &ground.lookups {
-                black_box(tree.get(key)?).ok_or("a key is missing")?;
+                tree.get_with(key, touch)?.ok_or("a key is missing")?;
             }
             Ok(processor() - started)
         };
@@ -180,11 +185,11 @@ impl Rows<'_> {
         let (hashed, sorted) = (ground.hashed(), ground.sorted());
         let mut of_btree = Duration::MAX;
         let limit = || {
-            let look = |find: &dyn Fn(u64) -> Option<Vec<u8>>| {
-                timed(|| ground.lookups.iter().for_each(|key| drop(black_box(find(*key as u64)))))
+            let look = |find: &dyn Fn(u64) -> Option<usize>| {
+                timed(|| ground.lookups.iter().for_each(|key| _ = black_box(find(*key as u64))))
             };
-            of_btree = of_btree.min(look(&|key| sorted.get(&key).cloned()));
-            look(&|key| hashed.get(&key).cloned())
+            of_btree = of_btree.min(look(&|key| sorted.get(&key).map(Vec::len)));
+            look(&|key| hashed.get(&key).map(Vec::len))
         };
         let best = self.rounds(ours, peer, limit)?;
         drop((connection, tree));
@@ -205,8 +210,9 @@ impl Rows<'_> {
         let ours = || {
             let (started, mut found) = (processor(), 0);
             for range in ground.ranges.chunks(2) {
-                for item in tree.range(range[0]..=range[1]) {
-                    black_box(item?);
+                let mut items = tree.range(range[0]..=range[1]);
+                while let Some(item) = items.next_with(|key, value| black_box((*key, touch(value)))) {
+                    item?;
                     found += 1;
                 }
             }
@@ -229,14 +235,14 @@ impl Rows<'_> {
             of_btree = of_btree.min(timed(|| {
                 for range in ground.ranges.chunks(2) {
                     let items = sorted.range(range[0] as u64..=range[1] as u64);
-                    items.for_each(|(key, value)| drop(black_box((*key, value.clone()))));
+                    items.for_each(|(key, value)| _ = black_box((*key, value.len())));
                 }
             }));
             timed(|| {
                 for range in ground.ranges.chunks(2) {
                     let from = order.partition_point(|key| *key < range[0]);
                     let keys = order[from..from + RANGE].iter();
-                    keys.for_each(|key| drop(black_box((*key, hashed[&(*key as u64)].clone()))));
+                    keys.for_each(|key| _ = black_box((*key, hashed[&(*key as u64)].len())));
                 }
             })
         };
