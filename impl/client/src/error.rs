@@ -28,10 +28,10 @@ pub enum ClientError {
         why: String,
     },
 
-    /// The connection ended after the client had told the server to finish a transaction, and before it had its answer.
-    /// The transaction is whole or not at all.
+    /// The client had told the server to finish a transaction, and the connection ended before it had its answer, or the
+    /// server failed. The transaction is whole or not at all.
     #[error(
-        "finish: the connection ended before the answer came: {why}. The transaction may be finished, or may have left no \
+        "finish: its outcome is unknown: {why}. The transaction may be finished, or may have left no \
          trace. Load one of its objects to find out; do not commit it again before that"
     )]
     OutcomeUnknown {

@@ -1,7 +1,10 @@
 //! Answers that are not there yet.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -103,7 +106,7 @@ impl<T: Clone + Send + 'static> Promise<T> {
             State::Resolved(outcome) => outcome.clone(),
         };
         drop(state);
-        work(outcome);
+        run([Box::new(move || work(outcome)) as Work]);
     }
 
     /// Makes the next call with the answer. It returns the promise of that call, or the error that came before.
@@ -144,7 +147,38 @@ impl<T: Clone + Send + 'static> Drop for Resolver<T> {
     }
 }
 
-fn resolve<T: Clone>(cell: &Cell<T>, outcome: Result<T, ClientError>) {
+/// Something that is done with an outcome.
+type Work = Box<dyn FnOnce()>;
+
+thread_local! {
+    /// What this thread is about to do with outcomes; none if it does nothing with one.
+    static WORK: RefCell<Option<VecDeque<Work>>> = const { RefCell::new(None) };
+}
+
+/// Does something with outcomes. What is begun by it comes after it and not within it, so that a chain of any length
+/// takes no more stack than one link. A panic comes out when all has been done.
+fn run(work: impl IntoIterator<Item = Work>) {
+    let is_within = WORK.with_borrow_mut(|queue| {
+        let is_within = queue.is_some();
+        queue.get_or_insert_default().extend(work);
+        is_within
+    });
+    if is_within {
+        return;
+    }
+    let mut panicked = None;
+    while let Some(next) = WORK.with_borrow_mut(|queue| queue.as_mut().and_then(VecDeque::pop_front)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(next)) {
+            panicked.get_or_insert(panic);
+        }
+    }
+    WORK.set(None);
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
+    }
+}
+
+fn resolve<T: Clone + 'static>(cell: &Cell<T>, outcome: Result<T, ClientError>) {
     let mut state = cell.state.lock();
     let before = std::mem::replace(&mut *state, State::Resolved(outcome.clone()));
     cell.resolved.notify_all();
@@ -152,7 +186,10 @@ fn resolve<T: Clone>(cell: &Cell<T>, outcome: Result<T, ClientError>) {
     match before {
         State::Open { wakers, then } => {
             wakers.into_iter().for_each(Waker::wake);
-            then.into_iter().for_each(|work| work(outcome.clone()));
+            run(then.into_iter().map(|work| {
+                let outcome = outcome.clone();
+                Box::new(move || work(outcome)) as Work
+            }));
         }
         State::Resolved(_) => unreachable!("a promise is resolved once"),
     }

@@ -100,9 +100,11 @@ impl Served {
     }
 
     /// The objects that were changed after one transaction and up to another, each once; none if that is not known any
-    /// more.
+    /// more, or if the first is no transaction of this storage: then the client was told of another history, from
+    /// before the storage was rolled back.
     pub(crate) fn changed(&self, tid: Tid, last: Tid) -> Option<BTreeSet<Oid>> {
-        self.invalidations.front().filter(|oldest| oldest.tid <= tid)?;
+        let is_known = tid >= self.last || self.invalidations.iter().any(|invalidation| invalidation.tid == tid);
+        self.invalidations.front().filter(|oldest| oldest.tid <= tid && is_known)?;
         let later = self.invalidations.iter().filter(|invalidation| tid < invalidation.tid && invalidation.tid <= last);
         Some(later.flat_map(|invalidation| &invalidation.oids).copied().collect())
     }

@@ -271,6 +271,9 @@ fn bytes_of(blob: Option<&Blob>) -> Option<Option<bytes::Bytes>> {
     blob.map(|blob| blob.bytes().ok())
 }
 
+/// So many walks over transactions in turn may lose a blob to packs.
+const WALKS_MAX: usize = 100;
+
 /// A storage's answer to a question.
 pub fn answer(storage: &dyn Storage, question: &Question) -> Answer {
     match try_answer(storage, question) {
@@ -287,7 +290,17 @@ pub fn outcome_of(error: Error) -> Outcome {
 }
 
 fn try_answer(storage: &dyn Storage, question: &Question) -> Result<Answer, Trouble> {
-    let all = |range, order| storage.transactions(range, order)?.collect::<Result<Vec<_>, Error>>();
+    let once = |range, order| storage.transactions(range, order)?.collect::<Result<Vec<_>, Error>>();
+    let all = |range, order| {
+        // A pack came between, or in a history-free database a commit: the walk begins again, as the error says.
+        for _ in 0..WALKS_MAX {
+            match once(range, order) {
+                Err(Error::BlobPacked { .. }) => {}
+                walked => return walked,
+            }
+        }
+        once(range, order)
+    };
     Ok(match question {
         Question::Load { oid, version } => {
             let loaded = if version.is_empty() {

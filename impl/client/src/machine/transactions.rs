@@ -294,7 +294,12 @@ impl Machine {
             Err(fault) => {
                 // It may be there all the same. Verifying the cache finds out.
                 let why = format!("finish failed: {fault}");
-                self.resolve(promise, Err(refusal(fault)));
+                let error = match fault {
+                    // Whatever failed, perhaps after the transaction was durable.
+                    Fault::Other { .. } => ClientError::OutcomeUnknown { why: why.clone() },
+                    fault => refusal(fault),
+                };
+                self.resolve(promise, Err(error));
                 return self.give_up_connection(connection, why);
             }
         };

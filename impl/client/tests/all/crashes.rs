@@ -111,7 +111,7 @@ fn crash(at: u64, seed: u64) -> (usize, bool) {
         match fate {
             Ok(tid) => assert_eq!(there.get(data), Some(tid), "{oid} was finished, and is lost"),
             // A disk that fails under a finish: perhaps it is there, perhaps not.
-            Err(ClientError::OutcomeUnknown { .. } | ClientError::Refused(_)) => {
+            Err(ClientError::OutcomeUnknown { .. }) => {
                 is_unknown_there |= there.contains_key(data);
             }
             Err(error) => assert_eq!(there.get(data), None, "{oid} was given up ({error}), and is there"),

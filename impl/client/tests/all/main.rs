@@ -10,6 +10,7 @@ mod driver;
 mod games;
 mod options;
 mod processes;
+mod promises;
 mod proxy;
 mod rules;
 mod shell;
