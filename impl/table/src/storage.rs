@@ -14,7 +14,7 @@ use vellum_storage::{
     UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Write, lock_and_judge,
 };
 use vellum_sync::atomic::{AtomicBool, Ordering};
-use vellum_sync::{Mutex, MutexGuard, RwLock};
+use vellum_sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::blobs;
 use crate::commit::{Commits, Job};
@@ -22,7 +22,7 @@ use crate::options::{OpenError, Options};
 use crate::pack;
 use crate::past::Asked;
 use crate::row::Head;
-use crate::store::{Moment, Oids, Store};
+use crate::store::{Moment, Oids, Pace, Store};
 use crate::walk::Transactions;
 
 /// An object database in tables. Cloning gives another handle to the same open file; when the last one is dropped, the
@@ -82,6 +82,20 @@ impl Shared {
             }
         }
         Err(Error::Packing { name: self.name() })
+    }
+
+    /// The right to judge. A step of a pack that holds it back is waited for in the line before the turn: a thread that
+    /// waited for the lock alone would be overtaken by the next step.
+    pub fn judge(&self) -> RwLockReadGuard<'_, ()> {
+        self.judging.try_read().unwrap_or_else(|| {
+            let _turn = self.store.turn();
+            self.judging.read()
+        })
+    }
+
+    /// How much a step of a pack does.
+    pub fn pace(&self) -> Pace<'_> {
+        Pace::new(&self.store.line, self.options.step_rows)
     }
 
     pub fn within_quota(&self, more: u64) -> Result<()> {
@@ -439,7 +453,7 @@ impl Versions for TableStorage {
 
 /// Votes on a draft, if nothing that it needs is held.
 fn vote(shared: &Arc<Shared>, waiting: Waiting) -> Result<Vote> {
-    let judging = shared.judging.read();
+    let judging = shared.judge();
     let files = shared.store.blobs.as_ref();
     let now = || Asked { tables: Moment(shared.store.now_full()), blobs: files };
     let judged = match lock_and_judge(&shared.locks, now, &*shared.options.resolver, waiting)? {
