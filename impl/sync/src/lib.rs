@@ -144,16 +144,6 @@ impl<T, R: Rank> RwLock<T, R> {
         RwLockReadGuard { guard: self.lock.read().unwrap_or_else(|poisoned| poisoned.into_inner()), _holding: holding }
     }
 
-    /// Takes the lock for reading if no writer has it, or waits for it. loom never lets this fail.
-    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        let guard = match self.lock.try_read() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(RwLockReadGuard { guard, _holding: Holding::note::<R>() })
-    }
-
     /// Waits until no thread has the lock, and takes it for writing.
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {

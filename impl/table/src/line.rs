@@ -1,19 +1,19 @@
 //! The line before the one writer of the store: threads get their turn in the order in which they came.
 //!
 //! ```text
-//!     the step of a pack  ◀  a commit  ◀  a vote  ◀  the next step of the pack
+//!     the step of a pack  ◀  a commit  ◀  a copy  ◀  the next step of the pack
 //!     has its turn           waits        waits      asked last, so it goes last
 //! ```
 //!
 //! A lock of the system goes to any thread that asks for it. A pack gives its turn back and asks for the next one at
 //! once, before the thread that waits is awake; so it would overtake a commit again and again.
-//!
-//! [`Line::is_awaited`] lets a step see that somebody waits, and end early.
 
 use std::ops::{Deref, DerefMut};
 
-use vellum_sync::{Condvar, Mutex, MutexGuard};
+use vellum_sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// A lock for one thread at a time, in the order in which they came.
+#[derive(Default)]
 pub(crate) struct Line<T> {
     places: Mutex<Places>,
     moved: Condvar,
@@ -29,7 +29,13 @@ struct Places {
     served: u64,
 }
 
-/// A thread's turn. It ends when this is dropped.
+impl Places {
+    fn has_turn(&self, place: u64) -> bool {
+        self.served == place
+    }
+}
+
+/// A thread's turn. It ends when this is dropped, also by a panic.
 pub(crate) struct OnTurn<'a, T> {
     // Given back before the next thread gets its turn: fields are dropped in this order.
     value: MutexGuard<'a, T>,
@@ -48,7 +54,7 @@ impl<T> Line<T> {
         let mut places = self.places.lock();
         let place = places.next;
         places.next += 1;
-        while places.served != place {
+        while !places.has_turn(place) {
             places = self.moved.wait(places);
         }
         drop(places);
@@ -59,11 +65,6 @@ impl<T> Line<T> {
     pub fn waiting(&self) -> u64 {
         let places = self.places.lock();
         (places.next - places.served).saturating_sub(1)
-    }
-
-    /// Whether a thread waits for its turn.
-    pub fn is_awaited(&self) -> bool {
-        self.waiting() > 0
     }
 }
 
@@ -88,39 +89,50 @@ impl<T> DerefMut for OnTurn<'_, T> {
     }
 }
 
-/// How much a step of a pack does: `rows_max` rows, and `rows_min` if a thread waits for its turn. With a step of one
-/// row for each commit, most of the time of a pack beside commits would go into syncs.
-pub(crate) struct Pace<'a, T> {
-    /// None: nobody gets a turn before the pack is done, so no step ends early.
-    pub line: Option<&'a Line<T>>,
-    pub rows_max: usize,
-    pub rows_min: usize,
+/// A lock for many readers or one writer, in the order in which they came.
+#[derive(Default)]
+pub(crate) struct SharedLine {
+    line: Line<()>,
+    lock: RwLock<()>,
 }
 
-/// A step does at least one in so many of the rows that it may do.
-const ROWS_LEAST: usize = 8;
+/// The turn of a writer.
+pub(crate) struct WriterTurn<'a> {
+    _lock: RwLockWriteGuard<'a, ()>,
+    /// Kept as long: so [`SharedLine::waiting`] counts the readers.
+    _turn: OnTurn<'a, ()>,
+}
 
-impl<'a, T> Pace<'a, T> {
-    pub fn new(line: &'a Line<T>, rows_max: usize) -> Pace<'a, T> {
-        Pace { line: Some(line), rows_max, rows_min: rows_max.div_ceil(ROWS_LEAST) }
+impl SharedLine {
+    /// Waits for the writers that came before.
+    pub fn read(&self) -> RwLockReadGuard<'_, ()> {
+        let _turn = self.line.turn();
+        self.lock.read()
     }
 
-    /// Whether a step that has done so many rows goes on.
-    pub fn goes_on(&self, rows: usize) -> bool {
-        rows < self.rows_max && (rows < self.rows_min || !self.line.is_some_and(Line::is_awaited))
+    /// Waits for all threads that came before.
+    pub fn write(&self) -> WriterTurn<'_> {
+        let turn = self.line.turn();
+        WriterTurn { _lock: self.lock.write(), _turn: turn }
+    }
+
+    /// How many threads wait while a writer has its turn.
+    pub fn waiting(&self) -> u64 {
+        self.line.waiting()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::thread;
 
     use super::*;
 
-    fn wait_for(line: &Line<Vec<u32>>, waiting: u64) {
-        while line.waiting() < waiting {
-            thread::yield_now();
-        }
+    #[test]
+    fn only_one_place_has_its_turn() {
+        let places = Places { next: 3, served: 1 };
+        assert_eq!([0, 1, 2].map(|place| places.has_turn(place)), [false, true, false]);
     }
 
     #[test]
@@ -131,7 +143,9 @@ mod tests {
             for n in 1..=8 {
                 let line = &line;
                 scope.spawn(move || line.turn().push(n));
-                wait_for(line, u64::from(n));
+                while line.waiting() < n {
+                    thread::yield_now();
+                }
             }
             first.push(0);
             drop(first);
@@ -139,22 +153,38 @@ mod tests {
             line.turn().push(9);
         });
         assert_eq!(*line.turn(), (0..10).collect::<Vec<_>>());
-        assert!(!line.is_awaited());
+        assert_eq!(line.waiting(), 0);
     }
 
     #[test]
-    fn a_step_ends_early_if_a_thread_waits() {
-        let line = Line::new(Vec::new());
+    fn a_panic_ends_a_turn() {
+        let line = SharedLine::default();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _turn = line.write();
+            panic!("in its turn");
+        }));
+        assert!(panicked.is_err());
+        let _both = (line.read(), line.read());
+    }
+
+    /// The writer comes back at once, and waits behind the reader.
+    #[test]
+    fn a_reader_is_not_overtaken_by_a_writer() {
+        let line = SharedLine::default();
+        let order = Mutex::new(Vec::new());
         thread::scope(|scope| {
-            let turn = line.turn();
-            let ends_at = |pace: Pace<'_, _>| (0..).find(|rows| !pace.goes_on(*rows));
-            assert_eq!(ends_at(Pace::new(&line, 256)), Some(256));
-            scope.spawn(|| line.turn().push(1));
-            wait_for(&line, 1);
-            assert_eq!(ends_at(Pace::new(&line, 256)), Some(32));
-            assert_eq!(ends_at(Pace::new(&line, 1)), Some(1));
-            assert_eq!(ends_at(Pace { line: None, ..Pace::new(&line, 256) }), Some(256));
-            drop(turn);
+            let first = line.write();
+            scope.spawn(|| {
+                let _reading = line.read();
+                order.lock().push("reader");
+            });
+            while line.waiting() == 0 {
+                thread::yield_now();
+            }
+            drop(first);
+            let _second = line.write();
+            order.lock().push("writer");
         });
+        assert_eq!(order.into_inner(), ["reader", "writer"]);
     }
 }

@@ -19,8 +19,10 @@
 mod counts;
 mod free;
 mod moment;
+mod pace;
 
 pub(crate) use free::{ByCounts, Forgetting, change_and_forget};
+pub(crate) use pace::Pace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,12 +31,12 @@ use redb::ReadableTable;
 use vellum_storage::{
     Collecting, Counts, Event, Oid, Pack, PackOptions, PackReport, Result, Survivors, Tid, Write, collect,
 };
-use vellum_sync::RwLockWriteGuard;
 
 use crate::blobs::remove_unowned;
+use crate::line::WriterTurn;
 use crate::row::{Row, decode_newest};
 use crate::storage::{Shared, TableStorage};
-use crate::store::{OnTurn, Pace, Snapshot};
+use crate::store::{OnTurn, Snapshot};
 use crate::tables::{Reading, Tables, Writing, door};
 use moment::Moment;
 
@@ -113,13 +115,12 @@ impl Drop for Listing<'_> {
 
 /// The turn, if the pack has it from its beginning, so that no other thread commits or judges.
 #[derive(Default)]
-struct Alone<'a>(Option<(OnTurn<'a>, RwLockWriteGuard<'a, ()>)>);
+struct Alone<'a>(Option<(OnTurn<'a>, WriterTurn<'a>)>);
 
 impl Alone<'_> {
     /// How many rows a step lists.
     fn pace<'s>(&self, shared: &'s Shared) -> Pace<'s> {
-        let pace = Pace::new(&shared.store.line, shared.options.step_rows.saturating_mul(LISTED_A_ROW));
-        Pace { line: pace.line.filter(|_| self.0.is_none()), ..pace }
+        Pace::new(self.0.is_none().then_some(shared), shared.options.step_rows.saturating_mul(LISTED_A_ROW))
     }
 
     fn change<T>(

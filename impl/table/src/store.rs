@@ -56,7 +56,6 @@ pub(crate) struct Turn {
 }
 
 pub(crate) type OnTurn<'a> = line::OnTurn<'a, Turn>;
-pub(crate) type Pace<'a> = line::Pace<'a, Turn>;
 
 pub(crate) struct Store {
     pub path: Arc<Path>,

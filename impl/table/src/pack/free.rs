@@ -29,11 +29,11 @@ use vellum_pickle::{Reference, Scanner};
 use vellum_storage::{Content, Counts, Error, Event, Oid, Result, Tid, Write};
 use vellum_sync::atomic::Ordering;
 
-use super::{go_on, last_packed, unname};
+use super::{Pace, go_on, last_packed, unname};
 use crate::blobs::remove_unowned;
 use crate::row::Row;
 use crate::storage::{Shared, TableStorage};
-use crate::store::{Pace, Turn};
+use crate::store::Turn;
 use crate::tables::{Access, Tables, Writing, door, trouble};
 
 impl Counts for TableStorage {
@@ -228,20 +228,28 @@ impl ByCounts {
             let some = range.take(shared.options.step_rows);
             some.map(|found| Ok(Oid(found.map_err(|e| now.tables.trouble(e))?.0.value()))).collect()
         })?;
-        let Some(last) = spared.last() else { return Ok(Stage::Forget) };
+        if spared.is_empty() {
+            return Ok(Stage::Forget);
+        }
         self.voted.look(shared)?;
-        let names = self.voted.names();
-        shared.store.change(&mut turn, |tables, _| {
+        let (names, pace) = (self.voted.names(), shared.pace());
+        let next = shared.store.change(&mut turn, |tables, _| {
             let to = tables.facts.packed_to;
-            let mut doomed = Doomed::new();
-            for oid in &spared {
+            let (mut next, mut doomed) = (None, Doomed::new());
+            for (n, oid) in spared.iter().enumerate() {
+                next = Some(*oid);
+                if !pace.goes_on(n) {
+                    break;
+                }
+                next = oid.0.checked_add(1).map(Oid);
                 let done = tables.spared.remove(oid.0).map(drop);
                 done.map_err(|e| tables.trouble(e))?;
                 doom(tables, *oid, to, &names, &mut doomed)?;
             }
-            remove(tables, doomed)
+            remove(tables, doomed)?;
+            Ok(next)
         })?;
-        Ok(last.0.checked_add(1).map_or(Stage::Forget, Stage::Tidy))
+        Ok(next.map_or(Stage::Forget, |next| Stage::Tidy(next.0)))
     }
 
     /// Rule 4.4: forgets what some transactions have made old.
@@ -640,7 +648,7 @@ mod tests {
             let mut turn = shared.store.turn();
             if waits {
                 scope.spawn(|| drop(shared.store.turn()));
-                while shared.store.line.waiting() == 0 {
+                while !shared.is_awaited() {
                     thread::yield_now();
                 }
             }
