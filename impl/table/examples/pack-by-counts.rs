@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! cargo run --release -p vellum-table --example pack-by-counts -- 200000
+//! cargo run --release -p vellum-table --example pack-by-counts -- 200000 shelves
 //! ```
+//!
+//! Without `shelves`, one record refers to all lists, and no step of a pack is shorter than its references. With them,
+//! it is a tree: the root refers to shelves, each to a hundred lists.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,30 +34,53 @@ fn record(to: impl Iterator<Item = u64>) -> Bytes {
     bytes.into()
 }
 
-/// The root refers to lists, and each list to its objects.
-fn made(path: &Path, objects: u64) -> TableStorage {
-    let storage = TableStorage::create(path).unwrap();
-    let lists = objects / EACH;
+/// Commits a new state of some objects.
+fn change(storage: &TableStorage, records: Vec<(u64, Bytes)>) {
     let mut draft = storage.begin(TransactionMeta::new()).unwrap();
-    draft.store(Oid::ROOT, Tid::ZERO, record((0..lists).map(|list| 1 + list * EACH))).unwrap();
+    for (oid, record) in records {
+        let serial = storage.load(Oid(oid), &Version::TRUNK).map_or(Tid::ZERO, |loaded| loaded.tid);
+        draft.store(Oid(oid), serial, record).unwrap();
+    }
     storage.commit(draft).unwrap();
-    for list in 0..lists {
+}
+
+/// The shape of the database.
+#[derive(Clone, Copy)]
+struct Shape {
+    objects: u64,
+    has_shelves: bool,
+}
+
+impl Shape {
+    /// The root, or the shelves, that refer to these lists.
+    fn upper(self, is_kept: impl Fn(u64) -> bool) -> Vec<(u64, Bytes)> {
+        let lists = self.objects / EACH;
+        let kept = |from: u64, to: u64| record((from..to).filter(|list| is_kept(*list)).map(|list| 1 + list * EACH));
+        if !self.has_shelves {
+            return vec![(0, kept(0, lists))];
+        }
+        let shelves = (0..lists.div_ceil(EACH)).map(|shelf| self.objects + 1 + shelf);
+        let shelf = |(n, oid): (u64, u64)| (oid, kept(n * EACH, lists.min((n + 1) * EACH)));
+        let root = (0, record(shelves.clone()));
+        std::iter::once(root).chain((0..).zip(shelves).map(shelf)).collect()
+    }
+}
+
+/// The root refers to lists, perhaps by shelves, and each list to its objects.
+fn made(path: &Path, shape: Shape) -> TableStorage {
+    let storage = TableStorage::create(path).unwrap();
+    change(&storage, shape.upper(|_| true));
+    for list in 0..shape.objects / EACH {
         let first = 1 + list * EACH;
-        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
-        draft.store(Oid(first), Tid::ZERO, record(first + 1..first + EACH)).unwrap();
-        (first + 1..first + EACH).for_each(|oid| draft.store(Oid(oid), Tid::ZERO, record(0..0)).unwrap());
-        storage.commit(draft).unwrap();
+        let objects = (first + 1..first + EACH).map(|oid| (oid, record(0..0)));
+        change(&storage, std::iter::once((first, record(first + 1..first + EACH))).chain(objects).collect());
     }
     storage
 }
 
-/// The root drops a tenth of the lists.
-fn drop_a_tenth(storage: &TableStorage, objects: u64, part: u64) {
-    let serial = storage.load(Oid::ROOT, &Version::TRUNK).unwrap().tid;
-    let lists = (0..objects / EACH).filter(|list| list % 10 >= part);
-    let mut draft = storage.begin(TransactionMeta::new()).unwrap();
-    draft.store(Oid::ROOT, serial, record(lists.map(|list| 1 + list * EACH))).unwrap();
-    storage.commit(draft).unwrap();
+/// A tenth of the lists goes.
+fn drop_a_tenth(storage: &TableStorage, shape: Shape, part: u64) {
+    change(storage, shape.upper(|list| list % 10 >= part));
 }
 
 /// Commits one object again and again during the work; returns the time of the work, and those of the commits.
@@ -98,15 +125,16 @@ fn shown(name: &str, (took, mut waits): (Duration, Vec<Duration>)) {
 
 fn main() {
     let objects = std::env::args().nth(1).map_or(200_000, |text| text.parse().expect("a number of objects"));
+    let shape = Shape { objects, has_shelves: std::env::args().nth(2).is_some_and(|text| text == "shelves") };
     let folder = tempfile::tempdir_in(".").unwrap();
     let collect = PackOptions::default().collect(true);
     println!("{objects} objects, {} of them garbage", objects / 10);
 
-    let storage = made(&folder.path().join("collected.vellum"), objects);
+    let storage = made(&folder.path().join("collected.vellum"), shape);
     shown("first pack, with collection", beside(&storage, false, || drop(storage.pack_to(Tid::MAX, collect).unwrap())));
-    drop_a_tenth(&storage, objects, 1);
+    drop_a_tenth(&storage, shape, 1);
     shown("pack with collection", beside(&storage, false, || drop(storage.pack_to(Tid::MAX, collect).unwrap())));
-    drop_a_tenth(&storage, objects, 2);
+    drop_a_tenth(&storage, shape, 2);
     shown("pack with collection", beside(&storage, true, || drop(storage.pack_to(Tid::MAX, collect).unwrap())));
     let usual = || std::thread::sleep(Duration::from_secs(1));
     shown("commits alone", beside(&storage, true, usual));
@@ -114,14 +142,14 @@ fn main() {
     assert!(left, "the root is there");
     drop(storage);
 
-    let storage = made(&folder.path().join("counted.vellum"), objects);
+    let storage = made(&folder.path().join("counted.vellum"), shape);
     shown(
         "first pack by counts, which counts all",
         beside(&storage, false, || storage.pack_by_counts(Tid::MAX).unwrap()),
     );
-    drop_a_tenth(&storage, objects, 1);
+    drop_a_tenth(&storage, shape, 1);
     shown("pack by counts", beside(&storage, false, || storage.pack_by_counts(Tid::MAX).unwrap()));
-    drop_a_tenth(&storage, objects, 2);
+    drop_a_tenth(&storage, shape, 2);
     shown("pack by counts", beside(&storage, true, || storage.pack_by_counts(Tid::MAX).unwrap()));
     shown("pack by counts, of nothing", beside(&storage, false, || storage.pack_by_counts(Tid::MAX).unwrap()));
     let there = |oid| storage.load(Oid(oid), &Version::TRUNK).is_ok();

@@ -38,6 +38,7 @@ mod check;
 mod commit;
 mod compact;
 mod facts;
+mod line;
 mod look;
 mod options;
 mod pack;

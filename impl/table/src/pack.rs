@@ -19,8 +19,10 @@
 mod counts;
 mod free;
 mod moment;
+mod pace;
 
 pub(crate) use free::{ByCounts, Forgetting, change_and_forget};
+pub(crate) use pace::Pace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,12 +31,12 @@ use redb::ReadableTable;
 use vellum_storage::{
     Collecting, Counts, Event, Oid, Pack, PackOptions, PackReport, Result, Survivors, Tid, Write, collect,
 };
-use vellum_sync::{MutexGuard, RwLockWriteGuard};
 
 use crate::blobs::remove_unowned;
+use crate::line::WriterTurn;
 use crate::row::{Row, decode_newest};
 use crate::storage::{Shared, TableStorage};
-use crate::store::{Snapshot, Turn};
+use crate::store::{OnTurn, Snapshot};
 use crate::tables::{Reading, Tables, Writing, door};
 use moment::Moment;
 
@@ -113,9 +115,14 @@ impl Drop for Listing<'_> {
 
 /// The turn, if the pack has it from its beginning, so that no other thread commits or judges.
 #[derive(Default)]
-struct Alone<'a>(Option<(MutexGuard<'a, Turn>, RwLockWriteGuard<'a, ()>)>);
+struct Alone<'a>(Option<(OnTurn<'a>, WriterTurn<'a>)>);
 
 impl Alone<'_> {
+    /// How many rows a step lists.
+    fn pace<'s>(&self, shared: &'s Shared) -> Pace<'s> {
+        Pace::new(self.0.is_none().then_some(shared), shared.options.step_rows.saturating_mul(LISTED_A_ROW))
+    }
+
     fn change<T>(
         &mut self,
         shared: &Shared,
@@ -250,27 +257,29 @@ struct List<'a, 'h> {
 impl List<'_, '_> {
     fn push(&mut self, tid: Tid, number: u64, oid: Oid) -> Result<()> {
         self.waiting.push((tid, number, oid));
-        if self.waiting.len() >= self.shared.options.step_rows * LISTED_A_ROW { self.flush() } else { Ok(()) }
+        if self.waiting.len() >= self.alone.pace(self.shared).rows_max { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
         self.waiting.sort_unstable();
-        let waiting = std::mem::take(&mut self.waiting);
-        self.alone.change(self.shared, |tables, _| {
-            waiting.into_iter().try_for_each(|(tid, number, oid)| {
-                let done = tables.doomed.insert((tid.0, number), oid.0).map(drop);
-                done.map_err(|e| tables.trouble(e))
-            })
-        })
+        let mut waiting = std::mem::take(&mut self.waiting).into_iter().peekable();
+        let pace = self.alone.pace(self.shared);
+        while waiting.peek().is_some() {
+            self.alone.change(self.shared, |tables, _| {
+                let step = (0..).take_while(|rows| pace.goes_on(*rows)).zip(&mut waiting);
+                step.map(|(_, listed)| listed).try_for_each(|(tid, number, oid)| {
+                    let done = tables.doomed.insert((tid.0, number), oid.0).map(drop);
+                    done.map_err(|e| tables.trouble(e))
+                })
+            })?;
+        }
+        Ok(())
     }
 }
 
 /// Throws the list away.
 fn forget(shared: &Shared, alone: &mut Alone<'_>) -> Result<()> {
-    let steps = shared.options.step_rows * LISTED_A_ROW;
+    let pace = alone.pace(shared);
     loop {
         let is_empty = {
             let now = shared.store.now();
@@ -280,7 +289,7 @@ fn forget(shared: &Shared, alone: &mut Alone<'_>) -> Result<()> {
             return Ok(());
         }
         alone.change(shared, |tables, _| {
-            for _ in 0..steps {
+            for _ in (0..).take_while(|rows| pace.goes_on(*rows)) {
                 if tables.doomed.pop_first().map_err(|e| crate::tables::trouble(&shared.store.path, e))?.is_none() {
                     break;
                 }
@@ -330,22 +339,21 @@ fn switch(
 /// Removes what is listed, and then the blobs of it: a file that cannot be removed leaves no row behind.
 fn sweep(shared: &Shared) -> Result<()> {
     while shared.store.now().tables.facts.is_sweeping {
-        shared.store.change(&mut shared.store.turn(), |tables, _| step(tables, shared.options.step_rows))?;
+        shared.store.change(&mut shared.store.turn(), |tables, _| step(tables, &shared.pace()))?;
     }
     remove_unowned(shared)
 }
 
-/// Removes the first rows of the list, all of the transactions that it begins.
-fn step(tables: &mut Tables<Writing<'_>>, rows: usize) -> Result<()> {
+/// Removes the first rows of the list.
+fn step(tables: &mut Tables<Writing<'_>>, pace: &Pace<'_>) -> Result<()> {
     let mut by_transaction: BTreeMap<Tid, Vec<(u64, Oid)>> = BTreeMap::new();
-    for _ in 0..rows {
+    for _ in (0..).take_while(|rows| pace.goes_on(*rows)) {
         let first = tables.doomed.pop_first().map_err(|e| crate::tables::trouble(&tables.path, e))?;
         let Some((key, oid)) = first.map(|(key, oid)| (key.value(), oid.value())) else { break };
-        by_transaction.entry(Tid(key.0)).or_default().push((key.1, Oid(oid)));
-    }
-    for (tid, doomed) in &by_transaction {
-        for (number, oid) in doomed.iter().filter(|(number, _)| *number != ITSELF) {
-            tables.remove(*oid, *tid, *number, &mut Vec::new())?;
+        let (tid, number, oid) = (Tid(key.0), key.1, Oid(oid));
+        by_transaction.entry(tid).or_default().push((number, oid));
+        if number != ITSELF {
+            tables.remove(oid, tid, number, &mut Vec::new())?;
         }
     }
     unname(tables, by_transaction)?;

@@ -14,12 +14,13 @@ use vellum_storage::{
     UndoLog, Verdict, Version, Versions, Vote, Voted, Waiting, Write, lock_and_judge,
 };
 use vellum_sync::atomic::{AtomicBool, Ordering};
-use vellum_sync::{Mutex, MutexGuard, RwLock};
+use vellum_sync::{Mutex, MutexGuard};
 
 use crate::blobs;
 use crate::commit::{Commits, Job};
+use crate::line::SharedLine;
 use crate::options::{OpenError, Options};
-use crate::pack;
+use crate::pack::{self, Pace};
 use crate::past::Asked;
 use crate::row::Head;
 use crate::store::{Moment, Oids, Store};
@@ -35,7 +36,8 @@ pub struct TableStorage {
 vellum_storage::inherent!(TableStorage);
 
 /// The locks are taken in this order: `packing`, the turn of the store, `judging`, `voted`, `telling`. A thread that
-/// tells holds `telling` alone, since a listener may judge; so nobody takes `telling` while it holds `judging`.
+/// tells holds `telling` alone, since a listener may judge. So no thread takes `telling` while it holds `judging`, and
+/// judging never waits for the turn: the thread that has it may wait for `telling`.
 pub(crate) struct Shared {
     pub options: Options,
     pub store: Store,
@@ -43,7 +45,7 @@ pub(crate) struct Shared {
     pub locks: Arc<ObjectLocks>,
     pub commits: Commits,
     /// Held for reading while a transaction is judged, until it is among the voted.
-    pub judging: RwLock<()>,
+    pub judging: SharedLine,
     /// Held while listeners are told, and taken before the turn is given back: so all events come in one order.
     pub telling: Mutex<()>,
     /// The revisions that transactions between vote and finish will write, for a pack to see.
@@ -82,6 +84,16 @@ impl Shared {
             }
         }
         Err(Error::Packing { name: self.name() })
+    }
+
+    /// How much a step of a pack does.
+    pub fn pace(&self) -> Pace<'_> {
+        Pace::new(Some(self), self.options.step_rows)
+    }
+
+    /// Whether a thread waits for the turn of the store, or to judge.
+    pub fn is_awaited(&self) -> bool {
+        self.store.line.waiting() > 0 || self.judging.waiting() > 0
     }
 
     pub fn within_quota(&self, more: u64) -> Result<()> {
@@ -153,7 +165,7 @@ impl TableStorage {
                 oids,
                 locks: Arc::default(),
                 commits: Commits::default(),
-                judging: RwLock::default(),
+                judging: SharedLine::default(),
                 telling: Mutex::default(),
                 voted: Mutex::default(),
                 listeners: Listeners::default(),
@@ -558,5 +570,41 @@ impl ScratchFile for OnDisk {
             read if read == bytes.len() => Ok(()),
             _ => Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a scratch file is shorter than it was")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use vellum_disk::SimDisk;
+
+    use super::*;
+
+    /// The step of a pack waits for a listener before it gives its turn back: a listener that judges must not wait for
+    /// that turn.
+    #[test]
+    fn a_vote_does_not_wait_for_the_turn() {
+        let storage = Options::new().disk(Arc::new(SimDisk::new(0))).create("site.vellum").unwrap();
+        let shared = &storage.shared;
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store(Oid::ROOT, Tid::ZERO, Bytes::from_static(b"cm\nC\n.N.")).unwrap();
+        let (voted, is_voted) = channel();
+        let in_time = std::thread::scope(|scope| {
+            let turn = shared.store.turn();
+            let judging = shared.judging.write();
+            scope.spawn(|| {
+                drop(storage.vote(draft).unwrap());
+                voted.send(()).unwrap();
+            });
+            while !shared.is_awaited() {
+                std::thread::yield_now();
+            }
+            drop(judging);
+            let in_time = is_voted.recv_timeout(std::time::Duration::from_secs(10));
+            drop(turn);
+            in_time
+        });
+        in_time.unwrap();
     }
 }

@@ -10,10 +10,10 @@ use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransactio
 use vellum_blob::{BlobFiles, Opening};
 use vellum_disk::{Disk, Lock, Open};
 use vellum_storage::{Error, Oid, Result, Tid};
-use vellum_sync::{Mutex, MutexGuard};
 
 use crate::backend::{Backend, Failure, is_store};
 use crate::facts::FORMAT;
+use crate::line::{self, Line};
 use crate::options::{OpenError, Options};
 use crate::tables::{Reading, Tables, Writing, door, said, trouble};
 
@@ -55,6 +55,8 @@ pub(crate) struct Turn {
     pub forgets_nothing: bool,
 }
 
+pub(crate) type OnTurn<'a> = line::OnTurn<'a, Turn>;
+
 pub(crate) struct Store {
     pub path: Arc<Path>,
     database: Database,
@@ -62,7 +64,7 @@ pub(crate) struct Store {
     /// The blob folder, if it has one.
     pub blobs: Option<BlobFiles>,
     now: ArcSwap<Snapshot>,
-    turn: Mutex<Turn>,
+    pub line: Line<Turn>,
     failure: Arc<Failure>,
     /// Why nothing more may be written.
     failed: OnceLock<String>,
@@ -114,7 +116,7 @@ impl Store {
             disk: Arc::clone(disk),
             blobs,
             now: ArcSwap::from_pointee(now),
-            turn: Mutex::new(Turn { number, is_packing: false, forgets_nothing: false }),
+            line: Line::new(Turn { number, is_packing: false, forgets_nothing: false }),
             failure,
             failed: OnceLock::new(),
             _lock: lock,
@@ -137,8 +139,8 @@ impl Store {
         file.map_err(|e| Error::io(&*self.path, "asking for its length", e))
     }
 
-    pub fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock()
+    pub fn turn(&self) -> OnTurn<'_> {
+        self.line.turn()
     }
 
     /// Changes the tables in one step, which is durable and visible when this returns. After an error of the disk

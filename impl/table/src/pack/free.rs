@@ -29,7 +29,7 @@ use vellum_pickle::{Reference, Scanner};
 use vellum_storage::{Content, Counts, Error, Event, Oid, Result, Tid, Write};
 use vellum_sync::atomic::Ordering;
 
-use super::{go_on, last_packed, unname};
+use super::{Pace, go_on, last_packed, unname};
 use crate::blobs::remove_unowned;
 use crate::row::Row;
 use crate::storage::{Shared, TableStorage};
@@ -67,6 +67,8 @@ pub(crate) struct ByCounts {
     stops_at_foreign: bool,
     stage: Stage,
     voted: VotedNeeds,
+    /// The last number of a revision, when this last counted.
+    seen: Option<u64>,
 }
 
 enum Stage {
@@ -150,7 +152,7 @@ impl VotedNeeds {
 
 impl ByCounts {
     pub fn new(to: Tid) -> ByCounts {
-        ByCounts { to, stops_at_foreign: false, stage: Stage::Begin, voted: VotedNeeds::default() }
+        ByCounts { to, stops_at_foreign: false, stage: Stage::Begin, voted: VotedNeeds::default(), seen: None }
     }
 
     /// Frees no object if a record may refer into another database: only old revisions go then.
@@ -202,7 +204,7 @@ impl ByCounts {
         let mut turn = shared.store.turn();
         let last = turn.number;
         let is_all = shared.store.now().tables.facts.counted >= last
-            || shared.store.change(&mut turn, |tables, _| tables.count_on(last, shared.options.step_rows))?;
+            || shared.store.change(&mut turn, |tables, _| count_some(tables, last, &mut self.seen, &shared.pace()))?;
         if !is_all {
             return Ok(Stage::Count);
         }
@@ -226,20 +228,28 @@ impl ByCounts {
             let some = range.take(shared.options.step_rows);
             some.map(|found| Ok(Oid(found.map_err(|e| now.tables.trouble(e))?.0.value()))).collect()
         })?;
-        let Some(last) = spared.last() else { return Ok(Stage::Forget) };
+        if spared.is_empty() {
+            return Ok(Stage::Forget);
+        }
         self.voted.look(shared)?;
-        let names = self.voted.names();
-        shared.store.change(&mut turn, |tables, _| {
+        let (names, pace) = (self.voted.names(), shared.pace());
+        let next = shared.store.change(&mut turn, |tables, _| {
             let to = tables.facts.packed_to;
-            let mut doomed = Doomed::new();
-            for oid in &spared {
+            let (mut next, mut doomed) = (None, Doomed::new());
+            for (n, oid) in spared.iter().enumerate() {
+                next = Some(*oid);
+                if !pace.goes_on(n) {
+                    break;
+                }
+                next = oid.0.checked_add(1).map(Oid);
                 let done = tables.spared.remove(oid.0).map(drop);
                 done.map_err(|e| tables.trouble(e))?;
                 doom(tables, *oid, to, &names, &mut doomed)?;
             }
-            remove(tables, doomed)
+            remove(tables, doomed)?;
+            Ok(next)
         })?;
-        Ok(last.0.checked_add(1).map_or(Stage::Forget, Stage::Tidy))
+        Ok(next.map_or(Stage::Forget, |next| Stage::Tidy(next.0)))
     }
 
     /// Rule 4.4: forgets what some transactions have made old.
@@ -255,10 +265,7 @@ impl ByCounts {
         }
         self.voted.look(shared)?;
         let (names, to) = (self.voted.names(), self.to);
-        let rows_max = shared.options.step_rows;
-        let packed_to = shared
-            .store
-            .change(&mut turn, |tables, _| forget_to(tables, to, &names, |_, objects| objects < rows_max))?;
+        let packed_to = shared.store.change(&mut turn, |tables, _| forget_some(tables, to, &names, &shared.pace()))?;
         drop(judging);
         let _telling = shared.telling.lock();
         drop(turn);
@@ -274,16 +281,16 @@ impl ByCounts {
             return Ok(Stage::Done);
         }
         self.voted.look(shared)?;
-        let (voted, to, rows) = (&self.voted, self.to, shared.options.step_rows);
+        let (voted, to, seen) = (&self.voted, self.to, &mut self.seen);
         if shared.store.now().tables.facts.counted >= turn.number && !is_any_unheld(shared, from)? {
             return Ok(Stage::Done);
         }
         let next = shared.store.change(&mut turn, |tables, last| {
-            let is_all = tables.count_on(*last, rows)?;
+            let is_all = count_some(tables, *last, seen, &shared.pace())?;
             if tables.facts.untold > 0 {
                 return Err(tables.untold_error());
             }
-            if is_all { free_from(tables, from, to, voted, rows) } else { Ok(Stage::Free(from)) }
+            if is_all { free_from(tables, from, to, voted, &shared.pace()) } else { Ok(Stage::Free(from)) }
         })?;
         drop(judging);
         let _telling = shared.telling.lock();
@@ -437,6 +444,36 @@ fn forget_to(
     Ok(packed_to)
 }
 
+/// Counts the references of some records up to the last one. True: all are counted. It counts twice as many as came
+/// since it was called before, so that no row of large commits keeps it from its end.
+fn count_some(tables: &mut Tables<Writing<'_>>, last: u64, seen: &mut Option<u64>, pace: &Pace<'_>) -> Result<bool> {
+    let came = last - seen.replace(last).unwrap_or(last).min(last);
+    let least = tables.facts.counted.saturating_add(came.saturating_mul(2));
+    let (mut work, mut is_all) = (0, false);
+    while !is_all && (tables.facts.counted < least || pace.goes_on(work)) {
+        is_all = tables.count_on(last, pace.rows_min)?;
+        work += pace.rows_min;
+    }
+    Ok(is_all)
+}
+
+/// Rule 4.4: forgets what some transactions have made old, until so many objects are looked at.
+fn forget_some(
+    tables: &mut Tables<Writing<'_>>,
+    to: Tid,
+    voted: &HashMap<Oid, Vec<Tid>>,
+    pace: &Pace<'_>,
+) -> Result<Tid> {
+    let mut work = 0;
+    loop {
+        let packed_to = forget_to(tables, to, voted, |_, objects| objects < pace.rows_min)?;
+        work += pace.rows_min;
+        if packed_to == to || !pace.goes_on(work) {
+            return Ok(packed_to);
+        }
+    }
+}
+
 /// Rule 4.12: one commit forgets at most so many transactions, so that none has to do the work of many.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
@@ -532,10 +569,10 @@ fn free_from(
     from: u64,
     to: Tid,
     voted: &VotedNeeds,
-    rows_max: usize,
+    pace: &Pace<'_>,
 ) -> Result<Stage> {
     let (mut next, mut fell, mut doomed, mut work) = (Some(from), Vec::new(), Doomed::new(), 0);
-    while work < rows_max {
+    while pace.goes_on(work) {
         let oid = match (fell.pop(), next) {
             (Some(oid), _) => oid,
             (None, None) => break,
@@ -570,4 +607,89 @@ fn free_from(
     // Those that fell, and were not looked at, may be before this place.
     let first = fell.into_iter().map(|oid| oid.0).chain(next).min();
     Ok(first.map_or(Stage::Done, Stage::Free))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use vellum_disk::SimDisk;
+    use vellum_harness::node::Node;
+    use vellum_storage::{Order, TidRange, TransactionMeta};
+
+    use super::*;
+    use crate::Options;
+
+    fn made(step_rows: usize) -> TableStorage {
+        Options::new().disk(Arc::new(SimDisk::new(0))).step_rows(step_rows).create("site.vellum").unwrap()
+    }
+
+    /// Objects that each refer to the one so far behind it; 0 is itself.
+    fn commit(storage: &TableStorage, oids: std::ops::Range<u64>, behind: u64) {
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        for oid in oids {
+            let record = Node { strong: vec![Oid(oid + behind)], ..Node::default() }.encode();
+            draft.store(Oid(oid), Tid::ZERO, record).unwrap();
+        }
+        storage.commit(draft).unwrap();
+    }
+
+    fn revisions(storage: &TableStorage) -> usize {
+        let all = storage.transactions(TidRange::ALL, Order::OldestFirst).unwrap();
+        all.map(|transaction| transaction.unwrap().revisions.len()).sum()
+    }
+
+    /// What the first step of a stage does to 200 objects that are garbage, each of an own transaction.
+    fn first_step(waits: bool) -> (u64, u64, usize) {
+        let storage = made(64);
+        (0..200).for_each(|oid| commit(&storage, oid..oid + 1, 1_000_000));
+        let shared = &storage.shared;
+        thread::scope(|scope| {
+            let mut turn = shared.store.turn();
+            if waits {
+                scope.spawn(|| drop(shared.store.turn()));
+                while !shared.is_awaited() {
+                    thread::yield_now();
+                }
+            }
+            let (to, pace) = (storage.last_transaction(), shared.pace());
+            let mut change = |change: &mut dyn FnMut(&mut Tables<Writing<'_>>) -> Result<()>| {
+                shared.store.change(&mut turn, |tables, _| change(tables)).unwrap();
+            };
+            change(&mut |tables| count_some(tables, 200, &mut None, &pace).map(drop));
+            change(&mut |tables| forget_some(tables, to, &HashMap::new(), &pace).map(drop));
+            let (counted, packed_to) = {
+                let facts = shared.store.now().tables.facts;
+                (facts.counted, facts.packed_to)
+            };
+            let packed = storage.transactions(TidRange { last: packed_to, ..TidRange::ALL }, Order::OldestFirst);
+            let packed = packed.unwrap().count() as u64;
+            change(&mut |tables| {
+                while !count_some(tables, 200, &mut None, &pace)? {}
+                Ok(())
+            });
+            change(&mut |tables| free_from(tables, 0, to, &VotedNeeds::default(), &pace).map(drop));
+            drop(turn);
+            (counted, packed, revisions(&storage))
+        })
+    }
+
+    #[test]
+    fn each_stage_ends_its_step_early_if_a_thread_waits() {
+        assert_eq!(first_step(false), (32, 64, 200 - 64));
+        assert_eq!(first_step(true), (4, 8, 200 - 8));
+    }
+
+    /// Each time, ten objects come between two steps that count one.
+    #[test]
+    fn a_pack_beside_large_commits_ends() {
+        let storage = made(1);
+        commit(&storage, 0..1, 0);
+        let mut pack = ByCounts::new(Tid::MAX);
+        let steps = (0..100).take_while(|n| {
+            commit(&storage, n * 10 + 1..n * 10 + 11, 0);
+            pack.step(&storage.shared).unwrap()
+        });
+        assert!(steps.count() < 20);
+    }
 }
