@@ -109,3 +109,30 @@ impl Served {
         Some(later.flat_map(|invalidation| &invalidation.oids).copied().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The storage was rolled back to transaction 3, and has another one since: a client that knows 4 or 5 knows objects
+    /// that never were.
+    #[test]
+    fn nothing_is_known_of_the_changes_since_a_transaction_of_another_history() {
+        let description = Description {
+            location: "memory".to_owned(),
+            undoes: true,
+            iterates_records: true,
+            keeps_blobs: false,
+            is_read_only: false,
+            interfaces: Vec::new(),
+        };
+        let told = [2, 3, 6].map(|n| Invalidation { tid: Tid(n), oids: vec![Oid(n)] });
+        let mut served = Served::with("1", description, told.to_vec(), 3);
+        let changed = |served: &Served, tid| served.changed(Tid(tid), Tid(9)).map(|oids| oids.len());
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|tid| changed(&served, tid)), [None, Some(2), Some(1), None, None, Some(0)]);
+        served.note(Tid(8), vec![Oid(8)]);
+        assert_eq!([2, 3, 6, 7, 8].map(|tid| changed(&served, tid)), [None, Some(2), Some(1), None, Some(0)]);
+        served.forget(Tid(9));
+        assert_eq!([8, 9].map(|tid| changed(&served, tid)), [None, None]);
+    }
+}
