@@ -28,8 +28,8 @@ pub enum ClientError {
         why: String,
     },
 
-    /// The client had told the server to finish a transaction, and the connection ended before it had its answer, or the
-    /// server failed. The transaction is whole or not at all.
+    /// The client had told the server to finish a transaction, and the connection ended before it had its answer, or
+    /// the server failed. The transaction is whole or not at all.
     #[error(
         "finish: its outcome is unknown: {why}. The transaction may be finished, or may have left no \
          trace. Load one of its objects to find out; do not commit it again before that"

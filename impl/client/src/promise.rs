@@ -151,11 +151,11 @@ impl<T: Clone + Send + 'static> Drop for Resolver<T> {
 type Work = Box<dyn FnOnce()>;
 
 thread_local! {
-    /// What this thread is about to do with outcomes; none if it does nothing with one.
+    /// The work that waits in this thread, each with an outcome; none if it does nothing with one.
     static WORK: RefCell<Option<VecDeque<Work>>> = const { RefCell::new(None) };
 }
 
-/// Does something with outcomes. What is begun by it comes after it and not within it, so that a chain of any length
+/// Does something with outcomes. Work that it begins comes after it and not within it, so that a chain of any length
 /// takes no more stack than one link. A panic comes out when all has been done.
 fn run(work: impl IntoIterator<Item = Work>) {
     let is_within = WORK.with_borrow_mut(|queue| {

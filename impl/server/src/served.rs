@@ -114,8 +114,8 @@ impl Served {
 mod tests {
     use super::*;
 
-    /// The storage was rolled back to transaction 3, and has another one since: a client that knows 4 or 5 knows objects
-    /// that never were.
+    /// The storage was rolled back to transaction 3, and has another one since: a client that knows 4 or 5 knows
+    /// objects that never were.
     #[test]
     fn nothing_is_known_of_the_changes_since_a_transaction_of_another_history() {
         let description = Description {

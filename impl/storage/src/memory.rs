@@ -314,7 +314,7 @@ impl Storage for MemoryStorage {
                 let number = voted.last_key_value().map_or(0, |(last, _)| last + 1);
                 voted.insert(number, Arc::clone(&revisions));
                 drop((voted, past));
-                // A draft of somebody else, such as a server's, knows nothing of this storage's limits.
+                // A draft that another program made, such as a server, knows nothing of this storage's limits.
                 self.shared.used(verdict.writes.iter().map(|write| write.oid).max());
                 let (meta, origin, _) = draft.into_parts();
                 let storage = self.clone();

@@ -17,7 +17,7 @@ use vellum_sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWri
 pub(crate) struct Line<T> {
     places: Mutex<Places>,
     moved: Condvar,
-    /// What only the thread that has its turn may change.
+    /// Only the thread that has its turn may change it.
     value: Mutex<T>,
 }
 

@@ -36,8 +36,8 @@
 //!   after @2: key error
 //! ```
 //!
-//! A story of a history-free database (rule 4.12) says in a remark what its grace is: `# The grace is 120 seconds.` It is
-//! told only of storages with the same grace.
+//! A story of a history-free database (rule 4.12) says in a remark what its grace is: `# The grace is 120 seconds.` It
+//! is told only of storages with the same grace.
 //!
 //! Where a storage refuses a change at once and not at the vote, the rest of that transaction is passed over, up to its
 //! vote: so a story can be told of either kind.

@@ -29,7 +29,7 @@ impl Database {
         (counted > WITHOUT_CLOCK).then_some(first)
     }
 
-    /// Rule 4.12: a change of a history-free database. Of a copy, it forgets which revisions it named, unless they last.
+    /// Rule 4.12: a change of a history-free database. A copy forgets the revisions that it named, unless they last.
     pub fn lasting(&self, change: Change) -> Change {
         match change {
             Change::Restore { oid, data, blob, version, source, base } => {

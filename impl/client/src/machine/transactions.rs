@@ -295,7 +295,7 @@ impl Machine {
                 // It may be there all the same. Verifying the cache finds out.
                 let why = format!("finish failed: {fault}");
                 let error = match fault {
-                    // Whatever failed, perhaps after the transaction was durable.
+                    // The server may have failed after the transaction was durable.
                     Fault::Other { .. } => ClientError::OutcomeUnknown { why: why.clone() },
                     fault => refusal(fault),
                 };

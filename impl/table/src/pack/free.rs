@@ -639,7 +639,7 @@ mod tests {
         all.map(|transaction| transaction.unwrap().revisions.len()).sum()
     }
 
-    /// What the first step of a stage does to 200 objects that are garbage, each of an own transaction.
+    /// Runs the first step of a stage on 200 objects that are garbage, each of an own transaction.
     fn first_step(waits: bool) -> (u64, u64, usize) {
         let storage = made(64);
         (0..200).for_each(|oid| commit(&storage, oid..oid + 1, 1_000_000));
