@@ -23,6 +23,7 @@ use std::sync::Arc;
 use vellum_disk::Disk;
 use vellum_storage::{Blob, BlobWriter, Error, Oid, Result, Tid, TransactionRecord, may_have_blob};
 
+use crate::folder::NoName;
 use crate::{BlobFolder, Opening, Ready};
 pub use handle::Claimed;
 use handle::{Committed, Fresh, Writer};
@@ -52,6 +53,8 @@ pub struct NotPlaced {
     pub source: io::Error,
     /// Whether names may be left.
     pub is_left: bool,
+    /// The one that has no name for a reason of its own, counted from zero; none if it may be the reason of all.
+    pub culprit: Option<usize>,
 }
 
 impl BlobFiles {
@@ -197,7 +200,8 @@ impl BlobFiles {
         self.sync(&self.name(blobs)?)
     }
 
-    /// The same, not yet durably; the places.
+    /// The same, not yet durably; the places. If one gets no name, the others are on their way again: they can be
+    /// placed once more, for other transactions.
     ///
     /// # Errors
     ///
@@ -205,11 +209,11 @@ impl BlobFiles {
     pub fn name(&self, blobs: &[Placing<'_>]) -> Result<Vec<(Oid, Tid)>, NotPlaced> {
         let places: Vec<(Oid, Tid)> = blobs.iter().map(|placing| (placing.oid, placing.tid)).collect();
         for (n, Placing { blob, oid, tid }) in blobs.iter().enumerate() {
-            if let Err(error) = blob.place(*oid, *tid) {
-                // A rename that failed may be done all the same. A file that was there before is not ours.
-                let is_ours = !matches!(error, crate::Error::Exists { .. });
-                let is_left = self.folder.remove(&places[..n + usize::from(is_ours)]).is_err();
-                return Err(NotPlaced { source: as_io(error), is_left });
+            if let Err(NoName { error, is_tried }) = blob.place(*oid, *tid) {
+                blobs[..n].iter().for_each(|Placing { blob, oid, tid }| blob.take_back(*oid, *tid));
+                // A rename that failed may be done all the same.
+                let is_left = self.folder.remove(&places[..n + usize::from(is_tried)]).is_err();
+                return Err(NotPlaced { source: as_io(error), is_left, culprit: Some(n) });
             }
         }
         Ok(places)
@@ -222,7 +226,8 @@ impl BlobFiles {
     /// The disk's. A failed sync may have forgotten what it failed on, so that taking the names back would be no
     /// better.
     pub fn sync(&self, places: &[(Oid, Tid)]) -> Result<(), NotPlaced> {
-        self.folder.sync(places).map_err(|error| NotPlaced { source: as_io(error), is_left: true })
+        let failed = |error| NotPlaced { source: as_io(error), is_left: true, culprit: None };
+        self.folder.sync(places).map_err(failed)
     }
 }
 

@@ -42,6 +42,14 @@ pub struct Opening {
     pub data_is_new: bool,
 }
 
+/// Why a file did not get its name.
+#[derive(Debug)]
+pub(crate) struct NoName {
+    pub error: Error,
+    /// Whether it was tried: then the file may have it all the same.
+    pub is_tried: bool,
+}
+
 /// The blob folder of a database. A clone is another handle of the same.
 #[derive(Clone, Debug)]
 pub struct BlobFolder {
@@ -340,12 +348,18 @@ impl BlobFolder {
     ///
     /// [`Error::Exists`] if something has that name, and the disk's. The file on its way is gone then.
     pub fn place(&self, ready: Ready, oid: Oid, tid: Tid) -> Result<()> {
+        self.place_or_not(ready, oid, tid).map_err(|NoName { error, .. }| error)
+    }
+
+    /// The same, with an error that says whether the file may have its name all the same.
+    pub(crate) fn place_or_not(&self, ready: Ready, oid: Oid, tid: Tid) -> Result<(), NoName> {
         let inner = &self.inner;
-        inner.writable()?;
+        let not_tried = |error| NoName { error, is_tried: false };
+        inner.writable().map_err(not_tried)?;
         let (path, folder) = (self.file(oid, tid), self.folder(oid));
         let mut directories = inner.directories.lock();
-        directories.make(inner, &folder)?;
-        let rename = |ready: Ready| {
+        directories.make(inner, &folder).map_err(not_tried)?;
+        let prepare = |ready: &Ready| {
             match inner.tree.about(&path) {
                 Ok(_) => return Err(Error::Exists { path: self.path_of(oid, tid), oid, tid }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -361,9 +375,27 @@ impl BlobFolder {
                     result => result.map_err(|e| inner.failed(from, "setting a blob's permissions", e))?,
                 }
             }
-            ready.name.rename(&path).map_err(|error| inner.failed(&path, "giving a blob its name", error))
+            Ok(())
         };
-        rename(ready).inspect_err(|_| directories.prune(inner, &folder, &inner.top, &mut Touched::default()))
+        let rename = |ready: Ready| {
+            let error = ready.name.rename(&path).err()?;
+            Some(NoName { error: inner.failed(&path, "giving a blob its name", error), is_tried: true })
+        };
+        let done = prepare(&ready).map_err(not_tried).and_then(|()| rename(ready).map_or(Ok(()), Err));
+        done.inspect_err(|_| directories.prune(inner, &folder, &inner.top, &mut Touched::default()))
+    }
+
+    /// Gives a placed file a second name on its way, as it had before it was placed, without a sync. The mode stays.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; the file can have one name only.
+    pub(crate) fn take_back(&self, oid: Oid, tid: Tid, length: u64) -> Result<Ready> {
+        let (inner, path) = (&self.inner, self.file(oid, tid));
+        match Name::new(inner, &self.temporaries(), |name| inner.tree.link(&path, name)) {
+            Ok((name, ())) => Ok(Ready { name, length }),
+            Err(error) => Err(inner.failed(&path, "taking a blob back", error)),
+        }
     }
 
     /// Makes the names of placed files durable. Each folder is synced once.

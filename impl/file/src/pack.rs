@@ -289,7 +289,7 @@ fn replace<'a>(
     let log = Log { path: now.log.path.clone(), file: Arc::clone(half_made.file()) };
     let next = Generation::new(now.number + 1, log, index, Horizon::new(end, last), versions);
     // The journal is of the old file, and must not be applied to the new one.
-    writer.committer.journal.retire(now).map_err(|Broken { doing, source, fatal }| {
+    writer.committer.journal.retire(now).map_err(|Broken { doing, source, fatal, .. }| {
         let error = Error::io(&now.log.path, doing, source);
         if fatal { Stop::Fatal(error) } else { Stop::Error(error) }
     })?;

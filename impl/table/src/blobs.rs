@@ -83,7 +83,7 @@ impl Names<'_> {
         self.files.sync(&self.given).map_err(|error| self.failed(error))
     }
 
-    fn failed(&mut self, NotPlaced { source, is_left }: NotPlaced) -> Error {
+    fn failed(&mut self, NotPlaced { source, is_left, .. }: NotPlaced) -> Error {
         self.is_left |= is_left;
         Error::io(self.files.folder().path(), "giving a commit's blobs their names", source)
     }

@@ -3,7 +3,7 @@
 //! docs/findings/ judges the differences. Those that an adapter does not step over are listed in its `known.txt`.
 
 use vellum_harness::adapters::{self, Adapter};
-use vellum_harness::campaign::Campaign;
+use vellum_harness::campaign::{Campaign, Found};
 use vellum_harness::pipe::Pipe;
 use vellum_harness::subject::Subject;
 
@@ -69,8 +69,11 @@ fn hold(adapter: &Adapter, seed: u64, cases: u64) -> Result<String, Trouble> {
     let known = known(&text, adapter.name);
     let is_known = |kind: &str| known.iter().any(|known| kind.starts_with(known));
     let (old, new): (Vec<_>, Vec<_>) = report.found.iter().partition(|found| is_known(&found.kind));
-    if let Some(found) = new.first() {
-        return Err(format!("{}, in case {}:\n{}", found.kind, found.case, found.difference).into());
+    if !new.is_empty() {
+        let told = |found: &&Found| {
+            format!("{}, {} times, first in case {}:\n{}", found.kind, found.times, found.case, found.difference)
+        };
+        return Err(new.iter().map(told).collect::<Vec<_>>().join("\n").into());
     }
     ensure(report.coverage.histories >= cases, || "not all histories were played".to_owned())?;
     let times: u64 = old.iter().map(|found| found.times).sum();

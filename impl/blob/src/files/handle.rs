@@ -8,6 +8,7 @@ use vellum_disk::{Disk, DiskFile};
 use vellum_storage::{Blob, BlobBytes, BlobWriter, Error, Oid, Result, Tid};
 use vellum_sync::Mutex;
 
+use crate::folder::NoName;
 use crate::{BlobFolder, Ready, Temporary};
 
 /// A revision's blob.
@@ -88,7 +89,7 @@ struct State {
 
 enum Place {
     Temporary(Ready),
-    /// It is the blob of this revision, or was to be.
+    /// It is the blob of this revision, or was to be, and its file is gone.
     Final(Oid, Tid),
 }
 
@@ -151,11 +152,24 @@ impl Claimed {
     }
 
     /// Gives the file its final name.
-    pub(super) fn place(&self, oid: Oid, tid: Tid) -> crate::Result<()> {
+    pub(super) fn place(&self, oid: Oid, tid: Tid) -> Result<(), NoName> {
         let mut state = self.fresh().state.lock();
         match mem::replace(&mut state.place, Place::Final(oid, tid)) {
-            Place::Temporary(ready) => self.fresh().folder.place(ready, oid, tid),
-            Place::Final(..) => unreachable!("a claimed blob is placed once"),
+            Place::Temporary(ready) => self.fresh().folder.place_or_not(ready, oid, tid),
+            // It could not be taken back when another transaction of its batch failed.
+            Place::Final(oid, tid) => {
+                let path = self.fresh().folder.path_of(oid, tid);
+                Err(NoName { error: crate::Error::Missing { path, oid, tid }, is_tried: false })
+            }
+        }
+    }
+
+    /// Lets a file that was placed be on its way again, before its name of this revision is removed. If that is not
+    /// possible, the blob is gone with the name.
+    pub(super) fn take_back(&self, oid: Oid, tid: Tid) {
+        let fresh = self.fresh();
+        if let Ok(ready) = fresh.folder.take_back(oid, tid, fresh.length) {
+            fresh.state.lock().place = Place::Temporary(ready);
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Broken {
     pub doing: &'static str,
     pub source: io::Error,
     pub fatal: bool,
+    /// The transaction of the batch that it concerns, counted from zero; none if it concerns all of them.
+    pub culprit: Option<usize>,
 }
 
 /// The positions that new records name, as far as the index and the table of versions do not have them yet.
@@ -60,6 +62,7 @@ impl Chains {
             doing: "looking for a version's records, before anything of the commit was written",
             source: io::Error::other(error.to_string()),
             fatal: false,
+            culprit: None,
         })?;
         Ok(Chains { heads, newest: None })
     }
@@ -99,18 +102,24 @@ pub(crate) fn place_blobs(now: &Generation, database: &Database, placed: &[Place
     let (Some(files), Some(first)) = (&database.blobs, placed.first().filter(|_| !blobs.is_empty())) else {
         return Ok(());
     };
-    files.place(&blobs).map_err(|NotPlaced { source, is_left }| {
+    files.place(&blobs).map_err(|NotPlaced { source, is_left, culprit }| {
         let doing = "giving a commit's blobs their names";
         // A transaction that cannot be taken back has status `c`: the next opening cuts it off, and removes its blobs.
         let take_back = || now.log.file.set_len(first.position).and_then(|()| now.log.file.sync());
-        Broken { doing, source, fatal: is_left || take_back().is_err() }
+        let culprit = culprit.and_then(|n| placed.iter().position(|this| this.tid == blobs[n].tid));
+        Broken { doing, source, fatal: is_left || take_back().is_err(), culprit }
     })
 }
 
 /// The error if a sync after the append failed: the system may have dropped the data, so that the next sync would
 /// succeed without it.
 pub(crate) fn data_is_lost(source: io::Error) -> Broken {
-    Broken { doing: "syncing a commit, which the next opening of the file will cut off", source, fatal: true }
+    Broken {
+        doing: "syncing a commit, which the next opening of the file will cut off",
+        source,
+        fatal: true,
+        culprit: None,
+    }
 }
 
 /// Marks transactions as finished.
@@ -128,7 +137,7 @@ fn mark_as(now: &Generation, placed: &[Placed], status: impl Fn(&Placed) -> u8) 
 pub(crate) fn marks_are_lost(now: &Generation, placed: &[Placed], source: io::Error) -> Broken {
     let _ = mark_as(now, placed, |_| UNFINISHED);
     let doing = "marking a commit as finished: whether it is, the next opening of the file will find out";
-    Broken { doing, source, fatal: true }
+    Broken { doing, source, fatal: true, culprit: None }
 }
 
 /// Writes transactions behind `start`, unfinished. If that fails, nothing of them is left.
@@ -144,7 +153,7 @@ pub(crate) fn nothing_was_kept(now: &Generation, start: u64, source: io::Error) 
     let doing = "writing a commit, of which nothing was kept (is the disk full?)";
     // If the truncation fails, the rest has status `c`: the next opening cuts it off.
     let fatal = now.log.file.set_len(start).is_err();
-    Broken { doing, source, fatal }
+    Broken { doing, source, fatal, culprit: None }
 }
 
 /// Lays transactions out behind the bytes of `buffer`, as they are once they are finished.
@@ -162,6 +171,7 @@ pub(crate) fn lay_out(
         doing: "reading the records of a commit, of which nothing was written",
         source,
         fatal: false,
+        culprit: None,
     })
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn copy_in(writer: &Writer, transactions: Vec<TransactionRecord>) -> 
         if let Some(first) = first.filter(|_| last > before) {
             database.listeners.tell(|| Event::Copied { first, last });
         }
-        written.map_err(|Broken { doing, source, fatal }| (Error::io(&database.path, doing, source), fatal))
+        written.map_err(|Broken { doing, source, fatal, .. }| (Error::io(&database.path, doing, source), fatal))
     })
 }
 

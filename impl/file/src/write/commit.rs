@@ -208,41 +208,52 @@ fn next_batch(durability: Durability, journal_max: Option<u64>, waiting: &mut Ve
     mem::replace(waiting, rest)
 }
 
-/// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put.
+/// Writes a batch. An error is a reason to write nothing more; whatever happens, every job's outcome is put. If one
+/// transaction fails for a reason of its own, the others are written without it.
 fn run(database: &Database, journal: &Journal, batch: Vec<Job>) -> Result<(), String> {
     let now = database.now();
-    let (start, mut last) = now.horizon.get();
-    let mut end = start;
+    let mut placed: Vec<_> = batch.into_iter().map(Placed::from).collect();
+    loop {
+        placed = in_their_places(database, &now, placed);
+        if placed.is_empty() {
+            return Ok(());
+        }
+        let Err(Broken { doing, source, fatal, culprit }) = journal.write(&now, database, &placed, now.horizon.end())
+        else {
+            show(database, &now, placed);
+            return Ok(());
+        };
+        let failed = match culprit.filter(|_| !fatal) {
+            Some(n) => vec![placed.remove(n)],
+            None => mem::take(&mut placed),
+        };
+        for this in failed {
+            // An io::Error cannot be cloned.
+            let source = io::Error::new(source.kind(), source.to_string());
+            this.fail(Error::io(&database.path, doing, source));
+        }
+        if fatal {
+            return Err(format!("{doing}: {source}"));
+        }
+    }
+}
+
+/// Gives transactions that touch different objects their tids and their places at the end of the file, one behind the
+/// other, and fails those for which there is none.
+fn in_their_places(database: &Database, now: &Generation, batch: Vec<Placed>) -> Vec<Placed> {
+    let (mut end, mut last) = now.horizon.get();
     let mut placed = Vec::with_capacity(batch.len());
-    for Job { meta, pledge, blobs, length, origin, claim } in batch {
-        // From here to its end there is no pack that would change the positions that they name.
-        let records = mem::take(&mut *pledge.records());
-        match place(database, &meta, length, end, last) {
+    for mut this in batch {
+        match place(database, &this.meta, this.length, end, last) {
             Ok(tid) => {
-                let alone = Some(Alone { origin, claim });
-                let this = Placed { tid, position: end, meta, records, blobs, length, alone };
+                (this.tid, this.position) = (tid, end);
                 (end, last) = (this.end(), tid);
                 placed.push(this);
             }
-            Err(e) => claim.fail(e),
+            Err(error) => this.fail(error),
         }
     }
-    if placed.is_empty() {
-        return Ok(());
-    }
-    if let Err(Broken { doing, source, fatal }) = journal.write(&now, database, &placed, start) {
-        for this in placed {
-            // An io::Error cannot be cloned.
-            let source = io::Error::new(source.kind(), source.to_string());
-            let failed = Error::io(&database.path, doing, source);
-            if let Some(alone) = this.alone {
-                alone.claim.fail(failed);
-            }
-        }
-        return if fatal { Err(format!("{doing}: {source}")) } else { Ok(()) };
-    }
-    show(database, &now, placed);
-    Ok(())
+    placed
 }
 
 /// Makes the durable transactions visible, one after the other.

@@ -6,6 +6,7 @@
 //!   leader   Placed   the records, which no pack changes any more, with a tid and a position
 //! ```
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -72,7 +73,23 @@ pub(crate) struct Alone {
     pub claim: Claim,
 }
 
+impl From<Job> for Placed {
+    /// With no place yet. From here to its end there is no pack that would change the positions that its records name.
+    fn from(Job { meta, pledge, blobs, length, origin, claim }: Job) -> Placed {
+        let records = mem::take(&mut *pledge.records());
+        let alone = Some(Alone { origin, claim });
+        Placed { tid: Tid::ZERO, position: 0, meta, records, blobs, length, alone }
+    }
+}
+
 impl Placed {
+    /// Nothing of it is there: its thread gets the error.
+    pub fn fail(self, error: Error) {
+        if let Some(Alone { claim, .. }) = self.alone {
+            claim.fail(error);
+        }
+    }
+
     /// Where the next transaction begins.
     pub fn end(&self) -> u64 {
         self.position + self.length

@@ -101,6 +101,6 @@ fn write_journaled(rounds: &mut Rounds, now: &Generation, placed: &[Placed], sta
 
 impl From<Failed> for Broken {
     fn from(Failed { doing, source, fatal }: Failed) -> Broken {
-        Broken { doing, source, fatal }
+        Broken { doing, source, fatal, culprit: None }
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use vellum_disk::SimDisk;
 use vellum_file::{Durability, FileStorage, Options};
 use vellum_storage::{
-    Busy, Contested, Error, Event, Oid, Order, Origin, Refusal, Resolver, Result, Tid, TidRange, TransactionMeta,
-    Version, Vote, Voted,
+    Blobs, Busy, Contested, Error, Event, Oid, Order, Origin, Refusal, Resolver, Result, Tid, TidRange,
+    TransactionMeta, Version, Vote, Voted,
 };
 
 const THREADS: u64 = 4;
@@ -397,6 +397,38 @@ fn those_who_come_together_share_the_syncs() {
         assert_eq!(count, syncs, "{durability:?}: {trace:#?}");
         assert_eq!(tids(&storage).len(), 5);
     }
+}
+
+/// Rule 3.0: a transaction whose blob cannot have its name fails alone; those that came with it are committed, each
+/// with its blob.
+#[test]
+fn a_blob_without_a_name_fails_no_commit_that_came_with_it() {
+    const BLOB: &[u8] = b"\x80\x03cZODB.blob\nBlob\nq\x00.\x80\x03N.";
+    let (disk, clock) = (SimDisk::new(1), SharedClock::new());
+    let storage = options(&disk, &clock).blobs(BLOBS).create(PATH).unwrap();
+    let vote = |oid: u64| {
+        let mut writer = storage.new_blob().unwrap();
+        writer.append(&oid.to_be_bytes()).unwrap();
+        let mut draft = storage.begin(TransactionMeta::new()).unwrap();
+        draft.store_blob(Oid(oid), Tid::ZERO, BLOB.into(), writer.finish().unwrap()).unwrap();
+        storage.vote(draft).unwrap()
+    };
+    let voted = (0..5).map(vote).collect();
+    // A file where the folder of the third object's blobs is to be.
+    disk.write_file("blobs/0x00/0x00/0x00/0x00/0x00/0x00/0x00/0x02", b"");
+    assert_eq!(finish_together(&storage, voted, |_| ()), [true, true, false, true, true]);
+    let committed = tids(&storage);
+    for (oid, tid) in [0, 1, 3, 4].into_iter().zip(&committed) {
+        let blob = storage.load_blob(Oid(oid), *tid).unwrap();
+        assert_eq!(blob.bytes().unwrap(), oid.to_be_bytes()[..]);
+    }
+    assert_eq!(committed.len(), 4);
+    drop(storage);
+    let storage = options(&disk.crash(1), &clock).blobs(BLOBS).open(PATH).unwrap();
+    assert_eq!(tids(&storage), committed);
+    assert!(committed.iter().zip([0, 1, 3, 4]).all(|(tid, oid)| storage.load_blob(Oid(oid), *tid).is_ok()));
+    let left = |path: &std::path::PathBuf| path.starts_with("blobs/tmp");
+    assert_eq!(disk.paths().iter().filter(|path| left(path)).count(), 0);
 }
 
 /// The transaction is committed when the listener hears of it. The panic goes to the thread that finished it, and to no
