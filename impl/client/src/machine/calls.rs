@@ -95,7 +95,7 @@ impl Machine {
     pub(super) fn call(&mut self, connection: ConnectionId, call: Call, kind: Kind, patience: Duration) -> i64 {
         let id = self.call_next;
         self.call_next += 1;
-        let deadline = self.now + patience;
+        let deadline = self.after(patience);
         self.deadlines.insert((deadline, id));
         self.calls.insert(id, Pending { connection, kind, deadline, patience });
         let message = call.into_message(Some(MessageId(Value::Int(id))));
@@ -118,7 +118,7 @@ impl Machine {
     pub(super) fn prolong(&mut self, id: i64) {
         if let Some(pending) = self.calls.get_mut(&id) {
             self.deadlines.remove(&(pending.deadline, id));
-            pending.deadline = self.now + pending.patience;
+            pending.deadline = self.now.saturating_add(pending.patience);
             self.deadlines.insert((pending.deadline, id));
         }
     }
@@ -316,9 +316,25 @@ impl Machine {
         }))
     }
 
+    /// Until when a call has time whose deadline is here: later, if it is a part of a bulk fetch that got on since.
+    fn prolonged(&self, Pending { kind, patience, .. }: &Pending) -> Option<Duration> {
+        let got_on_at = match kind {
+            Kind::Load { oid, before } => self.got_on_at(&[*oid], *before),
+            Kind::LoadMany { oids, before } => self.got_on_at(oids, *before),
+            _ => None,
+        };
+        got_on_at.map(|at| at.saturating_add(*patience)).filter(|until| *until > self.now)
+    }
+
     /// A call has taken too long. The client waits no longer for it.
     pub(super) fn time_out(&mut self, id: i64) {
-        let Some(pending) = self.take_call(id) else { return };
+        let Some(mut pending) = self.take_call(id) else { return };
+        if let Some(until) = self.prolonged(&pending) {
+            pending.deadline = until;
+            self.deadlines.insert((until, id));
+            self.calls.insert(id, pending);
+            return;
+        }
         let Pending { connection, kind, patience, .. } = pending;
         let (asked, seconds) = (kind.name(), patience.as_secs());
         let late = ClientError::TimedOut { asked, seconds };
@@ -354,7 +370,9 @@ impl Machine {
     /// The outcome of a call whose connection ended.
     pub(super) fn lose_call(&mut self, id: i64, kind: Kind, why: &str) {
         let asked = kind.name();
-        self.drop_download(id);
+        if matches!(kind, Kind::Ask { ask: Ask::LoadBlob { .. }, .. }) {
+            self.drop_download(id);
+        }
         match kind {
             Kind::Load { oid, before } => self.load_again(oid, before),
             Kind::LoadMany { oids, before } => oids.into_iter().for_each(|oid| self.load_again(oid, before)),

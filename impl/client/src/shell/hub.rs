@@ -133,6 +133,14 @@ async fn keep_durable(cache: Arc<TieredCache>) {
     }
 }
 
+/// Sleeps until then; for ever without a moment.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Hub {
     /// A client that begins to connect.
     pub fn start(
@@ -190,7 +198,8 @@ impl Hub {
             };
             tokio::select! {
                 () = self.alarm.notified() => {}
-                () = tokio::time::sleep_until(self.started + at.unwrap_or_default()), if at.is_some() => {
+                // A moment that is beyond the clock never comes.
+                () = sleep_until(at.and_then(|at| self.started.checked_add(at))) => {
                     self.core.lock().wakes_at = None;
                     self.happen(Event::Tick { now: self.started.elapsed() });
                 }
