@@ -37,7 +37,6 @@ struct Net {
     events: VecDeque<Event>,
     /// The last transaction of the servers.
     last: Tid,
-    told: Vec<Told>,
     outcomes: BTreeMap<PromiseId, Result<Answer, ClientError>>,
 }
 
@@ -60,7 +59,6 @@ impl Net {
             wakes_at: None,
             events: VecDeque::new(),
             last: Tid::ZERO,
-            told: Vec::new(),
             outcomes: BTreeMap::new(),
         };
         net.happen(Event::Tick { now: Duration::ZERO });
@@ -99,9 +97,8 @@ impl Net {
                     self.log.push(format!("{} ms: {how} at {address}", self.now.as_millis()));
                 }
                 Effect::WakeAt { at } => self.wakes_at = Some(at),
-                Effect::Tell(told) => self.told.push(told),
                 Effect::Resolve { promise, outcome } => _ = self.outcomes.insert(promise, outcome),
-                Effect::Speak { .. } | Effect::Close { .. } | Effect::Blob { .. } => {}
+                Effect::Speak { .. } | Effect::Close { .. } | Effect::Tell(_) | Effect::Blob { .. } => {}
             }
         }
     }
@@ -151,11 +148,6 @@ impl Net {
 
     fn outcome(&self, promise: u64) -> Option<&Result<Answer, ClientError>> {
         self.outcomes.get(&PromiseId(promise))
-    }
-
-    /// The failure of a question, in words.
-    fn failure(&self, promise: u64) -> String {
-        self.outcome(promise).and_then(|outcome| outcome.as_ref().err()).map(ToString::to_string).unwrap_or_default()
     }
 
     /// How often the client has dialed.
