@@ -88,6 +88,8 @@ impl Kind {
 
 /// So many oids are asked for at once at most, which is what servers give.
 pub(super) const OIDS_MAX: u32 = 100;
+/// Votes that were given up and may be answered. An answer that comes at all comes soon.
+const GIVEN_UP_MAX: usize = 16;
 const VALUE_ERROR: &str = "builtins.ValueError";
 
 impl Machine {
@@ -225,8 +227,16 @@ impl Machine {
         };
         match self.calls.get(&id).is_some_and(|pending| pending.connection == connection) {
             true => self.answered(id, outcome),
+            false if self.is_late_vote(connection, id) => {}
             false => self.disbelieve(connection, format!("an answer to call {id}, which nobody asked")),
         }
+    }
+
+    /// Whether this is the answer to a vote that was given up: a refusal that waited for news of a later transaction.
+    fn is_late_vote(&mut self, connection: ConnectionId, id: i64) -> bool {
+        let is_here = self.session.as_ref().is_some_and(|session| session.connection == connection);
+        let place = self.given_up.iter().position(|vote| *vote == id).filter(|_| is_here);
+        place.and_then(|place| self.given_up.remove(place)).is_some()
     }
 
     fn answered(&mut self, id: i64, outcome: Result<Value, Fault>) {
@@ -249,7 +259,10 @@ impl Machine {
             Kind::Vote { promise, transaction } => self.voted(promise, transaction, outcome),
             Kind::Finish { promise, transaction } => self.finished(promise, transaction, outcome),
             Kind::Abort { promise, vote } => {
-                vote.and_then(|vote| self.take_call(vote));
+                if let Some(vote) = vote.filter(|vote| self.take_call(*vote).is_some()) {
+                    self.given_up.truncate(GIVEN_UP_MAX - 1);
+                    self.given_up.push_front(vote);
+                }
                 if let Some(promise) = promise {
                     self.resolve(promise, Ok(Answer::Done));
                 }

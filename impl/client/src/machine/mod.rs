@@ -116,6 +116,8 @@ pub struct Machine {
     connection_next: u64,
     calls: BTreeMap<i64, Pending>,
     call_next: i64,
+    /// Votes that were given up, and whose answers may come after those to their aborts, or never.
+    given_up: VecDeque<i64>,
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
@@ -198,6 +200,7 @@ impl Machine {
             connection_next: 1,
             calls: BTreeMap::new(),
             call_next: 1,
+            given_up: VecDeque::new(),
             deadlines: BTreeSet::new(),
             flights: BTreeMap::new(),
             groups: BTreeMap::new(),

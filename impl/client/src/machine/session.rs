@@ -524,6 +524,7 @@ impl Machine {
             self.begins_moved();
         }
         self.trouble.clone_from(&why);
+        self.given_up.clear();
         self.lose_transaction(session.connection, &why);
         for (id, pending) in self.take_calls(session.connection) {
             self.lose_call(id, pending.kind, &why);

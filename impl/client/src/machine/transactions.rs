@@ -417,7 +417,7 @@ impl Machine {
         if let Stage::Voting { call, promise } = stage
             && let Some(pending) = self.calls.get_mut(&call)
         {
-            // If the vote waits, the server never answers it. If it does not, it was on its way.
+            // If the vote waits, the server never answers it. Otherwise its answer comes, perhaps after the abort's.
             pending.kind = Kind::GivenUp;
             vote = Some(call);
             let why = "it was aborted".to_owned();

@@ -138,6 +138,45 @@ fn load(oid: u64) -> Ask {
     Ask::Load { oid: Oid(oid), before: None }
 }
 
+/// A server that has refused the vote, and waits with its answer until the client was told of the later transaction,
+/// may answer the abort before that. If the vote waits for a lock, it has no answer at all.
+#[test]
+fn the_answer_to_a_vote_may_come_after_that_to_its_abort() {
+    let mut desk = Desk::connected();
+    for _ in 0..100 {
+        let transaction = desk.begin();
+        let transaction = desk.begun(transaction);
+        desk.ask(Ask::Vote { transaction });
+        desk.ask(Ask::Abort { transaction });
+        desk.calls.swap(0, 1);
+        desk.answer(Value::None);
+        desk.calls.clear();
+    }
+    let transaction = desk.begin();
+    let transaction = desk.begun(transaction);
+    let vote = desk.ask(Ask::Vote { transaction });
+    let abort = desk.ask(Ask::Abort { transaction });
+    let next = desk.begin();
+    desk.calls.swap(0, 1);
+    desk.answer(Value::None);
+    assert_eq!(desk.outcomes[&abort], Ok(Answer::Done));
+    let refused = desk.calls.clone();
+    desk.answer(Value::List(vec![]));
+    assert!(matches!(desk.outcomes[&vote], Err(ClientError::TransactionOver { .. })));
+    assert!(
+        desk.machine.is_ready() && !desk.told.iter().any(|told| matches!(told, Told::Lost { .. })),
+        "{:?}",
+        desk.told
+    );
+    let next = desk.ask(Ask::Vote { transaction: desk.begun(next) });
+    desk.answer(Value::None);
+    assert!(desk.outcomes[&next].is_ok());
+    // And not twice.
+    desk.calls = refused;
+    desk.answer(Value::List(vec![]));
+    assert!(desk.told.iter().any(|told| matches!(told, Told::Lost { .. })));
+}
+
 /// Another client's transaction may hold the objects of the first vote for as long.
 #[test]
 fn a_transaction_waits_for_as_long_as_the_vote_before_it() {
