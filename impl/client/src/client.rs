@@ -194,8 +194,8 @@ impl Client {
     }
 
     /// Drops all that is cached, and takes a server with fewer transactions than this client knows: the way out of
-    /// [`ClientError::ServerBehind`](crate::ClientError::ServerBehind). Listeners are told that all may have changed. New
-    /// oids that were given to this client and not used are forgotten, too: the server may give them again.
+    /// [`ClientError::ServerBehind`](crate::ClientError::ServerBehind). Listeners are told that all may have changed.
+    /// Oids that were given to this client and not used are forgotten, too: the server may give them again.
     pub fn forget(&self) -> Promise<()> {
         let forgotten = self.hub.ask(Ask::Forget, done);
         let mut pool = self.oids.lock();

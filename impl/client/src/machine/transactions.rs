@@ -122,9 +122,9 @@ impl Machine {
         }
     }
 
-    /// When the first transaction that waits for its beginning is given up. Without a server, it has as long as all else
-    /// that waits for one. Behind a transaction of this client it has as long as a server has for something slow, from
-    /// when that one was last worked on: a vote or a finish has a time of its own, which is the server's.
+    /// When the first transaction that waits for its beginning is given up. Without a server, it has as long as all
+    /// else that waits for one. Behind a transaction of this client it has as long as a server has for something slow,
+    /// since that one was last worked on. A vote or a finish has a time of its own, which is the server's.
     pub(super) fn begins_give_up_at(&self) -> Option<Duration> {
         let first = self.begins.waiting.front()?;
         let patience = match &self.transaction {

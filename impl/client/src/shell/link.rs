@@ -140,8 +140,8 @@ impl Link {
         promise
     }
 
-    /// Has the connection closed. Unsent bytes are not sent. Returns those that waited for room: they need none now, and
-    /// are to be told under no lock.
+    /// Has the connection closed. Unsent bytes are not sent. Returns those that waited for room: they need none now,
+    /// and are to be told under no lock.
     #[must_use]
     pub fn close(&self) -> Vec<Resolver<()>> {
         self.is_closed.store(true, Ordering::SeqCst);
