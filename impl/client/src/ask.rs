@@ -129,6 +129,8 @@ impl Ask {
             Ask::Pack { .. } => patience.pack,
             Ask::Vote { .. }
             | Ask::Finish { .. }
+            // In all: each part of it has as long as a load.
+            | Ask::LoadMany { .. }
             | Ask::History { .. }
             | Ask::UndoLog { .. }
             | Ask::Iterate { .. }

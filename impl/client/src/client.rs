@@ -116,6 +116,8 @@ struct Pool {
     waiting: VecDeque<Resolver<Oid>>,
     /// How many were asked for.
     coming: usize,
+    /// How often the client forgot what it knew. Oids that were asked for before belong to another database.
+    forgot: u64,
 }
 
 impl Client {
@@ -192,9 +194,14 @@ impl Client {
     }
 
     /// Drops all that is cached, and takes a server with fewer transactions than this client knows: the way out of
-    /// [`ClientError::ServerBehind`](crate::ClientError::ServerBehind).
+    /// [`ClientError::ServerBehind`](crate::ClientError::ServerBehind). Listeners are told that all may have changed.
+    /// Oids that were given to this client and not used are forgotten, too: the server may give them again.
     pub fn forget(&self) -> Promise<()> {
-        self.hub.ask(Ask::Forget, done)
+        let forgotten = self.hub.ask(Ask::Forget, done);
+        let mut pool = self.oids.lock();
+        pool.forgot += 1;
+        pool.free.clear();
+        forgotten
     }
 
     /// The state that this client knows now, to be read at leisure.
@@ -405,13 +412,14 @@ impl Client {
 
 /// Asks for as many oids as are waited for.
 fn fill(hub: &Arc<Hub>, pool: &Arc<Mutex<Pool>>) {
-    {
+    let forgot = {
         let mut pool = pool.lock();
         if pool.coming >= pool.waiting.len() {
             return;
         }
         pool.coming += OIDS as usize;
-    }
+        pool.forgot
+    };
     let new = hub.ask(Ask::NewOids { count: OIDS }, |answer| match answer {
         Answer::Oids(oids) => Some(oids),
         _ => None,
@@ -423,6 +431,8 @@ fn fill(hub: &Arc<Hub>, pool: &Arc<Mutex<Pool>>) {
             let mut pool = pool.lock();
             pool.coming -= OIDS as usize;
             match new {
+                // Those that wait get others.
+                Ok(_) if pool.forgot != forgot => {}
                 Ok(new) => {
                     pool.free.splice(0..0, new.into_iter().rev());
                     while let Some(oid) = pool.free.last().copied()

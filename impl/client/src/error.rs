@@ -19,6 +19,27 @@ pub enum ClientError {
         why: String,
     },
 
+    /// So many calls wait for a server that this one is not taken.
+    #[error("{asked}: {count} calls wait for a server already: {why}. Nothing was done. Wait for some of them first")]
+    TooMany {
+        /// The question.
+        asked: &'static str,
+        /// How many wait.
+        count: usize,
+        /// The failure of the last attempt to reach a server.
+        why: String,
+    },
+
+    /// An earlier transaction of this client is not over, and was not worked on.
+    #[error(
+        "begin: an earlier transaction of this client is open, and nothing was done in it for {seconds} s. The new one was \
+         not begun. Finish or abort the earlier one, or begin the new one with another client"
+    )]
+    Busy {
+        /// How long the new one waited.
+        seconds: u64,
+    },
+
     /// The connection ended before the answer came, and a repetition might not be the same.
     #[error("{asked}: the connection ended before the answer came: {why}. {}", still(.asked))]
     Disconnected {
@@ -109,6 +130,7 @@ fn still(asked: &str) -> &'static str {
     match asked {
         "pack" => "The server may go on packing",
         "transactions" => "Begin again after the last transaction that came",
+        "load_many" | "load_blob" => "It may be asked for again",
         _ => "Nothing of the transaction is there",
     }
 }

@@ -138,7 +138,7 @@ pub enum Told {
     },
     /// Transactions were finished while no server was there, and nobody knows what they changed.
     Missed {
-        /// The last transaction that was known.
+        /// The last transaction that was known; zero if it was [forgotten](Ask::Forget).
         after: Tid,
         /// The last transaction.
         last: Tid,

@@ -1,7 +1,7 @@
 //! Answers that are not there yet.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -28,7 +28,11 @@ use crate::shell::driver::Driver;
 /// let failed = closed.then(|_| -> Promise<u8> { unreachable!("there is no answer") });
 /// assert_eq!(failed.wait(), Err(ClientError::Closed));
 /// ```
-pub struct Promise<T>(Arc<Cell<T>>);
+pub struct Promise<T> {
+    cell: Arc<Cell<T>>,
+    /// The place of its waker, if it was polled.
+    seat: Option<u64>,
+}
 
 struct Cell<T> {
     state: Mutex<State<T>>,
@@ -38,7 +42,12 @@ struct Cell<T> {
 }
 
 enum State<T> {
-    Open { wakers: Vec<Waker>, then: Vec<Then<T>> },
+    Open {
+        /// The last waker of each promise that was polled and is still there.
+        wakers: BTreeMap<u64, Waker>,
+        seat_next: u64,
+        then: Vec<Then<T>>,
+    },
     Resolved(Result<T, ClientError>),
 }
 
@@ -49,27 +58,40 @@ pub(crate) struct Resolver<T: Clone + Send + 'static>(Option<Arc<Cell<T>>>);
 
 impl<T> Clone for Promise<T> {
     fn clone(&self) -> Promise<T> {
-        Promise(Arc::clone(&self.0))
+        Promise { cell: Arc::clone(&self.cell), seat: None }
+    }
+}
+
+/// A task that waits no longer is not kept.
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        let Some(seat) = self.seat else { return };
+        let left = match &mut *self.cell.state.lock() {
+            State::Open { wakers, .. } => wakers.remove(&seat),
+            State::Resolved(_) => None,
+        };
+        // Without the lock: it may have been the last handle of a task that has such a promise, too.
+        drop(left);
     }
 }
 
 impl<T: Clone + Send + 'static> Promise<T> {
     /// A promise and what resolves it. A thread that waits for it helps this driver.
     pub(crate) fn new(driver: Option<Arc<Driver>>) -> (Promise<T>, Resolver<T>) {
-        let state = Mutex::new(State::Open { wakers: Vec::new(), then: Vec::new() });
+        let state = Mutex::new(State::Open { wakers: BTreeMap::new(), seat_next: 0, then: Vec::new() });
         let cell = Arc::new(Cell { state, resolved: Condvar::new(), driver });
-        (Promise(Arc::clone(&cell)), Resolver(Some(cell)))
+        (Promise { cell: Arc::clone(&cell), seat: None }, Resolver(Some(cell)))
     }
 
     /// An answer that is there.
     pub fn of(outcome: Result<T, ClientError>) -> Promise<T> {
         let state = Mutex::new(State::Resolved(outcome));
-        Promise(Arc::new(Cell { state, resolved: Condvar::new(), driver: None }))
+        Promise { cell: Arc::new(Cell { state, resolved: Condvar::new(), driver: None }), seat: None }
     }
 
     /// The answer, if it is there.
     pub fn get(&self) -> Option<Result<T, ClientError>> {
-        match &*self.0.state.lock() {
+        match &*self.cell.state.lock() {
             State::Resolved(outcome) => Some(outcome.clone()),
             State::Open { .. } => None,
         }
@@ -86,21 +108,21 @@ impl<T: Clone + Send + 'static> Promise<T> {
         if let Some(outcome) = self.get() {
             return outcome;
         }
-        if let Some(outcome) = self.0.driver.as_ref().and_then(|driver| driver.until(self.clone())) {
+        if let Some(outcome) = self.cell.driver.as_ref().and_then(|driver| driver.until(self.clone())) {
             return outcome;
         }
-        let mut state = self.0.state.lock();
+        let mut state = self.cell.state.lock();
         loop {
             match &*state {
                 State::Resolved(outcome) => return outcome.clone(),
-                State::Open { .. } => state = self.0.resolved.wait(state),
+                State::Open { .. } => state = self.cell.resolved.wait(state),
             }
         }
     }
 
     /// Has something done with the outcome: now, or when it is there, by the thread that brings it. It should be quick.
     pub fn finally(&self, work: impl FnOnce(Result<T, ClientError>) + Send + 'static) {
-        let mut state = self.0.state.lock();
+        let mut state = self.cell.state.lock();
         let outcome = match &mut *state {
             State::Open { then, .. } => return then.push(Box::new(work)),
             State::Resolved(outcome) => outcome.clone(),
@@ -111,7 +133,7 @@ impl<T: Clone + Send + 'static> Promise<T> {
 
     /// Makes the next call with the answer. It returns the promise of that call, or the error that came before.
     pub fn then<U: Clone + Send + 'static>(&self, next: impl FnOnce(T) -> Promise<U> + Send + 'static) -> Promise<U> {
-        let (promise, resolver) = Promise::new(self.0.driver.clone());
+        let (promise, resolver) = Promise::new(self.cell.driver.clone());
         self.finally(move |outcome| match outcome {
             Ok(answer) => next(answer).finally(move |outcome| resolver.resolve(outcome)),
             Err(error) => resolver.resolve(Err(error)),
@@ -184,8 +206,8 @@ fn resolve<T: Clone + 'static>(cell: &Cell<T>, outcome: Result<T, ClientError>) 
     cell.resolved.notify_all();
     drop(state);
     match before {
-        State::Open { wakers, then } => {
-            wakers.into_iter().for_each(Waker::wake);
+        State::Open { wakers, then, .. } => {
+            wakers.into_values().for_each(Waker::wake);
             run(then.into_iter().map(|work| {
                 let outcome = outcome.clone();
                 Box::new(move || work(outcome)) as Work
@@ -199,21 +221,29 @@ impl<T: Clone + Send + 'static> Future for Promise<T> {
     type Output = Result<T, ClientError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self.0.state.lock() {
-            State::Resolved(outcome) => Poll::Ready(outcome.clone()),
-            State::Open { wakers, .. } => {
-                if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-                    wakers.push(context.waker().clone());
+        let Promise { cell, seat } = self.get_mut();
+        let replaced = match &mut *cell.state.lock() {
+            State::Resolved(outcome) => return Poll::Ready(outcome.clone()),
+            State::Open { wakers, seat_next, .. } => {
+                let seat = *seat.get_or_insert_with(|| {
+                    *seat_next += 1;
+                    *seat_next
+                });
+                match wakers.get(&seat) {
+                    Some(waker) if waker.will_wake(context.waker()) => None,
+                    _ => wakers.insert(seat, context.waker().clone()),
                 }
-                Poll::Pending
             }
-        }
+        };
+        // Without the lock, as in `drop`.
+        drop(replaced);
+        Poll::Pending
     }
 }
 
 impl<T> fmt::Debug for Promise<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.0.state.lock() {
+        f.write_str(match &*self.cell.state.lock() {
             State::Open { .. } => "Promise(open)",
             State::Resolved(Ok(_)) => "Promise(answered)",
             State::Resolved(Err(_)) => "Promise(failed)",

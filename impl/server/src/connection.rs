@@ -8,9 +8,9 @@ use vellum_pickle::Value;
 use vellum_storage::{Blob, Oid, Tid};
 use vellum_wire::{Call, Codec, Message, MessageId};
 
-use crate::StorageId;
 use crate::reach::Walk;
 use crate::transaction::Transaction;
+use crate::{Job, StorageId};
 
 /// A connected client.
 #[derive(Clone, Debug)]
@@ -35,6 +35,10 @@ pub(crate) struct Connection {
     pub queued: u64,
     /// Calls of storages that are under way for it.
     pub running: usize,
+    /// Those of them that are slow.
+    pub slow: usize,
+    /// Slow ones that wait for those.
+    pub later: VecDeque<Job>,
     /// Whether it is not read from.
     pub is_paused: bool,
     /// Bytes of chunks of blobs that it sent and no storage has taken.
@@ -123,11 +127,14 @@ impl Queued {
     /// Bytes in it that may be many, without those of chunks of a blob, which count elsewhere.
     pub fn bytes(&self) -> u64 {
         let bytes = match &self.call {
-            Call::Store { data, .. }
-            | Call::StoreInVersion { data, .. }
-            | Call::StoreBlobEnd { data, .. }
-            | Call::StoreBlobShared { data, .. } => data.len(),
-            Call::Restore { data, .. } | Call::RestoreInVersion { data, .. } => data.as_ref().map_or(0, Bytes::len),
+            Call::Store { data, .. } | Call::StoreBlobEnd { data, .. } => data.len(),
+            Call::StoreBlobShared { data, file, .. } => data.len() + size(file),
+            Call::StoreInVersion { data, version, .. } => data.len() + version.name().len(),
+            Call::Restore { data, .. } => data.as_ref().map_or(0, Bytes::len),
+            Call::RestoreInVersion { data, version, .. } => data.as_ref().map_or(0, Bytes::len) + version.name().len(),
+            Call::CommitVersion { from, to, .. } => from.name().len() + to.name().len(),
+            Call::AbortVersion { from, .. } => from.name().len(),
+            Call::Undo { undone, .. } => undone.len(),
             Call::TpcBegin(begin) => begin.user.len() + begin.description.len() + size(&begin.extension),
             _ => 0,
         };
@@ -148,6 +155,8 @@ impl Connection {
             queue: VecDeque::new(),
             queued: 0,
             running: 0,
+            slow: 0,
+            later: VecDeque::new(),
             is_paused: false,
             uploading: 0,
             downloads: VecDeque::new(),

@@ -310,7 +310,7 @@ impl Question {
         )
     }
 
-    /// Whether it is answered by reading a little.
+    /// Whether it is answered by reading a little. Otherwise it may be a walk through the whole database.
     pub(crate) fn is_quick(&self) -> bool {
         matches!(
             self,
@@ -323,6 +323,17 @@ impl Question {
                 | Question::LoadInVersion { .. }
                 | Question::ModifiedInVersion { .. }
         )
+    }
+}
+
+impl Work {
+    /// Whether a client may ask for much of it at a time, and each takes long.
+    pub(crate) fn is_slow(&self) -> bool {
+        match self {
+            Work::Ask(question) => !question.is_quick(),
+            Work::LoadMany { .. } | Work::Pack { .. } => true,
+            _ => false,
+        }
     }
 }
 

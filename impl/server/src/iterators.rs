@@ -23,6 +23,10 @@ struct OverTransactions {
     last: Option<TransactionRecord>,
 }
 
+/// So many iterators of each kind a client may have: they hold open files, and records. ZEO's clients have their server
+/// forget those that they need no more.
+const ITERATORS_MAX: usize = 1000;
+
 impl Iterators {
     fn number(&mut self) -> i64 {
         self.next += 1;
@@ -30,10 +34,15 @@ impl Iterators {
     }
 
     /// A new iterator over transactions.
-    pub fn over_transactions(&mut self, transactions: Transactions) -> i64 {
+    ///
+    /// # Errors
+    ///
+    /// There are too many.
+    pub fn over_transactions(&mut self, transactions: Transactions) -> Result<i64, Fault> {
+        has_room(self.transactions.len())?;
         let number = self.number();
         self.transactions.insert(number, OverTransactions { rest: Some(transactions), last: None });
-        number
+        Ok(number)
     }
 
     /// Takes the rest of an iterator, to read without a lock; then [`Iterators::give_back`].
@@ -61,8 +70,9 @@ impl Iterators {
     ///
     /// # Errors
     ///
-    /// There is no such iterator, or it is at another transaction.
+    /// There is no such iterator, or it is at another transaction; or there are too many over records.
     pub fn over_revisions(&mut self, number: i64, tid: Tid) -> Result<i64, Fault> {
+        has_room(self.revisions.len())?;
         // Taken even if no iterator results, as in ZEO: clients see the numbers.
         let new = self.number();
         let last = self.transactions.get(&number).and_then(|iterator| iterator.last.as_ref());
@@ -99,6 +109,18 @@ impl Iterators {
         numbers.iter().for_each(|number| _ = self.revisions.remove(number));
         let gone = numbers.iter().filter_map(|number| self.transactions.remove(number));
         gone.filter_map(|iterator| iterator.rest).collect()
+    }
+}
+
+fn has_room(count: usize) -> Result<(), Fault> {
+    match count < ITERATORS_MAX {
+        true => Ok(()),
+        false => Err(Fault::text(
+            "builtins.ValueError",
+            format!(
+                "this client has {ITERATORS_MAX} iterators: have some forgotten with iterator_gc, or read to the end"
+            ),
+        )),
     }
 }
 

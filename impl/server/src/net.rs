@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 use vellum_storage::Clock;
 use vellum_wire::Codec;
@@ -209,6 +209,9 @@ async fn accept(listener: Listener, door: Door) -> io::Result<()> {
             Listener::Tcp(listener) => match listener.accept().await {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
+                    if let Err(error) = ask_for_life(&stream) {
+                        tracing::debug!(%peer, %error, "a client that loses power may be noticed late");
+                    }
                     door.admit(stream, peer.to_string(), place);
                 }
                 Err(error) => wait_after(&error).await,
@@ -221,8 +224,44 @@ async fn accept(listener: Listener, door: Door) -> io::Result<()> {
     }
 }
 
+/// A client says nothing for this time before its machine is asked whether it is there,
+const SILENT: Duration = Duration::from_secs(60);
+/// and then so often,
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// and so many times. Then the connection has ended.
+const ASKED: u32 = 6;
+
+/// Has the system notice that a client's machine is gone without a word, which sends nothing any more. Its locks would
+/// be kept for ever.
+fn ask_for_life(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
+    set_tcp_keepidle(stream, SILENT)?;
+    set_tcp_keepintvl(stream, ASKED_EVERY)?;
+    set_tcp_keepcnt(stream, ASKED)?;
+    set_socket_keepalive(stream, true)
+}
+
 /// A connection that could not be accepted, for lack of file descriptors for example, is no reason to end.
 async fn wait_after(error: &io::Error) {
     tracing::warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(LISTEN_AGAIN).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{socket_keepalive, tcp_keepidle};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_whose_machine_is_gone_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert_eq!(socket_keepalive(&stream), Ok(false), "the system does not do it by itself");
+        ask_for_life(&stream).unwrap();
+        assert_eq!(socket_keepalive(&stream), Ok(true));
+        assert_eq!(tcp_keepidle(&stream), Ok(SILENT));
+    }
 }

@@ -299,7 +299,7 @@ impl Worker {
             Question::Iterate { range } => {
                 let transactions = storage.transactions(range, Order::OldestFirst).map_err(faults::fault)?;
                 let number = self.with_iterators(connection, |iterators| iterators.over_transactions(transactions));
-                number.map_or(Value::None, Value::Int)
+                number.transpose()?.map_or(Value::None, Value::Int)
             }
             Question::NextTransaction { iterator } => {
                 let lend = |iterators: &mut Iterators| iterators.lend(iterator);

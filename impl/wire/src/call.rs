@@ -395,7 +395,11 @@ const METHODS: &[Method<Call>] = &[
     }),
     ("sendBlob", |a| Ok(Call::SendBlob { oid: a.oid()?, serial: a.tid()? })),
     ("undoLog", |a| Ok(Call::UndoLog { first: a.int()?, last: a.int()? })),
-    ("undoInfo", |a| Ok(Call::UndoInfo { first: a.int()?, last: a.int()?, specification: a.value()? })),
+    ("undoInfo", |a| {
+        let (first, last) = (a.int()?, a.int()?);
+        let is_short = |value| fits(&value, SPECIFICATION_MAX).then_some(value);
+        Ok(Call::UndoInfo { first, last, specification: a.read("a specification of at most 64 KiB", is_short)? })
+    }),
     ("iterator_start", |a| Ok(Call::IteratorStart { start: a.optional_tid()?, stop: a.optional_tid()? })),
     ("iterator_next", |a| Ok(Call::IteratorNext { iterator: a.int()? })),
     ("iterator_record_start", |a| Ok(Call::IteratorRecordStart { iterator: a.int()?, tid: a.tid()? })),
@@ -458,5 +462,37 @@ fn version(arguments: &mut Arguments) -> Result<Version, BadArguments> {
 }
 
 fn transaction(arguments: &mut Arguments) -> Result<TransactionId, BadArguments> {
-    arguments.value().map(MessageId)
+    arguments.read("a short name of a transaction", |value| MessageId::is_short(&value).then_some(MessageId(value)))
+}
+
+/// Whether a value takes no more than so many bytes, roughly. It looks at no more of it than that.
+fn fits(value: &Value, bytes_max: usize) -> bool {
+    fn rest(value: &Value, left: usize) -> Option<usize> {
+        let left = left.checked_sub(size_of::<Value>())?;
+        match value {
+            Value::Bytes(bytes) => left.checked_sub(bytes.len()),
+            Value::BigInt(bytes) => left.checked_sub(bytes.len()),
+            Value::Text(text) => left.checked_sub(text.len()),
+            Value::Tuple(items) | Value::List(items) => items.iter().try_fold(left, |left, item| rest(item, left)),
+            Value::Dict(pairs) => pairs.iter().try_fold(left, |left, (key, value)| rest(value, rest(key, left)?)),
+            Value::Object(object) => {
+                object.arguments.iter().chain(&object.state).try_fold(left, |left, item| rest(item, left))
+            }
+            Value::Class(class) => left.checked_sub(class.module.len() + class.name.len()),
+            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => Some(left),
+        }
+    }
+    rest(value, bytes_max).is_some()
+}
+
+/// Bytes of what `undoInfo` looks for.
+const SPECIFICATION_MAX: usize = 64 << 10;
+/// The longest name of a call or a transaction, in bytes. A call is kept with its name, and answered with it.
+const NAME_MAX: usize = 1 << 10;
+
+impl MessageId {
+    /// Whether a value may be a name: it takes no more than 1 KiB.
+    pub fn is_short(value: &Value) -> bool {
+        fits(value, NAME_MAX)
+    }
 }

@@ -297,7 +297,7 @@ const LOCKS: Situation = Situation {
     server_timeouts: 1,
     sees: &[Seen::VoteWaited, Seen::TwoConnections, Seen::TimedOutBeforeFinish],
     lie: Lie::KeepsLocks,
-    states: Some(392_554),
+    states: Some(277_842),
     ..PLAIN
 };
 

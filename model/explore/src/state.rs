@@ -186,6 +186,8 @@ pub enum Broken {
     Behind,
     /// A client connects again and again.
     Endless,
+    /// A client closed the connection of a server for what it said.
+    Disbelieved,
     /// A machine panicked.
     Panic,
     /// A load was refused for no reason.
@@ -196,7 +198,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Broken; 15] = [
+    pub const ALL: [Broken; 16] = [
         Broken::NeverWas,
         Broken::Old,
         Broken::Future,
@@ -209,6 +211,7 @@ impl Broken {
         Broken::Waits,
         Broken::Behind,
         Broken::Endless,
+        Broken::Disbelieved,
         Broken::Panic,
         Broken::Refused,
         Broken::Server,
@@ -229,6 +232,7 @@ impl Broken {
             Broken::Waits => "nobody waits for ever",
             Broken::Behind => "at rest every client knows the last transaction",
             Broken::Endless => "a client connects again only if its connection ended",
+            Broken::Disbelieved => "a client believes all that a server says",
             Broken::Panic => "no machine panics",
             Broken::Refused => "a load of an object that is there is answered",
             Broken::Server => "a server answers no load with what is older or newer than what it told the client",

@@ -367,6 +367,9 @@ impl<'a> Going<'a> {
                         link.is_at_client = false;
                         link.to_client.clear();
                     }
+                    if why.starts_with("the server said something that makes no sense") {
+                        self.broken(Broken::Disbelieved, NAMES[client]);
+                    }
                 }
                 client::Effect::Resolve { promise, outcome } => self.answered(client, promise, outcome),
                 client::Effect::Tell(told) => self.told(client, &told),

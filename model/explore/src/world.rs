@@ -272,7 +272,21 @@ impl Model for World {
             };
         }
         let mut rules = rules!(
-            NeverWas, Old, Future, Stale, Told, Trace, Lost, Lock, Answered, Waits, Behind, Endless, Panic, Refused,
+            NeverWas,
+            Old,
+            Future,
+            Stale,
+            Told,
+            Trace,
+            Lost,
+            Lock,
+            Answered,
+            Waits,
+            Behind,
+            Endless,
+            Disbelieved,
+            Panic,
+            Refused,
             Server
         );
         // A run ends when each rule was found broken. This one never is.

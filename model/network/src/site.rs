@@ -233,6 +233,11 @@ impl Site {
         self.machine.transactions_in_memory()
     }
 
+    /// A client's name in the server's log.
+    pub fn name_of(&self, connection: ConnectionId) -> Option<String> {
+        self.machine.name_of(connection)
+    }
+
     /// The state as the monitor reports it.
     pub fn report(&self) -> Report {
         let mut report = self.machine.report();

@@ -33,6 +33,8 @@ pub(super) struct Group {
     oids: Vec<Oid>,
     before: Option<Tid>,
     until: Duration,
+    /// When it last got on.
+    heard_at: Duration,
     found: BTreeMap<Oid, Option<LoadedAt>>,
     /// Objects that are not answered yet.
     open: usize,
@@ -135,7 +137,8 @@ impl Machine {
             }
         }
         let Waiting { promise, until, .. } = waiting;
-        let group = Group { promise, oids, before: asked, until, found, open: missing.len() };
+        let heard_at = self.now;
+        let group = Group { promise, oids, before: asked, until, heard_at, found, open: missing.len() };
         if missing.is_empty() {
             return self.answer_group(group);
         }
@@ -218,6 +221,14 @@ impl Machine {
         }
     }
 
+    /// When bulk fetches last got on that wait for these loads. A server answers one call after the other: it is not
+    /// silent as long as it answers those before.
+    pub(super) fn got_on_at(&self, oids: &[Oid], before: Tid) -> Option<Duration> {
+        let flights = oids.iter().filter_map(|oid| self.flights.get(&(*oid, before)));
+        let groups = flights.flat_map(Flight::groups).filter_map(|number| self.groups.get(&number));
+        groups.map(|group| group.heard_at).max()
+    }
+
     /// One of the loads of a bulk fetch is answered.
     pub(super) fn resolve_in_group(&mut self, number: u64, oid: Oid, outcome: &Result<Option<LoadedAt>, ClientError>) {
         let Some(group) = self.groups.get_mut(&number) else { return };
@@ -231,6 +242,7 @@ impl Machine {
                 return self.resolve(promise, Err(error.clone()));
             }
         };
+        group.heard_at = self.now;
         group.open -= 1;
         group.found.insert(oid, found);
         if group.open == 0

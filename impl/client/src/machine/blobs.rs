@@ -91,6 +91,9 @@ impl Machine {
 
     /// Nobody will send the blob of this call.
     pub(super) fn drop_download(&mut self, call: i64) {
-        self.downloads.retain(|download| download.call != call);
+        // It is the first one, if all are lost.
+        if let Some(place) = self.downloads.iter().position(|download| download.call == call) {
+            self.downloads.remove(place);
+        }
     }
 }

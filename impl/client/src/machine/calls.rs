@@ -88,6 +88,8 @@ impl Kind {
 
 /// So many oids are asked for at once at most, which is what servers give.
 pub(super) const OIDS_MAX: u32 = 100;
+/// Votes that were given up and may be answered. An answer that comes at all comes soon.
+const GIVEN_UP_MAX: usize = 16;
 const VALUE_ERROR: &str = "builtins.ValueError";
 
 impl Machine {
@@ -95,7 +97,7 @@ impl Machine {
     pub(super) fn call(&mut self, connection: ConnectionId, call: Call, kind: Kind, patience: Duration) -> i64 {
         let id = self.call_next;
         self.call_next += 1;
-        let deadline = self.now + patience;
+        let deadline = self.after(patience);
         self.deadlines.insert((deadline, id));
         self.calls.insert(id, Pending { connection, kind, deadline, patience });
         let message = call.into_message(Some(MessageId(Value::Int(id))));
@@ -118,7 +120,7 @@ impl Machine {
     pub(super) fn prolong(&mut self, id: i64) {
         if let Some(pending) = self.calls.get_mut(&id) {
             self.deadlines.remove(&(pending.deadline, id));
-            pending.deadline = self.now + pending.patience;
+            pending.deadline = self.now.saturating_add(pending.patience);
             self.deadlines.insert((pending.deadline, id));
         }
     }
@@ -225,8 +227,16 @@ impl Machine {
         };
         match self.calls.get(&id).is_some_and(|pending| pending.connection == connection) {
             true => self.answered(id, outcome),
+            false if self.is_late_vote(connection, id) => {}
             false => self.disbelieve(connection, format!("an answer to call {id}, which nobody asked")),
         }
+    }
+
+    /// Whether this is the answer to a vote that was given up: a refusal that waited for news of a later transaction.
+    fn is_late_vote(&mut self, connection: ConnectionId, id: i64) -> bool {
+        let is_here = self.session.as_ref().is_some_and(|session| session.connection == connection);
+        let place = self.given_up.iter().position(|vote| *vote == id).filter(|_| is_here);
+        place.and_then(|place| self.given_up.remove(place)).is_some()
     }
 
     fn answered(&mut self, id: i64, outcome: Result<Value, Fault>) {
@@ -249,7 +259,10 @@ impl Machine {
             Kind::Vote { promise, transaction } => self.voted(promise, transaction, outcome),
             Kind::Finish { promise, transaction } => self.finished(promise, transaction, outcome),
             Kind::Abort { promise, vote } => {
-                vote.and_then(|vote| self.take_call(vote));
+                if let Some(vote) = vote.filter(|vote| self.take_call(*vote).is_some()) {
+                    self.given_up.truncate(GIVEN_UP_MAX - 1);
+                    self.given_up.push_front(vote);
+                }
                 if let Some(promise) = promise {
                     self.resolve(promise, Ok(Answer::Done));
                 }
@@ -316,9 +329,25 @@ impl Machine {
         }))
     }
 
+    /// Until when a call has time whose deadline is here: later, if it is a part of a bulk fetch that got on since.
+    fn prolonged(&self, Pending { kind, patience, .. }: &Pending) -> Option<Duration> {
+        let got_on_at = match kind {
+            Kind::Load { oid, before } => self.got_on_at(&[*oid], *before),
+            Kind::LoadMany { oids, before } => self.got_on_at(oids, *before),
+            _ => None,
+        };
+        got_on_at.map(|at| at.saturating_add(*patience)).filter(|until| *until > self.now)
+    }
+
     /// A call has taken too long. The client waits no longer for it.
     pub(super) fn time_out(&mut self, id: i64) {
-        let Some(pending) = self.take_call(id) else { return };
+        let Some(mut pending) = self.take_call(id) else { return };
+        if let Some(until) = self.prolonged(&pending) {
+            pending.deadline = until;
+            self.deadlines.insert((until, id));
+            self.calls.insert(id, pending);
+            return;
+        }
         let Pending { connection, kind, patience, .. } = pending;
         let (asked, seconds) = (kind.name(), patience.as_secs());
         let late = ClientError::TimedOut { asked, seconds };
@@ -354,7 +383,9 @@ impl Machine {
     /// The outcome of a call whose connection ended.
     pub(super) fn lose_call(&mut self, id: i64, kind: Kind, why: &str) {
         let asked = kind.name();
-        self.drop_download(id);
+        if matches!(kind, Kind::Ask { ask: Ask::LoadBlob { .. }, .. }) {
+            self.drop_download(id);
+        }
         match kind {
             Kind::Load { oid, before } => self.load_again(oid, before),
             Kind::LoadMany { oids, before } => oids.into_iter().for_each(|oid| self.load_again(oid, before)),

@@ -48,6 +48,14 @@ impl Flight {
         Flight { waiters: vec![waiter], asked, changed: None }
     }
 
+    /// The bulk fetches that wait for it.
+    pub fn groups(&self) -> impl Iterator<Item = u64> + '_ {
+        self.waiters.iter().filter_map(|waiter| match waiter {
+            Waiter::Group(number) => Some(*number),
+            Waiter::Load { .. } => None,
+        })
+    }
+
     /// Another one waits for it.
     pub fn add(&mut self, waiter: Waiter) {
         self.waiters.push(waiter);

@@ -4,6 +4,7 @@ mod ahead;
 mod blobs;
 mod calls;
 mod loads;
+mod queue;
 mod session;
 mod told;
 mod transactions;
@@ -21,8 +22,9 @@ use self::ahead::{Group, Prefetching};
 use self::blobs::Download;
 use self::calls::Pending;
 use self::loads::Flight;
+use self::queue::Queue;
 use self::session::{Candidate, Round, Session};
-use self::transactions::Transaction;
+use self::transactions::{Begins, Transaction};
 use crate::ask::{Answer, Ask, Info, Patience, TransactionId};
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
@@ -97,6 +99,8 @@ pub struct Machine {
     now: Duration,
     /// The last transaction that it knows; none before it has registered anywhere.
     last: Option<Tid>,
+    /// Whether it has forgotten what its listeners know, and has not told them yet.
+    has_forgotten: bool,
     /// The last transaction that a cache was told of which was kept over a restart. None as soon as it is verified.
     kept: Option<Tid>,
     cache: Cache,
@@ -105,13 +109,15 @@ pub struct Machine {
     session: Option<Session>,
     candidate: Option<Candidate>,
     round: Round,
-    /// A server that has fewer transactions than the client knows.
+    /// The last round through the addresses found only a server that has fewer transactions than the client knows.
     behind: Option<(Tid, Tid)>,
     /// Why there is no server.
     trouble: String,
     connection_next: u64,
     calls: BTreeMap<i64, Pending>,
     call_next: i64,
+    /// Votes that were given up, and whose answers may come after those to their aborts, or never.
+    given_up: VecDeque<i64>,
     /// When calls have taken too long.
     deadlines: BTreeSet<(Duration, i64)>,
     flights: BTreeMap<(Oid, Tid), Flight>,
@@ -123,20 +129,20 @@ pub struct Machine {
     /// Blobs that were asked for, in this order.
     downloads: VecDeque<Download>,
     /// The questions that were asked when no server was there.
-    waiting: VecDeque<Waiting>,
+    waiting: Queue,
     transaction: Option<Transaction>,
     transaction_next: u64,
     /// The last transaction that ended without being finished, and why.
     over: Option<(TransactionId, String)>,
     /// Transactions that are to begin after that one.
-    begins: VecDeque<Waiting>,
+    begins: Begins,
     /// When the next tick comes.
     wakes_at: Option<Duration>,
     is_ending: bool,
     effects: Outbox,
 }
 
-/// Something that was asked and waits for a server, or for another transaction.
+/// Something that was asked and waits for a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     promise: PromiseId,
@@ -146,6 +152,9 @@ struct Waiting {
     /// When its time is up altogether, however often it has to be asked again.
     until: Duration,
 }
+
+/// So many questions wait for a server at most, and so many transactions for their beginning.
+const WAITING_MAX: usize = 1 << 18;
 
 /// Effects of the step that is under way. Between steps there are none, so they do not count.
 #[derive(Clone, Debug, Default)]
@@ -178,6 +187,7 @@ impl Machine {
             config,
             now: Duration::ZERO,
             last: None,
+            has_forgotten: false,
             kept: cache.kept(),
             cache,
             hints,
@@ -190,17 +200,18 @@ impl Machine {
             connection_next: 1,
             calls: BTreeMap::new(),
             call_next: 1,
+            given_up: VecDeque::new(),
             deadlines: BTreeSet::new(),
             flights: BTreeMap::new(),
             groups: BTreeMap::new(),
             group_next: 1,
             prefetches: BTreeMap::new(),
             downloads: VecDeque::new(),
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             transaction: None,
             transaction_next: 1,
             over: None,
-            begins: VecDeque::new(),
+            begins: Begins::default(),
             wakes_at: None,
             is_ending: false,
             effects: Outbox::default(),
@@ -292,8 +303,8 @@ impl Machine {
             return self.resolve(promise, Err(ClientError::Closed));
         }
         let patience = &self.config.patience;
-        let deadline = self.now + patience.server;
-        let until = deadline + ask.patience(patience);
+        let deadline = self.after(patience.server);
+        let until = deadline.saturating_add(ask.patience(patience));
         let hint = match &ask {
             Ask::Load { oid, before: None } => self.hints.note(*oid),
             _ => Vec::new(),
@@ -308,9 +319,9 @@ impl Machine {
 
     fn ask(&mut self, waiting: Waiting) {
         match &waiting.ask {
-            Ask::Begin { .. } => {
-                self.begins.push_back(waiting);
-                self.begin_next();
+            Ask::Begin { meta, origin } => {
+                let (meta, origin) = (meta.clone(), *origin);
+                self.ask_to_begin(waiting.promise, meta, origin);
             }
             Ask::Change { .. } | Ask::Blob { .. } | Ask::Vote { .. } | Ask::Finish { .. } | Ask::Abort { .. } => {
                 self.ask_of_transaction(waiting);
@@ -347,22 +358,39 @@ impl Machine {
             Some((server, client)) => {
                 self.resolve(waiting.promise, Err(ClientError::ServerBehind { server, client }));
             }
-            None => self.waiting.push_back(waiting),
+            None if self.waiting.len() >= WAITING_MAX => self.refuse(waiting.promise, waiting.ask.name()),
+            None => self.waiting.push(waiting),
         }
+    }
+
+    /// So many wait that no more of it is taken.
+    fn refuse(&mut self, promise: PromiseId, asked: &'static str) {
+        let why = self.trouble.clone();
+        self.resolve(promise, Err(ClientError::TooMany { asked, count: WAITING_MAX, why }));
     }
 
     /// A connection ended before something was answered: it is asked again, as long as there is time.
     fn wait_again(&mut self, promise: PromiseId, ask: Ask, until: Duration) {
-        let deadline = until.min(self.now + self.config.patience.server);
-        self.waiting.push_back(Waiting { promise, ask, deadline, until });
+        if until <= self.now {
+            // It got on for long.
+            let (asked, why) = (ask.name(), self.trouble.clone());
+            return self.resolve(promise, Err(ClientError::Disconnected { asked, why }));
+        }
+        let deadline = until.min(self.after(self.config.patience.server));
+        self.waiting.push(Waiting { promise, ask, deadline, until });
     }
 
     /// A server is there: what waited is asked.
     fn ask_all(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in self.waiting.take() {
             self.ask(waiting);
         }
         self.begin_next();
+    }
+
+    /// The moment that is so long from now.
+    fn after(&self, time: Duration) -> Duration {
+        self.now.saturating_add(time)
     }
 
     fn tick(&mut self, now: Duration) {
@@ -381,21 +409,20 @@ impl Machine {
     }
 
     fn give_up_waiting(&mut self) {
-        let now = self.now;
-        for queue in [&mut self.waiting, &mut self.begins] {
-            let (over, rest) = std::mem::take(queue).into_iter().partition(|waiting| waiting.deadline <= now);
-            *queue = rest;
-            let over: VecDeque<Waiting> = over;
-            for waiting in over {
-                let asked = waiting.ask.name();
-                let seconds = self.config.patience.server.as_secs();
-                let outcome = Err(match (&waiting.ask, self.session.is_some()) {
-                    (Ask::Begin { .. }, true) => ClientError::TimedOut { asked, seconds },
-                    _ => ClientError::NotConnected { asked, seconds, why: self.trouble.clone() },
-                });
-                self.effects.0.push(Effect::Resolve { promise: waiting.promise, outcome });
-            }
+        while let Some(Waiting { promise, ask, .. }) = self.waiting.pop_late(self.now) {
+            self.no_server(promise, ask.name());
         }
+        self.give_up_begins();
+    }
+
+    fn no_server(&mut self, promise: PromiseId, asked: &'static str) {
+        let seconds = self.config.patience.server.as_secs();
+        self.resolve(promise, Err(ClientError::NotConnected { asked, seconds, why: self.trouble.clone() }));
+    }
+
+    /// All that waits for a server.
+    fn take_waiting(&mut self) -> Vec<PromiseId> {
+        self.waiting.take().map(|waiting| waiting.promise).chain(self.begins.take()).collect()
     }
 
     /// The client ends. All that is asked has an answer now.
@@ -410,16 +437,16 @@ impl Machine {
             self.put(Effect::Close { connection, why: why.clone() });
             self.lose_session(why);
         }
-        for waiting in std::mem::take(&mut self.waiting).into_iter().chain(std::mem::take(&mut self.begins)) {
-            self.resolve(waiting.promise, Err(ClientError::Closed));
+        for promise in self.take_waiting() {
+            self.resolve(promise, Err(ClientError::Closed));
         }
     }
 
     /// Asks for a tick at the next moment at which something is to be done.
     fn set_timer(&mut self) {
-        let waiting = self.waiting.iter().chain(&self.begins).map(|waiting| waiting.deadline).min();
         let call = self.deadlines.first().map(|(at, _)| *at);
-        let Some(at) = [waiting, call, self.session_wakes_at()].into_iter().flatten().min() else { return };
+        let times = [self.waiting.deadline(), self.begins_give_up_at(), call, self.session_wakes_at()];
+        let Some(at) = times.into_iter().flatten().min() else { return };
         if self.wakes_at.is_none_or(|earlier| at < earlier) {
             self.wakes_at = Some(at);
             self.put(Effect::WakeAt { at });

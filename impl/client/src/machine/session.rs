@@ -39,6 +39,7 @@ pub(super) struct Session {
     pub connection: ConnectionId,
     address: usize,
     pub is_read_only: bool,
+    began_at: Duration,
     /// None when it is ready.
     verifying: Option<Verifying>,
     /// When something was heard.
@@ -89,8 +90,14 @@ pub(super) struct Round {
     fallback: Option<usize>,
     /// When it begins; none while it goes on, or where there is no need of one.
     begins_at: Option<Duration>,
+    /// A server that has fewer transactions than the client knows.
+    behind: Option<(Tid, Tid)>,
     /// Rounds without success since something worked.
     failures: u32,
+    /// Sessions that ended soon, one after the other, whatever was done in them.
+    short: u32,
+    /// Those of them that ended with nonsense of their server.
+    nonsense: u32,
 }
 
 /// So many objects may be invalidated while a session is verified. More, and the whole cache is.
@@ -122,7 +129,7 @@ impl Machine {
             let connection = session.connection;
             if session.upgrades_at.is_some_and(|at| at <= now) && session.is_ready() {
                 session.upgrades_at = None;
-                self.round.address_next = 0;
+                (self.round.address_next, self.round.behind) = (0, None);
                 self.dial_next();
             }
             self.beat(connection);
@@ -149,7 +156,7 @@ impl Machine {
     fn beat(&mut self, connection: ConnectionId) {
         let (now, every) = (self.now, self.config.heartbeat);
         let Some(session) = self.session.as_mut().filter(|session| session.beats_at <= now) else { return };
-        session.beats_at = now + every;
+        session.beats_at = now.saturating_add(every);
         let is_silent = now.saturating_sub(session.heard_at) >= every && session.is_ready();
         self.put(Effect::Send { connection, message: Message::heartbeat() });
         if is_silent {
@@ -176,7 +183,7 @@ impl Machine {
             return self.dial(address, !wants_to_write);
         }
         if let Some(session) = &mut self.session {
-            session.upgrades_at = Some(self.now + self.config.upgrade_every);
+            session.upgrades_at = Some(self.now.saturating_add(self.config.upgrade_every));
             return;
         }
         match self.round.fallback.take() {
@@ -187,16 +194,17 @@ impl Machine {
 
     fn dial(&mut self, address: usize, is_read_only: bool) {
         let connection = self.next_connection();
-        let deadline = self.now + self.config.patience.connect;
+        let deadline = self.after(self.config.patience.connect);
         self.candidate = Some(Candidate { connection, address, is_read_only, has_greeted: false, deadline });
         self.put(Effect::Connect { connection, address });
     }
 
     /// No address was any good.
     fn end_round(&mut self) {
+        self.behind = self.round.behind;
         if let Some((server, client)) = self.behind {
-            for waiting in std::mem::take(&mut self.waiting).into_iter().chain(std::mem::take(&mut self.begins)) {
-                self.resolve(waiting.promise, Err(ClientError::ServerBehind { server, client }));
+            for promise in self.take_waiting() {
+                self.resolve(promise, Err(ClientError::ServerBehind { server, client }));
             }
         }
         self.pause();
@@ -204,13 +212,15 @@ impl Machine {
 
     /// Begins again after a pause; after the first failure, at once.
     fn pause(&mut self) {
-        let doublings = self.round.failures.saturating_sub(1).min(16);
-        let pause = match self.round.failures {
+        let Round { failures, short, nonsense, .. } = self.round;
+        // Where the network cuts what works, a short pause is enough. This session is among those that are counted.
+        let failed = failures.max(nonsense.saturating_sub(1)).max(short.saturating_sub(1).min(1));
+        let pause = match failed {
             0 => Duration::ZERO,
-            _ => (self.config.pause_min * (1 << doublings)).min(self.config.pause_max),
+            _ => self.config.pause_min.saturating_mul(1 << (failed - 1).min(16)).min(self.config.pause_max),
         };
-        self.round = Round { failures: self.round.failures.saturating_add(1), ..Round::default() };
-        self.round.begins_at = Some(self.now + pause);
+        self.round = Round { failures: failures.saturating_add(1), short, nonsense, ..Round::default() };
+        self.round.begins_at = Some(self.after(pause));
     }
 
     /// The server does what it is asked: the next pause is short again.
@@ -258,7 +268,7 @@ impl Machine {
             Err(fault) => return refused(self, fault.to_string()),
         };
         if let Some(known) = self.last.or(self.kept).filter(|known| last < *known) {
-            self.behind = Some((last, known));
+            self.round.behind = Some((last, known));
             let why = ClientError::ServerBehind { server: last, client: known }.to_string();
             return refused(self, why);
         }
@@ -290,8 +300,9 @@ impl Machine {
                 is_unknown: false,
                 proof: Proof { open: samples.len(), ..Proof::default() },
             }),
+            began_at: self.now,
             heard_at: self.now,
-            beats_at: self.now + self.config.heartbeat,
+            beats_at: self.after(self.config.heartbeat),
             upgrades_at: None,
         });
         if let Some(label) = self.config.label.clone() {
@@ -422,7 +433,7 @@ impl Machine {
             return;
         };
         if session.is_read_only && self.config.access == Access::WriteIfPossible {
-            session.upgrades_at = Some(self.now + self.config.upgrade_every);
+            session.upgrades_at = Some(self.now.saturating_add(self.config.upgrade_every));
         }
         let ready = Told::Ready { address: session.address, is_read_only: session.is_read_only };
         self.believe_kept(&proof, last);
@@ -445,6 +456,9 @@ impl Machine {
             }
             None => self.cache.verify(Changed::Any, last),
         }
+        if std::mem::take(&mut self.has_forgotten) {
+            self.tell(Told::Missed { after: Tid::ZERO, last });
+        }
         self.tell(ready);
         self.ask_all();
     }
@@ -453,9 +467,13 @@ impl Machine {
     pub(super) fn lost(&mut self, connection: ConnectionId, why: String) {
         if self.session.as_ref().is_some_and(|session| session.connection == connection) {
             self.lose_session(why);
-            if self.candidate.is_none() {
-                self.pause();
-                self.tick_session();
+            match self.candidate {
+                // It was of a search for a better server. Now each address may have the best one.
+                Some(_) => (self.round.address_next, self.round.behind) = (0, None),
+                None => {
+                    self.pause();
+                    self.tick_session();
+                }
             }
         } else if self.candidate.take_if(|candidate| candidate.connection == connection).is_some() {
             self.take_calls(connection);
@@ -465,6 +483,9 @@ impl Machine {
 
     /// A server says what makes no sense.
     pub(super) fn disbelieve(&mut self, connection: ConnectionId, why: String) {
+        if self.session.as_ref().is_some_and(|session| session.connection == connection) {
+            self.round.nonsense = self.round.nonsense.saturating_add(1);
+        }
         self.give_up_connection(connection, format!("the server said something that makes no sense: {why}"));
     }
 
@@ -494,22 +515,28 @@ impl Machine {
     /// Everything that the session has ends with it.
     pub(super) fn lose_session(&mut self, why: String) {
         let Some(session) = self.session.take() else { return };
+        match self.now.saturating_sub(session.began_at) < self.config.pause_max {
+            true => self.round.short = self.round.short.saturating_add(1),
+            false => (self.round.short, self.round.nonsense) = (0, 0),
+        }
         if session.is_ready() {
             self.tell(Told::Lost { why: why.clone() });
+            self.begins_moved();
         }
+        self.trouble.clone_from(&why);
+        self.given_up.clear();
         self.lose_transaction(session.connection, &why);
         for (id, pending) in self.take_calls(session.connection) {
             self.lose_call(id, pending.kind, &why);
         }
-        self.trouble = why;
     }
 
     /// Drops what is cached, and takes any server.
     pub(super) fn forget(&mut self) {
-        self.behind = None;
+        (self.behind, self.round.behind) = (None, None);
         self.kept = None;
         if self.session.is_none() {
-            self.last = None;
+            self.has_forgotten |= self.last.take().is_some();
             self.round.begins_at = None;
         }
         self.cache.clear(self.last.unwrap_or_default());

@@ -6,15 +6,16 @@
 //!              └── conflicts ───┘   that the client is to merge
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use vellum_pickle::Value;
 use vellum_storage::{Change, Oid, Origin, Tid, TransactionMeta, Version};
-use vellum_wire::{Begin, Call, Fault, MessageId};
+use vellum_wire::{Call, Fault, MessageId};
 
 use super::calls::{Kind, refusal};
-use super::{Machine, Waiting};
+use super::{Machine, WAITING_MAX, Waiting};
 use crate::answers;
 use crate::ask::{Answer, Ask, BlobPart, TransactionId, Voted};
 use crate::error::ClientError;
@@ -45,6 +46,49 @@ enum Stage {
     Finishing,
 }
 
+impl Stage {
+    /// Whether the server has to do something now. It has its own time for that.
+    fn is_servers(&self) -> bool {
+        matches!(self, Stage::Voting { .. } | Stage::Finishing)
+    }
+}
+
+/// Transactions that wait for their beginning: for a server, or for the end of this client's transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Begins {
+    /// The first first.
+    waiting: VecDeque<Begin>,
+    /// When something was last done that they wait for. Unless something waits, it is not noted.
+    moved_at: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Begin {
+    promise: PromiseId,
+    meta: TransactionMeta,
+    origin: Origin,
+    asked_at: Duration,
+}
+
+impl Begins {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes all.
+    pub fn take(&mut self) -> impl Iterator<Item = PromiseId> + use<> {
+        std::mem::take(self).waiting.into_iter().map(|begin| begin.promise)
+    }
+
+    fn pop(&mut self) -> Option<Begin> {
+        let first = self.waiting.pop_front();
+        if self.waiting.is_empty() {
+            self.moved_at = Duration::ZERO;
+        }
+        first
+    }
+}
+
 /// The server's name for a transaction.
 fn name(id: TransactionId) -> MessageId {
     MessageId(Value::Int(id.0 as i64))
@@ -54,10 +98,53 @@ impl Machine {
     /// Begins the next transaction, if there is room for one.
     pub(super) fn begin_next(&mut self) {
         while self.transaction.is_none() && self.is_ready() {
-            let Some(Waiting { promise, ask: Ask::Begin { meta, origin }, .. }) = self.begins.pop_front() else {
-                return;
-            };
+            let Some(Begin { promise, meta, origin, .. }) = self.begins.pop() else { return };
             self.begin(promise, meta, origin);
+        }
+        self.begins_moved();
+    }
+
+    /// A transaction begins: now, or when it has its turn.
+    pub(super) fn ask_to_begin(&mut self, promise: PromiseId, meta: TransactionMeta, origin: Origin) {
+        if self.begins.waiting.len() >= WAITING_MAX {
+            return self.refuse(promise, "begin");
+        }
+        self.begins.waiting.push_back(Begin { promise, meta, origin, asked_at: self.now });
+        if self.transaction.is_none() && self.is_ready() {
+            self.begin_next();
+        }
+    }
+
+    /// Something was done that other transactions wait for.
+    pub(super) fn begins_moved(&mut self) {
+        if !self.begins.is_empty() {
+            self.begins.moved_at = self.now;
+        }
+    }
+
+    /// When the first transaction that waits for its beginning is given up. Without a server, it has as long as all
+    /// else that waits for one. Behind a transaction of this client it has as long as a server has for something slow,
+    /// since that one was last worked on. A vote or a finish has a time of its own, which is the server's.
+    pub(super) fn begins_give_up_at(&self) -> Option<Duration> {
+        let first = self.begins.waiting.front()?;
+        let patience = match &self.transaction {
+            Some(transaction) if transaction.stage.is_servers() => return None,
+            Some(_) => self.config.patience.slow,
+            None => self.config.patience.server,
+        };
+        Some(first.asked_at.max(self.begins.moved_at).saturating_add(patience))
+    }
+
+    pub(super) fn give_up_begins(&mut self) {
+        while self.begins_give_up_at().is_some_and(|at| at <= self.now) {
+            let Some(Begin { promise, .. }) = self.begins.pop() else { return };
+            match self.transaction {
+                Some(_) => {
+                    let seconds = self.config.patience.slow.as_secs();
+                    self.resolve(promise, Err(ClientError::Busy { seconds }));
+                }
+                None => self.no_server(promise, "begin"),
+            }
         }
     }
 
@@ -82,7 +169,7 @@ impl Machine {
         let TransactionMeta { user, description, extension, tid, status } = meta;
         let extension = if extension.is_empty() { Value::Dict(vec![]) } else { Value::Bytes(extension) };
         let status = Value::Text(char::from(status.byte()).to_string());
-        let begin = Begin { transaction: name(id), user, description, extension, tid, status };
+        let begin = vellum_wire::Begin { transaction: name(id), user, description, extension, tid, status };
         self.say(connection, Call::TpcBegin(Box::new(begin)));
         self.resolve(promise, Ok(Answer::Begun(id)));
     }
@@ -105,6 +192,9 @@ impl Machine {
             };
             return self.resolve(promise, outcome);
         };
+        if !self.begins.is_empty() {
+            self.begins.moved_at = self.now;
+        }
         let over = |why: &str| Err(ClientError::TransactionOver { why: why.to_owned() });
         match (ask, &transaction.stage) {
             (Ask::Change { change, .. }, Stage::Open) => {
@@ -227,6 +317,7 @@ impl Machine {
     }
 
     fn set_stage(&mut self, stage: Stage) {
+        self.begins_moved();
         if let Some(transaction) = &mut self.transaction {
             transaction.stage = stage;
         }
@@ -237,6 +328,9 @@ impl Machine {
             let over = self.why_over(id);
             return self.resolve(promise, Err(over));
         };
+        if !self.begins.is_empty() {
+            self.begins.moved_at = self.now;
+        }
         match outcome.map(answers::voted) {
             Ok(Ok(voted)) => {
                 match &voted {
@@ -323,7 +417,7 @@ impl Machine {
         if let Stage::Voting { call, promise } = stage
             && let Some(pending) = self.calls.get_mut(&call)
         {
-            // If the vote waits, the server never answers it. If it does not, it was on its way.
+            // If the vote waits, the server never answers it. Otherwise its answer comes, perhaps after the abort's.
             pending.kind = Kind::GivenUp;
             vote = Some(call);
             let why = "it was aborted".to_owned();

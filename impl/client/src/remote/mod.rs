@@ -13,7 +13,6 @@ use vellum_storage::{
     Result, Scratch, Storage, Tid, TidRange, TransactionMeta, TransactionRecord, UndoEntry, UndoLog, Version, Versions,
     Vote, Waiting,
 };
-use vellum_sync::Mutex;
 use vellum_wire::Fault;
 
 use crate::ask::Info;
@@ -56,13 +55,12 @@ pub struct RemoteStorage {
     has_versions: bool,
     /// Transactions of this storage wait for each other here.
     turn: Arc<ObjectLocks>,
-    oids: Arc<Mutex<Vec<Oid>>>,
 }
 
 /// A server's word for what is not there.
 const KEY_ERROR: &str = "ZODB.POSException.POSKeyError";
-/// So many oids are asked for at once.
-const OIDS: u32 = 100;
+/// So many oids are waited for at once.
+const OIDS: usize = 1000;
 /// Lines of the undo log that are asked for at once.
 const LINES: usize = 100;
 /// Bytes of records that a draft keeps in memory. More go to a scratch file.
@@ -92,8 +90,8 @@ impl RemoteStorage {
         client.connected().wait().map_err(|error| trouble(&name, error))?;
         let Info { undoes, restores, keeps_blobs, .. } = client.info().unwrap_or_default();
         let has_versions = client.has_versions();
-        let (turn, oids) = (Arc::default(), Arc::default());
-        Ok(RemoteStorage { client, name, resolver: None, undoes, restores, keeps_blobs, has_versions, turn, oids })
+        let turn = Arc::default();
+        Ok(RemoteStorage { client, name, resolver: None, undoes, restores, keeps_blobs, has_versions, turn })
     }
 
     /// Has conflicts merged that the server leaves to its clients.
@@ -208,14 +206,11 @@ impl Storage for RemoteStorage {
     fn new_oids(&self, count: u32) -> Result<Vec<Oid>> {
         let mut found = Vec::new();
         while found.len() < count as usize {
-            if let Some(oid) = self.oids.lock().pop() {
-                found.push(oid);
-                continue;
+            let open = OIDS.min(count as usize - found.len());
+            let promises: Vec<_> = (0..open).map(|_| self.client.new_oid()).collect();
+            for promise in promises {
+                found.push(promise.wait().map_err(|error| self.trouble(error))?);
             }
-            let mut new = self.client.new_oids(OIDS).wait().map_err(|error| self.trouble(error))?;
-            new.reverse();
-            // Oids that concurrent calls have got are older.
-            self.oids.lock().splice(0..0, new);
         }
         Ok(found)
     }

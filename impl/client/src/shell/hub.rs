@@ -24,7 +24,7 @@ use crate::ask::{Answer, Ask, Info};
 use crate::error::ClientError;
 use crate::event::{ConnectionId, Effect, Event, PromiseId, Told};
 use crate::machine::{Machine, as_asked};
-use crate::promise::Promise;
+use crate::promise::{Promise, Resolver};
 use crate::tiers::TieredCache;
 use crate::trace::Trace;
 
@@ -109,6 +109,8 @@ struct Brings {
 enum Bring {
     Answer(Taker, Result<Answer, ClientError>),
     Told(Told),
+    /// A connection was closed: those that waited for room in it go on.
+    Room(Vec<Resolver<()>>),
 }
 
 /// The machine is told the time with everything that happens, if so much of it has passed.
@@ -130,6 +132,14 @@ async fn keep_durable(cache: Arc<TieredCache>) {
             tracing::warn!(%path, %error, "the cache file is not durable. After a power cut less is found in it");
             return;
         }
+    }
+}
+
+/// Sleeps until then; for ever without a moment.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -190,7 +200,8 @@ impl Hub {
             };
             tokio::select! {
                 () = self.alarm.notified() => {}
-                () = tokio::time::sleep_until(self.started + at.unwrap_or_default()), if at.is_some() => {
+                // A moment that is beyond the clock never comes.
+                () = sleep_until(at.and_then(|at| self.started.checked_add(at))) => {
                     self.core.lock().wakes_at = None;
                     self.happen(Event::Tick { now: self.started.elapsed() });
                 }
@@ -307,7 +318,7 @@ impl Hub {
             Effect::Close { connection, why } => {
                 tracing::info!(connection = connection.0, why, "closing a connection");
                 if let Some(link) = core.lines.remove(&connection) {
-                    link.close();
+                    self.brings.lock().queue.push_back(Bring::Room(link.close()));
                 }
                 // One that is still being made has nobody who would notice.
                 if let Some(dialing) = core.dialing.remove(&connection) {
@@ -356,7 +367,7 @@ impl Hub {
                 Line { connection, hub, link: &link, message_size_max }.go_on(stream).await
             }
         };
-        link.close();
+        link.close().into_iter().for_each(|waiting| waiting.resolve(Ok(())));
         {
             let mut core = self.core.lock();
             core.lines.remove(&connection);
@@ -394,6 +405,7 @@ impl Hub {
                 None => return,
                 Some(Bring::Answer(taker, outcome)) => taker(outcome),
                 Some(Bring::Told(told)) => self.tell(told),
+                Some(Bring::Room(waiting)) => waiting.into_iter().for_each(|waiting| waiting.resolve(Ok(()))),
             }
         }
     }

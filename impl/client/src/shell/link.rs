@@ -120,6 +120,7 @@ impl Link {
         }
     }
 
+    /// There is room. Not to be called under a lock: those that waited may go on at once.
     fn make_room(&self) {
         let waiting = std::mem::take(&mut self.outgoing.lock().waiting);
         waiting.into_iter().for_each(|waiter| waiter.resolve(Ok(())));
@@ -139,15 +140,18 @@ impl Link {
         promise
     }
 
-    /// Has the connection closed. Unsent bytes are not sent.
-    pub fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-        self.outgoing.lock().direct = None;
+    /// Has the connection closed. Unsent bytes are not sent. Returns those that waited for room: they need none now,
+    /// and are to be told under no lock.
+    #[must_use]
+    pub fn close(&self) -> Vec<Resolver<()>> {
+        self.is_closed.store(true, Ordering::SeqCst);
         self.changed.notify_one();
-        self.make_room();
+        let mut outgoing = self.outgoing.lock();
+        outgoing.direct = None;
+        std::mem::take(&mut outgoing.waiting)
     }
 
     pub fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Relaxed)
+        self.is_closed.load(Ordering::SeqCst)
     }
 }

@@ -89,3 +89,34 @@ fn the_end_of_a_client_answers_those_that_wait() {
     }
     assert_eq!(late.wait(), Err(ClientError::Closed));
 }
+
+/// The last handle of a client is dropped by the thread that does its work: with an answer, and by a listener.
+#[test]
+fn a_client_may_end_on_its_own_thread() {
+    let (ended, ends) = std::sync::mpsc::channel();
+    let address = serve(ServerOptions::default());
+    for by_listener in [false, true] {
+        let client = Client::open(ClientOptions::at(&address)).unwrap();
+        client.connected().wait().unwrap();
+        let last = std::sync::Mutex::new(Some(client.clone()));
+        let ended = ended.clone();
+        let drops = move || {
+            let has_dropped = last.lock().unwrap().take().is_some();
+            if has_dropped {
+                ended.send(()).unwrap();
+            }
+        };
+        if by_listener {
+            let listening = client.listen(Arc::new(move |_: &Event| drops()));
+            drop(client);
+            let other = Client::open(ClientOptions::at(&address)).unwrap();
+            commit(&other, Oid(1), "news");
+            ends.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for itself");
+            drop(listening);
+        } else {
+            client.sync().finally(move |_| drops());
+            drop(client);
+            ends.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for itself");
+        }
+    }
+}

@@ -18,3 +18,4 @@ mod small;
 mod stories;
 mod threads;
 mod tls;
+mod waiting;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vellum_client::{Client, ClientError, ClientOptions, Config, Dial, Dialing, Patience, Promise, Stream};
+use vellum_client::{
+    Client, ClientError, ClientOptions, Config, Dial, Dialing, Patience, Promise, RemoteStorage, Stream,
+};
 use vellum_server::{Codec, ServerOptions};
 use vellum_storage::{MemoryStorage, Oid, Order, Storage, SystemClock, Tid, TidRange, TransactionMeta, Version};
 
-use crate::common::{Served, patient, speaks};
+use crate::common::{Served, patient, runtime, speaks};
 use crate::proxy::Trouble;
 
 fn served(options: ServerOptions) -> (Arc<dyn Storage>, Served) {
@@ -278,6 +280,60 @@ async fn who_stores_waits_for_room() {
         assert!(stored < 20, "nobody reads, and nobody waits");
     }
     assert!(stored >= 7, "{stored}");
+}
+
+/// Room comes with the end of the connection. The vote that waited for it is asked by the thread that ended it.
+#[test]
+fn what_waits_for_room_goes_on_when_the_connection_ends() {
+    let second = Duration::from_secs(1);
+    let config = Config { patience: Patience { reply: second, server: second, ..Patience::default() }, ..config() };
+    let client = Client::on(runtime().handle(), config, Arc::new(Deaf), 1 << 20);
+    client.connected().wait().unwrap();
+    let transaction = client.begin(TransactionMeta::new());
+    for _ in 0..12 {
+        transaction.store(Oid(1), Tid::ZERO, vec![1; 1 << 20].into());
+    }
+    let (send, outcomes) = std::sync::mpsc::channel();
+    transaction.commit().finally(move |outcome| send.send(outcome).unwrap());
+    // This call is never answered. So the connection is closed.
+    client.load(Oid(2)).finally(|_| ());
+    let outcome = outcomes.recv_timeout(Duration::from_secs(30)).expect("nothing goes on any more");
+    assert!(matches!(outcome, Err(ClientError::TransactionOver { .. })), "{outcome:?}");
+}
+
+/// Leads to one server, and later to another.
+struct Switch(std::sync::Mutex<Arc<crate::common::Way>>);
+
+impl Dial for Switch {
+    fn dial(&self, address: usize) -> Dialing<'_> {
+        let way = Arc::clone(&self.0.lock().unwrap());
+        Box::pin(async move { way.dial(address).await })
+    }
+}
+
+/// The server that was rolled back does not know that it gave them.
+#[test]
+fn oids_of_a_server_that_is_forgotten_are_not_used_with_another_one() {
+    let (_, before) = served(speaks(Codec::Msgpack));
+    let (_, after) = served(speaks(Codec::Msgpack));
+    let switch = Arc::new(Switch(std::sync::Mutex::new(before.way(Trouble::none()))));
+    let client = Client::on(runtime().handle(), config(), Arc::clone(&switch) as Arc<dyn Dial>, 1 << 20);
+    let remote = RemoteStorage::of(client.clone(), "a server").unwrap();
+    client.new_oid().wait().unwrap();
+    remote.new_oids(3).unwrap();
+    *switch.0.lock().unwrap() = after.way(Trouble::none());
+    drop(before);
+    while client.is_connected() {
+        std::thread::yield_now();
+    }
+    client.forget().wait().unwrap();
+    let mut given = after.client(config(), Trouble::none()).new_oids(100).wait().unwrap();
+    given.extend((0..3).map(|_| client.new_oid().wait().unwrap()));
+    given.extend(remote.new_oids(300).unwrap());
+    given.sort();
+    assert_eq!(given.len(), 403);
+    given.dedup();
+    assert_eq!(given.len(), 403, "some were given twice");
 }
 
 #[test]

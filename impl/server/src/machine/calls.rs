@@ -3,6 +3,7 @@
 use vellum_storage::{Change, Tid, TidRange, Version};
 use vellum_wire::{BadCall, Call, Fault, Message, MessageId, Value};
 
+use super::limits::SLOW_MAX;
 use super::{Kind, Machine, Running};
 use crate::answers::{self, eight};
 use crate::connection::Queued;
@@ -28,6 +29,8 @@ pub(super) fn fail(fault: Fault) -> Next {
 
 use Next::Later;
 
+/// So many characters of a label are kept.
+const LABEL_MAX: usize = 200;
 /// So many new oids are given out at once at most.
 const OIDS_MAX: i64 = 100;
 
@@ -37,6 +40,9 @@ impl Machine {
             return;
         }
         let is_one_way = message.is_one_way();
+        if !MessageId::is_short(&message.id) {
+            return self.close(connection, "the name of a call is too long".to_owned());
+        }
         let reply = if is_one_way { None } else { Some(MessageId(message.id)) };
         match Call::parse(&message.name, message.args) {
             Ok(call) => self.called(connection, reply, call),
@@ -109,8 +115,15 @@ impl Machine {
         let client = self.connections.get_mut(&connection).expect("a call has a connection");
         client.running += 1;
         let storage = client.storage.expect("a connection without a storage asks for nothing");
-        self.jobs.insert(id, Running { connection, storage, reply, kind, since: self.now });
-        self.effects.push(Effect::Run(Job { id, connection, storage, work }));
+        let is_slow = work.is_slow();
+        self.jobs.insert(id, Running { connection, storage, reply, kind, since: self.now, is_slow });
+        let job = Job { id, connection, storage, work };
+        if is_slow && client.slow >= SLOW_MAX {
+            client.later.push_back(job);
+        } else {
+            client.slow += usize::from(is_slow);
+            self.effects.push(Effect::Run(job));
+        }
         id
     }
 
@@ -147,7 +160,7 @@ impl Machine {
                 None => self.ask(connection, reply, Question::Since { tid }),
             },
             Call::SetClientLabel { label } => {
-                client.label = Some(label);
+                client.label = Some(label.chars().take(LABEL_MAX).collect());
                 done(Value::None)
             }
             Call::ServerStatus => done(self.status_of(storage)),

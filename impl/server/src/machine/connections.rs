@@ -65,6 +65,7 @@ impl Machine {
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(client) = self.connections.remove(&connection) else { return };
         self.moving -= client.uploading + client.downloading;
+        client.later.iter().for_each(|job| _ = self.jobs.remove(&job.id));
         if let (Some(transaction), Some(storage)) = (&client.transaction, client.storage) {
             self.keeps_no_more(transaction);
             self.storages[storage.0].counters.aborts += 1;

@@ -58,6 +58,8 @@ impl Machine {
             queue,
             queued,
             running,
+            slow: _,
+            later,
             is_paused,
             uploading,
             downloads,
@@ -71,7 +73,7 @@ impl Machine {
         } = client;
         (codec, storage, read_only, queued, running, is_paused, uploading).hash(state);
         (prefetches, downloading, unread, unread_since, last, held, backlog).hash(state);
-        (transaction.is_some(), queue.len(), downloads.len()).hash(state);
+        (transaction.is_some(), queue.len(), downloads.len(), later.len()).hash(state);
         if let Some(transaction) = transaction {
             self.hash_transaction(connection, transaction, state);
         }
@@ -119,7 +121,7 @@ fn hash_storage<H: Hasher>(served: &Served, state: &mut H) {
 }
 
 fn hash_call<H: Hasher>(running: &Running, state: &mut H) {
-    let Running { connection: _, storage, reply, kind, since: _ } = running;
+    let Running { connection: _, storage, reply, kind, since: _, is_slow: _ } = running;
     (storage, reply).hash(state);
     std::mem::discriminant(kind).hash(state);
     match kind {

@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | records of all transactions in progress | [`Memory::transactions`] | the largest transactions go to scratch files |
 //! | calls of a client that are under way or wait | [`Memory::calls`] | the client is not read from until half are done |
+//! | slow questions of a client to a storage at a time | 16 | its others wait: each takes a thread |
+//! | iterators of a client of each kind | 1000 | the next one is an error |
+//! | the name of a call or of a transaction | 1 KiB | the connection is closed; the call is an error |
 //! | records in calls that wait | [`Memory::queued`] | the same |
 //! | a blob that a client sends, or is sent | [`Memory::blob`] | the client is not read from; no more of it is read |
 //! | revisions that a client is sent ahead of its loads | 96 KiB | no more of them are read |
@@ -42,6 +45,9 @@ pub struct Memory {
     /// Bytes that wait for all clients: 256 MiB.
     pub unread_all: u64,
 }
+
+/// Slow questions of one client at a time. A thread is taken by each, and commits of others want threads, too.
+pub(super) const SLOW_MAX: usize = 16;
 
 impl Default for Memory {
     fn default() -> Memory {

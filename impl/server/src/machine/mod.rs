@@ -69,6 +69,7 @@ struct Running {
     kind: Kind,
     /// When it was asked for.
     since: Duration,
+    is_slow: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -169,7 +170,7 @@ impl Machine {
     }
 
     fn job_done(&mut self, job: JobId, outcome: Outcome) {
-        let Some(Running { connection, storage, reply, kind, .. }) = self.jobs.remove(&job) else { return };
+        let Some(Running { connection, storage, reply, kind, is_slow, .. }) = self.jobs.remove(&job) else { return };
         if let Outcome::Packed { info } = outcome {
             self.inform(storage, info);
         }
@@ -181,6 +182,12 @@ impl Machine {
             return;
         };
         client.running -= 1;
+        if is_slow {
+            match client.later.pop_front() {
+                Some(next) => self.effects.push(Effect::Run(next)),
+                None => client.slow -= 1,
+            }
+        }
         match (kind, outcome) {
             (Kind::Load { oid, before, is_stale: true }, _) => {
                 // The object was changed during the load: the result may be older than this client's view.

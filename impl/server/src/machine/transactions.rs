@@ -222,7 +222,8 @@ impl Machine {
                 transaction.stage = Stage::Waiting { job, reply, on };
                 let storage = client.storage.expect("it has a transaction");
                 let since = self.now;
-                let waiting = Running { connection, storage, reply: None, kind: Kind::Transaction, since };
+                let waiting =
+                    Running { connection, storage, reply: None, kind: Kind::Transaction, since, is_slow: false };
                 self.jobs.insert(job, waiting);
             }
             (Stage::Voting { reply, .. }, Outcome::Refused { fault, judged_by }) => {

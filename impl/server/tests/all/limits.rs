@@ -248,3 +248,89 @@ fn the_report_says_who_waits_for_whom() {
     });
     assert_eq!(serde_json::from_str::<vellum_server::report::Report>(&shown).unwrap(), report);
 }
+
+/// Each may be a walk through the whole database. Others' commits want these threads, too.
+#[test]
+fn slow_questions_of_a_client_leave_threads_for_others() {
+    let mut site = with(Memory::default());
+    let (ann, bob, cid) = (site.client("ann"), site.client("bob"), site.client("cid"));
+    site.commit(ann, 1, NEW, "one");
+    site.hold(|work| matches!(work, Work::Ask(_)));
+    for _ in 0..100 {
+        site.call(ann, Call::UndoLog { first: 0, last: 20 });
+    }
+    assert_eq!(site.held.len(), 16);
+    site.call(bob, Call::UndoLog { first: 0, last: 20 });
+    assert_eq!(site.held.len(), 17, "another client waits for none of them");
+    let before = site.inbox[&ann].len();
+    for n in 1..=50 {
+        site.release(0);
+        // One of them was bob's.
+        assert!(site.inbox[&ann].len() >= before + n - 1, "they are answered one after the other");
+    }
+    // The rest goes with its client.
+    site.lose(ann);
+    site.call(cid, Call::UndoLog { first: 0, last: 20 });
+    assert_eq!(site.held.len(), 17);
+    while !site.held.is_empty() {
+        site.release(0);
+    }
+    site.lose(bob);
+    site.lose(cid);
+    site.assert_quiet();
+}
+
+/// An iterator may hold an open file.
+#[test]
+fn a_client_has_a_limited_number_of_iterators() {
+    let mut site = with(Memory::default());
+    let ann = site.client("ann");
+    site.commit(ann, 1, NEW, "one");
+    let last = |site: &Site| site.inbox[&ann].last().unwrap().clone();
+    let start = |site: &mut Site| site.call(ann, Call::IteratorStart { start: None, stop: None });
+    for _ in 0..1000 {
+        start(&mut site);
+        assert!(last(&site).args.as_int().is_some());
+    }
+    start(&mut site);
+    let refused = Fault::parse(last(&site).args).expect("there are too many").to_string();
+    assert!(refused.contains("1000 iterators"), "{refused}");
+    // Those over the records of a transaction are counted by themselves.
+    site.call(ann, Call::IteratorNext { iterator: 7 });
+    let tid = site.storage.last_transaction();
+    for _ in 0..1000 {
+        site.call(ann, Call::IteratorRecordStart { iterator: 7, tid });
+        assert!(last(&site).args.as_int().is_some());
+    }
+    site.call(ann, Call::IteratorRecordStart { iterator: 7, tid });
+    assert!(Fault::parse(last(&site).args).is_some());
+    site.call(ann, Call::IteratorGc { iterators: vec![3, 4] });
+    start(&mut site);
+    assert!(last(&site).args.as_int().is_some(), "there is room again");
+    // Another client has its own.
+    let bob = site.client("bob");
+    site.call(bob, Call::IteratorStart { start: None, stop: None });
+    assert!(site.inbox[&bob].last().unwrap().args.as_int().is_some());
+}
+
+/// A call is kept with its name, and answered with it, as often as its client likes.
+#[test]
+fn names_of_calls_and_transactions_are_short() {
+    let long = || Value::Bytes(vec![1; 2000].into());
+    let mut site = with(Memory::default());
+    let ann = site.client("ann");
+    site.say(ann, Call::Ping.into_message(Some(vellum_wire::MessageId(long()))));
+    assert_eq!(site.closed, [ann]);
+    let bob = site.client("bob");
+    let named = Call::Vote { transaction: vellum_wire::MessageId(long()) };
+    site.say(bob, named.into_message(Some(vellum_wire::MessageId(Value::Int(9)))));
+    assert!(Fault::parse(site.inbox[&bob].last().unwrap().args.clone()).is_some());
+    // Python's clients have numbers, and bytes of this length.
+    let cid = site.client("cid");
+    let short = Value::Bytes(vec![1; 64].into());
+    site.say(cid, Call::Ping.into_message(Some(vellum_wire::MessageId(short))));
+    site.call(cid, Call::SetClientLabel { label: "ü".repeat(5000) });
+    assert_eq!(site.closed, [ann]);
+    assert!(site.name_of(cid).unwrap().len() < 1000);
+    assert!(site.name_of(cid).unwrap().starts_with("üüü"));
+}
