@@ -372,9 +372,14 @@ impl Machine {
     /// A connection ended before something was answered: it is asked again, as long as there is time.
     fn wait_again(&mut self, promise: PromiseId, ask: Ask, until: Duration) {
         if until <= self.now {
-            // It got on for long.
             let (asked, why) = (ask.name(), self.trouble.clone());
-            return self.resolve(promise, Err(ClientError::Disconnected { asked, why }));
+            return match ask {
+                // It got on for long, and only the connection ended it.
+                Ask::LoadMany { .. } | Ask::LoadBlob { .. } => {
+                    self.resolve(promise, Err(ClientError::Disconnected { asked, why }));
+                }
+                _ => self.no_server(promise, asked),
+            };
         }
         let deadline = until.min(self.after(self.config.patience.server));
         self.waiting.push(Waiting { promise, ask, deadline, until });
