@@ -321,11 +321,11 @@ fn oids_of_a_server_that_is_forgotten_are_not_used_with_another_one() {
     let remote = RemoteStorage::of(client.clone(), "a server").unwrap();
     client.new_oid().wait().unwrap();
     remote.new_oids(3).unwrap();
-    *switch.0.lock().unwrap() = after.way(Trouble::none());
     drop(before);
     while client.is_connected() {
         std::thread::yield_now();
     }
+    *switch.0.lock().unwrap() = after.way(Trouble::none());
     client.forget().wait().unwrap();
     let mut given = after.client(config(), Trouble::none()).new_oids(100).wait().unwrap();
     given.extend((0..3).map(|_| client.new_oid().wait().unwrap()));
