@@ -137,7 +137,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn transaction() -> impl Strategy<Value = MessageId> {
-    value().prop_map(MessageId)
+    // A longer one is refused.
+    value().prop_map(|value| MessageId(if MessageId::is_short(&value) { value } else { Value::Int(7) }))
 }
 
 fn oids() -> impl Strategy<Value = Vec<Oid>> {
@@ -213,11 +214,8 @@ fn call() -> impl Strategy<Value = Call> {
             Call::StoreBlobShared { oid, serial, data, file, transaction }
         }),
         (any::<i64>(), any::<i64>()).prop_map(|(first, last)| Call::UndoLog { first, last }),
-        (any::<i64>(), any::<i64>(), value()).prop_map(|(first, last, specification)| Call::UndoInfo {
-            first,
-            last,
-            specification
-        }),
+        (any::<i64>(), any::<i64>(), transaction())
+            .prop_map(|(first, last, MessageId(specification))| Call::UndoInfo { first, last, specification }),
         (maybe(), maybe()).prop_map(|(start, stop)| Call::IteratorStart { start, stop }),
         any::<i64>().prop_map(|iterator| Call::IteratorNext { iterator }),
         any::<i64>().prop_map(|iterator| Call::IteratorRecordNext { iterator }),
@@ -319,6 +317,16 @@ proptest! {
         prop_assert_eq!(Call::parse(&name, args), Ok(call));
         let Message { name, args, .. } = Codec::Msgpack.decode(&encoded(Codec::Msgpack, message.clone()), LIMITS).unwrap();
         prop_assert_eq!(Call::parse(&name, args), Call::parse(&name, in_tuples(message.args)));
+    }
+
+    #[test]
+    fn a_name_of_a_transaction_is_read_if_it_is_short(value in value()) {
+        let is_short = MessageId::is_short(&value);
+        let call = Call::TpcFinish { transaction: MessageId(value) };
+        let Message { name, args, .. } = call.clone().into_message(Some(MessageId(Value::Int(1))));
+        let read = Call::parse(&name, args);
+        prop_assert_eq!(read.is_ok(), is_short);
+        prop_assert!(!is_short || read == Ok(call));
     }
 
     #[test]
